@@ -1,0 +1,89 @@
+"""rankscope: how the rank of a network's weights and updates evolves over training.
+
+    import rankscope as rs
+    run = rs.open_run("ckpts/relora")
+    table = rs.analyze("ckpts/relora", components=["weight", "update"])
+    s = rs.singular_values(array)
+    rs.effective_rank(s)
+
+The names are imported when they are first used, so that ``import rankscope`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankscope import plots
+    from rankscope.analysis.analyze import analyze
+    from rankscope.analysis.table import Results, open_results
+    from rankscope.checkpoints.discovery import open_run, open_runs
+    from rankscope.checkpoints.run import Checkpoint, Run
+    from rankscope.errors import RankscopeError
+    from rankscope.metrics import (
+        condition_number,
+        effective_rank,
+        gaussian_per,
+        participation_ratio,
+        proportional_effective_rank,
+        stable_rank,
+    )
+    from rankscope.spectra.matrices import Dense, LowRank
+    from rankscope.spectra.singular_values import singular_values, spectrum
+    from rankscope.spectra.spectrum import Spectrum
+
+_HOMES = {
+    "rankscope.analysis.analyze": ("analyze",),
+    "rankscope.analysis.table": ("Results", "open_results"),
+    "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
+    "rankscope.checkpoints.run": ("Checkpoint", "Run"),
+    "rankscope.errors": ("RankscopeError",),
+    "rankscope.metrics": (
+        "condition_number",
+        "effective_rank",
+        "gaussian_per",
+        "participation_ratio",
+        "proportional_effective_rank",
+        "stable_rank",
+    ),
+    "rankscope.spectra.matrices": ("Dense", "LowRank"),
+    "rankscope.spectra.singular_values": ("singular_values", "spectrum"),
+    "rankscope.spectra.spectrum": ("Spectrum",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Checkpoint",
+    "Dense",
+    "LowRank",
+    "RankscopeError",
+    "Results",
+    "Run",
+    "Spectrum",
+    "analyze",
+    "condition_number",
+    "effective_rank",
+    "gaussian_per",
+    "open_results",
+    "open_run",
+    "open_runs",
+    "participation_ratio",
+    "plots",
+    "proportional_effective_rank",
+    "singular_values",
+    "spectrum",
+    "stable_rank",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "plots":
+        return import_module("rankscope.plots")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rankscope' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

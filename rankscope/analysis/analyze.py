@@ -1,0 +1,185 @@
+"""`analyze`: from run folders to the table."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rankscope.analysis.execute import StepResult, execute
+from rankscope.analysis.plan import Selection, count_steps, plan_run
+from rankscope.analysis.results_folder import check_writable, write_results
+from rankscope.analysis.table import SPECTRA_FOLDER, row_of, step_rows, table_of
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.run import Run
+from rankscope.errors import RankscopeError
+
+Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one call found.
+
+    Attributes
+    ----------
+    runs
+        The runs, in the order given.
+    table
+        One row a matrix a step.
+    skips
+        What could not be analysed, and why.
+    computed
+        How many spectra were not in the store and were computed.
+    """
+
+    runs: tuple[Run, ...]
+    table: pd.DataFrame
+    skips: tuple[Skip, ...]
+    computed: int
+
+
+def analyze(
+    paths: str | Path | Iterable[str | Path],
+    *,
+    out: str | Path | None = None,
+    components: Iterable[str] | None = None,
+    roles: Iterable[str] | None = None,
+    layers: Iterable[int] | None = None,
+    steps: tuple[int, int | None, int] | None = None,
+    jobs: int | None = None,
+    layout: str | None = None,
+) -> pd.DataFrame:
+    """Measure every checkpoint of the runs at ``paths``.
+
+    Parameters
+    ----------
+    paths
+        Folders: of a run, of a tree of runs, or of one checkpoint.
+    out
+        Where to write the table and keep the spectra; what is there already and still true is
+        not computed again. None keeps nothing.
+    components
+        Which matrices: ``weight``, ``update``, ``adapter``, ``merge``, ``merged_total``,
+        ``gradient`` and ``ov`` by default; ``base``, ``cumulative_update`` and ``ov-published``
+        on request.
+    roles
+        Which roles: by default all but ``embed`` and ``unembed``.
+    layers
+        Which layers, by index; all by default.
+    steps
+        First step, last step (None: to the end) and stride; all by default. Updates are measured
+        between the steps that are asked for.
+    jobs
+        Number of worker processes; the number of processors by default.
+    layout
+        Read the checkpoints as this on-disk layout instead of recognising it.
+
+    Returns
+    -------
+    One row a matrix a step: the columns run, step, layer, role, component, head, expert, name,
+    rows, cols, dtype, status and the metrics. What was skipped is in ``attrs["skipped"]``, with
+    a warning.
+
+    Raises
+    ------
+    RankscopeError
+        If there is nothing to analyse, or an option names something unknown.
+    OSError
+        If ``out`` cannot be written.
+    """
+    selection = Selection.of(components=components, roles=roles, layers=layers, steps=steps)
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    found = analyze_runs(
+        open_runs(given, layout=layout),
+        selection,
+        out=None if out is None else Path(out),
+        jobs=jobs,
+    )
+    if found.skips:
+        found.table.attrs["skipped"] = [vars(skip) for skip in found.skips]
+        warnings.warn(
+            f"{len(found.skips)} skipped, the first: {told(found.skips[0])}", stacklevel=2
+        )
+    return found.table
+
+
+def analyze_runs(
+    runs: Sequence[Run],
+    selection: Selection,
+    *,
+    out: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Do the work of `analyze` on opened runs, and say all that came of it."""
+    if out is not None:
+        check_writable(out, runs)
+    total = sum(count_steps(run, selection) for run in runs)
+    plans = (plan for run in runs for plan in plan_run(run, selection))
+    with _store(out) as folder:
+        results = list(
+            execute(
+                plans, folder=folder, jobs=jobs or processors(), progress=_overall(progress, total)
+            )
+        )
+        rows = [row for result in _ordered(results, runs) for row in _rows(result)]
+    analysis = Analysis(
+        tuple(runs),
+        table_of(rows),
+        tuple(skip for result in results for skip in result.skips),
+        sum(result.computed for result in results),
+    )
+    if out is not None:
+        write_results(out, analysis.runs, analysis.table, analysis.skips, selection)
+    return analysis
+
+
+def processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def told(skip: Skip) -> str:
+    """A skip as one line."""
+    return str(RankscopeError(skip.message, path=skip.path, tensor=skip.tensor or None))
+
+
+@contextmanager
+def _store(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out / SPECTRA_FOLDER
+        return
+    with tempfile.TemporaryDirectory(prefix="rankscope-") as folder:
+        yield Path(folder)
+
+
+def _rows(result: StepResult) -> list[dict[str, object]]:
+    failed = [row_of(result.run, result.step, entry) for entry in result.failures]
+    return step_rows(result.run, result.step, result.path, result.keys) + failed
+
+
+def _ordered(results: list[StepResult], runs: Sequence[Run]) -> list[StepResult]:
+    places = {run.name: place for place, run in enumerate(runs)}
+    return sorted(results, key=lambda result: (places[result.run], result.step))
+
+
+def _overall(progress: Progress | None, steps: int) -> Progress | None:
+    """Progress over all steps, each counting alike, from shares of single steps."""
+    if progress is None:
+        return None
+    done = 0.0
+
+    def tell(share: float, label: str) -> None:
+        nonlocal done
+        done += share / max(steps, 1)
+        progress(min(done, 1.0), label)
+
+    return tell

@@ -1,0 +1,211 @@
+"""What to decompose: the matrices of every run, step by step, as tasks for the workers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.fingerprint import fingerprint
+from rankscope.checkpoints.merges import Merge, read_merge
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.steps import step_in_name
+from rankscope.components.selection import (
+    AT_CHECKPOINTS,
+    AT_MERGES,
+    COMPONENTS,
+    ON_REQUEST,
+    Component,
+    Moment,
+)
+from rankscope.errors import RankscopeError
+from rankscope.spectra import store
+
+OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
+ROLES = ("q", "k", "v", "o", "gate", "up", "down", "embed", "unembed", "router", "other")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which matrices to analyse.
+
+    Attributes
+    ----------
+    components
+        Names of `COMPONENTS`, by default all but those ``ON_REQUEST``.
+    roles
+        Roles, by default all but the embeddings.
+    layers
+        Indices of layers; None for all.
+    steps
+        First step, last step (None for no end) and stride between them; None for all steps.
+    """
+
+    components: tuple[str, ...] = tuple(c for c in COMPONENTS if c not in ON_REQUEST)
+    roles: tuple[str, ...] = tuple(r for r in ROLES if r not in OUTSIDE_LAYERS)
+    layers: frozenset[int] | None = None
+    steps: tuple[int, int | None, int] | None = None
+
+    def __post_init__(self) -> None:
+        _check("component", self.components, COMPONENTS)
+        _check("role", self.roles, ROLES)
+        if self.steps is not None and self.steps[2] < 1:
+            raise RankscopeError(f"the stride of steps is {self.steps[2]}, it must be 1 or more")
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        components: Iterable[str] | None = None,
+        roles: Iterable[str] | None = None,
+        layers: Iterable[int] | None = None,
+        steps: tuple[int, int | None, int] | None = None,
+    ) -> Selection:
+        """Selection in which None stands for the default."""
+        default = cls()
+        return cls(
+            default.components if components is None else tuple(components),
+            default.roles if roles is None else tuple(roles),
+            None if layers is None else frozenset(layers),
+            steps,
+        )
+
+    def has_step(self, step: int) -> bool:
+        """Whether this step is asked for."""
+        if self.steps is None:
+            return True
+        first, last, stride = self.steps
+        return step >= first and (last is None or step <= last) and (step - first) % stride == 0
+
+    def has(self, component: Component) -> bool:
+        """Whether this matrix is asked for."""
+        in_layers = self.layers is None or component.layer in self.layers
+        return component.role in self.roles and in_layers
+
+
+@dataclass(frozen=True)
+class Task:
+    """One source to decompose, and the digest of all that its spectra depend on."""
+
+    component: Component
+    key: str
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Everything that is asked of one run at one step."""
+
+    run: str
+    step: int
+    tasks: tuple[Task, ...]
+    skips: tuple[Skip, ...] = field(default=())
+
+
+def count_steps(run: Run, selection: Selection) -> int:
+    """Number of steps that `plan_run` plans."""
+    merged = (step_in_name(path.stem) for path in run.merge_files)
+    steps = {*run.steps, *(step for step in merged if step is not None)}
+    return sum(map(selection.has_step, steps))
+
+
+def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
+    """Plan a run, step by step in ascending order; reads headers only.
+
+    An update is measured from the previous checkpoint that is asked for. A checkpoint that cannot
+    be read is reported as a skip, and the next update spans it.
+    """
+    merges, skips = _read_merges(run)
+    checkpoints = {c.step: c for c in run.checkpoints if selection.has_step(c.step)}
+    merged_steps = {m.step for m in merges if selection.has_step(m.step)}
+    first: tuple[int, Contents] | None = None
+    previous: tuple[int, Contents] | None = None
+    for step in sorted(checkpoints.keys() | merged_steps):
+        components: list[Component] = []
+        found = list(skips) if previous is None else []
+        skips = ()
+        now = _contents(checkpoints[step], found) if step in checkpoints else None
+        if now is not None:
+            components += _at_checkpoint(selection, step, now, previous, first, merges)
+            previous = step, now
+            first = first or previous
+        if step in merged_steps:
+            so_far = [merge for merge in merges if merge.step <= step]
+            for name in [name for name in AT_MERGES if name in selection.components]:
+                components += AT_MERGES[name](so_far)
+        tasks = [Task(c, _key(c)) for c in components if selection.has(c)]
+        yield StepPlan(run.name, step, tuple(tasks), tuple(found))
+
+
+def _at_checkpoint(
+    selection: Selection,
+    step: int,
+    now: Contents,
+    previous: tuple[int, Contents] | None,
+    first: tuple[int, Contents] | None,
+    merges: tuple[Merge, ...],
+) -> list[Component]:
+    """Matrices of a checkpoint; its state is that before a merge of the same step."""
+
+    def merges_since(earlier: tuple[int, Contents] | None) -> int:
+        return 0 if earlier is None else sum(earlier[0] <= m.step < step for m in merges)
+
+    moment = Moment(
+        now,
+        None if previous is None else previous[1],
+        None if first is None else first[1],
+        merges_since(previous),
+        merges_since(first),
+    )
+    names = [name for name in AT_CHECKPOINTS if name in selection.components]
+    return [component for name in names for component in AT_CHECKPOINTS[name](moment)]
+
+
+def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
+    """Merges of a run. After one that cannot be read, sums of merges are not known any more."""
+    merges: list[Merge] = []
+    for path in run.merge_files:
+        try:
+            merges.append(read_merge(path))
+        except RankscopeError as error:
+            return tuple(merges), (_skip(error, path),)
+    return tuple(merges), ()
+
+
+def _contents(checkpoint: Checkpoint, skips: list[Skip]) -> Contents | None:
+    try:
+        contents = checkpoint.contents
+    except RankscopeError as error:
+        skips.append(_skip(error, checkpoint.path))
+        return None
+    skips += contents.skips
+    if not contents.parameters:
+        skips.append(Skip(str(checkpoint.path), "", "no-matrices", "holds no weight matrix"))
+    return contents
+
+
+def _skip(error: RankscopeError, path: Path) -> Skip:
+    return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
+
+
+def _key(component: Component) -> str:
+    """Digest of the recipe with the fingerprint of each file in the place of its path."""
+    recipe = repr(component.source)
+    for path in {tensor.path for tensor in component.source.tensors()}:
+        recipe = recipe.replace(repr(path), _fingerprint(path))
+    text = f"{store.VERSION} {component.component} {component.heads} {recipe}"
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _fingerprint(path: str) -> str:
+    try:
+        return fingerprint(path)
+    except RankscopeError:
+        return "unreadable"  # the worker that tries to read it says why
+
+
+def _check(kind: str, given: Collection[str], known: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in known:
+            raise RankscopeError(f"{name!r} is no {kind}: known are {', '.join(known)}")

@@ -1,0 +1,56 @@
+"""One worker process: takes sources from its connection, sends back their spectra.
+
+Started as a program of its own rather than by ``multiprocessing``, which would import the caller's
+main script again; so that a script without a ``__main__`` guard and a notebook work alike, numpy
+loads with one thread, and a parent that is killed leaves no orphan: the connection ends.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from rankscope.components.sources import Source
+from rankscope.errors import RankscopeError
+from rankscope.spectra.singular_values import spectra
+from rankscope.spectra.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a source has no spectrum."""
+
+    reason: str
+    message: str
+    path: str = ""
+    tensor: str = ""
+
+
+def decompose(source: Source) -> list[Spectrum] | Failure:
+    """Spectra of one source; one for each head where it is a stack."""
+    try:
+        return spectra(source.read())
+    except RankscopeError as error:
+        return Failure(error.reason, error.message, error.path or "", error.tensor or "")
+    except (MemoryError, np.linalg.LinAlgError) as error:
+        reason = "too-large" if isinstance(error, MemoryError) else "decomposition-failed"
+        return Failure(reason, str(error) or "memory ran out")
+
+
+def serve(connection: Connection) -> None:
+    """Answer chunks of sources until the connection ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    while True:
+        try:
+            chunk = connection.recv()
+        except EOFError:
+            return
+        connection.send([decompose(source) for source in chunk])
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: runs, steps, and tensors by name, opened lazily."""

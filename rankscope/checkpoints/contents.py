@@ -1,0 +1,84 @@
+"""What one checkpoint holds, in the words that the analysis uses: parameters, adapters, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rankscope.checkpoints.tensors import StoredTensor
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Something that was found and left out, and why."""
+
+    path: str
+    tensor: str
+    reason: str  # a short code, such as "adapter-incomplete"
+    message: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A low-rank delta on disk: ``scale · lora_B @ lora_A``."""
+
+    lora_A: StoredTensor  # (r, in)
+    lora_B: StoredTensor  # (out, r)
+    scale: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the weight that it belongs to, (out, in)."""
+        return self.lora_B.shape[0], self.lora_A.shape[1]
+
+    @property
+    def rank(self) -> int:
+        """Inner dimension r."""
+        return self.lora_A.shape[0]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One weight matrix of a checkpoint: the stored tensor, its adapter, or both."""
+
+    name: str
+    layer: int | None
+    role: str
+    expert: int | None
+    tensor: StoredTensor | None
+    adapter: Adapter | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows (outputs) and columns (inputs)."""
+        if self.tensor is not None:
+            return self.tensor.shape
+        return self.adapter.shape if self.adapter is not None else ()
+
+    @property
+    def dtype(self) -> str:
+        """Storage format of the weight; of the adapter where there is no weight."""
+        if self.tensor is not None:
+            return self.tensor.dtype
+        return self.adapter.lora_A.dtype if self.adapter is not None else ""
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention heads of a model; ``kv_count`` of them have keys and values of their own."""
+
+    count: int
+    kv_count: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that a layout found in one checkpoint. Holds no data."""
+
+    layout: str
+    family: str
+    parameters: Mapping[str, Parameter]
+    gradients: Mapping[str, StoredTensor] = field(default_factory=dict)
+    heads: Heads | None = None
+    skips: tuple[Skip, ...] = ()

@@ -1,0 +1,56 @@
+"""The adapters that a ReLoRA run merged into its weights, as the trainer recorded them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankscope.checkpoints.contents import Adapter
+from rankscope.checkpoints.steps import step_in_name
+from rankscope.checkpoints.tensors import StoredTensor, open_tensors
+from rankscope.errors import RankscopeError
+
+SUFFIXES = (".lora_A", ".lora_B", ".scale")
+
+
+@dataclass(frozen=True)
+class Merge:
+    """One merge: the step after which it happened, and the adapter of every module."""
+
+    step: int
+    path: Path
+    adapters: Mapping[str, Adapter]
+
+
+def find_merges(run: Path) -> tuple[Path, ...]:
+    """Files of the merges of a run, in the order of their steps."""
+    files = [path for path in (run / "merges").glob("*.safetensors") if _step(path) is not None]
+    return tuple(sorted(files, key=lambda path: _step(path) or 0))
+
+
+def read_merge(path: Path) -> Merge:
+    """Read the header of a merge's file, and the scales, which are single numbers.
+
+    Raises
+    ------
+    RankscopeError
+        If the file is damaged, or a module lacks a factor or its scale.
+    """
+    modules: dict[str, dict[str, StoredTensor]] = {}
+    for name, tensor in open_tensors(path).items():
+        suffix = next((s for s in SUFFIXES if name.endswith(s)), None)
+        if suffix is not None:
+            modules.setdefault(name.removesuffix(suffix), {})[suffix] = tensor
+    adapters = {}
+    for module, parts in modules.items():
+        missing = [suffix[1:] for suffix in SUFFIXES if suffix not in parts]
+        if missing:
+            raise RankscopeError(f"has no {', '.join(missing)}", path=path, tensor=module)
+        scale = float(parts[".scale"].read().reshape(-1)[0])
+        adapters[module] = Adapter(parts[".lora_A"], parts[".lora_B"], scale)
+    return Merge(_step(path) or 0, path, adapters)
+
+
+def _step(path: Path) -> int | None:
+    return step_in_name(path.stem)

@@ -1,0 +1,132 @@
+"""`Run` and `Checkpoint`: what was found on disk, opened without reading a tensor."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.merges import find_merges
+from rankscope.errors import RankscopeError
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a run at one training step, on disk. Holds paths, never a tensor.
+
+    Attributes
+    ----------
+    path
+        Its folder.
+    step
+        Optimizer steps completed.
+    step_source
+        Where the step was read: a file's name, ``folder``, or ``order`` where nothing tells.
+    layout
+        Name of the on-disk layout.
+    """
+
+    path: Path
+    step: int
+    step_source: str
+    layout: str
+
+    @cached_property
+    def contents(self) -> Contents:
+        """Parameters, adapters, gradients and heads; the headers are read on first use.
+
+        Raises
+        ------
+        RankscopeError
+            If a file of the checkpoint is missing or damaged.
+        """
+        return LAYOUTS[self.layout].read(self.path)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(role)}</td><td>{count}</td><td>{html.escape(shapes)}</td>"
+            f"<td>{html.escape(dtypes)}</td></tr>"
+            for role, count, shapes, dtypes in roles_of(self.contents.parameters.values())
+        )
+        return (
+            f"<b>step {self.step}</b> of {html.escape(str(self.path))} ({self.layout})"
+            "<table><tr><th>role</th><th>matrices</th><th>shapes</th><th>dtype</th></tr>"
+            f"{rows}</table>"
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its checkpoints in the order of their steps, and the merges it recorded.
+
+    ``run[2000]`` is the checkpoint of step 2000; iterating gives all of them.
+    """
+
+    name: str
+    path: Path
+    checkpoints: tuple[Checkpoint, ...]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps that there is a checkpoint of, ascending."""
+        return tuple(checkpoint.step for checkpoint in self.checkpoints)
+
+    @property
+    def merge_files(self) -> tuple[Path, ...]:
+        """Records of the merges, in the order of their steps."""
+        return find_merges(self.path)
+
+    def __getitem__(self, step: int) -> Checkpoint:
+        for checkpoint in self.checkpoints:
+            if checkpoint.step == step:
+                return checkpoint
+        raise RankscopeError(f"has no step {step}: {listed(self.steps)}", path=self.path)
+
+    def __iter__(self) -> Iterator[Checkpoint]:
+        return iter(self.checkpoints)
+
+    def __len__(self) -> int:
+        return len(self.checkpoints)
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {len(self)} checkpoints, {listed(self.steps)})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "checkpoints": f"{len(self)}, {listed(self.steps)}",
+            "merges": str(len(self.merge_files)),
+            "folder": str(self.path),
+        }
+        rows = "".join(
+            f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in facts.items()
+        )
+        first = self.checkpoints[0]._repr_html_()
+        return f"<b>run {html.escape(self.name)}</b><table>{rows}</table>{first}"
+
+
+def roles_of(parameters: Iterable[Parameter]) -> list[tuple[str, int, str, str]]:
+    """Role, number of matrices, shapes and dtypes: one line a role, in the order of appearance."""
+    by_role: dict[str, list[Parameter]] = {}
+    for parameter in parameters:
+        by_role.setdefault(parameter.role, []).append(parameter)
+    return [
+        (role, len(found), _counted("×".join(map(str, p.shape)) for p in found),
+         _counted(p.dtype for p in found))
+        for role, found in by_role.items()
+    ]  # fmt: skip
+
+
+def _counted(values: Iterable[str]) -> str:
+    return ", ".join(Counter(values))
+
+
+def listed(steps: tuple[int, ...]) -> str:
+    """Steps in words, the middle of a long series left out."""
+    if len(steps) <= 6:
+        return f"steps {', '.join(map(str, steps))}" if len(steps) != 1 else f"step {steps[0]}"
+    return f"steps {steps[0]}, {steps[1]}, {steps[2]} … {steps[-1]}"

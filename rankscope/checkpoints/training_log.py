@@ -1,0 +1,44 @@
+"""What a run logged while training: its loss by step, in the words of one table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rankscope.checkpoints.layouts.json_files import read_json
+from rankscope.checkpoints.run import Run
+from rankscope.errors import RankscopeError
+
+TRAINER_NAMES = {"eval_loss": "validation_loss"}
+
+
+def read_training_log(run: Run) -> list[dict[str, Any]]:
+    """Records with a step, from ``metrics.jsonl`` or the last checkpoint's trainer_state.json.
+
+    A run without a log has none; lines that are damaged, such as the last one of a run that was
+    killed, are passed over.
+    """
+    path = run.path / "metrics.jsonl"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        records = [_parsed(line) for line in lines]
+    else:
+        records = _trainer_history(run)
+    return [record for record in records if type(record.get("step")) is int]
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _trainer_history(run: Run) -> list[dict[str, Any]]:
+    try:
+        history = read_json(run.checkpoints[-1].path / "trainer_state.json").get("log_history", [])
+    except RankscopeError:
+        return []
+    records = [record for record in history if isinstance(record, dict)]
+    return [{TRAINER_NAMES.get(str(k), str(k)): v for k, v in record.items()} for record in records]

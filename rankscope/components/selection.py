@@ -1,0 +1,193 @@
+"""Which matrices of a run get a spectrum at a step: one function a component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.families import place_of
+from rankscope.checkpoints.merges import Merge
+from rankscope.components.sources import Circuits, Difference, Misfit, Products, Source, Weight
+
+
+@dataclass(frozen=True)
+class Component:
+    """One matrix of a model at a step, or the circuits of all heads of a layer.
+
+    Attributes
+    ----------
+    component
+        Which of its matrices: ``weight``, ``update``, ``adapter`` …
+    layer, role, expert, name
+        Where it is in the model.
+    source
+        How to read it.
+    heads
+        How many matrices the source gives, one a head; 0 where it gives one that has no head.
+    """
+
+    component: str
+    layer: int | None
+    role: str
+    expert: int | None
+    name: str
+    source: Source
+    heads: int = 0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A checkpoint, with those that its updates are measured from."""
+
+    now: Contents
+    previous: Contents | None
+    first: Contents | None
+    merges_since_previous: int = 0
+    merges_since_first: int = 0
+
+
+def _weights(moment: Moment) -> Iterator[Component]:
+    for parameter in moment.now.parameters.values():
+        weight = _weight(parameter)
+        if weight is not None:
+            yield _component("weight", parameter, weight)
+
+
+def _bases(moment: Moment) -> Iterator[Component]:
+    for parameter in moment.now.parameters.values():
+        if parameter.tensor is not None and parameter.adapter is not None:
+            yield _component("base", parameter, Weight(parameter.tensor))
+
+
+def _adapters(moment: Moment) -> Iterator[Component]:
+    for parameter in moment.now.parameters.values():
+        if parameter.adapter is not None:
+            yield _component("adapter", parameter, Products((parameter.adapter,)))
+
+
+def _updates(moment: Moment) -> Iterator[Component]:
+    if moment.previous is not None:
+        yield from _changes("update", moment.now, moment.previous, moment.merges_since_previous)
+
+
+def _cumulative_updates(moment: Moment) -> Iterator[Component]:
+    if moment.first is not None:
+        yield from _changes(
+            "cumulative_update", moment.now, moment.first, moment.merges_since_first
+        )
+
+
+def _changes(component: str, now: Contents, before: Contents, merges: int) -> Iterator[Component]:
+    for name, parameter in now.parameters.items():
+        later, old = _weight(parameter), before.parameters.get(name)
+        earlier = None if old is None else _weight(old)
+        if later is None or earlier is None or old is None:
+            continue
+        source: Source = Difference(later, earlier, merges)
+        if parameter.shape != old.shape:
+            source = _misfit(
+                parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
+            )
+        yield _component(component, parameter, source)
+
+
+def _gradients(moment: Moment) -> Iterator[Component]:
+    for name, tensor in moment.now.gradients.items():
+        place = place_of(name)
+        if place is not None:
+            yield Component("gradient", *place, name, Weight(tensor))
+
+
+def _circuits(moment: Moment) -> Iterator[Component]:
+    yield from _ov(moment.now, published=False)
+
+
+def _published_circuits(moment: Moment) -> Iterator[Component]:
+    yield from _ov(moment.now, published=True)
+
+
+def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
+    """Circuits of every layer that has o and v; under role o, through which they write."""
+    heads = contents.heads
+    values = {_parent(p): p for p in contents.parameters.values() if p.role == "v"}
+    for output in contents.parameters.values():
+        value = values.get(_parent(output)) if output.role == "o" else None
+        left = _weight(output)
+        right = None if value is None else _weight(value)
+        if heads is None or value is None or left is None or right is None:
+            continue
+        source: Source = Circuits(left, right, heads, published)
+        if (output.shape[1], value.shape[0]) != (
+            heads.count * heads.size,
+            heads.kv_count * heads.size,
+        ):
+            message = (
+                f"the config states {heads.count} heads of {heads.size} with {heads.kv_count} for "
+                f"values; o is {list(output.shape)}, v is {list(value.shape)}"
+            )
+            source = _misfit(output, "config-mismatch", message)
+        one_a_head = not published and isinstance(source, Circuits)
+        yield Component(
+            "ov-published" if published else "ov",
+            output.layer,
+            "o",
+            None,
+            f"{_parent(output)}.ov",
+            source,
+            heads=heads.count if one_a_head else 0,
+        )
+
+
+def _merge(merges: Sequence[Merge]) -> Iterator[Component]:
+    for module, adapter in merges[-1].adapters.items():
+        place = place_of(module)
+        if place is not None:
+            yield Component("merge", *place, f"{module}.weight", Products((adapter,)))
+
+
+def _merged_total(merges: Sequence[Merge]) -> Iterator[Component]:
+    for module in merges[-1].adapters:
+        place = place_of(module)
+        merged = tuple(m.adapters[module] for m in merges if module in m.adapters)
+        if place is not None:
+            yield Component("merged_total", *place, f"{module}.weight", Products(merged))
+
+
+AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
+    "weight": _weights,
+    "base": _bases,
+    "adapter": _adapters,
+    "update": _updates,
+    "cumulative_update": _cumulative_updates,
+    "gradient": _gradients,
+    "ov": _circuits,
+    "ov-published": _published_circuits,
+}
+AT_MERGES: Mapping[str, Callable[[Sequence[Merge]], Iterator[Component]]] = {
+    "merge": _merge,
+    "merged_total": _merged_total,
+}
+COMPONENTS = (*AT_CHECKPOINTS, *AT_MERGES)
+ON_REQUEST = ("base", "cumulative_update", "ov-published")
+
+
+def _component(component: str, parameter: Parameter, source: Source) -> Component:
+    return Component(
+        component, parameter.layer, parameter.role, parameter.expert, parameter.name, source
+    )
+
+
+def _weight(parameter: Parameter) -> Weight | None:
+    if parameter.tensor is None:
+        return None
+    return Weight(parameter.tensor, parameter.adapter)
+
+
+def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
+    path = "" if parameter.tensor is None else parameter.tensor.path
+    return Misfit(parameter.shape, parameter.dtype, path, parameter.name, reason, message)
+
+
+def _parent(parameter: Parameter) -> str:
+    return parameter.name.removesuffix(".weight").rpartition(".")[0]

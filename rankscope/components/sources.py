@@ -1,0 +1,223 @@
+"""Recipes for matrices: which stored tensors, put together how.
+
+A source holds names and numbers, no data: it is cheap to plan with and to send to a worker, which
+calls `read` for the matrix itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.checkpoints.contents import Adapter, Heads
+from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.errors import RankscopeError
+from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.rounding import rounding_of
+
+Values = NDArray[np.float64]
+
+
+class Source(Protocol):
+    """A matrix, or a stack of low-rank products, that can be read from disk."""
+
+    def read(self) -> Dense | LowRank:
+        """Read the tensors and put the matrix together.
+
+        Raises
+        ------
+        RankscopeError
+            If a tensor cannot be read, or the tensors do not fit together.
+        """
+
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """What is read from disk."""
+
+    @property
+    def work(self) -> float:
+        """About how many floating-point operations its spectrum takes."""
+
+
+def dense_work(shape: tuple[int, ...]) -> float:
+    """Operations of a Gram matrix and its eigenvalues."""
+    short = float(min(shape))
+    return max(shape) * short**2 + 4 * short**3
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight matrix as the model uses it: W, or W + scale·B·A."""
+
+    tensor: StoredTensor
+    adapter: Adapter | None = None
+
+    def read(self) -> Dense:
+        """Read W; with an adapter, add its delta in float64."""
+        values = self.tensor.read()
+        if self.adapter is None:
+            return Dense.stored(values, self.tensor.dtype)
+        return Dense(self.added(values), self.tensor.dtype, rounding_of(values, self.tensor.dtype))
+
+    def added(self, values: NDArray[np.floating]) -> Values:
+        """``values`` in float64, plus the adapter's delta."""
+        effective = values.astype(np.float64)
+        return effective if self.adapter is None else effective + delta(self.adapter).multiplied()
+
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """W, and the factors of the adapter."""
+        return (self.tensor, *factors_of(self.adapter))
+
+    @property
+    def work(self) -> float:
+        """Operations of a dense spectrum."""
+        return dense_work(self.tensor.shape)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a weight changed by between two checkpoints.
+
+    ``merges`` is how many times an adapter was merged into the weight in between, each time with
+    a rounding of its own.
+    """
+
+    later: Weight
+    earlier: Weight
+    merges: int = 0
+
+    def read(self) -> Dense | LowRank:
+        """Subtract in float64; by the adapters alone where the frozen weights are the same."""
+        later, earlier = self.later.tensor.read(), self.earlier.tensor.read()
+        adapted = self.later.adapter is not None or self.earlier.adapter is not None
+        if adapted and np.array_equal(later, earlier):
+            return _difference_of(self.later.adapter, self.earlier.adapter)
+        dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
+        rounding = rounding_of(later, dtypes[0]) * max(self.merges, 1)
+        return Dense(
+            self.later.added(later) - self.earlier.added(earlier),
+            dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes),
+            rounding + rounding_of(earlier, dtypes[1]),
+        )
+
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """Tensors of both weights."""
+        return self.later.tensors() + self.earlier.tensors()
+
+    @property
+    def work(self) -> float:
+        """Operations of a dense spectrum, which often needs the slower route."""
+        return 2 * dense_work(self.later.tensor.shape)
+
+
+@dataclass(frozen=True)
+class Products:
+    """A sum of adapters' deltas, from their stacked factors: one adapter, or all merges so far."""
+
+    adapters: tuple[Adapter, ...]
+
+    def read(self) -> LowRank:
+        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum."""
+        return stacked([delta(adapter) for adapter in self.adapters])
+
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """Factors of every adapter."""
+        return tuple(tensor for adapter in self.adapters for tensor in factors_of(adapter))
+
+    @property
+    def work(self) -> float:
+        """Operations of two QR decompositions and an SVD of the core."""
+        inner = sum(adapter.rank for adapter in self.adapters)
+        return 4.0 * sum(self.adapters[0].shape) * inner**2 + 8.0 * inner**3
+
+
+@dataclass(frozen=True)
+class Circuits:
+    """OV circuits of a layer, one a head: W_O[:, h]·W_V[h], of rank at most the head's size.
+
+    Head h of a model with grouped heads reads the values of group h // (count // kv_count).
+    """
+
+    output: Weight
+    value: Weight
+    heads: Heads
+    published: bool = False  # the study's own: W_V[h]·W_O[:, h], the heads side by side
+
+    def read(self) -> Dense | LowRank:
+        """Read both weights and cut them into heads."""
+        size, group = self.heads.size, self.heads.count // self.heads.kv_count
+        output = self.output.added(self.output.tensor.read())
+        value = self.value.added(self.value.tensor.read())
+        rows, columns = output.shape[0], value.shape[1]
+        left = output.reshape(rows, self.heads.count, size).transpose(1, 0, 2)
+        right = np.repeat(value.reshape(self.heads.kv_count, size, columns), group, axis=0)
+        dtype = self.output.tensor.dtype
+        if not self.published:
+            return LowRank(left, right, dtype)
+        side_by_side = np.hstack(list(right @ left))  # (size, count · size)
+        return Dense(side_by_side, dtype, rounding_of(side_by_side, "float64"))
+
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """Tensors of both weights."""
+        return self.output.tensors() + self.value.tensors()
+
+    @property
+    def work(self) -> float:
+        """Operations of the QR decompositions of all heads."""
+        return 8.0 * self.output.tensor.shape[0] * self.heads.size**2 * self.heads.count
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A matrix that should be there and cannot be made; reading it says why."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    path: str
+    name: str
+    reason: str
+    message: str
+
+    def read(self) -> Dense | LowRank:
+        """Say why there is no matrix."""
+        raise RankscopeError(self.message, path=self.path, tensor=self.name, reason=self.reason)
+
+    def tensors(self) -> tuple[StoredTensor, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def work(self) -> float:
+        """None."""
+        return 0.0
+
+
+def factors_of(adapter: Adapter | None) -> tuple[StoredTensor, ...]:
+    """The two stored factors of an adapter, if there is one."""
+    return () if adapter is None else (adapter.lora_A, adapter.lora_B)
+
+
+def delta(adapter: Adapter) -> LowRank:
+    """What an adapter adds to its weight, scale·B·A, as factors in float64."""
+    left = adapter.scale * adapter.lora_B.read().astype(np.float64)
+    return LowRank(left, adapter.lora_A.read().astype(np.float64), adapter.lora_A.dtype)
+
+
+def stacked(terms: list[LowRank]) -> LowRank:
+    """Sum of products as one product; terms that are zero add no inner dimension."""
+    present = [term for term in terms if term.left.any() and term.right.any()] or terms[:1]
+    return LowRank(
+        np.hstack([term.left for term in present]),
+        np.vstack([term.right for term in present]),
+        terms[0].dtype,
+    )
+
+
+def _difference_of(later: Adapter | None, earlier: Adapter | None) -> LowRank:
+    terms = [] if later is None else [delta(later)]
+    if earlier is not None:
+        before = delta(earlier)
+        terms.append(LowRank(-before.left, before.right, before.dtype))
+    return stacked(terms)

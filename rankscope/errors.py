@@ -1,0 +1,47 @@
+"""The one exception for what a user can put right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class RankscopeError(Exception):
+    """Something about the input that the user can put right.
+
+    Parameters
+    ----------
+    message
+        What was given, what was wrong and what to do, as one line.
+    path
+        The file or folder at fault; printed before the message.
+    tensor
+        The name of the tensor at fault; printed between the two.
+    reason
+        A short code for lists of what was skipped.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        tensor: str | None = None,
+        reason: str = "unreadable",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = None if path is None else str(path)
+        self.tensor = tensor
+        self.reason = reason
+
+    def __str__(self) -> str:
+        where = [] if self.path is None else [printable(self.path)]
+        if self.tensor is not None:
+            where.append(repr(printable(self.tensor)))
+        return ": ".join([*where, self.message])
+
+
+def printable(text: str, *, limit: int = 200) -> str:
+    """Escape control characters and cut to ``limit``: names in files may hold anything."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

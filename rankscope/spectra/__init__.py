@@ -1,0 +1,1 @@
+"""Singular values with certificates, and the store that keeps them."""

@@ -1,0 +1,51 @@
+"""How far a computed singular value can be from the true one.
+
+Legend: A is m×n, M = max(m, n), q = min(m, n); s₁ its largest singular value; u = 2⁻⁵³.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+def gram_bound(trace: float, largest: float, *, long_side: int, short_side: int) -> float:
+    """Bound δ on |λ̂ − s²| for every eigenvalue λ̂ of the float64 Gram matrix.
+
+    Forming AᵀA errs by at most M·u·‖A‖²_F = M·u·trace in any order of summation; the eigenvalue
+    solver is backward stable, with 8q·u·λ₁ taken for its error; by Weyl's inequality the two add
+    up, for each eigenvalue alike.
+    """
+    return UNIT_ROUNDOFF * (long_side * trace + 8 * short_side * largest)
+
+
+def gram_intervals(squares: Values, bound: float) -> tuple[Values, Values]:
+    """Intervals of the singular values from eigenvalues that are within ``bound`` of s²."""
+    # Clamp and never take the absolute value: an unresolved zero comes out negative half the time.
+    return np.sqrt(np.maximum(squares - bound, 0)), np.sqrt(np.maximum(squares, 0) + bound)
+
+
+def svd_bound(largest: float, *, long_side: int) -> float:
+    """Bound on the error of a singular value by QR and a float64 SVD: 2M·u·s₁."""
+    return 2 * long_side * UNIT_ROUNDOFF * largest
+
+
+def product_bound(left_norm: float, right_norm: float, shape: tuple[int, int]) -> float:
+    """Bound on the error of a singular value of L·R by its factors: 2(m + n)·u·‖L‖_F·‖R‖_F.
+
+    Relative to the factors, not to the product: where the terms of a sum of merges nearly cancel,
+    the product is small and its error is not.
+    """
+    return 2 * sum(shape) * UNIT_ROUNDOFF * left_norm * right_norm
+
+
+def is_resolved(values: Values, lower: Values, upper: Values, noise_floor: float) -> bool:
+    """Whether every value is on one side of the noise floor, and known to 1 % if above it."""
+    above = lower > noise_floor
+    unclear = ~above & (upper > noise_floor)
+    vague = above & (upper - lower > 0.01 * values)
+    return not bool((unclear | vague).any())

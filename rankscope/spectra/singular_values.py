@@ -1,0 +1,97 @@
+"""Singular values with certificates: the public functions, and which route a matrix takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rankscope.spectra import dense, low_rank
+from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+
+
+def singular_values(matrix: ArrayLike | Dense | LowRank) -> Values:
+    """Singular values of a matrix, or of a product given by its factors.
+
+    Computed in float64 from the Gram matrix of the small side, and by QR and a float64 SVD where
+    that cannot tell a value from rounding. A `LowRank` product is not multiplied out.
+
+    Parameters
+    ----------
+    matrix
+        An array of numbers, shape ``(m, n)``; `Dense`; or `LowRank`.
+
+    Returns
+    -------
+    Singular values, descending, float64, shape ``(min(m, n),)``; for a product of inner dimension
+    r, shape ``(min(m, n, r),)``, the others being exactly zero.
+
+    Raises
+    ------
+    ValueError
+        If the array has not two axes, or holds NaN or infinity: then it has no singular values.
+
+    See Also
+    --------
+    spectrum : the same with intervals, noise floor and route.
+    """
+    found = spectrum(matrix)
+    if found.status not in ("ok", "zero", "vector", "empty"):
+        raise ValueError(f"a matrix of shape {found.shape} has no singular values: {found.status}")
+    return found.values
+
+
+def spectrum(matrix: ArrayLike | Dense | LowRank) -> Spectrum:
+    """Singular values of one matrix with all that is certain about them; see `Spectrum`.
+
+    Raises
+    ------
+    ValueError
+        If the array has not two axes, or is a stack of products: `spectra` takes those.
+    """
+    if isinstance(matrix, LowRank) and matrix.left.ndim == 3:
+        raise ValueError(f"this is a stack of {len(matrix.left)} products: use spectra")
+    if not isinstance(matrix, (Dense, LowRank)):
+        array = np.asarray(matrix)
+        if array.ndim != 2:
+            raise ValueError(f"a matrix has two axes: this array has shape {array.shape}")
+        matrix = Dense.stored(array if array.dtype.kind == "f" else array.astype(np.float64))
+    return spectra(matrix)[0]
+
+
+def spectra(matrix: Dense | LowRank) -> list[Spectrum]:
+    """Spectra of a matrix or a product (one), or of a stack of products (one for each)."""
+    if isinstance(matrix, Dense):
+        return [_with_status(_of_dense(matrix))]
+    return [_with_status(one) for one in _of_products(matrix)]
+
+
+def _of_dense(matrix: Dense) -> Spectrum:
+    """By the Gram matrix, and by QR and SVD where that does not resolve what is asked."""
+    if 0 in matrix.shape:
+        return no_spectrum(matrix.shape, matrix.dtype, "empty")
+    return dense.spectrum(matrix.values, matrix.dtype, storage_floor=matrix.rounding.floor)
+
+
+def _of_products(matrix: LowRank) -> list[Spectrum]:
+    """By the factors while they cap the rank; else multiplied out, one at a time."""
+    left, right = matrix.left, matrix.right
+    if left.ndim == 2:
+        left, right = left[None], right[None]
+    if 0 in matrix.shape or matrix.inner == 0:
+        return [no_spectrum(matrix.shape, matrix.dtype, "empty")] * len(left)
+    if matrix.inner < min(matrix.shape):
+        return low_rank.spectra(left, right, matrix.dtype)
+    return [
+        low_rank.multiplied_out(*factors, matrix.dtype) for factors in zip(left, right, strict=True)
+    ]
+
+
+def _with_status(found: Spectrum) -> Spectrum:
+    if found.status != "ok":
+        return found
+    if found.values[0] == 0:
+        return replace(found, status="zero")
+    return replace(found, status="vector") if min(found.shape) == 1 else found

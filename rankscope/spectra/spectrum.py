@@ -1,0 +1,60 @@
+"""`Spectrum`: the singular values of one matrix and what is certain about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Singular values of one matrix, each with an interval that contains the true one.
+
+    Attributes
+    ----------
+    shape
+        Rows and columns of the matrix.
+    dtype
+        Format that the entries were stored in.
+    values, lower, upper
+        Singular values, descending, and their intervals; shape ``(max_rank,)``, float64. Empty
+        where there is no spectrum.
+    noise_floor, noise_source
+        What rounding alone may bring, and whether of the ``storage`` or of the ``arithmetic``.
+    route
+        ``gram``, ``qr-svd`` or ``low-rank``; empty where nothing was decomposed.
+    status
+        ``ok``, ``zero``, ``vector``, ``empty``, ``nonfinite``, or ``skipped:<reason>``.
+    """
+
+    shape: tuple[int, int]
+    dtype: str
+    values: Values
+    lower: Values
+    upper: Values
+    noise_floor: float
+    noise_source: str
+    route: str
+    status: str = "ok"
+
+    @property
+    def max_rank(self) -> int:
+        """The most that the construction allows: min(m, n), or the inner dimension."""
+        return len(self.values)
+
+    @property
+    def error(self) -> float:
+        """Bound on the absolute error of every singular value."""
+        if not self.values.size:
+            return float("nan")
+        return float(np.maximum(self.upper - self.values, self.values - self.lower).max())
+
+
+def no_spectrum(shape: tuple[int, int], dtype: str, status: str) -> Spectrum:
+    """What stands for a matrix that has none: an empty, a nonfinite or a skipped one."""
+    none = np.empty(0)
+    return Spectrum(shape, dtype, none, none, none, float("nan"), "", "", status)
