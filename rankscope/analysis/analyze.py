@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from rankscope.analysis.execute import StepResult, execute
+from rankscope.analysis.execute import MEASURED, StepResult, execute
 from rankscope.analysis.plan import Selection, count_steps, plan_run
 from rankscope.analysis.results_folder import check_writable, write_results
 from rankscope.analysis.table import SPECTRA_FOLDER, row_of, step_rows, table_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.discovery import open_runs
-from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.run import Run, listed
 from rankscope.errors import RankscopeError
 
 Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
@@ -44,6 +44,11 @@ class Analysis:
     table: pd.DataFrame
     skips: tuple[Skip, ...]
     computed: int
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that are measurements; where there are none, no results are written."""
+        return int(self.table["status"].isin(MEASURED).sum())
 
 
 def analyze(
@@ -123,6 +128,9 @@ def analyze_runs(
     if out is not None:
         check_writable(out, runs)
     total = sum(count_steps(run, selection) for run in runs)
+    if not total:
+        have = "; ".join(f"{run.name}: {listed(run.steps)}" for run in runs)
+        raise RankscopeError(f"none of the steps asked for is there; {have}")
     plans = (plan for run in runs for plan in plan_run(run, selection))
     with _store(out) as folder:
         results = list(
@@ -137,7 +145,7 @@ def analyze_runs(
         tuple(skip for result in results for skip in result.skips),
         sum(result.computed for result in results),
     )
-    if out is not None:
+    if out is not None and analysis.measured:
         write_results(out, analysis.runs, analysis.table, analysis.skips, selection)
     return analysis
 

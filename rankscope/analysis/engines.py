@@ -24,6 +24,8 @@ CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 AHEAD = 2  # chunks a worker has at hand, so that it does not wait while results are written
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+PROGRAM = "from rankscope.analysis.worker import serve"
+
 Outcome = list[Spectrum] | Failure
 
 
@@ -133,7 +135,7 @@ class _Worker:
         package = str(Path(rankscope.__file__).parents[1])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rankscope.analysis.worker", str(theirs.fileno())],
+            [sys.executable, "-c", f"{PROGRAM}; serve({theirs.fileno()})"],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

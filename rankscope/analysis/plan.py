@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.families import ROLES
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.checkpoints.run import Checkpoint, Run
@@ -24,7 +25,6 @@ from rankscope.errors import RankscopeError
 from rankscope.spectra import store
 
 OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
-ROLES = ("q", "k", "v", "o", "gate", "up", "down", "embed", "unembed", "router", "other")
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
             so_far = [merge for merge in merges if merge.step <= step]
             for name in [name for name in AT_MERGES if name in selection.components]:
                 components += AT_MERGES[name](so_far)
-        tasks = [Task(c, _key(c)) for c in components if selection.has(c)]
+        asked = sorted(filter(selection.has, components), key=_order)
+        tasks = [Task(component, _key(component)) for component in asked]
         yield StepPlan(run.name, step, tuple(tasks), tuple(found))
 
 
@@ -187,6 +188,18 @@ def _contents(checkpoint: Checkpoint, skips: list[Skip]) -> Contents | None:
 
 def _skip(error: RankscopeError, path: Path) -> Skip:
     return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
+
+
+def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
+    """Key of the order of the table: layers ascending, what is outside of them last."""
+    return (
+        COMPONENTS.index(component.component),
+        component.layer is None,
+        component.layer or 0,
+        ROLES.index(component.role),
+        component.expert or 0,
+        component.name,
+    )
 
 
 def _key(component: Component) -> str:

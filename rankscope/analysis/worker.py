@@ -8,7 +8,6 @@ loads with one thread, and a parent that is killed leaves no orphan: the connect
 from __future__ import annotations
 
 import signal
-import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -41,8 +40,9 @@ def decompose(source: Source) -> list[Spectrum] | Failure:
         return Failure(reason, str(error) or "memory ran out")
 
 
-def serve(connection: Connection) -> None:
-    """Answer chunks of sources until the connection ends."""
+def serve(descriptor: int) -> None:
+    """Answer chunks of sources until the connection with this file descriptor ends."""
+    connection = Connection(descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     while True:
         try:
@@ -50,7 +50,3 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         connection.send([decompose(source) for source in chunk])
-
-
-if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 from rankscope.checkpoints.contents import Heads
 
+# In the order in which tables list them.
+ROLES = ("q", "k", "v", "o", "gate", "up", "down", "router", "other", "embed", "unembed")
+
 # Wrappers of training frameworks write their attribute into every name.
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
-ROLES = {
+ROLE_OF = {
     "q_proj": "q",
     "k_proj": "k",
     "v_proj": "v",
@@ -65,7 +68,7 @@ def _role(module: str) -> str:
     *parents, leaf = module.split(".")
     if leaf == "gate" and parents and parents[-1] in ("mlp", "block_sparse_moe"):
         return "router"
-    return ROLES.get(leaf, "other")
+    return ROLE_OF.get(leaf, "other")
 
 
 def heads_of(config: Mapping[str, Any]) -> Heads | None:

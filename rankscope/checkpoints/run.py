@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.families import ROLES
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.merges import find_merges
 from rankscope.errors import RankscopeError
@@ -110,14 +111,14 @@ class Run:
 
 
 def roles_of(parameters: Iterable[Parameter]) -> list[tuple[str, int, str, str]]:
-    """Role, number of matrices, shapes and dtypes: one line a role, in the order of appearance."""
+    """Role, number of matrices, shapes and dtypes: one line a role."""
     by_role: dict[str, list[Parameter]] = {}
     for parameter in parameters:
         by_role.setdefault(parameter.role, []).append(parameter)
     return [
         (role, len(found), _counted("×".join(map(str, p.shape)) for p in found),
          _counted(p.dtype for p in found))
-        for role, found in by_role.items()
+        for role, found in sorted(by_role.items(), key=lambda one: ROLES.index(one[0]))
     ]  # fmt: skip
 
 

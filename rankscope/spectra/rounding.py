@@ -38,23 +38,30 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Rounding:
-    """Sums of the variances of the rounding errors, by row and by column."""
+    """Sums of the variances of the rounding errors by row and by column, in units squared."""
 
     rows: NDArray[np.float64]  # (m,)
     columns: NDArray[np.float64]  # (n,)
+    unit: float = 1.0  # a power of two; squares of very small entries would not be in range
 
     def __add__(self, other: Rounding) -> Rounding:
-        return Rounding(self.rows + other.rows, self.columns + other.columns)
+        unit = max(self.unit, other.unit)
+        mine, theirs = (self.unit / unit) ** 2, (other.unit / unit) ** 2
+        return Rounding(
+            self.rows * mine + other.rows * theirs,
+            self.columns * mine + other.columns * theirs,
+            unit,
+        )
 
     def __mul__(self, times: float) -> Rounding:
-        return Rounding(self.rows * times, self.columns * times)
+        return Rounding(self.rows * times, self.columns * times, self.unit)
 
     @property
     def floor(self) -> float:
         """Largest singular value that this rounding may bring, in the units of the matrix."""
         if not self.rows.size or not self.columns.size:
             return 0.0
-        return MARGIN * float(np.sqrt(self.rows.max()) + np.sqrt(self.columns.max()))
+        return MARGIN * self.unit * float(np.sqrt(self.rows.max()) + np.sqrt(self.columns.max()))
 
 
 def rounding_of(values: NDArray[Any], dtype: str) -> Rounding:
@@ -63,10 +70,9 @@ def rounding_of(values: NDArray[Any], dtype: str) -> Rounding:
     power = np.maximum(_power_of_two(values), 2.0**smallest).astype(np.float64, copy=False)
     largest = float(power.max(initial=2.0**smallest))
     # Squares of float64 may leave its range; infinity stays, to be met as a nonfinite matrix.
-    unit = largest if values.dtype == np.float64 and np.isfinite(largest) else 1.0
-    squares = np.square(power if unit == 1.0 else power / unit)
-    variance = (unit * 2.0**-mantissa) ** 2 / 12
-    return Rounding(variance * squares.sum(axis=1), variance * squares.sum(axis=0))
+    scale = largest if values.dtype == np.float64 and np.isfinite(largest) else 1.0
+    variances = np.square(power if scale == 1.0 else power / scale) / 12
+    return Rounding(variances.sum(axis=1), variances.sum(axis=0), scale * 2.0**-mantissa)
 
 
 def _power_of_two(values: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,5 @@
+"""The command line: one small file a command, which parses, calls the library and prints."""
+
+from rankscope.cli.app import main
+
+__all__ = ["main"]

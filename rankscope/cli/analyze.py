@@ -1,0 +1,78 @@
+"""``rankscope analyze``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rankscope.checkpoints.contents import Skip
+
+PARTIAL, NOTHING_DONE = 3, 4
+
+
+def analyze(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Runs, trees of runs, or checkpoints.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("rankscope-results"),
+    components: Annotated[
+        str | None,
+        typer.Option(help="Which matrices, by comma: weight,update,adapter,... or all."),
+    ] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option(help="Which roles, by comma: q,k,v,o,gate,up,down,... or all."),
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Which layers: 0,3,6 or 0:4.")] = None,
+    steps: Annotated[
+        str | None, typer.Option(help="Which steps: FIRST:LAST:STRIDE, each may be left out.")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", help="Read as this layout: huggingface, peft.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    strict: Annotated[bool, typer.Option(help="Fail if anything was skipped.")] = False,
+) -> None:
+    """Measure every checkpoint of RUNs: PER, condition numbers and spectra of each matrix.
+
+    Writes metrics.parquet and .csv, the spectra and analysis.json into --out. A second call
+    computes only what is new or changed.
+    """
+    from rankscope.analysis.analyze import analyze_runs
+    from rankscope.analysis.summary import summarise
+    from rankscope.checkpoints.discovery import open_runs
+    from rankscope.cli.progress import progress_bar
+    from rankscope.cli.selection import parse_selection
+    from rankscope.errors import RankscopeError
+
+    selection = parse_selection(components=components, roles=roles, layers=layers, steps=steps)
+    opened = open_runs(runs, layout=layout)
+    with progress_bar("analysing") as progress:
+        found = analyze_runs(opened, selection, out=out, jobs=jobs, progress=progress)
+    if not found.measured:
+        _tell_skips(found.skips)
+        raise RankscopeError("no matrix could be analysed")
+    if as_json:
+        typer.echo((out / "analysis.json").read_text(encoding="utf-8"))
+    else:
+        from rankscope.cli.tables import print_summary
+
+        print_summary(summarise(found.table))
+        typer.echo(f"{len(found.table)} matrices, {found.computed} newly computed → {out}")
+    _tell_skips(found.skips)
+    if found.skips:
+        raise typer.Exit(NOTHING_DONE if strict else PARTIAL)
+
+
+def _tell_skips(skips: Sequence[Skip], most: int = 20) -> None:
+    from rankscope.analysis.analyze import told
+
+    for skip in skips[:most]:
+        typer.echo(f"skipped: {told(skip)}", err=True)
+    if len(skips) > most:
+        typer.echo(f"… and {len(skips) - most} more, all in skipped.jsonl", err=True)

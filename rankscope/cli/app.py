@@ -1,0 +1,70 @@
+"""The program ``rankscope``: its commands, its signals and its exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from rankscope.cli.analyze import analyze
+from rankscope.cli.figures import figures
+from rankscope.cli.inspect import inspect
+from rankscope.cli.train import train
+from rankscope.errors import RankscopeError
+
+NOTHING_DONE, NOT_WRITTEN = 4, 5
+
+app = typer.Typer(
+    name="rankscope",
+    help="How the rank of a network's weights and updates evolves over training.",
+    epilog="--debug anywhere shows the traceback of an error.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help starts at once and pipes well
+    pretty_exceptions_enable=False,
+)
+for command in (analyze, inspect, figures, train):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("rankscope"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: an error of the input is one line, never a traceback.
+
+    Exit codes: 0 done; 2 wrong use; 3 written, but something was skipped; 4 nothing could be done;
+    5 not written; 6 training stopped on a non-finite loss; 130 and 143 interrupted.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv[1:])
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interrupt, _leave)
+    try:
+        app(args=arguments, prog_name="rankscope")
+    except RankscopeError as error:
+        _end(str(error), NOTHING_DONE, debug=debug)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        _end(f"{place}cannot be written ({error.strerror or error})", NOT_WRITTEN, debug=debug)
+
+
+def _end(message: str, code: int, *, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    typer.echo(f"rankscope: {message}", err=True)
+    raise SystemExit(code) from None
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    typer.echo("\nrankscope: interrupted; what was finished is kept", err=True)
+    raise SystemExit(128 + number)

@@ -1,0 +1,171 @@
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import TinyRun, random_weights, write_model
+
+PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]
+
+
+def rankscope(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
+    )  # type: ignore[call-overload, no-any-return]
+
+
+def test_analyze_prints_the_answer_and_writes_the_table(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "PER" in done.stdout and "newly computed" in done.stdout
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {
+        "metrics.parquet", "metrics.csv", "training.csv", "skipped.jsonl", "analysis.json",
+        "spectra",
+    }  # fmt: skip
+
+
+def test_json_is_one_document_on_stdout(relora_run: TinyRun, tmp_path: Path) -> None:
+    for arguments in (
+        ("analyze", relora_run.path, "--out", tmp_path / "out", "--json"),
+        ("inspect", relora_run.path, "--json"),
+    ):
+        done = rankscope(*arguments)
+        assert json.loads(done.stdout)["schema_version"] == 1
+        assert done.stderr == ""
+
+
+def test_inspect_tells_what_is_there(relora_run: TinyRun) -> None:
+    done = rankscope("inspect", relora_run.path)
+    assert done.returncode == 0
+    for words in ("4 checkpoints", "rank 2, scale 2", "4 of size 4, 2 with keys", "24×16"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("command", ["analyze", "inspect", "figures"])
+def test_a_wrong_path_is_one_line_and_exit_4(command: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "absent", tmp_path / "empty"):
+        done = rankscope(command, path)
+        assert done.returncode == 4
+        assert done.stderr.startswith(f"rankscope: {path}: ")
+        assert done.stderr.count("\n") == 1 and not done.stdout
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = rankscope("inspect", tmp_path / "absent", "--debug")
+    assert done.returncode == 4 and "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("analyze",),
+        ("analyze", ".", "--roles", "nonsense"),
+        ("analyze", ".", "--steps", "a:b"),
+        ("analyze", ".", "--layers", "x"),
+        ("analyze", ".", "--jobs", "0"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_use_is_exit_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = rankscope(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_skips_are_exit_3_and_with_strict_4(relora_run: TinyRun, tmp_path: Path) -> None:
+    broken = relora_run.path / "checkpoints" / "step-00000020" / "model.safetensors"
+    broken.write_bytes(b"")
+    done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out")
+    assert done.returncode == 3
+    assert done.stderr == f"skipped: {broken}: is empty, not a safetensors file\n"
+    done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out", "--strict")
+    assert done.returncode == 4
+
+
+def test_where_nothing_can_be_analysed_earlier_results_stay(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    rankscope("analyze", relora_run.path, "--out", tmp_path / "out")
+    before = (tmp_path / "out" / "metrics.csv").read_bytes()
+    for path in relora_run.path.glob("checkpoints/*/model.safetensors"):
+        path.write_bytes(b"")
+    done = rankscope(
+        "analyze", relora_run.path, "--out", tmp_path / "out", "--components", "weight"
+    )
+    assert done.returncode == 4 and "no matrix could be analysed" in done.stderr
+    assert (tmp_path / "out" / "metrics.csv").read_bytes() == before
+
+
+def test_results_that_cannot_be_written_are_exit_5(relora_run: TinyRun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = rankscope("analyze", relora_run.path, "--out", tmp_path / "file" / "out")
+    assert done.returncode == 5
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_it_at_once_and_leaves_no_process(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    program = (
+        "import signal, time, sys\n"
+        "import rankscope.analysis.analyze as a\n"
+        "from rankscope.cli import main\n"
+        "def wait(*args, **options):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "a.analyze_runs = wait\n"
+        "sys.argv = ['rankscope', 'analyze', sys.argv[1]]\n"
+        "main()\n"
+    )
+    write_model(tmp_path / "step_1", random_weights(np.random.default_rng(0)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=10)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 128 + number
+    assert "interrupted" in stderr and "Traceback" not in stderr
+
+
+def test_a_reader_that_leaves_gets_no_complaint(relora_run: TinyRun) -> None:
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" inspect "$2" | head -1',
+         sys.executable, PROGRAM[2], str(relora_run.path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("relora") and done.stderr == ""
+
+
+def test_a_bar_is_drawn_on_a_terminal_only(relora_run: TinyRun, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [*PROGRAM, "analyze", str(relora_run.path), "--out", str(tmp_path / "out")],
+        stderr=theirs, stdout=subprocess.PIPE, text=True, check=True,
+        env=os.environ | {"TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    assert b"analysing" in os.read(ours, 100_000)
+    assert "analysing" not in done.stdout
+
+
+def test_help_and_version() -> None:
+    assert "analyze" in rankscope("--help").stdout
+    assert rankscope("--version").stdout == "0.1.0\n"

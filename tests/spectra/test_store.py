@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankscope.errors import RankscopeError
+from rankscope.spectra.matrices import LowRank
+from rankscope.spectra.singular_values import spectra, spectrum
+from rankscope.spectra.store import Entry, read_entries, store_path, write_atomically, write_entries
+
+
+def entries(rng: np.random.Generator) -> list[Entry]:
+    found = [
+        spectrum(rng.normal(size=(4, 6))),
+        spectrum(np.zeros((3, 3))),
+        spectrum(np.full((2, 2), np.nan)),
+        *spectra(LowRank(rng.normal(size=(2, 8, 3)), rng.normal(size=(2, 3, 8)))),
+    ]
+    place = {"layer": None, "role": "q", "component": "weight", "head": 1, "expert": None}
+    return [Entry(f"key{i}", place | {"name": f"w{i}"}, one) for i, one in enumerate(found)]
+
+
+def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, rng: np.random.Generator) -> None:
+    written = entries(rng)
+    write_entries(tmp_path / "step.safetensors", written)
+    read = read_entries(tmp_path / "step.safetensors")
+    assert [entry.key for entry in read] == [entry.key for entry in written]
+    for one, other in zip(read, written, strict=True):
+        assert dict(one.place) == dict(other.place)
+        for name in ("values", "lower", "upper"):
+            assert (getattr(one.spectrum, name) == getattr(other.spectrum, name)).all()
+        for name in ("shape", "dtype", "noise_source", "route", "status"):
+            assert getattr(one.spectrum, name) == getattr(other.spectrum, name)
+
+
+def test_an_absent_file_holds_nothing_and_an_empty_list_can_be_written(tmp_path: Path) -> None:
+    assert read_entries(tmp_path / "none") == []
+    write_entries(tmp_path / "empty", [])
+    assert read_entries(tmp_path / "empty") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678rubbish", b"\x02\0\0\0\0\0\0\0{}"])
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad").write_bytes(content)
+    with pytest.raises(RankscopeError, match="bad: not a readable spectra file"):
+        read_entries(tmp_path / "bad")
+
+
+def test_a_failed_write_leaves_the_earlier_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "file"
+    write_atomically(target, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("run", ["../../etc", "a/b", "a b", "", "..", "run\n", "ü"])
+def test_no_name_of_a_run_leaves_the_folder(run: str) -> None:
+    path = store_path(Path("store"), run, 5)
+    assert path.parts[0] == "store" and len(path.parts) == 3 and ".." not in path.parts
+    assert path != store_path(Path("store"), run + "x", 5)

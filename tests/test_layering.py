@@ -1,0 +1,91 @@
+"""Who may import whom: data flows one way, and the heavy packages load late."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rankscope
+
+PACKAGE = Path(rankscope.__file__).parent
+
+# A room, and the modules of this package that it may import. A dot names a single module.
+MAY_IMPORT = {
+    "errors": set(),
+    "metrics": set(),
+    "checkpoints": {"errors"},
+    "spectra": {"errors"},
+    "components": {"errors", "checkpoints", "spectra.matrices", "spectra.rounding"},
+    "analysis": {"errors", "metrics", "checkpoints", "spectra", "components"},
+    "plots": {"errors", "metrics", "analysis.table"},
+    "training": {"errors"},
+}
+
+
+def files_of(room: str) -> list[Path]:
+    folder = PACKAGE / room
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of this package that a file imports, anywhere in it, without the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return {name.removeprefix("rankscope.") for name in found if name.startswith("rankscope.")}
+
+
+def may(room: str, module: str) -> bool:
+    allowed = {room, *MAY_IMPORT[room]}
+    return any(module == one or module.startswith(f"{one}.") for one in allowed)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(room: str) -> None:
+    wrong = {
+        (path.name, module)
+        for path in files_of(room)
+        for module in imported(path)
+        if not may(room, module)
+    }
+    assert not wrong
+
+
+def test_every_room_has_a_rule() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__init__", "__pycache__", "cli"} == set(MAY_IMPORT)
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after running ``code``."""
+    listing = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{listing}"], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split("\n")[-2].split())
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import rankscope", {"numpy", "torch", "pandas", "matplotlib", "typer"}),
+        ("import rankscope.cli", {"numpy", "torch", "pandas", "matplotlib", "rich"}),
+        ("import rankscope.analysis.worker", {"torch", "pandas", "matplotlib", "scipy", "typer"}),
+        ("from rankscope import open_run, analyze, spectrum", {"torch", "matplotlib"}),
+        ("from rankscope import plots; plots.per", {"torch"}),
+    ],
+)
+def test_heavy_packages_load_only_where_they_are_needed(code: str, absent: set[str]) -> None:
+    assert not loaded_by(code) & absent
+
+
+def test_every_public_name_is_there() -> None:
+    for name in rankscope.__all__:
+        assert getattr(rankscope, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = rankscope.nothing
