@@ -23,7 +23,7 @@ from rankscope.checkpoints.training_log import read_training_log
 from rankscope.errors import RankscopeError
 from rankscope.spectra.store import write_atomically
 
-PACKAGES = ("rankscope", "numpy", "scipy", "pandas", "pyarrow", "safetensors")
+PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
 
 def check_writable(out: Path, runs: Sequence[Run]) -> None:
@@ -70,7 +70,9 @@ def write_results(
     if logs.empty:
         del files[TRAINING_FILE]
     for name, content in files.items():
-        write_atomically(out / name, content)
+        path = out / name
+        if not path.is_file() or path.read_bytes() != content:  # so that make sees what is new
+            write_atomically(path, content)
 
 
 def training_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -1,0 +1,50 @@
+PYTHON  ?= python3
+VENV    := .venv
+BIN     := $(VENV)/bin
+RESULTS ?= results/demo
+FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
+
+.PHONY: demo test lint typecheck figures notebooks clean
+
+# Train a full-rank and a ReLoRA model, analyse both, draw the figures. Again: only what is missing.
+demo: $(VENV)/installed
+	$(BIN)/rankscope train configs/demo-full.toml --resume
+	$(BIN)/rankscope train configs/demo-relora.toml --resume
+	$(BIN)/rankscope analyze ckpts/demo --out results/demo
+	$(MAKE) --no-print-directory results/demo/figures/loss.pdf
+	@echo
+	@echo "Checkpoints are in ckpts/demo, the table in results/demo, figures in results/demo/figures."
+	@echo "Next: $(BIN)/rankscope analyze YOUR/CHECKPOINTS, or notebooks/1-tour.ipynb."
+
+test: lint typecheck
+	$(BIN)/pytest -q
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(VENV)/installed
+	$(BIN)/mypy
+
+# One script a figure; RESULTS=folder draws them from another analysis.
+figures: $(FIGURES)
+
+figures/%.pdf: figures/%.py $(RESULTS)/metrics.parquet | $(VENV)/installed
+	$(BIN)/python $< $(RESULTS) --out figures
+
+results/demo/metrics.parquet:
+	$(MAKE) demo
+
+results/demo/figures/loss.pdf: results/demo/metrics.parquet
+	$(BIN)/rankscope figures results/demo
+
+notebooks: $(VENV)/installed
+	$(BIN)/pytest -q tests/test_notebooks.py
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+clean:
+	rm -rf ckpts/demo results/demo figures/*.pdf figures/*.png
