@@ -1,0 +1,65 @@
+"""Checkpoints that transformers and peft write are read as those libraries read them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankscope.checkpoints.discovery import open_run
+from rankscope.components.sources import Weight
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of one library at the other
+
+
+@pytest.fixture
+def model() -> "transformers.LlamaForCausalLM":
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=64, max_position_embeddings=32,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("shard", ["10GB", "20KB"])
+def test_every_matrix_of_a_saved_model_is_the_tensor_in_memory(
+    dtype: str, shard: str, model: "transformers.LlamaForCausalLM", tmp_path: Path
+) -> None:
+    model.to(getattr(torch, dtype)).save_pretrained(tmp_path / "step_7", max_shard_size=shard)
+    shards = len(list((tmp_path / "step_7").glob("*.safetensors")))
+    assert (shards > 1) == (shard == "20KB")
+    parameters = open_run(tmp_path)[7].contents.parameters
+    held = {name: p for name, p in model.state_dict().items() if p.ndim == 2}
+    assert set(parameters) == set(held)
+    for name, parameter in parameters.items():
+        assert parameter.tensor is not None and parameter.dtype == dtype
+        assert (parameter.tensor.read() == held[name].float().numpy()).all()
+
+
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_an_adapter_on_its_base_is_what_peft_merges(
+    use_rslora: bool, model: "transformers.LlamaForCausalLM", tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(
+        r=4, lora_alpha=8, use_rslora=use_rslora, init_lora_weights=False,
+        target_modules=["q_proj", "v_proj", "down_proj"],
+        rank_pattern={"v_proj": 2}, alpha_pattern={"down_proj": 3},
+    )  # fmt: skip
+    adapted = peft.get_peft_model(
+        transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base"), config
+    )
+    adapted.save_pretrained(tmp_path / "run" / "checkpoint-3")
+    merged = adapted.merge_and_unload().state_dict()
+    parameters = open_run(tmp_path / "run")[3].contents.parameters
+    assert sum(p.adapter is not None for p in parameters.values()) == 6
+    for name, parameter in parameters.items():
+        assert parameter.tensor is not None
+        found = np.asarray(Weight(parameter.tensor, parameter.adapter).read().values)
+        assert found == pytest.approx(merged[name].double().numpy(), abs=1e-6)
