@@ -1,0 +1,98 @@
+"""``rankscope figures``, and the frame of the scripts that draw one figure each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rankscope.plots.sources import Results
+
+RESULTS = typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+WIDTH = typer.Option(help="Inches, or one of acl, acl-text, iclr, icml, icml-text, neurips.")
+
+
+def figures(
+    results: Annotated[Path, RESULTS],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write.", show_default="RESULTS/figures")
+    ] = None,
+    width: Annotated[str, WIDTH] = "acl-text",
+) -> None:
+    """Draw every figure that RESULTS has data for, as PDF and PNG."""
+    from rankscope.errors import RankscopeError
+    from rankscope.plots import FIGURES, paper_style
+
+    opened = _open(results)
+    folder = _folder(results / "figures" if out is None else out)
+    written = 0
+    with paper_style(width):
+        for name, draw in FIGURES.items():
+            try:
+                figure = draw(opened)
+            except RankscopeError as error:
+                typer.echo(f"left out {name}: {error}", err=True)
+                continue
+            written += _write(figure, folder, name)
+    if not written:
+        raise RankscopeError("the results hold nothing that could be drawn", path=results)
+
+
+def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
+    """Run a script that draws one figure: ``python SCRIPT RESULTS [--out FOLDER] [--width W]``.
+
+    The figure has the script's name. What the user can put right is shown as one line, with exit
+    status 4.
+    """
+
+    def command(
+        results: Annotated[Path, RESULTS],
+        out: Annotated[Path, typer.Option(help="Where to write.")] = Path("figures"),
+        width: Annotated[str, WIDTH] = "acl-text",
+    ) -> None:
+        from rankscope.errors import RankscopeError
+        from rankscope.plots import paper_style
+
+        try:
+            with paper_style(width):
+                _write(draw(_open(results)), _folder(out), Path(script).stem)
+        except RankscopeError as error:
+            typer.echo(f"{Path(script).name}: {error}", err=True)
+            raise typer.Exit(4) from None
+
+    typer.run(command)
+
+
+def _open(results: Path) -> Results:
+    import matplotlib as mpl
+
+    from rankscope.analysis.table import open_results
+
+    # Where there is a screen, the default would open a window for every figure.
+    mpl.use("agg")
+    return open_results(results)
+
+
+def _folder(path: Path) -> Path:
+    from rankscope.errors import RankscopeError
+
+    if path.exists() and not path.is_dir():
+        raise RankscopeError("is a file: give a folder to write the figures into", path=path)
+    return path
+
+
+def _write(figure: Figure | None, folder: Path, name: str) -> int:
+    """Write a figure, print where, and return how many there were: 1, or 0 for None."""
+    from rankscope.plots import DRAWN_FROM, save_figure
+
+    if figure is None:
+        typer.echo(f"left out {name}: the results hold no {DRAWN_FROM[name]}", err=True)
+        return 0
+    for path in save_figure(figure, folder, name):
+        typer.echo(path)
+    return 1

@@ -1,0 +1,71 @@
+"""Figures from the metrics table: axes-level functions draw on yours, figure-level ones own theirs.
+
+Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`.
+Figure-level (return a matplotlib ``Figure``, of the width that `paper_style` sets, or the default
+one): `per`, `condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankscope.plots.decay import spectrum, update_spectra
+    from rankscope.plots.gallery import DRAWN_FROM, FIGURES
+    from rankscope.plots.maps import heatmap, heatmaps
+    from rankscope.plots.merging import merged_rank, merged_ranks
+    from rankscope.plots.panels import condition_number, per
+    from rankscope.plots.saving import save_figure
+    from rankscope.plots.series import metric
+    from rankscope.plots.style import WIDTHS, paper_style
+    from rankscope.plots.training_curves import loss, losses
+
+__all__ = [
+    "DRAWN_FROM",
+    "FIGURES",
+    "WIDTHS",
+    "condition_number",
+    "heatmap",
+    "heatmaps",
+    "loss",
+    "losses",
+    "merged_rank",
+    "merged_ranks",
+    "metric",
+    "paper_style",
+    "per",
+    "save_figure",
+    "spectrum",
+    "update_spectra",
+]
+
+_MODULES = {
+    "DRAWN_FROM": "gallery",
+    "FIGURES": "gallery",
+    "WIDTHS": "style",
+    "condition_number": "panels",
+    "heatmap": "maps",
+    "heatmaps": "maps",
+    "loss": "training_curves",
+    "losses": "training_curves",
+    "merged_rank": "merging",
+    "merged_ranks": "merging",
+    "metric": "series",
+    "paper_style": "style",
+    "per": "panels",
+    "save_figure": "saving",
+    "spectrum": "decay",
+    "update_spectra": "decay",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function when it is asked for: matplotlib takes a second."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"rankscope.plots.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

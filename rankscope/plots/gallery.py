@@ -1,0 +1,77 @@
+"""Every figure by its name, each drawn from the results of an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rankscope.plots.decay import update_spectra
+from rankscope.plots.maps import heatmaps
+from rankscope.plots.merging import merged_ranks
+from rankscope.plots.panels import condition_number, per
+from rankscope.plots.selection import has_component
+from rankscope.plots.sources import Results
+from rankscope.plots.training_curves import has_loss, losses
+
+
+def _losses(results: Results) -> Figure | None:
+    if not has_loss(results.training):
+        return None
+    return losses(results.training, runs=list(results.metrics["run"].dropna().unique()))
+
+
+def _if_any(
+    results: Results, component: str, column: str, draw: Callable[[pd.DataFrame], Figure]
+) -> Figure | None:
+    """Draw from the metrics table, or None where no matrix of the component has a value."""
+    table = results.metrics
+    if not has_component(table, component):
+        return None
+    has_value = table.loc[table["component"] == component, column].notna().any()
+    return draw(table) if has_value else None
+
+
+FIGURES: dict[str, Callable[[Results], Figure | None]] = {
+    "loss": _losses,
+    "per-weights": lambda r: _if_any(r, "weight", "per", per),
+    "per-updates": lambda r: _if_any(r, "update", "per", lambda t: per(t, "update")),
+    "per-gradients": lambda r: _if_any(r, "gradient", "per", lambda t: per(t, "gradient")),
+    "per-ov": lambda r: _if_any(r, "ov", "per", lambda t: per(t, "ov")),
+    "condition-numbers-weights": lambda r: _if_any(
+        r, "weight", "condition_number", condition_number
+    ),
+    "condition-numbers-90-weights": lambda r: _if_any(
+        r,
+        "weight",
+        "condition_number_90",
+        lambda t: condition_number(t, column="condition_number_90"),
+    ),
+    "condition-numbers-updates": lambda r: _if_any(
+        r, "update", "condition_number_r", lambda t: condition_number(t, "update")
+    ),
+    "update-spectra": lambda r: _if_any(r, "update", "per", lambda _: update_spectra(r)),
+    "merged-rank": lambda r: _if_any(r, "merged_total", "numerical_rank", merged_ranks),
+    "heatmap-per-weights": lambda r: _if_any(r, "weight", "per", heatmaps),
+    "heatmap-per-updates": lambda r: _if_any(
+        r, "update", "per", lambda t: heatmaps(t, component="update")
+    ),
+}
+"""Figure of the results by file name; None where they hold nothing to draw it from."""
+
+DRAWN_FROM = {
+    "loss": "a logged training loss",
+    "per-weights": "weights",
+    "per-updates": "updates",
+    "per-gradients": "gradients",
+    "per-ov": "OV circuits",
+    "condition-numbers-weights": "weights",
+    "condition-numbers-90-weights": "weights",
+    "condition-numbers-updates": "updates",
+    "update-spectra": "updates",
+    "merged-rank": "recorded merges",
+    "heatmap-per-weights": "weights",
+    "heatmap-per-updates": "updates",
+}
+"""What a figure needs, to say why it was left out."""

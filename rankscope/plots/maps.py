@@ -1,0 +1,178 @@
+"""`heatmap` and `heatmaps`: a metric by layer and step, as colours on one scale."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from rankscope.errors import RankscopeError
+from rankscope.plots.grid import new_figure, row_title
+from rankscope.plots.quantities import quantity
+from rankscope.plots.selection import chosen_rows, in_order
+from rankscope.plots.style import paper_look, plain
+
+COLORS = "viridis"
+
+
+def heatmap(
+    table: pd.DataFrame,
+    column: str,
+    *,
+    component: str = "weight",
+    run: str | None = None,
+    role: str | None = None,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a metric of one run and role as colours: layers upwards, steps to the right.
+
+    Cells are as wide as the steps are apart. Several matrices in one cell, such as heads, are
+    averaged; for a quantity that spans decades their median is taken, and the scale is
+    logarithmic. Cells without a value, as of zero matrices, are hatched.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column
+        The metric, one of `QUANTITIES`.
+    component, run, role
+        Which matrices.
+    limits
+        Ends of the colour scale, which figures of several panels share; those of the rows drawn
+        if not given.
+    colorbar
+        Whether to draw the labelled colour bar beside the axes.
+    ax
+        Where to draw; the current axes if not given.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows or none of them belongs to a layer.
+    """
+    drawn = quantity(column)
+    rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
+    cells = _cells(rows, column, log=drawn.log)
+    limits = value_limits(rows, column) if limits is None else limits
+    ax = plt.gca() if ax is None else ax
+    mesh = ax.pcolormesh(
+        _edges(cells.columns.to_numpy(dtype=float)),
+        _edges(cells.index.to_numpy(dtype=float)),
+        cells.to_numpy(dtype=float),
+        cmap=COLORS,
+        norm=LogNorm(*limits) if drawn.log else Normalize(*limits),
+        # A PDF viewer would show hairlines between ten thousand vector cells.
+        rasterized=True,
+    )
+    ax.patch.set(facecolor="white", edgecolor="0.6", hatch="/////")
+    ax.grid(visible=False)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    ax.set(xlabel="step", ylabel="layer")
+    if colorbar:
+        ax.figure.colorbar(mesh, ax=ax, label=drawn.label)
+    return ax
+
+
+@paper_look()
+def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weight") -> Figure:
+    """Figure of `heatmap` panels, a row for every role and a column for every run.
+
+    All panels share one colour scale, from the least to the greatest value of the component.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column
+        The metric.
+    component
+        Which matrices; those of no layer, such as embeddings, are left out.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows.
+    """
+    rows = in_layers(chosen_rows(table, component=component))
+    roles, runs = in_order(rows["role"]), sorted(rows["run"].unique())
+    limits = value_limits(rows, column)
+    width = float(mpl.rcParams["figure.figsize"][0])
+    figure, grid = new_figure(len(roles), len(runs), size=(width, 0.6 + 0.55 * len(roles)))
+    for role, line in zip(roles, grid, strict=True):
+        for run, ax in zip(runs, line, strict=True):
+            ax.set(xlabel="", ylabel="")
+            if ((rows["role"] == role) & (rows["run"] == run)).any():
+                heatmap(
+                    rows,
+                    column,
+                    component=component,
+                    run=run,
+                    role=role,
+                    limits=limits,
+                    colorbar=False,
+                    ax=ax,
+                )
+            ax.set(xlabel="", ylabel="")
+        row_title(line[-1], role)
+    for run, ax in zip(runs, grid[0], strict=True):
+        ax.set_title(plain(run, limit=int(14 * width / len(runs))))
+    _finish(figure, grid, column)
+    return figure
+
+
+def _finish(figure: Figure, grid: list[list[Axes]], column: str) -> None:
+    panels = [ax for line in grid for ax in line]
+    mesh = next(found for ax in panels for found in ax.collections if isinstance(found, QuadMesh))
+    label = quantity(column).label
+    if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
+        label = f"{label}; hatched: undefined"
+    figure.colorbar(mesh, ax=panels, label=label, aspect=40, pad=0.03)
+    figure.supxlabel("step")
+    figure.supylabel("layer")
+
+
+def _values(ax: Axes) -> NDArray[np.float64]:
+    return np.ma.filled(np.ma.asarray(ax.collections[0].get_array(), dtype=float), np.nan)
+
+
+def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of matrices that belong to a layer."""
+    inside = rows[rows["layer"].notna()]
+    if inside.empty:
+        raise RankscopeError("none of these matrices belongs to a layer: there is no map to draw")
+    return inside
+
+
+def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Least and greatest finite value of a column."""
+    values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise RankscopeError(f"no value of {column!r} is finite: there is no map to draw")
+    return float(finite.min()), float(finite.max())
+
+
+def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
+    finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
+    by_place = finite.groupby(["layer", "step"])["value"]
+    cells = (by_place.median() if log else by_place.mean()).unstack("step")
+    layers = range(int(cells.index.min()), int(cells.index.max()) + 1)
+    return cells.reindex(index=layers).sort_index(axis="columns")
+
+
+def _edges(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Borders half-way between neighbours; the outer cells as wide as their neighbours' halves."""
+    if places.size == 1:
+        return np.array([places[0] - 0.5, places[0] + 0.5])
+    between = (places[1:] + places[:-1]) / 2
+    return np.concatenate([[2 * places[0] - between[0]], between, [2 * places[-1] - between[-1]]])

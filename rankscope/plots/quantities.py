@@ -1,0 +1,60 @@
+"""What a figure has to know about each column of the metrics table: its name, its scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rankscope.errors import RankscopeError
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a column is labelled, summarised over matrices and drawn.
+
+    Attributes
+    ----------
+    label
+        Axis label, with the symbol or formula that defines the quantity.
+    log
+        Spans decades: drawn on a log axis, and summarised by median and quantiles, since a mean
+        would be that of its largest value. Otherwise by mean, minimum and maximum.
+    tail
+        Depends on the small singular values, so that rounding noise may move it.
+    """
+
+    label: str
+    log: bool = False
+    tail: bool = False
+
+
+QUANTITIES = {
+    "effective_rank": Quantity("effective rank", tail=True),
+    "per": Quantity("PER = effective rank / min(m, n)", tail=True),
+    "rank_utilisation": Quantity("effective rank / largest possible rank", tail=True),
+    "stable_rank": Quantity("stable rank", tail=True),
+    "participation_ratio": Quantity("participation ratio", tail=True),
+    "numerical_rank": Quantity("numerical rank"),
+    "max_rank": Quantity("largest possible rank"),
+    "condition_number": Quantity(r"$\kappa = \sigma_1/\sigma_q$", log=True),
+    "condition_number_raw": Quantity(r"raw $\sigma_1/\sigma_q$", log=True),
+    "condition_number_r": Quantity(r"$\kappa_r = \sigma_1/\sigma_r$", log=True),
+    "condition_number_90": Quantity(
+        r"$\kappa_{90} = \sigma_1/\sigma_{\lceil 0.9q\rceil}$", log=True
+    ),
+    "noise_floor": Quantity("noise floor", log=True),
+    "noise_share": Quantity("share of rounding noise"),
+    "spectral_norm": Quantity(r"spectral norm $\sigma_1$"),
+    "frobenius_norm": Quantity("Frobenius norm"),
+    "nuclear_norm": Quantity("nuclear norm"),
+    "per_error": Quantity("relative error bound of PER", log=True),
+    "sigma_error": Quantity(r"error bound of $\sigma$", log=True),
+}
+
+
+def quantity(column: str) -> Quantity:
+    """How to draw a column; `RankscopeError` with the known ones if it is none of them."""
+    try:
+        return QUANTITIES[column]
+    except KeyError:
+        known = ", ".join(QUANTITIES)
+        raise RankscopeError(f"no metric is called {column!r}: choose one of {known}") from None

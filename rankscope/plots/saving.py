@@ -1,0 +1,53 @@
+"""`save_figure`: one figure as PDF and PNG, the same bytes for the same figure."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+# Neither file says when and by which version it was made, so that git sees only real changes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as ``name.pdf`` and ``name.png`` (300 dpi) into a folder.
+
+    Each file is written beside its place and then moved there: whoever reads it at the same time
+    has the old one or the new one. Fonts are embedded as TrueType.
+
+    Parameters
+    ----------
+    figure
+        The figure, at the size it has on paper.
+    folder
+        Where to; made if it is not there.
+    name
+        File name without suffix, such as a key of `FIGURES`.
+
+    Returns
+    -------
+    The files written, PDF first.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written; no part of it is left then.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for suffix, metadata in _METADATA.items():
+        path = folder / f"{name}.{suffix}"
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as beside:
+            draft = Path(beside) / path.name
+            with mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
+                figure.savefig(draft, dpi=300, metadata=metadata)
+            draft.replace(path)
+        written.append(path)
+    return written

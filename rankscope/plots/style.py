@@ -1,0 +1,193 @@
+"""How figures look: column widths of venues, fonts, and one colour, marker and dash a series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.typing import LineStyleType
+
+from rankscope.errors import RankscopeError, printable
+
+WIDTHS = {
+    "acl": 3.03,
+    "acl-text": 6.30,
+    "iclr": 5.50,
+    "icml": 3.25,
+    "icml-text": 6.75,
+    "neurips": 5.50,
+}
+"""Widths in inches of a column, or with ``-text`` of a page's whole text, by venue."""
+
+# Okabe & Ito's colours, without their yellow, which is lost on white paper.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+
+
+@dataclass(frozen=True)
+class SeriesStyle:
+    """What tells one series from the others; each of the three suffices on its own."""
+
+    color: str
+    marker: str
+    dashes: LineStyleType
+
+
+def series_styles(names: Iterable[object]) -> dict[Any, SeriesStyle]:
+    """Style of every series, by name.
+
+    Decided from all the names together and by their order, not by the order of rows: pass the
+    whole table's, and a panel that lacks a run leaves the others' colours alone. The three cycles
+    have different lengths, so 84 series are told apart.
+    """
+    return {
+        name: SeriesStyle(
+            _COLORS[place % len(_COLORS)],
+            _MARKERS[place % len(_MARKERS)],
+            _DASHES[place % len(_DASHES)],
+        )
+        for place, name in enumerate(sorted({*names}, key=_by_number_then_text))
+    }
+
+
+def _by_number_then_text(name: object) -> tuple[bool, float, str]:
+    return (True, 0.0, name) if isinstance(name, str) else (False, float(str(name)), "")
+
+
+def width_in_inches(width: str | float) -> float:
+    """Width of a venue's column by its name in `WIDTHS`, or a number of inches, given as either.
+
+    Raises
+    ------
+    RankscopeError
+        For an unknown name, or a width outside of 1 to 40 inches.
+    """
+    try:
+        inches = WIDTHS[width] if width in WIDTHS else float(width)
+    except ValueError:
+        known = ", ".join(WIDTHS)
+        raise RankscopeError(
+            f"unknown width {width!r}: give one of {known}, or a number of inches"
+        ) from None
+    if not 1 <= inches <= 40:
+        raise RankscopeError(f"width {inches:g}: a figure is between 1 and 40 inches wide")
+    return inches
+
+
+@contextmanager
+def paper_style(width: str | float = "acl-text", *, aspect: float = 0.62) -> Iterator[None]:
+    """Draw figures at the size and in the type they will have on paper.
+
+    Text is 8 pt, ticks and legends 7 pt, so a figure must be included at its own width. The
+    fonts, Times-like STIX, come with matplotlib: no LaTeX, and the same figure on every machine.
+    Fonts are embedded as TrueType, which the venues' format checkers ask for.
+
+    Parameters
+    ----------
+    width
+        A name in `WIDTHS` or a number of inches. Figure-level functions fill this width.
+    aspect
+        Height of a single panel that fills the width, as a share of it.
+
+    Raises
+    ------
+    RankscopeError
+        For an unknown width.
+    """
+    inches = width_in_inches(width)
+    with _settings({**_PAPER, "figure.figsize": (inches, aspect * inches)}):
+        yield
+
+
+@contextmanager
+def paper_look() -> Iterator[None]:
+    """Take type, lines and layout from `paper_style`, and leave the width as it is set.
+
+    Figure-level functions wear it as a decorator: they look the same wherever they are called.
+    """
+    with _settings(_PAPER):
+        yield
+
+
+@contextmanager
+def _settings(settings: dict[Any, Any]) -> Iterator[None]:
+    # Not mpl.rc_context, which puts back every setting: a notebook's backend makes itself
+    # interactive when the first figure is made, and would show no figure after that.
+    before = {key: mpl.rcParams[key] for key in settings}
+    mpl.rcParams.update(settings)
+    try:
+        yield
+    finally:
+        mpl.rcParams.update(before)
+
+
+_PAPER: dict[Any, Any] = {
+    "text.usetex": False,
+    "font.family": ["STIXGeneral", "DejaVu Sans"],
+    "mathtext.fontset": "stix",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "figure.labelsize": 8,
+    "figure.titlesize": 9,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.0,
+    "legend.borderaxespad": 0.3,
+    "legend.labelspacing": 0.35,
+    "legend.columnspacing": 1.4,
+    "axes.linewidth": 0.6,
+    "axes.titlepad": 3,
+    "axes.labelpad": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "lines.markeredgewidth": 0.8,
+    "hatch.linewidth": 0.4,
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.025,
+    "figure.constrained_layout.w_pad": 0.025,
+    "savefig.dpi": 300,
+    # Cutting to the ink would change the width that the page was measured for.
+    "savefig.bbox": None,
+}
+
+
+def plain(text: object, *, limit: int = 40) -> str:
+    """Text for a title or a legend that matplotlib shows as it stands.
+
+    Run names come from folders and files: a pair of ``$`` would be read as mathematics, and may
+    fail to parse only when the figure is saved; a leading ``_`` would hide a legend entry. What is
+    longer than ``limit`` characters loses its middle: names of runs often differ at the end.
+    """
+    shown = printable(str(text), limit=1000)
+    if len(shown) > limit:
+        half = limit // 2
+        shown = f"{shown[:half]}…{shown[-half:]}"
+    shown = shown.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown

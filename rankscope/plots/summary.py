@@ -1,0 +1,113 @@
+"""Statistics over the matrices of a step: what a line, its band and its markers show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rankscope.plots.quantities import Quantity, quantity
+
+Values = NDArray[np.float64]
+
+PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
+
+
+def summary(rows: pd.DataFrame, column: str, *, hue: str = "run") -> pd.DataFrame:
+    """Summarise a metric over the matrices of every step.
+
+    Parameters
+    ----------
+    rows
+        Rows of the metrics table, one a matrix a step; all of them enter.
+    column
+        The metric.
+    hue
+        The column that tells the series apart.
+
+    Returns
+    -------
+    One row a series and step, in order, with columns ``hue``, ``step``, and
+
+    - ``centre``, ``low``, ``high``: mean, minimum and maximum; for a quantity that spans decades
+      the median and the 10 % and 90 % quantiles. NaN if no matrix has a value.
+    - ``undefined``: how many of the matrices have no value, being zero, say, or not finite.
+    - ``noisy``: whether in one of them rounding noise may move a rank by more than 1 %.
+    - ``bound``: whether ``centre`` is only a lower bound, as some condition numbers are.
+    """
+    drawn = quantity(column)
+    rows = rows.assign(noisy=noise_matters(rows) if drawn.tail else False)
+    points = [
+        {hue: name, "step": step, **_point(group, column, drawn)}
+        for (name, step), group in rows.groupby([hue, "step"], sort=True)
+    ]
+    columns = [hue, "step", "centre", "low", "high", "undefined", "noisy", "bound"]
+    return pd.DataFrame(points, columns=columns)
+
+
+def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float | bool]:
+    values = group[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    known = ~np.isnan(values)
+    point: dict[str, float | bool] = {
+        "undefined": int((~known).sum()),
+        "noisy": bool(group["noisy"].any()),
+        "bound": False,
+    }
+    values = values[known]
+    if not values.size:
+        return point | {"centre": np.nan, "low": np.nan, "high": np.nan}
+    if not drawn.log:
+        return point | {"centre": values.mean(), "low": values.min(), "high": values.max()}
+    low, centre, high = (log_quantile(values, share) for share in (0.1, 0.5, 0.9))
+    if column == "condition_number":
+        censored = (group["condition_number_status"] == "lower-bound").to_numpy()[known]
+        # The true median is one of those that the censored values allow, from what they are now
+        # up to infinity: if raising them moves it, it is known only from below.
+        point["bound"] = log_quantile(np.where(censored, np.inf, values), 0.5) > centre
+    return point | {"centre": centre, "low": low, "high": high}
+
+
+def log_quantile(values: Values, share: float) -> float:
+    """Quantile of positive values, interpolated on the log scale; infinite ones count as such."""
+    ordered = np.sort(values)
+    place = share * (ordered.size - 1)
+    below, above = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    if below == above:
+        return float(below)
+    between = place - np.floor(place)
+    return float(below ** (1 - between) * above**between)
+
+
+def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Whether rounding noise may move the entropy of a matrix's spectrum by more than 0.01.
+
+    A share x of Σσ that is noise, spread over q = min(m, n) values, moves the entropy by about
+    x ln(q/x), and so the effective rank by that factor. False where ``noise_share`` is empty.
+    """
+    share = rows["noise_share"].astype(float).fillna(0.0)
+    q = rows[["rows", "cols"]].min(axis=1).astype(float)
+    # Past x = q/e the expression falls again; there the noise is everything.
+    parts = np.maximum(q / share.where(share > 0, 1.0), np.e)
+    matters: pd.Series[bool] = (share * np.log(parts)).gt(0.01)
+    return matters
+
+
+def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> str:
+    """Say what differs among the matrices of one series at one step.
+
+    "layers", "layers and heads", and so on; empty if there is one matrix only.
+    """
+    places = [column for column in PLURALS if column != hue and column in rows.columns]
+    numbers = rows.groupby([hue, "step"])[places].nunique()
+    varying = [PLURALS[place] for place in places if (numbers[place] > 1).any()]
+    return " and ".join(filter(None, [", ".join(varying[:-1]), *varying[-1:]]))
+
+
+def line_text(column: str, over: str) -> str:
+    """Say what the line of a metric is."""
+    return f"{'median' if quantity(column).log else 'mean'} over {over}"
+
+
+def band_text(column: str, over: str) -> str:
+    """Say what the band of a metric is."""
+    return f"10 to 90 % of {over}" if quantity(column).log else f"min to max over {over}"

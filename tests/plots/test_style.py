@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+
+from rankscope.errors import RankscopeError
+from rankscope.plots.style import (
+    WIDTHS,
+    paper_style,
+    plain,
+    series_styles,
+    width_in_inches,
+)
+
+
+def test_paper_style_sets_the_width_and_puts_everything_back() -> None:
+    before = mpl.rcParams.copy()
+    with paper_style("icml"):
+        assert mpl.rcParams["figure.figsize"][0] == WIDTHS["icml"]
+        assert mpl.rcParams["pdf.fonttype"] == mpl.rcParams["ps.fonttype"] == 42
+        assert not mpl.rcParams["text.usetex"]
+    assert mpl.rcParams == before
+
+
+def test_paper_style_puts_everything_back_after_an_error() -> None:
+    before = mpl.rcParams.copy()
+    with pytest.raises(ZeroDivisionError), paper_style():
+        1 / 0  # noqa: B018
+    assert mpl.rcParams == before
+
+
+def test_paper_style_leaves_what_a_backend_sets_meanwhile() -> None:
+    with mpl.rc_context({"interactive": False}):
+        with paper_style():
+            mpl.rcParams["interactive"] = True
+        assert mpl.is_interactive()
+
+
+@pytest.mark.parametrize(("width", "inches"), [("acl", 3.03), ("4.5", 4.5), (2, 2.0)])
+def test_a_width_is_a_venue_or_a_number_of_inches(width: str | float, inches: float) -> None:
+    assert width_in_inches(width) == inches
+
+
+@pytest.mark.parametrize("width", ["aclx", "", 0, -3, "inf", "nan", 1e9])
+def test_a_width_that_makes_no_figure_is_refused(width: str | float) -> None:
+    with pytest.raises(RankscopeError, match="width"), paper_style(width):
+        pass
+
+
+def test_styles_do_not_depend_on_the_order_or_number_of_rows() -> None:
+    assert series_styles(["b", "a", "b", "c"]) == series_styles(["c", "b", "a"])
+
+
+def test_layers_are_styled_in_numerical_order() -> None:
+    assert list(series_styles([10, 2, 1])) == [1, 2, 10]
+
+
+def test_many_series_all_look_different() -> None:
+    assert len(set(series_styles(range(84)).values())) == 84
+
+
+def test_the_first_runs_differ_in_colour_marker_and_line() -> None:
+    styles = list(series_styles("abcd").values())
+    for part in ("color", "marker", "dashes"):
+        assert len({str(getattr(style, part)) for style in styles}) == 4
+
+
+def test_long_names_keep_their_ends() -> None:
+    assert plain("a" * 50 + "-seed1") != plain("a" * 50 + "-seed2")
+    assert len(plain("a" * 500)) <= 41
+
+
+@pytest.mark.parametrize("name", ["a_$b$", r"$\frac{x$", "$", "\udc80", "_run", "a\nb", "x" * 900])
+def test_any_name_is_drawn_as_it_stands(name: str) -> None:
+    figure, ax = plt.subplots()
+    ax.set_title(plain(name))
+    ax.plot([0, 1], label=plain(name))
+    ax.legend()
+    figure.canvas.draw()
+    assert "\n" not in plain(name)
+    assert len(ax.get_legend_handles_labels()[1]) == 1

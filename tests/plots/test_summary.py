@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscope.plots.summary import band_text, log_quantile, noise_matters, summarised_over, summary
+
+
+def rows_of(values: list[float], **columns: object) -> pd.DataFrame:
+    """One step of one run, with a layer for every value of both metrics."""
+    rows: dict[str, object] = {
+        "run": "a",
+        "step": 5,
+        "layer": range(len(values)),
+        "rows": 64,
+        "cols": 32,
+        "noise_share": 0.0,
+        "per": values,
+        "condition_number": values,
+        "condition_number_status": "ok",
+    }
+    return pd.DataFrame(rows | columns)
+
+
+def test_per_is_summarised_by_mean_minimum_and_maximum() -> None:
+    point = summary(rows_of([0.2, 0.3, 0.7]), "per").iloc[0]
+    assert point[["centre", "low", "high"]].tolist() == pytest.approx([0.4, 0.2, 0.7])
+
+
+def test_condition_numbers_are_summarised_by_median_and_quantiles() -> None:
+    values = [10.0**k for k in range(11)]
+    point = summary(rows_of(values), "condition_number").iloc[0]
+    assert point[["centre", "low", "high"]].tolist() == pytest.approx([1e5, 1e1, 1e9])
+
+
+def test_the_median_of_two_is_their_geometric_mean() -> None:
+    assert log_quantile(np.array([100.0, 1.0]), 0.5) == pytest.approx(10)
+
+
+def test_a_quantile_beside_an_infinite_value_is_infinite() -> None:
+    assert log_quantile(np.array([1.0, np.inf]), 0.5) == math.inf
+    assert log_quantile(np.array([1.0, 2.0, np.inf]), 0.5) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("censored", "is_bound"),
+    [
+        ([], False),
+        ([4], False),  # the largest: wherever it really is, the median stays
+        ([3, 4], False),
+        ([2], True),
+        ([0], True),  # it may be the largest, and the next one the median
+        ([0, 1, 2, 3, 4], True),
+    ],
+)
+def test_a_median_is_a_bound_where_censored_values_could_raise_it(
+    censored: list[int], is_bound: bool
+) -> None:
+    status = ["lower-bound" if i in censored else "ok" for i in range(5)]
+    rows = rows_of([1.0, 2.0, 3.0, 4.0, 5.0], condition_number_status=status)
+    point = summary(rows, "condition_number").iloc[0]
+    assert bool(point["bound"]) is is_bound
+    assert point["centre"] == 3.0
+
+
+def test_a_zero_matrix_is_counted_and_does_not_enter() -> None:
+    point = summary(rows_of([0.2, math.nan, 0.4]), "per").iloc[0]
+    assert (point["undefined"], point["centre"]) == (1, pytest.approx(0.3))
+
+
+def test_a_step_of_zero_matrices_only_has_no_centre() -> None:
+    point = summary(rows_of([math.nan, math.nan]), "per").iloc[0]
+    assert math.isnan(point["centre"])
+    assert point["undefined"] == 2
+
+
+def test_nullable_columns_are_summarised_like_plain_ones() -> None:
+    rows = rows_of([1.0, 2.0]).assign(numerical_rank=pd.array([4, pd.NA], dtype="Int64"))
+    point = summary(rows, "numerical_rank").iloc[0]
+    assert (point["centre"], point["undefined"]) == (4, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-5, 1e-4, 1e-3, 0.05, 0.5, 1.0])
+def test_noise_matters_where_it_moves_the_entropy_by_a_hundredth(share: float) -> None:
+    moved = share * math.log(32 / share) if share else 0.0
+    assert noise_matters(rows_of([0.5], noise_share=share)).tolist() == [moved > 0.01]
+
+
+def test_noise_matters_in_a_vector_that_is_nothing_else() -> None:
+    assert noise_matters(rows_of([0.5], rows=1, noise_share=1.0)).all()
+
+
+def test_an_unknown_noise_share_does_not_matter() -> None:
+    assert not noise_matters(rows_of([0.5], noise_share=math.nan)).any()
+
+
+def test_norms_are_not_marked_for_noise() -> None:
+    rows = rows_of([0.5], noise_share=0.5).assign(spectral_norm=1.0)
+    assert not summary(rows, "spectral_norm")["noisy"].any()
+    assert summary(rows, "per")["noisy"].all()
+
+
+def test_it_is_said_what_the_band_goes_over() -> None:
+    rows = rows_of([0.1, 0.2], head=pd.array([pd.NA, pd.NA], dtype="Int64"), role=["q", "q"])
+    assert summarised_over(rows) == "layers"
+    assert summarised_over(rows.assign(head=[0, 1])) == "layers and heads"
+    assert summarised_over(rows.assign(role=["q", "k"], head=[0, 1])) == "layers, roles and heads"
+    assert summarised_over(rows.iloc[:1]) == ""
+    assert band_text("per", "layers") == "min to max over layers"
+    assert band_text("condition_number_90", "layers") == "10 to 90 % of layers"
