@@ -25,20 +25,30 @@ def figures(
     width: Annotated[str, WIDTH] = "acl-text",
 ) -> None:
     """Draw every figure that RESULTS has data for, as PDF and PNG."""
+    from rankscope.cli.progress import progress_bar
     from rankscope.errors import RankscopeError
-    from rankscope.plots import FIGURES, paper_style
+    from rankscope.plots import DRAWN_FROM, FIGURES, paper_style
 
     opened = _open(results)
     folder = _folder(results / "figures" if out is None else out)
-    written = 0
-    with paper_style(width):
-        for name, draw in FIGURES.items():
+    written: list[Path] = []
+    left_out: list[str] = []
+    with paper_style(width), progress_bar("drawing") as progress:
+        for number, (name, draw) in enumerate(FIGURES.items()):
+            if progress is not None:
+                progress(number / len(FIGURES), name)
             try:
-                figure = draw(opened)
+                paths = _write(draw(opened), folder, name)
             except RankscopeError as error:
-                typer.echo(f"left out {name}: {error}", err=True)
+                left_out.append(f"left out {name}: {error}")
                 continue
-            written += _write(figure, folder, name)
+            written += paths
+            if not paths:
+                left_out.append(f"left out {name}: the results hold no {DRAWN_FROM[name]}")
+    for line in left_out:
+        typer.echo(line, err=True)
+    for path in written:
+        typer.echo(path)
     if not written:
         raise RankscopeError("the results hold nothing that could be drawn", path=results)
 
@@ -60,7 +70,8 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
 
         try:
             with paper_style(width):
-                _write(draw(_open(results)), _folder(out), Path(script).stem)
+                for path in _write(draw(_open(results)), _folder(out), Path(script).stem):
+                    typer.echo(path)
         except RankscopeError as error:
             typer.echo(f"{Path(script).name}: {error}", err=True)
             raise typer.Exit(4) from None
@@ -86,13 +97,8 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _write(figure: Figure | None, folder: Path, name: str) -> int:
-    """Write a figure, print where, and return how many there were: 1, or 0 for None."""
-    from rankscope.plots import DRAWN_FROM, save_figure
+def _write(figure: Figure | None, folder: Path, name: str) -> list[Path]:
+    """Write a figure and return where: nowhere for None."""
+    from rankscope.plots import save_figure
 
-    if figure is None:
-        typer.echo(f"left out {name}: the results hold no {DRAWN_FROM[name]}", err=True)
-        return 0
-    for path in save_figure(figure, folder, name):
-        typer.echo(path)
-    return 1
+    return [] if figure is None else save_figure(figure, folder, name)

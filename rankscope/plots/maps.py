@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
@@ -36,8 +36,9 @@ def heatmap(
     """Draw a metric of one run and role as colours: layers upwards, steps to the right.
 
     Cells are as wide as the steps are apart. Several matrices in one cell, such as heads, are
-    averaged; for a quantity that spans decades their median is taken, and the scale is
-    logarithmic. Cells without a value, as of zero matrices, are hatched.
+    averaged; of condition numbers, the median is taken. The scale is logarithmic for those, and
+    where the limits are a decade apart: a low-rank run beside a full-rank one would be all dark.
+    Cells without a value, as of zero matrices, are hatched.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def heatmap(
         _edges(cells.index.to_numpy(dtype=float)),
         cells.to_numpy(dtype=float),
         cmap=COLORS,
-        norm=LogNorm(*limits) if drawn.log else Normalize(*limits),
+        norm=_scale(limits, log=drawn.log),
         # A PDF viewer would show hairlines between ten thousand vector cells.
         rasterized=True,
     )
@@ -79,7 +80,7 @@ def heatmap(
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
     ax.set(xlabel="step", ylabel="layer")
     if colorbar:
-        ax.figure.colorbar(mesh, ax=ax, label=drawn.label)
+        _color_bar(mesh, [ax], drawn.label)
     return ax
 
 
@@ -136,9 +137,21 @@ def _finish(figure: Figure, grid: list[list[Axes]], column: str) -> None:
     label = quantity(column).label
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
         label = f"{label}; hatched: undefined"
-    figure.colorbar(mesh, ax=panels, label=label, aspect=40, pad=0.03)
+    _color_bar(mesh, panels, label)
     figure.supxlabel("step")
     figure.supylabel("layer")
+
+
+def _color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> None:
+    is_tall = len(panels) > 1
+    bar = panels[0].figure.colorbar(
+        mesh, ax=panels, label=label, aspect=40 if is_tall else 20, pad=0.03 if is_tall else 0.05
+    )
+    low, high = mesh.get_clim()
+    if isinstance(mesh.norm, LogNorm) and low >= 1e-3 and high <= 1e3:
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _values(ax: Axes) -> NDArray[np.float64]:
@@ -160,6 +173,11 @@ def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
     if not finite.size:
         raise RankscopeError(f"no value of {column!r} is finite: there is no map to draw")
     return float(finite.min()), float(finite.max())
+
+
+def _scale(limits: tuple[float, float], *, log: bool) -> Normalize:
+    least, greatest = limits
+    return LogNorm(*limits) if log or greatest > 10 * least > 0 else Normalize(*limits)
 
 
 def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
