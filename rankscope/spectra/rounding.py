@@ -12,6 +12,7 @@ in scale.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +34,13 @@ FORMATS = {
     "float32": Format(23, -126),
     "float16": Format(10, -14),
     "bfloat16": Format(7, -126),
+}
+
+
+BLOCK = 2**15  # entries at a time, so that they stay in the processor's cache
+EXPONENT_BITS = {
+    "float64": (np.uint64, 0x7FF0_0000_0000_0000),
+    "float32": (np.uint32, 0x7F80_0000),
 }
 
 
@@ -65,19 +73,35 @@ class Rounding:
 
 
 def rounding_of(values: NDArray[Any], dtype: str) -> Rounding:
-    """Rounding that storing ``values``, shape (m, n), in the format named ``dtype`` left."""
+    """Rounding that storing ``values``, shape (m, n), in the format named ``dtype`` left.
+
+    Sums are taken in the type of the values: 1e-5 is far within the margin.
+    """
+    m, n = values.shape
     mantissa, smallest = FORMATS[dtype]
-    power = np.maximum(_power_of_two(values), 2.0**smallest).astype(np.float64, copy=False)
-    largest = float(power.max(initial=2.0**smallest))
-    # Squares of float64 may leave its range; infinity stays, to be met as a nonfinite matrix.
-    scale = largest if values.dtype == np.float64 and np.isfinite(largest) else 1.0
-    variances = np.square(power if scale == 1.0 else power / scale) / 12
-    return Rounding(variances.sum(axis=1), variances.sum(axis=0), scale * 2.0**-mantissa)
+    held = np.ascontiguousarray(values, dtype=np.result_type(values, np.float32))
+    unit = _unit(held, smallest)
+    rows, columns = np.empty(m), np.zeros(n)
+    block = max(1, BLOCK // max(n, 1))
+    for start in range(0, m, block):
+        # An ulp is that of the smallest normal number from there down to zero.
+        ulps = _powers_of_two(held[start : start + block])
+        np.maximum(ulps, 2.0**smallest, out=ulps)
+        ulps *= 1 / unit
+        rows[start : start + block] = np.einsum("ij,ij->i", ulps, ulps)
+        columns += np.einsum("ij,ij->j", ulps, ulps)
+    return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa)
 
 
-def _power_of_two(values: NDArray[Any]) -> NDArray[Any]:
-    """2 to the exponent of each entry: the entry with its sign and mantissa bits cleared."""
-    if values.dtype == np.float64:
-        return (values.view(np.uint64) & np.uint64(0x7FF0_0000_0000_0000)).view(np.float64)
-    exact = np.ascontiguousarray(values, dtype=np.float32)
-    return (exact.view(np.uint32) & np.uint32(0x7F80_0000)).view(np.float32)
+def _unit(values: NDArray[Any], smallest: int) -> float:
+    """Power of two near the largest entry: squares of others over it do not leave the range."""
+    largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+    if not 0 < largest < math.inf:
+        return 1.0
+    return math.ldexp(1.0, max(math.frexp(largest)[1] - 1, smallest))
+
+
+def _powers_of_two(values: NDArray[Any]) -> NDArray[Any]:
+    """2 to the exponent of each entry, which is the entry without its sign and mantissa bits."""
+    bits, exponent = EXPONENT_BITS[values.dtype.name]
+    return np.asarray((values.view(bits) & bits(exponent)).view(values.dtype))
