@@ -1,0 +1,62 @@
+"""``rankscope train``."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rankscope.errors import RankscopeError
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A TOML file, such as configs/demo-relora.toml.")],
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as schedule.steps=200."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Text (.txt, .jsonl, also .gz, .xz) or token ids (.bin, .npy)."),
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Save and stop after so many minutes.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default what torch finds.")
+    ] = None,
+) -> None:
+    """Train a small language model, with full-rank or low-rank updates."""
+    from rankscope.training.config_file import load_config, to_toml
+
+    # JSON strings are TOML strings: a path is never mistaken for a number or cut at a quote.
+    paths = {"data.source": data, "out": out}
+    chosen = [f"{key}={json.dumps(path)}" for key, path in paths.items() if path is not None]
+    settings = load_config(config, overrides=[*(override or []), *chosen])
+    if print_config:
+        typer.echo(to_toml(settings), nl=False)
+        return
+    _require_installed("torch", "tokenizers")
+    import torch
+
+    from rankscope.training.loop import train as run_training
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    outcome = run_training(settings, resume=resume, max_minutes=max_minutes)
+    typer.echo(outcome.message, err=True)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _require_installed(*modules: str) -> None:
+    for module in modules:
+        if find_spec(module) is None:
+            raise RankscopeError(f'training needs {module}: pip install "rankscope[train]"')

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rankscope.cli.train import train
+from rankscope.errors import RankscopeError
+from rankscope.training.config_file import load_config
+
+SMALL = """
+method = "relora"
+[model]
+hidden_size = 16
+intermediate_size = 24
+[adapter]
+rank = 2
+[schedule]
+steps = 12
+warmup_steps = 2
+restart_every = 4
+[batch]
+sequences = 4
+sequence_length = 16
+[log]
+log_every = 1
+eval_every = 6
+save_every = 6
+validation_tokens = 64
+probe_sequences = 4
+"""
+PROGRAM = "import typer; from rankscope.cli.train import train; typer.run(train)"
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(train)
+    return app
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    path = tmp_path / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog. " * 100)
+    return str(path)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> str:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return str(path)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "checkpoints/step-00000012/model.safetensors").read_bytes()
+
+
+def test_a_run_is_trained_where_it_is_told(
+    app: typer.Typer, config: str, text: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "a=b [run]"
+    result = CliRunner().invoke(app, [config, "--data", text, "--out", str(out)])
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert "2 restarts" in result.stderr
+    assert str(out) in result.stderr
+    assert "validation loss" in result.stderr.splitlines()[-1]
+    assert weights(out)
+
+
+def test_the_shown_configuration_is_one(
+    app: typer.Typer, config: str, text: str, tmp_path: Path
+) -> None:
+    options = [config, "--data", text, "--set", "schedule.steps=99", "--print-config"]
+    result = CliRunner().invoke(app, options)
+    shown = tmp_path / "shown.toml"
+    shown.write_text(result.stdout)
+    assert load_config(shown).schedule.steps == 99
+    assert load_config(shown).data.source == text
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["shown.toml", "small.toml", "text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "schedule.step=9"], "did you mean 'schedule.steps'"),
+        (["--set", "adapter.rank=999"], r"adapter.rank = 999 exceeds"),
+        (["--data", "missing.txt"], "missing.txt"),
+        (["--data", ""], "is none of"),
+        (["--set", "device=cuda"], "device = 'cuda'"),
+    ],
+)
+def test_a_mistake_is_named(
+    app: typer.Typer, config: str, tmp_path: Path, options: list[str], message: str
+) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [config, *out, *options])
+    assert isinstance(result.exception, RankscopeError)
+    assert message in str(result.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_exit_code_is_that_of_the_training(
+    app: typer.Typer, config: str, text: str, tmp_path: Path
+) -> None:
+    options = [config, "--data", text, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*options, "--set", "schedule.learning_rate=1e38"])
+    assert result.exit_code == 6
+
+
+def test_without_torch_it_says_what_to_install(
+    app: typer.Typer, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = CliRunner().invoke(app, [config])
+    assert isinstance(result.exception, RankscopeError)
+    assert 'pip install "rankscope[train]"' in str(result.exception)
+    assert CliRunner().invoke(app, [config, "--print-config"]).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_told_to_end_saves_and_goes_on_to_the_same_weights(
+    config: str, text: str, tmp_path: Path, number: int, code: int
+) -> None:
+    long = ["--set", "schedule.steps=600", "--set", "log.save_every=200"]
+    start = [sys.executable, "-c", PROGRAM, config, "--data", text, "--threads", "1", *long]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    subprocess.run([*start, "--out", str(whole)], check=True, capture_output=True)
+    process = subprocess.Popen([*start, "--out", str(part)], stderr=subprocess.PIPE, text=True)
+    log = part / "metrics.jsonl"
+    while not log.exists() or log.read_bytes().count(b"\n") < 100:
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "interrupted, saved at step" in said
+    resumed = subprocess.run(
+        [*start, "--out", str(part), "--resume"], check=True, capture_output=True, text=True
+    )
+    assert "validation loss" in resumed.stderr
+    final = Path("checkpoints/step-00000600/model.safetensors")
+    assert (part / final).read_bytes() == (whole / final).read_bytes()

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rankscope.training.config import Config
+from rankscope.training.config_file import config_from
+from rankscope.training.loop import build_model
+from rankscope.training.model import LanguageModel
+
+VOCABULARY = 31
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def token_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Markov chain: something to learn, in no time."""
+    rng = np.random.default_rng(0)
+    following = rng.integers(VOCABULARY, size=(VOCABULARY, 3))
+    ids = [0]
+    for _ in range(4000):
+        ids.append(int(rng.choice(following[ids[-1]])))
+    path = tmp_path_factory.mktemp("data") / "ids.bin"
+    np.array(ids, dtype="<u2").tofile(path)
+    return path
+
+
+@pytest.fixture
+def make_config(tmp_path: Path, token_file: Path) -> MakeConfig:
+    """A ReLoRA run of a second or less; overrides have dotted keys."""
+
+    def make(overrides: dict[str, Any] | None = None) -> Config:
+        settings: dict[str, Any] = {
+            "method": "relora",
+            "out": str(tmp_path / "run"),
+            "data.source": str(token_file),
+            "data.vocab_size": VOCABULARY,
+            "model.hidden_size": 16,
+            "model.intermediate_size": 24,
+            "adapter.rank": 2,
+            "adapter.alpha": 3.0,
+            "schedule.steps": 18,
+            "schedule.warmup_steps": 3,
+            "schedule.restart_every": 5,
+            "schedule.restart_warmup_steps": 2,
+            "batch.sequences": 4,
+            "batch.sequence_length": 12,
+            "log.log_every": 1,
+            "log.eval_every": 6,
+            "log.save_every": 6,
+            "log.validation_tokens": 96,
+            "log.probe_sequences": 6,
+        }
+        return config_from(settings | (overrides or {}))
+
+    return make
+
+
+@pytest.fixture
+def make_model(make_config: MakeConfig) -> Callable[..., LanguageModel]:
+    def make(overrides: dict[str, Any] | None = None) -> LanguageModel:
+        return build_model(make_config(overrides), VOCABULARY)
+
+    return make
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(VOCABULARY, (4, 13), generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def read_log() -> Callable[[Path], list[dict[str, Any]]]:
+    def read(run: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    return read
+
+
+class Killed(BaseException):
+    """What a process that is killed does not survive: no `except` of the program sees it."""
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[list[str]]]:
+    """Let a process die before its n-th change to the file system; yields what it died before."""
+
+    @contextmanager
+    def killing(n: int) -> Iterator[list[str]]:
+        calls, killed = itertools.count(), list[str]()
+
+        def dying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **settings: Any) -> Any:
+                if killed or next(calls) == n:
+                    killed.append(name)
+                    raise Killed
+                return function(*args, **settings)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
+                patch.setattr(os, name, dying(name, getattr(os, name)))
+            with suppress(Killed):
+                yield killed
+
+    return killing

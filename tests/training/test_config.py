@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from rankscope.errors import RankscopeError
+from rankscope.training.config import AdapterConfig, BatchConfig, Config, ModelConfig
+from rankscope.training.config_file import config_from
+
+
+def test_every_setting_has_a_default() -> None:
+    assert Config().method == "full"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("method", "relorra"),
+        ("device", "tpu"),
+        ("precision", "float16"),
+        ("seed", -1),
+        ("data.tokenizer", "words"),
+        ("data.vocab_size", 0),
+        ("data.validation_fraction", 0.0),
+        ("data.validation_fraction", 0.9),
+        ("model.num_hidden_layers", 0),
+        ("model.num_key_value_heads", 3),
+        ("model.hidden_size", 60),
+        ("model.rms_norm_eps", 0.0),
+        ("model.initializer_range", float("nan")),
+        ("adapter.rank", 0),
+        ("adapter.alpha", float("inf")),
+        ("adapter.target_modules", []),
+        ("adapter.target_modules", ["qkv_proj"]),
+        ("schedule.steps", 0),
+        ("schedule.learning_rate", -1e-3),
+        ("schedule.warmup_steps", 1000),
+        ("schedule.minimum_ratio", 0.0),
+        ("optimizer.beta2", 1.0),
+        ("optimizer.weight_decay", float("nan")),
+        ("optimizer.clip", 0.0),
+        ("batch.sequences", 0),
+        ("batch.micro_sequences", 5),
+        ("log.save_every", 0),
+    ],
+)
+def test_a_value_that_no_run_can_have_is_named_with_its_setting(key: str, value: object) -> None:
+    shown = value[0] if isinstance(value, list) and value else value
+    with pytest.raises(RankscopeError) as error:
+        config_from({key: value})
+    assert key in str(error.value)
+    assert str(shown) in str(error.value) or "empty" in str(error.value)
+
+
+def test_two_values_that_do_not_fit_are_both_in_the_message() -> None:
+    with pytest.raises(RankscopeError, match=r"batch\.sequences = 16 .*micro_sequences = 5"):
+        BatchConfig(sequences=16, micro_sequences=5)
+    with pytest.raises(RankscopeError, match=r"num_attention_heads = 4 .*key_value_heads = 3"):
+        ModelConfig(num_attention_heads=4, num_key_value_heads=3)
+
+
+@pytest.mark.parametrize(("method", "every"), [("full", 10), ("lora", 10), ("relora", 0)])
+def test_only_relora_restarts(method: str, every: int) -> None:
+    with pytest.raises(RankscopeError, match=f"restart_every = {every} .*{method}"):
+        config_from({"method": method, "schedule.restart_every": every})
+
+
+def test_the_rank_stabilised_scale_divides_by_the_root_of_the_rank() -> None:
+    assert AdapterConfig(rank=16, alpha=8.0).scale == 0.5
+    assert AdapterConfig(rank=16, alpha=8.0, rank_stabilised=True).scale == 2.0

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from rankscope.errors import RankscopeError
+from rankscope.training import state
+from rankscope.training.config import Config
+from rankscope.training.loop import Trainer, train
+from rankscope.training.saving import damage
+
+MakeConfig = Callable[..., Config]
+ReadLog = Callable[[Path], list[dict[str, Any]]]
+KillAt = Callable[[int], AbstractContextManager[list[str]]]
+FULL = {"method": "full", "schedule.restart_every": 0}
+LORA = {"method": "lora", "schedule.restart_every": 0}
+SAVE_ALWAYS = {"log.save_every": 1, "log.eval_every": 4}
+CLOCKS = ("time", "tokens_per_second")
+
+
+def results(run: str | Path) -> dict[str, bytes]:
+    """Every file that must not depend on whether a run was interrupted."""
+    files = [p for part in ("checkpoints", "merges") for p in (Path(run) / part).rglob("*")]
+    files += list(next(state.iter_states(Path(run))).glob("*.safetensors"))
+    return {str(p.relative_to(run)): p.read_bytes() for p in files if p.is_file()}
+
+
+def entries(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in entry.items() if k not in CLOCKS} for entry in log]
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, *, step: int, number: int) -> None:
+    """Let a signal arrive in the middle of the update of a step."""
+    real_update = Trainer.update
+
+    def update(self: Trainer, now: int) -> None:
+        if now == step:
+            signal.raise_signal(number)
+        real_update(self, now)
+
+    monkeypatch.setattr(Trainer, "update", update)
+
+
+@pytest.mark.parametrize("method", [{}, FULL, LORA])
+def test_training_lowers_the_loss(
+    make_config: MakeConfig, read_log: ReadLog, method: dict[str, Any]
+) -> None:
+    config = make_config({"schedule.steps": 60, "schedule.learning_rate": 0.02, **method})
+    outcome = train(config)
+    losses = [e["validation_loss"] for e in read_log(Path(config.out)) if "validation_loss" in e]
+    assert (outcome.step, outcome.exit_code) == (60, 0)
+    assert losses[0] == pytest.approx(np.log(31), abs=0.1)
+    assert losses[-1] < 0.8 * losses[0]
+    assert f"{losses[-1]:.4f}" in outcome.message
+
+
+def test_the_same_run_twice_is_the_same_to_the_last_bit(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(make_config({"out": str(tmp_path / "one")}))
+    torch.manual_seed(123)
+    train(make_config({"out": str(tmp_path / "two")}))
+    assert results(tmp_path / "one") == results(tmp_path / "two")
+
+
+def test_both_arms_see_the_same_text_from_the_same_weights(
+    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path
+) -> None:
+    for method in (FULL, {}, LORA):
+        train(make_config({"out": str(tmp_path / str(method.get("method"))), **method}))
+    firsts = [read_log(run)[:2] for run in sorted(tmp_path.iterdir())]
+    assert len({entry[0]["validation_loss"] for entry in firsts}) == 1
+    assert len({entry[1]["loss"] for entry in firsts}) == 1
+
+
+def test_a_restart_is_logged_with_equal_losses_before_and_after(
+    make_config: MakeConfig, read_log: ReadLog
+) -> None:
+    config = make_config()
+    train(config)
+    restarts = [e for e in read_log(Path(config.out)) if e.get("event") == "restart"]
+    assert [(e["step"], e["restart"]) for e in restarts] == [(5, 1), (10, 2), (15, 3)]
+    for entry in restarts:
+        assert entry["loss_before"] == pytest.approx(entry["loss_after"], abs=1e-5)
+
+
+def test_every_update_is_logged_with_what_was_used(
+    make_config: MakeConfig, read_log: ReadLog
+) -> None:
+    config = make_config()
+    train(config)
+    updates = [e for e in read_log(Path(config.out)) if "loss" in e]
+    assert [e["step"] for e in updates] == list(range(18))
+    assert [e["tokens"] for e in updates] == [48 * t for t in range(18)]
+    assert all(e["learning_rate"] > 0 and e["grad_norm"] > 0 for e in updates)
+    assert all(set(CLOCKS) <= e.keys() for e in updates)
+
+
+def test_adam_counts_a_cycle_for_adapters_and_the_run_for_the_rest(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config()
+    train(config)
+    steps = json.loads((Path(config.out) / "state/step-00000018/state.json").read_bytes())
+    for name, step in steps["adam_steps"].items():
+        assert step == (3 if ".lora_" in name else 18), name
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    train(make_config({"out": str(tmp_path / "whole")}))
+    train(make_config({"out": str(tmp_path / "parts"), "batch.micro_sequences": 1}))
+    name = "checkpoints/step-00000006/gradients.safetensors"
+    whole, parts = load_file(tmp_path / "whole" / name), load_file(tmp_path / "parts" / name)
+    for key in whole:
+        np.testing.assert_allclose(whole[key], parts[key], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [{}, FULL, LORA])
+def test_a_run_resumed_from_any_step_is_the_same_to_the_last_bit(
+    make_config: MakeConfig,
+    read_log: ReadLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(state, "KEPT_STATES", 100)
+    whole = tmp_path / "whole"
+    train(make_config({"out": str(whole), **SAVE_ALWAYS, **method}))
+    expected, log = results(whole), entries(read_log(whole))
+    for step in (0, 1, 4, 5, 6, 9, 10, 11, 15, 16, 17):  # restarts at 5, 10 and 15
+        part = tmp_path / f"part{step}"
+        shutil.copytree(whole, part)
+        for later in range(step + 1, 19):
+            shutil.rmtree(part / "state" / f"step-{later:08d}")
+        torch.manual_seed(step)
+        outcome = train(make_config({"out": str(part), **SAVE_ALWAYS, **method}), resume=True)
+        assert outcome.step == 18
+        assert results(part) == expected, step
+        assert entries(read_log(part)) == log, step
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("step", [0, 4, 5, 11])
+def test_a_signal_ends_the_step_saves_and_loses_nothing(
+    make_config: MakeConfig,
+    read_log: ReadLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    number: int,
+    code: int,
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train(make_config({"out": str(whole)}))
+    with monkeypatch.context() as patch:
+        interrupt(patch, step=step, number=number)
+        outcome = train(make_config({"out": str(part)}))
+    assert (outcome.step, outcome.exit_code) == (step + 1, code)
+    assert "--resume" in outcome.message
+    assert train(make_config({"out": str(part)}), resume=True).exit_code == 0
+    assert results(part) == results(whole)
+    assert entries(read_log(part)) == entries(read_log(whole))
+
+
+def test_signals_mean_what_they_meant_once_the_training_is_over(make_config: MakeConfig) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    train(make_config())
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_out_of_time_it_saves_and_ends_well(make_config: MakeConfig) -> None:
+    outcome = train(make_config(), max_minutes=0.0)
+    assert (outcome.step, outcome.exit_code) == (1, 0)
+    assert "out of time" in outcome.message
+    assert train(make_config(), resume=True).step == 18
+
+
+def test_a_finished_run_is_left_alone(make_config: MakeConfig) -> None:
+    config = make_config()
+    train(config)
+    before = {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*")}
+    for resume in (False, True):
+        outcome = train(config, resume=resume)
+        assert outcome.exit_code == 0
+        assert "complete" in outcome.message
+    assert {p: p.stat().st_mtime_ns for p in Path(config.out).rglob("*")} == before
+
+
+def test_an_unfinished_run_is_not_overwritten(make_config: MakeConfig) -> None:
+    train(make_config(), max_minutes=0.0)
+    with pytest.raises(RankscopeError, match="at step 1 of 18: go on with --resume"):
+        train(make_config())
+
+
+def test_a_run_is_not_resumed_with_another_configuration(make_config: MakeConfig) -> None:
+    train(make_config(), max_minutes=0.0)
+    with pytest.raises(RankscopeError) as error:
+        train(make_config({"seed": 2, "adapter.rank": 3}), resume=True)
+    assert "seed was 1 and is now 2" in str(error.value)
+    assert "adapter.rank was 2 and is now 3" in str(error.value)
+
+
+def test_a_run_is_not_resumed_with_other_data(
+    make_config: MakeConfig, token_file: Path, tmp_path: Path
+) -> None:
+    train(make_config(), max_minutes=0.0)
+    moved = tmp_path / "moved.bin"
+    moved.write_bytes(token_file.read_bytes())
+    train(make_config({"data.source": str(moved)}), resume=True, max_minutes=0.0)
+    moved.write_bytes(token_file.read_bytes()[2:])
+    with pytest.raises(RankscopeError, match="data are not those that the run began with"):
+        train(make_config({"data.source": str(moved)}), resume=True)
+
+
+def test_resuming_what_was_never_started_starts_it(make_config: MakeConfig) -> None:
+    assert train(make_config(), resume=True).step == 18
+
+
+def test_a_folder_of_other_things_is_not_written_into(make_config: MakeConfig) -> None:
+    config = make_config()
+    Path(config.out).mkdir()
+    (Path(config.out) / "thesis.tex").write_text("")
+    with pytest.raises(RankscopeError, match=r"holds 'thesis\.tex'"):
+        train(config)
+
+
+def test_nothing_is_written_if_the_data_are_missing(make_config: MakeConfig) -> None:
+    config = make_config({"data.source": "missing.bin"})
+    with pytest.raises(RankscopeError, match=r"missing\.bin"):
+        train(config)
+    assert not Path(config.out).exists()
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(
+    make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train(make_config({"out": str(whole)}))
+    shutil.copytree(whole, part)
+    (part / "state/step-00000018/optimizer.safetensors").write_bytes(b"")
+    assert train(make_config({"out": str(part)}), resume=True).step == 18
+    assert "step-00000018 is damaged" in capsys.readouterr().err
+    assert results(part) == results(whole)
+
+
+def test_a_loss_that_is_not_finite_reaches_neither_optimizer_nor_disk(
+    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config({"out": str(tmp_path / "part")})
+    with monkeypatch.context() as patch:
+        real_step = torch.optim.AdamW.step
+        taken: list[int] = []
+
+        def step(self: torch.optim.AdamW) -> None:
+            real_step(self)
+            taken.append(1)
+            if len(taken) == 8:
+                for p in self.param_groups[0]["params"]:
+                    p.data.fill_(torch.inf)
+
+        patch.setattr(torch.optim.AdamW, "step", step)
+        outcome = train(config)
+    assert (outcome.exit_code, len(taken)) == (6, 8)
+    assert "stopped at step 8: the loss is nan" in outcome.message
+    assert read_log(Path(config.out))[-1]["event"] == "non-finite"
+    train(config, resume=True)
+    train(make_config({"out": str(tmp_path / "whole")}))
+    assert results(tmp_path / "part") == results(tmp_path / "whole")
+
+
+def test_a_learning_rate_beyond_all_reason_saves_nothing_that_is_not_finite(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config({"schedule.learning_rate": 1e38, "log.save_every": 1})
+    assert train(config).exit_code == 6
+    for path in Path(config.out).rglob("*.safetensors"):
+        assert all(np.isfinite(tensor).all() for tensor in load_file(path).values()), path
+
+
+@pytest.mark.parametrize("writes", [15, 25, 60])
+def test_a_full_disk_ends_the_run_so_that_it_can_go_on(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    config = make_config({"out": str(tmp_path / "part")})
+    train(make_config({"out": str(tmp_path / "whole")}))
+    train(config, max_minutes=0.0)
+    real_write, left = os.write, [writes]
+
+    def write(descriptor: int, data: bytes) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_write(descriptor, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        outcome = train(config, resume=True)
+    assert outcome.exit_code == 5
+    assert "No space left on device" in outcome.message
+    assert not list(Path(config.out).rglob(".tmp-*"))
+    assert train(config, resume=True).step == 18
+    assert results(tmp_path / "part") == results(tmp_path / "whole")
+
+
+def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RankscopeError, match="file: is a file, not a run folder"):
+        train(make_config({"out": str(tmp_path / "file")}))
+    with pytest.raises(OSError, match="file"):
+        train(make_config({"out": str(tmp_path / "file" / "run")}))
+
+
+def killed_everywhere(
+    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt, *, stride: int
+) -> None:
+    short = {"schedule.steps": 7, "schedule.restart_every": 3, "log.save_every": 4}
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    train(make_config({"out": str(whole), **short}))
+    expected, log = results(whole), entries(read_log(whole))
+    n, killed = 0, ["not yet"]
+    while killed:
+        with kill_at(n) as killed:
+            train(make_config({"out": str(part), **short}))
+        assert all(damage(folder) is None for folder in part.glob("*/step-*/"))
+        train(make_config({"out": str(part), **short}), resume=True)
+        assert results(part) == expected, n
+        assert entries(read_log(part)) == log, n
+        shutil.rmtree(part)
+        n += stride
+    assert n > 50
+
+
+def test_a_run_killed_while_it_writes_is_the_same_after_it_went_on(
+    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
+) -> None:
+    killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=11)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_write_at_all_is_the_same_after_it_went_on(
+    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
+) -> None:
+    killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=1)
