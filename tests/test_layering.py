@@ -76,7 +76,8 @@ def loaded_by(code: str) -> set[str]:
         ("import rankscope", {"numpy", "torch", "pandas", "matplotlib", "typer"}),
         ("import rankscope.cli", {"numpy", "torch", "pandas", "matplotlib", "rich"}),
         ("import rankscope.analysis.worker", {"torch", "pandas", "matplotlib", "scipy", "typer"}),
-        ("from rankscope import open_run, analyze, spectrum", {"torch", "matplotlib"}),
+        ("from rankscope import open_run, analyze, spectrum", {"torch", "matplotlib", "pandas"}),
+        ("import rankscope.analysis.results_folder", {"torch", "matplotlib", "pandas"}),
         ("from rankscope import plots; plots.per", {"torch"}),
     ],
 )

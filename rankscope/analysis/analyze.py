@@ -8,18 +8,21 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from rankscope.analysis.execute import MEASURED, StepResult, execute
 from rankscope.analysis.plan import Selection, count_steps, plan_run
-from rankscope.analysis.results_folder import check_writable, write_results
-from rankscope.analysis.table import SPECTRA_FOLDER, row_of, step_rows, table_of
+from rankscope.analysis.rows import SPECTRA_FOLDER, Row
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.run import Run, listed
 from rankscope.errors import RankscopeError
+from rankscope.spectra.store import write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
 
@@ -30,25 +33,36 @@ class Analysis:
 
     Attributes
     ----------
-    runs
-        The runs, in the order given.
-    table
-        One row a matrix a step.
+    runs, selection
+        What was asked.
+    rows
+        One a matrix a step, by run and step.
     skips
         What could not be analysed, and why.
     computed
         How many spectra were not in the store and were computed.
+    has_failed
+        Whether something failed that may succeed when it is tried again.
     """
 
     runs: tuple[Run, ...]
-    table: pd.DataFrame
+    selection: Selection
+    rows: tuple[Row, ...]
     skips: tuple[Skip, ...]
     computed: int
+    has_failed: bool
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        from rankscope.analysis.table import table_of
+
+        return table_of(self.rows)
 
     @property
     def measured(self) -> int:
         """Number of rows that are measurements; where there are none, no results are written."""
-        return int(self.table["status"].isin(MEASURED).sum())
+        return sum(row["status"] in MEASURED for row in self.rows)
 
 
 def analyze(
@@ -110,9 +124,7 @@ def analyze(
     )
     if found.skips:
         found.table.attrs["skipped"] = [vars(skip) for skip in found.skips]
-        warnings.warn(
-            f"{len(found.skips)} skipped, the first: {told(found.skips[0])}", stacklevel=2
-        )
+        warnings.warn(f"{len(found.skips)} skipped, the first: {found.skips[0]}", stacklevel=2)
     return found.table
 
 
@@ -125,28 +137,29 @@ def analyze_runs(
     progress: Progress | None = None,
 ) -> Analysis:
     """Do the work of `analyze` on opened runs, and say all that came of it."""
-    if out is not None:
-        check_writable(out, runs)
-    total = sum(count_steps(run, selection) for run in runs)
-    if not total:
-        have = "; ".join(f"{run.name}: {listed(run.steps)}" for run in runs)
-        raise RankscopeError(f"none of the steps asked for is there; {have}")
+    total = _check(runs, selection, out)
     plans = (plan for run in runs for plan in plan_run(run, selection))
+    results: list[StepResult] = []
     with _store(out) as folder:
-        results = list(
-            execute(
-                plans, folder=folder, jobs=jobs or processors(), progress=_overall(progress, total)
-            )
-        )
-        rows = [row for result in _ordered(results, runs) for row in _rows(result)]
+        for result in execute(
+            plans, folder=folder, jobs=jobs or processors(), progress=_overall(progress, total)
+        ):
+            # Here and not at the top: what writes the tables loads while the workers are at work.
+            from rankscope.analysis import results_folder
+
+            results.append(result)
+    places = {run.name: place for place, run in enumerate(runs)}
+    results.sort(key=lambda result: (places[result.run], result.step))
     analysis = Analysis(
         tuple(runs),
-        table_of(rows),
+        selection,
+        tuple(row for result in results for row in result.rows),
         tuple(skip for result in results for skip in result.skips),
         sum(result.computed for result in results),
+        any(result.has_failed for result in results),
     )
     if out is not None and analysis.measured:
-        write_results(out, analysis.runs, analysis.table, analysis.skips, selection)
+        results_folder.write_results(out, analysis)
     return analysis
 
 
@@ -155,9 +168,21 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def told(skip: Skip) -> str:
-    """A skip as one line."""
-    return str(RankscopeError(skip.message, path=skip.path, tensor=skip.tensor or None))
+def _check(runs: Sequence[Run], selection: Selection, out: Path | None) -> int:
+    """Number of steps there are to do; an error if none, or if the results cannot go to ``out``."""
+    total = sum(count_steps(run, selection) for run in runs)
+    if not total:
+        have = "; ".join(f"{run.name}: {listed(run.steps)}" for run in runs)
+        raise RankscopeError(f"none of the steps asked for is there; {have}")
+    if out is not None:
+        inputs = {path.resolve() for run in runs for path in (run.path, *(c.path for c in run))}
+        if out.resolve() in inputs:
+            raise RankscopeError(
+                "is what is to be analysed: give another folder for --out", path=out
+            )
+        write_atomically(out / ".writable", b"")  # before the work, and not only after it
+        (out / ".writable").unlink()
+    return total
 
 
 @contextmanager
@@ -167,16 +192,6 @@ def _store(out: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="rankscope-") as folder:
         yield Path(folder)
-
-
-def _rows(result: StepResult) -> list[dict[str, object]]:
-    failed = [row_of(result.run, result.step, entry) for entry in result.failures]
-    return step_rows(result.run, result.step, result.path, result.keys) + failed
-
-
-def _ordered(results: list[StepResult], runs: Sequence[Run]) -> list[StepResult]:
-    places = {run.name: place for place, run in enumerate(runs)}
-    return sorted(results, key=lambda result: (places[result.run], result.step))
 
 
 def _overall(progress: Progress | None, steps: int) -> Progress | None:

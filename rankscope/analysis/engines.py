@@ -22,8 +22,15 @@ from rankscope.spectra.spectrum import Spectrum
 CHUNK_WORK = 2e8  # operations; some 20 ms, against which sending a chunk costs nothing
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 AHEAD = 2  # chunks a worker has at hand, so that it does not wait while results are written
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc would give the memory of every matrix back, and fault it in again for the next one.
+    "MALLOC_MMAP_THRESHOLD_": str(2**27),
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+}
 PROGRAM = "from rankscope.analysis.worker import serve"
 
 Outcome = list[Spectrum] | Failure
@@ -139,7 +146,7 @@ class _Worker:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env=os.environ | ONE_THREAD | {"PYTHONPATH": path},
+            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
         )
         theirs.close()
         self.connection = Connection(ours.detach())

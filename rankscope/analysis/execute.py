@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from rankscope.analysis.engines import Job, LocalWorkers, Outcome
 from rankscope.analysis.plan import StepPlan, Task
+from rankscope.analysis.rows import Row, row_of
 from rankscope.analysis.worker import Failure
 from rankscope.checkpoints.contents import Skip
 from rankscope.errors import RankscopeError
@@ -19,33 +21,48 @@ MEASURED = ("ok", "zero", "vector", "empty")
 Progress = Callable[[float, str], None]  # share of a step that was just done; which step
 
 
-@dataclass
+@dataclass(frozen=True)
 class StepResult:
-    """One run at one step, of which every spectrum is now in the store or has failed."""
+    """One run at one step, of which every spectrum is now in the store or has failed.
+
+    Attributes
+    ----------
+    run, step
+        Which step of which run.
+    rows
+        What was asked for, in the order of the plan.
+    skips
+        What has no measurement, and why.
+    computed
+        How many spectra the store did not have.
+    has_failed
+        Whether a task failed that may succeed when it is tried again.
+    """
 
     run: str
     step: int
-    path: Path
-    keys: tuple[str, ...]  # of the store's entries that were asked for, in the order of the plan
-    failures: list[Entry] = field(default_factory=list)
-    skips: list[Skip] = field(default_factory=list)
-    computed: int = 0  # spectra that the store did not have
+    rows: tuple[Row, ...]
+    skips: tuple[Skip, ...]
+    computed: int
+    has_failed: bool
 
 
 @dataclass
 class _OpenStep:
     """A step of which some tasks are not done."""
 
-    result: StepResult
-    tasks: tuple[Task, ...]
+    plan: StepPlan
+    path: Path
     stored: list[Entry]
     missing: list[Task]
     new: list[Entry] = field(default_factory=list)
+    failed: list[Entry] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
     done: int = 0
 
-    @property
+    @cached_property
     def work(self) -> float:
-        return sum(_work(task) for task in self.missing) or 1.0
+        return sum(_work(task) for task in self.missing)
 
 
 def execute(
@@ -77,7 +94,7 @@ def execute(
             step = _opened(plan, folder)
             if not step.missing:
                 complete.append(_closed(step))
-                _tell(progress, 1.0, step.result)
+                _tell(progress, 1.0, plan)
                 continue
             steps[number] = step
             for task in sorted(step.missing, key=_work, reverse=True):
@@ -87,7 +104,7 @@ def execute(
         for job, outcome in workers.run(iter_jobs()):
             step = steps[job.plan]
             _take(step, job.task, outcome)
-            _tell(progress, (_work(job.task) or 1.0) / step.work, step.result)
+            _tell(progress, _work(job.task) / step.work, step.plan)
             if step.done == len(step.missing):
                 complete.append(_closed(steps.pop(job.plan)))
             while complete:
@@ -102,39 +119,44 @@ def _opened(plan: StepPlan, folder: Path) -> _OpenStep:
     except RankscopeError:
         stored = []  # a damaged file is computed anew
     held = {entry.key for entry in stored}
-    keys = tuple(task.key for task in plan.tasks)
-    result = StepResult(plan.run, plan.step, path, keys, skips=list(plan.skips))
-    return _OpenStep(
-        result, plan.tasks, stored, [task for task in plan.tasks if task.key not in held]
-    )
+    return _OpenStep(plan, path, stored, [task for task in plan.tasks if task.key not in held])
 
 
 def _take(step: _OpenStep, task: Task, outcome: Outcome) -> None:
     """Add what a worker found; what failed is a row too, but is tried again next time."""
     step.done += 1
     if isinstance(outcome, Failure):
-        step.result.failures.append(_entry(task, _failed(task, outcome), 0))
+        step.failed.append(_entry(task, _failed(task, outcome), 0))
         name = outcome.tensor or task.component.name
-        path = outcome.path or str(step.result.path)
-        step.result.skips.append(Skip(path, name, outcome.reason, outcome.message))
-        return
-    step.new += [_entry(task, spectrum, head) for head, spectrum in enumerate(outcome)]
+        step.skips.append(Skip(outcome.path, name, outcome.reason, outcome.message))
+    else:
+        step.new += [_entry(task, spectrum, head) for head, spectrum in enumerate(outcome)]
 
 
 def _closed(step: _OpenStep) -> StepResult:
     """Write the step, if there is anything new; entries of the same matrices are replaced."""
     if step.new:
         replaced = {_identity(entry) for entry in step.new}
-        kept = [entry for entry in step.stored if _identity(entry) not in replaced]
-        write_entries(step.result.path, kept + step.new)
-        step.result.computed = len(step.new)
-    tasks = {task.key: task for task in step.tasks}
-    step.result.skips += [
-        _unmeasured(tasks[entry.key], entry.spectrum)
-        for entry in step.stored + step.new
-        if entry.key in tasks and entry.spectrum.status not in MEASURED
+        step.stored = [entry for entry in step.stored if _identity(entry) not in replaced]
+        write_entries(step.path, step.stored + step.new)
+    by_key: dict[str, list[Entry]] = {}
+    for entry in step.stored + step.new + step.failed:
+        by_key.setdefault(entry.key, []).append(entry)
+    asked = [(task, entry) for task in step.plan.tasks for entry in by_key[task.key]]
+    told = {entry.key for entry in step.failed}
+    unmeasured = [
+        _unmeasured(task, entry.spectrum)
+        for task, entry in asked
+        if entry.key not in told and entry.spectrum.status not in MEASURED
     ]
-    return step.result
+    return StepResult(
+        step.plan.run,
+        step.plan.step,
+        tuple(row_of(step.plan.run, step.plan.step, entry) for _, entry in asked),
+        (*step.plan.skips, *step.skips, *unmeasured),
+        computed=len(step.new),
+        has_failed=bool(step.failed),
+    )
 
 
 def _entry(task: Task, spectrum: Spectrum, head: int) -> Entry:
@@ -169,9 +191,9 @@ def _unmeasured(task: Task, spectrum: Spectrum) -> Skip:
 
 
 def _work(task: Task) -> float:
-    return task.component.source.work
+    return task.component.source.work or 1.0
 
 
-def _tell(progress: Progress | None, share: float, result: StepResult) -> None:
+def _tell(progress: Progress | None, share: float, plan: StepPlan) -> None:
     if progress is not None:
-        progress(share, f"{result.run}, step {result.step}")
+        progress(share, f"{plan.run}, step {plan.step}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +108,16 @@ def count_steps(run: Run, selection: Selection) -> int:
     merged = (step_in_name(path.stem) for path in run.merge_files)
     steps = {*run.steps, *(step for step in merged if step is not None)}
     return sum(map(selection.has_step, steps))
+
+
+def key_of(runs: Sequence[Run], selection: Selection) -> str:
+    """Digest of everything that the results of an analysis depend on; reads headers only."""
+    digest = hashlib.blake2b(repr((store.VERSION, selection)).encode(), digest_size=12)
+    for run in runs:
+        for plan in plan_run(run, selection):
+            keys = [task.key for task in plan.tasks]
+            digest.update(repr((run.path, plan.run, plan.step, keys, plan.skips)).encode())
+    return digest.hexdigest()
 
 
 def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:

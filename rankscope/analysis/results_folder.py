@@ -2,101 +2,92 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import platform
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 
-from rankscope.analysis.plan import Selection
-from rankscope.analysis.table import METRICS_FILE, TRAINING_FILE
-from rankscope.checkpoints.contents import Skip
+from rankscope.analysis.plan import key_of
+from rankscope.analysis.rows import COLUMNS, METRICS_FILE, TEXT, TRAINING_FILE, WHOLE, Row
+from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
-from rankscope.errors import RankscopeError
 from rankscope.spectra.store import write_atomically
+
+if TYPE_CHECKING:
+    from rankscope.analysis.analyze import Analysis
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
 
-def check_writable(out: Path, runs: Sequence[Run]) -> None:
-    """See that results can go there, before the work and not after it.
-
-    Raises
-    ------
-    RankscopeError
-        If ``out`` is a checkpoint or run that is to be analysed.
-    OSError
-        If it cannot be written.
-    """
-    inputs = {path.resolve() for run in runs for path in (run.path, *(c.path for c in run))}
-    if out.resolve() in inputs:
-        raise RankscopeError("is what is to be analysed: give another folder for --out", path=out)
-    write_atomically(out / ".writable", b"")
-    (out / ".writable").unlink()
-
-
-def write_results(
-    out: Path,
-    runs: Sequence[Run],
-    table: pd.DataFrame,
-    skips: Sequence[Skip],
-    selection: Selection,
-) -> None:
-    """Write everything but the spectra, each file in one go.
+def write_results(out: Path, analysis: Analysis) -> None:
+    """Write everything but the spectra, each file in one go; unchanged files stay untouched.
 
     Raises
     ------
     OSError
         If a file cannot be written; the files before it are complete.
     """
-    parquet = io.BytesIO()
-    table.to_parquet(parquet, index=False)
-    logs = training_table(runs)
     files = {
-        METRICS_FILE: parquet.getvalue(),
-        "metrics.csv": table.to_csv(index=False).encode(),
-        TRAINING_FILE: logs.to_csv(index=False).encode(),
-        "skipped.jsonl": "".join(json.dumps(asdict(skip)) + "\n" for skip in skips).encode(),
-        "analysis.json": json.dumps(described(runs, table, skips, selection), indent=2).encode(),
+        METRICS_FILE: _parquet(arrow_table(analysis.rows)),
+        "metrics.csv": _csv(analysis.rows, COLUMNS),
+        "skipped.jsonl": "".join(
+            json.dumps(asdict(skip)) + "\n" for skip in analysis.skips
+        ).encode(),
     }
-    if logs.empty:
-        del files[TRAINING_FILE]
+    logs = training_records(analysis.runs)
+    if logs:
+        keys = dict.fromkeys(key for record in logs for key in record)
+        files[TRAINING_FILE] = _csv(logs, list(keys))
+    # Last, since it says that the others are there.
+    files["analysis.json"] = json.dumps(described(analysis), indent=2).encode()
     for name, content in files.items():
         path = out / name
         if not path.is_file() or path.read_bytes() != content:  # so that make sees what is new
             write_atomically(path, content)
 
 
-def training_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """Training logs of all runs, one row a record; empty if no run has one."""
-    records = [{"run": run.name, **record} for run in runs for record in read_training_log(run)]
-    return pd.DataFrame(records)
-
-
-def described(
-    runs: Sequence[Run], table: pd.DataFrame, skips: Sequence[Skip], selection: Selection
-) -> dict[str, Any]:
-    """What was analysed, with what, and how it went, for ``analysis.json``."""
-    options = asdict(selection) | {
-        "layers": None if selection.layers is None else sorted(selection.layers)
+def arrow_table(rows: Sequence[Row]) -> pa.Table:
+    """Rows as an Arrow table, whose columns have the types that every table has."""
+    types = {
+        name: pa.int64() if name in WHOLE else pa.string() if name in TEXT else pa.float64()
+        for name in COLUMNS
     }
+    columns = {name: pa.array([row[name] for row in rows], types[name]) for name in COLUMNS}
+    return pa.table(columns)
+
+
+def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Training logs of all runs, one record after the other."""
+    return [{"run": run.name, **record} for run in runs for record in read_training_log(run)]
+
+
+def described(analysis: Analysis) -> dict[str, Any]:
+    """What was analysed, with what, and how it went, for ``analysis.json``."""
+    selection = analysis.selection
+    layers = None if selection.layers is None else sorted(selection.layers)
     return {
         "schema_version": 1,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "options": options,
-        "runs": [_described_run(run) for run in runs],
-        "rows": len(table),
-        "status": {str(k): int(v) for k, v in table["status"].value_counts().items()},
-        "skipped": [asdict(skip) for skip in skips],
+        "key": None if analysis.has_failed else key_of(analysis.runs, selection),
+        "options": asdict(selection) | {"layers": layers},
+        "runs": [_described_run(run) for run in analysis.runs],
+        "rows": len(analysis.rows),
+        "status": dict(Counter(row["status"] for row in analysis.rows)),
+        "skipped": [asdict(skip) for skip in analysis.skips],
+        "summary": asdict(summarise(analysis.rows)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
 
@@ -116,3 +107,17 @@ def _described_run(run: Run) -> dict[str, Any]:
         ],
         "merges": [str(path) for path in run.merge_files],
     }
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _csv(records: Sequence[Row], columns: Sequence[str]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")

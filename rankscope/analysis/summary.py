@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean, median, mode
+from typing import TypeVar
 
-import pandas as pd
-
+from rankscope.analysis.rows import Row
 from rankscope.checkpoints.families import ROLES
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,9 @@ class Line:
     role: str
     matrices: int
     per: tuple[float, float]
-    rank: tuple[float, float]
-    max_rank: float
-    condition: tuple[float, float]
+    rank: tuple[float | None, float | None]
+    max_rank: float | None
+    condition: tuple[float | None, float | None]
     is_bound: tuple[bool, bool]
 
 
@@ -39,103 +43,114 @@ class Summary:
     findings: list[str]
 
 
-def summarise(table: pd.DataFrame) -> Summary:
-    """Summarise a table of `rankscope.analyze`; rows without a rank count for nothing."""
-    ranked = table[table["effective_rank"].notna()]
-    lines = []
-    for (run, component, role), rows in ranked.groupby(
-        ["run", "component", "role"], observed=True, sort=False
-    ):
-        lines.append(_line(str(run), str(component), str(role), rows))
+def summarise(rows: Sequence[Row]) -> Summary:
+    """Summarise the rows of an analysis; those without a rank count for nothing."""
+    ranked = [row for row in rows if row["effective_rank"] is not None]
+    groups = _grouped(ranked, lambda row: (row["component"], row["run"], row["role"]))
+    lines = [_line(*key, found) for key, found in groups.items()]
     lines.sort(key=lambda line: ROLES.index(line.role))
-    return Summary(lines, [*_falls(ranked), *_update_ranks(ranked), *_limits(table)])
+    return Summary(lines, [*_falls(ranked), *_update_ranks(ranked), *_limits(rows)])
 
 
-def _line(run: str, component: str, role: str, rows: pd.DataFrame) -> Line:
-    first = rows[rows["step"] == rows["step"].min()]
-    last = rows[rows["step"] == rows["step"].max()]
-    ends = (first, last)
+def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _ends(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of the first step and those of the last."""
+    first, last = (end(row["step"] for row in rows) for end in (min, max))
+    return [r for r in rows if r["step"] == first], [r for r in rows if r["step"] == last]
+
+
+def _line(component: str, run: str, role: str, rows: list[Row]) -> Line:
+    first, last = ends = _ends(rows)
     conditions = [_condition(end) for end in ends]
     return Line(
         run,
         component,
         role,
         len(last),
-        per=(float(first["per"].mean()), float(last["per"].mean())),
-        rank=(float(first["numerical_rank"].median()), float(last["numerical_rank"].median())),
-        max_rank=float(last["max_rank"].median()),
+        per=(fmean(row["per"] for row in first), fmean(row["per"] for row in last)),
+        rank=(_median(first, "numerical_rank"), _median(last, "numerical_rank")),
+        max_rank=_median(last, "max_rank"),
         condition=(conditions[0][0], conditions[1][0]),
         is_bound=(conditions[0][1], conditions[1][1]),
     )
 
 
-def _condition(rows: pd.DataFrame) -> tuple[float, bool]:
+def _median(rows: list[Row], column: str) -> float | None:
+    known = [row[column] for row in rows if row[column] is not None]
+    return float(median(known)) if known else None
+
+
+def _condition(rows: list[Row]) -> tuple[float | None, bool]:
     """Median condition number, and whether it is a lower bound."""
-    if not (rows["component"] == "weight").all():
-        return float(rows["condition_number_r"].median()), False
-    median = float(rows["condition_number"].median())
-    bound = rows.loc[rows["condition_number_status"] == "lower-bound", "condition_number"]
-    return median, bool((bound <= median).any())
+    if rows[0]["component"] != "weight":
+        return _median(rows, "condition_number_r"), False
+    middle = _median(rows, "condition_number")
+    bounds = [r for r in rows if r["condition_number_status"] == "lower-bound"]
+    return middle, middle is not None and any(r["condition_number"] <= middle for r in bounds)
 
 
-def _falls(ranked: pd.DataFrame) -> list[str]:
+def _falls(ranked: list[Row]) -> list[str]:
     """The weight matrix of each run whose PER fell most."""
+    weights = [row for row in ranked if row["component"] == "weight"]
     found = []
-    for run, rows in ranked[ranked["component"] == "weight"].groupby("run", sort=False):
-        series = rows.sort_values("step").groupby("name", sort=False)
-        change = series["per"].last() - series["per"].first()
-        if change.empty or not change.min() < -0.01:
-            continue
-        name = str(change.idxmin())
-        before, after = series["per"].first().loc[name], series["per"].last().loc[name]
-        found.append(
-            f"{run}: PER of weights fell most in {name}, {before:.3f} → {after:.3f}; "
-            f"mean over matrices {series['per'].first().mean():.3f} → "
-            f"{series['per'].last().mean():.3f}"
-        )
+    for run, rows in _grouped(weights, lambda row: row["run"]).items():
+        series = _grouped(rows, lambda row: row["name"])
+        ends = {name: (own[0]["per"], own[-1]["per"]) for name, own in series.items()}
+        name, (before, after) = min(ends.items(), key=lambda one: one[1][1] - one[1][0])
+        if after - before < -0.01:
+            means = [fmean(per[end] for per in ends.values()) for end in (0, 1)]
+            found.append(
+                f"{run}: PER of weights fell most in {name}, {before:.3f} → {after:.3f}; "
+                f"mean over matrices {means[0]:.3f} → {means[1]:.3f}"
+            )
     return found
 
 
-def _update_ranks(ranked: pd.DataFrame) -> list[str]:
+def _update_ranks(ranked: list[Row]) -> list[str]:
     """How much of their dimensions the updates of each run use at the end."""
-    updates = ranked[ranked["component"] == "update"]
     found = []
-    for run, rows in updates.groupby("run", sort=False):
-        last = rows[rows["step"] == rows["step"].max()]
-        rank = last["numerical_rank"].median()
-        dimensions = last[["rows", "cols"]].min(axis=1).median()
+    updates = [row for row in ranked if row["component"] == "update"]
+    for run, rows in _grouped(updates, lambda row: row["run"]).items():
+        _, last = _ends(rows)
+        dimensions = median(min(row["rows"], row["cols"]) for row in last)
         found.append(
-            f"{run}: updates of the last interval have PER {last['per'].mean():.3f} and rank "
-            f"{rank:.0f} of {dimensions:.0f} (median)"
+            f"{run}: updates of the last interval have PER {fmean(r['per'] for r in last):.3f} and "
+            f"rank {_median(last, 'numerical_rank') or 0:.0f} of {dimensions:.0f} (median)"
         )
-    merged = ranked[ranked["component"] == "merged_total"]
-    for run, rows in merged.groupby("run", sort=False):
-        last = rows[rows["step"] == rows["step"].max()]
+    merged = [row for row in ranked if row["component"] == "merged_total"]
+    for run, rows in _grouped(merged, lambda row: row["run"]).items():
+        _, last = _ends(rows)
         found.append(
-            f"{run}: after {rows['step'].nunique()} merges their sum has rank "
-            f"{last['numerical_rank'].median():.0f} and effective rank "
-            f"{last['effective_rank'].mean():.1f}"
+            f"{run}: after {len({row['step'] for row in rows})} merges their sum has rank "
+            f"{_median(last, 'numerical_rank') or 0:.0f} and effective rank "
+            f"{fmean(row['effective_rank'] for row in last):.1f}"
         )
     return found
 
 
-def _limits(table: pd.DataFrame) -> list[str]:
+def _limits(rows: Sequence[Row]) -> list[str]:
     """What the numbers cannot say."""
     found = []
-    zero = table[table["status"] == "zero"]
-    if len(zero):
-        counts = Counter(zip(zero["run"], zero["component"], strict=True))
-        named = ", ".join(f"{run} {part} ({count})" for (run, part), count in counts.items())
+    zero = Counter((row["run"], row["component"]) for row in rows if row["status"] == "zero")
+    if zero:
+        named = ", ".join(f"{run} {part} ({count})" for (run, part), count in zero.items())
         found.append(f"zero matrices, which have no rank: {named}")
-    share = table["noise_share"].fillna(0).clip(lower=0, upper=1)
-    dimensions = table[["rows", "cols"]].min(axis=1).astype(float).clip(lower=1)
-    entropy = [
-        s * math.log(q / s) if s > 0 else 0.0 for s, q in zip(share, dimensions, strict=True)
-    ]
-    noisy = table[pd.Series(entropy, index=table.index) > 0.01]
-    for (run, component), rows in noisy.groupby(["run", "component"], sort=False):
+    noisy = [row for row in rows if _noise_matters(row)]
+    for (run, part), own in _grouped(noisy, lambda r: (r["run"], r["component"])).items():
         found.append(
-            f"{run}: PER of {len(rows)} {component} matrices may be rounding noise of their "
-            f"{rows['dtype'].mode()[0]} storage: see noise_share"
+            f"{run}: PER of {len(own)} {part} matrices may be rounding noise of their "
+            f"{mode(row['dtype'] for row in own)} storage: see noise_share"
         )
     return found
+
+
+def _noise_matters(row: Row) -> bool:
+    """Whether noise can move the entropy of the spectrum by 1 %."""
+    share = row["noise_share"] or 0.0
+    return share > 0 and share * math.log(min(row["rows"], row["cols"]) / share) > 0.01

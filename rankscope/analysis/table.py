@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from rankscope.analysis.measure import METRICS, measure
+from rankscope.analysis.rows import (
+    COLUMNS,
+    METRICS_FILE,
+    SPECTRA_FOLDER,
+    TEXT,
+    TRAINING_FILE,
+    WHOLE,
+    Row,
+)
 from rankscope.errors import RankscopeError
 from rankscope.spectra.store import Entry, read_entries, store_path
 
-METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
-KEY = ("run", "step", "layer", "role", "component", "head", "expert", "name")
-COLUMNS = (*KEY, "rows", "cols", "dtype", "status", *METRICS)
-WHOLE = ("step", "layer", "head", "expert", "rows", "cols", "numerical_rank", "max_rank")
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
     *("index", "singular_value", "lower", "upper", "noise_floor"),
 )
-TEXT = (
-    "run",
-    "role",
-    "component",
-    "name",
-    "dtype",
-    "status",
-    "noise_source",
-    "condition_number_status",
-    "route",
-)
 
 
-def row_of(run: str, step: int, entry: Entry) -> dict[str, Any]:
-    """One row of the table."""
-    spectrum = entry.spectrum
-    shape = {"rows": spectrum.shape[0], "cols": spectrum.shape[1]}
-    what = {"dtype": spectrum.dtype, "status": spectrum.status}
-    return {"run": run, "step": step, **entry.place, **shape, **what, **measure(spectrum)}
-
-
-def table_of(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def table_of(rows: Iterable[Row]) -> pd.DataFrame:
     """Rows as a DataFrame with the columns and types that every table has."""
     return typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
 
@@ -54,14 +38,6 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
         name: "Int64" if name in WHOLE else "str" if name in TEXT else "float64" for name in COLUMNS
     }
     return table.astype(types)
-
-
-def step_rows(run: str, step: int, path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the entries of one step that have these keys, in their order."""
-    by_key: dict[str, list[Entry]] = {}
-    for entry in read_entries(path):
-        by_key.setdefault(entry.key, []).append(entry)
-    return [row_of(run, step, entry) for key in keys for entry in by_key.get(key, [])]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.errors import RankscopeError
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class Skip:
     tensor: str
     reason: str  # a short code, such as "adapter-incomplete"
     message: str
+
+    def __str__(self) -> str:
+        return str(RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,8 +44,8 @@ def analyze(
     Writes metrics.parquet and .csv, the spectra and analysis.json into --out. A second call
     computes only what is new or changed.
     """
-    from rankscope.analysis.analyze import analyze_runs
-    from rankscope.analysis.summary import summarise
+    from rankscope.analysis.record import read_record, unchanged
+    from rankscope.checkpoints.contents import Skip
     from rankscope.checkpoints.discovery import open_runs
     from rankscope.cli.progress import progress_bar
     from rankscope.cli.selection import parse_selection
@@ -52,27 +53,31 @@ def analyze(
 
     selection = parse_selection(components=components, roles=roles, layers=layers, steps=steps)
     opened = open_runs(runs, layout=layout)
-    with progress_bar("analysing") as progress:
-        found = analyze_runs(opened, selection, out=out, jobs=jobs, progress=progress)
-    if not found.measured:
-        _tell_skips(found.skips)
-        raise RankscopeError("no matrix could be analysed")
+    record, computed = unchanged(out, opened, selection), 0
+    if record is None:
+        from rankscope.analysis.analyze import analyze_runs
+
+        with progress_bar("analysing") as progress:
+            found = analyze_runs(opened, selection, out=out, jobs=jobs, progress=progress)
+        if not found.measured:
+            _tell_skips(found.skips)
+            raise RankscopeError("no matrix could be analysed")
+        record, computed = read_record(out), found.computed
     if as_json:
-        typer.echo((out / "analysis.json").read_text(encoding="utf-8"))
+        typer.echo(json.dumps(record, indent=2))
     else:
         from rankscope.cli.tables import print_summary
 
-        print_summary(summarise(found.table))
-        typer.echo(f"{len(found.table)} matrices, {found.computed} newly computed → {out}")
-    _tell_skips(found.skips)
-    if found.skips:
+        print_summary(record["summary"])
+        typer.echo(f"{record['rows']} matrices, {computed} newly computed → {out}")
+    skips = [Skip(**skip) for skip in record["skipped"]]
+    _tell_skips(skips)
+    if skips:
         raise typer.Exit(NOTHING_DONE if strict else PARTIAL)
 
 
 def _tell_skips(skips: Sequence[Skip], most: int = 20) -> None:
-    from rankscope.analysis.analyze import told
-
     for skip in skips[:most]:
-        typer.echo(f"skipped: {told(skip)}", err=True)
+        typer.echo(f"skipped: {skip}", err=True)
     if len(skips) > most:
         typer.echo(f"… and {len(skips) - most} more, all in skipped.jsonl", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from rich.console import Console
@@ -10,24 +9,23 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from rankscope.analysis.summary import Line, Summary
 from rankscope.checkpoints.run import listed
 
 SHOWN = ("weight", "update", "merged_total")
 
 
-def print_summary(summary: Summary) -> None:
-    """Print the summary of an analysis on stdout."""
-    console = Console(highlight=False, soft_wrap=False)
+def print_summary(summary: dict[str, Any]) -> None:
+    """Print the summary that ``analysis.json`` holds on stdout."""
+    console = Console(highlight=False)
     for component in SHOWN:
-        lines = [line for line in summary.lines if line.component == component]
+        lines = [line for line in summary["lines"] if line["component"] == component]
         if lines:
             console.print(_table(component, lines))
-    for finding in summary.findings:
+    for finding in summary["findings"]:
         console.print(f"• {finding}", markup=False)
 
 
-def _table(component: str, lines: list[Line]) -> Table:
+def _table(component: str, lines: list[dict[str, Any]]) -> Table:
     table = Table(
         "run",
         "role",
@@ -39,26 +37,24 @@ def _table(component: str, lines: list[Line]) -> Table:
     )
     for heading in ("matrices", "PER", "rank", "of", "κ" if component == "weight" else "κ_r"):
         table.add_column(heading, justify="right")
-    for line in sorted(lines, key=lambda line: line.run):
+    for line in sorted(lines, key=lambda line: str(line["run"])):
+        conditions = zip(line["condition"], line["is_bound"], strict=True)
         table.add_row(
-            line.run,
-            line.role,
-            str(line.matrices),
-            f"{line.per[0]:.3f} → {line.per[1]:.3f}",
-            f"{line.rank[0]:.0f} → {line.rank[1]:.0f}",
-            f"{line.max_rank:.0f}",
-            " → ".join(
-                _condition(*pair) for pair in zip(line.condition, line.is_bound, strict=True)
-            ),
+            escape(line["run"]),
+            line["role"],
+            str(line["matrices"]),
+            " → ".join(f"{per:.3f}" for per in line["per"]),
+            " → ".join(_number(rank, ".0f") for rank in line["rank"]),
+            _number(line["max_rank"], ".0f"),
+            " → ".join(("≥" if is_bound else "") + _number(x, ".3g") for x, is_bound in conditions),
         )
     return table
 
 
-def _condition(value: float, is_bound: bool) -> str:
-    if math.isnan(value):
+def _number(value: float | None, form: str) -> str:
+    if value is None:
         return "–"
-    shown = f"{value:.3g}" if value < 1e4 else f"{value:.1e}"
-    return f"≥{shown}" if is_bound else shown
+    return f"{value:.1e}" if value >= 1e4 else f"{value:{form}}"
 
 
 def print_description(run: dict[str, Any]) -> None:

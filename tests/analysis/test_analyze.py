@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 import rankscope as rs
 from rankscope.analysis.analyze import Analysis, analyze_runs
 from rankscope.analysis.plan import Selection, plan_run
-from rankscope.analysis.table import COLUMNS, KEY
+from rankscope.analysis.rows import COLUMNS, KEY
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.errors import RankscopeError
 from tests.conftest import HEADS, LAYERS, MODULES, RANK, WIDTH, TinyRun

@@ -1,0 +1,34 @@
+"""What the last analysis into a results folder recorded of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rankscope.analysis.plan import Selection, key_of
+from rankscope.analysis.rows import METRICS_FILE
+from rankscope.checkpoints.run import Run
+
+RECORD = "analysis.json"
+
+
+def unchanged(out: Path, runs: Sequence[Run], selection: Selection) -> dict[str, Any] | None:
+    """Record of the last analysis, if it asked the same of files that are still the same.
+
+    Reads headers only: neither the store nor the table.
+    """
+    record = read_record(out)
+    if not record.get("key") or not (out / METRICS_FILE).is_file():
+        return None
+    return record if record["key"] == key_of(runs, selection) else None
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Content of ``analysis.json``; empty where there is none or it is damaged."""
+    try:
+        record = json.loads((out / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

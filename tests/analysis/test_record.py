@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.plan import Selection
+from rankscope.analysis.record import unchanged
+from rankscope.checkpoints.discovery import open_runs
+from tests.conftest import TinyRun
+
+
+def record(path: Path, out: Path, selection: Selection | None = None) -> object:
+    return unchanged(out, open_runs([path]), selection or Selection())
+
+
+def test_the_same_question_about_the_same_files_is_answered_from_the_record(
+    relora_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert record(relora_run.path, tmp_path) is None
+    found = analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    answered = record(relora_run.path, tmp_path)
+    assert answered is not None and answered["rows"] == len(found.rows)  # type: ignore[index]
+
+
+def test_another_question_other_files_and_a_lost_table_are_not(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    assert record(relora_run.path, tmp_path, Selection(roles=("q",))) is None
+    path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor + np.float32(1) for name, tensor in tensors.items()}, path)
+    assert record(relora_run.path, tmp_path) is None
+    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    assert record(relora_run.path, tmp_path) is not None
+    (tmp_path / "metrics.parquet").unlink()
+    assert record(relora_run.path, tmp_path) is None
+
+
+def test_what_failed_is_tried_again(relora_run: TinyRun, tmp_path: Path) -> None:
+    path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
+    content = path.read_bytes()
+    runs = open_runs([relora_run.path])
+    assert runs[0][30].contents.parameters  # the header is read while the file is whole
+    path.write_bytes(content[:-100])
+    found = analyze_runs(runs, Selection(components=("weight",)), out=tmp_path)
+    assert found.has_failed and found.skips[0].message.startswith("is cut short")
+    path.write_bytes(content)
+    assert record(relora_run.path, tmp_path, Selection(components=("weight",))) is None
