@@ -33,13 +33,14 @@ def spectrum(
     arithmetic_floor
         The same for the arithmetic that made the entries, where it was not exact.
     """
-    largest = max(float(values.max()), -float(values.min()))
-    if not math.isfinite(largest):
+    scaled, unit = _scaled(values)
+    wide = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
+    with np.errstate(invalid="ignore"):
+        gram = wide @ wide.T
+    if not math.isfinite(np.trace(gram)):  # any NaN or infinity is in its column's square
         return no_spectrum(values.shape, dtype, "nonfinite")
-    unit = _power_of_two_above(largest)
-    scaled = np.multiply(values, 1 / unit, dtype=np.float64)  # exact: only exponents change
     floors = storage_floor / unit, arithmetic_floor / unit
-    found = _gram_route(scaled, *floors)
+    found = _gram_route(scaled, gram, *floors)
     if found is None or not is_resolved(found.values, found.lower, found.upper, found.noise_floor):
         found = _qr_svd_route(scaled, *floors)
     if found is None:
@@ -54,30 +55,40 @@ def spectrum(
     )
 
 
-def _power_of_two_above(largest: float) -> float:
+def _scaled(values: NDArray[Any]) -> tuple[Values, float]:
+    """The entries in float64 over a power of two, and that power.
+
+    Squares of float64 entries may leave its range; those of the narrower formats cannot.
+    """
+    if values.dtype != np.float64:
+        return values.astype(np.float64), 1.0
+    largest = max(float(values.max()), -float(values.min()))
+    if not math.isfinite(largest):
+        return values, 1.0
     # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
-    return math.ldexp(1.0, min(max(math.frexp(largest)[1], -1000), 1000))
+    unit = math.ldexp(1.0, min(max(math.frexp(largest)[1], -1000), 1000))
+    return values * (1 / unit), unit
 
 
-def _gram_route(scaled: Values, storage: float, arithmetic: float) -> Spectrum | None:
+def _gram_route(scaled: Values, gram: Values, storage: float, arithmetic: float) -> Spectrum | None:
     """Square roots of the eigenvalues of the small Gram matrix; None if the solver failed."""
     long_side, short_side = max(scaled.shape), min(scaled.shape)
-    wide = scaled if scaled.shape[0] == short_side else scaled.T
-    gram = wide @ wide.T
     try:
         squares = np.asarray(np.linalg.eigvalsh(gram)[::-1], np.float64)
     except np.linalg.LinAlgError:
         return None
     trace = float(np.trace(gram))
-    if not _agree(squares.sum(), trace, short_side) or not _agree(
-        (squares**2).sum(), np.einsum("ij,ij->", gram, gram), short_side
+    energy = float(np.einsum("ij,ij->", gram, gram))
+    if not (
+        _is_descending(squares)
+        and _agree(squares.sum(), trace, short_side)
+        and _agree((squares**2).sum(), energy, short_side)
     ):
         return None
     bound = gram_bound(trace, float(squares[0]), long_side=long_side, short_side=short_side)
     lower, upper = gram_intervals(squares, bound)
-    return _found(
-        scaled, np.sqrt(np.maximum(squares, 0)), lower, upper, storage, arithmetic, "gram"
-    )
+    s = np.sqrt(np.maximum(squares, 0))
+    return _found(scaled, s, lower, upper, storage, arithmetic, "gram")
 
 
 def _qr_svd_route(scaled: Values, storage: float, arithmetic: float) -> Spectrum | None:
@@ -87,10 +98,15 @@ def _qr_svd_route(scaled: Values, storage: float, arithmetic: float) -> Spectrum
         s = np.linalg.svd(np.linalg.qr(tall, mode="r"), compute_uv=False)
     except np.linalg.LinAlgError:
         return None
-    if not _agree((s**2).sum(), np.einsum("ij,ij->", scaled, scaled), max(scaled.shape)):
+    energy = float(np.einsum("ij,ij->", scaled, scaled))
+    if not (_is_descending(s) and _agree((s**2).sum(), energy, max(scaled.shape))):
         return None
     error = svd_bound(float(s[0]), long_side=max(scaled.shape))
     return _found(scaled, s, np.maximum(s - error, 0), s + error, storage, arithmetic, "qr-svd")
+
+
+def _is_descending(values: Values) -> bool:
+    return bool((values[1:] <= values[:-1]).all())
 
 
 def _agree(found: float, expected: float, size: int) -> bool:

@@ -84,19 +84,23 @@ def rounding_of(values: NDArray[Any], dtype: str) -> Rounding:
     rows, columns = np.empty(m), np.zeros(n)
     block = max(1, BLOCK // max(n, 1))
     for start in range(0, m, block):
-        # An ulp is that of the smallest normal number from there down to zero.
         ulps = _powers_of_two(held[start : start + block])
-        np.maximum(ulps, 2.0**smallest, out=ulps)
-        ulps *= 1 / unit
+        if unit != 1.0:
+            # An ulp is that of the smallest normal number from there down to zero.
+            np.maximum(ulps, 2.0**smallest, out=ulps)
+            ulps *= 1 / unit
         rows[start : start + block] = np.einsum("ij,ij->i", ulps, ulps)
         columns += np.einsum("ij,ij->j", ulps, ulps)
     return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa)
 
 
 def _unit(values: NDArray[Any], smallest: int) -> float:
-    """Power of two near the largest entry: squares of others over it do not leave the range."""
+    """Power of two over which the squares of the entries do not leave the range.
+
+    1 for ordinary entries, which are spared the division and the thought of subnormal numbers.
+    """
     largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
-    if not 0 < largest < math.inf:
+    if not 0 < largest < math.inf or (2.0**-40 <= largest <= 2.0**40 and smallest < -100):
         return 1.0
     return math.ldexp(1.0, max(math.frexp(largest)[1] - 1, smallest))
 
