@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from rankscope import metrics
 from rankscope.spectra.spectrum import Spectrum
 
@@ -73,20 +77,31 @@ def _ranks(spectrum: Spectrum) -> dict[str, Number]:
 
 
 def _conditions(spectrum: Spectrum) -> dict[str, Number]:
-    """Condition numbers; none is given that divides by a value below the noise floor."""
+    """Condition numbers; none divides by a value below the noise floor, or not known to 1 %."""
     s, q = spectrum.values, min(spectrum.shape)
     rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
+    known = spectrum.lower > spectrum.noise_floor
+    known &= spectrum.upper - spectrum.lower <= 0.01 * s
     number, status = metrics.condition_number(s, at=q), "ok"
     if spectrum.max_rank < q:
         status = "inf"
-    elif rank < q:
-        number, status = float(s[0] / spectrum.noise_floor), "lower-bound"
+    elif not known[-1]:
+        number, status = _least_condition(spectrum), "lower-bound"
     place = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
-    is_known = place <= rank or place > spectrum.max_rank
+    is_known = place > spectrum.max_rank or known[place - 1]
     return {
         "condition_number": number,
         "condition_number_status": status,
         "condition_number_raw": metrics.condition_number(s, at=q),
-        "condition_number_r": metrics.condition_number(s, at=rank) if rank else None,
+        "condition_number_r": (
+            metrics.condition_number(s, at=rank) if rank and known[rank - 1] else None
+        ),
         "condition_number_90": metrics.condition_number(s, at=place) if is_known else None,
     }
+
+
+def _least_condition(spectrum: Spectrum) -> float:
+    """What the condition number is at least: the last value may be as large as its interval."""
+    last = max(spectrum.noise_floor, float(spectrum.upper[-1]))
+    with np.errstate(over="ignore"):
+        return max(float(spectrum.lower[0] / last), 1.0) if last > 0 else math.inf

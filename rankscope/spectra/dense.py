@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
+    agree,
     gram_bound,
     gram_intervals,
     is_resolved,
@@ -33,9 +34,10 @@ def spectrum(
     arithmetic_floor
         The same for the arithmetic that made the entries, where it was not exact.
     """
-    scaled, unit = _scaled(values)
+    scaled, exponent = _scaled(values)
+    unit = math.ldexp(1.0, exponent)
     wide = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         gram = wide @ wide.T
     if not math.isfinite(np.trace(gram)):  # any NaN or infinity is in its column's square
         return no_spectrum(values.shape, dtype, "nonfinite")
@@ -45,29 +47,22 @@ def spectrum(
         found = _qr_svd_route(scaled, *floors)
     if found is None:
         return no_spectrum(values.shape, dtype, "skipped:decomposition-failed")
-    return replace(
-        found,
-        dtype=dtype,
-        values=found.values * unit,
-        lower=found.lower * unit,
-        upper=found.upper * unit,
-        noise_floor=found.noise_floor * unit,
-    )
+    return replace(found, dtype=dtype).times_power_of_two(exponent)
 
 
-def _scaled(values: NDArray[Any]) -> tuple[Values, float]:
-    """The entries in float64 over a power of two, and that power.
+def _scaled(values: NDArray[Any]) -> tuple[Values, int]:
+    """The entries in float64 over a power of two, and its exponent.
 
     Squares of float64 entries may leave its range; those of the narrower formats cannot.
     """
     if values.dtype != np.float64:
-        return values.astype(np.float64), 1.0
+        return values.astype(np.float64), 0
     largest = max(float(values.max()), -float(values.min()))
     if not math.isfinite(largest):
-        return values, 1.0
+        return values, 0
     # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
-    unit = math.ldexp(1.0, min(max(math.frexp(largest)[1], -1000), 1000))
-    return values * (1 / unit), unit
+    exponent = min(max(math.frexp(largest)[1], -1000), 1000)
+    return values * math.ldexp(1.0, -exponent), exponent
 
 
 def _gram_route(scaled: Values, gram: Values, storage: float, arithmetic: float) -> Spectrum | None:
@@ -81,8 +76,8 @@ def _gram_route(scaled: Values, gram: Values, storage: float, arithmetic: float)
     energy = float(np.einsum("ij,ij->", gram, gram))
     if not (
         _is_descending(squares)
-        and _agree(squares.sum(), trace, short_side)
-        and _agree((squares**2).sum(), energy, short_side)
+        and agree(squares.sum(), trace, short_side)
+        and agree((squares**2).sum(), energy, short_side)
     ):
         return None
     bound = gram_bound(trace, float(squares[0]), long_side=long_side, short_side=short_side)
@@ -95,27 +90,30 @@ def _qr_svd_route(scaled: Values, storage: float, arithmetic: float) -> Spectrum
     """Singular values of the triangular factor; None if the solver failed."""
     tall = scaled if scaled.shape[0] >= scaled.shape[1] else scaled.T
     try:
-        s = np.linalg.svd(np.linalg.qr(tall, mode="r"), compute_uv=False)
+        triangle = np.asarray(np.linalg.qr(tall, mode="r"))
+        s = np.linalg.svd(triangle, compute_uv=False)
     except np.linalg.LinAlgError:
         return None
     energy = float(np.einsum("ij,ij->", scaled, scaled))
-    if not (_is_descending(s) and _agree((s**2).sum(), energy, max(scaled.shape))):
+    if not (_is_descending(s) and s[-1] >= 0 and agree((s**2).sum(), energy, max(scaled.shape))):
         return None
     error = svd_bound(float(s[0]), long_side=max(scaled.shape))
-    return _found(scaled, s, np.maximum(s - error, 0), s + error, storage, arithmetic, "qr-svd")
+    lower, upper = np.maximum(s - error, 0), s + error
+    if not _encloses_determinant(lower, upper, triangle):
+        return None
+    return _found(scaled, s, lower, upper, storage, arithmetic, "qr-svd")
 
 
 def _is_descending(values: Values) -> bool:
     return bool((values[1:] <= values[:-1]).all())
 
 
-def _agree(found: float, expected: float, size: int) -> bool:
-    """Whether two sums that are equal in exact arithmetic are equal up to rounding.
-
-    Both the trace and the Frobenius norm are checked: a solver that hands back the diagonal as
-    eigenvalues, as one GPU library did, passes the first and fails the second.
-    """
-    return bool(abs(found - expected) <= 64 * size * UNIT_ROUNDOFF * abs(expected))
+def _encloses_determinant(lower: Values, upper: Values, triangle: Values) -> bool:
+    """Whether the intervals allow for Π s = |det R|: the Frobenius norm sees no small s."""
+    with np.errstate(divide="ignore"):
+        least, most, true = (np.log(x).sum() for x in (lower, upper, np.abs(np.diag(triangle))))
+    rounding = 64 * len(lower) * UNIT_ROUNDOFF
+    return bool(least - rounding <= true <= most + rounding)
 
 
 def _found(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.spectra import dense
-from rankscope.spectra.bounds import product_bound
+from rankscope.spectra.bounds import agree, product_bound
 from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
 
 
@@ -28,17 +28,19 @@ def spectra(left: NDArray[Any], right: NDArray[Any], dtype: str) -> list[Spectru
     dtype
         Name of the format that the factors were stored in; they are taken as exact.
     """
-    shape = left.shape[1], right.shape[2]
+    (_, rows, inner), columns = left.shape, right.shape[2]
+    shape = rows, columns
     finite = [_is_finite(pair) for pair in zip(left, right, strict=True)]
-    left, left_unit = _scaled(left[finite])
-    right, right_unit = _scaled(right[finite])
+    left, left_exponent = _scaled(left[finite])
+    right, right_exponent = _scaled(right[finite])
     core = _triangular(left) @ _triangular(right.mT).mT
-    values = np.linalg.svd(core, compute_uv=False)
+    bounds = [
+        product_bound(a, b, shape, inner=inner)
+        for a, b in zip(_norms(left), _norms(right), strict=True)
+    ]
     found = (
-        _spectrum(shape, dtype, s, product_bound(a, b, shape), unit)
-        for s, a, b, unit in zip(
-            values, _norms(left), _norms(right), (left_unit * right_unit).tolist(), strict=True
-        )
+        _spectrum(shape, dtype, *one)
+        for one in zip(_values(core), bounds, left_exponent + right_exponent, strict=True)
     )
     return [next(found) if ok else no_spectrum(shape, dtype, "nonfinite") for ok in finite]
 
@@ -47,28 +49,52 @@ def multiplied_out(left: NDArray[Any], right: NDArray[Any], dtype: str) -> Spect
     """Spectrum of one product, (m, r) by (r, n), whose inner dimension does not cap the rank."""
     if not _is_finite((left, right)):
         return no_spectrum((left.shape[0], right.shape[1]), dtype, "nonfinite")
-    product = np.asarray(left, np.float64) @ np.asarray(right, np.float64)
-    (left_norm,), (right_norm,) = _norms(left[None]), _norms(right[None])
-    error = product_bound(left_norm, right_norm, (product.shape[0], product.shape[1]))
+    (left, (left_exponent,)), (right, (right_exponent,)) = _scaled(left[None]), _scaled(right[None])
+    product = (left @ right)[0]
+    (left_norm,), (right_norm,) = _norms(left), _norms(right)
+    shape = product.shape[0], product.shape[1]
+    error = product_bound(left_norm, right_norm, shape, inner=left.shape[2])
     found = dense.spectrum(product, dtype, storage_floor=0.0, arithmetic_floor=error)
-    return replace(found, lower=np.maximum(found.lower - error, 0), upper=found.upper + error)
+    lower, upper = np.maximum(found.lower - error, 0), found.upper + error
+    return replace(found, lower=lower, upper=upper).times_power_of_two(
+        int(left_exponent + right_exponent)
+    )
 
 
-def _spectrum(shape: tuple[int, int], dtype: str, s: Values, error: float, unit: float) -> Spectrum:
-    s, error = s * unit, error * unit
+def _values(cores: Values) -> list[Values | None]:
+    """Singular values of a stack of matrices; None for those where the solver failed."""
+    try:
+        found = list(np.linalg.svd(cores, compute_uv=False))
+    except np.linalg.LinAlgError:
+        if len(cores) == 1:
+            return [None]
+        return [one for core in cores for one in _values(core[None])]
+    return [
+        s if agree((s**2).sum(), (core**2).sum(), len(core)) else None
+        for s, core in zip(found, cores, strict=True)
+    ]
+
+
+def _spectrum(
+    shape: tuple[int, int], dtype: str, s: Values | None, error: float, exponent: int
+) -> Spectrum:
+    if s is None:
+        return no_spectrum(shape, dtype, "skipped:decomposition-failed")
     lower = np.maximum(s - error, 0)
-    return Spectrum(shape, dtype, s, lower, s + error, error, "arithmetic", "low-rank")
+    found = Spectrum(shape, dtype, s, lower, s + error, error, "arithmetic", "low-rank")
+    return found.times_power_of_two(int(exponent))
 
 
 def _is_finite(factors: tuple[NDArray[Any], NDArray[Any]]) -> bool:
     return all(bool(np.isfinite(factor).all()) for factor in factors)
 
 
-def _scaled(factors: NDArray[Any]) -> tuple[Values, Values]:
-    """Each factor over a power of two near its largest entry, and those powers."""
-    exponents = np.frexp(np.abs(factors).max(axis=(1, 2)))[1]
-    units = np.ldexp(1.0, np.clip(exponents, -500, 500))
-    return factors.astype(np.float64) / units[:, None, None], units
+def _scaled(factors: NDArray[Any]) -> tuple[Values, NDArray[np.int32]]:
+    """Each factor over a power of two near its largest entry, and the exponents of those powers."""
+    exponents = np.frexp(np.abs(factors).max(axis=(1, 2), initial=0.0))[1]
+    exponents = np.clip(exponents, -1000, 1000)  # so that no power leaves float64
+    units = np.ldexp(1.0, exponents)
+    return factors.astype(np.float64) / units[:, None, None], exponents
 
 
 def _triangular(factors: Values) -> Values:
@@ -76,4 +102,4 @@ def _triangular(factors: Values) -> Values:
 
 
 def _norms(factors: NDArray[Any]) -> list[float]:
-    return [float(np.linalg.norm(factor.astype(np.float64))) for factor in factors]
+    return [float(np.linalg.norm(factor)) for factor in factors]

@@ -55,7 +55,7 @@ class LowRank:
     Raises
     ------
     ValueError
-        If the inner dimensions differ.
+        If the inner dimensions or the numbers of stacked factors differ.
     """
 
     left: Matrix  # (m, r) or (h, m, r)
@@ -68,6 +68,8 @@ class LowRank:
                 f"factors have two axes, or three for a stack: left is {self.left.shape}, "
                 f"right is {self.right.shape}"
             )
+        if self.left.shape[:-2] != self.right.shape[:-2]:
+            raise ValueError(f"{len(self.left)} left factors are stacked, {len(self.right)} right")
         if self.left.shape[-1] != self.right.shape[-2]:
             raise ValueError(
                 f"inner dimensions differ: left is {self.left.shape}, right is {self.right.shape}"

@@ -55,6 +55,8 @@ def spectrum(matrix: ArrayLike | Dense | LowRank) -> Spectrum:
         raise ValueError(f"this is a stack of {len(matrix.left)} products: use spectra")
     if not isinstance(matrix, (Dense, LowRank)):
         array = np.asarray(matrix)
+        if array.dtype.kind == "c":
+            raise ValueError(f"a matrix of {array.dtype}: only real ones are decomposed here")
         if array.ndim != 2:
             raise ValueError(f"a matrix has two axes: this array has shape {array.shape}")
         matrix = Dense.stored(array if array.dtype.kind == "f" else array.astype(np.float64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,28 @@ class Spectrum:
         if not self.values.size:
             return float("nan")
         return float(np.maximum(self.upper - self.values, self.values - self.lower).max())
+
+    def times_power_of_two(self, exponent: int) -> Spectrum:
+        """Spectrum of the matrix times 2**exponent; without values if float64 cannot hold them.
+
+        Exact, but where it ends among the subnormal numbers: there the intervals are widened.
+        """
+        if exponent == 0:
+            return self
+        with np.errstate(over="ignore"):
+            values = np.ldexp(self.values, exponent)
+            lower, upper, floor = (
+                _rounded_towards(end, np.float64(x), exponent)
+                for x, end in ((self.lower, 0), (self.upper, np.inf), (self.noise_floor, np.inf))
+            )
+        if not np.isfinite(values).all():
+            return no_spectrum(self.shape, self.dtype, "skipped:overflow")
+        return replace(self, values=values, lower=lower, upper=upper, noise_floor=float(floor))
+
+
+def _rounded_towards(end: float, x: Values | np.float64, exponent: int) -> Values:
+    scaled = np.ldexp(x, exponent)
+    return np.where(np.ldexp(scaled, -exponent) == x, scaled, np.nextafter(scaled, end))
 
 
 def no_spectrum(shape: tuple[int, int], dtype: str, status: str) -> Spectrum:

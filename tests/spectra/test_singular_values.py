@@ -112,6 +112,8 @@ def test_what_has_no_singular_values_is_refused() -> None:
         spectrum(LowRank(np.ones((3, 4, 2)), np.ones((3, 2, 4))))
     with pytest.raises(ValueError, match="inner dimensions differ"):
         LowRank(np.ones((4, 2)), np.ones((3, 4)))
+    with pytest.raises(ValueError, match="2 left factors are stacked, 3 right"):
+        LowRank(np.ones((2, 4, 2)), np.ones((3, 2, 4)))
 
 
 def test_a_well_conditioned_matrix_takes_the_gram_route(rng: np.random.Generator) -> None:
