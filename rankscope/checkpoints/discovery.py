@@ -78,7 +78,9 @@ def _iter_runs(root: Path, folder: Path, layout: str | None) -> Iterator[Run]:
     for place in [*series, folder]:
         checkpoints = _checkpoints(_subfolders(place), layout)
         if checkpoints:
-            yield Run(_name(root, folder), folder, checkpoints)
+            # Given the series of one of its runs, this finds the run, whose merges lie beside it.
+            run = folder.resolve().parent if folder.name == SERIES_FOLDER else folder
+            yield Run(run.name if run != folder else _name(root, folder), run, checkpoints)
             return
     own = _layout_of(folder, layout)
     if own is not None:

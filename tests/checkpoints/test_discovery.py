@@ -21,6 +21,11 @@ def test_a_tree_a_run_and_a_checkpoint_all_open(relora_run: TinyRun, full_run: P
     assert (single.name, single.steps) == ("checkpoint-10", (10,))
 
 
+def test_the_series_of_a_run_opens_as_that_run(relora_run: TinyRun) -> None:
+    run = open_run(relora_run.path / "checkpoints")
+    assert (run.name, len(run.merge_files)) == ("relora", 2)
+
+
 def test_opening_reads_no_weights(full_run: Path) -> None:
     for path in full_run.glob("*/model.safetensors"):
         path.write_bytes(b"not weights")
