@@ -7,15 +7,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.analysis.execute import MEASURED, StepResult, execute
+from rankscope.analysis.execute import StepResult, execute
+from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, count_steps, plan_run
-from rankscope.analysis.rows import SPECTRA_FOLDER, Row
-from rankscope.checkpoints.contents import Skip
+from rankscope.analysis.rows import SPECTRA_FOLDER
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.run import Run, listed
 from rankscope.errors import RankscopeError
@@ -25,44 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What one call found.
-
-    Attributes
-    ----------
-    runs, selection
-        What was asked.
-    rows
-        One a matrix a step, by run and step.
-    skips
-        What could not be analysed, and why.
-    computed
-        How many spectra were not in the store and were computed.
-    has_failed
-        Whether something failed that may succeed when it is tried again.
-    """
-
-    runs: tuple[Run, ...]
-    selection: Selection
-    rows: tuple[Row, ...]
-    skips: tuple[Skip, ...]
-    computed: int
-    has_failed: bool
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The rows as a DataFrame."""
-        from rankscope.analysis.table import table_of
-
-        return table_of(self.rows)
-
-    @property
-    def measured(self) -> int:
-        """Number of rows that are measurements; where there are none, no results are written."""
-        return sum(row["status"] in MEASURED for row in self.rows)
 
 
 def analyze(

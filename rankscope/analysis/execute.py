@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from rankscope.analysis.engines import Job, LocalWorkers, Outcome
+from rankscope.analysis.outcome import MEASURED
 from rankscope.analysis.plan import StepPlan, Task
 from rankscope.analysis.rows import Row, row_of
 from rankscope.analysis.worker import Failure
@@ -17,7 +18,6 @@ from rankscope.errors import RankscopeError
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 from rankscope.spectra.store import Entry, read_entries, store_path, write_entries
 
-MEASURED = ("ok", "zero", "vector", "empty")
 Progress = Callable[[float, str], None]  # share of a step that was just done; which step
 
 

@@ -13,20 +13,18 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
 
+from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import key_of
 from rankscope.analysis.rows import COLUMNS, METRICS_FILE, TEXT, TRAINING_FILE, WHOLE, Row
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
 from rankscope.spectra.store import write_atomically
-
-if TYPE_CHECKING:
-    from rankscope.analysis.analyze import Analysis
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 

@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import rankscope as rs
-from rankscope.analysis.analyze import Analysis, analyze_runs
+from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.analysis.rows import COLUMNS, KEY
 from rankscope.checkpoints.discovery import open_runs
