@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankscope.analysis.engines import ENGINES
 from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, count_steps, plan_run
@@ -34,6 +35,7 @@ def analyze(
     layers: Iterable[int] | None = None,
     steps: tuple[int, int | None, int] | None = None,
     jobs: int | None = None,
+    engine: str = "local",
     layout: str | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
@@ -58,6 +60,9 @@ def analyze(
         between the steps that are asked for.
     jobs
         Number of worker processes; the number of processors by default.
+    engine
+        ``local`` worker processes, or a ``dask`` cluster: that of Dask's configuration if there
+        is one, whose workers see the checkpoints under the same paths.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
 
@@ -81,6 +86,7 @@ def analyze(
         selection,
         out=None if out is None else Path(out),
         jobs=jobs,
+        engine=engine,
     )
     if found.skips:
         found.table.attrs["skipped"] = [vars(skip) for skip in found.skips]
@@ -94,15 +100,22 @@ def analyze_runs(
     *,
     out: Path | None = None,
     jobs: int | None = None,
+    engine: str = "local",
     progress: Progress | None = None,
 ) -> Analysis:
     """Do the work of `analyze` on opened runs, and say all that came of it."""
+    if engine not in ENGINES:
+        raise RankscopeError(f"{engine!r} is no engine: known are {', '.join(ENGINES)}")
     total = _check(runs, selection, out)
     plans = (plan for run in runs for plan in plan_run(run, selection))
     results: list[StepResult] = []
     with _store(out) as folder:
         for result in execute(
-            plans, folder=folder, jobs=jobs or processors(), progress=_overall(progress, total)
+            plans,
+            folder=folder,
+            engine=engine,
+            jobs=jobs or processors(),
+            progress=_overall(progress, total),
         ):
             # Here and not at the top: what writes the tables loads while the workers are at work.
             from rankscope.analysis import results_folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rankscope.analysis.engines import Job, LocalWorkers, Outcome
+from rankscope.analysis.engines import ENGINES, Job, Outcome
 from rankscope.analysis.outcome import MEASURED
 from rankscope.analysis.plan import StepPlan, Task
 from rankscope.analysis.rows import Row, row_of
@@ -66,7 +66,12 @@ class _OpenStep:
 
 
 def execute(
-    plans: Iterable[StepPlan], *, folder: Path, jobs: int, progress: Progress | None = None
+    plans: Iterable[StepPlan],
+    *,
+    folder: Path,
+    engine: str,
+    jobs: int,
+    progress: Progress | None = None,
 ) -> Iterator[StepResult]:
     """Yield each step's result as soon as the step is complete and in the store.
 
@@ -76,8 +81,8 @@ def execute(
         What is asked, step by step; drawn on as the work proceeds.
     folder
         The spectra store.
-    jobs
-        Number of worker processes.
+    engine, jobs
+        Name of the engine, and its number of workers.
     progress
         Called whenever something is done.
 
@@ -100,7 +105,7 @@ def execute(
             for task in sorted(step.missing, key=_work, reverse=True):
                 yield Job(number, task)
 
-    with LocalWorkers(jobs) as workers:
+    with ENGINES[engine](jobs) as workers:
         for job, outcome in workers.run(iter_jobs()):
             step = steps[job.plan]
             _take(step, job.task, outcome)

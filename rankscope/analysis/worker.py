@@ -40,6 +40,11 @@ def decompose(source: Source) -> list[Spectrum] | Failure:
         return Failure(reason, str(error) or "memory ran out")
 
 
+def decompose_all(sources: list[Source]) -> list[list[Spectrum] | Failure]:
+    """Spectra of a chunk of sources."""
+    return [decompose(source) for source in sources]
+
+
 def serve(descriptor: int) -> None:
     """Answer chunks of sources until the connection with this file descriptor ends."""
     connection = Connection(descriptor)
@@ -49,4 +54,4 @@ def serve(descriptor: int) -> None:
             chunk = connection.recv()
         except EOFError:
             return
-        connection.send([decompose(source) for source in chunk])
+        connection.send(decompose_all(chunk))

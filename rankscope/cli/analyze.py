@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -33,6 +33,9 @@ def analyze(
         str | None, typer.Option(help="Which steps: FIRST:LAST:STRIDE, each may be left out.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    engine: Annotated[
+        Literal["local", "dask"], typer.Option(help="Processes of this machine, or a cluster.")
+    ] = "local",
     layout: Annotated[
         str | None, typer.Option("--format", help="Read as this layout: huggingface, peft.")
     ] = None,
@@ -58,7 +61,9 @@ def analyze(
         from rankscope.analysis.analyze import analyze_runs
 
         with progress_bar("analysing") as progress:
-            found = analyze_runs(opened, selection, out=out, jobs=jobs, progress=progress)
+            found = analyze_runs(
+                opened, selection, out=out, jobs=jobs, engine=engine, progress=progress
+            )
         if not found.measured:
             _tell_skips(found.skips)
             raise RankscopeError("no matrix could be analysed")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rankscope.analysis.engines import CHUNK_JOBS, Job, LocalWorkers
+from rankscope.analysis.engines import CHUNK_JOBS, Job
+from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Task
 from rankscope.analysis.worker import Failure
 from rankscope.checkpoints.tensors import StoredTensor

@@ -1,0 +1,144 @@
+"""The local engine: single-threaded worker processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+
+import rankscope
+from rankscope.analysis.engines import Job, Outcome, in_chunks
+from rankscope.analysis.worker import Failure
+
+AHEAD = 2  # chunks a worker has at hand, so that it does not wait while results are written
+
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc would give the memory of every matrix back, and fault it in again for the next one.
+    "MALLOC_MMAP_THRESHOLD_": str(2**27),
+    "MALLOC_TRIM_THRESHOLD_": str(2**27),
+}
+PROGRAM = "from rankscope.analysis.worker import serve"
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    jobs: list[Job]
+    is_retry: bool = False
+
+
+class LocalWorkers:
+    """A pool of single-threaded worker processes, for a ``with`` block.
+
+    As many processes as ``jobs``, with one thread each: faster for the matrices of small models
+    than one process with many threads, and the bits of a result do not depend on ``jobs``.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> LocalWorkers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+        """Decompose every job's source; results come as they are ready, in no order.
+
+        A worker that dies takes nothing along: its chunks are tried once more, job by job, and a
+        job whose worker dies again is a failure.
+        """
+        chunks, again = map(_Chunk, in_chunks(jobs)), deque[_Chunk]()
+        while True:
+            self._hand_out(chunks, again)
+            busy = {worker.connection: worker for worker in self._workers if worker.at_hand}
+            if not busy:
+                return
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                outcomes = worker.receive()
+                if outcomes is not None:
+                    chunk = worker.at_hand.popleft()
+                    yield from zip((job for job in chunk.jobs), outcomes, strict=True)
+                    continue
+                self._workers.remove(worker)
+                worker.stop()
+                # It was at the first of its chunks; the others did it no harm.
+                lost, *untouched = worker.at_hand
+                again.extend(untouched)
+                if lost.is_retry:
+                    message = "its worker process died twice; perhaps memory ran out"
+                    yield lost.jobs[0], Failure("worker-died", message)
+                else:
+                    again.extend(_Chunk([job], is_retry=True) for job in lost.jobs)
+
+    def _hand_out(self, chunks: Iterator[_Chunk], again: deque[_Chunk]) -> None:
+        """Give every worker its chunks, and start the workers that are missing."""
+        for depth in range(AHEAD):
+            for index in range(self._jobs):
+                if index < len(self._workers) and len(self._workers[index].at_hand) > depth:
+                    continue
+                chunk = again.popleft() if again else next(chunks, None)
+                if chunk is None:
+                    return
+                if index >= len(self._workers):
+                    self._workers.append(_Worker())
+                self._workers[index].send(chunk)
+
+
+@dataclass
+class _Worker:
+    """A process that runs `rankscope.analysis.worker`, and the chunks that it has at hand."""
+
+    at_hand: deque[_Chunk] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        package = str(Path(rankscope.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"{PROGRAM}; serve({theirs.fileno()})"],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
+        )
+        theirs.close()
+        self.connection = Connection(ours.detach())
+
+    def send(self, chunk: _Chunk) -> None:
+        """Hand over a chunk; that the process died is found out when its result is awaited."""
+        self.at_hand.append(chunk)
+        with contextlib.suppress(OSError):
+            self.connection.send([job.task.component.source for job in chunk.jobs])
+
+    def receive(self) -> list[Outcome] | None:
+        """Results of the first chunk; None if the process died."""
+        try:
+            return list(self.connection.recv())
+        except (EOFError, OSError):
+            return None
+
+    def stop(self) -> None:
+        """End the process at once."""
+        self.connection.close()
+        self._process.kill()
+        self._process.wait()

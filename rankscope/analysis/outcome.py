@@ -1,0 +1,55 @@
+"""`Analysis`: everything that came of one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from rankscope.analysis.plan import Selection
+from rankscope.analysis.rows import Row
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one call found.
+
+    Attributes
+    ----------
+    runs, selection
+        What was asked.
+    rows
+        One a matrix a step, by run and step.
+    skips
+        What could not be analysed, and why.
+    computed
+        How many spectra were not in the store and were computed.
+    has_failed
+        Whether something failed that may succeed when it is tried again.
+    """
+
+    runs: tuple[Run, ...]
+    selection: Selection
+    rows: tuple[Row, ...]
+    skips: tuple[Skip, ...]
+    computed: int
+    has_failed: bool
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        from rankscope.analysis.table import table_of
+
+        return table_of(self.rows)
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that are measurements; where there are none, no results are written."""
+        return sum(row["status"] in MEASURED for row in self.rows)
