@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.spectra.backends import NUMPY, Backend, Gram
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
     agree,
@@ -17,36 +19,50 @@ from rankscope.spectra.bounds import (
     is_resolved,
     svd_bound,
 )
+from rankscope.spectra.matrices import Dense
 from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
 
 
-def spectrum(
-    values: NDArray[Any], dtype: str, *, storage_floor: float, arithmetic_floor: float = 0.0
-) -> Spectrum:
-    """Spectrum of a nonempty matrix, shape (m, n).
+def spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:
+    """Spectra of nonempty matrices of one shape, which a backend may take together."""
+    scaled = [_scaled(matrix.values) for matrix in matrices]
+    grams = backend.grams([values for values, _ in scaled])
+    return [
+        _certified(*one, gram, matrix.dtype, (matrix.rounding.floor, 0.0), backend)
+        for one, gram, matrix in zip(scaled, grams, matrices, strict=True)
+    ]
 
-    Parameters
-    ----------
-    values, dtype
-        The entries, and the name of the format that they were stored in.
-    storage_floor
-        Largest singular value that the rounding of the entries may bring.
-    arithmetic_floor
-        The same for the arithmetic that made the entries, where it was not exact.
+
+def product_spectrum(product: Values, dtype: str, *, error: float) -> Spectrum:
+    """Spectrum of a nonempty product, of which every singular value is known up to ``error``."""
+    scaled, exponent = _scaled(product)
+    (gram,) = NUMPY.grams([scaled])
+    found = _certified(scaled, exponent, gram, dtype, (0.0, error), NUMPY)
+    return replace(found, lower=np.maximum(found.lower - error, 0), upper=found.upper + error)
+
+
+def _certified(
+    scaled: Values,
+    exponent: int,
+    gram: Gram,
+    dtype: str,
+    floors: tuple[float, float],
+    backend: Backend,
+) -> Spectrum:
+    """The values of the Gram matrix where they resolve what is asked, else those of QR and SVD.
+
+    ``floors`` are what the rounding of the entries, and the arithmetic that made them, may bring.
     """
-    scaled, exponent = _scaled(values)
-    unit = math.ldexp(1.0, exponent)
-    wide = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
-    with np.errstate(invalid="ignore", over="ignore"):
-        gram = wide @ wide.T
-    if not math.isfinite(np.trace(gram)):  # any NaN or infinity is in its column's square
-        return no_spectrum(values.shape, dtype, "nonfinite")
-    floors = storage_floor / unit, arithmetic_floor / unit
-    found = _gram_route(scaled, gram, *floors)
+    if not math.isfinite(gram.trace):  # any NaN or infinity is in its column's square
+        return no_spectrum((scaled.shape[0], scaled.shape[1]), dtype, "nonfinite")
+    storage, arithmetic = (math.ldexp(floor, -exponent) for floor in floors)
+    found = _gram_route(scaled, gram, storage, arithmetic)
     if found is None or not is_resolved(found.values, found.lower, found.upper, found.noise_floor):
-        found = _qr_svd_route(scaled, *floors)
+        found = _qr_svd_route(scaled, storage, arithmetic, backend)
     if found is None:
-        return no_spectrum(values.shape, dtype, "skipped:decomposition-failed")
+        return no_spectrum(
+            (scaled.shape[0], scaled.shape[1]), dtype, "skipped:decomposition-failed"
+        )
     return replace(found, dtype=dtype).times_power_of_two(exponent)
 
 
@@ -65,41 +81,35 @@ def _scaled(values: NDArray[Any]) -> tuple[Values, int]:
     return values * math.ldexp(1.0, -exponent), exponent
 
 
-def _gram_route(scaled: Values, gram: Values, storage: float, arithmetic: float) -> Spectrum | None:
+def _gram_route(scaled: Values, gram: Gram, storage: float, arithmetic: float) -> Spectrum | None:
     """Square roots of the eigenvalues of the small Gram matrix; None if the solver failed."""
     long_side, short_side = max(scaled.shape), min(scaled.shape)
-    try:
-        squares = np.asarray(np.linalg.eigvalsh(gram)[::-1], np.float64)
-    except np.linalg.LinAlgError:
-        return None
-    trace = float(np.trace(gram))
-    energy = float(np.einsum("ij,ij->", gram, gram))
-    if not (
+    squares = gram.squares
+    if squares is None or not (
         _is_descending(squares)
-        and agree(squares.sum(), trace, short_side)
-        and agree((squares**2).sum(), energy, short_side)
+        and agree(squares.sum(), gram.trace, short_side)
+        and agree((squares**2).sum(), gram.energy, short_side)
     ):
         return None
-    bound = gram_bound(trace, float(squares[0]), long_side=long_side, short_side=short_side)
+    bound = gram_bound(gram.trace, float(squares[0]), long_side=long_side, short_side=short_side)
     lower, upper = gram_intervals(squares, bound)
     s = np.sqrt(np.maximum(squares, 0))
     return _found(scaled, s, lower, upper, storage, arithmetic, "gram")
 
 
-def _qr_svd_route(scaled: Values, storage: float, arithmetic: float) -> Spectrum | None:
+def _qr_svd_route(
+    scaled: Values, storage: float, arithmetic: float, backend: Backend
+) -> Spectrum | None:
     """Singular values of the triangular factor; None if the solver failed."""
-    tall = scaled if scaled.shape[0] >= scaled.shape[1] else scaled.T
-    try:
-        triangle = np.asarray(np.linalg.qr(tall, mode="r"))
-        s = np.linalg.svd(triangle, compute_uv=False)
-    except np.linalg.LinAlgError:
+    triangle = backend.triangle(scaled)
+    if triangle is None:
         return None
-    energy = float(np.einsum("ij,ij->", scaled, scaled))
+    s, energy = triangle.values, float(np.einsum("ij,ij->", scaled, scaled))
     if not (_is_descending(s) and s[-1] >= 0 and agree((s**2).sum(), energy, max(scaled.shape))):
         return None
     error = svd_bound(float(s[0]), long_side=max(scaled.shape))
     lower, upper = np.maximum(s - error, 0), s + error
-    if not _encloses_determinant(lower, upper, triangle):
+    if not _encloses_determinant(lower, upper, triangle.diagonal):
         return None
     return _found(scaled, s, lower, upper, storage, arithmetic, "qr-svd")
 
@@ -108,10 +118,10 @@ def _is_descending(values: Values) -> bool:
     return bool((values[1:] <= values[:-1]).all())
 
 
-def _encloses_determinant(lower: Values, upper: Values, triangle: Values) -> bool:
+def _encloses_determinant(lower: Values, upper: Values, diagonal: Values) -> bool:
     """Whether the intervals allow for Π s = |det R|: the Frobenius norm sees no small s."""
     with np.errstate(divide="ignore"):
-        least, most, true = (np.log(x).sum() for x in (lower, upper, np.abs(np.diag(triangle))))
+        least, most, true = (np.log(x).sum() for x in (lower, upper, np.abs(diagonal)))
     rounding = 64 * len(lower) * UNIT_ROUNDOFF
     return bool(least - rounding <= true <= most + rounding)
 

@@ -7,7 +7,6 @@ numbers, and a badly conditioned adapter would lose its small values.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,11 +53,8 @@ def multiplied_out(left: NDArray[Any], right: NDArray[Any], dtype: str) -> Spect
     (left_norm,), (right_norm,) = _norms(left), _norms(right)
     shape = product.shape[0], product.shape[1]
     error = product_bound(left_norm, right_norm, shape, inner=left.shape[2])
-    found = dense.spectrum(product, dtype, storage_floor=0.0, arithmetic_floor=error)
-    lower, upper = np.maximum(found.lower - error, 0), found.upper + error
-    return replace(found, lower=lower, upper=upper).times_power_of_two(
-        int(left_exponent + right_exponent)
-    )
+    found = dense.product_spectrum(product, dtype, error=error)
+    return found.times_power_of_two(int(left_exponent + right_exponent))
 
 
 def _values(cores: Values) -> list[Values | None]:

@@ -74,7 +74,7 @@ def _of_dense(matrix: Dense) -> Spectrum:
     """By the Gram matrix, and by QR and SVD where that does not resolve what is asked."""
     if 0 in matrix.shape:
         return no_spectrum(matrix.shape, matrix.dtype, "empty")
-    return dense.spectrum(matrix.values, matrix.dtype, storage_floor=matrix.rounding.floor)
+    return dense.spectra([matrix])[0]
 
 
 def _of_products(matrix: LowRank) -> list[Spectrum]:
