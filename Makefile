@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 	@echo "Next: $(BIN)/rankscope analyze YOUR/CHECKPOINTS, or notebooks/1-tour.ipynb."
 
 test: lint typecheck
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -61,8 +61,9 @@ def analyze(
     jobs
         Number of worker processes; the number of processors by default.
     engine
-        ``local`` worker processes, or a ``dask`` cluster: that of Dask's configuration if there
-        is one, whose workers see the checkpoints under the same paths.
+        ``local`` worker processes; ``cuda``, the GPU that torch finds; or a ``dask`` cluster:
+        that of Dask's configuration if there is one, whose workers see the checkpoints under the
+        same paths.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
 

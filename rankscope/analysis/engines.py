@@ -1,4 +1,4 @@
-"""Engines: who decomposes the sources, worker processes of this machine or a Dask cluster."""
+"""Engines: who decomposes the sources: processes of this machine, a Dask cluster, or a GPU."""
 
 from __future__ import annotations
 
@@ -58,8 +58,15 @@ def _dask(jobs: int) -> AbstractContextManager[Engine]:
     return DaskWorkers(jobs)
 
 
+def _cuda(jobs: int) -> AbstractContextManager[Engine]:
+    from rankscope.analysis.device_worker import DeviceWorker
+
+    return DeviceWorker("cuda", jobs)
+
+
 # Name → engine with so many workers.
 ENGINES: Mapping[str, Callable[[int], AbstractContextManager[Engine]]] = {
     "local": _local,
     "dask": _dask,
+    "cuda": _cuda,
 }

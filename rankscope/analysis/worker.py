@@ -33,11 +33,19 @@ def decompose(source: Source) -> list[Spectrum] | Failure:
     """Spectra of one source; one for each head where it is a stack."""
     try:
         return spectra(source.read())
-    except RankscopeError as error:
+    except Exception as error:
+        return explained(error)
+
+
+def explained(error: Exception) -> Failure:
+    """Why a source failed; an error that is nobody's fault but the program's is raised again."""
+    if isinstance(error, RankscopeError):
         return Failure(error.reason, error.message, error.path or "", error.tensor or "")
-    except (MemoryError, np.linalg.LinAlgError) as error:
-        reason = "too-large" if isinstance(error, MemoryError) else "decomposition-failed"
-        return Failure(reason, str(error) or "memory ran out")
+    if isinstance(error, MemoryError):
+        return Failure("too-large", str(error) or "memory ran out")
+    if isinstance(error, np.linalg.LinAlgError):
+        return Failure("decomposition-failed", str(error))
+    raise error
 
 
 def decompose_all(sources: list[Source]) -> list[list[Spectrum] | Failure]:

@@ -36,6 +36,9 @@ def analyze(
     engine: Annotated[
         Literal["local", "dask"], typer.Option(help="Processes of this machine, or a cluster.")
     ] = "local",
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="Where the local engine decomposes.")
+    ] = "cpu",
     layout: Annotated[
         str | None, typer.Option("--format", help="Read as this layout: huggingface, peft.")
     ] = None,
@@ -56,13 +59,14 @@ def analyze(
 
     selection = parse_selection(components=components, roles=roles, layers=layers, steps=steps)
     opened = open_runs(runs, layout=layout)
+    chosen = _engine(engine, device)
     record, computed = unchanged(out, opened, selection), 0
     if record is None:
         from rankscope.analysis.analyze import analyze_runs
 
         with progress_bar("analysing") as progress:
             found = analyze_runs(
-                opened, selection, out=out, jobs=jobs, engine=engine, progress=progress
+                opened, selection, out=out, jobs=jobs, engine=chosen, progress=progress
             )
         if not found.measured:
             _tell_skips(found.skips)
@@ -79,6 +83,24 @@ def analyze(
     _tell_skips(skips)
     if skips:
         raise typer.Exit(NOTHING_DONE if strict else PARTIAL)
+
+
+def _engine(engine: str, device: str) -> str:
+    """Engine for the two options; the processor where there is no GPU."""
+    if device == "cpu":
+        return engine
+    if engine != "local":
+        raise typer.BadParameter(f"--device {device} goes with --engine local, not with {engine}")
+    from rankscope.errors import RankscopeError
+
+    try:
+        from rankscope.spectra.torch_backend import has_gpu
+    except ModuleNotFoundError:
+        raise RankscopeError('--device cuda needs torch: pip install "rankscope[torch]"') from None
+    if has_gpu():
+        return "cuda"
+    typer.echo("rankscope: torch finds no GPU, so the processor is used", err=True)
+    return "local"
 
 
 def _tell_skips(skips: Sequence[Skip], most: int = 20) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rankscope.spectra import dense, low_rank
+from rankscope.spectra.backends import NUMPY, Backend
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
 
@@ -66,15 +68,18 @@ def spectrum(matrix: ArrayLike | Dense | LowRank) -> Spectrum:
 def spectra(matrix: Dense | LowRank) -> list[Spectrum]:
     """Spectra of a matrix or a product (one), or of a stack of products (one for each)."""
     if isinstance(matrix, Dense):
-        return [_with_status(_of_dense(matrix))]
+        return stack_spectra([matrix])
     return [_with_status(one) for one in _of_products(matrix)]
 
 
-def _of_dense(matrix: Dense) -> Spectrum:
-    """By the Gram matrix, and by QR and SVD where that does not resolve what is asked."""
-    if 0 in matrix.shape:
-        return no_spectrum(matrix.shape, matrix.dtype, "empty")
-    return dense.spectra([matrix])[0]
+def stack_spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:
+    """Spectra of matrices of one shape, which the backend may take together.
+
+    By the Gram matrix, and by QR and SVD where that does not resolve what is asked.
+    """
+    if 0 in matrices[0].shape:
+        return [no_spectrum(matrix.shape, matrix.dtype, "empty") for matrix in matrices]
+    return [_with_status(found) for found in dense.spectra(matrices, backend)]
 
 
 def _of_products(matrix: LowRank) -> list[Spectrum]:

@@ -1,0 +1,94 @@
+"""The linear algebra on a GPU, through torch in float64; on a processor too, which tests it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rankscope.spectra.backends import Gram, Triangle
+from rankscope.spectra.spectrum import Values
+
+BATCH = 64
+BATCH_BYTES = 2**30
+SMALL = 32  # up to this size, every driver has solved batches of eigenproblems together
+
+
+class TorchBackend:
+    """A device of torch.
+
+    Parameters
+    ----------
+    device
+        ``cuda``, ``cuda:1``, or ``cpu``.
+
+    Attributes
+    ----------
+    solves_batches
+        Whether many eigenproblems at once cost much less than one after the other. Drivers up to
+        2026 went from one to the other between sizes 32 and 33, at a hundredfold cost.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.solves_batches = self.device.type == "cuda" and self._probe()
+
+    def batch_size(self, shape: tuple[int, int]) -> int:
+        """How many matrices of this shape to give to `grams` at once."""
+        if not self.solves_batches and min(shape) > SMALL:
+            return 1
+        one = max(8 * shape[0] * shape[1], 1)  # bytes
+        return min(BATCH, max(1, BATCH_BYTES // one))
+
+    def grams(self, matrices: Sequence[Values]) -> list[Gram]:
+        """Gram matrices of float64 matrices of one shape, and their eigenvalues, as one batch."""
+        stack = torch.stack([torch.from_numpy(np.ascontiguousarray(a)) for a in matrices])
+        wide = stack.to(self.device)
+        wide = wide if wide.shape[1] <= wide.shape[2] else wide.mT
+        gram = wide @ wide.mT
+        traces = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
+        energies = (gram * gram).sum(dim=(1, 2))
+        found = zip(traces.tolist(), energies.tolist(), self._squares(gram, traces), strict=True)
+        return [Gram(*one) for one in found]
+
+    def _squares(self, gram: Tensor, traces: Tensor) -> list[Values | None]:
+        """Eigenvalues, descending; a matrix that is not finite or not solved spoils no other."""
+        finite = torch.isfinite(traces)
+        solved = iter(self._solved(gram[finite]))
+        return [next(solved) if ok else None for ok in finite.tolist()]
+
+    def _solved(self, gram: Tensor) -> list[Values | None]:
+        try:
+            return list(torch.linalg.eigvalsh(gram).flip(-1).cpu().numpy())
+        except RuntimeError:  # of which torch's LinAlgError and OutOfMemoryError are kinds
+            return [None] if len(gram) == 1 else [self._solved(one[None])[0] for one in gram]
+
+    def triangle(self, matrix: Values) -> Triangle | None:
+        """QR of the long side and singular values of R, which only exact drivers compute."""
+        tall = torch.from_numpy(np.ascontiguousarray(matrix)).to(self.device)
+        tall = tall if tall.shape[0] >= tall.shape[1] else tall.mT
+        driver = "gesvd" if self.device.type == "cuda" else None
+        try:
+            triangle = torch.linalg.qr(tall, mode="r").R
+            values = torch.linalg.svdvals(triangle, driver=driver)
+        except RuntimeError:
+            return None
+        return Triangle(values.cpu().numpy(), triangle.diagonal().cpu().numpy())
+
+    def _probe(self) -> bool:
+        """Solve batches of sizes 32 and 33, once to warm up and once to compare."""
+        seconds = {}
+        for size in (SMALL, SMALL, SMALL + 1, SMALL + 1):
+            batch = torch.eye(size, dtype=torch.float64, device=self.device).repeat(BATCH, 1, 1)
+            begin = time.perf_counter()
+            torch.linalg.eigvalsh(batch).cpu()
+            seconds[size] = time.perf_counter() - begin
+        return seconds[SMALL + 1] < 10 * seconds[SMALL]
+
+
+def has_gpu() -> bool:
+    """Whether torch finds a CUDA device."""
+    return torch.cuda.is_available()
