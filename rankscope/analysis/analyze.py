@@ -49,8 +49,8 @@ def analyze(
         not computed again. None keeps nothing.
     components
         Which matrices: ``weight``, ``update``, ``adapter``, ``merge``, ``merged_total``,
-        ``gradient`` and ``ov`` by default; ``base``, ``cumulative_update`` and ``ov-published``
-        on request.
+        ``gradient`` and ``ov`` by default; ``base``, ``cumulative_update``, ``ov_update`` and
+        ``ov-published`` on request.
     roles
         Which roles: by default all but ``embed`` and ``unembed``.
     layers

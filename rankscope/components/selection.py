@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families import place_of
 from rankscope.checkpoints.merges import Merge
-from rankscope.components.sources import Circuits, Difference, Misfit, Products, Source, Weight
+from rankscope.components.circuits import Circuits, CircuitsChange
+from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,27 @@ def _published_circuits(moment: Moment) -> Iterator[Component]:
     yield from _ov(moment.now, published=True)
 
 
+def _circuit_updates(moment: Moment) -> Iterator[Component]:
+    if moment.previous is None:
+        return
+    before = {circuit.name: circuit.source for circuit in _ov(moment.previous, published=False)}
+    for circuit in _ov(moment.now, published=False):
+        later, earlier = circuit.source, before.get(circuit.name)
+        if not isinstance(later, Circuits) or not isinstance(earlier, Circuits):
+            continue
+        source: Source = CircuitsChange(later, earlier)
+        if later.heads != earlier.heads or later.shape != earlier.shape:
+            message = f"was {earlier.heads} on {earlier.shape}, is {later.heads} on {later.shape}"
+            path = later.output.tensor.path
+            source = Misfit((), "", path, circuit.name, "shape-changed", message)
+        yield replace(
+            circuit,
+            component="ov_update",
+            source=source,
+            heads=circuit.heads if isinstance(source, CircuitsChange) else 0,
+        )
+
+
 def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
     """Circuits of every layer that has o and v; under role o, through which they write."""
     heads = contents.heads
@@ -162,6 +184,7 @@ AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "cumulative_update": _cumulative_updates,
     "gradient": _gradients,
     "ov": _circuits,
+    "ov_update": _circuit_updates,
     "ov-published": _published_circuits,
 }
 AT_MERGES: Mapping[str, Callable[[Sequence[Merge]], Iterator[Component]]] = {
@@ -169,7 +192,7 @@ AT_MERGES: Mapping[str, Callable[[Sequence[Merge]], Iterator[Component]]] = {
     "merged_total": _merged_total,
 }
 COMPONENTS = (*AT_CHECKPOINTS, *AT_MERGES)
-ON_REQUEST = ("base", "cumulative_update", "ov-published")
+ON_REQUEST = ("base", "cumulative_update", "ov_update", "ov-published")
 
 
 def _component(component: str, parameter: Parameter, source: Source) -> Component:

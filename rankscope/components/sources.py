@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.checkpoints.contents import Adapter, Heads
+from rankscope.checkpoints.contents import Adapter
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, LowRank
@@ -131,42 +131,6 @@ class Products:
         """Operations of two QR decompositions and an SVD of the core."""
         inner = sum(adapter.rank for adapter in self.adapters)
         return 4.0 * sum(self.adapters[0].shape) * inner**2 + 8.0 * inner**3
-
-
-@dataclass(frozen=True)
-class Circuits:
-    """OV circuits of a layer, one a head: W_O[:, h]·W_V[h], of rank at most the head's size.
-
-    Head h of a model with grouped heads reads the values of group h // (count // kv_count).
-    """
-
-    output: Weight
-    value: Weight
-    heads: Heads
-    published: bool = False  # the study's own: W_V[h]·W_O[:, h], the heads side by side
-
-    def read(self) -> Dense | LowRank:
-        """Read both weights and cut them into heads."""
-        size, group = self.heads.size, self.heads.count // self.heads.kv_count
-        output = self.output.added(self.output.tensor.read())
-        value = self.value.added(self.value.tensor.read())
-        rows, columns = output.shape[0], value.shape[1]
-        left = output.reshape(rows, self.heads.count, size).transpose(1, 0, 2)
-        right = np.repeat(value.reshape(self.heads.kv_count, size, columns), group, axis=0)
-        dtype = self.output.tensor.dtype
-        if not self.published:
-            return LowRank(left, right, dtype)
-        side_by_side = np.hstack(list(right @ left))  # (size, count · size)
-        return Dense(side_by_side, dtype, rounding_of(side_by_side, "float64"))
-
-    def tensors(self) -> tuple[StoredTensor, ...]:
-        """Tensors of both weights."""
-        return self.output.tensors() + self.value.tensors()
-
-    @property
-    def work(self) -> float:
-        """Operations of the QR decompositions of all heads."""
-        return 8.0 * self.output.tensor.shape[0] * self.heads.size**2 * self.heads.count
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,20 @@ def test_circuits_are_the_products_of_each_head_with_the_values_of_its_group(
         assert products[head] == pytest.approx(expected, abs=1e-12)
 
 
+def test_the_change_of_a_circuit_is_the_difference_of_the_products(relora_run: TinyRun) -> None:
+    name = "model.layers.1.self_attn.ov"
+    later, earlier = (
+        components(relora_run, "ov", step)[name].source.read().multiplied()  # type: ignore[union-attr]
+        for step in (20, 10)
+    )
+    found = components(relora_run, "ov_update", 20, 10)[name]
+    matrix = found.source.read()
+    assert isinstance(matrix, LowRank) and found.heads == HEADS
+    assert matrix.inner == 2 * WIDTH // HEADS
+    assert matrix.multiplied() == pytest.approx(later - earlier, abs=1e-12)
+    assert components(relora_run, "ov_update", 20) == {}
+
+
 def test_the_published_circuits_are_multiplied_the_other_way_round(relora_run: TinyRun) -> None:
     usual = components(relora_run, "ov", 20)["model.layers.0.self_attn.ov"].source.read()
     found = components(relora_run, "ov-published", 20)["model.layers.0.self_attn.ov"]
