@@ -4,7 +4,7 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test lint typecheck figures notebooks clean
+.PHONY: demo test lint typecheck figures notebooks bench clean
 
 # Train a full-rank and a ReLoRA model, analyse both, draw the figures. Again: only what is missing.
 demo: $(VENV)/installed
@@ -40,6 +40,10 @@ results/demo/figures/loss.pdf: results/demo/metrics.parquet
 
 notebooks: $(VENV)/installed
 	$(BIN)/pytest -q tests/test_notebooks.py
+
+# Time and memory against what the work must cost at least; PEERS=1 against other tools too.
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.bench $(if $(PEERS),--peers) --scratch build/bench
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

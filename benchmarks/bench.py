@@ -1,0 +1,61 @@
+"""Measure `rankscope analyze` against what it could cost and against what else there is.
+
+    python -m benchmarks.bench [--peers] [--scratch build/bench]
+
+See README.md beside this file for what is measured and how to read the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.comparisons import DTYPES, PARTS, against_peers
+from benchmarks.make_checkpoints import TINY, Model, write_adapters, write_run
+from benchmarks.report import print_table, write_json
+from benchmarks.rounds import Bench, tell
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run everything, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scratch", type=Path, default=Path("build/bench"))
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of what takes seconds")
+    parser.add_argument("--slow-rounds", type=int, default=3, help="rounds of what takes minutes")
+    parser.add_argument("--jobs", type=int, default=2, help="processors that each program gets")
+    parser.add_argument("--peers", action="store_true", help="install and measure competitors too")
+    parser.add_argument("--peer-python", help="the Python to build their environments with")
+    parser.add_argument("--only", choices=PARTS, nargs="*", default=list(PARTS))
+    parser.add_argument("--tiny", action="store_true", help="a model of toy size, to try this out")
+    given = parser.parse_args(arguments)
+    bench = Bench(
+        given.scratch.resolve(),
+        TINY if given.tiny else Model(),
+        given.rounds,
+        given.slow_rounds,
+        given.jobs,
+        (2, 4, 8) if given.tiny else (5, 20, 50),
+    )
+    write_checkpoints(bench)
+    for part in given.only:
+        PARTS[part](bench)
+    if given.peers:
+        against_peers(bench, given.peer_python)
+    settings = {**vars(given), "scratch": str(given.scratch), "model": vars(bench.model)}
+    write_json(bench.scratch / "results.json", bench.rows, bench.missing, settings, bench.runs)
+    print_table(bench.rows, bench.missing)
+
+
+def write_checkpoints(bench: Bench) -> None:
+    """Write all that is analysed, unless it is there."""
+    tell("writing checkpoints")
+    for dtype in DTYPES:
+        write_run(bench.run(dtype), bench.model, dtype=dtype, count=bench.counts[0])
+    write_run(bench.run("float32-single"), bench.model, dtype="float32", count=1)
+    write_run(bench.scratch / "long", bench.model, dtype="bfloat16", count=bench.counts[-1])
+    write_adapters(bench.scratch / "adapters", bench.model)
+
+
+if __name__ == "__main__":
+    main()

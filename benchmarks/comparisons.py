@@ -1,0 +1,214 @@
+"""What is compared with what, and what the project asks of each figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarks import peers, programs
+from benchmarks.make_checkpoints import STRIDE
+from benchmarks.programs import Program
+from benchmarks.report import Row, Spread
+from benchmarks.rounds import Bench, fastest, own_seconds, ratio, seconds, tell, walls
+
+DTYPES = ("float32", "bfloat16")
+
+
+def against_floor(bench: Bench, dtype: str) -> None:
+    """The floor, `analyze`, and `analyze` again with nothing new; time and memory."""
+    run, out = bench.run(dtype), bench.out(dtype)
+    contestants = (
+        programs.floor(run, jobs=bench.jobs),
+        programs.analyze(run, out, jobs=bench.jobs),
+        programs.again(run, out, jobs=bench.jobs),
+    )
+    bench.take_turns(f"{dtype}: warm-up", contestants, 1)
+    turns = bench.take_turns(dtype, contestants, bench.rounds)
+    processor = ratio(turns, "analyze", "floor", processor=True)
+    bench.rows += [
+        Row(
+            f"{dtype}: analyze over floor",
+            ratio(turns, "analyze", "floor"),
+            "×",
+            f"{seconds(turns, 'analyze')} over {seconds(turns, 'floor')}; "
+            f"fastest runs {fastest(turns, 'analyze') / fastest(turns, 'floor'):.2f} ×, "
+            f"processor time {processor.median:.2f} ×",
+            at_most=1.25,
+        ),
+        Row(f"{dtype}: analyze again", walls(turns["again"]), "s", at_most=0.5),
+        Row(
+            f"{dtype}: peak memory of analyze",
+            Spread.of([bench.peak(dtype, contestants[1])]),
+            "MB",
+            "PSS of all processes",
+            at_most=250,
+        ),
+    ]
+
+
+def everything(bench: Bench, dtype: str) -> None:
+    """All components that are analysed by default; only told, as there is no floor for it."""
+    out = bench.out(f"{dtype}-all")
+    components = "weight,update,ov"
+    program = programs.analyze(
+        bench.run(dtype), out, jobs=bench.jobs, name="all components", components=components
+    )
+    turns = bench.take_turns(f"{dtype}: all components", (program,), 1)
+    peak = bench.peak(f"{dtype}: all components", program)
+    bench.rows.append(
+        Row(
+            f"{dtype}: weights, updates and OV",
+            walls(turns[program.name]),
+            "s",
+            f"peak memory {peak:.0f} MB",
+        )
+    )
+
+
+def against_study(bench: Bench) -> None:
+    """A float32 SVD with vectors for each of two metrics."""
+
+    def make(run: str, threads: int | None) -> Program:
+        return programs.study(bench.run(run), threads)
+
+    threads = bench.faster(make)
+    for dtype in DTYPES:
+        _against(bench, dtype, make, threads, at_least=15.0)
+
+
+def against_peers(bench: Bench, interpreter: str | None) -> None:
+    """Each competitor that can be installed."""
+    for name, at_least in (("weightwatcher", 8.0), ("diffract-core", 10.0)):
+        tell(f"installing {name}, unless it is there")
+        found = peers.installed(name, bench.scratch, interpreter=interpreter)
+        try:
+            _against_peer(bench, found, at_least=at_least)
+        except RuntimeError as error:
+            bench.missing.append(f"{name}: {str(error).splitlines()[-1]}")
+
+
+def _against_peer(bench: Bench, found: peers.Peer, *, at_least: float) -> None:
+    python = found.python
+    if python is None:
+        raise RuntimeError(found.problem)
+
+    def make(run: str, threads: int | None) -> Program:
+        return programs.peer(found.name, python, bench.run(run), threads)
+
+    threads = bench.faster(make)
+    for dtype in DTYPES:
+        _against(bench, dtype, make, threads, at_least=at_least)
+        _memory_against(bench, dtype, make(dtype, threads))
+
+
+def _against(
+    bench: Bench,
+    dtype: str,
+    make: Callable[[str, int | None], Program],
+    threads: int,
+    *,
+    at_least: float,
+) -> None:
+    """A program as it comes, and with the number of threads that it is fastest with."""
+    ours = programs.analyze(bench.run(dtype), bench.out(dtype), jobs=bench.jobs)
+    by_itself, fastest_way = make(dtype, None), make(dtype, threads)
+    tuned = replace(fastest_way, name=f"{by_itself.name}, BLAS threads {threads}")
+    contestants = (by_itself, ours, tuned)
+    turns = bench.take_turns(f"{dtype}: {by_itself.name}", contestants, bench.slow_rounds)
+    for name in (by_itself.name, tuned.name):
+        processor = ratio(turns, name, "analyze", processor=True)
+        own = own_seconds(turns[name])
+        detail = (
+            f"{seconds(turns, name)} over {seconds(turns, 'analyze')}; "
+            f"processor time {processor.median:.1f} ×"
+        ) + (f"; its analysis alone {own:.1f} s" if own else "")
+        compared = ratio(turns, name, "analyze")
+        bench.rows.append(
+            Row(f"{dtype}: {name} over analyze", compared, "×", detail, at_least=at_least)
+        )
+
+
+def _memory_against(bench: Bench, dtype: str, program: Program) -> None:
+    ours = programs.analyze(bench.run(dtype), bench.out(dtype), jobs=bench.jobs)
+    title = f"{dtype}: against {program.name}"
+    mine, theirs = bench.peak(title, ours), bench.peak(title, program)
+    bench.rows.append(
+        Row(
+            f"{dtype}: memory of {program.name} over analyze",
+            Spread.of([theirs / max(mine, 1.0)]),
+            "×",
+            f"{theirs:.0f} MB over {mine:.0f} MB",
+            at_least=3.0 if program.name == "weightwatcher" else None,
+        )
+    )
+
+
+def adapters(bench: Bench) -> None:
+    """Spectra from the factors against three dense routes."""
+    folder = bench.scratch / "adapters" / f"step-{STRIDE:08d}"
+    tell("adapters: from their factors and multiplied out")
+    program = programs.dense_adapters(folder, rounds=max(bench.rounds, 3))
+    found = json.loads(program.measured().output)
+    bench.runs["adapters"] = found
+    for way in ("gram", "values_alone", "with_vectors"):
+        spread = Spread.of([one[way] / one["factored"] for one in found["rounds"]])
+        detail = f"{found['pairs']} pairs in {found['rounds'][0]['factored']:.3f} s"
+        words = way.replace("_", " ")
+        bench.rows.append(
+            Row(f"adapters: product, {words}, over factors", spread, "×", detail, at_least=20.0)
+        )
+
+
+def growth(bench: Bench) -> None:
+    """Time and memory against the number of checkpoints."""
+    run = bench.scratch / "long"
+    contestants = [
+        programs.analyze(
+            run,
+            bench.out("long"),
+            jobs=bench.jobs,
+            name=f"{count} checkpoints",
+            steps=f"0:{(count - 1) * STRIDE}",
+        )
+        for count in bench.counts
+    ]
+    turns = bench.take_turns("growth", contestants, bench.slow_rounds)
+    few, some, many = bench.counts
+    first, then, last = ([m.wall for m in turns[program.name]] for program in contestants)
+    early = [(b - a) / (some - few) for a, b in zip(first, then, strict=True)]
+    late = [(b - a) / (many - some) for a, b in zip(then, last, strict=True)]
+    peaks = [bench.peak("growth", program) for program in (contestants[0], contestants[-1])]
+    bench.rows += [
+        Row(
+            f"a further checkpoint, {some} to {many} over {few} to {some}",
+            Spread.of([b / a for a, b in zip(early, late, strict=True)]),
+            "×",
+            f"{Spread.of(late).median:.2f} s each",
+            at_most=1.2,
+        ),
+        Row(
+            f"peak memory, {many} over {few} checkpoints",
+            Spread.of([peaks[1] / max(peaks[0], 1.0)]),
+            "×",
+            f"{peaks[1]:.0f} MB over {peaks[0]:.0f} MB",
+            at_most=1.1,
+        ),
+    ]
+
+
+def _each_dtype(part: Callable[[Bench, str], None]) -> Callable[[Bench], None]:
+    def both(bench: Bench) -> None:
+        for dtype in DTYPES:
+            part(bench, dtype)
+
+    return both
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "floor": _each_dtype(against_floor),
+    "everything": _each_dtype(everything),
+    "study": against_study,
+    "adapters": adapters,
+    "growth": growth,
+}

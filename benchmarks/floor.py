@@ -1,0 +1,65 @@
+"""The floor: Gram products and eigenvalues of all projection matrices of a run, and nothing else.
+
+Single-threaded processes share the matrices, as the workers of ``rankscope analyze`` do. No
+checks, no noise floor, no metrics, no store, no table: what any analysis in float64 has to take.
+`benchmarks.programs` gives every process one BLAS thread; by hand, set OMP_NUM_THREADS=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Stored = tuple[Path, str, tuple[int, int], int]  # file, dtype, shape, offset of the first byte
+
+
+def squares(stored: Stored) -> NDArray[np.float64]:
+    """Squared singular values of one matrix, ascending."""
+    matrix = read(stored)
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    return np.asarray(np.linalg.eigvalsh(wide @ wide.T))
+
+
+def read(stored: Stored) -> NDArray[np.float64]:
+    """Read one matrix as float64."""
+    path, dtype, shape, offset = stored
+    bits = np.fromfile(
+        path, "<f4" if dtype == "F32" else "<u2", count=shape[0] * shape[1], offset=offset
+    )
+    if dtype == "BF16":
+        bits = (bits.astype(np.uint32) << 16).view(np.float32)
+    return bits.reshape(shape).astype(np.float64)
+
+
+def iter_projections(run: Path) -> Iterator[Stored]:
+    """Projection matrices of every checkpoint of a run."""
+    for path in sorted(run.glob("step-*/model.safetensors")):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header: dict[str, Any] = json.loads(file.read(length))
+        for name, entry in header.items():
+            if name.endswith("_proj.weight"):
+                rows, columns = entry["shape"]
+                yield path, entry["dtype"], (rows, columns), 8 + length + entry["data_offsets"][0]
+
+
+def main() -> None:
+    """Decompose a run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    with get_context("fork").Pool(options.jobs) as pool:  # the cheapest start
+        found = pool.map(squares, iter_projections(options.run), chunksize=4)
+    print(f"{len(found)} matrices, {sum(map(len, found))} singular values")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The programs that are compared, and the same means for all of them.
+
+Every program gets as many processors as ``analyze`` has workers: floor and ``analyze`` as processes
+of one thread each, the others, which know one process, as so many BLAS threads or as one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.memory import Measured, measure
+
+ROOT = Path(__file__).resolve().parents[1]
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command, what its environment has besides, and the folder that has to be gone before.
+
+    Numbers of threads are never taken over from whoever starts the benchmark.
+    """
+
+    name: str
+    command: Sequence[str]
+    env: dict[str, str] = field(default_factory=dict)
+    fresh: Path | None = None
+
+    def measured(self, *, watch_memory: bool = False) -> Measured:
+        """Run it."""
+        if self.fresh is not None:
+            shutil.rmtree(self.fresh, ignore_errors=True)
+        own = {name: value for name, value in os.environ.items() if name not in THREADS}
+        return measure(self.command, env=own | self.env, watch_memory=watch_memory)
+
+
+def floor(run: Path, *, jobs: int) -> Program:
+    """The bare loop."""
+    return _module("floor", str(run), "--jobs", str(jobs), threads=1)
+
+
+def study(run: Path, threads: int | None) -> Program:
+    """A float32 SVD with vectors for each of two metrics."""
+    return _module("study_way", str(run), threads=threads)
+
+
+def dense_adapters(folder: Path, *, rounds: int) -> Program:
+    """Adapters by their factors and multiplied out, taking turns."""
+    return _module("dense_adapters", str(folder), "--rounds", str(rounds), threads=1)
+
+
+def analyze(run: Path, out: Path, *, jobs: int, name: str = "analyze", **chosen: str) -> Program:
+    """``rankscope analyze`` of the weights from nothing; ``chosen`` are further options."""
+    return _analyze(name, run, out, jobs, {"components": "weight", **chosen}, fresh=out)
+
+
+def again(run: Path, out: Path, *, jobs: int) -> Program:
+    """The same call as `analyze`, for which there is nothing new."""
+    return _analyze("again", run, out, jobs, {"components": "weight"}, fresh=None)
+
+
+def peer(name: str, python: Path, run: Path, threads: int | None) -> Program:
+    """A competitor, in the environment that it was installed into."""
+    script = ROOT / "benchmarks" / f"{name.removesuffix('-core')}_way.py"
+    return Program(name, (str(python), str(script), str(run)), _threads(threads))
+
+
+def _analyze(
+    name: str, run: Path, out: Path, jobs: int, options: dict[str, str], *, fresh: Path | None
+) -> Program:
+    script = str(Path(sys.executable).with_name("rankscope"))
+    given = [word for key, value in options.items() for word in (f"--{key}", value)]
+    command = (script, "analyze", str(run), "--out", str(out), "--jobs", str(jobs), *given)
+    return Program(name, command, fresh=fresh)
+
+
+def _module(name: str, *arguments: str, threads: int | None) -> Program:
+    env = {**_threads(threads), "PYTHONPATH": str(ROOT)}
+    return Program(name, (sys.executable, "-m", f"benchmarks.{name}", *arguments), env)
+
+
+def _threads(count: int | None) -> dict[str, str]:
+    """Number of BLAS threads; None for what the program does by itself."""
+    return {} if count is None else dict.fromkeys(THREADS, str(count))

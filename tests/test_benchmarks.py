@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rankscope as rs
+from benchmarks import bench, floor, study_way
+from benchmarks.make_checkpoints import TINY, rounded, write_adapters, write_run
+from benchmarks.memory import measure
+from benchmarks.report import Row, Spread
+from benchmarks.rounds import ratio
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+ALLOCATE = "import time; held = bytearray({size}); time.sleep(0.3)"
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_floor_and_analysis_read_the_same_matrices(tmp_path: Path, dtype: str) -> None:
+    write_run(tmp_path / "run", TINY, dtype=dtype, count=2)
+    table = rs.analyze(tmp_path / "run", components=["weight"], jobs=1)
+    squares = {
+        (stored[0].parent.name, stored[3]): floor.squares(stored)
+        for stored in floor.iter_projections(tmp_path / "run")
+    }
+    assert len(squares) == len(table) == 2 * len(TINY.modules)
+    norms = sorted(float(np.sqrt(found.max())) for found in squares.values())
+    np.testing.assert_allclose(sorted(table["spectral_norm"]), norms, rtol=1e-10)
+
+
+def test_metrics_of_the_study_are_those_of_the_table(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", TINY, dtype="float32", count=1)
+    table = rs.analyze(tmp_path / "run", components=["weight"], jobs=1)
+    matrices = [
+        floor.read(stored).astype(np.float32) for stored in floor.iter_projections(tmp_path / "run")
+    ]
+    per = [study_way.proportional_effective_rank(matrix) for matrix in matrices]
+    kappa = [study_way.condition_number(matrix) for matrix in matrices]
+    np.testing.assert_allclose(sorted(table["per"]), sorted(per), rtol=1e-4)
+    np.testing.assert_allclose(sorted(table["condition_number"]), sorted(kappa), rtol=1e-2)
+
+
+def test_checkpoints_are_written_once_and_alike(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_run(tmp_path / name, TINY, dtype="bfloat16", count=2)
+    one, two = (sorted((tmp_path / name).rglob("*.safetensors")) for name in ("one", "two"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+    before = one[0].stat().st_mtime_ns
+    write_run(tmp_path / "one", TINY, dtype="bfloat16", count=2)
+    assert one[0].stat().st_mtime_ns == before
+
+
+def test_adapters_have_one_pair_a_projection(tmp_path: Path) -> None:
+    write_adapters(tmp_path / "adapters", TINY)
+    table = rs.analyze(tmp_path / "adapters", jobs=1)
+    assert set(table["component"]) == {"adapter"}
+    assert len(table) == len(TINY.modules)
+    assert set(table["max_rank"]) == {TINY.rank}
+
+
+def test_rounding_is_to_the_nearest_bfloat16(rng: np.random.Generator) -> None:
+    values = rng.normal(size=1000).astype(np.float32)
+    stored = (rounded(values).astype(np.uint32) << 16).view(np.float32)
+    ulp = 2.0 ** (np.floor(np.log2(np.abs(values))) - 7)
+    assert (np.abs(stored - values) <= ulp / 2).all()
+
+
+def test_memory_counts_every_process_of_the_tree() -> None:
+    size = 40_000_000
+    child = ALLOCATE.format(size=size)
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    alone, tree = (
+        measure(python(program), watch_memory=True)
+        for program in ("import time; time.sleep(0.3)", code)
+    )
+    assert alone.pss is not None and tree.pss is not None
+    assert tree.pss > alone.pss + 0.9 * size / 1e6
+
+
+def test_processor_time_includes_children() -> None:
+    loop = "sum(range(10**7))"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {loop!r}], check=True)"
+    assert measure(python(code)).processor > 0.5 * measure(python(loop)).processor
+
+
+def test_command_that_fails_is_an_error_with_its_own_words() -> None:
+    with pytest.raises(RuntimeError, match="ended with 3: so it is"):
+        measure(python("import sys; sys.stderr.write('so it is'); sys.exit(3)"))
+
+
+def test_ratio_is_of_neighbouring_runs() -> None:
+    quick = measure(python("pass"))
+    turns = {"a": [quick, quick], "b": [quick, quick]}
+    assert ratio(turns, "a", "b") == Spread(1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("row", "met"),
+    [
+        (Row("", Spread(1.2, 1.0, 9.0), "×", at_most=1.25), True),
+        (Row("", Spread(1.3, 1.0, 9.0), "×", at_most=1.25), False),
+        (Row("", Spread(15.0, 1.0, 20.0), "×", at_least=15.0), True),
+        (Row("", Spread(14.9, 1.0, 20.0), "×", at_least=15.0), False),
+        (Row("", Spread(1.0, 1.0, 1.0), "×"), None),
+    ],
+)
+def test_median_decides_whether_a_limit_is_met(row: Row, met: bool | None) -> None:
+    assert row.met is met
+
+
+@pytest.mark.slow
+def test_benchmark_of_a_toy_model_fills_table_and_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = ["floor", "adapters", "growth"]
+    arguments = ["--tiny", "--scratch", str(tmp_path), "--rounds", "1", "--slow-rounds", "1"]
+    bench.main([*arguments, "--only", *parts])
+    found = json.loads((tmp_path / "results.json").read_text())
+    shown = capsys.readouterr().out
+    assert len(found["rows"]) == 11
+    assert all(row["what"] in shown for row in found["rows"])
+    assert found["settings"]["rounds"] == 1
+    assert found["machine"]["versions"]["rankscope"]
+    assert not found["not_measured"]
