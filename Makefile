@@ -7,9 +7,10 @@ FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 .PHONY: demo test lint typecheck figures notebooks bench clean
 
 # Train a full-rank and a ReLoRA model, analyse both, draw the figures. Again: only what is missing.
+# One thread: for a model so small a second one saves a third, and costs tenfold on a busy machine.
 demo: $(VENV)/installed
-	$(BIN)/rankscope train configs/demo-full.toml --resume
-	$(BIN)/rankscope train configs/demo-relora.toml --resume
+	$(BIN)/rankscope train configs/demo-full.toml --resume --threads 1
+	$(BIN)/rankscope train configs/demo-relora.toml --resume --threads 1
 	$(BIN)/rankscope analyze ckpts/demo --out results/demo
 	$(MAKE) --no-print-directory results/demo/figures/loss.pdf
 	@echo

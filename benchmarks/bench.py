@@ -38,13 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         (2, 4, 8) if given.tiny else (5, 20, 50),
     )
     write_checkpoints(bench)
-    for part in given.only:
-        PARTS[part](bench)
-    if given.peers:
-        against_peers(bench, given.peer_python)
     settings = {**vars(given), "scratch": str(given.scratch), "model": vars(bench.model)}
-    write_json(bench.scratch / "results.json", bench.rows, bench.missing, settings, bench.runs)
-    print_table(bench.rows, bench.missing)
+    try:
+        for part in given.only:
+            PARTS[part](bench)
+        if given.peers:
+            against_peers(bench, given.peer_python)
+    finally:  # minutes of results are not lost to an interrupt
+        write_json(bench.scratch / "results.json", bench.rows, bench.missing, settings, bench.runs)
+        print_table(bench.rows, bench.missing)
 
 
 def write_checkpoints(bench: Bench) -> None:
