@@ -141,12 +141,6 @@ def open_tensors(path: str | Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read the free-text metadata of a safetensors file."""
-    metadata = _read_header(path)[0].get("__metadata__", {})
-    return {str(key): str(value) for key, value in metadata.items()}
-
-
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
     """Header, offset of the first data byte, and size of the file."""
     with open_regular(path) as (file, size):
