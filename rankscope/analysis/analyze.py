@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rankscope.analysis.engines import ENGINES
 from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.outcome import Analysis
-from rankscope.analysis.plan import Selection, count_steps, plan_run
+from rankscope.analysis.plan import Plans, Selection, count_steps
 from rankscope.analysis.rows import SPECTRA_FOLDER
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.run import Run, listed
@@ -108,7 +108,7 @@ def analyze_runs(
     if engine not in ENGINES:
         raise RankscopeError(f"{engine!r} is no engine: known are {', '.join(ENGINES)}")
     total = _check(runs, selection, out)
-    plans = (plan for run in runs for plan in plan_run(run, selection))
+    plans = Plans(runs, selection)
     results: list[StepResult] = []
     with _store(out) as folder:
         for result in execute(
@@ -130,7 +130,7 @@ def analyze_runs(
         tuple(row for result in results for row in result.rows),
         tuple(skip for result in results for skip in result.skips),
         sum(result.computed for result in results),
-        any(result.has_failed for result in results),
+        key=None if any(result.has_failed for result in results) else plans.key,
     )
     if out is not None and analysis.measured:
         results_folder.write_results(out, analysis)

@@ -31,8 +31,9 @@ class Analysis:
         What could not be analysed, and why.
     computed
         How many spectra were not in the store and were computed.
-    has_failed
-        Whether something failed that may succeed when it is tried again.
+    key
+        Digest of what the rows depend on; None where something failed that may succeed when it
+        is tried again.
     """
 
     runs: tuple[Run, ...]
@@ -40,7 +41,7 @@ class Analysis:
     rows: tuple[Row, ...]
     skips: tuple[Skip, ...]
     computed: int
-    has_failed: bool
+    key: str | None
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.steps import step_in_name
+from rankscope.checkpoints.training_log import log_file
 from rankscope.components.selection import (
     AT_CHECKPOINTS,
     AT_MERGES,
@@ -110,14 +111,30 @@ def count_steps(run: Run, selection: Selection) -> int:
     return sum(map(selection.has_step, steps))
 
 
-def key_of(runs: Sequence[Run], selection: Selection) -> str:
-    """Digest of everything that the results of an analysis depend on; reads headers only."""
-    digest = hashlib.blake2b(repr((store.VERSION, selection)).encode(), digest_size=12)
-    for run in runs:
-        for plan in plan_run(run, selection):
-            keys = [task.key for task in plan.tasks]
-            digest.update(repr((run.path, plan.run, plan.step, keys, plan.skips)).encode())
-    return digest.hexdigest()
+class Plans:
+    """The plans of all runs, once; afterwards `key` tells what the results depend on.
+
+    The key is of the plans that were handed out, and not of the files as they are later: what
+    changed during an analysis is not taken for analysed.
+    """
+
+    def __init__(self, runs: Sequence[Run], selection: Selection) -> None:
+        self._runs, self._selection = runs, selection
+        self._digest = hashlib.blake2b(repr((store.VERSION, selection)).encode(), digest_size=12)
+
+    def __iter__(self) -> Iterator[StepPlan]:
+        for run in self._runs:
+            log = log_file(run)
+            self._digest.update(repr((run.path, log and _fingerprint(str(log)))).encode())
+            for plan in plan_run(run, self._selection):
+                keys = [task.key for task in plan.tasks]
+                self._digest.update(repr((plan.run, plan.step, keys, plan.skips)).encode())
+                yield plan
+
+    @property
+    def key(self) -> str:
+        """Digest of the plans so far."""
+        return self._digest.hexdigest()
 
 
 def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rankscope.analysis.plan import Selection, key_of
+from rankscope.analysis.plan import Plans, Selection
 from rankscope.analysis.rows import METRICS_FILE
 from rankscope.checkpoints.run import Run
 
@@ -22,7 +22,10 @@ def unchanged(out: Path, runs: Sequence[Run], selection: Selection) -> dict[str,
     record = read_record(out)
     if not record.get("key") or not (out / METRICS_FILE).is_file():
         return None
-    return record if record["key"] == key_of(runs, selection) else None
+    plans = Plans(runs, selection)
+    for _ in plans:
+        pass
+    return record if record["key"] == plans.key else None
 
 
 def read_record(out: Path) -> dict[str, Any]:

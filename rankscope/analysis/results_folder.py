@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from rankscope.analysis.outcome import Analysis
-from rankscope.analysis.plan import key_of
 from rankscope.analysis.rows import COLUMNS, METRICS_FILE, TEXT, TRAINING_FILE, WHOLE, Row
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
@@ -79,7 +78,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
         "schema_version": 1,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "key": None if analysis.has_failed else key_of(analysis.runs, selection),
+        "key": analysis.key,
         "options": asdict(selection) | {"layers": layers},
         "runs": [_described_run(run) for run in analysis.runs],
         "rows": len(analysis.rows),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.layouts.json_files import read_json
@@ -12,14 +13,20 @@ from rankscope.errors import RankscopeError
 TRAINER_NAMES = {"eval_loss": "validation_loss"}
 
 
+def log_file(run: Run) -> Path | None:
+    """The log that grows while a run trains, if there is one."""
+    path = run.path / "metrics.jsonl"
+    return path if path.is_file() else None
+
+
 def read_training_log(run: Run) -> list[dict[str, Any]]:
     """Records with a step, from ``metrics.jsonl`` or the last checkpoint's trainer_state.json.
 
     A run without a log has none; lines that are damaged, such as the last one of a run that was
     killed, are passed over.
     """
-    path = run.path / "metrics.jsonl"
-    if path.is_file():
+    path = log_file(run)
+    if path is not None:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         records = [_parsed(line) for line in lines]
     else:

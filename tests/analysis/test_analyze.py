@@ -24,11 +24,6 @@ def analysis(path: Path, out: Path, *, jobs: int = 2) -> Analysis:
     return analyze_runs(open_runs([path]), Selection(), out=out, jobs=jobs)
 
 
-@pytest.fixture(scope="module")
-def module_tmp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("module")
-
-
 def test_the_table_has_one_row_a_matrix_a_step(relora_run: TinyRun) -> None:
     table = rs.analyze(relora_run.path)
     assert list(table.columns) == list(COLUMNS)

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
@@ -16,7 +15,7 @@ def record(path: Path, out: Path, selection: Selection | None = None) -> object:
 
 
 def test_the_same_question_about_the_same_files_is_answered_from_the_record(
-    relora_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    relora_run: TinyRun, tmp_path: Path
 ) -> None:
     assert record(relora_run.path, tmp_path) is None
     found = analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
@@ -39,6 +38,29 @@ def test_another_question_other_files_and_a_lost_table_are_not(
     assert record(relora_run.path, tmp_path) is None
 
 
+def test_what_changed_during_the_analysis_is_not_taken_for_analysed(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    path = relora_run.path / "checkpoints" / "step-00000000" / "model.safetensors"
+    tensors = load_file(path)
+
+    def change(share: float, label: str) -> None:
+        if not changed and label.endswith("step 30"):
+            changed.append(label)
+            save_file({name: 2 * tensor for name, tensor in tensors.items()}, path)
+
+    changed: list[str] = []
+    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path, progress=change)
+    assert changed
+    assert record(relora_run.path, tmp_path) is None
+
+
+def test_a_log_that_grew_is_read_again(relora_run: TinyRun, tmp_path: Path) -> None:
+    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    (relora_run.path / "metrics.jsonl").write_text('{"step": 30, "loss": 1.0}\n')
+    assert record(relora_run.path, tmp_path) is None
+
+
 def test_what_failed_is_tried_again(relora_run: TinyRun, tmp_path: Path) -> None:
     path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
     content = path.read_bytes()
@@ -46,6 +68,6 @@ def test_what_failed_is_tried_again(relora_run: TinyRun, tmp_path: Path) -> None
     assert runs[0][30].contents.parameters  # the header is read while the file is whole
     path.write_bytes(content[:-100])
     found = analyze_runs(runs, Selection(components=("weight",)), out=tmp_path)
-    assert found.has_failed and found.skips[0].message.startswith("is cut short")
+    assert found.key is None and found.skips[0].message.startswith("is cut short")
     path.write_bytes(content)
     assert record(relora_run.path, tmp_path, Selection(components=("weight",))) is None
