@@ -75,6 +75,7 @@ def loaded_by(code: str) -> set[str]:
     [
         ("import rankscope", {"numpy", "torch", "pandas", "matplotlib", "typer"}),
         ("import rankscope.cli", {"numpy", "torch", "pandas", "matplotlib", "rich"}),
+        ("import rankscope.analysis.local_workers", {"numpy"}),
         ("import rankscope.analysis.worker", {"torch", "pandas", "matplotlib", "scipy", "typer"}),
         ("from rankscope import open_run, analyze, spectrum", {"torch", "matplotlib", "pandas"}),
         ("import rankscope.analysis.results_folder", {"torch", "matplotlib", "pandas"}),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.analysis.engines import ENGINES
+from rankscope.analysis.engines import Engine, engine_of
 from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Plans, Selection, count_steps
@@ -86,8 +85,7 @@ def analyze(
         open_runs(given, layout=layout),
         selection,
         out=None if out is None else Path(out),
-        jobs=jobs,
-        engine=engine,
+        engine=engine_of(engine, jobs),
     )
     if found.skips:
         found.table.attrs["skipped"] = [vars(skip) for skip in found.skips]
@@ -100,13 +98,10 @@ def analyze_runs(
     selection: Selection,
     *,
     out: Path | None = None,
-    jobs: int | None = None,
-    engine: str = "local",
+    engine: AbstractContextManager[Engine] | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
     """Do the work of `analyze` on opened runs, and say all that came of it."""
-    if engine not in ENGINES:
-        raise RankscopeError(f"{engine!r} is no engine: known are {', '.join(ENGINES)}")
     total = _check(runs, selection, out)
     plans = Plans(runs, selection)
     results: list[StepResult] = []
@@ -114,8 +109,7 @@ def analyze_runs(
         for result in execute(
             plans,
             folder=folder,
-            engine=engine,
-            jobs=jobs or processors(),
+            engine=engine or engine_of("local"),
             progress=_overall(progress, total),
         ):
             # Here and not at the top: what writes the tables loads while the workers are at work.
@@ -135,11 +129,6 @@ def analyze_runs(
     if out is not None and analysis.measured:
         results_folder.write_results(out, analysis)
     return analysis
-
-
-def processors() -> int:
-    """Number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(runs: Sequence[Run], selection: Selection, out: Path | None) -> int:

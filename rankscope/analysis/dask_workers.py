@@ -12,8 +12,8 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any
 
-from rankscope.analysis.engines import Job, Outcome, in_chunks
-from rankscope.analysis.worker import Failure, decompose_all
+from rankscope.analysis.engines import Failure, Job, Outcome, in_chunks
+from rankscope.analysis.worker import decompose_all
 from rankscope.errors import RankscopeError
 
 AHEAD = 2  # chunks in flight for each thread of the cluster

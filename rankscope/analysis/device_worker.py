@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
 
-from rankscope.analysis.engines import Job, Outcome
-from rankscope.analysis.worker import Failure, explained
+from rankscope.analysis.engines import Failure, Job, Outcome
+from rankscope.analysis.worker import explained
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import spectra, stack_spectra
 from rankscope.spectra.torch_backend import TorchBackend

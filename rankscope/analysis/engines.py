@@ -1,20 +1,38 @@
-"""Engines: who decomposes the sources: processes of this machine, a Dask cluster, or a GPU."""
+"""Engines: who decomposes the sources: processes of this machine, a Dask cluster, or a GPU.
+
+Loads nothing but the standard library, so that worker processes can be started before anything else
+is loaded.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from rankscope.analysis.plan import Task
-from rankscope.analysis.worker import Failure
-from rankscope.spectra.spectrum import Spectrum
+from rankscope.errors import RankscopeError
+
+if TYPE_CHECKING:
+    from rankscope.analysis.plan import Task
+    from rankscope.spectra.spectrum import Spectrum
 
 CHUNK_WORK = 2e8  # operations; some 20 ms, against which sending a chunk costs nothing
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 
-Outcome = list[Spectrum] | Failure
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a source has no spectrum."""
+
+    reason: str
+    message: str
+    path: str = ""
+    tensor: str = ""
+
+
+Outcome: TypeAlias = "list[Spectrum] | Failure"
 
 
 @dataclass(frozen=True)
@@ -30,6 +48,24 @@ class Engine(Protocol):
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Decompose every job's source; results come as they are ready, in no order."""
+
+
+def engine_of(name: str, jobs: int | None = None) -> AbstractContextManager[Engine]:
+    """Engine of this name, with as many workers as there are processors unless ``jobs`` says.
+
+    Raises
+    ------
+    RankscopeError
+        If there is none of this name.
+    """
+    if name not in ENGINES:
+        raise RankscopeError(f"{name!r} is no engine: known are {', '.join(ENGINES)}")
+    return ENGINES[name](jobs or processors())
+
+
+def processors() -> int:
+    """Number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_chunks(jobs: Iterable[Job]) -> Iterator[list[Job]]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rankscope.analysis.engines import ENGINES, Job, Outcome
+from rankscope.analysis.engines import Engine, Failure, Job, Outcome
 from rankscope.analysis.outcome import MEASURED
 from rankscope.analysis.plan import StepPlan, Task
 from rankscope.analysis.rows import Row, row_of
-from rankscope.analysis.worker import Failure
 from rankscope.checkpoints.contents import Skip
 from rankscope.errors import RankscopeError
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
@@ -69,8 +69,7 @@ def execute(
     plans: Iterable[StepPlan],
     *,
     folder: Path,
-    engine: str,
-    jobs: int,
+    engine: AbstractContextManager[Engine],
     progress: Progress | None = None,
 ) -> Iterator[StepResult]:
     """Yield each step's result as soon as the step is complete and in the store.
@@ -81,8 +80,8 @@ def execute(
         What is asked, step by step; drawn on as the work proceeds.
     folder
         The spectra store.
-    engine, jobs
-        Name of the engine, and its number of workers.
+    engine
+        What decomposes; entered here.
     progress
         Called whenever something is done.
 
@@ -105,7 +104,7 @@ def execute(
             for task in sorted(step.missing, key=_work, reverse=True):
                 yield Job(number, task)
 
-    with ENGINES[engine](jobs) as workers:
+    with engine as workers:
         for job, outcome in workers.run(iter_jobs()):
             step = steps[job.plan]
             _take(step, job.task, outcome)

@@ -15,8 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 import rankscope
-from rankscope.analysis.engines import Job, Outcome, in_chunks
-from rankscope.analysis.worker import Failure
+from rankscope.analysis.engines import Failure, Job, Outcome, in_chunks
 
 AHEAD = 2  # chunks a worker has at hand, so that it does not wait while results are written
 
@@ -47,6 +46,13 @@ class LocalWorkers:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._workers: list[_Worker] = []
+
+    def start(self) -> None:
+        """Start the processes already now; otherwise each starts when it is needed.
+
+        They load what they need while the caller does.
+        """
+        self._workers += [_Worker() for _ in range(self._jobs - len(self._workers))]
 
     def __enter__(self) -> LocalWorkers:
         return self

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 
 from rankscope.analysis.outcome import Analysis
@@ -36,9 +37,10 @@ def write_results(out: Path, analysis: Analysis) -> None:
     OSError
         If a file cannot be written; the files before it are complete.
     """
+    metrics = _csv(analysis.rows, COLUMNS)
     files = {
-        METRICS_FILE: _parquet(arrow_table(analysis.rows)),
-        "metrics.csv": _csv(analysis.rows, COLUMNS),
+        METRICS_FILE: _parquet(metrics),
+        "metrics.csv": metrics,
         "skipped.jsonl": "".join(
             json.dumps(asdict(skip)) + "\n" for skip in analysis.skips
         ).encode(),
@@ -53,16 +55,6 @@ def write_results(out: Path, analysis: Analysis) -> None:
         path = out / name
         if not path.is_file() or path.read_bytes() != content:  # so that make sees what is new
             write_atomically(path, content)
-
-
-def arrow_table(rows: Sequence[Row]) -> pa.Table:
-    """Rows as an Arrow table, whose columns have the types that every table has."""
-    types = {
-        name: pa.int64() if name in WHOLE else pa.string() if name in TEXT else pa.float64()
-        for name in COLUMNS
-    }
-    columns = {name: pa.array([row[name] for row in rows], types[name]) for name in COLUMNS}
-    return pa.table(columns)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -106,9 +98,22 @@ def _described_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _parquet(metrics: bytes) -> bytes:
+    """The table as Parquet, from its CSV: every number is written there in full.
+
+    Arrow would load pandas to take Python values, which costs more than all the rest of this file.
+    """
+    types = {
+        name: pa.int64() if name in WHOLE else pa.string() if name in TEXT else pa.float64()
+        for name in COLUMNS
+    }
+    table = pa.csv.read_csv(
+        io.BytesIO(metrics),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[""]),
+    )
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer)
+    pa.parquet.write_table(table, buffer)
     return buffer.getvalue()
 
 

@@ -8,28 +8,17 @@ loads with one thread, and a parent that is killed leaves no orphan: the connect
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import numpy as np
 
+from rankscope.analysis.engines import Failure, Outcome
 from rankscope.components.sources import Source
 from rankscope.errors import RankscopeError
 from rankscope.spectra.singular_values import spectra
-from rankscope.spectra.spectrum import Spectrum
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a source has no spectrum."""
-
-    reason: str
-    message: str
-    path: str = ""
-    tensor: str = ""
-
-
-def decompose(source: Source) -> list[Spectrum] | Failure:
+def decompose(source: Source) -> Outcome:
     """Spectra of one source; one for each head where it is a stack."""
     try:
         return spectra(source.read())
@@ -48,7 +37,7 @@ def explained(error: Exception) -> Failure:
     raise error
 
 
-def decompose_all(sources: list[Source]) -> list[list[Spectrum] | Failure]:
+def decompose_all(sources: list[Source]) -> list[Outcome]:
     """Spectra of a chunk of sources."""
     return [decompose(source) for source in sources]
 

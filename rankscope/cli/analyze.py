@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
+    from rankscope.analysis.engines import Engine
     from rankscope.checkpoints.contents import Skip
 
 PARTIAL, NOTHING_DONE = 3, 4
@@ -50,6 +52,7 @@ def analyze(
     Writes metrics.parquet and .csv, the spectra and analysis.json into --out. A second call
     computes only what is new or changed.
     """
+    workers = _engine(engine, device, jobs, is_first=not out.exists())
     from rankscope.analysis.record import read_record, unchanged
     from rankscope.checkpoints.contents import Skip
     from rankscope.checkpoints.discovery import open_runs
@@ -59,15 +62,12 @@ def analyze(
 
     selection = parse_selection(components=components, roles=roles, layers=layers, steps=steps)
     opened = open_runs(runs, layout=layout)
-    chosen = _engine(engine, device)
     record, computed = unchanged(out, opened, selection), 0
     if record is None:
         from rankscope.analysis.analyze import analyze_runs
 
         with progress_bar("analysing") as progress:
-            found = analyze_runs(
-                opened, selection, out=out, jobs=jobs, engine=chosen, progress=progress
-            )
+            found = analyze_runs(opened, selection, out=out, engine=workers, progress=progress)
         if not found.measured:
             _tell_skips(found.skips)
             raise RankscopeError("no matrix could be analysed")
@@ -85,22 +85,32 @@ def analyze(
         raise typer.Exit(NOTHING_DONE if strict else PARTIAL)
 
 
-def _engine(engine: str, device: str) -> str:
-    """Engine for the two options; the processor where there is no GPU."""
-    if device == "cpu":
-        return engine
+def _engine(
+    engine: str, device: str, jobs: int | None, *, is_first: bool
+) -> AbstractContextManager[Engine]:
+    """Engine for the options; the processor where there is no GPU."""
+    from rankscope.analysis.engines import engine_of
+    from rankscope.analysis.local_workers import LocalWorkers
+
+    workers = engine_of("cuda" if device == "cuda" and _has_gpu(engine) else engine, jobs)
+    if is_first and isinstance(workers, LocalWorkers):
+        workers.start()  # into a new folder, so there is work; they load numpy while we do
+    return workers
+
+
+def _has_gpu(engine: str) -> bool:
     if engine != "local":
-        raise typer.BadParameter(f"--device {device} goes with --engine local, not with {engine}")
+        raise typer.BadParameter(f"--device cuda goes with --engine local, not with {engine}")
     from rankscope.errors import RankscopeError
 
     try:
         from rankscope.spectra.torch_backend import has_gpu
     except ModuleNotFoundError:
         raise RankscopeError('--device cuda needs torch: pip install "rankscope[torch]"') from None
-    if has_gpu():
-        return "cuda"
-    typer.echo("rankscope: torch finds no GPU, so the processor is used", err=True)
-    return "local"
+    if not has_gpu():
+        typer.echo("rankscope: torch finds no GPU, so the processor is used", err=True)
+        return False
+    return True
 
 
 def _tell_skips(skips: Sequence[Skip], most: int = 20) -> None:

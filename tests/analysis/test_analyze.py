@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.analysis.rows import COLUMNS, KEY
@@ -21,7 +22,7 @@ from tests.conftest import HEADS, LAYERS, MODULES, RANK, WIDTH, TinyRun
 
 
 def analysis(path: Path, out: Path, *, jobs: int = 2) -> Analysis:
-    return analyze_runs(open_runs([path]), Selection(), out=out, jobs=jobs)
+    return analyze_runs(open_runs([path]), Selection(), out=out, engine=LocalWorkers(jobs))
 
 
 def test_the_table_has_one_row_a_matrix_a_step(relora_run: TinyRun) -> None:
