@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
 }
+FORKS = sys.platform == "linux"  # elsewhere what numpy calculates with may not survive a fork
 PROGRAM = "from rankscope.analysis.worker import serve"
 
 
@@ -45,14 +47,15 @@ class LocalWorkers:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
+        self._programs: list[_Program] = []
         self._workers: list[_Worker] = []
 
     def start(self) -> None:
-        """Start the processes already now; otherwise each starts when it is needed.
+        """Start all processes already now, so that they load what they need while others do.
 
-        They load what they need while the caller does.
+        Otherwise they start when there is work for them.
         """
-        self._workers += [_Worker() for _ in range(self._jobs - len(self._workers))]
+        self._add(self._jobs)
 
     def __enter__(self) -> LocalWorkers:
         return self
@@ -63,8 +66,13 @@ class LocalWorkers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if any(worker.at_hand for worker in self._workers):
+            for program in self._programs:
+                program.kill()
         for worker in self._workers:
-            worker.stop()
+            worker.connection.close()  # an idle process takes this as the end
+        for program in self._programs:
+            program.wait()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
         """Decompose every job's source; results come as they are ready, in no order.
@@ -86,7 +94,7 @@ class LocalWorkers:
                     yield from zip((job for job in chunk.jobs), outcomes, strict=True)
                     continue
                 self._workers.remove(worker)
-                worker.stop()
+                worker.connection.close()
                 # It was at the first of its chunks; the others did it no harm.
                 lost, *untouched = worker.at_hand
                 again.extend(untouched)
@@ -95,6 +103,11 @@ class LocalWorkers:
                     yield lost.jobs[0], Failure("worker-died", message)
                 else:
                     again.extend(_Chunk([job], is_retry=True) for job in lost.jobs)
+
+    def _add(self, count: int) -> None:
+        for size in [count] if FORKS else [1] * count:
+            self._programs.append(_Program(size))
+            self._workers += self._programs[-1].workers
 
     def _hand_out(self, chunks: Iterator[_Chunk], again: deque[_Chunk]) -> None:
         """Give every worker its chunks, and start the workers that are missing."""
@@ -106,29 +119,16 @@ class LocalWorkers:
                 if chunk is None:
                     return
                 if index >= len(self._workers):
-                    self._workers.append(_Worker())
+                    self._add(self._jobs - index if FORKS else 1)
                 self._workers[index].send(chunk)
 
 
 @dataclass
 class _Worker:
-    """A process that runs `rankscope.analysis.worker`, and the chunks that it has at hand."""
+    """The way to one worker process, and the chunks that it has at hand."""
 
+    connection: Connection
     at_hand: deque[_Chunk] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        package = str(Path(rankscope.__file__).parents[1])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{PROGRAM}; serve({theirs.fileno()})"],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
-        )
-        theirs.close()
-        self.connection = Connection(ours.detach())
 
     def send(self, chunk: _Chunk) -> None:
         """Hand over a chunk; that the process died is found out when its result is awaited."""
@@ -143,8 +143,35 @@ class _Worker:
         except (EOFError, OSError):
             return None
 
-    def stop(self) -> None:
-        """End the process at once."""
-        self.connection.close()
-        self._process.kill()
+
+class _Program:
+    """A program that runs `rankscope.analysis.worker` for so many workers.
+
+    It loads numpy once and forks. It leads a process group, with which all of them can be ended.
+    """
+
+    def __init__(self, count: int) -> None:
+        pairs = [socket.socketpair() for _ in range(count)]
+        theirs = [their_end.fileno() for _, their_end in pairs]
+        package = str(Path(rankscope.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"{PROGRAM}; serve({theirs})"],
+            pass_fds=theirs,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
+            process_group=0,
+        )
+        for _, their_end in pairs:
+            their_end.close()
+        self.workers = [_Worker(Connection(our_end.detach())) for our_end, _ in pairs]
+
+    def kill(self) -> None:
+        """End its processes at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # all have ended already
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Wait until its first process, which waits for the others, has ended."""
         self._process.wait()

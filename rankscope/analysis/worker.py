@@ -7,6 +7,8 @@ loads with one thread, and a parent that is killed leaves no orphan: the connect
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from multiprocessing.connection import Connection
 
@@ -42,10 +44,27 @@ def decompose_all(sources: list[Source]) -> list[Outcome]:
     return [decompose(source) for source in sources]
 
 
-def serve(descriptor: int) -> None:
-    """Answer chunks of sources until the connection with this file descriptor ends."""
-    connection = Connection(descriptor)
+def serve(descriptors: list[int]) -> None:
+    """Answer chunks of sources until the connections with these file descriptors end.
+
+    One process for each: forked here, where everything is loaded and no thread runs.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    while len(descriptors) > 1:
+        own = descriptors.pop()
+        if os.fork():
+            os.close(own)
+        else:
+            for other in descriptors:  # held open here, they would hide that their owner died
+                os.close(other)
+            descriptors = [own]
+    _answer(Connection(descriptors[0]))
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+
+
+def _answer(connection: Connection) -> None:
     while True:
         try:
             chunk = connection.recv()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -93,8 +94,11 @@ def _engine(
     from rankscope.analysis.local_workers import LocalWorkers
 
     workers = engine_of("cuda" if device == "cuda" and _has_gpu(engine) else engine, jobs)
-    if is_first and isinstance(workers, LocalWorkers):
-        workers.start()  # into a new folder, so there is work; they load numpy while we do
+    if isinstance(workers, LocalWorkers):
+        # They calculate; more threads of this process would only wait, and burn time doing so.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        if is_first:
+            workers.start()  # into a new folder, so there is work; they load numpy while we do
     return workers
 
 

@@ -1,14 +1,16 @@
 import os
 import signal
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rankscope.analysis.engines import CHUNK_JOBS, Job
+from rankscope.analysis.engines import CHUNK_JOBS, Failure, Job
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Task
-from rankscope.analysis.worker import Failure
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
@@ -25,6 +27,8 @@ class Constant:
     def read(self) -> Dense:
         if self.fault == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "tells its process":
+            return Dense.stored(float(os.getpid()) * np.eye(3))
         if self.fault == "unreadable":
             raise RankscopeError("is not there", path="file", tensor="w")
         if self.fault == "huge":
@@ -80,9 +84,34 @@ def test_a_job_that_kills_its_worker_takes_no_other_along() -> None:
     assert sum(isinstance(one, Failure) for one in found.values()) == 1
 
 
-def test_leaving_early_ends_the_workers() -> None:
-    with LocalWorkers(2) as pool:
-        next(pool.run(iter(jobs(*(Constant(1.0) for _ in range(200))))))
-        processes = [worker._process for worker in pool._workers]
-        assert processes
-    assert all(process.poll() is not None for process in processes)
+def is_running(process: int) -> bool:
+    """Whether there is such a process, and not only its exit status."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks the kernel by its files")
+@pytest.mark.parametrize("started_early", [True, False])
+@pytest.mark.parametrize("leaves_early", [True, False])
+def test_leaving_ends_the_workers(started_early: bool, leaves_early: bool) -> None:
+    processes: set[int] = set()
+    one = Constant(1.0, "tells its process")
+
+    def iter_jobs() -> Iterator[Job]:
+        while len(processes) < 3:
+            yield from jobs(one)
+
+    with LocalWorkers(3) as pool:
+        if started_early:
+            pool.start()
+        for _, outcome in pool.run(iter_jobs()):
+            assert isinstance(outcome, list)
+            processes.add(int(outcome[0].values[0]))
+            if leaves_early and len(processes) == 3:
+                break
+        assert all(map(is_running, processes))
+    patience = time.monotonic() + 5
+    while any(map(is_running, processes)):
+        assert time.monotonic() < patience
