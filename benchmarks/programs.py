@@ -17,13 +17,16 @@ from benchmarks.memory import Measured, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Set, it would have every start compile rankscope again, which an installed package never does.
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True)
 class Program:
     """A command, what its environment has besides, and the folder that has to be gone before.
 
-    Numbers of threads are never taken over from whoever starts the benchmark.
+    Numbers of threads, and whether byte code is kept, are not taken over from whoever starts the
+    benchmark.
     """
 
     name: str
@@ -35,7 +38,8 @@ class Program:
         """Run it."""
         if self.fresh is not None:
             shutil.rmtree(self.fresh, ignore_errors=True)
-        own = {name: value for name, value in os.environ.items() if name not in THREADS}
+        foreign = (*THREADS, NO_BYTECODE)
+        own = {name: value for name, value in os.environ.items() if name not in foreign}
         return measure(self.command, env=own | self.env, watch_memory=watch_memory)
 
 

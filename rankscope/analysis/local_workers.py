@@ -16,9 +16,18 @@ from pathlib import Path
 from types import TracebackType
 
 import rankscope
-from rankscope.analysis.engines import Failure, Job, Outcome, in_chunks
+from rankscope.analysis.engines import (
+    CHUNK_JOBS,
+    CHUNK_WORK,
+    Failure,
+    Job,
+    Outcome,
+    in_chunks,
+)
 
-AHEAD = 2  # chunks a worker has at hand, so that it does not wait while results are written
+# What a worker has at hand, so that it does not wait while results are written.
+AHEAD_CHUNKS = 2  # at least, and more while they are small:
+AHEAD_WORK = 10 * CHUNK_WORK
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -110,17 +119,20 @@ class LocalWorkers:
             self._workers += self._programs[-1].workers
 
     def _hand_out(self, chunks: Iterator[_Chunk], again: deque[_Chunk]) -> None:
-        """Give every worker its chunks, and start the workers that are missing."""
-        for depth in range(AHEAD):
-            for index in range(self._jobs):
-                if index < len(self._workers) and len(self._workers[index].at_hand) > depth:
-                    continue
-                chunk = again.popleft() if again else next(chunks, None)
-                if chunk is None:
-                    return
-                if index >= len(self._workers):
-                    self._add(self._jobs - index if FORKS else 1)
-                self._workers[index].send(chunk)
+        """Give chunks to the workers that have fewest, and start those that are missing."""
+        while True:
+            hungry = [worker for worker in self._workers if worker.takes_more]
+            idle = [worker for worker in hungry if not worker.at_hand]
+            is_short = len(self._workers) < self._jobs and not idle
+            if not (hungry or is_short):
+                return
+            chunk = again.popleft() if again else next(chunks, None)
+            if chunk is None:
+                return
+            if is_short:
+                self._add(self._jobs - len(self._workers) if FORKS else 1)
+                hungry = self._workers
+            min(hungry, key=lambda worker: len(worker.at_hand)).send(chunk)
 
 
 @dataclass
@@ -129,6 +141,15 @@ class _Worker:
 
     connection: Connection
     at_hand: deque[_Chunk] = field(default_factory=deque)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it should have one more chunk at hand, and the connection has room for it."""
+        if len(self.at_hand) < AHEAD_CHUNKS:
+            return True
+        jobs = [job for chunk in self.at_hand for job in chunk.jobs]
+        work = sum(job.task.component.source.work for job in jobs)
+        return len(jobs) <= CHUNK_JOBS and work < AHEAD_WORK
 
     def send(self, chunk: _Chunk) -> None:
         """Hand over a chunk; that the process died is found out when its result is awaited."""

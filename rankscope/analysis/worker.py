@@ -62,6 +62,7 @@ def serve(descriptors: list[int]) -> None:
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
+    os._exit(0)  # nothing is left to be done, and taking Python down takes time
 
 
 def _answer(connection: Connection) -> None:

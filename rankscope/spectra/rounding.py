@@ -77,35 +77,48 @@ def rounding_of(values: NDArray[Any], dtype: str) -> Rounding:
 
     Sums are taken in the type of the values: 1e-5 is far within the margin.
     """
-    m, n = values.shape
     mantissa, smallest = FORMATS[dtype]
     held = np.ascontiguousarray(values, dtype=np.result_type(values, np.float32))
+    if smallest < -100:
+        rows, columns = _sums_of_squares(held)
+        # Ordinary weights, of which no square left the range, and no subnormal one matters.
+        if 2.0**-80 * values.shape[1] <= rows.max(initial=0) <= 2.0**80:
+            return Rounding(rows / 12, columns / 12, 2.0**-mantissa)
     unit = _unit(held, smallest)
-    rows, columns = np.empty(m), np.zeros(n)
-    block = max(1, BLOCK // max(n, 1))
-    by_row, by_column = np.ones(n, held.dtype), np.ones(block, held.dtype)
-    for start in range(0, m, block):
-        squares = _powers_of_two(held[start : start + block])
-        if unit != 1.0:
-            # An ulp is that of the smallest normal number from there down to zero.
-            np.maximum(squares, 2.0**smallest, out=squares)
-            squares *= 1 / unit
-        with np.errstate(over="ignore"):  # only beside an infinity, which makes all of it moot
-            squares *= squares
-        rows[start : start + block] = squares @ by_row
-        columns += by_column[: len(squares)] @ squares
+    rows, columns = _sums_of_squares(held, least=2.0**smallest, unit=unit)
     return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa)
 
 
 def _unit(values: NDArray[Any], smallest: int) -> float:
-    """Power of two over which the squares of the entries do not leave the range.
-
-    1 for ordinary entries, which are spared the division and the thought of subnormal numbers.
-    """
+    """Power of two over which the squares of the entries do not leave the range."""
     largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
-    if not 0 < largest < math.inf or (2.0**-40 <= largest <= 2.0**40 and smallest < -100):
+    if not 0 < largest < math.inf:
         return 1.0
     return math.ldexp(1.0, max(math.frexp(largest)[1] - 1, smallest))
+
+
+def _sums_of_squares(
+    values: NDArray[Any], *, least: float = 0.0, unit: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of 4ᵉ over rows and columns, 2ᵉ being the power of two below an entry, in units squared.
+
+    An ulp is that of the smallest normal number, ``least``, from there down to zero.
+    """
+    m, n = values.shape
+    rows, columns = np.empty(m), np.zeros(n)
+    block = max(1, BLOCK // max(n, 1))
+    by_row, by_column = np.ones(n, values.dtype), np.ones(block, values.dtype)
+    for start in range(0, m, block):
+        squares = _powers_of_two(values[start : start + block])
+        if least:
+            np.maximum(squares, least, out=squares)
+            squares *= 1 / unit
+        # Out of range only if the caller takes another unit then, or beside an infinity.
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares *= squares
+            rows[start : start + block] = squares @ by_row
+            columns += by_column[: len(squares)] @ squares
+    return rows, columns
 
 
 def _powers_of_two(values: NDArray[Any]) -> NDArray[Any]:
