@@ -187,7 +187,7 @@ def _failed(task: Task, failure: Failure) -> Spectrum:
 
 
 def _unmeasured(task: Task, spectrum: Spectrum) -> Skip:
-    path = task.component.source.tensors()[0].path
+    path = task.component.source.tensors()[0].paths[0]
     if spectrum.status == "nonfinite":
         return Skip(path, task.component.name, "nonfinite", "holds NaN or infinity: no spectrum")
     reason = spectrum.status.removeprefix("skipped:")

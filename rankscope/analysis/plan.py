@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Skip
-from rankscope.checkpoints.families import ROLES
+from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.checkpoints.run import Checkpoint, Run
@@ -232,7 +232,7 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
 def _key(component: Component) -> str:
     """Digest of the recipe with the fingerprint of each file in the place of its path."""
     recipe = repr(component.source)
-    for path in {tensor.path for tensor in component.source.tensors()}:
+    for path in {path for tensor in component.source.tensors() for path in tensor.paths}:
         recipe = recipe.replace(repr(path), _fingerprint(path))
     text = f"{store.VERSION} {component.component} {component.heads} {recipe}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

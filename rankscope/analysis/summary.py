@@ -10,7 +10,7 @@ from statistics import fmean, median, mode
 from typing import TypeVar
 
 from rankscope.analysis.rows import Row
-from rankscope.checkpoints.families import ROLES
+from rankscope.checkpoints.families.names import ROLES
 
 Key = TypeVar("Key")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 
@@ -26,8 +26,8 @@ class Skip:
 class Adapter:
     """A low-rank delta on disk: ``scale · lora_B @ lora_A``."""
 
-    lora_A: StoredTensor  # (r, in)
-    lora_B: StoredTensor  # (out, r)
+    lora_A: Tensor  # (r, in)
+    lora_B: Tensor  # (out, r)
     scale: float
 
     @property
@@ -43,13 +43,24 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One weight matrix of a checkpoint: the stored tensor, its adapter, or both."""
+    """One weight matrix of a checkpoint: the stored tensor, its adapter, or both.
+
+    Attributes
+    ----------
+    name
+        Name of the tensor; of a part of a fused or stacked one, with the part in brackets.
+    module
+        Path of the module that it belongs to.
+    tensor
+        The matrix as (outputs, inputs), whatever its file has.
+    """
 
     name: str
+    module: str
     layer: int | None
     role: str
     expert: int | None
-    tensor: StoredTensor | None
+    tensor: Tensor | None
     adapter: Adapter | None = None
 
     @property
@@ -78,11 +89,21 @@ class Heads:
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that a layout found in one checkpoint. Holds no data."""
+    """Everything that a layout found in one checkpoint. Holds no data.
+
+    Attributes
+    ----------
+    left_out
+        Names of tensors that are no linear map, such as norms.
+    restarts
+        How often the adapters had been merged and started anew, where the layout records it.
+    """
 
     layout: str
     family: str
     parameters: Mapping[str, Parameter]
-    gradients: Mapping[str, StoredTensor] = field(default_factory=dict)
+    gradients: Mapping[str, Parameter] = field(default_factory=dict)
     heads: Heads | None = None
     skips: tuple[Skip, ...] = ()
+    left_out: tuple[str, ...] = ()
+    restarts: int | None = None

@@ -38,6 +38,7 @@ def describe(run: Run) -> dict[str, Any]:
         "gradients": len(contents.gradients),
         "adapters": _adapters(contents),
         "unknown": [name for name, p in contents.parameters.items() if p.role == "other"],
+        "left_out": list(contents.left_out),
         "skips": [asdict(skip) for skip in contents.skips],
     }
 

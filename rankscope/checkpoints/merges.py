@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Adapter
+from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.steps import step_in_name
-from rankscope.checkpoints.tensors import StoredTensor, open_tensors
+from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 
 SUFFIXES = (".lora_A", ".lora_B", ".scale")

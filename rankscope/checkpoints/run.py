@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families import ROLES
+from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.merges import find_merges
+from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError
 
 
@@ -23,19 +24,22 @@ class Checkpoint:
     Attributes
     ----------
     path
-        Its folder.
+        Its folder or its file.
     step
         Optimizer steps completed.
     step_source
         Where the step was read: a file's name, ``folder``, or ``order`` where nothing tells.
     layout
         Name of the on-disk layout.
+    options
+        How it is to be read.
     """
 
     path: Path
     step: int
     step_source: str
     layout: str
+    options: Options = DEFAULT
 
     @cached_property
     def contents(self) -> Contents:
@@ -46,7 +50,7 @@ class Checkpoint:
         RankscopeError
             If a file of the checkpoint is missing or damaged.
         """
-        return LAYOUTS[self.layout].read(self.path)
+        return LAYOUTS[self.layout].read(self.path, self.options)
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankscope.checkpoints.layouts.json_files import read_json
+from rankscope.checkpoints.files.json_file import read_json
 
 # File beside the weights → the key of optimizer steps completed; by trust.
 STATE_FILES = {

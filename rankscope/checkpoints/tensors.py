@@ -1,15 +1,14 @@
-"""Tensors on disk: the header of a safetensors file is read at once, a tensor when asked for.
+"""Tensors on disk: where their elements lie, read when they are asked for.
 
-The format is read here and not by the safetensors package because analysis needs what the package
-does not give: bfloat16 without torch; errors that name the file and the tensor; no memory map,
-under which a file that a trainer truncates kills the process; refusal of duplicate names. Format:
-8 bytes of header length, little-endian; JSON of name → dtype, shape, data_offsets; the data.
+What opens a file (`rankscope.checkpoints.files`) lists its tensors from the headers alone. They are
+read here, and not by the libraries that wrote them, because analysis needs what those do not give:
+bfloat16 without torch; a part of a tensor; errors that name the file and the tensor; no memory map,
+under which a file that a trainer truncates kills the process.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import stat
@@ -17,51 +16,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 
-MAX_HEADER = 100_000_000  # bytes; the format's own limit
-
-# name in the file → (name in tables, bytes an element, numpy type of the stored bits)
+# name in tables → (bytes an element, numpy type of the stored bits)
 DTYPES = {
-    "F64": ("float64", 8, "<f8"),
-    "F32": ("float32", 4, "<f4"),
-    "F16": ("float16", 2, "<f2"),
-    "BF16": ("bfloat16", 2, "<u2"),
-    "I64": ("int64", 8, "<i8"),
-    "I32": ("int32", 4, "<i4"),
-    "I16": ("int16", 2, "<i2"),
-    "I8": ("int8", 1, "i1"),
-    "U64": ("uint64", 8, "<u8"),
-    "U32": ("uint32", 4, "<u4"),
-    "U16": ("uint16", 2, "<u2"),
-    "U8": ("uint8", 1, "u1"),
-    "BOOL": ("bool", 1, "?"),
-    "F8_E4M3": ("float8_e4m3", 1, "u1"),
-    "F8_E5M2": ("float8_e5m2", 1, "u1"),
-    "C64": ("complex64", 8, "<c8"),
+    "float64": (8, "<f8"),
+    "float32": (4, "<f4"),
+    "float16": (2, "<f2"),
+    "bfloat16": (2, "<u2"),
+    "int64": (8, "<i8"),
+    "int32": (4, "<i4"),
+    "int16": (2, "<i2"),
+    "int8": (1, "i1"),
+    "uint64": (8, "<u8"),
+    "uint32": (4, "<u4"),
+    "uint16": (2, "<u2"),
+    "uint8": (1, "u1"),
+    "bool": (1, "?"),
+    "float8_e4m3": (1, "u1"),
+    "float8_e5m2": (1, "u1"),
+    "complex64": (8, "<c8"),
+    "complex128": (16, "<c16"),
 }
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
+Axis = tuple[int, int]  # size, and stride in elements
 
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where one tensor lies on disk. Holds no data, so it is cheap to keep and to send."""
 
-    path: str
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    offset: int  # of its first byte, from the start of the file
+class Tensor(Protocol):
+    """A tensor on disk, or a part of one. Holds no data, so it is cheap to keep and to send."""
 
     @property
-    def nbytes(self) -> int:
-        """Size on disk."""
-        return math.prod(self.shape) * _BYTES[self.dtype]
+    def name(self) -> str:
+        """Its name in the file."""
+
+    @property
+    def dtype(self) -> str:
+        """A key of `DTYPES`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of its axes."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that it is read from."""
 
     def read(self) -> NDArray[Any]:
         """Read the values; bfloat16 as float32, which holds it exactly.
@@ -69,8 +74,58 @@ class StoredTensor:
         Raises
         ------
         RankscopeError
-            If the file is gone, shorter than its header said, or not of floating-point numbers.
+            If a file is gone, shorter than its header said, or not of floating-point numbers.
         """
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read so many of its elements, in row-major order; as `read` does."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor whose elements lie in one file, one after the other.
+
+    Attributes
+    ----------
+    offset
+        Of its first byte, from the start of the file.
+    strides
+        Of its axes, in elements, where it does not lie in row-major order.
+    """
+
+    path: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    strides: tuple[int, ...] | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The one file."""
+        return (self.path,)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its elements."""
+        return math.prod(self.shape) * DTYPES[self.dtype][0]
+
+    def read(self) -> NDArray[Any]:
+        """Read the values; bfloat16 as float32, which holds it exactly."""
+        if self.strides is None:
+            return self._elements(0, math.prod(self.shape)).reshape(self.shape)
+        if 0 in self.shape:
+            return self._elements(0, 0).reshape(self.shape)
+        axes = tuple(zip(self.shape, self.strides, strict=True))
+        return strided(self._elements(0, span(axes)), axes)
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read so many of its elements, in row-major order."""
+        if self.strides is None:
+            return self._elements(start, stop)
+        return self.read().reshape(-1)[start:stop]
+
+    def _elements(self, start: int, stop: int) -> NDArray[Any]:
         if self.dtype not in FLOATS:
             raise RankscopeError(
                 f"is stored as {self.dtype}, which is no plain weight: give it dequantised",
@@ -78,10 +133,11 @@ class StoredTensor:
                 tensor=self.name,
                 reason="quantised",
             )
-        data = np.empty(self.nbytes, dtype=np.uint8)
+        size, bits = DTYPES[self.dtype]
+        data = np.empty((stop - start) * size, dtype=np.uint8)
         read = 0
         with open_regular(self.path) as (file, _):
-            file.seek(self.offset)
+            file.seek(self.offset + start * size)
             while read < data.size and (count := file.readinto(data.data[read:])):
                 read += count
         if read < data.size:
@@ -90,12 +146,95 @@ class StoredTensor:
                 path=self.path,
                 tensor=self.name,
             )
-        values = data.view(_BITS[self.dtype]).reshape(self.shape)
+        values = data.view(bits)
         return widened(values) if self.dtype == "bfloat16" else values
 
 
-_BYTES = {name: size for name, size, _ in DTYPES.values()}
-_BITS = {name: bits for name, _, bits in DTYPES.values()}
+@dataclass(frozen=True)
+class Window:
+    """A matrix among the elements of a tensor: its first element, and its axes.
+
+    Several axes may number the rows, outermost first, as where each head has its own rows of q, k
+    and v.
+    """
+
+    start: int
+    rows: tuple[Axis, ...]
+    columns: Axis
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], *, index: int = 0) -> Window:
+        """All of a matrix; or the matrix of this index in a stack of matrices."""
+        rows, columns = shape[-2:]
+        return cls(index * rows * columns, ((rows, columns),), (columns, 1))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return math.prod(size for size, _ in self.rows), self.columns[0]
+
+    def transposed(self) -> Window:
+        """The same with rows for columns."""
+        (rows,) = self.rows
+        return Window(self.start, (self.columns,), rows)
+
+    def part(self, start: int, rows: tuple[Axis, ...]) -> Window:
+        """Some of the rows: the first of them, and their axes with strides in rows."""
+        ((_, stride),) = self.rows
+        axes = tuple((size, step * stride) for size, step in rows)
+        return Window(self.start + start * stride, axes, self.columns)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A matrix that is part of a stored tensor, or lies in it transposed."""
+
+    whole: Tensor
+    window: Window
+
+    @property
+    def name(self) -> str:
+        """Name of the stored tensor."""
+        return self.whole.name
+
+    @property
+    def dtype(self) -> str:
+        """Format of the stored tensor."""
+        return self.whole.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the part."""
+        return self.window.shape
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files of the stored tensor."""
+        return self.whole.paths
+
+    def read(self) -> NDArray[Any]:
+        """Read from the first to the last element of the part, and take what belongs to it."""
+        if 0 in self.shape:
+            return self.whole.elements(0, 0).reshape(self.shape)
+        axes = (*self.window.rows, self.window.columns)
+        start = self.window.start
+        return strided(self.whole.elements(start, start + span(axes)), axes).reshape(self.shape)
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read so many of its elements, in row-major order."""
+        return self.read().reshape(-1)[start:stop]
+
+
+def span(axes: tuple[Axis, ...]) -> int:
+    """How far it is from the first element of these axes to behind the last."""
+    return 1 + sum((size - 1) * stride for size, stride in axes)
+
+
+def strided(values: NDArray[Any], axes: tuple[Axis, ...]) -> NDArray[Any]:
+    """Copy of the elements of one-dimensional ``values`` at these axes."""
+    sizes, strides = zip(*axes, strict=True)
+    steps = [stride * values.itemsize for stride in strides]
+    return np.ascontiguousarray(as_strided(values, sizes, steps, writeable=False))
 
 
 def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -122,96 +261,3 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
         raise RankscopeError("is not a regular file", path=path)
     with io.FileIO(descriptor) as file:
         yield file, status.st_size
-
-
-def open_tensors(path: str | Path) -> dict[str, StoredTensor]:
-    """List the tensors of a safetensors file; reads its header and nothing else.
-
-    Raises
-    ------
-    RankscopeError
-        If the file is not a whole and consistent safetensors file.
-    """
-    header, data_start, size = _read_header(path)
-    tensors = {}
-    for name, entry in header.items():
-        if name != "__metadata__":
-            tensors[name] = _stored(path, name, entry, data_start)
-    _check_cover(path, list(tensors.values()), data_start, size)
-    return tensors
-
-
-def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
-    """Header, offset of the first data byte, and size of the file."""
-    with open_regular(path) as (file, size):
-        start = file.read(8)
-        length = int.from_bytes(start, "little")
-        if size < 8 or length > min(MAX_HEADER, size - 8):
-            raise RankscopeError(_not_safetensors(start + file.read(64), size), path=path)
-        raw = file.read(length)
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise RankscopeError(f"has a damaged safetensors header ({error})", path=path) from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise RankscopeError("has a safetensors header that is not a table", path=path)
-    return header, 8 + length, size
-
-
-def _not_safetensors(start: bytes, size: int) -> str:
-    if size == 0:
-        return "is empty, not a safetensors file"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the weights: run `git lfs pull`"
-    if start.lstrip()[:1] == b"<":
-        return "is a web page, not a safetensors file"
-    return f"is cut short or not a safetensors file ({size} bytes)"
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
-    return table
-
-
-def _stored(path: str | Path, name: str, entry: Any, data_start: int) -> StoredTensor:
-    def fault(message: str) -> RankscopeError:
-        return RankscopeError(message, path=path, tensor=name)
-
-    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise fault("its header entry has no dtype, shape and data_offsets")
-    shape, offsets = entry["shape"], entry["data_offsets"]
-    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        raise fault(f"its shape {shape} and offsets {offsets} must be whole numbers from 0")
-    if entry["dtype"] not in DTYPES:
-        raise fault(f"has the unknown dtype {entry['dtype']!r}")
-    tensor = StoredTensor(
-        str(path), name, DTYPES[entry["dtype"]][0], tuple(shape), data_start + offsets[0]
-    )
-    if offsets[1] - offsets[0] != tensor.nbytes:
-        raise fault(
-            f"{tensor.dtype} of shape {shape} takes {tensor.nbytes} bytes, "
-            f"its offsets span {offsets[1] - offsets[0]}"
-        )
-    return tensor
-
-
-def _are_counts(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(x) is int and x >= 0 for x in numbers)
-
-
-def _check_cover(path: str | Path, tensors: list[StoredTensor], data_start: int, size: int) -> None:
-    """The data of the tensors must fill the file, without hole, overlap or rest."""
-    end = data_start
-    for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
-        if tensor.offset != end and tensor.nbytes:
-            kind = "overlaps the tensor before it" if tensor.offset < end else "leaves a hole"
-            raise RankscopeError(f"its data {kind}", path=path, tensor=tensor.name)
-        end = max(end, tensor.offset + tensor.nbytes)
-    if end > size:
-        raise RankscopeError(f"is cut short: {end - size} of {end} bytes are missing", path=path)
-    if end < size:
-        raise RankscopeError(f"has {size - end} bytes behind its last tensor", path=path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.families import ROLES
+from rankscope.checkpoints.families.names import ROLES
 from rankscope.components.selection import COMPONENTS
 from rankscope.errors import RankscopeError
 

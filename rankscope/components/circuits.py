@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankscope.checkpoints.contents import Heads
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.sources import Weight
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.rounding import rounding_of
@@ -48,7 +48,7 @@ class Circuits:
         right = np.repeat(value.reshape(self.heads.kv_count, size, columns), group, axis=0)
         return LowRank(left, right, self.output.tensor.dtype)
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both weights."""
         return self.output.tensors() + self.value.tensors()
 
@@ -74,7 +74,7 @@ class CircuitsChange:
             later.dtype,
         )
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both checkpoints."""
         return self.later.tensors() + self.earlier.tensors()
 

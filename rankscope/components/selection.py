@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families import place_of
+from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.names import block_of
+from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.circuits import Circuits, CircuitsChange
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
@@ -94,10 +96,9 @@ def _changes(component: str, now: Contents, before: Contents, merges: int) -> It
 
 
 def _gradients(moment: Moment) -> Iterator[Component]:
-    for name, tensor in moment.now.gradients.items():
-        place = place_of(name)
-        if place is not None:
-            yield Component("gradient", *place, name, Weight(tensor))
+    for parameter in moment.now.gradients.values():
+        if parameter.tensor is not None:
+            yield _component("gradient", parameter, Weight(parameter.tensor))
 
 
 def _circuits(moment: Moment) -> Iterator[Component]:
@@ -119,7 +120,7 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
         source: Source = CircuitsChange(later, earlier)
         if later.heads != earlier.heads or later.shape != earlier.shape:
             message = f"was {earlier.heads} on {earlier.shape}, is {later.heads} on {later.shape}"
-            path = later.output.tensor.path
+            path = later.output.tensor.paths[0]
             source = Misfit((), "", path, circuit.name, "shape-changed", message)
         yield replace(
             circuit,
@@ -132,9 +133,9 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
 def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
     """Circuits of every layer that has o and v; under role o, through which they write."""
     heads = contents.heads
-    values = {_parent(p): p for p in contents.parameters.values() if p.role == "v"}
+    values = {block_of(p.module): p for p in contents.parameters.values() if p.role == "v"}
     for output in contents.parameters.values():
-        value = values.get(_parent(output)) if output.role == "o" else None
+        value = values.get(block_of(output.module)) if output.role == "o" else None
         left = _weight(output)
         right = None if value is None else _weight(value)
         if heads is None or value is None or left is None or right is None:
@@ -162,18 +163,21 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
 
 
 def _merge(merges: Sequence[Merge]) -> Iterator[Component]:
-    for module, adapter in merges[-1].adapters.items():
-        place = place_of(module)
-        if place is not None:
-            yield Component("merge", *place, f"{module}.weight", Products((adapter,)))
+    for parameter in _merged(merges):
+        yield _component("merge", parameter, Products((merges[-1].adapters[parameter.module],)))
 
 
 def _merged_total(merges: Sequence[Merge]) -> Iterator[Component]:
-    for module in merges[-1].adapters:
-        place = place_of(module)
+    for parameter in _merged(merges):
+        module = parameter.module
         merged = tuple(m.adapters[module] for m in merges if module in m.adapters)
-        if place is not None:
-            yield Component("merged_total", *place, f"{module}.weight", Products(merged))
+        yield _component("merged_total", parameter, Products(merged))
+
+
+def _merged(merges: Sequence[Merge]) -> Iterable[Parameter]:
+    """What the last merge changed; this package's trainer, which records merges, is Llama-like."""
+    family = families()["llama-like"]
+    return parameters_of({}, family, None, merges[-1].adapters).parameters.values()
 
 
 AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
@@ -208,9 +212,9 @@ def _weight(parameter: Parameter) -> Weight | None:
 
 
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
-    path = "" if parameter.tensor is None else parameter.tensor.path
+    path = "" if parameter.tensor is None else parameter.tensor.paths[0]
     return Misfit(parameter.shape, parameter.dtype, path, parameter.name, reason, message)
 
 
 def _parent(parameter: Parameter) -> str:
-    return parameter.name.removesuffix(".weight").rpartition(".")[0]
+    return parameter.module.rpartition(".")[0]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.checkpoints.contents import Adapter
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.rounding import rounding_of
@@ -33,7 +33,7 @@ class Source(Protocol):
             If a tensor cannot be read, or the tensors do not fit together.
         """
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """What is read from disk."""
 
     @property
@@ -51,7 +51,7 @@ def dense_work(shape: tuple[int, ...]) -> float:
 class Weight:
     """A weight matrix as the model uses it: W, or W + scale·B·A."""
 
-    tensor: StoredTensor
+    tensor: Tensor
     adapter: Adapter | None = None
 
     def read(self) -> Dense:
@@ -66,7 +66,7 @@ class Weight:
         effective = values.astype(np.float64)
         return effective if self.adapter is None else effective + delta(self.adapter).multiplied()
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """W, and the factors of the adapter."""
         return (self.tensor, *factors_of(self.adapter))
 
@@ -102,7 +102,7 @@ class Difference:
             rounding + rounding_of(earlier, dtypes[1]),
         )
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both weights."""
         return self.later.tensors() + self.earlier.tensors()
 
@@ -122,7 +122,7 @@ class Products:
         """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum."""
         return stacked([delta(adapter) for adapter in self.adapters])
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """Factors of every adapter."""
         return tuple(tensor for adapter in self.adapters for tensor in factors_of(adapter))
 
@@ -148,7 +148,7 @@ class Misfit:
         """Say why there is no matrix."""
         raise RankscopeError(self.message, path=self.path, tensor=self.name, reason=self.reason)
 
-    def tensors(self) -> tuple[StoredTensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """Nothing."""
         return ()
 
@@ -158,7 +158,7 @@ class Misfit:
         return 0.0
 
 
-def factors_of(adapter: Adapter | None) -> tuple[StoredTensor, ...]:
+def factors_of(adapter: Adapter | None) -> tuple[Tensor, ...]:
     """The two stored factors of an adapter, if there is one."""
     return () if adapter is None else (adapter.lora_A, adapter.lora_B)
 

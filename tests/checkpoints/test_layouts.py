@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.layouts import huggingface, peft
 from rankscope.checkpoints.layouts.lora_files import scale_of
+from rankscope.checkpoints.options import DEFAULT
 from rankscope.errors import RankscopeError
 from tests.conftest import (
     CONFIG,
@@ -38,7 +39,7 @@ def write_shards(folder: Path, tensors: dict[str, np.ndarray], count: int) -> di
 def test_every_matrix_is_found_with_its_place(tmp_path: Path, rng: np.random.Generator) -> None:
     weights = random_weights(rng)
     write_model(tmp_path, weights)
-    contents = huggingface.read(tmp_path)
+    contents = huggingface.read(tmp_path, DEFAULT)
     assert set(contents.parameters) == {name for name, w in weights.items() if w.ndim == 2}
     down = contents.parameters["model.layers.1.mlp.down_proj.weight"]
     assert (down.layer, down.role, down.expert) == (1, "down", None)
@@ -66,7 +67,7 @@ def test_a_missing_shard_is_named_and_a_whole_file_beside_the_index_is_used(
     write_shards(tmp_path, weights, 2)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(RankscopeError, match="model-00002-of-00002"):
-        huggingface.read(tmp_path)
+        huggingface.read(tmp_path, DEFAULT)
     write_model(tmp_path, weights)
     assert set(huggingface.open_weights(tmp_path)) == set(weights)
 
@@ -78,7 +79,7 @@ def test_an_index_cannot_point_outside_of_its_folder(
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w": shard}}))
     with pytest.raises(RankscopeError, match="not a file beside it"):
-        huggingface.read(tmp_path)
+        huggingface.read(tmp_path, DEFAULT)
 
 
 def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -88,13 +89,15 @@ def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path, rng: np.random.G
         json.dumps({"weight_map": weight_map | {"ghost": "model-00001-of-00002.safetensors"}})
     )
     with pytest.raises(RankscopeError, match="'ghost': is not in model-00001"):
-        huggingface.read(tmp_path)
+        huggingface.read(tmp_path, DEFAULT)
 
 
 def test_prefixes_of_wrappers_do_not_matter(tmp_path: Path, rng: np.random.Generator) -> None:
     weights = random_weights(rng)
     write_model(tmp_path, {f"module._orig_mod.{name}": w for name, w in weights.items()})
-    assert "model.layers.0.self_attn.q_proj.weight" in huggingface.read(tmp_path).parameters
+    assert (
+        "model.layers.0.self_attn.q_proj.weight" in huggingface.read(tmp_path, DEFAULT).parameters
+    )
 
 
 def test_unknown_names_are_kept_as_other_and_quantised_ones_are_reported(tmp_path: Path) -> None:
@@ -105,7 +108,7 @@ def test_unknown_names_are_kept_as_other_and_quantised_ones_are_reported(tmp_pat
         "model.layers.0.mlp.experts.7.up_proj.weight": np.ones((4, 4), np.float32),
     }
     write_model(tmp_path, tensors, config={})
-    contents = huggingface.read(tmp_path)
+    contents = huggingface.read(tmp_path, DEFAULT)
     roles = {name: (p.role, p.expert) for name, p in contents.parameters.items()}
     assert roles == {
         "model.layers.0.mixer.in_proj.weight": ("other", None),
@@ -122,7 +125,7 @@ def test_an_adapter_in_the_checkpoint_belongs_to_its_weights(
     factors = random_factors(rng)
     write_model(tmp_path, random_weights(rng))
     write_adapter(tmp_path / "adapter", factors, scale=0.5)
-    contents = huggingface.read(tmp_path)
+    contents = huggingface.read(tmp_path, DEFAULT)
     for module, (left, right) in factors.items():
         adapter = contents.parameters[f"{module}.weight"].adapter
         assert adapter is not None and adapter.scale == 0.5
@@ -133,13 +136,13 @@ def test_an_adapter_alone_and_one_whose_base_is_there(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write_adapter(tmp_path / "alone", random_factors(rng), scale=1.0)
-    alone = peft.read(tmp_path / "alone").parameters
+    alone = peft.read(tmp_path / "alone", DEFAULT).parameters
     assert all(p.tensor is None and p.adapter is not None for p in alone.values())
     write_model(tmp_path / "base", random_weights(rng))
     config = json.loads((tmp_path / "alone" / "adapter_config.json").read_text())
     config["base_model_name_or_path"] = "../base"
     (tmp_path / "alone" / "adapter_config.json").write_text(json.dumps(config))
-    joined = peft.read(tmp_path / "alone").parameters
+    joined = peft.read(tmp_path / "alone", DEFAULT).parameters
     assert {name for name, p in joined.items() if p.adapter} == set(alone)
     assert all(p.tensor is not None for p in joined.values())
 
@@ -159,7 +162,7 @@ def test_what_does_not_fit_together_is_reported_and_the_rest_is_read(
     del tensors[f"base_model.model.{second}.lora_B.weight"]
     tensors[f"base_model.model.{third}.lora_magnitude_vector"] = np.ones(4, np.float32)
     save_file(tensors, path)
-    contents = huggingface.read(tmp_path)
+    contents = huggingface.read(tmp_path, DEFAULT)
     assert {(s.reason) for s in contents.skips} == {
         "adapter-misfit", "adapter-incomplete", "not-an-adapter",
     }  # fmt: skip
@@ -169,7 +172,7 @@ def test_what_does_not_fit_together_is_reported_and_the_rest_is_read(
 def test_adapters_of_other_types_are_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(RankscopeError, match="of type IA3"):
-        peft.read(tmp_path)
+        peft.read(tmp_path, DEFAULT)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from rankscope.checkpoints.tensors import open_tensors
+from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.errors import RankscopeError
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face folders: ``config.json`` with safetensors weights, whole or in shards.
+"""Hugging Face folders: safetensors weights, whole or in shards, with their ``config.json``.
 
 Covers ``save_pretrained``, the Trainer's ``checkpoint-N`` and this package's trainer, which puts
 an ``adapter`` folder and ``gradients.safetensors`` beside the weights.
@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rankscope.checkpoints.contents import Adapter, Contents, Parameter, Skip
-from rankscope.checkpoints.families import heads_of, place_of, plain_name
+from rankscope.checkpoints.assembly import contents_of
+from rankscope.checkpoints.contents import Adapter, Contents, Skip
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.layouts import lora_files
-from rankscope.checkpoints.layouts.json_files import read_json
-from rankscope.checkpoints.tensors import FLOATS, StoredTensor, open_tensors
+from rankscope.checkpoints.layouts.layout import Layout
+from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
@@ -24,7 +27,7 @@ def recognises(folder: Path) -> bool:
     return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
 
 
-def read(folder: Path) -> Contents:
+def read(folder: Path, options: Options) -> Contents:
     """Read the headers of one checkpoint.
 
     Raises
@@ -32,25 +35,25 @@ def read(folder: Path) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    tensors = open_weights(folder)
-    skips: list[Skip] = []
-    parameters = _parameters(tensors, skips)
     adapters: Mapping[str, Adapter] = {}
+    skips: tuple[Skip, ...] = ()
     if (folder / "adapter" / lora_files.CONFIG).is_file():
-        adapters, adapter_skips = lora_files.read_adapters(folder / "adapter")
-        skips += adapter_skips
-    return Contents(
-        layout="huggingface",
-        family="llama-like",
-        parameters=lora_files.with_adapters(parameters, adapters, skips),
-        gradients=_gradients(folder / "gradients.safetensors"),
-        heads=heads_of(read_json(folder / "config.json")),
-        skips=tuple(skips),
+        adapters, skips = lora_files.read_adapters(folder / "adapter")
+    tensors = open_weights(folder)
+    gradients = folder / "gradients.safetensors"
+    return contents_of(
+        "huggingface",
+        tensors,
+        read_json(folder / "config.json"),
+        options,
+        adapters=lora_files.fitting(adapters, tensors),
+        gradients=open_tensors(gradients) if gradients.is_file() else None,
+        skips=(*skips, *lora_files.misfits(adapters, tensors)),
     )
 
 
 def open_weights(folder: Path) -> dict[str, StoredTensor]:
-    """Tensors of the model by plain name; an index of shards wins if all its files are there.
+    """Tensors of the model by name; an index of shards wins if all its files are there.
 
     Raises
     ------
@@ -58,20 +61,20 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
         If a shard is missing, lies outside the folder or lacks a tensor that the index names.
     """
     if not (folder / INDEX).is_file():
-        return _plain(open_tensors(folder / WEIGHTS))
+        return open_tensors(folder / WEIGHTS)
     listing = read_json(folder / INDEX).get("weight_map")
     if not isinstance(listing, dict):
         raise RankscopeError("has no weight_map", path=folder / INDEX)
     shards = {shard: _shard(folder, shard) for shard in sorted(set(map(str, listing.values())))}
     if not all(path.is_file() for path in shards.values()) and (folder / WEIGHTS).is_file():
-        return _plain(open_tensors(folder / WEIGHTS))
+        return open_tensors(folder / WEIGHTS)
     held = {shard: open_tensors(path) for shard, path in shards.items()}
     for name, shard in listing.items():
         if name not in held[shard]:
             raise RankscopeError(
                 f"is not in {shard}, where the index has it", path=folder, tensor=name
             )
-    return _plain({name: held[shard][name] for name, shard in listing.items()})
+    return {name: held[shard][name] for name, shard in listing.items()}
 
 
 def _shard(folder: Path, name: str) -> Path:
@@ -80,26 +83,8 @@ def _shard(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _plain(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    return {plain_name(name): tensor for name, tensor in tensors.items()}
-
-
-def _parameters(tensors: Mapping[str, StoredTensor], skips: list[Skip]) -> dict[str, Parameter]:
-    """The weight matrices among the tensors; vectors and norms have no spectrum."""
-    parameters = {}
-    for name, tensor in tensors.items():
-        place = place_of(name) if len(tensor.shape) == 2 else None
-        if place is None:
-            continue
-        if tensor.dtype in FLOATS:
-            parameters[name] = Parameter(name, *place, tensor=tensor)
-        else:
-            message = f"is stored as {tensor.dtype}, which is no plain weight: give it dequantised"
-            skips.append(Skip(tensor.path, name, "quantised", message))
-    return parameters
-
-
-def _gradients(path: Path) -> dict[str, StoredTensor]:
-    if not path.is_file():
-        return {}
-    return {name: tensor for name, tensor in open_tensors(path).items() if len(tensor.shape) == 2}
+LAYOUT = Layout(
+    "Hugging Face: model.safetensors, whole or in shards; also the Trainer's checkpoint-N",
+    recognises,
+    read,
+)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.contents import Adapter, Parameter, Skip
-from rankscope.checkpoints.families import plain_name
-from rankscope.checkpoints.layouts.json_files import read_json
-from rankscope.checkpoints.tensors import StoredTensor, open_tensors
+from rankscope.checkpoints.contents import Adapter, Skip
+from rankscope.checkpoints.families.names import plain_name
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.safetensors_file import open_tensors
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
 FACTOR = re.compile(r"(?P<module>.+)\.(?P<factor>lora_[AB])(?:\.default)?\.weight")
 
 
@@ -48,10 +47,10 @@ def read_adapters(folder: Path) -> tuple[dict[str, Adapter], tuple[Skip, ...]]:
         )
     if not path.is_file():
         raise RankscopeError(f"has no {WEIGHTS} beside its {CONFIG}", path=folder)
-    factors: dict[str, dict[str, StoredTensor]] = {}
+    factors: dict[str, dict[str, Tensor]] = {}
     skips = []
     for name, tensor in open_tensors(path).items():
-        match = FACTOR.fullmatch(plain_name(name).removeprefix(PREFIX))
+        match = FACTOR.fullmatch(plain_name(name))
         if match is None:
             skips.append(Skip(str(path), name, "not-an-adapter", "is no plain LoRA factor"))
         else:
@@ -67,7 +66,7 @@ def read_adapters(folder: Path) -> tuple[dict[str, Adapter], tuple[Skip, ...]]:
     return adapters, tuple(skips)
 
 
-def _fault(pair: Mapping[str, StoredTensor]) -> str:
+def _fault(pair: Mapping[str, Tensor]) -> str:
     """What is wrong with the two factors of a module, if anything."""
     for missing, there in (("lora_A", "lora_B"), ("lora_B", "lora_A")):
         if missing not in pair:
@@ -94,17 +93,17 @@ def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float:
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def with_adapters(
-    parameters: Mapping[str, Parameter], adapters: Mapping[str, Adapter], skips: list[Skip]
-) -> dict[str, Parameter]:
-    """The parameters with the adapters that belong to them; misfits go to ``skips``."""
-    joined = dict(parameters)
-    for module, adapter in adapters.items():
-        name = f"{module}.weight"
-        if name in joined and joined[name].shape == adapter.shape:
-            joined[name] = replace(joined[name], adapter=adapter)
-            continue
-        held = f"of shape {list(joined[name].shape)}" if name in joined else "that is not there"
-        message = f"its delta of shape {list(adapter.shape)} belongs to a weight {held}"
-        skips.append(Skip(adapter.lora_A.path, module, "adapter-misfit", message))
-    return joined
+def fitting(adapters: Mapping[str, Adapter], tensors: Mapping[str, Tensor]) -> dict[str, Adapter]:
+    """Those of the adapters whose weight is there."""
+    held = {plain_name(name).removesuffix(".weight") for name in tensors}
+    return {module: adapter for module, adapter in adapters.items() if module in held}
+
+
+def misfits(adapters: Mapping[str, Adapter], tensors: Mapping[str, Tensor]) -> list[Skip]:
+    """A skip for each of the other adapters."""
+    message = "its delta belongs to a weight that is not there"
+    return [
+        Skip(adapter.lora_A.paths[0], module, "adapter-misfit", message)
+        for module, adapter in adapters.items()
+        if module not in fitting(adapters, tensors)
+    ]

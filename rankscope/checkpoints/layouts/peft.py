@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families import place_of
+from rankscope.checkpoints.assembly import contents_of
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface, lora_files
+from rankscope.checkpoints.layouts.layout import Layout
+from rankscope.checkpoints.options import Options
 
 
 def recognises(folder: Path) -> bool:
@@ -15,7 +17,7 @@ def recognises(folder: Path) -> bool:
     return (folder / lora_files.CONFIG).is_file()
 
 
-def read(folder: Path) -> Contents:
+def read(folder: Path, options: Options) -> Contents:
     """Read an adapter, on top of the model that it belongs to if that is on this machine.
 
     Raises
@@ -25,14 +27,21 @@ def read(folder: Path) -> Contents:
     """
     adapters, skips = lora_files.read_adapters(folder)
     base = lora_files.base_folder(folder)
-    if base is not None and huggingface.recognises(base):
-        found, misfits = huggingface.read(base), list(skips)
-        joined = lora_files.with_adapters(found.parameters, adapters, misfits)
-        return replace(found, layout="peft", parameters=joined, skips=(*found.skips, *misfits))
-    alone = {}
-    for module, adapter in adapters.items():
-        name = f"{module}.weight"
-        place = place_of(name)
-        if place is not None:
-            alone[name] = Parameter(name, *place, tensor=None, adapter=adapter)
-    return Contents("peft", "llama-like", alone, skips=skips)
+    if base is None or not huggingface.recognises(base):
+        return contents_of("peft", {}, {}, options, adapters=adapters, skips=skips)
+    tensors = huggingface.open_weights(base)
+    return contents_of(
+        "peft",
+        tensors,
+        read_json(base / "config.json"),
+        options,
+        adapters=lora_files.fitting(adapters, tensors),
+        skips=(*skips, *lora_files.misfits(adapters, tensors)),
+    )
+
+
+LAYOUT = Layout(
+    "PEFT: adapter_config.json with adapter_model.safetensors, with or without its base model",
+    recognises,
+    read,
+)

@@ -1,0 +1,64 @@
+"""From named tensors and a config to `Contents`: what every layout ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rankscope.checkpoints.contents import Adapter, Contents, Skip
+from rankscope.checkpoints.families.family import family_of
+from rankscope.checkpoints.families.heads import heads_of
+from rankscope.checkpoints.families.names import plain_name
+from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.quantised import without_quantised
+from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.tensors import Tensor
+
+
+def contents_of(
+    layout: str,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    options: Options,
+    *,
+    adapters: Mapping[str, Adapter] | None = None,
+    gradients: Mapping[str, Tensor] | None = None,
+    skips: Sequence[Skip] = (),
+    restarts: int | None = None,
+) -> Contents:
+    """Tell family and heads, and turn the tensors into parameters.
+
+    Parameters
+    ----------
+    layout
+        Name of the layout that read them.
+    tensors, gradients
+        By name as stored.
+    config
+        What the model's config says, under any of the names that configs have; empty if nothing.
+    adapters
+        By the module that each belongs to, in plain names.
+    skips
+        What the layout itself left out.
+    restarts
+        How often the adapters had been merged and started anew, where the layout records it.
+    """
+    plain = {plain_name(name): tensor for name, tensor in tensors.items()}
+    plain, quantised = without_quantised(plain, config)
+    modules = {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
+    modules |= {module: adapter.shape for module, adapter in (adapters or {}).items()}
+    family = options.family or family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
+    heads = heads_of(config, family)
+    found = parameters_of(plain, family, heads, adapters)
+    pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
+    pushing = parameters_of(pushed, family, heads)
+    return Contents(
+        layout=layout,
+        family=family.name,
+        parameters=found.parameters,
+        gradients=pushing.parameters,
+        heads=heads,
+        skips=(*skips, *quantised, *found.skips),
+        left_out=tuple(found.left_out),
+        restarts=restarts,
+    )
