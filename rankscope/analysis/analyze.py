@@ -36,6 +36,8 @@ def analyze(
     jobs: int | None = None,
     engine: str = "local",
     layout: str | None = None,
+    family: str | Path | None = None,
+    trust_pickle: bool = False,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -65,6 +67,10 @@ def analyze(
         same paths.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
+    family
+        Take the models for ones of this family: its name, or a TOML file that describes it.
+    trust_pickle
+        Let pickles make objects of any class, which may run code that their writer chose.
 
     Returns
     -------
@@ -82,7 +88,7 @@ def analyze(
     selection = Selection.of(components=components, roles=roles, layers=layers, steps=steps)
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found = analyze_runs(
-        open_runs(given, layout=layout),
+        open_runs(given, layout=layout, family=family, trust_pickle=trust_pickle),
         selection,
         out=None if out is None else Path(out),
         engine=engine_of(engine, jobs),

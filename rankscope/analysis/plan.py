@@ -203,7 +203,7 @@ def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
 
 def _contents(checkpoint: Checkpoint, skips: list[Skip]) -> Contents | None:
     try:
-        contents = checkpoint.contents
+        contents = checkpoint.read()
     except RankscopeError as error:
         skips.append(_skip(error, checkpoint.path))
         return None

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.layouts import also_recognised
 from rankscope.checkpoints.run import Run, roles_of
 
 
@@ -25,16 +26,18 @@ def describe(run: Run) -> dict[str, Any]:
         "run": run.name,
         "path": str(run.path),
         "layout": contents.layout,
+        "also_readable_as": also_recognised(last.path, last.layout),
         "family": contents.family,
-        "steps": [{"step": c.step, "source": c.step_source} for c in run],
+        "steps": [{"step": c.step, "source": c.step_source, "path": str(c.path)} for c in run],
         "merges": [path.name for path in run.merge_files],
         "described_step": last.step,
         "heads": None if contents.heads is None else asdict(contents.heads),
         "matrices": [
-            dict(zip(("role", "matrices", "shapes", "dtype"), line, strict=True))
+            dict(zip(("role", "layers", "matrices", "shapes", "dtype"), line, strict=True))
             for line in roles_of(contents.parameters.values())
         ],
         "layers": len({p.layer for p in contents.parameters.values() if p.layer is not None}),
+        "restarts": contents.restarts,
         "gradients": len(contents.gradients),
         "adapters": _adapters(contents),
         "unknown": [name for name, p in contents.parameters.items() if p.role == "other"],

@@ -50,13 +50,17 @@ class Checkpoint:
         RankscopeError
             If a file of the checkpoint is missing or damaged.
         """
+        return self.read()
+
+    def read(self) -> Contents:
+        """Read `contents` without keeping them, for whoever goes through many checkpoints."""
         return LAYOUTS[self.layout].read(self.path, self.options)
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><td>{html.escape(role)}</td><td>{count}</td><td>{html.escape(shapes)}</td>"
             f"<td>{html.escape(dtypes)}</td></tr>"
-            for role, count, shapes, dtypes in roles_of(self.contents.parameters.values())
+            for role, _, count, shapes, dtypes in roles_of(self.contents.parameters.values())
         )
         return (
             f"<b>step {self.step}</b> of {html.escape(str(self.path))} ({self.layout})"
@@ -114,16 +118,28 @@ class Run:
         return f"<b>run {html.escape(self.name)}</b><table>{rows}</table>{first}"
 
 
-def roles_of(parameters: Iterable[Parameter]) -> list[tuple[str, int, str, str]]:
-    """Role, number of matrices, shapes and dtypes: one line a role."""
+def roles_of(parameters: Iterable[Parameter]) -> list[tuple[str, str, int, str, str]]:
+    """Role, layers, number of matrices, shapes and dtypes: one line a role."""
     by_role: dict[str, list[Parameter]] = {}
     for parameter in parameters:
         by_role.setdefault(parameter.role, []).append(parameter)
     return [
-        (role, len(found), _counted("×".join(map(str, p.shape)) for p in found),
-         _counted(p.dtype for p in found))
+        (role, ranges(p.layer for p in found), len(found),
+         _counted("×".join(map(str, p.shape)) for p in found), _counted(p.dtype for p in found))
         for role, found in sorted(by_role.items(), key=lambda one: ROLES.index(one[0]))
     ]  # fmt: skip
+
+
+def ranges(layers: Iterable[int | None]) -> str:
+    """Indices in words: ``0–3, 5``."""
+    known = sorted({layer for layer in layers if layer is not None})
+    parts: list[list[int]] = []
+    for layer in known:
+        if parts and layer == parts[-1][-1] + 1:
+            parts[-1].append(layer)
+        else:
+            parts.append([layer])
+    return ", ".join(f"{p[0]}–{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
 def _counted(values: Iterable[str]) -> str:

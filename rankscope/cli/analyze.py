@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.reading import FamilyName, LayoutName, TrustPickle
+
 if TYPE_CHECKING:
     from rankscope.analysis.engines import Engine
     from rankscope.checkpoints.contents import Skip
@@ -42,9 +44,9 @@ def analyze(
     device: Annotated[
         Literal["cpu", "cuda"], typer.Option(help="Where the local engine decomposes.")
     ] = "cpu",
-    layout: Annotated[
-        str | None, typer.Option("--format", help="Read as this layout: huggingface, peft.")
-    ] = None,
+    layout: LayoutName = None,
+    family: FamilyName = None,
+    trust_pickle: TrustPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     strict: Annotated[bool, typer.Option(help="Fail if anything was skipped.")] = False,
 ) -> None:
@@ -62,7 +64,7 @@ def analyze(
     from rankscope.errors import RankscopeError
 
     selection = parse_selection(components=components, roles=roles, layers=layers, steps=steps)
-    opened = open_runs(runs, layout=layout)
+    opened = open_runs(runs, layout=layout, family=family, trust_pickle=trust_pickle)
     record, computed = unchanged(out, opened, selection), 0
     if record is None:
         from rankscope.analysis.analyze import analyze_runs

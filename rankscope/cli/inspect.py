@@ -7,21 +7,28 @@ from typing import Annotated
 
 import typer
 
+from rankscope.cli.reading import FamilyName, LayoutName, TrustPickle
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="A run, a tree of runs, or a checkpoint.")],
-    layout: Annotated[
-        str | None, typer.Option("--format", help="Read as this layout: huggingface, peft.")
-    ] = None,
+    layout: LayoutName = None,
+    family: FamilyName = None,
+    trust_pickle: TrustPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what PATH holds: layout, steps, matrices, heads, adapters. Reads headers only."""
+    """Show what PATH holds and how it is understood; reads headers only.
+
+    Layout, family, steps and where each came from, roles and layers with shapes and formats,
+    heads, adapters and their scale, and what an analysis would skip, and why.
+    """
     import json
 
     from rankscope.checkpoints.description import describe
     from rankscope.checkpoints.discovery import open_runs
 
-    described = [describe(run) for run in open_runs([path], layout=layout)]
+    opened = open_runs([path], layout=layout, family=family, trust_pickle=trust_pickle)
+    described = [describe(run) for run in opened]
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "runs": described}, indent=2))
         return

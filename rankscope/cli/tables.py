@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Console
@@ -9,9 +10,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
 
 SHOWN = ("weight", "update", "merged_total")
+MOST = 10  # names in a list on the terminal
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -63,21 +66,28 @@ def print_description(run: dict[str, Any]) -> None:
     console.print(f"[bold]{escape(run['run'])}[/bold]  {escape(run['path'])}")
     for name, value in _facts(run):
         console.print(f"  {name:<10} {escape(value)}")
-    table = Table("role", "matrices", "shapes", "dtype", box=None, pad_edge=False)
+    table = Table("role", "layers", "matrices", "shapes", "dtype", box=None, pad_edge=False)
     for line in run["matrices"]:
-        table.add_row(line["role"], str(line["matrices"]), line["shapes"], line["dtype"])
-    console.print(Padding(table, (0, 0, 1, 2)))
+        table.add_row(
+            *(str(line[key]) for key in ("role", "layers", "matrices", "shapes", "dtype"))
+        )
+    console.print(Padding(table, (0, 0, 0, 2)))
+    for name, value in _omissions(run):
+        console.print(f"  {name:<10} {escape(value)}")
+    console.print()
 
 
 def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
-    steps = tuple(step["step"] for step in run["steps"])
-    sources = sorted({step["source"] for step in run["steps"]})
+    also = f" (also readable as {', '.join(run['also_readable_as'])})"
     facts = [
-        ("layout", f"{run['layout']}, names {run['family']}, {run['layers']} layers"),
-        ("steps", f"{len(steps)} checkpoints: {listed(steps)}; from {', '.join(sources)}"),
+        ("layout", run["layout"] + (also if run["also_readable_as"] else "")),
+        ("family", f"{run['family']}, {run['layers']} layers"),
+        ("steps", _steps(run["steps"])),
     ]
     if run["merges"]:
         facts.append(("merges", f"{len(run['merges'])} recorded"))
+    if run["restarts"] is not None:
+        facts.append(("restarts", f"{run['restarts']} before the last checkpoint"))
     if run["heads"]:
         heads = run["heads"]
         facts.append(
@@ -89,6 +99,27 @@ def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
         facts.append(("adapters", f"{found['count']}, rank {ranks}, scale {scales}"))
     if run["gradients"]:
         facts.append(("gradients", f"{run['gradients']} matrices"))
-    facts += [("unknown", name) for name in run["unknown"][:10]]
-    facts += [("skipped", f"{s['path']}: {s['tensor']}: {s['message']}") for s in run["skips"][:10]]
     return facts
+
+
+def _steps(steps: list[dict[str, Any]]) -> str:
+    """How many steps, which, and where their numbers came from."""
+    numbers = tuple(step["step"] for step in steps)
+    sources = Counter(step["source"] for step in steps)
+    told = ", ".join(
+        source if len(sources) == 1 else f"{source} ({count})" for source, count in sources.items()
+    )
+    return f"{len(numbers)} checkpoint{'s'[: len(numbers) != 1]}: {listed(numbers)}; from {told}"
+
+
+def _omissions(run: dict[str, Any]) -> list[tuple[str, str]]:
+    """What has no role, what is no matrix, and what an analysis would skip."""
+    found = [("unknown", name) for name in run["unknown"][:MOST]]
+    if len(run["unknown"]) > MOST:
+        found.append(("", f"… and {len(run['unknown']) - MOST} more: see --json"))
+    if run["left_out"]:
+        found.append(("left out", f"{len(run['left_out'])} that are no linear map, such as norms"))
+    found += [("skipped", str(Skip(**skip))) for skip in run["skips"][:MOST]]
+    if len(run["skips"]) > MOST:
+        found.append(("", f"… and {len(run['skips']) - MOST} more: see --json"))
+    return found

@@ -1,0 +1,28 @@
+"""Options that say how checkpoints are read; shared by the commands that read them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+# Written out, so that help does not load what reads them; a test holds it against the layouts.
+LAYOUT_NAMES = (
+    "peft, relora, pico, axolotl-relora, litgpt, olmo, deepspeed, dcp, huggingface, nanogpt, "
+    "nanochat, lightning, torch, safetensors, numpy"
+)
+
+LayoutName = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help=f"Read as this layout, instead of recognising it: {LAYOUT_NAMES}."
+    ),
+]
+FamilyName = Annotated[
+    str | None,
+    typer.Option("--family", help="Family of the models: its name, or a TOML file."),
+]
+TrustPickle = Annotated[
+    bool,
+    typer.Option("--trust-pickle", help="Let pickles run the code of unknown classes."),
+]
