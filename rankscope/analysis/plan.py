@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.contents import Contents, Skip, restarts_between
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import Merge, read_merge
@@ -104,6 +104,15 @@ class StepPlan:
     skips: tuple[Skip, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A checkpoint that later ones are measured from; ``restarts`` are those since the first."""
+
+    step: int
+    contents: Contents
+    restarts: int = 0
+
+
 def count_steps(run: Run, selection: Selection) -> int:
     """Number of steps that `plan_run` plans."""
     merged = (step_in_name(path.stem) for path in run.merge_files)
@@ -146,17 +155,18 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
     merges, skips = _read_merges(run)
     checkpoints = {c.step: c for c in run.checkpoints if selection.has_step(c.step)}
     merged_steps = {m.step for m in merges if selection.has_step(m.step)}
-    first: tuple[int, Contents] | None = None
-    previous: tuple[int, Contents] | None = None
+    first: Seen | None = None
+    previous: Seen | None = None
     for step in sorted(checkpoints.keys() | merged_steps):
         components: list[Component] = []
         found = list(skips) if previous is None else []
         skips = ()
-        now = _contents(checkpoints[step], found) if step in checkpoints else None
-        if now is not None:
-            components += _at_checkpoint(selection, step, now, previous, first, merges)
-            previous = step, now
-            first = first or previous
+        contents = _contents(checkpoints[step], found) if step in checkpoints else None
+        if contents is not None:
+            now = _seen(step, contents, previous)
+            components += _at_checkpoint(selection, now, previous, first, merges)
+            previous = now
+            first = first or now
         if step in merged_steps:
             so_far = [merge for merge in merges if merge.step <= step]
             for name in [name for name in AT_MERGES if name in selection.components]:
@@ -166,25 +176,33 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
         yield StepPlan(run.name, step, tuple(tasks), tuple(found))
 
 
+def _seen(step: int, contents: Contents, previous: Seen | None) -> Seen:
+    if previous is None:
+        return Seen(step, contents)
+    restarts = restarts_between(previous.contents, contents)
+    return Seen(step, contents, previous.restarts + restarts)
+
+
 def _at_checkpoint(
     selection: Selection,
-    step: int,
-    now: Contents,
-    previous: tuple[int, Contents] | None,
-    first: tuple[int, Contents] | None,
+    now: Seen,
+    previous: Seen | None,
+    first: Seen | None,
     merges: tuple[Merge, ...],
 ) -> list[Component]:
     """Matrices of a checkpoint; its state is that before a merge of the same step."""
 
-    def merges_since(earlier: tuple[int, Contents] | None) -> int:
-        return 0 if earlier is None else sum(earlier[0] <= m.step < step for m in merges)
+    def merges_since(earlier: Seen | None) -> int:
+        return 0 if earlier is None else sum(earlier.step <= m.step < now.step for m in merges)
 
     moment = Moment(
-        now,
-        None if previous is None else previous[1],
-        None if first is None else first[1],
+        now.contents,
+        None if previous is None else previous.contents,
+        None if first is None else first.contents,
         merges_since(previous),
         merges_since(first),
+        0 if previous is None else now.restarts - previous.restarts,
+        now.restarts,
     )
     names = [name for name in AT_CHECKPOINTS if name in selection.components]
     return [component for name in names for component in AT_CHECKPOINTS[name](moment)]

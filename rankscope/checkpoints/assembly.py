@@ -45,8 +45,9 @@ def contents_of(
     """
     plain = {plain_name(name): tensor for name, tensor in tensors.items()}
     plain, quantised = without_quantised(plain, config)
-    modules = {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
-    modules |= {module: adapter.shape for module, adapter in (adapters or {}).items()}
+    # A stored tensor may be transposed, which its adapter is not: it tells the family.
+    modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
+    modules |= {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
     family = options.family or family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
     heads = heads_of(config, family)
     found = parameters_of(plain, family, heads, adapters)

@@ -96,7 +96,8 @@ class Contents:
     left_out
         Names of tensors that are no linear map, such as norms.
     restarts
-        How often the adapters had been merged and started anew, where the layout records it.
+        How often the adapters had been merged and started anew, where the layout records it. None
+        for this package's own runs, which keep the merges themselves.
     """
 
     layout: str
@@ -107,3 +108,15 @@ class Contents:
     skips: tuple[Skip, ...] = ()
     left_out: tuple[str, ...] = ()
     restarts: int | None = None
+
+
+def restarts_between(earlier: Contents, later: Contents) -> int:
+    """Merges from one checkpoint to a later one of the same run; 0 where they are not counted.
+
+    A trainer that resumes may count from zero again: then it is those since, and any between
+    ``earlier`` and the checkpoint that it resumed from are not known.
+    """
+    now, before = later.restarts, earlier.restarts or 0
+    if now is None:
+        return 0
+    return now - before if now >= before else now

@@ -8,12 +8,14 @@ from typing import Any
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.layouts import also_recognised
 from rankscope.checkpoints.run import Run, roles_of
+from rankscope.checkpoints.same_weights import identical_steps
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """Describe a run by its last checkpoint and its steps; reads headers only.
+    """Describe a run by its steps and its last checkpoint.
 
-    The last and not the first, since adapters and gradients may come later.
+    The last and not the first, since adapters and gradients may come later. Reads headers, and a
+    few numbers of every tensor, which tell whether two steps hold the same weights.
 
     Raises
     ------
@@ -28,7 +30,11 @@ def describe(run: Run) -> dict[str, Any]:
         "layout": contents.layout,
         "also_readable_as": also_recognised(last.path, last.layout),
         "family": contents.family,
-        "steps": [{"step": c.step, "source": c.step_source, "path": str(c.path)} for c in run],
+        "steps": [
+            {"step": c.step, "tokens": c.tokens, "source": c.step_source, "path": str(c.path)}
+            for c in run
+        ],
+        "identical_steps": identical_steps(run),
         "merges": [path.name for path in run.merge_files],
         "described_step": last.step,
         "heads": None if contents.heads is None else asdict(contents.heads),

@@ -28,11 +28,14 @@ class Checkpoint:
     step
         Optimizer steps completed.
     step_source
-        Where the step was read: a file's name, ``folder``, or ``order`` where nothing tells.
+        Where the step was read: a file's name, ``folder``, ``branch``, or ``order`` where nothing
+        tells.
     layout
         Name of the on-disk layout.
     options
         How it is to be read.
+    tokens
+        Tokens seen by then, where the name of the checkpoint states them.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class Checkpoint:
     step_source: str
     layout: str
     options: Options = DEFAULT
+    tokens: int | None = None
 
     @cached_property
     def contents(self) -> Contents:
@@ -74,11 +78,17 @@ class Run:
     """One training: its checkpoints in the order of their steps, and the merges it recorded.
 
     ``run[2000]`` is the checkpoint of step 2000; iterating gives all of them.
+
+    Attributes
+    ----------
+    stage
+        Stage of a training in stages, where this is the run of one.
     """
 
     name: str
     path: Path
     checkpoints: tuple[Checkpoint, ...]
+    stage: str | None = None
 
     @property
     def steps(self) -> tuple[int, ...]:

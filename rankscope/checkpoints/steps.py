@@ -1,25 +1,71 @@
-"""Which training step a checkpoint folder is of, and where that number came from."""
+"""What a checkpoint's name, and the small files beside its weights, say of its place in training.
+
+Names are of folders, of files without their suffix, and of branches. They are free text, so a
+number is taken for a step only behind a word that means one, such as in ``checkpoint-500``: not in
+``llama-1b``, ``model-00001-of-00006``, ``pico-decoder-small-1`` or ``checkpoint-2024-05-11``.
+"""
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 
 from rankscope.checkpoints.files.json_file import read_json
 
-# File beside the weights → the key of optimizer steps completed; by trust.
+# File beside the weights → the key of optimizer steps completed; by trust. Where micro steps are
+# counted too (the `global_step` of a training_state.json), they are not taken.
 STATE_FILES = {
     "state.json": "step",
     "trainer_state.json": "global_step",
     "training_state.json": "update_step",
 }
-KEYWORD = re.compile(
-    r"(?:^|[^a-z])(?:global_?step|step|iter(?:ation)?|checkpoint|ckpt|update)[-_=]?(\d{1,18})(?!\d)"
+LIMIT = 10**18  # what tables hold
+
+# Digits that count nothing: the number of a shard, and calendar dates. A step that is worth a name
+# is round, and no date ends in 00.
+NO_COUNT = re.compile(
+    r"\d{5}-of-\d{5}"
+    r"|(?<!\d)(?:19|20)\d\d([-_]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)",
+    re.ASCII,
 )
-WHOLE_NAME = re.compile(r"(?:model_)?(\d{1,18})")
+UNFINISHED = re.compile(r"(?:^|[-_.])(?:tmp|temp|partial)(?:$|[-_.])")
+# A number is not the start of a longer one, of a version (3.5) or of a size (7b); 10k is 10000.
+NUMBER = r"(?P<number>\d{1,18})(?P<thousands>k?)(?![a-z\d]|\.\d)"
+# max_steps_1000 is a setting of the run, and no step that it reached.
+SETTING = r"(?P<setting>(?:max|min|total|num|n|warm_?up|save|eval|log|lr)[-_])?"
+# Kinds of names, surest first. `checkpoint_3_5000` has the epoch before the step.
+STEP_PATTERNS = tuple(
+    re.compile(pattern, re.ASCII)
+    for pattern in (
+        rf"(?:^|[^a-z]){SETTING}(?:global)?steps?[-_= ]?{NUMBER}",
+        rf"(?:^|[^a-z]){SETTING}(?:iter(?:ation)?|update)s?[-_= ]?{NUMBER}",
+        rf"(?:^|[^a-z]){SETTING}(?:checkpoint|ckpt)(?:_\d{{1,3}}(?=_\d{{3,}}$))?[-_= ]?{NUMBER}",
+        r"^(?:model_)?(?P<number>\d{1,18})$",
+        r"^(?P<number>\d{1,18})(?P<thousands>k?)[-_ ]?"
+        r"(?:checkpoint|ckpt|(?:step|iter|iteration|update)s?)$",
+    )
+)
+TOKENS = re.compile(
+    r"(?:^|[^a-z])tokens?[-_=]?(\d{1,18}(?:\.\d{1,6})?)([kmbt]?)(?![a-z\d])"
+    r"|(?:^|[^a-z\d.])(\d{1,18}(?:\.\d{1,6})?)([kmbt])(?:t|[-_]?tokens?)(?![a-z\d])",
+    re.ASCII,
+)
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+STAGE = re.compile(
+    r"(?:it[-_])?(?:(?:stage|phase|decay|cool-?down|long-?context|lc|sft|dpo|rl)(?![a-z])"
+    r"|(?:pre|mid)-?train(?:ing)?(?![a-z])|anneal(?:ing)?(?![a-z]))"
+)
+NO_STAGE = re.compile(r"(?:[-_](?:global|model|epoch[-_=]?\d+))+$")
+# Words that count time. `seed-1`, `run2` or `small-1` are no series: they are runs to compare.
+PLACE = re.compile(
+    r"(?P<stem>(?:.*[-_.=])?(?:epoch|ep|part|round|cycle|snapshot|save))"
+    r"(?:[-_=]?(?P<number>\d{1,18})|[-_=](?P<letter>[a-z]))",
+    re.ASCII,
+)
 
 
-def step_of(folder: Path) -> tuple[int, str] | None:
+def step_of(path: Path) -> tuple[int, str] | None:
     """Step of a checkpoint and its source, a file's name or ``folder``; None if nothing tells.
 
     Raises
@@ -28,17 +74,72 @@ def step_of(folder: Path) -> tuple[int, str] | None:
         If a state file is there and damaged.
     """
     for name, key in STATE_FILES.items():
-        step = read_json(folder / name).get(key)
-        if type(step) is int and step >= 0:
+        step = read_json(path / name).get(key)
+        if type(step) is int and 0 <= step < LIMIT:
             return step, name
-    step = step_in_name(folder.name)
+    step = step_in_name(stated_name(path))
     return None if step is None else (step, "folder")
 
 
+def stated_name(path: Path) -> str:
+    """Name of a folder, or of a file without its suffix: what the functions below take."""
+    return path.stem if path.is_file() else path.name
+
+
 def step_in_name(name: str) -> int | None:
-    """Step that a folder's name states: ``step-00002000``, ``checkpoint-500``, ``2000``."""
-    whole = WHOLE_NAME.fullmatch(name)
-    if whole:
-        return int(whole[1])
-    found = KEYWORD.findall(name.lower())
-    return int(found[-1]) if found else None
+    """Step that a name states: ``step-00002000``, ``checkpoint-500``, ``2000``, ``000600_ckpt``.
+
+    Of several, the last behind the word step counts (``epoch=0-step=100``). A folder that is still
+    being written (``tmp-checkpoint-500``) states none.
+    """
+    found = _stated_step(name)
+    if found is None:
+        return None
+    step = int(found["number"]) * (1000 if found.groupdict().get("thousands") else 1)
+    return step if step < LIMIT else None
+
+
+def tokens_in_name(name: str) -> int | None:
+    """Tokens seen that a name states: ``step1000-tokens4B``, ``step-001000-2BT``."""
+    found = TOKENS.search(name.lower())
+    if found is None:
+        return None
+    number, unit = (found[1], found[2]) if found[1] else (found[3], found[4])
+    return int(Decimal(number) * UNITS[unit])
+
+
+def stage_in_name(name: str) -> str | None:
+    """Stage of a training that a name states before the step, in lower case.
+
+    ``stage2-ingredient1-step1000-tokens5B`` is of ``stage2-ingredient1``, and
+    ``anneal_iter_0001000`` of ``anneal``; ``model-step-100`` is of none.
+    """
+    found = _stated_step(name)
+    if found is None:
+        return None
+    before = NO_STAGE.sub("", found.string[: found.start()].strip("-_ "))
+    return before if STAGE.match(before) else None
+
+
+def place_in_name(name: str) -> tuple[str, int] | None:
+    """Series that a name without a step belongs to, and its place there.
+
+    ``llama-epoch-2`` is the second of ``llama-epoch``, and ``part_b`` of ``part``. Only words that
+    count time make a series: an update between two seeds would be no update.
+    """
+    found = PLACE.fullmatch(name.lower())
+    if found is None:
+        return None
+    return found["stem"], int(found["number"]) if found["number"] else ord(found["letter"])
+
+
+def _stated_step(name: str) -> re.Match[str] | None:
+    """Where a name, in lower case and without dates, states a step."""
+    text = NO_COUNT.sub("", name.lower())
+    if UNFINISHED.search(text):
+        return None
+    for pattern in STEP_PATTERNS:
+        found = [match for match in pattern.finditer(text) if not match.groupdict().get("setting")]
+        if found:
+            return found[-1]
+    return None

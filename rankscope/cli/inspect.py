@@ -17,7 +17,7 @@ def inspect(
     trust_pickle: TrustPickle = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what PATH holds and how it is understood; reads headers only.
+    """Show what PATH holds and how it is understood; nothing is decomposed.
 
     Layout, family, steps and where each came from, roles and layers with shapes and formats,
     heads, adapters and their scale, and what an analysis would skip, and why.

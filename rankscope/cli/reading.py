@@ -8,7 +8,7 @@ import typer
 
 # Written out, so that help does not load what reads them; a test holds it against the layouts.
 LAYOUT_NAMES = (
-    "peft, relora, pico, axolotl-relora, litgpt, olmo, deepspeed, dcp, huggingface, nanogpt, "
+    "relora, pico, axolotl-relora, peft, deepspeed, litgpt, olmo_v1, huggingface, dcp, nanogpt, "
     "nanochat, lightning, torch, safetensors, numpy"
 )
 

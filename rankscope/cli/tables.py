@@ -84,6 +84,10 @@ def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
         ("family", f"{run['family']}, {run['layers']} layers"),
         ("steps", _steps(run["steps"])),
     ]
+    facts += [
+        ("WARNING", f"steps {', '.join(map(str, same))} hold the same weights")
+        for same in run["identical_steps"]
+    ]
     if run["merges"]:
         facts.append(("merges", f"{len(run['merges'])} recorded"))
     if run["restarts"] is not None:

@@ -41,13 +41,23 @@ class Component:
 
 @dataclass(frozen=True)
 class Moment:
-    """A checkpoint, with those that its updates are measured from."""
+    """A checkpoint, with those that its updates are measured from.
+
+    Attributes
+    ----------
+    merges_since_previous, merges_since_first
+        Merges that the run has records of.
+    restarts_since_previous, restarts_since_first
+        Merges that the checkpoints count, of runs that keep no records.
+    """
 
     now: Contents
     previous: Contents | None
     first: Contents | None
     merges_since_previous: int = 0
     merges_since_first: int = 0
+    restarts_since_previous: int = 0
+    restarts_since_first: int = 0
 
 
 def _weights(moment: Moment) -> Iterator[Component]:
@@ -71,23 +81,25 @@ def _adapters(moment: Moment) -> Iterator[Component]:
 
 def _updates(moment: Moment) -> Iterator[Component]:
     if moment.previous is not None:
-        yield from _changes("update", moment.now, moment.previous, moment.merges_since_previous)
+        merges = moment.merges_since_previous, moment.restarts_since_previous
+        yield from _changes("update", moment.now, moment.previous, merges)
 
 
 def _cumulative_updates(moment: Moment) -> Iterator[Component]:
     if moment.first is not None:
-        yield from _changes(
-            "cumulative_update", moment.now, moment.first, moment.merges_since_first
-        )
+        merges = moment.merges_since_first, moment.restarts_since_first
+        yield from _changes("cumulative_update", moment.now, moment.first, merges)
 
 
-def _changes(component: str, now: Contents, before: Contents, merges: int) -> Iterator[Component]:
+def _changes(
+    component: str, now: Contents, before: Contents, merges: tuple[int, int]
+) -> Iterator[Component]:
     for name, parameter in now.parameters.items():
         later, old = _weight(parameter), before.parameters.get(name)
         earlier = None if old is None else _weight(old)
         if later is None or earlier is None or old is None:
             continue
-        source: Source = Difference(later, earlier, merges)
+        source: Source = Difference(later, earlier, *merges)
         if parameter.shape != old.shape:
             source = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"

@@ -16,7 +16,7 @@ from rankscope.checkpoints.contents import Adapter
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, LowRank
-from rankscope.spectra.rounding import rounding_of
+from rankscope.spectra.rounding import Rounding, rounding_of, rounding_of_merges
 
 Values = NDArray[np.float64]
 
@@ -80,13 +80,21 @@ class Weight:
 class Difference:
     """What a weight changed by between two checkpoints.
 
-    ``merges`` is how many times an adapter was merged into the weight in between, each time with
-    a rounding of its own.
+    Attributes
+    ----------
+    merges
+        How many times in between an adapter was merged into the weight in float64, as this
+        package's trainer does and records: each time the sum is rounded.
+    restarts
+        How many other merges were counted. They form the product in the format of the weight, which
+        rounds more (`rounding_of_merges`). A frozen weight that changed without any merge on record
+        had at least one.
     """
 
     later: Weight
     earlier: Weight
     merges: int = 0
+    restarts: int = 0
 
     def read(self) -> Dense | LowRank:
         """Subtract in float64; by the adapters alone where the frozen weights are the same."""
@@ -95,12 +103,23 @@ class Difference:
         if adapted and np.array_equal(later, earlier):
             return _difference_of(self.later.adapter, self.earlier.adapter)
         dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
-        rounding = rounding_of(later, dtypes[0]) * max(self.merges, 1)
         return Dense(
             self.later.added(later) - self.earlier.added(earlier),
             dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes),
-            rounding + rounding_of(earlier, dtypes[1]),
+            self._rounding(later, earlier),
         )
+
+    def _rounding(self, later: NDArray[np.floating], earlier: NDArray[np.floating]) -> Rounding:
+        """Rounding of both stored weights, of each merge, and of the products that were merged."""
+        dtype = self.later.tensor.dtype
+        rounding = rounding_of(later, dtype) * max(self.merges + self.restarts, 1)
+        rounding += rounding_of(earlier, self.earlier.tensor.dtype)
+        adapters = [w.adapter for w in (self.later, self.earlier) if w.adapter is not None]
+        was_frozen = len(adapters) == 2 and not self.merges
+        if not adapters or not (self.restarts or was_frozen):
+            return rounding
+        added = later.astype(np.float64) - earlier
+        return rounding + rounding_of_merges(added, dtype, inner=adapters[0].rank)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both weights."""

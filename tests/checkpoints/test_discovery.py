@@ -1,13 +1,15 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rankscope.checkpoints.discovery import open_run, open_runs
-from rankscope.checkpoints.steps import step_in_name
+from rankscope.checkpoints.same_weights import identical_steps
 from rankscope.errors import RankscopeError
-from tests.conftest import TinyRun, random_weights, write_model
+from tests.conftest import TinyRun, random_factors, random_weights, write_adapter, write_model
 
 
 def test_a_tree_a_run_and_a_checkpoint_all_open(relora_run: TinyRun, full_run: Path) -> None:
@@ -63,6 +65,21 @@ def test_two_folders_of_one_step_are_refused(full_run: Path, rng: np.random.Gene
         open_run(full_run)
 
 
+@pytest.mark.parametrize("names", [["last"], ["a-copy", "final"]])
+def test_copies_of_a_step_that_is_in_another_name_are_left_out(
+    names: list[str], full_run: Path
+) -> None:
+    for name in names:
+        shutil.copytree(full_run / "checkpoint-100", full_run / name)
+    assert [c.path.name for c in open_run(full_run)][-1] == "checkpoint-100"
+    shutil.rmtree(full_run / "checkpoint-100")
+    if len(names) == 1:
+        assert open_run(full_run)[100].path.name == names[0]
+    else:
+        with pytest.raises(RankscopeError, match="final: is step 100, and so is a-copy"):
+            open_run(full_run)
+
+
 def test_models_without_steps_are_runs_of_their_own(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -109,17 +126,146 @@ def test_runs_and_checkpoints_show_themselves(relora_run: TinyRun) -> None:
     assert "<td>down</td>" in run[20]._repr_html_()
 
 
+def test_epochs_are_a_series_in_the_order_of_their_numbers(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    weights = {name: random_weights(rng) for name in ("epoch-2", "epoch-10", "epoch-1")}
+    for name, tensors in weights.items():
+        write_model(tmp_path / "tuned" / name, tensors)
+    write_model(tmp_path / "tuned" / "best", weights["epoch-2"])
+    run = open_run(tmp_path / "tuned")
+    assert (run.name, run.steps) == ("tuned", (0, 1, 2))
+    assert [c.path.name for c in run] == ["epoch-1", "epoch-2", "epoch-10"]
+    assert {c.step_source for c in run} == {"order"}
+    read = run[2].contents.parameters["lm_head.weight"].tensor
+    assert read is not None and (read.read() == weights["epoch-10"]["lm_head.weight"]).all()
+
+
 @pytest.mark.parametrize(
-    ("name", "step"),
+    "names",
     [
-        ("step-00002000", 2000), ("step_9", 9), ("checkpoint-500", 500), ("global_step12", 12),
-        ("iter_0373000", 373000), ("epoch=0-step=100", 100),
-        ("stage1-step140000-tokens294B", 140000),
-        ("model_5000", 5000), ("2000", 2000), ("ckpt_12", 12), ("iteration7", 7),
-        ("model-00001-of-00006", None), ("pico-decoder-small-1", None), ("llama_1b", None),
-        ("Llama-3.2-1B", None), ("epoch=3", None), ("step_", None), ("step_-1", None),
-        ("latest", None), ("step_" + "9" * 30, None),
+        ("full", "relora"),
+        ("seed1", "seed2"),
+        ("small-1", "small-2"),
+        ("a", "b"),
+        ("epoch-1", "part-2"),
+        ("epoch-1", "epoch-2", "base"),
+        ("epoch-1", "epoch_1"),
     ],
-)  # fmt: skip
-def test_a_step_is_read_from_a_name_only_where_it_is_one(name: str, step: int | None) -> None:
-    assert step_in_name(name) == step
+)
+def test_names_that_count_no_time_are_runs_to_compare(
+    names: tuple[str, ...], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for name in names:
+        write_model(tmp_path / name, random_weights(rng))
+    assert sorted(run.name for run in open_runs([tmp_path])) == sorted(names)
+
+
+def test_one_that_states_a_step_makes_those_beside_it_of_no_step(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for name in ("epoch-1", "epoch-2", "checkpoint-500"):
+        write_model(tmp_path / name, random_weights(rng))
+    assert open_run(tmp_path).steps == (500,)
+
+
+def test_checkpoints_of_two_layouts_are_no_series_by_name(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_model(tmp_path / "epoch-1", random_weights(rng))
+    write_adapter(tmp_path / "epoch-2", random_factors(rng), scale=1.0)
+    assert [run.name for run in open_runs([tmp_path])] == ["epoch-1", "epoch-2"]
+
+
+def test_every_stage_is_a_run_with_steps_of_its_own(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    names = (
+        "stage1-step1000-tokens4B", "stage1-step2000-tokens8B",
+        "stage2-ingredient1-step1000-tokens5B", "stage10-step1000", "step500-tokens2B",
+    )  # fmt: skip
+    for name in names:
+        write_model(tmp_path / "olmo" / name, random_weights(rng))
+    runs = open_runs([tmp_path])
+    assert [(run.name, run.stage, run.steps) for run in runs] == [
+        ("olmo", None, (500,)),
+        ("olmo/stage1", "stage1", (1000, 2000)),
+        ("olmo/stage2-ingredient1", "stage2-ingredient1", (1000,)),
+        ("olmo/stage10", "stage10", (1000,)),
+    ]
+    assert [c.tokens for run in runs for c in run] == [
+        2 * 10**9, 4 * 10**9, 8 * 10**9, 5 * 10**9, None,
+    ]  # fmt: skip
+    assert len(open_runs([tmp_path, tmp_path / "olmo"])) == 4
+    with pytest.raises(RankscopeError, match="holds 4 runs"):
+        open_run(tmp_path / "olmo")
+
+
+def test_stages_of_two_runs_of_one_name_are_told_apart(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for name in ("pretrain_iter_0001000", "anneal_iter_0001000"):
+        for parent in ("a", "b"):
+            write_model(tmp_path / parent / "run" / name, random_weights(rng))
+    runs = open_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"])
+    assert len({run.name for run in runs}) == 4
+    assert all(run.name.endswith(f"run/{run.stage}") for run in runs)
+
+
+def test_a_link_that_is_given_is_followed_and_takes_its_targets_step(
+    full_run: Path, tmp_path: Path
+) -> None:
+    (full_run / "checkpoint-100" / "trainer_state.json").unlink()
+    (full_run / "latest").symlink_to("checkpoint-100")
+    assert open_run(full_run / "latest").steps == (100,)
+    (tmp_path / "link").symlink_to(full_run)
+    assert (open_run(tmp_path / "link").name, open_run(tmp_path / "link").steps) == (
+        "full",
+        (5, 10, 100),
+    )
+
+
+def test_what_is_still_being_written_is_no_step(full_run: Path, rng: np.random.Generator) -> None:
+    write_model(full_run / "tmp-checkpoint-200", random_weights(rng))
+    assert open_run(full_run).steps == (5, 10, 100)
+
+
+def test_steps_that_hold_the_same_weights_are_found(
+    full_run: Path, rng: np.random.Generator
+) -> None:
+    assert identical_steps(open_run(full_run)) == []
+    same = random_weights(rng)
+    for step in (20, 30):
+        write_model(full_run / f"checkpoint-{step}", same)
+    # The same weights in a file that says something else beside them.
+    write_model(full_run / "checkpoint-40", {})
+    save_file(same, full_run / "checkpoint-40" / "model.safetensors", metadata={"step": "40"})
+    shutil.copytree(full_run / "checkpoint-5", full_run / "checkpoint-50")
+    (full_run / "checkpoint-50" / "trainer_state.json").unlink()
+    assert identical_steps(open_run(full_run)) == [(5, 50), (20, 30, 40)]
+
+
+def test_frozen_weights_under_other_adapters_are_not_the_same(relora_run: TinyRun) -> None:
+    run = open_run(relora_run.path)
+    assert identical_steps(run) == []
+    for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
+        shutil.copy(run[20].path / name, run[30].path / name)
+    assert identical_steps(open_run(relora_run.path)) == [(20, 30)]
+    shutil.copy(run[0].path / "adapter/adapter_model.safetensors", run[30].path / "adapter")
+    assert identical_steps(open_run(relora_run.path)) == []
+
+
+def test_a_single_matrix_that_differs_makes_the_weights_differ(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    weights = random_weights(rng)
+    write_model(tmp_path / "step_1", weights)
+    weights["model.layers.1.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"]
+    write_model(tmp_path / "step_2", weights)
+    assert identical_steps(open_run(tmp_path)) == []
+
+
+def test_a_damaged_checkpoint_is_the_same_as_no_other(full_run: Path) -> None:
+    for step in (5, 10):
+        (full_run / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"not weights")
+    assert identical_steps(open_run(full_run)) == []

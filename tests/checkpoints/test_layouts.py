@@ -164,7 +164,7 @@ def test_what_does_not_fit_together_is_reported_and_the_rest_is_read(
     save_file(tensors, path)
     contents = huggingface.read(tmp_path, DEFAULT)
     assert {(s.reason) for s in contents.skips} == {
-        "adapter-misfit", "adapter-incomplete", "not-an-adapter",
+        "adapter-misfit", "adapter-incomplete", "dora",
     }  # fmt: skip
     assert sum(p.adapter is not None for p in contents.parameters.values()) == len(MODULES) - 2
 

@@ -63,3 +63,32 @@ def test_an_adapter_on_its_base_is_what_peft_merges(
         assert parameter.tensor is not None
         found = np.asarray(Weight(parameter.tensor, parameter.adapter).read().values)
         assert found == pytest.approx(merged[name].double().numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("shard", ["10GB", "20KB"])
+def test_a_variant_is_read_under_its_name(
+    shard: str, model: "transformers.LlamaForCausalLM", tmp_path: Path
+) -> None:
+    model.half().save_pretrained(tmp_path / "step_7", max_shard_size=shard, variant="fp16")
+    assert not (tmp_path / "step_7" / "model.safetensors").exists()
+    parameters = open_run(tmp_path)[7].contents.parameters
+    for name, parameter in parameters.items():
+        assert parameter.tensor is not None and parameter.dtype == "float16"
+        assert (parameter.tensor.read() == model.state_dict()[name].numpy()).all()
+
+
+def test_a_model_saved_with_its_adapters_in_it_is_axolotls_base(
+    model: "transformers.LlamaForCausalLM", tmp_path: Path
+) -> None:
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(model, config)
+    folder = tmp_path / "checkpoint-3"
+    adapted.save_pretrained(folder)
+    adapted.base_model.model.save_pretrained(folder / "relora")
+    merged = adapted.merge_and_unload().state_dict()
+    parameters = open_run(tmp_path)[3].contents.parameters
+    assert set(parameters) == {name for name, p in merged.items() if p.ndim == 2}
+    for name, parameter in parameters.items():
+        assert parameter.tensor is not None
+        found = np.asarray(Weight(parameter.tensor, parameter.adapter).read().values)
+        assert found == pytest.approx(merged[name].double().numpy(), abs=1e-6)

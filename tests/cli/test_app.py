@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.cli.reading import LAYOUT_NAMES
 from tests.conftest import TinyRun, random_weights, write_model
 
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]
@@ -169,3 +171,7 @@ def test_a_bar_is_drawn_on_a_terminal_only(relora_run: TinyRun, tmp_path: Path) 
 def test_help_and_version() -> None:
     assert "analyze" in rankscope("--help").stdout
     assert rankscope("--version").stdout == "0.1.0\n"
+
+
+def test_help_names_every_layout() -> None:
+    assert LAYOUT_NAMES.split(", ") == list(LAYOUTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -15,8 +15,19 @@ from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import RankscopeError
 
 SPLITS = ("blocks", "heads", "groups", "alternate")
-LISTS = ("model_types", "keys", "wide", "tall", "transposed", "ignored")
+LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
 TABLES = ("when", "config", "roles", "fused")
+STATED = ("heads", "kv_heads", "head_size", "width")
+
+# Two-dimensional tensors that are no linear map, in whatever family.
+NO_MAPS = (
+    *("wpe", "embed_positions", "positions_embed", "position_embeddings", "token_type_embeddings"),
+    *("relative_attention_bias", "rel_embeddings", "rotary_emb", "inv_freq", "A_log", "conv1d"),
+    *("attn.bias", "attention.bias", "masked_bias"),  # causal masks, which GPT-2 used to store
+)
+INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
+# Only where it is the last part, so that what lies in ``norm_attn_norm`` is kept.
+NORM = re.compile(r"(.*\.)?[^.]*norm[^.]*(\.(scale|gamma|g))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,11 @@ class Family:
     model_types
         Values of ``model_type`` in ``config.json``.
     when
-        Entries that the config has besides.
+        Entries that the config has besides; one that it lacks counts as false.
     keys
         Ends of module paths by which it is known where no config tells: all must occur.
+    unless
+        Ends of module paths of which none may occur then.
     wide, tall
         Ends of module paths whose tensors have more columns than rows, or more rows than columns.
     roles
@@ -73,6 +86,7 @@ class Family:
     description: str = ""
     model_types: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
     wide: tuple[str, ...] = ()
     tall: tuple[str, ...] = ()
     transposed: tuple[str, ...] = ()
@@ -96,7 +110,7 @@ class Family:
 
     def ignores(self, module: str) -> bool:
         """Whether a module is no linear map."""
-        return any(part.search(module) for part in self._ignored)
+        return bool(NORM.fullmatch(module)) or any(part.search(module) for part in self._ignored)
 
     @cached_property
     def _roles(self) -> list[tuple[re.Pattern[str], str]]:
@@ -112,7 +126,7 @@ class Family:
 
     @cached_property
     def _ignored(self) -> list[re.Pattern[str]]:
-        wanted = (*self.ignored, "*norm*", "inv_freq", "rotary_emb")
+        wanted = (*self.ignored, *NO_MAPS)
         return [re.compile(rf"(^|\.){_globbed(part)}(\.|$)") for part in wanted]
 
 
@@ -137,7 +151,7 @@ def families() -> Mapping[str, Family]:
     folder = resources.files("rankscope.checkpoints.families") / "data"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     found = [parsed(tomllib.loads(file.read_text("utf-8")), file.name) for file in files]
-    found.sort(key=lambda family: (-len(family.when), -len((*family.wide, *family.tall))))
+    found.sort(key=lambda f: (-len(f.when), -len((*f.wide, *f.tall)), -len(f.keys)))
     return {family.name: family for family in found}
 
 
@@ -190,6 +204,8 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
     config = table.get("config", {})
     if not all(_is_list_of_text(names) for names in config.values()):
         raise fault("every entry of config must be a list of strings")
+    if config.keys() - set(STATED):
+        raise fault(f"config has entries besides {', '.join(STATED)}")
     return Family(
         name=table["name"],
         description=str(table.get("description", "")),
@@ -204,12 +220,17 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
 def _fused(end: str, entry: Any, fault: Any) -> Fused:
     if not isinstance(entry, Mapping) or not _is_list_of_text(entry.get("parts")):
         raise fault(f"fused {end!r} needs parts, a list of roles")
+    if entry.keys() - {"parts", "split", "times"}:
+        raise fault(f"fused {end!r} has entries besides parts, split and times")
     parts, split, times = tuple(entry["parts"]), entry.get("split", "blocks"), entry.get("times", 1)
-    if not set(parts) <= set(ROLES) or split not in SPLITS or type(times) is not int or times < 1:
+    if not parts or len(set(parts)) < len(parts) or not set(parts) <= set(ROLES):
+        raise fault(f"fused {end!r}: parts are roles, each once: known are {', '.join(ROLES)}")
+    if split not in SPLITS or type(times) is not int or times < 1:
         raise fault(
-            f"fused {end!r}: parts are roles, split is one of {', '.join(SPLITS)}, "
-            "times is a whole number from 1"
+            f"fused {end!r}: split is one of {', '.join(SPLITS)}, times a whole number from 1"
         )
+    if split == "groups" and set(parts) != {"q", "k", "v"}:
+        raise fault(f"fused {end!r}: groups are of q, k and v")
     return Fused(parts, split, times)
 
 
@@ -229,29 +250,38 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
 
     Returns
     -------
-    The family; the one called ``generic``, which knows the common names, where none fits.
+    The family; of several that fit, the one that asks for most. The one called ``generic``, which
+    knows the common names, where none fits.
     """
+    shapes = {INDEX.sub("0", module): shape for module, shape in shapes.items()}  # one layer of all
     stated = config.get("model_type")
-    by_type = [f for f in families().values() if stated in f.model_types and _agrees(f, config)]
-    for family in by_type or families().values():
-        if _agrees(family, config) and _has_keys(family, shapes):
+    agreeing = [f for f in families().values() if _agrees(f, config)]
+    by_type = [f for f in agreeing if stated in f.model_types and _has_shapes(f, shapes)]
+    for family in by_type or agreeing:
+        if _has_keys(family, shapes) and _has_shapes(family, shapes):
             return family
     return by_type[0] if by_type else families()["generic"]
 
 
 def _agrees(family: Family, config: Mapping[str, Any]) -> bool:
-    return all(config.get(key) == value for key, value in family.when.items())
+    return all(config.get(key, False) == value for key, value in family.when.items())
+
+
+def _held(end: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+    return (shape for module, shape in shapes.items() if ends_with(module, end))
 
 
 def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether every key occurs, and with the shape that is asked for."""
-
-    def held(end: str) -> Iterable[tuple[int, ...]]:
-        return (shape for module, shape in shapes.items() if ends_with(module, end))
-
+    """Whether there are keys, and every one occurs, and none that must not."""
     return (
         bool(family.keys)
-        and all(any(True for _ in held(end)) for end in family.keys)
-        and all(any(shape[-1] > shape[0] for shape in held(end)) for end in family.wide)
-        and all(any(shape[-1] < shape[0] for shape in held(end)) for end in family.tall)
+        and all(any(_held(end, shapes)) for end in family.keys)
+        and not any(any(_held(end, shapes)) for end in family.unless)
     )
+
+
+def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether what is to be wide or tall is, where it occurs."""
+    return all(
+        all(shape[-1] > shape[0] for shape in _held(end, shapes)) for end in family.wide
+    ) and all(all(shape[-1] < shape[0] for shape in _held(end, shapes)) for end in family.tall)

@@ -25,7 +25,10 @@ def heads_of(config: Mapping[str, Any], family: Family) -> Heads | None:
 
     Entries may lie in ``text_config``; a name with a dot is an entry of a table.
     """
-    config = config.get("text_config") or config
+    nested = config.get("text_config")
+    config = nested if isinstance(nested, Mapping) else config
+    if config.get("kv_lora_rank"):  # latent attention: heads share a factor of keys and values
+        return None
 
     def stated(what: str) -> int | None:
         for name in (*family.config.get(what, ()), *NAMES[what]):
@@ -37,8 +40,10 @@ def heads_of(config: Mapping[str, Any], family: Family) -> Heads | None:
         return None
 
     count, width, size = stated("heads"), stated("width"), stated("head_size")
-    if count is None or (size is None and width is None):
+    if size is None and count is not None and width is not None and width % count == 0:
+        size = width // count
+    if count is None or not size:
         return None
     one_for_all = config.get("multi_query") is True and not config.get("new_decoder_architecture")
     kv_count = 1 if one_for_all else stated("kv_heads") or count
-    return Heads(count, kv_count, size or (width or 0) // count)
+    return Heads(count, kv_count, size)

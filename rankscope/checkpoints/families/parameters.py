@@ -46,16 +46,23 @@ def parameters_of(
     for name, tensor in _once(tensors).items():
         module = name.removesuffix(".weight")
         adapter = waiting.pop(module, None)
-        if family.ignores(module) or len(tensor.shape) < MATRIX:
+        if family.ignores(module) or not _is_matrix(tensor.shape):
             found.left_out.append(name)
         elif tensor.dtype not in FLOATS:
             message = f"is stored as {tensor.dtype}, which is no plain weight: give it dequantised"
             found.skips.append(Skip(tensor.paths[0], name, "quantised", message))
+            if adapter is not None:
+                _add(found, family, heads, name, None, adapter)
         else:
             _add(found, family, heads, name, tensor, adapter)
     for module, adapter in waiting.items():
         _add(found, family, heads, f"{module}.weight", None, adapter)
     return found
+
+
+def _is_matrix(shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has more than one row and column, in whichever axes they are."""
+    return sum(size != 1 for size in shape) >= MATRIX
 
 
 def _once(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -82,7 +89,8 @@ def _add(
 ) -> None:
     module = name.removesuffix(".weight")
     layer, expert, role = layer_of(module), expert_of(module), family.role_of(module)
-    is_stack = role != "other" or family.fused_in(module) is not None
+    is_known = role != "other" or family.fused_in(module) is not None
+    is_stack = is_known or "experts" in module.split(".")
     for index, label, matrix in _matrices(
         tensor, turned=family.is_transposed(module), is_stack=is_stack
     ):
@@ -126,7 +134,7 @@ def _adapted(one: Parameter, adapter: Adapter, skips: list[Skip], *, is_stack: b
 def _split(one: Parameter, family: Family, heads: Heads | None) -> Iterator[Parameter]:
     """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
     fused = family.fused_in(one.module)
-    rows = None if fused is None else rows_of(fused, one.shape[0], heads)
+    rows = None if fused is None else rows_of(fused, one.shape, heads)
     if rows is None:
         yield one
         return

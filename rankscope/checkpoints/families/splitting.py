@@ -11,40 +11,60 @@ from rankscope.checkpoints.tensors import Axis
 Rows = tuple[int, tuple[Axis, ...]]  # the first row; size and stride in rows of every axis
 
 
-def rows_of(fused: Fused, rows: int, heads: Heads | None) -> Mapping[str, Rows] | None:
-    """Rows of each part of a matrix with so many rows; None if its shape does not allow them.
+def rows_of(fused: Fused, shape: tuple[int, ...], heads: Heads | None) -> Mapping[str, Rows] | None:
+    """Rows of each part of a matrix of this shape, which is (outputs, inputs).
 
     Parameters
     ----------
     heads
-        Of the model; None where they are not known, which blocks of equal size can do without.
+        Of the model; None where they are not known.
+
+    Returns
+    -------
+    First row and axes of every part; None if shape and heads do not tell them.
     """
+    rows, columns = shape
     if rows % fused.times:
         return None
-    within = _SPLITS[fused.split](fused.parts, rows // fused.times, heads)
+    each = rows // fused.times
+    if fused.split == "blocks":
+        within = _blocks(_sizes(fused.parts, rows, columns, heads), fused.times)
+    else:
+        within = _SPLITS[fused.split](fused.parts, each, heads)
     if within is None or fused.times == 1:
         return within
-    repeat = (fused.times, rows // fused.times)
-    return {part: (start, (repeat, *axes)) for part, (start, axes) in within.items()}
+    return {part: (start, ((fused.times, each), *axes)) for part, (start, axes) in within.items()}
 
 
-def _blocks(parts: tuple[str, ...], rows: int, heads: Heads | None) -> Mapping[str, Rows] | None:
-    """All rows of one part after all of another."""
-    sizes = [_own_rows(part, heads) for part in parts]
-    if None in sizes or sum(size or 0 for size in sizes) != rows:
-        if rows % len(parts) or (heads is not None and heads.kv_count != heads.count):
-            return None
-        sizes = [rows // len(parts)] * len(parts)
+def _blocks(sizes: Mapping[str, int] | None, times: int) -> Mapping[str, Rows] | None:
+    """All rows of one part after all of another; parts of these sizes in all the repetitions."""
+    if sizes is None or any(size % times for size in sizes.values()):
+        return None
     found, start = {}, 0
-    for part, size in zip(parts, sizes, strict=True):
-        found[part] = (start, ((size or 0, 1),))
-        start += size or 0
+    for part, size in sizes.items():
+        found[part] = (start, ((size // times, 1),))
+        start += size // times
     return found
 
 
-def _own_rows(part: str, heads: Heads | None) -> int | None:
-    if heads is None or part not in ("q", "k", "v"):
+def _sizes(
+    parts: tuple[str, ...], rows: int, columns: int, heads: Heads | None
+) -> dict[str, int] | None:
+    """Rows of every part: of q, k and v as the heads have it, the others in equal shares.
+
+    Where the heads are not known, q, k and v are as many rows as there are columns if that fills
+    the matrix. Other thirds could hold rows of two parts, since keys may have fewer heads.
+    """
+    own = {part: _own_rows(part, columns, heads) for part in parts if part in ("q", "k", "v")}
+    rest, others = rows - sum(own.values()), len(parts) - len(own)
+    if rest < 0 or (rest % others if others else rest):
         return None
+    return {part: own[part] if part in own else rest // others for part in parts}
+
+
+def _own_rows(part: str, columns: int, heads: Heads | None) -> int:
+    if heads is None:
+        return columns
     return (heads.count if part == "q" else heads.kv_count) * heads.size
 
 
@@ -82,4 +102,4 @@ def _alternate(parts: tuple[str, ...], rows: int, heads: Heads | None) -> Mappin
     return {part: (i, ((rows // len(parts), len(parts)),)) for i, part in enumerate(parts)}
 
 
-_SPLITS = {"blocks": _blocks, "heads": _heads, "groups": _groups, "alternate": _alternate}
+_SPLITS = {"heads": _heads, "groups": _groups, "alternate": _alternate}

@@ -48,6 +48,18 @@ def open_tensors(path: str | Path) -> dict[str, StoredTensor]:
     return tensors
 
 
+def read_notes(path: str | Path) -> dict[str, str]:
+    """Read the notes in the header of a safetensors file, such as who wrote it.
+
+    Raises
+    ------
+    RankscopeError
+        If the file has no sound header.
+    """
+    header, _, _ = _read_header(path)
+    return {k: v for k, v in header.get("__metadata__", {}).items() if isinstance(v, str)}
+
+
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
     """Header, offset of the first data byte, and size of the file."""
     with open_regular(path) as (file, size):

@@ -5,13 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rankscope.checkpoints.layouts import huggingface, peft
+from rankscope.checkpoints.layouts import (
+    axolotl_relora,
+    deepspeed,
+    distributed,
+    huggingface,
+    lightning,
+    litgpt,
+    nanochat,
+    nanogpt,
+    numpy_archive,
+    olmo_v1,
+    peft,
+    pico,
+    relora,
+    safetensors_alone,
+    torch_object,
+)
 from rankscope.checkpoints.layouts.layout import Layout
 
 # The first that recognises a path reads it: the one that knows most about its files.
 LAYOUTS: Mapping[str, Layout] = {
+    "relora": relora.LAYOUT,
+    "pico": pico.LAYOUT,
+    "axolotl-relora": axolotl_relora.LAYOUT,
     "peft": peft.LAYOUT,
+    "deepspeed": deepspeed.LAYOUT,
+    "litgpt": litgpt.LAYOUT,
+    "olmo_v1": olmo_v1.LAYOUT,
     "huggingface": huggingface.LAYOUT,
+    "dcp": distributed.LAYOUT,
+    "nanogpt": nanogpt.LAYOUT,
+    "nanochat": nanochat.LAYOUT,
+    "lightning": lightning.LAYOUT,
+    "torch": torch_object.LAYOUT,
+    "safetensors": safetensors_alone.LAYOUT,
+    "numpy": numpy_archive.LAYOUT,
 }
 
 

@@ -1,30 +1,41 @@
-"""Hugging Face folders: safetensors weights, whole or in shards, with their ``config.json``.
+"""Hugging Face folders: weights, whole or in shards, with their ``config.json``.
 
-Covers ``save_pretrained``, the Trainer's ``checkpoint-N`` and this package's trainer, which puts
+Covers ``save_pretrained`` (safetensors, and the older ``.bin``), its variants such as
+``model.fp16.safetensors``, the Trainer's ``checkpoint-N``, and this package's trainer, which puts
 an ``adapter`` folder and ``gradients.safetensors`` beside the weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Adapter, Contents, Skip
+from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.layouts import lora_files
+from rankscope.checkpoints.files.weights_file import open_weights_file
+from rankscope.checkpoints.layouts import lora_config, lora_files
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.layouts.lora_on_base import on_base
+from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 
-INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+# By preference. A variant has no hyphen, which tells it from a shard: `model-00001-of-00002`.
+INDICES = (
+    re.compile(r"model\.safetensors\.index(?P<variant>\.\w+)?\.json"),
+    re.compile(r"pytorch_model\.bin\.index(?P<variant>\.\w+)?\.json"),
+)
+WHOLE = (
+    re.compile(r"model(?P<variant>\.\w+)?\.safetensors"),
+    re.compile(r"pytorch_model(?P<variant>\.\w+)?\.bin"),
+)
 
 
 def recognises(folder: Path) -> bool:
     """Whether the folder holds the weights of a model."""
-    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
+    return bool(_candidates(folder))
 
 
 def read(folder: Path, options: Options) -> Contents:
@@ -35,40 +46,81 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    adapters: Mapping[str, Adapter] = {}
-    skips: tuple[Skip, ...] = ()
-    if (folder / "adapter" / lora_files.CONFIG).is_file():
-        adapters, skips = lora_files.read_adapters(folder / "adapter")
-    tensors = open_weights(folder)
+    lora = lora_files.NONE
+    if (folder / "adapter" / lora_config.CONFIG).is_file():
+        lora = lora_files.read_lora(folder / "adapter", options)
+    joined = on_base(lora, open_weights(folder, options))
     gradients = folder / "gradients.safetensors"
     return contents_of(
         "huggingface",
-        tensors,
+        joined.weights,
         read_json(folder / "config.json"),
         options,
-        adapters=lora_files.fitting(adapters, tensors),
+        adapters=joined.adapters,
         gradients=open_tensors(gradients) if gradients.is_file() else None,
-        skips=(*skips, *lora_files.misfits(adapters, tensors)),
+        skips=joined.skips,
     )
 
 
-def open_weights(folder: Path) -> dict[str, StoredTensor]:
-    """Tensors of the model by name; an index of shards wins if all its files are there.
+def open_weights(folder: Path, options: Options = DEFAULT) -> dict[str, StoredTensor]:
+    """Tensors of the model by name, of the first that is whole of the files that may hold them.
+
+    Safetensors come before ``.bin``, weights without a variant before a variant, and an index of
+    shards before a single file, which may be older.
 
     Raises
     ------
     RankscopeError
         If a shard is missing, lies outside the folder or lacks a tensor that the index names.
     """
-    if not (folder / INDEX).is_file():
-        return open_tensors(folder / WEIGHTS)
-    listing = read_json(folder / INDEX).get("weight_map")
-    if not isinstance(listing, dict):
-        raise RankscopeError("has no weight_map", path=folder / INDEX)
-    shards = {shard: _shard(folder, shard) for shard in sorted(set(map(str, listing.values())))}
-    if not all(path.is_file() for path in shards.values()) and (folder / WEIGHTS).is_file():
-        return open_tensors(folder / WEIGHTS)
-    held = {shard: open_tensors(path) for shard, path in shards.items()}
+    missing: Path | None = None
+    for name in _candidates(folder):
+        if not name.endswith(".json"):
+            return open_weights_file(folder / name, trust=options.trust_pickle)
+        listing = _weight_map(folder / name)
+        absent = [s for s in sorted(set(listing.values())) if not (folder / s).is_file()]
+        if not absent:
+            return _open_shards(folder, listing, options)
+        missing = missing or folder / absent[0]
+    if missing is not None:
+        raise RankscopeError("is missing, a shard that the index beside it names", path=missing)
+    raise RankscopeError("holds no model.safetensors and no pytorch_model.bin", path=folder)
+
+
+def _candidates(folder: Path) -> list[str]:
+    """Names of the indices and files that may hold the weights, the best first."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
+    found = [
+        (form, match["variant"] or "", part, name)
+        for form, patterns in enumerate(zip(INDICES, WHOLE, strict=True))
+        for part, pattern in enumerate(patterns)
+        for name in names
+        if (match := pattern.fullmatch(name)) and (folder / name).is_file()
+    ]
+    return [name for *_, name in sorted(found)]
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """File of every tensor, each beside the index."""
+    listing = read_json(index).get("weight_map")
+    if not isinstance(listing, dict) or not listing:
+        raise RankscopeError("has no weight_map", path=index)
+    for shard in set(map(str, listing.values())):
+        if Path(shard).name != shard or shard in ("", ".", ".."):
+            raise RankscopeError(f"names the shard {shard!r}, not a file beside it", path=index)
+    return {name: str(shard) for name, shard in listing.items()}
+
+
+def _open_shards(
+    folder: Path, listing: dict[str, str], options: Options
+) -> dict[str, StoredTensor]:
+    held = {
+        shard: open_weights_file(folder / shard, trust=options.trust_pickle)
+        for shard in sorted(set(listing.values()))
+    }
     for name, shard in listing.items():
         if name not in held[shard]:
             raise RankscopeError(
@@ -77,14 +129,9 @@ def open_weights(folder: Path) -> dict[str, StoredTensor]:
     return {name: held[shard][name] for name, shard in listing.items()}
 
 
-def _shard(folder: Path, name: str) -> Path:
-    if Path(name).name != name or name in ("", ".", ".."):
-        raise RankscopeError(f"names the shard {name!r}, not a file beside it", path=folder / INDEX)
-    return folder / name
-
-
 LAYOUT = Layout(
-    "Hugging Face: model.safetensors, whole or in shards; also the Trainer's checkpoint-N",
+    "Hugging Face: model.safetensors or pytorch_model.bin, whole or in shards; also the Trainer's "
+    "checkpoint-N",
     recognises,
     read,
 )

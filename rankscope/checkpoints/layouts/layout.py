@@ -31,6 +31,9 @@ class Layout:
         None if nothing tells.
     is_file
         Whether a checkpoint is a single file and not a folder.
+    flaw
+        What is amiss with a path that is nearly a checkpoint of the layout, and empty for others:
+        said if that path is given and nothing is found there.
     """
 
     description: str
@@ -38,3 +41,4 @@ class Layout:
     read: Callable[[Path, Options], Contents]
     step: Callable[[Path], Step | None] = step_of
     is_file: bool = False
+    flaw: Callable[[Path], str] = lambda _: ""

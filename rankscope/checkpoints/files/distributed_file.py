@@ -1,0 +1,174 @@
+"""Torch distributed checkpoints: ``.metadata``, and the pieces in ``__<rank>_<n>.distcp``.
+
+``.metadata`` lists every tensor with its pieces, and where each of them lies: a file, an offset and
+a length, at which there is what ``torch.save`` writes. It is written last, so that a checkpoint
+that has it is whole.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.distributed_metadata import Chunk, Entry, read_metadata
+from rankscope.checkpoints.files.torch_file import open_torch_at
+from rankscope.checkpoints.pieces import Piece, pieces_of
+from rankscope.checkpoints.tensors import DTYPES, StoredTensor, Tensor, open_regular
+from rankscope.errors import RankscopeError
+
+METADATA = ".metadata"
+
+# What training saves beside the weights: by the outer keys of a name, and by its end.
+OPTIMIZER = re.compile(r"(?:.*[._])?optim(?:izer)?s?(?:_states?)?(?:_\d+)?")
+STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "main")
+# Keys under which what is saved may have the weights of its model.
+CONTAINERS = {"app", "model", "module", "state_dict", "model_state_dict", "_model"}
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A tensor within a larger file, as ``torch.save`` writes it; opened when it is read.
+
+    The checkpoint of a large training has tens of thousands of them: too many to open each of them
+    to list what is there.
+
+    Attributes
+    ----------
+    offset, length
+        Where it lies in the file, in bytes.
+    """
+
+    path: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The one file."""
+        return (self.path,)
+
+    def read(self) -> NDArray[Any]:
+        """Read the values; bfloat16 as float32, which holds it exactly."""
+        return self._stored.read()
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read so many of its elements, in row-major order."""
+        return self._stored.elements(start, stop)
+
+    @cached_property
+    def _stored(self) -> StoredTensor:
+        found = open_torch_at(Path(self.path), self.offset, self.length)
+        if not isinstance(found, StoredTensor) or (found.dtype, found.shape) != (
+            self.dtype,
+            self.shape,
+        ):
+            raise RankscopeError(
+                f"does not hold the {self.dtype} of shape {list(self.shape)} at byte "
+                f"{self.offset} that {METADATA} has there",
+                path=self.path,
+                tensor=self.name,
+            )
+        return replace(found, name=self.name)
+
+
+def open_distributed(folder: Path) -> tuple[dict[str, Tensor], list[Skip]]:
+    """List the weights of a distributed checkpoint; reads ``.metadata`` and nothing else.
+
+    The state of the optimizer is left out. A name loses the key under which the checkpoint has the
+    model, ``model`` for one, and nothing of what the model itself calls it.
+
+    Returns
+    -------
+    Tensors by name, and a skip for each that is in a format that no weight is in.
+
+    Raises
+    ------
+    RankscopeError
+        If ``.metadata`` is damaged or holds other objects than it should, if a file is missing or
+        too short, or if the pieces of a tensor do not make it up.
+    """
+    path = folder / METADATA
+    entries = [entry for entry in read_metadata(path) if not _is_of_optimizer(entry)]
+    sizes: dict[str, int | None] = {}
+    tensors: dict[str, Tensor] = {}
+    skips: list[Skip] = []
+    names = _names(entries)
+    for entry in entries:
+        if entry.dtype not in DTYPES:
+            message = f"is stored as {entry.dtype}, which is no plain weight: give it dequantised"
+            skips.append(Skip(str(path), entry.name, "quantised", message))
+            continue
+        pieces = [Piece(c.start, _blob(folder, entry, c, sizes)) for c in entry.chunks]
+        name = names[entry.name]
+        tensors[name] = pieces_of(entry.name, entry.shape, pieces, path=str(path))
+    return tensors, skips
+
+
+def _is_of_optimizer(entry: Entry) -> bool:
+    outer = [*entry.keys[:-1], *entry.name.split(".")[:1]]
+    return entry.name.rpartition(".")[2] in STATES or any(map(OPTIMIZER.fullmatch, outer))
+
+
+def _names(entries: Sequence[Entry]) -> dict[str, str]:
+    """Name of each tensor in the model, by its name in the checkpoint.
+
+    The recorded keys tell the ``model.`` of a checkpoint from that of a model with a part of this
+    name, which the names alone do not.
+    """
+    outer: tuple[str, ...] = ()
+    for keys in zip(*(entry.keys[:-1] for entry in entries if len(entry.shape) > 1), strict=False):
+        if len(set(keys)) > 1 or keys[0] not in CONTAINERS:
+            break
+        outer = (*outer, keys[0])
+    prefix = "".join(f"{key}." for key in outer)
+    inner = {
+        entry.name: entry.name.removeprefix(prefix)
+        if entry.keys[: len(outer)] == outer
+        else entry.name
+        for entry in entries
+    }
+    return inner if len(set(inner.values())) == len(inner) else {name: name for name in inner}
+
+
+def _blob(folder: Path, entry: Entry, chunk: Chunk, sizes: dict[str, int | None]) -> Blob:
+    """Where a piece lies; ``sizes`` remembers those of the files."""
+
+    def fault(message: str, file: str = METADATA) -> RankscopeError:
+        return RankscopeError(message, path=folder / file, tensor=entry.name)
+
+    if not chunk.file:
+        raise fault(f"has a piece at {list(chunk.start)}, but does not say where it lies")
+    if chunk.transforms:
+        raise fault(f"went through {', '.join(chunk.transforms)}: save it without", chunk.file)
+    if chunk.file not in sizes:
+        sizes[chunk.file] = _size(folder / chunk.file)
+    size, needed = sizes[chunk.file], math.prod(chunk.shape) * DTYPES[entry.dtype][0]
+    if size is None:
+        raise fault(f"is missing, {METADATA} has a piece of this tensor in it", chunk.file)
+    if chunk.length < needed:
+        raise fault(f"has {chunk.length} bytes for a piece that takes {needed}")
+    if chunk.offset + chunk.length > size:
+        raise fault(
+            f"is cut short: a piece ends at byte {chunk.offset + chunk.length} of {size}",
+            chunk.file,
+        )
+    path = str(folder / chunk.file)
+    return Blob(path, entry.name, entry.dtype, chunk.shape, chunk.offset, chunk.length)
+
+
+def _size(path: Path) -> int | None:
+    if not path.exists():
+        return None
+    with open_regular(path) as (_, size):
+        return size

@@ -1,0 +1,130 @@
+"""Names of Python, numpy and pathlib that a pickle may use, and what stands in for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from rankscope.checkpoints.files.pickle_machine import Opaque, safe_key
+
+
+def _set(items: Any = ()) -> set[Any]:
+    return set(map(safe_key, _sequence(items)))
+
+
+def _frozenset(items: Any = ()) -> frozenset[Any]:
+    return frozenset(map(safe_key, _sequence(items)))
+
+
+def _sequence(items: Any) -> list[Any] | tuple[Any, ...]:
+    """The items themselves: a range would make a small file a large object."""
+    if not isinstance(items, list | tuple):
+        raise ValueError("makes a container of what is no list")
+    return items
+
+
+def _dict(items: Any = ()) -> dict[Any, Any]:
+    if isinstance(items, dict):
+        return dict(items)
+    return {safe_key(key): value for key, value in _sequence(items)}
+
+
+def _defaultdict(_: Any = None, items: Any = ()) -> dict[Any, Any]:
+    return _dict(items)
+
+
+def _deque(items: Any = (), _: Any = None) -> list[Any]:
+    return list(_sequence(items))
+
+
+def _encoded(text: Any, encoding: Any = "latin-1") -> bytes:
+    """Protocols before 3 have bytes only as text."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
+        raise ValueError("encodes what is no text")
+    return text.encode(encoding)
+
+
+def _bytes(text: Any = b"", encoding: Any = "latin-1") -> bytes:
+    return text if isinstance(text, bytes) else _encoded(text, encoding)
+
+
+def _bytearray(text: Any = b"", encoding: Any = "latin-1") -> bytearray:
+    return bytearray(_bytes(text, encoding))
+
+
+def _reconstructed(kind: Any, *_: Any) -> Any:
+    """Object of a class without a way of its own to be pickled, in protocols before 2."""
+    if not callable(kind):
+        raise ValueError("makes an object of what is no class")
+    return kind()
+
+
+def _path(kind: type[PurePath], *parts: Any) -> PurePath:
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError("makes a path of what is no text")
+    return kind(*parts)
+
+
+def _scalar(dtype: Any, raw: Any) -> Any:
+    """A numpy number as Python's; closed where it is none."""
+    code = dtype.args[0] if isinstance(dtype, Opaque) and dtype.args else None
+    state = dtype.state if isinstance(dtype, Opaque) else None
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
+    if not isinstance(raw, bytes) or code not in _NUMBERS or order not in ("<", ">", "|", "="):
+        return Opaque("numpy.scalar")
+    kind = np.dtype(code).newbyteorder(order)
+    return np.frombuffer(raw, kind)[0].item() if len(raw) == kind.itemsize else Opaque("numpy")
+
+
+_NUMBERS = {*("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"), "bool"}
+_CLOSED = (
+    *(f"builtins.{kind}" for kind in ("object", "type", "int", "float", "str", "bool")),
+    *("numpy.dtype", "numpy.ndarray"),
+    *("datetime.datetime", "datetime.date", "datetime.time", "datetime.timedelta"),
+    *("datetime.timezone",),
+)
+_ARRAYS = ("multiarray._reconstruct", "numeric._frombuffer")
+
+NAMES: Mapping[str, Any] = {
+    "collections.OrderedDict": _dict,
+    "collections.Counter": _dict,
+    "collections.defaultdict": _defaultdict,
+    "collections.deque": _deque,
+    "argparse.Namespace": SimpleNamespace,
+    "types.SimpleNamespace": SimpleNamespace,
+    "builtins.dict": _dict,
+    "builtins.list": lambda items=(): list(_sequence(items)),
+    "builtins.tuple": lambda items=(): tuple(_sequence(items)),
+    "builtins.set": _set,
+    "builtins.frozenset": _frozenset,
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": _bytearray,
+    "builtins.complex": complex,
+    "builtins.slice": slice,
+    "builtins.range": range,
+    "_codecs.encode": _encoded,
+    "copyreg._reconstructor": _reconstructed,
+    **{
+        f"{module}.{kind}": partial(_path, made)
+        for module in ("pathlib", "pathlib._local")
+        for kind, made in (
+            ("Path", PurePosixPath),
+            ("PosixPath", PurePosixPath),
+            ("PurePosixPath", PurePosixPath),
+            ("WindowsPath", PureWindowsPath),
+            ("PureWindowsPath", PureWindowsPath),
+        )
+    },
+    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
+    **{
+        f"numpy.{core}.{name}": partial(Opaque, f"numpy.{name}")
+        for core in ("core", "_core")
+        for name in _ARRAYS
+    },
+    **{name: partial(Opaque, name) for name in _CLOSED},
+}

@@ -1,0 +1,209 @@
+"""Arrays as numpy saves them: ``.npy``, and ``.npz``, a zip of such files."""
+
+from __future__ import annotations
+
+import ast
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.zip_file import FilePart, data_start, stored_start, zip_entries
+from rankscope.checkpoints.tensors import (
+    DTYPES,
+    FLOATS,
+    StoredTensor,
+    Tensor,
+    open_regular,
+    widened,
+)
+from rankscope.errors import RankscopeError, printable
+
+START = b"\x93NUMPY"
+MAX_HEADER = 10_000  # bytes; from there on numpy itself asks whether the file is trusted
+
+# What numpy calls the types. Two bytes without a meaning are bfloat16 as `ml_dtypes` has it saved.
+KINDS = {
+    np.dtype(bits).str: name
+    for name, (_, bits) in DTYPES.items()
+    if name != "bfloat16" and not name.startswith("float8")
+} | {"<V2": "bfloat16", "|V2": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class CompressedArray:
+    """An array of a compressed ``.npz``, which is decompressed each time that it is read."""
+
+    path: str
+    entry: str
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int  # of its first byte in the decompressed entry
+    is_fortran: bool
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The one file."""
+        return (self.path,)
+
+    def read(self) -> NDArray[Any]:
+        """Read the values; bfloat16 as float32, which holds it exactly."""
+        if self.dtype not in FLOATS:
+            raise RankscopeError(
+                f"is stored as {self.dtype}, which is no plain weight: give it dequantised",
+                path=self.path,
+                tensor=self.name,
+                reason="quantised",
+            )
+        values = np.frombuffer(self._bytes(), DTYPES[self.dtype][1])
+        values = widened(values) if self.dtype == "bfloat16" else values
+        return np.array(values.reshape(self.shape, order="F" if self.is_fortran else "C"))
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read so many of its elements, in row-major order."""
+        return self.read().reshape(-1)[start:stop]
+
+    def _bytes(self) -> bytes:
+        count = math.prod(self.shape) * DTYPES[self.dtype][0]
+        with open_regular(self.path) as (file, _):
+            try:
+                with zipfile.ZipFile(file) as archive, archive.open(self.entry) as entry:
+                    entry.read(self.offset)
+                    found = entry.read(count)
+                    is_whole = len(found) == count and not entry.read(1)
+            except Exception:  # zipfile raises whatever damage leads it to
+                is_whole = False
+        if not is_whole:
+            raise RankscopeError("its compressed data is damaged", path=self.path, tensor=self.name)
+        return found
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands before the elements of an array."""
+
+    kind: str  # numpy's name of the type
+    shape: tuple[int, ...]
+    is_fortran: bool
+    length: int
+
+    @property
+    def dtype(self) -> str | None:
+        """Name of the type in `DTYPES`; None if it is no type of numbers there."""
+        return KINDS.get(self.kind)
+
+    @property
+    def size(self) -> int:
+        """Bytes of header and elements."""
+        return self.length + math.prod(self.shape) * DTYPES[self.dtype or "bool"][0]
+
+
+def open_arrays(path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
+    """List the arrays of a ``.npz`` or ``.npy`` file by name, and those that cannot be read.
+
+    Reads headers alone. The array of a ``.npy`` has the name of the file. Left out are arrays of
+    objects, which are pickles, of text and of records, and numbers in big-endian order.
+
+    Raises
+    ------
+    RankscopeError
+        If the file is damaged or of another kind.
+    """
+    with open_regular(path) as (file, size):
+        part = FilePart(file, 0, size)
+        if part.bytes_at(0, len(START)) == START:
+            header = _header(part.bytes_at(0, MAX_HEADER), path, path.stem)
+            skip = _skip(header, path, path.stem)
+            if skip is not None:
+                return {}, (skip,)
+            _check_size(header, size, path, path.stem)
+            return {path.stem: _stored(header, 0, path, path.stem)}, ()
+        return _archived(part, path)
+
+
+def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
+    arrays: dict[str, Tensor] = {}
+    skips = []
+    for entry, info in zip_entries(part, path).items():
+        if not entry.endswith(".npy"):
+            continue
+        name = entry.removesuffix(".npy")
+        is_compressed = info.compress_type == zipfile.ZIP_DEFLATED
+        start = (data_start if is_compressed else stored_start)(part, info, path)
+        raw = part.bytes_at(start, min(info.compress_size, MAX_HEADER))
+        header = _header(_inflated(raw, path, name) if is_compressed else raw, path, name)
+        skip = _skip(header, path, name)
+        if skip is not None:
+            skips.append(skip)
+            continue
+        _check_size(header, info.file_size, path, name)
+        arrays[name] = (
+            _compressed(header, entry, path, name)
+            if is_compressed
+            else _stored(header, start, path, name)
+        )
+    if not arrays and not skips:
+        raise RankscopeError("is a zip without arrays of numpy", path=path)
+    return arrays, tuple(skips)
+
+
+def _inflated(raw: bytes, path: Path, name: str) -> bytes:
+    """The first bytes of a compressed entry."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, MAX_HEADER)
+    except zlib.error:
+        raise RankscopeError("its compressed data is damaged", path=path, tensor=name) from None
+
+
+def _header(raw: bytes, path: Path, name: str) -> _Header:
+    """Read the text of a dict that stands behind a mark, the version and the length."""
+    version = raw[6] if len(raw) > 12 else 0
+    start = 10 if version == 1 else 12
+    end = start + int.from_bytes(raw[8:start], "little")
+    try:
+        if raw[:6] != START or version not in (1, 2, 3) or end > len(raw):
+            raise ValueError("no header")
+        found = ast.literal_eval(raw[start:end].decode("utf-8" if version == 3 else "latin-1"))
+        kind, shape, is_fortran = found["descr"], found["shape"], found["fortran_order"]
+        if not isinstance(shape, tuple) or not all(type(x) is int and x >= 0 for x in shape):
+            raise ValueError("no shape")
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
+        raise RankscopeError("has no header of a numpy array", path=path, tensor=name) from None
+    return _Header(str(kind), shape, is_fortran is True, end)
+
+
+def _skip(header: _Header, path: Path, name: str) -> Skip | None:
+    if header.dtype is not None:
+        return None
+    message = f"is an array of {printable(header.kind, limit=60)}, which is not read"
+    return Skip(str(path), name, "no-numbers", message)
+
+
+def _check_size(header: _Header, size: int, path: Path, name: str) -> None:
+    if header.size != size:
+        message = f"takes {header.size} bytes by its header, and {size} are there"
+        raise RankscopeError(message, path=path, tensor=name)
+
+
+def _stored(header: _Header, start: int, path: Path, name: str) -> StoredTensor:
+    strides = None
+    if header.is_fortran and len(header.shape) > 1:
+        strides = tuple(math.prod(header.shape[:axis]) for axis in range(len(header.shape)))
+    return StoredTensor(
+        str(path), name, header.dtype or "", header.shape, start + header.length, strides
+    )
+
+
+def _compressed(header: _Header, entry: str, path: Path, name: str) -> CompressedArray:
+    return CompressedArray(
+        *(str(path), entry, name, header.dtype or "", header.shape),
+        offset=header.length,
+        is_fortran=header.is_fortran,
+    )

@@ -1,0 +1,273 @@
+"""The stack machine that pickles are programs for, without the power to import or call anything.
+
+It knows the operations of Python's own unpickler, but a name in the program means only what a table
+of inert stand-ins says. It keeps clear of what makes the original slow or large on purpose: places
+in the memo that reserve gigabytes, and keys whose hash takes for ever.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+# Arguments of calls, all together. A call may copy them, and a few bytes can repeat a large one.
+MAX_ARGUMENTS = 2**25  # entries of containers, or 8 characters each
+MAX_KEY_BITS = 128
+
+PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What a name in a pickle stands for: its dotted name, and what is made when it is called."""
+
+    name: str
+    make: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Make the inert object."""
+        return self.make(*args)
+
+
+class Opaque:
+    """An object that stays closed: the name of its class, what it was made of, and its state."""
+
+    __slots__ = ("args", "name", "state")
+
+    def __init__(self, name: str, *args: Any) -> None:
+        self.name, self.args = name, args
+        self.state: Any = None
+
+    def __repr__(self) -> str:
+        return f"Opaque({self.name!r})"
+
+
+class Machine:
+    """The stack, the marks in it and the memo; one method an operation."""
+
+    def __init__(self, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
+        self.names, self.persistent = names, persistent
+        self.unknown: dict[str, None] = {}  # names, in the order of the file
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []  # stacks beneath the marks
+        self.memo: dict[int, Any] = {}
+        self.arguments = 0  # sizes of those of calls so far
+
+    def run(self, file: BinaryIO) -> Any:
+        """Carry out the program; gives what it leaves on the stack."""
+        for operation, argument, _ in pickletools.genops(file):
+            name = operation.name
+            if name in _PLAIN:
+                self.stack.append(argument)
+            elif name in _PUTS:
+                self._put(argument)
+            elif name in _GETS:
+                self._get(argument)
+            elif name in _IGNORED:
+                continue
+            elif name in _CONSTANTS:
+                self.stack.append(_CONSTANTS[name])
+            elif name in _OPERATIONS:
+                _OPERATIONS[name](self, argument)
+            else:
+                raise ValueError(f"has the operation {name}")
+        return self.stack.pop()
+
+    def _put(self, place: Any) -> None:
+        self.memo[len(self.memo) if place is None else place] = self.stack[-1]
+
+    def _get(self, place: Any) -> None:
+        self.stack.append(self.memo[place])
+
+    def _marked(self) -> list[Any]:
+        """Everything above the last mark, which is taken off with it."""
+        above, self.stack = self.stack, self.below.pop()
+        return above
+
+    def _mark(self, _: Any) -> None:
+        self.below.append(self.stack)
+        self.stack = []
+
+    def _pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._marked()
+
+    def _pop_mark(self, _: Any) -> None:
+        self._marked()
+
+    def _make(self, kind: Callable[[Any], Any], _: Any) -> None:
+        """Push a new container of what is above the mark."""
+        above = self._marked()
+        self.stack.append(kind(above))
+
+    def _tuple(self, count: int, _: Any) -> None:
+        self.stack[len(self.stack) - count :] = [tuple(self._last(count))]
+
+    def _last(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise ValueError("takes more from the stack than is there")
+        return self.stack[len(self.stack) - count :]
+
+    def _append(self, _: Any) -> None:
+        value = self.stack.pop()
+        _extend(self.stack[-1], [value])
+
+    def _appends(self, _: Any) -> None:
+        above = self._marked()
+        _extend(self.stack[-1], above)
+
+    def _setitem(self, _: Any) -> None:
+        pair = self._last(2)
+        del self.stack[-2:]
+        _set_items(self.stack[-1], pair)
+
+    def _setitems(self, _: Any) -> None:
+        above = self._marked()
+        _set_items(self.stack[-1], above)
+
+    def _additems(self, _: Any) -> None:
+        above = self._marked()
+        if type(self.stack[-1]) is set:
+            self.stack[-1].update(map(safe_key, above))
+
+    def _global(self, argument: str) -> None:
+        module, _, name = argument.partition(" ")
+        self._push_named(module, name)
+
+    def _stack_global(self, _: Any) -> None:
+        module, name = self._last(2)
+        del self.stack[-2:]
+        self._push_named(module, name)
+
+    def _push_named(self, module: Any, name: Any) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise ValueError("names a class by what is no text")
+        known = f"{PYTHON_2.get(module, module)}.{name}"
+        if known not in self.names:
+            self.unknown[f"{module}.{name}"] = None
+        meant = self.names.get(known, partial(Opaque, known))
+        self.stack.append(StandIn(known, meant) if callable(meant) else meant)
+
+    def _reduce(self, _: Any) -> None:
+        made_of, args = self._last(2)
+        self.stack[-2:] = [self._called(made_of, args)]
+
+    def _newobj_ex(self, _: Any) -> None:
+        made_of, args, _names = self._last(3)
+        self.stack[-3:] = [self._called(made_of, args)]
+
+    def _obj(self, _: Any) -> None:
+        made_of, *args = self._marked()
+        self.stack.append(self._called(made_of, args))
+
+    def _inst(self, argument: str) -> None:
+        args = self._marked()
+        self._global(argument)
+        self.stack.append(self._called(self.stack.pop(), args))
+
+    def _called(self, made_of: Any, args: Any) -> Any:
+        if isinstance(made_of, Opaque):  # what another unknown name may have made callable
+            return made_of
+        if not isinstance(made_of, StandIn) or not isinstance(args, tuple | list):
+            raise ValueError("calls what is no class")
+        self.arguments += sum(map(_size, args))
+        if self.arguments > MAX_ARGUMENTS:
+            raise ValueError("calls with too many arguments")
+        return made_of(*args)
+
+    def _build(self, _: Any) -> None:
+        state = self.stack.pop()
+        built = self.stack[-1]
+        if isinstance(built, SimpleNamespace) and isinstance(state, dict):
+            vars(built).update((str(key), value) for key, value in state.items())
+        elif isinstance(built, Opaque):
+            built.state = state
+
+    def _persistent(self, argument: Any) -> None:
+        identity = self.stack.pop() if argument is None else argument
+        if self.persistent is None:
+            raise ValueError("refers to what lies outside of it")
+        self.stack.append(self.persistent(identity))
+
+
+def _size(argument: Any) -> int:
+    if isinstance(argument, str | bytes | bytearray):
+        return len(argument) // 8
+    return len(argument) if isinstance(argument, list | tuple | dict | set | frozenset) else 0
+
+
+def _extend(target: Any, values: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(values)
+    elif not isinstance(target, Opaque):
+        raise ValueError("appends to what is no list")
+
+
+def _set_items(target: Any, flat: list[Any]) -> None:
+    if isinstance(target, dict):
+        target.update(zip(map(safe_key, flat[::2]), flat[1::2], strict=True))
+    elif not isinstance(target, Opaque):
+        raise ValueError("sets items of what is no dict")
+
+
+def _dict(flat: list[Any]) -> dict[Any, Any]:
+    made: dict[Any, Any] = {}
+    _set_items(made, flat)
+    return made
+
+
+def safe_key(key: Any) -> Any:
+    """The key itself, if its hash is soon known: tuples in tuples can take for ever, or crash."""
+    if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
+        raise ValueError("has a key of nested tuples")
+    if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
+        raise ValueError("has a key that is too large a number")
+    return key
+
+
+_PLAIN = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_GETS = {"GET", "BINGET", "LONG_BINGET"}
+_IGNORED = {"PROTO", "FRAME", "STOP"}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_OPERATIONS: Mapping[str, Callable[[Machine, Any], None]] = {
+    "MARK": Machine._mark,
+    "POP": Machine._pop,
+    "POP_MARK": Machine._pop_mark,
+    "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
+    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
+    "EMPTY_SET": lambda machine, _: machine.stack.append(set()),
+    "LIST": lambda machine, _: machine._make(list, _),
+    "TUPLE": lambda machine, _: machine._make(tuple, _),
+    "DICT": lambda machine, _: machine._make(_dict, _),
+    "FROZENSET": lambda machine, _: machine._make(lambda a: frozenset(map(safe_key, a)), _),
+    "TUPLE1": lambda machine, _: machine._tuple(1, _),
+    "TUPLE2": lambda machine, _: machine._tuple(2, _),
+    "TUPLE3": lambda machine, _: machine._tuple(3, _),
+    "APPEND": Machine._append,
+    "APPENDS": Machine._appends,
+    "SETITEM": Machine._setitem,
+    "SETITEMS": Machine._setitems,
+    "ADDITEMS": Machine._additems,
+    "GLOBAL": Machine._global,
+    "STACK_GLOBAL": Machine._stack_global,
+    "REDUCE": Machine._reduce,
+    "NEWOBJ": Machine._reduce,
+    "NEWOBJ_EX": Machine._newobj_ex,
+    "OBJ": Machine._obj,
+    "INST": Machine._inst,
+    "BUILD": Machine._build,
+    "PERSID": Machine._persistent,
+    "BINPERSID": Machine._persistent,
+}

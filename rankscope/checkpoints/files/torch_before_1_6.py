@@ -1,0 +1,115 @@
+"""The format of torch before 1.6: a row of pickles, and the storages behind them.
+
+The pickles are a magic number, the version, the sizes of types, the object, and the keys of the
+storages in their order. Each storage is its number of elements, as 8 bytes, and the elements.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rankscope.checkpoints.files.pickles import MAX_BYTES, read_pickle, skim_pickle
+from rankscope.checkpoints.files.torch_tensors import (
+    NAMES,
+    Storage,
+    StorageKind,
+    storage_identity,
+)
+from rankscope.checkpoints.files.zip_file import FilePart
+from rankscope.checkpoints.tensors import DTYPES
+from rankscope.errors import RankscopeError
+
+MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
+
+Held = Mapping[str, tuple[StorageKind, int]]  # by key: type, number of elements
+
+
+def read_pickles(path: Path, part: FilePart, *, trust: bool) -> Any:
+    """Read the object; its tensors have no names yet.
+
+    Where the storages lie is known only behind the object, which is therefore skimmed first.
+
+    Raises
+    ------
+    RankscopeError
+        If it is damaged, big-endian or no file of ``torch.save``.
+    """
+    file = io.BufferedReader(part.first(MAX_BYTES))
+    _check_start(path, part, file)
+    start = file.tell()
+    held: dict[str, tuple[StorageKind, int]] = {}
+
+    def noted(identity: Any) -> Any:
+        if _is_module(identity):
+            return identity[1]
+        kind, key, count = storage_identity(identity)
+        held.setdefault(key, (kind, count))
+        return Storage(str(path), kind.dtype, 0, count * DTYPES[kind.dtype][0])
+
+    skim_pickle(file, NAMES, path=path, persistent=noted)
+    storages = _storages(path, part, file, held)
+
+    def storage(identity: Any) -> Any:
+        if _is_module(identity):
+            return identity[1]
+        _, key, _ = storage_identity(identity)
+        match identity[5:]:
+            case ((_, int(first), int(count)), *_):
+                return storages[key].part(first, count)
+        return storages[key]
+
+    file.seek(start)
+    return read_pickle(file, NAMES, path=path, persistent=storage, trust=trust)
+
+
+def _is_module(identity: Any) -> bool:
+    """Whether it is no storage, but the class of a module with its source."""
+    return isinstance(identity, tuple) and len(identity) > 1 and identity[0] == "module"
+
+
+def _check_start(path: Path, part: FilePart, file: BinaryIO) -> None:
+    """Go past the three pickles that say what the file is."""
+    try:
+        magic = read_pickle(file, {}, path=path)
+    except RankscopeError:
+        magic = None
+    if magic != MAGIC:
+        raise RankscopeError(_no_torch_file(part), path=path)
+    version, system = read_pickle(file, {}, path=path), read_pickle(file, {}, path=path)
+    if version != VERSION:
+        raise RankscopeError(f"is of version {version!r} of torch's old format", path=path)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise RankscopeError("holds numbers in big-endian order", path=path)
+
+
+def _no_torch_file(part: FilePart) -> str:
+    start = part.bytes_at(0, 64)
+    if not start:
+        return "is empty, not a torch file"
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer, not the weights: run `git lfs pull`"
+    if start.lstrip()[:1] == b"<":
+        return "is a web page, not a torch file"
+    return f"is cut short or not a torch file ({part.size} bytes)"
+
+
+def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[str, Storage]:
+    """Storages by key, from the list of their keys on."""
+    keys = read_pickle(file, {}, path=path)
+    if not isinstance(keys, list) or set(map(str, keys)) != set(held):
+        raise RankscopeError("does not list its storages", path=path)
+    place, storages = file.tell(), {}
+    for key in keys:
+        kind, count = held[str(key)]
+        if part.bytes_at(place, 8) != count.to_bytes(8, "little"):
+            raise RankscopeError(f"is cut short or damaged at byte {place}", path=path)
+        nbytes = count * DTYPES[kind.dtype][0]
+        storages[str(key)] = Storage(str(path), kind.dtype, part.start + place + 8, nbytes)
+        place += 8 + nbytes
+    if place > part.size:
+        message = f"is cut short: {place - part.size} of {place} bytes are missing"
+        raise RankscopeError(message, path=path)
+    return storages

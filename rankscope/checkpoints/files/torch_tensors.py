@@ -1,0 +1,223 @@
+"""Names of torch in a pickle, and the tensors on disk that stand in for torch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
+from rankscope.checkpoints.files.pickle_machine import Opaque
+from rankscope.checkpoints.tensors import DTYPES, StoredTensor, span
+from rankscope.errors import RankscopeError
+
+# An expanded tensor may be larger than its file, but not so much larger that reading it is a trap.
+MAX_EXPANDED = 2**28  # elements
+
+TORCH_DTYPES = {name: name for name in DTYPES if not name.startswith("float8")} | {
+    "float8_e4m3fn": "float8_e4m3",
+    "float8_e5m2": "float8_e5m2",
+    "qint8": "int8",
+    "quint8": "uint8",
+    "qint32": "int32",
+}
+NO_NUMPY = (
+    *("complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
+    *("quint4x2", "quint2x4", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
+)
+STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "QInt8Storage": "int8",
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
+    "UntypedStorage": "uint8",
+}
+
+
+@dataclass(frozen=True)
+class StorageKind:
+    """A class of storages: the type of their elements."""
+
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Elements of one type in a row, which tensors are views of.
+
+    Attributes
+    ----------
+    offset
+        Of its first byte, from the start of the file.
+    nbytes
+        That lie there.
+    """
+
+    path: str
+    dtype: str
+    offset: int
+    nbytes: int
+
+    def part(self, first: int, count: int) -> Storage:
+        """So many of its elements."""
+        size = DTYPES[self.dtype][0]
+        if first < 0 or count < 0 or (first + count) * size > self.nbytes:
+            raise ValueError("takes more from a storage than it has")
+        return Storage(self.path, self.dtype, self.offset + first * size, count * size)
+
+
+def storage_identity(identity: Any) -> tuple[StorageKind, str, int]:
+    """Type, key and number of elements, by which a pickle refers to a storage."""
+    match identity:
+        case ("storage", StorageKind() as kind, str(key), _, int(count), *_) if 0 <= count < 2**60:
+            return kind, key, count
+    raise ValueError("refers to what is no storage")
+
+
+def _tensor(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> Any:
+    """What ``torch._utils._rebuild_tensor`` and ``_v2`` make."""
+    if len(rest) > 2 and isinstance(rest[2], dict) and any(rest[2].values()):
+        raise ValueError("holds a tensor with its signs or conjugate pending")
+    return _view(storage, start, shape, strides, getattr(storage, "dtype", None))
+
+
+def _tensor_of_dtype(
+    storage: Any, start: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any,
+    *_: Any,
+) -> Any:  # fmt: skip
+    return _view(storage, start, shape, strides, dtype)
+
+
+def _quantised(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> Any:
+    return _view(storage, start, shape, strides, getattr(storage, "dtype", None))
+
+
+def _view(storage: Any, start: Any, shape: Any, strides: Any, dtype: Any) -> Any:
+    """A tensor on disk; closed if its numbers are of a type that numpy cannot read."""
+    if dtype not in DTYPES:
+        return Opaque(f"torch.Tensor of {dtype}")
+    if not isinstance(storage, Storage) or not _are_counts([start]):
+        raise ValueError("holds a tensor without a storage")
+    if not _are_counts(shape) or not _are_counts(strides) or len(shape) != len(strides):
+        raise ValueError("holds a tensor without sizes and strides")
+    size = DTYPES[dtype][0]
+    axes = tuple(zip(shape, strides, strict=True))
+    count = 0 if 0 in shape else span(axes)
+    if count and (start + count) * size > storage.nbytes:
+        raise RankscopeError(
+            f"holds a tensor of shape {list(shape)} that reaches beyond its storage of "
+            f"{storage.nbytes} bytes",
+            path=storage.path,
+        )
+    if math.prod(shape) > max(count, MAX_EXPANDED):
+        raise RankscopeError(
+            f"holds a tensor of shape {list(shape)} on {count} elements", path=storage.path
+        )
+    return StoredTensor(
+        storage.path,
+        "",
+        dtype,
+        tuple(shape),
+        storage.offset + start * size,
+        None if _is_row_major(axes) else tuple(strides),
+    )
+
+
+def _are_counts(numbers: Any) -> bool:
+    return isinstance(numbers, list | tuple) and all(type(x) is int and x >= 0 for x in numbers)
+
+
+def _is_row_major(axes: tuple[tuple[int, int], ...]) -> bool:
+    expected = 1
+    for size, stride in reversed(axes):
+        if size != 1 and stride != expected:
+            return any(other == 0 for other, _ in axes)
+        expected *= size
+    return True
+
+
+def _first(first: Any, *_: Any) -> Any:
+    """The tensor inside of a parameter, or of what came from another device."""
+    return first
+
+
+def _typed(make: Any, _kind: Any, args: Any, _state: Any = None) -> Any:
+    """What ``_rebuild_from_type_v2`` makes: a tensor with attributes, or of a subclass."""
+    if not callable(make) or not isinstance(args, tuple):
+        raise ValueError("calls what is no class")
+    return make(*args)
+
+
+def _size(sizes: Any = ()) -> tuple[Any, ...]:
+    if not _are_counts(sizes):
+        raise ValueError("has a size that is no row of whole numbers")
+    return tuple(sizes)
+
+
+def _device(*parts: Any) -> str:
+    """Such as cuda:1."""
+    return ":".join(str(part) for part in parts[:2] if isinstance(part, str | int))
+
+
+def _text(text: Any, *_: Any) -> str:
+    return text if isinstance(text, str) else ""
+
+
+_KINDS: Mapping[str, Callable[..., Any]] = {
+    "_rebuild_tensor": _tensor,
+    "_rebuild_tensor_v2": _tensor,
+    "_rebuild_tensor_v3": _tensor_of_dtype,
+    "_rebuild_qtensor": _quantised,
+    "_rebuild_parameter": _first,
+    "_rebuild_parameter_with_state": _first,
+    "_rebuild_device_tensor_from_cpu_tensor": _first,
+    **{
+        name: partial(Opaque, f"torch._utils.{name}")
+        for name in (
+            *("_rebuild_device_tensor_from_numpy", "_rebuild_xla_tensor"),
+            *("_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage"),
+            *("_rebuild_nested_tensor", "_rebuild_wrapper_subclass"),
+        )
+    },
+}
+_WORDS = (
+    *("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams"),
+    *("per_tensor_symmetric", "per_channel_symmetric"),
+    *("contiguous_format", "preserve_format", "channels_last", "channels_last_3d"),
+    *("strided", "sparse_coo"),
+)
+
+NAMES: Mapping[str, Any] = {
+    **PYTHON_NAMES,
+    **{f"torch._utils.{name}": make for name, make in _KINDS.items()},
+    **{f"torch.{name}": dtype for name, dtype in TORCH_DTYPES.items()},
+    **{f"torch.{name}": name for name in (*NO_NUMPY, *_WORDS)},
+    **{
+        f"torch.{place}{name}": StorageKind(dtype)
+        for place in ("", "cuda.", "storage.")
+        for name, dtype in STORAGES.items()
+    },
+    "torch._tensor._rebuild_from_type": _typed,
+    "torch._tensor._rebuild_from_type_v2": _typed,
+    "torch.nn.parameter.Parameter": _first,
+    "torch.nn.parameter.Buffer": _first,
+    "torch.Tensor": _first,
+    "torch.Size": _size,
+    "torch.device": _device,
+    "torch.serialization._get_layout": _text,
+    "torch.torch_version.TorchVersion": _text,
+}

@@ -1,0 +1,132 @@
+"""Zip archives, for the places of what lies in them uncompressed."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rankscope.errors import RankscopeError, printable
+
+LOCAL_HEADER = 30  # bytes before the name of an entry, which stands there a second time
+
+
+class FilePart(io.RawIOBase):
+    """Some bytes of an open file, as a file of their own."""
+
+    def __init__(self, file: io.FileIO, start: int, size: int) -> None:
+        super().__init__()
+        self._file, self.start, self.size, self._place = file, start, size, 0
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether its place can be set."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Set the place."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise OSError("seeks to before the start")
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        """Read no further than the part goes."""
+        count = max(0, min(len(buffer), self.size - self._place))
+        self._file.seek(self.start + self._place)
+        read = self._file.readinto(memoryview(buffer)[:count]) or 0
+        self._place += read
+        return read
+
+    def first(self, count: int) -> FilePart:
+        """No more than so many of its bytes."""
+        return FilePart(self._file, self.start, min(self.size, count))
+
+    def bytes_at(self, place: int, count: int) -> bytes:
+        """So many bytes from a place; fewer where the part ends."""
+        self.seek(place)
+        found = bytearray()
+        while len(found) < count and (more := self.read(count - len(found))):
+            found += more
+        return bytes(found)
+
+
+def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Entries of a zip by name, from its directory alone.
+
+    Raises
+    ------
+    RankscopeError
+        If it has no whole directory, or one with a name twice.
+    """
+    try:
+        with zipfile.ZipFile(io.BufferedReader(part)) as archive:
+            listing = archive.infolist()
+    except Exception as error:  # zipfile raises whatever a damaged directory leads it to
+        what = printable((str(error) or type(error).__name__).splitlines()[0])
+        raise RankscopeError(f"is cut short or a damaged zip ({what})", path=path) from None
+    twice = [name for name, count in Counter(i.filename for i in listing).items() if count > 1]
+    if twice:
+        raise RankscopeError(f"is a zip with {printable(twice[0])} in it twice", path=path)
+    return {info.filename: info for info in listing}
+
+
+def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
+    """Where the bytes of an entry begin in the part: its own header has padding, which varies.
+
+    Raises
+    ------
+    RankscopeError
+        If the entry does not lie within the part.
+    """
+    header = part.bytes_at(info.header_offset, LOCAL_HEADER) if info.header_offset >= 0 else b""
+    if len(header) < LOCAL_HEADER or header[:4] != b"PK\3\4":
+        raise _damaged(info, "has no header where the directory has it", path)
+    lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    place = info.header_offset + LOCAL_HEADER + lengths
+    if place + info.compress_size > part.size:
+        raise _damaged(info, "is cut short", path)
+    return place
+
+
+def stored_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
+    """Where the bytes of an entry begin that is neither compressed nor encrypted.
+
+    Raises
+    ------
+    RankscopeError
+        If the entry is either, or does not lie within the part.
+    """
+    if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+        raise _damaged(info, "is compressed", path)
+    if info.flag_bits & 1:
+        raise _damaged(info, "is encrypted", path)
+    return data_start(part, info, path)
+
+
+def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int) -> bytes:
+    """All bytes of a small entry that is not compressed, checked against its checksum.
+
+    Raises
+    ------
+    RankscopeError
+        If it has more than ``limit`` bytes or other bytes than were written.
+    """
+    place = stored_start(part, info, path)
+    if info.file_size > limit:
+        raise _damaged(info, f"has {info.file_size} bytes, more than {limit}", path)
+    found = part.bytes_at(place, info.file_size)
+    if zlib.crc32(found) != info.CRC:
+        raise _damaged(info, "is damaged: its checksum differs", path)
+    return found
+
+
+def _damaged(info: zipfile.ZipInfo, what: str, path: Path) -> RankscopeError:
+    return RankscopeError(f"its entry {printable(info.filename)} {what}", path=path)

@@ -1,0 +1,81 @@
+"""Axolotl's ReLoRA: a Trainer's ``checkpoint-N`` with the folders ``relora`` and ``adapter``.
+
+At a step that merges there is ``adapter``, the adapter as it was before the merge, and in the
+checkpoint itself the same once more. ``relora`` then has the weights with the delta in them, so
+that the adapter is not added to them, which would count it twice: the weights are read, and the
+adapter is named among what is left out. They are written only where the base is quantised; where
+they are not, the weights are nowhere, and the delta is read alone.
+
+At other steps there is no ``adapter``: ``relora`` has the frozen weights since the last merge, and
+the adapter in the checkpoint itself belongs on top of them. Steps before the first merge have no
+``relora`` and are of the layout ``peft``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.assembly import contents_of
+from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.layouts import huggingface, lora_files
+from rankscope.checkpoints.layouts.base_model import base_folder
+from rankscope.checkpoints.layouts.layout import Layout
+from rankscope.checkpoints.layouts.lora_config import CONFIG
+from rankscope.checkpoints.layouts.lora_on_base import on_base, without_factors
+from rankscope.checkpoints.options import Options
+
+FROZEN, BEFORE_MERGE = "relora", "adapter"
+
+
+def recognises(folder: Path) -> bool:
+    """Whether the folder has an adapter, and the weights or the adapter of a merge below it."""
+    live, merged = (folder / CONFIG).is_file(), (folder / BEFORE_MERGE / CONFIG).is_file()
+    return (live and merged) or ((live or merged) and huggingface.recognises(folder / FROZEN))
+
+
+def read(folder: Path, options: Options) -> Contents:
+    """Read the headers of one checkpoint.
+
+    Raises
+    ------
+    RankscopeError
+        If a file is damaged or a shard is missing.
+    """
+    merged = (folder / BEFORE_MERGE / CONFIG).is_file()
+    adapter = folder / BEFORE_MERGE if merged else folder
+    lora, frozen, skips = lora_files.NONE, {}, []
+    if huggingface.recognises(folder / FROZEN):
+        frozen = huggingface.open_weights(folder / FROZEN, options)
+    if merged and frozen:
+        message = "is the adapter before its merge: its delta is in the weights already"
+        skips.append(Skip(str(adapter), "", "adapter-merged", message))
+    else:
+        lora = lora_files.read_lora(adapter, options)
+    if not frozen:
+        message = "the weights that it was merged into were not saved: only the delta is read"
+        skips.append(Skip(str(adapter), "", "base-missing", message))
+    joined = on_base(lora, without_factors(frozen))
+    return contents_of(
+        "axolotl-relora",
+        joined.weights,
+        _config(folder, adapter),
+        options,
+        adapters=joined.adapters,
+        skips=(*joined.skips, *skips),
+    )
+
+
+def _config(folder: Path, adapter: Path) -> dict[str, Any]:
+    """Config of the model: beside the weights, else that of the run or of the base model."""
+    places = [folder / FROZEN, folder, folder.parent, base_folder(adapter)]
+    found = (read_json(place / "config.json") for place in places if place is not None)
+    return next((config for config in found if config), {})
+
+
+LAYOUT = Layout(
+    "Axolotl's ReLoRA: a checkpoint-N with the folders relora and adapter",
+    recognises,
+    read,
+)

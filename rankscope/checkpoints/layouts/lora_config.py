@@ -1,0 +1,130 @@
+"""What a PEFT ``adapter_config.json`` says about how its factors change the weights."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.errors import RankscopeError
+
+CONFIG = "adapter_config.json"
+DEFAULT_ALPHA = 8  # of PEFT's LoraConfig
+# Entries that put something else in place of B·A.
+OTHER_DELTAS = {
+    "use_qalora": "QALoRA",
+    "use_bdlora": "block-diagonal LoRA",
+    "kasa_config": "KaSA",
+    "arrow_config": "Arrow",
+}
+# Initialisations that take a part out of the base's weights, which is nowhere on disk.
+CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a LoRA.
+
+    Raises
+    ------
+    RankscopeError
+        If the file is damaged, of an adapter whose delta is not B·A, or has an alpha that is no
+        number or a pattern that is no regular expression.
+    """
+    path = folder / CONFIG
+    config = read_json(path)
+    kind = config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise RankscopeError(
+            f"is a PEFT adapter of type {kind}, only LORA has a low-rank delta", path=path
+        )
+    for entry, name in OTHER_DELTAS.items():
+        if config.get(entry):
+            raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A", path=path)
+    if fault := _fault(config):
+        raise RankscopeError(fault, path=path)
+    return config
+
+
+def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why the effective weights are not those of the base plus B·A: a code and words, or None."""
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(CHANGED_BASES):
+        return (
+            "adapter-init",
+            f"init_lora_weights is {start!r}, which changes the base's weights at the start: the "
+            "delta is B·A as it stands, of the weight nothing is known",
+        )
+    if config.get("layer_replication"):
+        return (
+            "layer-replication",
+            "its layers are copies that layer_replication makes: only the delta is read",
+        )
+    return None
+
+
+def is_stack(config: Mapping[str, Any], module: str, *, rank: int) -> bool:
+    """Whether the factors of a module are those of several experts, from ``target_parameters``.
+
+    PEFT then stores the factors of all experts in one, under the module that holds the parameter
+    and not under its name; a second parameter of the module lies under ``base_layer``.
+    """
+    if not config.get("target_parameters"):
+        return False
+    path = _targeted(config, module)
+    is_named = path not in (module, f"{module}.weight")
+    # A target without its module, such as `down_proj`, is told by factors that are too large.
+    return is_named or rank != _by_pattern(config, "rank_pattern", path, config.get("r"))
+
+
+def _targeted(config: Mapping[str, Any], module: str) -> str:
+    """Path that patterns are held against: the module's, or that of its targeted parameter."""
+    targets = config.get("target_parameters")
+    for target in targets if isinstance(targets, list) else ():
+        holder, _, own = str(target).rpartition(".")
+        if f".{module.replace('.base_layer', '')}".endswith(f".{holder}"):
+            return f"{module}.{own}"
+    return module
+
+
+def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float:
+    """Factor of B·A in the model's function: alpha/r, or alpha/√r for rank-stabilised LoRA.
+
+    The rank is that of the stored factor.
+    """
+    path, alpha = _targeted(config, module), config.get("lora_alpha", DEFAULT_ALPHA)
+    alpha = _by_pattern(config, "alpha_pattern", path, alpha)
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _by_pattern(config: Mapping[str, Any], patterns: str, path: str, default: Any) -> Any:
+    """Value of the first pattern that fits the end of a path, as PEFT looks it up.
+
+    PEFT writes the patterns sorted, so that a first one in training may not be the first in the
+    file: then PEFT itself loads the adapter with another scale, and so does this.
+    """
+    for pattern, value in (config.get(patterns) or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", path):
+            return value
+    return default
+
+
+def _fault(config: Mapping[str, Any]) -> str:
+    """What is wrong with the numbers of a config and with its patterns, if anything."""
+    alphas = {"lora_alpha": config.get("lora_alpha", DEFAULT_ALPHA)}
+    for entry in ("rank_pattern", "alpha_pattern"):
+        patterns = config.get(entry) or {}
+        if not isinstance(patterns, dict):
+            return f"{entry} is no table"
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                return f"{pattern!r} in its {entry} is no regular expression ({error})"
+        alphas |= patterns if entry == "alpha_pattern" else {}
+    for name, alpha in alphas.items():
+        if type(alpha) not in (int, float) or not math.isfinite(alpha):
+            return f"{name} is {alpha!r}, not a number"
+    return ""

@@ -1,0 +1,82 @@
+"""OLMo's own checkpoints, unsharded: ``config.yaml`` with the weights of the model beside it.
+
+Those in safetensors have names of their own kind: base64 of a pickled ``((name,), False)``.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickletools
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.assembly import contents_of
+from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.files.safetensors_file import open_tensors
+from rankscope.checkpoints.files.yaml_file import read_yaml
+from rankscope.checkpoints.layouts.layout import Layout
+from rankscope.checkpoints.layouts.torch_tables import named_tensors, open_entries
+from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.errors import RankscopeError
+
+CONFIG, SAFETENSORS, TORCH = "config.yaml", "model.safetensors", "model.pt"
+
+
+def recognises(folder: Path) -> bool:
+    """Whether the folder holds weights, and a config as OLMo writes it."""
+    if not ((folder / SAFETENSORS).is_file() or (folder / TORCH).is_file()):
+        return False
+    try:
+        return "d_model" in _model_config(folder)
+    except RankscopeError:
+        return False  # many trainers write a config.yaml: what is wrong with it is their affair
+
+
+def read(folder: Path, options: Options) -> Contents:
+    """Read the headers of one checkpoint.
+
+    Raises
+    ------
+    RankscopeError
+        If a file is damaged.
+    """
+    tensors, skips = _open_weights(folder, options)
+    return contents_of("olmo_v1", tensors, _model_config(folder), options, skips=skips)
+
+
+def _open_weights(folder: Path, options: Options) -> tuple[dict[str, StoredTensor], list[Skip]]:
+    if (folder / SAFETENSORS).is_file():
+        held = open_tensors(folder / SAFETENSORS)
+        return {decoded(name): tensor for name, tensor in held.items()}, []
+    return named_tensors(open_entries(folder / TORCH, options), folder / TORCH)
+
+
+def decoded(name: str) -> str:
+    """Name of a parameter in a safetensors file of OLMo; a plain name is given back.
+
+    The pickle is listed and not run: it may have been written by anybody.
+    """
+    try:
+        pickled = base64.b64decode(name, altchars=b"-_", validate=True)
+        operations = pickletools.genops(pickled)
+        texts = [str(value) for code, value, _ in operations if code.name.endswith("UNICODE")]
+    except ValueError:
+        return name
+    return ".".join(texts) or name
+
+
+def _model_config(folder: Path) -> dict[str, Any]:
+    """What the config says of the model, multi-query attention by its common name."""
+    model = read_yaml(folder / CONFIG).get("model")
+    if not isinstance(model, dict):
+        return {}
+    one_for_all = model.get("n_kv_heads") is None and model.get("multi_query_attention") is True
+    return {**model, "multi_query": one_for_all}
+
+
+LAYOUT = Layout(
+    "OLMo 1: config.yaml with model.pt or model.safetensors, in folders step1000-unsharded",
+    recognises,
+    read,
+)

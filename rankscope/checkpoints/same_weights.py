@@ -1,0 +1,75 @@
+"""Checkpoints of a run that hold the same weights under different steps.
+
+Released series have such branches: a wrong upload makes every update between them zero, and the
+next one the sum of all that it replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.errors import RankscopeError
+
+SAMPLE = 256  # elements of each tensor
+
+
+def identical_steps(run: Run) -> list[tuple[int, ...]]:
+    """Steps of a run whose weights are the same, group by group; empty if all differ.
+
+    The same files are the same weights, as where two snapshots of the hub's cache share a blob.
+    Other files are compared by their headers and some elements of every matrix and adapter: the
+    digests of whole files also differ where a step was written beside the same weights. A
+    checkpoint that cannot be read is the same as no other.
+    """
+    by_files: dict[tuple[str, ...], str] = {}
+    steps: dict[str, list[int]] = {}
+    for checkpoint in run:
+        try:
+            # Not `checkpoint.contents`, which would keep the headers of the whole series.
+            contents = LAYOUTS[checkpoint.layout].read(checkpoint.path, checkpoint.options)
+            files = _files(contents)
+            if files not in by_files:
+                by_files[files] = _digest(contents)
+        except RankscopeError:
+            continue
+        steps.setdefault(by_files[files], []).append(checkpoint.step)
+    return [tuple(same) for same in steps.values() if len(same) > 1]
+
+
+def _files(contents: Contents) -> tuple[str, ...]:
+    paths = {path for _, tensor in _iter_tensors(contents) for path in tensor.paths}
+    return tuple(sorted(map(os.path.realpath, paths)))
+
+
+def _digest(contents: Contents) -> str:
+    """Digest of names, shapes, and elements from the middle of every tensor."""
+    digest = hashlib.blake2b(digest_size=16)
+    for place, tensor in _iter_tensors(contents):
+        start = max(math.prod(tensor.shape) - SAMPLE, 0) // 2
+        stop = min(start + SAMPLE, math.prod(tensor.shape))
+        digest.update(repr((place, tensor.dtype, tensor.shape)).encode())
+        digest.update(tensor.elements(start, stop).tobytes())
+    return digest.hexdigest()
+
+
+def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
+    """Every stored tensor of the weights and adapters once, and what is stored beside them."""
+    seen = set()
+    for name, parameter in sorted(contents.parameters.items()):
+        adapter = parameter.adapter
+        factors = () if adapter is None else (adapter.lora_A, adapter.lora_B)
+        for tensor in (parameter.tensor, *factors):
+            # Only whole tensors are read from the middle without reading all that comes before.
+            while isinstance(tensor, Part):
+                tensor = tensor.whole
+            if tensor is not None and (key := (tensor.paths, tensor.name)) not in seen:
+                seen.add(key)
+                scale = None if adapter is None else adapter.scale
+                yield repr((name, tensor.name, scale)), tensor
