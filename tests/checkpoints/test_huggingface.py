@@ -266,7 +266,7 @@ def test_where_axolotl_saves_no_merged_weights_the_delta_stands_alone(
     write_adapter(folder / "adapter", factors, scale=2.0)
     contents = open_run(tmp_path)[40].contents
     assert contents.layout == "axolotl-relora"
-    assert contents.skips == ()
+    assert [skip.reason for skip in contents.skips] == ["base-missing"]
     assert all(p.tensor is None and p.adapter for p in contents.parameters.values())
     assert len(contents.parameters) == len(MODULES)
 

@@ -406,7 +406,9 @@ def fabric_state(tensors: Tensors, step: int) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize(("name", "source"), [("step_300", "folder"), ("a1b2c3", "checkpoint.pt")])
+@pytest.mark.parametrize(
+    ("name", "source"), [("step_300", "folder"), ("a1b2c3", "_checkpoint_step")]
+)
 def test_what_a_training_resumes_from_serves_where_there_is_no_model(
     name: str, source: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:

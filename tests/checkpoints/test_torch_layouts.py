@@ -92,7 +92,7 @@ def test_a_nanogpt_file_holds_its_model_and_nothing_of_the_optimizer(tmp_path: P
     weights = nanogpt_file(tmp_path / "ckpt.pt", step=600)
     run = open_run(tmp_path / "ckpt.pt")
     assert run.steps == (600,)
-    assert (run[600].layout, run[600].step_source) == ("nanogpt", "ckpt.pt")
+    assert (run[600].layout, run[600].step_source) == ("nanogpt", "iter_num")
     contents = run[600].contents
     assert_held(contents, weights)
     assert contents.heads == Heads(HEADS, HEADS, SIZE)
@@ -356,7 +356,7 @@ def test_litgpt_counts_optimizer_steps_and_the_final_copy_once(tmp_path: Path) -
     litgpt_folder(tmp_path / "final", step=40)
     assert open_run(tmp_path).steps == (20, 40)
     (final,) = open_run(tmp_path / "final")
-    assert (final.step, final.step_source) == (40, "lit_model.pth")
+    assert (final.step, final.step_source) == (40, "step_count")
 
 
 def test_litgpt_without_a_step_anywhere_is_a_run_of_its_own(tmp_path: Path) -> None:
@@ -521,7 +521,7 @@ def test_a_deepspeed_folder_of_fixed_name_has_its_step_inside(tag: str, tmp_path
         deepspeed_folder(tmp_path / f"checkpoint_{count}" / tag, llama_weights(), step=step)
     run = open_run(tmp_path)
     assert run.steps == (300, 600)
-    assert run[300].step_source == "mp_rank_00_model_states.pt"
+    assert run[300].step_source == "global_steps"
     assert len(run[300].contents.parameters) == 7 * LAYERS
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface, lora_files
 from rankscope.checkpoints.layouts.base_model import base_folder

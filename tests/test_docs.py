@@ -1,0 +1,31 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from rankscope.checkpoints.families.family import SPLITS, families, read_family
+from rankscope.checkpoints.layouts import LAYOUTS
+
+PAGE = (Path(__file__).parents[1] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*LAYOUTS, *families()])
+def test_the_page_on_checkpoints_has_every_layout_and_family(name: str) -> None:
+    assert f"| `{name}` |" in PAGE
+
+
+def test_the_page_on_checkpoints_has_no_others() -> None:
+    assert set(re.findall(r"^\| `([\w-]+)` \|", PAGE, re.MULTILINE)) - {
+        *LAYOUTS,
+        *families(),
+    } == {"split", *SPLITS}
+
+
+def test_the_family_that_the_page_shows_can_be_read(tmp_path: Path) -> None:
+    (table,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "my.toml").write_text(table)
+    family = read_family(tmp_path / "my.toml")
+    assert family.name == "my-model"
+    assert family.role_of("h.0.experts.3.w1") == "gate"
+    fused = family.fused_in("h.0.attn.qkv")
+    assert fused is not None and fused.parts == ("q", "k", "v")
