@@ -28,8 +28,8 @@ class Checkpoint:
     step
         Optimizer steps completed.
     step_source
-        Where the step was read: a file's name, ``folder``, ``branch``, or ``order`` where nothing
-        tells.
+        Where the step was read: the name of a file beside the weights; a key beside them in their
+        file; ``folder``, ``file`` or ``branch`` for its name; ``order`` where nothing tells.
     layout
         Name of the on-disk layout.
     options

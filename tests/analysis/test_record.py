@@ -1,12 +1,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.analysis.record import unchanged
 from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.run import Checkpoint
 from tests.conftest import TinyRun
 
 
@@ -61,13 +63,17 @@ def test_a_log_that_grew_is_read_again(relora_run: TinyRun, tmp_path: Path) -> N
     assert record(relora_run.path, tmp_path) is None
 
 
-def test_what_failed_is_tried_again(relora_run: TinyRun, tmp_path: Path) -> None:
+def test_what_failed_is_tried_again(
+    relora_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
     content = path.read_bytes()
     runs = open_runs([relora_run.path])
-    assert runs[0][30].contents.parameters  # the header is read while the file is whole
-    path.write_bytes(content[:-100])
+    whole = {checkpoint.step: checkpoint.read() for checkpoint in runs[0]}
+    path.write_bytes(content[:-100])  # after its header was read
+    monkeypatch.setattr(Checkpoint, "read", lambda checkpoint: whole[checkpoint.step])
     found = analyze_runs(runs, Selection(components=("weight",)), out=tmp_path)
     assert found.key is None and found.skips[0].message.startswith("is cut short")
     path.write_bytes(content)
+    monkeypatch.undo()
     assert record(relora_run.path, tmp_path, Selection(components=("weight",))) is None

@@ -255,6 +255,15 @@ def test_trust_makes_the_objects_and_tensors_stay_on_disk(saved: Any, tmp_path: 
     assert key == "model" and same(table["0.weight"], model[0].weight)
 
 
+def test_the_whole_of_a_module_is_its_table_whatever_its_parts_are_called(tmp_path: Path) -> None:
+    module = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 4), "lm_head": torch.nn.Linear(4, 2)})
+    torch.save(module, tmp_path / "f.pt")
+    contents = open_run(tmp_path / "f.pt", trust_pickle=True).checkpoints[0].contents
+    assert set(contents.parameters) == {"model.weight", "lm_head.weight"}
+    torch.save([torch.ones(2, 2)], tmp_path / "list.pt")
+    assert largest_table(open_torch(tmp_path / "list.pt")) == ("", {})
+
+
 def with_program(path: Path, program: bytes, entries: dict[str, bytes] | None = None) -> Path:
     """Write a torch file with any pickle and any further entries."""
     with zipfile.ZipFile(path, "w") as archive:

@@ -280,7 +280,7 @@ def test_nanochat_writes_a_run_of_models_beside_their_descriptions(tmp_path: Pat
     run = open_run(tmp_path)
     assert run.steps == (600, 1200)
     assert {c.layout for c in run} == {"nanochat"}
-    assert run[600].step_source == "model_000600.pt"
+    assert run[600].step_source == "file"
     for step, weights in written.items():
         contents = run[step].contents
         assert set(contents.parameters) == set(weights)

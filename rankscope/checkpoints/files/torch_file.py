@@ -115,11 +115,12 @@ def largest_table(found: Any) -> tuple[str, dict[str, StoredTensor]]:
     Tables in tables are joined, their keys with dots; tensors are named by their keys in the whole.
     The key is empty for the object itself, and the table where there are no tensors.
     """
-    top = _entries(found) or {}
-    tables = {key: table for key in MODEL_KEYS if (table := joined(top.get(key)))}
+    if not isinstance(found, dict):
+        return "", joined(found)  # a part of a module may well be called model
+    tables = {key: table for key in MODEL_KEYS if (table := joined(found.get(key)))}
     rest = {
         key: value
-        for key, value in top.items()
+        for key, value in found.items()
         if key not in MODEL_KEYS
         and not str(key).lower().startswith(OTHER_KEYS)
         and (not tables or isinstance(value, StoredTensor))
@@ -134,7 +135,7 @@ def joined(found: Any) -> dict[str, StoredTensor]:
     return {
         place: replace(leaf, name=place)
         for place, leaf in iter_leaves(found)
-        if isinstance(leaf, StoredTensor)
+        if place and isinstance(leaf, StoredTensor)
     }
 
 

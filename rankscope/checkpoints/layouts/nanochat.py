@@ -41,7 +41,7 @@ def read(path: Path, options: Options) -> Contents:
 def step(path: Path) -> Step | None:
     """Step in the file's name."""
     match = NAME.fullmatch(path.name)
-    return None if match is None else (int(match[1]), path.name)
+    return None if match is None else (int(match[1]), "file")
 
 
 def _meta(path: Path) -> Path | None:

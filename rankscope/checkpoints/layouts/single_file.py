@@ -49,4 +49,4 @@ def config_beside(path: Path) -> Mapping[str, Any]:
 def step_in_file_name(path: Path) -> Step | None:
     """Step that the name of a file states."""
     step = step_in_name(path.stem)
-    return None if step is None else (step, path.name)
+    return None if step is None else (step, "file")
