@@ -18,10 +18,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     RankscopeError
         If the file is not a YAML mapping of plain values, or implausibly large.
     """
-    import yaml  # here, since most checkpoints have none
-
     if not path.exists():
         return {}
+    import yaml  # here, since most checkpoints have none
+
     with open_regular(path) as (_, size):
         if size > MAX_BYTES:
             raise RankscopeError(f"has {size} bytes, too many for a YAML file", path=path)
