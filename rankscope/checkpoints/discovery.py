@@ -107,7 +107,7 @@ def _followed(path: Path) -> Path:
 
 
 def _nothing_found(path: Path, layout: str | None) -> str:
-    what = "is a file that holds no weights" if path.is_file() else "holds no checkpoint"
+    what = "is no file of weights" if path.is_file() else "holds no checkpoint"
     if layout is not None:
         return f"{what} of the layout {layout} ({LAYOUTS[layout].description})"
     flaw = next(filter(None, (known.flaw(path) for known in LAYOUTS.values())), "")

@@ -674,3 +674,12 @@ def test_options_reach_the_file_of_every_layout(tmp_path: Path) -> None:
         LAYOUTS["nanogpt"].read(tmp_path / "ckpt.pt", DEFAULT)
     assert LAYOUTS["nanogpt"].read(tmp_path / "ckpt.pt", Options(trust_pickle=True)).parameters
     assert (tmp_path / "mark").exists()
+
+
+def test_an_empty_file_keeps_its_place_in_the_series(tmp_path: Path) -> None:
+    nanogpt_file(tmp_path / "ckpt_200.pt", step=200)
+    (tmp_path / "ckpt_400.pt").touch()
+    run = open_run(tmp_path)
+    assert run.steps == (200, 400)
+    with pytest.raises(RankscopeError, match=r"ckpt_400\.pt: is empty"):
+        run[400].read()

@@ -28,11 +28,14 @@ CONFIG_KEYS = ("model_args", "model_config", "config", "args", "cfg")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of weights, and the file starts as torch's do."""
+    """Whether the name is that of weights, and the file starts as torch's do.
+
+    One that is empty, as a full disk leaves it, counts too: reading it says so.
+    """
     if not may_be_model(path, ".pt", ".pth", ".bin", ".ckpt"):
         return False
-    start, _ = first_bytes(path, 32)
-    return start.startswith(ZIP) or (start.startswith(b"\x80") and MAGIC in start)
+    start, size = first_bytes(path, 32)
+    return size == 0 or start.startswith(ZIP) or (start.startswith(b"\x80") and MAGIC in start)
 
 
 def read(path: Path, options: Options) -> Contents:
