@@ -31,7 +31,12 @@ def describe(run: Run) -> dict[str, Any]:
         "also_readable_as": also_recognised(last.path, last.layout),
         "family": contents.family,
         "steps": [
-            {"step": c.step, "tokens": c.tokens, "source": c.step_source, "path": str(c.path)}
+            {
+                "step": c.step,
+                "tokens": c.tokens,
+                "step_source": c.step_source,
+                "path": str(c.path),
+            }
             for c in run
         ],
         "identical_steps": identical_steps(run),

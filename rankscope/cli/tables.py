@@ -109,7 +109,7 @@ def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
 def _steps(steps: list[dict[str, Any]]) -> str:
     """How many steps, which, and where their numbers came from."""
     numbers = tuple(step["step"] for step in steps)
-    sources = Counter(step["source"] for step in steps)
+    sources = Counter(step["step_source"] for step in steps)
     told = ", ".join(
         source if len(sources) == 1 else f"{source} ({count})" for source, count in sources.items()
     )
