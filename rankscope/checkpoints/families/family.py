@@ -110,7 +110,7 @@ class Family:
 
     def ignores(self, module: str) -> bool:
         """Whether a module is no linear map."""
-        return bool(NORM.fullmatch(module)) or any(part.search(module) for part in self._ignored)
+        return bool(NORM.fullmatch(module) or self._ignored.search(module))
 
     @cached_property
     def _roles(self) -> list[tuple[re.Pattern[str], str]]:
@@ -125,9 +125,9 @@ class Family:
         return [_ending(end) for end in self.transposed]
 
     @cached_property
-    def _ignored(self) -> list[re.Pattern[str]]:
-        wanted = (*self.ignored, *NO_MAPS)
-        return [re.compile(rf"(^|\.){_globbed(part)}(\.|$)") for part in wanted]
+    def _ignored(self) -> re.Pattern[str]:
+        parts = "|".join(map(_globbed, (*self.ignored, *NO_MAPS)))
+        return re.compile(rf"(^|\.)({parts})(\.|$)")
 
 
 def ends_with(module: str, end: str) -> bool:

@@ -84,6 +84,8 @@ class _Quantised:
 
     def has_companion(self, name: str) -> bool:
         """Whether a tensor is there for the sake of a quantised one; a bias is not."""
+        if not self.schemes:
+            return False
         module, _, leaf = name.rpartition(".")
         if name in self.schemes or leaf == "bias" or leaf.endswith("_bias"):
             return False
