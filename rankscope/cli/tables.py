@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
+import typer
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
@@ -19,39 +16,47 @@ MOST = 10  # names in a list on the terminal
 
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the summary that ``analysis.json`` holds on stdout."""
-    console = Console(highlight=False)
     for component in SHOWN:
         lines = [line for line in summary["lines"] if line["component"] == component]
         if lines:
-            console.print(_table(component, lines))
+            title = f"{component.replace('_', ' ')}: first → last step"
+            typer.echo(typer.style(title, bold=True))
+            _print_columns(_summary_rows(component, lines), left=2)
     for finding in summary["findings"]:
-        console.print(f"• {finding}", markup=False)
+        typer.echo(f"• {finding}")
 
 
-def _table(component: str, lines: list[dict[str, Any]]) -> Table:
-    table = Table(
-        "run",
-        "role",
-        title=f"{component.replace('_', ' ')}: first → last step",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
-    for heading in ("matrices", "PER", "rank", "of", "κ" if component == "weight" else "κ_r"):
-        table.add_column(heading, justify="right")
+def _summary_rows(component: str, lines: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Cells of a table, its heading first."""
+    symbol = "κ" if component == "weight" else "κ_r"
+    rows: list[tuple[str, ...]] = [("run", "role", "matrices", "PER", "rank", "of", symbol)]
     for line in sorted(lines, key=lambda line: str(line["run"])):
         conditions = zip(line["condition"], line["is_bound"], strict=True)
-        table.add_row(
-            escape(line["run"]),
-            line["role"],
-            str(line["matrices"]),
-            " → ".join(f"{per:.3f}" for per in line["per"]),
-            " → ".join(_number(rank, ".0f") for rank in line["rank"]),
-            _number(line["max_rank"], ".0f"),
-            " → ".join(("≥" if is_bound else "") + _number(x, ".3g") for x, is_bound in conditions),
+        rows.append(
+            (
+                line["run"],
+                line["role"],
+                str(line["matrices"]),
+                " → ".join(f"{per:.3f}" for per in line["per"]),
+                " → ".join(_number(rank, ".0f") for rank in line["rank"]),
+                _number(line["max_rank"], ".0f"),
+                " → ".join(
+                    ("≥" if at_least else "") + _number(x, ".3g") for x, at_least in conditions
+                ),
+            )
         )
-    return table
+    return rows
+
+
+def _print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -> None:
+    """Print cells below each other; the first ``left`` columns flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        typer.echo(f"{indent}{'  '.join(cells)}".rstrip())
 
 
 def _number(value: float | None, form: str) -> str:
@@ -62,19 +67,15 @@ def _number(value: float | None, form: str) -> str:
 
 def print_description(run: dict[str, Any]) -> None:
     """Print what `rankscope.checkpoints.description.describe` found on stdout."""
-    console = Console(highlight=False)
-    console.print(f"[bold]{escape(run['run'])}[/bold]  {escape(run['path'])}")
+    typer.echo(f"{typer.style(run['run'], bold=True)}  {run['path']}")
     for name, value in _facts(run):
-        console.print(f"  {name:<10} {escape(value)}")
-    table = Table("role", "layers", "matrices", "shapes", "dtype", box=None, pad_edge=False)
-    for line in run["matrices"]:
-        table.add_row(
-            *(str(line[key]) for key in ("role", "layers", "matrices", "shapes", "dtype"))
-        )
-    console.print(Padding(table, (0, 0, 0, 2)))
+        typer.echo(f"  {name:<10} {value}")
+    columns = ("role", "layers", "matrices", "shapes", "dtype")
+    rows = [columns, *(tuple(str(line[key]) for key in columns) for line in run["matrices"])]
+    _print_columns(rows, left=len(columns), indent="  ")
     for name, value in _omissions(run):
-        console.print(f"  {name:<10} {escape(value)}")
-    console.print()
+        typer.echo(f"  {name:<10} {value}")
+    typer.echo()
 
 
 def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
