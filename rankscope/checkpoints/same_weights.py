@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.tensors import Part, Tensor
 from rankscope.errors import RankscopeError
@@ -32,8 +31,7 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
     steps: dict[str, list[int]] = {}
     for checkpoint in run:
         try:
-            # Not `checkpoint.contents`, which would keep the headers of the whole series.
-            contents = LAYOUTS[checkpoint.layout].read(checkpoint.path, checkpoint.options)
+            contents = checkpoint.read()
             files = _files(contents)
             if files not in by_files:
                 by_files[files] = _digest(contents)
