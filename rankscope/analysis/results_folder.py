@@ -49,6 +49,8 @@ def write_results(out: Path, analysis: Analysis) -> None:
     if logs:
         keys = dict.fromkeys(key for record in logs for key in record)
         files[TRAINING_FILE] = _csv(logs, list(keys))
+    else:
+        (out / TRAINING_FILE).unlink(missing_ok=True)  # of other runs, analysed here before
     # Last, since it says that the others are there.
     files["analysis.json"] = json.dumps(described(analysis), indent=2).encode()
     for name, content in files.items():

@@ -18,7 +18,16 @@ from rankscope.analysis.plan import Selection, plan_run
 from rankscope.analysis.rows import COLUMNS, KEY
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.errors import RankscopeError
-from tests.conftest import HEADS, LAYERS, MODULES, RANK, WIDTH, TinyRun
+from tests.conftest import (
+    HEADS,
+    LAYERS,
+    MODULES,
+    RANK,
+    WIDTH,
+    TinyRun,
+    random_weights,
+    write_model,
+)
 
 
 def analysis(path: Path, out: Path, *, jobs: int = 2) -> Analysis:
@@ -245,3 +254,14 @@ def test_circuits_have_the_rank_of_a_head(relora_run: TinyRun) -> None:
     assert (table["max_rank"] == WIDTH // HEADS).all()
     assert (table[["rows", "cols"]] == WIDTH).all().all()
     assert sorted(set(table["head"])) == list(range(HEADS))
+
+
+def test_the_logs_of_runs_that_are_not_asked_for_any_more_leave_the_folder(
+    relora_run: TinyRun, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    (relora_run.path / "metrics.jsonl").write_text('{"step": 10, "loss": 1.0}\n')
+    rs.analyze(relora_run.path, out=tmp_path / "out")
+    assert set(rs.open_results(tmp_path / "out").training["run"]) == {relora_run.path.name}
+    write_model(tmp_path / "other" / "step_1", random_weights(rng))
+    rs.analyze(tmp_path / "other", out=tmp_path / "out")
+    assert rs.open_results(tmp_path / "out").training.empty
