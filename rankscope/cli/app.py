@@ -11,6 +11,7 @@ from typing import NoReturn
 import typer
 
 from rankscope.cli.analyze import analyze
+from rankscope.cli.data import data
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
 from rankscope.cli.train import train
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (analyze, inspect, figures, train):
     app.command()(command)
+app.add_typer(data)
 
 
 @app.callback(invoke_without_command=True)

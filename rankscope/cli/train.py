@@ -30,6 +30,10 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print size, memory, schedule and time, and stop."),
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; by default what torch finds.")
     ] = None,
@@ -47,10 +51,16 @@ def train(
     _require_installed("torch", "tokenizers")
     import torch
 
-    from rankscope.training.loop import train as run_training
-
     if threads is not None:
         torch.set_num_threads(threads)
+    if dry_run:
+        from rankscope.training.dry_run import iter_dry_run
+
+        for line in iter_dry_run(settings):
+            typer.echo(line)
+        return
+    from rankscope.training.run import train as run_training
+
     outcome = run_training(settings, resume=resume, max_minutes=max_minutes)
     typer.echo(outcome.message, err=True)
     raise typer.Exit(outcome.exit_code)

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.training.config import AdapterConfig, Config
+from rankscope.training.cycles import Begun
 from rankscope.training.data import Corpus
 from rankscope.training.relora import iter_adapters
 from rankscope.training.saving import write_file, write_folder
-from rankscope.training.schedule import learning_rate, restarts_before
+from rankscope.training.schedule import Timeline
 from rankscope.training.tensor_bytes import tensor_bytes
 
 CHECKPOINT_FORMAT = "rankscope-checkpoint-1"
@@ -35,7 +36,9 @@ def write_checkpoint(
     *,
     config: Config,
     corpus: Corpus,
+    timeline: Timeline,
     step: int,
+    begun: Mapping[str, Begun],
     gradients: Mapping[str, Tensor],
     validation_loss: float,
 ) -> None:
@@ -47,24 +50,29 @@ def write_checkpoint(
         The run's folder.
     model
         The model as it is before the boundary work of this step.
-    config, corpus
-        What the run is and what its tokens are.
+    config, corpus, timeline
+        What the run is, what its tokens are, and what happens when.
     step
         Optimizer steps completed.
+    begun
+        What is known of the present adapters, see `Cycles`.
     gradients
         For ``gradients.safetensors``.
     validation_loss
         In nats a token; NaN where it was not measured at this step.
     """
     weights = {name: w for name, w in model.state_dict().items() if ".lora_" not in name}
+    adapters = dict(iter_adapters(model))
+    state = _state(config, timeline, step, validation_loss)
     files = {
         "config.json": _json(hugging_face_config(config, corpus)),
         "model.safetensors": tensor_bytes(weights),
         "gradients.safetensors": tensor_bytes(gradients),
-        "state.json": _json(_state(config, step, validation_loss)),
+        "state.json": _json({**state, "adapters": begun} if adapters else state),
     }
-    if config.method != "full":
-        files["adapter/adapter_config.json"] = _json(peft_config(config.adapter))
+    if adapters:
+        ranks = {name: layer.rank for name, layer in adapters.items()}
+        files["adapter/adapter_config.json"] = _json(peft_config(config.adapter, ranks))
         files["adapter/adapter_model.safetensors"] = tensor_bytes(_peft_tensors(model))
     write_folder(run / "checkpoints" / step_name(step), files, kind=CHECKPOINT_FORMAT)
 
@@ -109,12 +117,12 @@ def hugging_face_config(config: Config, corpus: Corpus) -> dict[str, object]:
         "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
         "rope_theta": model.rope_theta,
         "tie_word_embeddings": False,
-        "vocab_size": corpus.vocab_size,
+        "vocab_size": model.vocab_size or corpus.vocab_size,
     }
 
 
-def peft_config(adapter: AdapterConfig) -> dict[str, object]:
-    """Describe the adapters to peft."""
+def peft_config(adapter: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, object]:
+    """Describe adapters to peft, given the rank of each."""
     return {
         "base_model_name_or_path": "..",
         "bias": "none",
@@ -124,22 +132,25 @@ def peft_config(adapter: AdapterConfig) -> dict[str, object]:
         "lora_dropout": 0.0,
         "peft_type": "LORA",
         "r": adapter.rank,
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != adapter.rank},
         "target_modules": list(adapter.target_modules),
         "task_type": "CAUSAL_LM",
         "use_rslora": adapter.rank_stabilised,
     }
 
 
-def _state(config: Config, step: int, validation_loss: float) -> dict[str, object]:
-    schedule = config.schedule
+def _state(
+    config: Config, timeline: Timeline, step: int, validation_loss: float
+) -> dict[str, object]:
     state: dict[str, object] = {
         "step": step,
-        "restarts": restarts_before(step, schedule),
+        "restarts": timeline.merges_before(step),
         "tokens": step * config.batch.tokens,
         "seed": config.seed,
-        "method": config.method,
+        # Of the phase that these weights come out of, which a boundary at this step ends.
+        "method": timeline.phase(max(step - 1, 0)).method,
         # The last checkpoint has no update after it: what it says is the rate of the last update.
-        "learning_rate": learning_rate(min(step, schedule.steps - 1), schedule),
+        "learning_rate": timeline.learning_rate(min(step, config.schedule.steps - 1)),
     }
     return state if math.isnan(validation_loss) else {**state, "validation_loss": validation_loss}
 

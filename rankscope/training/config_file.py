@@ -7,9 +7,9 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
@@ -17,14 +17,19 @@ from rankscope.training.config import Config
 # Changing these in the middle of a run does not change what is learned. The data may have moved:
 # a hash of the tokens is compared on its own.
 FREE_TO_CHANGE = frozenset(
-    {"out", "device", "data.source", "log.log_every", "log.eval_every", "log.save_every"}
+    {"out", "device", "data.source"}
+    | {f"log.{key}" for key in ("log_every", "eval_every", "save_every", "save_log_spaced")}
+    | {f"log.{key}" for key in ("save_before_restarts", "keep_last", "keep_every")}
+    | {f"log.{key}" for key in ("tensorboard", "wandb")}
 )
-_KINDS: dict[type, str] = {
+_KINDS: dict[Any, str] = {
     bool: "true or false",
     int: "an integer",
     float: "a number",
     str: "a string",
-    tuple: "a list of strings",
+    tuple[str, ...]: "a list of strings",
+    tuple[int, ...]: "a list of integers",
+    tuple[float, ...]: "a list of numbers",
 }
 
 
@@ -60,13 +65,8 @@ def config_from(values: Mapping[str, object]) -> Config:
     for key in values:
         if key not in known:
             raise RankscopeError(f"there is no setting {key!r}{_did_you_mean(key, list(known))}")
-    tree: dict[str, Any] = {}
-    for key, value in values.items():
-        section, _, name = key.rpartition(".")
-        table = tree.setdefault(section, {}) if section else tree
-        table[name] = _checked(key, value, type(known[key]))
-    sections = get_type_hints(Config)
-    return Config(**{k: sections[k](**v) if isinstance(v, dict) else v for k, v in tree.items()})
+    config: Config = _built(Config, values, "")
+    return config
 
 
 def flat_config(config: Config) -> dict[str, object]:
@@ -86,12 +86,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def to_toml(config: Config) -> str:
     """Write a configuration as TOML that `load_config` reads back to an equal one."""
-    tree = asdict(config)
-    lines = [f"{k} = {_toml(v)}" for k, v in tree.items() if not isinstance(v, dict)]
-    for section, table in tree.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(_toml_lines(asdict(config), "")).lstrip("\n") + "\n"
 
 
 def config_digest(config: Config) -> str:
@@ -120,15 +115,31 @@ def _parse_override(text: str) -> tuple[str, object]:
         return key.strip(), value.strip()  # a plain word, as in method=full
 
 
-def _checked(key: str, value: object, expected: type) -> object:
+def _built(kind: Any, values: Mapping[str, object], prefix: str) -> Any:
+    """Build a dataclass, and those inside it, from the dotted keys that begin with ``prefix``."""
+    settings: dict[str, Any] = {}
+    for name, expected in get_type_hints(kind).items():
+        if is_dataclass(expected):
+            settings[name] = _built(expected, values, f"{prefix}{name}.")
+        elif (key := prefix + name) in values:
+            settings[name] = _checked(key, values[key], expected)
+    return kind(**settings)
+
+
+def _checked(key: str, value: object, expected: Any) -> object:
     """Return the value in the setting's type, where nothing is lost by that."""
-    if expected is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    if expected is float and type(value) is int:
-        return float(value)
-    if type(value) is not expected:
-        raise RankscopeError(f"{key} = {value!r} must be {_KINDS[expected]}")
-    return value
+    if isinstance(value, list) and (inner := get_args(expected)):
+        converted = [_converted(item, inner[0]) for item in value]
+        if all(type(item) is inner[0] for item in converted):
+            return tuple(converted)
+    elif type(converted_value := _converted(value, expected)) is expected:
+        return converted_value
+    raise RankscopeError(f"{key} = {value!r} must be {_KINDS[expected]}")
+
+
+def _converted(value: object, expected: Any) -> object:
+    """An integer is a number; nothing else is converted."""
+    return float(value) if expected is float and type(value) is int else value
 
 
 def _did_you_mean(key: str, known: Sequence[str]) -> str:
@@ -143,3 +154,14 @@ def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
+    """Lines of a table: its own settings first, as TOML wants it, then the tables inside it."""
+    own = {key: value for key, value in table.items() if not isinstance(value, dict)}
+    lines = ["", f"[{prefix[:-1]}]"] if prefix and own else []
+    lines += [f"{key} = {_toml(value)}" for key, value in own.items()]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += _toml_lines(value, f"{prefix}{key}.")
+    return lines

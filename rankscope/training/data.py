@@ -5,57 +5,40 @@ Shapes: b sequences, t + 1 tokens each: inputs are all but the last, targets all
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
 from rankscope.training.config import BatchConfig, DataConfig
-from rankscope.training.documents import hold_out, read_documents
+from rankscope.training.corpus import Corpus, Tokens
+from rankscope.training.documents import read_documents
+from rankscope.training.held_out import hold_out
 from rankscope.training.keyed import keyed_generator
-from rankscope.training.tokenizer import (
-    BYTES,
-    END_OF_DOCUMENT,
-    byte_tokenizer,
-    encode_bpe,
-    encode_bytes,
-    train_bpe,
-)
+from rankscope.training.token_files import open_token_file
+from rankscope.training.token_folder import open_token_folder
+from rankscope.training.tokenizer import Encoder, byte_encoder, read_encoder, trained_encoder
+from rankscope.training.windows import epoch_starts, random_starts
 
-Tokens = NDArray[np.unsignedinteger[Any]]
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Token ids to train on and others to validate on."""
-
-    training: Tokens  # (n,)
-    validation: Tokens  # (m,)
-    vocab_size: int
-    end_of_document: int | None  # None where the ids were made elsewhere
-    tokenizer: str | None  # as tokenizer.json
-
-    def digest(self) -> str:
-        """Hash of all token ids and of where the held-out part begins."""
-        digest = hashlib.blake2b(f"{len(self.training)} {self.vocab_size}".encode(), digest_size=16)
-        for tokens in (self.training, self.validation):
-            for start in range(0, len(tokens), 1 << 24):
-                digest.update(tokens[start : start + (1 << 24)].astype("<u4").tobytes())
-        return digest.hexdigest()
+__all__ = [
+    "Corpus",
+    "iter_validation",
+    "load_corpus",
+    "probe_batch",
+    "random_windows",
+    "training_batch",
+]
 
 
 def load_corpus(data: DataConfig, batch: BatchConfig) -> Corpus:
-    """Read the source of a configuration and turn it into token ids.
+    """Turn the source of a configuration into token ids, or open a prepared folder of them.
 
     Several documents: whole ones are held out for validation, see `hold_out`. One document, or a
-    file of token ids: its last part is.
+    file of token ids: its last part is. A prepared folder says itself what is held out.
 
     Raises
     ------
@@ -63,17 +46,7 @@ def load_corpus(data: DataConfig, batch: BatchConfig) -> Corpus:
         If the source cannot be read, holds ids outside the vocabulary, or either part is shorter
         than one sequence.
     """
-    is_ids = data.source.endswith((".bin", ".npy"))
-    corpus = _load_ids(data) if is_ids else _load_text(data)
-    if not len(corpus.validation):
-        cut = len(corpus.training) - round(data.validation_fraction * len(corpus.training))
-        corpus = Corpus(
-            corpus.training[:cut],
-            corpus.training[cut:],
-            corpus.vocab_size,
-            corpus.end_of_document,
-            corpus.tokenizer,
-        )
+    corpus = _open_corpus(data)
     for part, tokens in (("training", corpus.training), ("validation", corpus.validation)):
         if len(tokens) < batch.sequence_length + 1:
             raise RankscopeError(
@@ -84,9 +57,25 @@ def load_corpus(data: DataConfig, batch: BatchConfig) -> Corpus:
     return corpus
 
 
-def training_batch(corpus: Corpus, batch: BatchConfig, *, seed: int, step: int) -> Tensor:
-    """Sequences of one step, (b, t + 1) int64: windows at random places, the same on every call."""
-    return random_windows(corpus, batch, batch.sequences, keyed_generator(seed, "batch", step))
+def training_batch(
+    corpus: Corpus, batch: BatchConfig, *, seed: int, step: int, order: str = "random"
+) -> Tensor:
+    """Sequences of one step, (b, t + 1) int64: the same on every call.
+
+    Parameters
+    ----------
+    corpus, batch
+        Where from and how many. With several processes, each takes its share of what is returned.
+    seed, step
+        What the sequences depend on.
+    order
+        As ``data.order``: windows at independent random places, or each window once an epoch.
+    """
+    if order == "random":
+        return random_windows(corpus, batch, batch.sequences, keyed_generator(seed, "batch", step))
+    length = batch.sequence_length
+    starts = epoch_starts(corpus, length, batch.sequences, seed=seed, step=step)
+    return _windows(corpus.training, starts, length)
 
 
 def probe_batch(corpus: Corpus, batch: BatchConfig, sequences: int, *, seed: int) -> Tensor:
@@ -97,11 +86,9 @@ def probe_batch(corpus: Corpus, batch: BatchConfig, sequences: int, *, seed: int
 def random_windows(
     corpus: Corpus, batch: BatchConfig, sequences: int, generator: torch.Generator
 ) -> Tensor:
-    """Windows of the training tokens that begin at independent random places."""
-    length = batch.sequence_length + 1
-    places = len(corpus.training) - length + 1
-    starts = torch.randint(places, (sequences,), generator=generator).tolist()
-    return _stack([corpus.training[start : start + length] for start in starts])
+    """Windows of the training tokens that begin at independent random places, (b, t + 1) int64."""
+    starts = random_starts(corpus, batch.sequence_length, sequences, generator)
+    return _windows(corpus.training, starts, batch.sequence_length)
 
 
 def iter_validation(corpus: Corpus, batch: BatchConfig, tokens: int) -> Iterator[Tensor]:
@@ -115,48 +102,58 @@ def iter_validation(corpus: Corpus, batch: BatchConfig, tokens: int) -> Iterator
     starts = range(0, max(1, available // length) * length, length)
     for first in range(0, len(starts), batch.sequences_at_once):
         chosen = starts[first : first + batch.sequences_at_once]
-        yield _stack([corpus.validation[start : start + length + 1] for start in chosen])
+        yield _windows(corpus.validation, list(chosen), length)
 
 
-def _stack(windows: list[Tokens]) -> Tensor:
+def _windows(tokens: Tokens, starts: list[int], length: int) -> Tensor:
+    windows = [tokens[start : start + length + 1] for start in starts]
     return torch.from_numpy(np.stack(windows).astype(np.int64))
+
+
+def _open_corpus(data: DataConfig) -> Corpus:
+    if data.source and Path(data.source).is_dir():
+        return open_token_folder(Path(data.source))
+    is_ids = data.source.endswith((".bin", ".npy"))
+    corpus = _load_ids(data) if is_ids else _load_text(data)
+    if len(corpus.validation):
+        return corpus
+    cut = len(corpus.training) - round(data.validation_fraction * len(corpus.training))
+    return replace(
+        corpus,
+        training=corpus.training[:cut],
+        validation=corpus.training[cut:],
+        validation_bytes=None,  # the cut may be inside a character
+    )
 
 
 def _load_text(data: DataConfig) -> Corpus:
     training, validation = hold_out(read_documents(data.source), data.validation_fraction)
-    if data.tokenizer == "bytes":
-        return Corpus(
-            training=encode_bytes(training),
-            validation=encode_bytes(validation),
-            vocab_size=BYTES + 1,
-            end_of_document=BYTES,
-            tokenizer=byte_tokenizer().to_str(),
-        )
-    tokenizer = train_bpe(training, data.vocab_size)
+    encoder = _encoder(data, training)
     return Corpus(
-        training=encode_bpe(tokenizer, training),
-        validation=encode_bpe(tokenizer, validation),
-        vocab_size=tokenizer.get_vocab_size(),
-        end_of_document=tokenizer.token_to_id(END_OF_DOCUMENT),
-        tokenizer=tokenizer.to_str(),
+        training=_encode(encoder, training),
+        validation=_encode(encoder, validation),
+        vocab_size=encoder.vocab_size,
+        end_of_document=encoder.end_of_document,
+        tokenizer=encoder.tokenizer,
+        validation_bytes=sum(len(text.encode()) for text in validation),
     )
+
+
+def _encoder(data: DataConfig, training: list[str]) -> Encoder:
+    if data.tokenizer == "bytes":
+        return byte_encoder()
+    if data.tokenizer == "bpe":
+        return trained_encoder(training, data.vocab_size)
+    return read_encoder(data.tokenizer)
+
+
+def _encode(encoder: Encoder, documents: list[str]) -> Tokens:
+    return np.concatenate(encoder.encode(documents)) if documents else np.empty(0, dtype=np.uint16)
 
 
 def _load_ids(data: DataConfig) -> Corpus:
     path = Path(data.source)
-    try:
-        if path.suffix == ".npy":
-            tokens: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        else:
-            tokens = np.memmap(path, dtype="<u2", mode="r")
-    except (OSError, ValueError) as error:
-        raise RankscopeError(f"cannot be read as token ids: {error}", path=path) from None
-    if tokens.ndim != 1 or tokens.dtype.kind != "u" or not len(tokens):
-        raise RankscopeError(
-            f"holds {tokens.dtype} of shape {tokens.shape}, but token ids are a "
-            "one-dimensional array of unsigned integers",
-            path=path,
-        )
+    tokens = open_token_file(path, dtype="uint16" if path.suffix == ".bin" else None)
     if (largest := int(tokens.max())) >= data.vocab_size:
         raise RankscopeError(
             f"holds the token id {largest}, but data.vocab_size = {data.vocab_size}", path=path

@@ -1,20 +1,24 @@
-"""Where the text comes from: Python's own documentation, or a file of the user's."""
+"""Where the text comes from: Python's own documentation, or files of the user's."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
+import io
 import json
 import lzma
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, cast
 
 from rankscope.errors import RankscopeError
 
 PYTHON_DOCUMENTATION = "pydoc_data.topics"
-TEXT_FORMATS = (".txt", ".jsonl", ".txt.gz", ".jsonl.gz", ".txt.xz", ".jsonl.xz")
-_OPENERS: dict[str, Callable[..., object]] = {".gz": gzip.open, ".xz": lzma.open}
+COMPRESSIONS = ("", ".gz", ".xz", ".zst")
+TEXT_FORMATS = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in COMPRESSIONS)
+# C4's and Dolma's lines of JSON; a plain .json is more often something else.
+LINES_NAMED_JSON = tuple(".json" + packed for packed in COMPRESSIONS[1:])
 
 
 def read_documents(source: str) -> list[str]:
@@ -25,52 +29,50 @@ def read_documents(source: str) -> list[str]:
     source
         ``pydoc_data.topics`` for the language reference that every Python brings along, one
         document a topic; or a file: ``.txt`` is one document, ``.jsonl`` holds one object a line
-        with the document under ``"text"``; either may be compressed as ``.gz`` or ``.xz``.
+        with the document under ``"text"``; either may be compressed as ``.gz``, ``.xz`` or
+        ``.zst``.
 
     Raises
     ------
     RankscopeError
         If the file cannot be read, has another format or holds no text.
     """
-    if source == PYTHON_DOCUMENTATION:
-        return list(_python_documentation())
-    path = Path(source)
-    if not path.name.lower().endswith(TEXT_FORMATS):
-        raise RankscopeError(f"is none of {', '.join(TEXT_FORMATS)}, .bin, .npy", path=path)
-    try:
-        with _open_text(path) as file:
-            documents = list(
-                _iter_jsonl(path, file) if ".jsonl" in path.suffixes else [file.read()]
-            )
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RankscopeError(f"cannot be read: {reason}", path=path) from None
-    documents = [text for text in documents if text]
-    if not documents:
-        raise RankscopeError("holds no text", path=path)
+    if not (documents := list(iter_documents(source))):
+        raise RankscopeError("holds no text", path=source)
     return documents
 
 
-def hold_out(documents: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Split documents into those to train on and those to validate on.
+def iter_documents(source: str, *, text_key: str = "text") -> Iterator[str]:
+    """Yield what `read_documents` returns; a compressed file is unpacked as it is read.
 
-    Whole documents are held out, in the order of a hash of their text until ``fraction`` of all
-    characters is reached: the choice depends on no seed and on no order, and copies of a document
-    are on the same side. Nothing is held out where there is only one document.
+    Parameters
+    ----------
+    source
+        As there; the source may hold no text.
+    text_key
+        Where the text stands in a line of JSON.
     """
-    wanted = fraction * sum(map(len, documents))
-    held: set[str] = set()
-    size = 0
-    for text in sorted(set(documents), key=_digest)[:-1]:
-        if size >= wanted:
-            break
-        held.add(text)
-        size += len(text)
-    return [t for t in documents if t not in held], [t for t in documents if t in held]
+    if source == PYTHON_DOCUMENTATION:
+        yield from _python_documentation()
+        return
+    path = Path(source)
+    if not path.name.lower().endswith(TEXT_FORMATS + LINES_NAMED_JSON):
+        formats = ", ".join((*TEXT_FORMATS, ".bin", ".npy"))
+        raise RankscopeError(f"is none of {formats}, nor a prepared folder", path=path)
+    with reading(path), _open_text(path) as file:
+        is_lines = not path.name.lower().endswith(TEXT_FORMATS[: len(COMPRESSIONS)])
+        documents = _iter_jsonl(path, file, text_key) if is_lines else iter([file.read()])
+        yield from (text for text in documents if text)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(errors="surrogatepass")).digest()
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn what goes wrong with a file's bytes into one line that names it."""
+    try:
+        yield
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
+        raise RankscopeError(f"cannot be read: {reason}", path=path) from None
 
 
 def _python_documentation() -> Iterator[str]:
@@ -88,21 +90,36 @@ def _python_documentation() -> Iterator[str]:
             yield "\n\n".join(paragraphs)
 
 
-def _open_text(path: Path) -> TextIO:
+@contextmanager
+def _open_text(path: Path) -> Iterator[TextIO]:
     opener = _OPENERS.get(path.suffix.lower(), open)
-    return cast(TextIO, opener(path, "rt", encoding="utf-8", newline=""))
+    with cast(io.BufferedReader, opener(path, "rb")) as unpacked:
+        yield io.TextIOWrapper(unpacked, encoding="utf-8", newline="")
 
 
-def _iter_jsonl(path: Path, lines: TextIO) -> Iterator[str]:
+def _open_zst(path: Path, mode: str) -> object:
+    """Open with pyarrow, which unlike zstandard notices a file that was cut short."""
+    import pyarrow as pa
+
+    return pa.input_stream(str(path), compression="zstd")
+
+
+def _iter_jsonl(path: Path, lines: TextIO, text_key: str) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
-        except (ValueError, TypeError, KeyError):
-            text = None
-        if not isinstance(text, str):
+            text = json.loads(line)[text_key]
+            text.encode()  # an escaped half of a surrogate pair is no text
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise RankscopeError(
-                f'line {number} is not an object with a string under "text"', path=path
-            )
+                f'line {number} is not an object with a string under "{text_key}"', path=path
+            ) from None
         yield text
+
+
+_OPENERS: dict[str, Callable[..., object]] = {
+    ".gz": gzip.open,
+    ".xz": lzma.open,
+    ".zst": _open_zst,
+}

@@ -14,10 +14,10 @@ from rankscope.training.config_file import config_digest
 from rankscope.training.data import Corpus
 
 # With one of these changed, the same steps give results that agree, but not to the last bit.
-DECIDES_THE_LAST_BIT = ("torch", "threads", "cpu_capability", "device", "machine")
+DECIDES_THE_LAST_BIT = ("torch", "threads", "processes", "cpu_capability", "device", "machine")
 
 
-def environment(config: Config, corpus: Corpus) -> dict[str, object]:
+def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, object]:
     """Versions, threads and hashes, each a string or a number."""
     return {
         "rankscope": importlib.metadata.version("rankscope"),
@@ -30,6 +30,7 @@ def environment(config: Config, corpus: Corpus) -> dict[str, object]:
         "device": torch.cuda.get_device_name() if config.device == "cuda" else "cpu",
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "config_blake2b": config_digest(config),
         "data_blake2b": corpus.digest(),
         "training_tokens": len(corpus.training),

@@ -30,7 +30,8 @@ def trained_model(checkpoint: Path) -> LanguageModel:
     """
     try:
         settings = json.loads((checkpoint / "config.json").read_bytes())
-        shape = ModelConfig(**{f.name: settings[f.name] for f in fields(ModelConfig)})
+        known = {f.name for f in fields(ModelConfig)} & settings.keys()
+        shape = ModelConfig(**{name: settings[name] for name in known})
         model = LanguageModel(shape, settings["vocab_size"])
         model.load_state_dict(load_file(checkpoint / "model.safetensors"))
         if (checkpoint / "adapter").is_dir():
@@ -57,4 +58,5 @@ def _add_adapter(model: LanguageModel, folder: Path) -> None:
         if key.endswith(".lora_A.weight"):
             b = tensors[key.replace(".lora_A.", ".lora_B.")]
             weight = model.get_parameter(f"{name}.weight")
-            weight.copy_(weight.double() + adapter.scale * b.double() @ a.double())
+            delta = adapter.scale(len(a)) * b.double() @ a.double()
+            weight.copy_(weight.double() + delta)

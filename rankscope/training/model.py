@@ -5,6 +5,7 @@ Shapes: b sequences, t positions, d = hidden_size, h heads of head_dim dimension
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.training.config import ModelConfig
+from rankscope.training.cross_entropy import next_token_loss
 from rankscope.training.keyed import keyed_generator
 
 
@@ -20,6 +22,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
+        self.config = config
         self.model = Decoder(config, vocab_size)
         self.lm_head = nn.Linear(config.hidden_size, vocab_size, bias=False)
 
@@ -29,20 +32,27 @@ class LanguageModel(nn.Module):
 
     def loss(self, tokens: Tensor) -> Tensor:
         """Mean negative log-likelihood, in nats a token, of ``tokens[:, 1:]``; b x (t + 1)."""
-        logits = self(tokens[:, :-1])
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+        return next_token_loss(self.model(tokens[:, :-1]), self.lm_head.weight, tokens[:, 1:])
 
     @torch.no_grad()
-    def initialise(self, seed: int, *, std: float) -> None:
-        """Draw every matrix from N(0, std²), each from its own generator.
+    def initialise(self, seed: int) -> None:
+        """Draw every matrix as the configuration says, each from its own generator.
 
-        The same seed gives the same weights whichever method trains them.
+        ``normal`` is N(0, initializer_range²) for all; ``torch`` what PyTorch's layers begin with:
+        N(0, 1) for the embedding and U(±1/sqrt(in)) for all others. The same seed gives the same
+        weights whichever method trains them.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 draw = torch.empty(parameter.shape)
-                draw.normal_(std=std, generator=keyed_generator(seed, "weight", name))
+                generator = keyed_generator(seed, "weight", name)
+                if self.config.initialisation == "normal":
+                    draw.normal_(std=self.config.initializer_range, generator=generator)
+                elif name == "model.embed_tokens.weight":
+                    draw.normal_(generator=generator)
+                else:
+                    bound = 1 / math.sqrt(parameter.shape[1])
+                    draw.uniform_(-bound, bound, generator=generator)
                 parameter.copy_(draw)
 
 
@@ -54,13 +64,14 @@ class Decoder(nn.Module):
         self.head_dim, self.rope_theta = config.head_dim, config.rope_theta
         self.embed_tokens = nn.Embedding(vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Hidden states (b, t, d)."""
         x = self.embed_tokens(tokens)
-        rotation = rotary_angles(tokens.shape[1], self.head_dim, self.rope_theta, x.device)
-        cos, sin = rotation.cos().to(x.dtype), rotation.sin().to(x.dtype)
+        angles = rotary_angles(tokens.shape[1], self.head_dim, self.rope_theta, x.device)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         for layer in self.layers:
             x = layer(x, cos, sin)
         return cast(Tensor, self.norm(x))
@@ -73,8 +84,8 @@ class Block(nn.Module):
         super().__init__()
         self.self_attn = Attention(config)
         self.mlp = MLP(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Hidden states in, hidden states out."""
@@ -97,10 +108,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Hidden states in, hidden states out."""
         q, k, v = (
-            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (b, h, t, head_dim)
+            projection(x).unflatten(-1, (-1, self.head_dim))  # (b, t, h, head_dim)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        # Turned before the transposition: elementwise work on contiguous tensors is faster.
+        q, k, v = (y.transpose(1, 2) for y in (rotate(q, cos, sin), rotate(k, cos, sin), v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return cast(Tensor, self.o_proj(y.transpose(1, 2).flatten(2)))
 
@@ -120,37 +132,27 @@ class MLP(nn.Module):
         return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
 
-class RMSNorm(nn.Module):
-    """``weight * x / rms(x)``, normalised in float32, or better, as Llama does."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised states, in the type of ``x``."""
-        y = x.to(torch.promote_types(x.dtype, torch.float32))
-        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * y.to(x.dtype)
-
-
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Angle of every position and coordinate, (length, head_dim), float32.
+    """Angle by which every position turns every pair of coordinates.
 
-    Coordinates i and i + head_dim / 2 form a pair and have the same angle, in Hugging Face's
-    layout; the original RoPE pairs neighbours.
+    Returns
+    -------
+    (length, 1, head_dim / 2), float32; the 1 stands for the heads.
     """
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device)
     frequencies = 1.0 / theta ** (pairs / head_dim)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
-    return torch.cat((angles, angles), dim=-1)
+    positions = torch.arange(length, dtype=torch.float32, device=device)
+    return torch.outer(positions, frequencies)[:, None]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of coordinates of ``x`` by its position's angle."""
+    """Turn each pair of coordinates of ``x`` (b, t, h, head_dim) by its position's angle.
+
+    Coordinates i and i + head_dim / 2 form a pair, in Hugging Face's layout; the original RoPE
+    pairs neighbours. ``sin`` is negative in its first half.
+    """
     first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.addcmul(x * cos, torch.cat((second, first), dim=-1), sin)
 
 
 def is_projection(name: str) -> bool:

@@ -21,10 +21,13 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class TrainingProgress:
-    """A bar with time left, loss and speed on a terminal; else a plain line now and then."""
+    """A bar with time left, loss and speed on a terminal; else a plain line now and then.
 
-    def __init__(self, *, start: int, steps: int) -> None:
-        self._steps = steps
+    A quiet one says nothing: of several processes one is enough.
+    """
+
+    def __init__(self, *, start: int, steps: int, quiet: bool = False) -> None:
+        self._steps, self._quiet = steps, quiet
         self.tokens_per_second = 0.0
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._last_line = time.monotonic()
@@ -35,7 +38,7 @@ class TrainingProgress:
             TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=self._console,
-            disable=not sys.stderr.isatty(),
+            disable=quiet or not sys.stderr.isatty(),
             transient=True,
         )
         self._task = self._bar.add_task("", total=steps, completed=start)
@@ -63,6 +66,8 @@ class TrainingProgress:
     def say(self, line: str) -> None:
         """Print one line above the bar."""
         self._last_line = time.monotonic()
+        if self._quiet:
+            return
         with suppress(OSError):  # nobody reads any more: no reason to stop training
             self._console.print(line, markup=False)
 

@@ -1,4 +1,4 @@
-"""Low-rank adapters: wrap, merge, reset, restart.
+"""Low-rank adapters: wrap, merge, reset, unwrap.
 
 W frozen weight (out, in), A ``lora_A`` (r, in), B ``lora_B`` (out, r); the layer computes
 ``(W + scale * B @ A) x``. After Lialin et al. 2023, "ReLoRA: High-Rank Training Through Low-Rank
@@ -8,16 +8,13 @@ nothing of the old adapter survives in the new one or in the optimizer.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
-from rankscope.training.config import AdapterConfig
-from rankscope.training.keyed import keyed_generator
+from rankscope.training.low_rank_linear import low_rank_linear
 
 
 class LoRALinear(nn.Module):
@@ -26,30 +23,34 @@ class LoRALinear(nn.Module):
     Parameters
     ----------
     weight
-        W, (out, in); it is kept in its own type and no longer trained.
-    rank
-        r, at least 1.
+        W, (out, in), of which this object is kept; it is no longer trained.
+    a
+        The first A, (r, in); see `reset`.
     scale
         Factor of B·A. It stands in `factors` and nowhere else, so that the forward pass and the
         merge cannot disagree on it.
     """
 
-    def __init__(self, weight: Tensor, *, rank: int, scale: float) -> None:
+    def __init__(self, weight: nn.Parameter, a: Tensor, *, scale: float) -> None:
         super().__init__()
-        out_features, in_features = weight.shape
-        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
-        self.lora_A = nn.Parameter(weight.new_zeros(rank, in_features))
-        self.lora_B = nn.Parameter(weight.new_zeros(out_features, rank))
-        self.scale = scale
+        self.weight = weight.requires_grad_(False)
+        weight.grad = None
+        self.lora_A = nn.Parameter(weight.new_empty(0, weight.shape[1]))
+        self.lora_B = nn.Parameter(weight.new_empty(weight.shape[0], 0))
+        self.reset(a, scale=scale)
+
+    @property
+    def rank(self) -> int:
+        """The most that the delta can have as its rank."""
+        return self.lora_A.shape[0]
 
     def factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """``(scale * B, A)``: their product is the delta."""
         return self.scale * self.lora_B.to(dtype), self.lora_A.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(W + delta) x`` without forming the delta, which would cost as much as training W."""
-        left, right = self.factors(self.lora_A.dtype)
-        return F.linear(x, self.weight) + F.linear(F.linear(x, right), left)
+        """``(W + delta) x``."""
+        return low_rank_linear(x, self.weight, *self.factors(self.lora_A.dtype))
 
     def delta(self) -> Tensor:
         """Return the weight that the adapter adds, (out, in), in float64."""
@@ -62,37 +63,60 @@ class LoRALinear(nn.Module):
         self.weight.copy_(self.weight.double() + self.delta())
 
     @torch.no_grad()
-    def reset(self, generator: torch.Generator) -> None:
-        """Start an adapter: A from U(-1/sqrt(in), 1/sqrt(in)), B zero, both in place.
+    def reset(self, a: Tensor, *, scale: float) -> None:
+        """Start an adapter: the given A, and B zero.
 
         With B = 0 the delta is zero but the gradient of B is not. Were A zero as well, both
-        gradients would vanish and the adapter would never learn.
+        gradients would vanish and the adapter would never learn. Parameters of the same rank are
+        changed in place, so that whatever knows them still does.
         """
-        bound = 1 / math.sqrt(self.lora_A.shape[1])
-        draw = torch.empty(self.lora_A.shape).uniform_(-bound, bound, generator=generator)
-        self.lora_A.copy_(draw)
+        self.scale = scale
+        if a.shape != self.lora_A.shape:
+            self.lora_A = nn.Parameter(self.weight.new_empty(a.shape))
+            self.lora_B = nn.Parameter(self.weight.new_empty(self.weight.shape[0], a.shape[0]))
+        self.lora_A.copy_(a)
         self.lora_B.zero_()
 
 
-def wrap(model: nn.Module, adapter: AdapterConfig, *, seed: int) -> None:
-    """Replace the target projections of a model by `LoRALinear`; its function stays the same.
+MakeLayer = Callable[[nn.Parameter, Tensor, float], LoRALinear]
 
-    Raises
-    ------
-    RankscopeError
-        If the rank exceeds what the delta of one of them can have.
-    """
-    for name, layer in list(model.named_modules()):
-        parent_name, _, attribute = name.rpartition(".")
-        if isinstance(layer, nn.Linear) and attribute in adapter.target_modules:
-            if adapter.rank > min(layer.weight.shape):
-                raise RankscopeError(
-                    f"adapter.rank = {adapter.rank} exceeds the smaller side of {name}, "
-                    f"which is {' x '.join(map(str, layer.weight.shape))}"
-                )
-            wrapped = LoRALinear(layer.weight, rank=adapter.rank, scale=adapter.scale)
-            wrapped.reset(keyed_generator(seed, "lora_A", 0, name))
-            setattr(model.get_submodule(parent_name), attribute, wrapped)
+
+def target_shapes(model: nn.Module, target_modules: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """(out, in) of every layer that has an adapter or is to get one, by name."""
+    return {
+        name: (layer.weight.shape[0], layer.weight.shape[1])
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | LoRALinear) and name.rpartition(".")[2] in target_modules
+    }
+
+
+def require_ranks(ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]]) -> None:
+    """Raise `RankscopeError` if a rank exceeds what the delta of its layer can have."""
+    for name, rank in ranks.items():
+        if rank > min(shapes[name]):
+            raise RankscopeError(
+                f"adapter.rank = {rank} exceeds the smaller side of {name}, "
+                f"which is {' x '.join(map(str, shapes[name]))}"
+            )
+
+
+def wrap(model: nn.Module, name: str, a: Tensor, *, scale: float, make: MakeLayer) -> None:
+    """Give the layer of this name an adapter, or a new one; its function stays the same."""
+    layer = model.get_submodule(name)
+    if isinstance(layer, LoRALinear):
+        layer.reset(a, scale=scale)
+    else:
+        weight = layer.get_parameter("weight")
+        _replace(model, name, make(nn.Parameter(weight.detach()), a, scale))
+
+
+def unwrap(model: nn.Module) -> None:
+    """Turn every wrapped layer into a plain one that is trained; its adapter is forgotten."""
+    for name, layer in list(iter_adapters(model)):
+        out_features, in_features = layer.weight.shape
+        plain = nn.Linear(in_features, out_features, bias=False, device="meta")
+        plain.weight = nn.Parameter(layer.weight.detach())
+        _replace(model, name, plain)
 
 
 def iter_adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
@@ -102,25 +126,26 @@ def iter_adapters(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
             yield name, layer
 
 
-def restart(
-    model: nn.Module, optimizer: torch.optim.Optimizer, *, restarts: int, seed: int
-) -> None:
-    """Merge every adapter and begin the next cycle with new ones.
+def trained_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that the optimizer changes."""
+    return [p for p in model.parameters() if p.requires_grad]
 
-    Parameters
-    ----------
-    model, optimizer
-        Changed in place: parameters keep their identity, those that are not wrapped their values
-        and their optimizer state.
-    restarts
-        The number of this restart, from 1; with the seed and the name it decides the new A.
-    seed
-        Seed of the run.
+
+def renew(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """Let the optimizer train what is trained now.
+
+    Moments and step of everything that goes on stay as they are. Those of adapters are deleted:
+    they belong to the adapters before. Zeroed moments with the old step count would go without bias
+    correction, pruned ones would make single entries jump.
     """
-    for name, layer in iter_adapters(model):
-        layer.merge()
-        layer.reset(keyed_generator(seed, "lora_A", restarts, name))
-        # Adam's moments and step belong to the old adapter. Zeroed moments with the old step count
-        # would go without bias correction, pruned ones would make single entries jump.
-        for parameter in (layer.lora_A, layer.lora_B):
-            optimizer.state.pop(parameter, None)
+    trained = trained_parameters(model)
+    adapters = {p for _, layer in iter_adapters(model) for p in (layer.lora_A, layer.lora_B)}
+    optimizer.param_groups[0]["params"] = trained
+    going_on = set(trained) - adapters
+    for parameter in [p for p in optimizer.state if p not in going_on]:
+        del optimizer.state[parameter]
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layer)

@@ -14,6 +14,7 @@ from rankscope.training.data import Corpus
 from rankscope.training.environment import DECIDES_THE_LAST_BIT, environment
 from rankscope.training.metrics_log import MetricsLog
 from rankscope.training.saving import make_folder, sweep, write_file
+from rankscope.training.schedule import timeline
 from rankscope.training.state import Position, newest_state, read_position
 
 
@@ -59,7 +60,7 @@ def find_start(config: Config, *, resume: bool) -> Start:
     return Start(position, state, warnings)
 
 
-def prepare(config: Config, start: Start, corpus: Corpus) -> list[str]:
+def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> list[str]:
     """Bring a locked run folder to the state of ``start``.
 
     Parameters
@@ -70,6 +71,8 @@ def prepare(config: Config, start: Start, corpus: Corpus) -> list[str]:
         What `find_start` returned. What was logged after it is dropped.
     corpus
         The tokens; their hash is recorded, and compared with that of the beginning.
+    processes
+        How many train together.
 
     Returns
     -------
@@ -83,12 +86,13 @@ def prepare(config: Config, start: Start, corpus: Corpus) -> list[str]:
     run = Path(config.out)
     for folder in (run, run / "checkpoints", run / "merges", run / "state"):
         sweep(folder)
-    found = environment(config, corpus)
+    found = environment(config, corpus, processes=processes)
     warnings = [] if start.state is None else _compare_environments(run, found)
     # First of all files: without it the folder would not be known for a run.
     write_file(run / "config.toml", to_toml(config).encode())
     write_file(run / "environment.json", (json.dumps(found, indent=2) + "\n").encode())
-    for name in ("checkpoints", "state") + (("merges",) if config.method == "relora" else ()):
+    merges = any(boundary.merges for boundary in timeline(config).boundaries)
+    for name in ("checkpoints", "state") + (("merges",) if merges else ()):
         make_folder(run / name)
     if corpus.tokenizer is not None:
         write_file(run / "tokenizer.json", corpus.tokenizer.encode())

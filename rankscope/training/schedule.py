@@ -1,60 +1,189 @@
 """What happens at which step: pure functions of one integer, the optimizer steps completed.
 
-A restart at step t is done before update t, so a checkpoint of step t never sits between a merge
-and the new adapters, and update t is the first of its cycle.
+Work at a boundary is done before the update of its step, so a checkpoint of that step never sits
+between a merge and the new adapters, and the update is the first of its cycle.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
 
-from rankscope.training.config import ScheduleConfig
+from rankscope.training.config import LOW_RANK_METHODS, Config, ScheduleConfig
 
 
-def is_restart(step: int, schedule: ScheduleConfig) -> bool:
-    """Whether the adapters are merged and renewed before the update of this step.
+@dataclass(frozen=True)
+class Phase:
+    """One method from a step on; ``rate`` multiplies its learning rate."""
 
-    The last step has no update, so a run never ends with adapters that learned nothing.
+    method: str
+    start: int
+    rate: float = 1.0
+
+    @property
+    def has_adapters(self) -> bool:
+        """Whether adapters are trained, and the weights below them frozen."""
+        return self.method in LOW_RANK_METHODS
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """A step before whose update something ends: a cycle, or a phase."""
+
+    step: int
+    before: Phase
+    after: Phase
+
+    @property
+    def merges(self) -> bool:
+        """Whether adapters end here."""
+        return self.before.has_adapters
+
+    @property
+    def event(self) -> str:
+        """What it is called in the log."""
+        return "restart" if self.before is self.after else "phase"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Every step of a run: its phase, its learning rate, and what is done before its update.
+
+    Attributes
+    ----------
+    schedule
+        Length, learning rate and restarts.
+    phases
+        In their order, the first from step 0 on.
+    zero_rate_step
+        Whether the published schedule is followed, see `published_multiplier`.
     """
-    every = schedule.restart_every
-    return every > 0 and 0 < step < schedule.steps and step % every == 0
+
+    schedule: ScheduleConfig
+    phases: tuple[Phase, ...]
+    zero_rate_step: bool = False
+
+    def phase(self, step: int) -> Phase:
+        """Phase of the update of this step."""
+        return [phase for phase in self.phases if phase.start <= step][-1]
+
+    def boundary(self, step: int) -> Boundary | None:
+        """What ends before the update of this step."""
+        at = bisect_left(self._boundary_steps, step)
+        found = at < len(self._boundary_steps) and self._boundary_steps[at] == step
+        return self.boundaries[at] if found else None
+
+    def merges_before(self, step: int) -> int:
+        """Merges done by the time that this step is reached, its own not counted."""
+        return sum(b.merges for b in self.boundaries[: bisect_left(self._boundary_steps, step)])
+
+    def cycles_before(self, step: int) -> int:
+        """Adapters begun by the time that this step is reached, its own not counted."""
+        if step == 0:
+            return 0
+        past = self.boundaries[: bisect_left(self._boundary_steps, step)]
+        return self.phases[0].has_adapters + sum(b.after.has_adapters for b in past)
+
+    @cached_property
+    def boundaries(self) -> tuple[Boundary, ...]:
+        """All of them. The last step has no update, so no cycle ends there unlearned."""
+        ends = [phase.start for phase in self.phases[1:]] + [self.schedule.steps]
+        found: list[Boundary] = []
+        for index, (phase, end) in enumerate(zip(self.phases, ends, strict=True)):
+            if index:
+                found.append(Boundary(phase.start, self.phases[index - 1], phase))
+            if phase.method == "relora":
+                first = phase.start + self.schedule.restart_every + self.zero_rate_step
+                restarts = range(first, end, self.schedule.restart_every)
+                found += [Boundary(step, phase, phase) for step in restarts]
+        return tuple(found)
+
+    @cached_property
+    def _boundary_steps(self) -> list[int]:
+        return [boundary.step for boundary in self.boundaries]
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of the update of this step, counted from 0."""
+        multiplier = published_multiplier if self.zero_rate_step else learning_rate_multiplier
+        peak = self.schedule.learning_rate * self.phase(step).rate
+        return peak * multiplier(step, self)
+
+    def last_boundary(self, step: int) -> int | None:
+        """Step of the last boundary at this step or before it."""
+        at = bisect_right(self._boundary_steps, step)
+        return self._boundary_steps[at - 1] if at else None
 
 
-def restarts_before(step: int, schedule: ScheduleConfig) -> int:
-    """Restarts done by the time that this step is reached, its own not counted."""
-    if schedule.restart_every == 0 or step == 0:
-        return 0
-    return (step - 1) // schedule.restart_every
+def timeline(config: Config, *, first_phase_end: int | None = None) -> Timeline:
+    """Lay out a run.
 
-
-def learning_rate(step: int, schedule: ScheduleConfig) -> float:
-    """Learning rate of the update of this step, counted from 0.
-
-    The product of (1) a linear warm-up at the start, (2) one after every restart and (3) a cosine
-    from 1 at the end of (1) to ``minimum_ratio``. Both warm-ups start at 1 / length rather than
-    at 0, where a batch would be learned from in vain.
+    Parameters
+    ----------
+    config
+        The run.
+    first_phase_end
+        Where the first phase ended before its time, see `rankscope.training.settling`.
     """
-    return schedule.learning_rate * learning_rate_multiplier(step, schedule)
-
-
-def learning_rate_multiplier(step: int, schedule: ScheduleConfig) -> float:
-    """Part of the peak learning rate that is used at this step, in (0, 1]."""
-    return (
-        _ramp(step, schedule.warmup_steps) * _restart_ramp(step, schedule) * _cosine(step, schedule)
+    methods, lengths = config.phase_methods, list(config.phases.lengths)
+    if first_phase_end is not None:
+        lengths[0] = first_phase_end
+    rates = config.phases.rates or (1.0,) * len(methods)
+    starts = [sum(lengths[:index]) for index in range(len(methods))]
+    return Timeline(
+        config.schedule,
+        tuple(map(Phase, methods, starts, rates)),
+        config.relora.published.zero_rate_step,
     )
 
 
+def learning_rate_multiplier(step: int, timeline: Timeline) -> float:
+    """Part of the peak learning rate that is used at a step, in (0, 1].
+
+    The product of (1) a linear warm-up at the start, (2) one after every boundary and (3) a decay
+    from 1 at the end of (1) to ``minimum_ratio``. Both warm-ups start at 1 / length rather than
+    at 0, where a batch would be learned from in vain.
+    """
+    schedule, boundary = timeline.schedule, timeline.last_boundary(step)
+    restart = 1.0
+    if boundary is not None:
+        restart = _ramp(step - boundary + 1, schedule.restart_warmup_steps)
+    return _ramp(step + 1, schedule.warmup_steps) * restart * _decay(step, schedule)
+
+
+def published_multiplier(step: int, timeline: Timeline) -> float:
+    """Part of the peak learning rate at a step, in [0, 1], as the published programs have it.
+
+    With f = ``restart_every``, p = ``restart_warmup_steps``, w = ``warmup_steps`` and the decay c:
+    t/w below w, (t mod f)/p · c(⌊t/f⌋f + p) in the first p steps from every multiple of f on, and
+    c(t) otherwise. So step 0 and every multiple of f have rate 0, and the restart comes after
+    that update. From ``training_utils.py`` of Guitaricet/relora, which relora-pico took over.
+    Where there are phases, multiples of f count from the start of each, and a start is one.
+    """
+    schedule, phase = timeline.schedule, timeline.phase(step)
+    p, w = schedule.restart_warmup_steps, schedule.warmup_steps
+    past = step - phase.start
+    if phase.method == "relora":
+        past %= schedule.restart_every
+    if step < w:
+        return step / w
+    if past < p and past < step:  # the first cycle of all has the warm-up instead
+        return past / p * _decay(step - past + p, schedule)
+    return _decay(step, schedule)
+
+
 def _ramp(step: int, length: int) -> float:
-    return min(1.0, (step + 1) / length) if length else 1.0
+    return min(1.0, step / length) if length else 1.0
 
 
-def _restart_ramp(step: int, schedule: ScheduleConfig) -> float:
-    if schedule.restart_every == 0 or step < schedule.restart_every:
-        return 1.0
-    return _ramp(step % schedule.restart_every, schedule.restart_warmup_steps)
-
-
-def _cosine(step: int, schedule: ScheduleConfig) -> float:
+def _decay(step: int, schedule: ScheduleConfig) -> float:
     start, low = schedule.warmup_steps, schedule.minimum_ratio
-    progress = max(0, step - start) / (schedule.steps - start)
-    return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2
+    end = schedule.horizon or schedule.steps
+    progress = min(1.0, max(0, step - start) / (end - start))
+    match schedule.decay:
+        case "cosine":
+            return low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2
+        case "linear":
+            return low + (1 - low) * (1 - progress)
+    return 1.0

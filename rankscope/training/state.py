@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,24 +17,46 @@ from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
 from rankscope.training.checkpoint import step_name
+from rankscope.training.cycles import Begun, Cycles
+from rankscope.training.relora import renew, wrap
 from rankscope.training.saving import damage, remove_folder, write_folder
 from rankscope.training.tensor_bytes import tensor_bytes
 
-STATE_FORMAT = "rankscope-state-1"
+STATE_FORMAT = "rankscope-state-2"
 KEPT_STATES = 2
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run is: optimizer steps completed and seconds of training so far."""
+    """Where a run is, and what it remembers beside its tensors.
+
+    Attributes
+    ----------
+    step, seconds
+        Optimizer steps completed, and the time they took.
+    first_phase_end
+        Where the first phase ended before its time, if it did.
+    seen
+        What was seen of the ranks of the updates, see `Settling`.
+    begun
+        What is known of the present adapters, see `Cycles`.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    first_phase_end: int | None = None
+    seen: dict[str, float] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
 
 
 def write_state(
-    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    run: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    position: Position,
+    *,
+    energies: dict[str, Tensor],
 ) -> None:
     """Write ``state/step-<step>`` of a run, and only then remove all but the newest two."""
     moments: dict[str, Tensor] = {}
@@ -46,6 +68,7 @@ def write_state(
     files = {
         "model.safetensors": tensor_bytes(model.state_dict()),
         "optimizer.safetensors": tensor_bytes(moments),
+        "energies.safetensors": tensor_bytes(energies),
         "state.json": json.dumps({**asdict(position), "adam_steps": adam_steps}).encode(),
     }
     write_folder(run / "state" / step_name(position.step), files, kind=STATE_FORMAT)
@@ -88,12 +111,21 @@ def newest_state(run: Path) -> tuple[Path | None, list[str]]:
 def read_position(folder: Path) -> Position:
     """Where the run was when this state was written."""
     state = json.loads((folder / "state.json").read_bytes())
-    return Position(step=state["step"], seconds=state["seconds"])
+    del state["adam_steps"]
+    return Position(**state)
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put a state back into a model and an optimizer of the same configuration."""
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+def load_state(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, cycles: Cycles
+) -> None:
+    """Put a state back into the initial model of the same configuration and its optimizer."""
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if name.endswith(".lora_A"):
+            module, scale = name.removesuffix(".lora_A"), cycles.config.adapter.scale(len(tensor))
+            wrap(model, module, tensor, scale=scale, make=cycles.layer)
+    model.load_state_dict(tensors)
+    renew(optimizer, model)
     moments = load_file(folder / "optimizer.safetensors")
     adam_steps: dict[str, int] = json.loads((folder / "state.json").read_bytes())["adam_steps"]
     parameters = dict(model.named_parameters())
@@ -104,3 +136,5 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
             "step": torch.tensor(float(step), device=parameter.device),
             **{m: moments[f"{name}.{m}"].to(parameter.device) for m in _MOMENTS},
         }
+    cycles.energies = load_file(folder / "energies.safetensors")
+    cycles.begun = read_position(folder).begun

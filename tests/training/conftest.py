@@ -14,8 +14,10 @@ import torch
 
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
-from rankscope.training.loop import build_model
+from rankscope.training.cycles import Cycles
+from rankscope.training.gradients import effective_gradients
 from rankscope.training.model import LanguageModel
+from rankscope.training.run import build_model
 
 VOCABULARY = 31
 MakeConfig = Callable[..., Config]
@@ -72,8 +74,18 @@ def make_config(tmp_path: Path, token_file: Path) -> MakeConfig:
 
 @pytest.fixture
 def make_model(make_config: MakeConfig) -> Callable[..., LanguageModel]:
+    """A model as it is before the first update, with adapters where the run has them."""
+
     def make(overrides: dict[str, Any] | None = None) -> LanguageModel:
-        return build_model(make_config(overrides), VOCABULARY)
+        config = make_config(overrides)
+        model = build_model(config, VOCABULARY)
+        if config.phase_methods[0] != "full":
+            probe = torch.randint(VOCABULARY, (4, 13), generator=torch.Generator().manual_seed(8))
+            gradients = effective_gradients(model, iter([probe]))
+            Cycles(config).begin(
+                model, None, gradients, cycle=0, cycles=1, merged={}, agree=lambda value: value
+            )
+        return model
 
     return make
 

@@ -6,6 +6,12 @@ from rankscope.errors import RankscopeError
 from rankscope.training.config import AdapterConfig, BatchConfig, Config, ModelConfig
 from rankscope.training.config_file import config_from
 
+PHASES: dict[str, object] = {
+    "method": "phases",
+    "phases.methods": ["full", "lora"],
+    "phases.lengths": [9],
+}
+
 
 def test_every_setting_has_a_default() -> None:
     assert Config().method == "full"
@@ -34,10 +40,25 @@ def test_every_setting_has_a_default() -> None:
         ("schedule.steps", 0),
         ("schedule.learning_rate", -1e-3),
         ("schedule.warmup_steps", 1000),
-        ("schedule.minimum_ratio", 0.0),
+        ("schedule.minimum_ratio", -0.1),
+        ("schedule.decay", "exponential"),
+        ("schedule.horizon", 500),
+        ("data.order", "sorted"),
+        ("model.initialisation", "ones"),
+        ("model.vocab_size", -1),
+        ("relora.rank_policy", "greedy"),
+        ("relora.a_init", "svd"),
+        ("relora.minimum_rank", 0),
+        ("relora.published.pruned_moments", 1.0),
+        ("relora.published.dropout", -0.5),
+        ("phases.switch", "loss"),
+        ("phases.methods", ["fulll"]),
+        ("phases.rates", [1.0]),
+        ("optimizer.tolerated_skips", -1),
+        ("log.keep_last", -1),
         ("optimizer.beta2", 1.0),
         ("optimizer.weight_decay", float("nan")),
-        ("optimizer.clip", 0.0),
+        ("optimizer.clip", -1.0),
         ("batch.sequences", 0),
         ("batch.micro_sequences", 5),
         ("log.save_every", 0),
@@ -65,5 +86,42 @@ def test_only_relora_restarts(method: str, every: int) -> None:
 
 
 def test_the_rank_stabilised_scale_divides_by_the_root_of_the_rank() -> None:
-    assert AdapterConfig(rank=16, alpha=8.0).scale == 0.5
-    assert AdapterConfig(rank=16, alpha=8.0, rank_stabilised=True).scale == 2.0
+    assert AdapterConfig(alpha=8.0).scale(16) == 0.5
+    assert AdapterConfig(alpha=8.0, rank_stabilised=True).scale(16) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "phases"}, "which needs some"),
+        ({"phases.methods": ["full"]}, "set method = 'phases'"),
+        ({"phases.methods": ["full", "lora"]}, "an entry for each of"),
+        ({**PHASES, "phases.lengths": [1000]}, "leave nothing of schedule.steps = 1000"),
+        ({**PHASES, "phases.lengths": [9], "phases.rates": [1.0]}, "phases.rates = .* an entry"),
+        (
+            {**PHASES, "phases.methods": ["lora", "full"], "phases.switch": "stable_rank"},
+            "a first phase that is full rank",
+        ),
+        ({"phases.switch": "stable_rank"}, "a first phase that is full rank"),
+        ({**PHASES, "schedule.restart_every": 5}, "restart_every = 5 does not fit"),
+        ({"relora.rank_policy": "budget"}, "set adapter.rank_stabilised = true"),
+        (
+            {"relora.rank_policy": "budget", "adapter.rank_stabilised": True},
+            "chooses ranks at restarts",
+        ),
+        ({"relora.minimum_rank": 5, "relora.maximum_rank": 4}, "= 4 is less than .* = 5"),
+        (
+            {"relora.published.factors_survive": True, "relora.rank_policy": "schedule"},
+            "keep the old factors",
+        ),
+        (
+            {"relora.published.pruned_moments": 0.9, "relora.rank_policy": "schedule"},
+            "keep the old factors",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(RankscopeError, match=message):
+        config_from(settings)

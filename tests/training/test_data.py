@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rankscope.training.data import (
     probe_batch,
     training_batch,
 )
+from rankscope.training.tokenizer import byte_tokenizer
 
 BATCH = BatchConfig(sequences=6, sequence_length=10)
 
@@ -135,6 +137,62 @@ def test_an_unreadable_token_file_is_refused(tmp_path: Path, name: str) -> None:
         path.write_bytes(b"" if "empty" in name else b"not numpy")
     with pytest.raises(RankscopeError, match=name):
         load_corpus(DataConfig(source=str(path)), BATCH)
+
+
+def test_a_header_of_llm_c_is_not_taken_for_tokens(tmp_path: Path) -> None:
+    header = np.zeros(256, dtype="<i4")
+    header[:3] = 20240520, 1, 400
+    path = tmp_path / "train.bin"
+    path.write_bytes(header.tobytes() + (np.arange(400) % 200).astype("<u2").tobytes())
+    corpus = load_corpus(DataConfig(source=str(path), vocab_size=200), BATCH)
+    assert np.concatenate([corpus.training, corpus.validation]).tolist() == [*range(200)] * 2
+
+
+def test_text_may_bring_its_own_tokenizer(tmp_path: Path) -> None:
+    path = tmp_path / "docs.jsonl"
+    texts = [f"{chr(97 + i)} äö" * 50 for i in range(10)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "tokenizer.json").write_text(byte_tokenizer().to_str())
+    theirs = load_corpus(
+        DataConfig(source=str(path), tokenizer=str(tmp_path / "tokenizer.json")), BATCH
+    )
+    ours = load_corpus(DataConfig(source=str(path)), BATCH)
+    assert theirs.digest() == ours.digest()
+    assert theirs.validation_bytes == ours.validation_bytes == (ours.validation != 256).sum()
+
+
+def test_every_window_comes_once_an_epoch_whatever_the_batches_are(corpus: Corpus) -> None:
+    windows = 69  # (700 - 1) // 10, so that an epoch ends inside a batch of 6
+    batches = [
+        training_batch(corpus, BATCH, seed=1, step=step, order="epochs") for step in range(23)
+    ]
+    starts = torch.cat(batches)[:, 0].tolist()
+    first, second = starts[:windows], starts[windows:]
+    assert sorted(first) == sorted(second) == list(range(0, 690, 10))
+    assert first != second
+    assert all((batch.diff(dim=1) == 1).all() and batch.shape == (6, 11) for batch in batches)
+
+
+def test_the_order_of_an_epoch_is_a_function_of_the_seed(corpus: Corpus) -> None:
+    batch = training_batch(corpus, BATCH, seed=1, step=10**9, order="epochs")
+    training_batch(corpus, BATCH, seed=1, step=3, order="epochs")
+    assert torch.equal(training_batch(corpus, BATCH, seed=1, step=10**9, order="epochs"), batch)
+    other = training_batch(corpus, BATCH, seed=2, step=10**9, order="epochs")
+    assert not torch.equal(other, batch)
+
+
+def test_rows_of_one_sequence_are_windows_as_they_are(corpus: Corpus) -> None:
+    rows = replace(corpus, training=corpus.training[:693], row_tokens=11)
+    batches = [training_batch(rows, BATCH, seed=0, step=s, order="epochs") for s in range(21)]
+    starts = torch.cat(batches)[:, 0].tolist()
+    assert sorted(starts) == sorted([*range(0, 693, 11)] * 2)
+
+
+def test_a_batch_may_hold_several_epochs_of_a_tiny_corpus() -> None:
+    ids = np.arange(21, dtype=np.uint16)
+    tiny = Corpus(ids, ids, vocab_size=21, end_of_document=None, tokenizer=None)
+    starts = training_batch(tiny, BATCH, seed=0, step=0, order="epochs")[:, 0].tolist()
+    assert [sorted(starts[i : i + 2]) for i in (0, 2, 4)] == [[0, 10]] * 3
 
 
 def test_the_digest_tells_other_tokens_and_another_split_apart(corpus: Corpus) -> None:

@@ -6,17 +6,28 @@ import lzma
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from rankscope.errors import RankscopeError
-from rankscope.training.documents import hold_out, read_documents
+from rankscope.training.documents import iter_documents, read_documents
 
+
+def zst(content: bytes) -> bytes:
+    """Two frames, as tools that write in parallel leave them."""
+    half = len(content) // 2
+    return b"".join(
+        pa.compress(part, codec="zstd", asbytes=True) for part in (content[:half], content[half:])
+    )
+
+
+COMPRESSIONS = [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress), (".zst", zst)]
 TEXTS = ["first\r\n", "zweites Stück", "третий"]
 
 
 @pytest.mark.parametrize(
     ("suffix", "compress"),
-    [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)],
+    COMPRESSIONS,
 )
 def test_one_json_object_a_line_is_one_document(
     tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
@@ -29,7 +40,7 @@ def test_one_json_object_a_line_is_one_document(
 
 @pytest.mark.parametrize(
     ("suffix", "compress"),
-    [("", bytes), (".gz", gzip.compress), (".xz", lzma.compress)],
+    COMPRESSIONS,
 )
 def test_a_text_file_is_one_document(
     tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
@@ -48,6 +59,10 @@ def test_a_text_file_is_one_document(
         ("a.txt.gz", b"plain", "cannot be read"),
         ("a.txt.gz", gzip.compress(b"text" * 100)[:-9], "cannot be read"),
         ("a.txt.xz", b"plain", "cannot be read"),
+        ("a.txt.zst", b"plain", "cannot be read"),
+        ("a.jsonl.xz", lzma.compress(b'{"text": "a"}' * 100)[:-9], "cannot be read"),
+        ("a.jsonl.zst", zst(b'{"text": "a"}\n' * 100)[:-5], "cannot be read"),
+        ("a.jsonl", b'{"text": "\\ud800"}\n', "line 1"),
         ("a.jsonl", b'{"text": "a"}\n{"body": "b"}\n', "line 2"),
         ("a.jsonl", b"[1]\n", "line 1"),
         ("a.jsonl", b'{"text": 3}\n', "line 1"),
@@ -73,33 +88,16 @@ def test_no_paragraph_of_pythons_text_stands_in_two_documents() -> None:
     assert sum(map(len, documents)) == len(set().union(*documents))
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5])
-def test_whole_documents_are_held_out_until_the_fraction_is_reached(fraction: float) -> None:
-    documents = [f"document {i} " * (5 + i % 7) for i in range(100)]
-    training, validation = hold_out(documents, fraction)
-    assert sorted(training + validation) == sorted(documents)
-    held = sum(map(len, validation)) / sum(map(len, documents))
-    assert fraction <= held <= fraction + max(map(len, documents)) / sum(map(len, documents))
+def test_lines_that_are_named_json_are_read_where_they_are_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "c4-train.00000.json.gz"
+    path.write_bytes(gzip.compress(b'{"text": "a"}\n{"text": "b"}\n'))
+    assert list(iter_documents(str(path))) == ["a", "b"]
 
 
-def test_the_same_documents_are_held_out_in_any_order() -> None:
-    documents = [f"document {i}" for i in range(50)]
-    _, one = hold_out(documents, 0.2)
-    _, two = hold_out(documents[::-1], 0.2)
-    assert set(one) == set(two)
-
-
-def test_copies_of_a_document_are_on_one_side() -> None:
-    documents = [f"document {i % 10}" for i in range(40)]
-    training, validation = hold_out(documents, 0.3)
-    assert validation
-    assert not set(training) & set(validation)
-
-
-def test_one_document_is_not_held_out() -> None:
-    assert hold_out(["only"], 0.5) == (["only"], [])
-
-
-def test_of_two_documents_one_is_left_to_train_on() -> None:
-    training, validation = hold_out(["a" * 100, "b"], 0.5)
-    assert len(training) == len(validation) == 1
+def test_the_text_may_stand_under_another_key(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "no", "content": "yes"}\n{"text": "no"}\n')
+    documents = iter_documents(str(path), text_key="content")
+    assert next(documents) == "yes"
+    with pytest.raises(RankscopeError, match=r'line 2 .*"content"'):
+        next(documents)

@@ -18,8 +18,11 @@ from safetensors.numpy import load_file
 from rankscope.errors import RankscopeError
 from rankscope.training import state
 from rankscope.training.config import Config
-from rankscope.training.loop import Trainer, train
+from rankscope.training.loop import Trainer
+from rankscope.training.model import LanguageModel
+from rankscope.training.run import train
 from rankscope.training.saving import damage
+from rankscope.training.schedule import timeline
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]
@@ -260,7 +263,8 @@ def test_a_damaged_state_costs_the_steps_since_the_one_before(
 def test_a_loss_that_is_not_finite_reaches_neither_optimizer_nor_disk(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make_config({"out": str(tmp_path / "part")})
+    at_once = {"optimizer.tolerated_skips": 0}
+    config = make_config({"out": str(tmp_path / "part"), **at_once})
     with monkeypatch.context() as patch:
         real_step = torch.optim.AdamW.step
         taken: list[int] = []
@@ -278,8 +282,37 @@ def test_a_loss_that_is_not_finite_reaches_neither_optimizer_nor_disk(
     assert "stopped at step 8: the loss is nan" in outcome.message
     assert read_log(Path(config.out))[-1]["event"] == "non-finite"
     train(config, resume=True)
-    train(make_config({"out": str(tmp_path / "whole")}))
+    train(make_config({"out": str(tmp_path / "whole"), **at_once}))
     assert results(tmp_path / "part") == results(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("in_a_row", [1, 3, 4])
+def test_a_few_batches_without_a_finite_loss_are_left_out(
+    make_config: MakeConfig, read_log: ReadLog, monkeypatch: pytest.MonkeyPatch, in_a_row: int
+) -> None:
+    config = make_config()
+    real_loss, seen = LanguageModel.loss, list[int]()
+
+    def loss(self: LanguageModel, tokens: torch.Tensor) -> torch.Tensor:
+        value = real_loss(self, tokens)
+        if self.training:  # and not a measurement
+            seen.append(1)
+        broken = self.training and 4 < len(seen) <= 4 + in_a_row
+        return value * torch.nan if broken else value
+
+    monkeypatch.setattr(LanguageModel, "loss", loss)
+    outcome = train(config)
+    log = read_log(Path(config.out))
+    skipped = [e["skipped"] for e in log if e.get("event") == "skipped"]
+    assert outcome.exit_code == (0 if in_a_row < 4 else 6)
+    assert skipped == list(range(1, min(in_a_row, 3) + 1))
+    if in_a_row < 4:  # learning rate and restarts keep their steps
+        assert [e["step"] for e in log if e.get("event") == "restart"] == [5, 10, 15]
+        monkeypatch.undo()
+        expected = timeline(config)
+        for entry in log:
+            if "learning_rate" in entry:
+                assert entry["learning_rate"] == expected.learning_rate(entry["step"])
 
 
 def test_a_learning_rate_beyond_all_reason_saves_nothing_that_is_not_finite(

@@ -35,7 +35,7 @@ def test_it_computes_what_transformers_computes_with_the_same_weights(kv_heads: 
         hidden_size=32, num_key_value_heads=kv_heads, num_hidden_layers=3, initializer_range=0.3
     )
     model = LanguageModel(config, vocab_size=29)
-    model.initialise(0, std=config.initializer_range)
+    model.initialise(0)
     reference = hugging_face_model(config, 29)
     reference.load_state_dict(model.state_dict(), strict=True)
     ids = torch.randint(29, (3, 40))

@@ -11,7 +11,7 @@ import torch
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
-from rankscope.training.loop import train
+from rankscope.training.run import train
 from rankscope.training.run_folder import find_start
 
 MakeConfig = Callable[..., Config]

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from rankscope.errors import RankscopeError
+from rankscope.training.config import Config
+from rankscope.training.cycles import Cycles
 from rankscope.training.model import LanguageModel
 from rankscope.training.state import (
     Position,
@@ -38,15 +40,18 @@ def learn(model: LanguageModel, optimizer: torch.optim.AdamW, tokens: torch.Tens
 
 
 def test_a_loaded_state_learns_on_exactly_as_the_saved_one(
-    run: Path, make_model: MakeModel, tokens: torch.Tensor
+    run: Path,
+    make_model: MakeModel,
+    make_config: Callable[..., Config],
+    tokens: torch.Tensor,
 ) -> None:
     model = make_model()
     optimizer = learning(model)
     learn(model, optimizer, tokens)
-    write_state(run, model, optimizer, Position(1, 2.5))
+    write_state(run, model, optimizer, Position(1, 2.5), energies={})
     other = make_model({"seed": 99})
     other_optimizer = learning(other)
-    load_state(run / "state" / "step-00000001", other, other_optimizer)
+    load_state(run / "state" / "step-00000001", other, other_optimizer, Cycles(make_config()))
     for _ in range(3):
         learn(model, optimizer, tokens)
         learn(other, other_optimizer, tokens)
@@ -58,7 +63,7 @@ def test_a_loaded_state_learns_on_exactly_as_the_saved_one(
 def test_the_newest_two_states_are_kept(run: Path, make_model: MakeModel) -> None:
     model = make_model()
     for step in (3, 20, 100):
-        write_state(run, model, learning(model), Position(step))
+        write_state(run, model, learning(model), Position(step), energies={})
     assert [p.name for p in iter_states(run)] == ["step-00000100", "step-00000020"]
 
 
@@ -67,7 +72,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(
 ) -> None:
     model = make_model()
     for step in (3, 20):
-        write_state(run, model, learning(model), Position(step))
+        write_state(run, model, learning(model), Position(step), energies={})
     (run / "state" / "step-00000020" / "model.safetensors").write_bytes(b"torn")
     state, warnings = newest_state(run)
     assert state == run / "state" / "step-00000003"
@@ -80,7 +85,7 @@ def test_a_run_whose_states_are_all_damaged_is_not_started_over(
 ) -> None:
     model = make_model()
     for step in (3, 20):
-        write_state(run, model, learning(model), Position(step))
+        write_state(run, model, learning(model), Position(step), energies={})
         (run / "state" / f"step-{step:08d}" / "MANIFEST.json").unlink()
     with pytest.raises(RankscopeError, match=r"refusing to start over.*00000020.*00000003"):
         newest_state(run)

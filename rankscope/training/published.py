@@ -1,0 +1,130 @@
+"""What the published programs do differently, each behaviour on its own switch.
+
+The papers describe ReLoRA as `rankscope.training.relora` does it. The programs of Lialin et al.
+2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) depart from that, partly without
+intent. The switches of ``[relora.published]`` bring these behaviours back, to measure what each of
+them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rankscope.training.config import PublishedConfig
+from rankscope.training.keyed import keyed_generator
+from rankscope.training.relora import LoRALinear, iter_adapters
+
+
+class PublishedLinear(LoRALinear):
+    """A `LoRALinear` with the published forward pass and merge."""
+
+    def __init__(
+        self, weight: nn.Parameter, a: Tensor, *, scale: float, published: PublishedConfig
+    ) -> None:
+        super().__init__(weight, a, scale=scale)
+        self.published = published
+        if published.merge_in_bfloat16:  # the whole frozen weight was kept in it
+            self.weight.data = self.weight.bfloat16().to(self.weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``W x + scale * B A dropout(x)``."""
+        if not (self.published.dropout and self.training):
+            return super().forward(x)
+        left, right = self.factors(self.lora_A.dtype)
+        dropped = F.dropout(x, self.published.dropout)
+        return F.linear(x, self.weight) + F.linear(F.linear(dropped, right), left)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add to W what the published programs add."""
+        dtype = torch.bfloat16 if self.published.merge_in_bfloat16 else torch.float64
+        left, right = self.factors(dtype)
+        if self.published.merge_without_scale:
+            left = self.lora_B.to(dtype)
+        self.weight.copy_(self.weight.to(dtype) + left @ right)
+
+
+@dataclass(frozen=True)
+class _Remains:
+    """Of one factor of an adapter that has ended: its values and its optimizer state."""
+
+    name: str
+    parameter: nn.Parameter
+    values: Tensor
+    state: dict[str, Any]
+
+
+class OldAdapters:
+    """The adapters of the cycle that ends, which the published programs do not let go.
+
+    Made before the new adapters are, and put back in part by `haunt` after that.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, published: PublishedConfig
+    ) -> None:
+        self.optimizer, self.published = optimizer, published
+        self.remains = [
+            _Remains(
+                f"{name}.{factor}",
+                parameter,
+                parameter.detach().clone(),
+                dict(optimizer.state.get(parameter, {})),
+            )
+            for name, layer in iter_adapters(model)
+            for factor, parameter in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B))
+        ]
+
+    def haunt(self, *, seed: int, cycle: int) -> None:
+        """Bring back what survives of them.
+
+        With ``pruned_moments``, Adam goes on counting and most entries of its moments, chosen at
+        random for each moment on its own, become zero. With ``factors_survive``, the next step of
+        the optimizer starts from the old factors: it holds float32 copies of the parameters, knows
+        nothing of the new ones, and writes its own back. So the new factors live for one gradient.
+        """
+        if self.published.pruned_moments:
+            for old in self.remains:
+                if old.state:
+                    self.optimizer.state[old.parameter] = self._pruned(old, seed=seed, cycle=cycle)
+        if self.published.factors_survive and self.remains:
+            handle = self.optimizer.register_step_pre_hook(lambda *_: self._return(handle))
+
+    def _pruned(self, old: _Remains, *, seed: int, cycle: int) -> dict[str, Any]:
+        pruned = dict(old.state)
+        for moment in ("exp_avg", "exp_avg_sq"):
+            generator = keyed_generator(seed, "prune", cycle, old.name, moment)
+            draw = torch.rand(old.values.shape, generator=generator)
+            kept = draw >= self.published.pruned_moments
+            pruned[moment] = old.state[moment] * kept.to(old.values.device)
+        return pruned
+
+    @torch.no_grad()
+    def _return(self, handle: torch.utils.hooks.RemovableHandle) -> None:
+        handle.remove()
+        for old in self.remains:
+            old.parameter.copy_(old.values)
+
+
+@contextmanager
+def keyed_dropout(model: nn.Module, published: PublishedConfig, *key: str | int) -> Iterator[None]:
+    """Draw the dropout masks of a forward pass from a generator of their own.
+
+    ``key`` is the seed and what tells this pass from all others. Dropout knows only torch's global
+    generators, which are as before when this ends.
+    """
+    if not published.dropout:
+        yield
+        return
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        seed, *rest = key
+        torch.manual_seed(keyed_generator(int(seed), "dropout", *rest).initial_seed())
+        yield

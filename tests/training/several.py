@@ -1,0 +1,57 @@
+"""Running a command in several processes at once, as torchrun does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+class Ended:
+    """What a process left behind."""
+
+    def __init__(self, code: int | None, output: str) -> None:
+        self.code, self.output = code, output
+
+
+def run_processes(folder: Path, *arguments: str, size: int = 2, limit: float = 60.0) -> list[Ended]:
+    """Run ``python ARGUMENTS`` as torchrun would, several times at once; none is left behind.
+
+    When one has failed, the others have a few seconds to notice.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if sys.platform == "linux":
+        shared |= {"GLOO_SOCKET_IFNAME": "lo"}  # whatever the machine's name resolves to
+    started: list[subprocess.Popen[bytes]] = []
+    outputs = [folder / f"output-{rank}.txt" for rank in range(size)]
+    try:
+        for rank, output in enumerate(outputs):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with output.open("wb") as file:  # a pipe that nobody reads would stop its process
+                started.append(
+                    subprocess.Popen(
+                        [sys.executable, *arguments],
+                        env=os.environ | shared | own,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+        deadline = time.monotonic() + limit
+        while any(process.poll() is None for process in started) and time.monotonic() < deadline:
+            if any(process.poll() for process in started):
+                deadline = min(deadline, time.monotonic() + 3)
+            time.sleep(0.02)
+        codes = [process.poll() for process in started]  # None: did not end in time
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    return [Ended(code, path.read_text()) for code, path in zip(codes, outputs, strict=True)]
