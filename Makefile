@@ -4,7 +4,7 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test lint typecheck figures notebooks bench clean
+.PHONY: demo test lint typecheck figures notebooks bench bench-train clean
 
 # Train a full-rank and a ReLoRA model, analyse both, draw the figures. Again: only what is missing.
 # One thread: for a model so small a second one saves a third, and costs tenfold on a busy machine.
@@ -45,6 +45,10 @@ notebooks: $(VENV)/installed
 # Time and memory against what the work must cost at least; PEERS=1 against other tools too.
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.bench $(if $(PEERS),--peers) --scratch build/bench
+
+# Time and memory of a training step: against transformers, and ReLoRA against full rank.
+bench-train: $(VENV)/installed
+	$(BIN)/python -m benchmarks.train --out build/bench/train.json
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
 import transformers
@@ -19,15 +21,24 @@ from benchmarks.report import Row, Spread, print_table, write_json
 from benchmarks.rounds import tell
 from benchmarks.training_arms import CASES, FULL, RELORA, TRANSFORMERS, Arm, Way, arms
 
-Times = dict[str, list[float]]  # seconds a step by arm, one a round
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one step, the mean over a turn."""
+
+    wall: float
+    processor: float  # of all threads; other programs lengthen it less
+
+
+Turns = dict[str, list[Seconds]]  # by arm, one a round
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run every size, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/bench/train.json"))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each arm in each round")
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--seconds", type=float, default=0.1, help="of each arm in each round")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--bf16", action="store_true", help="forward passes under autocast")
@@ -38,63 +49,75 @@ def main(arguments: Sequence[str] | None = None) -> None:
     way = Way(given.device, given.bf16, given.compile)
     settings = vars(given) | {"out": str(given.out), "transformers": transformers.__version__}
     rows: list[Row] = []
-    runs: dict[str, Times] = {}
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name in given.only:
         tell(f"{name}: {given.rounds} rounds")
         contestants = arms(CASES[name], way)
-        runs[name] = take_turns(contestants, rounds=given.rounds, seconds=given.seconds)
-        rows += speed_rows(name, runs[name], tokens=CASES[name].tokens)
+        turns = take_turns(contestants, rounds=given.rounds, seconds=given.seconds)
+        runs[name] = {arm: [asdict(turn) for turn in found] for arm, found in turns.items()}
+        rows += speed_rows(name, turns, tokens=CASES[name].tokens)
         rows.append(memory_row(name, contestants))
     write_json(given.out, rows, [], settings, runs)
     print_table(rows, [])
 
 
-def take_turns(contestants: dict[str, Arm], *, rounds: int, seconds: float) -> Times:
-    """Seconds a step of every arm, which take turns; after a round that is not counted.
+def take_turns(contestants: dict[str, Arm], *, rounds: int, seconds: float) -> Turns:
+    """Let the arms take turns, after a step of each that is not counted.
 
-    In each turn an arm takes so many steps as the slowest can in ``seconds``, at least one.
+    In a turn an arm takes so many steps as the slowest can in ``seconds``, at least one.
     """
     for arm in contestants.values():
         arm.step()
-    steps = max(1, round(seconds / max(_seconds_a_step(a, 1) for a in contestants.values())))
-    times: Times = {name: [] for name in contestants}
+    slowest = max(_timed(arm, 1).wall for arm in contestants.values())
+    steps = max(1, round(seconds / slowest))
+    turns: Turns = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, arm in contestants.items():
-            times[name].append(_seconds_a_step(arm, steps))
-    return times
+            turns[name].append(_timed(arm, steps))
+    return turns
 
 
-def _seconds_a_step(arm: Arm, steps: int) -> float:
-    start = time.perf_counter()
+def _timed(arm: Arm, steps: int) -> Seconds:
+    wall, processor = time.perf_counter(), time.process_time()
     for _ in range(steps):
-        arm.step()  # it returns the loss as a number, so a GPU has finished too
-    return (time.perf_counter() - start) / steps
+        arm.step()
+    return Seconds((time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps)
 
 
-def speed_rows(name: str, times: Times, *, tokens: int) -> list[Row]:
-    """Ratios of neighbouring turns, and the tokens a second that they are made of."""
-    speed = {arm: f"{tokens / Spread.of(found).median:,.0f}" for arm, found in times.items()}
+def speed_rows(name: str, turns: Turns, *, tokens: int) -> list[Row]:
+    """Ratios of neighbouring turns, and what they are made of."""
     return [
         Row(
             f"{name}: speed of full rank over transformers",
-            _ratio(times[TRANSFORMERS], times[FULL]),
+            _ratio(turns, TRANSFORMERS, FULL, "wall"),
             "×",
-            f"{speed[FULL]} and {speed[TRANSFORMERS]} tokens/s",
+            _detail(turns, (FULL, TRANSFORMERS), (TRANSFORMERS, FULL), tokens),
             at_least=1.0,
         ),
         Row(
             f"{name}: time of ReLoRA over full rank",
-            _ratio(times[RELORA], times[FULL]),
+            _ratio(turns, RELORA, FULL, "wall"),
             "×",
-            f"{speed[RELORA]} and {speed[FULL]} tokens/s; of the fastest turns "
-            f"{min(times[RELORA]) / min(times[FULL]):.2f}",
+            _detail(turns, (RELORA, FULL), (RELORA, FULL), tokens),
             at_most=1.15,
         ),
     ]
 
 
-def _ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
-    return Spread.of([a / b for a, b in zip(above, below, strict=True)])
+def _ratio(turns: Turns, above: str, below: str, clock: str) -> Spread:
+    pairs = zip(turns[above], turns[below], strict=True)
+    return Spread.of([getattr(a, clock) / getattr(b, clock) for a, b in pairs])
+
+
+def _detail(turns: Turns, named: tuple[str, str], ratio: tuple[str, str], tokens: int) -> str:
+    """Tokens a second of two arms, and the ratio of their times measured in two other ways."""
+    speeds = [f"{tokens / median(t.wall for t in turns[name]):,.0f}" for name in named]
+    above, below = (min(t.wall for t in turns[name]) for name in ratio)
+    processor = _ratio(turns, *ratio, "processor").median
+    return (
+        f"{' and '.join(speeds)} tokens/s; processor time {processor:.2f}, "
+        f"fastest turns {above / below:.2f}"
+    )
 
 
 def memory_row(name: str, contestants: dict[str, Arm]) -> Row:

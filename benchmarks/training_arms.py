@@ -63,13 +63,15 @@ class Arm:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=1e-3, fused=True)
 
     def step(self) -> float:
-        """Learn from the batch; return the loss before."""
+        """Learn from the batch; return the loss before the update, once all is done."""
         with torch.autocast(self.way.device, torch.bfloat16, enabled=self.way.bf16):
             loss = self.loss(self.tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.way.device == "cuda":
+            torch.cuda.synchronize()
         return loss.item()
 
     def memory(self) -> dict[str, int]:

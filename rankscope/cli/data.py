@@ -15,7 +15,7 @@ from rankscope.cli.progress import progress_bar
 from rankscope.errors import RankscopeError
 
 if TYPE_CHECKING:
-    from rankscope.training.token_folder import Sidecar
+    from rankscope.training.data.token_folder import Sidecar
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -69,8 +69,8 @@ def prepare(
     """
     if find_spec("tokenizers") is None:
         raise RankscopeError('preparing data needs tokenizers: pip install "rankscope[train]"')
-    from rankscope.training.prepare import prepare_tokens
-    from rankscope.training.prepare_settings import PrepareSettings
+    from rankscope.training.data.prepare import prepare_tokens
+    from rankscope.training.data.prepare_settings import PrepareSettings
 
     settings = PrepareSettings(
         tokenizer=tokenizer,

@@ -54,7 +54,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     if dry_run:
-        from rankscope.training.dry_run import iter_dry_run
+        from rankscope.training.estimates.dry_run import iter_dry_run
 
         for line in iter_dry_run(settings):
             typer.echo(line)

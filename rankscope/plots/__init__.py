@@ -1,8 +1,10 @@
 """Figures from the metrics table: axes-level functions draw on yours, figure-level ones own theirs.
 
-Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`.
+Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
+`adapter_rank`, `subspaces`.
 Figure-level (return a matplotlib ``Figure``, of the width that `paper_style` sets, or the default
-one): `per`, `condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`.
+one): `per`, `condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
+`adapter_ranks`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks
     from rankscope.plots.decay import spectrum, update_spectra
     from rankscope.plots.gallery import DRAWN_FROM, FIGURES
     from rankscope.plots.maps import heatmap, heatmaps
@@ -19,12 +22,15 @@ if TYPE_CHECKING:
     from rankscope.plots.saving import save_figure
     from rankscope.plots.series import metric
     from rankscope.plots.style import WIDTHS, paper_style
+    from rankscope.plots.subspace_shares import subspaces
     from rankscope.plots.training_curves import loss, losses
 
 __all__ = [
     "DRAWN_FROM",
     "FIGURES",
     "WIDTHS",
+    "adapter_rank",
+    "adapter_ranks",
     "condition_number",
     "heatmap",
     "heatmaps",
@@ -37,6 +43,7 @@ __all__ = [
     "per",
     "save_figure",
     "spectrum",
+    "subspaces",
     "update_spectra",
 ]
 
@@ -44,6 +51,8 @@ _MODULES = {
     "DRAWN_FROM": "gallery",
     "FIGURES": "gallery",
     "WIDTHS": "style",
+    "adapter_rank": "adapter_cycles",
+    "adapter_ranks": "adapter_cycles",
     "condition_number": "panels",
     "heatmap": "maps",
     "heatmaps": "maps",
@@ -56,6 +65,7 @@ _MODULES = {
     "per": "panels",
     "save_figure": "saving",
     "spectrum": "decay",
+    "subspaces": "subspace_shares",
     "update_spectra": "decay",
 }
 

@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
+from rankscope.plots.adapter_cycles import adapter_ranks, has_varied_ranks
 from rankscope.plots.decay import update_spectra
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merging import merged_ranks
 from rankscope.plots.panels import condition_number, per
 from rankscope.plots.selection import has_component
 from rankscope.plots.sources import Results
+from rankscope.plots.subspace_shares import has_subspaces
 from rankscope.plots.training_curves import has_loss, losses
 
 
@@ -20,6 +22,12 @@ def _losses(results: Results) -> Figure | None:
     if not has_loss(results.training):
         return None
     return losses(results.training, runs=list(results.metrics["run"].dropna().unique()))
+
+
+def _adapter_ranks(results: Results) -> Figure | None:
+    if has_varied_ranks(results.metrics) or has_subspaces(results.training):
+        return adapter_ranks(results)
+    return None
 
 
 def _if_any(
@@ -53,6 +61,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     ),
     "update-spectra": lambda r: _if_any(r, "update", "per", lambda _: update_spectra(r)),
     "merged-rank": lambda r: _if_any(r, "merged_total", "numerical_rank", merged_ranks),
+    "adapter-ranks": _adapter_ranks,
     "heatmap-per-weights": lambda r: _if_any(r, "weight", "per", heatmaps),
     "heatmap-per-updates": lambda r: _if_any(
         r, "update", "per", lambda t: heatmaps(t, component="update")
@@ -71,6 +80,7 @@ DRAWN_FROM = {
     "condition-numbers-updates": "updates",
     "update-spectra": "updates",
     "merged-rank": "recorded merges",
+    "adapter-ranks": "adapters of different ranks and no captured energy",
     "heatmap-per-weights": "weights",
     "heatmap-per-updates": "updates",
 }

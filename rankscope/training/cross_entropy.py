@@ -71,7 +71,7 @@ def _logits(hidden: Tensor, head: Tensor) -> Tensor:
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add ``left @ right`` in the type of the total, so that rounded parts are not rounded again."""
+    """Add ``left @ right`` in the type of the total: rounded parts are not rounded again."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:

@@ -14,20 +14,21 @@ from torch import Tensor
 
 from rankscope.training.config import Config
 from rankscope.training.cycles import Cycles
-from rankscope.training.data import Corpus, training_batch
+from rankscope.training.data.batches import training_batch
+from rankscope.training.data.corpus import Corpus
 from rankscope.training.measuring import Measurements
 from rankscope.training.model import LanguageModel
 from rankscope.training.processes import Processes
 from rankscope.training.progress import Clock
 from rankscope.training.published import keyed_dropout
-from rankscope.training.recording import Recorder
 from rankscope.training.relora import renew, trained_parameters, unwrap
-from rankscope.training.retention import is_log_spaced
-from rankscope.training.run_folder import Start
+from rankscope.training.run_folder.recording import Recorder
+from rankscope.training.run_folder.retention import is_log_spaced
+from rankscope.training.run_folder.start import Start
+from rankscope.training.run_folder.state import Position, load_state
 from rankscope.training.schedule import Boundary, timeline
 from rankscope.training.settling import Settling
 from rankscope.training.signals import StopRequest
-from rankscope.training.state import Position, load_state
 
 NON_FINITE, UNWRITABLE = 6, 5  # exit codes
 

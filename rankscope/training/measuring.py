@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from rankscope.training.config import Config
-from rankscope.training.data import Corpus, iter_validation, random_windows
+from rankscope.training.data.batches import iter_validation, random_windows
+from rankscope.training.data.corpus import Corpus
 from rankscope.training.gradients import effective_gradients, mean_loss
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel

@@ -9,19 +9,20 @@ import torch
 
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
-from rankscope.training.data import Corpus, load_corpus
-from rankscope.training.lock import locked
+from rankscope.training.data.corpus import Corpus
+from rankscope.training.data.opening import load_corpus
+from rankscope.training.estimates.summary import summary
 from rankscope.training.loop import Outcome, Trainer
-from rankscope.training.metrics_log import MetricsLog
 from rankscope.training.model import LanguageModel
 from rankscope.training.processes import Processes, check_shares, joined
 from rankscope.training.progress import TrainingProgress
-from rankscope.training.recording import Recorder
-from rankscope.training.run_folder import Start, find_start, prepare
-from rankscope.training.saving import make_folder
+from rankscope.training.run_folder.lock import locked
+from rankscope.training.run_folder.metrics_log import MetricsLog
+from rankscope.training.run_folder.recording import Recorder
+from rankscope.training.run_folder.saving import make_folder
+from rankscope.training.run_folder.start import Start, find_start, prepare
+from rankscope.training.run_folder.tracking import open_trackers, require_trackers
 from rankscope.training.signals import StopRequest
-from rankscope.training.summary import summary
-from rankscope.training.tracking import open_trackers, require_trackers
 
 
 def train(config: Config, *, resume: bool = False, max_minutes: float | None = None) -> Outcome:

@@ -16,12 +16,12 @@ import torch
 from safetensors.numpy import load_file
 
 from rankscope.errors import RankscopeError
-from rankscope.training import state
 from rankscope.training.config import Config
 from rankscope.training.loop import Trainer
 from rankscope.training.model import LanguageModel
 from rankscope.training.run import train
-from rankscope.training.saving import damage
+from rankscope.training.run_folder import state
+from rankscope.training.run_folder.saving import damage
 from rankscope.training.schedule import timeline
 
 MakeConfig = Callable[..., Config]

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from rankscope.training import state
 from rankscope.training.config import Config
 from rankscope.training.run import train
+from rankscope.training.run_folder import state
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]

@@ -1,0 +1,167 @@
+"""What a checkpoint for the analysis holds: files that transformers and peft open as they are.
+
+``model.safetensors`` holds the weights without live adapters, ``adapter/`` the adapters not yet
+merged; loaded with peft on top of each other they are the model that was trained.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rankscope.training.config import AdapterConfig, Config
+from rankscope.training.cycles import Begun
+from rankscope.training.data.corpus import Corpus
+from rankscope.training.relora import iter_adapters
+from rankscope.training.run_folder.saving import write_file, write_folder
+from rankscope.training.run_folder.tensor_bytes import tensor_bytes
+from rankscope.training.schedule import Timeline
+
+CHECKPOINT_FORMAT = "rankscope-checkpoint-1"
+
+
+def step_name(step: int) -> str:
+    """Name of a step's folder or file; names sort as steps do."""
+    return f"step-{step:08d}"
+
+
+def write_checkpoint(
+    run: Path,
+    model: nn.Module,
+    *,
+    config: Config,
+    corpus: Corpus,
+    timeline: Timeline,
+    step: int,
+    begun: Mapping[str, Begun],
+    gradients: Mapping[str, Tensor],
+    validation_loss: float,
+) -> None:
+    """Write ``checkpoints/step-<step>`` of a run, all of it or nothing.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    model
+        The model as it is before the boundary work of this step.
+    config, corpus, timeline
+        What the run is, what its tokens are, and what happens when.
+    step
+        Optimizer steps completed.
+    begun
+        What is known of the present adapters, see `Cycles`.
+    gradients
+        For ``gradients.safetensors``.
+    validation_loss
+        In nats a token; NaN where it was not measured at this step.
+    """
+    weights = {name: w for name, w in model.state_dict().items() if ".lora_" not in name}
+    adapters = dict(iter_adapters(model))
+    state = _state(config, timeline, step, validation_loss)
+    files = {
+        "config.json": _json(hugging_face_config(config, corpus)),
+        "model.safetensors": tensor_bytes(weights),
+        "gradients.safetensors": tensor_bytes(gradients),
+        "state.json": _json({**state, "adapters": begun} if adapters else state),
+    }
+    if adapters:
+        ranks = {name: layer.rank for name, layer in adapters.items()}
+        files["adapter/adapter_config.json"] = _json(peft_config(config.adapter, ranks))
+        files["adapter/adapter_model.safetensors"] = tensor_bytes(_peft_tensors(model))
+    write_folder(run / "checkpoints" / step_name(step), files, kind=CHECKPOINT_FORMAT)
+
+
+def write_merge(run: Path, model: nn.Module, *, step: int, restarts: int) -> None:
+    """Write ``merges/step-<step>.safetensors``: every adapter as it is about to be merged."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in iter_adapters(model):
+        tensors[f"{name}.lora_A"] = layer.lora_A
+        tensors[f"{name}.lora_B"] = layer.lora_B
+        tensors[f"{name}.scale"] = torch.tensor([layer.scale], dtype=torch.float64)
+    content = tensor_bytes(tensors, step=str(step), restart=str(restarts))
+    write_file(run / "merges" / f"{step_name(step)}.safetensors", content)
+
+
+def hugging_face_config(config: Config, corpus: Corpus) -> dict[str, object]:
+    """Describe the model to transformers.
+
+    Version 4 reads ``rope_theta``, version 5 ``rope_parameters``.
+    """
+    model = config.model
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": corpus.end_of_document,
+        "dtype": "float32",
+        "eos_token_id": corpus.end_of_document,
+        "head_dim": model.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": model.hidden_size,
+        "initializer_range": model.initializer_range,
+        "intermediate_size": model.intermediate_size,
+        "max_position_embeddings": config.batch.sequence_length,
+        "mlp_bias": False,
+        "num_attention_heads": model.num_attention_heads,
+        "num_hidden_layers": model.num_hidden_layers,
+        "num_key_value_heads": model.num_key_value_heads,
+        "pad_token_id": None,
+        "rms_norm_eps": model.rms_norm_eps,
+        "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
+        "rope_theta": model.rope_theta,
+        "tie_word_embeddings": False,
+        "vocab_size": model.vocab_size or corpus.vocab_size,
+    }
+
+
+def peft_config(adapter: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, object]:
+    """Describe adapters to peft, given the rank of each."""
+    return {
+        "base_model_name_or_path": "..",
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": 0.0,
+        "peft_type": "LORA",
+        "r": adapter.rank,
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != adapter.rank},
+        "target_modules": list(adapter.target_modules),
+        "task_type": "CAUSAL_LM",
+        "use_rslora": adapter.rank_stabilised,
+    }
+
+
+def _state(
+    config: Config, timeline: Timeline, step: int, validation_loss: float
+) -> dict[str, object]:
+    state: dict[str, object] = {
+        "step": step,
+        "restarts": timeline.merges_before(step),
+        "tokens": step * config.batch.tokens,
+        "seed": config.seed,
+        # Of the phase that these weights come out of, which a boundary at this step ends.
+        "method": timeline.phase(max(step - 1, 0)).method,
+        # The last checkpoint has no update after it: what it says is the rate of the last update.
+        "learning_rate": timeline.learning_rate(min(step, config.schedule.steps - 1)),
+    }
+    return state if math.isnan(validation_loss) else {**state, "validation_loss": validation_loss}
+
+
+def _peft_tensors(model: nn.Module) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name, layer in iter_adapters(model):
+        tensors[f"base_model.model.{name}.lora_A.weight"] = layer.lora_A
+        tensors[f"base_model.model.{name}.lora_B.weight"] = layer.lora_B
+    return tensors
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

@@ -1,0 +1,68 @@
+"""``metrics.jsonl``: one object a line, appended as the training goes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from rankscope.training.run_folder.saving import append, write_file
+
+Value = str | int | float
+MEASURED = {"validation_loss", "rank_change"}  # lines of what is done before a state is saved
+
+
+class MetricsLog:
+    """The log of one run. ``step`` counts the optimizer steps completed before a measurement.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    mirror
+        Gets the step and the values of every line written, NaN and infinities as strings.
+    """
+
+    def __init__(
+        self, run: Path, mirror: Callable[[int, Mapping[str, Value]], None] | None = None
+    ) -> None:
+        self.path = run / "metrics.jsonl"
+        self._mirror = mirror
+
+    def rewind(self, step: int) -> None:
+        """Drop what was logged after the state of this step had been saved.
+
+        What is measured at a step is logged before its state is saved, all other work after that.
+        A line that was cut off by the end of a process is dropped with the rest.
+        """
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _is_before(line, step)]
+        write_file(self.path, b"".join(line + b"\n" for line in kept))
+
+    def write(self, step: int, **values: Value) -> None:
+        """Append a line; NaN and infinities, which JSON does not have, become strings."""
+        valid = {
+            k: v if not isinstance(v, float) or math.isfinite(v) else str(v)
+            for k, v in values.items()
+        }
+        line = json.dumps({"step": step, **valid}) + "\n"
+        append(self.path, line.encode())
+        if self._mirror is not None:
+            self._mirror(step, valid)
+
+    def iter_lines(self) -> Iterator[tuple[int, dict[str, Value]]]:
+        """Step and values of each line, of a log that `rewind` has put right."""
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                values = json.loads(line)
+                yield values.pop("step"), values
+
+
+def _is_before(line: bytes, step: int) -> bool:
+    try:
+        entry = json.loads(line)
+        measured = MEASURED & entry.keys()
+        return bool(entry["step"] < step or (entry["step"] == step and measured))
+    except (ValueError, TypeError, KeyError):
+        return False

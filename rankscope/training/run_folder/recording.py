@@ -1,0 +1,83 @@
+"""Everything that a run leaves behind, written by one process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rankscope.training.config import Config
+from rankscope.training.cycles import Cycles
+from rankscope.training.data.corpus import Corpus
+from rankscope.training.model import LanguageModel
+from rankscope.training.progress import TrainingProgress
+from rankscope.training.run_folder.checkpoint import write_checkpoint, write_merge
+from rankscope.training.run_folder.metrics_log import MetricsLog
+from rankscope.training.run_folder.retention import drop_checkpoints
+from rankscope.training.run_folder.state import Position, write_state
+from rankscope.training.schedule import Timeline
+
+
+class Recorder:
+    """Log, checkpoints, merges and states of a run; where it is not the first process, nothing."""
+
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        log: MetricsLog,
+        progress: TrainingProgress,
+        *,
+        writes: bool,
+    ) -> None:
+        self.config, self.corpus, self.metrics, self.progress = config, corpus, log, progress
+        self.run, self.writes = Path(config.out), writes
+
+    def log(self, step: int, values: Mapping[str, str | int | float]) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        if self.writes:
+            self.metrics.write(step, **values)
+
+    def merge(self, step: int, model: LanguageModel, *, restarts: int) -> None:
+        """Record the adapters as they are about to be merged, for the so many-th time."""
+        if self.writes:
+            write_merge(self.run, model, step=step, restarts=restarts)
+
+    def checkpoint(
+        self,
+        step: int,
+        model: LanguageModel,
+        *,
+        timeline: Timeline,
+        cycles: Cycles,
+        gradients: Mapping[str, Tensor],
+        validation_loss: float,
+    ) -> None:
+        """Write what the analysis reads, and drop what is not to be kept."""
+        if self.writes:
+            write_checkpoint(
+                self.run,
+                model,
+                config=self.config,
+                corpus=self.corpus,
+                timeline=timeline,
+                step=step,
+                begun=cycles.begun,
+                gradients=gradients,
+                validation_loss=validation_loss,
+            )
+            drop_checkpoints(self.run, self.config.log)
+
+    def state(
+        self,
+        model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
+        position: Position,
+        *,
+        cycles: Cycles,
+    ) -> None:
+        """Write what the run goes on from."""
+        if self.writes:
+            write_state(self.run, model, optimizer, position, energies=cycles.energies)
