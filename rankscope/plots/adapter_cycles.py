@@ -72,6 +72,7 @@ def adapter_rank(
     over = summarised_over(rows)
     if over:
         line_entry(ax, line_text("max_rank", over), "-", width=1.1)
+    if (rows.groupby(["run", "step"])["max_rank"].nunique() > 1).any():
         band_entry(ax, band_text("max_rank", over))
     if (rows["component"] == "merge").any():
         line_entry(ax, "effective rank when merged", DASHED, width=THIN)
@@ -127,6 +128,8 @@ def has_varied_ranks(table: pd.DataFrame) -> bool:
 
 def _adapters(table: pd.DataFrame, role: str | None = None) -> pd.DataFrame:
     """Rows that tell the rank of a cycle's adapters: merges, and adapters of the other steps."""
+    if not {"adapter", "merge"} & {*distinct(table, "component")}:
+        return table.iloc[:0]
     is_merge = table["component"] == "merge"
     merges = pd.MultiIndex.from_frame(table.loc[is_merge, ["run", "step"]])
     # An adapter saved at the step of a merge may already be the next one.

@@ -58,8 +58,8 @@ def subspaces(
         series_entry(ax, run, style)
         _draw_shares(ax, restarts, "captured_energy", style, hollow=False)
         _draw_shares(ax, restarts, "overlap", style, hollow=True)
-    mark_entry(ax, "gradient energy in the new A", "o", hollow=False)
-    mark_entry(ax, "overlap of the new A with the old", "o")
+    mark_entry(ax, "gradient energy in new A", "o", hollow=False)
+    mark_entry(ax, "overlap of new and old A", "o")
     ax.set(xlabel="step", ylabel=MEAN, ylim=(0, 1.03))
     if legend:
         draw_legend(ax)

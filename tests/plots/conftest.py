@@ -136,8 +136,9 @@ def training_of_run(run: str, rng: np.random.Generator) -> pd.DataFrame:
     logged["validation_loss"] = logged["loss"].where(logged["step"] % 100 == 0)
     logged["event"] = None
     if run == "relora":
-        restarts = {"run": run, "step": [s for s in STEPS if s], "event": "restart"}
-        logged = pd.concat([logged.astype({"event": object}), pd.DataFrame(restarts)])
+        restarts = pd.DataFrame({"run": run, "step": [s for s in STEPS if s], "event": "restart"})
+        shares = {"captured_energy": 0.1 + 5e-4 * restarts["step"], "overlap": 0.05}
+        logged = pd.concat([logged.astype({"event": object}), restarts.assign(**shares)])
     return logged
 
 
