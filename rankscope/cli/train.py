@@ -20,7 +20,7 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Text (.txt, .jsonl, also .gz, .xz) or token ids (.bin, .npy)."),
+        typer.Option(help="Text, token ids, or a folder of `rankscope data prepare`."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
