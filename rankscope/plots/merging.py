@@ -72,7 +72,7 @@ def merged_rank(
         xlabel="step",
         ylabel=f"rank of all merges, mean over {over}" if over else "rank of all merges",
     )
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(bottom=0, auto=True)
     if legend:
         draw_legend(ax)
     return ax
