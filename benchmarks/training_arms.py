@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from rankscope.training.adapters.relora import LoRALinear, target_shapes, trained_parameters, wrap
 from rankscope.training.config import PROJECTIONS, ModelConfig
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
-from rankscope.training.relora import LoRALinear, target_shapes, trained_parameters, wrap
 
 Loss = Callable[[Tensor], Tensor]  # of tokens (b, t + 1)
 TRANSFORMERS, FULL, RELORA = "transformers", "full rank", "ReLoRA"

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.published import keyed_dropout
+from rankscope.training.adapters.relora import renew, trained_parameters, unwrap
 from rankscope.training.config import Config
-from rankscope.training.cycles import Cycles
 from rankscope.training.data.batches import training_batch
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.measuring import Measurements
 from rankscope.training.model import LanguageModel
 from rankscope.training.processes import Processes
 from rankscope.training.progress import Clock
-from rankscope.training.published import keyed_dropout
-from rankscope.training.relora import renew, trained_parameters, unwrap
 from rankscope.training.run_folder.recording import Recorder
 from rankscope.training.run_folder.retention import is_log_spaced
 from rankscope.training.run_folder.start import Start

@@ -16,9 +16,9 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
+from rankscope.training.adapters.ranks import effective_rank
 from rankscope.training.config import PhasesConfig
 from rankscope.training.model import is_projection
-from rankscope.training.ranks import effective_rank
 
 CALM_LOOKS = 2
 

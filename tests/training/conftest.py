@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
-from rankscope.training.cycles import Cycles
 from rankscope.training.gradients import effective_gradients
 from rankscope.training.model import LanguageModel
 from rankscope.training.run import build_model

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankscope.training.adapters.relora import iter_adapters
 from rankscope.training.gradients import effective_gradients, mean_loss
 from rankscope.training.model import LanguageModel
-from rankscope.training.relora import iter_adapters
 
 MakeModel = Callable[..., LanguageModel]
 FULL = {"method": "full", "schedule.restart_every": 0}

@@ -7,9 +7,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rankscope.training.config import PROJECTIONS, ModelConfig
-from rankscope.training.model import LanguageModel
-from rankscope.training.relora import (
+from rankscope.training.adapters.relora import (
     LoRALinear,
     iter_adapters,
     renew,
@@ -17,6 +15,8 @@ from rankscope.training.relora import (
     trained_parameters,
     wrap,
 )
+from rankscope.training.config import PROJECTIONS, ModelConfig
+from rankscope.training.model import LanguageModel
 
 MakeModel = Callable[..., LanguageModel]
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
 from rankscope.training import processes as module
+from rankscope.training.adapters.relora import LoRALinear, iter_adapters, renew
 from rankscope.training.config import ModelConfig
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel, is_projection
 from rankscope.training.processes import Processes, check_shares, joined
-from rankscope.training.relora import LoRALinear, iter_adapters, renew
 from tests.training.several import run_processes
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

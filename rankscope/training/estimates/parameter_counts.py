@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rankscope.training.adapters.relora import require_ranks
 from rankscope.training.config import Config, ModelConfig
-from rankscope.training.relora import require_ranks
 from rankscope.training.schedule import timeline
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.relora import target_shapes, trained_parameters, wrap
 from rankscope.training.config import BatchConfig, Config
-from rankscope.training.cycles import Cycles
 from rankscope.training.estimates.memory import memory_estimate
 from rankscope.training.estimates.parameter_counts import ParameterCounts
 from rankscope.training.model import LanguageModel
-from rankscope.training.relora import target_shapes, trained_parameters, wrap
 
 SLOW_CPU = 2e10  # operations a second that any CPU reaches
 FIRST_LENGTH = 32  # tokens of the first, smallest trial

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rankscope.training.adapters.cycles import Begun
+from rankscope.training.adapters.relora import iter_adapters
 from rankscope.training.config import AdapterConfig, Config
-from rankscope.training.cycles import Begun
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.relora import iter_adapters
 from rankscope.training.run_folder.saving import write_file, write_folder
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 from rankscope.training.schedule import Timeline

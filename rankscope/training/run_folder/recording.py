@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
-from rankscope.training.cycles import Cycles
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.model import LanguageModel
 from rankscope.training.progress import TrainingProgress

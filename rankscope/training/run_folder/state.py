@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
-from rankscope.training.cycles import Begun, Cycles
-from rankscope.training.relora import renew, wrap
+from rankscope.training.adapters.cycles import Begun, Cycles
+from rankscope.training.adapters.relora import renew, wrap
 from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.saving import damage, remove_folder, write_folder
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes

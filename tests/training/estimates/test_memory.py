@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from rankscope.training.adapters.relora import LoRALinear, target_shapes, wrap
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
 from rankscope.training.estimates.memory import memory_estimate
 from rankscope.training.estimates.parameter_counts import parameter_counts
 from rankscope.training.model import LanguageModel
-from rankscope.training.relora import LoRALinear, target_shapes, wrap
 
 WORDS = 300
 SHAPE = {"model.hidden_size": 64, "model.intermediate_size": 160, "batch.sequence_length": 128}

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters.relora import LoRALinear, target_shapes, wrap
 from rankscope.training.config_file import config_from
 from rankscope.training.estimates.parameter_counts import parameter_counts
 from rankscope.training.model import LanguageModel, is_projection
-from rankscope.training.relora import LoRALinear, target_shapes, wrap
 
 SHAPES = [(16, 24, 1, 2, 1), (24, 40, 3, 6, 2), (32, 20, 2, 4, 4)]
 METHODS: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from safetensors.numpy import load_file
 from transformers import LlamaForCausalLM
 
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
-from rankscope.training.cycles import Cycles
 from rankscope.training.model import LanguageModel
 from rankscope.training.run import build_model, train
 from rankscope.training.run_folder.saving import damage

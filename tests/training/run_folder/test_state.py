@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
-from rankscope.training.cycles import Cycles
 from rankscope.training.model import LanguageModel
 from rankscope.training.run_folder.state import (
     Position,

@@ -12,17 +12,15 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from rankscope.training.config import Config
-from rankscope.training.keyed import keyed_generator
-from rankscope.training.published import OldAdapters, PublishedLinear
-from rankscope.training.ranks import (
+from rankscope.training.adapters.published import OldAdapters, PublishedLinear
+from rankscope.training.adapters.ranks import (
     averaged,
     core_singular_values,
     effective_rank,
     next_ranks,
     normalised_energies,
 )
-from rankscope.training.relora import (
+from rankscope.training.adapters.relora import (
     LoRALinear,
     iter_adapters,
     renew,
@@ -30,7 +28,9 @@ from rankscope.training.relora import (
     target_shapes,
     wrap,
 )
-from rankscope.training.subspaces import captured_energy, new_a, overlap
+from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
+from rankscope.training.config import Config
+from rankscope.training.keyed import keyed_generator
 
 Begun = dict[str, float | int]
 

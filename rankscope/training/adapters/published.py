@@ -1,7 +1,7 @@
 """What the published programs do differently, each behaviour on its own switch.
 
-The papers describe ReLoRA as `rankscope.training.relora` does it. The programs of Lialin et al.
-2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) depart from that, partly without
+The papers describe ReLoRA as `rankscope.training.adapters.relora` does it. The programs of Lialin
+et al. 2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) depart from that, partly without
 intent. The switches of ``[relora.published]`` bring these behaviours back, to measure what each of
 them does.
 """
@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankscope.training.adapters.relora import LoRALinear, iter_adapters
 from rankscope.training.config import PublishedConfig
 from rankscope.training.keyed import keyed_generator
-from rankscope.training.relora import LoRALinear, iter_adapters
 
 
 class PublishedLinear(LoRALinear):

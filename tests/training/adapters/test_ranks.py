@@ -11,8 +11,7 @@ from torch import Tensor
 
 from rankscope import metrics
 from rankscope.errors import RankscopeError
-from rankscope.training.config import ReLoRAConfig
-from rankscope.training.ranks import (
+from rankscope.training.adapters.ranks import (
     adapter_parameters,
     allowed_rank,
     averaged,
@@ -25,6 +24,7 @@ from rankscope.training.ranks import (
     saturation_rank,
     scheduled_rank,
 )
+from rankscope.training.config import ReLoRAConfig
 
 SHAPES = [(8, 8), (12, 5), (5, 12), (1, 7), (30, 3)]
 MODULES = {"q": (16, 16), "k": (8, 16), "up": (40, 16), "down": (16, 40), "small": (3, 9)}

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters.subspaces import finite_float64
 from rankscope.training.config import ReLoRAConfig
-from rankscope.training.subspaces import finite_float64
 
 SATURATED, GROWTH = 0.85, 1.5
 IDLE, MARGIN, KEPT_ENERGY = 0.6, 1.25, 0.9

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters.subspaces import captured_energy, finite_float64, new_a, overlap
 from rankscope.training.config.low_rank import SUBSPACES
 from rankscope.training.keyed import keyed_generator
-from rankscope.training.subspaces import captured_energy, finite_float64, new_a, overlap
 
 SHAPES = [(8, 8), (12, 5), (5, 12)]
 ORTHOGONAL = [kind for kind in SUBSPACES if kind != "random"]

@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
-from rankscope.training.config import PROJECTIONS
-from rankscope.training.keyed import keyed_generator
-from rankscope.training.model import LanguageModel
-from rankscope.training.relora import (
+from rankscope.training.adapters.relora import (
     LoRALinear,
     iter_adapters,
     renew,
@@ -23,7 +20,10 @@ from rankscope.training.relora import (
     unwrap,
     wrap,
 )
-from rankscope.training.subspaces import new_a
+from rankscope.training.adapters.subspaces import new_a
+from rankscope.training.config import PROJECTIONS
+from rankscope.training.keyed import keyed_generator
+from rankscope.training.model import LanguageModel
 
 VOCABULARY, RANK, SCALE, LR = 31, 2, 1.5, 1e-2
 MakeModel = Callable[[], LanguageModel]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
-from rankscope.training.low_rank_linear import low_rank_linear
+from rankscope.training.adapters.low_rank_linear import low_rank_linear
 
 
 class LoRALinear(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rankscope.training.low_rank_linear import low_rank_linear
+from rankscope.training.adapters.low_rank_linear import low_rank_linear
 
 # out, in, rank, leading sides of x; the first of each pair sums the weights, the second does not.
 SHAPES = [

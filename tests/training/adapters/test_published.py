@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.published import OldAdapters, PublishedLinear, keyed_dropout
+from rankscope.training.adapters.relora import LoRALinear, iter_adapters, renew, trained_parameters
 from rankscope.training.config import Config, PublishedConfig
-from rankscope.training.cycles import Cycles
 from rankscope.training.gradients import effective_gradients, evaluating
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
-from rankscope.training.published import OldAdapters, PublishedLinear, keyed_dropout
-from rankscope.training.relora import LoRALinear, iter_adapters, renew, trained_parameters
 from rankscope.training.schedule import timeline
 
 VOCABULARY, LR = 31, 1e-2

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.published import PublishedLinear
+from rankscope.training.adapters.ranks import effective_rank
+from rankscope.training.adapters.relora import (
+    LoRALinear,
+    iter_adapters,
+    target_shapes,
+    trained_parameters,
+)
 from rankscope.training.config import Config
-from rankscope.training.cycles import Cycles
 from rankscope.training.gradients import effective_gradients
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
-from rankscope.training.published import PublishedLinear
-from rankscope.training.ranks import effective_rank
-from rankscope.training.relora import LoRALinear, iter_adapters, target_shapes, trained_parameters
 
 VOCABULARY, RANK = 31, 2
 MakeConfig = Callable[..., Config]
