@@ -55,6 +55,7 @@ def make_config(tmp_path: Path, token_file: Path) -> MakeConfig:
             "model.intermediate_size": 24,
             "adapter.rank": 2,
             "adapter.alpha": 3.0,
+            "relora.probe_sequences": 6,
             "schedule.steps": 18,
             "schedule.warmup_steps": 3,
             "schedule.restart_every": 5,

@@ -360,7 +360,12 @@ def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Pat
 def killed_everywhere(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt, *, stride: int
 ) -> None:
-    short = {"schedule.steps": 7, "schedule.restart_every": 3, "log.save_every": 4}
+    short = {
+        "schedule.steps": 5,
+        "schedule.restart_every": 2,
+        "log.save_every": 4,
+        "log.save_before_restarts": False,
+    }
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(make_config({"out": str(whole), **short}))
     expected, log = results(whole), entries(read_log(whole))

@@ -60,7 +60,8 @@ class Cycles:
         """Merge every adapter into its weight; return the singular values of what was merged."""
         merged = {}
         for name, layer in iter_adapters(model):
-            merged[name] = core_singular_values(*layer.factors(torch.float64)).cpu()
+            left = layer.merged_scale * layer.lora_B.double()
+            merged[name] = core_singular_values(left, layer.lora_A)
             layer.merge()
         return merged
 
@@ -73,7 +74,7 @@ class Cycles:
         cycle: int,
         cycles: int,
         merged: Mapping[str, Tensor],
-        agree: Callable[[object], object],
+        agree: Callable[[dict[str, Tensor]], dict[str, Tensor]],
     ) -> None:
         """Give every target layer a new adapter.
 
@@ -93,7 +94,6 @@ class Cycles:
         config, published = self.config, self.config.relora.published
         old_a = {name: layer.lora_A.detach().cpu() for name, layer in iter_adapters(model)}
         factors = agree(self._factors(model, gradients, cycle, cycles, merged))
-        assert isinstance(factors, dict)
         self.begun = {
             name: self._begun(a, gradients[f"{name}.weight"].cpu(), old_a.get(name))
             for name, a in factors.items()

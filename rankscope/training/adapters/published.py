@@ -41,13 +41,16 @@ class PublishedLinear(LoRALinear):
         dropped = F.dropout(x, self.published.dropout)
         return F.linear(x, self.weight) + F.linear(F.linear(dropped, right), left)
 
+    @property
+    def merged_scale(self) -> float:
+        """Factor of B·A in what a merge adds."""
+        return 1.0 if self.published.merge_without_scale else self.scale
+
     @torch.no_grad()
     def merge(self) -> None:
         """Add to W what the published programs add."""
         dtype = torch.bfloat16 if self.published.merge_in_bfloat16 else torch.float64
-        left, right = self.factors(dtype)
-        if self.published.merge_without_scale:
-            left = self.lora_B.to(dtype)
+        left, right = self.merged_scale * self.lora_B.to(dtype), self.lora_A.to(dtype)
         self.weight.copy_(self.weight.to(dtype) + left @ right)
 
 

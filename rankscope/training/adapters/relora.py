@@ -44,6 +44,11 @@ class LoRALinear(nn.Module):
         """The most that the delta can have as its rank."""
         return self.lora_A.shape[0]
 
+    @property
+    def merged_scale(self) -> float:
+        """Factor of B·A in what a merge adds, for the record of it."""
+        return self.scale
+
     def factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """``(scale * B, A)``: their product is the delta."""
         return self.scale * self.lora_B.to(dtype), self.lora_A.to(dtype)

@@ -83,7 +83,7 @@ def write_merge(run: Path, model: nn.Module, *, step: int, restarts: int) -> Non
     for name, layer in iter_adapters(model):
         tensors[f"{name}.lora_A"] = layer.lora_A
         tensors[f"{name}.lora_B"] = layer.lora_B
-        tensors[f"{name}.scale"] = torch.tensor([layer.scale], dtype=torch.float64)
+        tensors[f"{name}.scale"] = torch.tensor([layer.merged_scale], dtype=torch.float64)
     content = tensor_bytes(tensors, step=str(step), restart=str(restarts))
     write_file(run / "merges" / f"{step_name(step)}.safetensors", content)
 

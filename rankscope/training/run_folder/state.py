@@ -68,9 +68,10 @@ def write_state(
     files = {
         "model.safetensors": tensor_bytes(model.state_dict()),
         "optimizer.safetensors": tensor_bytes(moments),
-        "energies.safetensors": tensor_bytes(energies),
         "state.json": json.dumps({**asdict(position), "adam_steps": adam_steps}).encode(),
     }
+    if energies:
+        files["energies.safetensors"] = tensor_bytes(energies)
     write_folder(run / "state" / step_name(position.step), files, kind=STATE_FORMAT)
     for old in list(iter_states(run))[KEPT_STATES:]:
         remove_folder(old)
@@ -136,5 +137,6 @@ def load_state(
             "step": torch.tensor(float(step), device=parameter.device),
             **{m: moments[f"{name}.{m}"].to(parameter.device) for m in _MOMENTS},
         }
-    cycles.energies = load_file(folder / "energies.safetensors")
+    energies = folder / "energies.safetensors"
+    cycles.energies = load_file(energies) if energies.exists() else {}
     cycles.begun = read_position(folder).begun
