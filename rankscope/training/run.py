@@ -19,9 +19,9 @@ from rankscope.training.progress import TrainingProgress
 from rankscope.training.run_folder.lock import locked
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.recording import Recorder
-from rankscope.training.run_folder.saving import make_folder
 from rankscope.training.run_folder.start import Start, find_start, prepare
 from rankscope.training.run_folder.tracking import open_trackers, require_trackers
+from rankscope.training.saving import make_folder
 from rankscope.training.signals import StopRequest
 
 

@@ -21,7 +21,7 @@ from rankscope.training.loop import Trainer
 from rankscope.training.model import LanguageModel
 from rankscope.training.run import train
 from rankscope.training.run_folder import state
-from rankscope.training.run_folder.saving import damage
+from rankscope.training.saving import damage
 from rankscope.training.schedule import timeline
 
 MakeConfig = Callable[..., Config]

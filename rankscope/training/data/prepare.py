@@ -32,7 +32,7 @@ from rankscope.training.data.token_folder import (
 )
 from rankscope.training.data.token_writer import TokenWriter
 from rankscope.training.data.tokenizer import Encoder, byte_encoder, read_encoder, trained_encoder
-from rankscope.training.run_folder.saving import write_file
+from rankscope.training.saving import write_file
 
 
 def prepare_tokens(

@@ -25,7 +25,7 @@ from rankscope.errors import RankscopeError
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.data.documents import reading
 from rankscope.training.data.token_files import RAW_TYPES
-from rankscope.training.run_folder.saving import make_folder, write_file
+from rankscope.training.saving import make_folder, write_file
 
 FORMAT = "rankscope-tokens-1"
 SIDECAR, TOKENS, DOCUMENTS, TOKENIZER = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rankscope.training.config import LogConfig
-from rankscope.training.run_folder.saving import remove_folder
+from rankscope.training.saving import remove_folder
 
 _STEP_NAME = re.compile(r"step-(\d{8,})")
 

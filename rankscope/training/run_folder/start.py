@@ -13,8 +13,8 @@ from rankscope.training.data.corpus import Corpus
 from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.environment import DECIDES_THE_LAST_BIT, environment
 from rankscope.training.run_folder.metrics_log import MetricsLog
-from rankscope.training.run_folder.saving import make_folder, sweep, write_file
 from rankscope.training.run_folder.state import Position, newest_state, read_position
+from rankscope.training.saving import make_folder, sweep, write_file
 from rankscope.training.schedule import timeline
 
 

@@ -18,7 +18,7 @@ from rankscope.errors import RankscopeError, printable
 from rankscope.training.config import Config, LogConfig
 from rankscope.training.config_file import flat_config
 from rankscope.training.run_folder.metrics_log import MetricsLog, Value
-from rankscope.training.run_folder.saving import make_folder, write_file
+from rankscope.training.saving import make_folder, write_file
 
 
 class Mirror(Protocol):

@@ -17,9 +17,9 @@ from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
 from rankscope.training.model import LanguageModel
 from rankscope.training.run import build_model, train
-from rankscope.training.run_folder.saving import damage
 from rankscope.training.run_folder.state import load_state
 from rankscope.training.run_folder.trained_model import trained_model
+from rankscope.training.saving import damage
 
 MakeConfig = Callable[..., Config]
 FULL = {"method": "full", "schedule.restart_every": 0}

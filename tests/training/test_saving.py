@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rankscope.training.run_folder.saving import (
+from rankscope.training.saving import (
     append,
     damage,
     make_folder,
