@@ -56,6 +56,11 @@ def iter_documents(source: str, *, text_key: str = "text") -> Iterator[str]:
         yield from _python_documentation()
         return
     path = Path(source)
+    if not path.exists():
+        raise RankscopeError(
+            "does not exist: give --data a text, token ids or a folder of `rankscope data prepare`",
+            path=path,
+        )
     if not path.name.lower().endswith(TEXT_FORMATS + LINES_NAMED_JSON):
         formats = ", ".join((*TEXT_FORMATS, ".bin", ".npy"))
         raise RankscopeError(f"is none of {formats}, nor a prepared folder", path=path)

@@ -78,12 +78,12 @@ def _iter_found(name: str) -> Iterator[Source]:
         yield Source(name, None)
     elif name and path.is_dir():
         yield from _iter_folder(path)
+    elif not path.exists():
+        raise RankscopeError("does not exist", path=name)
     elif not path.name.lower().endswith(FORMATS):
         raise RankscopeError(
             f"is none of {', '.join(FORMATS)}, no folder and no hf:ORG/NAME", path=name
         )
-    elif not path.is_file():
-        raise RankscopeError("does not exist", path=name)
     else:
         yield Source(name, path.stat().st_size)
 

@@ -68,7 +68,7 @@ def test_a_text_file_is_one_document(
         ("a.jsonl", b'{"text": 3}\n', "line 1"),
         ("a.jsonl", b"{broken\n", "line 1"),
         ("a.jsonl", b"\n\n", "holds no text"),
-        ("missing.txt", None, "No such file"),
+        ("missing.txt", None, "does not exist"),
     ],
 )
 def test_a_file_without_readable_text_is_refused_by_name(

@@ -23,7 +23,7 @@ def test_a_folder_stands_for_its_files_in_the_order_of_their_paths(tmp_path: Pat
     ("name", "message"),
     [
         ("missing.txt", "does not exist"),
-        ("missing", "no folder"),
+        ("missing", "does not exist"),
         ("", "no folder"),
         ("empty", "holds no file of"),
         ("prepared", "is prepared already"),
