@@ -132,7 +132,9 @@ def test_without_torch_it_says_what_to_install(
 def test_a_process_told_to_end_saves_and_goes_on_to_the_same_weights(
     config: str, text: str, tmp_path: Path, number: int, code: int
 ) -> None:
-    long = ["--set", "schedule.steps=600", "--set", "log.save_every=200"]
+    settings = {"schedule.steps": 600, "log.save_every": 200, "relora.probe_sequences": 4}
+    settings |= {"log.save_before_restarts": "false"}
+    long = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     start = [sys.executable, "-c", PROGRAM, config, "--data", text, "--threads", "1", *long]
     whole, part = tmp_path / "whole", tmp_path / "part"
     subprocess.run([*start, "--out", str(whole)], check=True, capture_output=True)

@@ -79,11 +79,16 @@ def test_a_run_resumed_from_any_step_is_the_same_to_the_last_bit(
     overrides: dict[str, Any],
 ) -> None:
     monkeypatch.setattr(state, "KEPT_STATES", 100)
-    always = overrides | {"log.save_every": 1, "batch.micro_sequences": 2}
+    always = overrides | {
+        "log.save_every": 1,
+        "log.probe_sequences": 2,
+        "log.validation_tokens": 24,
+        "batch.micro_sequences": 2,
+    }
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(make_config({"out": str(whole), **always}))
     expected, log = files(whole), entries(read_log(whole))
-    for step in (3, 4, 5, 6, 11, 12):
+    for step in (4, 5, 6, 11):
         shutil.copytree(whole, part)
         for later in range(step + 1, 19):
             shutil.rmtree(part / "state" / f"step-{later:08d}")
