@@ -62,7 +62,8 @@ def train(
     from rankscope.training.run import train as run_training
 
     outcome = run_training(settings, resume=resume, max_minutes=max_minutes)
-    typer.echo(outcome.message, err=True)
+    if outcome.message:
+        typer.echo(outcome.message, err=True)
     raise typer.Exit(outcome.exit_code)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ def train(config: Config, *, resume: bool = False, max_minutes: float | None = N
 
     Returns
     -------
-    How it ended. Progress goes to standard error.
+    How it ended. Progress goes to standard error. Of several processes, the first one speaks: the
+    message of the others is empty.
 
     Raises
     ------
@@ -73,7 +75,8 @@ def train(config: Config, *, resume: bool = False, max_minutes: float | None = N
             trainer = Trainer(
                 config, corpus, model, start=start, recorder=recorder, processes=processes
             )
-            return trainer.train(stop)
+            outcome = trainer.train(stop)
+            return outcome if processes.is_first else replace(outcome, message="")
 
 
 def _begin(
