@@ -124,23 +124,6 @@ class Processes:
             raise error
         return result  # type: ignore[return-value]  # without an error it is a T
 
-    @torch.no_grad()
-    def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite tensors by those of the first process, in place.
-
-        Parameters
-        ----------
-        tensors
-            On `device`, with the same shapes and types in the same order everywhere.
-        """
-        if self.size == 1:
-            return
-        for tensor in tensors:
-            sent = tensor.contiguous()
-            with self._answering():
-                dist.broadcast(sent, src=0)
-            tensor.copy_(sent)
-
     def require_equal(self, tensors: Mapping[str, Tensor], what: str) -> None:
         """Make sure that tensors are the same in every process: names, shapes and every bit.
 

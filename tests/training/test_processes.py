@@ -135,19 +135,6 @@ def failing(processes: Processes, error: Exception) -> str:
     return ""
 
 
-def broadcasts(processes: Processes) -> list[Tensor]:
-    """Tensors of several types and layouts, of which each process had others."""
-    tensors = [
-        torch.full((2, 3), processes.rank + 0.5).T,
-        torch.full((), processes.rank, dtype=torch.int64),
-        torch.full((4,), processes.rank == 0),
-        torch.full((2,), processes.rank + 0.25, dtype=torch.bfloat16),
-        nn.Parameter(torch.full((3,), float(processes.rank))),
-    ]
-    processes.broadcast(tensors)
-    return [tensor.detach() for tensor in tensors]
-
-
 def nan_gradient(processes: Processes) -> Tensor:
     parameter = nn.Parameter(torch.zeros(2))
     parameter.grad = torch.tensor([1.0, torch.nan if processes.rank == 1 else 1.0])
@@ -167,7 +154,6 @@ def answers(processes: Processes) -> dict[str, Any]:
         "result": processes.result_of_first(lambda: f"from {rank}"),
         "refused": failing(processes, RankscopeError("is taken", path="out", reason="taken")),
         "unwritable": failing(processes, PermissionError(13, "Permission denied", "out")),
-        "broadcast": broadcasts(processes),
         "nan": nan_gradient(processes),
         "refusals": refusals(processes),
         "merged": {ranks: train_with_merges(processes, ranks) for ranks in ((2, 2), (2, 4, 1))},
@@ -290,9 +276,6 @@ def test_what_the_first_process_has_is_what_all_have(both: list[dict[str, Any]])
     for answer in both:
         assert answer["agreed"] == {"rank": 0, "ranks": {"q_proj": 2}}
         assert answer["result"] == "from 0"
-        for tensor, expected in zip(answer["broadcast"], broadcasts(ONE), strict=True):
-            assert tensor.dtype == expected.dtype
-            assert torch.equal(tensor, expected)
 
 
 def test_an_error_of_the_first_process_ends_all_with_the_same_line(
@@ -340,7 +323,6 @@ def test_without_torchrun_there_is_one_process_and_nothing_is_exchanged(
         value, tokens = object(), torch.arange(6).view(2, 3)  # the first cannot be sent anywhere
         assert processes.agreed(value) is value
         assert processes.result_of_first(lambda: value) is value
-        processes.broadcast([tokens])
         processes.mean_gradients([nn.Parameter(torch.zeros(1))])
         processes.require_equal({"a": tokens}, "the tokens")
         assert torch.equal(torch.cat(processes.share(tokens, 1)), tokens)
