@@ -13,15 +13,11 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, series_entry
 from rankscope.plots.selection import distinct, in_order, role_title
-from rankscope.plots.series import BAND_ALPHA
 from rankscope.plots.sources import Results
-from rankscope.plots.style import SeriesStyle, paper_look, series_styles
+from rankscope.plots.staircase import DASHED, THIN, draw_staircase
+from rankscope.plots.style import paper_look, series_styles
 from rankscope.plots.subspace_shares import MEAN, begun_cycles, has_subspaces, subspaces
 from rankscope.plots.summary import band_text, line_text, summarised_over, summary
-
-THIN = 0.7
-SMALL = 2.5
-DASHED = (0, (4, 1.5))
 
 
 def adapter_rank(
@@ -68,7 +64,16 @@ def adapter_rank(
         steps = sorted({*table.loc[table["run"] == run, "step"], *starts})
         style = replace(styles[run], dashes="-")
         series_entry(ax, run, style)
-        _draw_ranks(ax, _by_step(of_run, steps), style)
+        ranks = _by_step(of_run, steps)
+        # A row has the rank of the cycle that it ends or lies in: the tread is to the left of it.
+        draw_staircase(
+            ax,
+            ranks,
+            ranks[ranks["merged"].eq(True)],
+            ranks.set_index("step")["effective"],
+            style,
+            tread="pre",
+        )
     over = summarised_over(rows)
     if over:
         line_entry(ax, line_text("max_rank", over), "-", width=1.1)
@@ -148,32 +153,6 @@ def _by_step(rows: pd.DataFrame, steps: list[int]) -> pd.DataFrame:
     # A step between two restarts belongs to the cycle that the next merge ends.
     ranks["effective"] = effective.reindex(steps).bfill().where(ranks["centre"].notna())
     return ranks.rename_axis("step").reset_index()
-
-
-def _draw_ranks(ax: Axes, ranks: pd.DataFrame, style: SeriesStyle) -> None:
-    # A row has the rank of the cycle that it ends or lies in: the tread is to the left of it.
-    tread, color = "steps-pre", style.color
-    ax.plot(ranks["step"], ranks["centre"], color=color, drawstyle=tread)
-    ends = ranks[ranks["merged"].eq(True)]
-    ax.plot(ends["step"], ends["centre"], linestyle="", marker=style.marker, ms=SMALL, color=color)
-    if (ranks["low"] < ranks["high"]).any():
-        ax.fill_between(
-            ranks["step"],
-            ranks["low"],
-            ranks["high"],
-            step="pre",
-            color=color,
-            alpha=BAND_ALPHA,
-            linewidth=0,
-        )
-    ax.plot(
-        ranks["step"],
-        ranks["effective"],
-        color=color,
-        linewidth=THIN,
-        linestyle=DASHED,
-        drawstyle=tread,
-    )
 
 
 def _with_own_scale(figure: Figure, panels: list[Axes]) -> Axes:

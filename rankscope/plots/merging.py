@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.legends import GREY, band_entry, draw_legend, line_entry, series_entry
 from rankscope.plots.selection import chosen_rows, distinct, in_order, role_title
-from rankscope.plots.series import BAND_ALPHA
-from rankscope.plots.style import SeriesStyle, paper_look, series_styles
+from rankscope.plots.staircase import DASHED, THIN, draw_staircase
+from rankscope.plots.style import paper_look, series_styles
 from rankscope.plots.summary import band_text, summarised_over, summary
 
-THIN = 0.7
 WIDE = 3.5
 
 
@@ -62,7 +61,16 @@ def merged_rank(
     for name, series in ranks.groupby(hue, sort=True):
         series_entry(ax, name, replace(styles[name], dashes="-"))
         spread = effective[effective[hue] == name]
-        _draw_stairs(ax, _stairs(series, ends[name]), _stairs(spread, ends[name]), styles[name])
+        stairs, dashed = (_stairs(part, ends[name]) for part in (series, spread))
+        # Only the merges are points: the first and the last row extend the staircase.
+        draw_staircase(
+            ax,
+            stairs,
+            stairs.iloc[1:-1],
+            dashed.set_index("step")["centre"],
+            styles[name],
+            tread="post",
+        )
         _draw_most(ax, _most(table[table[hue] == name], role), end=int(ends[name]))
     for least_side in sorted(set(rows[["rows", "cols"]].min(axis=1))):
         ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
@@ -98,48 +106,15 @@ def _stairs(series: pd.DataFrame, end: int) -> pd.DataFrame:
     return pd.concat([pd.DataFrame([flat]), values, last], ignore_index=True)
 
 
-def _draw_stairs(
-    ax: Axes, ranks: pd.DataFrame, effective: pd.DataFrame, style: SeriesStyle
-) -> None:
-    color = style.color
-    ax.plot(ranks["step"], ranks["centre"], color=color, drawstyle="steps-post")
-    # Only the merges are points: the first and the last row extend the staircase.
-    at_merges = ranks.iloc[1:-1]
-    ax.plot(
-        at_merges["step"],
-        at_merges["centre"],
-        linestyle="",
-        marker=style.marker,
-        markersize=2.5,
-        color=color,
-    )
-    if (ranks["low"] < ranks["high"]).any():
-        ax.fill_between(
-            ranks["step"],
-            ranks["low"],
-            ranks["high"],
-            step="post",
-            color=color,
-            alpha=BAND_ALPHA,
-            linewidth=0,
-        )
-    ax.plot(
-        effective["step"],
-        effective["centre"],
-        color=color,
-        linewidth=THIN,
-        linestyle=(0, (4, 1.5)),
-        drawstyle="steps-post",
-    )
-
-
 def _most(table: pd.DataFrame, role: str | None) -> pd.Series[float]:
-    """The most that the sum of merges can have, by step: the adapters' ranks, up to min(m, n)."""
-    merges = table[table["component"] == "merge"]
+    """The most that sums of merges can have, mean over layers by step: ranks up to min(m, n)."""
+    merges = table[table["component"] == "merge"].sort_values("step")
     if role is not None:
         merges = merges[merges["role"] == role]
-    ranks = merges.groupby("step")["max_rank"].max().astype(float).cumsum()
-    return ranks.clip(upper=float(merges[["rows", "cols"]].min(axis=1).max()))
+    matrices = merges.groupby(["layer", "role", "name"], dropna=False)
+    added = matrices["max_rank"].cumsum().astype(float)
+    most = added.clip(upper=merges[["rows", "cols"]].min(axis=1))
+    return most.groupby(merges["step"]).mean()
 
 
 def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
@@ -153,7 +128,7 @@ def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
 
 def _explain(ax: Axes, *, over: str, has_band: bool) -> None:
     line_entry(ax, "numerical rank", "-", width=1.1)
-    line_entry(ax, "effective rank", (0, (4, 1.5)), width=THIN)
+    line_entry(ax, "effective rank", DASHED, width=THIN)
     line_entry(ax, "min(m, n)", ":", width=THIN)
     if has_band:
         band_entry(ax, band_text("numerical_rank", over))

@@ -129,10 +129,9 @@ class Trainer:
             part_loss.backward()  # type: ignore[no-untyped-call]
             loss += part_loss.item()
         loss = self.processes.mean(loss)
-        self.processes.mean_gradients(trained_parameters(self.model))
-        norm = torch.nn.utils.clip_grad_norm_(
-            trained_parameters(self.model), config.optimizer.clip or math.inf
-        ).item()
+        trained = trained_parameters(self.model)
+        self.processes.mean_gradients(trained)
+        norm = torch.nn.utils.clip_grad_norm_(trained, config.optimizer.clip or math.inf).item()
         if math.isfinite(loss) and math.isfinite(norm):
             self.skipped = 0
             for group in self.optimizer.param_groups:

@@ -255,6 +255,16 @@ def test_matrices_outside_of_layers_have_no_map(table: pd.DataFrame) -> None:
         plots.heatmap(table.assign(layer=pd.NA), "per")
 
 
+def test_what_adapters_of_different_ranks_can_add_is_a_mean_over_layers(
+    table: pd.DataFrame,
+) -> None:
+    ranks = table["max_rank"].mask(table["component"].eq("merge") & table["layer"].eq(0), 8)
+    ax = plots.merged_rank(table.assign(max_rank=ranks), role="k")
+    line = next(x for x in ax.lines if x.get_linewidth() == 3.5)
+    layers = table["layer"].dropna().nunique()
+    assert np.asarray(line.get_ydata())[1] == pytest.approx(4 + 4 / layers)
+
+
 def test_the_merged_rank_climbs_by_the_adapter_rank_up_to_the_least_side(
     table: pd.DataFrame,
 ) -> None:
