@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rankscope.spectra.matrices import Dense, LowRank
     from rankscope.spectra.singular_values import singular_values, spectrum
     from rankscope.spectra.spectrum import Spectrum
+    from rankscope.statistics.correlation import correlate
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
@@ -39,6 +40,7 @@ _HOMES = {
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
     "rankscope.errors": ("RankscopeError",),
+    "rankscope.statistics.correlation": ("correlate",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -63,6 +65,7 @@ __all__ = [
     "Spectrum",
     "analyze",
     "condition_number",
+    "correlate",
     "effective_rank",
     "gaussian_per",
     "open_results",

@@ -14,13 +14,31 @@ PACKAGE = Path(rankscope.__file__).parent
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
     "errors": set(),
+    "atomic": set(),
     "metrics": set(),
     "checkpoints": {"errors"},
-    "spectra": {"errors"},
+    "spectra": {"errors", "atomic"},
     "components": {"errors", "checkpoints", "spectra.matrices", "spectra.rounding"},
-    "analysis": {"errors", "metrics", "checkpoints", "spectra", "components"},
-    "plots": {"errors", "metrics", "analysis.table"},
-    "training": {"errors"},
+    "analysis": {
+        *("errors", "atomic", "metrics", "checkpoints", "spectra", "components"),
+        "evaluation.table",
+    },
+    "statistics": {"errors", "scoring.intervals"},
+    "scoring": {"errors"},
+    "training": {"errors", "scoring"},
+    "evaluation": {
+        "errors",
+        "atomic",
+        "checkpoints",
+        "scoring",
+        "training.model",
+        "training.run_folder",
+        "training.data",
+        "training.config",
+        "training.config_file",
+        "training.saving",
+    },
+    "plots": {"errors", "metrics", "analysis.table", "statistics"},
 }
 
 
@@ -79,6 +97,8 @@ def loaded_by(code: str) -> set[str]:
         ("import rankscope.analysis.worker", {"torch", "pandas", "matplotlib", "scipy", "typer"}),
         ("from rankscope import open_run, analyze, spectrum", {"torch", "matplotlib", "pandas"}),
         ("import rankscope.analysis.results_folder", {"torch", "matplotlib", "pandas"}),
+        ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
+        ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),
     ],
 )

@@ -14,10 +14,10 @@ from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Plans, Selection, count_steps
 from rankscope.analysis.rows import SPECTRA_FOLDER
+from rankscope.atomic import require_writable
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.run import Run, listed
 from rankscope.errors import RankscopeError
-from rankscope.spectra.store import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -149,8 +149,7 @@ def _check(runs: Sequence[Run], selection: Selection, out: Path | None) -> int:
             raise RankscopeError(
                 "is what is to be analysed: give another folder for --out", path=out
             )
-        write_atomically(out / ".writable", b"")  # before the work, and not only after it
-        (out / ".writable").unlink()
+        require_writable(out)
     return total
 
 

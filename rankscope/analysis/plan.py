@@ -12,6 +12,7 @@ from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.training_log import log_file
 from rankscope.components.selection import (
@@ -47,13 +48,12 @@ class Selection:
     components: tuple[str, ...] = tuple(c for c in COMPONENTS if c not in ON_REQUEST)
     roles: tuple[str, ...] = tuple(r for r in ROLES if r not in OUTSIDE_LAYERS)
     layers: frozenset[int] | None = None
-    steps: tuple[int, int | None, int] | None = None
+    steps: StepRange | None = None
 
     def __post_init__(self) -> None:
         _check("component", self.components, COMPONENTS)
         _check("role", self.roles, ROLES)
-        if self.steps is not None and self.steps[2] < 1:
-            raise RankscopeError(f"the stride of steps is {self.steps[2]}, it must be 1 or more")
+        check_range(self.steps)
 
     @classmethod
     def of(
@@ -62,7 +62,7 @@ class Selection:
         components: Iterable[str] | None = None,
         roles: Iterable[str] | None = None,
         layers: Iterable[int] | None = None,
-        steps: tuple[int, int | None, int] | None = None,
+        steps: StepRange | None = None,
     ) -> Selection:
         """Selection in which None stands for the default."""
         default = cls()
@@ -75,10 +75,7 @@ class Selection:
 
     def has_step(self, step: int) -> bool:
         """Whether this step is asked for."""
-        if self.steps is None:
-            return True
-        first, last, stride = self.steps
-        return step >= first and (last is None or step <= last) and (step - first) % stride == 0
+        return in_range(step, self.steps)
 
     def has(self, component: Component) -> bool:
         """Whether this matrix is asked for."""

@@ -22,9 +22,9 @@ import pyarrow.parquet
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.rows import COLUMNS, METRICS_FILE, TEXT, TRAINING_FILE, WHOLE, Row
 from rankscope.analysis.summary import summarise
+from rankscope.atomic import write_atomically
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
-from rankscope.spectra.store import write_atomically
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 

@@ -19,6 +19,7 @@ from rankscope.analysis.rows import (
     Row,
 )
 from rankscope.errors import RankscopeError
+from rankscope.evaluation import table as evaluation_table
 from rankscope.spectra.store import Entry, read_entries, store_path
 
 VALUE_COLUMNS = (
@@ -42,14 +43,26 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Results:
-    """A folder that `rankscope.analyze` wrote; the tables in it are read when asked for."""
+    """A folder that `analyze` or `evaluate` wrote; the tables in it are read when asked for."""
 
     path: Path
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a matrix a step; the columns are `COLUMNS`."""
-        return typed(pd.read_parquet(self.path / METRICS_FILE))
+        """One row a matrix a step; the columns are `COLUMNS`. Empty if nothing was analysed."""
+        path = self.path / METRICS_FILE
+        return typed(pd.read_parquet(path)) if path.is_file() else table_of([])
+
+    @cached_property
+    def evaluation(self) -> pd.DataFrame:
+        """One row a measure of performance a step; empty if nothing was evaluated.
+
+        Columns run, step, task, group, metric, value, ci_low, ci_high, n.
+        """
+        path = self.path / evaluation_table.EVALUATION_FILE
+        if not path.is_file():
+            return evaluation_table.typed(pd.DataFrame(columns=list(evaluation_table.COLUMNS)))
+        return evaluation_table.typed(pd.read_parquet(path))
 
     @cached_property
     def training(self) -> pd.DataFrame:
@@ -104,7 +117,7 @@ def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:
 
 
 def open_results(path: str | Path) -> Results:
-    """Open a results folder.
+    """Open a results folder: of an analysis, an evaluation, or both.
 
     Raises
     ------
@@ -112,8 +125,11 @@ def open_results(path: str | Path) -> Results:
         If there is none at ``path``.
     """
     path = Path(path)
-    if not (path / METRICS_FILE).is_file():
+    files = (METRICS_FILE, evaluation_table.EVALUATION_FILE)
+    if not any((path / name).is_file() for name in files):
         raise RankscopeError(
-            f"holds no {METRICS_FILE}: give the folder that `rankscope analyze` wrote", path=path
+            f"holds no {' and no '.join(files)}: give the folder that `rankscope analyze` or "
+            "`rankscope evaluate` wrote",
+            path=path,
         )
     return Results(path)

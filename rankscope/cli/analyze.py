@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,12 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rankscope.cli.reading import FamilyName, LayoutName, TrustPickle
+from rankscope.cli.skips import end_with_skips, tell_skips
 
 if TYPE_CHECKING:
     from rankscope.analysis.engines import Engine
-    from rankscope.checkpoints.contents import Skip
-
-PARTIAL, NOTHING_DONE = 3, 4
 
 
 def analyze(
@@ -72,7 +69,7 @@ def analyze(
         with progress_bar("analysing") as progress:
             found = analyze_runs(opened, selection, out=out, engine=workers, progress=progress)
         if not found.measured:
-            _tell_skips(found.skips)
+            tell_skips(found.skips, file="skipped.jsonl")
             raise RankscopeError("no matrix could be analysed")
         record, computed = read_record(out), found.computed
     if as_json:
@@ -83,9 +80,8 @@ def analyze(
         print_summary(record["summary"])
         typer.echo(f"{record['rows']} matrices, {computed} newly computed → {out}")
     skips = [Skip(**skip) for skip in record["skipped"]]
-    _tell_skips(skips)
-    if skips:
-        raise typer.Exit(NOTHING_DONE if strict else PARTIAL)
+    tell_skips(skips, file="skipped.jsonl")
+    end_with_skips(skips, strict=strict)
 
 
 def _engine(
@@ -117,10 +113,3 @@ def _has_gpu(engine: str) -> bool:
         typer.echo("rankscope: torch finds no GPU, so the processor is used", err=True)
         return False
     return True
-
-
-def _tell_skips(skips: Sequence[Skip], most: int = 20) -> None:
-    for skip in skips[:most]:
-        typer.echo(f"skipped: {skip}", err=True)
-    if len(skips) > most:
-        typer.echo(f"… and {len(skips) - most} more, all in skipped.jsonl", err=True)

@@ -12,6 +12,7 @@ import typer
 
 from rankscope.cli.analyze import analyze
 from rankscope.cli.data import data
+from rankscope.cli.evaluate import evaluate
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
 from rankscope.cli.train import train
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts at once and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, inspect, figures, train):
+for command in (analyze, evaluate, inspect, figures, train):
     app.command()(command)
 app.add_typer(data)
 

@@ -6,6 +6,7 @@ import typer
 
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.step_range import StepRange, check_range
 from rankscope.components.selection import COMPONENTS
 from rankscope.errors import RankscopeError
 
@@ -31,6 +32,22 @@ def parse_selection(
         raise typer.BadParameter(str(error)) from None
 
 
+def parse_steps(text: str | None) -> StepRange | None:
+    """Range of steps that the option asks for; None for all of them.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the option cannot be understood.
+    """
+    try:
+        steps = None if text is None else _steps(text)
+        check_range(steps)
+    except RankscopeError as error:
+        raise typer.BadParameter(str(error)) from None
+    return steps
+
+
 def _names(text: str | None, known: tuple[str, ...]) -> list[str] | None:
     if text is None:
         return None
@@ -48,7 +65,7 @@ def _layers(text: str) -> list[int]:
         raise RankscopeError(f"layers {text!r} are neither like 0,3,6 nor like 0:4") from None
 
 
-def _steps(text: str) -> tuple[int, int | None, int]:
+def _steps(text: str) -> StepRange:
     """``FIRST:LAST:STRIDE``; the last step is included."""
     parts = text.split(":")
     try:

@@ -11,6 +11,15 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
 
 SHOWN = ("weight", "update", "merged_total")
+EVALUATED = {  # of what evaluations print, what it is called
+    "loss": "nats/token",
+    "perplexity": "perplexity",
+    "bits_per_byte": "bits/byte",
+    "mean_document_perplexity": "mean of documents",
+    "macro_perplexity": "macro",
+    "accuracy": "accuracy",
+    "ties": "ties",
+}
 MOST = 10  # names in a list on the terminal
 
 
@@ -57,6 +66,34 @@ def _print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") 
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         typer.echo(f"{indent}{'  '.join(cells)}".rstrip())
+
+
+def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
+    """Print what ``evaluation.json`` says of some runs and tasks on stdout, a table a task."""
+    for task in dict.fromkeys(one["task"] for one in evaluations):
+        found = [one for one in evaluations if one["task"] == task]
+        typer.echo(typer.style(f"{task}: first → last step, ± half of 95 %", bold=True))
+        names = [name for name in EVALUATED if name in found[0]["last"]]
+        unit = "pairs" if "accuracy" in names else "tokens"
+        titles = (EVALUATED[name] for name in names)
+        rows: list[tuple[str, ...]] = [("run", "steps", *titles, f"{unit}/s")]
+        for one in sorted(found, key=lambda one: str(one["run"])):
+            values = (_measured(one, name) for name in names)
+            speed = _number(one[f"{unit}_per_second"], ",.0f")
+            rows.append((one["run"], str(len(one["steps"])), *values, speed))
+        _print_columns(rows, left=1)
+
+
+def _measured(one: dict[str, Any], name: str) -> str:
+    """First and last value of a measure, the last with its interval."""
+    first, last = one["first"].get(name, {}), one["last"].get(name, {})
+    form = ".0f" if name == "ties" else ".4g"
+    values = [_number(at.get("value"), form) for at in (first, last)]
+    if len(one["steps"]) == 1:
+        values = values[1:]
+    if last.get("ci_low") is None:
+        return " → ".join(values)
+    return f"{' → '.join(values)} ± {(last['ci_high'] - last['ci_low']) / 2:.2g}"
 
 
 def _number(value: float | None, form: str) -> str:

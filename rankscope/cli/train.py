@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rankscope.errors import RankscopeError
+from rankscope.cli.extras import require_installed
 
 
 def train(
@@ -48,7 +47,7 @@ def train(
     if print_config:
         typer.echo(to_toml(settings), nl=False)
         return
-    _require_installed("torch", "tokenizers")
+    require_installed("torch", "tokenizers", what="training", extra="train")
     import torch
 
     if threads is not None:
@@ -65,9 +64,3 @@ def train(
     if outcome.message:
         typer.echo(outcome.message, err=True)
     raise typer.Exit(outcome.exit_code)
-
-
-def _require_installed(*modules: str) -> None:
-    for module in modules:
-        if find_spec(module) is None:
-            raise RankscopeError(f'training needs {module}: pip install "rankscope[train]"')

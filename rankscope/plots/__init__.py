@@ -1,10 +1,10 @@
 """Figures from the metrics table: axes-level functions draw on yours, figure-level ones own theirs.
 
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
-`adapter_rank`, `subspaces`.
+`adapter_rank`, `subspaces`, `score`, `correlation`.
 Figure-level (return a matplotlib ``Figure``, of the width that `paper_style` sets, or the default
 one): `per`, `condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
-`adapter_ranks`.
+`adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks
+    from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
     from rankscope.plots.gallery import DRAWN_FROM, FIGURES
     from rankscope.plots.maps import heatmap, heatmaps
     from rankscope.plots.merging import merged_rank, merged_ranks
     from rankscope.plots.panels import condition_number, per
     from rankscope.plots.saving import save_figure
+    from rankscope.plots.scores import blimp_phenomena, performance, score
     from rankscope.plots.series import metric
     from rankscope.plots.style import WIDTHS, paper_style
     from rankscope.plots.subspace_shares import subspaces
@@ -31,7 +33,9 @@ __all__ = [
     "WIDTHS",
     "adapter_rank",
     "adapter_ranks",
+    "blimp_phenomena",
     "condition_number",
+    "correlation",
     "heatmap",
     "heatmaps",
     "loss",
@@ -41,7 +45,10 @@ __all__ = [
     "metric",
     "paper_style",
     "per",
+    "performance",
+    "rank_and_performance",
     "save_figure",
+    "score",
     "spectrum",
     "subspaces",
     "update_spectra",
@@ -53,7 +60,9 @@ _MODULES = {
     "WIDTHS": "style",
     "adapter_rank": "adapter_cycles",
     "adapter_ranks": "adapter_cycles",
+    "blimp_phenomena": "scores",
     "condition_number": "panels",
+    "correlation": "correlations",
     "heatmap": "maps",
     "heatmaps": "maps",
     "loss": "training_curves",
@@ -63,7 +72,10 @@ _MODULES = {
     "metric": "series",
     "paper_style": "style",
     "per": "panels",
+    "performance": "scores",
+    "rank_and_performance": "correlations",
     "save_figure": "saving",
+    "score": "scores",
     "spectrum": "decay",
     "subspaces": "subspace_shares",
     "update_spectra": "decay",

@@ -1,4 +1,4 @@
-"""Every figure by its name, each drawn from the results of an analysis."""
+"""Every figure by its name, each drawn from the results of an analysis or an evaluation."""
 
 from __future__ import annotations
 
@@ -8,20 +8,47 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rankscope.plots.adapter_cycles import adapter_ranks, has_varied_ranks
+from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merging import merged_ranks
 from rankscope.plots.panels import condition_number, per
-from rankscope.plots.selection import has_component
+from rankscope.plots.scores import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.sources import Results
 from rankscope.plots.subspace_shares import has_subspaces
 from rankscope.plots.training_curves import has_loss, losses
+from rankscope.statistics.correlation import correlate
+from rankscope.statistics.selection import has_component
 
 
 def _losses(results: Results) -> Figure | None:
     if not has_loss(results.training):
         return None
-    return losses(results.training, runs=list(results.metrics["run"].dropna().unique()))
+    return losses(results.training, runs=runs_of(results, results.training))
+
+
+def _performance(results: Results) -> Figure | None:
+    if not main_measures(results.evaluation):
+        return None
+    return performance(results.evaluation, runs=runs_of(results, results.evaluation))
+
+
+def _blimp_phenomena(results: Results) -> Figure | None:
+    if not phenomena(results.evaluation):
+        return None
+    return blimp_phenomena(results.evaluation, runs=runs_of(results, results.evaluation))
+
+
+def _rank_and_performance(results: Results) -> Figure | None:
+    if not has_component(results.metrics, "weight"):
+        return None
+    correlations = correlate(results.metrics, results.evaluation)
+    return rank_and_performance(correlations) if has_correlations(correlations) else None
+
+
+def runs_of(results: Results, table: pd.DataFrame) -> list[str]:
+    """Names of the runs that were analysed or are in the table, to colour them alike everywhere."""
+    return [str(run) for run in {*results.metrics["run"].dropna(), *table["run"].dropna()}]
 
 
 def _adapter_ranks(results: Results) -> Figure | None:
@@ -66,6 +93,9 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "heatmap-per-updates": lambda r: _if_any(
         r, "update", "per", lambda t: heatmaps(t, component="update")
     ),
+    "performance": _performance,
+    "blimp-phenomena": _blimp_phenomena,
+    "rank-and-performance": _rank_and_performance,
 }
 """Figure of the results by file name; None where they hold nothing to draw it from."""
 
@@ -83,5 +113,8 @@ DRAWN_FROM = {
     "adapter-ranks": "adapters of different ranks and no captured energy",
     "heatmap-per-weights": "weights",
     "heatmap-per-updates": "updates",
+    "performance": "perplexity, loss or accuracy",
+    "blimp-phenomena": "accuracies by phenomenon",
+    "rank-and-performance": "weights and performance that vary at 4 common steps or more",
 }
 """What a figure needs, to say why it was left out."""

@@ -15,22 +15,24 @@ PANEL_WIDTH = 1.4
 PANEL_HEIGHTS = (1.15, 2.2)
 
 
-def panel_grid(count: int) -> tuple[Figure, list[Axes], Axes | None]:
-    """Make a figure of ``count`` panels with shared axes.
+def panel_grid(
+    count: int, *, share_y: bool = True, panel_width: float = PANEL_WIDTH
+) -> tuple[Figure, list[Axes], Axes | None]:
+    """Make a figure of ``count`` panels with shared axes, or with heights of their own.
 
     It is as wide as ``figure.figsize`` says, so `paper_style` decides, with as many columns as
-    fit at 1.4 inches each.
+    fit at ``panel_width`` inches each.
 
     Returns
     -------
     The figure, its panels, and an empty cell for the legend, or None if the grid is full.
     """
     width = float(mpl.rcParams["figure.figsize"][0])
-    columns = min(count, max(1, int(width / PANEL_WIDTH)))
+    columns = min(count, max(1, int(width / panel_width)))
     lines = math.ceil(count / columns)
     least, most = PANEL_HEIGHTS
     height = min(max(least, 0.55 * width / columns), most)
-    figure, grid = new_figure(lines, columns, size=(width, 0.3 + height * lines))
+    figure, grid = new_figure(lines, columns, size=(width, 0.3 + height * lines), share_y=share_y)
     cells = [ax for line in grid for ax in line]
     panels, holes = cells[:count], cells[count:]
     for ax in holes:
@@ -41,15 +43,21 @@ def panel_grid(count: int) -> tuple[Figure, list[Axes], Axes | None]:
 
 
 def new_figure(
-    lines: int, columns: int, *, size: tuple[float, float]
+    lines: int, columns: int, *, size: tuple[float, float], share_y: bool = True
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Make a figure with a grid of axes that share both scales.
+    """Make a figure with a grid of axes that share both scales, or only the one of x.
 
     pyplot forgets the figure at once: a notebook shows it where it is returned, and only there,
     and a program may draw hundreds.
     """
     figure, grid = plt.subplots(
-        lines, columns, sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained"
+        lines,
+        columns,
+        sharex=True,
+        sharey=share_y,
+        squeeze=False,
+        figsize=size,
+        layout="constrained",
     )
     plt.close(figure)
     for ax in figure.axes:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, row_title
-from rankscope.plots.quantities import quantity
-from rankscope.plots.selection import chosen_rows, in_order
 from rankscope.plots.style import paper_look, plain
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.selection import chosen_rows, in_order
 
 COLORS = "viridis"
 

@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.legends import GREY, band_entry, draw_legend, line_entry, series_entry
-from rankscope.plots.selection import chosen_rows, distinct, in_order, role_title
 from rankscope.plots.staircase import DASHED, THIN, draw_staircase
 from rankscope.plots.style import paper_look, series_styles
-from rankscope.plots.summary import band_text, summarised_over, summary
+from rankscope.statistics.selection import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.summary import band_text, summarised_over, summary
 
 WIDE = 3.5
 

@@ -12,10 +12,10 @@ from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, N
 from matplotlib.transforms import offset_copy
 
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, mark_entry, series_entry
-from rankscope.plots.quantities import quantity
-from rankscope.plots.selection import chosen_rows, distinct
 from rankscope.plots.style import SeriesStyle, series_styles
-from rankscope.plots.summary import band_text, line_text, summarised_over, summary
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.selection import chosen_rows, distinct
+from rankscope.statistics.summary import band_text, line_text, summarised_over, summary
 
 BAND_ALPHA = 0.18
 BAR_WIDTH = 5
@@ -74,9 +74,7 @@ def metric(
     if drawn.log:
         ax.set_yscale("log", nonpositive="mask")
     for name, series in points.groupby(hue, sort=True):
-        series_entry(ax, name, styles[name])
-        _draw_line(ax, series, styles[name])
-        _draw_markers(ax, series, styles[name])
+        draw_series(ax, name, series, style=styles[name])
     _explain(ax, points, column, over=summarised_over(rows, hue=hue))
     ax.set(xlabel="step", ylabel=drawn.label)
     if drawn.log:
@@ -84,6 +82,13 @@ def metric(
     if legend:
         draw_legend(ax)
     return ax
+
+
+def draw_series(ax: Axes, name: object, points: pd.DataFrame, *, style: SeriesStyle) -> None:
+    """Draw the points of a `summary` as a line with its band and markers, named in the legend."""
+    series_entry(ax, name, style)
+    _draw_line(ax, points, style)
+    _draw_markers(ax, points, style)
 
 
 def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:

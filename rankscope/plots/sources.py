@@ -8,7 +8,7 @@ import pandas as pd
 
 
 class Results(Protocol):
-    """The tables of one analysis, as `rankscope.analysis.table.open_results` gives them."""
+    """The tables of one study, as `rankscope.analysis.table.open_results` gives them."""
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -17,6 +17,10 @@ class Results(Protocol):
     @property
     def training(self) -> pd.DataFrame:
         """One row a logged step of training; empty if nothing was logged."""
+
+    @property
+    def evaluation(self) -> pd.DataFrame:
+        """One row a measure of performance a step; empty if nothing was evaluated."""
 
     def spectra(
         self,

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.legends import draw_legend, mark_entry, series_entry
-from rankscope.plots.selection import distinct
 from rankscope.plots.style import SeriesStyle, series_styles
+from rankscope.statistics.selection import distinct
 
 MEAN = "mean over adapters"
 THIN = 0.7

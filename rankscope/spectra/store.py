@@ -7,12 +7,8 @@ needs nothing else, so a new one never touches a checkpoint.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
-import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from rankscope.atomic import safe_name, write_atomically
 from rankscope.errors import RankscopeError
 from rankscope.spectra.spectrum import Spectrum
 
@@ -49,12 +46,7 @@ class Entry:
 
 def store_path(folder: Path, run: str, step: int) -> Path:
     """File of a run and step in the store; the run's name never becomes a path of its own."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", run).strip("-.")[-60:] or "run"
-    if slug != run:
-        slug += (
-            "-" + hashlib.blake2b(run.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-        )
-    return folder / slug / f"step-{step:08d}.safetensors"
+    return folder / safe_name(run) / f"step-{step:08d}.safetensors"
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
@@ -125,25 +117,3 @@ def _entries(described: list[dict[str, Any]], vectors: list[np.ndarray]) -> list
         )
         for one, (values, lower, upper) in zip(described, parts, strict=False)
     ]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file under a temporary name, then rename: readers see all of it or none.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or the folder may not be written; an earlier file is left as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

@@ -20,7 +20,7 @@ FREE_TO_CHANGE = frozenset(
     {"out", "device", "data.source"}
     | {f"log.{key}" for key in ("log_every", "eval_every", "save_every", "save_log_spaced")}
     | {f"log.{key}" for key in ("save_before_restarts", "keep_last", "keep_every")}
-    | {f"log.{key}" for key in ("tensorboard", "wandb")}
+    | {f"log.{key}" for key in ("blimp", "blimp_pairs", "blimp_every", "tensorboard", "wandb")}
 )
 _KINDS: dict[Any, str] = {
     bool: "true or false",

@@ -47,20 +47,38 @@ def next_token_loss(
     -------
     It can be differentiated once, not twice.
     """
-    if logit_bytes is None:
-        logit_bytes = LOGIT_BYTES.get(hidden.device.type, LOGIT_BYTES["cuda"])
-    rows = max(1, logit_bytes // (4 * len(head)))
-    hidden = hidden.reshape(-1, hidden.shape[-1]).to(product_type(hidden))
+    hidden = hidden.reshape(-1, hidden.shape[-1])
     targets = targets.reshape(-1)
-    if torch.is_grad_enabled():
-        loss: Tensor = _ChunkedLoss.apply(hidden, head, targets, rows)  # type: ignore[no-untyped-call]
-        return loss
+    if not torch.is_grad_enabled():
+        return next_token_losses(hidden, head, targets, logit_bytes=logit_bytes).mean()
+    hidden, rows = hidden.to(product_type(hidden)), _rows(hidden, head, logit_bytes)
+    loss: Tensor = _ChunkedLoss.apply(hidden, head, targets, rows)  # type: ignore[no-untyped-call]
+    return loss
+
+
+@torch.no_grad()
+def next_token_losses(
+    hidden: Tensor, head: Tensor, targets: Tensor, *, logit_bytes: int | None = None
+) -> Tensor:
+    """Negative log-likelihood of each of the targets in nats, (n,); float32 or better.
+
+    Parameters and memory as for `next_token_loss`, with hidden states (n, d) and targets (n,), n of
+    which may be 0. It cannot be differentiated.
+    """
+    rows = _rows(hidden, head, logit_bytes)
+    hidden = hidden.to(product_type(hidden))
     weight = head.to(hidden.dtype)
     losses = [
         F.cross_entropy(_logits(part, weight), wanted, reduction="none")
         for part, wanted in _chunks(hidden, targets, rows)
     ]
-    return torch.cat(losses).mean()
+    return torch.cat(losses)
+
+
+def _rows(hidden: Tensor, head: Tensor, logit_bytes: int | None) -> int:
+    if logit_bytes is None:
+        logit_bytes = LOGIT_BYTES.get(hidden.device.type, LOGIT_BYTES["cuda"])
+    return max(1, logit_bytes // (4 * len(head)))
 
 
 def _chunks(hidden: Tensor, targets: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor]]:

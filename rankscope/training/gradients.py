@@ -17,9 +17,10 @@ def mean_loss(model: LanguageModel, batches: Iterator[Tensor]) -> float:
     total, tokens = 0.0, 0
     with evaluating(model):
         for batch in batches:
-            count = batch[:, 1:].numel()
-            total += float(model.loss(batch)) * count
-            tokens += count
+            every = torch.ones_like(batch[:, 1:], dtype=torch.bool)
+            losses = model.token_losses(batch, every)
+            total += float(losses.sum(dtype=torch.float64))
+            tokens += len(losses)
     return total / tokens
 
 

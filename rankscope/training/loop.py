@@ -19,6 +19,7 @@ from rankscope.training.config import Config
 from rankscope.training.data.batches import training_batch
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.measuring import Measurements
+from rankscope.training.minimal_pairs_probe import MinimalPairsProbe
 from rankscope.training.model import LanguageModel
 from rankscope.training.processes import Processes
 from rankscope.training.progress import Clock
@@ -58,11 +59,12 @@ class Trainer:
         start: Start,
         recorder: Recorder,
         processes: Processes,
+        pairs: MinimalPairsProbe | None = None,
     ) -> None:
         self.config, self.corpus, self.model = config, corpus, model
         self.start, self.recorder, self.processes = start, recorder, processes
         self.clock = Clock(seconds=start.position.seconds, step=start.position.step)
-        self.measured = Measurements(config, corpus, model)
+        self.measured, self.pairs = Measurements(config, corpus, model), pairs
         self.first_phase_end = start.position.first_phase_end
         self.timeline = timeline(config, first_phase_end=self.first_phase_end)
         self.cycles = Cycles(config)
@@ -212,6 +214,8 @@ class Trainer:
         if last or step % self.config.log.eval_every == 0:
             loss = self.measured.validation_loss()
             self.recorder.log(step, {"validation_loss": loss})
+        if self.pairs is not None and (last or step % self.config.log.blimp_steps == 0):
+            self.recorder.log(step, self.pairs.judged(self.model))
         saving = last or self.is_save(step)
         if saving or stopping:
             self.finite_probe_loss(step)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rankscope.training.config import ModelConfig
-from rankscope.training.cross_entropy import next_token_loss
+from rankscope.training.cross_entropy import next_token_loss, next_token_losses
 from rankscope.training.keyed import keyed_generator
 
 
@@ -33,6 +33,23 @@ class LanguageModel(nn.Module):
     def loss(self, tokens: Tensor) -> Tensor:
         """Mean negative log-likelihood, in nats a token, of ``tokens[:, 1:]``; b x (t + 1)."""
         return next_token_loss(self.model(tokens[:, :-1]), self.lm_head.weight, tokens[:, 1:])
+
+    def token_losses(self, tokens: Tensor, counted: Tensor) -> Tensor:
+        """Negative log-likelihoods in nats of ``tokens[:, 1:]`` where the mask is true.
+
+        Parameters
+        ----------
+        tokens
+            Ids (b, t + 1).
+        counted
+            Mask (b, t). Logits are computed where it is true alone.
+
+        Returns
+        -------
+        One a true value, in row-major order; without a gradient.
+        """
+        hidden = self.model(tokens[:, :-1])[counted]
+        return next_token_losses(hidden, self.lm_head.weight, tokens[:, 1:][counted])
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

@@ -14,6 +14,7 @@ from rankscope.training.data.corpus import Corpus
 from rankscope.training.data.opening import load_corpus
 from rankscope.training.estimates.summary import summary
 from rankscope.training.loop import Outcome, Trainer
+from rankscope.training.minimal_pairs_probe import open_minimal_pairs
 from rankscope.training.model import LanguageModel
 from rankscope.training.processes import Processes, check_shares, joined
 from rankscope.training.progress import TrainingProgress
@@ -58,7 +59,9 @@ def train(config: Config, *, resume: bool = False, max_minutes: float | None = N
             message = f"{config.out} is complete, {config.schedule.steps} steps; nothing to do"
             return Outcome(config.schedule.steps, 0, message)
         corpus = load_corpus(config.data, config.batch)
+        pairs = open_minimal_pairs(config, corpus)
         about = summary(config, corpus)  # also makes sure that the ranks are possible
+        about += [] if pairs is None else [pairs.description]
         model = build_model(config, corpus.vocab_size).to(processes.device)
         stop = StopRequest(max_minutes=max_minutes)
         processes.result_of_first(lambda: make_folder(Path(config.out)))
@@ -73,7 +76,13 @@ def train(config: Config, *, resume: bool = False, max_minutes: float | None = N
             start = _begin(config, corpus, about, progress, processes, resume=resume)
             recorder = _recorder(config, corpus, start, progress, processes, stack)
             trainer = Trainer(
-                config, corpus, model, start=start, recorder=recorder, processes=processes
+                config,
+                corpus,
+                model,
+                start=start,
+                recorder=recorder,
+                processes=processes,
+                pairs=pairs,
             )
             outcome = trainer.train(stop)
             return outcome if processes.is_first else replace(outcome, message="")

@@ -16,8 +16,10 @@ from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.analysis.rows import COLUMNS, KEY
+from rankscope.analysis.table import table_of
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.errors import RankscopeError
+from rankscope.evaluation import table as evaluation_table
 from tests.conftest import (
     HEADS,
     LAYERS,
@@ -228,8 +230,21 @@ def test_results_open_again_with_the_same_columns_and_types(
     assert (spectra["lower"] <= spectra["singular_value"]).all()
     row = found.table.query("component == 'adapter' and step == 20 and layer == 1 and role == 'v'")
     assert spectra["singular_value"].iloc[0] == row["spectral_norm"].iloc[0]
-    with pytest.raises(RankscopeError, match=r"holds no metrics\.parquet"):
+    assert results.evaluation.empty
+    assert tuple(results.evaluation.columns) == evaluation_table.COLUMNS
+
+
+def test_results_of_an_evaluation_alone_have_an_empty_table_of_metrics(tmp_path: Path) -> None:
+    with pytest.raises(RankscopeError, match=r"no metrics\.parquet and no evaluation\.parquet"):
         rs.open_results(tmp_path)
+    row = ("a", 5, "novels", "all", "loss", 3.0, 2.9, 3.1, 7)
+    table = evaluation_table.typed(pd.DataFrame([row], columns=list(evaluation_table.COLUMNS)))
+    table.to_parquet(tmp_path / evaluation_table.EVALUATION_FILE)
+    results = rs.open_results(tmp_path)
+    pd.testing.assert_frame_equal(results.evaluation, table)
+    pd.testing.assert_frame_equal(results.metrics, table_of([]))
+    assert results.training.empty
+    assert results.spectra("weight").empty
 
 
 def test_the_input_is_never_the_output(relora_run: TinyRun) -> None:

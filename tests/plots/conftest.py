@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rankscope import metrics
+from rankscope.evaluation.table import COLUMNS, typed
 
 Values = NDArray[np.float64]
 
@@ -36,6 +37,7 @@ class SyntheticResults:
     metrics: pd.DataFrame
     training: pd.DataFrame
     all_spectra: pd.DataFrame
+    evaluation: pd.DataFrame
 
     def spectra(
         self,
@@ -142,6 +144,22 @@ def training_of_run(run: str, rng: np.random.Generator) -> pd.DataFrame:
     return logged
 
 
+def evaluation_of_run(run: str, rng: np.random.Generator) -> pd.DataFrame:
+    """A perplexity that falls, and accuracies that rise from chance, as `evaluate` gives them."""
+    rows = []
+    for step in STEPS:
+        loss = 3.0 + 2 * np.exp(-step / 300) + 0.02 * rng.normal()
+        for metric, change in (("loss", float), ("perplexity", np.exp)):
+            values = [change(loss + by) for by in (0, -0.1, 0.1)]
+            rows.append((run, step, "novels", "all", metric, *values, 30))
+        for group in ("all", "phenomenon:anaphor_agreement", "phenomenon:binding"):
+            right = 0.5 + 2e-4 * step + 0.01 * rng.normal()
+            values = [right, right - 0.02, right + 0.02]
+            rows.append((run, step, "blimp", group, "accuracy", *values, 2000))
+            rows.append((run, step, "blimp", group, "ties", 0.0, np.nan, np.nan, 2000))
+    return typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+
+
 def synthetic_results() -> SyntheticResults:
     rng = np.random.default_rng(7)
     rows, spectra = [], []
@@ -154,7 +172,10 @@ def synthetic_results() -> SyntheticResults:
     training = pd.concat([training_of_run(run, rng) for run in ("full", "relora")])
     every = pd.DataFrame(spectra).astype({"layer": "Int64", "head": "Int64"})
     every = every.assign(lower=0.99 * every["singular_value"], upper=1.01 * every["singular_value"])
-    return SyntheticResults(table, training.reset_index(drop=True), every)
+    evaluation = pd.concat([evaluation_of_run(run, rng) for run in ("full", "relora")])
+    return SyntheticResults(
+        table, training.reset_index(drop=True), every, evaluation.reset_index(drop=True)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from rankscope import plots
 from rankscope.analysis.table import METRICS_FILE, TRAINING_FILE
 from rankscope.cli.figures import figures
 from rankscope.errors import RankscopeError
+from rankscope.evaluation.table import EVALUATION_FILE
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
 RUNNER = CliRunner()
@@ -22,12 +23,13 @@ APP.command()(figures)
 
 @pytest.fixture(scope="session")
 def folder(results: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder of one role, with weights and updates, but no stored spectra."""
+    """A results folder of one role, with weights, updates and performance, but no spectra."""
     path = tmp_path_factory.mktemp("results")
     table = results.metrics
     kept = table["component"].isin(["weight", "update"]) & (table["role"] == "v")
     table[kept].to_parquet(path / METRICS_FILE)
     results.training.to_csv(path / TRAINING_FILE, index=False)
+    results.evaluation.to_parquet(path / EVALUATION_FILE)
     return path
 
 
@@ -48,6 +50,24 @@ def test_figures_are_written_and_named_and_the_others_explained(
         "update-spectra",
         "merged-rank",
     }
+
+
+def test_an_evaluation_alone_has_its_figures(results: Any, tmp_path: Path) -> None:
+    results.evaluation.to_parquet(tmp_path / EVALUATION_FILE)
+    outcome = RUNNER.invoke(APP, [str(tmp_path)])
+    assert outcome.exit_code == 0, outcome.output
+    names = {Path(path).stem for path in outcome.stdout.split()}
+    assert names == {"performance", "blimp-phenomena"}
+    assert outcome.stderr.count("left out") == len(plots.FIGURES) - len(names)
+    assert "left out rank-and-performance: the results hold no weights" in outcome.stderr
+
+
+@pytest.mark.parametrize("name", ["performance", "blimp-phenomena", "rank-and-performance"])
+def test_a_script_draws_performance(folder: Path, tmp_path: Path, name: str) -> None:
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), str(folder), "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.pdf", f"{name}.png"}
 
 
 def test_figures_of_no_results_are_refused(tmp_path: Path) -> None:

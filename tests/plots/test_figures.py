@@ -58,6 +58,7 @@ def test_results_without_rows_give_no_figure(results: Any) -> None:
     class Empty:
         metrics = results.metrics.iloc[:0]
         training = pd.DataFrame()
+        evaluation = results.evaluation.iloc[:0]
 
     assert [draw(Empty()) for draw in plots.FIGURES.values()] == [None] * len(plots.FIGURES)
 

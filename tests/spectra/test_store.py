@@ -6,7 +6,7 @@ import pytest
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectra, spectrum
-from rankscope.spectra.store import Entry, read_entries, store_path, write_atomically, write_entries
+from rankscope.spectra.store import Entry, read_entries, store_path, write_entries
 
 
 def entries(rng: np.random.Generator) -> list[Entry]:
@@ -44,22 +44,6 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: bytes
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(RankscopeError, match="bad: not a readable spectra file"):
         read_entries(tmp_path / "bad")
-
-
-def test_a_failed_write_leaves_the_earlier_file_and_no_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "file"
-    write_atomically(target, b"old")
-
-    def fail(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
 
 
 @pytest.mark.parametrize("run", ["../../etc", "a/b", "a b", "", "..", "run\n", "ü"])

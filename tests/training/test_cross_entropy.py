@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rankscope.training.cross_entropy import LOGIT_BYTES, next_token_loss
+from rankscope.training.cross_entropy import LOGIT_BYTES, next_token_loss, next_token_losses
 
 TOKENS, WIDTH, WORDS = 24, 5, 11
 CHUNKS = [1, 7 * 4 * WORDS, 24 * 4 * WORDS, None]  # a token, 7 of them, all, all
@@ -60,6 +60,23 @@ def test_the_loss_without_gradients_is_the_same(logit_bytes: int | None) -> None
         torch.testing.assert_close(
             next_token_loss(hidden, head, targets, logit_bytes=logit_bytes), loss.detach()
         )
+
+
+@pytest.mark.parametrize("logit_bytes", CHUNKS)
+def test_the_loss_is_the_mean_of_the_losses_of_the_tokens(logit_bytes: int | None) -> None:
+    hidden, head, targets = problem()
+    losses = next_token_losses(
+        hidden.flatten(0, 1), head, targets.flatten(), logit_bytes=logit_bytes
+    )
+    log_p = F.linear(hidden, head).log_softmax(-1).detach()
+    torch.testing.assert_close(losses.view(4, 6), -log_p.gather(-1, targets[..., None])[..., 0])
+    torch.testing.assert_close(losses.mean(), next_token_loss(hidden, head, targets).detach())
+    assert not losses.requires_grad
+
+
+def test_no_tokens_have_no_losses() -> None:
+    hidden, head, targets = problem()
+    assert next_token_losses(hidden[0, :0], head, targets[0, :0]).shape == (0,)
 
 
 def test_it_gives_the_same_bits_again() -> None:

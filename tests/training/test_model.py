@@ -72,6 +72,49 @@ def test_the_loss_is_the_mean_surprise_of_every_next_token(
     torch.testing.assert_close(model.loss(tokens), -picked.mean())
 
 
+def test_token_losses_are_those_of_the_tokens_that_count_in_their_order(
+    make_model: MakeModel, tokens: torch.Tensor
+) -> None:
+    model = make_model()
+    counted = torch.rand(4, 12, generator=torch.Generator().manual_seed(1)) < 0.4
+    log_p = model.double()(tokens[:, :-1]).log_softmax(-1)
+    expected = -log_p.gather(-1, tokens[:, 1:, None]).squeeze(-1)[counted]
+    found = model.float().token_losses(tokens, counted)
+    assert not found.requires_grad
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)
+    assert model.token_losses(tokens, torch.zeros_like(counted)).shape == (0,)
+
+
+def test_the_loss_is_the_mean_of_all_token_losses(
+    make_model: MakeModel, tokens: torch.Tensor
+) -> None:
+    model = make_model()
+    losses = model.token_losses(tokens, torch.ones(4, 12, dtype=torch.bool))
+    torch.testing.assert_close(losses.mean(), model.loss(tokens).detach())
+
+
+def test_what_stands_to_the_right_of_a_token_does_not_change_its_loss(
+    make_model: MakeModel, tokens: torch.Tensor
+) -> None:
+    model, counted = make_model(), torch.zeros(4, 12, dtype=torch.bool)
+    counted[:, :7] = True
+    padded = tokens.clone()
+    padded[:, 8:] = 0
+    torch.testing.assert_close(
+        model.token_losses(padded, counted), model.token_losses(tokens, counted)
+    )
+
+
+def test_token_losses_of_a_bfloat16_model_are_float32_and_near(
+    make_model: MakeModel, tokens: torch.Tensor
+) -> None:
+    model, every = make_model(), torch.ones(4, 12, dtype=torch.bool)
+    exact = model.token_losses(tokens, every)
+    rounded = model.to(torch.bfloat16).token_losses(tokens, every)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
+
+
 def test_equal_logits_cost_the_logarithm_of_the_vocabulary(
     make_model: MakeModel, tokens: torch.Tensor
 ) -> None:

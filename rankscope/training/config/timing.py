@@ -99,6 +99,9 @@ class LogConfig:
     keep_every: int = 0  # checkpoints at multiples of it are kept in any case; 0: none
     validation_tokens: int = 65536
     probe_sequences: int = 32  # for the gradients and for the loss around a merge
+    blimp: str = ""  # minimal pairs to be judged: a folder, zip or JSONL file; empty: none
+    blimp_pairs: int = 100  # the first so many of each paradigm; 0: all
+    blimp_every: int = 0  # steps between two judgements; 0: with each validation
     tensorboard: bool = False  # also write RUN/tensorboard
     wandb: str = ""  # also log to this Weights & Biases project
 
@@ -111,5 +114,10 @@ class LogConfig:
             "probe_sequences",
         ):
             at_least(f"log.{name}", getattr(self, name), 1)
-        at_least("log.keep_last", self.keep_last, 0)
-        at_least("log.keep_every", self.keep_every, 0)
+        for name in ("keep_last", "keep_every", "blimp_pairs", "blimp_every"):
+            at_least(f"log.{name}", getattr(self, name), 0)
+
+    @property
+    def blimp_steps(self) -> int:
+        """Steps between two judgements of the minimal pairs."""
+        return self.blimp_every or self.eval_every

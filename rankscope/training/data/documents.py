@@ -7,7 +7,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, cast
@@ -52,8 +52,21 @@ def iter_documents(source: str, *, text_key: str = "text") -> Iterator[str]:
     text_key
         Where the text stands in a line of JSON.
     """
+    yield from (text for text, _ in iter_records(source, text_key=text_key))
+
+
+def iter_records(
+    source: str, *, text_key: str = "text"
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Yield each document of a source with the object that it stands in, by itself where in none.
+
+    Parameters
+    ----------
+    source, text_key
+        As for `iter_documents`.
+    """
     if source == PYTHON_DOCUMENTATION:
-        yield from _python_documentation()
+        yield from ((text, {text_key: text}) for text in _python_documentation())
         return
     path = Path(source)
     if not path.exists():
@@ -66,8 +79,8 @@ def iter_documents(source: str, *, text_key: str = "text") -> Iterator[str]:
         raise RankscopeError(f"is none of {formats}, nor a prepared folder", path=path)
     with reading(path), _open_text(path) as file:
         is_lines = not path.name.lower().endswith(TEXT_FORMATS[: len(COMPRESSIONS)])
-        documents = _iter_jsonl(path, file, text_key) if is_lines else iter([file.read()])
-        yield from (text for text in documents if text)
+        records = _iter_jsonl(path, file, text_key) if is_lines else _iter_whole(file, text_key)
+        yield from ((text, record) for text, record in records if text)
 
 
 @contextmanager
@@ -109,18 +122,26 @@ def _open_zst(path: Path, mode: str) -> object:
     return pa.input_stream(str(path), compression="zstd")
 
 
-def _iter_jsonl(path: Path, lines: TextIO, text_key: str) -> Iterator[str]:
+def _iter_whole(file: TextIO, text_key: str) -> Iterator[tuple[str, dict[str, object]]]:
+    text = file.read()
+    yield text, {text_key: text}
+
+
+def _iter_jsonl(
+    path: Path, lines: TextIO, text_key: str
+) -> Iterator[tuple[str, dict[str, object]]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)[text_key]
+            record = json.loads(line)
+            text = record[text_key]
             text.encode()  # an escaped half of a surrogate pair is no text
         except (ValueError, TypeError, KeyError, AttributeError):
             raise RankscopeError(
                 f'line {number} is not an object with a string under "{text_key}"', path=path
             ) from None
-        yield text
+        yield text, record
 
 
 _OPENERS: dict[str, Callable[..., object]] = {

@@ -51,7 +51,7 @@ def trained_encoder(documents: Iterable[str], vocab_size: int) -> Encoder:
     """Encoder of byte pairs learned from the documents."""
     tokenizer = train_bpe(documents, vocab_size)
     end = tokenizer.get_vocab()[END_OF_DOCUMENT]
-    return _encoder("bpe", tokenizer, tokenizer.to_str(), end)
+    return encoder_of(tokenizer, tokenizer.to_str(), kind="bpe", end_of_document=end)
 
 
 def read_encoder(path: str, end_of_document: str | None = None) -> Encoder:
@@ -85,7 +85,40 @@ def read_encoder(path: str, end_of_document: str | None = None) -> Encoder:
             "`rankscope data prepare --end-of-document TOKEN`",
             path=path,
         )
-    return _encoder("file", tokenizer, stored, known[0])
+    return encoder_of(tokenizer, stored, kind="file", end_of_document=known[0])
+
+
+def encoder_of(tokenizer: Tokenizer, stored: str, *, kind: str, end_of_document: int) -> Encoder:
+    """Encoder of a tokenizer that has been opened; the tokenizer is changed.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the library tokenizers.
+    stored
+        The same as ``tokenizer.json``.
+    kind, end_of_document
+        What the encoder says of itself.
+    """
+    # A stored tokenizer may cut what it is given to a model's length, or pad it.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    # A document may quote <|endoftext|>; it is text there, and no end of a document.
+    tokenizer.encode_special_tokens = True
+
+    pieces_of = iter_pieces if cuts_at_lines(stored) else _whole
+
+    def encode(texts: Sequence[str]) -> list[Tokens]:
+        found = [list[Tokens]() for _ in texts]
+        pieces = ((number, piece) for number, text in enumerate(texts) for piece in pieces_of(text))
+        for group in iter_groups(pieces):
+            encodings = tokenizer.encode_batch_fast([p for _, p in group], add_special_tokens=False)
+            for (number, _), encoding in zip(group, encodings, strict=True):
+                found[number].append(np.array(encoding.ids, dtype=np.uint32))
+        return [np.append(np.concatenate(parts), np.uint32(end_of_document)) for parts in found]
+
+    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    return Encoder(kind, stored, vocab_size, end_of_document, encode)
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -118,28 +151,6 @@ def train_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(documents, trainer)
     return tokenizer
-
-
-def _encoder(kind: str, tokenizer: Tokenizer, stored: str, end: int) -> Encoder:
-    # A stored tokenizer may cut what it is given to a model's length, or pad it.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    # A document may quote <|endoftext|>; it is text there, and no end of a document.
-    tokenizer.encode_special_tokens = True
-
-    pieces_of = iter_pieces if cuts_at_lines(stored) else _whole
-
-    def encode(texts: Sequence[str]) -> list[Tokens]:
-        found = [list[Tokens]() for _ in texts]
-        pieces = ((number, piece) for number, text in enumerate(texts) for piece in pieces_of(text))
-        for group in iter_groups(pieces):
-            encodings = tokenizer.encode_batch_fast([p for _, p in group], add_special_tokens=False)
-            for (number, _), encoding in zip(group, encodings, strict=True):
-                found[number].append(np.array(encoding.ids, dtype=np.uint32))
-        return [np.append(np.concatenate(parts), np.uint32(end)) for parts in found]
-
-    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    return Encoder(kind, stored, vocab_size, end, encode)
 
 
 def _whole(text: str) -> Iterator[str]:

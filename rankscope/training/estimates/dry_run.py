@@ -25,6 +25,7 @@ from rankscope.training.estimates.timing import (
     measured_timing,
     operations_per_token,
 )
+from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.schedule import timeline
 
 TIMING_SECONDS = 10.0
@@ -38,26 +39,30 @@ def iter_dry_run(config: Config, *, timing_seconds: float = TIMING_SECONDS) -> I
     Parameters
     ----------
     config
-        The run. Its data are opened only where ``model.vocab_size`` is left to them.
+        The run. Its data are opened only where ``model.vocab_size`` is left to them, or minimal
+        pairs need their tokenizer.
     timing_seconds
         About what the timing of real steps may take; 0: none.
 
     Raises
     ------
     RankscopeError
-        If the data cannot be read, or the rank exceeds what a layer can have.
+        If the data or the minimal pairs cannot be read, or the rank exceeds what a layer can have.
     """
-    rows, about_data = config.model.vocab_size, f"{config.data.source} (not opened)"
-    if not rows:
+    rows, about_data = config.model.vocab_size, [f"{config.data.source} (not opened)"]
+    pairs = None
+    if not rows or config.log.blimp:
         corpus = load_corpus(config.data, config.batch)
-        rows, about_data = corpus.vocab_size, data_line(config, corpus)
+        rows, about_data = rows or corpus.vocab_size, [data_line(config, corpus)]
+        if pairs := open_minimal_pairs(config, corpus):
+            about_data.append(pairs.description)
     counts = parameter_counts(config, rows)
-    yield from (f"{config.method} into {config.out}", about_data, schedule_line(config))
+    yield from (f"{config.method} into {config.out}", *about_data, schedule_line(config))
     yield from _section("Parameters", _parameter_lines(counts))
     yield from _section("Memory", _memory_lines(config, counts))
     yield from _section("Learning rate", _schedule_lines(config))
     yield from _section("Disk", _disk_lines(config, counts))
-    yield from _section("Time", _time_lines(config, counts, rows, timing_seconds))
+    yield from _section("Time", _time_lines(config, counts, rows, pairs, timing_seconds))
     if lines := departure_lines(config):
         yield from ("", *lines)
 
@@ -124,7 +129,9 @@ def _disk_lines(config: Config, counts: Counts) -> list[str]:
     ]
 
 
-def _time_lines(config: Config, counts: Counts, rows: int, seconds: float) -> list[str]:
+def _time_lines(
+    config: Config, counts: Counts, rows: int, pairs: MinimalPairsProbe | None, seconds: float
+) -> list[str]:
     steps, batch = config.schedule.steps, config.batch
     operations = sum(one.steps * batch.tokens * operations_per_token(config, one) for one in counts)
     lines = [f"{steps * batch.tokens:,} tokens, {operations:.1e} floating-point operations"]
@@ -138,7 +145,13 @@ def _time_lines(config: Config, counts: Counts, rows: int, seconds: float) -> li
     total = sum(
         one.steps * timing.step_seconds(batch) for one, timing in zip(counts, timings, strict=True)
     )
-    return [*lines, f"{_duration(total)} in all on this device, without measurements and saves"]
+    lines.append(f"{_duration(total)} in all on this device, without measurements and saves")
+    if pairs is not None:
+        judging = max(timing.forward_seconds(pairs.tokens) for timing in timings)
+        lines.append(
+            f"minimal pairs, {pairs.tokens:,} tokens: about {_duration(judging)} each time"
+        )
+    return lines
 
 
 def _measured(

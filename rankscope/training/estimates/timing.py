@@ -48,6 +48,10 @@ class Timing:
         """Time of a whole step, if time is proportional to tokens."""
         return self.seconds * batch.tokens / self.tokens + self.optimizer_seconds
 
+    def forward_seconds(self, tokens: int) -> float:
+        """Time of a forward pass alone, if the backward pass takes twice as long."""
+        return self.seconds * tokens / self.tokens / 3
+
 
 def operations_per_token(config: Config, counts: ParameterCounts) -> float:
     """Floating-point operations of learning from one token.

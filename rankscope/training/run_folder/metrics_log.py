@@ -10,7 +10,8 @@ from pathlib import Path
 from rankscope.training.saving import append, write_file
 
 Value = str | int | float
-MEASURED = {"validation_loss", "rank_change"}  # lines of what is done before a state is saved
+# In lines of what is done before a state is saved.
+MEASURED = {"validation_loss", "blimp_accuracy", "rank_change"}
 
 
 class MetricsLog:

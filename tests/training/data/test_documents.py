@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from rankscope.errors import RankscopeError
-from rankscope.training.data.documents import iter_documents, read_documents
+from rankscope.training.data.documents import iter_documents, iter_records, read_documents
 
 
 def zst(content: bytes) -> bytes:
@@ -101,3 +101,11 @@ def test_the_text_may_stand_under_another_key(tmp_path: Path) -> None:
     assert next(documents) == "yes"
     with pytest.raises(RankscopeError, match=r'line 2 .*"content"'):
         next(documents)
+
+
+def test_a_record_is_all_that_stands_beside_the_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "source": "s"}\n{"text": "", "id": 1}\n')
+    (tmp_path / "a.txt").write_text("a")
+    lines, whole = (list(iter_records(str(tmp_path / name))) for name in ("a.jsonl", "a.txt"))
+    assert lines == [("a", {"text": "a", "source": "s"})]
+    assert whole == [("a", {"text": "a"})]

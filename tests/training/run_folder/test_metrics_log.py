@@ -18,12 +18,17 @@ def test_rewinding_keeps_what_was_logged_before_the_state_was_saved(tmp_path: Pa
     log = MetricsLog(tmp_path)
     log.write(4, loss=2.0)
     log.write(5, validation_loss=1.0)
+    log.write(5, blimp_accuracy=0.5, blimp_pairs=2)
     log.write(5, event="restart")
     log.write(5, loss=3.0)
     log.write(6, validation_loss=4.0)
     log.rewind(5)
     lines = [json.loads(line) for line in log.path.read_text().splitlines()]
-    assert lines == [{"step": 4, "loss": 2.0}, {"step": 5, "validation_loss": 1.0}]
+    assert lines == [
+        {"step": 4, "loss": 2.0},
+        {"step": 5, "validation_loss": 1.0},
+        {"step": 5, "blimp_accuracy": 0.5, "blimp_pairs": 2},
+    ]
 
 
 def test_a_line_cut_off_is_dropped(tmp_path: Path) -> None:

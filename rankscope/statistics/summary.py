@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankscope.plots.quantities import Quantity, quantity
+from rankscope.statistics.quantities import Quantity, quantity
 
 Values = NDArray[np.float64]
 
@@ -65,6 +65,24 @@ def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float
         # up to infinity: if raising them moves it, it is known only from below.
         point["bound"] = log_quantile(np.where(censored, np.inf, values), 0.5) > centre
     return point | {"centre": centre, "low": low, "high": high}
+
+
+def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Points of a `summary` as far as they are known, for arithmetic with them.
+
+    Not where no matrix has a value, nor where the centre is infinite or only a lower bound. Of a
+    quantity that spans decades the decimal logarithm.
+
+    Returns
+    -------
+    Columns ``run``, ``step``, ``centre``; the same to the last bit in whatever order the rows are.
+    """
+    drawn = quantity(column)
+    # A mean in another order is another rounding, which would move a metric that stands still.
+    points = summary(rows.sort_values(column), column)
+    is_known = np.isfinite(points["centre"]) & ~points["bound"].astype(bool)
+    known: pd.DataFrame = points.loc[is_known, ["run", "step", "centre"]]
+    return known.assign(centre=np.log10(known["centre"])) if drawn.log else known
 
 
 def log_quantile(values: Values, share: float) -> float:

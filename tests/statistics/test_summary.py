@@ -6,7 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscope.plots.summary import band_text, log_quantile, noise_matters, summarised_over, summary
+from rankscope.statistics.summary import (
+    band_text,
+    log_quantile,
+    noise_matters,
+    summarised_over,
+    summary,
+)
 
 
 def rows_of(values: list[float], **columns: object) -> pd.DataFrame:

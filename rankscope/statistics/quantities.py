@@ -26,6 +26,12 @@ class Quantity:
     log: bool = False
     tail: bool = False
 
+    @property
+    def symbol(self) -> str:
+        """The label without its formula."""
+        symbol = self.label.partition(" = ")[0]
+        return symbol + "$" * (symbol.count("$") % 2)
+
 
 QUANTITIES = {
     "effective_rank": Quantity("effective rank", tail=True),

@@ -1,0 +1,1 @@
+"""Runs scored step by step: from checkpoints and text to one table beside that of the spectra."""

@@ -1,0 +1,247 @@
+"""A model that transformers can open, as one that scores text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.errors import RankscopeError
+from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
+from rankscope.evaluation.quiet import quiet_transformers
+from rankscope.scoring.text_model import TextEncoder, TextModel
+
+# Logits of one batch in bytes, and input tokens where the vocabulary is small.
+LOGIT_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+MOST_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 16}
+# Logits that are made float32 at once, a copy of them: what a processor's caches hold.
+CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
+# What families call the most positions that they were trained with.
+WINDOWS = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_sequence_length",
+    "max_seq_len",
+    "seq_length",
+    "context_length",
+)
+# For models that state none, having no limit: Mamba and BLOOM were trained with so many tokens.
+UNSTATED_WINDOW = 2048
+# Of the largest logit: more than rounding may be, less than other words change, even in a BERT
+# before any training (0.006). The causal models of transformers come to 0.
+AHEAD = {"float32": 1e-3, "bfloat16": 1e-2}
+
+
+def hugging_face_model(
+    parts: ModelParts,
+    encoder: TextEncoder,
+    *,
+    device: str,
+    precision: str,
+    trust_remote_code: bool = False,
+) -> TextModel:
+    """Open a model, its adapter on top of it, from this machine alone.
+
+    Logits are in the model's precision, the losses float32 in any case.
+
+    Parameters
+    ----------
+    parts
+        Its folders.
+    encoder
+        Its tokenizer.
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        ``float32`` or ``bfloat16``, of weights and activations.
+    trust_remote_code
+        Whether code that lies beside the model may be run.
+
+    Raises
+    ------
+    RankscopeError
+        If transformers, or peft for an adapter, is not installed; with the reason ``no-model`` if
+        it is no causal language model or not one that transformers know; if weights are missing,
+        or of other shapes than the config says.
+    """
+    _require("transformers")
+    config = read_json(parts.model / CONFIG)
+    _refuse_encoder_decoder(parts.model, config)
+    with quiet_transformers():
+        model = _loaded(
+            parts.model,
+            dtype=getattr(torch, precision),
+            trust_remote_code=trust_remote_code,
+            has_own_code="auto_map" in config,
+        )
+        window = _window(model.config.get_text_config())
+        if parts.adapter is not None:
+            model = _with_adapter(model, parts.adapter)
+        model = model.to(device).eval()
+        vocab_size = _vocabulary_size(model, parts.model, device, ahead=AHEAD[precision])
+    logit_bytes = 4 * vocab_size
+
+    def token_losses(tokens: Tensor, counted: Tensor) -> Tensor:
+        logits = _logits(model, tokens[:, :-1]).flatten(0, 1)
+        targets = tokens[:, 1:].flatten()
+        rows = max(1, CHUNK_BYTES[device] // logit_bytes)
+        losses = [
+            F.cross_entropy(logits[part].float(), targets[part], reduction="none")
+            for part in torch.split(counted.flatten().nonzero().squeeze(1), rows)
+        ]
+        return torch.cat(losses)
+
+    return TextModel(
+        token_losses=token_losses,
+        encoder=encoder,
+        vocab_size=vocab_size,
+        window=window,
+        tokens_at_once=max(1, min(LOGIT_BYTES[device] // logit_bytes, MOST_TOKENS[device])),
+        device=device,
+    )
+
+
+def _logits(model: Any, ids: Tensor) -> Tensor:
+    """Logits (b, t, v) after each id; what stands to the right of a text is not masked."""
+    # Without a mask, some models warn of ids that could be padding.
+    logits: Tensor = model(
+        input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
+    ).logits
+    return logits
+
+
+def _loaded(
+    folder: Path, *, dtype: torch.dtype, trust_remote_code: bool, has_own_code: bool
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are reported by name
+        )
+    except Exception as error:  # a library of many authors, or the folder's own code
+        raise _not_opened(folder, error, has_own_code and not trust_remote_code) from None
+    model, report = opened
+    _refuse_incomplete(folder, report)
+    return model
+
+
+def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
+    """Transformers make up what weights are missing, and leave out what it has no place for."""
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, found, wanted = mismatched[0]
+        raise RankscopeError(
+            f"has the shape {list(found)}, but {CONFIG} makes it {list(wanted)}"
+            + _and_more(len(mismatched)),
+            path=folder,
+            tensor=name,
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise RankscopeError(
+            f"is missing from the weights{_and_more(len(missing))}", path=folder, tensor=missing[0]
+        )
+    if adapters := sorted(name for name in report["unexpected_keys"] if ".lora_" in name):
+        raise RankscopeError(
+            f"belongs to an adapter that transformers leave out{_and_more(len(adapters))}: merge "
+            "it into the weights, or save it with peft",
+            path=folder,
+            tensor=adapters[0],
+            reason=NO_MODEL,
+        )
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    """The model with a PEFT adapter, which is not merged: bfloat16 weights would swallow it."""
+    _require("peft")
+    from peft import PeftConfig, PeftModel
+
+    try:
+        if PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
+            raise ValueError("it puts tokens before the text instead of changing weights")
+        return PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
+    except Exception as error:  # warnings among them, see `quiet_transformers`
+        raise RankscopeError(
+            f"cannot be put on its base model: {_first_line(error)}", path=folder
+        ) from None
+
+
+def _vocabulary_size(model: Any, folder: Path, device: str, *, ahead: float) -> int:
+    """Last side of the logits; refuses a model whose words depend on those that follow.
+
+    Transformers open encoders such as BERT as if they were causal.
+    """
+    ids = torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 1, 1, 1, 1]], device=device)
+    try:
+        with torch.inference_mode():
+            logits = _logits(model, ids).float()
+    except Exception as error:
+        raise RankscopeError(
+            f"opens, but does not run: {_first_line(error)}", path=folder, reason=NO_MODEL
+        ) from None
+    first, second = logits[:, :4]
+    # A model that has diverged gives NaN: that is a result, not a fault of the model's kind.
+    if bool((first - second).abs().max() > ahead * first.abs().max()):
+        raise RankscopeError(
+            "is no causal language model: what it says of a word changes with those that follow",
+            path=folder,
+            reason=NO_MODEL,
+        )
+    return int(logits.shape[-1])
+
+
+def _window(config: Any) -> int:
+    stated = (getattr(config, name, None) for name in WINDOWS)
+    return next((n for n in stated if isinstance(n, int) and n > 0), UNSTATED_WINDOW)
+
+
+def _refuse_encoder_decoder(folder: Path, config: Mapping[str, Any]) -> None:
+    if config.get("is_encoder_decoder"):
+        raise RankscopeError(
+            f"is an encoder with a decoder (model_type {config.get('model_type')!r}), no causal "
+            "language model: it has no probability of a text on its own",
+            path=folder,
+            reason=NO_MODEL,
+        )
+
+
+def _not_opened(folder: Path, error: Exception, needs_trust: bool) -> RankscopeError:
+    if needs_trust:
+        return RankscopeError(
+            "brings its own code, which is run only with --trust-remote-code: read it before",
+            path=folder,
+            reason=NO_MODEL,
+        )
+    return RankscopeError(
+        f"transformers cannot open it as a causal language model: {_first_line(error)}",
+        path=folder,
+        reason=NO_MODEL,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _require(package: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise RankscopeError(
+            f'scoring text with this checkpoint needs {package}: pip install "rankscope'
+            '[transformers]"'
+        )

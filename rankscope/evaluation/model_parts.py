@@ -1,0 +1,99 @@
+"""The folders of a checkpoint that transformers and peft can open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.layouts import huggingface
+from rankscope.checkpoints.layouts.base_model import base_folder
+from rankscope.checkpoints.layouts.lora_config import CONFIG as ADAPTER_CONFIG
+from rankscope.checkpoints.layouts.lora_files import WEIGHTS as ADAPTER_WEIGHTS
+from rankscope.checkpoints.run import Checkpoint
+from rankscope.errors import RankscopeError
+from rankscope.training.saving import read_manifest
+
+NO_MODEL = "no-model"
+CONFIG = "config.json"
+LAYOUTS = ("huggingface", "pico")  # with a model in the folder itself
+OWN_FORMAT = "rankscope-checkpoint"
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """What a checkpoint computes with.
+
+    Attributes
+    ----------
+    model
+        Folder with ``config.json`` and weights.
+    adapter
+        That of the adapter on top of it.
+    is_own
+        Whether it is a checkpoint of `rankscope train`.
+    """
+
+    model: Path
+    adapter: Path | None = None
+    is_own: bool = False
+
+
+def model_parts(checkpoint: Checkpoint) -> ModelParts:
+    """Folders of what a checkpoint computes with.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``no-model``, if the layout is not one that transformers read, or what
+        belongs to the checkpoint is not there.
+    """
+    if checkpoint.layout == "peft":
+        parts = _on_base(checkpoint.path)
+    elif checkpoint.layout in LAYOUTS:
+        adapter = checkpoint.path / "adapter"
+        has_adapter = (adapter / ADAPTER_CONFIG).is_file()
+        own = _is_own(checkpoint.path)
+        parts = ModelParts(checkpoint.path, adapter if has_adapter else None, own)
+    else:
+        raise RankscopeError(
+            f"is of the layout {checkpoint.layout}, which has weights but no model to run: text is "
+            "scored by checkpoints of `rankscope train`, Hugging Face folders and PEFT adapters; "
+            "convert it to a folder that transformers open",
+            path=checkpoint.path,
+            reason=NO_MODEL,
+        )
+    if not (parts.model / CONFIG).is_file() or not huggingface.recognises(parts.model):
+        raise RankscopeError(
+            f"lacks {CONFIG} or the weights beside it, so transformers cannot build the model",
+            path=parts.model,
+            reason=NO_MODEL,
+        )
+    return parts
+
+
+def _is_own(folder: Path) -> bool:
+    try:
+        return str(read_manifest(folder).get("format")).startswith(OWN_FORMAT)
+    except (OSError, ValueError):
+        return False
+
+
+def _on_base(folder: Path) -> ModelParts:
+    # A Trainer's checkpoint may hold no more than the folder of an adapter that has a name.
+    adapter = next((path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))), folder)
+    adapter = folder if (folder / ADAPTER_CONFIG).is_file() else adapter
+    if not any((adapter / name).is_file() for name in ADAPTER_WEIGHTS):
+        raise RankscopeError(
+            f"has no {' or '.join(ADAPTER_WEIGHTS)}", path=adapter, reason=NO_MODEL
+        )
+    base = base_folder(adapter)
+    if base is None:
+        named = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise RankscopeError(
+            f"is an adapter, but its base model {named!r} is not on this machine: download it, or "
+            "put it where the adapter's config says",
+            path=adapter,
+            reason=NO_MODEL,
+        )
+    return ModelParts(base, adapter)

@@ -1,0 +1,47 @@
+"""A checkpoint of this package's trainer as a model that scores text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.scoring.text_model import TextEncoder, TextModel
+from rankscope.training.run_folder.trained_model import trained_model
+
+# Input tokens at once. The logits, which are the most of it, are computed a few at a time anyway.
+TOKENS_AT_ONCE = {"cpu": 1 << 12, "cuda": 1 << 16}
+
+
+def own_text_model(
+    checkpoint: Path, encoder: TextEncoder, *, device: str, precision: str
+) -> TextModel:
+    """Open a checkpoint; a live adapter is added to the weights before they are rounded.
+
+    Parameters
+    ----------
+    checkpoint
+        A folder such as ``RUN/checkpoints/step-00001000``.
+    encoder
+        Its tokenizer.
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        ``float32`` or ``bfloat16``, of weights and activations.
+
+    Raises
+    ------
+    RankscopeError
+        If a file is missing or damaged.
+    """
+    model = trained_model(checkpoint).to(device, dtype=getattr(torch, precision))
+    return TextModel(
+        token_losses=model.token_losses,
+        encoder=encoder,
+        vocab_size=model.lm_head.out_features,
+        # Its rotary positions go on for ever; the sequences that it learned from did not.
+        window=read_json(checkpoint / "config.json")["max_position_embeddings"],
+        tokens_at_once=TOKENS_AT_ONCE[device],
+        device=device,
+    )

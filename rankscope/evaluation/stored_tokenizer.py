@@ -1,0 +1,214 @@
+"""Tokenizers as they lie beside a model: ``tokenizer.json``, or older files that transformers read.
+
+A ``tokenizer.json`` is read by the library tokenizers itself. The tokenizers of transformers 5 keep
+only its vocabulary and merges where ``tokenizer_config.json`` or the model names a class of theirs,
+and build the rest by that class's rule: a model that was trained with other rules would get ids
+that it never saw.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.errors import RankscopeError
+from rankscope.evaluation.prefix import Vocabulary
+from rankscope.evaluation.quiet import quiet_transformers
+from rankscope.training.data.tokenizer import USUAL_ENDS, encoder_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FILE, SETTINGS, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+OLDER_FILES = (
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True)
+class StoredTokenizer:
+    """A tokenizer from disk.
+
+    Attributes
+    ----------
+    encode
+        Ids of each text, without special tokens; the name of one in a text is text.
+    ids
+        Id of every token by its text.
+    special
+        Ids of the tokens that were added to those of the vocabulary.
+    bos, eos
+        Texts of what begins and of what ends a text, where its files say so.
+    stored
+        All that the ids depend on.
+    """
+
+    encode: Callable[[Sequence[str]], list[list[int]]]
+    ids: Mapping[str, int]
+    special: frozenset[int]
+    bos: str | None
+    eos: str | None
+    stored: str
+
+    def vocabulary(self, config: Mapping[str, Any], *, is_own: bool) -> Vocabulary:
+        """Its tokens, with what begins and ends a text by its own files, else by the model's.
+
+        Parameters
+        ----------
+        config
+            The model's ``config.json``.
+        is_own
+            Whether the model is of this package's trainer, whose config states what ended its
+            documents. Others often state the ids of another tokenizer, so that of theirs one
+            counts only if it is a special token.
+        """
+        known = frozenset(self.ids.values()) if is_own else self.special
+        bos, eos = self._special(self.bos), self._special(self.eos)
+        bos = _stated_id(config, "bos_token_id", known) if bos is None else bos
+        eos = _stated_id(config, "eos_token_id", known) if eos is None else eos
+        if eos is None:
+            eos = next((self.ids[name] for name in USUAL_ENDS if name in self.ids), None)
+        return Vocabulary(self.ids, bos, eos)
+
+    def _special(self, token: str | None) -> int | None:
+        return None if token is None else self.ids.get(token)
+
+
+def find_tokenizer(places: Sequence[Path], *, trust_remote_code: bool) -> StoredTokenizer | None:
+    """Read the tokenizer of the first of some folders that has one; None if none has.
+
+    Parameters
+    ----------
+    places
+        Folders, or files such as ``tokenizer.json``.
+    trust_remote_code
+        Whether code beside an older tokenizer's files may be run.
+
+    Raises
+    ------
+    RankscopeError
+        If its files are damaged, or are older ones and transformers is not installed.
+    """
+    for place in places:
+        if place.is_file():
+            return _read_file(place)
+        if (place / FILE).is_file():
+            return _read_file(place / FILE)
+        if _has_older(place):
+            return _read_older(place, trust_remote_code=trust_remote_code)
+    return None
+
+
+def _has_older(folder: Path) -> bool:
+    """Whether there is a vocabulary, or code to read one; settings alone are no tokenizer."""
+    has_code = "auto_map" in read_json(folder / SETTINGS)
+    return has_code or any((folder / name).is_file() for name in OLDER_FILES)
+
+
+def _read_file(path: Path) -> StoredTokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        stored = path.read_text(encoding="utf-8")
+        tokenizer = Tokenizer.from_str(stored)
+    except Exception as error:  # the library raises nothing more special
+        raise _unreadable(path, error) from None
+    return _of_library(
+        tokenizer,
+        stored,
+        bos=_stated_token(path.parent, "bos_token"),
+        eos=_stated_token(path.parent, "eos_token"),
+    )
+
+
+def _of_library(
+    tokenizer: Tokenizer, stored: str, *, bos: str | None, eos: str | None
+) -> StoredTokenizer:
+    # What ends a document follows every one there; here a text may be a part of one.
+    encoder = encoder_of(tokenizer, stored, kind="file", end_of_document=0)
+    return StoredTokenizer(
+        encode=lambda texts: [ids[:-1].tolist() for ids in encoder.encode(texts)],
+        ids=tokenizer.get_vocab(with_added_tokens=True),
+        special=frozenset(tokenizer.get_added_tokens_decoder()),
+        bos=bos,
+        eos=eos,
+        stored=stored,
+    )
+
+
+def _read_older(folder: Path, *, trust_remote_code: bool) -> StoredTokenizer:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise RankscopeError(
+            f"has a tokenizer, but no {FILE}: reading it needs transformers: "
+            'pip install "rankscope[transformers]"',
+            path=folder,
+        ) from None
+    with quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+        except Exception as error:  # a library of many authors, or the folder's own code
+            raise _unreadable(folder, error) from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # Transformers build a tokenizer around the vocabulary that they do not find.
+        raise RankscopeError("lacks the vocabulary of its tokenizer", path=folder)
+    if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        return _of_library(
+            backend, backend.to_str(), bos=tokenizer.bos_token, eos=tokenizer.eos_token
+        )
+    ids = tokenizer.get_vocab()
+    settings = {name: str(value) for name, value in sorted(tokenizer.init_kwargs.items())}
+    return StoredTokenizer(
+        encode=_encode_with(tokenizer),
+        ids=ids,
+        special=frozenset(tokenizer.all_special_ids),
+        bos=tokenizer.bos_token,
+        eos=tokenizer.eos_token,
+        stored=json.dumps([type(tokenizer).__name__, ids, settings], sort_keys=True),
+    )
+
+
+def _encode_with(tokenizer: Any) -> Callable[[Sequence[str]], list[list[int]]]:
+    """Encoding by a tokenizer that is written in Python."""
+
+    def encode(texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        with quiet_transformers():
+            found = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [list(map(int, ids)) for ids in found["input_ids"]]
+
+    return encode
+
+
+def _stated_token(folder: Path, name: str) -> str | None:
+    for file in (SETTINGS, SPECIAL):
+        token = read_json(folder / file).get(name)
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            return token
+    return None
+
+
+def _stated_id(config: Mapping[str, Any], name: str, known: frozenset[int]) -> int | None:
+    stated = config.get(name)
+    first = stated[0] if isinstance(stated, list) and stated else stated
+    return first if isinstance(first, int) and first in known else None
+
+
+def _unreadable(path: Path, error: Exception) -> RankscopeError:
+    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])
+    first = reason if isinstance(reason, str) else reason[0]
+    return RankscopeError(f"cannot be read as a tokenizer: {first}", path=path)

@@ -1,0 +1,197 @@
+"""`correlation` and `rank_and_performance`: which ranks move with what the model can do."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rankscope.errors import RankscopeError
+from rankscope.plots.grid import new_figure, row_title
+from rankscope.plots.legends import draw_legend, line_entry, mark_entry, series_entry, shared_legend
+from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.selection import distinct, in_order
+
+Values = NDArray[np.float64]
+
+SPREAD = 0.72
+"""Share of a role's height that its dots take up."""
+PALE = 0.45
+NOTES = {
+    "levels": "levels: two trends correlate whatever the cause",
+    "differences": "differences between checkpoints: common slowdowns remain",
+}
+
+
+def correlation(
+    correlations: pd.DataFrame,
+    *,
+    column: str,
+    measure: tuple[str, str, str],
+    method: str = "spearman",
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the correlations of every role's rank with one measure, runs under one another.
+
+    Filled markers are correlations of differences between successive checkpoints; hollow and
+    pale ones, above them, those of levels, which are near ±1 for any two curves with a trend. Bars
+    are 95 % intervals over steps of one training, where there are any. `rankscope.correlate` says
+    what neither shows. A correlation that is not defined has no marker.
+
+    Parameters
+    ----------
+    correlations
+        What `rankscope.correlate` returned. Colours are decided from all of it.
+    column, measure
+        Which rank metric, and which performance: task, group and metric.
+    method
+        ``spearman`` or ``pearson``.
+    legend
+        Whether to draw a legend; its entries are there either way.
+    ax
+        Where to draw; the current axes if not given.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such correlations.
+    """
+    wanted = dict(zip(("task", "group", "metric"), measure, strict=True))
+    wanted |= {"column": column, "method": method}
+    rows = correlations[np.logical_and.reduce([correlations[c] == wanted[c] for c in wanted])]
+    if rows.empty:
+        raise RankscopeError(f"no {method} correlations of {column!r} with {measure!r}")
+    roles = in_order(correlations["role"])
+    runs = sorted(distinct(correlations, "run"), key=str)
+    styles = series_styles(runs)
+    ax = plt.gca() if ax is None else ax
+    ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
+    kinds = [(run, form) for run in runs for form in NOTES]
+    for place, (run, form) in enumerate(kinds):
+        series = rows[(rows["run"] == run) & (rows["form"] == form)]
+        offset = SPREAD * ((place + 0.5) / len(kinds) - 0.5)
+        heights = series["role"].map(roles.index).to_numpy(np.float64) + offset
+        _draw_dots(ax, series, heights, style=styles[run], is_pale=form == "levels")
+    for run in runs:
+        series_entry(ax, run, styles[run])
+    mark_entry(ax, NOTES["differences"], "o", hollow=False)
+    mark_entry(ax, NOTES["levels"], "o")
+    if rows["ci_low"].notna().any():
+        line_entry(ax, "95 % interval, over steps of one training", "-")
+    names = [role or "all" for role in roles]
+    ax.set_yticks(range(len(roles)), names)
+    ax.set_xticks((-1, 0, 1))
+    ax.set_xticks((-0.5, 0.5), minor=True)
+    ax.set(xlim=(-1.05, 1.05), ylim=(len(roles) - 0.5, -0.5), xlabel=_label(method))
+    if legend:
+        draw_legend(ax)
+    return ax
+
+
+@paper_look()
+def rank_and_performance(correlations: pd.DataFrame, *, method: str = "spearman") -> Figure:
+    """Figure of `correlation` with a panel for every measure, and a row for every rank metric.
+
+    A perplexity is left out where the loss of the same texts is there, whose correlations are the
+    same.
+
+    Parameters
+    ----------
+    correlations
+        What `rankscope.correlate` returned.
+    method
+        ``spearman`` or ``pearson``.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no correlations, or none of them is defined.
+    """
+    if not has_correlations(correlations):
+        raise RankscopeError(
+            "no correlation is defined: it takes a rank metric and a measure of performance that "
+            "both vary, at 4 common steps or more"
+        )
+    measures, columns = _measures(correlations), list(correlations["column"].unique())
+    figure, grid = _role_grid(correlations, lines=len(columns), columns=len(measures))
+    for column, line in zip(columns, grid, strict=True):
+        for measure, ax in zip(measures, line, strict=True):
+            correlation(
+                correlations, column=column, measure=measure, method=method, legend=False, ax=ax
+            )
+            ax.set_xlabel("")
+        row_title(line[-1], quantity(column).symbol)
+    for measure, ax in zip(measures, grid[0], strict=True):
+        ax.set_title(_title(measure))
+    figure.supxlabel(_label(method))
+    shared_legend(figure, [ax for line in grid for ax in line], hole=None)
+    return figure
+
+
+def has_correlations(correlations: pd.DataFrame) -> bool:
+    """Whether any correlation is defined."""
+    return bool(correlations["value"].notna().any())
+
+
+def _role_grid(
+    correlations: pd.DataFrame, *, lines: int, columns: int
+) -> tuple[Figure, list[list[Axes]]]:
+    dots = correlations["role"].nunique() * correlations["run"].nunique() * len(NOTES)
+    size = (float(mpl.rcParams["figure.figsize"][0]), 0.5 + lines * (0.3 + 0.065 * dots))
+    figure, grid = new_figure(lines, columns, size=size)
+    for line in grid:
+        for ax in line:
+            ax.grid(visible=False, axis="y")
+            ax.tick_params(axis="y", length=0)
+    return figure, grid
+
+
+def _draw_dots(
+    ax: Axes, series: pd.DataFrame, heights: Values, *, style: SeriesStyle, is_pale: bool
+) -> None:
+    alpha = PALE if is_pale else 1.0
+    ax.hlines(
+        heights, series["ci_low"], series["ci_high"], color=style.color, alpha=alpha, linewidth=0.9
+    )
+    ax.plot(
+        series["value"],
+        heights,
+        linestyle="",
+        marker=style.marker,
+        color=style.color,
+        markerfacecolor="white" if is_pale else style.color,
+        markersize=3,
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """The measures there are, without perplexities that say what the loss beside them says."""
+    there = [
+        (str(task), str(group), str(metric))
+        for task, group, metric in correlations[["task", "group", "metric"]]
+        .drop_duplicates()
+        .itertuples(index=False)
+    ]
+    return [
+        (task, group, metric)
+        for task, group, metric in there
+        if metric != "perplexity" or (task, group, "loss") not in there
+    ]
+
+
+def _title(measure: tuple[str, str, str]) -> str:
+    task, group, metric = measure
+    part = "" if group == "all" else f"{group.partition(':')[2]} "
+    return plain(f"{task}: {part}{metric}".replace("_", " "))
+
+
+def _label(method: str) -> str:
+    return {"spearman": r"Spearman's $\rho$", "pearson": "Pearson's $r$"}[method]

@@ -1,0 +1,137 @@
+"""How much likelier a model holds the acceptable sentence of a pair than the other one.
+
+p = probability of all tokens of a sentence, given the prefix token alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.errors import RankscopeError, printable
+from rankscope.scoring.likelihood import Progress, Span, span_losses
+from rankscope.scoring.text_model import TextEncoder, TextModel
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Pairs of sentences as token ids: made once, scored by every checkpoint.
+
+    The good sentence of pair i is sequence 2i, the bad one 2i + 1.
+
+    Attributes
+    ----------
+    ids
+        Of all sequences, one after the other, each with its prefix.
+    lengths
+        Number of ids of each sequence, (2n,).
+    counted
+        How many of them, at its end, tell it from its partner, (2n,).
+    longest
+        The sentence with the most ids, to name it where it is too long.
+    """
+
+    ids: NDArray[np.uint32]
+    lengths: NDArray[np.int64]
+    counted: NDArray[np.int64]
+    longest: str
+
+    def __len__(self) -> int:
+        """Count the pairs."""
+        return len(self.lengths) // 2
+
+
+def encode_pairs(
+    encoder: TextEncoder, pairs: Sequence[tuple[str, str]], *, leading_space: bool = False
+) -> EncodedPairs:
+    """Token ids of pairs of sentences, and which of them have to be scored.
+
+    The tokens that both sentences of a pair begin with are as probable in one as in the other, so
+    the difference of ln p needs only what follows.
+
+    Parameters
+    ----------
+    encoder
+        Without a prefix, the first token of a sentence has no probability and is not scored. Where
+        sentences differ in nothing else, they tie.
+    pairs
+        The good sentence first.
+    leading_space
+        Put a space before every sentence, as evaluation harnesses do that take it for the
+        continuation of an empty text.
+    """
+    before = " " if leading_space else ""
+    sentences = [before + sentence for pair in pairs for sentence in pair]
+    sequences = encoder.encode(sentences)
+    if encoder.prefix is not None:
+        sequences = [[encoder.prefix, *ids] for ids in sequences]
+    lengths = np.array([len(ids) for ids in sequences], dtype=np.int64)
+    shared = [
+        _shared_beginning(good, bad)
+        for good, bad in zip(sequences[::2], sequences[1::2], strict=True)
+    ]
+    known = np.maximum(np.repeat(np.array(shared, dtype=np.int64), 2), 1)
+    return EncodedPairs(
+        ids=np.fromiter(chain.from_iterable(sequences), dtype=np.uint32, count=lengths.sum()),
+        lengths=lengths,
+        counted=np.maximum(lengths - known, 0),
+        longest=sentences[lengths.argmax()] if sentences else "",
+    )
+
+
+def pair_differences(
+    model: TextModel, encoded: EncodedPairs, *, progress: Progress | None = None
+) -> NDArray[np.float64]:
+    """Difference ln p(good) − ln p(bad) of each pair, in nats.
+
+    Log-probabilities are summed over tokens and not divided by their number, as BLiMP's authors
+    do: the model chooses the good sentence where the difference is positive.
+
+    Parameters
+    ----------
+    model
+        The one whose encoder made the pairs, or another checkpoint of it.
+    encoded
+        Of n pairs.
+    progress
+        Called after every batch with the share that is done.
+
+    Returns
+    -------
+    (n,). Exactly 0 where both have the same tokens, which costs nothing. NaN where the model's
+    losses are, or are infinite for both.
+
+    Raises
+    ------
+    RankscopeError
+        If a sentence is longer than the model's window, or a token id outside its vocabulary.
+
+    References
+    ----------
+    A. Warstadt et al., *BLiMP: The Benchmark of Linguistic Minimal Pairs for English*, TACL 8,
+    2020.
+    """
+    inputs = int(encoded.lengths.max(initial=1)) - 1
+    if inputs > model.window:
+        raise RankscopeError(
+            f"the sentence {printable(encoded.longest, limit=60)!r} makes {inputs} tokens of "
+            f"input, but the model takes {model.window} at once: leave its pair out"
+        )
+    losses = span_losses(model, _spans(encoded), progress=progress).reshape(-1, 2)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN, as the docstring says
+        return losses[:, 1] - losses[:, 0]
+
+
+def _shared_beginning(first: Sequence[int], second: Sequence[int]) -> int:
+    places = range(min(len(first), len(second)))
+    return next((i for i in places if first[i] != second[i]), len(places))
+
+
+def _spans(encoded: EncodedPairs) -> list[Span]:
+    ends = encoded.lengths.cumsum()
+    places = zip(ends - encoded.lengths, ends, encoded.counted.tolist(), strict=True)
+    return [Span(encoded.ids[start:end], counted) for start, end, counted in places]

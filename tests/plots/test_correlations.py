@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+
+import rankscope as rs
+from rankscope import plots
+from rankscope.errors import RankscopeError
+from rankscope.plots.correlations import NOTES
+
+LOSS = ("novels", "all", "loss")
+
+
+@pytest.fixture(scope="module")
+def correlations(results: Any) -> pd.DataFrame:
+    return rs.correlate(results.metrics, results.evaluation, resamples=50)
+
+
+def dots(ax: Axes, *, hollow: bool) -> dict[float, float]:
+    """Correlation by height of the drawn markers, legend entries aside."""
+    points = [line for line in ax.lines if line.get_linestyle() == "None" and len(line.get_xdata())]
+    return {
+        float(y): float(x)
+        for line in points
+        if (line.get_markerfacecolor() == "white") is hollow
+        for x, y in zip(np.asarray(line.get_xdata()), np.asarray(line.get_ydata()), strict=True)
+    }
+
+
+def test_every_role_and_run_has_a_dot_of_either_form(correlations: pd.DataFrame) -> None:
+    _, ax = plt.subplots()
+    assert plots.correlation(correlations, column="per", measure=LOSS, ax=ax) is ax
+    roles = [tick.get_text() for tick in ax.get_yticklabels()]
+    assert roles == ["q", "k", "v", "o", "gate", "up", "down"]
+    rows = correlations.query("column == 'per' and metric == 'loss' and method == 'spearman'")
+    for form, hollow in (("levels", True), ("differences", False)):
+        drawn = dots(ax, hollow=hollow)
+        for role, of_role in rows[rows["form"] == form].groupby("role"):
+            beside = [x for y, x in drawn.items() if round(y) == roles.index(role)]
+            assert sorted(beside) == sorted(of_role["value"])
+
+
+def test_a_dot_stands_on_its_interval(correlations: pd.DataFrame) -> None:
+    ax = plots.correlation(correlations, column="per", measure=LOSS)
+    bars = np.concatenate([np.array(lines.get_segments()) for lines in ax.collections])
+    bar_at = {round(low[1], 6): (low[0], high[0]) for low, high in bars}
+    rows = correlations.query("column == 'per' and metric == 'loss' and method == 'spearman'")
+    assert {tuple(bar) for bar in bar_at.values()} == set(
+        rows[["ci_low", "ci_high"]].itertuples(index=False, name=None)
+    )
+    assert {round(y, 6) for hollow in (True, False) for y in dots(ax, hollow=hollow)} == {*bar_at}
+
+
+def test_the_legend_says_what_levels_and_differences_are(correlations: pd.DataFrame) -> None:
+    ax = plots.correlation(correlations, column="per", measure=LOSS)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[:2] == ["full", "relora"]
+    assert {*NOTES.values()} < {*texts}
+
+
+def test_there_is_a_panel_a_measure_and_a_row_a_rank(correlations: pd.DataFrame) -> None:
+    figure = plots.rank_and_performance(correlations)
+    assert [ax.get_title() for ax in figure.axes[:2]] == ["blimp: accuracy", "novels: loss"]
+    assert len(figure.axes) == 4
+    assert [ax.texts[0].get_text() for ax in figure.axes[1::2]] == ["PER", r"$\kappa$"]
+    assert figure.get_supxlabel() == r"Spearman's $\rho$"
+
+
+def test_a_perplexity_without_a_loss_has_its_panel(correlations: pd.DataFrame) -> None:
+    rows = correlations[correlations["metric"] != "loss"]
+    titles = [ax.get_title() for ax in plots.rank_and_performance(rows).axes[:2]]
+    assert titles == ["blimp: accuracy", "novels: perplexity"]
+
+
+def test_parts_of_a_task_are_named(results: Any) -> None:
+    measures = [("blimp", "phenomenon:anaphor_agreement", "accuracy")]
+    rows = rs.correlate(results.metrics, results.evaluation, measures=measures, resamples=10)
+    (title, _) = [ax.get_title() for ax in plots.rank_and_performance(rows).axes]
+    assert title == "blimp: anaphor agreement accuracy"
+
+
+def test_a_correlation_without_an_interval_is_a_dot_alone(correlations: pd.DataFrame) -> None:
+    bare = correlations.assign(ci_low=np.nan, ci_high=np.nan)
+    figure = plots.rank_and_performance(bare, method="pearson")
+    figure.canvas.draw()
+    assert figure.get_supxlabel() == "Pearson's $r$"
+    assert not any("interval" in text.get_text() for text in figure.legends[0].get_texts())
+
+
+@pytest.mark.parametrize("width", ["acl", "neurips", 12])
+def test_the_figure_and_its_legend_fit_any_width(
+    correlations: pd.DataFrame, width: str | float
+) -> None:
+    with plots.paper_style(width):
+        figure = plots.rank_and_performance(correlations)
+        figure.canvas.draw()
+        legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.width
+
+
+def test_where_nothing_is_defined_there_is_no_figure(correlations: pd.DataFrame) -> None:
+    for rows in (correlations.iloc[:0], correlations.assign(value=np.nan)):
+        with pytest.raises(RankscopeError, match="no correlation is defined"):
+            plots.rank_and_performance(rows)
+    with pytest.raises(RankscopeError, match="no spearman correlations of 'kappa'"):
+        plots.correlation(correlations, column="kappa", measure=LOSS)
