@@ -58,6 +58,11 @@ def dense_adapters(folder: Path, *, rounds: int) -> Program:
     return _module("dense_adapters", str(folder), "--rounds", str(rounds), threads=1)
 
 
+def scoring(way: str, task: str, case: str, *, threads: int) -> Program:
+    """Scoring of pairs or text, once, in one of the ways that are compared."""
+    return _module("evaluation_ways", way, task, "--case", case, threads=threads)
+
+
 def analyze(run: Path, out: Path, *, jobs: int, name: str = "analyze", **chosen: str) -> Program:
     """``rankscope analyze`` of the weights from nothing; ``chosen`` are further options."""
     return _analyze(name, run, out, jobs, {"components": "weight", **chosen}, fresh=out)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
     from rankscope.errors import RankscopeError
+    from rankscope.evaluation.evaluate import evaluate
     from rankscope.metrics import (
         condition_number,
         effective_rank,
@@ -40,6 +41,7 @@ _HOMES = {
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
     "rankscope.errors": ("RankscopeError",),
+    "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.metrics": (
         "condition_number",
@@ -67,6 +69,7 @@ __all__ = [
     "condition_number",
     "correlate",
     "effective_rank",
+    "evaluate",
     "gaussian_per",
     "open_results",
     "open_run",

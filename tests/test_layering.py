@@ -97,6 +97,11 @@ def loaded_by(code: str) -> set[str]:
         ("import rankscope.analysis.worker", {"torch", "pandas", "matplotlib", "scipy", "typer"}),
         ("from rankscope import open_run, analyze, spectrum", {"torch", "matplotlib", "pandas"}),
         ("import rankscope.analysis.results_folder", {"torch", "matplotlib", "pandas"}),
+        (
+            "from rankscope import evaluate",
+            {"torch", "transformers", "tokenizers", "pandas", "scipy", "matplotlib"},
+        ),
+        ("import rankscope.evaluation.results", {"torch", "transformers", "tokenizers"}),
         ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
         ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),

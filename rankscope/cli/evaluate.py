@@ -136,4 +136,4 @@ def _write(out: Path, found: Evaluation, *, as_json: bool) -> None:
         return
     own = {(series.run, series.task) for series in found.series}
     print_evaluations([one for one in record["evaluations"] if (one["run"], one["task"]) in own])
-    typer.echo(f"{len(table)} numbers, {found.computed} checkpoints newly scored → {out}")
+    typer.echo(f"{len(table)} numbers, {found.computed} scores newly computed → {out}")

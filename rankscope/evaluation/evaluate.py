@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.step_range import StepRange
+from rankscope.errors import RankscopeError
 from rankscope.evaluation.execute import evaluate_runs
 from rankscope.evaluation.opening import OpenOptions
 from rankscope.evaluation.tasks import Windows, tasks_of
@@ -72,7 +73,7 @@ def evaluate(
         What stands before every text: ``auto`` (the beginning of a text if the tokenizer has one,
         else its end), ``bos``, ``eos``, ``none``, or a token.
     tokenizer
-        A tokenizer.json, or a folder with a tokenizer, where checkpoints bring none.
+        A tokenizer.json, or a folder with a tokenizer, instead of those beside the checkpoints.
     device, precision
         ``cpu`` or ``cuda``; ``float32`` or ``bfloat16``.
     layout
@@ -88,7 +89,7 @@ def evaluate(
     Raises
     ------
     RankscopeError
-        If there is nothing to evaluate, or the text cannot be read.
+        If there is nothing to evaluate, the text cannot be read or no checkpoint be evaluated.
     OSError
         If ``out`` cannot be written.
     """
@@ -112,6 +113,11 @@ def evaluate(
     runs = open_runs(given, layout=layout)
     with _folder(out) as folder:
         found = evaluate_runs(runs, tasks, out=folder, options=options, steps=steps)
+        if not found.scored:
+            reason = found.skips[0]
+            raise RankscopeError(
+                f"no checkpoint could be evaluated; {len(found.skips)} skipped, the first: {reason}"
+            )
         from rankscope.evaluation.results import write_results
 
         table = write_results(folder, found)

@@ -13,9 +13,10 @@ from rankscope.checkpoints.run import Checkpoint, Run, listed
 from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.opening import OpenOptions, open_encoder, open_text_model
-from rankscope.evaluation.plan import Series, score_key, score_path, series_of
+from rankscope.evaluation.plan import Series, model_digest, score_key, score_path, series_of
 from rankscope.evaluation.scores import ScoreFile, read_key, write_scores
 from rankscope.evaluation.tasks import Task
+from rankscope.scoring.text_model import TextEncoder
 
 Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
 
@@ -28,8 +29,10 @@ class Evaluation:
     ----------
     series
         Of each run and task, where the scores with the settings of this call are.
-    steps
+    asked
         Steps that were asked for, of each run.
+    scored
+        Checkpoints whose scores are there and true, by the folder of their series and their step.
     skips
         What could not be evaluated, and why.
     computed
@@ -37,7 +40,8 @@ class Evaluation:
     """
 
     series: list[Series] = field(default_factory=list)
-    steps: dict[str, list[int]] = field(default_factory=dict)
+    asked: dict[str, list[int]] = field(default_factory=dict)
+    scored: dict[str, dict[int, Path]] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
     computed: int = 0
 
@@ -46,6 +50,10 @@ class Evaluation:
         skip = Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
         if skip not in self.skips:
             self.skips.append(skip)
+
+    def keep(self, series: Series, checkpoint: Checkpoint) -> None:
+        """Note that the scores of a checkpoint are there."""
+        self.scored.setdefault(series.folder, {})[checkpoint.step] = checkpoint.path
 
 
 def evaluate_runs(
@@ -75,10 +83,10 @@ def evaluate_runs(
         have = "; ".join(f"{run.name}: {listed(run.steps)}" for run in runs)
         raise RankscopeError(f"none of the steps asked for is there; {have}")
     require_writable(out)
-    found = Evaluation(steps={name: [c.step for c in some] for name, some in chosen.items()})
+    found = Evaluation(asked={name: [c.step for c in some] for name, some in chosen.items()})
     for run in runs:
         planned = _planned(run, tasks, options, found)
-        for checkpoint in chosen[run.name]:
+        for checkpoint in chosen[run.name] if planned else ():
             label = f"{run.name}, step {checkpoint.step}"
 
             def tell(share: float, done: int = done, label: str = label) -> None:
@@ -117,17 +125,23 @@ def _evaluate_checkpoint(
     tell: Callable[[float], None],
 ) -> None:
     """Compute what is not there; the model is opened for all of it at once, or not at all."""
-    encoder = open_encoder(checkpoint, run, options)
+    try:
+        encoder = open_encoder(checkpoint, run, options)
+    except RankscopeError as error:
+        found.skip(error, run.path)  # the same for all checkpoints of the run, most often
+        return
+    model_key = model_digest(checkpoint, encoder)
     missing = []
     for task, series in planned:
-        path = score_path(out, series.folder, checkpoint.step)
-        key = score_key(series, checkpoint, encoder)
-        if read_key(path) != key:
-            missing.append((task, path, key))
+        path, key = score_path(out, series.folder, checkpoint.step), score_key(series, model_key)
+        if read_key(path) == key:
+            found.keep(series, checkpoint)
+        elif _is_prepared(task, encoder, run, found):
+            missing.append((task, series, path, key))
     if not missing:
         return
     model = open_text_model(checkpoint, run, options, encoder=encoder)
-    for number, (task, path, key) in enumerate(missing):
+    for number, (task, series, path, key) in enumerate(missing):
 
         def tell_task(share: float, number: int = number) -> None:
             tell((number + share) / len(missing))
@@ -141,4 +155,15 @@ def _evaluate_checkpoint(
             continue
         kept = ScoreFile(key, checkpoint.step, encoder.prefix_name, seconds, scores)
         write_scores(path, kept)
+        found.keep(series, checkpoint)
         found.computed += 1
+
+
+def _is_prepared(task: Task, encoder: TextEncoder, run: Run, found: Evaluation) -> bool:
+    """Whether the text of a task can be read: before the model is opened, not only after it."""
+    try:
+        task.prepare(encoder, run)
+    except RankscopeError as error:
+        found.skip(error, run.path)
+        return False
+    return True

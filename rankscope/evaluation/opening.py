@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from rankscope.checkpoints.files.json_file import read_json
@@ -134,6 +135,7 @@ def _tokenizer(
     return found
 
 
+@lru_cache(maxsize=4)  # of megabytes, for every checkpoint of a run
 def _digest(stored: str, prefix: int | None) -> str:
     """Hash of all that the ids of a text depend on."""
     return hashlib.blake2b(f"{prefix}\n{stored}".encode(), digest_size=16).hexdigest()

@@ -19,6 +19,7 @@ from rankscope.evaluation.tasks import Task
 from rankscope.scoring.text_model import TextEncoder
 
 SCORES_FOLDER = "scores"
+BESIDE = ("*config.json", "*.py")  # what says, beside weights, how to compute with them
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def series_of(run: Run, task: Task, options: OpenOptions) -> Series:
     }
     name = f"{safe_name(task.name)}-{digest_of(VERSION, settings)[:8]}"
     folder = f"{SCORES_FOLDER}/{safe_name(run.name)}/{name}"
-    return Series(run.name, str(run.path), task.name, folder, settings)
+    return Series(run.name, str(run.path.absolute()), task.name, folder, settings)
 
 
 def score_path(out: Path, folder: str, step: int) -> Path:
@@ -63,24 +64,28 @@ def score_path(out: Path, folder: str, step: int) -> Path:
     return out / folder / f"step-{step:08d}.safetensors"
 
 
-def score_key(series: Series, checkpoint: Checkpoint, encoder: TextEncoder) -> str:
-    """Digest of all that a checkpoint's scores depend on.
+def score_key(series: Series, model: str) -> str:
+    """Digest of all that the scores of a checkpoint with this `model_digest` depend on."""
+    return digest_of(VERSION, series.settings, model)
+
+
+def model_digest(checkpoint: Checkpoint, encoder: TextEncoder) -> str:
+    """Digest of all that decides what a checkpoint makes of a text.
+
+    That is its tokenizer and the files of its weights, adapter and base model, with the settings
+    and the code beside them; not gradients or optimizer states.
 
     Raises
     ------
     RankscopeError
         If the checkpoint cannot be read.
     """
-    return digest_of(VERSION, series.settings, encoder.digest, _weights(checkpoint))
-
-
-def _weights(checkpoint: Checkpoint) -> list[str]:
-    """Fingerprints of the files that make the model; not of gradients or optimizer states."""
     parameters = checkpoint.read().parameters.values()
-    paths = {path for parameter in parameters for path in _paths(parameter)}
-    if checkpoint.path.is_dir():
-        paths |= {str(path) for path in checkpoint.path.rglob("*config.json")}
-    return [fingerprint(path) for path in sorted(paths)]
+    paths = {Path(path) for parameter in parameters for path in _paths(parameter)}
+    for folder in {checkpoint.path, *(path.parent for path in paths)}:
+        for pattern in BESIDE:
+            paths |= set(folder.glob(pattern))
+    return digest_of(encoder.digest, [fingerprint(path) for path in sorted(paths)])
 
 
 def _paths(parameter: Parameter) -> Iterable[str]:

@@ -7,8 +7,8 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,26 +21,32 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.execute import Evaluation
 from rankscope.evaluation.plan import Series, score_path
-from rankscope.evaluation.scores import ScoreFile, read_scores
+from rankscope.evaluation.scores import PairScores, ScoreFile, read_scores
 from rankscope.evaluation.table import COLUMNS, EVALUATION_FILE, typed
 
-RECORD = "evaluation.json"
+RECORD, SKIPPED = "evaluation.json", "evaluation-skipped.jsonl"
+SERIES = tuple(field.name for field in fields(Series))
 PACKAGES = ("rankscope", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A series with all its files of scores, by step."""
+    """A series with its files of scores, by step."""
 
     series: Series
     files: tuple[ScoreFile, ...]
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether they are of minimal pairs; else of documents."""
+        return isinstance(self.files[0].scores, PairScores)
 
 
 def write_results(out: Path, evaluation: Evaluation) -> pd.DataFrame:
     """Write the table and the record; unchanged files stay untouched.
 
     The table holds the series of this evaluation and those that earlier ones left, but for other
-    settings of the same run and task.
+    settings of the same run and task. It is sorted by run, task and step.
 
     Returns
     -------
@@ -49,29 +55,29 @@ def write_results(out: Path, evaluation: Evaluation) -> pd.DataFrame:
     Raises
     ------
     RankscopeError
-        If nothing at all was scored.
+        If this evaluation has no scores at all; what earlier ones wrote stays.
     OSError
         If a file cannot be written.
     """
-    found = [_with_files(out, series, evaluation) for series in _series(out, evaluation)]
-    if not any(scored.files for scored in found):
+    if not evaluation.scored:
+        _replace(out / SKIPPED, _lines(evaluation.skips))
         raise RankscopeError("no checkpoint could be evaluated")
-    evaluation.skips += _non_finite(out, found, evaluation)
+    found = [
+        _with_files(out, series, steps, evaluation) for series, steps in _series(out, evaluation)
+    ]
+    evaluation.skips += _non_finite(found, evaluation)
     table = typed(pd.DataFrame(_rows(found), columns=list(COLUMNS)))
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     files = {
         EVALUATION_FILE: buffer.getvalue(),
         "evaluation.csv": table.to_csv(index=False, lineterminator="\n").encode(),
-        "evaluation-skipped.jsonl": "".join(
-            json.dumps(asdict(skip)) + "\n" for skip in evaluation.skips
-        ).encode(),
+        SKIPPED: _lines(evaluation.skips),
+        # Last, since it says that the others are there.
         RECORD: json.dumps(_described(found, evaluation), indent=2, allow_nan=False).encode(),
     }
     for name, content in files.items():
-        path = out / name
-        if not path.is_file() or path.read_bytes() != content:  # so that make sees what is new
-            write_atomically(path, content)
+        _replace(out / name, content)
     return _asked(table, evaluation)
 
 
@@ -84,19 +90,48 @@ def read_record(out: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _series(out: Path, evaluation: Evaluation) -> Iterator[Series]:
-    """Series of earlier evaluations that this one leaves as they are, and its own."""
-    replaced = {(series.run, series.task) for series in evaluation.series}
-    for known in read_record(out).get("evaluations", []):
-        series = Series(*(known[name] for name in ("run", "path", "task", "folder", "settings")))
-        if (series.run, series.task) not in replaced:
-            yield series
-    yield from evaluation.series
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file if its content is new, so that make sees what is."""
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)
 
 
-def _with_files(out: Path, series: Series, evaluation: Evaluation) -> Scored:
+def _lines(skips: Sequence[Skip]) -> bytes:
+    return "".join(json.dumps(asdict(skip)) + "\n" for skip in skips).encode()
+
+
+def _series(out: Path, evaluation: Evaluation) -> list[tuple[Series, list[int]]]:
+    """Series of the table with their steps: of earlier evaluations what holds, and its own.
+
+    An earlier step that was asked for now, and has no scores that are true, is left out.
+    """
+    listed: dict[tuple[str, str], tuple[Series, set[int]]] = {}
+    for series, recorded in _recorded(out):
+        asked = evaluation.asked[series.run] if series in evaluation.series else ()
+        listed[series.run, series.task] = series, set(recorded).difference(asked)
+    for series in evaluation.series:
+        earlier, others = listed.get((series.run, series.task), (series, set()))
+        if scored := set(evaluation.scored.get(series.folder, ())):
+            steps = scored | others if series == earlier else scored
+            listed[series.run, series.task] = series, steps
+    return [(series, sorted(steps)) for _, (series, steps) in sorted(listed.items())]
+
+
+def _recorded(out: Path) -> list[tuple[Series, list[int]]]:
+    """Series that ``evaluation.json`` lists; none where it is damaged."""
+    try:
+        return [
+            (Series(*(known[name] for name in SERIES)), [int(step) for step in known["steps"]])
+            for known in read_record(out)["evaluations"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _with_files(out: Path, series: Series, steps: Sequence[int], evaluation: Evaluation) -> Scored:
     files = []
-    for path in sorted((out / series.folder).glob("step-*.safetensors")):
+    for step in steps:
+        path = score_path(out, series.folder, step)
         try:
             files.append(read_scores(path))
         except RankscopeError as error:
@@ -118,26 +153,24 @@ def _asked(table: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
     wanted = {
         (series.run, series.task, step)
         for series in evaluation.series
-        for step in evaluation.steps[series.run]
+        for step in evaluation.scored.get(series.folder, ())
     }
     keys = zip(table["run"], table["task"], table["step"], strict=True)
     return table[[key in wanted for key in keys]].reset_index(drop=True)
 
 
-def _non_finite(out: Path, found: Sequence[Scored], evaluation: Evaluation) -> list[Skip]:
-    own = {series.folder for series in evaluation.series}
+def _non_finite(found: Sequence[Scored], evaluation: Evaluation) -> list[Skip]:
     return [
         Skip(
-            str(score_path(out, scored.series.folder, file.step)),
+            str(evaluation.scored[scored.series.folder][file.step]),
             "",
             "nonfinite",
-            f"{file.non_finite} of {scored.series.task} are not finite at step {file.step} of "
-            f"{scored.series.run}, and so are the numbers of their groups",
+            f"{file.non_finite} {'pairs' if scored.is_pairs else 'documents'} of "
+            f"{scored.series.task} have no finite score at step {file.step}, nor have their groups",
         )
         for scored in found
-        if scored.series.folder in own
         for file in scored.files
-        if file.non_finite and file.step in evaluation.steps[scored.series.run]
+        if file.non_finite and file.step in evaluation.scored.get(scored.series.folder, ())
     ]
 
 
@@ -155,7 +188,7 @@ def _described(found: Sequence[Scored], evaluation: Evaluation) -> dict[str, Any
 
 def _described_series(scored: Scored) -> dict[str, Any]:
     seconds = sum(file.seconds for file in scored.files)
-    unit = "pairs" if scored.series.settings["kind"] == "pairs" else "tokens"
+    unit = "pairs" if scored.is_pairs else "tokens"
     count = sum(file.count for file in scored.files)
     return {
         **asdict(scored.series),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class ScoreFile:
     seconds: float
     scores: Scores
 
-    @property
+    @cached_property
     def measures(self) -> list[Measure]:
         """Every number that the table has of them."""
         if isinstance(self.scores, PairScores):
@@ -119,17 +120,21 @@ def read_scores(path: Path) -> ScoreFile:
     Raises
     ------
     RankscopeError
-        If the file is damaged.
+        If the file is damaged, not there or of another version.
     """
     try:
         with safe_open(path, framework="np") as file:
             about = json.loads(file.metadata()["rankscope"])
+            if about["version"] != VERSION:
+                raise ValueError(f"of version {about['version']}, not {VERSION}")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return ScoreFile(
             about["key"], about["step"], about["prefix"], about["seconds"], _scores(about, arrays)
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RankscopeError(f"not a readable file of scores ({error})", path=path) from error
+        raise RankscopeError(
+            f"is no readable file of scores ({error}): delete it and evaluate again", path=path
+        ) from error
 
 
 def _scores(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scores:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,19 +116,20 @@ def _has_older(folder: Path) -> bool:
 
 
 def _read_file(path: Path) -> StoredTokenizer:
-    from tokenizers import Tokenizer
-
     try:
-        stored = path.read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(stored)
+        found = _from_file(path.read_bytes())
     except Exception as error:  # the library raises nothing more special
         raise _unreadable(path, error) from None
-    return _of_library(
-        tokenizer,
-        stored,
-        bos=_stated_token(path.parent, "bos_token"),
-        eos=_stated_token(path.parent, "eos_token"),
-    )
+    bos, eos = (_stated_token(path.parent, name) for name in ("bos_token", "eos_token"))
+    return replace(found, bos=bos, eos=eos)
+
+
+@lru_cache(maxsize=4)  # all checkpoints of a run have the same, often each in a file of its own
+def _from_file(content: bytes) -> StoredTokenizer:
+    from tokenizers import Tokenizer
+
+    stored = content.decode()
+    return _of_library(Tokenizer.from_str(stored), stored, bos=None, eos=None)
 
 
 def _of_library(

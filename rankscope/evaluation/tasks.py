@@ -13,10 +13,16 @@ from rankscope.evaluation.held_out import held_out_digest, held_out_documents
 from rankscope.evaluation.scores import PairScores, Scores
 from rankscope.evaluation.text_sets import BLIMP, HELD_OUT, TextSet, text_sets
 from rankscope.scoring.blimp import Blimp, read_blimp
-from rankscope.scoring.documents import Document
+from rankscope.scoring.documents import (
+    Document,
+    EncodedDocuments,
+    encode_documents,
+    score_documents,
+)
+from rankscope.scoring.text_model import TextEncoder, TextModel
 
 if TYPE_CHECKING:
-    from rankscope.scoring.text_model import TextModel
+    from rankscope.scoring.minimal_pairs import EncodedPairs
 
 Progress = Callable[[float], None]  # share of the task that is done
 
@@ -37,8 +43,23 @@ class Task(Protocol):
             If the run has not got what it would be scored on.
         """
 
+    def prepare(self, encoder: TextEncoder, run: Run) -> None:
+        """Tokenise what is scored, once for all models with the same tokenizer.
+
+        Raises
+        ------
+        RankscopeError
+            If the text cannot be read.
+        """
+
     def score(self, model: TextModel, run: Run, progress: Progress) -> Scores:
-        """Score a model; texts are tokenised once for all models with the same tokenizer."""
+        """Score a model.
+
+        Raises
+        ------
+        RankscopeError
+            If the model does not take it.
+        """
 
 
 @dataclass(frozen=True)
@@ -60,6 +81,16 @@ class Windows:
     stride: int | None = None
     document_perplexity: bool = True
 
+    def __post_init__(self) -> None:
+        for name, tokens in (("window", self.length), ("stride", self.stride)):
+            if tokens is not None and tokens < 1:
+                raise RankscopeError(f"a {name} of {tokens} tokens takes nothing: give 1 or more")
+        if self.length is not None and self.stride is not None and self.stride > self.length:
+            raise RankscopeError(
+                f"a stride of {self.stride} tokens passes over some, with a window of "
+                f"{self.length}: give one of 1 to the window"
+            )
+
 
 @dataclass
 class TextTask:
@@ -70,7 +101,7 @@ class TextTask:
     digest: Callable[[Run], str]
     windows: Windows
     max_documents: int | None
-    _encoded: dict[str, Any] = field(default_factory=dict, init=False)
+    _encoded: dict[str, EncodedDocuments] = field(default_factory=dict, init=False)
 
     def settings(self, run: Run) -> dict[str, Any]:
         """Data, and how it is cut into windows."""
@@ -83,24 +114,26 @@ class TextTask:
             "max_documents": self.max_documents,
         }
 
+    def prepare(self, encoder: TextEncoder, run: Run) -> None:
+        """Token ids of every document."""
+        self._documents(encoder, run)
+
     def score(self, model: TextModel, run: Run, progress: Progress) -> Scores:
         """Losses of every document."""
-        from rankscope.scoring.documents import encode_documents, score_documents
-
-        key = model.encoder.digest + self.digest(run)
-        if key not in self._encoded:
-            try:
-                self._encoded = {key: encode_documents(model.encoder, self.documents(run))}
-            except RankscopeError as error:
-                raise RankscopeError(f"{self.name}: {error}") from None
         return score_documents(
             model,
-            self._encoded[key],
+            self._documents(model.encoder, run),
             window=self.windows.length,
             stride=self.windows.stride,
             document_perplexity=self.windows.document_perplexity,
             progress=progress,
         )
+
+    def _documents(self, encoder: TextEncoder, run: Run) -> EncodedDocuments:
+        key = encoder.digest + self.digest(run)
+        if key not in self._encoded:
+            self._encoded = {key: encode_documents(encoder, self.documents(run))}
+        return self._encoded[key]
 
 
 @dataclass
@@ -111,7 +144,7 @@ class BlimpTask:
     path: Path
     leading_space: bool
     name: str = BLIMP
-    _encoded: dict[str, Any] = field(default_factory=dict, init=False)
+    _encoded: dict[str, EncodedPairs] = field(default_factory=dict, init=False)
 
     def settings(self, run: Run) -> dict[str, Any]:
         """Data, and what stands before a sentence."""
@@ -121,16 +154,25 @@ class BlimpTask:
             "leading_space": self.leading_space,
         }
 
+    def prepare(self, encoder: TextEncoder, run: Run) -> None:
+        """Token ids of every sentence."""
+        self._pairs(encoder)
+
     def score(self, model: TextModel, run: Run, progress: Progress) -> Scores:
         """Difference of log-likelihoods of every pair."""
-        from rankscope.scoring.minimal_pairs import encode_pairs, pair_differences
+        from rankscope.scoring.minimal_pairs import pair_differences
 
-        key = model.encoder.digest
-        if key not in self._encoded:
-            pairs = encode_pairs(model.encoder, self.blimp.pairs, leading_space=self.leading_space)
-            self._encoded = {key: pairs}
-        differences = pair_differences(model, self._encoded[key], progress=progress)
+        differences = pair_differences(model, self._pairs(model.encoder), progress=progress)
         return PairScores(self.blimp.paradigms, differences)
+
+    def _pairs(self, encoder: TextEncoder) -> EncodedPairs:
+        from rankscope.scoring.minimal_pairs import encode_pairs
+
+        key = encoder.digest
+        if key not in self._encoded:
+            pairs = encode_pairs(encoder, self.blimp.pairs, leading_space=self.leading_space)
+            self._encoded = {key: pairs}
+        return self._encoded[key]
 
 
 def tasks_of(

@@ -163,3 +163,14 @@ def test_older_files_without_a_vocabulary_are_one_line(
     with pytest.raises(RankscopeError, match=named) as caught:
         read(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_same_tokenizer_in_many_checkpoints_is_built_once(tmp_path: Path) -> None:
+    found = []
+    for step in range(3):
+        folder = tmp_path / str(step)
+        write_tokenizer(folder, {"bos_token": f"<{step}>"})
+        found.append(find_tokenizer([folder], trust_remote_code=False))
+    assert all(one is not None for one in found)
+    assert len({id(one.encode) for one in found if one}) == 1
+    assert [one.bos for one in found if one] == ["<0>", "<1>", "<2>"]  # of its own folder

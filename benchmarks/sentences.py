@@ -1,0 +1,62 @@
+"""Minimal pairs to score: those of BLiMP, or token ids at random of the same lengths.
+
+The lengths are those of all 67,000 pairs of BLiMP in a tokenizer of 50,000 words, byte pairs
+learned from English novels: 10.4 tokens a sentence, of which 3.9 are a beginning that it shares
+with its partner. For one of 4,096 words learned from BLiMP itself it is 8.9 and 3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rankscope.scoring.blimp import read_blimp
+from rankscope.scoring.minimal_pairs import EncodedPairs, encode_pairs
+from rankscope.scoring.text_model import TextEncoder
+from rankscope.training.data.text_encoder import text_encoder
+from rankscope.training.data.tokenizer import trained_encoder
+
+PERCENTILES = (0, 5, 25, 50, 75, 95, 99, 100)
+LENGTHS = (3, 5, 8, 10, 12, 18, 22, 37)  # tokens of a sentence
+SHARED = (0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)  # of these, those of the shared beginning
+EQUALLY_LONG = 0.88  # of the pairs; nearly all others differ by one token
+PREFIX = 0
+
+
+def synthetic_pairs(count: int, vocab_size: int) -> EncodedPairs:
+    """Pairs of token ids at random; the same for the same arguments."""
+    rng = np.random.default_rng(1)
+    pairs = [_synthetic_pair(rng, vocab_size) for _ in range(count)]
+    return encode_pairs(TextEncoder(_ids, PREFIX, "id 0", "ids as words"), pairs)
+
+
+def blimp_pairs(path: Path, count: int, vocab_size: int) -> EncodedPairs:
+    """So many pairs of BLiMP, of all paradigms, by a tokenizer learned from all of them."""
+    pairs = read_blimp(path).pairs
+    encoder = trained_encoder((text for pair in pairs for text in pair), vocab_size)
+    chosen = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)
+    return encode_pairs(
+        text_encoder(encoder.tokenizer, encoder.end_of_document), [pairs[i] for i in chosen]
+    )
+
+
+def _synthetic_pair(rng: np.random.Generator, vocab_size: int) -> tuple[str, str]:
+    """Ids as words: the first that differ are never equal, the others as chance has it."""
+    length = int(np.interp(rng.uniform(0, 100), PERCENTILES, LENGTHS) + 0.5)
+    shared = int(length * np.interp(rng.uniform(0, 100), PERCENTILES, SHARED))
+    other = length + int(rng.random() > EQUALLY_LONG)
+    good = rng.integers(1, vocab_size, size=length)
+    bad = rng.integers(1, vocab_size, size=other)
+    bad[:shared] = good[:shared]
+    bad[shared] = good[shared] % (vocab_size - 1) + 1
+    return _text(good), _text(bad)
+
+
+def _text(ids: np.ndarray) -> str:
+    return " ".join(map(str, ids.tolist()))
+
+
+def _ids(texts: Sequence[str]) -> list[list[int]]:
+    return [[int(word) for word in text.split()] for text in texts]
