@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run every size, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/bench/evaluation.json"))
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--blimp", type=Path, help="its sentences, instead of ids at random")
     parser.add_argument("--only", choices=CASES, nargs="*", default=list(CASES))
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tell(f"{title}: {given.rounds} rounds")
             count = CASES[name].pairs if task == "pairs" else CASES[name].tokens
             apart = largest_difference(contestants) / (1 if task == "pairs" else CASES[name].window)
-            _refuse_other_scores(title, apart)
+            refuse_other_scores(title, apart)
             turns = take_turns(contestants, rounds=given.rounds)
             runs[title] = {way: [asdict(turn) for turn in found] for way, found in turns.items()}
             rows += speed_rows(title, turns, count=count, unit=TASKS[task])
@@ -85,7 +85,8 @@ def largest_difference(contestants: dict[str, Score]) -> float:
     return float((scores.max(axis=0) - scores.min(axis=0)).max())
 
 
-def _refuse_other_scores(title: str, apart: float) -> None:
+def refuse_other_scores(title: str, apart: float) -> None:
+    """Stop where ways do not find the same, NaN included."""
     if not apart <= ALIKE:
         raise RuntimeError(f"{title}: the ways differ by {apart:.2g} nats, so nothing is compared")
 

@@ -56,8 +56,8 @@ class Case:
 
 SHAPE = ModelConfig(96, 384, 12, 12, 4, initialisation="torch")
 CASES = {
-    "weiss2025-tiny": Case(SHAPE, 50_304, 256, 8, 512),
-    "weiss2025-tiny-cpu": Case(SHAPE, 4_096, 256, 8, 512),
+    "weiss2025-tiny": Case(SHAPE, 50_304, 192, 8, 512),
+    "weiss2025-tiny-cpu": Case(SHAPE, 4_096, 192, 8, 512),
 }
 
 

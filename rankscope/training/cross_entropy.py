@@ -21,10 +21,6 @@ from rankscope.training.precision import as_given, product_type
 # Logits of one chunk, in bytes. On a CPU they should stay in its caches, and fresh memory is slow:
 # with 50,304 words, 16 MiB take half the time that all at once do. A GPU wants large products.
 LOGIT_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
-# The loss alone needs no word twice, so that a chunk is of some words only: what one core's cache
-# holds beside their part of the head. A GPU has them all at once.
-WORDS = {"cpu": 1024}
-LOSS_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 
 
 def next_token_loss(
@@ -69,32 +65,14 @@ def next_token_losses(
     Parameters and memory as for `next_token_loss`, with hidden states (n, d) and targets (n,), n of
     which may be 0. It cannot be differentiated.
     """
-    device = hidden.device.type
-    words = min(len(head), WORDS.get(device, len(head)))
-    if logit_bytes is None:
-        logit_bytes = LOSS_BYTES.get(device, LOSS_BYTES["cuda"])
+    rows = _rows(hidden, head, logit_bytes)
     hidden = hidden.to(product_type(hidden))
     weight = head.to(hidden.dtype)
-    rows = max(1, logit_bytes // (4 * words))
-    return torch.cat(
-        [_losses(*part, weight, words=words) for part in _chunks(hidden, targets, rows)]
-    )
-
-
-def _losses(hidden: Tensor, targets: Tensor, head: Tensor, *, words: int) -> Tensor:
-    """Logarithm of Σ exp(logits) less the logit of the target, from so many words at a time.
-
-    The target's logit is taken from the same product as the sum, so that no loss is below 0.
-    """
-    log_sum = own = torch.tensor(-torch.inf, device=hidden.device)
-    for block in torch.split(head, words):
-        logits = _logits(hidden, block)
-        log_sum = torch.logaddexp(log_sum, logits.logsumexp(1))
-        # Of targets in other blocks, that of any word.
-        found = logits.gather(1, targets.clamp(0, len(block) - 1)[:, None]).squeeze(1)
-        own = torch.where((targets >= 0) & (targets < len(block)), found, own)
-        targets = targets - len(block)
-    return log_sum - own
+    losses = [
+        F.cross_entropy(_logits(part, weight), wanted, reduction="none")
+        for part, wanted in _chunks(hidden, targets, rows)
+    ]
+    return torch.cat(losses)
 
 
 def _rows(hidden: Tensor, head: Tensor, logit_bytes: int | None) -> int:

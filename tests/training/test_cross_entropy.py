@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rankscope.training import cross_entropy
 from rankscope.training.cross_entropy import LOGIT_BYTES, next_token_loss, next_token_losses
 
 TOKENS, WIDTH, WORDS = 24, 5, 11
@@ -73,44 +72,6 @@ def test_the_loss_is_the_mean_of_the_losses_of_the_tokens(logit_bytes: int | Non
     torch.testing.assert_close(losses.view(4, 6), -log_p.gather(-1, targets[..., None])[..., 0])
     torch.testing.assert_close(losses.mean(), next_token_loss(hidden, head, targets).detach())
     assert not losses.requires_grad
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("words", [1, 4, 10, WORDS, 1000])
-def test_losses_do_not_depend_on_how_many_words_are_looked_at_at_once(
-    words: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden, head, _ = problem(dtype)
-    every = torch.arange(WORDS).repeat_interleave(TOKENS)  # after each token, each word
-    monkeypatch.setitem(cross_entropy.WORDS, "cpu", words)
-    losses = next_token_losses(hidden.flatten(0, 1).repeat(WORDS, 1), head, every)
-    log_p = F.linear(hidden, head).log_softmax(-1).detach().view(TOKENS, WORDS)
-    torch.testing.assert_close(losses, -log_p.T.flatten())
-    assert losses.dtype == dtype
-
-
-@pytest.mark.parametrize("words", [4, WORDS])
-def test_no_loss_is_below_zero_however_sure_the_model_is(
-    words: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden, head, _ = problem(torch.float32)
-    hidden = 1000 * hidden.flatten(0, 1)
-    monkeypatch.setitem(cross_entropy.WORDS, "cpu", words)
-    losses = next_token_losses(hidden, head, F.linear(hidden, head).argmax(1))
-    assert losses.min() == 0
-    assert losses.isfinite().all()
-
-
-@pytest.mark.parametrize("words", [4, WORDS])
-def test_a_token_that_is_no_number_spoils_its_own_loss_alone(
-    words: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hidden, head, targets = (tensor.detach() for tensor in problem())
-    monkeypatch.setitem(cross_entropy.WORDS, "cpu", words)
-    hidden = hidden.flatten(0, 1).clone()
-    hidden[5] = torch.nan
-    losses = next_token_losses(hidden, head, targets.flatten())
-    assert losses.isnan().nonzero().flatten().tolist() == [5]
 
 
 def test_no_tokens_have_no_losses() -> None:
