@@ -2,8 +2,9 @@
 
     python -m benchmarks.evaluation_batches [--threads 2]
 
-Every size has its turn in every round; printed is the time of each over the shortest of all, the
-median over rounds. ``TOKENS_AT_ONCE`` in rankscope/evaluation/own_model.py is chosen by this.
+Takes a quarter of an hour. Every size has its turn in every round; printed is the time of each
+over that of the fastest, the median over rounds. ``TOKENS_AT_ONCE`` in
+rankscope/evaluation/own_model.py is chosen by this.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WINDOWS = (128, 512, 2048)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for each size of vocabulary and each thing to score."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tokens", type=int, default=16_384, help="to score with every size")
     given = parser.parse_args(arguments)
