@@ -67,12 +67,25 @@ def next_token_losses(
     """
     rows = _rows(hidden, head, logit_bytes)
     hidden = hidden.to(product_type(hidden))
-    weight = head.to(hidden.dtype)
+    weight = head.to(hidden.dtype).T
+    # One place for the logits of all chunks: fresh memory for each costs a fifth of the time.
+    place = hidden.new_empty(min(rows, len(hidden)), len(head))
     losses = [
-        F.cross_entropy(_logits(part, weight), wanted, reduction="none")
+        _losses(torch.mm(part, weight, out=place[: len(part)]), wanted)
         for part, wanted in _chunks(hidden, targets, rows)
     ]
     return torch.cat(losses)
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logarithm of Σ exp(logits) less the logit of the target, (n,); overwrites the logits.
+
+    No loss is below 0: the sum, over the largest term, is at least 1.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    own = logits.gather(1, targets[:, None]).squeeze(1)
+    largest = logits.amax(1)
+    return logits.sub_(largest[:, None]).exp_().sum(1).log_() + (largest - own)
 
 
 def _rows(hidden: Tensor, head: Tensor, logit_bytes: int | None) -> int:
