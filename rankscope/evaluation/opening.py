@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from rankscope.checkpoints.files.json_file import read_json
@@ -14,6 +12,7 @@ from rankscope.evaluation.model_parts import CONFIG, ModelParts, model_parts
 from rankscope.evaluation.prefix import AUTO, prefix_token
 from rankscope.evaluation.stored_tokenizer import StoredTokenizer, find_tokenizer
 from rankscope.scoring.text_model import TextEncoder, TextModel
+from rankscope.training.data.text_encoder import ids_digest
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "bfloat16")
 
@@ -112,7 +111,7 @@ def open_encoder(checkpoint: Checkpoint, run: Run, options: OpenOptions) -> Text
     tokenizer = _tokenizer(checkpoint, run, parts, options)
     vocabulary = tokenizer.vocabulary(read_json(parts.model / CONFIG), is_own=parts.is_own)
     prefix, name = prefix_token(options.prefix, vocabulary)
-    return TextEncoder(tokenizer.encode, prefix, name, _digest(tokenizer.stored, prefix))
+    return TextEncoder(tokenizer.encode, prefix, name, ids_digest(tokenizer.stored, prefix))
 
 
 def _tokenizer(
@@ -133,12 +132,6 @@ def _tokenizer(
             path=checkpoint.path,
         )
     return found
-
-
-@lru_cache(maxsize=4)  # of megabytes, for every checkpoint of a run
-def _digest(stored: str, prefix: int | None) -> str:
-    """Hash of all that the ids of a text depend on."""
-    return hashlib.blake2b(f"{prefix}\n{stored}".encode(), digest_size=16).hexdigest()
 
 
 def _require_device(device: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rankscope.errors import RankscopeError
 from rankscope.scoring.text_model import TextEncoder
@@ -46,8 +47,10 @@ def text_encoder(stored: str, end_of_document: int) -> TextEncoder:
     def encode(texts: Sequence[str]) -> list[list[int]]:
         return [ids[:-1].tolist() for ids in encoder.encode(texts)]
 
-    return TextEncoder(encode, end_of_document, f"EOS {name}", _digest(stored, end_of_document))
+    return TextEncoder(encode, end_of_document, f"EOS {name}", ids_digest(stored, end_of_document))
 
 
-def _digest(stored: str, prefix: int) -> str:
+@lru_cache(maxsize=4)  # of megabytes, asked for every checkpoint of a run
+def ids_digest(stored: str, prefix: int | None) -> str:
+    """Hash of all that the ids of a text depend on: the tokenizer, and what stands before."""
     return hashlib.blake2b(f"{prefix}\n{stored}".encode(), digest_size=16).hexdigest()
