@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rankscope.checkpoints.account import Classed, account_of, roots
 from rankscope.checkpoints.contents import Adapter, Contents, Skip
 from rankscope.checkpoints.families.family import family_of
 from rankscope.checkpoints.families.heads import heads_of
@@ -24,6 +25,8 @@ def contents_of(
     adapters: Mapping[str, Adapter] | None = None,
     gradients: Mapping[str, Tensor] | None = None,
     skips: Sequence[Skip] = (),
+    notes: Sequence[Skip] = (),
+    aside: Sequence[Classed] = (),
     restarts: int | None = None,
 ) -> Contents:
     """Tell family and heads, and turn the tensors into parameters.
@@ -40,6 +43,10 @@ def contents_of(
         By the module that each belongs to, in plain names.
     skips
         What the layout itself left out.
+    notes
+        What the layout has to say although nothing is missing.
+    aside
+        Stored tensors that the layout keeps from being parameters, each in its class.
     restarts
         How often the adapters had been merged and started anew, where the layout records it.
     """
@@ -53,13 +60,28 @@ def contents_of(
     found = parameters_of(plain, family, heads, adapters)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
     pushing = parameters_of(pushed, family, heads)
+    factors = [f for a in (adapters or {}).values() for f in (a.lora_A, a.lora_B)]
+    stored = [
+        *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
+        *(gradients or {}).values(),
+        *(one.tensor for one in aside),
+    ]
+    classed = [
+        *aside,
+        *(Classed(plain[n], "no linear map", why) for n, why in found.left_out.items()),
+        *(Classed(pushed[n], "no linear map", why) for n, why in pushing.left_out.items()),
+    ]
+    skips = (*skips, *quantised, *found.skips)
+    parameters = (*found.parameters.values(), *pushing.parameters.values())
+    account, unnamed = account_of(stored, classed, parameters, skips)
     return Contents(
         layout=layout,
         family=family.name,
         parameters=found.parameters,
         gradients=pushing.parameters,
         heads=heads,
-        skips=(*skips, *quantised, *found.skips),
-        left_out=tuple(found.left_out),
+        skips=(*skips, *unnamed),
+        account=account,
+        notes=tuple(notes),
         restarts=restarts,
     )

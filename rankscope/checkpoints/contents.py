@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
@@ -22,13 +23,47 @@ class Skip:
         return str(RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None))
 
 
+Class = Literal["matrix", "part of", "no linear map", "optimizer", "not understood"]
+
+
+@dataclass(frozen=True)
+class Accounted:
+    """One tensor as stored, and the class that it ended in.
+
+    Attributes
+    ----------
+    tensor
+        Its name in the file.
+    kind
+        ``matrix``: measured. ``part of``: measured as part of the matrix that ``reason`` names.
+        ``no linear map``: a vector, norm, position, mask or buffer. ``optimizer``: state that a
+        training keeps for itself. ``not understood``: not measured, and a skip says so.
+    reason
+        The role of a matrix; else why the tensor is in its class.
+    """
+
+    path: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    kind: Class
+    reason: str
+
+
 @dataclass(frozen=True)
 class Adapter:
-    """A low-rank delta on disk: ``scale · lora_B @ lora_A``."""
+    """A low-rank delta on disk: ``scale · lora_B @ lora_A``.
+
+    Attributes
+    ----------
+    scale
+        None where no file states it. Ranks do not depend on it; norms and the weight that the
+        model uses do.
+    """
 
     lora_A: Tensor  # (r, in)
     lora_B: Tensor  # (out, r)
-    scale: float
+    scale: float | None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -93,8 +128,12 @@ class Contents:
 
     Attributes
     ----------
-    left_out
-        Names of tensors that are no linear map, such as norms.
+    account
+        Every tensor of the checkpoint's files once, with the class that it ended in.
+    notes
+        What is worth a line although nothing is missing from the results.
+    base
+        Folder of the model that an adapter was put on, where it was found.
     restarts
         How often the adapters had been merged and started anew, where the layout records it. None
         for this package's own runs, which keep the merges themselves.
@@ -106,8 +145,15 @@ class Contents:
     gradients: Mapping[str, Parameter] = field(default_factory=dict)
     heads: Heads | None = None
     skips: tuple[Skip, ...] = ()
-    left_out: tuple[str, ...] = ()
+    account: tuple[Accounted, ...] = ()
+    notes: tuple[Skip, ...] = ()
+    base: str | None = None
     restarts: int | None = None
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of tensors that are not a linear map, such as norms."""
+        return tuple(one.tensor for one in self.account if one.kind == "no linear map")
 
 
 def restarts_between(earlier: Contents, later: Contents) -> int:

@@ -64,5 +64,5 @@ def _adapters(contents: Contents) -> dict[str, Any] | None:
     return {
         "count": len(adapters),
         "ranks": sorted({adapter.rank for adapter in adapters}),
-        "scales": sorted({adapter.scale for adapter in adapters}),
+        "scales": sorted({a.scale for a in adapters if a.scale is not None}),
     }

@@ -184,7 +184,8 @@ def factors_of(adapter: Adapter | None) -> tuple[Tensor, ...]:
 
 def delta(adapter: Adapter) -> LowRank:
     """What an adapter adds to its weight, scale·B·A, as factors in float64."""
-    left = adapter.scale * adapter.lora_B.read().astype(np.float64)
+    scale = 1.0 if adapter.scale is None else adapter.scale
+    left = scale * adapter.lora_B.read().astype(np.float64)
     return LowRank(left, adapter.lora_A.read().astype(np.float64), adapter.lora_A.dtype)
 
 

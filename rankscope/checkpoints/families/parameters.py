@@ -21,7 +21,7 @@ class Found:
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)  # name → why it is not a linear map
 
 
 def parameters_of(
@@ -47,7 +47,7 @@ def parameters_of(
         module = name.removesuffix(".weight")
         adapter = waiting.pop(module, None)
         if family.ignores(module) or not _is_matrix(tensor.shape):
-            found.left_out.append(name)
+            found.left_out[name] = "a norm, a position or a buffer"
         elif tensor.dtype not in FLOATS:
             message = f"is stored as {tensor.dtype}, which is no plain weight: give it dequantised"
             found.skips.append(Skip(tensor.paths[0], name, "quantised", message))
