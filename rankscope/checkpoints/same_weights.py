@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.tensors import Part, Tensor
 from rankscope.errors import RankscopeError
 
@@ -39,6 +39,19 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
             continue
         steps.setdefault(by_files[files], []).append(checkpoint.step)
     return [tuple(same) for same in steps.values() if len(same) > 1]
+
+
+def hold_the_same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints hold the same weights, as `identical_steps` compares them.
+
+    They count as the same where elements differ that are not among those compared, as in an
+    embedding of which a few rows were edited. What cannot be read is the same as nothing.
+    """
+    try:
+        first, second = one.read(), other.read()
+        return _files(first) == _files(second) or _digest(first) == _digest(second)
+    except RankscopeError:
+        return False
 
 
 def _files(contents: Contents) -> tuple[str, ...]:
