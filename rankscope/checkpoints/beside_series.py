@@ -17,7 +17,7 @@ from rankscope.checkpoints.name_words import COPIES, STEPS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.same_weights import hold_the_same
 from rankscope.checkpoints.series import Found, Series
-from rankscope.checkpoints.sibling_names import core_of
+from rankscope.checkpoints.sibling_names import core_of, lone_number
 
 WITH_EPOCHS = frozenset(("torch", "nanogpt", "lightning"))
 
@@ -43,6 +43,9 @@ def why_left_out(
     if target is None:
         return "lies beside a series, and its name has no number of it"
     step = None if found.stated is None else found.stated[0]
+    number = lone_number(found.name)
+    if step is None and number is not None and number[1] == target.unit:
+        step = number[0]
     there = target.members.get(max(target.members) if step is None else step)
     if there is not None and there[0].layout:
         pair = [one.at(one.step or (0, "order"), options) for one in (found, there[0])]
@@ -51,8 +54,8 @@ def why_left_out(
     if step is None:
         return f"states no {target.unit} of the series beside it"
     if there is not None:
-        return f"is of step {step}, as is {there[0].path.name}, which is read"
-    return f"is of step {step}, and not of what the series beside it counts or holds"
+        return f"is of {target.unit} {step}, as is {there[0].path.name}, which is read"
+    return f"is of step {step}, which is not what the series beside it counts or holds"
 
 
 def resolved_doubles(series: Series, options: Options) -> Iterator[tuple[Found, Skip, bool]]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankscope.checkpoints import hub_cache
-from rankscope.checkpoints.cache_runs import read_cache
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.layouts import LAYOUTS
@@ -138,9 +137,10 @@ def _surveyed(path: Path, options: Options) -> Survey:
         reading.read(tree)
     else:
         tree = Node(path, is_file=False, is_cache=True)
-        read_cache(reading, *cached)
+        reading.read_cached(*cached)
     if not reading.runs:
-        raise RankscopeError(_nothing_found(path, tree, options.layout), path=path)
+        left_out = next((f"{n.message}: {Path(n.path).name}" for n in reading.notes), "")
+        raise RankscopeError(left_out or _nothing_found(path, tree, options.layout), path=path)
     places = tuple(iter_places(tree, reading))
     skips = (*walk.skips, *reading.skips)
     named = {skip.path for skip in (*skips, *reading.notes)}

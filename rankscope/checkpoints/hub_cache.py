@@ -15,7 +15,8 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.layouts import LAYOUTS
-from rankscope.checkpoints.series import Found, Series, natural
+from rankscope.checkpoints.series import Found, Series
+from rankscope.checkpoints.series_titles import natural
 from rankscope.checkpoints.steps import stage_in_name, step_in_name
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,10 @@ from pathlib import Path
 
 from rankscope.checkpoints.layouts.layout import Step
 from rankscope.checkpoints.name_parts import Unit, parts_of
-from rankscope.checkpoints.name_words import COPIES, COUNTING, PLAIN
+from rankscope.checkpoints.name_words import COPIES
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Checkpoint
+from rankscope.checkpoints.series_titles import natural, titles_of
 from rankscope.checkpoints.sibling_names import Counted, read_siblings
 from rankscope.checkpoints.steps import stage_in_name, tokens_in_name
 from rankscope.checkpoints.survey import fault_of
@@ -82,6 +82,11 @@ class Series:
     title: str = ""
     doubles: list[tuple[Found, int]] = field(default_factory=list)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of its checkpoints."""
+        return [found.name for found, _ in self.members.values()]
+
     def checkpoints(self, options: Options) -> tuple[Checkpoint, ...]:
         """The checkpoints in order; one that is not recognised is taken for what the others are."""
         layouts = Counter(found.layout for found, _ in self.members.values() if found.layout)
@@ -110,17 +115,22 @@ def arranged(found: Sequence[Found]) -> Arranged:
     """
     siblings = read_siblings([one.name for one in found])
     series: list[Series] = []
+    groups = [list(group) for group in siblings.alike]
     for counted in siblings.series:
         members = [(number, found[place]) for number, place in counted.members]
         kinds = {one.kind for _, one in members if one.layout}
         members = [(n, one) for n, one in members if one.layout or one.kind in kinds]
         if kinds and _fit([one for _, one in members if one.layout], counted):
             series += _divided(members, counted)
+        else:
+            groups.append([place for _, place in counted.members])
     taken = {id(one) for s in series for one, _ in s.members.values()}
     taken |= {id(one) for s in series for one, _ in s.doubles}
     rest = [one for one in found if id(one) not in taken]
-    alike = [[found[i] for i in group if id(found[i]) not in taken] for group in siblings.alike]
-    _give_titles(series)
+    alike = [[found[i] for i in group if id(found[i]) not in taken] for group in groups]
+    titles = titles_of([one.words for one in series], [one.names for one in series])
+    for one, title in zip(series, titles, strict=True):
+        one.title = one.stage or title
     series.sort(key=lambda one: natural(one.title))
     return Arranged(series, rest, [[f for f in group if f.layout] for group in alike])
 
@@ -212,55 +222,3 @@ def _steps(
 def _named(number: int, one: Found) -> Step:
     is_in_file = "/" not in one.name and one.path.is_file()
     return number, "file" if is_in_file else "folder"
-
-
-def _give_titles(series: list[Series]) -> None:
-    """Name each series for the words, or the path below its steps, that the others do not have."""
-    words = [_telling(one.words) for one in series]
-    shared = set.intersection(*map(set, words)) if len(series) > 1 else set()
-    below = _without_shared_ends([_below(one) for one in series])
-    order = sorted(range(len(series)), key=lambda i: (-len(series[i].members), i))
-    used: set[str] = set()
-    for i in order:
-        one = series[i]
-        own = "-".join(word for word in words[i] if word not in shared)
-        title = one.stage or (own if len(series) > 1 else "")
-        if len(set(below)) > 1 and below[i]:
-            title = below[i]
-        if title in used:
-            label = "-".join(word for word in one.words if word[0] not in "#/")
-            title = f"{title}/{label}" if title else label
-        while title in used:
-            title += "'"
-        one.title = title
-        used.add(title)
-
-
-def natural(text: str) -> list[tuple[str, int]]:
-    """Key that sorts the numbers in names as numbers; nothing comes first."""
-    return [(word, int(digits or 0)) for word, digits in re.findall(r"(\D*)(\d*)", text)]
-
-
-def _telling(words: Iterable[str]) -> list[str]:
-    """Words that are not of every training, each with the number that belongs to it."""
-    found: list[str] = []
-    for word in words:
-        if word[0].isdigit() and found:
-            found[-1] += word
-        elif word[0] not in "#/":
-            found.append(word)
-    return [word for word in found if word not in PLAIN and word not in COUNTING]
-
-
-def _below(series: Series) -> str:
-    """Path below the folders of the steps, where it is the same in all."""
-    paths = {found.name.partition("/")[2] for found, _ in series.members.values()}
-    return paths.pop() if len(paths) == 1 else ""
-
-
-def _without_shared_ends(paths: list[str]) -> list[str]:
-    """The paths without the last parts that all of them have."""
-    parts = [path.split("/") for path in paths]
-    while parts and all(len(one) > 1 and one[-1] == parts[0][-1] for one in parts):
-        parts = [one[:-1] for one in parts]
-    return ["/".join(one) for one in parts]

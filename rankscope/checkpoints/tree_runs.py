@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rankscope.checkpoints.beside_series import (
@@ -20,7 +21,7 @@ from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.series import Arranged, Found, Series, arranged
 from rankscope.checkpoints.sibling_names import lone_number, read_siblings
 from rankscope.checkpoints.steps import is_unfinished, step_in_name
-from rankscope.checkpoints.survey import Place
+from rankscope.checkpoints.survey import Place, Use
 from rankscope.checkpoints.walk import Node, Walk
 
 SERIES_FOLDERS = ("checkpoints", "checkpoint")  # where trainers put them inside a run
@@ -61,22 +62,44 @@ class TreeRuns:
         series = [one for _, found, _ in placed for one in found.series]
         if own is not None and not series:
             part_of = self._lone(own)
-        for home, found, left in placed:
-            # Given the series of one of its runs, this finds the run, whose merges lie beside it.
-            is_series_folder = home is node and node.path.name in SERIES_FOLDERS
-            path = node.path.resolve().parent if is_series_folder else node.path
+        for home, found, _ in placed:
             self._beside(found, series, own if home is node else None, part_of)
-            several = sum(bool(other.series) for _, other, _ in placed) > 1
+        # Given the series of one of its runs, this finds the run, whose merges lie beside it.
+        is_series_folder = node.path.name in SERIES_FOLDERS and not node.layout
+        path = node.path.resolve().parent if is_series_folder else node.path
+        several = sum(bool(found.series) for _, found, _ in placed) > 1
+        for home, found, left in placed:
             for one in found.series:
                 self._run(one, path, home.path.name if several and home is not node else "")
-            for child in left:
-                if child.is_cache:
-                    read_cache(self, child.path, child.path)
-                else:
-                    self.read(child, part_of=part_of)
-            for child in home.children:
-                if child.layout and child.children:
-                    self._within(child)
+            self._below(home, left, part_of)
+
+    def _below(self, home: Node, left: Sequence[Node], part_of: str | None) -> None:
+        """Read what lies in folders that are in no series, and in those of checkpoints."""
+        for child in left:
+            if child.is_cache:
+                self.read_cached(child.path, child.path)
+            else:
+                self.read(child, part_of=part_of)
+        for child in home.children:
+            use = self.uses.get(child.path)
+            if child.layout and child.children and use is not None:
+                self.read(child, part_of=use.run or child.name)
+
+    def read_cached(self, place: Path, model: Path) -> None:
+        """Read the runs of a model in the hub's cache, or of one snapshot of it."""
+        found = read_cache(place, model, self.options)
+        self.runs += found.runs
+        self.skips += found.skips
+        self.uses |= {one.path: one for one in found.places}
+        for snapshot, name in found.folders:
+            inner = TreeRuns(snapshot.resolve(), self.walk)
+            inner.read(self.walk.node(snapshot, is_root=True))
+            names = {run.name: _renamed(run.name, inner.root.name, name) for run in inner.runs}
+            self.runs += [replace(run, name=names[run.name]) for run in inner.runs]
+            self.skips += inner.skips
+            self.notes += inner.notes
+            for path, use in inner.uses.items():
+                self.uses[path] = replace(use, run=names.get(use.run, use.run))
 
     def _take_own_state(self, found: Arranged, step: Step | None) -> None:
         """Take what lies in the folder of a checkpoint and is of its own step for a part of it."""
@@ -84,12 +107,6 @@ class TreeRuns:
             if step is not None and set(series.members) == {step[0]}:
                 found.series.remove(series)
                 found.rest.extend(one for one, _ in series.members.values())
-
-    def _within(self, child: Node) -> None:
-        """What lies in the folder of a checkpoint that has its place already."""
-        use = self.uses.get(child.path)
-        if use is not None:
-            self.read(child, part_of=use.run or child.name)
 
     def _beside(
         self, found: Arranged, series: list[Series], own: Found | None, part_of: str | None
@@ -152,15 +169,14 @@ class TreeRuns:
         full = f"{name}/{title}" if title else name
         self.runs.append(Run(full, path, checkpoints, title or None, series.unit))
         for checkpoint in checkpoints:
-            use = "unreadable" if checkpoint.fault else "step"
+            use: Use = "unreadable" if checkpoint.fault else "step"
             where, step = checkpoint.path, checkpoint.step
             self.uses[where] = Place(where, use, full, step, checkpoint.fault)
         for step, (found, _) in series.members.items():
-            above = (
-                list(found.path.parents)[found.name.count("/") - 1] if "/" in found.name else path
-            )
-            if above not in self.uses and "/" in found.name:
-                self.uses[above] = Place(above, "part", full, step)
+            depth = found.name.count("/")
+            if depth:  # the folder of the step stands above
+                above = found.path.parents[depth - 1]
+                self.uses.setdefault(above, Place(above, "part", full, step))
         for found, skip, costs in resolved_doubles(series, self.options):
             (self.skips if costs else self.notes).append(skip)
             self.uses[found.path] = Place(found.path, "left out", full, reason=skip.message)
@@ -170,6 +186,12 @@ class TreeRuns:
         if real == self.root or not real.is_relative_to(self.root):
             return real.name
         return real.relative_to(self.root).as_posix()
+
+
+def _renamed(name: str, root: str, instead: str) -> str:
+    """The name of a run below a folder, with another name for the folder."""
+    below = name.removeprefix(root)
+    return instead + (below if not below or below.startswith("/") else f"/{below}")
 
 
 def _is_home(child: Node) -> bool:
