@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
 from rankscope.checkpoints.files.numpy_file import open_arrays
+from rankscope.checkpoints.files.opened_file import Opened
+from rankscope.checkpoints.files.optimizer_state import without_training_state
+from rankscope.checkpoints.files.telling_names import is_parameter_name, words_of
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.layouts.single_file import (
     config_beside,
-    first_bytes,
     may_be_model,
+    stem_of,
     step_in_file_name,
 )
+from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import Options
+from rankscope.errors import RankscopeError
 
-ZIP = b"PK\3\4"
+FILES = frozenset(("model", "weights", "weight", "params", "parameters", "checkpoint", "ckpt"))
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of weights, and the file is a zip."""
-    return may_be_model(path, ".npz") and first_bytes(path, 4)[0] == ZIP
+    """Whether the file is a zip of arrays that may be a model's, or damaged and called ``.npz``."""
+    if not may_be_model(path):
+        return False
+    kind = kind_of(path)
+    if kind != "npz":
+        return path.suffix.lower() == ".npz" and kind in (*DAMAGED, "zip")
+    try:
+        arrays, skips = open_arrays(path)
+    except RankscopeError:
+        return True
+    return is_model((*arrays, *(skip.tensor for skip in skips)), path)
+
+
+def is_model(names: Iterable[str], path: Path) -> bool:
+    """Whether arrays are those of a model, by their names, or by that of the file.
+
+    Logs and data are saved so too: ``evaluations.npz`` with ``timesteps`` and ``results``. A name
+    of a parameter has a word for one (``weight``, ``kernel``, ``w``), or an index within it
+    (``h.0.c_fc``). One that errs costs a model whose names say nothing, under a name that says
+    nothing; `refusal` has a line for it.
+    """
+    return bool(words_of(stem_of(path)) & FILES) or any(map(is_parameter_name, names))
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -33,7 +60,16 @@ def read(path: Path, options: Options) -> Contents:
         If the file is damaged.
     """
     arrays, skips = open_arrays(path)
-    return contents_of("numpy", arrays, config_beside(path), options, skips=skips)
+    kept, states = without_training_state(arrays)
+    opened = whole(Opened(kept, tuple(states), skips), str(path))
+    return contents_of(
+        "numpy",
+        opened.tensors,
+        config_beside(path),
+        options,
+        skips=opened.skips,
+        aside=opened.aside,
+    )
 
 
 LAYOUT = Layout(
