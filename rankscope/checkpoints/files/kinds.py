@@ -12,9 +12,10 @@ from typing import Literal
 
 from rankscope.checkpoints.files.damage import LOOK, damage
 from rankscope.checkpoints.files.safetensors_file import MAX_HEADER
+from rankscope.checkpoints.files.telling_names import are_of_model
 from rankscope.checkpoints.files.zip_file import FilePart, zip_entries
 from rankscope.checkpoints.tensors import open_regular
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 Kind = Literal[
     "safetensors",
@@ -98,6 +99,7 @@ WORDS: dict[Kind, str] = {
     "nemo": "is a .nemo archive, which is not read: unpack it with tar, and give what is in it",
     "tar": "is a tar archive, which is not read: unpack it",
     "tensorflow": f"is a checkpoint of TensorFlow, which is not read: {READ}",
+    "gzip": "is compressed with gzip, and not read: unpack it",
     "pickle": "is a plain pickle, which is not read: save its tensors with torch.save",
 }
 
@@ -131,24 +133,51 @@ def is_called_weights(path: Path) -> bool:
 
 
 def refusal(path: Path) -> str:
-    """What is to be said of a file that looks like a checkpoint and is of a kind that is not read.
+    """What is to be said of a file that looks like a checkpoint and is not read as one.
 
-    By its name or by its content; empty for a file that is read, and for one that no one would take
-    for weights.
+    By its name or by its content: of a kind that is not read; without weights in it, such as the
+    state of an optimizer, a log or data. Empty for a file that is read, and for one that no one
+    would take for weights.
     """
     kind = kind_of(path)
-    if (
-        kind == "pickle"
-        and path.suffix.lower() not in (*PICKLES, "")
-        and not (is_called_weights(path))
-    ):
-        return ""
+    if kind == "npz":
+        return _lack_in_archive(path)
+    if kind in TORCH:
+        return _lack_in_object(path, kind)
+    if kind in ("pickle", "tar", "gzip") and path.suffix.lower() not in PICKLES:
+        return WORDS.get(kind, "") if is_called_weights(path) else ""
     return WORDS.get(kind, "")
+
+
+def _lack_in_archive(path: Path) -> str:
+    from rankscope.checkpoints.files.numpy_file import open_arrays
+
+    try:
+        arrays, skips = open_arrays(path)
+    except RankscopeError as error:
+        return error.message
+    names = [*arrays, *(skip.tensor for skip in skips)]
+    if are_of_model(names, path.stem):
+        return ""
+    shown = printable(", ".join(names), limit=80)
+    return f"has arrays without the names of parameters ({shown}): taken for a log or for data"
+
+
+def _lack_in_object(path: Path, kind: Kind) -> str:
+    # Here, since most folders have no such file, and the modules need this one.
+    from rankscope.checkpoints.files.agent_zip import open_agent
+    from rankscope.checkpoints.files.saved_tables import lack_of_weights
+    from rankscope.checkpoints.files.torch_file import open_saved
+
+    try:
+        return lack_of_weights((open_agent if kind == "agent" else open_saved)(path))
+    except RankscopeError as error:
+        return error.message
 
 
 def _kind(path: Path, part: FilePart, start: bytes) -> Kind:
     damaged = damage(start, part.size)
-    if damaged == "empty" or damaged == "lfs-pointer" or damaged == "web-page":
+    if damaged is not None:
         return damaged
     for magic, kind in MAGIC.items():
         if start.startswith(magic):

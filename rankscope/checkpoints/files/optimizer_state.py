@@ -17,7 +17,9 @@ from rankscope.checkpoints.files.saved_tree import Node
 from rankscope.checkpoints.files.telling_names import AVERAGE, MOMENT, OPTIMIZER, STATE, words_of
 from rankscope.checkpoints.tensors import Tensor
 
-TARGET = re.compile(r"_target(?=\.)|(?<![^.])target_")  # as agents name the slower of two nets
+# As agents name the slower of two networks, and hooks the averages that they keep as buffers.
+TARGET = re.compile(r"_(?:target|old)(?=\.)|(?<![^.])target_")
+PREFIXED = re.compile(r"(?:ema|swa|avg)_")
 TABLES = ("state", "param_groups")
 
 
@@ -104,21 +106,31 @@ def _averages(tensors: Mapping[str, Tensor]) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for name, tensor in tensors.items():
-        parts = name.split(".")
-        end = next((i for i, part in enumerate(parts, 1) if words_of(part) & AVERAGE), len(parts))
-        if end < len(parts):
-            groups.setdefault(".".join(parts[:end]) + ".", []).append(name)
+        prefix = _average_prefix(name)
+        if prefix:
+            groups.setdefault(prefix, []).append(name)
             continue
         for form in (name, name.partition(".")[2]):
-            shapes.setdefault(form.replace(".", ""), set()).add(tensor.shape)
+            shapes.setdefault(_letters(form), set()).add(tensor.shape)
     for prefix, names in groups.items():
-        held = [name for name in names if math.prod(tensors[name].shape) > 1]
-        inner = [name.removeprefix(prefix).replace(".", "") for name in held]
-        if held and all(
-            tensors[name].shape in shapes.get(form, ())
-            for name, form in zip(held, inner, strict=True)
-        ):
+        held = {name: _letters(name.removeprefix(prefix)) for name in names}
+        wide = [name for name in names if math.prod(tensors[name].shape) > 1]
+        if wide and all(tensors[name].shape in shapes.get(held[name], ()) for name in wide):
             yield prefix
+
+
+def _average_prefix(name: str) -> str:
+    """The start of a name up to a part that has a word for averages; empty where none has."""
+    parts = name.split(".")
+    for end, part in enumerate(parts[:-1], 1):
+        if words_of(part) & AVERAGE:
+            return ".".join(parts[:end]) + "."
+    match = PREFIXED.match(name)
+    return match[0] if match else ""
+
+
+def _letters(name: str) -> str:
+    return name.replace(".", "").replace("_", "")
 
 
 def _optimizers(names: Collection[str]) -> list[str]:

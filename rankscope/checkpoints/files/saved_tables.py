@@ -102,12 +102,18 @@ def sorted_tables(saved: Saved, *, key: str | None = None) -> Opened:
     return Opened(kept, tuple(_once_named(aside, kept)), tuple(sorting.skips), tuple(notes))
 
 
-def has_model(saved: Saved) -> bool:
-    """Whether any tensor of a saved object may be a model's."""
+def lack_of_weights(saved: Saved) -> str:
+    """What a saved object holds in the place of weights; empty if any tensor may be a matrix.
+
+    One that only code can make counts as one that may be.
+    """
     try:
-        return bool(sorted_tables(saved).tensors)
+        opened = sorted_tables(saved)
     except RankscopeError as error:
-        return error.reason == "unsafe-pickle"
+        return "" if error.reason == "unsafe-pickle" else error.message
+    if opened.tensors or opened.skips:
+        return ""
+    return "holds no table of tensors by name"
 
 
 class _Sorting:
@@ -160,13 +166,30 @@ class _Sorting:
         if is_optimizer(node):
             self._set_optimizer_aside(node, keys)
         elif node.kind == "module" or not (self._is_stated(node, keys) or _is_container(node)):
-            self._units.append(_unit(node, keys))
+            unit = Unit(keys)
+            self._fill(unit, node, ())
+            self._units.append(unit)
         else:
             for key, child in node.children.items():
                 if isinstance(child, Node):
                     self._divide(child, (*keys, key))
                 elif child is not None:
                     self._beside.append((".".join((*keys, key)), child))
+
+    def _fill(self, unit: Unit, node: Node, inner: Keys) -> None:
+        """Put what is below a node into its unit; optimizers go aside here too."""
+        for key, child in node.children.items():
+            name = ".".join((*inner, key))
+            if isinstance(child, Node) and is_optimizer(child):
+                self._set_optimizer_aside(child, (*unit.keys, *inner, key))
+            elif isinstance(child, Node):
+                self._fill(unit, child, (*inner, key))
+            elif child is not None and key in node.buffers:
+                unit.buffers[name] = child
+            elif child is not None and node.kind in ("list", "object"):
+                unit.nameless[name] = child
+            elif child is not None:
+                unit.table[name] = child
 
     def _is_stated(self, node: Node, keys: Keys) -> bool:
         """Whether it is the object itself, and its model is known to lie under a key."""
@@ -253,12 +276,18 @@ class _Sorting:
                 others = (f"{one.key}." for one in accepted[1:])
                 if any(name.startswith(other) for other in others for name in table):
                     table = {".".join((*unit.keys, n)): leaf for n, leaf in unit.table.items()}
-            tensors |= {name: replace(leaf, name=name) for name, leaf in table.items()}
+            for name, leaf in table.items():
+                free = name
+                while free in tensors:
+                    free = f"{free} (again)"
+                tensors[free] = replace(leaf, name=free)
             for name, leaf in unit.nameless.items():
                 why = "lies in a list or a closed object, without the name of a parameter"
                 self._leave(".".join((*unit.keys, name)), leaf, why=why)
             for name, leaf in unit.buffers.items():
-                self._put(".".join((*unit.keys, name)), leaf, "no linear map", "a buffer of a module")
+                self._put(
+                    ".".join((*unit.keys, name)), leaf, "no linear map", "a buffer of a module"
+                )
         return tensors
 
     def _leave(self, place: str, leaf: Leaf, *, why: str = "") -> None:
@@ -294,19 +323,6 @@ def _is_container(node: Node) -> bool:
         child.kind == "module" or _is_container(child) or any("." in key for key in child.tensors)
         for child in tables
     )
-
-
-def _unit(node: Node, keys: Keys) -> Unit:
-    unit = Unit(keys)
-    for own, leaf, holder in node.iter_leaves():
-        name = ".".join(own)
-        if own[-1] in holder.buffers:
-            unit.buffers[name] = leaf
-        elif holder.kind in ("list", "object"):
-            unit.nameless[name] = leaf
-        else:
-            unit.table[name] = leaf
-    return unit
 
 
 def _places(unit: Unit) -> Iterator[tuple[str, Leaf]]:

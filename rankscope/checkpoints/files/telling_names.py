@@ -7,6 +7,7 @@ and ``schema`` has no ``ema`` in it.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 PARAMETER = frozenset(
@@ -44,6 +45,7 @@ MODEL_KEYS = (
     *("model", "state_dict", "model_state_dict", "module", "_model", "weights", "params"),
     *("ema", "model_ema", "ema_model", "ema_state_dict"),
 )
+FILES = frozenset(("model", "weights", "weight", "params", "parameters", "checkpoint", "ckpt"))
 INDEXED = re.compile(r".+[./]\d+[./].+")
 # Names that differ in a number, or in letters that count, are of several networks: qf1 and qf2.
 COUNTED = re.compile(r"\d+|(?<![A-Za-z])[a-dx-z](?![a-z])|(?<![A-Z])[A-DX-Z](?![a-z])")
@@ -62,6 +64,16 @@ def is_parameter_name(name: str) -> bool:
     whose names say nothing, which is then named and not measured.
     """
     return bool(words_of(name) & PARAMETER) or INDEXED.fullmatch(name) is not None
+
+
+def are_of_model(names: Iterable[str], file: str) -> bool:
+    """Whether arrays are those of a model, by their names, or by that of their file.
+
+    Logs and data are saved in the same way: ``evaluations.npz`` with ``timesteps`` and ``results``.
+    One that errs costs a model whose names say nothing, under a name that says nothing, and a line
+    says that it was left out.
+    """
+    return bool(words_of(file) & FILES) or any(map(is_parameter_name, names))
 
 
 def is_optimizer_key(key: str) -> bool:

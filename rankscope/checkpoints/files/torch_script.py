@@ -120,7 +120,7 @@ class _Buffers:
         if info is None or info.file_size > MAX_CODE:
             return ""
         try:
-            with zipfile.ZipFile(io.BufferedReader(self._part)) as archive:
+            with zipfile.ZipFile(io.BufferedReader(self._part.first(self._part.size))) as archive:
                 return archive.read(file).decode("utf-8", errors="replace")
         except Exception:  # zipfile raises whatever damage leads it to
             raise RankscopeError(

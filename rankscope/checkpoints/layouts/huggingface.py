@@ -29,6 +29,11 @@ INDICES = (
     re.compile(r"model\.safetensors\.index(?P<variant>\.\w+)?\.json"),
     re.compile(r"pytorch_model\.bin\.index(?P<variant>\.\w+)?\.json"),
 )
+# Shards whose index was left behind say themselves how many there are.
+SHARDS = (
+    re.compile(r"model-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors"),
+    re.compile(r"pytorch_model-(?P<number>\d{5})-of-(?P<count>\d{5})\.bin"),
+)
 WHOLE = (
     re.compile(r"model(?P<variant>\.\w+)?\.safetensors"),
     re.compile(r"pytorch_model(?P<variant>\.\w+)?\.bin"),
@@ -37,7 +42,7 @@ WHOLE = (
 
 def recognises(folder: Path) -> bool:
     """Whether the folder holds the weights of a model."""
-    return bool(_candidates(folder))
+    return bool(_candidates(folder) or _shards(folder))
 
 
 def read(folder: Path, options: Options) -> Contents:
@@ -90,6 +95,8 @@ def open_all(folder: Path, options: Options = DEFAULT) -> Opened:
 def _open_first(folder: Path, options: Options) -> Opened:
     missing: Path | None = None
     for name in _candidates(folder):
+        if not (folder / name).is_file():
+            continue  # a link that leads nowhere
         if not name.endswith(".json"):
             return open_file(folder / name, trust=options.trust_pickle)
         listing = _weight_map(folder / name)
@@ -99,23 +106,53 @@ def _open_first(folder: Path, options: Options) -> Opened:
         missing = missing or folder / absent[0]
     if missing is not None:
         raise RankscopeError("is missing, a shard that the index beside it names", path=missing)
+    shards = _shards(folder)
+    if shards:
+        return _open_without_index(folder, shards, options)
+    for name in _candidates(folder):
+        raise RankscopeError("is not a file, nor a link to one", path=folder / name)
     raise RankscopeError("holds no model.safetensors and no pytorch_model.bin", path=folder)
 
 
 def _candidates(folder: Path) -> list[str]:
     """Names of the indices and files that may hold the weights, the best first."""
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError:
-        return []
+    names = _names(folder)
     found = [
         (form, match["variant"] or "", part, name)
         for form, patterns in enumerate(zip(INDICES, WHOLE, strict=True))
         for part, pattern in enumerate(patterns)
         for name in names
-        if (match := pattern.fullmatch(name)) and (folder / name).is_file()
+        if (match := pattern.fullmatch(name))
     ]
     return [name for *_, name in sorted(found)]
+
+
+def _shards(folder: Path) -> list[re.Match[str]]:
+    """Names of shards, of the one form or the other."""
+    for pattern in SHARDS:
+        found = [match for name in _names(folder) if (match := pattern.fullmatch(name))]
+        if found:
+            return found
+    return []
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
+
+
+def _open_without_index(folder: Path, shards: list[re.Match[str]], options: Options) -> Opened:
+    """Shards without their index, if as many are there as their names say."""
+    count = int(shards[-1]["count"])
+    absent = set(range(1, count + 1)) - {int(shard["number"]) for shard in shards}
+    if absent or len(shards) != count:
+        what = f"number {min(absent)} is missing" if absent else "they are of different counts"
+        message = f"has {len(shards)} shards of {count} and no index: {what}"
+        raise RankscopeError(message, path=folder, reason="missing-shard")
+    opened = [open_file(folder / one[0], trust=options.trust_pickle) for one in shards]
+    return together(opened, {n: t for one in opened for n, t in one.tensors.items()})
 
 
 def _weight_map(index: Path) -> dict[str, str]:

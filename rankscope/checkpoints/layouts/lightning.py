@@ -9,9 +9,10 @@ from typing import Any
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.names import layer_of, plain_name
+from rankscope.checkpoints.files.kinds import kind_of
 from rankscope.checkpoints.files.opened_file import under_names
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.single_file import step_in_file_name
+from rankscope.checkpoints.layouts.single_file import may_be_model, step_in_file_name
 from rankscope.checkpoints.layouts.torch_tables import (
     has_entries,
     open_entries,
@@ -28,8 +29,11 @@ SECTIONS = ("model", "model_config", "config", "cfg")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is a checkpoint of Lightning."""
-    return path.suffix == ".ckpt" and has_entries(path, "state_dict", VERSION)
+    """Whether the file is a checkpoint of Lightning, under whatever name."""
+    is_named = path.suffix == ".ckpt"
+    if not is_named and (not may_be_model(path) or kind_of(path) != "torch"):
+        return False
+    return has_entries(path, "state_dict", VERSION, or_cut=is_named)
 
 
 def read(path: Path, options: Options) -> Contents:

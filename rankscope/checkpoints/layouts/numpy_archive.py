@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
@@ -11,7 +10,7 @@ from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
 from rankscope.checkpoints.files.numpy_file import open_arrays
 from rankscope.checkpoints.files.opened_file import Opened
 from rankscope.checkpoints.files.optimizer_state import without_training_state
-from rankscope.checkpoints.files.telling_names import is_parameter_name, words_of
+from rankscope.checkpoints.files.telling_names import are_of_model
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.layouts.single_file import (
     config_beside,
@@ -22,8 +21,6 @@ from rankscope.checkpoints.layouts.single_file import (
 from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import Options
 from rankscope.errors import RankscopeError
-
-FILES = frozenset(("model", "weights", "weight", "params", "parameters", "checkpoint", "ckpt"))
 
 
 def recognises(path: Path) -> bool:
@@ -37,18 +34,7 @@ def recognises(path: Path) -> bool:
         arrays, skips = open_arrays(path)
     except RankscopeError:
         return True
-    return is_model((*arrays, *(skip.tensor for skip in skips)), path)
-
-
-def is_model(names: Iterable[str], path: Path) -> bool:
-    """Whether arrays are those of a model, by their names, or by that of the file.
-
-    Logs and data are saved so too: ``evaluations.npz`` with ``timesteps`` and ``results``. A name
-    of a parameter has a word for one (``weight``, ``kernel``, ``w``), or an index within it
-    (``h.0.c_fc``). One that errs costs a model whose names say nothing, under a name that says
-    nothing; `refusal` has a line for it.
-    """
-    return bool(words_of(stem_of(path)) & FILES) or any(map(is_parameter_name, names))
+    return are_of_model((*arrays, *(skip.tensor for skip in skips)), stem_of(path))
 
 
 def read(path: Path, options: Options) -> Contents:

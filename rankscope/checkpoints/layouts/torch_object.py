@@ -14,7 +14,7 @@ from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.agent_zip import POLICY, open_agent
 from rankscope.checkpoints.files.kinds import DAMAGED, TORCH, is_called_weights, kind_of
 from rankscope.checkpoints.files.optimizer_state import is_optimizer
-from rankscope.checkpoints.files.saved_tables import has_model, sorted_tables
+from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_tables
 from rankscope.checkpoints.files.saved_tree import tree_of
 from rankscope.checkpoints.files.torch_file import Saved, open_saved
 from rankscope.checkpoints.layouts.layout import Layout, Step
@@ -50,9 +50,9 @@ def recognises(path: Path) -> bool:
         saved = _open(path, DEFAULT)
     except RankscopeError:
         return True
-    return has_model(saved) or (
-        step_in_file_name(path) is not None and not _is_training_state(saved)
-    )
+    if not lack_of_weights(saved):
+        return True
+    return step_in_file_name(path) is not None and not _is_training_state(saved)
 
 
 def read(path: Path, options: Options) -> Contents:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.files.kinds import OTHERS
 from rankscope.checkpoints.files.opened_file import Opened
 from rankscope.checkpoints.files.saved_tables import sorted_tables
 from rankscope.checkpoints.files.torch_file import open_saved
@@ -50,18 +49,20 @@ def table_of(value: Any) -> dict[str, Any]:
     return dict(getattr(value, "__dict__", {}))
 
 
-def has_entries(path: Path, *keys: str) -> bool:
+def has_entries(path: Path, *keys: str, or_cut: bool = True) -> bool:
     """Whether a torch file has these entries.
 
-    One that is cut short counts as one that has them: whoever reads it is told why, while a file
-    that is not recognised would be missing from its series without a word.
+    Parameters
+    ----------
+    or_cut
+        Count a zip that is cut short as one that has them: whoever reads it is told why, while a
+        file that is not recognised would be missing from its series without a word.
     """
-    if path.suffix.lower() in OTHERS:
-        return False
     try:
         found = open_saved(path).found
     except RankscopeError as error:
-        return error.reason == "unsafe-pickle" or first_bytes(path, 2)[0] == b"PK"
+        is_refused = error.reason == "unsafe-pickle" or first_bytes(path, 2)[0] == b"PK"
+        return or_cut and is_refused
     return isinstance(found, Mapping) and all(key in found for key in keys)
 
 
