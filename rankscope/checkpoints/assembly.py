@@ -12,6 +12,7 @@ from rankscope.checkpoints.families.heads import heads_of
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
+from rankscope.checkpoints.files.opened_file import Unread
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
@@ -52,6 +53,8 @@ def contents_of(
     """
     plain = {plain_name(name): tensor for name, tensor in tensors.items()}
     plain, quantised = without_quantised(plain, config)
+    unread = {n: t for n, t in plain.items() if isinstance(t, Unread)}
+    plain = {name: tensor for name, tensor in plain.items() if name not in unread}
     # A stored tensor may be transposed, which its adapter is not: it tells the family.
     modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
     modules |= {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
@@ -71,7 +74,10 @@ def contents_of(
         *(Classed(plain[n], "no linear map", why) for n, why in found.left_out.items()),
         *(Classed(pushed[n], "no linear map", why) for n, why in pushing.left_out.items()),
     ]
-    skips = (*skips, *quantised, *found.skips)
+    skips = (
+        *(*skips, *quantised, *found.skips),
+        *(Skip(t.paths[0], t.name, "unreadable", t.why) for t in unread.values()),
+    )
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     account, unnamed = account_of(stored, classed, parameters, skips)
     return Contents(
