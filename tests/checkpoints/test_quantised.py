@@ -144,7 +144,8 @@ def test_a_quantised_weight_is_one_skip_and_its_companions_are_silent(
 ) -> None:
     method, weight, tensors = SCHEMES[scheme]
     config = quantised_by(method) if is_stated else {}
-    plain, skips = without_quantised(stored(PLAIN | tensors), config)
+    told = without_quantised(stored(PLAIN | tensors), config)
+    plain, skips = told.tensors, told.skips
     assert set(plain) - {f"{LAYER}.bias"} == set(PLAIN)
     assert [(skip.tensor, skip.reason) for skip in skips] == [(weight, "quantised")]
     assert skips[0].message == f"is quantised by {scheme}: give it dequantised"
@@ -168,7 +169,8 @@ def test_the_config_names_a_scheme_whose_tensors_are_called_like_others(
     method: str, dtype: str, end: str, shape: tuple[int, ...], named: str
 ) -> None:
     tensors = {f"{LAYER}.weight": (dtype, (64, 128)), f"{LAYER}.{end}": ("float32", shape)}
-    plain, skips = without_quantised(stored(PLAIN | tensors), quantised_by(method))
+    told = without_quantised(stored(PLAIN | tensors), quantised_by(method))
+    plain, skips = told.tensors, told.skips
     assert set(plain) - {f"{LAYER}.bias"} == set(PLAIN)
     assert [skip.message for skip in skips] == [f"is quantised by {named}: give it dequantised"]
 
@@ -176,14 +178,15 @@ def test_the_config_names_a_scheme_whose_tensors_are_called_like_others(
 def test_the_config_knows_better_than_the_names() -> None:
     without_order = {n: t for n, t in SCHEMES["GPTQ"][2].items() if not n.endswith("g_idx")}
     for method, named in (("gptq", "GPTQ"), ("auto-round", "auto-round"), ("", "AWQ")):
-        _, skips = without_quantised(stored(without_order), quantised_by(method))
+        skips = without_quantised(stored(without_order), quantised_by(method)).skips
         assert [named in skip.message for skip in skips] == [True]
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
 def test_four_bits_are_told_in_whatever_format_they_are_kept(storage: str) -> None:
     tensors = FOUR_BITS | {f"{LAYER}.weight": (storage, (1024, 1))}
-    plain, skips = without_quantised(stored(tensors), {})
+    told = without_quantised(stored(tensors), {})
+    plain, skips = told.tensors, told.skips
     assert not plain and "bitsandbytes (4 bits)" in skips[0].message
 
 
@@ -198,7 +201,8 @@ def test_stacks_of_quantised_experts_leave_their_neighbours_alone(scale: str) ->
         "model.layers.0.mlp.gate.weight": ("float32", (4, 128)),
         "model.layers.0.mlp.gate.e_score_correction_bias": ("float32", (4,)),
     }
-    plain, skips = without_quantised(stored(tensors), {})
+    told = without_quantised(stored(tensors), {})
+    plain, skips = told.tensors, told.skips
     assert [skip.tensor for skip in skips] == [f"{EXPERTS}.gate_up_proj"]
     assert set(tensors) - set(plain) == {
         f"{EXPERTS}.gate_up_proj",
@@ -215,7 +219,8 @@ def test_a_name_that_begins_like_a_quantised_module_is_no_companion() -> None:
         "model.layers.0.self_attn.k_scale": ("float32", ()),
         "model.layers.0.self_attn.k_proj.weight": ("bfloat16", (64, 64)),
     }
-    plain, skips = without_quantised(stored(tensors), quantised_by("fp8"))
+    told = without_quantised(stored(tensors), quantised_by("fp8"))
+    plain, skips = told.tensors, told.skips
     assert set(plain) == set(list(tensors)[2:]) and len(skips) == 1
 
 
@@ -227,7 +232,8 @@ def test_a_plain_model_is_plain_whatever_it_calls_its_tensors() -> None:
         "model.layer_blocks": ("float32", (4, 4)),
         "model.attention.bias": ("bool", (1, 1, 8, 8)),
     }
-    plain, skips = without_quantised(stored(tensors), {})
+    told = without_quantised(stored(tensors), {})
+    plain, skips = told.tensors, told.skips
     assert set(plain) == set(tensors) and not skips
 
 
@@ -241,7 +247,8 @@ def test_a_plain_model_is_plain_whatever_it_calls_its_tensors() -> None:
     ],
 )
 def test_a_config_alone_makes_nothing_quantised(config: dict[str, object]) -> None:
-    plain, skips = without_quantised(stored(PLAIN), config)
+    told = without_quantised(stored(PLAIN), config)
+    plain, skips = told.tensors, told.skips
     assert set(plain) == set(PLAIN) and not skips
 
 

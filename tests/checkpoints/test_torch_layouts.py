@@ -110,7 +110,7 @@ def test_the_causal_mask_of_older_versions_is_no_parameter(tmp_path: Path) -> No
     nanogpt_file(tmp_path / "ckpt.pt", step=1, weights=weights | mask)
     contents = open_run(tmp_path)[1].contents
     assert len(contents.parameters) == 6 * LAYERS + 1
-    assert "transformer.h.0.attn.bias" in contents.left_out
+    assert "model.transformer.h.0.attn.bias" in contents.left_out
 
 
 def test_tensors_that_numpy_has_no_numbers_for_are_reported(tmp_path: Path) -> None:

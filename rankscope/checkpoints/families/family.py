@@ -16,18 +16,11 @@ from rankscope.errors import RankscopeError
 
 SPLITS = ("blocks", "heads", "groups", "alternate")
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
-TABLES = ("when", "config", "roles", "fused")
+TABLES = ("when", "config", "roles", "fused", "axes")
 STATED = ("heads", "kv_heads", "head_size", "width")
+SIDES, INDICES = ("out", "in"), ("layer", "expert", "part")  # what an axis of a tensor may be
 
-# Two-dimensional tensors that are no linear map, in whatever family.
-NO_MAPS = (
-    *("wpe", "embed_positions", "positions_embed", "position_embeddings", "token_type_embeddings"),
-    *("relative_attention_bias", "rel_embeddings", "rotary_emb", "inv_freq", "A_log", "conv1d"),
-    *("attn.bias", "attention.bias", "masked_bias"),  # causal masks, which GPT-2 used to store
-)
 INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
-# Only where it is the last part, so that what lies in ``norm_attn_norm`` is kept.
-NORM = re.compile(r"(.*\.)?[^.]*norm[^.]*(\.(scale|gamma|g))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -74,10 +67,14 @@ class Family:
         taken.
     fused
         End of a module path → how it is split.
+    axes
+        End of a module path → what the axes of its tensor are, where it has more than two: ``out``
+        and ``in``, each maybe several, which are joined in their order; and ``layer``, ``expert``
+        or ``part``, which number matrices. Parts have the roles that ``fused`` gives.
     transposed
         Ends of module paths whose tensors are stored (inputs, outputs).
     ignored
-        Parts of paths, as patterns, of two-dimensional tensors that are no linear map.
+        Parts of paths, as patterns, of tensors with several axes that are not a linear map.
     config
         What the config calls ``heads``, ``kv_heads``, ``head_size`` and ``width``.
     """
@@ -95,6 +92,7 @@ class Family:
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, Fused] = field(default_factory=dict)
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` where the table does not know it."""
@@ -108,9 +106,15 @@ class Family:
         """Whether the tensor of a module is stored (inputs, outputs)."""
         return any(end.fullmatch(module) for end in self._transposed)
 
+    def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
+        """What so many axes of the tensor of a module are; None where the table does not say."""
+        return next(
+            (axes for end, axes in self._axes if len(axes) == count and end.fullmatch(module)), None
+        )
+
     def ignores(self, module: str) -> bool:
-        """Whether a module is no linear map."""
-        return bool(NORM.fullmatch(module) or self._ignored.search(module))
+        """Whether the table says that a module is not a linear map."""
+        return bool(self.ignored) and bool(self._ignored.search(module))
 
     @cached_property
     def _roles(self) -> list[tuple[re.Pattern[str], str]]:
@@ -121,12 +125,16 @@ class Family:
         return [(_ending(end), fused) for end, fused in self.fused.items()]
 
     @cached_property
+    def _axes(self) -> list[tuple[re.Pattern[str], tuple[str, ...]]]:
+        return [(_ending(end), axes) for end, axes in self.axes.items()]
+
+    @cached_property
     def _transposed(self) -> list[re.Pattern[str]]:
         return [_ending(end) for end in self.transposed]
 
     @cached_property
     def _ignored(self) -> re.Pattern[str]:
-        parts = "|".join(map(_globbed, (*self.ignored, *NO_MAPS)))
+        parts = "|".join(map(_globbed, self.ignored))
         return re.compile(rf"(^|\.)({parts})(\.|$)")
 
 
@@ -213,6 +221,7 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         config={key: tuple(names) for key, names in config.items()},
         roles=table.get("roles", {}),
         fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
+        axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
         **{entry: tuple(table.get(entry, ())) for entry in LISTS},
     )
 
@@ -232,6 +241,17 @@ def _fused(end: str, entry: Any, fault: Any) -> Fused:
     if split == "groups" and set(parts) != {"q", "k", "v"}:
         raise fault(f"fused {end!r}: groups are of q, k and v")
     return Fused(parts, split, times)
+
+
+def _axes(end: str, entry: Any, fault: Any) -> tuple[str, ...]:
+    if not _is_list_of_text(entry) or not set(entry) <= {*SIDES, *INDICES}:
+        raise fault(f"axes of {end!r} are a list of {', '.join((*SIDES, *INDICES))}")
+    columns = [place for place, axis in enumerate(entry) if axis == "in"]
+    if "out" not in entry or not columns or any(entry.count(axis) > 1 for axis in INDICES):
+        raise fault(f"axes of {end!r} need out and in, and any other at most once")
+    if columns[-1] - columns[0] >= len(columns):
+        raise fault(f"axes of {end!r}: those of inputs must be neighbours")
+    return tuple(entry)
 
 
 def _is_list_of_text(value: Any) -> bool:
