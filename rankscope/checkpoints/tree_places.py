@@ -58,10 +58,11 @@ def _file(path: Path, owner: str) -> Place:
 
 def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     """A folder without checkpoints, and what in it could be taken for one."""
-    if owner and folder.path.name in NO_MODEL_FOLDERS:
-        yield Place(folder.path, "part", owner)
-        return
     inside = [node for node in folder if node is not folder]
+    is_state = any(node.why == STATE for node in inside)
+    if owner and (is_state or folder.path.name in NO_MODEL_FOLDERS):
+        yield Place(folder.path, "part", owner, reason=STATE if is_state else "")
+        return
     links = sum(node.why == LINK for node in inside)
     if not inside:
         why = "is empty"
