@@ -145,8 +145,8 @@ def _surveyed(path: Path, options: Options) -> Survey:
     places = tuple(iter_places(tree, reading))
     skips = (*walk.skips, *reading.skips)
     named = {skip.path for skip in (*skips, *reading.notes)}
-    notes = (note for note in iter_notes(places) if note.path not in named)
-    return Survey(tuple(reading.runs), places, skips, (*reading.notes, *notes))
+    notes = (*reading.notes, *iter_notes(places, named))
+    return Survey(tuple(reading.runs), places, skips, notes)
 
 
 def _followed(path: Path) -> Path:

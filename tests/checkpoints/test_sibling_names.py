@@ -43,6 +43,7 @@ def counted(names: list[str]) -> list[tuple[list[str], list[int], str]]:
         ("run7-tokens{0}B", (10**9, 2 * 10**9, 10**10), "tokens"),
         ("step{0}-tokens{0}B", (1, 2, 10), "step"),
         ("a--val_loss=1.2{0}-step={0}-consumed_samples={0}32.0/weights", (1, 2, 10), "step"),
+        ("rl_model_{0}000_steps", (1000, 2000, 10000), "step"),
         ("iter_{0:07d}/mp_rank_00/model_optim_rng", (1, 2, 10), "step"),
         ("2024-05-{0:02d}_10-30-00_step_{0}", (1, 2, 10), "step"),
         ("checkpoint_{0}_{0}000", (1000, 2000, 10000), "step"),
@@ -77,6 +78,8 @@ def test_a_number_that_counts_makes_a_series(
         ("2024-05-11", "2024-05-12"),
         ("net_1", "net_2"),
         ("max_steps_100", "max_steps_200"),
+        ("sdxl-turbo-4-steps", "sdxl-turbo-8-steps"),
+        ("model_part_1", "model_part_2"),
         ("0/model", "1/model"),
         # numbers that do not go together
         ("epoch=0-step=100", "epoch=0-step=200", "epoch=1-step=100"),

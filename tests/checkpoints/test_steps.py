@@ -177,6 +177,7 @@ def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "step"),
     [("ckpt_600.pt", 600), ("model_000600.pt", 600), ("epoch=0-step=100.ckpt", 100),
+     ("model.ckpt-1000", 1000), ("model.step_7", 7), ("step_0010.pth.tar", 10),
      ("epoch=3.ckpt", None), ("model-00001-of-00002.safetensors", None)],
 )  # fmt: skip
 def test_the_suffix_of_a_file_is_no_part_of_its_name(
