@@ -139,13 +139,14 @@ def _surveyed(path: Path, options: Options) -> Survey:
         tree = Node(path, is_file=False, is_cache=True)
         reading.read_cached(*cached)
     if not reading.runs:
-        left_out = next((f"{n.message}: {Path(n.path).name}" for n in reading.notes), "")
-        raise RankscopeError(left_out or _nothing_found(path, tree, options.layout), path=path)
+        for note in reading.notes:
+            raise RankscopeError(note.message, path=note.path)
+        raise RankscopeError(_nothing_found(path, tree, options.layout), path=path)
     places = tuple(iter_places(tree, reading))
     skips = (*walk.skips, *reading.skips)
     named = {skip.path for skip in (*skips, *reading.notes)}
-    notes = (note for note in iter_notes(places) if note.path not in named)
-    return Survey(tuple(reading.runs), places, skips, (*reading.notes, *notes))
+    notes = (*reading.notes, *iter_notes(places, named))
+    return Survey(tuple(reading.runs), places, skips, notes)
 
 
 def _followed(path: Path) -> Path:

@@ -51,6 +51,9 @@ class Number:
         What it counts if it is the step.
     is_stated
         Whether it is a step in any name, whatever lies beside it.
+    is_before
+        Whether the word that says what it counts stands behind it, and another before it: a
+        training saves ``model_10000_steps``, but ``turbo-4-steps`` is a setting.
     """
 
     kind: Kind
@@ -58,6 +61,7 @@ class Number:
     count: int | None
     unit: Unit = "step"
     is_stated: bool = False
+    is_before: bool = False
 
 
 @dataclass
@@ -150,6 +154,12 @@ class _Seen:
         return "tokens" if is_tokens or self.suffix in ("mt", "bt", "tt") else None
 
     @property
+    def is_before(self) -> bool:
+        """Whether the word that says what it counts is behind it, and it is not the first part."""
+        is_labelled = self.label in COUNTING or (self.label == "e" and self.is_glued)
+        return bool(self.label) and not is_labelled and self.suffix not in COUNTING
+
+    @property
     def unit(self) -> Unit:
         if self.kind == "epoch":
             return "epoch"
@@ -185,4 +195,6 @@ def _add(parts: NameParts, seen: _Seen) -> None:
         if kind == "tokens" and parts.words and COUNTING.get(parts.words[-1]) == "tokens":
             parts.words.pop()
         parts.words.append(f"#{kind}")
-        parts.numbers.append(Number(kind, seen.text, seen.count, seen.unit, seen.is_stated))
+        before = kind != "free" and seen.is_before
+        number = Number(kind, seen.text, seen.count, seen.unit, seen.is_stated, before)
+        parts.numbers.append(number)

@@ -21,7 +21,7 @@ STEPS = _split(
     "updates ba"
 )
 OTHER_COUNTS = _split(
-    "episode episodes generation generations round cycle part snapshot save checkpoint checkpoints "
+    "episode episodes generation generations round cycle snapshot save checkpoint checkpoints "
     "ckpt chkpt chkpnt"
 )
 EPOCHS = _split("epoch epochs ep")
@@ -41,9 +41,9 @@ MEASURES = _split(
 )
 # What tells one training, or one part of a model, from another.
 SETTINGS = _split(
-    "seed seeds run runs exp expt experiment trial try attempt fold split rank shard worker gpu "
-    "device node host proc process size dim dims hidden width depth layer layers head heads lr wd "
-    "rate bs alpha beta gamma lambda sigma r dropout temp temperature noise version v ver rev "
+    "seed seeds run runs exp expt experiment trial try attempt fold split rank shard part worker "
+    "gpu device node host proc process size dim dims hidden width depth layer layers head heads lr "
+    "wd rate bs alpha beta gamma lambda sigma r dropout temp temperature noise version v ver rev "
     "stage phase task class member ensemble config cfg variant expert experts level group cluster "
     "client user teacher student fp bf int bit bits res resolution px img ctx context len length "
     "seq max min total num n warmup topk job id idx no opt lora q"

@@ -49,7 +49,8 @@ def hold_the_same(one: Checkpoint, other: Checkpoint) -> bool:
     """
     try:
         first, second = one.read(), other.read()
-        return _files(first) == _files(second) or _digest(first) == _digest(second)
+        same = _files(first) == _files(second) or _digest(first) == _digest(second)
+        return same and bool(_files(first))
     except RankscopeError:
         return False
 

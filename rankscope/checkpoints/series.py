@@ -119,7 +119,9 @@ def arranged(found: Sequence[Found]) -> Arranged:
     for counted in siblings.series:
         members = [(number, found[place]) for number, place in counted.members]
         kinds = {one.kind for _, one in members if one.layout}
-        members = [(n, one) for n, one in members if one.layout or one.kind in kinds]
+        members = [
+            (n, one) for n, one in members if one.layout or one.kind in kinds or "/" in one.name
+        ]
         if kinds and _fit([one for _, one in members if one.layout], counted):
             series += _divided(members, counted)
         else:

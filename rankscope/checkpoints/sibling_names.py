@@ -9,13 +9,13 @@ go with it:
 * a number without a word behind the step was measured then, and one before it tells runs apart
   (``agent3_step_100``).
 
-A number beside a word that says nothing is the step only if it looks like a count: filled with
-zeros to three digits or more (``style_000250``), in whole hundreds, in three or more multiples of
-five that do not double each time, followed by a measured fraction, or if there are three or more
-and one for the end (``net_1`` … ``net_final``). What that costs: models that are called
-``net_100`` and ``net_200`` for another reason become a series, which a difference in size still
-prevents (`rankscope.checkpoints.series`); and ``net_1``, ``net_2``, which may be steps, stay runs
-of their own, with a line that says so.
+A number beside a word that says nothing, or before the one that does (``net_500_steps``), is the
+step only if it looks like a count: filled with zeros to three digits or more (``style_000250``),
+in whole hundreds, in three or more multiples of five that do not double each time, followed by a
+measured fraction, or if there are three or more and one for the end (``net_1`` … ``net_final``).
+What that costs: models that are called ``net_100`` and ``net_200`` for another reason become a
+series, which a difference in size still prevents (`rankscope.checkpoints.series`); and ``net_1``,
+``net_2``, which may be steps, stay runs of their own, with a line that says so.
 """
 
 from __future__ import annotations
@@ -175,13 +175,18 @@ def _chosen(group: list[_Sibling], *, has_end: bool) -> tuple[int, Evidence] | N
     changes = any(len({number.text for number in column}) > 1 for column in columns)
     for kind in KINDS:
         among = varying if varying or (changes and not whole) else whole
-        named = [i for i in among if columns[i][0].kind == kind]
+        named = [
+            i
+            for i in among
+            if columns[i][0].kind == kind
+            and (columns[i][0].is_stated or not columns[i][0].is_before)
+        ]
         if named:
             best = max(named, key=lambda i: (columns[i][0].is_stated, i))
             return best, "stated" if columns[best][0].is_stated else "labelled"
     for i in varying:
         fractions = any(number.count is None for column in columns[i + 1 :] for number in column)
-        if columns[i][0].kind == "free" and (
+        if (columns[i][0].kind == "free" or columns[i][0].is_before) and (
             _looks_counted(columns[i], is_measured=fractions)
             or (has_end and len({number.count for number in columns[i]}) > 2)
         ):

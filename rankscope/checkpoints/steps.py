@@ -27,6 +27,7 @@ LIMIT = 10**18  # what tables hold
 SHARD = r"\d{5}-of-\d{5}"
 DATE = r"(?<!\d)(?:19|20)\d\d(?P<dash>[-_]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])(?!\d)"
 NO_COUNT = re.compile(rf"{SHARD}|{DATE}", re.ASCII)
+SUFFIX = re.compile(r"\.[A-Za-z]+[0-9]?")
 UNFINISHED = re.compile(r"(?:^|[-_.])(?:tmp|temp|partial)(?:$|[-_.])")
 # A number is not the start of a longer one, of a version (3.5) or of a size (7b); 10k is 10000.
 NUMBER = r"(?P<number>\d{1,18})(?P<thousands>k?)(?![a-z\d]|\.\d)"
@@ -74,8 +75,11 @@ def step_of(path: Path) -> tuple[int, str] | None:
 
 
 def stated_name(path: Path) -> str:
-    """Name of a folder, or of a file without its suffix: what the functions below take."""
-    return path.stem if path.is_file() else path.name
+    """Name of a folder, or of a file without its suffix: what the functions below take.
+
+    What stands behind a dot is no suffix if numbers or dashes are in it: ``model.ckpt-1000``.
+    """
+    return path.stem if SUFFIX.fullmatch(path.suffix) and path.is_file() else path.name
 
 
 def step_in_name(name: str) -> int | None:

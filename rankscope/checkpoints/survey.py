@@ -90,7 +90,7 @@ def reason_of(file: Path) -> str:
     if file.suffix.lower() not in WEIGHTS:
         return "holds no weights"
     if NO_MODEL.fullmatch(file.name):
-        return "what a training keeps beside its weights"
+        return "is what a training keeps beside its weights"
     return "holds no weights, although its name says so"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
@@ -10,6 +10,8 @@ from rankscope.checkpoints.layouts.single_file import NO_MODEL_FOLDERS
 from rankscope.checkpoints.survey import BESIDE, Place, Use, is_notable, reason_of
 from rankscope.checkpoints.tree_runs import TreeRuns
 from rankscope.checkpoints.walk import LINK, STATE, Node
+
+MANY = 5  # from here on, files of a folder that are left out for one reason share a line
 
 
 def iter_places(tree: Node, reading: TreeRuns) -> Iterator[Place]:
@@ -58,10 +60,11 @@ def _file(path: Path, owner: str) -> Place:
 
 def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     """A folder without checkpoints, and what in it could be taken for one."""
-    if owner and folder.path.name in NO_MODEL_FOLDERS:
-        yield Place(folder.path, "part", owner)
-        return
     inside = [node for node in folder if node is not folder]
+    is_state = any(node.why == STATE for node in inside)
+    if owner and (is_state or folder.path.name in NO_MODEL_FOLDERS):
+        yield Place(folder.path, "part", owner, reason=STATE if is_state else "")
+        return
     links = sum(node.why == LINK for node in inside)
     if not inside:
         why = "is empty"
@@ -75,10 +78,29 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
             yield _file(node.path, "")
 
 
-def iter_notes(places: Iterable[Place]) -> Iterator[Skip]:
-    """A line for each that looks like weights and is not read, or holds nothing but links."""
+def iter_notes(places: Iterable[Place], named: Collection[str]) -> Iterator[Skip]:
+    """A line for each that looks like weights and is not read, or holds nothing but links.
+
+    Where there are many in a folder, one line for all of them.
+
+    Parameters
+    ----------
+    named
+        Paths that have a line already.
+    """
+    groups: dict[tuple[Path, str], list[Place]] = {}
     for place in places:
+        if place.use != "left out" or str(place.path) in named:
+            continue
         is_file = place.path.is_file() and not place.path.is_symlink()
-        looks = is_file and is_notable(place.path)
-        if place.use == "left out" and (looks or "holds links only" in place.reason):
-            yield Skip(str(place.path), "", "left-out", f"is left out: it {place.reason}")
+        if (is_file and is_notable(place.path)) or "holds links only" in place.reason:
+            groups.setdefault((place.path.parent, place.reason), []).append(place)
+    for (folder, reason), group in groups.items():
+        if len(group) > MANY:
+            message = (
+                f"{len(group)} files, such as {group[0].path.name}, are left out: each {reason}"
+            )
+            yield Skip(str(folder), "", "left-out", message)
+        else:
+            for place in group:
+                yield Skip(str(place.path), "", "left-out", f"is left out: it {reason}")
