@@ -12,7 +12,7 @@ from rankscope.checkpoints.families.heads import heads_of
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
-from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
@@ -53,7 +53,11 @@ def contents_of(
     """
     plain = {plain_name(name): tensor for name, tensor in tensors.items()}
     plain, quantised = without_quantised(plain, config)
-    unread = {n: t for n, t in plain.items() if isinstance(t, Unread)}
+    unread = {name: why for name, one in plain.items() if (why := out_of_reach(name, one))}
+    skips = (
+        *(*skips, *quantised),
+        *(Skip(plain[n].paths[0], plain[n].name, *why) for n, why in unread.items()),
+    )
     plain = {name: tensor for name, tensor in plain.items() if name not in unread}
     # A stored tensor may be transposed, which its adapter is not: it tells the family.
     modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
@@ -74,10 +78,7 @@ def contents_of(
         *(Classed(plain[n], "no linear map", why) for n, why in found.left_out.items()),
         *(Classed(pushed[n], "no linear map", why) for n, why in pushing.left_out.items()),
     ]
-    skips = (
-        *(*skips, *quantised, *found.skips),
-        *(Skip(t.paths[0], t.name, "unreadable", t.why) for t in unread.values()),
-    )
+    skips = (*skips, *found.skips)
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     account, unnamed = account_of(stored, classed, parameters, skips)
     return Contents(
