@@ -14,7 +14,7 @@ from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
 from rankscope.checkpoints.families.stacks import unstacked
-from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
@@ -57,7 +57,11 @@ def contents_of(
     for stage in (without_reparametrised, without_quantised, unstacked):
         stages.append(stage(stages[-1].tensors, config))
     weights = stages[-1].tensors
-    unread = {n: t for n, t in weights.items() if isinstance(t, Unread)}
+    unread = {name: why for name, one in weights.items() if (why := out_of_reach(name, one))}
+    skips = (
+        *skips,
+        *(Skip(weights[n].paths[0], weights[n].name, *why) for n, why in unread.items()),
+    )
     weights = {name: tensor for name, tensor in weights.items() if name not in unread}
     # A stored tensor may be transposed, which its adapter is not: it tells the family.
     modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
@@ -75,10 +79,7 @@ def contents_of(
     ]
     stages += [found.others, pushed, pushing.others]
     classed = [*aside, *(one for stage in stages for one in stage.classed)]
-    skips = (
-        *(*skips, *(skip for stage in stages for skip in stage.skips)),
-        *(Skip(t.paths[0], t.name, "unreadable", t.why) for t in unread.values()),
-    )
+    skips = (*skips, *(skip for stage in stages for skip in stage.skips))
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     account, unnamed = account_of(stored, classed, parameters, skips)
     return Contents(

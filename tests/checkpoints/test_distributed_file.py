@@ -32,6 +32,7 @@ from rankscope.checkpoints.files import distributed_file
 from rankscope.checkpoints.files.distributed_file import open_distributed
 from rankscope.checkpoints.files.sharded_safetensors import open_shards
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
+from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.pieces import Pieces
 from rankscope.errors import RankscopeError
 
@@ -572,3 +573,28 @@ def test_nothing_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     tensor.read()
     tensor.elements(0, 3)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("key", ["o", "solver", "trainer.deep"])
+def test_an_optimizer_is_told_by_its_groups_under_any_key(key: str, tmp_path: Path) -> None:
+    weight = torch.randn(6, 4)
+    optimizer = {
+        "state": {"fc.weight": {"momentum": torch.randn(6, 4), "step": torch.tensor(3.0)}},
+        "param_groups": [{"lr": 0.1, "params": ["fc.weight"]}],
+    }
+    nested: dict[str, Any] = optimizer
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    save(tmp_path, {"app": {"model": {"fc.weight": weight}, **nested}})
+    opened = open_distributed(tmp_path)
+    assert [t.shape for t in opened.tensors.values()] == [(6, 4)]
+    assert {one.kind for one in opened.aside} == {"optimizer"} and len(opened.aside) == 2
+
+
+def test_a_format_that_is_not_known_costs_its_tensor(tmp_path: Path) -> None:
+    odd = torch.zeros(4, 4).to(torch.float8_e8m0fnu)
+    save(tmp_path, {"fc.weight": torch.randn(6, 4), "fc.scale": odd})
+    contents = LAYOUTS["dcp"].read(tmp_path, DEFAULT)
+    assert set(contents.parameters) == {"fc.weight"}
+    assert [skip.tensor for skip in contents.skips] == ["fc.scale"]
+    assert {one.tensor: one.kind for one in contents.account}["fc.scale"] == "not understood"

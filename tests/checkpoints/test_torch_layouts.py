@@ -697,3 +697,36 @@ def test_an_empty_file_keeps_its_place_in_the_series(tmp_path: Path) -> None:
     assert run.steps == (200, 400)
     with pytest.raises(RankscopeError, match=r"ckpt_400\.pt: is empty"):
         run[400].read()
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_the_files_of_a_pipeline_that_are_whole_are_one_model(blocks: int, tmp_path: Path) -> None:
+    folder = tmp_path / "global_step100"
+    folder.mkdir()
+    names = ("attention.dense.weight", "mlp.dense_h_to_4h.weight")
+    layers: dict[int, Tensors] = {0: {"word_embeddings.weight": torch.randn(VOCABULARY, WIDTH)}}
+    for i in range(blocks):
+        layers[2 + i] = {name: torch.randn(HIDDEN, WIDTH) for name in names}
+    layers[3 + blocks] = {"norm.weight": torch.ones(WIDTH)}
+    layers[4 + blocks] = {"final_linear.weight": torch.randn(VOCABULARY, WIDTH)}
+    for number, table in layers.items():
+        torch.save(table, folder / f"layer_{number:02d}-model_00-model_states.pt")
+    torch.save({"module": {}, "global_steps": 100}, folder / "mp_rank_00_model_states.pt")
+    (checkpoint,) = open_run(tmp_path)
+    contents = checkpoint.contents
+    assert checkpoint.step == 100 and len(contents.account) == 2 * blocks + 3
+    places = {(p.layer, name.partition(".")[2]) for name, p in contents.parameters.items()}
+    if blocks > 1:
+        assert {place for place in places if place[0] is not None} == {
+            (i, f"{i}.{name}") for i in range(blocks) for name in names
+        }
+    assert len(contents.parameters) == 2 * blocks + 2
+
+
+def test_a_checkpoint_of_lightning_is_one_under_any_name(tmp_path: Path) -> None:
+    lightning_file(tmp_path / "epoch_3.pth.tar", nanogpt_weights("model."), step=90)
+    (checkpoint,) = open_run(tmp_path / "epoch_3.pth.tar")
+    assert (checkpoint.layout, checkpoint.step) == ("lightning", 90)
+    assert checkpoint.contents.heads == Heads(HEADS, HEADS, SIZE)
+    kinds = {one.kind for one in checkpoint.contents.account}
+    assert "optimizer" in kinds

@@ -86,6 +86,7 @@ BY_NAME: dict[str, Kind] = {
     ".tflite": "tflite",
     ".ggml": "ggml",
 }
+PROTOCOLS = tuple(bytes([number]) for number in range(2, 6))
 PICKLES = (".pkl", ".pickle", ".joblib")
 READ = "convert it to safetensors"
 WORDS: dict[Kind, str] = {
@@ -195,17 +196,18 @@ def _kind(path: Path, part: FilePart, start: bytes) -> Kind:
         return "tflite"
     if start[:1] == b"\x08" and (b"pytorch" in start or b"onnx" in start):
         return "onnx"
-    return _by_name(path, start)
+    if start[:1] == b"\x80" and start[1:2] in PROTOCOLS:
+        return "pickle" if part.bytes_at(part.size - 1, 1) == b"." else "cut-short"
+    return _by_name(path)
 
 
-def _by_name(path: Path, start: bytes) -> Kind:
+def _by_name(path: Path) -> Kind:
     if TENSORFLOW.fullmatch(path.name):
         return "tensorflow"
     named = BY_NAME.get(path.suffix.lower())
     if named is not None:
         return named
-    is_pickle = start[:1] == b"\x80" and start[1:2] in b"\2\3\4\5" and len(start) > 1
-    return "pickle" if is_pickle or path.suffix.lower() in PICKLES else "unknown"
+    return "pickle" if path.suffix.lower() in PICKLES else "unknown"
 
 
 def _is_safetensors(start: bytes, size: int) -> bool:

@@ -77,6 +77,18 @@ class Opened:
     notes: tuple[Skip, ...] = field(default=())
 
 
+def out_of_reach(name: str, tensor: Tensor) -> tuple[str, str] | None:
+    """Code and words for a tensor that cannot be measured whatever it is; None for any other.
+
+    Its numbers are out of reach, or it is a weight without any.
+    """
+    if isinstance(tensor, Unread):
+        return "unreadable", tensor.why
+    if 0 in tensor.shape and name.rpartition(".")[2].endswith(("weight", "kernel")):
+        return "empty", "is empty, as ZeRO-3 leaves a weight that is not gathered"
+    return None
+
+
 def under_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, each with the name that it has here: errors and skips go by it."""
     return {

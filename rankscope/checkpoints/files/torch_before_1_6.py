@@ -101,5 +101,5 @@ def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[st
         place += 8 + nbytes
     if place > part.size:
         message = f"is cut short: {place - part.size} of {place} bytes are missing"
-        raise RankscopeError(message, path=path)
+        raise RankscopeError(message, path=path, reason="cut-short")
     return storages

@@ -128,10 +128,14 @@ def _candidates(folder: Path) -> list[str]:
 
 
 def _shards(folder: Path) -> list[re.Match[str]]:
-    """Names of shards, of the one form or the other."""
+    """Names of shards, of the one form or the other.
+
+    They are a checkpoint if a config lies beside them, or as many are there as they say: else a
+    shard that was left among other files would stand for all of them.
+    """
     for pattern in SHARDS:
         found = [match for name in _names(folder) if (match := pattern.fullmatch(name))]
-        if found:
+        if found and (len(found) == int(found[0]["count"]) or (folder / "config.json").exists()):
             return found
     return []
 

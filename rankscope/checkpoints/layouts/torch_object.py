@@ -12,7 +12,7 @@ from typing import Any
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.agent_zip import POLICY, open_agent
-from rankscope.checkpoints.files.kinds import DAMAGED, TORCH, is_called_weights, kind_of
+from rankscope.checkpoints.files.kinds import TORCH, WORDS, Kind, is_called_weights, kind_of
 from rankscope.checkpoints.files.optimizer_state import is_optimizer
 from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_tables
 from rankscope.checkpoints.files.saved_tree import tree_of
@@ -42,10 +42,8 @@ def recognises(path: Path) -> bool:
     if not may_be_model(path):
         return False
     kind = kind_of(path)
-    if kind in DAMAGED:
-        return is_called_weights(path) and path.suffix.lower() not in (".safetensors", ".npz")
     if kind not in TORCH:
-        return False
+        return _is_meant_as_torch(path, kind)
     try:
         saved = _open(path, DEFAULT)
     except RankscopeError:
@@ -77,10 +75,19 @@ def read(path: Path, options: Options) -> Contents:
     )
 
 
+def _is_meant_as_torch(path: Path, kind: Kind) -> bool:
+    """Whether a file that is not of torch has a name that torch's files have."""
+    other = path.suffix.lower() in (".safetensors", ".npz") or kind in ("safetensors", "npz")
+    return is_called_weights(path) and not other and kind != "none"
+
+
 def _open(path: Path, options: Options) -> Saved:
     """A file of torch, or the zip of an agent; what is damaged is refused with its reason."""
-    if kind_of(path) == "agent":
+    kind = kind_of(path)
+    if kind == "agent":
         return open_agent(path, trust=options.trust_pickle)
+    if kind in WORDS:
+        raise RankscopeError(WORDS[kind], path=path, reason="other-kind")
     return open_saved(path, trust=options.trust_pickle)
 
 

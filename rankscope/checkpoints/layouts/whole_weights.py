@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
-from rankscope.checkpoints.account import Classed
-from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.opened_file import Opened
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
@@ -30,24 +27,9 @@ TIMES_A_SIDE, AT_LEAST = 4, 100_000  # of a row that is no bias; elements, where
 
 
 def whole(opened: Opened, path: str) -> Opened:
-    """The same, if it holds weights; a single empty weight goes aside.
-
-    Raises
-    ------
-    RankscopeError
-        With the reason ``empty-weights`` or ``flattened`` if the weights are elsewhere.
-    """
+    """The same, if it holds weights; else as `check_shapes`."""
     check_shapes(opened.tensors, path)
-    empty = {n: t for n, t in opened.tensors.items() if 0 in t.shape and _is_weight(n)}
-    if not empty:
-        return opened
-    why = "is empty, as ZeRO-3 leaves a weight that is not gathered"
-    return replace(
-        opened,
-        tensors={n: t for n, t in opened.tensors.items() if n not in empty},
-        aside=(*opened.aside, *(Classed(t, "not understood", why) for t in empty.values())),
-        skips=(*opened.skips, *(Skip(path, t.name, "empty", why) for t in empty.values())),
-    )
+    return opened
 
 
 def check_shapes(tensors: Mapping[str, Tensor], path: str) -> None:
@@ -75,7 +57,3 @@ def check_shapes(tensors: Mapping[str, Tensor], path: str) -> None:
     holds_most = sum(rows.values()) > sum(map(math.prod, others))
     if named or (holds_most and longest > limit):
         raise RankscopeError(FLAT, path=path, reason="flattened")
-
-
-def _is_weight(name: str) -> bool:
-    return name.rpartition(".")[2].endswith(("weight", "kernel"))
