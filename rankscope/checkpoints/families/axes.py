@@ -101,7 +101,8 @@ def is_convolution(name: str) -> bool:
     near = [leaf, *[part for part in modules if not part.isdigit()][-2:]]
     said = (word for part in near for word in words(part))
     return any(
-        word.endswith("conv") or (word.startswith("conv") and not word.startswith(NO_CONVOLUTIONS))
+        word.rstrip("s").endswith("conv")
+        or (word.startswith("conv") and not word.startswith(NO_CONVOLUTIONS))
         for word in said
     )
 

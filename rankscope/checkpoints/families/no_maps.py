@@ -134,7 +134,7 @@ def _is_position(one: _One) -> bool:
         return True
     above = one.name.removesuffix(f".{one.leaf}")
     above = above.rpartition(".")[0] if is_weight(one.name) else above
-    return {*own[-1:]} <= TABLES and _is_table_of_places(words(above.rpartition(".")[2]))
+    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above.rpartition(".")[2]))
 
 
 def _is_table_of_places(says: tuple[str, ...]) -> bool:
