@@ -80,7 +80,7 @@ class Masked(Derived):
     def computed(self) -> NDArray[np.float64]:
         """The product, entry by entry."""
         mask = self.mask.numbers() if isinstance(self.mask, StoredTensor) else self.mask.read()
-        return np.multiply(self.stored.read(), mask, dtype=np.float64)
+        return np.asarray(self.stored.read().astype(np.float64) * mask, np.float64)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Normalised(Derived):
             axis for axis in range(direction.ndim) if gain.ndim == 0 or gain.shape[axis] == 1
         )
         norms = np.sqrt(np.sum(direction**2, axis=over, keepdims=True))
-        return np.multiply(direction, _ratio(gain, norms, self), dtype=np.float64)
+        return np.asarray(direction * _ratio(gain, norms, self), np.float64)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class SpectrallyNormalised(Derived):
             float(u @ np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v)
             for axis in axes_of_spectral_norm(weight.shape, len(u), len(v))
         ]
-        return np.multiply(weight, _ratio(1.0, max(sigmas, key=abs), self), dtype=np.float64)
+        return np.asarray(weight * _ratio(1.0, max(sigmas, key=abs), self), np.float64)
 
 
 def axes_of_spectral_norm(shape: tuple[int, ...], rows: int, columns: int) -> Iterator[int]:

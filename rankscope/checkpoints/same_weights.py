@@ -11,9 +11,10 @@ import math
 import os
 from collections.abc import Iterator
 
+from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.run import Checkpoint, Run
-from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 SAMPLE = 256  # elements of each tensor
@@ -79,9 +80,8 @@ def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
         factors = () if adapter is None else (adapter.lora_A, adapter.lora_B)
         for tensor in (parameter.tensor, *factors):
             # Only whole tensors are read from the middle without reading all that comes before.
-            while isinstance(tensor, Part):
-                tensor = tensor.whole
-            if tensor is not None and (key := (tensor.paths, tensor.name)) not in seen:
-                seen.add(key)
-                scale = None if adapter is None else adapter.scale
-                yield repr((name, tensor.name, scale)), tensor
+            for root in () if tensor is None else roots(tensor):
+                if (key := (root.paths, root.name)) not in seen:
+                    seen.add(key)
+                    scale = None if adapter is None else adapter.scale
+                    yield repr((name, root.name, scale)), root

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rankscope.checkpoints.families.family import INDICES, Family
-from rankscope.checkpoints.families.neighbours import Neighbours, own_part, words
+from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
 from rankscope.checkpoints.tensors import Axis, Part, Tensor, Window
 
 Axes = tuple[str, ...]
@@ -93,10 +93,16 @@ def cuts(tensor: Tensor, axes: Axes) -> Iterator[Cut]:
 
 
 def is_convolution(name: str) -> bool:
-    """Whether a part of the name is that of a convolution: ``conv1``, ``dwconv``, ``convs``."""
-    said = (word for part in name.split(".") for word in words(part))
+    """Whether a tensor or its module is called a convolution: ``conv1``, ``dwconv``, ``convs``.
+
+    So is what lies in one under a number, or under a name of its own.
+    """
+    *modules, leaf = name.split(".")
+    near = [leaf, *[part for part in modules if not part.isdigit()][-2:]]
+    said = (word for part in near for word in words(part))
     return any(
-        word.endswith("conv") or (word.startswith("conv") and not word.startswith(NO_CONVOLUTIONS))
+        word.rstrip("s").endswith("conv")
+        or (word.startswith("conv") and not word.startswith(NO_CONVOLUTIONS))
         for word in said
     )
 
@@ -105,18 +111,21 @@ def is_depthwise(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
     """Whether a convolution has a kernel for each channel, so that no matrix mixes them.
 
     It has one input a kernel, as the first layer on grey images has too. It counts as depthwise if
-    its block, which a number in its name tells, has a matrix with as many rows or columns as it has
-    channels. If this errs, the matrix of a first layer is missing.
+    it is called so, or if its block, which a number in its name tells, has a matrix with as many
+    rows or columns as it has channels and no kernel. If this errs, the matrix of a first layer is
+    missing.
     """
-    if len(shape) < 3 or shape[1] != 1:
+    if len(shape) < 3 or shape[1] != 1 or not (len(shape) > 3 or is_convolution(name)):
         return False
+    if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
+        return True
     parts = name.split(".")[:-2]
     blocks = [i for i, part in enumerate(parts) if part.isdigit()]
     return any(
         shape[0] in tensor.shape[:2]
         for end in blocks
         for other, tensor in near.within(".".join(parts[: end + 1]))
-        if other != name and sum(size > 1 for size in tensor.shape) > 1
+        if sum(size > 1 for size in tensor.shape[:2]) == 2 and math.prod(tensor.shape[2:]) == 1
     )
 
 
@@ -132,6 +141,8 @@ def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | N
     is_jax = name.endswith(".kernel")
     if bias is not None and not is_jax and bias.shape == shape[:1]:
         return first if bias.shape != shape[-1:] or shape[-1] <= KERNEL else None
+    if bias is not None and not is_jax and bias.shape == shape[1:2] and shape[-1] <= KERNEL:
+        return first  # turned round, for a larger output: the spectrum is the same
     if bias is not None and 0 < len(bias.shape) < len(shape):
         count = len(bias.shape)
         if bias.shape == shape[-count:]:
@@ -139,7 +150,7 @@ def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | N
     if is_convolution(name):
         return last if is_jax else first
     kernel = shape[:-2] if is_jax else shape[2:]
-    if _is_kernel(kernel) or math.prod(kernel) == 1:
+    if _is_kernel(kernel) or (math.prod(kernel) == 1 and is_weight(name)):
         return last if is_jax else first
     return None
 
@@ -149,8 +160,8 @@ def _is_kernel(sides: tuple[int, ...]) -> bool:
 
     A stack of stacks of such small matrices is taken for a convolution.
     """
-    alike = len({side for side in sides if side > 1}) == 1
-    return len(sides) > 1 and max(sides) <= (KERNEL if alike else TINY)
+    large = {side for side in sides if side > TINY}
+    return len(sides) > 1 and max(sides) <= KERNEL and len(large) < 2
 
 
 def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
@@ -171,7 +182,7 @@ def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) ->
     return any(
         len(tensor.shape) == 2 and tensor.shape[0] == shape[0] != shape[-1]
         for other, tensor in near.within(above)
-        if {"router", "gate", "gating"} & {*words(other.removeprefix(above))}
+        if is_weight(other) and {"router", "gate"} & {*words(other.removeprefix(above))}
     )
 
 

@@ -61,11 +61,18 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def own_part(name: str) -> str:
-    """The part of a name that says what a tensor is: its own, or that of its module."""
-    module, _, leaf = name.rpartition(".")
-    return module.rpartition(".")[2] if leaf in PLAIN_LEAVES or leaf.isdigit() else leaf
+    """The part of a name that says what a tensor is: its own, or that of its module.
+
+    A plain ``weight`` says nothing, nor does the place in a list of parameters.
+    """
+    parts = name.split(".")
+    if len(parts) > 1 and parts[-1].isdigit():
+        parts.pop()
+    if len(parts) > 1 and parts[-1] in PLAIN_LEAVES:
+        parts.pop()
+    return parts[-1]
 
 
 def is_weight(name: str) -> bool:
     """Whether the last part of a name says that it is a weight."""
-    return "weight" in words(name.rpartition(".")[2])
+    return bool({"weight", "weights", "kernel"} & {*words(name.rpartition(".")[2])})

@@ -23,8 +23,9 @@ TABLES = {
     *("encoder", "table", "tables", "bias", "biases", "pe"),
 }
 # What may stand behind: of which axis or tower a table is.
-WHICH = {*"0123xyhwtuvd", "window", "spatial", "temporal", "cls", "image", "vision", "text", "vlm"}
-POSITIONS = {("wpe",), ("pe",), ("w", "pos"), ("embed", "positions"), ("positions", "embed")}
+WHICH = {*"0123456789xyhwtuvdkq", "window", "spatial", "temporal", "cls", "layer", "vlm"}
+ENCODINGS = {"wpe", "ape", "rpe", "pe"}
+POSITIONS = {("w", "pos"), ("embed", "positions"), ("positions", "embed")}
 TURNS = {"cos", "sin", "freq", "freqs", "cis", "rope", "rotary", "alibi"}
 BESIDE_TURNS = {"cached", "cache", "inv", "emb", "embed", "table", "pos", "complex", "real", "imag"}
 ROTARY = {"rotary_emb", "rotary_pos_emb", "rotary_embed", "rotary_embedding", "rope"}
@@ -33,7 +34,7 @@ BESIDE_MASKS = {
     *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
-STATISTICS = {"avg", "mean", "ema", "sum", "average", "running", "moving"}
+STATISTICS = {"avg", "mean", "ema", "sum", "average", "running", "moving", "integer"}
 
 
 class _One(NamedTuple):
@@ -105,7 +106,7 @@ def _is_bias(one: _One) -> bool:
     has the same axes and its inputs besides.
     """
     says = words(one.leaf)
-    if says[-1:] in (("bias",), ("biases",)):
+    if {*_without(says, WHICH)[-1:]} & {"bias", "biases"}:
         return True
     if says[:1] != ("b",) and says[-1:] != ("b",):
         return False
@@ -126,19 +127,29 @@ def _is_position(one: _One) -> bool:
     """
     if "bias" in one.beside or one.neighbours.has_bias(one.name, one.shape[0]):
         return False
-    if one.says in POSITIONS or one.leaf == "pe":
+    own = _without(one.says, WHICH)
+    if own in POSITIONS or own[-2:] in (("rel", "pos"), ("abs", "pos")) or own[-1:] == ("pe",):
         return True
-    says = [*one.says]
-    while says and says[-1] in WHICH:
-        says.pop()
-    if says[-2:] in (["rel", "pos"], ["abs", "pos"]):
+    if {*own[-1:]} & ENCODINGS or _is_table_of_places(own):
         return True
-    if says and {*says} <= TABLES:  # an embedding in a module of positions
-        above = words(one.name.rsplit(".", 3 if is_weight(one.name) else 2)[-3:][0])
-        says = [*above, *says] if {*above} <= PLACES | TABLES | WHICH else says
-    if says[-1:] in (["encoder"], ["enc"]) and not {"pos", "position", "positional"} & {*says}:
-        return False
-    return bool(says) and says[-1] in TABLES and bool(PLACES & {*says})
+    above = one.name.removesuffix(f".{one.leaf}")
+    above = above.rpartition(".")[0] if is_weight(one.name) else above
+    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above.rpartition(".")[2]))
+
+
+def _is_table_of_places(says: tuple[str, ...]) -> bool:
+    own = _without(says, WHICH)
+    places = {*PLACES} - (
+        {"rel", "relative", "type", "segment"} if own[-1:] == ("encoder",) else set()
+    )
+    return bool({*own[-1:]} & TABLES) and bool(places & {*own})
+
+
+def _without(says: tuple[str, ...], ends: set[str]) -> tuple[str, ...]:
+    """The words without those at their end that say of which axis or tower a table is."""
+    while says and says[-1] in ends:
+        says = says[:-1]
+    return says
 
 
 def _is_rotary(one: _One) -> bool:
@@ -177,17 +188,22 @@ def _is_statistic(one: _One) -> bool:
 
 
 def _is_rates(one: _One) -> bool:
-    """The rates of a state-space model: ``A_log``, with a row for each entry of its ``D``."""
+    """How fast a state decays: ``A_log``, with a row for each entry of its ``D``, or ``decay``.
+
+    A linear map that is a bare parameter of such a name is missing.
+    """
+    if words(one.leaf)[-1:] == ("decay",):
+        return True
     skip = one.beside.get("D")
     return one.leaf == "A_log" and (skip is None or skip.shape[:1] == one.shape[:1])
 
 
 def _is_added(one: _One) -> bool:
-    """Vectors with a leading axis of 1, which are broadcast over a batch: queries, tokens.
+    """Vectors with an axis of 1 before the last, over which they are broadcast: queries, tokens.
 
     Only bare parameters: a stack of one matrix that is called a weight is not understood instead.
     """
-    return len(one.shape) == 3 and one.shape[0] == 1 and not is_weight(one.name)
+    return len(one.shape) > 2 and 1 in one.shape[:-1] and not is_weight(one.name)
 
 
 _RULES: tuple[tuple[Callable[[_One], bool], str], ...] = (
@@ -197,6 +213,6 @@ _RULES: tuple[tuple[Callable[[_One], bool], str], ...] = (
     (_is_rotary, "a table of sines and cosines"),
     (_is_position, "a table of positions or types"),
     (_is_statistic, "a running statistic"),
-    (_is_rates, "rates of a state-space model"),
+    (_is_rates, "rates of decay"),
     (_is_added, "learnt vectors that are added or looked up"),
 )

@@ -11,7 +11,6 @@ from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
     cuts,
-    is_convolution,
     is_depthwise,
     parts_in_name,
 )
@@ -92,7 +91,7 @@ def _axes(found: Found, family: Family, near: Neighbours, name: str, tensor: Ten
         _leave_numbers(found, name, tensor)
     elif why := why_no_map(name, tensor, near):
         found.leave(tensor, "no linear map", why)
-    elif is_convolution(name) and is_depthwise(name, shape, near):
+    elif is_depthwise(name, shape, near):
         found.leave(tensor, "no linear map", "a kernel for each channel, which mixes none")
     else:
         axes = axes_of(name, shape, family, near)
