@@ -7,11 +7,11 @@ from typing import Any
 
 from rankscope.checkpoints.account import Classed, account_of, roots
 from rankscope.checkpoints.contents import Adapter, Contents, Skip
-from rankscope.checkpoints.families.family import family_of
-from rankscope.checkpoints.families.heads import heads_of
+from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
-from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.parameters import layers_in, parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
+from rankscope.checkpoints.families.recognition import family_of, family_of_deltas
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
@@ -55,11 +55,15 @@ def contents_of(
     # A stored tensor may be transposed, which its adapter is not: it tells the family.
     modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
     modules |= {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
-    family = options.family or family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
-    heads = heads_of(config, family)
-    found = parameters_of(plain, family, heads, adapters)
+    shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
+    held = {name.removesuffix(".weight") for name in plain}
+    alone = bool(adapters) and held.isdisjoint(adapters or ())
+    family = options.family or (family_of_deltas if alone else family_of)(config, shapes)
+    towers = Towers(config, family)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
-    pushing = parameters_of(pushed, family, heads)
+    layers = layers_in(pushed | plain, adapters or ())
+    found = parameters_of(plain, family, towers, adapters, layers=layers)
+    pushing = parameters_of(pushed, family, towers, layers=layers)
     factors = [f for a in (adapters or {}).values() for f in (a.lora_A, a.lora_B)]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
@@ -79,7 +83,7 @@ def contents_of(
         family=family.name,
         parameters=found.parameters,
         gradients=pushing.parameters,
-        heads=heads,
+        heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
         notes=tuple(notes),

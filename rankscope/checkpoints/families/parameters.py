@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.contents import Adapter, Heads, Parameter, Skip
-from rankscope.checkpoints.families.family import Family
-from rankscope.checkpoints.families.names import expert_of, layer_of
+from rankscope.checkpoints.families.family import Family, Fused
+from rankscope.checkpoints.families.heads import Towers
+from rankscope.checkpoints.families.layers import Layers
+from rankscope.checkpoints.families.names import block_of, expert_of
 from rankscope.checkpoints.families.splitting import Rows, rows_of
 from rankscope.checkpoints.tensors import FLOATS, Part, StoredTensor, Tensor, Window
 
@@ -27,8 +30,10 @@ class Found:
 def parameters_of(
     tensors: Mapping[str, Tensor],
     family: Family,
-    heads: Heads | None,
+    towers: Towers | None,
     adapters: Mapping[str, Adapter] | None = None,
+    *,
+    layers: Layers | None = None,
 ) -> Found:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
@@ -39,10 +44,17 @@ def parameters_of(
     ----------
     tensors
         By plain name.
+    towers
+        Attention heads of the model's towers; None where nothing states any.
     adapters
         By the module whose weight they change; one whose module has no tensor stands alone.
+    layers
+        Of the model, where these are only some of its tensors.
     """
     found, waiting = Found(), dict(adapters or {})
+    place = Places(
+        family, layers or layers_in(tensors, waiting), towers, _projections(tensors, family)
+    )
     for name, tensor in _once(tensors).items():
         module = name.removesuffix(".weight")
         adapter = waiting.pop(module, None)
@@ -52,11 +64,11 @@ def parameters_of(
             message = f"is stored as {tensor.dtype}, which is no plain weight: give it dequantised"
             found.skips.append(Skip(tensor.paths[0], name, "quantised", message))
             if adapter is not None:
-                _add(found, family, heads, name, None, adapter)
+                _add(found, place, name, None, adapter)
         else:
-            _add(found, family, heads, name, tensor, adapter)
+            _add(found, place, name, tensor, adapter)
     for module, adapter in waiting.items():
-        _add(found, family, heads, f"{module}.weight", None, adapter)
+        _add(found, place, f"{module}.weight", None, adapter)
     return found
 
 
@@ -79,24 +91,56 @@ def _once(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
+def layers_in(tensors: Mapping[str, Tensor], adapters: Iterable[str] = ()) -> Layers:
+    """The layers of a model: from the paths of everything in it that may be a matrix."""
+    held = (name.removesuffix(".weight") for name, t in tensors.items() if _is_matrix(t.shape))
+    return Layers([*held, *adapters])
+
+
+def _projections(tensors: Mapping[str, Tensor], family: Family) -> dict[str, list[tuple[int, ...]]]:
+    """Shapes of the maps to queries, keys and values, by the path that those of a block share."""
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for name, tensor in tensors.items():
+        module = name.removesuffix(".weight")
+        if len(tensor.shape) == MATRIX and family.role_of(module) in ("q", "k", "v"):
+            found.setdefault(block_of(module), []).append(tensor.shape)
+    return found
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where modules are in a model: what does not depend on their own tensors."""
+
+    family: Family
+    layers: Layers
+    towers: Towers | None
+    projections: Mapping[str, list[tuple[int, ...]]]
+
+    def heads_of(self, module: str) -> Heads | None:
+        """Attention heads of the tower that a module is in."""
+        block = block_of(module)
+        shapes = self.projections.get(block, ())
+        return None if self.towers is None else self.towers.of(module, block, shapes)
+
+
 def _add(
-    found: Found,
-    family: Family,
-    heads: Heads | None,
-    name: str,
-    tensor: Tensor | None,
-    adapter: Adapter | None,
+    found: Found, place: Places, name: str, tensor: Tensor | None, adapter: Adapter | None
 ) -> None:
     module = name.removesuffix(".weight")
-    layer, expert, role = layer_of(module), expert_of(module), family.role_of(module)
+    family, heads = place.family, place.heads_of(module)
+    layer, expert, role = place.layers.of(module), expert_of(module), family.role_of(module)
     is_known = role != "other" or family.fused_in(module) is not None
     is_stack = is_known or "experts" in module.split(".")
+    axes = None if tensor is None else family.axes_of(module, len(tensor.shape))
+    if tensor is not None and axes is not None and family.fused_in(module) is None:
+        heads = _heads_of_axes(tensor.shape, axes) or heads
     for index, label, matrix in _matrices(
-        tensor, turned=family.is_transposed(module), is_stack=is_stack
+        tensor, axes, turned=family.is_transposed(module), is_stack=is_stack
     ):
         one = Parameter(
-            f"{name}{label}", module, layer, role, expert if index is None else index, matrix
-        )
+            f"{name}{label}", module, layer, role, expert if index is None else index, matrix,
+            block=place.layers.block(module), heads=heads,
+        )  # fmt: skip
         if adapter is not None:
             one = _adapted(one, adapter, found.skips, is_stack=index is not None)
         for part in _split(one, family, heads):
@@ -104,11 +148,13 @@ def _add(
 
 
 def _matrices(
-    tensor: Tensor | None, *, turned: bool, is_stack: bool
+    tensor: Tensor | None, axes: tuple[str, ...] | None, *, turned: bool, is_stack: bool
 ) -> Iterator[tuple[int | None, str, Tensor | None]]:
     """The matrices of a tensor as (outputs, inputs): index of the expert, label, matrix."""
     if tensor is None:
         yield None, "", None
+    elif axes is not None:
+        yield None, "", Part(tensor, _joined(tensor.shape, axes))
     elif len(tensor.shape) == STACK and is_stack:
         for index in range(tensor.shape[0]):
             window = Window.of(tensor.shape, index=index)
@@ -118,6 +164,27 @@ def _matrices(
         yield None, "", Part(tensor, Window.of(flat))
     else:
         yield None, "", Part(tensor, Window.of(tensor.shape).transposed()) if turned else tensor
+
+
+def _joined(shape: tuple[int, ...], axes: tuple[str, ...]) -> Window:
+    """A matrix of several axes of outputs, outermost first, and of inputs that lie together."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(axes))]
+    laid = list(zip(axes, shape, strides, strict=True))
+    rows, columns = (
+        tuple((size, stride) for kind, size, stride in laid if kind == side)
+        for side in ("out", "in")
+    )
+    if all(a == n * b for (_, a), (n, b) in itertools.pairwise(rows)):
+        rows = ((math.prod(size for size, _ in rows), rows[-1][1]),)
+    return Window(0, rows, (math.prod(size for size, _ in columns), columns[-1][1]))
+
+
+def _heads_of_axes(shape: tuple[int, ...], axes: tuple[str, ...]) -> Heads | None:
+    """Heads that a tensor has an axis for: before that of their size, on the same side."""
+    first = axes[0]
+    if len(axes) != STACK or axes.count(first) != 2:
+        return None
+    return Heads(shape[0], shape[0], shape[axes.index(first, 1)])
 
 
 def _adapted(one: Parameter, adapter: Adapter, skips: list[Skip], *, is_stack: bool) -> Parameter:
@@ -134,6 +201,7 @@ def _adapted(one: Parameter, adapter: Adapter, skips: list[Skip], *, is_stack: b
 def _split(one: Parameter, family: Family, heads: Heads | None) -> Iterator[Parameter]:
     """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
     fused = family.fused_in(one.module)
+    one = _unrolled(one, fused)
     rows = None if fused is None else rows_of(fused, one.shape, heads)
     if rows is None:
         yield one
@@ -142,10 +210,21 @@ def _split(one: Parameter, family: Family, heads: Heads | None) -> Iterator[Para
         yield replace(
             one,
             name=f"{one.name}[{role}]",
-            role=role,
+            role=fused.role or role if fused is not None else role,
             tensor=None if one.tensor is None else _rows(one.tensor, which),
             adapter=None if one.adapter is None else _rows_of_delta(one.adapter, which),
         )
+
+
+def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
+    """A wide matrix that holds its parts one behind the other, laid out one below the other."""
+    if fused is None or fused.split != "flat" or one.tensor is None or one.adapter is not None:
+        return one
+    rows, columns = one.shape
+    if isinstance(one.tensor, Part) or columns % len(fused.parts):
+        return one
+    each = columns // len(fused.parts)
+    return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
 
 
 def _rows(tensor: Tensor, which: Rows) -> Part:
