@@ -12,6 +12,7 @@ from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import layers_in, parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.families.recognition import family_of, family_of_deltas
+from rankscope.checkpoints.families.tower_families import with_towers
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
@@ -58,7 +59,9 @@ def contents_of(
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
     held = {name.removesuffix(".weight") for name in plain}
     alone = bool(adapters) and held.isdisjoint(adapters or ())
-    family = options.family or (family_of_deltas if alone else family_of)(config, shapes)
+    family = options.family or with_towers(
+        (family_of_deltas if alone else family_of)(config, shapes), shapes
+    )
     towers = Towers(config, family)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
     layers = layers_in(pushed | plain, adapters or ())

@@ -30,6 +30,12 @@ def plain_name(name: str) -> str:
     return name
 
 
+def tower_of(module: str) -> str:
+    """Path of a module before the first number in it: ``model.visual.blocks``; empty without."""
+    found = FIRST_NUMBER.search(module)
+    return "" if found is None else module[: found.start()]
+
+
 def expert_of(module: str) -> int | None:
     """Index of the expert that a module belongs to."""
     found = EXPERT.search(module)
