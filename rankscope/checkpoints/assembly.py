@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, account_of, roots
-from rankscope.checkpoints.contents import Adapter, Contents, Skip
+from rankscope.checkpoints.contents import Adapter, Contents, Parameter, Skip
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import layers_in, parameters_of
@@ -89,6 +89,17 @@ def contents_of(
         heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=tuple(notes),
+        notes=(*notes, *_on_roles(found.parameters.values(), family.name)),
         restarts=restarts,
     )
+
+
+def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
+    """A line where more than half of the matrices of a model have no known role."""
+    unknown = [one for one in parameters if one.role == "other"]
+    if 2 * len(unknown) > len(parameters):
+        message = (
+            f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
+            f"{unknown[0].name}: the table of a family of your own names them"
+        )
+        yield Skip("", "", "roles-unknown", message)

@@ -213,7 +213,9 @@ def test_neither_a_head_nor_the_order_changes_a_layer(name: str, heads: list[str
 
 
 @given(data=st.data(), name=st.sampled_from([*FLAT]))
-def test_an_adapter_of_some_maps_has_the_layers_of_its_model(data: st.DataObject, name: str) -> None:
+def test_an_adapter_of_some_maps_has_the_layers_of_its_model(
+    data: st.DataObject, name: str
+) -> None:
     path, inner, _ = FLAT[name]
     whole = Layers(flat(name)[0])
     some = data.draw(st.lists(st.sampled_from(inner), min_size=1, unique=True))

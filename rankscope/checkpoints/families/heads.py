@@ -53,9 +53,11 @@ class Towers:
         self.main = heads_of(config, family)
         self._config = config
         self._family = family
-        tables = {key: table for key, table in config.items() if isinstance(table, Mapping)}
-        stated = {key: _stated(table, family) for key, table in tables.items() if key != MAIN}
-        self._tables = {key: tables[key] for key, heads in stated.items() if heads is not None}
+        self._tables = {
+            key: table
+            for key, table in config.items()
+            if isinstance(table, Mapping) and key != MAIN and _has_heads(table, family)
+        }
         self._found: dict[str, Heads | None] = {}
 
     def of(
@@ -79,7 +81,8 @@ class Towers:
         words = re.findall(r"[a-z]+", path.lower())
         named = next((k for w in words for k in self._tables if _is_called(w, k)), None)
         if named is not None:
-            return self._of_stack(self._tables[named], words)
+            table = self._tables[named]
+            return self._of_stack(table, words) if _has_one_width(table) else None
         nested = self._config.get(MAIN)
         main = self._of_stack(nested if isinstance(nested, Mapping) else self._config, words)
         if main is None or not shapes or _fits(main, shapes):
@@ -100,6 +103,27 @@ def _is_called(word: str, table: str) -> bool:
     return word in own.split("_") or word in TOWERS.get(own, ())
 
 
+def _has_heads(table: Mapping[str, Any], family: Family) -> bool:
+    """Whether a table of the config is on something that has attention heads."""
+    names = (*family.config.get("heads", ()), *NAMES["heads"])
+    stacks = (name for stack in STACKS for name in _of_one_stack(names, stack))
+    return any(_entry(table, name) is not None for name in (*names, *stacks))
+
+
+def _has_one_width(table: Mapping[str, Any]) -> bool:
+    """Whether a size of heads is stated, or one width alone: some towers state that of another."""
+    widths = {table[name] for name in NAMES["width"] if type(table.get(name)) is int}
+    return len(widths) < 2 or any(type(table.get(name)) is int for name in NAMES["head_size"])
+
+
+def _entry(table: Mapping[str, Any], name: str) -> Any:
+    """An entry of a table; a name with a dot is an entry of a table in it."""
+    value: Any = table
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
 def _fits(heads: Heads, shapes: tuple[tuple[int, ...], ...]) -> bool:
     return all(
         shape[0] in (heads.count * heads.size, heads.kv_count * heads.size) for shape in shapes
@@ -114,9 +138,7 @@ def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads
     def stated(what: str) -> int | None:
         names = (*family.config.get(what, ()), *NAMES[what])
         for name in (*_of_one_stack(names, stack), *names):
-            value: Any = config
-            for part in name.split("."):
-                value = value.get(part) if isinstance(value, Mapping) else None
+            value = _entry(config, name)
             if type(value) is int and value > 0:
                 return value
         return None
