@@ -9,7 +9,8 @@ from rankscope.checkpoints.account import Classed, account_of, roots
 from rankscope.checkpoints.contents import Adapter, Contents, Parameter, Skip
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
-from rankscope.checkpoints.families.parameters import layers_in, parameters_of
+from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.places import Places
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.families.recognition import family_of, family_of_deltas
 from rankscope.checkpoints.families.tower_families import with_towers
@@ -64,9 +65,9 @@ def contents_of(
     )
     towers = Towers(config, family)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
-    layers = layers_in(pushed | plain, adapters or ())
-    found = parameters_of(plain, family, towers, adapters, layers=layers)
-    pushing = parameters_of(pushed, family, towers, layers=layers)
+    places = Places(pushed | plain, family, towers, adapters or ())
+    found = parameters_of(plain, family, towers, adapters, places=places)
+    pushing = parameters_of(pushed, family, towers, places=places)
     factors = [f for a in (adapters or {}).values() for f in (a.lora_A, a.lora_B)]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from rankscope.checkpoints.contents import Adapter, Heads, Parameter, Skip
+from rankscope.checkpoints.contents import Adapter, Parameter, Skip
 from rankscope.checkpoints.families.family import Family, Fused
 from rankscope.checkpoints.families.heads import Towers
-from rankscope.checkpoints.families.layers import Layers
-from rankscope.checkpoints.families.names import block_of, expert_of
+from rankscope.checkpoints.families.places import Places, heads_of_axes
 from rankscope.checkpoints.families.splitting import Rows, rows_of
 from rankscope.checkpoints.tensors import FLOATS, Part, StoredTensor, Tensor, Window
 
@@ -33,7 +32,7 @@ def parameters_of(
     towers: Towers | None,
     adapters: Mapping[str, Adapter] | None = None,
     *,
-    layers: Layers | None = None,
+    places: Places | None = None,
 ) -> Found:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
@@ -48,13 +47,11 @@ def parameters_of(
         Attention heads of the model's towers; None where nothing states any.
     adapters
         By the module whose weight they change; one whose module has no tensor stands alone.
-    layers
-        Of the model, where these are only some of its tensors.
+    places
+        Of the whole model, where these are only some of its tensors.
     """
     found, waiting = Found(), dict(adapters or {})
-    place = Places(
-        family, layers or layers_in(tensors, waiting), towers, _projections(tensors, family)
-    )
+    places = places or Places(tensors, family, towers, waiting)
     for name, tensor in _once(tensors).items():
         module = name.removesuffix(".weight")
         adapter = waiting.pop(module, None)
@@ -64,11 +61,11 @@ def parameters_of(
             message = f"is stored as {tensor.dtype}, which is no plain weight: give it dequantised"
             found.skips.append(Skip(tensor.paths[0], name, "quantised", message))
             if adapter is not None:
-                _add(found, place, name, None, adapter)
+                _add(found, family, places.parameter(name), None, adapter)
         else:
-            _add(found, place, name, tensor, adapter)
+            _add(found, family, places.parameter(name), tensor, adapter)
     for module, adapter in waiting.items():
-        _add(found, place, f"{module}.weight", None, adapter)
+        _add(found, family, places.parameter(f"{module}.weight"), None, adapter)
     return found
 
 
@@ -91,59 +88,27 @@ def _once(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def layers_in(tensors: Mapping[str, Tensor], adapters: Iterable[str] = ()) -> Layers:
-    """The layers of a model: from the paths of everything in it that may be a matrix."""
-    held = (name.removesuffix(".weight") for name, t in tensors.items() if _is_matrix(t.shape))
-    return Layers([*held, *adapters])
-
-
-def _projections(tensors: Mapping[str, Tensor], family: Family) -> dict[str, list[tuple[int, ...]]]:
-    """Shapes of the maps to queries, keys and values, by the path that those of a block share."""
-    found: dict[str, list[tuple[int, ...]]] = {}
-    for name, tensor in tensors.items():
-        module = name.removesuffix(".weight")
-        if len(tensor.shape) == MATRIX and family.role_of(module) in ("q", "k", "v"):
-            found.setdefault(block_of(module), []).append(tensor.shape)
-    return found
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where modules are in a model: what does not depend on their own tensors."""
-
-    family: Family
-    layers: Layers
-    towers: Towers | None
-    projections: Mapping[str, list[tuple[int, ...]]]
-
-    def heads_of(self, module: str) -> Heads | None:
-        """Attention heads of the tower that a module is in."""
-        block = block_of(module)
-        shapes = self.projections.get(block, ())
-        return None if self.towers is None else self.towers.of(module, block, shapes)
-
-
 def _add(
-    found: Found, place: Places, name: str, tensor: Tensor | None, adapter: Adapter | None
+    found: Found,
+    family: Family,
+    place: Parameter,
+    tensor: Tensor | None,
+    adapter: Adapter | None,
 ) -> None:
-    module = name.removesuffix(".weight")
-    family, heads = place.family, place.heads_of(module)
-    layer, expert, role = place.layers.of(module), expert_of(module), family.role_of(module)
-    is_known = role != "other" or family.fused_in(module) is not None
+    module = place.module
+    is_known = place.role != "other" or family.fused_in(module) is not None
     is_stack = is_known or "experts" in module.split(".")
     axes = None if tensor is None else family.axes_of(module, len(tensor.shape))
-    if tensor is not None and axes is not None and family.fused_in(module) is None:
-        heads = _heads_of_axes(tensor.shape, axes) or heads
+    if tensor is not None and family.fused_in(module) is None:
+        place = replace(place, heads=heads_of_axes(tensor.shape, axes) or place.heads)
     for index, label, matrix in _matrices(
         tensor, axes, turned=family.is_transposed(module), is_stack=is_stack
     ):
-        one = Parameter(
-            f"{name}{label}", module, layer, role, expert if index is None else index, matrix,
-            block=place.layers.block(module), heads=heads,
-        )  # fmt: skip
+        expert = place.expert if index is None else index
+        one = replace(place, name=f"{place.name}{label}", expert=expert, tensor=matrix)
         if adapter is not None:
             one = _adapted(one, adapter, found.skips, is_stack=index is not None)
-        for part in _split(one, family, heads):
+        for part in _split(one, family):
             found.parameters[part.name] = part
 
 
@@ -179,14 +144,6 @@ def _joined(shape: tuple[int, ...], axes: tuple[str, ...]) -> Window:
     return Window(0, rows, (math.prod(size for size, _ in columns), columns[-1][1]))
 
 
-def _heads_of_axes(shape: tuple[int, ...], axes: tuple[str, ...]) -> Heads | None:
-    """Heads that a tensor has an axis for: before that of their size, on the same side."""
-    first = axes[0]
-    if len(axes) != STACK or axes.count(first) != 2:
-        return None
-    return Heads(shape[0], shape[0], shape[axes.index(first, 1)])
-
-
 def _adapted(one: Parameter, adapter: Adapter, skips: list[Skip], *, is_stack: bool) -> Parameter:
     """The parameter with its adapter; one that does not fit goes to ``skips``."""
     if one.tensor is None or (one.shape == adapter.shape and not is_stack):
@@ -198,11 +155,11 @@ def _adapted(one: Parameter, adapter: Adapter, skips: list[Skip], *, is_stack: b
     return one
 
 
-def _split(one: Parameter, family: Family, heads: Heads | None) -> Iterator[Parameter]:
+def _split(one: Parameter, family: Family) -> Iterator[Parameter]:
     """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
     fused = family.fused_in(one.module)
     one = _unrolled(one, fused)
-    rows = None if fused is None else rows_of(fused, one.shape, heads)
+    rows = None if fused is None else rows_of(fused, one.shape, one.heads)
     if rows is None:
         yield one
         return
