@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
-from rankscope.checkpoints.contents import Adapter, Contents, Skip
-from rankscope.checkpoints.families.family import family_of
-from rankscope.checkpoints.families.heads import heads_of
+from rankscope.checkpoints.contents import Adapter, Contents, Parameter, Skip
+from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.places import Places
 from rankscope.checkpoints.families.quantised import without_quantised
+from rankscope.checkpoints.families.recognition import family_of, family_of_deltas
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
 from rankscope.checkpoints.families.stacks import unstacked
+from rankscope.checkpoints.families.tower_families import with_towers
 from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
@@ -66,11 +68,17 @@ def contents_of(
     # A stored tensor may be transposed, which its adapter is not: it tells the family.
     modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
     modules |= {name.removesuffix(".weight"): tensor.shape for name, tensor in weights.items()}
-    family = options.family or family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
-    heads = heads_of(config, family)
-    found = parameters_of(weights, family, heads, adapters)
+    shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
+    held = {name.removesuffix(".weight") for name in weights}
+    alone = bool(adapters) and held.isdisjoint(adapters or ())
+    family = options.family or with_towers(
+        (family_of_deltas if alone else family_of)(config, shapes), shapes
+    )
+    towers = Towers(config, family)
     pushed = _by_plain_name(gradients or {})
-    pushing = parameters_of(pushed.tensors, family, heads)
+    places = Places({**pushed.tensors, **weights}, family, towers, adapters or ())
+    found = parameters_of(weights, family, towers, adapters, places=places)
+    pushing = parameters_of(pushed.tensors, family, towers, places=places)
     factors = [f for a in (adapters or {}).values() for f in (a.lora_A, a.lora_B)]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
@@ -87,10 +95,10 @@ def contents_of(
         family=family.name,
         parameters=found.parameters,
         gradients=pushing.parameters,
-        heads=heads,
+        heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=tuple(notes),
+        notes=(*notes, *_on_roles(found.parameters.values(), family.name)),
         restarts=restarts,
     )
 
@@ -111,3 +119,14 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
             classed.append(Classed(tensor, "not understood", message))
             skips.append(Skip(tensor.paths[0], tensor.name, "same-name", message))
     return Rest(plain, tuple(classed), tuple(skips))
+
+
+def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
+    """A line where more than half of the matrices of a model have no known role."""
+    unknown = [one for one in parameters if one.role == "other"]
+    if 2 * len(unknown) > len(parameters):
+        message = (
+            f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
+            f"{unknown[0].name}: the table of a family of your own names them"
+        )
+        yield Skip("", "", "roles-unknown", message)

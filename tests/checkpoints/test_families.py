@@ -13,10 +13,11 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import Fused, families, family_of, read_family
-from rankscope.checkpoints.families.heads import heads_of
+from rankscope.checkpoints.families.family import Fused, families, read_family
+from rankscope.checkpoints.families.heads import Towers, heads_of
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.families.parameters import Found, parameters_of
+from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.families.splitting import rows_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.errors import RankscopeError
@@ -413,7 +414,7 @@ def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str
         tensors[tied] = tensors["transformer.wte.weight"]
     shapes = {n.removesuffix(".weight"): t.shape for n, t in tensors.items() if len(t.shape) > 1}
     family = family_of(config, shapes)
-    return family.name, parameters_of(tensors, family, heads_of(config, family))
+    return family.name, parameters_of(tensors, family, Towers(config, family))
 
 
 @pytest.mark.parametrize("config", [{}, {"n_layer": LAYERS, "n_head": HEADS, "n_embd": WIDTH}])
@@ -610,7 +611,7 @@ def test_a_table_of_ones_own_is_used(tmp_path: Path) -> None:
         ('name = "x"\n[fused.qkv]\nparts = ["q", "z"]', "'qkv': parts are roles, each once"),
         ('name = "x"\n[fused.qkv]\nparts = ["q"]\nsplit = "rows"', "split is one of blocks, heads"),
         ('name = "x"\n[fused.qkv]\nparts = ["q"]\ntimes = 0', "times a whole number from 1"),
-        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nnumber = 2', "besides parts, split and times"),
+        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nnumber = 2', "besides parts, split, times"),
         ('name = "x"\n[fused.gu]\nparts = ["gate", "up"]\nsplit = "groups"', "groups are of q, k"),
     ],
 )

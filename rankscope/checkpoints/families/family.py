@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -14,13 +14,11 @@ from typing import Any
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import RankscopeError
 
-SPLITS = ("blocks", "heads", "groups", "alternate")
+SPLITS = ("blocks", "heads", "groups", "alternate", "equal", "flat")
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
-TABLES = ("when", "config", "roles", "fused", "axes")
+TABLES = ("when", "config", "roles", "fused", "axes", "twice")
 STATED = ("heads", "kv_heads", "head_size", "width")
 SIDES, INDICES = ("out", "in"), ("layer", "expert", "part")  # what an axis of a tensor may be
-
-INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
 
 
 @dataclass(frozen=True)
@@ -32,16 +30,22 @@ class Fused:
     parts
         Roles, in the order of their rows.
     split
-        ``blocks``: all rows of the first part, then all of the next. ``heads``: the rows of each
-        head hold one block of every part. ``groups``: the rows of each key-value head hold its
-        queries, then its key, then its value. ``alternate``: rows take turns.
+        ``blocks``: all rows of the first part, then all of the next. ``equal``: the same where all
+        have the same number of rows, whatever the heads. ``flat``: the same of the elements, where
+        the stored matrix is wide. ``heads``: the rows of each head hold one block of every part.
+        ``groups``: the rows of each key-value head hold its queries, then its key, then its value.
+        ``alternate``: rows take turns.
     times
         How often the whole pattern is repeated down the rows.
+    role
+        What all parts are in tables, where they are none of the layer's own q, k and v, as in
+        attention to an encoder. Empty for their own.
     """
 
     parts: tuple[str, ...]
     split: str = "blocks"
     times: int = 1
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,9 @@ class Family:
         Ends of module paths of which none may occur then.
     wide, tall
         Ends of module paths whose tensors have more columns than rows, or more rows than columns.
+    twice
+        End of a module path → that of another: the first has twice as many outputs as the second
+        has inputs, as a gate and an up in one have before the down.
     roles
         End of a module path → role. ``*`` stands for one part of the path; the first that fits is
         taken.
@@ -93,6 +100,7 @@ class Family:
     roles: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, Fused] = field(default_factory=dict)
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    twice: Mapping[str, str] = field(default_factory=dict)
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` where the table does not know it."""
@@ -159,7 +167,7 @@ def families() -> Mapping[str, Family]:
     folder = resources.files("rankscope.checkpoints.families") / "data"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     found = [parsed(tomllib.loads(file.read_text("utf-8")), file.name) for file in files]
-    found.sort(key=lambda f: (-len(f.when), -len((*f.wide, *f.tall)), -len(f.keys)))
+    found.sort(key=lambda f: (-len(f.when), -len((*f.wide, *f.tall, *f.twice)), -len(f.keys)))
     return {family.name: family for family in found}
 
 
@@ -209,6 +217,8 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
     for end, role in table.get("roles", {}).items():
         if role not in ROLES:
             raise fault(f"the role of {end!r} is {role!r}: known are {', '.join(ROLES)}")
+    if not all(isinstance(end, str) for end in table.get("twice", {}).values()):
+        raise fault("every entry of twice must be the end of a module path")
     config = table.get("config", {})
     if not all(_is_list_of_text(names) for names in config.values()):
         raise fault("every entry of config must be a list of strings")
@@ -222,6 +232,7 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         roles=table.get("roles", {}),
         fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
         axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
+        twice=table.get("twice", {}),
         **{entry: tuple(table.get(entry, ())) for entry in LISTS},
     )
 
@@ -229,8 +240,8 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
 def _fused(end: str, entry: Any, fault: Any) -> Fused:
     if not isinstance(entry, Mapping) or not _is_list_of_text(entry.get("parts")):
         raise fault(f"fused {end!r} needs parts, a list of roles")
-    if entry.keys() - {"parts", "split", "times"}:
-        raise fault(f"fused {end!r} has entries besides parts, split and times")
+    if entry.keys() - {"parts", "split", "times", "role"}:
+        raise fault(f"fused {end!r} has entries besides parts, split, times and role")
     parts, split, times = tuple(entry["parts"]), entry.get("split", "blocks"), entry.get("times", 1)
     if not parts or len(set(parts)) < len(parts) or not set(parts) <= set(ROLES):
         raise fault(f"fused {end!r}: parts are roles, each once: known are {', '.join(ROLES)}")
@@ -240,7 +251,9 @@ def _fused(end: str, entry: Any, fault: Any) -> Fused:
         )
     if split == "groups" and set(parts) != {"q", "k", "v"}:
         raise fault(f"fused {end!r}: groups are of q, k and v")
-    return Fused(parts, split, times)
+    if entry.get("role", "other") not in ROLES:
+        raise fault(f"fused {end!r}: role is one of {', '.join(ROLES)}")
+    return Fused(parts, split, times, entry.get("role", ""))
 
 
 def _axes(end: str, entry: Any, fault: Any) -> tuple[str, ...]:
@@ -256,52 +269,3 @@ def _axes(end: str, entry: Any, fault: Any) -> tuple[str, ...]:
 
 def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    """The family of a model, by its config, else by the names and shapes of its tensors.
-
-    Parameters
-    ----------
-    config
-        Its ``config.json`` or what stands for it; empty where there is none.
-    shapes
-        Shape of the tensor of each module.
-
-    Returns
-    -------
-    The family; of several that fit, the one that asks for most. The one called ``generic``, which
-    knows the common names, where none fits.
-    """
-    shapes = {INDEX.sub("0", module): shape for module, shape in shapes.items()}  # one layer of all
-    stated = config.get("model_type")
-    agreeing = [f for f in families().values() if _agrees(f, config)]
-    by_type = [f for f in agreeing if stated in f.model_types and _has_shapes(f, shapes)]
-    for family in by_type or agreeing:
-        if _has_keys(family, shapes) and _has_shapes(family, shapes):
-            return family
-    return by_type[0] if by_type else families()["generic"]
-
-
-def _agrees(family: Family, config: Mapping[str, Any]) -> bool:
-    return all(config.get(key, False) == value for key, value in family.when.items())
-
-
-def _held(end: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    return (shape for module, shape in shapes.items() if ends_with(module, end))
-
-
-def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether there are keys, and every one occurs, and none that must not."""
-    return (
-        bool(family.keys)
-        and all(any(_held(end, shapes)) for end in family.keys)
-        and not any(any(_held(end, shapes)) for end in family.unless)
-    )
-
-
-def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether what is to be wide or tall is, where it occurs."""
-    return all(
-        all(shape[-1] > shape[0] for shape in _held(end, shapes)) for end in family.wide
-    ) and all(all(shape[-1] < shape[0] for shape in _held(end, shapes)) for end in family.tall)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.account import Classed, Rest
-from rankscope.checkpoints.contents import Adapter, Class, Heads, Parameter, Skip
+from rankscope.checkpoints.contents import Adapter, Class, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
@@ -14,10 +14,11 @@ from rankscope.checkpoints.families.axes import (
     is_depthwise,
     parts_in_name,
 )
-from rankscope.checkpoints.families.family import Family
-from rankscope.checkpoints.families.names import expert_of, layer_of
+from rankscope.checkpoints.families.family import Family, Fused
+from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
+from rankscope.checkpoints.families.places import Places, heads_of_axes
 from rankscope.checkpoints.families.splitting import Rows, rows_of
 from rankscope.checkpoints.tensors import FLOATS, Part, StoredTensor, Tensor, Window
 
@@ -50,8 +51,10 @@ class Found:
 def parameters_of(
     tensors: Mapping[str, Tensor],
     family: Family,
-    heads: Heads | None,
+    towers: Towers | None,
     adapters: Mapping[str, Adapter] | None = None,
+    *,
+    places: Places | None = None,
 ) -> Found:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
@@ -63,19 +66,24 @@ def parameters_of(
     ----------
     tensors
         By plain name.
+    towers
+        Attention heads of the model's towers; None where nothing states any.
     adapters
         By the module whose weight they change; one whose module has no tensor stands alone.
+    places
+        Of the whole model, where these are only some of its tensors.
     """
     found, waiting = Found(), dict(adapters or {})
+    places = places or Places(tensors, family, towers, waiting)
     near = Neighbours(tensors)
     for name, tensor in _once(tensors, found).items():
         adapter = waiting.get(name.removesuffix(".weight"))
         axes = _axes(found, family, near, name, tensor)
         if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
             waiting.pop(name.removesuffix(".weight"), None)
-            _add(found, family, heads, name, (tensor, axes) if axes else None, adapter)
+            _add(found, family, places.parameter(name), (tensor, axes) if axes else None, adapter)
     for module, adapter in waiting.items():
-        _add(found, family, heads, f"{module}.weight", None, adapter)
+        _add(found, family, places.parameter(f"{module}.weight"), None, adapter)
     return found
 
 
@@ -135,21 +143,19 @@ def _once(tensors: Mapping[str, Tensor], found: Found) -> dict[str, Tensor]:
 def _add(
     found: Found,
     family: Family,
-    heads: Heads | None,
-    name: str,
+    place: Parameter,
     held: tuple[Tensor, Axes] | None,
     adapter: Adapter | None,
 ) -> None:
     """Put every matrix of a tensor, or an adapter without one, among the parameters."""
-    module = name.removesuffix(".weight")
-    role = family.role_of(module)
-    whole = Parameter(name, module, layer_of(module), role, expert_of(module), None)
-    for one in (whole,) if held is None else _iter_matrices(whole, *held, family):
+    if held is not None and family.fused_in(place.module) is None:
+        place = replace(place, heads=heads_of_axes(held[0].shape, held[1]) or place.heads)
+    for one in (place,) if held is None else _iter_matrices(place, *held, family):
         if adapter is not None:
-            one = _adapted(one, adapter, found, is_all=one.name == name)
+            one = _adapted(one, adapter, found, is_all=one.name == place.name)
             adapter = adapter if one.adapter is not None else None
         is_part = held is not None and "part" in held[1]
-        for piece in (one,) if is_part else _split(one, family, heads):
+        for piece in (one,) if is_part else _split(one, family):
             found.parameters[piece.name] = piece
 
 
@@ -190,23 +196,34 @@ def _adapted(one: Parameter, adapter: Adapter, found: Found, *, is_all: bool) ->
     return one
 
 
-def _split(one: Parameter, family: Family, heads: Heads | None) -> Iterator[Parameter]:
+def _split(one: Parameter, family: Family) -> Iterator[Parameter]:
     """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
     fused = family.fused_in(one.module)
-    tensor = one.tensor
-    is_laid_out = not isinstance(tensor, Part) or len(tensor.window.rows) == 1
-    rows = rows_of(fused, one.shape, heads) if fused is not None and is_laid_out else None
-    if rows is None:
+    one = _unrolled(one, fused)
+    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.window.rows) == 1
+    rows = rows_of(fused, one.shape, one.heads) if fused is not None and is_laid_out else None
+    if fused is None or rows is None:
         yield one
         return
     for role, which in rows.items():
         yield replace(
             one,
             name=f"{one.name}[{role}]",
-            role=role,
+            role=fused.role or role,
             tensor=None if one.tensor is None else _rows(one.tensor, which),
             adapter=None if one.adapter is None else _rows_of_delta(one.adapter, which),
         )
+
+
+def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
+    """A wide matrix that holds its parts one behind the other, laid out one below the other."""
+    if fused is None or fused.split != "flat" or one.tensor is None or one.adapter is not None:
+        return one
+    rows, columns = one.shape
+    if isinstance(one.tensor, Part) or columns % len(fused.parts):
+        return one
+    each = columns // len(fused.parts)
+    return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
 
 
 def _rows(tensor: Tensor, which: Rows) -> Part:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.families.names import layer_of, plain_name
+from rankscope.checkpoints.families.names import block_of, plain_name
 from rankscope.checkpoints.files.kinds import kind_of
 from rankscope.checkpoints.files.opened_file import under_names
 from rankscope.checkpoints.layouts.layout import Layout, Step
@@ -66,7 +66,7 @@ def without_attribute(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for attribute in ATTRIBUTES:
         bare = [name.removeprefix(attribute) for name in plain]
         if all(name.startswith(attribute) for name in plain) and any(
-            layer_of(name) is not None for name in bare
+            block_of(name)[:1].isalpha() for name in bare
         ):
             return dict(zip(bare, plain.values(), strict=True))
     return plain
