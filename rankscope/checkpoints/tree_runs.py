@@ -228,7 +228,7 @@ def _may_be_step(child: Node, suffixes: set[str]) -> bool:
     """Whether something that is not recognised could be a step that cannot be read."""
     if not child.is_file:
         return "/" in suffixes
-    return child.path.suffix in suffixes and may_be_model(child.path, child.path.suffix)
+    return child.path.suffix in suffixes and may_be_model(child.path)
 
 
 def _in_step_folders(folders: list[Node]) -> tuple[list[Found], list[Node]]:
@@ -270,5 +270,5 @@ def _iter_below(folder: Node, above: str = "") -> Iterator[Found]:
 def _missing(folder: Node, below: str) -> Found:
     """What stands in a folder of a step for the checkpoint that others have there."""
     paths = [node.path for node in folder if node.is_file and node.path.stem == Path(below).name]
-    path = next((one for one in paths if may_be_model(one, one.suffix)), folder.path)
+    path = next((one for one in paths if may_be_model(one)), folder.path)
     return Found(path, f"{folder.path.name}/{below}", "", None)

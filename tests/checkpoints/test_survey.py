@@ -260,10 +260,11 @@ def test_nothing_at_the_top_hides_what_is_below_and_nothing_goes_unmentioned(
         name = path.relative_to(tmp_path)
         around = {name.as_posix(), *(parent.as_posix() for parent in name.parents)}
         assert around & uses.keys() - {"."} or any(n.startswith(f"{name}/") for n in uses), name
-    for name in ("optimizer.pt", "README.md", "latest", ".cache", "src", "seed2/empty"):
+    for name in ("optimizer.pt", "README.md", "latest", ".cache", "src/a.py", "seed2/empty"):
         assert uses[name][0] == "left out"
     assert all(place.reason for place in found.places if place.use in ("left out", "unreadable"))
-    for name in ("final", "seed1/loose.pt", "src/inner/odd.pt", "best model (old)"):
+    assert uses["src/inner/odd.pt"][0] == "step"  # of a run that cannot be read, and says so
+    for name in ("final", "seed1/loose.pt", "best model (old)"):
         assert f"{tmp_path / name}:" in named(found.notes)
     assert not found.skips
 

@@ -110,7 +110,7 @@ def test_the_causal_mask_of_older_versions_is_no_parameter(tmp_path: Path) -> No
     nanogpt_file(tmp_path / "ckpt.pt", step=1, weights=weights | mask)
     contents = open_run(tmp_path)[1].contents
     assert len(contents.parameters) == 6 * LAYERS + 1
-    assert "model.transformer.h.0.attn.bias" in contents.left_out
+    assert "transformer.h.0.attn.bias" in contents.left_out
 
 
 def test_tensors_that_numpy_has_no_numbers_for_are_reported(tmp_path: Path) -> None:
@@ -228,8 +228,8 @@ def test_code_beside_the_weights_is_named_and_not_run(name: str, tmp_path: Path)
     assert run.steps == (7,)
     contents = run[7].contents
     assert set(contents.parameters) == {"w"} and not contents.skips
-    (note,) = contents.notes
-    assert note.reason == "closed-objects" and "posix.system" in note.message
+    (note,) = [note for note in contents.notes if note.reason == "closed-objects"]
+    assert "posix.system" in note.message
     assert not mark.exists()
     torch.save({"model": Hostile(mark)}, tmp_path / name)
     with pytest.raises(RankscopeError, match=r"posix\.system") as refused:
