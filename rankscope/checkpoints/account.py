@@ -89,7 +89,7 @@ def _uses(parameter: Parameter) -> Iterator[tuple[Tensor, Class, str]]:
         else:
             yield from ((one, "part of", name) for one in found)
     if parameter.adapter is not None:
-        for factor in (parameter.adapter.lora_A, parameter.adapter.lora_B):
+        for factor in parameter.adapter.tensors:
             yield from ((one, "part of", f"the adapter of {name}") for one in roots(factor))
 
 

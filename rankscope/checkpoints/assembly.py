@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, account_of, roots
-from rankscope.checkpoints.contents import Adapter, Contents, Skip
-from rankscope.checkpoints.families.family import family_of
+from rankscope.checkpoints.adapters.adapted_family import adapted_family
+from rankscope.checkpoints.adapters.parted import Parted
+from rankscope.checkpoints.adapters.separation import factors_among
+from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
+from rankscope.checkpoints.contents import Contents, Delta, Parameter, Skip, is_rescaled
+from rankscope.checkpoints.families.family import GENERIC, Family, family_of
 from rankscope.checkpoints.families.heads import heads_of
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
@@ -22,12 +26,13 @@ def contents_of(
     config: Mapping[str, Any],
     options: Options,
     *,
-    adapters: Mapping[str, Adapter] | None = None,
+    adapters: Mapping[str, Delta] | None = None,
     gradients: Mapping[str, Tensor] | None = None,
     skips: Sequence[Skip] = (),
     notes: Sequence[Skip] = (),
     aside: Sequence[Classed] = (),
     restarts: int | None = None,
+    named: str | None = None,
 ) -> Contents:
     """Tell family and heads, and turn the tensors into parameters.
 
@@ -49,29 +54,33 @@ def contents_of(
         Stored tensors that the layout keeps from being parameters, each in its class.
     restarts
         How often the adapters had been merged and started anew, where the layout records it.
+    named
+        What the config of adapters calls the model that they were put on.
     """
     plain = {plain_name(name): tensor for name, tensor in tensors.items()}
-    plain, quantised = without_quantised(plain, config)
-    # A stored tensor may be transposed, which its adapter is not: it tells the family.
-    modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
-    modules |= {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
-    family = options.family or family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
+    made = factors_among(plain, options, config)
+    deltas = {**made.adapters, **(adapters or {})}
+    plain, quantised = without_quantised(made.tensors, config)
+    family = options.family or _family(plain, made, deltas, config, named)
+    doubtful = unknown_pairs(plain, family)
+    plain = {n: t for n, t in plain.items() if n not in {skip.tensor for skip in doubtful}}
     heads = heads_of(config, family)
-    found = parameters_of(plain, family, heads, adapters)
+    found = parameters_of(plain, family, heads, deltas, made.factors)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
     pushing = parameters_of(pushed, family, heads)
-    factors = [f for a in (adapters or {}).values() for f in (a.lora_A, a.lora_B)]
+    factors = [factor for delta in deltas.values() for factor in delta.tensors]
+    aside = (*aside, *made.aside)
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
-        *(one.tensor for one in aside),
+        *(root for one in aside for root in roots(one.tensor)),
     ]
     classed = [
-        *aside,
+        *(Classed(root, one.kind, one.reason) for one in aside for root in roots(one.tensor)),
         *(Classed(plain[n], "no linear map", why) for n, why in found.left_out.items()),
         *(Classed(pushed[n], "no linear map", why) for n, why in pushing.left_out.items()),
     ]
-    skips = (*skips, *quantised, *found.skips)
+    skips = (*skips, *made.skips, *quantised, *doubtful, *found.skips)
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     account, unnamed = account_of(stored, classed, parameters, skips)
     return Contents(
@@ -82,6 +91,38 @@ def contents_of(
         heads=heads,
         skips=(*skips, *unnamed),
         account=account,
-        notes=tuple(notes),
+        notes=(*notes, *made.notes, *_alone(found.parameters)),
+        base_named=named,
         restarts=restarts,
     )
+
+
+def _family(
+    plain: Mapping[str, Tensor],
+    made: Parted,
+    deltas: Mapping[str, Delta],
+    config: Mapping[str, Any],
+    named: str | None,
+) -> Family:
+    """Family of the model; of adapters alone, the one that knows most of their modules."""
+    changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
+    changed |= {module: factor.shape for module, factor in made.factors.values()}
+    # A stored tensor may be transposed, which its adapter is not: it tells the family.
+    modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
+    family = family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
+    if family.name != GENERIC or not changed:
+        return family
+    return adapted_family(changed, named or str(config.get("model_type") or ""))
+
+
+def _alone(parameters: Mapping[str, Parameter]) -> tuple[Skip, ...]:
+    """A line on deltas that DoRA rescales, of which the weights are not there."""
+    alone = [p for p in parameters.values() if p.tensor is None and is_rescaled(p.adapter)]
+    if not alone:
+        return ()
+    message = (
+        f"{len(alone)} adapters are DoRA's, which rescales the rows of the weight: without their "
+        "base only B·A is measured"
+    )
+    path = "" if alone[0].adapter is None else alone[0].adapter.tensors[0].paths[0]
+    return (Skip(path, "", "dora", message),)

@@ -11,9 +11,10 @@ import math
 import os
 from collections.abc import Iterator
 
+from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 SAMPLE = 256  # elements of each tensor
@@ -62,12 +63,10 @@ def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
     seen = set()
     for name, parameter in sorted(contents.parameters.items()):
         adapter = parameter.adapter
-        factors = () if adapter is None else (adapter.lora_A, adapter.lora_B)
-        for tensor in (parameter.tensor, *factors):
-            # Only whole tensors are read from the middle without reading all that comes before.
-            while isinstance(tensor, Part):
-                tensor = tensor.whole
-            if tensor is not None and (key := (tensor.paths, tensor.name)) not in seen:
+        scale = None if adapter is None else adapter.scale
+        made_of = (*(adapter.tensors if adapter else ()), *filter(None, (parameter.tensor,)))
+        # Only whole tensors are read from the middle without reading all that comes before.
+        for tensor in (stored for one in made_of for stored in roots(one)):
+            if tensor.dtype in FLOATS and (key := (tensor.paths, tensor.name)) not in seen:
                 seen.add(key)
-                scale = None if adapter is None else adapter.scale
                 yield repr((name, tensor.name, scale)), tensor

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.base_model import base_folder
+from rankscope.checkpoints.adapters.peft_config import CONFIG as ADAPTER_CONFIG
+from rankscope.checkpoints.adapters.peft_files import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.base_model import base_folder
-from rankscope.checkpoints.layouts.lora_config import CONFIG as ADAPTER_CONFIG
-from rankscope.checkpoints.layouts.lora_files import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
 from rankscope.training.saving import read_manifest

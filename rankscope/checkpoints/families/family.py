@@ -11,12 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.families.factor_tables import FactorTable, parsed_tables
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import RankscopeError
 
+GENERIC = "generic"  # the family of whatever no other fits
 SPLITS = ("blocks", "heads", "groups", "alternate")
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
-TABLES = ("when", "config", "roles", "fused")
+TABLES = ("when", "config", "roles", "fused", "factors")
 STATED = ("heads", "kv_heads", "head_size", "width")
 
 # Two-dimensional tensors that are no linear map, in whatever family.
@@ -80,6 +82,8 @@ class Family:
         Parts of paths, as patterns, of two-dimensional tensors that are no linear map.
     config
         What the config calls ``heads``, ``kv_heads``, ``head_size`` and ``width``.
+    factors
+        Tensors that make one matrix, besides those that are known in every family.
     """
 
     name: str
@@ -95,6 +99,7 @@ class Family:
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, Fused] = field(default_factory=dict)
+    factors: tuple[FactorTable, ...] = ()
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` where the table does not know it."""
@@ -213,6 +218,7 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         config={key: tuple(names) for key, names in config.items()},
         roles=table.get("roles", {}),
         fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
+        factors=parsed_tables(table.get("factors", {}), fault),
         **{entry: tuple(table.get(entry, ())) for entry in LISTS},
     )
 
@@ -260,7 +266,7 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     for family in by_type or agreeing:
         if _has_keys(family, shapes) and _has_shapes(family, shapes):
             return family
-    return by_type[0] if by_type else families()["generic"]
+    return by_type[0] if by_type else families()[GENERIC]
 
 
 def _agrees(family: Family, config: Mapping[str, Any]) -> bool:

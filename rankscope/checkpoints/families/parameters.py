@@ -6,7 +6,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from rankscope.checkpoints.contents import Adapter, Heads, Parameter, Skip
+from rankscope.checkpoints.adapters.derived_tensors import (
+    Derived,
+    KhatriRao,
+    Product,
+    ScaledRows,
+)
+from rankscope.checkpoints.contents import Adapter, Delta, Heads, Parameter, Skip
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.names import expert_of, layer_of
 from rankscope.checkpoints.families.splitting import Rows, rows_of
@@ -28,7 +34,8 @@ def parameters_of(
     tensors: Mapping[str, Tensor],
     family: Family,
     heads: Heads | None,
-    adapters: Mapping[str, Adapter] | None = None,
+    adapters: Mapping[str, Delta] | None = None,
+    factors: Mapping[str, tuple[str, Tensor]] | None = None,
 ) -> Found:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
@@ -41,6 +48,8 @@ def parameters_of(
         By plain name.
     adapters
         By the module whose weight they change; one whose module has no tensor stands alone.
+    factors
+        Module and matrix of each factor that has an activation before or behind it, by name.
     """
     found, waiting = Found(), dict(adapters or {})
     for name, tensor in _once(tensors).items():
@@ -57,6 +66,11 @@ def parameters_of(
             _add(found, family, heads, name, tensor, adapter)
     for module, adapter in waiting.items():
         _add(found, family, heads, f"{module}.weight", None, adapter)
+    for name, (module, factor) in (factors or {}).items():
+        layer, expert, role = layer_of(module), expert_of(module), family.role_of(module)
+        found.parameters[name] = Parameter(
+            name, module, layer, role, expert, factor, is_factor=True
+        )
     return found
 
 
@@ -85,14 +99,15 @@ def _add(
     heads: Heads | None,
     name: str,
     tensor: Tensor | None,
-    adapter: Adapter | None,
+    adapter: Delta | None,
 ) -> None:
     module = name.removesuffix(".weight")
     layer, expert, role = layer_of(module), expert_of(module), family.role_of(module)
     is_known = role != "other" or family.fused_in(module) is not None
     is_stack = is_known or "experts" in module.split(".")
+    is_derived = isinstance(tensor, Derived)  # it is (outputs, inputs) whatever files have
     for index, label, matrix in _matrices(
-        tensor, turned=family.is_transposed(module), is_stack=is_stack
+        tensor, turned=family.is_transposed(module) and not is_derived, is_stack=is_stack
     ):
         one = Parameter(
             f"{name}{label}", module, layer, role, expert if index is None else index, matrix
@@ -120,14 +135,14 @@ def _matrices(
         yield None, "", Part(tensor, Window.of(tensor.shape).transposed()) if turned else tensor
 
 
-def _adapted(one: Parameter, adapter: Adapter, skips: list[Skip], *, is_stack: bool) -> Parameter:
+def _adapted(one: Parameter, adapter: Delta, skips: list[Skip], *, is_stack: bool) -> Parameter:
     """The parameter with its adapter; one that does not fit goes to ``skips``."""
     if one.tensor is None or (one.shape == adapter.shape and not is_stack):
         return replace(one, adapter=adapter)
     message = (
         f"its delta of shape {list(adapter.shape)} belongs to a weight of shape {list(one.shape)}"
     )
-    skips.append(Skip(adapter.lora_A.paths[0], one.module, "adapter-misfit", message))
+    skips.append(Skip(adapter.tensors[0].paths[0], one.module, "adapter-misfit", message))
     return one
 
 
@@ -148,13 +163,36 @@ def _split(one: Parameter, family: Family, heads: Heads | None) -> Iterator[Para
         )
 
 
-def _rows(tensor: Tensor, which: Rows) -> Part:
-    """These rows of a matrix."""
+def _rows(tensor: Tensor, which: Rows) -> Tensor:
+    """These rows of a matrix; those of a product are a product."""
+    if isinstance(tensor, Product):
+        return replace(tensor, left=_rows(tensor.left, which))
+    if isinstance(tensor, KhatriRao) and not tensor.by_rows:
+        return KhatriRao(_rows(tensor.first, which), _rows(tensor.second, which))
+    if isinstance(tensor, ScaledRows):
+        return ScaledRows(_rows(tensor.matrix, which), _rows(_column(tensor.numbers), which))
     if isinstance(tensor, Part):
         return Part(tensor.whole, tensor.window.part(*which))
     return Part(tensor, Window.of(tensor.shape).part(*which))
 
 
-def _rows_of_delta(adapter: Adapter, which: Rows) -> Adapter:
-    """The adapter of these rows: those of B, and all of A."""
-    return replace(adapter, lora_B=_rows(adapter.lora_B, which))
+def _column(numbers: Tensor) -> Tensor:
+    """Numbers one below the other."""
+    if len(numbers.shape) == MATRIX:
+        return numbers
+    return Part(numbers, Window.of((math.prod(numbers.shape), 1)))
+
+
+def _rows_of_delta(adapter: Delta, which: Rows) -> Delta:
+    """The adapter of these rows: those of B, and all of A; of a Kronecker product whole blocks."""
+    if isinstance(adapter, Adapter):
+        magnitude = adapter.magnitude
+        if magnitude is not None and magnitude.shape[0] > 1:
+            magnitude = _rows(magnitude, which)
+        return replace(adapter, lora_B=_rows(adapter.lora_B, which), magnitude=magnitude)
+    start, axes = which
+    block = adapter.second.shape[0]
+    if len(axes) == 1 and start % block == axes[0][0] % block == 0:
+        rows = start // block, ((axes[0][0] // block, 1),)
+        return replace(adapter, first=_rows(adapter.first, rows))
+    return replace(adapter, rows=which)

@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.joining import on_base
+from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_config import CONFIG
+from rankscope.checkpoints.adapters.peft_files import read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.files.weights_file import open_weights_file
-from rankscope.checkpoints.layouts import lora_config, lora_files
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.lora_on_base import on_base
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
@@ -46,19 +48,21 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    lora = lora_files.NONE
-    if (folder / "adapter" / lora_config.CONFIG).is_file():
-        lora = lora_files.read_lora(folder / "adapter", options)
-    joined = on_base(lora, open_weights(folder, options))
+    adapter = NONE
+    if (folder / "adapter" / CONFIG).is_file():
+        adapter = read_adapter(folder / "adapter", options)
+    joined = on_base(adapter, open_weights(folder, options))
     gradients = folder / "gradients.safetensors"
     return contents_of(
         "huggingface",
-        joined.weights,
+        joined.tensors,
         read_json(folder / "config.json"),
         options,
         adapters=joined.adapters,
         gradients=open_tensors(gradients) if gradients.is_file() else None,
         skips=joined.skips,
+        notes=joined.notes,
+        aside=joined.aside,
     )
 
 

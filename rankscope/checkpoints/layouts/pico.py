@@ -17,13 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.files.yaml_file import read_yaml
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.inner_adapters import Ends, separated
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.torch_tables import (
     named_tensors,
@@ -81,6 +81,7 @@ def read(folder: Path, options: Options) -> Contents:
         adapters=parts.adapters,
         gradients=gradients,
         skips=(*unread, *parts.skips, *unmatched),
+        aside=parts.aside,
         restarts=_restarts(folder, relora, settings) if relora else None,
     )
 
