@@ -167,7 +167,9 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
         if step in merged_steps:
             so_far = [merge for merge in merges if merge.step <= step]
             for name in [name for name in AT_MERGES if name in selection.components]:
-                components += AT_MERGES[name](so_far)
+                components += AT_MERGES[name](
+                    so_far, None if previous is None else previous.contents
+                )
         asked = sorted(filter(selection.has, components), key=_order)
         tasks = [Task(component, _key(component)) for component in asked]
         yield StepPlan(run.name, step, tuple(tasks), tuple(found))
@@ -202,7 +204,8 @@ def _at_checkpoint(
         now.restarts,
     )
     names = [name for name in AT_CHECKPOINTS if name in selection.components]
-    return [component for name in names for component in AT_CHECKPOINTS[name](moment)]
+    found = (component for name in names for component in AT_CHECKPOINTS[name](moment))
+    return list(dict.fromkeys(found))  # a base may stand for a weight, and be asked for besides
 
 
 def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.adapters.adapted_family import adapted_family
+from rankscope.checkpoints.contents import Adapter, Contents, Parameter, is_rescaled
 from rankscope.checkpoints.families.family import families
 from rankscope.checkpoints.families.names import block_of
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.circuits import Circuits, CircuitsChange
+from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
 
 
@@ -65,6 +67,9 @@ def _weights(moment: Moment) -> Iterator[Component]:
         weight = _weight(parameter)
         if weight is not None:
             yield _component("weight", parameter, weight)
+        elif parameter.tensor is not None and not parameter.is_factor:
+            # By how much its adapter changes it is not known: what is known stands in its place.
+            yield _component("base", parameter, Weight(parameter.tensor))
 
 
 def _bases(moment: Moment) -> Iterator[Component]:
@@ -75,8 +80,19 @@ def _bases(moment: Moment) -> Iterator[Component]:
 
 def _adapters(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        if parameter.adapter is not None:
-            yield _component("adapter", parameter, Products((parameter.adapter,)))
+        weight, adapter = _weight(parameter), parameter.adapter
+        if adapter is None:
+            continue
+        source: Source = Products((adapter,))
+        if weight is not None and isinstance(adapter, Adapter) and is_rescaled(adapter):
+            source = Rescaling(weight.tensor, adapter)
+        yield _component("adapter", parameter, source)
+
+
+def _factors(moment: Moment) -> Iterator[Component]:
+    for parameter in moment.now.parameters.values():
+        if parameter.is_factor and parameter.tensor is not None:
+            yield _component("factor", parameter, Weight(parameter.tensor))
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
@@ -95,16 +111,40 @@ def _changes(
     component: str, now: Contents, before: Contents, merges: tuple[int, int]
 ) -> Iterator[Component]:
     for name, parameter in now.parameters.items():
-        later, old = _weight(parameter), before.parameters.get(name)
-        earlier = None if old is None else _weight(old)
-        if later is None or earlier is None or old is None:
+        old = before.parameters.get(name)
+        if old is None:
             continue
-        source: Source = Difference(later, earlier, *merges)
-        if parameter.shape != old.shape:
+        later, earlier = _weight(parameter), _weight(old)
+        if parameter.tensor is None and old.tensor is None:
+            source = _change_of_adapter(parameter, old, now, before)
+        else:
+            source = Difference(later, earlier, *merges) if later and earlier else None
+        if source is not None and parameter.shape != old.shape:
             source = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
-        yield _component(component, parameter, source)
+        if source is not None:
+            yield _component(component, parameter, source)
+
+
+def _change_of_adapter(
+    parameter: Parameter, old: Parameter, now: Contents, before: Contents
+) -> Source | None:
+    """What an adapter changed by, without its base; None where that is not its weight's change.
+
+    Two unknown scales are taken for one, since both are states of one training: ranks do not
+    depend on it, and norms are not given.
+    """
+    later, earlier = parameter.adapter, old.adapter
+    if later is None or earlier is None or is_rescaled(later) or is_rescaled(earlier):
+        return None
+    if now.base_named != before.base_named:
+        message = f"was on the base {before.base_named!r}, is on {now.base_named!r}"
+        return _misfit(parameter, "base-changed", message)
+    one_unknown = (later.scale is None) != (earlier.scale is None)
+    if one_unknown or (later.scale is None and later.rank != earlier.rank):
+        return _misfit(parameter, "scale-unknown", "its scale is not known at both steps")
+    return DeltaChange(later, earlier)
 
 
 def _gradients(moment: Moment) -> Iterator[Component]:
@@ -174,28 +214,34 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
         )
 
 
-def _merge(merges: Sequence[Merge]) -> Iterator[Component]:
-    for parameter in _merged(merges):
-        yield _component("merge", parameter, Products((merges[-1].adapters[parameter.module],)))
+def _merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
+    for parameter in _merged(merges[-1], contents).values():
+        if parameter.adapter is not None:
+            yield _component("merge", parameter, Products((parameter.adapter,)))
 
 
-def _merged_total(merges: Sequence[Merge]) -> Iterator[Component]:
-    for parameter in _merged(merges):
-        module = parameter.module
-        merged = tuple(m.adapters[module] for m in merges if module in m.adapters)
-        yield _component("merged_total", parameter, Products(merged))
+def _merged_total(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
+    merged = [_merged(merge, contents) for merge in merges]
+    for name, parameter in merged[-1].items():
+        deltas = (found[name].adapter for found in merged if name in found)
+        known = tuple(adapter for adapter in deltas if adapter is not None)
+        yield _component("merged_total", parameter, Products(known))
 
 
-def _merged(merges: Sequence[Merge]) -> Iterable[Parameter]:
-    """What the last merge changed; this package's trainer, which records merges, is Llama-like."""
-    family = families()["llama-like"]
-    return parameters_of({}, family, None, merges[-1].adapters).parameters.values()
+def _merged(merge: Merge, contents: Contents | None) -> Mapping[str, Parameter]:
+    """What a merge changed, told apart as the weights of a checkpoint of the run are."""
+    shapes = {module: adapter.shape for module, adapter in merge.adapters.items()}
+    known = families().get(contents.family) if contents is not None else None
+    family = known or adapted_family(shapes)
+    heads = None if contents is None else contents.heads
+    return parameters_of({}, family, heads, merge.adapters).parameters
 
 
 AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "weight": _weights,
     "base": _bases,
     "adapter": _adapters,
+    "factor": _factors,
     "update": _updates,
     "cumulative_update": _cumulative_updates,
     "gradient": _gradients,
@@ -203,7 +249,7 @@ AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "ov_update": _circuit_updates,
     "ov-published": _published_circuits,
 }
-AT_MERGES: Mapping[str, Callable[[Sequence[Merge]], Iterator[Component]]] = {
+AT_MERGES: Mapping[str, Callable[[Sequence[Merge], Contents | None], Iterator[Component]]] = {
     "merge": _merge,
     "merged_total": _merged_total,
 }
@@ -218,13 +264,17 @@ def _component(component: str, parameter: Parameter, source: Source) -> Componen
 
 
 def _weight(parameter: Parameter) -> Weight | None:
-    if parameter.tensor is None:
+    """The weight that the model uses, where it is known."""
+    if parameter.tensor is None or parameter.is_factor:
+        return None
+    if parameter.adapter is not None and parameter.adapter.scale is None:
         return None
     return Weight(parameter.tensor, parameter.adapter)
 
 
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
-    path = "" if parameter.tensor is None else parameter.tensor.paths[0]
+    tensors = (parameter.tensor, *(parameter.adapter.tensors if parameter.adapter else ()))
+    path = next((tensor.paths[0] for tensor in tensors if tensor is not None), "")
     return Misfit(parameter.shape, parameter.dtype, path, parameter.name, reason, message)
 
 

@@ -1,4 +1,4 @@
-"""Two factors of one matrix: whether they fit each other, which way round, and what stands beside them."""
+"""Two factors of one matrix: whether they fit, which way round, and what stands beside them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from rankscope.checkpoints.adapters.grouping import (
 from rankscope.checkpoints.adapters.pairing import fault_in, magnitude_of, oriented, scale_tensors
 from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.product_forms import VERA, shared_delta, special_delta
-from rankscope.checkpoints.adapters.scaling import Scales, scale_in, scales_beside
+from rankscope.checkpoints.adapters.scaling import Form, Scales, scale_in, scales_beside
 from rankscope.checkpoints.adapters.wrapped_weights import odd_ones, replaced, unwrapped
 from rankscope.checkpoints.contents import Adapter, Class, Delta, Skip
 from rankscope.checkpoints.families.factor_tables import FactorTable
@@ -173,7 +173,7 @@ class _Parting:
         left, right = cell.tensors[table.left], cell.tensors[table.right]
         fault = fault_in(table, left, right)
         pair = None if fault else oriented(left, right, table)
-        if pair is None:
+        if pair is None:  # which `fault` says
             raise RankscopeError(fault, reason="adapter-incomplete")
         if table.between:
             for end, factor in zip((table.left, table.right), pair, strict=True):
@@ -184,14 +184,15 @@ class _Parting:
         below = (n for n in self.rest if n.startswith(f"{cell.module}.") and table.spare)
         spare = [n for n in below if _is_spare(n.removeprefix(f"{cell.module}."), table)]
         self._put_aside(spare, "no linear map", f"a spare factor of {module}, not in use")
+        left, right = pair
         if table.diagonal:
-            pair = pair[0], _scaled_rows(pair[1], cell.tensors[table.diagonal])
+            right = _scaled_rows(right, cell.tensors[table.diagonal])
         if table.makes == "weight" and scale is not None:
-            self._weigh(cell, module, table, Product(*pair, scale))
+            self._weigh(cell, module, table, Product(left, right, scale))
             return
         magnitude, name = magnitude_of(cell, table, pair, self.rest)
         self._put_aside(name, "part of", f"the adapter of {module}")
-        self._change(cell, module, Adapter(pair[1], pair[0], scale, magnitude))
+        self._change(cell, module, Adapter(right, left, scale, magnitude))
 
     def _scale(self, cell: Cell, module: str, table: FactorTable, *, rank: int) -> float | None:
         """Scale of a product: the table's own, that of a tensor, or that of files beside it."""
@@ -201,12 +202,13 @@ class _Parting:
                 scale = scale_in(kind, self.rest[name], rank=rank)
                 self._put_aside([name], "part of", f"the adapter of {module}")
                 return scale
-        form = "adalora" if table.diagonal else "product"
+        form: Form = "adalora" if table.diagonal else "product"
         return self.scales.of(module, rank=rank, form=form) if scale is None else scale
 
     def _weigh(self, cell: Cell, module: str, table: FactorTable, product: Product) -> None:
         """A weight that is a product; with a weight of its own beside it, neither is certain."""
-        weight, whole = f"{module}.weight", product
+        weight = f"{module}.weight"
+        made: Tensor = product
         if weight in self.rest:
             message = (
                 "has factors that make a weight, and a weight beside them: which of the two the "
@@ -214,7 +216,6 @@ class _Parting:
             )
             self._put_aside([weight], "not understood", message)
             raise RankscopeError(message, reason="two-weights")
-        made: Tensor = whole
         if table.sparse:
             places, values = (cell.tensors[end] for end in table.sparse)
             if not holds_places(places) or prod(places.shape) != prod(values.shape):
