@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from rankscope.checkpoints.adapters.peft_config import scale_of
 from rankscope.checkpoints.layouts import huggingface, peft
-from rankscope.checkpoints.layouts.lora_files import scale_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.errors import RankscopeError
 from tests.conftest import (

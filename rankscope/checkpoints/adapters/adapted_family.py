@@ -14,9 +14,9 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     """The family that knows most of the modules that adapters change.
 
     Adapters are put on some projections only, so that no family has all its keys; and their deltas
-    are (outputs, inputs) whatever their weights are. Of families that know as many and say the same
-    of all, any is taken; where they differ, the one that the base's name speaks of. Where that
-    tells nothing either, the family ``generic``: a role is then missing rather than wrong.
+    are (outputs, inputs) whatever their weights are. Of families that know equally many and say the
+    same of all, the simplest is taken; where they differ, the one that the base's name speaks of.
+    Where that tells nothing either, the family ``generic``: a role is missing rather than wrong.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     called = _called(best, named)
     if not best or (len(said) > 1 and called is None):
         return families()[GENERIC]
-    return families()[called or best[0]]
+    return families()[called or (GENERIC if GENERIC in best else best[-1])]
 
 
 def _answer(family: Family, modules: Iterable[str]) -> tuple[tuple[str, object], ...]:

@@ -66,9 +66,8 @@ def missing_base(adapter: Path) -> Skip:
     called = f"its base model {printable(named, limit=120)!r}" if named else "its base model"
     reason = "is not on this machine" if named else "is named nowhere"
     message = (
-        f"is an adapter, and {called} {reason}: its weights are not measured, and "
-        "updates between its own states alone; download the model, put it where the adapter's config says, or give its folder "
-        "as the base"
+        f"is an adapter, and {called} {reason}: the weights that it makes are not measured; "
+        "download the model, put it where the adapter's config says, or give its folder as the base"
     )
     return Skip(str(adapter), "", "base-missing", message)
 

@@ -96,8 +96,10 @@ class KhatriRao(Derived):
     @property
     def shape(self) -> tuple[int, int]:
         """The common side of the two, and the product of their other sides."""
-        (m, n), (k, l) = self.first.shape, self.second.shape
-        return (m * k, n) if self.by_rows else (m, n * l)
+        first, second = self.first.shape, self.second.shape
+        if self.by_rows:
+            return first[0] * second[0], first[1]
+        return first[0], first[1] * second[1]
 
     def read(self) -> Values:
         """Multiply."""

@@ -39,8 +39,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     kind = config.get("peft_type", "LORA")
     if kind not in READ:
         raise RankscopeError(
-            f"is a PEFT adapter of type {printable(str(kind), limit=40)}: how it changes weights is "
-            f"not known here; read are {', '.join(READ)}",
+            f"is a PEFT adapter of type {printable(str(kind), limit=40)}: how it changes weights "
+            f"is not known here; read are {', '.join(READ)}",
             path=path,
             reason="adapter-type",
         )

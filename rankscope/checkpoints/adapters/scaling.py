@@ -46,7 +46,8 @@ class Scales:
         if isinstance(inner, Mapping):  # MLX
             scale, alpha = _number(inner.get("scale")), _number(inner.get("alpha"))
             return scale if scale is None or alpha is None else scale * alpha / rank
-        alpha = next(filter(None.__ne__, (_number(config.get(name)) for name in ALPHAS)), None)
+        numbers = (_number(config.get(name)) for name in ALPHAS)
+        alpha = next((number for number in numbers if number is not None), None)
         if form == "product":
             stated = {} if alpha is None else {"lora_alpha": alpha}
             return scale_of({**config, **stated}, path, rank=rank)

@@ -115,6 +115,9 @@ class _Parting:
     def result(self, *, has_factors: bool) -> Parted:
         """All that was found, weights under the names that they have without adapters."""
         apart = frozenset(self._iter_apart(has_factors))
+        for name in filter(SHARED.fullmatch, list(self.rest)):
+            if self.uncut:
+                self._put_aside([name], "part of", "the adapters of all modules")
         for name in replaced(self.rest):
             self._put_aside([name], "no linear map", "the copy of it that was trained is used")
         rest = unwrapped(self.rest, self.adapters) if has_factors else self.rest

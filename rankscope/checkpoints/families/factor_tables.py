@@ -38,7 +38,7 @@ class FactorTable:
     diagonal
         End of the tensor of r numbers that stand between the factors.
     sparse
-        Ends of two tensors: places, in row-major order of (outputs, inputs), and values to add there.
+        Ends of two tensors: places in row-major order of (outputs, inputs), and values to add.
     between
         What lies between the factors where that is no matrix, such as an activation. There is no
         product then: each factor is measured by itself.
