@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, account_of, roots
 from rankscope.checkpoints.adapters.adapted_family import adapted_family
+from rankscope.checkpoints.adapters.derived_tensors import is_derived
 from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.separation import factors_among
 from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
@@ -63,7 +64,7 @@ def contents_of(
     plain, quantised = without_quantised(made.tensors, config)
     family = options.family or _family(plain, made, deltas, config, named)
     doubtful = unknown_pairs(plain, family)
-    plain = {n: t for n, t in plain.items() if n not in {skip.tensor for skip in doubtful}}
+    plain = {n: t for n, t in plain.items() if n not in doubtful}
     heads = heads_of(config, family)
     found = parameters_of(plain, family, heads, deltas, made.factors)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
@@ -75,13 +76,14 @@ def contents_of(
         *(gradients or {}).values(),
         *(root for one in aside for root in roots(one.tensor)),
     ]
+    parameters = (*found.parameters.values(), *pushing.parameters.values())
     classed = [
+        *_unused(deltas, parameters),
         *(Classed(root, one.kind, one.reason) for one in aside for root in roots(one.tensor)),
         *(Classed(plain[n], "no linear map", why) for n, why in found.left_out.items()),
         *(Classed(pushed[n], "no linear map", why) for n, why in pushing.left_out.items()),
     ]
-    skips = (*skips, *made.skips, *quantised, *doubtful, *found.skips)
-    parameters = (*found.parameters.values(), *pushing.parameters.values())
+    skips = (*skips, *made.skips, *quantised, *doubtful.values(), *found.skips)
     account, unnamed = account_of(stored, classed, parameters, skips)
     return Contents(
         layout=layout,
@@ -104,15 +106,32 @@ def _family(
     config: Mapping[str, Any],
     named: str | None,
 ) -> Family:
-    """Family of the model; of adapters alone, the one that knows most of their modules."""
+    """Family of the model; of factors alone, the one that knows most of their modules."""
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
     changed |= {module: factor.shape for module, factor in made.factors.values()}
+    changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
     # A stored tensor may be transposed, which its adapter is not: it tells the family.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     family = family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
     if family.name != GENERIC or not changed:
         return family
     return adapted_family(changed, named or str(config.get("model_type") or ""))
+
+
+def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Iterator[Classed]:
+    """Tensors of deltas that no parameter has, since they do not fit: a skip names the module."""
+    used = {
+        (root.paths, root.name)
+        for parameter in parameters
+        if parameter.adapter is not None
+        for tensor in parameter.adapter.tensors
+        for root in roots(tensor)
+    }
+    for module, delta in deltas.items():
+        for root in (root for tensor in delta.tensors for root in roots(tensor)):
+            if (root.paths, root.name) not in used:
+                reason = f"is of a delta that does not fit the weight of {module}"
+                yield Classed(root, "not understood", reason)
 
 
 def _alone(parameters: Mapping[str, Parameter]) -> tuple[Skip, ...]:

@@ -17,6 +17,7 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     are (outputs, inputs) whatever their weights are. Of families that know equally many and say the
     same of all, the simplest is taken; where they differ, the one that the base's name speaks of.
     Where that tells nothing either, the family ``generic``: a role is missing rather than wrong.
+    Families that a config has to state something for are taken only where the name speaks of them.
 
     Parameters
     ----------
@@ -29,9 +30,10 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     known = {name: sum(one != ("other", None) for one in a) for name, a in answers.items()}
     most = max(known.values(), default=0)
     best = [name for name, count in known.items() if count == most and most]
-    said = {answers[name] for name in best}
     called = _called(best, named)
-    if not best or (len(said) > 1 and called is None):
+    best = [name for name in best if not families()[name].when]
+    said = {answers[name] for name in best}
+    if called is None and len(said) != 1:
         return families()[GENERIC]
     return families()[called or (GENERIC if GENERIC in best else best[-1])]
 

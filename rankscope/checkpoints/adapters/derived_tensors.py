@@ -179,6 +179,11 @@ class PlusSparse(Derived):
         return whole
 
 
+def is_derived(tensor: Tensor) -> bool:
+    """Whether no file holds a tensor as it is."""
+    return isinstance(tensor, Derived)
+
+
 def holds_places(tensor: Tensor) -> bool:
     """Whether a tensor's whole numbers can be read."""
     return isinstance(tensor, StoredTensor) and tensor.dtype in AS_FLOATS

@@ -71,7 +71,7 @@ def cut(found: Parted) -> Parted:
     module, and for those that read the same inputs; of others it is not known, and they are left
     out.
     """
-    adapters, skips = dict(found.adapters), []
+    adapters, skips, aside = dict(found.adapters), [], []
     kinds = {module.rpartition(".")[2] for module in found.uncut}
     for module in found.uncut & adapters.keys():
         delta, weight = adapters[module], found.tensors.get(f"{module}.weight")
@@ -80,8 +80,15 @@ def cut(found: Parted) -> Parted:
         elif len(kinds) > 1 and not kinds <= {*READ_ALIKE}:
             message = "its inputs are as many as those of its weight, which is not there"
             skips.append(Skip(delta.tensors[0].paths[0], module, "adapter-inputs", message))
+            aside += [Classed(one, "not understood", message) for one in delta.tensors]
             del adapters[module]
-    return replace(found, adapters=adapters, uncut=frozenset(), skips=(*found.skips, *skips))
+    return replace(
+        found,
+        adapters=adapters,
+        uncut=frozenset(),
+        skips=(*found.skips, *skips),
+        aside=(*found.aside, *aside),
+    )
 
 
 def without_factors(

@@ -64,8 +64,10 @@ def scale_tensors(table: FactorTable, module: str, adapter: str) -> dict[str, tu
 
 def magnitude_of(
     cell: Cell, table: FactorTable, pair: tuple[Tensor, Tensor], tensors: Mapping[str, Tensor]
-) -> tuple[Tensor | None, list[str]]:
+) -> tuple[Tensor | None, str]:
     """Norms that DoRA gives to the rows of the weight, or to the columns of an embedding's.
+
+    With the name of their tensor; None and nothing where there are none.
 
     Raises
     ------
@@ -83,8 +85,8 @@ def magnitude_of(
             raise RankscopeError(
                 f"its magnitudes are {list(tensor.shape)}, not {count}", reason="adapter-incomplete"
             )
-        return Part(tensor, Window.of((1, count) if by_column else (count, 1))), [name]
-    return None, []
+        return Part(tensor, Window.of((1, count) if by_column else (count, 1))), name
+    return None, ""
 
 
 def _of_convolution(

@@ -115,9 +115,8 @@ class _Parting:
     def result(self, *, has_factors: bool) -> Parted:
         """All that was found, weights under the names that they have without adapters."""
         apart = frozenset(self._iter_apart(has_factors))
-        for name in filter(SHARED.fullmatch, list(self.rest)):
-            if self.uncut:
-                self._put_aside([name], "part of", "the adapters of all modules")
+        for name in filter(SHARED.fullmatch, list(self.rest) if self.uncut else ()):
+            del self.rest[name]
         for name in replaced(self.rest):
             self._put_aside([name], "no linear map", "the copy of it that was trained is used")
         rest = unwrapped(self.rest, self.adapters) if has_factors else self.rest
@@ -193,9 +192,11 @@ class _Parting:
         if table.makes == "weight" and scale is not None:
             self._weigh(cell, module, table, Product(left, right, scale))
             return
+        beside = [cell.names[end] for end in table.sparse]  # of a weight whose scale is not known
+        self._put_aside(beside, "part of", f"the weight of {module}")
         magnitude, name = magnitude_of(cell, table, pair, self.rest)
-        self._put_aside(name, "part of", f"the adapter of {module}")
         self._change(cell, module, Adapter(right, left, scale, magnitude))
+        self.rest.pop(name, None)
 
     def _scale(self, cell: Cell, module: str, table: FactorTable, *, rank: int) -> float | None:
         """Scale of a product: the table's own, that of a tensor, or that of files beside it."""
@@ -235,8 +236,9 @@ class _Parting:
             raise RankscopeError(
                 "has two deltas: which of them acts is not known", reason="several-factors"
             )
-        self.adapters[module] = made
-        self._put_aside(cell.names.values(), "part of", f"the adapter of {module}")
+        self.adapters[module] = made  # what it is made of is accounted for where it is used
+        for name in cell.names.values():
+            self.rest.pop(name, None)
 
     def _check_leftovers(self, cell: Cell) -> None:
         """Half a pair is a fault where its name is that of a factor and of nothing else."""

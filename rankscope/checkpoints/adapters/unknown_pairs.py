@@ -12,10 +12,12 @@ from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
 LAST = re.compile(r"(?P<stem>.*?)_?(?P<word>[A-Za-z]+|\d+)")
+# Positions by axis, and the parts of a pruned or normed weight, come in pairs that are no factors.
+NO_FACTOR = re.compile(r"(.*_)?pos(_.*)?|weight_(orig|mask|[guv])|original\d?", re.IGNORECASE)
 
 
-def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> tuple[Skip, ...]:
-    """A line for every tensor that seems to be half of a matrix.
+def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Skip]:
+    """A line for every tensor that seems to be half of a matrix, by plain name.
 
     Two tensors seem so that share a side smaller than both others, and are either
 
@@ -37,6 +39,7 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> tuple[Skip, 
         name: tensor
         for name, tensor in tensors.items()
         if len(tensor.shape) == MATRIX and min(tensor.shape) > 1 and tensor.dtype in FLOATS
+        if not NO_FACTOR.fullmatch(name.removesuffix(".weight").rpartition(".")[2])
     }
     own: dict[tuple[str, str], list[str]] = {}
     below: dict[str, list[str]] = {}
@@ -55,7 +58,7 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> tuple[Skip, 
         is_whole = f"{module}.weight" in tensors or module in tensors
         if len(names) == PAIR and module and not is_whole and _is_projection(module, family):
             skips |= _doubts(module, names, matrices)
-    return tuple(skips.values())
+    return skips
 
 
 def _is_projection(module: str, family: Family) -> bool:
@@ -84,9 +87,10 @@ def _doubts(module: str, names: list[str], tensors: Mapping[str, Tensor]) -> dic
         f"of one {shape[0]}×{shape[1]} matrix, and are not measured: a family file with "
         f"{printable(table, limit=200)} says that they are"
     )
-    held = [*names, *([weight] if weight in tensors else [])]
+    held = [*names, *([weight] if weight in tensors else [])]  # with them it is another matrix
     path = tensors[left].paths[0]
-    return {name: Skip(path, name, "looks-like-factors", message) for name in held}
+    code = "looks-like-factors"
+    return {name: Skip(path, tensors[name].name, code, message) for name in held}
 
 
 def _products(

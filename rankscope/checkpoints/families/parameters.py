@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.adapters.derived_tensors import (
-    Derived,
     KhatriRao,
     Product,
     ScaledRows,
+    is_derived,
 )
 from rankscope.checkpoints.contents import Adapter, Delta, Heads, Parameter, Skip
 from rankscope.checkpoints.families.family import Family
@@ -105,10 +105,9 @@ def _add(
     layer, expert, role = layer_of(module), expert_of(module), family.role_of(module)
     is_known = role != "other" or family.fused_in(module) is not None
     is_stack = is_known or "experts" in module.split(".")
-    is_derived = isinstance(tensor, Derived)  # it is (outputs, inputs) whatever files have
-    for index, label, matrix in _matrices(
-        tensor, turned=family.is_transposed(module) and not is_derived, is_stack=is_stack
-    ):
+    # What is derived is (outputs, inputs), whatever files have.
+    turned = family.is_transposed(module) and not (tensor is not None and is_derived(tensor))
+    for index, label, matrix in _matrices(tensor, turned=turned, is_stack=is_stack):
         one = Parameter(
             f"{name}{label}", module, layer, role, expert if index is None else index, matrix
         )

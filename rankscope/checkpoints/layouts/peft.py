@@ -19,6 +19,7 @@ from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
+from rankscope.checkpoints.layouts.single_file import may_be_model
 from rankscope.checkpoints.options import Options
 from rankscope.errors import RankscopeError
 
@@ -63,6 +64,12 @@ def _has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in WEIGHTS)
 
 
+def _has_others(folder: Path) -> bool:
+    """Whether other files of weights lie beside those of an adapter: then it is one of many."""
+    suffixes = {Path(name).suffix for name in WEIGHTS}
+    return any(may_be_model(path, *suffixes) for path in folder.iterdir() if path.is_file())
+
+
 def _is_peft(folder: Path) -> bool:
     """Whether a config is one of PEFT's; MLX has a file of the same name beside files of its own.
 
@@ -77,7 +84,7 @@ def _is_peft(folder: Path) -> bool:
 
 def _adapter_in(folder: Path) -> Path | None:
     """The folder, or the only adapter below a Trainer's checkpoint; None if there is none."""
-    if (folder / CONFIG).is_file() or _has_weights(folder):
+    if (folder / CONFIG).is_file() or (_has_weights(folder) and not _has_others(folder)):
         return folder
     if not CHECKPOINT.fullmatch(folder.name):
         return None
