@@ -15,14 +15,8 @@ from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.training_log import log_file
-from rankscope.components.selection import (
-    AT_CHECKPOINTS,
-    AT_MERGES,
-    COMPONENTS,
-    ON_REQUEST,
-    Component,
-    Moment,
-)
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, COMPONENTS, ON_REQUEST
 from rankscope.errors import RankscopeError
 from rankscope.spectra import store
 

@@ -3,96 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.contents import Adapter, Contents, Parameter, is_rescaled
-from rankscope.checkpoints.families.family import families
 from rankscope.checkpoints.families.names import block_of
-from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.circuits import Circuits, CircuitsChange
+from rankscope.components.component import Component, Moment, component_of, weight_of
 from rankscope.components.deltas import DeltaChange, Rescaling
+from rankscope.components.merged import last_merge, merged_total
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
-
-
-@dataclass(frozen=True)
-class Component:
-    """One matrix of a model at a step, or the circuits of all heads of a layer.
-
-    Attributes
-    ----------
-    component
-        Which of its matrices: ``weight``, ``update``, ``adapter`` …
-    layer, role, expert, name
-        Where it is in the model.
-    source
-        How to read it.
-    heads
-        How many matrices the source gives, one a head; 0 where it gives one that has no head.
-    """
-
-    component: str
-    layer: int | None
-    role: str
-    expert: int | None
-    name: str
-    source: Source
-    heads: int = 0
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A checkpoint, with those that its updates are measured from.
-
-    Attributes
-    ----------
-    merges_since_previous, merges_since_first
-        Merges that the run has records of.
-    restarts_since_previous, restarts_since_first
-        Merges that the checkpoints count, of runs that keep no records.
-    """
-
-    now: Contents
-    previous: Contents | None
-    first: Contents | None
-    merges_since_previous: int = 0
-    merges_since_first: int = 0
-    restarts_since_previous: int = 0
-    restarts_since_first: int = 0
 
 
 def _weights(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        weight = _weight(parameter)
+        weight = weight_of(parameter)
         if weight is not None:
-            yield _component("weight", parameter, weight)
+            yield component_of("weight", parameter, weight)
         elif parameter.tensor is not None and not parameter.is_factor:
             # By how much its adapter changes it is not known: what is known stands in its place.
-            yield _component("base", parameter, Weight(parameter.tensor))
+            yield component_of("base", parameter, Weight(parameter.tensor))
 
 
 def _bases(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
         if parameter.tensor is not None and parameter.adapter is not None:
-            yield _component("base", parameter, Weight(parameter.tensor))
+            yield component_of("base", parameter, Weight(parameter.tensor))
 
 
 def _adapters(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        weight, adapter = _weight(parameter), parameter.adapter
+        weight, adapter = weight_of(parameter), parameter.adapter
         if adapter is None:
             continue
         source: Source = Products((adapter,))
         if weight is not None and isinstance(adapter, Adapter) and is_rescaled(adapter):
             source = Rescaling(weight.tensor, adapter)
-        yield _component("adapter", parameter, source)
+        yield component_of("adapter", parameter, source)
 
 
 def _factors(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
         if parameter.is_factor and parameter.tensor is not None:
-            yield _component("factor", parameter, Weight(parameter.tensor))
+            yield component_of("factor", parameter, Weight(parameter.tensor))
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
@@ -114,7 +67,7 @@ def _changes(
         old = before.parameters.get(name)
         if old is None:
             continue
-        later, earlier = _weight(parameter), _weight(old)
+        later, earlier = weight_of(parameter), weight_of(old)
         if parameter.tensor is None and old.tensor is None:
             source = _change_of_adapter(parameter, old, now, before)
         else:
@@ -124,7 +77,7 @@ def _changes(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
         if source is not None:
-            yield _component(component, parameter, source)
+            yield component_of(component, parameter, source)
 
 
 def _change_of_adapter(
@@ -150,7 +103,7 @@ def _change_of_adapter(
 def _gradients(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.gradients.values():
         if parameter.tensor is not None:
-            yield _component("gradient", parameter, Weight(parameter.tensor))
+            yield component_of("gradient", parameter, Weight(parameter.tensor))
 
 
 def _circuits(moment: Moment) -> Iterator[Component]:
@@ -188,8 +141,8 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
     values = {block_of(p.module): p for p in contents.parameters.values() if p.role == "v"}
     for output in contents.parameters.values():
         value = values.get(block_of(output.module)) if output.role == "o" else None
-        left = _weight(output)
-        right = None if value is None else _weight(value)
+        left = weight_of(output)
+        right = None if value is None else weight_of(value)
         if heads is None or value is None or left is None or right is None:
             continue
         source: Source = Circuits(left, right, heads, published)
@@ -214,29 +167,6 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
         )
 
 
-def _merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
-    for parameter in _merged(merges[-1], contents).values():
-        if parameter.adapter is not None:
-            yield _component("merge", parameter, Products((parameter.adapter,)))
-
-
-def _merged_total(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
-    merged = [_merged(merge, contents) for merge in merges]
-    for name, parameter in merged[-1].items():
-        deltas = (found[name].adapter for found in merged if name in found)
-        known = tuple(adapter for adapter in deltas if adapter is not None)
-        yield _component("merged_total", parameter, Products(known))
-
-
-def _merged(merge: Merge, contents: Contents | None) -> Mapping[str, Parameter]:
-    """What a merge changed, told apart as the weights of a checkpoint of the run are."""
-    shapes = {module: adapter.shape for module, adapter in merge.adapters.items()}
-    known = families().get(contents.family) if contents is not None else None
-    family = known or adapted_family(shapes)
-    heads = None if contents is None else contents.heads
-    return parameters_of({}, family, heads, merge.adapters).parameters
-
-
 AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "weight": _weights,
     "base": _bases,
@@ -250,26 +180,11 @@ AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "ov-published": _published_circuits,
 }
 AT_MERGES: Mapping[str, Callable[[Sequence[Merge], Contents | None], Iterator[Component]]] = {
-    "merge": _merge,
-    "merged_total": _merged_total,
+    "merge": last_merge,
+    "merged_total": merged_total,
 }
 COMPONENTS = (*AT_CHECKPOINTS, *AT_MERGES)
 ON_REQUEST = ("base", "cumulative_update", "ov_update", "ov-published")
-
-
-def _component(component: str, parameter: Parameter, source: Source) -> Component:
-    return Component(
-        component, parameter.layer, parameter.role, parameter.expert, parameter.name, source
-    )
-
-
-def _weight(parameter: Parameter) -> Weight | None:
-    """The weight that the model uses, where it is known."""
-    if parameter.tensor is None or parameter.is_factor:
-        return None
-    if parameter.adapter is not None and parameter.adapter.scale is None:
-        return None
-    return Weight(parameter.tensor, parameter.adapter)
 
 
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:

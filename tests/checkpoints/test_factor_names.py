@@ -15,8 +15,9 @@ from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.families.family import families, family_of, parsed
 from rankscope.checkpoints.layouts import numpy_archive, safetensors_alone, torch_object
 from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.components.component import Moment
 from rankscope.components.deltas import delta, effective
-from rankscope.components.selection import AT_CHECKPOINTS, Moment
+from rankscope.components.selection import AT_CHECKPOINTS
 from rankscope.errors import RankscopeError
 
 OUT, IN, RANK = 24, 16, 3

@@ -14,7 +14,8 @@ from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.components.selection import AT_CHECKPOINTS, COMPONENTS, Component, Moment
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, COMPONENTS
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import singular_values

@@ -13,8 +13,9 @@ from safetensors.numpy import load_file, save_file
 from rankscope.checkpoints.contents import Contents, KroneckerAdapter
 from rankscope.checkpoints.layouts import peft as layout
 from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.components.component import Moment
 from rankscope.components.deltas import Rescaling, delta, effective
-from rankscope.components.selection import AT_CHECKPOINTS, Moment
+from rankscope.components.selection import AT_CHECKPOINTS
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, Kronecker
 from rankscope.spectra.singular_values import spectra

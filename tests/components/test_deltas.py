@@ -12,7 +12,8 @@ from rankscope.analysis.measure import SCALED, measure
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import read_merge
-from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, Component, Moment
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectrum
 from rankscope.spectra.store import Entry, read_entries, write_entries

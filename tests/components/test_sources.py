@@ -3,7 +3,8 @@ import pytest
 
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import read_merge
-from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, Component, Moment
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
 from rankscope.components.sources import stacked
 from rankscope.spectra.matrices import Dense, LowRank
 from tests.conftest import HEADS, KV_HEADS, MODULES, WIDTH, TinyRun

@@ -5,17 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from math import prod
 from typing import Any
 
 from rankscope.checkpoints.account import Classed
-from rankscope.checkpoints.adapters.derived_tensors import (
-    PlusSparse,
-    Product,
-    ScaledRows,
-    holds_places,
-)
 from rankscope.checkpoints.adapters.flattened_names import unflattened
 from rankscope.checkpoints.adapters.grouping import (
     Cell,
@@ -25,10 +17,11 @@ from rankscope.checkpoints.adapters.grouping import (
     table_for,
     tables_of,
 )
-from rankscope.checkpoints.adapters.pairing import fault_in, magnitude_of, oriented, scale_tensors
+from rankscope.checkpoints.adapters.made import Made, made_of_pair
+from rankscope.checkpoints.adapters.pairing import fault_in
 from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.product_forms import VERA, shared_delta, special_delta
-from rankscope.checkpoints.adapters.scaling import Form, Scales, scale_in, scales_beside
+from rankscope.checkpoints.adapters.scaling import Scales, scale_in, scales_beside
 from rankscope.checkpoints.adapters.wrapped_weights import odd_ones, replaced, unwrapped
 from rankscope.checkpoints.contents import Adapter, Class, Delta, Skip
 from rankscope.checkpoints.families.factor_tables import FactorTable
@@ -106,7 +99,8 @@ class _Parting:
         try:
             self._take_special(cell, module)
             while (table := table_for(cell, self.tables, self.rest)) is not None:
-                self._take_pair(cell, module, table)
+                made = made_of_pair(cell, module, table, self.rest, self.scales)
+                self._put(module, made)
                 cell.drop(table.needed)
             self._check_leftovers(cell)
         except RankscopeError as error:
@@ -142,17 +136,20 @@ class _Parting:
                 yield module
 
     def _take_special(self, cell: Cell, module: str) -> None:
+        """The delta of a kind that is not two factors of one product, if the cell is of one."""
+        names = tuple(cell.names.values())
         if all(end in cell.tensors for end in VERA):
-            self._change(cell, module, self._shared(cell))
+            self._put(module, Made(self._shared(cell), used=names))
             self.uncut.add(module)
             cell.drop(VERA)
             return
-        alpha = self.rest.get(f"{cell.module}.alpha")
-        number = None if alpha is None else scale_in("alpha", alpha, rank=1)
-        made = special_delta(module, cell.tensors, self.scales, alpha=number)
-        if made is not None:
-            self._put_aside([f"{cell.module}.alpha"], "part of", f"the adapter of {module}")
-            self._change(cell, module, made)
+        name = f"{cell.module}.alpha"
+        number = scale_in("alpha", self.rest[name], rank=1) if name in self.rest else None
+        delta = special_delta(module, cell.tensors, self.scales, alpha=number)
+        if delta is not None:
+            made = Made(delta, used=names)
+            made.put_aside([name], "part of", f"the adapter of {module}")
+            self._put(module, made)
             cell.drop(tuple(cell.tensors))
 
     def _shared(self, cell: Cell) -> Adapter:
@@ -170,75 +167,28 @@ class _Parting:
             )
         return shared_delta(cell.tensors, sides["A"], sides["B"])
 
-    def _take_pair(self, cell: Cell, module: str, table: FactorTable) -> None:
-        """The product of two factors; those that do not fit are a fault of their module."""
-        left, right = cell.tensors[table.left], cell.tensors[table.right]
-        fault = fault_in(table, left, right)
-        pair = None if fault else oriented(left, right, table)
-        if pair is None:  # which `fault` says
-            raise RankscopeError(fault, reason="adapter-incomplete")
-        if table.between:
-            for end, factor in zip((table.left, table.right), pair, strict=True):
-                self.factors[cell.names[end]] = module, factor
-                del self.rest[cell.names[end]]
-            return
-        scale = self._scale(cell, module, table, rank=pair[1].shape[0])
-        below = (n for n in self.rest if n.startswith(f"{cell.module}.") and table.spare)
-        spare = [n for n in below if _is_spare(n.removeprefix(f"{cell.module}."), table)]
-        self._put_aside(spare, "no linear map", f"a spare factor of {module}, not in use")
-        left, right = pair
-        if table.diagonal:
-            right = _scaled_rows(right, cell.tensors[table.diagonal])
-        if table.makes == "weight" and scale is not None:
-            self._weigh(cell, module, table, Product(left, right, scale))
-            return
-        beside = [cell.names[end] for end in table.sparse]  # of a weight whose scale is not known
-        self._put_aside(beside, "part of", f"the weight of {module}")
-        magnitude, name = magnitude_of(cell, table, pair, self.rest)
-        self._change(cell, module, Adapter(right, left, scale, magnitude))
-        self.rest.pop(name, None)
-
-    def _scale(self, cell: Cell, module: str, table: FactorTable, *, rank: int) -> float | None:
-        """Scale of a product: the table's own, that of a tensor, or that of files beside it."""
-        scale = None if table.scale is None else float(table.scale)
-        for kind, names in scale_tensors(table, cell.module, cell.adapter).items():
-            for name in filter(self.rest.__contains__, names):
-                scale = scale_in(kind, self.rest[name], rank=rank)
-                self._put_aside([name], "part of", f"the adapter of {module}")
-                return scale
-        form: Form = "adalora" if table.diagonal else "product"
-        return self.scales.of(module, rank=rank, form=form) if scale is None else scale
-
-    def _weigh(self, cell: Cell, module: str, table: FactorTable, product: Product) -> None:
-        """A weight that is a product; with a weight of its own beside it, neither is certain."""
+    def _put(self, module: str, made: Made) -> None:
+        """Take what was made, and its tensors from the others."""
         weight = f"{module}.weight"
-        made: Tensor = product
-        if weight in self.rest:
+        if made.weight is not None and weight in self.rest:
             message = (
                 "has factors that make a weight, and a weight beside them: which of the two the "
                 "model uses is not known"
             )
             self._put_aside([weight], "not understood", message)
             raise RankscopeError(message, reason="two-weights")
-        if table.sparse:
-            places, values = (cell.tensors[end] for end in table.sparse)
-            if not holds_places(places) or prod(places.shape) != prod(values.shape):
-                raise RankscopeError(
-                    "its sparse part has not a place for every value", reason="adapter-incomplete"
-                )
-            made = PlusSparse(product, places, values)
-        for end in table.needed:
-            self.rest.pop(cell.names[end], None)
-        self.rest[weight] = made
-
-    def _change(self, cell: Cell, module: str, made: Delta) -> None:
-        if module in self.adapters:
-            raise RankscopeError(
-                "has two deltas: which of them acts is not known", reason="several-factors"
-            )
-        self.adapters[module] = made  # what it is made of is accounted for where it is used
-        for name in cell.names.values():
+        if made.delta is not None and module in self.adapters:
+            message = "has two deltas: which of them acts is not known"
+            raise RankscopeError(message, reason="several-factors")
+        for name in made.used:  # accounted for where they are used
             self.rest.pop(name, None)
+        for name, kind, reason in made.aside:
+            self._put_aside([name], kind, reason)
+        if made.delta is not None:
+            self.adapters[module] = made.delta
+        if made.weight is not None:
+            self.rest[weight] = made.weight
+        self.factors |= {name: (module, factor) for name, factor in made.factors.items()}
 
     def _check_leftovers(self, cell: Cell) -> None:
         """Half a pair is a fault where its name is that of a factor and of nothing else."""
@@ -267,19 +217,6 @@ class _Parting:
 
 def _preferred(name: str) -> tuple[bool, str]:
     return name not in ("", "default"), name
-
-
-def _is_spare(end: str, table: FactorTable) -> bool:
-    return any(fnmatchcase(end, pattern) for pattern in table.spare)
-
-
-def _scaled_rows(matrix: Tensor, numbers: Tensor) -> ScaledRows:
-    if prod(numbers.shape) != matrix.shape[0]:
-        raise RankscopeError(
-            f"its numbers between the factors are {list(numbers.shape)}, not {matrix.shape[0]}",
-            reason="adapter-incomplete",
-        )
-    return ScaledRows(matrix, numbers)
 
 
 def _notes(adapters: Mapping[str, Delta]) -> tuple[Skip, ...]:
