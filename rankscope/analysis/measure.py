@@ -33,6 +33,8 @@ METRICS = (
     "sigma_error",
     "route",
 )
+# Those that grow with the matrix: not known of one that is known up to its scale.
+SCALED = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
 Number = float | int | str | None
 
 
@@ -40,7 +42,7 @@ def measure(spectrum: Spectrum) -> dict[str, Number]:
     """Metrics by column; None where a metric is not defined.
 
     A zero matrix has norms but no rank and no condition number; one without a spectrum has only
-    its status.
+    its status; one that is known up to its scale has ranks and ratios but no norms.
     """
     row: dict[str, Number] = dict.fromkeys(METRICS)
     row["noise_source"], row["route"] = spectrum.noise_source, spectrum.route
@@ -57,6 +59,8 @@ def measure(spectrum: Spectrum) -> dict[str, Number]:
         "max_rank": spectrum.max_rank,
         "sigma_error": spectrum.error,
     }
+    if not spectrum.is_scaled:
+        row |= dict.fromkeys(SCALED)
     return row if spectrum.status == "zero" else row | _ranks(spectrum) | _conditions(spectrum)
 
 

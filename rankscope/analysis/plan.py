@@ -15,14 +15,8 @@ from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.training_log import log_file
-from rankscope.components.selection import (
-    AT_CHECKPOINTS,
-    AT_MERGES,
-    COMPONENTS,
-    ON_REQUEST,
-    Component,
-    Moment,
-)
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, COMPONENTS, ON_REQUEST
 from rankscope.errors import RankscopeError
 from rankscope.spectra import store
 
@@ -167,7 +161,9 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
         if step in merged_steps:
             so_far = [merge for merge in merges if merge.step <= step]
             for name in [name for name in AT_MERGES if name in selection.components]:
-                components += AT_MERGES[name](so_far)
+                components += AT_MERGES[name](
+                    so_far, None if previous is None else previous.contents
+                )
         asked = sorted(filter(selection.has, components), key=_order)
         tasks = [Task(component, _key(component)) for component in asked]
         yield StepPlan(run.name, step, tuple(tasks), tuple(found))
@@ -202,7 +198,8 @@ def _at_checkpoint(
         now.restarts,
     )
     names = [name for name in AT_CHECKPOINTS if name in selection.components]
-    return [component for name in names for component in AT_CHECKPOINTS[name](moment)]
+    found = (component for name in names for component in AT_CHECKPOINTS[name](moment))
+    return list(dict.fromkeys(found))  # a base may stand for a weight, and be asked for besides
 
 
 def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:

@@ -109,7 +109,7 @@ def _measured(parameters: Iterable[Parameter]) -> dict[Key, tuple[Class, str]]:
                 else:
                     parts.setdefault(_key(root), parameter.name)
         adapter = parameter.adapter
-        for factor in () if adapter is None else (adapter.lora_A, adapter.lora_B):
+        for factor in () if adapter is None else adapter.tensors:
             for root in roots(factor):
                 parts.setdefault(_key(root), f"the adapter of {parameter.name}")
     classes: dict[Key, tuple[Class, str]] = {key: ("part of", name) for key, name in parts.items()}

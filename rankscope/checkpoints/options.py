@@ -22,7 +22,7 @@ class Options:
         Whether a pickle may run code of this machine's packages to make objects that are no
         tensors. Whoever wrote such a file decides what is run.
     base
-        Folder of the model that adapters were put on; None to look for it.
+        Folder of the model that adapters were put on; None to look where their configs say.
     """
 
     layout: str | None = None

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.run import Checkpoint, Run
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 SAMPLE = 256  # elements of each tensor
@@ -77,11 +77,10 @@ def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
     seen = set()
     for name, parameter in sorted(contents.parameters.items()):
         adapter = parameter.adapter
-        factors = () if adapter is None else (adapter.lora_A, adapter.lora_B)
-        for tensor in (parameter.tensor, *factors):
-            # Only whole tensors are read from the middle without reading all that comes before.
-            for root in () if tensor is None else roots(tensor):
-                if (key := (root.paths, root.name)) not in seen:
-                    seen.add(key)
-                    scale = None if adapter is None else adapter.scale
-                    yield repr((name, root.name, scale)), root
+        scale = None if adapter is None else adapter.scale
+        made_of = (*(adapter.tensors if adapter else ()), *filter(None, (parameter.tensor,)))
+        # Only whole tensors are read from the middle without reading all that comes before.
+        for tensor in (stored for one in made_of for stored in roots(one)):
+            if tensor.dtype in FLOATS and (key := (tensor.paths, tensor.name)) not in seen:
+                seen.add(key)
+                yield repr((name, tensor.name, scale)), tensor

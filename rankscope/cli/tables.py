@@ -138,7 +138,7 @@ def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
     if run["adapters"]:
         found = run["adapters"]
         ranks, scales = (", ".join(f"{x:g}" for x in found[key]) for key in ("ranks", "scales"))
-        facts.append(("adapters", f"{found['count']}, rank {ranks}, scale {scales}"))
+        facts.append(("adapters", f"{found['count']}, rank {ranks}, scale {scales or 'unknown'}"))
     if run["gradients"]:
         facts.append(("gradients", f"{run['gradients']} matrices"))
     return facts

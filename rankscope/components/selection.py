@@ -3,80 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from rankscope.checkpoints.contents import Contents, Heads, Parameter
-from rankscope.checkpoints.families.family import families
-from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.contents import Adapter, Contents, Heads, Parameter, is_rescaled
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.circuits import Circuits, CircuitsChange
+from rankscope.components.component import Component, Moment, component_of, weight_of
+from rankscope.components.deltas import DeltaChange, Rescaling
+from rankscope.components.merged import last_merge, merged_total
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
-
-
-@dataclass(frozen=True)
-class Component:
-    """One matrix of a model at a step, or the circuits of all heads of a layer.
-
-    Attributes
-    ----------
-    component
-        Which of its matrices: ``weight``, ``update``, ``adapter`` …
-    layer, role, expert, name
-        Where it is in the model.
-    source
-        How to read it.
-    heads
-        How many matrices the source gives, one a head; 0 where it gives one that has no head.
-    """
-
-    component: str
-    layer: int | None
-    role: str
-    expert: int | None
-    name: str
-    source: Source
-    heads: int = 0
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A checkpoint, with those that its updates are measured from.
-
-    Attributes
-    ----------
-    merges_since_previous, merges_since_first
-        Merges that the run has records of.
-    restarts_since_previous, restarts_since_first
-        Merges that the checkpoints count, of runs that keep no records.
-    """
-
-    now: Contents
-    previous: Contents | None
-    first: Contents | None
-    merges_since_previous: int = 0
-    merges_since_first: int = 0
-    restarts_since_previous: int = 0
-    restarts_since_first: int = 0
 
 
 def _weights(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        weight = _weight(parameter)
+        weight = weight_of(parameter)
         if weight is not None:
-            yield _component("weight", parameter, weight)
+            yield component_of("weight", parameter, weight)
+        elif parameter.tensor is not None and not parameter.is_factor:
+            # By how much its adapter changes it is not known: what is known stands in its place.
+            yield component_of("base", parameter, Weight(parameter.tensor))
 
 
 def _bases(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
         if parameter.tensor is not None and parameter.adapter is not None:
-            yield _component("base", parameter, Weight(parameter.tensor))
+            yield component_of("base", parameter, Weight(parameter.tensor))
 
 
 def _adapters(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        if parameter.adapter is not None:
-            yield _component("adapter", parameter, Products((parameter.adapter,)))
+        weight, adapter = weight_of(parameter), parameter.adapter
+        if adapter is None:
+            continue
+        source: Source = Products((adapter,))
+        if weight is not None and isinstance(adapter, Adapter) and is_rescaled(adapter):
+            source = Rescaling(weight.tensor, adapter)
+        yield component_of("adapter", parameter, source)
+
+
+def _factors(moment: Moment) -> Iterator[Component]:
+    for parameter in moment.now.parameters.values():
+        if parameter.is_factor and parameter.tensor is not None:
+            yield component_of("factor", parameter, Weight(parameter.tensor))
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
@@ -95,22 +64,46 @@ def _changes(
     component: str, now: Contents, before: Contents, merges: tuple[int, int]
 ) -> Iterator[Component]:
     for name, parameter in now.parameters.items():
-        later, old = _weight(parameter), before.parameters.get(name)
-        earlier = None if old is None else _weight(old)
-        if later is None or earlier is None or old is None:
+        old = before.parameters.get(name)
+        if old is None:
             continue
-        source: Source = Difference(later, earlier, *merges)
-        if parameter.shape != old.shape:
+        later, earlier = weight_of(parameter), weight_of(old)
+        if parameter.tensor is None and old.tensor is None:
+            source = _change_of_adapter(parameter, old, now, before)
+        else:
+            source = Difference(later, earlier, *merges) if later and earlier else None
+        if source is not None and parameter.shape != old.shape:
             source = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
-        yield _component(component, parameter, source)
+        if source is not None:
+            yield component_of(component, parameter, source)
+
+
+def _change_of_adapter(
+    parameter: Parameter, old: Parameter, now: Contents, before: Contents
+) -> Source | None:
+    """What an adapter changed by, without its base; None where that is not its weight's change.
+
+    Two unknown scales are taken for one, since both are states of one training: ranks do not
+    depend on it, and norms are not given.
+    """
+    later, earlier = parameter.adapter, old.adapter
+    if later is None or earlier is None or is_rescaled(later) or is_rescaled(earlier):
+        return None
+    if now.base_named != before.base_named:
+        message = f"was on the base {before.base_named!r}, is on {now.base_named!r}"
+        return _misfit(parameter, "base-changed", message)
+    one_unknown = (later.scale is None) != (earlier.scale is None)
+    if one_unknown or (later.scale is None and later.rank != earlier.rank):
+        return _misfit(parameter, "scale-unknown", "its scale is not known at both steps")
+    return DeltaChange(later, earlier)
 
 
 def _gradients(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.gradients.values():
         if parameter.tensor is not None:
-            yield _component("gradient", parameter, Weight(parameter.tensor))
+            yield component_of("gradient", parameter, Weight(parameter.tensor))
 
 
 def _circuits(moment: Moment) -> Iterator[Component]:
@@ -150,8 +143,8 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
             values.setdefault(parameter.block, []).append(parameter)
     for output in contents.parameters.values():
         value = _nearest(output, values.get(output.block, ())) if output.role == "o" else None
-        left = _weight(output)
-        right = None if value is None else _weight(value)
+        left = weight_of(output)
+        right = None if value is None else weight_of(value)
         heads = _heads_of_both(output, value)
         if heads is None or value is None or left is None or right is None:
             continue
@@ -197,28 +190,11 @@ def _heads_of_both(output: Parameter, value: Parameter | None) -> Heads | None:
     return replace(output.heads, kv_count=value.heads.kv_count)
 
 
-def _merge(merges: Sequence[Merge]) -> Iterator[Component]:
-    for parameter in _merged(merges):
-        yield _component("merge", parameter, Products((merges[-1].adapters[parameter.module],)))
-
-
-def _merged_total(merges: Sequence[Merge]) -> Iterator[Component]:
-    for parameter in _merged(merges):
-        module = parameter.module
-        merged = tuple(m.adapters[module] for m in merges if module in m.adapters)
-        yield _component("merged_total", parameter, Products(merged))
-
-
-def _merged(merges: Sequence[Merge]) -> Iterable[Parameter]:
-    """What the last merge changed; this package's trainer, which records merges, is Llama-like."""
-    family = families()["llama-like"]
-    return parameters_of({}, family, None, merges[-1].adapters).parameters.values()
-
-
 AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "weight": _weights,
     "base": _bases,
     "adapter": _adapters,
+    "factor": _factors,
     "update": _updates,
     "cumulative_update": _cumulative_updates,
     "gradient": _gradients,
@@ -226,28 +202,17 @@ AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "ov_update": _circuit_updates,
     "ov-published": _published_circuits,
 }
-AT_MERGES: Mapping[str, Callable[[Sequence[Merge]], Iterator[Component]]] = {
-    "merge": _merge,
-    "merged_total": _merged_total,
+AT_MERGES: Mapping[str, Callable[[Sequence[Merge], Contents | None], Iterator[Component]]] = {
+    "merge": last_merge,
+    "merged_total": merged_total,
 }
 COMPONENTS = (*AT_CHECKPOINTS, *AT_MERGES)
 ON_REQUEST = ("base", "cumulative_update", "ov_update", "ov-published")
 
 
-def _component(component: str, parameter: Parameter, source: Source) -> Component:
-    return Component(
-        component, parameter.layer, parameter.role, parameter.expert, parameter.name, source
-    )
-
-
-def _weight(parameter: Parameter) -> Weight | None:
-    if parameter.tensor is None:
-        return None
-    return Weight(parameter.tensor, parameter.adapter)
-
-
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
-    path = "" if parameter.tensor is None else parameter.tensor.paths[0]
+    tensors = (parameter.tensor, *(parameter.adapter.tensors if parameter.adapter else ()))
+    path = next((tensor.paths[0] for tensor in tensors if tensor is not None), "")
     return Misfit(parameter.shape, parameter.dtype, path, parameter.name, reason, message)
 
 

@@ -12,10 +12,20 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.checkpoints.contents import Adapter
+from rankscope.checkpoints.contents import Delta, is_rescaled
 from rankscope.checkpoints.tensors import Tensor
+from rankscope.components.deltas import (
+    computed,
+    delta,
+    difference_of,
+    effective,
+    factored,
+    negative,
+    product_in,
+    stacked,
+)
 from rankscope.errors import RankscopeError
-from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank
 from rankscope.spectra.rounding import Rounding, rounding_of, rounding_of_merges
 
 Values = NDArray[np.float64]
@@ -24,7 +34,7 @@ Values = NDArray[np.float64]
 class Source(Protocol):
     """A matrix, or a stack of low-rank products, that can be read from disk."""
 
-    def read(self) -> Dense | LowRank:
+    def read(self) -> Decomposable:
         """Read the tensors and put the matrix together.
 
         Raises
@@ -49,22 +59,24 @@ def dense_work(shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight matrix as the model uses it: W, or W + scale·B·A."""
+    """A weight matrix as the model uses it: W, or what an adapter makes of it."""
 
     tensor: Tensor
-    adapter: Adapter | None = None
+    adapter: Delta | None = None
 
-    def read(self) -> Dense:
-        """Read W; with an adapter, add its delta in float64."""
+    def read(self) -> Dense | LowRank:
+        """Read W, factored if it is a product; with an adapter, add its delta in float64."""
+        product = None if self.adapter is not None else product_in(self.tensor)
+        if product is not None:
+            return product
         values = self.tensor.read()
         if self.adapter is None:
             return Dense.stored(values, self.tensor.dtype)
         return Dense(self.added(values), self.tensor.dtype, rounding_of(values, self.tensor.dtype))
 
     def added(self, values: NDArray[np.floating]) -> Values:
-        """``values`` in float64, plus the adapter's delta."""
-        effective = values.astype(np.float64)
-        return effective if self.adapter is None else effective + delta(self.adapter).multiplied()
+        """``values`` in float64, with the adapter's delta."""
+        return effective(values, self.adapter)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """W, and the factors of the adapter."""
@@ -97,11 +109,18 @@ class Difference:
     restarts: int = 0
 
     def read(self) -> Dense | LowRank:
-        """Subtract in float64; by the adapters alone where the frozen weights are the same."""
+        """Subtract in float64; by the factors alone where all else is the same."""
+        pair = self.later.adapter, self.earlier.adapter
+        adapted = any(adapter is not None for adapter in pair)
+        products = [product_in(weight.tensor) for weight in (self.later, self.earlier)]
+        if not adapted and products[0] is not None and products[1] is not None:
+            return stacked([products[0], negative(products[1])])
         later, earlier = self.later.tensor.read(), self.earlier.tensor.read()
-        adapted = self.later.adapter is not None or self.earlier.adapter is not None
         if adapted and np.array_equal(later, earlier):
-            return _difference_of(self.later.adapter, self.earlier.adapter)
+            if not any(map(is_rescaled, pair)):
+                return difference_of(*pair)
+            both = self.later.added(later), self.earlier.added(earlier)
+            return Dense(both[0] - both[1], self.later.tensor.dtype, computed(*both))
         dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
         return Dense(
             self.later.added(later) - self.earlier.added(earlier),
@@ -135,11 +154,12 @@ class Difference:
 class Products:
     """A sum of adapters' deltas, from their stacked factors: one adapter, or all merges so far."""
 
-    adapters: tuple[Adapter, ...]
+    adapters: tuple[Delta, ...]
 
-    def read(self) -> LowRank:
-        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum."""
-        return stacked([delta(adapter) for adapter in self.adapters])
+    def read(self) -> LowRank | Kronecker:
+        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum; of one, the delta itself."""
+        deltas = [delta(adapter) for adapter in self.adapters]
+        return deltas[0] if len(deltas) == 1 else stacked([factored(one) for one in deltas])
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Factors of every adapter."""
@@ -177,31 +197,6 @@ class Misfit:
         return 0.0
 
 
-def factors_of(adapter: Adapter | None) -> tuple[Tensor, ...]:
-    """The two stored factors of an adapter, if there is one."""
-    return () if adapter is None else (adapter.lora_A, adapter.lora_B)
-
-
-def delta(adapter: Adapter) -> LowRank:
-    """What an adapter adds to its weight, scale·B·A, as factors in float64."""
-    scale = 1.0 if adapter.scale is None else adapter.scale
-    left = scale * adapter.lora_B.read().astype(np.float64)
-    return LowRank(left, adapter.lora_A.read().astype(np.float64), adapter.lora_A.dtype)
-
-
-def stacked(terms: list[LowRank]) -> LowRank:
-    """Sum of products as one product; terms that are zero add no inner dimension."""
-    present = [term for term in terms if term.left.any() and term.right.any()] or terms[:1]
-    return LowRank(
-        np.hstack([term.left for term in present]),
-        np.vstack([term.right for term in present]),
-        terms[0].dtype,
-    )
-
-
-def _difference_of(later: Adapter | None, earlier: Adapter | None) -> LowRank:
-    terms = [] if later is None else [delta(later)]
-    if earlier is not None:
-        before = delta(earlier)
-        terms.append(LowRank(-before.left, before.right, before.dtype))
-    return stacked(terms)
+def factors_of(adapter: Delta | None) -> tuple[Tensor, ...]:
+    """What an adapter is read from, if there is one."""
+    return () if adapter is None else adapter.tensors

@@ -1,4 +1,4 @@
-"""The two kinds of matrix that have a spectrum: `Dense`, and the factored product `LowRank`."""
+"""The kinds of matrix that have a spectrum: `Dense`, and the products `LowRank` and `Kronecker`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,11 @@ class LowRank:
 
     A leading axis on both factors makes it a stack of products, such as one for each head.
 
+    Attributes
+    ----------
+    is_scaled
+        Whether this is the matrix itself, and not the matrix over a factor that nobody knows.
+
     Raises
     ------
     ValueError
@@ -61,6 +66,7 @@ class LowRank:
     left: Matrix  # (m, r) or (h, m, r)
     right: Matrix  # (r, n) or (h, r, n)
     dtype: str = "float64"
+    is_scaled: bool = True
 
     def __post_init__(self) -> None:
         if self.left.ndim not in (2, 3) or self.left.ndim != self.right.ndim:
@@ -88,3 +94,38 @@ class LowRank:
     def multiplied(self) -> Matrix:
         """The product itself, in float64."""
         return np.asarray(self.left, np.float64) @ np.asarray(self.right, np.float64)
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """The Kronecker product ``first ⊗ second``, kept as its two factors.
+
+    Its singular values are all products of one of ``first`` with one of ``second``.
+
+    Attributes
+    ----------
+    is_scaled
+        As for `LowRank`.
+    """
+
+    first: Dense | LowRank
+    second: Dense | LowRank
+    dtype: str = "float64"
+    is_scaled: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        (m, n), (k, p) = self.first.shape, self.second.shape
+        return m * k, n * p
+
+    def multiplied(self) -> Matrix:
+        """The product itself, in float64."""
+        first, second = (
+            factor.multiplied() if isinstance(factor, LowRank) else factor.values
+            for factor in (self.first, self.second)
+        )
+        return np.kron(np.asarray(first, np.float64), np.asarray(second, np.float64))
+
+
+Decomposable = Dense | LowRank | Kronecker

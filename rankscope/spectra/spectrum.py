@@ -26,9 +26,11 @@ class Spectrum:
     noise_floor, noise_source
         What rounding alone may bring, and whether of the ``storage`` or of the ``arithmetic``.
     route
-        ``gram``, ``qr-svd`` or ``low-rank``; empty where nothing was decomposed.
+        ``gram``, ``qr-svd``, ``low-rank`` or ``kronecker``; empty where nothing was decomposed.
     status
         ``ok``, ``zero``, ``vector``, ``empty``, ``nonfinite``, or ``skipped:<reason>``.
+    is_scaled
+        Whether the values are those of the matrix, and not of it over a factor that nobody knows.
     """
 
     shape: tuple[int, int]
@@ -40,6 +42,7 @@ class Spectrum:
     noise_source: str
     route: str
     status: str = "ok"
+    is_scaled: bool = True
 
     @property
     def max_rank(self) -> int:

@@ -93,6 +93,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         "noise_source": spectrum.noise_source,
         "route": spectrum.route,
         "status": spectrum.status,
+        **({} if spectrum.is_scaled else {"is_scaled": False}),
     }
 
 
@@ -113,6 +114,7 @@ def _entries(described: list[dict[str, Any]], vectors: list[np.ndarray]) -> list
                 noise_source=one["noise_source"],
                 route=one["route"],
                 status=one["status"],
+                is_scaled=one.get("is_scaled", True),
             ),
         )
         for one, (values, lower, upper) in zip(described, parts, strict=False)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Adapter, Contents, Heads
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.families.heads import Towers
-from rankscope.checkpoints.families.recognition import family_of_deltas
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.components.circuits import Circuits
@@ -234,7 +234,7 @@ def test_the_parts_of_a_fused_delta_are_its_rows(tmp_path: Path, rng: np.random.
 
 def test_a_family_that_only_a_config_tells_is_not_guessed_from_deltas() -> None:
     shapes = {f"h.{i}.self_attention.query_key_value": (48, 16) for i in range(2)}
-    assert not family_of_deltas({}, shapes).when
+    assert not adapted_family(shapes).when
 
 
 # What most of a model has no role for is said.

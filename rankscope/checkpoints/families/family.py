@@ -11,12 +11,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.families.factor_tables import FactorTable, parsed_tables
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import RankscopeError
 
+GENERIC = "generic"  # the family of whatever no other fits
 SPLITS = ("blocks", "heads", "groups", "alternate", "equal", "flat")
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
-TABLES = ("when", "config", "roles", "fused", "axes", "twice")
+TABLES = ("when", "config", "roles", "fused", "axes", "twice", "factors")
 STATED = ("heads", "kv_heads", "head_size", "width")
 SIDES, INDICES = ("out", "in"), ("layer", "expert", "part")  # what an axis of a tensor may be
 
@@ -84,6 +86,8 @@ class Family:
         Parts of paths, as patterns, of tensors with several axes that are not a linear map.
     config
         What the config calls ``heads``, ``kv_heads``, ``head_size`` and ``width``.
+    factors
+        Tensors that make one matrix, besides those that are known in every family.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Family:
     fused: Mapping[str, Fused] = field(default_factory=dict)
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     twice: Mapping[str, str] = field(default_factory=dict)
+    factors: tuple[FactorTable, ...] = ()
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` where the table does not know it."""
@@ -233,6 +238,7 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
         axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
         twice=table.get("twice", {}),
+        factors=parsed_tables(table.get("factors", {}), fault),
         **{entry: tuple(table.get(entry, ())) for entry in LISTS},
     )
 

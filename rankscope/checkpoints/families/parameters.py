@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.account import Classed, Rest
-from rankscope.checkpoints.contents import Adapter, Class, Parameter, Skip
+from rankscope.checkpoints.adapters.derived_tensors import (
+    KhatriRao,
+    Product,
+    ScaledRows,
+    is_derived,
+)
+from rankscope.checkpoints.contents import Adapter, Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
@@ -52,8 +59,9 @@ def parameters_of(
     tensors: Mapping[str, Tensor],
     family: Family,
     towers: Towers | None,
-    adapters: Mapping[str, Adapter] | None = None,
+    adapters: Mapping[str, Delta] | None = None,
     *,
+    factors: Mapping[str, tuple[str, Tensor]] | None = None,
     places: Places | None = None,
 ) -> Found:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
@@ -70,6 +78,8 @@ def parameters_of(
         Attention heads of the model's towers; None where nothing states any.
     adapters
         By the module whose weight they change; one whose module has no tensor stands alone.
+    factors
+        Module and matrix of each factor that has an activation before or behind it, by name.
     places
         Of the whole model, where these are only some of its tensors.
     """
@@ -84,12 +94,17 @@ def parameters_of(
             _add(found, family, places.parameter(name), (tensor, axes) if axes else None, adapter)
     for module, adapter in waiting.items():
         _add(found, family, places.parameter(f"{module}.weight"), None, adapter)
+    for name, (module, factor) in (factors or {}).items():
+        place = places.parameter(module)
+        found.parameters[name] = replace(place, name=name, tensor=factor, is_factor=True)
     return found
 
 
 def _axes(found: Found, family: Family, near: Neighbours, name: str, tensor: Tensor) -> Axes | None:
     """Axes of a tensor that holds matrices; None for any other, of which ``found`` takes note."""
     shape = tensor.shape
+    if is_derived(tensor):  # it is (outputs, inputs), whatever files have
+        return ("out", "in")
     if family.ignores(name.removesuffix(".weight")):
         found.leave(tensor, "no linear map", f"left out by the table of {family.name}")
     elif shape == (0,) and is_weight(name):
@@ -145,7 +160,7 @@ def _add(
     family: Family,
     place: Parameter,
     held: tuple[Tensor, Axes] | None,
-    adapter: Adapter | None,
+    adapter: Delta | None,
 ) -> None:
     """Put every matrix of a tensor, or an adapter without one, among the parameters."""
     if held is not None and family.fused_in(place.module) is None:
@@ -184,15 +199,17 @@ def _roles_of_parts(name: str, shape: tuple[int, ...], family: Family) -> tuple[
     return fused.parts if fused is not None else parts_in_name(name, shape) or ()
 
 
-def _adapted(one: Parameter, adapter: Adapter, found: Found, *, is_all: bool) -> Parameter:
+def _adapted(one: Parameter, adapter: Delta, found: Found, *, is_all: bool) -> Parameter:
     """The parameter with its adapter; one that does not fit is skipped."""
     if one.tensor is None or (one.shape == adapter.shape and is_all):
         return replace(one, adapter=adapter)
     message = (
         f"its delta of shape {list(adapter.shape)} belongs to a weight of shape {list(one.shape)}"
     )
-    found.skip(adapter.lora_A, one.module, "adapter-misfit", message)
-    found.leave(adapter.lora_B, "not understood", message)
+    first, *others = adapter.tensors
+    found.skip(first, one.module, "adapter-misfit", message)
+    for tensor in others:
+        found.leave(tensor, "not understood", message)
     return one
 
 
@@ -226,13 +243,36 @@ def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
     return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
 
 
-def _rows(tensor: Tensor, which: Rows) -> Part:
-    """These rows of a matrix."""
+def _rows(tensor: Tensor, which: Rows) -> Tensor:
+    """These rows of a matrix; those of a product are a product."""
+    if isinstance(tensor, Product):
+        return replace(tensor, left=_rows(tensor.left, which))
+    if isinstance(tensor, KhatriRao) and not tensor.by_rows:
+        return KhatriRao(_rows(tensor.first, which), _rows(tensor.second, which))
+    if isinstance(tensor, ScaledRows):
+        return ScaledRows(_rows(tensor.matrix, which), _rows(_column(tensor.numbers), which))
     if isinstance(tensor, Part):
         return Part(tensor.whole, tensor.window.part(*which))
     return Part(tensor, Window.of(tensor.shape).part(*which))
 
 
-def _rows_of_delta(adapter: Adapter, which: Rows) -> Adapter:
-    """The adapter of these rows: those of B, and all of A."""
-    return replace(adapter, lora_B=_rows(adapter.lora_B, which))
+def _column(numbers: Tensor) -> Tensor:
+    """Numbers one below the other."""
+    if len(numbers.shape) == 2:
+        return numbers
+    return Part(numbers, Window.of((math.prod(numbers.shape), 1)))
+
+
+def _rows_of_delta(adapter: Delta, which: Rows) -> Delta:
+    """The adapter of these rows: those of B, and all of A; of a Kronecker product whole blocks."""
+    if isinstance(adapter, Adapter):
+        magnitude = adapter.magnitude
+        if magnitude is not None and magnitude.shape[0] > 1:
+            magnitude = _rows(magnitude, which)
+        return replace(adapter, lora_B=_rows(adapter.lora_B, which), magnitude=magnitude)
+    start, axes = which
+    block = adapter.second.shape[0]
+    if len(axes) == 1 and start % block == axes[0][0] % block == 0:
+        rows = start // block, ((axes[0][0] // block, 1),)
+        return replace(adapter, first=_rows(adapter.first, rows))
+    return replace(adapter, rows=which)

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rankscope.checkpoints.families.family import Family, ends_with, families
-from rankscope.checkpoints.families.splitting import Rows, rows_of
+from rankscope.checkpoints.families.family import GENERIC, Family, ends_with, families
 
 INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
-GENERIC = "generic"
 
 
 def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Family:
@@ -36,48 +34,6 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
         if _has_keys(family, shapes) and _has_shapes(family, shapes):
             return family
     return by_type[0] if by_type else families()[GENERIC]
-
-
-def family_of_deltas(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    """The family of a model of which only the adapters are there, and of few of its modules.
-
-    The one that knows most of the modules, if all that know as many read them alike: same roles,
-    same rows. Where they do not, the common names are all that is certain. If this errs, an adapter
-    has another role; its numbers are the same, unless a fused one is cut where its base is not.
-
-    Parameters
-    ----------
-    shapes
-        Of the delta of each module, (outputs, inputs).
-    """
-    family = family_of(config, shapes)
-    if family.name != GENERIC:
-        return family
-    readings: dict[str, list[Reading]] = {
-        f.name: [_reading(f, module, shape) for module, shape in shapes.items()]
-        for f in (family, *(f for f in families().values() if not f.when))
-    }
-    known = {name: sum(map(_is_known, found)) for name, found in readings.items()}
-    best = [name for name, count in known.items() if count == max(known.values())]
-    alike = all(readings[name] == readings[best[0]] for name in best)
-    return families()[best[0] if alike else GENERIC]
-
-
-Reading = tuple[str, Mapping[str, Rows] | None, str]
-
-
-def _reading(family: Family, module: str, shape: tuple[int, ...]) -> Reading:
-    """What a family makes of a module: its role, and the rows of its parts where it is fused."""
-    fused = family.fused_in(module)
-    if fused is None:
-        return family.role_of(module), None, ""
-    rows = rows_of(fused, shape, None) if len(shape) == 2 else None
-    return fused.role or family.role_of(module), rows, "fused"
-
-
-def _is_known(reading: Reading) -> bool:
-    role, _, fused = reading
-    return role != "other" or bool(fused)
 
 
 def _agrees(family: Family, config: Mapping[str, Any]) -> bool:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.joining import on_base
+from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_config import CONFIG
+from rankscope.checkpoints.adapters.peft_files import read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.files.opened_file import Opened, together
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.files.weights_file import open_file
-from rankscope.checkpoints.layouts import lora_config, lora_files
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.lora_on_base import on_base
 from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.tensors import Tensor
@@ -53,22 +55,22 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    lora = lora_files.NONE
-    if (folder / "adapter" / lora_config.CONFIG).is_file():
-        lora = lora_files.read_lora(folder / "adapter", options)
+    adapter = NONE
+    if (folder / "adapter" / CONFIG).is_file():
+        adapter = read_adapter(folder / "adapter", options)
     opened = open_all(folder, options)
-    joined = on_base(lora, opened.tensors)
+    joined = on_base(adapter, opened.tensors)
     gradients = folder / "gradients.safetensors"
     return contents_of(
         "huggingface",
-        joined.weights,
+        joined.tensors,
         read_json(folder / "config.json"),
         options,
         adapters=joined.adapters,
         gradients=open_tensors(gradients) if gradients.is_file() else None,
         skips=(*opened.skips, *joined.skips),
-        notes=opened.notes,
-        aside=opened.aside,
+        notes=(*opened.notes, *joined.notes),
+        aside=(*opened.aside, *joined.aside),
     )
 
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.families.names import plain_name
@@ -25,7 +26,6 @@ from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.files.opened_file import Opened, under_names
 from rankscope.checkpoints.files.yaml_file import read_yaml
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.inner_adapters import Ends, separated
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.torch_tables import open_table, step_under
 from rankscope.checkpoints.options import Options
@@ -79,7 +79,7 @@ def read(folder: Path, options: Options) -> Contents:
         gradients=gradients,
         skips=(*opened.skips, *parts.skips, *unmatched),
         notes=opened.notes,
-        aside=opened.aside,
+        aside=(*opened.aside, *parts.aside),
         restarts=_restarts(folder, relora, settings) if relora else None,
     )
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.inner_adapters import Ends, separated
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
 
@@ -54,7 +54,7 @@ def read(folder: Path, options: Options) -> Contents:
         adapters=parts.adapters,
         skips=(*opened.skips, *parts.skips),
         notes=opened.notes,
-        aside=opened.aside,
+        aside=(*opened.aside, *parts.aside),
         restarts=_restarts(folder),
     )
 
