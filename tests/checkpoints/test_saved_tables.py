@@ -433,3 +433,25 @@ def test_every_tensor_of_any_object_is_handed_on_once(
     assert len(names) == len(set(names)) == count
     not_understood = {one.tensor.name for one in sorted_.aside if one.kind == "not understood"}
     assert not_understood == {skip.tensor for skip in sorted_.skips}
+
+
+def test_a_table_of_a_class_of_a_script_is_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "gone_script", None)
+    kind = script_with("Weights", "class Weights(dict): pass")
+    torch.save({"net": kind({"fc.weight": torch.randn(8, 6)})}, tmp_path / "table.pt")
+    kind = script_with("Stack", "class Stack(list): pass")
+    torch.save({"model": {}, "all": kind([torch.randn(8, 6)])}, tmp_path / "list.pt")
+    monkeypatch.setitem(sys.modules, "gone_script", None)
+    found = sorted_tables(open_saved(tmp_path / "table.pt"))
+    assert list(found.tensors) == ["net.fc.weight"] and not found.skips
+    found = sorted_tables(open_saved(tmp_path / "list.pt"))
+    assert not found.tensors and len(found.skips) == 1 and found.skips[0].tensor.startswith("all.")
+
+
+def test_tensors_whose_places_read_alike_are_two_in_the_account(tmp_path: Path) -> None:
+    table = {"ema.w": torch.randn(8, 6), "w": torch.randn(8, 6)}
+    torch.save({"model": table, "ema": {"w": torch.randn(8, 6)}}, tmp_path / "step_5.pt")
+    contents = open_run(tmp_path / "step_5.pt")[5].contents
+    assert len(contents.account) == 3
