@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 SAMPLE = 256  # elements of each tensor
@@ -67,7 +67,8 @@ def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
         for tensor in (parameter.tensor, *factors):
             # Only whole tensors are read from the middle without reading all that comes before.
             for root in () if tensor is None else roots(tensor):
-                if (key := (root.paths, root.name)) not in seen:
+                key = root.paths, root.name
+                if key not in seen and root.dtype in FLOATS:  # a mask may be of another type
                     seen.add(key)
                     scale = None if adapter is None else adapter.scale
                     yield repr((name, root.name, scale)), root
