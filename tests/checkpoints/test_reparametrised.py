@@ -172,7 +172,9 @@ def with_two() -> Any:
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: new.orthogonal(nn.Linear(6, 6)), with_symmetry, with_two], ids=str
+    "make",
+    [lambda: new.orthogonal(nn.Linear(6, 6)), with_symmetry, with_two],
+    ids=["orthogonal", "symmetric", "two at once"],
 )
 def test_any_other_parametrisation_is_not_understood_by_name(
     make: Callable[[], Any], tmp_path: Path

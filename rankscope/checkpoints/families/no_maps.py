@@ -17,7 +17,8 @@ from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 Shape = tuple[int, ...]
 
-PLACES = {"pos", "position", "positions", "positional", "rel", "relative", "type", "segment"}
+POSITIONAL = {"pos", "position", "positions", "positional"}
+PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg"}
 TABLES = {
     *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
     *("encoder", "table", "tables", "bias", "biases", "pe"),
@@ -77,8 +78,7 @@ def is_mask(name: str, tensor: Tensor) -> bool:
     if tensor.dtype in ("bool", "int64", "uint64") or leaf == "bias":
         return True
     says = set(words(leaf))
-    named = says & (MASKS | {"index", "indexes", "idx", "idxs", "ids", "coords"})
-    return bool(named) and "q" not in says
+    return bool(says & (MASKS | {"index", "indexes", "idx", "idxs", "ids", "coords"}))
 
 
 def _is_norm(one: _One) -> bool:
@@ -138,10 +138,9 @@ def _is_position(one: _One) -> bool:
 
 
 def _is_table_of_places(says: tuple[str, ...]) -> bool:
+    """Whether words end as a table's name does, and name a place; an encoder's only a position."""
     own = _without(says, WHICH)
-    places = {*PLACES} - (
-        {"rel", "relative", "type", "segment"} if own[-1:] == ("encoder",) else set()
-    )
+    places = POSITIONAL if own[-1:] == ("encoder",) else PLACES
     return bool({*own[-1:]} & TABLES) and bool(places & {*own})
 
 
