@@ -4,16 +4,50 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from rankscope.checkpoints import hub_cache
+from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.series import find_checkpoints, find_series
 from rankscope.errors import RankscopeError
+
+Use = Literal["step", "part", "left out", "unreadable"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What became of one folder or file."""
+
+    path: Path
+    use: Use
+    run: str = ""
+    step: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that was found: runs, and what became of every folder and file.
+
+    Attributes
+    ----------
+    skips
+        What is missing from the runs, and why.
+    notes
+        What is worth a line although nothing is missing.
+    """
+
+    runs: tuple[Run, ...]
+    places: tuple[Place, ...]
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[Skip, ...] = ()
+
 
 SERIES_FOLDERS = ("checkpoints", "checkpoint")  # where trainers put them inside a run
 
@@ -24,6 +58,7 @@ def open_run(
     layout: str | None = None,
     family: str | Path | None = None,
     trust_pickle: bool = False,
+    base: str | Path | None = None,
 ) -> Run:
     """Open the one run at ``path``: a folder of checkpoints, or a single checkpoint.
 
@@ -35,7 +70,7 @@ def open_run(
     RankscopeError
         If there is no run, or more than one: then `open_runs` opens them.
     """
-    runs = open_runs([path], layout=layout, family=family, trust_pickle=trust_pickle)
+    runs = open_runs([path], layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     if len(runs) > 1:
         names = ", ".join(run.name for run in runs)
         raise RankscopeError(
@@ -50,6 +85,7 @@ def open_runs(
     layout: str | None = None,
     family: str | Path | None = None,
     trust_pickle: bool = False,
+    base: str | Path | None = None,
 ) -> list[Run]:
     """Open every run in and below the given folders.
 
@@ -76,6 +112,8 @@ def open_runs(
         Take every model for one of this family, by its name or by a TOML file that describes it.
     trust_pickle
         Let a pickle make objects of any class, which may run code that its writer chose.
+    base
+        Folder of the model that adapters were put on, instead of looking for it.
 
     Raises
     ------
@@ -84,7 +122,12 @@ def open_runs(
     """
     if layout is not None and layout not in LAYOUTS:
         raise RankscopeError(f"{layout!r} is no layout: known are {', '.join(sorted(LAYOUTS))}")
-    options = Options(layout, None if family is None else read_family(family), trust_pickle)
+    options = Options(
+        layout,
+        None if family is None else read_family(family),
+        trust_pickle,
+        None if base is None else Path(base),
+    )
     found: dict[tuple[Path, str | None], Run] = {}
     for path in map(_followed, map(Path, paths)):
         runs = list(_iter_runs(path.resolve(), path, options))
@@ -92,6 +135,20 @@ def open_runs(
             raise RankscopeError(_nothing_found(path, layout), path=path)
         found.update({(run.path.resolve(), run.stage): run for run in runs})
     return _distinct(list(found.values()))
+
+
+def survey(
+    paths: Iterable[str | Path],
+    *,
+    layout: str | None = None,
+    family: str | Path | None = None,
+    trust_pickle: bool = False,
+    base: str | Path | None = None,
+) -> Survey:
+    """Open every run in and below the given folders, and say what became of everything there."""
+    runs = open_runs(paths, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
+    places = [Place(c.path, "step", run.name, c.step) for run in runs for c in run]
+    return Survey(tuple(runs), tuple(places))
 
 
 def _followed(path: Path) -> Path:

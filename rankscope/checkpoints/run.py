@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
@@ -15,6 +16,8 @@ from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.merges import find_merges
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError
+
+Unit = Literal["step", "epoch", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,15 @@ class Run:
     ----------
     stage
         Stage of a training in stages, where this is the run of one.
+    unit
+        What its steps count.
     """
 
     name: str
     path: Path
     checkpoints: tuple[Checkpoint, ...]
     stage: str | None = None
+    unit: Unit = "step"
 
     @property
     def steps(self) -> tuple[int, ...]:

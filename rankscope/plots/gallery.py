@@ -68,10 +68,23 @@ def _if_any(
     return draw(table) if has_value else None
 
 
+def _if_alone(
+    results: Results, component: str, column: str, draw: Callable[[pd.DataFrame], Figure]
+) -> Figure | None:
+    """Draw a component where there are no weights and updates, whose figures would show it too."""
+    if any(has_component(results.metrics, other) for other in ("weight", "update")):
+        return None
+    return _if_any(results, component, column, draw)
+
+
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "loss": _losses,
     "per-weights": lambda r: _if_any(r, "weight", "per", per),
     "per-updates": lambda r: _if_any(r, "update", "per", lambda t: per(t, "update")),
+    "per-cumulative-updates": lambda r: _if_any(
+        r, "cumulative_update", "per", lambda t: per(t, "cumulative_update")
+    ),
+    "per-adapters": lambda r: _if_alone(r, "adapter", "per", lambda t: per(t, "adapter")),
     "per-gradients": lambda r: _if_any(r, "gradient", "per", lambda t: per(t, "gradient")),
     "per-ov": lambda r: _if_any(r, "ov", "per", lambda t: per(t, "ov")),
     "condition-numbers-weights": lambda r: _if_any(
@@ -86,12 +99,21 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "condition-numbers-updates": lambda r: _if_any(
         r, "update", "condition_number_r", lambda t: condition_number(t, "update")
     ),
+    "condition-numbers-adapters": lambda r: _if_alone(
+        r, "adapter", "condition_number_r", lambda t: condition_number(t, "adapter")
+    ),
     "update-spectra": lambda r: _if_any(r, "update", "per", lambda _: update_spectra(r)),
     "merged-rank": lambda r: _if_any(r, "merged_total", "numerical_rank", merged_ranks),
     "adapter-ranks": _adapter_ranks,
     "heatmap-per-weights": lambda r: _if_any(r, "weight", "per", heatmaps),
     "heatmap-per-updates": lambda r: _if_any(
         r, "update", "per", lambda t: heatmaps(t, component="update")
+    ),
+    "heatmap-per-cumulative-updates": lambda r: _if_any(
+        r, "cumulative_update", "per", lambda t: heatmaps(t, component="cumulative_update")
+    ),
+    "heatmap-per-adapters": lambda r: _if_alone(
+        r, "adapter", "per", lambda t: heatmaps(t, component="adapter")
     ),
     "performance": _performance,
     "blimp-phenomena": _blimp_phenomena,
@@ -100,19 +122,24 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
 """Figure of the results by file name; None where they hold nothing to draw it from."""
 
 DRAWN_FROM = {
-    "loss": "a logged training loss",
+    "loss": "logged training loss",
     "per-weights": "weights",
     "per-updates": "updates",
+    "per-cumulative-updates": "cumulative updates",
+    "per-adapters": "adapters alone",
     "per-gradients": "gradients",
     "per-ov": "OV circuits",
     "condition-numbers-weights": "weights",
     "condition-numbers-90-weights": "weights",
     "condition-numbers-updates": "updates",
+    "condition-numbers-adapters": "adapters alone",
     "update-spectra": "updates",
     "merged-rank": "recorded merges",
     "adapter-ranks": "adapters of different ranks and no captured energy",
     "heatmap-per-weights": "weights",
     "heatmap-per-updates": "updates",
+    "heatmap-per-cumulative-updates": "cumulative updates",
+    "heatmap-per-adapters": "adapters alone",
     "performance": "perplexity, loss or accuracy",
     "blimp-phenomena": "accuracies by phenomenon",
     "rank-and-performance": "weights and performance that vary at 4 common steps or more",

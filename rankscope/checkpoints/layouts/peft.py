@@ -7,10 +7,11 @@ name of its own in a folder of that name, which then is all that a ``checkpoint-
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface, lora_files
 from rankscope.checkpoints.layouts.base_model import base_folder
@@ -42,10 +43,10 @@ def read(folder: Path, options: Options) -> Contents:
 
 def contents_with_base(layout: str, adapter: Path, options: Options) -> Contents:
     """What an adapter and its base model are together; the adapter alone where there is no base."""
-    lora, base = lora_files.read_lora(adapter, options), base_folder(adapter)
+    lora, base = lora_files.read_lora(adapter, options), options.base or base_folder(adapter)
     has_base = base is not None and huggingface.recognises(base)
     joined = on_base(lora, huggingface.open_weights(base, options) if base and has_base else {})
-    return contents_of(
+    contents = contents_of(
         layout,
         joined.weights,
         {} if base is None else read_json(base / "config.json"),
@@ -53,6 +54,11 @@ def contents_with_base(layout: str, adapter: Path, options: Options) -> Contents
         adapters=joined.adapters,
         skips=joined.skips,
     )
+    if base is not None and has_base:
+        return replace(contents, base=str(base))
+    stated = read_json(adapter / CONFIG).get("base_model_name_or_path")
+    message = f"its base model {stated!r} is not on this machine: its deltas stand alone"
+    return replace(contents, notes=(Skip(str(adapter), "", "base-not-found", message),))
 
 
 def _adapter_in(folder: Path) -> Path | None:
