@@ -20,6 +20,7 @@ from rankscope.checkpoints.contents import Contents, Parameter, Skip
 from rankscope.checkpoints.families.heads import NAMES
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.tensors import Part
 from rankscope.errors import RankscopeError
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
@@ -65,7 +66,8 @@ def difference(earlier: Contents, later: Contents) -> str:
 
     At least half of the matrices must have the same names, and a third of these the same shapes:
     so a resized vocabulary, a new head, and layers that are missing in one file are no other
-    model. Adapters that stand alone are held against those weights only that they belong to.
+    model. Adapters that stand alone are held against those weights only that they belong to. A
+    family counts where it reads the same tensors otherwise, such as transposed.
     """
     before, now = earlier.parameters, later.parameters
     common = [name for name in now if name in before]
@@ -79,7 +81,7 @@ def difference(earlier: Contents, later: Contents) -> str:
         name = changed[0]
         was, are = list(before[name].shape), list(now[name].shape)
         return f"other shapes of {len(changed)} of {len(common)} matrices ({name}: {was}, {are})"
-    if earlier.family != later.family:
+    if not alone and not all(_read_alike(before[name], now[name]) for name in common):
         return f"another model: its family was {earlier.family}, and is {later.family}"
     if earlier.heads and later.heads and earlier.heads != later.heads:
         counts = (f"{heads.count} of size {heads.size}" for heads in (earlier.heads, later.heads))
@@ -106,6 +108,12 @@ def difference_of_traces(earlier: Trace, later: Trace) -> str:
                 f"{min(others)} at step {step}, and that of the checkpoint before {min(values)}"
             )
     return ""
+
+
+def _read_alike(one: Parameter, other: Parameter) -> bool:
+    """Whether two checkpoints' families take a matrix for the same, turned and cut alike."""
+    both = one.tensor, other.tensor
+    return one.role == other.role and len({isinstance(tensor, Part) for tensor in both}) == 1
 
 
 def _missing(
@@ -190,7 +198,7 @@ def same_names(earlier: Contents, later: Contents, *, bare: int) -> tuple[Conten
     found = _renamed(later, added, ours)
     now, before = found.parameters, earlier.parameters
     alike = all(now[name].shape == before[name].shape for name in before)
-    return (found, len(ours)) if alike and earlier.family == later.family else None
+    return (found, len(ours)) if alike else None
 
 
 def _prefix(short: Collection[str], long: Collection[str]) -> str:
