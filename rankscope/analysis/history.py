@@ -102,7 +102,8 @@ class _Part:
     last, trace
         The checkpoint before, and what lies beside its weights.
     held
-        The last checkpoint that holds a weight, by the weight's name.
+        The last checkpoint that holds a matrix, by its name and whether it has the weight: that
+        of an adapter alone and the weight are not measured from each other.
     bare
         Length of the prefix in the names that some checkpoints went without.
     """
@@ -110,14 +111,13 @@ class _Part:
     origin: Seen | None
     last: Seen
     trace: Trace
-    held: dict[str, Seen] = field(default_factory=dict)
+    held: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     bare: int = 0
 
     def take(self, now: Seen, trace: Trace) -> None:
         """Make this the checkpoint that the next is measured from."""
         self.last, self.trace = now, trace
-        parameters = now.contents.parameters.items()
-        self.held |= {name: now for name, one in parameters if one.tensor is not None}
+        self.held |= {_place(one): now for one in now.contents.parameters.values()}
 
 
 @dataclass
@@ -186,7 +186,12 @@ class _Walk:
             self.part = None
             return None
         self.skips += gaps(
-            earlier, contents, held=part.held, path=path, steps=(last, now), has=self.asked.has
+            earlier,
+            contents,
+            held={name for name, _ in part.held},
+            path=path,
+            steps=(last, now),
+            has=self.asked.has,
         )
         restarts = part.last.restarts + restarts_between(earlier, contents)
         return Seen(checkpoint.step, contents, restarts)
@@ -214,11 +219,12 @@ class _Walk:
                 yield from AT_CHECKPOINTS[name](moment)
 
     def _since_each(self, now: Seen, part: _Part) -> Iterator[Moment]:
-        """The checkpoint's weights, apart by the last checkpoint that held them."""
-        parameters = now.contents.parameters
+        """The checkpoint's matrices, apart by the last checkpoint that held them."""
         by_step: dict[int, dict[str, Parameter]] = {}
-        for name in [name for name in parameters if name in part.held]:
-            by_step.setdefault(part.held[name].step, {})[name] = parameters[name]
+        for one in now.contents.parameters.values():
+            earlier = part.held.get(_place(one))
+            if earlier is not None:
+                by_step.setdefault(earlier.step, {})[one.name] = one
         seen = {earlier.step: earlier for earlier in part.held.values()}
         for step, own in by_step.items():
             contents = replace(now.contents, parameters=own)
@@ -247,6 +253,10 @@ class _Walk:
             if (note.tensor, note.message) not in self.told:
                 self.told.add((note.tensor, note.message))
                 yield note
+
+
+def _place(parameter: Parameter) -> tuple[str, bool]:
+    return parameter.name, parameter.tensor is not None
 
 
 def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:

@@ -14,8 +14,8 @@ from rankscope.analysis.history import Step, iter_steps
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.description import Description
-from rankscope.checkpoints.discovery import Place, Survey
 from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.survey import Place, Survey
 from rankscope.components.sources import Misfit
 
 SCHEMA_VERSION = 1

@@ -63,12 +63,12 @@ def why_none(component: str, facts: Facts) -> str:
         return "it has no adapters"
     if component == "factor":
         return "none of its matrices is kept as factors with a function between them"
+    if component in CHANGES and facts.read == 1:
+        return "it has one checkpoint, and a change takes two"
     if not facts.weights:
         if facts.adapters:
             return "its adapters stand alone: the weights that they change are not found"
         return "it holds no weight matrix"
-    if component in CHANGES and facts.read == 1:
-        return "it has one checkpoint, and a change takes two"
     if component in CIRCUITS and not facts.heads:
         return "its number of heads is not known"
     if component in CIRCUITS:

@@ -144,7 +144,7 @@ def gaps(
     Parameters
     ----------
     held
-        Weights of all checkpoints before: what comes back is not new.
+        Matrices of all checkpoints before: what comes back is not new.
     path
         Of the later one.
     steps

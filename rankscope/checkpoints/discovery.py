@@ -4,50 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from rankscope.checkpoints import hub_cache
-from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.series import find_checkpoints, find_series
+from rankscope.checkpoints.survey import Place, Survey
 from rankscope.errors import RankscopeError
-
-Use = Literal["step", "part", "left out", "unreadable"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """What became of one folder or file."""
-
-    path: Path
-    use: Use
-    run: str = ""
-    step: int | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Everything that was found: runs, and what became of every folder and file.
-
-    Attributes
-    ----------
-    skips
-        What is missing from the runs, and why.
-    notes
-        What is worth a line although nothing is missing.
-    """
-
-    runs: tuple[Run, ...]
-    places: tuple[Place, ...]
-    skips: tuple[Skip, ...] = ()
-    notes: tuple[Skip, ...] = ()
-
 
 SERIES_FOLDERS = ("checkpoints", "checkpoint")  # where trainers put them inside a run
 

@@ -22,18 +22,22 @@ EVALUATED = {  # of what evaluations print, what it is called
 def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
     """Print the summary that ``analysis.json`` holds on stdout: a table a component.
 
-    Those are weights, updates and sums of merges; where there are no weights and updates, as of
-    adapters without their model, all that was measured; and those ``named`` by the user.
+    Those are weights, updates and sums of merges; of runs without weights, such as adapters without
+    their model, all that was measured; and those ``named`` by the user.
     """
     summary = record["summary"]
-    measured = dict.fromkeys(line["component"] for line in summary["lines"])
-    some = {"weight", "update"} & measured.keys()
-    shown = [one for one in measured if not some or one in SHOWN or one in named]
+    whole = {line["run"] for line in summary["lines"] if line["component"] == "weight"}
+    kept = [
+        line
+        for line in summary["lines"]
+        if line["run"] not in whole or line["component"] in (*SHOWN, *named)
+    ]
+    shown = dict.fromkeys(line["component"] for line in kept)
     units = {run["name"]: run["unit"] for run in record["runs"]}
     for component in sorted(
         shown, key=lambda one: SHOWN.index(one) if one in SHOWN else len(SHOWN)
     ):
-        lines = [line for line in summary["lines"] if line["component"] == component]
+        lines = [line for line in kept if line["component"] == component]
         unit = " or ".join(dict.fromkeys(units[line["run"]] for line in lines))
         ends = "" if all(a == b for a, b in (line["steps"] for line in lines)) else "first → last "
         typer.echo(typer.style(f"{component.replace('_', ' ')}: {ends}{unit}", bold=True))

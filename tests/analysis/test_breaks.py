@@ -198,7 +198,8 @@ def test_a_prefix_is_not_guessed_where_a_tensor_does_not_match(
 ) -> None:
     short = dict(list(SHAPES.items())[:3])
     turned = {name: shape[::-1] for name, shape in SHAPES.items()}
-    for number, shapes in enumerate((short, turned)):
+    one_off = {**SHAPES, "layers.0.mlp.up_proj": (24, 17)}
+    for number, shapes in enumerate((short, turned, one_off)):
         run = tmp_path / str(number)
         write_step(run, 100, weights(rng))
         write_step(run, 200, renamed(weights(rng, shapes), "wrapped."))

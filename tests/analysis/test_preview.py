@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.preview import preview
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.discovery import Place, Survey, survey
+from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.survey import Place, Survey
 from tests.analysis.series import SHAPES, analysed, renamed, weights, write_step
 from tests.conftest import random_factors, random_weights, write_adapter
 

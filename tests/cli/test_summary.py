@@ -33,15 +33,25 @@ def test_adapters_alone_have_a_table_by_role(
     lora: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
 ) -> None:
     lines = printed(capsys, lora)
-    assert lines[0] == ["adapter:", "first→last", "step"]
+    start = lines.index(["adapter:", "first→last", "step"])
     heading = ["run", "role", "step", "matrices", "PER", "effective", "rank", "rank", "of", "κ_r"]
-    assert lines[1] == heading
-    rows = {line[1]: line for line in lines[2:]}
+    assert lines[start + 1] == heading
+    rows = {line[1]: line for line in lines[start + 2 : start + 9]}
     assert set(rows) >= {"q", "k", "v", "o"}
     assert rows["q"][2:4] == ["100→200", "2"] and rows["q"][6:8] == [f"{RANK}→{RANK}", f"{RANK}"]
     found = analysed(lora).table
     mean = found[found["role"] == "q"].groupby("step")["effective_rank"].mean()
     assert rows["q"][5] == f"{mean[100]:.4g}→{mean[200]:.4g}"
+
+
+def test_a_run_of_adapters_alone_is_not_lost_among_others(
+    lora: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    for step in (100, 200):
+        write_step(lora.parent / "full", step, random_weights(rng))
+    lines = printed(capsys, lora.parent)
+    adapters = lines[lines.index(["adapter:", "first→last", "step"]) + 2 :]
+    assert {line[0] for line in adapters if len(line) == 9} == {"lora"}
 
 
 def test_one_checkpoint_has_one_number(
@@ -89,7 +99,8 @@ def test_the_unit_of_the_steps_labels_the_tables(
     assert found.unit == "epoch"
     print_summary(described(found), named=())
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "adapter: first → last epoch" and "epoch" in lines[1].split()
+    start = lines.index("adapter: first → last epoch")
+    assert "epoch" in lines[start + 1].split()
 
 
 def test_zero_matrices_are_named_with_their_steps(relora_run: TinyRun) -> None:
@@ -123,9 +134,9 @@ def test_notes_are_said_and_cost_nothing(lora: Path, tmp_path: Path) -> None:
     assert done.stderr.startswith("note: ") and "base model" in done.stderr
     again = rankscope("analyze", lora, "--out", tmp_path / "out", "--jobs", 1)
     assert again.stderr == done.stderr and " 0 newly computed" in again.stdout
-    done = rankscope("analyze", lora, "--out", tmp_path / "two", "--components", "update")
+    done = rankscope("analyze", lora, "--out", tmp_path / "two", "--components", "weight")
     assert done.returncode == 4
-    assert "has no update: its adapters stand alone" in done.stderr
+    assert "has no weight: its adapters stand alone" in done.stderr
     assert done.stderr.splitlines()[-1] == "rankscope: no matrix could be analysed"
 
 

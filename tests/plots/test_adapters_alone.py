@@ -10,7 +10,6 @@ import pytest
 
 import rankscope as rs
 from rankscope import plots
-from rankscope.analysis.results_folder import write_results
 from tests.analysis.series import analysed
 from tests.conftest import random_factors, write_adapter
 
@@ -28,7 +27,7 @@ class Tables:
 def alone(tmp_path: Path, rng: np.random.Generator) -> Path:
     for step in (1, 2, 3):
         write_adapter(tmp_path / "run" / f"checkpoint-{step}", random_factors(rng), scale=2.0)
-    write_results(tmp_path / "out", analysed(tmp_path / "run"))
+    analysed(tmp_path / "run", out=tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -39,9 +38,21 @@ def drawn(results: Any) -> dict[str, Any]:
 
 def test_adapters_alone_have_their_figures(alone: Path) -> None:
     found = drawn(rs.open_results(alone))
-    assert found.keys() == ADAPTERS
+    assert found.keys() >= ADAPTERS and "per-weights" not in found
     titles = [ax.get_title().split()[0] for ax in found["per-adapters"].axes if ax.axison]
     assert titles == ["q", "k", "v", "o", "gate", "up", "down"]
+
+
+def test_runs_of_adapters_alone_are_drawn_beside_others(results: Any) -> None:
+    table = results.metrics
+    kept = {"full": ["weight"], "relora": ["adapter"]}
+    table = pd.concat(
+        table[(table["run"] == run) & table["component"].isin(parts)] for run, parts in kept.items()
+    )
+    found = drawn(Tables(table, pd.DataFrame(), results.evaluation.iloc[:0]))
+    assert found.keys() >= {*ADAPTERS, "per-weights"}
+    titles = {ax.get_title() for ax in found["heatmap-per-adapters"].axes}
+    assert "relora" in titles and "full" not in titles
 
 
 def test_beside_weights_adapters_need_none(results: Any) -> None:
