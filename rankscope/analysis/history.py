@@ -21,7 +21,7 @@ from rankscope.checkpoints.continuity import (
     same_names,
     trace_of,
 )
-from rankscope.checkpoints.merges import Merge, read_merge
+from rankscope.checkpoints.merges import Merge, read_merges
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, Component, Moment
 from rankscope.errors import RankscopeError
@@ -76,7 +76,7 @@ def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
 
     A checkpoint that cannot be read is reported as a skip.
     """
-    merges, skips = _read_merges(run)
+    merges, skips = read_merges(run.merge_files)
     checkpoints = {c.step: c for c in run.checkpoints if asked.has_step(c.step)}
     merged_steps = {m.step for m in merges if asked.has_step(m.step)}
     walk = _Walk(run, asked, merges)
@@ -257,17 +257,6 @@ class _Walk:
 
 def _place(parameter: Parameter) -> tuple[str, bool]:
     return parameter.name, parameter.tensor is not None
-
-
-def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
-    """Merges of a run. After one that cannot be read, sums of merges are not known any more."""
-    merges: list[Merge] = []
-    for path in run.merge_files:
-        try:
-            merges.append(read_merge(path))
-        except RankscopeError as error:
-            return tuple(merges), (skip_of(error, path),)
-    return tuple(merges), ()
 
 
 def skip_of(error: RankscopeError, path: Path) -> Skip:

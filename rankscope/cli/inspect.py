@@ -44,13 +44,15 @@ def inspect(
 
 
 def _print(described: dict[str, Any], path: Path) -> None:
-    from rankscope.cli.descriptions import print_lines, print_places, print_run
+    from rankscope.cli.descriptions import USES, print_lines, print_places, print_run
 
     for run in described["runs"]:
         print_run(run)
     print_places(described["places"], path)
-    of_runs = [line for run in described["runs"] for line in (*run["notes"], *run["skips"])]
-    notes, skips = (
-        [line for line in described[kind] if line not in of_runs] for kind in ("notes", "skips")
+    said = [line for run in described["runs"] for line in (*run["notes"], *run["skips"])]
+    named = {place["path"] for place in described["places"] if place["use"] in USES}
+    notes = [line for line in described["notes"] if line["path"] not in named]
+    print_lines(
+        [line for line in notes if line not in said],
+        [line for line in described["skips"] if line not in said],
     )
-    print_lines(notes, skips)
