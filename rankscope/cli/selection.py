@@ -6,15 +6,21 @@ import typer
 
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.run import Checkpoint
 from rankscope.checkpoints.step_range import StepRange, check_range
 from rankscope.components.selection import COMPONENTS
 from rankscope.errors import RankscopeError
 
 
 def parse_selection(
-    *, components: str | None, roles: str | None, layers: str | None, steps: str | None
+    *,
+    components: str | None,
+    roles: str | None,
+    layers: str | None,
+    steps: str | None,
+    since: Checkpoint | None = None,
 ) -> Selection:
-    """Selection that the four options ask for; None is the default of each.
+    """Selection that the options ask for; None is the default of each.
 
     Raises
     ------
@@ -27,6 +33,7 @@ def parse_selection(
             roles=_names(roles, ROLES),
             layers=None if layers is None else _layers(layers),
             steps=None if steps is None else _steps(steps),
+            since=since,
         )
     except RankscopeError as error:
         raise typer.BadParameter(str(error)) from None

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 
+from rankscope.plots.grid import step_label
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, mark_entry, series_entry
 from rankscope.plots.style import SeriesStyle, series_styles
 from rankscope.statistics.quantities import quantity
@@ -76,7 +77,7 @@ def metric(
     for name, series in points.groupby(hue, sort=True):
         draw_series(ax, name, series, style=styles[name])
     _explain(ax, points, column, over=summarised_over(rows, hue=hue))
-    ax.set(xlabel="step", ylabel=drawn.label)
+    ax.set(xlabel=step_label(table), ylabel=drawn.label)
     if drawn.log:
         label_log_axis(ax)
     if legend:
