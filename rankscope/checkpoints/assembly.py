@@ -26,6 +26,8 @@ from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
+FEW = 4  # matrices that a model has at least for a line on most of them
+
 
 def contents_of(
     layout: str,
@@ -65,10 +67,12 @@ def contents_of(
         What the config of adapters calls the model that they were put on.
     """
     stages = [_by_plain_name(tensors)]
-    stages.append(without_reparametrised(stages[-1].tensors, config))
+    # Companions of packed numbers may be low-rank factors, and those of a parametrised weight too:
+    # the former are no adapters, the latter are.
+    stages.append(without_quantised(stages[-1].tensors, config))
     made = factors_among(stages[-1].tensors, options, config)
-    stages.append(without_quantised(made.tensors, config))
-    stages.append(_within_reach(stages[-1].tensors))
+    stages.append(_within_reach(made.tensors))
+    stages.append(without_reparametrised(stages[-1].tensors, config))
     stages.append(unstacked(stages[-1].tensors, config))
     weights = stages[-1].tensors
     deltas = {**made.adapters, **(adapters or {})}
@@ -141,7 +145,7 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
 def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
     """A line where more than half of the matrices of a model have no known role."""
     unknown = [one for one in parameters if one.role == "other"]
-    if 2 * len(unknown) > len(parameters):
+    if 2 * len(unknown) > len(parameters) >= FEW:
         message = (
             f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
             f"{unknown[0].name}: the table of a family of your own names them"
