@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.files.torch_before_1_6 import read_pickles
 from rankscope.checkpoints.files.torch_zip import read_zip
 from rankscope.checkpoints.files.zip_file import FilePart
@@ -82,6 +83,8 @@ def _placed(found: Any, path: Path) -> Any:
     def placed(one: Any, place: str, depth: int) -> Any:
         if isinstance(one, StoredTensor):
             return replace(one, name=place)
+        if isinstance(one, HeldPiece):
+            return one.placed(place)
         if not isinstance(one, dict | list | tuple | SimpleNamespace):
             return one
         if depth > MAX_DEPTH or len(place) > MAX_NAME:
@@ -137,6 +140,20 @@ def joined(found: Any) -> dict[str, StoredTensor]:
         for place, leaf in iter_leaves(found)
         if place and isinstance(leaf, StoredTensor)
     }
+
+
+def refuse_pieces(table: Any, path: Path) -> None:
+    """Refuse a file that has, of some of its tensors, only what one of several processes held.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``slices``, for the first of them.
+    """
+    for name, leaf in iter_leaves(table):
+        if isinstance(leaf, HeldPiece):
+            message = f"{leaf.message}: save whole weights, or give all files with such slices"
+            raise RankscopeError(message, path=path, tensor=name, reason="slices")
 
 
 def iter_leaves(found: Any) -> Iterator[tuple[str, Any]]:

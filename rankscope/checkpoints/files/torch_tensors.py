@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED_NAMES
+from rankscope.checkpoints.files.distributed_tensors import distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
 from rankscope.checkpoints.files.pickle_machine import Opaque
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor, span
@@ -155,11 +157,12 @@ def _first(first: Any, *_: Any) -> Any:
     return first
 
 
-def _typed(make: Any, _kind: Any, args: Any, _state: Any = None) -> Any:
+def _typed(make: Any, kind: Any, args: Any, state: Any = None) -> Any:
     """What ``_rebuild_from_type_v2`` makes: a tensor with attributes, or of a subclass."""
     if not callable(make) or not isinstance(args, tuple):
         raise ValueError("calls what is no class")
-    return make(*args)
+    name = getattr(kind, "known", None) or getattr(kind, "name", "")
+    return distributed(str(name), make(*args), state)
 
 
 def _size(sizes: Any = ()) -> tuple[Any, ...]:
@@ -203,6 +206,7 @@ _WORDS = (
 
 NAMES: Mapping[str, Any] = {
     **PYTHON_NAMES,
+    **DISTRIBUTED_NAMES,
     **{f"torch._utils.{name}": make for name, make in _KINDS.items()},
     **{f"torch.{name}": dtype for name, dtype in TORCH_DTYPES.items()},
     **{f"torch.{name}": name for name in (*NO_NUMPY, *_WORDS)},

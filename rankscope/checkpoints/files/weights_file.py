@@ -25,9 +25,11 @@ def open_weights_file(path: Path, *, trust: bool = False) -> dict[str, StoredTen
     if path.suffix == ".safetensors":
         return open_tensors(path)
     # Here, since most folders have no such file.
-    from rankscope.checkpoints.files.torch_file import largest_table, open_torch
+    from rankscope.checkpoints.files.torch_file import largest_table, open_torch, refuse_pieces
 
-    _, table = largest_table(open_torch(path, trust=trust))
+    opened = open_torch(path, trust=trust)
+    key, table = largest_table(opened)
+    refuse_pieces(opened[key] if key else opened, path)
     found = {name: entry for name, entry in table.items() if isinstance(entry, StoredTensor)}
     if not found:
         raise RankscopeError("holds no tensors under names", path=path)

@@ -9,7 +9,12 @@ from typing import Any
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.files.pickles import Opaque
-from rankscope.checkpoints.files.torch_file import iter_leaves, largest_table, open_torch
+from rankscope.checkpoints.files.torch_file import (
+    iter_leaves,
+    largest_table,
+    open_torch,
+    refuse_pieces,
+)
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.single_file import (
     config_beside,
@@ -48,6 +53,7 @@ def read(path: Path, options: Options) -> Contents:
     """
     found = open_torch(path, trust=options.trust_pickle)
     key, tensors = largest_table(found)
+    refuse_pieces(found[key] if key else found, path)
     if not tensors:
         raise RankscopeError("holds no table of tensors by name", path=path)
     skips = tuple(_iter_closed(found[key] if key else found, path))

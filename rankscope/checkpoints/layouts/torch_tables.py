@@ -8,7 +8,7 @@ from typing import Any
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.pickles import Opaque
-from rankscope.checkpoints.files.torch_file import open_torch
+from rankscope.checkpoints.files.torch_file import open_torch, refuse_pieces
 from rankscope.checkpoints.layouts.layout import Step
 from rankscope.checkpoints.layouts.single_file import first_bytes
 from rankscope.checkpoints.options import DEFAULT, Options
@@ -57,6 +57,7 @@ def named_tensors(
     RankscopeError
         If none is.
     """
+    refuse_pieces(entries, path)
     tensors: dict[str, StoredTensor] = {}
     skips = []
     for name, held in entries.items():

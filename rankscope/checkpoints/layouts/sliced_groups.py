@@ -1,0 +1,225 @@
+"""Files beside each other that hold one checkpoint together, a slice of every tensor each.
+
+Names decide first; a file is opened only where its name looks sliced, one of each group mostly.
+What it costs when a group is missed: every slice is analysed as a model. When one is found that is
+none: models that differ in a number behind a word such as ``rank`` are refused, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rankscope.checkpoints.files.slice_file import open_slice
+from rankscope.checkpoints.layouts.single_file import NO_MODEL, NO_MODEL_FOLDERS, first_bytes
+from rankscope.checkpoints.slice_names import SliceName, parsed
+from rankscope.checkpoints.steps import step_in_name
+from rankscope.errors import RankscopeError
+
+SURE_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")  # under which nobody keeps data
+SUFFIXES = (*SURE_SUFFIXES, ".bin", ".npz", ".tar", ".th", ".pkl", "")
+DEPTH = 2  # of folders below one that is named for a rank: `rank_0/step_100/model.pt`
+BLOBS = "blobs"  # where the files of the Hugging Face hub's cache are links to
+PARAMS = "params.json"  # beside what Meta ships
+
+
+@dataclass(frozen=True)
+class Slices:
+    """One checkpoint that lies in slices; of one file where that is a whole model by its name.
+
+    Attributes
+    ----------
+    path
+        What stands for it: the folder where only its slices lie in there, else the first file.
+    name
+        What all the files' names have in common, in which a step may be stated.
+    files, names
+        In the order of their numbers, and what each name says.
+    """
+
+    path: Path
+    name: str
+    files: tuple[Path, ...]
+    names: tuple[SliceName, ...]
+
+    @property
+    def world(self) -> int:
+        """How many slices there are to be, as far as their names say."""
+        return max(len(self.files), *(name.world for name in self.names))
+
+
+def sliced_groups(paths: Iterable[Path]) -> list[Slices]:
+    """The checkpoints that lie in slices among the entries of a folder.
+
+    Parameters
+    ----------
+    paths
+        Files and folders beside each other. Steps and ranks may both vary among them: then there is
+        a group for each step.
+    """
+    entries = sorted(paths)
+    members: dict[tuple[str, str], list[tuple[SliceName, Path]]] = {}
+    for path in entries:
+        for form, name, file in _iter_sliced(path):
+            members.setdefault(form, []).append((name, file))
+    found: list[Slices] = []
+    alone = bool(members) and any(map(_stands_alone, entries))
+    for (_, inner), group in members.items():
+        group.sort(key=lambda one: one[0].numbers)
+        names, files = zip(*group, strict=True)
+        if not _are_slices(names, files, in_folders=bool(inner)):
+            alone = True
+        elif _holds_weights(files[0]):
+            found.append(Slices(files[0], _common(names[0], files[0], inner), files, names))
+    if len(found) == 1 and not alone:
+        (one,) = found
+        return [replace(one, path=entries[0].parent)]
+    return found
+
+
+def group_of(file: Path) -> Slices | None:
+    """The group that a file belongs to; None if it is by itself."""
+    around = [file, *file.parents[: DEPTH + 1]]
+    for one in reversed(around):
+        if parsed(one.name) is not None:
+            for group in sliced_groups(_entries(one.parent)):
+                if file in group.files:
+                    return group
+    return None
+
+
+def _iter_sliced(path: Path) -> Iterator[tuple[tuple[str, str], SliceName, Path]]:
+    """Weights that a sliced name leads to: what they share with the other slices, their name."""
+    name = parsed(path.name)
+    if name is None or (path.is_symlink() and path.resolve().parent.name != BLOBS):
+        return
+    if not path.is_dir():
+        if _is_of_weights(path):
+            yield (name.form, ""), name, path
+        return
+    for file in _files_below(path, DEPTH):
+        own, inner = parsed(file.name), file.relative_to(path)
+        if own is None:
+            yield (name.form, inner.as_posix()), name, file
+        else:
+            both = replace(name, numbers=name.numbers + own.numbers, world=name.world or own.world)
+            yield (name.form, (inner.parent / own.form).as_posix()), both, file
+
+
+def _files_below(folder: Path, depth: int) -> Iterator[Path]:
+    for path in _entries(folder):
+        if path.is_dir():
+            if depth > 1:
+                yield from _files_below(path, depth - 1)
+        elif _is_of_weights(path):
+            yield path
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _is_of_weights(path: Path) -> bool:
+    """Whether the name is that of weights, and not of what a training saves beside them."""
+    folder = path.parent.name
+    return (
+        path.suffix.lower() in SUFFIXES
+        and NO_MODEL.fullmatch(path.name) is None
+        and NO_MODEL.fullmatch(folder) is None
+        and folder not in NO_MODEL_FOLDERS
+    )
+
+
+def _stands_alone(path: Path) -> bool:
+    """Whether a file may be a checkpoint beside the slices."""
+    return path.suffix != "" and path.is_file() and _is_of_weights(path) and not parsed(path.name)
+
+
+def _are_slices(names: tuple[SliceName, ...], files: tuple[Path, ...], *, in_folders: bool) -> bool:
+    """Whether files whose names differ in such numbers only are slices of one checkpoint.
+
+    Numbers that no processes have (16, 64) are a setting, such as the rank of adapters; so are
+    those that are sizes within the files.
+    """
+    first = names[0]
+    if len(names) == 1:
+        return _is_slice_alone(first, files[0], in_folders=in_folders)
+    has_zero = any(0 in name.numbers or name.is_padded for name in names)
+    if in_folders and not has_zero:
+        return False
+    is_stated = has_zero or first.world > 1
+    if not is_stated and (not _are_consecutive(names) or _are_sizes(names, files)):
+        return False
+    if all(name.is_sure for name in names):
+        return True
+    return _are_consecutive(names) and _have_names_in_common(files)
+
+
+def _is_slice_alone(name: SliceName, file: Path, *, in_folders: bool) -> bool:
+    """Whether a file without others is one of several, or is whole by what its name states.
+
+    The first slice (``rank_0``) is taken for a whole model: trainers that gather the weights have
+    the first process save them.
+    """
+    if name.world:
+        return True
+    if not any(name.numbers):
+        return in_folders or (file.parent / PARAMS).is_file()
+    return name.is_sure and (name.is_padded or not (in_folders or _are_sizes((name,), (file,))))
+
+
+def _are_consecutive(names: tuple[SliceName, ...]) -> bool:
+    """Whether the numbers in every place are all of those from 0 or 1 to the largest."""
+    for numbers in zip(*(name.numbers for name in names), strict=False):
+        each = sorted(set(numbers))
+        if each[0] > 1 or each != list(range(each[0], each[-1] + 1)):
+            return False
+    return True
+
+
+def _are_sizes(names: tuple[SliceName, ...], files: tuple[Path, ...]) -> bool:
+    """Whether two or more matrices of every file have a side of the number in its name."""
+    for name, file in zip(names, files, strict=True):
+        shapes = _shapes(file).values()
+        if sum(len(s) > 1 and min(s) == name.numbers[0] > 1 for s in shapes) < 2:
+            return False
+    return True
+
+
+def _have_names_in_common(files: tuple[Path, ...]) -> bool:
+    first, second = (set(_shapes(file)) for file in files[:2])
+    return bool(first) and first == second
+
+
+def _shapes(file: Path) -> Mapping[str, tuple[int, ...]]:
+    try:
+        return open_slice(file).shapes
+    except RankscopeError:
+        return {}
+
+
+def _holds_weights(file: Path) -> bool:
+    """Whether a file has numbers that weights may be; one that is damaged may have had them."""
+    start, size = first_bytes(file, 16)
+    may_be_text = not size or start.startswith((b"version https", b"<", b"\n"))
+    if start[:2] != b"PK" and start[:1] != b"\x80" and start[8:9] != b"{":
+        return may_be_text and file.suffix in SURE_SUFFIXES  # an empty file, a pointer, a web page
+    try:
+        return open_slice(file).has_weights
+    except RankscopeError:
+        return file.suffix in SURE_SUFFIXES
+
+
+def _common(name: SliceName, file: Path, inner: str) -> str:
+    """The name that the slices of a checkpoint have in common, without suffix."""
+    own = Path(name.stem).stem if not inner else name.stem
+    if not inner or step_in_name(own) is not None:
+        return own
+    within = parsed(file.name)
+    stem = Path(file.name if within is None else within.stem).stem
+    folder = Path(inner).parent.name
+    return next((n for n in (stem, folder) if step_in_name(n) is not None), own)
