@@ -174,6 +174,9 @@ def _recorded(name: str, shape: tuple[int, ...], slices: Sequence[OpenSlice]) ->
     if len(axes) > 1:
         raise _fault("was cut along different axes", slices[0], name)
     axis, at, pieces = axes.pop(), 0, []
+    places = [s.pieces[name].place for s in slices if name in s.pieces]
+    if None not in places and places != sorted({place for place in places if place is not None}):
+        raise _fault("is of processes in another order than the files' names", slices[0], name)
     for one in slices:
         tensor = one.tensors.get(name)
         if tensor is None:
@@ -194,10 +197,11 @@ def _fault(message: str, one: OpenSlice, name: str) -> RankscopeError:
 def without_twins(joined: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Classed]]:
     """The tensors without those that are stored under a second name, as tied embeddings are."""
     kept: dict[str, Tensor] = {}
-    twins, places = [], {}
+    twins: list[Classed] = []
+    places: dict[tuple[object, ...], str] = {}
     for name, tensor in joined.items():
         place = _place(tensor)
-        if place is not None and place in places:
+        if place and place in places:
             twins.append(Classed(tensor, "part of", f"{places[place]}, stored under two names"))
         else:
             places[place] = name
@@ -205,8 +209,8 @@ def without_twins(joined: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list
     return kept, twins
 
 
-def _place(tensor: Tensor) -> tuple[object, ...] | None:
-    """Where all of a joined tensor's elements lie; None for one that is not joined."""
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    """Where all of a joined tensor's elements lie; empty for one that is not joined."""
     pieces = getattr(tensor, "pieces", ())
     where = [(p.tensor.paths, getattr(p.tensor, "offset", None), p.start) for p in pieces]
-    return tuple(where) if where and all(w[1] is not None for w in where) else None
+    return tuple(where) if all(w[1] is not None for w in where) else ()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 KINDS = (
     "local|global|mp|tp|pp|dp|cp|sp|ep|wp|zp|zero|fsdp|ddp|dist|model|tensor|pipeline|pipe|expert|"
@@ -96,6 +97,7 @@ def slice_in_name(name: str) -> tuple[str, int] | None:
     return None if found is None else (found.stem, found.numbers[0])
 
 
+@lru_cache(maxsize=2**16)
 def parsed(name: str) -> SliceName | None:
     """What a name of a file or folder states of ranks and slices; None if nothing."""
     text = name.lower()
@@ -115,7 +117,7 @@ def parsed(name: str) -> SliceName | None:
         at = match.end()
     stem, form = _tidied(stem + name[at:]), form + text[at:]
     if not re.search(r"[a-zA-Z\d]", stem.partition(".")[0]):
-        first = re.sub(r"[-_.= ]*\d.*$", "", found[0][0])
+        first = re.sub(r"[-_.= ]*\d.*$", "", name[found[0].start() : found[0].end()])
         stem = first + ("" if not stem else "." + stem.lstrip("."))
     return SliceName(
         stem,
@@ -144,4 +146,4 @@ def _numbers(text: str) -> tuple[list[str], list[int]]:
 def _tidied(stem: str) -> str:
     """Without the separators that a removed word leaves."""
     stem = re.sub(r"([-_. ])[-_. ]+", r"\1", stem)
-    return re.sub(r"[-_ ]+(?=\.|$)", "", stem).lstrip("-_ ")
+    return re.sub(r"[-_ ]+(?=\.|$)", "", stem).lstrip("-_ ").rstrip("-_. ")

@@ -8,6 +8,7 @@ each process.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -71,11 +72,13 @@ class HeldPiece(Opaque):
     axis
         Along which the whole was cut, the first process holding its beginning; None where it is not
         cut along a single axis.
+    place
+        Which of the pieces along the axis it is, where that is recorded.
     start
         Where the piece begins in every axis, where that is recorded.
     """
 
-    __slots__ = ("axis", "local", "shape", "start")
+    __slots__ = ("axis", "local", "place", "shape", "start")
 
     def __init__(
         self,
@@ -84,15 +87,18 @@ class HeldPiece(Opaque):
         local: StoredTensor | None,
         *,
         axis: int | None = None,
+        place: int | None = None,
         start: Sizes | None = None,
     ) -> None:
         super().__init__(name)
-        self.shape, self.local, self.axis, self.start = shape, local, axis, start
+        self.shape, self.local = shape, local
+        self.axis, self.place, self.start = axis, place, start
 
-    def placed(self, place: str) -> HeldPiece:
-        """The same with a piece that is named for its place in what was saved."""
-        local = None if self.local is None else replace(self.local, name=place)
-        return HeldPiece(self.name, self.shape, local, axis=self.axis, start=self.start)
+    def named(self, name: str) -> HeldPiece:
+        """The same with a piece of this name."""
+        made = copy(self)
+        made.local = None if self.local is None else replace(self.local, name=name)
+        return made
 
     @property
     def message(self) -> str:
@@ -145,7 +151,7 @@ def _dtensor(kind: str, state: Any) -> HeldPiece:
         return HeldPiece(f"{kind} of partial sums", shape, local)
     cut = spec["placements"][0] if placements == ["Shard"] else None
     axis = None if cut is None else _axis(cut) % len(shape)
-    return HeldPiece(kind, shape, local, axis=axis)
+    return HeldPiece(kind, shape, local, axis=axis, place=_place(spec["mesh"]))
 
 
 def _sharded(kind: str, state: Any) -> HeldPiece:
@@ -175,6 +181,13 @@ def _arguments(record: Any) -> Any:
     if isinstance(record, Opaque) and record.args:
         return record.args
     return record if isinstance(record, tuple) else tuple(_parts(record).values())
+
+
+def _place(mesh: Any) -> int | None:
+    """Where the process stands in a row of processes."""
+    stated = _parts(mesh).get("_coordinate_on_dim")
+    is_one = isinstance(stated, tuple | list) and len(stated) == 1 and type(stated[0]) is int
+    return stated[0] if is_one else None
 
 
 def _axis(placement: Any) -> int:

@@ -84,7 +84,7 @@ def _placed(found: Any, path: Path) -> Any:
         if isinstance(one, StoredTensor):
             return replace(one, name=place)
         if isinstance(one, HeldPiece):
-            return one.placed(place)
+            return one.named(place)
         if not isinstance(one, dict | list | tuple | SimpleNamespace):
             return one
         if depth > MAX_DEPTH or len(place) > MAX_NAME:

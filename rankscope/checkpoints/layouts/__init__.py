@@ -47,9 +47,14 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def layout_of(path: Path, forced: str | None = None) -> str | None:
-    """Name of the layout that a folder or file is a checkpoint of; None if it is of none."""
+    """Name of the layout that a folder or file is a checkpoint of; None if it is of none.
+
+    Of the slices of one checkpoint the first file stands for all of them, and the others are none.
+    """
     names = LAYOUTS if forced is None else {forced: LAYOUTS[forced]}
     is_file = path.is_file()
+    if is_file and forced in (None, "slices") and slices.is_another_slice(path):
+        return None
     for name, layout in names.items():
         if layout.is_file in (is_file, None) and layout.recognises(path):
             return name

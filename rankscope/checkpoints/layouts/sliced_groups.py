@@ -7,6 +7,7 @@ none: models that differ in a number behind a word such as ``rank`` are refused,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,13 +80,19 @@ def sliced_groups(paths: Iterable[Path]) -> list[Slices]:
 
 
 def group_of(file: Path) -> Slices | None:
-    """The group that a file belongs to; None if it is by itself."""
-    around = [file, *file.parents[: DEPTH + 1]]
-    for one in reversed(around):
-        if parsed(one.name) is not None:
-            for group in sliced_groups(_entries(one.parent)):
-                if file in group.files:
-                    return group
+    """The group that a file belongs to; None if it is by itself.
+
+    Looks at the names of what lies beside it, or beside the folder around it that is named for a
+    rank, and opens none of what has a name of another form.
+    """
+    for one in reversed([file, *file.parents[: DEPTH + 1]]):
+        name = parsed(one.name)
+        if name is None:
+            continue
+        beside = (known for known in _names_in(one.parent) if _form(known) == name.form)
+        for group in sliced_groups(one.parent / known for known in beside):
+            if file in group.files:
+                return group
     return None
 
 
@@ -108,7 +115,7 @@ def _iter_sliced(path: Path) -> Iterator[tuple[tuple[str, str], SliceName, Path]
 
 
 def _files_below(folder: Path, depth: int) -> Iterator[Path]:
-    for path in _entries(folder):
+    for path in entries_of(folder):
         if path.is_dir():
             if depth > 1:
                 yield from _files_below(path, depth - 1)
@@ -116,11 +123,21 @@ def _files_below(folder: Path, depth: int) -> Iterator[Path]:
             yield path
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries_of(folder: Path) -> list[Path]:
+    """What lies in a folder, without what is hidden; nothing of one that cannot be listed."""
+    return [folder / name for name in sorted(_names_in(folder))]
+
+
+def _names_in(folder: Path) -> list[str]:
     try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        return [name for name in (one.name for one in os.scandir(folder)) if name[0] != "."]
     except OSError:
         return []
+
+
+def _form(name: str) -> str:
+    found = parsed(name)
+    return "" if found is None else found.form
 
 
 def _is_of_weights(path: Path) -> bool:
@@ -168,8 +185,10 @@ def _is_slice_alone(name: SliceName, file: Path, *, in_folders: bool) -> bool:
     if name.world:
         return True
     if not any(name.numbers):
-        return in_folders or (file.parent / PARAMS).is_file()
-    return name.is_sure and (name.is_padded or not (in_folders or _are_sizes((name,), (file,))))
+        return (in_folders and name.is_sure) or (file.parent / PARAMS).is_file()
+    if in_folders:
+        return name.is_padded and "rank" in name.form
+    return name.is_sure and (name.is_padded or not _are_sizes((name,), (file,)))
 
 
 def _are_consecutive(names: tuple[SliceName, ...]) -> bool:

@@ -28,12 +28,17 @@ from rankscope.checkpoints.layouts.megatron_slices import (
     stages_of,
 )
 from rankscope.checkpoints.layouts.meta_slices import meta_rule, params_beside
-from rankscope.checkpoints.layouts.sliced_groups import Slices, group_of, sliced_groups
+from rankscope.checkpoints.layouts.sliced_groups import (
+    Slices,
+    entries_of,
+    group_of,
+    sliced_groups,
+)
 from rankscope.checkpoints.layouts.torch_tables import step_under
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.slice_names import slice_in_name
 from rankscope.checkpoints.steps import step_in_name, step_of
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 __all__ = ["LAYOUT", "Slices", "group_of", "slice_in_name", "sliced_groups"]
 
@@ -51,8 +56,26 @@ ANY_TOOL = (
 
 
 def recognises(path: Path) -> bool:
-    """Whether the path is a folder of nothing but slices, or a file that is one of several."""
-    return _group_at(path) is not None
+    """Whether the path is a folder of nothing but slices, or the first file of several.
+
+    The other files are no checkpoints by any layout (`is_another_slice`).
+    """
+    group = _group_at(path)
+    return group is not None and path in (group.path, group.files[0])
+
+
+def is_another_slice(path: Path) -> bool:
+    """Whether a file is one of several slices, of which another stands for the checkpoint."""
+    group = group_of(path)
+    return group is not None and path != group.files[0]
+
+
+def flaw(path: Path) -> str:
+    """What is amiss with a file that is one of several slices."""
+    group = group_of(path) if path.is_file() else None
+    if group is None:
+        return ""
+    return f"is one slice, and {_in_words(group)}: give {printable(group.path.name)}"
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -70,6 +93,10 @@ def read(path: Path, options: Options) -> Contents:
     if len(group.files) < group.world:
         there = ", ".join(file.name for file in group.files[:3])
         message = f"has {len(group.files)} of {group.world} slices of a checkpoint ({there})"
+        raise _refused(message, path, group)
+    first = group.names[0]
+    if len(group.files) == 1 and not first.world and any(first.numbers):
+        message = f"is by its name one slice of several ({group.files[0].name}), alone"
         raise _refused(message, path, group)
     slices = [open_slice(file, trust=options.trust_pickle) for file in group.files]
     try:
@@ -94,10 +121,7 @@ def step(path: Path) -> Step | None:
 def _group_at(path: Path) -> Slices | None:
     if not path.is_dir():
         return group_of(path)
-    try:
-        groups = sliced_groups(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    except OSError:
-        return None
+    groups = sliced_groups(entries_of(path))
     return groups[0] if len(groups) == 1 and groups[0].path == path else None
 
 
@@ -206,4 +230,5 @@ LAYOUT = Layout(
     read,
     step,
     is_file=None,
+    flaw=flaw,
 )
