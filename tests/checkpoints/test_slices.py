@@ -278,7 +278,7 @@ def test_files_without_a_rank_in_their_names_are_models(tmp_path: Path) -> None:
     assert sliced_groups(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("ranks", [(4, 8, 16), (2, 3), (8,)])
+@pytest.mark.parametrize("ranks", [(4, 8, 16), (1, 2, 3), (2, 3), (8,)])
 @pytest.mark.parametrize("form", ["rank_{}.pt", "rank_{}/model.pt"])
 def test_ranks_of_factors_are_no_ranks_of_processes(
     ranks: tuple[int, ...], form: str, tmp_path: Path
@@ -290,6 +290,13 @@ def test_ranks_of_factors_are_no_ranks_of_processes(
         }
         save(tmp_path / form.format(rank), factors)
     assert sliced_groups(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 3), (5, 6, 7), (0, 4)])
+def test_slices_without_the_first_are_refused(numbers: tuple[int, ...], tmp_path: Path) -> None:
+    for number in numbers:
+        save(tmp_path / f"rank_{number}.pt", {"layers.0.fc.weight": torch.randn(16, 12)})
+    assert f"{len(numbers)} slices" in refusal(tmp_path)
 
 
 def test_shards_of_hugging_face_are_one_model_still(tmp_path: Path) -> None:

@@ -186,8 +186,9 @@ def _arguments(record: Any) -> Any:
 def _place(mesh: Any) -> int | None:
     """Where the process stands in a row of processes."""
     stated = _parts(mesh).get("_coordinate_on_dim")
-    is_one = isinstance(stated, tuple | list) and len(stated) == 1 and type(stated[0]) is int
-    return stated[0] if is_one else None
+    if not isinstance(stated, tuple | list) or len(stated) != 1 or type(stated[0]) is not int:
+        return None
+    return stated[0]
 
 
 def _axis(placement: Any) -> int:

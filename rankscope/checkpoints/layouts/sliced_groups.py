@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from rankscope.checkpoints.files.slice_file import open_slice
@@ -173,7 +174,8 @@ def _are_slices(names: tuple[SliceName, ...], files: tuple[Path, ...], *, in_fol
         return False
     if all(name.is_sure for name in names):
         return True
-    return _are_consecutive(names) and _have_names_in_common(files)
+    begins = min(name.numbers[0] for name in names) <= 1
+    return begins and _are_consecutive(names) and _have_names_in_common(files)
 
 
 def _is_slice_alone(name: SliceName, file: Path, *, in_folders: bool) -> bool:
@@ -192,19 +194,16 @@ def _is_slice_alone(name: SliceName, file: Path, *, in_folders: bool) -> bool:
 
 
 def _are_consecutive(names: tuple[SliceName, ...]) -> bool:
-    """Whether the numbers in every place are all of those from 0 or 1 to the largest."""
-    for numbers in zip(*(name.numbers for name in names), strict=False):
-        each = sorted(set(numbers))
-        if each[0] > 1 or each != list(range(each[0], each[-1] + 1)):
-            return False
-    return True
+    """Whether the numbers in every place are all of those from the smallest to the largest."""
+    places = (set(numbers) for numbers in zip(*(n.numbers for n in names), strict=False))
+    return all(each == set(range(min(each), max(each) + 1)) for each in places)
 
 
 def _are_sizes(names: tuple[SliceName, ...], files: tuple[Path, ...]) -> bool:
     """Whether two or more matrices of every file have a side of the number in its name."""
     for name, file in zip(names, files, strict=True):
         shapes = _shapes(file).values()
-        if sum(len(s) > 1 and min(s) == name.numbers[0] > 1 for s in shapes) < 2:
+        if sum(len(s) > 1 and min(s) == name.numbers[0] for s in shapes) < 2:
             return False
     return True
 
@@ -223,10 +222,20 @@ def _shapes(file: Path) -> Mapping[str, tuple[int, ...]]:
 
 def _holds_weights(file: Path) -> bool:
     """Whether a file has numbers that weights may be; one that is damaged may have had them."""
-    start, size = first_bytes(file, 16)
-    may_be_text = not size or start.startswith((b"version https", b"<", b"\n"))
+    try:
+        status = file.stat()
+    except OSError:
+        return False
+    return _looks_like_weights(file, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=2**14)
+def _looks_like_weights(file: Path, size: int, _modified: int) -> bool:
+    start, _ = first_bytes(file, 16)
     if start[:2] != b"PK" and start[:1] != b"\x80" and start[8:9] != b"{":
-        return may_be_text and file.suffix in SURE_SUFFIXES  # an empty file, a pointer, a web page
+        # An empty file, a pointer or a web page: what it was to be, its name says.
+        is_text = not size or start.startswith((b"version https", b"<", b"\n"))
+        return is_text and file.suffix in SURE_SUFFIXES
     try:
         return open_slice(file).has_weights
     except RankscopeError:
