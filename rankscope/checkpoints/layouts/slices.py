@@ -209,6 +209,8 @@ def _config_around(folder: Path) -> Mapping[str, Any]:
 def _in_words(group: Slices) -> str:
     """How many files there are, and what they are called."""
     shown = [_below(file, group) for file in (group.files[0], group.files[-1])]
+    if len(group.files) == 1:
+        return f"looks like one slice of a parallel training ({shown[0]}), alone"
     return f"lies in {len(group.files)} slices of a parallel training ({' … '.join(shown)})"
 
 
