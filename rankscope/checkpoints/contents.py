@@ -88,6 +88,10 @@ class Parameter:
         Path of the module that it belongs to.
     tensor
         The matrix as (outputs, inputs), whatever its file has.
+    block
+        Path of the block of the model that it lies in; empty outside of blocks.
+    heads
+        Attention heads of the tower that it lies in; None where they are not known.
     """
 
     name: str
@@ -97,6 +101,8 @@ class Parameter:
     expert: int | None
     tensor: Tensor | None
     adapter: Adapter | None = None
+    block: str = ""
+    heads: Heads | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.opened_file import Unread
 from rankscope.checkpoints.files.slice_file import OpenSlice
-from rankscope.checkpoints.pieces import Piece, pieces_of
+from rankscope.checkpoints.pieces import JoinedPieces, Piece, pieces_of
 from rankscope.checkpoints.tensors import Part, Tensor, Window
 from rankscope.errors import RankscopeError
 
@@ -61,6 +62,22 @@ class Joined:
         self.skips += other.skips
         self.aside += other.aside
 
+    def take_first(self, name: str, held: Sequence[Tensor]) -> None:
+        """Take the first process's of what all of them held; the others are copies of it."""
+        self.tensors[name], *copies = held
+        is_matrix = len(held[0].shape) >= MATRIX
+        for one in copies:
+            if is_matrix:
+                reason = f"{name}, as each process held it: that of the first is measured"
+                self.aside.append(Classed(one, "part of", reason))
+            else:
+                self.aside.append(Classed(one, "no linear map", f"{name} of another process"))
+
+    def leave(self, name: str, held: Sequence[Tensor], message: str) -> None:
+        """Set a tensor that is not joined aside, with a skip."""
+        self.skips.append(Skip(held[0].paths[0], name, "slices", message))
+        self.aside += [Classed(one, "not understood", message) for one in held]
+
 
 def by_rule(slices: Sequence[OpenSlice], rule: Rule) -> Joined:
     """The tensors of slices that were cut by a rule.
@@ -77,16 +94,26 @@ def by_rule(slices: Sequence[OpenSlice], rule: Rule) -> Joined:
     found, first = Joined(), slices[0]
     check_names(slices)
     for name, tensor in first.tensors.items():
-        cut = rule(name, tensor.shape)
-        if cut is not None:
-            found.tensors[name] = _whole(name, [s.tensors[name] for s in slices], cut)
-        elif len(tensor.shape) < MATRIX or len(slices) == 1:
-            found.tensors[name] = tensor
+        cut, held = rule(name, tensor.shape), [s.tensors[name] for s in slices]
+        if len(slices) == 1:
+            found.tensors[name] = tensor if cut is None else _whole(name, held, cut)
+        elif unread := _unread(held):
+            found.leave(name, held, unread)
+        elif cut is not None and cut.axis is not None:
+            found.tensors[name] = _whole(name, held, cut)
+        elif cut is not None:
+            _whole(name, held, cut)
+            found.take_first(name, held)
+        elif len(tensor.shape) < MATRIX:
+            found.take_first(name, held)
         else:
-            message = f"is in {len(slices)} slices, and {NO_RULE}"
-            found.skips.append(Skip(str(first.path), tensor.name, "slices", message))
-            found.aside.append(Classed(tensor, "not understood", message))
+            found.leave(name, held, f"is in {len(slices)} slices, and {NO_RULE}")
     return found
+
+
+def _unread(held: Sequence[Tensor]) -> str:
+    """Why a tensor cannot be joined for the numbers of one of its slices; empty if it can."""
+    return next((one.why for one in held if isinstance(one, Unread)), "")
 
 
 def by_record(slices: Sequence[OpenSlice]) -> Joined:
@@ -101,12 +128,18 @@ def by_record(slices: Sequence[OpenSlice]) -> Joined:
     check_names(slices)
     for name in sorted(first.names):
         shapes = {s.pieces[name].shape for s in slices if name in s.pieces}
-        if not shapes:
-            found.tensors[name] = first.tensors[name]  # each process held all of it
-            continue
-        if len(shapes) > 1:
+        held = [s.tensors[name] for s in slices if name in s.tensors]
+        if unread := _unread(held):
+            found.leave(name, held, unread)
+        elif not shapes:
+            found.take_first(name, held)
+        elif len(shapes) > 1:
             raise _fault(f"is of shape {' and of '.join(map(str, shapes))}", first, name)
-        found.tensors[name] = _recorded(name, shapes.pop(), slices)
+        else:
+            found.tensors[name] = _recorded(name, shapes.pop(), slices)
+            # Where there are more processes than rows, the last of them hold nothing.
+            empty = (one for one in held if 0 in one.shape)
+            found.aside += [Classed(one, "part of", f"{name}, of no elements") for one in empty]
     return found
 
 
@@ -145,7 +178,8 @@ def _whole(name: str, held: Sequence[Tensor], cut: Cut) -> Tensor:
         )
     if cut.axis is None or len(held) == 1:
         return held[0]
-    return pieces_of(name, tuple(shape), _cut_pieces(held, cut.axis, cut.blocks), path=path)
+    pieces = _cut_pieces(held, cut.axis, cut.blocks)
+    return pieces_of(name, tuple(shape), pieces, path=path, kind=JoinedPieces)
 
 
 def _cut_pieces(held: Sequence[Tensor], axis: int, blocks: int) -> list[Piece]:
@@ -187,7 +221,7 @@ def _recorded(name: str, shape: tuple[int, ...], slices: Sequence[OpenSlice]) ->
         start = tuple(at if a == axis else 0 for a in range(len(shape)))
         pieces.append(Piece(stated or start, tensor))
         at += 0 if axis is None else tensor.shape[axis]
-    return pieces_of(name, shape, pieces, path=str(slices[0].path))
+    return pieces_of(name, shape, pieces, path=str(slices[0].path), kind=JoinedPieces)
 
 
 def _fault(message: str, one: OpenSlice, name: str) -> RankscopeError:

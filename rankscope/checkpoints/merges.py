@@ -9,7 +9,7 @@ from pathlib import Path
 from rankscope.checkpoints.contents import Adapter
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.steps import step_in_name
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 SUFFIXES = (".lora_A", ".lora_B", ".scale")
@@ -38,7 +38,7 @@ def read_merge(path: Path) -> Merge:
     RankscopeError
         If the file is damaged, or a module lacks a factor or its scale.
     """
-    modules: dict[str, dict[str, StoredTensor]] = {}
+    modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in open_tensors(path).items():
         suffix = next((s for s in SUFFIXES if name.endswith(s)), None)
         if suffix is not None:

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,6 +112,11 @@ class StoredTensor:
 
     def read(self) -> NDArray[Any]:
         """Read the values; bfloat16 as float32, which holds it exactly."""
+        self._check()
+        return self.numbers()
+
+    def numbers(self) -> NDArray[Any]:
+        """Read the values as they lie there, as of a mask or an index, which is not a weight."""
         if self.strides is None:
             return self._elements(0, math.prod(self.shape)).reshape(self.shape)
         if 0 in self.shape:
@@ -121,18 +126,22 @@ class StoredTensor:
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
         """Read so many of its elements, in row-major order."""
+        self._check()
         if self.strides is None:
             return self._elements(start, stop)
-        return self.read().reshape(-1)[start:stop]
+        return self.numbers().reshape(-1)[start:stop]
 
-    def _elements(self, start: int, stop: int) -> NDArray[Any]:
+    def _check(self) -> None:
+        """Refuse what is not of floating-point numbers."""
         if self.dtype not in FLOATS:
             raise RankscopeError(
-                f"is stored as {self.dtype}, which is no plain weight: give it dequantised",
+                f"is stored as {self.dtype}, which is not a plain weight: give it dequantised",
                 path=self.path,
                 tensor=self.name,
                 reason="quantised",
             )
+
+    def _elements(self, start: int, stop: int) -> NDArray[Any]:
         size, bits = DTYPES[self.dtype]
         data = np.empty((stop - start) * size, dtype=np.uint8)
         read = 0
@@ -148,6 +157,13 @@ class StoredTensor:
             )
         values = data.view(bits)
         return widened(values) if self.dtype == "bfloat16" else values
+
+
+def is_same_storage(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same elements of a file, as tied ones are."""
+    if not isinstance(one, StoredTensor) or not isinstance(other, StoredTensor):
+        return False
+    return 0 not in one.shape and replace(one, name=other.name) == other
 
 
 @dataclass(frozen=True)

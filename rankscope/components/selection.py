@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.contents import Contents, Heads, Parameter
 from rankscope.checkpoints.families.family import families
-from rankscope.checkpoints.families.names import block_of
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.circuits import Circuits, CircuitsChange
@@ -144,12 +144,15 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
 
 def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
     """Circuits of every layer that has o and v; under role o, through which they write."""
-    heads = contents.heads
-    values = {block_of(p.module): p for p in contents.parameters.values() if p.role == "v"}
+    values: dict[str, list[Parameter]] = {}
+    for parameter in contents.parameters.values():
+        if parameter.role == "v":
+            values.setdefault(parameter.block, []).append(parameter)
     for output in contents.parameters.values():
-        value = values.get(block_of(output.module)) if output.role == "o" else None
+        value = _nearest(output, values.get(output.block, ())) if output.role == "o" else None
         left = _weight(output)
         right = None if value is None else _weight(value)
+        heads = _heads_of_both(output, value)
         if heads is None or value is None or left is None or right is None:
             continue
         source: Source = Circuits(left, right, heads, published)
@@ -172,6 +175,26 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
             source,
             heads=heads.count if one_a_head else 0,
         )
+
+
+def _nearest(output: Parameter, values: Sequence[Parameter]) -> Parameter | None:
+    """Of the values in a block those of the same attention, which are the nearest by path."""
+
+    def shared(value: Parameter) -> int:
+        parts = zip(output.module.split("."), value.module.split("."), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], parts))
+
+    nearest = sorted(values, key=shared, reverse=True)[:2]
+    if len(nearest) == 2 and shared(nearest[0]) == shared(nearest[1]):
+        return None
+    return nearest[0] if nearest else None
+
+
+def _heads_of_both(output: Parameter, value: Parameter | None) -> Heads | None:
+    """Heads of a circuit: those that o reads, of which the values may have fewer."""
+    if value is None or output.heads is None or value.heads is None:
+        return None
+    return replace(output.heads, kv_count=value.heads.kv_count)
 
 
 def _merge(merges: Sequence[Merge]) -> Iterator[Component]:

@@ -50,7 +50,7 @@ class Record(Opaque):
     def __new__(cls, *args: Any) -> Record:
         """Make one; Python's unpickler calls nothing else."""
         made = super().__new__(cls)
-        made.name, made.args, made.state = cls.known, args, None
+        Opaque.__init__(made, cls.known, *args)
         return made
 
     def __init__(self, *_: Any) -> None:
@@ -110,30 +110,30 @@ class HeldPiece(Opaque):
         )
 
 
-def distributed(kind: str, made: Any, state: Any) -> Any:
+def is_distributed(kind: str) -> bool:
+    """Whether a class of this dotted name is DTensor or ShardedTensor."""
+    return kind.startswith("torch.distributed.") and kind.endswith((f".{DTENSOR}", f".{SHARDED}"))
+
+
+def distributed(kind: str, state: Any) -> StoredTensor | HeldPiece | None:
     """The tensor that a pickled DTensor or ShardedTensor stands for.
 
     Parameters
     ----------
     kind
         Dotted name of its class.
-    made
-        Returned for every other kind.
     state
         What the class had it pickled with.
 
     Returns
     -------
     The piece itself where it is the whole, as of one process or of a tensor that every process
-    held; else a `HeldPiece`. One whose record is not understood stays closed.
+    held; else a `HeldPiece`. None where the record is not understood.
     """
-    short = kind.rpartition(".")[2]
-    if not kind.startswith("torch.distributed.") or short not in (DTENSOR, SHARDED):
-        return made
     try:
-        held = _dtensor(kind, state) if short == DTENSOR else _sharded(kind, state)
+        held = _dtensor(kind, state) if kind.endswith(DTENSOR) else _sharded(kind, state)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return Opaque(kind)
+        return None
     # Each process may hold a share that is still to be summed: of the whole's shape, and not it.
     if held.local is not None and held.local.shape == held.shape and held.name == kind:
         return held.local

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.files.distributed_tensors import HeldPiece
+from rankscope.checkpoints.files.kinds import is_safetensors, kind_of
 from rankscope.checkpoints.files.numpy_file import open_arrays
-from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.files.torch_file import iter_leaves, largest_table, open_torch
+from rankscope.checkpoints.files.opened_file import Opened, SlicedTensor
+from rankscope.checkpoints.files.optimizer_state import without_training_state
+from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_pieces
+from rankscope.checkpoints.files.torch_file import open_saved
+from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 
@@ -26,12 +30,15 @@ class OpenSlice:
         By name, those that the file itself says to be pieces, and of what.
     entries
         Everything else that was saved with them, by name.
+    others
+        The tensors that are not of the model, each in its class.
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     pieces: Mapping[str, HeldPiece] = field(default_factory=dict)
     entries: Mapping[str, Any] = field(default_factory=dict)
+    others: Opened = field(default_factory=lambda: Opened({}))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -60,23 +67,38 @@ def open_slice(path: Path, *, trust: bool = False) -> OpenSlice:
     Raises
     ------
     RankscopeError
-        If the file is damaged or refused.
+        If the file is damaged or refused, or holds no tensors under names.
     """
-    if path.suffix == ".safetensors":
-        return OpenSlice(path, open_tensors(path))
-    if path.suffix == ".npz":
-        return OpenSlice(path, open_arrays(path)[0])
-    found = open_torch(path, trust=trust)
-    key, tensors = largest_table(_with_pieces(found))
-    below = found.get(key) if key else found
-    pieces = {name: leaf for name, leaf in iter_leaves(below) if isinstance(leaf, HeldPiece)}
-    return OpenSlice(path, tensors, pieces, found if isinstance(found, dict) else {})
+    if kind_of(path) == "npz":
+        arrays, skips = open_arrays(path)
+        kept, states = without_training_state(arrays)
+        return OpenSlice(path, kept, others=Opened({}, tuple(states), skips))
+    if is_safetensors(path):
+        opened = open_file(path)
+        return OpenSlice(path, opened.tensors, others=replace(opened, tensors={}))
+    saved = open_saved(path, trust=trust)
+    opened = sorted_pieces(saved)
+    sliced = {n: one.piece for n, one in opened.tensors.items() if isinstance(one, SlicedTensor)}
+    pieces = {name: piece.named(name) for name, piece in sliced.items()}
+    tensors = {n: pieces[n].local if n in pieces else one for n, one in opened.tensors.items()}
+    return OpenSlice(
+        path,
+        {name: tensor for name, tensor in tensors.items() if tensor is not None},
+        pieces,
+        saved.found if isinstance(saved.found, dict) else {},
+        replace(opened, tensors={}),
+    )
 
 
-def _with_pieces(found: Any, depth: int = 0) -> Any:
-    """The same tables with the tensors of pieces for the pieces."""
-    if isinstance(found, HeldPiece):
-        return found.local
-    if isinstance(found, dict) and depth < 8:
-        return {key: _with_pieces(held, depth + 1) for key, held in found.items()}
-    return found
+def may_be_slice(path: Path) -> bool:
+    """Whether a file has numbers that weights may be.
+
+    Raises
+    ------
+    RankscopeError
+        If it is damaged or refused.
+    """
+    is_torch = kind_of(path) != "npz" and not is_safetensors(path)
+    if is_torch and lack_of_weights(open_saved(path)):
+        return False
+    return open_slice(path).has_weights

@@ -53,7 +53,7 @@ def layout_of(path: Path, forced: str | None = None) -> str | None:
     """
     names = LAYOUTS if forced is None else {forced: LAYOUTS[forced]}
     is_file = path.is_file()
-    if is_file and forced in (None, "slices") and slices.is_another_slice(path):
+    if forced in (None, "slices") and slices.is_another_slice(path):
         return None
     for name, layout in names.items():
         if layout.is_file in (is_file, None) and layout.recognises(path):

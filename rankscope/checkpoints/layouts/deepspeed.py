@@ -14,25 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents, Skip
-from rankscope.checkpoints.families.names import layer_of
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.families.names import block_of
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.opened_file import Opened, together, under_names
 from rankscope.checkpoints.layouts import huggingface, peft
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.torch_tables import (
-    named_tensors,
     open_entries,
+    open_table,
     step_under,
     table_of,
-    tensors_under,
 )
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 WHOLE, SLICED = "mp_rank_*_model_states.pt", "zero_pp_rank_*_model_states.pt"
-PIPELINED = "layer_*-model_states.pt"
+LAYER_FILES = "layer_*-model_*-model_states.pt"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 TAGS = ("checkpoint", "pytorch_model")  # subfolders that Fabric, Lightning and accelerate put it in
 TO_DO = "make whole weights of it with zero_to_fp32.py, which DeepSpeed leaves beside the folder"
@@ -58,10 +58,17 @@ def read(folder: Path, options: Options) -> Contents:
         If the weights are spread over several files, or a file is damaged.
     """
     states = _states(folder) or folder
-    tensors, skips, stated = _open_weights(states, options)
+    opened, stated = _open_weights(states, options)
     beside = (read_json(f / "config.json") for f in (folder, folder.parent))
-    config = next(filter(None, beside), stated)
-    return contents_of("deepspeed", tensors, config, options, skips=skips)
+    return contents_of(
+        "deepspeed",
+        opened.tensors,
+        next(filter(None, beside), stated),
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
 def step(folder: Path) -> Step | None:
@@ -81,64 +88,72 @@ def _states(folder: Path) -> Path | None:
     return None
 
 
-def _open_weights(
-    folder: Path, options: Options
-) -> tuple[dict[str, StoredTensor], list[Skip], Mapping[str, Any]]:
-    """The tensors, what is amiss with some, and what the training says of its model."""
-    files, layers = sorted(folder.glob(WHOLE)), sorted(folder.glob(PIPELINED))
+def _open_weights(folder: Path, options: Options) -> tuple[Opened, Mapping[str, Any]]:
+    """The tensors, and what the training says of its model."""
+    files, layers = sorted(folder.glob(WHOLE)), sorted(folder.glob(LAYER_FILES))
     if not files:
         raise _sliced(f"is of ZeRO-3, slices of every weight: {TO_DO}", folder)
     entries = open_entries(files[0], options)
-    if len(files) > 1 and not layers:
-        raise _sliced(
-            f"is of model parallelism, {len(files)} files with a slice of every weight each: "
-            "merge them with the framework that wrote them",
-            folder,
-        )
     if layers:
-        tensors, skips = _open_layers(layers, entries.get("mp_world_size"), options)
+        opened = _open_layers(layers, entries.get("mp_world_size"), options)
+    elif len(files) > 1:
+        raise _sliced(_of_ranks(len(files), "weight"), folder)
     else:
-        tensors, skips = tensors_under(entries, "module", files[0])
-    if not skips and all(0 in tensor.shape for tensor in tensors.values()):
-        raise RankscopeError(f"holds no weights, as of ZeRO-3: {TO_DO}", path=files[0])
-    return tensors, skips, table_of(entries.get("args"))
+        opened = _open_module(files[0], options)
+    return opened, table_of(entries.get("args"))
 
 
-def _open_layers(
-    files: Sequence[Path], processes: Any, options: Options
-) -> tuple[dict[str, StoredTensor], list[Skip]]:
-    """The tensors of a model that has a file for each layer, under names with the layer in them."""
-    found = {file: LAYER_FILE.fullmatch(file.name) for file in files}
-    ranks = {match[2] for match in found.values() if match}
-    if len(ranks) > 1 or processes not in (None, 1):
-        raise _sliced(
-            f"is of model parallelism, {max(len(ranks), 1)} files with a slice of every layer "
-            f"({files[0].name}): merge them with the framework that wrote them",
-            files[0].parent,
-        )
-    held, skips = {}, []
-    for file, match in found.items():
-        if match and (entries := open_entries(file, options)):
-            held[int(match[1])], odd = named_tensors(entries, file)
-            skips += odd
-    return _named_by_layer(held), skips
+def _open_module(file: Path, options: Options) -> Opened:
+    try:
+        return open_table(file, options, key="module")
+    except RankscopeError as error:
+        if error.reason != "empty-weights":
+            raise
+        raise RankscopeError(
+            f"holds no weights, as of ZeRO-3: {TO_DO}", path=file, reason=error.reason
+        ) from None
 
 
-def _named_by_layer(held: Mapping[int, Mapping[str, StoredTensor]]) -> dict[str, StoredTensor]:
-    """Blocks are the files with the most tensors, all of the same names; they count from 0."""
+def _open_layers(files: Sequence[Path], processes: Any, options: Options) -> Opened:
+    """The weights of a model that has a file for each layer, under names with the layer in them."""
+    found = {file: match for file in files if (match := LAYER_FILE.fullmatch(file.name))}
+    ranks = len({match[2] for match in found.values()})
+    if ranks != 1 or processes not in (None, 1):
+        count = ranks if type(processes) is not int else max(ranks, processes)
+        raise _sliced(_of_ranks(count, "layer"), files[0].parent)
+    opened = {
+        int(match[1]): open_table(file, options)
+        for file, match in found.items()
+        if open_entries(file, options)  # some layers have no weights
+    }
+    tensors = _named_by_layer({number: one.tensors for number, one in opened.items()})
+    return together(opened.values(), under_names(tensors))
+
+
+def _named_by_layer(held: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Blocks are the files with the most tensors, all of the same names; they count from 0.
+
+    Files are numbered by all layers of the pipeline, embeddings and the like among them. A file
+    that no other is like keeps its names where they have the number of a layer.
+    """
     most = max(held.values(), key=len, default={})
     blocks = [number for number in sorted(held) if held[number].keys() == most.keys()]
     alone = Counter(name for number in held if number not in blocks for name in held[number])
-    named = {}
+    named: dict[str, Tensor] = {}
     for number, tensors in held.items():
         for name, tensor in tensors.items():
-            if layer_of(name) is not None:
-                named[name] = tensor
-            elif number in blocks:
+            if number in blocks and (len(blocks) > 1 or not block_of(name)):
                 named[f"layers.{blocks.index(number)}.{name}"] = tensor
             else:
                 named[name if alone[name] == 1 else f"{number}.{name}"] = tensor
     return named
+
+
+def _of_ranks(count: int, what: str) -> str:
+    return (
+        f"is of model parallelism, {count} files with a slice of every {what} each: merge them "
+        "with the framework that wrote them"
+    )
 
 
 def _sliced(message: str, path: Path) -> RankscopeError:

@@ -42,6 +42,7 @@ def heads_of_slices(config: Mapping[str, Any], version: Any) -> dict[str, Any]:
     """
     heads, width = _count(config, "num_attention_heads") or 1, _count(config, "hidden_size") or 0
     made = dict(config) | {
+        "num_query_groups": _groups(config),
         "num_key_value_heads": _groups(config),
         "head_dim": _count(config, "kv_channels") or width // heads,
     }

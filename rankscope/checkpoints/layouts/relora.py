@@ -39,8 +39,9 @@ def read(folder: Path, options: Options) -> Contents:
         If a file is damaged, or the settings do not tell the scale of the adapters.
     """
     settings = read_json(folder / CONFIG)
+    opened = huggingface.open_all(folder, options)
     parts = separated(
-        huggingface.open_weights(folder, options),
+        opened.tensors,
         ENDS,
         alpha=settings.get("lora_alpha"),
         config=folder / CONFIG,
@@ -51,7 +52,9 @@ def read(folder: Path, options: Options) -> Contents:
         read_json(folder / "config.json"),
         options,
         adapters=parts.adapters,
-        skips=parts.skips,
+        skips=(*opened.skips, *parts.skips),
+        notes=opened.notes,
+        aside=opened.aside,
         restarts=_restarts(folder),
     )
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from rankscope.checkpoints.files.slice_file import open_slice
-from rankscope.checkpoints.layouts.single_file import NO_MODEL, NO_MODEL_FOLDERS, first_bytes
+from rankscope.checkpoints.files.kinds import TORCH, kind_of
+from rankscope.checkpoints.files.slice_file import may_be_slice, open_slice
+from rankscope.checkpoints.layouts.single_file import NO_MODEL, NO_MODEL_FOLDERS
 from rankscope.checkpoints.slice_names import SliceName, parsed
-from rankscope.checkpoints.steps import step_in_name
 from rankscope.errors import RankscopeError
 
 SURE_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")  # under which nobody keeps data
 SUFFIXES = (*SURE_SUFFIXES, ".bin", ".npz", ".tar", ".th", ".pkl", "")
-DEPTH = 2  # of folders below one that is named for a rank: `rank_0/step_100/model.pt`
+DEPTH = 4  # of folders from one that is named for a rank: `rank_0/ckpts/step_100/model/a.pt`
 BLOBS = "blobs"  # where the files of the Hugging Face hub's cache are links to
 PARAMS = "params.json"  # beside what Meta ships
 
@@ -49,6 +49,12 @@ class Slices:
     def world(self) -> int:
         """How many slices there are to be, as far as their names say."""
         return max(len(self.files), *(name.world for name in self.names))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is one file that is a whole model by its name."""
+        first = self.names[0]
+        return self.world == 1 and (bool(first.world) or not any(first.numbers))
 
 
 def sliced_groups(paths: Iterable[Path]) -> list[Slices]:
@@ -97,6 +103,24 @@ def group_of(file: Path) -> Slices | None:
     return None
 
 
+def group_around(path: Path) -> Slices | None:
+    """The group that a file, or the first file of weights in a folder for a rank, belongs to."""
+    if path.is_file():
+        return group_of(path)
+    if not any(map(_has_others, (path, *path.parents[:DEPTH]))):
+        return None
+    groups = (group_of(file) for file in _files_below(path, DEPTH))
+    return next((group for group in groups if group is not None and group.path != path), None)
+
+
+def _has_others(path: Path) -> bool:
+    """Whether a name states a rank, and one beside it another."""
+    name = parsed(path.name)
+    if name is None:
+        return False
+    return sum(_form(known) == name.form for known in _names_in(path.parent)) > 1
+
+
 def _iter_sliced(path: Path) -> Iterator[tuple[tuple[str, str], SliceName, Path]]:
     """Weights that a sliced name leads to: what they share with the other slices, their name."""
     name = parsed(path.name)
@@ -142,11 +166,14 @@ def _form(name: str) -> str:
 
 
 def _is_of_weights(path: Path) -> bool:
-    """Whether the name is that of weights, and not of what a training saves beside them."""
-    folder = path.parent.name
+    """Whether the name is that of weights, and not of what a training saves beside them.
+
+    The rank is left out of it: `rank-00000-of-00002.pt` is not the shard of a folder.
+    """
+    folder, name = path.parent.name, parsed(path.name)
     return (
         path.suffix.lower() in SUFFIXES
-        and NO_MODEL.fullmatch(path.name) is None
+        and NO_MODEL.fullmatch(path.name if name is None else name.stem) is None
         and NO_MODEL.fullmatch(folder) is None
         and folder not in NO_MODEL_FOLDERS
     )
@@ -230,24 +257,27 @@ def _holds_weights(file: Path) -> bool:
 
 
 @lru_cache(maxsize=2**14)
-def _looks_like_weights(file: Path, size: int, _modified: int) -> bool:
-    start, _ = first_bytes(file, 16)
-    if start[:2] != b"PK" and start[:1] != b"\x80" and start[8:9] != b"{":
-        # An empty file, a pointer or a web page: what it was to be, its name says.
-        is_text = not size or start.startswith((b"version https", b"<", b"\n"))
-        return is_text and file.suffix in SURE_SUFFIXES
+def _looks_like_weights(file: Path, _size: int, _modified: int) -> bool:
+    kind = kind_of(file)
+    if kind in ("empty", "lfs-pointer", "web-page", "cut-short"):  # what it was to be
+        return file.suffix in SURE_SUFFIXES
+    if kind not in (*TORCH, "safetensors", "npz"):
+        return False
     try:
-        return open_slice(file).has_weights
+        return may_be_slice(file)
     except RankscopeError:
         return file.suffix in SURE_SUFFIXES
 
 
 def _common(name: SliceName, file: Path, inner: str) -> str:
-    """The name that the slices of a checkpoint have in common, without suffix."""
-    own = Path(name.stem).stem if not inner else name.stem
-    if not inner or step_in_name(own) is not None:
-        return own
-    within = parsed(file.name)
-    stem = Path(file.name if within is None else within.stem).stem
-    folder = Path(inner).parent.name
-    return next((n for n in (stem, folder) if step_in_name(n) is not None), own)
+    """The name that the slices of a checkpoint have in common, without suffix.
+
+    Where they lie in folders for ranks, the folders between are in it: ``step_100/model``.
+    """
+    if not inner:
+        return Path(name.stem).stem
+    below = file.parts[-len(Path(inner).parts) :]
+    plain = [part if (own := parsed(part)) is None else own.stem for part in below]
+    plain[-1] = Path(plain[-1]).stem
+    is_bare = name.form.startswith(name.stem) and set(name.form[len(name.stem) :]) <= set("-_.= #")
+    return "/".join(plain if is_bare else [name.stem, *plain])

@@ -15,6 +15,7 @@ from typing import Any
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.opened_file import together
 from rankscope.checkpoints.files.slice_file import OpenSlice, open_slice
 from rankscope.checkpoints.joining import Joined, by_record, by_rule, check_names, without_twins
 from rankscope.checkpoints.layouts import numpy_archive, safetensors_alone, torch_object
@@ -31,6 +32,7 @@ from rankscope.checkpoints.layouts.meta_slices import meta_rule, params_beside
 from rankscope.checkpoints.layouts.sliced_groups import (
     Slices,
     entries_of,
+    group_around,
     group_of,
     sliced_groups,
 )
@@ -58,24 +60,27 @@ ANY_TOOL = (
 def recognises(path: Path) -> bool:
     """Whether the path is a folder of nothing but slices, or the first file of several.
 
-    The other files are no checkpoints by any layout (`is_another_slice`).
+    The other files, and folders of such, are no checkpoints by any layout (`is_another_slice`).
     """
     group = _group_at(path)
     return group is not None and path in (group.path, group.files[0])
 
 
 def is_another_slice(path: Path) -> bool:
-    """Whether a file is one of several slices, of which another stands for the checkpoint."""
-    group = group_of(path)
-    return group is not None and path != group.files[0]
+    """Whether a file is one of several slices, of which another stands for the checkpoint.
+
+    Or a folder that holds but one of them.
+    """
+    group = group_around(path)
+    return group is not None and not group.is_whole and path not in (group.path, group.files[0])
 
 
 def flaw(path: Path) -> str:
-    """What is amiss with a file that is one of several slices."""
-    group = group_of(path) if path.is_file() else None
-    if group is None:
+    """What is amiss with a file or folder that is one of several slices."""
+    if not is_another_slice(path) or (group := group_around(path)) is None:
         return ""
-    return f"is one slice, and {_in_words(group)}: give {printable(group.path.name)}"
+    place = group.path if group.path.is_dir() else path.parent
+    return f"is one slice, and {_in_words(group)}: give {printable(place.name)}"
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -94,8 +99,7 @@ def read(path: Path, options: Options) -> Contents:
         there = ", ".join(file.name for file in group.files[:3])
         message = f"has {len(group.files)} of {group.world} slices of a checkpoint ({there})"
         raise _refused(message, path, group)
-    first = group.names[0]
-    if len(group.files) == 1 and not first.world and any(first.numbers):
+    if len(group.files) == 1 and not group.is_whole:
         message = f"is by its name one slice of several ({group.files[0].name}), alone"
         raise _refused(message, path, group)
     slices = [open_slice(file, trust=options.trust_pickle) for file in group.files]
@@ -114,8 +118,11 @@ def step(path: Path) -> Step | None:
     own = step_of(path) if path.is_dir() else None
     if own is not None or group is None:
         return own
-    stated = step_in_name(group.name)
-    return (stated, "file") if stated is not None else step_under(group.files[0], *STEP_KEYS)
+    for part in group.name.split("/"):
+        stated = step_in_name(part)
+        if stated is not None:
+            return stated, "file"
+    return step_under(group.files[0], *STEP_KEYS)
 
 
 def _group_at(path: Path) -> Slices | None:
@@ -135,10 +142,10 @@ def _joined(slices: Sequence[OpenSlice], group: Slices, options: Options) -> Con
     """
     folder = group.files[0].parent
     if any(one.pieces for one in slices):
-        return _contents(by_record(slices), _config_around(folder), options)
+        return _contents(by_record(slices), slices, _config_around(folder), options)
     params = params_beside(folder)
     if params:
-        return _contents(by_rule(slices, meta_rule(params)), params, options)
+        return _contents(by_rule(slices, meta_rule(params)), slices, params, options)
     config = megatron_config(slices[0])
     if config and "rank" in group.names[0].form:
         return _megatron(slices, group, config, options)
@@ -172,7 +179,7 @@ def _megatron(
     total = config.get("num_layers")
     if len(stages) > 1 and type(total) is int and total != offset:
         raise RankscopeError(f"the stages have {offset} layers, the configuration {total}")
-    return _contents(found, heads, options)
+    return _contents(found, slices, heads, options)
 
 
 def _sizes_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -182,12 +189,22 @@ def _sizes_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
     return (tensors, stages) if type(tensors) is int and type(stages) is int else None
 
 
-def _contents(joined: Joined, config: Mapping[str, Any], options: Options) -> Contents:
+def _contents(
+    joined: Joined, slices: Sequence[OpenSlice], config: Mapping[str, Any], options: Options
+) -> Contents:
     tensors, twins = without_twins(joined.tensors)
     if not any(len(tensor.shape) > 1 for tensor in tensors.values()):
         raise RankscopeError("none of their matrices is known, so that none is joined")
-    aside = [*joined.aside, *twins]
-    return contents_of("slices", tensors, config, options, skips=joined.skips, aside=aside)
+    others = together((one.others for one in slices), tensors)
+    return contents_of(
+        "slices",
+        tensors,
+        config,
+        options,
+        skips=(*joined.skips, *others.skips),
+        notes=others.notes,
+        aside=(*joined.aside, *twins, *others.aside),
+    )
 
 
 def _alone(file: Path, options: Options, config: Mapping[str, Any] | None = None) -> Contents:
@@ -215,8 +232,9 @@ def _in_words(group: Slices) -> str:
 
 
 def _below(file: Path, group: Slices) -> str:
-    depth = len(file.relative_to(group.path).parts) if group.path in file.parents else 1
-    return "/".join(file.parts[-depth:])
+    """Path of a file from the folder that holds all slices."""
+    around = next(p for p in file.parents if all(p in other.parents for other in group.files))
+    return file.relative_to(around).as_posix()
 
 
 def _refused(message: str, path: Path, group: Slices) -> RankscopeError:
