@@ -11,7 +11,8 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
-from rankscope.checkpoints.layouts.sliced_groups import Slices, sliced_groups
+from rankscope.checkpoints.layouts.sliced_groups import sliced_groups
+from rankscope.checkpoints.layouts.slices_by_name import Slices
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.steps import stated_name

@@ -7,54 +7,27 @@ none: models that differ in a number behind a word such as ``rank`` are refused,
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from rankscope.checkpoints.files.kinds import TORCH, kind_of
-from rankscope.checkpoints.files.slice_file import may_be_slice, open_slice
-from rankscope.checkpoints.layouts.single_file import NO_MODEL, NO_MODEL_FOLDERS
-from rankscope.checkpoints.slice_names import SliceName, parsed
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.layouts.slice_evidence import are_slices, holds_weights
+from rankscope.checkpoints.layouts.slices_by_name import (
+    DEPTH,
+    Slices,
+    entries_of,
+    files_below,
+    form_of,
+    groups_by_name,
+    is_of_weights,
+    names_in,
+)
+from rankscope.checkpoints.slice_names import parsed
+from rankscope.checkpoints.steps import step_in_name
 
-SURE_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")  # under which nobody keeps data
-SUFFIXES = (*SURE_SUFFIXES, ".bin", ".npz", ".tar", ".th", ".pkl", "")
-DEPTH = 4  # of folders from one that is named for a rank: `rank_0/ckpts/step_100/model/a.pt`
-BLOBS = "blobs"  # where the files of the Hugging Face hub's cache are links to
-PARAMS = "params.json"  # beside what Meta ships
-
-
-@dataclass(frozen=True)
-class Slices:
-    """One checkpoint that lies in slices; of one file where that is a whole model by its name.
-
-    Attributes
-    ----------
-    path
-        What stands for it: the folder where only its slices lie in there, else the first file.
-    name
-        What all the files' names have in common, in which a step may be stated.
-    files, names
-        In the order of their numbers, and what each name says.
-    """
-
-    path: Path
-    name: str
-    files: tuple[Path, ...]
-    names: tuple[SliceName, ...]
-
-    @property
-    def world(self) -> int:
-        """How many slices there are to be, as far as their names say."""
-        return max(len(self.files), *(name.world for name in self.names))
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is one file that is a whole model by its name."""
-        first = self.names[0]
-        return self.world == 1 and (bool(first.world) or not any(first.numbers))
+FEW = 8  # folders of other steps that are looked at where one has a slice alone
 
 
 def sliced_groups(paths: Iterable[Path]) -> list[Slices]:
@@ -67,23 +40,8 @@ def sliced_groups(paths: Iterable[Path]) -> list[Slices]:
         a group for each step.
     """
     entries = sorted(paths)
-    members: dict[tuple[str, str], list[tuple[SliceName, Path]]] = {}
-    for path in entries:
-        for form, name, file in _iter_sliced(path):
-            members.setdefault(form, []).append((name, file))
-    found: list[Slices] = []
-    alone = bool(members) and any(map(_stands_alone, entries))
-    for (_, inner), group in members.items():
-        group.sort(key=lambda one: one[0].numbers)
-        names, files = zip(*group, strict=True)
-        if not _are_slices(names, files, in_folders=bool(inner)):
-            alone = True
-        elif _holds_weights(files[0]):
-            found.append(Slices(files[0], _common(names[0], files[0], inner), files, names))
-    if len(found) == 1 and not alone:
-        (one,) = found
-        return [replace(one, path=entries[0].parent)]
-    return found
+    groups = groups_by_name(entries)
+    return _settled(entries, groups, lambda: groups)
 
 
 def group_of(file: Path) -> Slices | None:
@@ -96,11 +54,81 @@ def group_of(file: Path) -> Slices | None:
         name = parsed(one.name)
         if name is None:
             continue
-        beside = (known for known in _names_in(one.parent) if _form(known) == name.form)
-        for group in sliced_groups(one.parent / known for known in beside):
-            if file in group.files:
-                return group
+        names = sorted(names_in(one.parent))
+        entries = [one.parent / known for known in names if form_of(known) == name.form]
+        inner = None if one == file else file.relative_to(one)
+        groups = [group for group in groups_by_name(entries, inner) if file in group.files]
+        for group in _settled(entries, groups, partial(_alike, one, name.form)):
+            return group
     return None
+
+
+def _settled(
+    entries: Sequence[Path], groups: Sequence[Slices], beside: Callable[[], Sequence[Slices]]
+) -> list[Slices]:
+    """Those of the groups that are slices, with what stands for each.
+
+    Parameters
+    ----------
+    beside
+        Gives groups in which other steps may be.
+    """
+    found: list[Slices] = []
+    alone = bool(groups) and any(map(_stands_alone, entries))
+    for group in groups:
+        known = _as_other_steps(group, beside)
+        if not are_slices(known.names, known.files, in_folders=known.in_folders):
+            alone = True
+        elif holds_weights(known.files[0]):
+            found.append(known)
+    return (
+        [replace(one, path=one.folder) for one in found] if len(found) == 1 and not alone else found
+    )
+
+
+def _alike(path: Path, form: str) -> list[Slices]:
+    """The groups beside a path whose names differ from its own in digits only."""
+    form = _without_digits(form)
+    names = (known for known in names_in(path.parent) if _without_digits(form_of(known)) == form)
+    return groups_by_name(sorted(path.parent / known for known in names))
+
+
+def _as_other_steps(group: Slices, beside: Callable[[], Sequence[Slices]]) -> Slices:
+    """A first slice by itself, as one of so many slices as other steps have.
+
+    Without this, what is left of a step that lost its other slices would be taken for a model. It
+    errs where a training went on with one process, and saved a whole model then: it is refused.
+    """
+    name, *more = group.names
+    if more or name.world or any(name.numbers):
+        return group
+    others: list[Slices] = []
+    if any(step_in_name(part) is not None for part in group.name.split("/")):
+        others += beside()
+    for place in _folders_of_other_steps(group.folder):
+        others += groups_by_name(entries_of(place))
+    form = _without_digits(name.form)
+    alike = (one for one in others if _without_digits(one.names[0].form) == form)
+    largest = max(alike, key=lambda one: len(one.files), default=group)
+    if len(largest.files) == 1 or not are_slices(
+        largest.names, largest.files, in_folders=largest.in_folders
+    ):
+        return group
+    return replace(group, names=(replace(name, world=len(largest.files)),))
+
+
+def _folders_of_other_steps(folder: Path) -> list[Path]:
+    """The same folder in some other steps, where its name or that of the one around it is one's."""
+    for place, inner in ((folder, "."), (folder.parent, folder.name)):
+        if step_in_name(place.name) is not None:
+            form = _without_digits(place.name)
+            names = (n for n in sorted(names_in(place.parent)) if _without_digits(n) == form)
+            return [place.parent / name / inner for name in names if name != place.name][:FEW]
+    return []
+
+
+def _without_digits(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
 
 
 def group_around(path: Path) -> Slices | None:
@@ -109,7 +137,7 @@ def group_around(path: Path) -> Slices | None:
         return group_of(path)
     if not any(map(_has_others, (path, *path.parents[:DEPTH]))):
         return None
-    groups = (group_of(file) for file in _files_below(path, DEPTH))
+    groups = (group_of(file) for file in files_below(path, DEPTH))
     return next((group for group in groups if group is not None and group.path != path), None)
 
 
@@ -118,166 +146,9 @@ def _has_others(path: Path) -> bool:
     name = parsed(path.name)
     if name is None:
         return False
-    return sum(_form(known) == name.form for known in _names_in(path.parent)) > 1
-
-
-def _iter_sliced(path: Path) -> Iterator[tuple[tuple[str, str], SliceName, Path]]:
-    """Weights that a sliced name leads to: what they share with the other slices, their name."""
-    name = parsed(path.name)
-    if name is None or (path.is_symlink() and path.resolve().parent.name != BLOBS):
-        return
-    if not path.is_dir():
-        if _is_of_weights(path):
-            yield (name.form, ""), name, path
-        return
-    for file in _files_below(path, DEPTH):
-        own, inner = parsed(file.name), file.relative_to(path)
-        if own is None:
-            yield (name.form, inner.as_posix()), name, file
-        else:
-            both = replace(name, numbers=name.numbers + own.numbers, world=name.world or own.world)
-            yield (name.form, (inner.parent / own.form).as_posix()), both, file
-
-
-def _files_below(folder: Path, depth: int) -> Iterator[Path]:
-    for path in entries_of(folder):
-        if path.is_dir():
-            if depth > 1:
-                yield from _files_below(path, depth - 1)
-        elif _is_of_weights(path):
-            yield path
-
-
-def entries_of(folder: Path) -> list[Path]:
-    """What lies in a folder, without what is hidden; nothing of one that cannot be listed."""
-    return [folder / name for name in sorted(_names_in(folder))]
-
-
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return [name for name in (one.name for one in os.scandir(folder)) if name[0] != "."]
-    except OSError:
-        return []
-
-
-def _form(name: str) -> str:
-    found = parsed(name)
-    return "" if found is None else found.form
-
-
-def _is_of_weights(path: Path) -> bool:
-    """Whether the name is that of weights, and not of what a training saves beside them.
-
-    The rank is left out of it: `rank-00000-of-00002.pt` is not the shard of a folder.
-    """
-    folder, name = path.parent.name, parsed(path.name)
-    return (
-        path.suffix.lower() in SUFFIXES
-        and NO_MODEL.fullmatch(path.name if name is None else name.stem) is None
-        and NO_MODEL.fullmatch(folder) is None
-        and folder not in NO_MODEL_FOLDERS
-    )
+    return sum(form_of(known) == name.form for known in names_in(path.parent)) > 1
 
 
 def _stands_alone(path: Path) -> bool:
     """Whether a file may be a checkpoint beside the slices."""
-    return path.suffix != "" and path.is_file() and _is_of_weights(path) and not parsed(path.name)
-
-
-def _are_slices(names: tuple[SliceName, ...], files: tuple[Path, ...], *, in_folders: bool) -> bool:
-    """Whether files whose names differ in such numbers only are slices of one checkpoint.
-
-    Numbers that no processes have (16, 64) are a setting, such as the rank of adapters; so are
-    those that are sizes within the files.
-    """
-    first = names[0]
-    if len(names) == 1:
-        return _is_slice_alone(first, files[0], in_folders=in_folders)
-    has_zero = any(0 in name.numbers or name.is_padded for name in names)
-    if in_folders and not has_zero:
-        return False
-    is_stated = has_zero or first.world > 1
-    if not is_stated and (not _are_consecutive(names) or _are_sizes(names, files)):
-        return False
-    if all(name.is_sure for name in names):
-        return True
-    begins = min(name.numbers[0] for name in names) <= 1
-    return begins and _are_consecutive(names) and _have_names_in_common(files)
-
-
-def _is_slice_alone(name: SliceName, file: Path, *, in_folders: bool) -> bool:
-    """Whether a file without others is one of several, or is whole by what its name states.
-
-    The first slice (``rank_0``) is taken for a whole model: trainers that gather the weights have
-    the first process save them.
-    """
-    if name.world:
-        return True
-    if not any(name.numbers):
-        return (in_folders and name.is_sure) or (file.parent / PARAMS).is_file()
-    if in_folders:
-        return name.is_padded and "rank" in name.form
-    return name.is_sure and (name.is_padded or not _are_sizes((name,), (file,)))
-
-
-def _are_consecutive(names: tuple[SliceName, ...]) -> bool:
-    """Whether the numbers in every place are all of those from the smallest to the largest."""
-    places = (set(numbers) for numbers in zip(*(n.numbers for n in names), strict=False))
-    return all(each == set(range(min(each), max(each) + 1)) for each in places)
-
-
-def _are_sizes(names: tuple[SliceName, ...], files: tuple[Path, ...]) -> bool:
-    """Whether two or more matrices of every file have a side of the number in its name."""
-    for name, file in zip(names, files, strict=True):
-        shapes = _shapes(file).values()
-        if sum(len(s) > 1 and min(s) == name.numbers[0] for s in shapes) < 2:
-            return False
-    return True
-
-
-def _have_names_in_common(files: tuple[Path, ...]) -> bool:
-    first, second = (set(_shapes(file)) for file in files[:2])
-    return bool(first) and first == second
-
-
-def _shapes(file: Path) -> Mapping[str, tuple[int, ...]]:
-    try:
-        return open_slice(file).shapes
-    except RankscopeError:
-        return {}
-
-
-def _holds_weights(file: Path) -> bool:
-    """Whether a file has numbers that weights may be; one that is damaged may have had them."""
-    try:
-        status = file.stat()
-    except OSError:
-        return False
-    return _looks_like_weights(file, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=2**14)
-def _looks_like_weights(file: Path, _size: int, _modified: int) -> bool:
-    kind = kind_of(file)
-    if kind in ("empty", "lfs-pointer", "web-page", "cut-short"):  # what it was to be
-        return file.suffix in SURE_SUFFIXES
-    if kind not in (*TORCH, "safetensors", "npz"):
-        return False
-    try:
-        return may_be_slice(file)
-    except RankscopeError:
-        return file.suffix in SURE_SUFFIXES
-
-
-def _common(name: SliceName, file: Path, inner: str) -> str:
-    """The name that the slices of a checkpoint have in common, without suffix.
-
-    Where they lie in folders for ranks, the folders between are in it: ``step_100/model``.
-    """
-    if not inner:
-        return Path(name.stem).stem
-    below = file.parts[-len(Path(inner).parts) :]
-    plain = [part if (own := parsed(part)) is None else own.stem for part in below]
-    plain[-1] = Path(plain[-1]).stem
-    is_bare = name.form.startswith(name.stem) and set(name.form[len(name.stem) :]) <= set("-_.= #")
-    return "/".join(plain if is_bare else [name.stem, *plain])
+    return path.suffix != "" and path.is_file() and is_of_weights(path) and not parsed(path.name)

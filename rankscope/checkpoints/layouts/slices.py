@@ -29,13 +29,8 @@ from rankscope.checkpoints.layouts.megatron_slices import (
     stages_of,
 )
 from rankscope.checkpoints.layouts.meta_slices import meta_rule, params_beside
-from rankscope.checkpoints.layouts.sliced_groups import (
-    Slices,
-    entries_of,
-    group_around,
-    group_of,
-    sliced_groups,
-)
+from rankscope.checkpoints.layouts.sliced_groups import group_around, group_of, sliced_groups
+from rankscope.checkpoints.layouts.slices_by_name import Slices, entries_of
 from rankscope.checkpoints.layouts.torch_tables import step_under
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.slice_names import slice_in_name
