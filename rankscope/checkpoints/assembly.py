@@ -8,6 +8,7 @@ from typing import Any
 from rankscope.checkpoints.account import Classed, account_of, roots
 from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.adapters.derived_tensors import is_derived
+from rankscope.checkpoints.adapters.grouping import cells_of, tables_of
 from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.separation import factors_among
 from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
@@ -19,6 +20,8 @@ from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
+
+HALF_GRADIENT = "the gradient of a factor, which is not that of its matrix"
 
 
 def contents_of(
@@ -68,9 +71,11 @@ def contents_of(
     heads = heads_of(config, family)
     found = parameters_of(plain, family, heads, deltas, made.factors)
     pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
+    halves = {name for cell in cells_of(pushed, tables_of(options)) for name in cell.names.values()}
+    aside = [*aside, *(Classed(pushed.pop(n), "part of", HALF_GRADIENT) for n in halves)]
     pushing = parameters_of(pushed, family, heads)
     factors = [factor for delta in deltas.values() for factor in delta.tensors]
-    aside = (*aside, *made.aside)
+    aside = [*aside, *made.aside]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
