@@ -115,7 +115,7 @@ def _family(
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
     changed |= {module: factor.shape for module, factor in made.factors.values()}
     changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
-    # A stored tensor may be transposed, which its adapter is not: it tells the family.
+    # A stored tensor may be transposed, which its adapter is not: it decides the family.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     family = family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
     if family.name != GENERIC or not changed:

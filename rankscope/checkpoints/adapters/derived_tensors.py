@@ -49,7 +49,7 @@ class Derived(ABC):
         return tuple(dict.fromkeys(path for part in self.parts for path in part.paths))
 
     def elements(self, start: int, stop: int) -> Values:
-        """Compute all, and take so many of its elements, in row-major order."""
+        """Compute all, and take these of its elements, in row-major order."""
         return self.read().reshape(-1)[start:stop]
 
 
