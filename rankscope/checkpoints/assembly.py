@@ -8,6 +8,7 @@ from typing import Any
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
 from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.adapters.derived_tensors import is_derived
+from rankscope.checkpoints.adapters.grouping import cells_of, tables_of
 from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.separation import factors_among
 from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
@@ -27,6 +28,8 @@ from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
 FEW = 4  # matrices that a model has at least for a line on most of them
+
+HALF_GRADIENT = "the gradient of a factor, which is not that of its matrix"
 
 
 def contents_of(
@@ -81,14 +84,16 @@ def contents_of(
     weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
     towers = Towers(config, family)
     stages.append(_by_plain_name(gradients or {}))
-    pushed = stages[-1].tensors
+    pushed = dict(stages[-1].tensors)
+    halves = {name for cell in cells_of(pushed, tables_of(options)) for name in cell.names.values()}
+    aside = [*aside, *(Classed(pushed.pop(n), "part of", HALF_GRADIENT) for n in halves)]
     places = Places({**pushed, **weights}, family, towers, deltas)
     found = parameters_of(weights, family, towers, deltas, factors=made.factors, places=places)
     pushing = parameters_of(pushed, family, towers, places=places)
     stages += [found.others, pushing.others]
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     factors = [factor for delta in deltas.values() for factor in delta.tensors]
-    aside = (*aside, *made.aside)
+    aside = [*aside, *made.aside]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
@@ -164,7 +169,7 @@ def _family(
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
     changed |= {module: factor.shape for module, factor in made.factors.values()}
     changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
-    # A stored tensor may be transposed, which its adapter is not: it tells the family.
+    # A stored tensor may be transposed, which its adapter is not: it decides the family.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
     family = family_of(config, shapes)

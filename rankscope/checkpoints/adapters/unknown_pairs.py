@@ -12,7 +12,7 @@ from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
 LAST = re.compile(r"(?P<stem>.*?)_?(?P<word>[A-Za-z]+|\d+)")
-# Positions by axis, and the parts of a pruned or normed weight, come in pairs that are no factors.
+# Positions by axis, and the parts of a pruned or normed weight, come in pairs that are not factors.
 NO_FACTOR = re.compile(r"(.*_)?pos(_.*)?|weight_(orig|mask|[guv])|original\d?", re.IGNORECASE)
 
 

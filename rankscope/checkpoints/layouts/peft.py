@@ -53,7 +53,7 @@ def read(folder: Path, options: Options) -> Contents:
         options,
         adapters=joined.adapters,
         skips=joined.skips,
-        notes=(*joined.notes, *([] if has_base else [missing_base(adapter)])),
+        notes=(*joined.notes, *([] if has_base else [missing_base(adapter, base)])),
         aside=joined.aside,
         named=base_named(adapter),
     )
