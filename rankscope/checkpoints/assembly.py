@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
@@ -27,6 +28,7 @@ from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
+PARAMETRISED = ".parametrizations."
 FEW = 4  # matrices that a model has at least for a line on most of them
 
 HALF_GRADIENT = "the gradient of a factor, which is not that of its matrix"
@@ -70,12 +72,11 @@ def contents_of(
         What the config of adapters calls the model that they were put on.
     """
     stages = [_by_plain_name(tensors)]
-    # Companions of packed numbers may be low-rank factors, and those of a parametrised weight too:
-    # the former are no adapters, the latter are.
+    # Before factors, for what goes with packed numbers may look like them and is not an adapter.
+    stages.append(_reparametrised(stages[-1].tensors, config, options))
     stages.append(without_quantised(stages[-1].tensors, config))
     made = factors_among(stages[-1].tensors, options, config)
     stages.append(_within_reach(made.tensors))
-    stages.append(without_reparametrised(stages[-1].tensors, config))
     stages.append(unstacked(stages[-1].tensors, config))
     weights = stages[-1].tensors
     deltas = {**made.adapters, **(adapters or {})}
@@ -120,6 +121,17 @@ def contents_of(
         base_named=named,
         restarts=restarts,
     )
+
+
+def _reparametrised(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
+) -> Rest:
+    """The weights of reparametrised modules; adapters that are parametrisations are left alone."""
+    names = (n for cell in cells_of(tensors, tables_of(options)) for n in cell.names.values())
+    adapted = {n.partition(PARAMETRISED)[0] + PARAMETRISED for n in names if PARAMETRISED in n}
+    apart = {n: t for n, t in tensors.items() if n.startswith(tuple(adapted))}
+    rest = without_reparametrised({n: t for n, t in tensors.items() if n not in apart}, config)
+    return replace(rest, tensors={**rest.tensors, **apart})
 
 
 def _within_reach(tensors: Mapping[str, Tensor]) -> Rest:

@@ -41,6 +41,7 @@ def is_said(one: Accounted, skips: Iterable[Skip]) -> bool:
     path = f".{plain_name(one.tensor)}"
     for skip in skips:
         module = skip.tensor.removesuffix(".base_layer").partition(".experts")[0]
-        if skip.message in one.reason or f".{module}" in path:
+        of_experts = skip.reason == "target-parameters" and "expert" in path
+        if of_experts or skip.message in one.reason or f".{module}" in path:
             return True
     return False
