@@ -433,3 +433,17 @@ def test_a_trained_model_is_opened_for_evaluation(make_config: MakeConfig) -> No
     train(config)
     model = trained_model(Path(config.out) / "checkpoints" / "step-00000002")
     assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"), [(5, [0, 5, 10, 15, 18]), (4, [0, 4, 6, 8, 11, 12, 16])]
+)
+def test_nothing_is_saved_twice_around_an_update_of_rate_zero(
+    make_config: MakeConfig, every: int, saved: list[int]
+) -> None:
+    """The published schedule restarts one step after a multiple, whose update has rate 0."""
+    published = {"relora.published.zero_rate_step": True, "log.save_every": every}
+    config = make_config(published)
+    train(config)
+    steps = [int(path.name[5:]) for path in sorted((Path(config.out) / "checkpoints").iterdir())]
+    assert steps == sorted({*saved, 18})
