@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "spectra": {"errors", "atomic"},
     "components": {"errors", "checkpoints", "spectra.matrices", "spectra.rounding"},
     "analysis": {
-        *("errors", "atomic", "metrics", "checkpoints", "spectra", "components"),
+        *("errors", "atomic", "metrics", "results", "checkpoints", "spectra", "components"),
         "evaluation.table",
     },
     "statistics": {"errors", "scoring.intervals"},

@@ -20,11 +20,12 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.record import RECORD
 from rankscope.analysis.rows import COLUMNS, METRICS_FILE, TEXT, TRAINING_FILE, WHOLE, Row
 from rankscope.analysis.summary import summarise
-from rankscope.atomic import write_atomically
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
+from rankscope.results.record import write_with_record
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
@@ -38,25 +39,17 @@ def write_results(out: Path, analysis: Analysis) -> None:
         If a file cannot be written; the files before it are complete.
     """
     metrics = _csv(analysis.rows, COLUMNS)
+    logs = training_records(analysis.runs)
+    keys = dict.fromkeys(key for record in logs for key in record)
     files = {
         METRICS_FILE: _parquet(metrics),
         "metrics.csv": metrics,
         "skipped.jsonl": "".join(
             json.dumps(asdict(skip)) + "\n" for skip in analysis.skips
         ).encode(),
+        TRAINING_FILE: _csv(logs, list(keys)) if logs else None,
     }
-    logs = training_records(analysis.runs)
-    if logs:
-        keys = dict.fromkeys(key for record in logs for key in record)
-        files[TRAINING_FILE] = _csv(logs, list(keys))
-    else:
-        (out / TRAINING_FILE).unlink(missing_ok=True)  # of other runs, analysed here before
-    # Last, since it says that the others are there.
-    files["analysis.json"] = json.dumps(described(analysis), indent=2).encode()
-    for name, content in files.items():
-        path = out / name
-        if not path.is_file() or path.read_bytes() != content:  # so that make sees what is new
-            write_atomically(path, content)
+    write_with_record(out / RECORD, described(analysis), files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:

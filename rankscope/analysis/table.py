@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rankscope.analysis.record import read_record
+from rankscope.analysis.record import RECORD
 from rankscope.analysis.rows import (
     COLUMNS,
     METRICS_FILE,
@@ -21,6 +21,7 @@ from rankscope.analysis.rows import (
 )
 from rankscope.errors import RankscopeError
 from rankscope.evaluation import table as evaluation_table
+from rankscope.results.record import read_record
 from rankscope.spectra.store import Entry, read_entries, store_path
 
 VALUE_COLUMNS = (
@@ -68,7 +69,7 @@ class Results:
     @property
     def unit(self) -> str:
         """What the steps of the analysed runs count: ``step``, ``epoch``, ``tokens`` or several."""
-        runs = read_record(self.path).get("runs", [])
+        runs = read_record(self.path / RECORD).get("runs", [])
         return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
 
     def _with_unit(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -59,12 +59,13 @@ def analyze(
     """
     workers = _engine(engine, device, jobs, is_first=not out.exists())
     from rankscope.analysis.origin import open_origin
-    from rankscope.analysis.record import read_record, unchanged
+    from rankscope.analysis.record import RECORD, unchanged
     from rankscope.checkpoints.contents import Skip
     from rankscope.checkpoints.discovery import survey
     from rankscope.cli.progress import progress_bar
     from rankscope.cli.selection import parse_selection
     from rankscope.errors import RankscopeError
+    from rankscope.results.record import read_record
 
     selection = parse_selection(
         components=components,
@@ -92,7 +93,7 @@ def analyze(
             tell_notes(found.notes)
             tell_skips(found.skips)
             raise RankscopeError("no matrix could be analysed")
-        record, computed = read_record(out), found.computed
+        record, computed = read_record(out / RECORD), found.computed
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:

@@ -124,13 +124,14 @@ def evaluate(
 def _write(out: Path, found: Evaluation, *, as_json: bool) -> None:
     """Write the results and say what is in them."""
     from rankscope.cli.tables import print_evaluations
-    from rankscope.evaluation.results import read_record, write_results
+    from rankscope.evaluation.results import RECORD, write_results
+    from rankscope.results.record import read_record
 
     try:
         table = write_results(out, found)
     finally:  # where nothing was scored, they say why
         tell_skips(found.skips, file="evaluation-skipped.jsonl")
-    record = read_record(out)
+    record = read_record(out / RECORD)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return

@@ -23,6 +23,7 @@ from rankscope.evaluation.execute import Evaluation
 from rankscope.evaluation.plan import Series, score_path
 from rankscope.evaluation.scores import PairScores, ScoreFile, read_scores
 from rankscope.evaluation.table import COLUMNS, EVALUATION_FILE, typed
+from rankscope.results.record import read_record, write_with_record
 
 RECORD, SKIPPED = "evaluation.json", "evaluation-skipped.jsonl"
 SERIES = tuple(field.name for field in fields(Series))
@@ -60,7 +61,7 @@ def write_results(out: Path, evaluation: Evaluation) -> pd.DataFrame:
         If a file cannot be written.
     """
     if not evaluation.scored:
-        _replace(out / SKIPPED, _lines(evaluation.skips))
+        write_atomically(out / SKIPPED, _lines(evaluation.skips))
         raise RankscopeError("no checkpoint could be evaluated")
     found = [
         _with_files(out, series, steps, evaluation) for series, steps in _series(out, evaluation)
@@ -73,27 +74,9 @@ def write_results(out: Path, evaluation: Evaluation) -> pd.DataFrame:
         EVALUATION_FILE: buffer.getvalue(),
         "evaluation.csv": table.to_csv(index=False, lineterminator="\n").encode(),
         SKIPPED: _lines(evaluation.skips),
-        # Last, since it says that the others are there.
-        RECORD: json.dumps(_described(found, evaluation), indent=2, allow_nan=False).encode(),
     }
-    for name, content in files.items():
-        _replace(out / name, content)
+    write_with_record(out / RECORD, _described(found, evaluation), files)
     return _asked(table, evaluation)
-
-
-def read_record(out: Path) -> dict[str, Any]:
-    """Content of ``evaluation.json``; empty where there is none or it is damaged."""
-    try:
-        record = json.loads((out / RECORD).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file if its content is new, so that make sees what is."""
-    if not path.is_file() or path.read_bytes() != content:
-        write_atomically(path, content)
 
 
 def _lines(skips: Sequence[Skip]) -> bytes:
@@ -122,7 +105,7 @@ def _recorded(out: Path) -> list[tuple[Series, list[int]]]:
     try:
         return [
             (Series(*(known[name] for name in SERIES)), [int(step) for step in known["steps"]])
-            for known in read_record(out)["evaluations"]
+            for known in read_record(out / RECORD)["evaluations"]
         ]
     except (KeyError, TypeError, ValueError):
         return []

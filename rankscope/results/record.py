@@ -1,0 +1,84 @@
+"""The record of a call: what it wrote into a results folder, and whether that is still there.
+
+A record holds digests of the files that were written with it. It is withdrawn before any of them is
+replaced and comes back after the last, so that no kill leaves the record of one call beside the
+table of another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rankscope.atomic import write_atomically
+
+FILES = "files"  # entry of a record: digest of each file, None for one that must not be there
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Content of a record; empty where there is none or it is damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def is_intact(path: Path) -> bool:
+    """Whether every file of a record is there, as it was written with it."""
+    files = read_record(path).get(FILES)
+    if not isinstance(files, dict):
+        return False
+    return all(_digest_of(path.parent / name) == digest for name, digest in files.items())
+
+
+def write_with_record(
+    path: Path, record: Mapping[str, Any], files: Mapping[str, bytes | None]
+) -> None:
+    """Replace the files of a call, each in one go, and then its record.
+
+    Parameters
+    ----------
+    path
+        Of the record; the files are beside it.
+    record
+        Anything that JSON holds.
+    files
+        Content by name; None removes a file. One that holds the same stays untouched, so that make
+        sees what is new.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written; the files before it are complete, and there is no record.
+    """
+    new = {name: None if content is None else _digest(content) for name, content in files.items()}
+    changed = [name for name, digest in new.items() if _digest_of(path.parent / name) != digest]
+    if changed:
+        path.unlink(missing_ok=True)
+    for name in changed:
+        content = files[name]
+        if content is None:
+            (path.parent / name).unlink(missing_ok=True)
+        else:
+            write_atomically(path.parent / name, content)
+    listing = json.dumps({**record, FILES: new}, indent=2, allow_nan=False).encode()
+    if not path.is_file() or path.read_bytes() != listing:
+        write_atomically(path, listing)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _digest_of(path: Path) -> str | None:
+    """Digest of a file; None where there is none, and empty for what cannot be read."""
+    try:
+        return _digest(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""

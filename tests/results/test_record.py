@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+
+from rankscope.results import record as module
+from rankscope.results.record import is_intact, read_record, write_with_record
+
+FILES = {"table.parquet": b"numbers", "table.csv": b"1,2", "skipped.jsonl": b""}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_with_record(tmp_path / "analysis.json", {"key": "one"}, FILES)
+    return tmp_path / "analysis.json"
+
+
+def test_what_was_written_is_intact(path: Path) -> None:
+    assert is_intact(path)
+    assert read_record(path)["key"] == "one"
+    assert {name: (path.parent / name).read_bytes() for name in FILES} == FILES
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["gone", "emptied", "flipped", "a folder"])
+def test_a_file_that_is_not_as_it_was_is_noticed(path: Path, name: str, damage: str) -> None:
+    file = path.parent / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "a folder":
+        file.mkdir()
+    elif damage == "emptied":
+        file.write_bytes(b"" if content else b"x")
+    elif damage == "flipped":
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:] if content else b"\0")
+    assert not is_intact(path)
+
+
+def test_files_that_hold_the_same_stay_untouched(path: Path) -> None:
+    before = {one: one.stat().st_mtime_ns for one in path.parent.iterdir()}
+    write_with_record(path, {"key": "one"}, FILES)
+    assert {one: one.stat().st_mtime_ns for one in path.parent.iterdir()} == before
+
+
+def test_a_file_that_must_not_be_there_is_removed_and_noticed(path: Path) -> None:
+    write_with_record(path, {"key": "two"}, {**FILES, "table.csv": None})
+    assert not (path.parent / "table.csv").exists() and is_intact(path)
+    (path.parent / "table.csv").write_bytes(b"of another call")
+    assert not is_intact(path)
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_kill_between_any_two_files_leaves_no_record(
+    path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """Whatever the earlier call left, it is not taken for what this one wrote."""
+    real, count = module.write_atomically, iter(range(10))
+
+    def dying(target: Path, content: bytes) -> None:
+        if next(count) == written:
+            raise KeyboardInterrupt
+        real(target, content)
+
+    monkeypatch.setattr(module, "write_atomically", dying)
+    others = {name: content + b"other" for name, content in FILES.items()}
+    with pytest.raises(KeyboardInterrupt):
+        write_with_record(path, {"key": "two"}, others)
+    assert not is_intact(path)
+    assert read_record(path) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"files": 3}', b"[" * 100_000])
+def test_a_damaged_record_is_none(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert not is_intact(path)
