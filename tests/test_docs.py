@@ -1,12 +1,15 @@
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from rankscope.checkpoints.contents import Class
 from rankscope.checkpoints.families.family import SPLITS, families, read_family
 from rankscope.checkpoints.layouts import LAYOUTS
 
-PAGE = (Path(__file__).parents[1] / "docs" / "checkpoints.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [*LAYOUTS, *families()])
@@ -29,3 +32,12 @@ def test_the_family_that_the_page_shows_can_be_read(tmp_path: Path) -> None:
     assert family.role_of("h.0.experts.3.w1") == "gate"
     fused = family.fused_in("h.0.attn.qkv")
     assert fused is not None and fused.parts == ("q", "k", "v")
+    assert family.axes_of("h.0.attn.W_Q", 3) == ("out", "in", "out")
+    assert family.twice == {"mlp.fc_in": "mlp.fc_out"}
+    assert [table.name for table in family.factors] == ["mine"]
+
+
+@pytest.mark.parametrize("kind", get_args(Class))
+def test_the_page_and_the_readme_say_what_is_in_every_class(kind: str) -> None:
+    assert f"\n| {kind} |" in PAGE
+    assert f"*{kind}*" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -21,9 +21,10 @@ def inspect(
 ) -> None:
     """Show what PATH holds and how it is understood; nothing is decomposed.
 
-    Of each run the layout, family, steps and the file of each, the account of all tensors, roles
-    and layers with shapes and formats, heads and adapters; of everything else why it is left out.
-    What an analysis would skip is said, with the reason.
+    For each run: layout, family, steps and their files, the account of all tensors, roles and
+    layers with shapes and formats, heads and adapters. For everything else: why it is left out.
+    What an analysis would skip is listed with the reason, and the exit code is 3.
+    docs/checkpoints.md describes every layout and family.
     """
     import json
 
