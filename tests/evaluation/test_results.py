@@ -18,9 +18,10 @@ from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.execute import Evaluation
 from rankscope.evaluation.plan import Series, score_path
-from rankscope.evaluation.results import read_record, write_results
+from rankscope.evaluation.results import write_results
 from rankscope.evaluation.scores import PairScores, ScoreFile, Scores, write_scores
 from rankscope.evaluation.table import COLUMNS
+from rankscope.results.record import read_record
 from rankscope.scoring.blimp import Paradigm
 from rankscope.scoring.perplexity import DocumentScores
 
@@ -131,7 +132,7 @@ def test_the_same_scores_leave_every_file_but_the_record_untouched(
 def test_the_record_says_of_each_run_and_task_what_was_found(
     table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    record = read_record(tmp_path)
+    record = read_record(tmp_path / "evaluation.json")
     assert record["schema_version"] == 1 and record["skipped"] == []
     assert {"python", "rankscope", "numpy"} <= record["versions"].keys()
     found = {(one["run"], one["task"]): one for one in record["evaluations"]}
@@ -148,7 +149,7 @@ def test_the_record_says_of_each_run_and_task_what_was_found(
 def test_speed_is_pairs_or_tokens_over_the_time_that_they_took(
     table: pd.DataFrame, tmp_path: Path
 ) -> None:
-    for one in read_record(tmp_path)["evaluations"]:
+    for one in read_record(tmp_path / "evaluation.json")["evaluations"]:
         assert one["seconds"] == 6.0
         if one["task"] == "blimp":
             assert one["pairs_per_second"] == 2.5
@@ -163,7 +164,9 @@ def test_what_is_not_finite_is_null_in_the_record_and_told_once(tmp_path: Path) 
     table = write_results(tmp_path, found)
     loss = table[table["metric"] == "loss"].set_index("group")
     assert math.isnan(loss.loc["all", "value"]) and not math.isnan(loss.loc["source:a", "value"])
-    assert read_record(tmp_path)["evaluations"][0]["last"]["loss"]["value"] is None
+    assert (
+        read_record(tmp_path / "evaluation.json")["evaluations"][0]["last"]["loss"]["value"] is None
+    )
     (skip,) = found.skips
     assert (skip.path, skip.reason) == ("/runs/a/3", "nonfinite")
     assert "1 documents of novel" in skip.message
