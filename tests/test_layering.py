@@ -18,7 +18,10 @@ MAY_IMPORT = {
     "metrics": set(),
     "checkpoints": {"errors"},
     "spectra": {"errors", "atomic"},
-    "components": {"errors", "checkpoints", "spectra.matrices", "spectra.rounding"},
+    "components": {
+        *("errors", "checkpoints"),
+        *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
+    },
     "analysis": {
         *("errors", "atomic", "metrics", "checkpoints", "spectra", "components"),
         "evaluation.table",

@@ -6,7 +6,7 @@ calls `read` for the matrix itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from rankscope.checkpoints.contents import Adapter
 from rankscope.checkpoints.tensors import Tensor
+from rankscope.components.formed import Formed, added, formed, is_zero
+from rankscope.components.products import change_of_product, stored_product, sum_of_products
 from rankscope.errors import RankscopeError
-from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.bounds import UNIT_ROUNDOFF
+from rankscope.spectra.formats import FORMATS, format_of
+from rankscope.spectra.matrices import Dense, LowRank, norm_of
 from rankscope.spectra.rounding import Rounding, rounding_of, rounding_of_merges
-
-Values = NDArray[np.float64]
 
 
 class Source(Protocol):
@@ -49,26 +51,38 @@ def dense_work(shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight matrix as the model uses it: W, or W + scale·B·A."""
+    """A weight matrix as the model uses it: W, or W + scale·B·A.
+
+    Attributes
+    ----------
+    origin
+        W before the first merge on record: what that was rounded to is in it ever since.
+    """
 
     tensor: Tensor
     adapter: Adapter | None = None
+    origin: Tensor | None = None
 
     def read(self) -> Dense:
         """Read W; with an adapter, add its delta in float64."""
-        values = self.tensor.read()
-        if self.adapter is None:
-            return Dense.stored(values, self.tensor.dtype)
-        return Dense(self.added(values), self.tensor.dtype, rounding_of(values, self.tensor.dtype))
+        return self.formed().dense()
 
-    def added(self, values: NDArray[np.floating]) -> Values:
-        """``values`` in float64, plus the adapter's delta."""
-        effective = values.astype(np.float64)
-        return effective if self.adapter is None else effective + delta(self.adapter).multiplied()
+    def formed(self) -> Formed:
+        """Read W and its adapter, with the errors that both bring."""
+        values = self.tensor.read()
+        stored = [(values, format_of(values, self.tensor.dtype))]
+        if self.origin is not None:
+            before = self.origin.read()
+            found = format_of(before, self.origin.dtype)
+            if found.mantissa < stored[0][1].mantissa and before.shape == values.shape:
+                stored.append((before, found))
+        product = None if self.adapter is None else delta(self.adapter)
+        return formed(self.tensor.dtype, tuple(stored), product)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """W, and the factors of the adapter."""
-        return (self.tensor, *factors_of(self.adapter))
+        """W, the factors of the adapter, and W before the merges."""
+        origin = () if self.origin is None else (self.origin,)
+        return (self.tensor, *factors_of(self.adapter), *origin)
 
     @property
     def work(self) -> float:
@@ -97,29 +111,46 @@ class Difference:
     restarts: int = 0
 
     def read(self) -> Dense | LowRank:
-        """Subtract in float64; by the adapters alone where the frozen weights are the same."""
+        """Subtract in float64; by the adapters alone where the frozen weights are the same.
+
+        The frozen weights from each other and the adapters from each other, so that the error is
+        relative to the change: what is equal on both sides adds none.
+        """
         later, earlier = self.later.tensor.read(), self.earlier.tensor.read()
-        adapted = self.later.adapter is not None or self.earlier.adapter is not None
-        if adapted and np.array_equal(later, earlier):
-            return _difference_of(self.later.adapter, self.earlier.adapter)
+        products = [
+            None if w.adapter is None else delta(w.adapter) for w in (self.later, self.earlier)
+        ]
+        change = _change_of_deltas(*products)
+        start = formed(self.earlier.tensor.dtype, ((earlier, FORMATS["float64"]),), products[1])
+        before = norm_of(start.values, start.error)
+        if change is not None and np.array_equal(later, earlier):
+            return replace(change, before=(before,))
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = later.astype(np.float64) - earlier
+        error, rounding = UNIT_ROUNDOFF * norm_of(values).value, self._rounding(later, earlier)
+        if change is not None and not is_zero(change):
+            values, forming = added(values, change)
+            error += forming
+            rounding += Rounding.by_norm(float(change.floor), rounding.significant_bits)
         dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
-        return Dense(
-            self.later.added(later) - self.earlier.added(earlier),
-            dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes),
-            self._rounding(later, earlier),
-        )
+        dtype = dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes)
+        return Dense(values, dtype, rounding, error, before)
 
     def _rounding(self, later: NDArray[np.floating], earlier: NDArray[np.floating]) -> Rounding:
         """Rounding of both stored weights, of each merge, and of the products that were merged."""
-        dtype = self.later.tensor.dtype
-        rounding = rounding_of(later, dtype) * max(self.merges + self.restarts, 1)
-        rounding += rounding_of(earlier, self.earlier.tensor.dtype)
+        now = format_of(later, self.later.tensor.dtype)
+        was = format_of(earlier, self.earlier.tensor.dtype)
+        if self.merges and was.mantissa < now.mantissa:
+            # The merge added to the weight as it was: its rounding is in both, and cancels.
+            was = FORMATS[self.earlier.tensor.dtype]
+        rounding = rounding_of(later, now) * max(self.merges + self.restarts, 1)
+        rounding += rounding_of(earlier, was)
         adapters = [w.adapter for w in (self.later, self.earlier) if w.adapter is not None]
         was_frozen = len(adapters) == 2 and not self.merges
         if not adapters or not (self.restarts or was_frozen):
             return rounding
         added = later.astype(np.float64) - earlier
-        return rounding + rounding_of_merges(added, dtype, inner=adapters[0].rank)
+        return rounding + rounding_of_merges(added, now, inner=adapters[0].rank)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both weights."""
@@ -139,7 +170,7 @@ class Products:
 
     def read(self) -> LowRank:
         """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum."""
-        return stacked([delta(adapter) for adapter in self.adapters])
+        return sum_of_products([delta(adapter) for adapter in self.adapters])
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Factors of every adapter."""
@@ -184,24 +215,17 @@ def factors_of(adapter: Adapter | None) -> tuple[Tensor, ...]:
 
 def delta(adapter: Adapter) -> LowRank:
     """What an adapter adds to its weight, scale·B·A, as factors in float64."""
-    scale = 1.0 if adapter.scale is None else adapter.scale
-    left = scale * adapter.lora_B.read().astype(np.float64)
-    return LowRank(left, adapter.lora_A.read().astype(np.float64), adapter.lora_A.dtype)
-
-
-def stacked(terms: list[LowRank]) -> LowRank:
-    """Sum of products as one product; terms that are zero add no inner dimension."""
-    present = [term for term in terms if term.left.any() and term.right.any()] or terms[:1]
-    return LowRank(
-        np.hstack([term.left for term in present]),
-        np.vstack([term.right for term in present]),
-        terms[0].dtype,
+    return stored_product(
+        adapter.lora_B.read(),
+        adapter.lora_A.read(),
+        (adapter.lora_B.dtype, adapter.lora_A.dtype),
+        scale=1.0 if adapter.scale is None else adapter.scale,
     )
 
 
-def _difference_of(later: Adapter | None, earlier: Adapter | None) -> LowRank:
-    terms = [] if later is None else [delta(later)]
-    if earlier is not None:
-        before = delta(earlier)
-        terms.append(LowRank(-before.left, before.right, before.dtype))
-    return stacked(terms)
+def _change_of_deltas(later: LowRank | None, earlier: LowRank | None) -> LowRank | None:
+    if earlier is None:
+        return later
+    if later is None:
+        return replace(earlier, left=-earlier.left)
+    return change_of_product(later, earlier)

@@ -3,8 +3,8 @@ import pytest
 
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import read_merge
+from rankscope.components.products import sum_of_products
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, Component, Moment
-from rankscope.components.sources import stacked
 from rankscope.spectra.matrices import Dense, LowRank
 from tests.conftest import HEADS, KV_HEADS, MODULES, WIDTH, TinyRun
 
@@ -148,5 +148,5 @@ def test_the_sum_of_merges_is_what_the_frozen_weight_gained(relora_run: TinyRun)
 
 def test_stacking_zero_terms_leaves_one() -> None:
     zero = LowRank(np.zeros((4, 2)), np.ones((2, 5)))
-    assert stacked([zero, zero]).inner == 2
-    assert stacked([zero, LowRank(np.ones((4, 1)), np.ones((1, 5)))]).inner == 1
+    assert sum_of_products([zero, zero]).inner == 2
+    assert sum_of_products([zero, LowRank(np.ones((4, 1)), np.ones((1, 5)))]).inner == 1

@@ -1,0 +1,145 @@
+"""Low-rank products of stored factors: what their rounding brings, sums and changes of them.
+
+A change of a product, L′R′ − LR, is taken apart as (L′ − L)·R′ + L·(R′ − R): equal factors are
+compared before they are multiplied, so that a product that did not change gives exact zeros, and
+the error is relative to the change rather than to what it is the change of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.spectra.bounds import UNIT_ROUNDOFF
+from rankscope.spectra.formats import format_of
+from rankscope.spectra.matrices import LowRank, Matrix, spectral_norms
+from rankscope.spectra.rounding import rounding_of
+
+Values = NDArray[np.float64]
+SCALING = 3 * UNIT_ROUNDOFF  # a scale α/√r is rounded twice, its product with L once
+
+
+def stored_product(
+    left: Matrix, right: Matrix, dtypes: tuple[str, str], *, scale: float = 1.0
+) -> LowRank:
+    """``scale · left @ right`` of two factors as they were read, stored in formats of these names.
+
+    With e the largest singular value that the rounding of a factor may bring, that of the product
+    is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R.
+    """
+    formats = [format_of(x, dtype) for x, dtype in zip((left, right), dtypes, strict=True)]
+    edges = [rounding_of(x, f).floor for x, f in zip((left, right), formats, strict=True)]
+    scaled = scale * left.astype(np.float64)
+    exact = right.astype(np.float64)
+    norms = spectral_norms(left[None]), spectral_norms(right[None])
+    return LowRank(
+        scaled,
+        exact,
+        dtypes[1],
+        floor=abs(scale) * float(product_floor(norms, (edges[0], edges[1]))[0]),
+        error=0.0 if scale == 1 else SCALING * _size(scaled) * _size(exact),
+        significant_bits=min(f.significant_bits for f in formats),
+    )
+
+
+def product_floor(
+    norms: tuple[Values, Values], errors: tuple[float | Values, float | Values]
+) -> Values:
+    """What errors of both factors bring into their product: ‖L‖·e_R + e_L·‖R‖ + e_L·e_R."""
+    return norms[0] * errors[1] + errors[0] * norms[1] + np.multiply(*errors)
+
+
+def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
+    """Sum as one product [L₁ … Lₖ]·[R₁; …; Rₖ]; zero terms, and pairs that cancel, add nothing."""
+    present = _without_opposites([t for t in terms if t.left.any() and t.right.any()])
+    if not present:
+        first = terms[0]
+        return replace(first, left=np.zeros_like(first.left), floor=0.0, error=0.0)
+    return LowRank(
+        np.concatenate([term.left for term in present], axis=-1),
+        np.concatenate([term.right for term in present], axis=-2),
+        terms[0].dtype,
+        floor=np.sqrt(sum(np.square(term.floor) for term in present)),
+        error=sum((term.error for term in present), 0.0),
+        significant_bits=min(term.significant_bits for term in present),
+    )
+
+
+def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
+    """What a product changed by: a product of at most both inner dimensions together.
+
+    Both are products, or stacks of as many. Where a product of them did not change, a factor has
+    zeros only.
+    """
+    both = sum_of_products([later, replace(earlier, left=-earlier.left)])
+    if later.left.shape != earlier.left.shape or later.right.shape != earlier.right.shape:
+        return both
+    moved, turned = later.left - earlier.left, later.right - earlier.right
+    parts = [(moved, later.right), (earlier.left, turned)]
+    sizes = [_sizes(left) * _sizes(right) for left, right in parts]
+    floor, error = np.hypot(later.floor, earlier.floor), np.add(later.error, earlier.error)
+    if not any(size.any() for size in sizes):
+        return replace(later, left=moved, floor=floor, error=error)
+    if sum(size.sum() for size in sizes) > (_sizes(both.left) * _sizes(both.right)).sum():
+        changed = (moved != 0).any(axis=(-2, -1)) | (turned != 0).any(axis=(-2, -1))
+        return replace(both, left=both.left * changed[..., None, None])
+    used = [_balanced(*part) for part, size in zip(parts, sizes, strict=True) if size.any()]
+    return LowRank(
+        np.concatenate([left for left, _ in used], axis=-1),
+        np.concatenate([right for _, right in used], axis=-2),
+        later.dtype,
+        floor=floor,
+        error=error + UNIT_ROUNDOFF * (sizes[0] + sizes[1]),
+        significant_bits=min(later.significant_bits, earlier.significant_bits),
+    )
+
+
+def _balanced(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
+    """The same product of factors of about the same norm, by powers of two; zeros if it is zero.
+
+    The bound on the error of stacked products goes with the norms of the stacks: no block is to be
+    larger in one than in the other.
+    """
+    norms = _sizes(left), _sizes(right)
+    present = (norms[0] > 0) & (norms[1] > 0)
+    ratio = np.where(present, norms[1], 1.0) / np.where(present, norms[0], 1.0)
+    with np.errstate(divide="ignore"):
+        power = np.clip(np.round(np.log2(ratio) / 2), -500, 500)
+    unit = np.where(np.isfinite(power), np.exp2(power), 1.0)[..., None, None]
+    is_there = present[..., None, None]
+    return np.where(is_there, left * unit, 0.0), np.where(is_there, right / unit, 0.0)
+
+
+def _without_opposites(terms: list[LowRank]) -> list[LowRank]:
+    """Terms without the pairs of which one is minus the other, factor by factor."""
+    kept: list[tuple[tuple[float, float], LowRank]] = []
+    for term in terms:
+        size = float(np.abs(term.left).sum()), float(np.abs(term.right).sum())
+        opposite = next(
+            (i for i, (other, one) in enumerate(kept) if other == size and _cancel(one, term)), None
+        )
+        if opposite is None:
+            kept.append((size, term))
+        else:
+            del kept[opposite]
+    return [term for _, term in kept]
+
+
+def _cancel(one: LowRank, other: LowRank) -> bool:
+    return any(
+        np.array_equal(one.left, sign * other.left)
+        and np.array_equal(one.right, -sign * other.right)
+        for sign in (1, -1)
+    )
+
+
+def _size(factor: Matrix) -> float:
+    return float(np.linalg.norm(factor))
+
+
+def _sizes(factors: Matrix) -> Values:
+    """Frobenius norm of a factor, or of each of a stack."""
+    return np.asarray(np.linalg.norm(factors, axis=(-2, -1)))
