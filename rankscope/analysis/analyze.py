@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rankscope.analysis.engines import Engine, engine_of
 from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.outcome import Analysis
-from rankscope.analysis.plan import Plans, Selection, count_steps
+from rankscope.analysis.plan import Plans, Selection, Windows, count_steps
 from rankscope.analysis.rows import SPECTRA_FOLDER
 from rankscope.atomic import require_writable
 from rankscope.checkpoints.discovery import open_runs
@@ -33,6 +33,7 @@ def analyze(
     roles: Iterable[str] | None = None,
     layers: Iterable[int] | None = None,
     steps: tuple[int, int | None, int] | None = None,
+    windows: Windows = "steps",
     jobs: int | None = None,
     engine: str = "local",
     layout: str | None = None,
@@ -59,6 +60,9 @@ def analyze(
     steps
         First step, last step (None: to the end) and stride; all by default. Updates are measured
         between the steps that are asked for.
+    windows
+        What updates span: ``steps``, from each checkpoint to the next; or ``cycles``, from one
+        merge to the next where merges are on record. Parts of a cycle are other objects.
     jobs
         Number of worker processes; the number of processors by default.
     engine
@@ -85,7 +89,9 @@ def analyze(
     OSError
         If ``out`` cannot be written.
     """
-    selection = Selection.of(components=components, roles=roles, layers=layers, steps=steps)
+    selection = Selection.of(
+        components=components, roles=roles, layers=layers, steps=steps, windows=windows
+    )
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found = analyze_runs(
         open_runs(given, layout=layout, family=family, trust_pickle=trust_pickle),

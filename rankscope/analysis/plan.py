@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
-from rankscope.checkpoints.contents import Contents, Skip, restarts_between
+from rankscope.analysis.cycles import ends_cycle, merged_before, no_cycles, origins_of
+from rankscope.checkpoints.contents import Contents, Parameter, Skip, restarts_between
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.merges import Merge, read_merge
@@ -23,9 +25,11 @@ from rankscope.components.selection import (
     Component,
     Moment,
 )
+from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
 from rankscope.spectra import store
 
+Windows = Literal["steps", "cycles"]
 OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
 
 
@@ -43,14 +47,19 @@ class Selection:
         Indices of layers; None for all.
     steps
         First step, last step (None for no end) and stride between them; None for all steps.
+    windows
+        ``steps``: updates from each checkpoint to the next. ``cycles``: of a run that recorded
+        merges, from one merge to the next only; whole cycles are comparable, parts are not.
     """
 
     components: tuple[str, ...] = tuple(c for c in COMPONENTS if c not in ON_REQUEST)
     roles: tuple[str, ...] = tuple(r for r in ROLES if r not in OUTSIDE_LAYERS)
     layers: frozenset[int] | None = None
     steps: StepRange | None = None
+    windows: Windows = "steps"
 
     def __post_init__(self) -> None:
+        _check("kind of window", (self.windows,), get_args(Windows))
         _check("component", self.components, COMPONENTS)
         _check("role", self.roles, ROLES)
         check_range(self.steps)
@@ -63,6 +72,7 @@ class Selection:
         roles: Iterable[str] | None = None,
         layers: Iterable[int] | None = None,
         steps: StepRange | None = None,
+        windows: Windows = "steps",
     ) -> Selection:
         """Selection in which None stands for the default."""
         default = cls()
@@ -71,6 +81,7 @@ class Selection:
             default.roles if roles is None else tuple(roles),
             None if layers is None else frozenset(layers),
             steps,
+            windows,
         )
 
     def has_step(self, step: int) -> bool:
@@ -150,10 +161,14 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
     be read is reported as a skip, and the next update spans it.
     """
     merges, skips = _read_merges(run)
+    origins = origins_of(run, merges)
     checkpoints = {c.step: c for c in run.checkpoints if selection.has_step(c.step)}
+    whole = selection.windows == "cycles"
+    skips += no_cycles(run, merges, checkpoints, origins) if whole else ()
     merged_steps = {m.step for m in merges if selection.has_step(m.step)}
     first: Seen | None = None
     previous: Seen | None = None
+    boundary: Seen | None = None
     for step in sorted(checkpoints.keys() | merged_steps):
         components: list[Component] = []
         found = list(skips) if previous is None else []
@@ -161,8 +176,10 @@ def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
         contents = _contents(checkpoints[step], found) if step in checkpoints else None
         if contents is not None:
             now = _seen(step, contents, previous)
-            components += _at_checkpoint(selection, now, previous, first, merges)
-            previous = now
+            is_end = not whole or ends_cycle(now.contents, step, merges)
+            earlier = boundary if is_end else None
+            components += _at_checkpoint(selection, now, earlier, first, merges, origins)
+            previous, boundary = now, now if is_end else boundary
             first = first or now
         if step in merged_steps:
             so_far = [merge for merge in merges if merge.step <= step]
@@ -186,20 +203,25 @@ def _at_checkpoint(
     previous: Seen | None,
     first: Seen | None,
     merges: tuple[Merge, ...],
+    origins: Mapping[str, Parameter],
 ) -> list[Component]:
     """Matrices of a checkpoint; its state is that before a merge of the same step."""
 
-    def merges_since(earlier: Seen | None) -> int:
-        return 0 if earlier is None else sum(earlier.step <= m.step < now.step for m in merges)
+    def window(earlier: Seen | None) -> Window | None:
+        if earlier is None:
+            return None
+        is_counted = now.contents.restarts is not None
+        counted = now.restarts - earlier.restarts if is_counted else None
+        adapted = earlier.contents.adapted, now.contents.adapted
+        return Window(earlier.step, now.step, merges, counted, adapted)
 
     moment = Moment(
         now.contents,
         None if previous is None else previous.contents,
         None if first is None else first.contents,
-        merges_since(previous),
-        merges_since(first),
-        0 if previous is None else now.restarts - previous.restarts,
-        now.restarts,
+        window(previous),
+        window(first),
+        merged_before(now.step, merges, origins),
     )
     names = [name for name in AT_CHECKPOINTS if name in selection.components]
     return [component for name in names for component in AT_CHECKPOINTS[name](moment)]
@@ -249,7 +271,8 @@ def _key(component: Component) -> str:
     recipe = repr(component.source)
     for path in {path for tensor in component.source.tensors() for path in tensor.paths}:
         recipe = recipe.replace(repr(path), _fingerprint(path))
-    text = f"{store.VERSION} {component.component} {component.heads} {recipe}"
+    window = (component.since, component.restarts, component.window)
+    text = f"{store.VERSION} {component.component} {component.heads} {window} {recipe}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

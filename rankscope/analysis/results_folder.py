@@ -69,7 +69,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
     selection = analysis.selection
     layers = None if selection.layers is None else sorted(selection.layers)
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "key": analysis.key,

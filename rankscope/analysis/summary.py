@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,21 @@ from rankscope.analysis.rows import Row
 from rankscope.checkpoints.families.names import ROLES
 
 Key = TypeVar("Key")
+IDENTITY = ("component", "run", "role", "window")
+WINDOWS = {
+    "": "",
+    "within": " within a cycle",
+    "cycle": " of a cycle",
+    "across": " across restarts",
+}
 
 
 @dataclass(frozen=True)
 class Line:
     """One component and role of a run, from its first step to its last; layers together.
+
+    Changes within a cycle, of whole cycles and across restarts are different objects, and have a
+    line each: ``window`` says which.
 
     PER is the mean over layers, rank and condition numbers are medians. The condition number is
     κ for weights, ``is_bound`` where it is only known from below; for all others it is κ over the
@@ -27,6 +36,7 @@ class Line:
     run: str
     component: str
     role: str
+    window: str
     matrices: int
     per: tuple[float, float]
     rank: tuple[float | None, float | None]
@@ -46,8 +56,8 @@ class Summary:
 def summarise(rows: Sequence[Row]) -> Summary:
     """Summarise the rows of an analysis; those without a rank count for nothing."""
     ranked = [row for row in rows if row["effective_rank"] is not None]
-    groups = _grouped(ranked, lambda row: (row["component"], row["run"], row["role"]))
-    lines = [_line(*key, found) for key, found in groups.items()]
+    groups = _grouped(ranked, lambda row: tuple(row[name] or "" for name in IDENTITY))
+    lines = [_line(found) for found in groups.values()]
     lines.sort(key=lambda line: ROLES.index(line.role))
     return Summary(lines, [*_falls(ranked), *_update_ranks(ranked), *_limits(rows)])
 
@@ -65,14 +75,12 @@ def _ends(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return [r for r in rows if r["step"] == first], [r for r in rows if r["step"] == last]
 
 
-def _line(component: str, run: str, role: str, rows: list[Row]) -> Line:
+def _line(rows: list[Row]) -> Line:
     first, last = ends = _ends(rows)
     conditions = [_condition(end) for end in ends]
     return Line(
-        run,
-        component,
-        role,
-        len(last),
+        **{name: rows[0][name] or "" for name in IDENTITY},
+        matrices=len(last),
         per=(fmean(row["per"] for row in first), fmean(row["per"] for row in last)),
         rank=(_median(first, "numerical_rank"), _median(last, "numerical_rank")),
         max_rank=_median(last, "max_rank"),
@@ -119,8 +127,9 @@ def _update_ranks(ranked: list[Row]) -> list[str]:
     for run, rows in _grouped(updates, lambda row: row["run"]).items():
         _, last = _ends(rows)
         dimensions = median(min(row["rows"], row["cols"]) for row in last)
+        span, per = WINDOWS[last[0]["window"] or ""], fmean(row["per"] for row in last)
         found.append(
-            f"{run}: updates of the last interval have PER {fmean(r['per'] for r in last):.3f} and "
+            f"{run}: updates of the last interval{span} have PER {per:.3f} and "
             f"rank {_median(last, 'numerical_rank') or 0:.0f} of {dimensions:.0f} (median)"
         )
     merged = [row for row in ranked if row["component"] == "merged_total"]
@@ -145,12 +154,13 @@ def _limits(rows: Sequence[Row]) -> list[str]:
     for (run, part), own in _grouped(noisy, lambda r: (r["run"], r["component"])).items():
         found.append(
             f"{run}: PER of {len(own)} {part} matrices may be rounding noise of their "
-            f"{mode(row['dtype'] for row in own)} storage: see noise_share"
+            f"{mode(row['dtype'] for row in own)} storage: see per_resolved"
         )
     return found
 
 
 def _noise_matters(row: Row) -> bool:
-    """Whether noise can move the entropy of the spectrum by 1 %."""
-    share = row["noise_share"] or 0.0
-    return share > 0 and share * math.log(min(row["rows"], row["cols"]) / share) > 0.01
+    """Whether noise can be more than 1 % of the effective rank."""
+    if row["per"] is None or row["noise_source"] != "storage":
+        return False
+    return row["per_resolved"] is None or bool(row["per_resolved"] < 0.99 * row["per"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from rankscope.analysis.summary import WINDOWS
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
 
@@ -26,9 +27,10 @@ MOST = 10  # names in a list on the terminal
 def print_summary(summary: dict[str, Any]) -> None:
     """Print the summary that ``analysis.json`` holds on stdout."""
     for component in SHOWN:
-        lines = [line for line in summary["lines"] if line["component"] == component]
-        if lines:
-            title = f"{component.replace('_', ' ')}: first → last step"
+        found = [line for line in summary["lines"] if line["component"] == component]
+        for window in dict.fromkeys(line.get("window", "") for line in found):
+            lines = [line for line in found if line.get("window", "") == window]
+            title = f"{component.replace('_', ' ')}{WINDOWS[window]}: first → last step"
             typer.echo(typer.style(title, bold=True))
             _print_columns(_summary_rows(component, lines), left=2)
     for finding in summary["findings"]:

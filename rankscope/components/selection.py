@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.family import families
 from rankscope.checkpoints.families.names import block_of
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.merges import Merge
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.circuits import Circuits, CircuitsChange
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
+from rankscope.components.windows import Kind, Window
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Component:
         How to read it.
     heads
         How many matrices the source gives, one a head; 0 where it gives one that has no head.
+    since, restarts, window
+        Of a change: the step at which its window begins, the restarts within, and its kind.
     """
 
     component: str
@@ -37,6 +41,9 @@ class Component:
     name: str
     source: Source
     heads: int = 0
+    since: int | None = None
+    restarts: int | None = None
+    window: Kind = ""
 
 
 @dataclass(frozen=True)
@@ -45,24 +52,21 @@ class Moment:
 
     Attributes
     ----------
-    merges_since_previous, merges_since_first
-        Merges that the run has records of.
-    restarts_since_previous, restarts_since_first
-        Merges that the checkpoints count, of runs that keep no records.
+    origins
+        By the name of a weight, what it was before the first merge on record changed it.
     """
 
     now: Contents
-    previous: Contents | None
-    first: Contents | None
-    merges_since_previous: int = 0
-    merges_since_first: int = 0
-    restarts_since_previous: int = 0
-    restarts_since_first: int = 0
+    previous: Contents | None = None
+    first: Contents | None = None
+    since_previous: Window | None = None
+    since_first: Window | None = None
+    origins: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def _weights(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        weight = _weight(parameter)
+        weight = _weight(parameter, moment.origins)
         if weight is not None:
             yield _component("weight", parameter, weight)
 
@@ -70,7 +74,8 @@ def _weights(moment: Moment) -> Iterator[Component]:
 def _bases(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
         if parameter.tensor is not None and parameter.adapter is not None:
-            yield _component("base", parameter, Weight(parameter.tensor))
+            base = Weight(parameter.tensor, origin=moment.origins.get(parameter.name))
+            yield _component("base", parameter, base)
 
 
 def _adapters(moment: Moment) -> Iterator[Component]:
@@ -80,31 +85,40 @@ def _adapters(moment: Moment) -> Iterator[Component]:
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
-    if moment.previous is not None:
-        merges = moment.merges_since_previous, moment.restarts_since_previous
-        yield from _changes("update", moment.now, moment.previous, merges)
+    if moment.previous is not None and moment.since_previous is not None:
+        yield from _changes("update", moment.now, moment.previous, moment.since_previous)
 
 
 def _cumulative_updates(moment: Moment) -> Iterator[Component]:
-    if moment.first is not None:
-        merges = moment.merges_since_first, moment.restarts_since_first
-        yield from _changes("cumulative_update", moment.now, moment.first, merges)
+    if moment.first is not None and moment.since_first is not None:
+        yield from _changes("cumulative_update", moment.now, moment.first, moment.since_first)
 
 
 def _changes(
-    component: str, now: Contents, before: Contents, merges: tuple[int, int]
+    component: str, now: Contents, before: Contents, window: Window
 ) -> Iterator[Component]:
     for name, parameter in now.parameters.items():
         later, old = _weight(parameter), before.parameters.get(name)
         earlier = None if old is None else _weight(old)
         if later is None or earlier is None or old is None:
             continue
-        source: Source = Difference(later, earlier, *merges)
+        is_adapted = later.adapter is not None or earlier.adapter is not None
+        counted = (window.counted or 0) if is_adapted else 0
+        source: Source = Difference(later, earlier, window.merged(parameter.module), counted)
         if parameter.shape != old.shape:
             source = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
-        yield _component(component, parameter, source)
+        yield _over(_component(component, parameter, source), window, parameter.module)
+
+
+def _over(component: Component, window: Window, *modules: str) -> Component:
+    return replace(
+        component,
+        since=window.since,
+        restarts=window.restarts(*modules),
+        window=window.kind(*modules),
+    )
 
 
 def _gradients(moment: Moment) -> Iterator[Component]:
@@ -114,16 +128,20 @@ def _gradients(moment: Moment) -> Iterator[Component]:
 
 
 def _circuits(moment: Moment) -> Iterator[Component]:
-    yield from _ov(moment.now, published=False)
+    yield from _ov(moment.now, published=False, origins=moment.origins)
 
 
 def _published_circuits(moment: Moment) -> Iterator[Component]:
-    yield from _ov(moment.now, published=True)
+    yield from _ov(moment.now, published=True, origins=moment.origins)
 
 
 def _circuit_updates(moment: Moment) -> Iterator[Component]:
-    if moment.previous is None:
+    if moment.previous is None or moment.since_previous is None:
         return
+    modules: dict[str, list[str]] = {}
+    for parameter in moment.now.parameters.values():
+        if parameter.role in ("o", "v"):
+            modules.setdefault(block_of(parameter.module), []).append(parameter.module)
     before = {circuit.name: circuit.source for circuit in _ov(moment.previous, published=False)}
     for circuit in _ov(moment.now, published=False):
         later, earlier = circuit.source, before.get(circuit.name)
@@ -134,22 +152,21 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
             message = f"was {earlier.heads} on {earlier.shape}, is {later.heads} on {later.shape}"
             path = later.output.tensor.paths[0]
             source = Misfit((), "", path, circuit.name, "shape-changed", message)
-        yield replace(
-            circuit,
-            component="ov_update",
-            source=source,
-            heads=circuit.heads if isinstance(source, CircuitsChange) else 0,
-        )
+        heads = circuit.heads if isinstance(source, CircuitsChange) else 0
+        found = replace(circuit, component="ov_update", source=source, heads=heads)
+        yield _over(found, moment.since_previous, *modules[block_of(circuit.name)])
 
 
-def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
+def _ov(
+    contents: Contents, *, published: bool, origins: Mapping[str, Tensor] | None = None
+) -> Iterator[Component]:
     """Circuits of every layer that has o and v; under role o, through which they write."""
     heads = contents.heads
     values = {block_of(p.module): p for p in contents.parameters.values() if p.role == "v"}
     for output in contents.parameters.values():
         value = values.get(block_of(output.module)) if output.role == "o" else None
-        left = _weight(output)
-        right = None if value is None else _weight(value)
+        left = _weight(output, origins)
+        right = None if value is None else _weight(value, origins)
         if heads is None or value is None or left is None or right is None:
             continue
         source: Source = Circuits(left, right, heads, published)
@@ -176,7 +193,10 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
 
 def _merge(merges: Sequence[Merge]) -> Iterator[Component]:
     for parameter in _merged(merges):
-        yield _component("merge", parameter, Products((merges[-1].adapters[parameter.module],)))
+        module = parameter.module
+        found = _component("merge", parameter, Products((merges[-1].adapters[module],)))
+        before = [merge.step for merge in merges[:-1] if module in merge.adapters]
+        yield replace(found, since=before[-1] if before else None, restarts=0, window="cycle")
 
 
 def _merged_total(merges: Sequence[Merge]) -> Iterator[Component]:
@@ -217,10 +237,10 @@ def _component(component: str, parameter: Parameter, source: Source) -> Componen
     )
 
 
-def _weight(parameter: Parameter) -> Weight | None:
+def _weight(parameter: Parameter, origins: Mapping[str, Tensor] | None = None) -> Weight | None:
     if parameter.tensor is None:
         return None
-    return Weight(parameter.tensor, parameter.adapter)
+    return Weight(parameter.tensor, parameter.adapter, (origins or {}).get(parameter.name))
 
 
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:

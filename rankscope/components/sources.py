@@ -22,6 +22,8 @@ from rankscope.spectra.formats import FORMATS, format_of
 from rankscope.spectra.matrices import Dense, LowRank, norm_of
 from rankscope.spectra.rounding import Rounding, rounding_of, rounding_of_merges
 
+SAMPLE = 2**16
+
 
 class Source(Protocol):
     """A matrix, or a stack of low-rank products, that can be read from disk."""
@@ -71,11 +73,14 @@ class Weight:
         """Read W and its adapter, with the errors that both bring."""
         values = self.tensor.read()
         stored = [(values, format_of(values, self.tensor.dtype))]
-        if self.origin is not None:
-            before = self.origin.read()
-            found = format_of(before, self.origin.dtype)
-            if found.mantissa < stored[0][1].mantissa and before.shape == values.shape:
-                stored.append((before, found))
+        if self.origin is not None and self.origin.shape == values.shape:
+            # Mostly it needs as many bits, which its first elements show.
+            sample = self.origin.elements(0, min(values.size, SAMPLE))
+            if format_of(sample, self.origin.dtype).mantissa < stored[0][1].mantissa:
+                before = self.origin.read()
+                found = format_of(before, self.origin.dtype)
+                if found.mantissa < stored[0][1].mantissa:
+                    stored.append((before, found))
         product = None if self.adapter is None else delta(self.adapter)
         return formed(self.tensor.dtype, tuple(stored), product)
 

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.merges import read_merge
+from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.components.products import sum_of_products
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, Component, Moment
+from rankscope.components.windows import Window
 from rankscope.spectra.matrices import Dense, LowRank
 from tests.conftest import HEADS, KV_HEADS, MODULES, WIDTH, TinyRun
 
@@ -16,7 +17,9 @@ def components(
 ) -> dict[str, Component]:
     opened = open_run(run.path)
     before = None if previous is None else opened[previous].contents
-    moment = Moment(opened[step].contents, before, before, merges, merges)
+    recorded = Merge(previous or 0, run.path, dict.fromkeys(MODULES))  # type: ignore[arg-type]
+    window = None if previous is None else Window(previous, step, (recorded,) * merges)
+    moment = Moment(opened[step].contents, before, before, window, window)
     return {found.name: found for found in AT_CHECKPOINTS[component](moment)}
 
 
