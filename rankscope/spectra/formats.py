@@ -68,7 +68,7 @@ def narrowest(values: NDArray[Any]) -> str:
     held = np.ravel(values, order="K")
     held = held.astype(np.result_type(held, np.float32), copy=False)  # in the machine's byte order
     if held.dtype != np.float32:
-        if _mantissas(held, np.uint64, 52, 29):
+        if _mantissas(held, np.uint64, 52, 29) & 0x1FFF_FFFF:
             return "float64"
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             narrow = held.astype(np.float32)
