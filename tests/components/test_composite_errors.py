@@ -111,6 +111,18 @@ def test_an_update_over_a_merge_stays_in_its_intervals_however_small_it_is(
     assert row["relative_size_error"] < 1e-5 * row["relative_size"]  # type: ignore[operator]
 
 
+def test_an_update_by_an_adapter_whose_columns_cancel_stays_in_its_intervals(
+    on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
+) -> None:
+    half, other = rng.normal(size=(SIDE, 3)), rng.normal(size=(3, SIDE))
+    left, right = np.hstack([half, 1e-9 * half - half]), np.vstack([other, other])
+    before = on_disk(torch.float64, W=np.zeros((SIDE, SIDE)))
+    after = on_disk(torch.float64, W=1e-9 * np.eye(SIDE), B=left, A=right)
+    later = Weight(after["W"], Adapter(after["A"], after["B"], 0.7))
+    (found,) = spectra(Difference(later, Weight(before["W"])).read())
+    check(found, effective(later))
+
+
 @pytest.mark.parametrize("moved", [1.0, 1e-6, 1e-12])
 def test_an_update_of_live_adapters_on_one_base_stays_in_its_intervals(
     moved: float, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
