@@ -57,7 +57,7 @@ def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
     present = _without_opposites([t for t in terms if t.left.any() and t.right.any()])
     if not present:
         first = terms[0]
-        return replace(first, left=np.zeros_like(first.left), floor=0.0, error=0.0)
+        return replace(first, left=np.zeros_like(first.left), error=0.0)
     return LowRank(
         np.concatenate([term.left for term in present], axis=-1),
         np.concatenate([term.right for term in present], axis=-2),
