@@ -37,6 +37,11 @@ FORMATS = {
 }
 
 
+LARGEST_HALF = 65504
+# The integer as which to look at a float, and its mantissa.
+MANTISSAS = {"float64": (np.uint64, (1 << 52) - 1), "float32": (np.uint32, (1 << 23) - 1)}
+
+
 def format_of(values: NDArray[Any], dtype: str) -> Format:
     """What values that were stored in the format named ``dtype`` are rounded to.
 
@@ -66,16 +71,15 @@ def narrowest(values: NDArray[Any]) -> str:
     values that are all zero it is the widest: they show nothing.
     """
     held = np.ravel(values, order="K")
-    held = held.astype(np.result_type(held, np.float32), copy=False)  # in the machine's byte order
-    if held.dtype != np.float32:
-        if _mantissas(held, np.uint64, 52, 29) & 0x1FFF_FFFF:
+    if held.dtype.itemsize > 4:
+        if _mantissas(held, np.float64) & 0x1FFF_FFFF:
             return "float64"
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             narrow = held.astype(np.float32)
         if not np.array_equal(narrow, held):
             return "float64"
         held = narrow
-    bits = _mantissas(held, np.uint32, 23, 13)
+    bits = _mantissas(held, np.float32, enough=0xFFFF if held.dtype == np.float16 else 0x1FFF)
     if bits & 0x1FFF:
         return "float32"
     if not bits and not held.any():
@@ -83,19 +87,24 @@ def narrowest(values: NDArray[Any]) -> str:
     return "bfloat16" if not bits & 0xFFFF else "float16" if _is_half(held) else "float32"
 
 
-def _mantissas(values: NDArray[Any], bits: type[np.integer], width: int, last: int) -> int:
-    """OR of the mantissas, ``width`` bits each, given up at the first of the ``last`` bits."""
-    found, integers = 0, np.asarray(values.view(bits))
-    for start in range(0, integers.size, BLOCK):
-        found |= int(np.bitwise_or.reduce(integers[start : start + BLOCK]))
-        if found & ((1 << last) - 1):
+def _mantissas(values: NDArray[Any], kind: type[np.floating], *, enough: int = 0x1FFF_FFFF) -> int:
+    """OR of the mantissas of the values as ``kind``, given up at a bit that is ``enough``."""
+    integer, mantissa = MANTISSAS[np.dtype(kind).name]
+    found = 0
+    for start in range(0, values.size, BLOCK):
+        block = values[start : start + BLOCK].astype(kind, copy=False)  # in this byte order
+        found |= int(np.bitwise_or.reduce(block.view(integer)))
+        if found & enough:
             break
-    return found & ((1 << width) - 1)
+    return found & mantissa
 
 
-def _is_half(values: NDArray[np.float32]) -> bool:
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return all(
-            np.array_equal(block.astype(np.float16), block)
-            for block in (values[i : i + BLOCK] for i in range(0, values.size, BLOCK))
-        )
+def _is_half(values: NDArray[np.floating]) -> bool:
+    """Whether float16 holds values of at most eleven bits: by its range, and its last place."""
+    if values.dtype == np.float16:
+        return True
+    sizes = np.abs(values)
+    if sizes.max() > LARGEST_HALF:
+        return False
+    places = sizes[sizes < 2.0 ** FORMATS["float16"].smallest_exponent] * np.float32(2.0**24)
+    return bool((places == np.rint(places)).all())
