@@ -95,7 +95,7 @@ def _in_range(number: float) -> float | None:
 def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
     """Frobenius norm of a change over that of what changed, and a bound on the absolute error."""
     before = spectrum.before
-    if before is None or before.value <= before.error:
+    if before is None or not before.error < before.value < math.inf:
         return {}
     low, size, high = (
         metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)

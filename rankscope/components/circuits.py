@@ -8,10 +8,10 @@ import numpy as np
 
 from rankscope.checkpoints.contents import Heads
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.products import change_of_product, product_floor
+from rankscope.components.products import IN_RANGE_OR_NOT, change_of_product, product_floor
 from rankscope.components.sources import Weight
 from rankscope.spectra.bounds import multiplying_bound
-from rankscope.spectra.matrices import Dense, LowRank, spectral_norms
+from rankscope.spectra.matrices import Dense, LowRank, frobenius_norms, spectral_norms
 from rankscope.spectra.rounding import Rounding
 
 
@@ -32,14 +32,13 @@ class Circuits:
         """Rows and columns of every circuit."""
         return self.output.tensor.shape[0], self.value.tensor.shape[1]
 
+    @IN_RANGE_OR_NOT
     def read(self) -> Dense | LowRank:
         """The products of the heads, or the published matrix."""
         factors = self.factors()
         if not self.published:
             return factors
-        norms = np.linalg.norm(factors.left, axis=(1, 2)) * np.linalg.norm(
-            factors.right, axis=(1, 2)
-        )
+        norms = frobenius_norms(factors.left) * frobenius_norms(factors.right)
         multiplying = multiplying_bound(1.0, 1.0, inner=factors.left.shape[1]) * norms
         return Dense(
             np.hstack(list(factors.right @ factors.left)),  # (size, count · size)
@@ -48,6 +47,7 @@ class Circuits:
             error=float(np.linalg.norm(factors.error + multiplying)),
         )
 
+    @IN_RANGE_OR_NOT
     def factors(self) -> LowRank:
         """Read both weights and cut them into heads."""
         size, group = self.heads.size, self.heads.count // self.heads.kv_count
@@ -62,7 +62,7 @@ class Circuits:
         left_edge, right_edge = (
             np.array([one.floor for one in found]) for found in (left_rounding, right_rounding)
         )
-        left_sizes, right_sizes = (np.linalg.norm(x, axis=(1, 2)) for x in (left, right))
+        left_sizes, right_sizes = (frobenius_norms(x) for x in (left, right))
         right, right_norms, right_edge, right_sizes = (
             np.repeat(x, group, axis=0)
             for x in (right, spectral_norms(right), right_edge, right_sizes)
@@ -93,6 +93,7 @@ class CircuitsChange:
     later: Circuits
     earlier: Circuits
 
+    @IN_RANGE_OR_NOT
     def read(self) -> LowRank:
         """Read the circuits of both checkpoints; a head that stayed the same is exactly zero."""
         earlier = self.earlier.factors()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rankscope.components.products import is_zero
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, multiplying_bound
 from rankscope.spectra.formats import Format
 from rankscope.spectra.matrices import Dense, LowRank, Matrix, norm_of
@@ -71,8 +72,3 @@ def added(values: Matrix, product: LowRank) -> tuple[Matrix, float]:
     norms = [norm_of(factor).value for factor in (product.left, product.right)]
     multiplying = multiplying_bound(*norms, inner=product.inner)
     return total, float(product.error) + multiplying + UNIT_ROUNDOFF * norm_of(total).value
-
-
-def is_zero(product: LowRank) -> bool:
-    """Whether a factor has no entry but zeros."""
-    return not (product.left.any() and product.right.any())

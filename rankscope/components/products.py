@@ -15,13 +15,22 @@ from numpy.typing import NDArray
 
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import format_of
-from rankscope.spectra.matrices import LowRank, Matrix, spectral_norms
+from rankscope.spectra.matrices import (
+    LowRank,
+    Matrix,
+    finite_part,
+    frobenius_norms,
+    spectral_norms,
+)
 from rankscope.spectra.rounding import rounding_of
 
 Values = NDArray[np.float64]
+# What is not finite here has no spectrum, which is said where that is looked for.
+IN_RANGE_OR_NOT = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 SCALING = 3 * UNIT_ROUNDOFF  # a scale α/√r is rounded twice, its product with L once
 
 
+@IN_RANGE_OR_NOT
 def stored_product(
     left: Matrix, right: Matrix, dtypes: tuple[str, str], *, scale: float = 1.0
 ) -> LowRank:
@@ -30,31 +39,34 @@ def stored_product(
     With e the largest singular value that the rounding of a factor may bring, that of the product
     is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R.
     """
-    formats = [format_of(x, dtype) for x, dtype in zip((left, right), dtypes, strict=True)]
-    edges = [rounding_of(x, f).floor for x, f in zip((left, right), formats, strict=True)]
+    finite = finite_part(left), finite_part(right)
+    formats = [format_of(x, dtype) for x, dtype in zip(finite, dtypes, strict=True)]
+    edges = [rounding_of(x, f).floor for x, f in zip(finite, formats, strict=True)]
+    norms = spectral_norms(finite[0][None]), spectral_norms(finite[1][None])
     scaled = scale * left.astype(np.float64)
     exact = right.astype(np.float64)
-    norms = spectral_norms(left[None]), spectral_norms(right[None])
     return LowRank(
         scaled,
         exact,
         dtypes[1],
         floor=abs(scale) * float(product_floor(norms, (edges[0], edges[1]))[0]),
-        error=0.0 if scale == 1 else SCALING * _size(scaled) * _size(exact),
+        error=0.0 if scale == 1 else SCALING * abs(scale) * float(_bounds(*finite)),
         significant_bits=min(f.significant_bits for f in formats),
     )
 
 
+@IN_RANGE_OR_NOT
 def product_floor(
     norms: tuple[Values, Values], errors: tuple[float | Values, float | Values]
 ) -> Values:
     """What errors of both factors bring into their product: ‖L‖·e_R + e_L·‖R‖ + e_L·e_R."""
-    return norms[0] * errors[1] + errors[0] * norms[1] + np.multiply(*errors)
+    return np.asarray(norms[0] * errors[1] + errors[0] * norms[1] + np.multiply(*errors))
 
 
+@IN_RANGE_OR_NOT
 def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
     """Sum as one product [L₁ … Lₖ]·[R₁; …; Rₖ]; zero terms, and pairs that cancel, add nothing."""
-    present = _without_opposites([t for t in terms if t.left.any() and t.right.any()])
+    present = _without_opposites([term for term in terms if not is_zero(term)])
     if not present:
         first = terms[0]
         return replace(first, left=np.zeros_like(first.left), error=0.0)
@@ -68,6 +80,13 @@ def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
     )
 
 
+def is_zero(product: LowRank) -> bool:
+    """Whether a factor has no entry but zeros, and the other none that is not finite."""
+    factors = product.left, product.right
+    return not all(x.any() for x in factors) and all(np.isfinite(x).all() for x in factors)
+
+
+@IN_RANGE_OR_NOT
 def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
     """What a product changed by: a product of at most both inner dimensions together.
 
@@ -79,11 +98,11 @@ def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
         return both
     moved, turned = later.left - earlier.left, later.right - earlier.right
     parts = [(moved, later.right), (earlier.left, turned)]
-    sizes = [_sizes(left) * _sizes(right) for left, right in parts]
+    sizes = [_bounds(left, right) for left, right in parts]
     floor, error = np.hypot(later.floor, earlier.floor), np.add(later.error, earlier.error)
     if not any(size.any() for size in sizes):
         return replace(later, left=moved, floor=floor, error=error)
-    if sum(size.sum() for size in sizes) > (_sizes(both.left) * _sizes(both.right)).sum():
+    if sum(size.sum() for size in sizes) > _bounds(both.left, both.right).sum():
         changed = (moved != 0).any(axis=(-2, -1)) | (turned != 0).any(axis=(-2, -1))
         return replace(both, left=both.left * changed[..., None, None])
     used = [_balanced(*part) for part, size in zip(parts, sizes, strict=True) if size.any()]
@@ -97,17 +116,21 @@ def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
     )
 
 
+def _bounds(left: Matrix, right: Matrix) -> Values:
+    """Product of the Frobenius norms of two factors, or of each pair of two stacks."""
+    return np.asarray(frobenius_norms(left) * frobenius_norms(right))
+
+
 def _balanced(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
     """The same product of factors of about the same norm, by powers of two; zeros if it is zero.
 
     The bound on the error of stacked products goes with the norms of the stacks: no block is to be
     larger in one than in the other.
     """
-    norms = _sizes(left), _sizes(right)
-    present = (norms[0] > 0) & (norms[1] > 0)
+    norms = frobenius_norms(left), frobenius_norms(right)
+    present = (norms[0] * norms[1] != 0) | ~np.isfinite(norms[0] + norms[1])
     ratio = np.where(present, norms[1], 1.0) / np.where(present, norms[0], 1.0)
-    with np.errstate(divide="ignore"):
-        power = np.clip(np.round(np.log2(ratio) / 2), -500, 500)
+    power = np.clip(np.round(np.log2(ratio) / 2), -500, 500)
     unit = np.where(np.isfinite(power), np.exp2(power), 1.0)[..., None, None]
     is_there = present[..., None, None]
     return np.where(is_there, left * unit, 0.0), np.where(is_there, right / unit, 0.0)
@@ -134,12 +157,3 @@ def _cancel(one: LowRank, other: LowRank) -> bool:
         and np.array_equal(one.right, -sign * other.right)
         for sign in (1, -1)
     )
-
-
-def _size(factor: Matrix) -> float:
-    return float(np.linalg.norm(factor))
-
-
-def _sizes(factors: Matrix) -> Values:
-    """Frobenius norm of a factor, or of each of a stack."""
-    return np.asarray(np.linalg.norm(factors, axis=(-2, -1)))

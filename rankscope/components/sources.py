@@ -14,8 +14,13 @@ from numpy.typing import NDArray
 
 from rankscope.checkpoints.contents import Adapter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, added, formed, is_zero
-from rankscope.components.products import change_of_product, stored_product, sum_of_products
+from rankscope.components.formed import Formed, added, formed
+from rankscope.components.products import (
+    change_of_product,
+    is_zero,
+    stored_product,
+    sum_of_products,
+)
 from rankscope.errors import RankscopeError
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import FORMATS, format_of

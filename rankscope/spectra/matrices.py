@@ -159,9 +159,13 @@ def _triangular(factors: Values) -> Values:
 
 
 def norm_of(values: Matrix, error: float = 0.0) -> Norm:
-    """Frobenius norm of a matrix that is known up to ``error``, in that norm."""
+    """Frobenius norm of a matrix that is known up to ``error``, in that norm.
+
+    Of its finite entries: a head of a weight may have a spectrum where another one holds NaN.
+    """
+    values = finite_part(values)
     largest = float(np.abs(values).max(initial=0.0))
-    if not 0 < largest < np.inf:
+    if not largest:
         return Norm(largest, error)
     total = 0.0
     rows = max(1, BLOCK // max(values.shape[-1], 1))
@@ -172,11 +176,28 @@ def norm_of(values: Matrix, error: float = 0.0) -> Norm:
     return Norm(norm, error + frobenius_bound(norm, values.size))
 
 
+def finite_part(values: Matrix) -> Matrix:
+    """The matrix with zeros in the place of NaN and infinity."""
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, 0)
+
+
+def frobenius_norms(factors: Matrix) -> Values:
+    """Frobenius norm of a factor, or of each of a stack, of factors that may hold any float64."""
+    units = _units(factors)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = np.asarray(factors, np.float64) / units[..., None, None]
+        return np.asarray(np.linalg.norm(scaled, axis=(-2, -1)) * units)
+
+
+def _units(factors: Matrix) -> Values:
+    largest = np.abs(factors).max(axis=(-2, -1), initial=0.0)
+    return np.where((largest > 0) & np.isfinite(largest), largest, 1.0).astype(np.float64)
+
+
 def spectral_norms(factors: Matrix) -> Values:
     """Spectral norm of each of a stack of factors, to a few digits, for noise floors."""
-    largest = np.abs(factors).max(axis=(1, 2), initial=0.0)
-    units = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
-    found = []
+    units, found = _units(factors), []
     for factor, unit in zip(factors, units, strict=True):
         scaled = np.asarray(factor, np.float64) / unit
         if not np.isfinite(scaled).all():

@@ -329,3 +329,48 @@ def test_what_needs_all_its_bits_is_not_read_again_after_a_merge(
     found = on_disk(W=rng.normal(size=(12, 12)), V=rng.normal(size=(12, 12)))
     formed = Weight(found["W"], origin=found["V"]).formed()
     assert len(formed.stored) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["W", "A", "B"])
+def test_what_is_not_finite_in_a_part_leaves_no_spectrum_of_the_whole(
+    bad: float, where: str, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
+) -> None:
+    arrays = {name: rng.normal(size=s) for name, s in
+              {"W": (SIDE, SIDE), "B": (SIDE, RANK), "A": (RANK, SIDE)}.items()}  # fmt: skip
+    fine = on_disk(**arrays)
+    for other in "AB":  # NaN times zero is not zero
+        if where in "AB" and other != where:
+            arrays[other] = np.zeros_like(arrays[other])
+    arrays[where][1, 1] = bad
+    found = on_disk(**arrays)
+    one, other_one = (Weight(f["W"], Adapter(f["A"], f["B"], 0.7)) for f in (found, fine))
+    assert one.adapter is not None
+    heads, plain = Heads(3, 3, 4), Weight(fine["W"])
+    circuits, before = (Circuits(weight, plain, heads) for weight in (one, other_one))
+    published = Circuits(one, plain, heads, published=True)
+    for source in (one, Difference(one, other_one), published):
+        assert [s.status for s in spectra(source.read())] == ["nonfinite"]
+    for source in (circuits, CircuitsChange(circuits, before), CircuitsChange(before, circuits)):
+        found_spectra = spectra(source.read())
+        assert "nonfinite" in [s.status for s in found_spectra]
+        for one_head in found_spectra:  # the other heads have spectra, with bounds
+            if one_head.status != "nonfinite":
+                assert np.isfinite([one_head.error, one_head.noise_floor]).all()
+    if where in "WA":
+        assert [s.status for s in spectra(circuits.read())][1:] == ["ok", "ok"]
+    if where != "W":
+        assert spectra(Products((one.adapter,)).read())[0].status == "nonfinite"
+
+
+def test_factors_at_both_ends_of_float64_have_bounds(
+    on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
+) -> None:
+    o, v = rng.normal(size=(SIDE, SIDE)) * 1e200, rng.normal(size=(SIDE, SIDE)) * 1e-200
+    found = on_disk(torch.float64, o=o, v=v, o2=1.5 * o)
+    heads = Heads(3, 3, 4)
+    now = Circuits(Weight(found["o2"]), Weight(found["v"]), heads)
+    then = Circuits(Weight(found["o"]), Weight(found["v"]), heads)
+    for source in (now, CircuitsChange(now, then)):
+        for one in spectra(source.read()):
+            assert one.status == "ok" and 0 < one.error < 1e-10 and one.noise_floor < 1e-10
