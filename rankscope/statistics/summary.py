@@ -109,10 +109,9 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
     lies between, and where they differ it is not known. So where no value is above the floor. In
     results of an older version, which have no ``per_resolved``, ``noise_share`` decides.
     """
-    per, share = (rows[name].astype(float) for name in ("per", "noise_share"))
     if "per_resolved" not in rows or rows["per_resolved"].isna().all():
-        return share.ge(NOISY_SHARE)
-    resolved = rows["per_resolved"].astype(float)
+        return rows["noise_share"].astype(float).ge(NOISY_SHARE)
+    per, resolved = (rows[name].astype(float) for name in ("per", "per_resolved"))
     matters: pd.Series[bool] = per.notna() & ~resolved.ge(0.99 * per)
     return matters
 

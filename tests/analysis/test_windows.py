@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -168,3 +169,16 @@ def test_merges_are_counted_for_the_modules_that_they_touched(relora_run: TinyRu
 
     assert floors[f"{lone}.weight"] == pytest.approx(edge(values[lone], [1, 1]), rel=1e-5)
     assert floors[f"{other}.weight"] >= edge(values[other], [1, 2]) * 0.99999
+
+
+def test_results_of_version_1_are_read_with_the_columns_that_they_lack_empty(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    rs.analyze(relora_run.path, components=["update"], out=tmp_path)
+    path, added = tmp_path / "metrics.parquet", ["since", "window", "per_resolved", "relative_size"]
+    now = rs.open_results(tmp_path).metrics
+    pd.read_parquet(path).drop(columns=added).to_parquet(path)
+    found = rs.open_results(tmp_path).metrics
+    assert list(found.columns) == list(now.columns)
+    assert found[added].isna().all().all()
+    assert (found["per"] == now["per"]).all()
