@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from rankscope.analysis.engines import Engine, engine_of
 from rankscope.analysis.execute import StepResult, execute
+from rankscope.analysis.origin import open_origin
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Plans, Selection, Windows, count_steps
 from rankscope.analysis.rows import SPECTRA_FOLDER
 from rankscope.atomic import require_writable
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.run import Run, listed
 from rankscope.errors import RankscopeError
 
@@ -39,6 +41,8 @@ def analyze(
     layout: str | None = None,
     family: str | Path | None = None,
     trust_pickle: bool = False,
+    base: str | Path | None = None,
+    since: str | Path | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -75,12 +79,19 @@ def analyze(
         Take the models for ones of this family: its name, or a TOML file that describes it.
     trust_pickle
         Let pickles make objects of any class, which may run code that their writer chose.
+    base
+        Folder of the model that adapters were put on, where it is not found.
+    since
+        A checkpoint, such as the model that a fine-tuning began with, for ``cumulative_update`` to
+        begin at, which is then measured by default. If not given it begins at the base model of
+        an adapter where that is found, and else at the first step.
 
     Returns
     -------
     One row a matrix a step: the columns run, step, layer, role, component, head, expert, name,
     rows, cols, dtype, status and the metrics. What was skipped is in ``attrs["skipped"]``, with
-    a warning.
+    a warning; what is worth a line besides is in ``attrs["notes"]``, and what the steps of the
+    runs count in ``attrs["unit"]``.
 
     Raises
     ------
@@ -89,20 +100,30 @@ def analyze(
     OSError
         If ``out`` cannot be written.
     """
+    start = None if since is None else open_origin(since, trust_pickle=trust_pickle)
     selection = Selection.of(
-        components=components, roles=roles, layers=layers, steps=steps, windows=windows
+        components=components, roles=roles, layers=layers, steps=steps, since=start, windows=windows
     )
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    there = survey(given, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     found = analyze_runs(
-        open_runs(given, layout=layout, family=family, trust_pickle=trust_pickle),
+        there.runs,
         selection,
         out=None if out is None else Path(out),
         engine=engine_of(engine, jobs),
+        skips=there.skips,
+        notes=there.notes,
     )
+    table = found.table
+    table.attrs["unit"] = found.unit
+    if found.notes:
+        table.attrs["notes"] = [vars(note) for note in found.notes]
     if found.skips:
-        found.table.attrs["skipped"] = [vars(skip) for skip in found.skips]
+        table.attrs["skipped"] = [vars(skip) for skip in found.skips]
         warnings.warn(f"{len(found.skips)} skipped, the first: {found.skips[0]}", stacklevel=2)
-    return found.table
+    if not found.measured and found.notes:
+        warnings.warn(f"nothing was measured: {found.notes[-1]}", stacklevel=2)
+    return table
 
 
 def analyze_runs(
@@ -112,10 +133,15 @@ def analyze_runs(
     out: Path | None = None,
     engine: AbstractContextManager[Engine] | None = None,
     progress: Progress | None = None,
+    skips: Sequence[Skip] = (),
+    notes: Sequence[Skip] = (),
 ) -> Analysis:
-    """Do the work of `analyze` on opened runs, and say all that came of it."""
+    """Do the work of `analyze` on opened runs, and say all that came of it.
+
+    ``skips`` and ``notes`` are those of the survey that found the runs.
+    """
     total = _check(runs, selection, out)
-    plans = Plans(runs, selection)
+    plans = Plans(runs, selection, (*skips, *notes))
     results: list[StepResult] = []
     with _store(out) as folder:
         for result in execute(
@@ -130,13 +156,16 @@ def analyze_runs(
             results.append(result)
     places = {run.name: place for place, run in enumerate(runs)}
     results.sort(key=lambda result: (places[result.run], result.step))
+    said = dict.fromkeys((*notes, *plans.notes, *plans.reasons))
     analysis = Analysis(
         tuple(runs),
         selection,
         tuple(row for result in results for row in result.rows),
-        tuple(skip for result in results for skip in result.skips),
+        tuple(dict.fromkeys((*skips, *(skip for result in results for skip in result.skips)))),
         sum(result.computed for result in results),
         key=None if any(result.has_failed for result in results) else plans.key,
+        notes=tuple(said),
+        breaks=plans.breaks,
     )
     if out is not None and analysis.measured:
         results_folder.write_results(out, analysis)

@@ -10,13 +10,13 @@ from types import TracebackType
 
 from rankscope.analysis.engines import Failure, Job, Outcome
 from rankscope.analysis.worker import explained
-from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
 from rankscope.spectra.torch_backend import TorchBackend
 
 READ_AHEAD = 8  # matrices that threads hold ready; they are as large as the model's
 
-Read = Dense | LowRank | Failure
+Read = Decomposable | Failure
 
 
 class DeviceWorker:
@@ -54,7 +54,7 @@ class DeviceWorker:
                 batch = []
             if isinstance(matrix, Failure):
                 yield job, matrix
-            elif isinstance(matrix, LowRank):
+            elif not isinstance(matrix, Dense):
                 yield job, spectra(matrix)
             else:
                 batch.append((job, matrix))

@@ -39,7 +39,10 @@ METRICS = (
     "sigma_error",
     "route",
 )
-FULL_RANK = ("weight", "base", "gradient")  # components that are neither a change nor a product
+FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
+# Those that grow with the matrix: not known of one that is known up to its scale.
+NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
+SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
 
 
@@ -47,7 +50,8 @@ def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
     """Metrics by column; None where a metric is not defined.
 
     A zero matrix has norms but no rank and no condition number; neither has one of which nothing
-    is above what the arithmetic may have made. One without a spectrum has only its status.
+    is above what the arithmetic may have made. One without a spectrum has only its status; one
+    that is known up to its scale has ranks and ratios but no norms.
 
     Parameters
     ----------
@@ -58,6 +62,11 @@ def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
         the noise floor is no part of the matrix: instead of a condition number they have s[0] over
         the floor, their signal-to-noise ratio.
     """
+    row = _measured(spectrum, whole=whole)
+    return row if spectrum.is_scaled else row | dict.fromkeys(SCALED)
+
+
+def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
     row: dict[str, Number] = dict.fromkeys(METRICS)
     row["noise_source"], row["route"] = spectrum.noise_source, spectrum.route
     row["condition_number_status"] = ""

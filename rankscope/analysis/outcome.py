@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,10 @@ class Analysis:
         One a matrix a step, by run and step.
     skips
         What could not be analysed, and why.
+    notes
+        What is worth a line although nothing is missing; why what was asked for is not there.
+    breaks
+        The last step of a run that does not continue the steps before, by the run's name.
     computed
         How many spectra were not in the store and were computed.
     key
@@ -42,6 +47,8 @@ class Analysis:
     skips: tuple[Skip, ...]
     computed: int
     key: str | None
+    notes: tuple[Skip, ...] = ()
+    breaks: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -49,6 +56,11 @@ class Analysis:
         from rankscope.analysis.table import table_of
 
         return table_of(self.rows)
+
+    @property
+    def unit(self) -> str:
+        """What the steps of the runs count; of runs that count other things all of it."""
+        return " or ".join(dict.fromkeys(run.unit for run in self.runs))
 
     @property
     def measured(self) -> int:

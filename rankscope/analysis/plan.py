@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rankscope.analysis.cycles import ends_cycle, merged_before, no_cycles, origins_of
-from rankscope.checkpoints.contents import Contents, Parameter, Skip, restarts_between
+from rankscope.analysis.history import Asked, iter_steps
+from rankscope.analysis.reasons import Facts, why_none
+from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import fingerprint
-from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.training_log import log_file
-from rankscope.components.selection import (
-    AT_CHECKPOINTS,
-    AT_MERGES,
-    COMPONENTS,
-    ON_REQUEST,
-    Component,
-    Moment,
-)
-from rankscope.components.windows import Window
+from rankscope.components.component import Component
+from rankscope.components.selection import COMPONENTS, ON_REQUEST
 from rankscope.errors import RankscopeError
 from rankscope.spectra import store
 
+CUMULATIVE = "cumulative_update"
 Windows = Literal["steps", "cycles"]
 OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
 
@@ -47,6 +40,9 @@ class Selection:
         Indices of layers; None for all.
     steps
         First step, last step (None for no end) and stride between them; None for all steps.
+    since
+        Where cumulative updates begin; None for the base model of an adapter where that is found,
+        and else for the first step.
     windows
         ``steps``: updates from each checkpoint to the next. ``cycles``: of a run that recorded
         merges, from one merge to the next only; whole cycles are comparable, parts are not.
@@ -56,6 +52,7 @@ class Selection:
     roles: tuple[str, ...] = tuple(r for r in ROLES if r not in OUTSIDE_LAYERS)
     layers: frozenset[int] | None = None
     steps: StepRange | None = None
+    since: Checkpoint | None = None
     windows: Windows = "steps"
 
     def __post_init__(self) -> None:
@@ -63,6 +60,8 @@ class Selection:
         _check("component", self.components, COMPONENTS)
         _check("role", self.roles, ROLES)
         check_range(self.steps)
+        if self.since is not None and CUMULATIVE not in self.components:
+            raise RankscopeError(f"a start is given for {CUMULATIVE}, which is not asked for")
 
     @classmethod
     def of(
@@ -72,26 +71,46 @@ class Selection:
         roles: Iterable[str] | None = None,
         layers: Iterable[int] | None = None,
         steps: StepRange | None = None,
+        since: Checkpoint | None = None,
         windows: Windows = "steps",
     ) -> Selection:
-        """Selection in which None stands for the default."""
+        """Selection in which None stands for the default.
+
+        Where a start of cumulative updates is given, they are among the components by default.
+        """
         default = cls()
+        also = () if since is None else (CUMULATIVE,)
         return cls(
-            default.components if components is None else tuple(components),
+            (*default.components, *also) if components is None else tuple(components),
             default.roles if roles is None else tuple(roles),
             None if layers is None else frozenset(layers),
             steps,
+            since,
             windows,
         )
+
+    @property
+    def asked(self) -> Asked:
+        """What is wanted of every run."""
+        is_whole = self.windows == "cycles"
+        return Asked(self.components, self.has_step, self.has, self.since, is_whole)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Components that were asked for by name: none where it is the default, or all."""
+        default = Selection().components
+        if self.since is not None and self.components == (*default, CUMULATIVE):
+            return (CUMULATIVE,)
+        return () if self.components in (default, COMPONENTS) else self.components
 
     def has_step(self, step: int) -> bool:
         """Whether this step is asked for."""
         return in_range(step, self.steps)
 
-    def has(self, component: Component) -> bool:
+    def has(self, one: Component | Parameter) -> bool:
         """Whether this matrix is asked for."""
-        in_layers = self.layers is None or component.layer in self.layers
-        return component.role in self.roles and in_layers
+        in_layers = self.layers is None or one.layer in self.layers
+        return one.role in self.roles and in_layers
 
 
 @dataclass(frozen=True)
@@ -104,21 +123,14 @@ class Task:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Everything that is asked of one run at one step."""
+    """Everything that is asked of one run at one step, and what is to be said of it."""
 
     run: str
     step: int
     tasks: tuple[Task, ...]
-    skips: tuple[Skip, ...] = field(default=())
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A checkpoint that later ones are measured from; ``restarts`` are those since the first."""
-
-    step: int
-    contents: Contents
-    restarts: int = 0
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[Skip, ...] = ()
+    breaks: bool = False
 
 
 def count_steps(run: Run, selection: Selection) -> int:
@@ -129,24 +141,61 @@ def count_steps(run: Run, selection: Selection) -> int:
 
 
 class Plans:
-    """The plans of all runs, once; afterwards `key` tells what the results depend on.
+    """The plans of all runs, once; afterwards what the results depend on, and what is to be said.
 
     The key is of the plans that were handed out, and not of the files as they are later: what
     changed during an analysis is not taken for analysed.
+
+    Parameters
+    ----------
+    said
+        What is to be said of how the runs were found, on which the results depend too.
+
+    Attributes
+    ----------
+    notes
+        What is worth a line although nothing is missing.
+    breaks
+        The last step of each run that does not continue the steps before, if there is one.
+    reasons
+        Why a component that was asked for by name is not there, or a run has nothing at all.
     """
 
-    def __init__(self, runs: Sequence[Run], selection: Selection) -> None:
+    def __init__(
+        self, runs: Sequence[Run], selection: Selection, said: Sequence[Skip] = ()
+    ) -> None:
         self._runs, self._selection = runs, selection
-        self._digest = hashlib.blake2b(repr((store.VERSION, selection)).encode(), digest_size=12)
+        since = selection.since and str(selection.since.path)
+        asked = repr((store.VERSION, replace(selection, since=None), since, said))
+        self._digest = hashlib.blake2b(asked.encode(), digest_size=12)
+        self.notes: list[Skip] = []
+        self.breaks: dict[str, int] = {}
+        self.reasons: list[Skip] = []
 
     def __iter__(self) -> Iterator[StepPlan]:
         for run in self._runs:
             log = log_file(run)
             self._digest.update(repr((run.path, log and _fingerprint(str(log)))).encode())
-            for plan in plan_run(run, self._selection):
+            facts = Facts()
+            for plan in plan_run(run, self._selection, facts):
                 keys = [task.key for task in plan.tasks]
-                self._digest.update(repr((plan.run, plan.step, keys, plan.skips)).encode())
+                said = plan.skips, plan.notes, plan.breaks
+                self._digest.update(repr((plan.run, plan.step, keys, said)).encode())
+                self.notes += plan.notes
+                if plan.breaks:
+                    self.breaks[run.name] = plan.step
                 yield plan
+            self._explain(run, facts)
+
+    def _explain(self, run: Run, facts: Facts) -> None:
+        """Say why what was asked for by name is not there; where nothing is, of one component."""
+        missing = [name for name in self._selection.named if name not in facts.planned]
+        if not missing and not facts.planned:
+            components = self._selection.components
+            missing = [next((one for one in components if one in facts.offered), components[0])]
+        for name in missing:
+            message = f"has no {name.replace('_', ' ')}: {why_none(name, facts)}"
+            self.reasons.append(Skip(str(run.path), "", f"no-{name}", message))
 
     @property
     def key(self) -> str:
@@ -154,104 +203,20 @@ class Plans:
         return self._digest.hexdigest()
 
 
-def plan_run(run: Run, selection: Selection) -> Iterator[StepPlan]:
+def plan_run(run: Run, selection: Selection, facts: Facts | None = None) -> Iterator[StepPlan]:
     """Plan a run, step by step in ascending order; reads headers only.
 
-    An update is measured from the previous checkpoint that is asked for. A checkpoint that cannot
-    be read is reported as a skip, and the next update spans it.
+    Parameters
+    ----------
+    facts
+        Is told what the run holds.
     """
-    merges, skips = _read_merges(run)
-    origins = origins_of(run, merges)
-    checkpoints = {c.step: c for c in run.checkpoints if selection.has_step(c.step)}
-    whole = selection.windows == "cycles"
-    skips += no_cycles(run, merges, checkpoints, origins) if whole else ()
-    merged_steps = {m.step for m in merges if selection.has_step(m.step)}
-    first: Seen | None = None
-    previous: Seen | None = None
-    boundary: Seen | None = None
-    for step in sorted(checkpoints.keys() | merged_steps):
-        components: list[Component] = []
-        found = list(skips) if previous is None else []
-        skips = ()
-        contents = _contents(checkpoints[step], found) if step in checkpoints else None
-        if contents is not None:
-            now = _seen(step, contents, previous)
-            is_end = not whole or ends_cycle(now.contents, step, merges)
-            earlier = boundary if is_end else None
-            components += _at_checkpoint(selection, now, earlier, first, merges, origins)
-            previous, boundary = now, now if is_end else boundary
-            first = first or now
-        if step in merged_steps:
-            so_far = [merge for merge in merges if merge.step <= step]
-            for name in [name for name in AT_MERGES if name in selection.components]:
-                components += AT_MERGES[name](so_far)
-        asked = sorted(filter(selection.has, components), key=_order)
+    for step in iter_steps(run, selection.asked):
+        asked = sorted(filter(selection.has, step.components), key=_order)
+        if facts is not None:
+            facts.add(step, asked)
         tasks = [Task(component, _key(component)) for component in asked]
-        yield StepPlan(run.name, step, tuple(tasks), tuple(found))
-
-
-def _seen(step: int, contents: Contents, previous: Seen | None) -> Seen:
-    if previous is None:
-        return Seen(step, contents)
-    restarts = restarts_between(previous.contents, contents)
-    return Seen(step, contents, previous.restarts + restarts)
-
-
-def _at_checkpoint(
-    selection: Selection,
-    now: Seen,
-    previous: Seen | None,
-    first: Seen | None,
-    merges: tuple[Merge, ...],
-    origins: Mapping[str, Parameter],
-) -> list[Component]:
-    """Matrices of a checkpoint; its state is that before a merge of the same step."""
-
-    def window(earlier: Seen | None) -> Window | None:
-        if earlier is None:
-            return None
-        is_counted = now.contents.restarts is not None
-        counted = now.restarts - earlier.restarts if is_counted else None
-        adapted = earlier.contents.adapted, now.contents.adapted
-        return Window(earlier.step, now.step, merges, counted, adapted)
-
-    moment = Moment(
-        now.contents,
-        None if previous is None else previous.contents,
-        None if first is None else first.contents,
-        window(previous),
-        window(first),
-        merged_before(now.step, merges, origins),
-    )
-    names = [name for name in AT_CHECKPOINTS if name in selection.components]
-    return [component for name in names for component in AT_CHECKPOINTS[name](moment)]
-
-
-def _read_merges(run: Run) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
-    """Merges of a run. After one that cannot be read, sums of merges are not known any more."""
-    merges: list[Merge] = []
-    for path in run.merge_files:
-        try:
-            merges.append(read_merge(path))
-        except RankscopeError as error:
-            return tuple(merges), (_skip(error, path),)
-    return tuple(merges), ()
-
-
-def _contents(checkpoint: Checkpoint, skips: list[Skip]) -> Contents | None:
-    try:
-        contents = checkpoint.read()
-    except RankscopeError as error:
-        skips.append(_skip(error, checkpoint.path))
-        return None
-    skips += contents.skips
-    if not contents.parameters:
-        skips.append(Skip(str(checkpoint.path), "", "no-matrices", "holds no weight matrix"))
-    return contents
-
-
-def _skip(error: RankscopeError, path: Path) -> Skip:
-    return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
+        yield StepPlan(run.name, step.step, tuple(tasks), step.skips, step.notes, step.breaks)
 
 
 def _order(component: Component) -> tuple[int, bool, int, int, int, str]:

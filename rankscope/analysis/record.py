@@ -9,20 +9,24 @@ from typing import Any
 
 from rankscope.analysis.plan import Plans, Selection
 from rankscope.analysis.rows import METRICS_FILE
+from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run
 
 RECORD = "analysis.json"
 
 
-def unchanged(out: Path, runs: Sequence[Run], selection: Selection) -> dict[str, Any] | None:
+def unchanged(
+    out: Path, runs: Sequence[Run], selection: Selection, said: Sequence[Skip] = ()
+) -> dict[str, Any] | None:
     """Record of the last analysis, if it asked the same of files that are still the same.
 
-    Reads headers only: neither the store nor the table.
+    Reads headers only: neither the store nor the table. ``said`` are the skips and notes of the
+    survey that found the runs.
     """
     record = read_record(out)
     if not record.get("key") or not (out / METRICS_FILE).is_file():
         return None
-    plans = Plans(runs, selection)
+    plans = Plans(runs, selection, said)
     for _ in plans:
         pass
     return record if record["key"] == plans.key else None

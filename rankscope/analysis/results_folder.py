@@ -66,20 +66,35 @@ def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def described(analysis: Analysis) -> dict[str, Any]:
     """What was analysed, with what, and how it went, for ``analysis.json``."""
-    selection = analysis.selection
-    layers = None if selection.layers is None else sorted(selection.layers)
+    units = {run.name: run.unit for run in analysis.runs}
     return {
         "schema_version": 2,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "key": analysis.key,
-        "options": asdict(selection) | {"layers": layers},
+        "options": _described_options(analysis),
         "runs": [_described_run(run) for run in analysis.runs],
         "rows": len(analysis.rows),
         "status": dict(Counter(row["status"] for row in analysis.rows)),
         "skipped": [asdict(skip) for skip in analysis.skips],
-        "summary": asdict(summarise(analysis.rows)),
+        "notes": [asdict(note) for note in analysis.notes],
+        "breaks": dict(analysis.breaks),
+        "summary": asdict(summarise(analysis.rows, analysis.breaks, units)),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+    }
+
+
+def _described_options(analysis: Analysis) -> dict[str, Any]:
+    asked = analysis.selection
+    bases = {run.checkpoints[0].options.base for run in analysis.runs if run.checkpoints}
+    return {
+        "components": asked.components,
+        "roles": asked.roles,
+        "layers": None if asked.layers is None else sorted(asked.layers),
+        "steps": asked.steps,
+        "windows": asked.windows,
+        "since": None if asked.since is None else str(asked.since.path),
+        "base": next((str(base) for base in bases if base is not None), None),
     }
 
 
@@ -87,6 +102,7 @@ def _described_run(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
         "path": str(run.path),
+        "unit": run.unit,
         "checkpoints": [
             {
                 "step": checkpoint.step,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, mode
 from typing import TypeVar
 
 from rankscope.analysis.rows import Row
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.run import listed
 
 Key = TypeVar("Key")
 IDENTITY = ("component", "run", "role", "window")
@@ -28,7 +28,8 @@ class Line:
     Changes within a cycle, of whole cycles and across restarts are different objects, and have a
     line each: ``window`` says which.
 
-    PER is the mean over layers, rank and condition numbers are medians. The condition number is
+    ``steps`` are the first and the last, which may be the same. PER and effective rank are means
+    over layers, rank and condition numbers are medians. The condition number is
     κ for weights, ``is_bound`` where it is only known from below; for all others it is κ over the
     rank, since what trains with low rank has no other.
     """
@@ -37,8 +38,10 @@ class Line:
     component: str
     role: str
     window: str
+    steps: tuple[int, int]
     matrices: int
     per: tuple[float, float]
+    effective_rank: tuple[float, float]
     rank: tuple[float | None, float | None]
     max_rank: float | None
     condition: tuple[float | None, float | None]
@@ -53,13 +56,36 @@ class Summary:
     findings: list[str]
 
 
-def summarise(rows: Sequence[Row]) -> Summary:
-    """Summarise the rows of an analysis; those without a rank count for nothing."""
-    ranked = [row for row in rows if row["effective_rank"] is not None]
+def summarise(
+    rows: Sequence[Row],
+    breaks: Mapping[str, int] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Summary:
+    """Summarise the rows of an analysis; those without a rank count for nothing.
+
+    Nothing is compared across a break: of a run in which the series breaks, the rows from its last
+    break on are summarised.
+
+    Parameters
+    ----------
+    breaks
+        The step of the last break of a run, by the run's name.
+    units
+        What the steps of a run count, by its name; optimizer steps where it is not there.
+    """
+    starts, named = breaks or {}, units or {}
+    measured = [row for row in rows if row["effective_rank"] is not None]
+    ranked = [row for row in measured if row["step"] >= starts.get(row["run"], row["step"])]
     groups = _grouped(ranked, lambda row: tuple(row[name] or "" for name in IDENTITY))
     lines = [_line(found) for found in groups.values()]
     lines.sort(key=lambda line: ROLES.index(line.role))
-    return Summary(lines, [*_falls(ranked), *_update_ranks(ranked), *_limits(rows)])
+    broken = [
+        f"{run}: the series breaks before {named.get(run, 'step')} {step}, and is summarised from "
+        "there on"
+        for run, step in starts.items()
+    ]
+    found = [*broken, *_falls(ranked), *_update_ranks(ranked), *_zeros(rows, named), *_limits(rows)]
+    return Summary(lines, found)
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
@@ -78,10 +104,13 @@ def _ends(rows: list[Row]) -> tuple[list[Row], list[Row]]:
 def _line(rows: list[Row]) -> Line:
     first, last = ends = _ends(rows)
     conditions = [_condition(end) for end in ends]
+    effective = [fmean(row["effective_rank"] for row in end) for end in ends]
     return Line(
         **{name: rows[0][name] or "" for name in IDENTITY},
+        steps=(first[0]["step"], last[0]["step"]),
         matrices=len(last),
         per=(fmean(row["per"] for row in first), fmean(row["per"] for row in last)),
+        effective_rank=(effective[0], effective[1]),
         rank=(_median(first, "numerical_rank"), _median(last, "numerical_rank")),
         max_rank=_median(last, "max_rank"),
         condition=(conditions[0][0], conditions[1][0]),
@@ -109,7 +138,11 @@ def _falls(ranked: list[Row]) -> list[str]:
     found = []
     for run, rows in _grouped(weights, lambda row: row["run"]).items():
         series = _grouped(rows, lambda row: row["name"])
-        ends = {name: (own[0]["per"], own[-1]["per"]) for name, own in series.items()}
+        ends = {
+            name: (own[0]["per"], own[-1]["per"]) for name, own in series.items() if len(own) > 1
+        }
+        if not ends:
+            continue
         name, (before, after) = min(ends.items(), key=lambda one: one[1][1] - one[1][0])
         if after - before < -0.01:
             means = [fmean(per[end] for per in ends.values()) for end in (0, 1)]
@@ -124,10 +157,11 @@ def _update_ranks(ranked: list[Row]) -> list[str]:
     """How much of their dimensions the updates of each run use at the end."""
     found = []
     updates = [row for row in ranked if row["component"] == "update"]
-    for run, rows in _grouped(updates, lambda row: row["run"]).items():
-        _, last = _ends(rows)
+    each = _grouped(updates, lambda row: row["run"]).values()
+    ended = [row for rows in each for row in _ends(rows)[1]]
+    for (run, window), last in _grouped(ended, lambda r: (r["run"], r["window"] or "")).items():
         dimensions = median(min(row["rows"], row["cols"]) for row in last)
-        span, per = WINDOWS[last[0]["window"] or ""], fmean(row["per"] for row in last)
+        span, per = WINDOWS[window], fmean(row["per"] for row in last)
         found.append(
             f"{run}: updates of the last interval{span} have PER {per:.3f} and "
             f"rank {_median(last, 'numerical_rank') or 0:.0f} of {dimensions:.0f} (median)"
@@ -143,13 +177,21 @@ def _update_ranks(ranked: list[Row]) -> list[str]:
     return found
 
 
+def _zeros(rows: Sequence[Row], units: Mapping[str, str]) -> list[str]:
+    """Which matrices are zero, and when: an adapter is at first, an update of equal weights is."""
+    zero = [row for row in rows if row["status"] == "zero"]
+    named = []
+    for (run, part), own in _grouped(zero, lambda row: (row["run"], row["component"])).items():
+        steps = listed(tuple(sorted({row["step"] for row in own})))
+        named.append(
+            f"{run} {part} ({len(own)} at {steps.replace('step', units.get(run, 'step'))})"
+        )
+    return [f"zero matrices, which have no rank: {', '.join(named)}"] if named else []
+
+
 def _limits(rows: Sequence[Row]) -> list[str]:
     """What the numbers cannot say."""
     found = []
-    zero = Counter((row["run"], row["component"]) for row in rows if row["status"] == "zero")
-    if zero:
-        named = ", ".join(f"{run} {part} ({count})" for (run, part), count in zero.items())
-        found.append(f"zero matrices, which have no rank: {named}")
     noisy = [row for row in rows if _noise_matters(row)]
     for (run, part), own in _grouped(noisy, lambda r: (r["run"], r["component"])).items():
         found.append(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rankscope.analysis.record import read_record
 from rankscope.analysis.rows import (
     COLUMNS,
     METRICS_FILE,
@@ -52,7 +53,7 @@ class Results:
     def metrics(self) -> pd.DataFrame:
         """One row a matrix a step; the columns are `COLUMNS`. Empty if nothing was analysed."""
         path = self.path / METRICS_FILE
-        return typed(pd.read_parquet(path)) if path.is_file() else table_of([])
+        return self._with_unit(typed(pd.read_parquet(path)) if path.is_file() else table_of([]))
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
@@ -63,7 +64,18 @@ class Results:
         path = self.path / evaluation_table.EVALUATION_FILE
         if not path.is_file():
             return evaluation_table.typed(pd.DataFrame(columns=list(evaluation_table.COLUMNS)))
-        return evaluation_table.typed(pd.read_parquet(path))
+        return self._with_unit(evaluation_table.typed(pd.read_parquet(path)))
+
+    @property
+    def unit(self) -> str:
+        """What the steps of the analysed runs count: ``step``, ``epoch``, ``tokens`` or several."""
+        runs = read_record(self.path).get("runs", [])
+        return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
+
+    def _with_unit(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the unit of its steps beside it, for the axes of figures."""
+        table.attrs["unit"] = self.unit
+        return table
 
     @cached_property
     def training(self) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rankscope.checkpoints.contents import Accounted, Class, Parameter, Skip
@@ -10,15 +10,26 @@ from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.tensors import Part, Tensor
 
 NO_RULE = "no rule says what it is: it is not measured"
+UNREADABLE = "unreadable"  # reason of a skip whose tensor has no elements that can be read
+Key = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class Classed:
-    """A stored tensor whose class is known, and why it is in it."""
+    """A tensor whose class is known, and why it is in it; its stored parts are in the same."""
 
     tensor: Tensor
     kind: Class
     reason: str
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What one stage leaves for the next ones, by plain name, and what it made of the others."""
+
+    tensors: dict[str, Tensor]
+    classed: tuple[Classed, ...] = ()
+    skips: tuple[Skip, ...] = ()
 
 
 def account_of(
@@ -45,29 +56,32 @@ def account_of(
     The account, in the order of ``stored``; and a skip for every tensor that nothing accounts for,
     so that no tensor vanishes without a line.
     """
-    classes: dict[tuple[tuple[str, ...], str], tuple[Class, str]] = {}
-    for one in classed:
-        classes.setdefault(_key(one.tensor), (one.kind, one.reason))
-    for parameter in parameters:
-        for tensor, kind, reason in _uses(parameter):
-            classes.setdefault(_key(tensor), (kind, reason))
+    skips = tuple(skips)
+    classes: dict[Key, tuple[Class, str]] = {}
+    for known in classed:
+        for root in roots(known.tensor):
+            classes.setdefault(_key(root), (known.kind, known.reason))
+    for key, entry in _measured(parameters).items():
+        classes.setdefault(key, entry)
     named = {skip.tensor: skip.message for skip in skips if skip.tensor}
-    account, unnamed, seen = [], [], set()
+    account: dict[Key, Accounted] = {}
+    unnamed = []
     for tensor in stored:
         key = _key(tensor)
-        if key in seen:
+        if key in account:
             continue
-        seen.add(key)
-        message = named.get(tensor.name) or named.get(
-            plain_name(tensor.name).removesuffix(".weight")
-        )
+        message = _message(tensor.name, named)
         if key not in classes and message is None:
             unnamed.append(Skip(tensor.paths[0], tensor.name, "not-understood", NO_RULE))
         kind, reason = classes.get(key, ("not understood", message or NO_RULE))
-        account.append(
-            Accounted(tensor.paths[0], tensor.name, tensor.dtype, tensor.shape, kind, reason)
+        account[key] = Accounted(
+            tensor.paths[0], tensor.name, tensor.dtype, tensor.shape, kind, reason
         )
-    return tuple(account), tuple(unnamed)
+    for skip in skips:  # of what has neither a shape nor a format that is known
+        if skip.reason == UNREADABLE:
+            one = Accounted(skip.path, skip.tensor, "", (), "not understood", skip.message)
+            account.setdefault(((skip.path,), skip.tensor), one)
+    return tuple(account.values()), tuple(unnamed)
 
 
 def roots(tensor: Tensor) -> Iterator[Tensor]:
@@ -79,26 +93,37 @@ def roots(tensor: Tensor) -> Iterator[Tensor]:
         yield from roots(part)
 
 
-def _uses(parameter: Parameter) -> Iterator[tuple[Tensor, Class, str]]:
-    """Stored tensors that a parameter reads, and as what."""
-    name = parameter.name
-    if parameter.tensor is not None:
-        found = list(roots(parameter.tensor))
-        if len(found) == 1:
-            yield found[0], "matrix", parameter.role
-        else:
-            yield from ((one, "part of", name) for one in found)
-    if parameter.adapter is not None:
-        for factor in (parameter.adapter.lora_A, parameter.adapter.lora_B):
-            yield from ((one, "part of", f"the adapter of {name}") for one in roots(factor))
+def _measured(parameters: Iterable[Parameter]) -> dict[Key, tuple[Class, str]]:
+    """Class of every stored tensor that is read for a parameter.
+
+    One that several parameters lie in is a matrix still, and has all of their roles.
+    """
+    roles: dict[Key, dict[str, None]] = {}
+    parts: dict[Key, str] = {}
+    for parameter in parameters:
+        if parameter.tensor is not None:
+            found = list(roots(parameter.tensor))
+            for root in found:
+                if len(found) == 1:
+                    roles.setdefault(_key(root), {})[parameter.role] = None
+                else:
+                    parts.setdefault(_key(root), parameter.name)
+        adapter = parameter.adapter
+        for factor in () if adapter is None else adapter.tensors:
+            for root in roots(factor):
+                parts.setdefault(_key(root), f"the adapter of {parameter.name}")
+    classes: dict[Key, tuple[Class, str]] = {key: ("part of", name) for key, name in parts.items()}
+    return classes | {key: ("matrix", ", ".join(found)) for key, found in roles.items()}
 
 
-def _names(tensor: str) -> Iterator[str]:
-    """Names by which a skip may mean a tensor: its own, and those of the modules it is in."""
-    for name in dict.fromkeys((tensor, plain_name(tensor))):
-        parts = name.split(".")
-        yield from (".".join(parts[:end]) for end in range(len(parts), 0, -1))
+def _message(name: str, named: Mapping[str, str]) -> str | None:
+    """What a skip says of a tensor, which it may name by its module."""
+    plain = plain_name(name)
+    for candidate in (name, plain, plain.removesuffix(".weight")):
+        if candidate in named:
+            return named[candidate]
+    return None
 
 
-def _key(tensor: Tensor) -> tuple[tuple[str, ...], str]:
+def _key(tensor: Tensor) -> Key:
     return tensor.paths, tensor.name

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rankscope.checkpoints.account import Classed, account_of, roots
-from rankscope.checkpoints.contents import Adapter, Contents, Skip
-from rankscope.checkpoints.families.family import family_of
-from rankscope.checkpoints.families.heads import heads_of
+from rankscope.checkpoints.account import Classed, Rest, account_of, roots
+from rankscope.checkpoints.adapters.adapted_family import adapted_family
+from rankscope.checkpoints.adapters.derived_tensors import is_derived
+from rankscope.checkpoints.adapters.parted import Parted
+from rankscope.checkpoints.adapters.separation import factors_among
+from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
+from rankscope.checkpoints.contents import Contents, Delta, Parameter, Skip, is_rescaled
+from rankscope.checkpoints.families.family import GENERIC, Family
+from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.places import Places
 from rankscope.checkpoints.families.quantised import without_quantised
+from rankscope.checkpoints.families.recognition import family_of
+from rankscope.checkpoints.families.reparametrised import without_reparametrised
+from rankscope.checkpoints.families.stacks import unstacked
+from rankscope.checkpoints.families.tower_families import with_towers
+from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
 
 def contents_of(
@@ -22,12 +33,13 @@ def contents_of(
     config: Mapping[str, Any],
     options: Options,
     *,
-    adapters: Mapping[str, Adapter] | None = None,
+    adapters: Mapping[str, Delta] | None = None,
     gradients: Mapping[str, Tensor] | None = None,
     skips: Sequence[Skip] = (),
     notes: Sequence[Skip] = (),
     aside: Sequence[Classed] = (),
     restarts: int | None = None,
+    named: str | None = None,
 ) -> Contents:
     """Tell family and heads, and turn the tensors into parameters.
 
@@ -49,39 +61,138 @@ def contents_of(
         Stored tensors that the layout keeps from being parameters, each in its class.
     restarts
         How often the adapters had been merged and started anew, where the layout records it.
+    named
+        What the config of adapters calls the model that they were put on.
     """
-    plain = {plain_name(name): tensor for name, tensor in tensors.items()}
-    plain, quantised = without_quantised(plain, config)
-    # A stored tensor may be transposed, which its adapter is not: it tells the family.
-    modules: dict[str, tuple[int, ...]] = {m: a.shape for m, a in (adapters or {}).items()}
-    modules |= {name.removesuffix(".weight"): tensor.shape for name, tensor in plain.items()}
-    family = options.family or family_of(config, {m: s for m, s in modules.items() if len(s) > 1})
-    heads = heads_of(config, family)
-    found = parameters_of(plain, family, heads, adapters)
-    pushed = {plain_name(name): tensor for name, tensor in (gradients or {}).items()}
-    pushing = parameters_of(pushed, family, heads)
-    factors = [f for a in (adapters or {}).values() for f in (a.lora_A, a.lora_B)]
+    stages = [_by_plain_name(tensors)]
+    stages.append(without_reparametrised(stages[-1].tensors, config))
+    made = factors_among(stages[-1].tensors, options, config)
+    stages.append(without_quantised(made.tensors, config))
+    stages.append(_within_reach(stages[-1].tensors))
+    stages.append(unstacked(stages[-1].tensors, config))
+    weights = stages[-1].tensors
+    deltas = {**made.adapters, **(adapters or {})}
+    family = options.family or _family(weights, made, deltas, config, named)
+    doubtful = unknown_pairs(weights, family)
+    weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
+    towers = Towers(config, family)
+    stages.append(_by_plain_name(gradients or {}))
+    pushed = stages[-1].tensors
+    places = Places({**pushed, **weights}, family, towers, deltas)
+    found = parameters_of(weights, family, towers, deltas, factors=made.factors, places=places)
+    pushing = parameters_of(pushed, family, towers, places=places)
+    stages += [found.others, pushing.others]
+    parameters = (*found.parameters.values(), *pushing.parameters.values())
+    factors = [factor for delta in deltas.values() for factor in delta.tensors]
+    aside = (*aside, *made.aside)
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
-        *(one.tensor for one in aside),
+        *(root for one in aside for root in roots(one.tensor)),
     ]
     classed = [
-        *aside,
-        *(Classed(plain[n], "no linear map", why) for n, why in found.left_out.items()),
-        *(Classed(pushed[n], "no linear map", why) for n, why in pushing.left_out.items()),
+        *_unused(deltas, parameters),
+        *(Classed(root, one.kind, one.reason) for one in aside for root in roots(one.tensor)),
+        *(one for stage in stages for one in stage.classed),
     ]
-    skips = (*skips, *quantised, *found.skips)
-    parameters = (*found.parameters.values(), *pushing.parameters.values())
+    told = (skip for stage in stages for skip in stage.skips)
+    skips = (*skips, *made.skips, *doubtful.values(), *told)
     account, unnamed = account_of(stored, classed, parameters, skips)
+    on_roles = _on_roles(found.parameters.values(), family.name)
     return Contents(
         layout=layout,
         family=family.name,
         parameters=found.parameters,
         gradients=pushing.parameters,
-        heads=heads,
+        heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=tuple(notes),
+        notes=(*notes, *made.notes, *_alone(found.parameters), *on_roles),
+        base_named=named,
         restarts=restarts,
     )
+
+
+def _within_reach(tensors: Mapping[str, Tensor]) -> Rest:
+    """The tensors without those whose numbers nothing here can read, each with a skip."""
+    unread = {name: why for name, one in tensors.items() if (why := out_of_reach(name, one))}
+    skips = [Skip(tensors[n].paths[0], tensors[n].name, *why) for n, why in unread.items()]
+    return Rest({n: t for n, t in tensors.items() if n not in unread}, skips=tuple(skips))
+
+
+def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
+    """The tensors by name without what wrappers put into it; of two with one name, the first.
+
+    A compiled model is often saved together with the model that it was made of.
+    """
+    plain: dict[str, Tensor] = {}
+    classed, skips = [], []
+    for name, tensor in tensors.items():
+        first = plain.setdefault(plain_name(name), tensor)
+        if is_same_storage(first, tensor) and first is not tensor:
+            classed.append(Classed(tensor, "part of", f"the same storage as {first.name}"))
+        elif first is not tensor:
+            message = f"has the name of {first.name} but for a wrapper, and other numbers"
+            classed.append(Classed(tensor, "not understood", message))
+            skips.append(Skip(tensor.paths[0], tensor.name, "same-name", message))
+    return Rest(plain, tuple(classed), tuple(skips))
+
+
+def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
+    """A line where more than half of the matrices of a model have no known role."""
+    unknown = [one for one in parameters if one.role == "other"]
+    if 2 * len(unknown) > len(parameters):
+        message = (
+            f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
+            f"{unknown[0].name}: the table of a family of your own names them"
+        )
+        yield Skip("", "", "roles-unknown", message)
+
+
+def _family(
+    plain: Mapping[str, Tensor],
+    made: Parted,
+    deltas: Mapping[str, Delta],
+    config: Mapping[str, Any],
+    named: str | None,
+) -> Family:
+    """Family of the model; of factors alone, the one that knows most of their modules."""
+    changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
+    changed |= {module: factor.shape for module, factor in made.factors.values()}
+    changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
+    # A stored tensor may be transposed, which its adapter is not: it tells the family.
+    modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
+    shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
+    family = family_of(config, shapes)
+    if family.name == GENERIC and changed:
+        family = adapted_family(changed, named or str(config.get("model_type") or ""))
+    return with_towers(family, shapes)
+
+
+def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Iterator[Classed]:
+    """Tensors of deltas that no parameter has, since they do not fit: a skip names the module."""
+    used = {
+        (root.paths, root.name)
+        for parameter in parameters
+        if parameter.adapter is not None
+        for tensor in parameter.adapter.tensors
+        for root in roots(tensor)
+    }
+    for module, delta in deltas.items():
+        for root in (root for tensor in delta.tensors for root in roots(tensor)):
+            if (root.paths, root.name) not in used:
+                reason = f"is of a delta that does not fit the weight of {module}"
+                yield Classed(root, "not understood", reason)
+
+
+def _alone(parameters: Mapping[str, Parameter]) -> tuple[Skip, ...]:
+    """A line on deltas that DoRA rescales, of which the weights are not there."""
+    alone = [p for p in parameters.values() if p.tensor is None and is_rescaled(p.adapter)]
+    if not alone:
+        return ()
+    message = (
+        f"{len(alone)} adapters are DoRA's, which rescales the rows of the weight: without their "
+        "base only B·A is measured"
+    )
+    path = "" if alone[0].adapter is None else alone[0].adapter.tensors[0].paths[0]
+    return (Skip(path, "", "dora", message),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Literal
 
 from rankscope.checkpoints.tensors import Tensor
@@ -59,11 +60,15 @@ class Adapter:
     scale
         None where no file states it. Ranks do not depend on it; norms and the weight that the
         model uses do.
+    magnitude
+        Norms that DoRA gives to the rows of the weight, (out, 1), or to its columns, (1, in). The
+        model then uses magnitude · (W + delta) / ‖W + delta‖, and the delta is not its change.
     """
 
     lora_A: Tensor  # (r, in)
     lora_B: Tensor  # (out, r)
     scale: float | None
+    magnitude: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,6 +79,54 @@ class Adapter:
     def rank(self) -> int:
         """Inner dimension r."""
         return self.lora_A.shape[0]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything that it is read from."""
+        factors = self.lora_A, self.lora_B
+        return factors if self.magnitude is None else (*factors, self.magnitude)
+
+
+@dataclass(frozen=True)
+class KroneckerAdapter:
+    """A delta on disk that is a Kronecker product: ``scale · first ⊗ second``, as LoKr has it.
+
+    Attributes
+    ----------
+    rows
+        Those of the delta that it stands for, where a fused weight was cut between the blocks of
+        ``second``: first row, and size and stride of every axis. None for all.
+    """
+
+    first: Tensor
+    second: Tensor
+    scale: float | None
+    rows: tuple[int, tuple[tuple[int, int], ...]] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape of the weight that it belongs to, (out, in)."""
+        height, width = (a * b for a, b in zip(self.first.shape, self.second.shape, strict=True))
+        return height if self.rows is None else prod(n for n, _ in self.rows[1]), width
+
+    @property
+    def rank(self) -> int:
+        """The most that its construction allows."""
+        most = min(self.first.shape) * min(self.second.shape)
+        return min(most, *self.shape)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Everything that it is read from."""
+        return self.first, self.second
+
+
+Delta = Adapter | KroneckerAdapter
+
+
+def is_rescaled(delta: Delta | None) -> bool:
+    """Whether the model rescales the weight with the delta in it, so that it is not the change."""
+    return isinstance(delta, Adapter) and delta.magnitude is not None
 
 
 @dataclass(frozen=True)
@@ -88,6 +141,13 @@ class Parameter:
         Path of the module that it belongs to.
     tensor
         The matrix as (outputs, inputs), whatever its file has.
+    block
+        Path of the block of the model that it lies in; empty outside of blocks.
+    heads
+        Attention heads of the tower that it lies in; None where they are not known.
+    is_factor
+        Whether it is one of two factors with an activation between them. Then their product is not
+        a linear map, and the factor is measured as what it is.
     """
 
     name: str
@@ -96,7 +156,10 @@ class Parameter:
     role: str
     expert: int | None
     tensor: Tensor | None
-    adapter: Adapter | None = None
+    adapter: Delta | None = None
+    is_factor: bool = False
+    block: str = ""
+    heads: Heads | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,7 +173,7 @@ class Parameter:
         """Storage format of the weight; of the adapter where there is no weight."""
         if self.tensor is not None:
             return self.tensor.dtype
-        return self.adapter.lora_A.dtype if self.adapter is not None else ""
+        return self.adapter.tensors[0].dtype if self.adapter is not None else ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +197,9 @@ class Contents:
         What is worth a line although nothing is missing from the results.
     base
         Folder of the model that an adapter was put on, where it was found.
+    base_named
+        What the adapter's config calls that model; two states of an adapter are compared without
+        it where they name the same.
     restarts
         How often the adapters had been merged and started anew, where the layout records it. None
         for this package's own runs, which keep the merges themselves.
@@ -148,6 +214,7 @@ class Contents:
     account: tuple[Accounted, ...] = ()
     notes: tuple[Skip, ...] = ()
     base: str | None = None
+    base_named: str | None = None
     restarts: int | None = None
 
     @property

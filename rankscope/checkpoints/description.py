@@ -2,59 +2,118 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.contents import Accounted, Contents, Skip
 from rankscope.checkpoints.layouts import also_recognised
-from rankscope.checkpoints.run import Run, roles_of
+from rankscope.checkpoints.run import Checkpoint, Run, roles_of
 from rankscope.checkpoints.same_weights import identical_steps
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """Describe a run by its steps and its last checkpoint.
+class Description:
+    """A run in plain values, from its checkpoints as they are read one by one.
 
-    The last and not the first, since adapters and gradients may come later. Reads headers, and a
-    few numbers of every tensor, which tell whether two steps hold the same weights.
-
-    Raises
-    ------
-    RankscopeError
-        If that checkpoint is damaged.
+    The last that can be read is described, and not the first, since adapters and gradients may
+    come later. Of the others their accounts are kept, where these differ.
     """
-    last = run.checkpoints[-1]
-    contents = last.contents
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._last: tuple[Checkpoint, Contents] | None = None
+        self._accounts: list[dict[str, Any]] = []
+
+    def add(self, checkpoint: Checkpoint, contents: Contents) -> None:
+        """Take the next checkpoint, in ascending order of steps."""
+        if self._last is not None and _kinds(self._last[1]) != _kinds(contents):
+            self._accounts.append(_account(*self._last))
+        self._last = checkpoint, contents
+
+    def described(self, skips: list[Skip], notes: list[Skip]) -> dict[str, Any]:
+        """The run by its steps and its last checkpoint.
+
+        ``accounts`` are those of the last step, and of the last before each change of an account.
+        """
+        run = self._run
+        found: dict[str, Any] = {
+            "run": run.name,
+            "path": str(run.path),
+            "unit": run.unit,
+            "steps": [_step(run, checkpoint) for checkpoint in run],
+            "merges": [path.name for path in run.merge_files],
+            "identical_steps": identical_steps(run),
+            "skips": [asdict(skip) for skip in skips],
+            "notes": [asdict(note) for note in notes],
+            "described_step": None,
+        }
+        if self._last is None:
+            return found
+        checkpoint, contents = self._last
+        now = _account(checkpoint, contents)
+        accounts = {"accounts": [*self._accounts, now]}
+        also = also_recognised(checkpoint.path, checkpoint.layout)
+        return found | {"also_readable_as": also} | now | accounts | _described(contents)
+
+
+def _described(contents: Contents) -> dict[str, Any]:
+    parameters = contents.parameters.values()
+    columns = ("role", "layers", "matrices", "shapes", "dtype")
     return {
-        "run": run.name,
-        "path": str(run.path),
         "layout": contents.layout,
-        "also_readable_as": also_recognised(last.path, last.layout),
         "family": contents.family,
-        "steps": [
-            {
-                "step": c.step,
-                "tokens": c.tokens,
-                "step_source": c.step_source,
-                "path": str(c.path),
-            }
-            for c in run
-        ],
-        "identical_steps": identical_steps(run),
-        "merges": [path.name for path in run.merge_files],
-        "described_step": last.step,
+        "base": contents.base,
         "heads": None if contents.heads is None else asdict(contents.heads),
-        "matrices": [
-            dict(zip(("role", "layers", "matrices", "shapes", "dtype"), line, strict=True))
-            for line in roles_of(contents.parameters.values())
-        ],
-        "layers": len({p.layer for p in contents.parameters.values() if p.layer is not None}),
+        "matrices": [dict(zip(columns, line, strict=True)) for line in roles_of(parameters)],
+        "layers": len({p.layer for p in parameters if p.layer is not None}),
         "restarts": contents.restarts,
         "gradients": len(contents.gradients),
         "adapters": _adapters(contents),
         "unknown": [name for name, p in contents.parameters.items() if p.role == "other"],
         "left_out": list(contents.left_out),
-        "skips": [asdict(skip) for skip in contents.skips],
     }
+
+
+def _step(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {
+        "step": checkpoint.step,
+        "tokens": checkpoint.tokens,
+        "step_source": checkpoint.step_source,
+        "path": str(checkpoint.path),
+        "below": _below(run.path, checkpoint.path),
+    }
+
+
+def _below(run: Path, path: Path) -> str:
+    """Path of a checkpoint in its run."""
+    below = path.relative_to(run).as_posix() if path.is_relative_to(run) else str(path)
+    return path.name if below == "." else below
+
+
+def _account(checkpoint: Checkpoint, contents: Contents) -> dict[str, Any]:
+    """Every tensor of a checkpoint in its class, and how many there are of each."""
+    return {
+        "described_step": checkpoint.step,
+        "account": dict(Counter(one.kind for one in contents.account)),
+        "tensors": [_tensor(checkpoint, one) for one in contents.account],
+    }
+
+
+def _tensor(checkpoint: Checkpoint, one: Accounted) -> dict[str, Any]:
+    return {
+        "name": one.tensor,
+        "file": _below(checkpoint.path, Path(one.path)),
+        "dtype": one.dtype,
+        "shape": list(one.shape),
+        "class": one.kind,
+        "reason": one.reason,
+    }
+
+
+def _kinds(contents: Contents) -> frozenset[tuple[str, str, str, tuple[int, ...]]]:
+    """What makes two accounts the same: the tensors with their classes, wherever they lie."""
+    return frozenset((one.tensor, one.kind, one.dtype, one.shape) for one in contents.account)
 
 
 def _adapters(contents: Contents) -> dict[str, Any] | None:
@@ -65,4 +124,5 @@ def _adapters(contents: Contents) -> dict[str, Any] | None:
         "count": len(adapters),
         "ranks": sorted({adapter.rank for adapter in adapters}),
         "scales": sorted({a.scale for a in adapters if a.scale is not None}),
+        "without_scale": sum(adapter.scale is None for adapter in adapters),
     }

@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.layouts import LAYOUTS
-from rankscope.checkpoints.options import Options
-from rankscope.checkpoints.series import Found
+from rankscope.checkpoints.series import Found, Series
+from rankscope.checkpoints.series_titles import natural
 from rankscope.checkpoints.steps import stage_in_name, step_in_name
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError
@@ -57,6 +58,18 @@ def model_name(folder: Path) -> str:
     return folder.name.removeprefix(MODEL).replace("--", "/")
 
 
+def model_around(path: Path) -> tuple[Path, Path] | None:
+    """What is to be read of a cache at a path, and its model: all snapshots, or the one given."""
+    real = path.resolve()
+    if is_model(real):
+        return path, path
+    if real.name == "snapshots" and is_model(real.parent):
+        return real.parent, real.parent
+    if real.parent.name == "snapshots" and is_model(real.parent.parent):
+        return real, real.parent.parent
+    return None
+
+
 def is_blob_link(path: Path) -> bool:
     """Whether a path is one of the links that a snapshot's files are."""
     return path.is_symlink() and "blobs" in path.readlink().parts
@@ -95,9 +108,30 @@ def _commit(path: Path) -> str:
         return ""
 
 
-def find_snapshots(
-    model: Path, checkpoints: Iterable[tuple[Path, str]], options: Options
-) -> list[Found]:
+def series_of_snapshots(found: Iterable[Found]) -> tuple[list[Series], list[Skip]]:
+    """Checkpoints of each stage of a model's training, the stages in the order of their names.
+
+    Of two that state the same step the first is taken, and a skip names the other.
+    """
+    stages: dict[str | None, Series] = {}
+    skips = []
+    for one in found:
+        if one.step is not None:
+            step, source = one.step
+            series = stages.setdefault(one.stage, Series({}, stage=one.stage))
+            if step in series.members:
+                message = f"is step {step}, and so is {series.members[step][0].name}"
+                skips.append(Skip(str(one.path), "", "duplicate-step", f"{message}: left out"))
+            else:
+                series.members[step] = (one, source)
+    for stage, series in stages.items():
+        series.title = stage or ""
+    return [
+        stages[stage] for stage in sorted(stages, key=lambda stage: natural(stage or ""))
+    ], skips
+
+
+def find_snapshots(model: Path, checkpoints: Iterable[tuple[Path, str]]) -> list[Found]:
     """Checkpoints of a model, from those of its snapshots that are of a layout (path, layout).
 
     The step is in the name of the branch. One commit may have several branches, each of which is a

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankscope.checkpoints.contents import Adapter
+from rankscope.checkpoints.contents import Adapter, Skip
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.steps import step_in_name
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 SUFFIXES = (".lora_A", ".lora_B", ".scale")
@@ -38,7 +38,7 @@ def read_merge(path: Path) -> Merge:
     RankscopeError
         If the file is damaged, or a module lacks a factor or its scale.
     """
-    modules: dict[str, dict[str, StoredTensor]] = {}
+    modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in open_tensors(path).items():
         suffix = next((s for s in SUFFIXES if name.endswith(s)), None)
         if suffix is not None:
@@ -51,6 +51,18 @@ def read_merge(path: Path) -> Merge:
         scale = float(parts[".scale"].read().reshape(-1)[0])
         adapters[module] = Adapter(parts[".lora_A"], parts[".lora_B"], scale)
     return Merge(_step(path) or 0, path, adapters)
+
+
+def read_merges(paths: Iterable[Path]) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
+    """Merges up to the first that cannot be read: later sums of merges are not known then."""
+    merges: list[Merge] = []
+    for path in paths:
+        try:
+            merges.append(read_merge(path))
+        except RankscopeError as error:
+            where = error.path or str(path)
+            return tuple(merges), (Skip(where, error.tensor or "", error.reason, error.message),)
+    return tuple(merges), ()
 
 
 def _step(path: Path) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rankscope.checkpoints.families.family import Family
 
@@ -20,11 +21,14 @@ class Options:
     trust_pickle
         Whether a pickle may run code of this machine's packages to make objects that are no
         tensors. Whoever wrote such a file decides what is run.
+    base
+        Folder of the model that adapters were put on; None to look where their configs say.
     """
 
     layout: str | None = None
     family: Family | None = None
     trust_pickle: bool = False
+    base: Path | None = None
 
 
 DEFAULT = Options()

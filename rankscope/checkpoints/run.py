@@ -13,6 +13,7 @@ from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.merges import find_merges
+from rankscope.checkpoints.name_parts import Unit
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError
 
@@ -36,6 +37,9 @@ class Checkpoint:
         How it is to be read.
     tokens
         Tokens seen by then, where the name of the checkpoint states them.
+    fault
+        Why it cannot be read, where that is known without reading it: its step is known all the
+        same.
     """
 
     path: Path
@@ -44,6 +48,7 @@ class Checkpoint:
     layout: str
     options: Options = DEFAULT
     tokens: int | None = None
+    fault: str = ""
 
     @cached_property
     def contents(self) -> Contents:
@@ -58,6 +63,8 @@ class Checkpoint:
 
     def read(self) -> Contents:
         """Read `contents` without keeping them, for whoever goes through many checkpoints."""
+        if self.fault:
+            raise RankscopeError(self.fault, path=self.path)
         return LAYOUTS[self.layout].read(self.path, self.options)
 
     def _repr_html_(self) -> str:
@@ -82,13 +89,17 @@ class Run:
     Attributes
     ----------
     stage
-        Stage of a training in stages, where this is the run of one.
+        What tells this run from others in the same folder: a stage of the training, or words and
+        folders around its steps (``actor``, ``ema``).
+    unit
+        What its steps count.
     """
 
     name: str
     path: Path
     checkpoints: tuple[Checkpoint, ...]
     stage: str | None = None
+    unit: Unit = "step"
 
     @property
     def steps(self) -> tuple[int, ...]:

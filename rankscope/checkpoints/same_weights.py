@@ -11,9 +11,10 @@ import math
 import os
 from collections.abc import Iterator
 
+from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 SAMPLE = 256  # elements of each tensor
@@ -41,6 +42,20 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
     return [tuple(same) for same in steps.values() if len(same) > 1]
 
 
+def hold_the_same(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints hold the same weights, as `identical_steps` compares them.
+
+    They count as the same where elements differ that are not among those compared, as in an
+    embedding of which a few rows were edited. What cannot be read is the same as nothing.
+    """
+    try:
+        first, second = one.read(), other.read()
+        same = _files(first) == _files(second) or _digest(first) == _digest(second)
+        return same and bool(_files(first))
+    except RankscopeError:
+        return False
+
+
 def _files(contents: Contents) -> tuple[str, ...]:
     paths = {path for _, tensor in _iter_tensors(contents) for path in tensor.paths}
     return tuple(sorted(map(os.path.realpath, paths)))
@@ -62,12 +77,10 @@ def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
     seen = set()
     for name, parameter in sorted(contents.parameters.items()):
         adapter = parameter.adapter
-        factors = () if adapter is None else (adapter.lora_A, adapter.lora_B)
-        for tensor in (parameter.tensor, *factors):
-            # Only whole tensors are read from the middle without reading all that comes before.
-            while isinstance(tensor, Part):
-                tensor = tensor.whole
-            if tensor is not None and (key := (tensor.paths, tensor.name)) not in seen:
+        scale = None if adapter is None else adapter.scale
+        made_of = (*(adapter.tensors if adapter else ()), *filter(None, (parameter.tensor,)))
+        # Only whole tensors are read from the middle without reading all that comes before.
+        for tensor in (stored for one in made_of for stored in roots(one)):
+            if tensor.dtype in FLOATS and (key := (tensor.paths, tensor.name)) not in seen:
                 seen.add(key)
-                scale = None if adapter is None else adapter.scale
                 yield repr((name, tensor.name, scale)), tensor

@@ -1,27 +1,26 @@
-"""Checkpoints that were found beside each other, put in order: by steps, or by their names."""
+"""Checkpoints that were found beside each other, put in order: one series for each training."""
 
 from __future__ import annotations
 
-import re
+import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
-from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
+from rankscope.checkpoints.name_parts import Unit, parts_of
+from rankscope.checkpoints.name_words import COPIES
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Checkpoint
-from rankscope.checkpoints.steps import (
-    place_in_name,
-    stage_in_name,
-    stated_name,
-    step_in_name,
-    tokens_in_name,
-)
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.series_titles import natural, titles_of
+from rankscope.checkpoints.sibling_names import Counted, read_siblings
+from rankscope.checkpoints.steps import stage_in_name, tokens_in_name
+from rankscope.checkpoints.survey import fault_of
 
-# Names under which one of a series is kept once more.
-COPIES = frozenset({"best", "final", "last", "latest", "main"})
+FROM_NAMES = ("folder", "file")  # sources of a step that are no more than the name
+SAME_SIZE = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,12 @@ class Found:
     Attributes
     ----------
     name
-        Of its folder or branch, or of its file without the suffix.
+        Of its folder or branch, or of its file without the suffix; below the folder of a step with
+        that folder and ``/`` before it.
+    layout
+        Empty for what is there under such a name and is not recognised.
     step
         Its step and the source of that; None if nothing tells.
-    stage
-        Stage of the training, in each of which steps are counted anew.
     """
 
     path: Path
@@ -44,87 +44,183 @@ class Found:
     step: Step | None
     stage: str | None = None
 
-    def at(self, step: Step, options: Options) -> Checkpoint:
-        """The checkpoint, as that of this step."""
+    @property
+    def stated(self) -> Step | None:
+        """The step where more than the name states it."""
+        return None if self.step is None or self.step[1] in FROM_NAMES else self.step
+
+    @property
+    def kind(self) -> str:
+        """The suffix of a file; a slash for a folder."""
+        return self.path.suffix if self.path.is_file() else "/"
+
+    def at(self, step: Step, options: Options, *, usual: str = "") -> Checkpoint:
+        """The checkpoint, as that of this step; of the usual layout if it is not recognised."""
         tokens = tokens_in_name(self.name)
-        return Checkpoint(self.path, *step, self.layout, options, tokens)
-
-    def alone(self, options: Options) -> Checkpoint:
-        """The checkpoint, as the only one of its run."""
-        return self.at(self.step or (0, "order"), options)
+        fault = "" if self.layout else fault_of(self.path) or "holds no weights that are known"
+        return Checkpoint(self.path, *step, self.layout or usual, options, tokens, fault)
 
 
-def find_checkpoints(paths: Iterable[Path], options: Options) -> list[Found]:
-    """Those of the folders or files that are checkpoints.
+@dataclass
+class Series:
+    """Checkpoints of one training by step, and those that are of a step which another has.
 
-    Raises
-    ------
-    RankscopeError
-        If a file that tells the step is damaged.
+    Attributes
+    ----------
+    title
+        What tells it from other series of the folder; empty for the one that needs no telling.
+    words
+        What the names have in common.
+    doubles
+        Those left out, each with the step that it states.
     """
-    found = []
-    for path in paths:
-        layout = layout_of(path, options.layout)
-        if layout is not None:
-            name, step = stated_name(path), LAYOUTS[layout].step(path)
-            found.append(Found(path, name, layout, step, stage_in_name(name)))
-    return found
 
+    members: dict[int, tuple[Found, str]]
+    words: tuple[str, ...] = ()
+    unit: Unit = "step"
+    stage: str | None = None
+    title: str = ""
+    doubles: list[tuple[Found, int]] = field(default_factory=list)
 
-def find_series(
-    found: Sequence[Found], options: Options
-) -> dict[str | None, tuple[Checkpoint, ...]]:
-    """Checkpoints of each stage, ascending by step; the stages in the order of their names.
+    @property
+    def names(self) -> list[str]:
+        """Names of its checkpoints."""
+        return [found.name for found, _ in self.members.values()]
 
-    If any states a step, those that state none are left out, such as the ``final`` beside a series
-    of ``checkpoint-500``; and so is one whose file states the step that another has in its name,
-    as a copy to resume from does (``last.ckpt``). If none does, they are a series only where their
-    names say so: the same word that counts time, and a number or a letter (``epoch-1``,
-    ``epoch-2``), all of one layout. Their steps are then 0, 1, 2 …, in the order of the numbers.
-    Else there is no series, and each is a run of its own: ``base`` and ``tuned``, or ``seed1`` and
-    ``seed2``.
-
-    Raises
-    ------
-    RankscopeError
-        If two checkpoints of a stage are of the same step.
-    """
-    stages: dict[str | None, dict[int, Found]] = {}
-    for one in sorted(found, key=_names_a_step, reverse=True):
-        if one.step is None:
-            continue
-        same = stages.setdefault(one.stage, {}).setdefault(one.step[0], one)
-        if same is not one and _names_a_step(same) == _names_a_step(one):
-            raise RankscopeError(
-                f"is step {one.step[0]}, and so is {same.name}: remove one", path=one.path
-            )
-    if not stages:
-        return _series_by_name(found, options)
-    return {
-        stage: tuple(
-            one.at(one.step, options) for _, one in sorted(stages[stage].items()) if one.step
+    def checkpoints(self, options: Options) -> tuple[Checkpoint, ...]:
+        """The checkpoints in order; one that is not recognised is taken for what the others are."""
+        layouts = Counter(found.layout for found, _ in self.members.values() if found.layout)
+        usual = layouts.most_common(1)[0][0]
+        return tuple(
+            found.at((step, source), options, usual=usual)
+            for step, (found, source) in sorted(self.members.items())
         )
-        for stage in sorted(stages, key=_natural)
-    }
 
 
-def _names_a_step(one: Found) -> bool:
-    return step_in_name(one.name) is not None
+@dataclass(frozen=True)
+class Arranged:
+    """Series among siblings, what is in none, and groups of those that differ in a number only."""
+
+    series: list[Series]
+    rest: list[Found]
+    alike: list[list[Found]]
 
 
-def _series_by_name(
-    found: Sequence[Found], options: Options
-) -> dict[str | None, tuple[Checkpoint, ...]]:
-    """The one series that names without steps make, if they do."""
-    placed = {one: place_in_name(one.name) for one in found if one.name.lower() not in COPIES}
-    places = [place for place in placed.values() if place is not None]
-    alike = len({stem for stem, _ in places}) == 1 and len({one.layout for one in placed}) == 1
-    if not alike or not 1 < len(placed) == len(set(places)):
-        return {}
-    ordered = sorted(placed, key=lambda one: placed[one] or ("", 0))
-    return {None: tuple(one.at((i, "order"), options) for i, one in enumerate(ordered))}
+def arranged(found: Sequence[Found]) -> Arranged:
+    """Order what lies beside each other.
+
+    What is not recognised has its step where its name is one of a series, and it is a file with the
+    suffix of the others, or a folder where they are. It costs a line where such a file was never a
+    checkpoint of this training.
+    """
+    siblings = read_siblings([one.name for one in found])
+    series: list[Series] = []
+    groups = [list(group) for group in siblings.alike]
+    for counted in siblings.series:
+        members = [(number, found[place]) for number, place in counted.members]
+        kinds = {one.kind for _, one in members if one.layout}
+        members = [
+            (n, one) for n, one in members if one.layout or one.kind in kinds or "/" in one.name
+        ]
+        if kinds and _fit([one for _, one in members if one.layout], counted):
+            series += _divided(members, counted)
+        else:
+            groups.append([place for _, place in counted.members])
+    taken = {id(one) for s in series for one, _ in s.members.values()}
+    taken |= {id(one) for s in series for one, _ in s.doubles}
+    rest = [one for one in found if id(one) not in taken]
+    alike = [[found[i] for i in group if id(found[i]) not in taken] for group in groups]
+    titles = titles_of([one.words for one in series], [one.names for one in series])
+    for one, title in zip(series, titles, strict=True):
+        one.title = one.stage or title
+    series.sort(key=lambda one: natural(one.title))
+    return Arranged(series, rest, [[f for f in group if f.layout] for group in alike])
 
 
-def _natural(stage: str | None) -> list[tuple[str, int]]:
-    """Key that sorts the numbers in names as numbers; no stage comes first."""
-    return [(word, int(digits or 0)) for word, digits in re.findall(r"(\D*)(\d*)", stage or "")]
+def _fit(found: Sequence[Found], counted: Counted) -> bool:
+    """Whether checkpoints are alike enough for what their names say.
+
+    Names that state a step say it alone. Else folders must be of one layout, so that a model and an
+    adapter called ``epoch-1`` and ``epoch-2`` are two runs; and where the number is only guessed to
+    count, most must have about the same number of bytes, as checkpoints of one training do.
+    """
+    if counted.evidence == "stated":
+        return True
+    if len({one.layout for one in found if one.kind == "/"}) > 1:
+        return False
+    return counted.evidence == "labelled" or _of_one_size(found)
+
+
+def _of_one_size(found: Iterable[Found]) -> bool:
+    sizes = sorted(_size(one.path) for one in found)
+    usual = sizes[len(sizes) // 2]
+    alike = [size for size in sizes if abs(size - usual) <= SAME_SIZE * usual]
+    return 2 * len(alike) > len(sizes)
+
+
+def _size(path: Path) -> int:
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        with os.scandir(path) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.is_file())
+    except OSError:
+        return 0
+
+
+def _divided(members: Sequence[tuple[int, Found]], counted: Counted) -> list[Series]:
+    """The series of these names; one for each kind of file if only that sets doubles apart."""
+    whole = _series(members, counted)
+    kinds = sorted({one.kind for _, one in members})
+    if not whole.doubles or len(kinds) == 1:
+        return [whole]
+    parts = []
+    for kind in kinds:
+        some = [(number, one) for number, one in members if one.kind == kind]
+        words = (*counted.words, kind.strip("./") or "folders")
+        if any(one.layout for _, one in some):
+            parts.append(_series(some, replace(counted, words=words)))
+    return [whole] if any(part.doubles for part in parts) else parts
+
+
+def _series(members: Sequence[tuple[int, Found]], counted: Counted) -> Series:
+    steps, unit = _steps(members, counted.unit)
+    series = Series({}, counted.words, unit, stage_in_name(members[0][1].name))
+    for (step, source), one in sorted(steps, key=lambda entry: _trust(entry[1])):
+        if step in series.members:
+            series.doubles.append((one, step))
+        else:
+            series.members[step] = (one, source)
+    return series
+
+
+def _trust(one: Found) -> tuple[bool, bool, int, str]:
+    """Order in which two of the same step are taken: the second is left out."""
+    is_copy = bool(COPIES & set(parts_of(one.name).words))
+    return not one.layout, is_copy, len(one.name), one.name
+
+
+def _steps(
+    members: Sequence[tuple[int, Found]], unit: Unit
+) -> tuple[list[tuple[Step, Found]], Unit]:
+    """Step of each: what the checkpoints state where all do, and rise with their names.
+
+    If some state nothing, or what they state stands still or falls (the steps within an epoch),
+    the numbers in the names count for all, since two ways of counting do not mix.
+    """
+    known = [(number, one.stated[0]) for number, one in members if one.stated is not None]
+    by_name = [(_named(number, one), one) for number, one in members]
+    if not known:
+        return by_name, unit
+    if all(number == step for number, step in known):
+        return [(one.stated or step, one) for step, one in by_name], "step"
+    pairs = sorted(set(known))
+    rises = all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(pairs))
+    if len(known) == len(members) and rises:
+        return [(one.stated or step, one) for step, one in by_name], "step"
+    return by_name, unit
+
+
+def _named(number: int, one: Found) -> Step:
+    is_in_file = "/" not in one.name and one.path.is_file()
+    return number, "file" if is_in_file else "folder"

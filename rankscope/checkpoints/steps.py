@@ -24,11 +24,10 @@ LIMIT = 10**18  # what tables hold
 
 # Digits that count nothing: the number of a shard, and calendar dates. A step that is worth a name
 # is round, and no date ends in 00.
-NO_COUNT = re.compile(
-    r"\d{5}-of-\d{5}"
-    r"|(?<!\d)(?:19|20)\d\d([-_]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?!\d)",
-    re.ASCII,
-)
+SHARD = r"\d{5}-of-\d{5}"
+DATE = r"(?<!\d)(?:19|20)\d\d(?P<dash>[-_]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])(?!\d)"
+NO_COUNT = re.compile(rf"{SHARD}|{DATE}", re.ASCII)
+SUFFIX = re.compile(r"\.[A-Za-z]+[0-9]?")
 UNFINISHED = re.compile(r"(?:^|[-_.])(?:tmp|temp|partial)(?:$|[-_.])")
 # A number is not the start of a longer one, of a version (3.5) or of a size (7b); 10k is 10000.
 NUMBER = r"(?P<number>\d{1,18})(?P<thousands>k?)(?![a-z\d]|\.\d)"
@@ -57,12 +56,6 @@ STAGE = re.compile(
     r"|(?:pre|mid)-?train(?:ing)?(?![a-z])|anneal(?:ing)?(?![a-z]))"
 )
 NO_STAGE = re.compile(r"(?:[-_](?:global|model|epoch[-_=]?\d+))+$")
-# Words that count time. `seed-1`, `run2` or `small-1` are no series: they are runs to compare.
-PLACE = re.compile(
-    r"(?P<stem>(?:.*[-_.=])?(?:epoch|ep|part|round|cycle|snapshot|save))"
-    r"(?:[-_=]?(?P<number>\d{1,18})|[-_=](?P<letter>[a-z]))",
-    re.ASCII,
-)
 
 
 def step_of(path: Path) -> tuple[int, str] | None:
@@ -82,8 +75,11 @@ def step_of(path: Path) -> tuple[int, str] | None:
 
 
 def stated_name(path: Path) -> str:
-    """Name of a folder, or of a file without its suffix: what the functions below take."""
-    return path.stem if path.is_file() else path.name
+    """Name of a folder, or of a file without its suffix: what the functions below take.
+
+    What stands behind a dot is no suffix if numbers or dashes are in it: ``model.ckpt-1000``.
+    """
+    return path.stem if SUFFIX.fullmatch(path.suffix) and path.is_file() else path.name
 
 
 def step_in_name(name: str) -> int | None:
@@ -92,7 +88,7 @@ def step_in_name(name: str) -> int | None:
     Of several, the last behind the word step counts (``epoch=0-step=100``). A folder that is still
     being written (``tmp-checkpoint-500``) states none.
     """
-    found = _stated_step(name)
+    found = stated_step(name)
     if found is None:
         return None
     step = int(found["number"]) * (1000 if found.groupdict().get("thousands") else 1)
@@ -114,28 +110,16 @@ def stage_in_name(name: str) -> str | None:
     ``stage2-ingredient1-step1000-tokens5B`` is of ``stage2-ingredient1``, and
     ``anneal_iter_0001000`` of ``anneal``; ``model-step-100`` is of none.
     """
-    found = _stated_step(name)
+    found = stated_step(name)
     if found is None:
         return None
     before = NO_STAGE.sub("", found.string[: found.start()].strip("-_ "))
     return before if STAGE.match(before) else None
 
 
-def place_in_name(name: str) -> tuple[str, int] | None:
-    """Series that a name without a step belongs to, and its place there.
-
-    ``llama-epoch-2`` is the second of ``llama-epoch``, and ``part_b`` of ``part``. Only words that
-    count time make a series: an update between two seeds would be no update.
-    """
-    found = PLACE.fullmatch(name.lower())
-    if found is None:
-        return None
-    return found["stem"], int(found["number"]) if found["number"] else ord(found["letter"])
-
-
-def _stated_step(name: str) -> re.Match[str] | None:
-    """Where a name, in lower case and without dates, states a step."""
-    text = NO_COUNT.sub("", name.lower())
+def stated_step(name: str) -> re.Match[str] | None:
+    """Where a name states a step, its digits in the group ``number``; dates are blanked out."""
+    text = NO_COUNT.sub(lambda date: " " * len(date[0]), name.lower())
     if UNFINISHED.search(text):
         return None
     for pattern in STEP_PATTERNS:
@@ -143,3 +127,8 @@ def _stated_step(name: str) -> re.Match[str] | None:
         if found:
             return found[-1]
     return None
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a name says that what it names is still being written."""
+    return UNFINISHED.search(name.lower()) is not None

@@ -12,9 +12,9 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -112,6 +112,11 @@ class StoredTensor:
 
     def read(self) -> NDArray[Any]:
         """Read the values; bfloat16 as float32, which holds it exactly."""
+        self._check()
+        return self.numbers()
+
+    def numbers(self) -> NDArray[Any]:
+        """Read the values as they lie there, as of a mask or an index, which is not a weight."""
         if self.strides is None:
             return self._elements(0, math.prod(self.shape)).reshape(self.shape)
         if 0 in self.shape:
@@ -121,18 +126,22 @@ class StoredTensor:
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
         """Read so many of its elements, in row-major order."""
+        self._check()
         if self.strides is None:
             return self._elements(start, stop)
-        return self.read().reshape(-1)[start:stop]
+        return self.numbers().reshape(-1)[start:stop]
 
-    def _elements(self, start: int, stop: int) -> NDArray[Any]:
+    def _check(self) -> None:
+        """Refuse what is not of floating-point numbers."""
         if self.dtype not in FLOATS:
             raise RankscopeError(
-                f"is stored as {self.dtype}, which is no plain weight: give it dequantised",
+                f"is stored as {self.dtype}, which is not a plain weight: give it dequantised",
                 path=self.path,
                 tensor=self.name,
                 reason="quantised",
             )
+
+    def _elements(self, start: int, stop: int) -> NDArray[Any]:
         size, bits = DTYPES[self.dtype]
         data = np.empty((stop - start) * size, dtype=np.uint8)
         read = 0
@@ -148,6 +157,13 @@ class StoredTensor:
             )
         values = data.view(bits)
         return widened(values) if self.dtype == "bfloat16" else values
+
+
+def is_same_storage(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same elements of a file, as tied ones are."""
+    if not isinstance(one, StoredTensor) or not isinstance(other, StoredTensor):
+        return False
+    return 0 not in one.shape and replace(one, name=other.name) == other
 
 
 @dataclass(frozen=True)
@@ -216,9 +232,21 @@ class Part:
         """Read from the first to the last element of the part, and take what belongs to it."""
         if 0 in self.shape:
             return self.whole.elements(0, 0).reshape(self.shape)
+        return self._cut(self.whole.elements)
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The same part of an array of the shape of the stored tensor."""
+        flat = values.reshape(-1)
+        return (
+            flat[:0].reshape(self.shape)
+            if 0 in self.shape
+            else self._cut(lambda start, stop: flat[start:stop])
+        )
+
+    def _cut(self, elements: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
         axes = (*self.window.rows, self.window.columns)
         start = self.window.start
-        return strided(self.whole.elements(start, start + span(axes)), axes).reshape(self.shape)
+        return strided(elements(start, start + span(axes)), axes).reshape(self.shape)
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
         """Read so many of its elements, in row-major order."""

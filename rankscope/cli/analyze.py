@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankscope.cli.reading import FamilyName, LayoutName, TrustPickle
-from rankscope.cli.skips import end_with_skips, tell_skips
+from rankscope.cli.reading import BaseModel, FamilyName, LayoutName, TrustPickle
+from rankscope.cli.skips import end_with_skips, tell_notes, tell_skips
 
 if TYPE_CHECKING:
     from rankscope.analysis.engines import Engine
@@ -44,6 +44,15 @@ def analyze(
     layout: LayoutName = None,
     family: FamilyName = None,
     trust_pickle: TrustPickle = False,
+    base: BaseModel = None,
+    since: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint that cumulative updates begin at, such as a base model."),
+    ] = None,
+    windows: Annotated[
+        Literal["steps", "cycles"],
+        typer.Option(help="What updates span: from step to step, or whole cycles of merges only."),
+    ] = "steps",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     strict: Annotated[bool, typer.Option(help="Fail if anything was skipped.")] = False,
 ) -> None:
@@ -53,23 +62,40 @@ def analyze(
     computes only what is new or changed.
     """
     workers = _engine(engine, device, jobs, is_first=not out.exists())
+    from rankscope.analysis.origin import open_origin
     from rankscope.analysis.record import read_record, unchanged
     from rankscope.checkpoints.contents import Skip
-    from rankscope.checkpoints.discovery import open_runs
+    from rankscope.checkpoints.discovery import survey
     from rankscope.cli.progress import progress_bar
     from rankscope.cli.selection import parse_selection
     from rankscope.errors import RankscopeError
 
-    selection = parse_selection(components=components, roles=roles, layers=layers, steps=steps)
-    opened = open_runs(runs, layout=layout, family=family, trust_pickle=trust_pickle)
-    record, computed = unchanged(out, opened, selection), 0
+    selection = parse_selection(
+        components=components,
+        roles=roles,
+        layers=layers,
+        steps=steps,
+        since=None if since is None else open_origin(since, trust_pickle=trust_pickle),
+        windows=windows,
+    )
+    there = survey(runs, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
+    record, computed = unchanged(out, there.runs, selection, (*there.skips, *there.notes)), 0
     if record is None:
         from rankscope.analysis.analyze import analyze_runs
 
         with progress_bar("analysing") as progress:
-            found = analyze_runs(opened, selection, out=out, engine=workers, progress=progress)
+            found = analyze_runs(
+                there.runs,
+                selection,
+                out=out,
+                engine=workers,
+                progress=progress,
+                skips=there.skips,
+                notes=there.notes,
+            )
         if not found.measured:
-            tell_skips(found.skips, file="skipped.jsonl")
+            tell_notes(found.notes)
+            tell_skips(found.skips)
             raise RankscopeError("no matrix could be analysed")
         record, computed = read_record(out), found.computed
     if as_json:
@@ -77,10 +103,11 @@ def analyze(
     else:
         from rankscope.cli.tables import print_summary
 
-        print_summary(record["summary"])
+        print_summary(record, named=selection.named)
         typer.echo(f"{record['rows']} matrices, {computed} newly computed → {out}")
+    tell_notes([Skip(**note) for note in record["notes"]])
     skips = [Skip(**skip) for skip in record["skipped"]]
-    tell_skips(skips, file="skipped.jsonl")
+    tell_skips(skips, file=out / "skipped.jsonl")
     end_with_skips(skips, strict=strict)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rankscope.cli.reading import FamilyName, LayoutName, TrustPickle
+from rankscope.cli.reading import BaseModel, FamilyName, LayoutName, TrustPickle
+from rankscope.cli.skips import PARTIAL
 
 
 def inspect(
@@ -15,24 +16,43 @@ def inspect(
     layout: LayoutName = None,
     family: FamilyName = None,
     trust_pickle: TrustPickle = False,
+    base: BaseModel = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show what PATH holds and how it is understood; nothing is decomposed.
 
-    Layout, family, steps and where each came from, roles and layers with shapes and formats,
-    heads, adapters and their scale, and what an analysis would skip, and why.
+    Of each run the layout, family, steps and the file of each, the account of all tensors, roles
+    and layers with shapes and formats, heads and adapters; of everything else why it is left out.
+    What an analysis would skip is said, with the reason.
     """
     import json
 
-    from rankscope.checkpoints.description import describe
-    from rankscope.checkpoints.discovery import open_runs
+    from rankscope.analysis.preview import preview
+    from rankscope.checkpoints.discovery import survey
+    from rankscope.errors import RankscopeError
 
-    opened = open_runs([path], layout=layout, family=family, trust_pickle=trust_pickle)
-    described = [describe(run) for run in opened]
+    found = survey([path], layout=layout, family=family, trust_pickle=trust_pickle, base=base)
+    described = preview(found)
     if as_json:
-        typer.echo(json.dumps({"schema_version": 1, "runs": described}, indent=2))
-        return
-    from rankscope.cli.tables import print_description
+        typer.echo(json.dumps(described, indent=2))
+    else:
+        _print(described, path)
+    if all(run["described_step"] is None for run in described["runs"]):
+        raise RankscopeError("holds no checkpoint that can be read", path=path)
+    if described["skips"]:
+        raise typer.Exit(PARTIAL)
 
-    for run in described:
-        print_description(run)
+
+def _print(described: dict[str, Any], path: Path) -> None:
+    from rankscope.cli.descriptions import USES, print_lines, print_places, print_run
+
+    for run in described["runs"]:
+        print_run(run)
+    print_places(described["places"], path)
+    said = [line for run in described["runs"] for line in (*run["notes"], *run["skips"])]
+    named = {place["path"] for place in described["places"] if place["use"] in USES}
+    notes = [line for line in described["notes"] if line["path"] not in named]
+    print_lines(
+        [line for line in notes if line not in said],
+        [line for line in described["skips"] if line not in said],
+    )

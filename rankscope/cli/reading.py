@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,12 @@ LayoutName = Annotated[
 FamilyName = Annotated[
     str | None,
     typer.Option("--family", help="Family of the models: its name, or a TOML file."),
+]
+BaseModel = Annotated[
+    Path | None,
+    typer.Option(
+        "--base", help="Folder of the model that adapters were put on, where it is not found."
+    ),
 ]
 TrustPickle = Annotated[
     bool,

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.plan import Selection, Windows
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.run import Checkpoint
 from rankscope.checkpoints.step_range import StepRange, check_range
 from rankscope.components.selection import COMPONENTS
 from rankscope.errors import RankscopeError
 
 
 def parse_selection(
-    *, components: str | None, roles: str | None, layers: str | None, steps: str | None
+    *,
+    components: str | None,
+    roles: str | None,
+    layers: str | None,
+    steps: str | None,
+    since: Checkpoint | None = None,
+    windows: Windows = "steps",
 ) -> Selection:
-    """Selection that the four options ask for; None is the default of each.
+    """Selection that the options ask for; None is the default of each.
 
     Raises
     ------
@@ -27,6 +34,8 @@ def parse_selection(
             roles=_names(roles, ROLES),
             layers=None if layers is None else _layers(layers),
             steps=None if steps is None else _steps(steps),
+            since=since,
+            windows=windows,
         )
     except RankscopeError as error:
         raise typer.BadParameter(str(error)) from None

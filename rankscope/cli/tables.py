@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import typer
 
 from rankscope.analysis.summary import WINDOWS
-from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.run import listed
 
-SHOWN = ("weight", "update", "merged_total")
+SHOWN = ("weight", "update", "merged_total")  # and others where they were asked for, or all is
 EVALUATED = {  # of what evaluations print, what it is called
     "loss": "nats/token",
     "perplexity": "perplexity",
@@ -21,45 +19,63 @@ EVALUATED = {  # of what evaluations print, what it is called
     "accuracy": "accuracy",
     "ties": "ties",
 }
-MOST = 10  # names in a list on the terminal
 
 
-def print_summary(summary: dict[str, Any]) -> None:
-    """Print the summary that ``analysis.json`` holds on stdout."""
-    for component in SHOWN:
-        found = [line for line in summary["lines"] if line["component"] == component]
-        for window in dict.fromkeys(line.get("window", "") for line in found):
-            lines = [line for line in found if line.get("window", "") == window]
-            title = f"{component.replace('_', ' ')}{WINDOWS[window]}: first → last step"
-            typer.echo(typer.style(title, bold=True))
-            _print_columns(_summary_rows(component, lines), left=2)
+def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
+    """Print the summary that ``analysis.json`` holds on stdout: a table a component.
+
+    Those are weights, updates and sums of merges; of runs without weights, such as adapters without
+    their model, all that was measured; and those ``named`` by the user.
+    """
+    summary = record["summary"]
+    whole = {line["run"] for line in summary["lines"] if line["component"] == "weight"}
+    kept = [
+        line
+        for line in summary["lines"]
+        if line["run"] not in whole or line["component"] in (*SHOWN, *named)
+    ]
+    shown = dict.fromkeys(map(_kind, kept))
+    units = {run["name"]: run["unit"] for run in record["runs"]}
+    ordered = sorted(shown, key=lambda one: SHOWN.index(one[0]) if one[0] in SHOWN else len(SHOWN))
+    for component, window in ordered:
+        lines = [line for line in kept if _kind(line) == (component, window)]
+        unit = " or ".join(dict.fromkeys(units[line["run"]] for line in lines))
+        ends = "" if all(a == b for a, b in (line["steps"] for line in lines)) else "first → last "
+        title = f"{component.replace('_', ' ')}{WINDOWS[window]}: {ends}{unit}"
+        typer.echo(typer.style(title, bold=True))
+        print_columns(_summary_rows(component, lines, unit), left=2)
     for finding in summary["findings"]:
         typer.echo(f"• {finding}")
 
 
-def _summary_rows(component: str, lines: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Cells of a table, its heading first."""
+def _kind(line: dict[str, Any]) -> tuple[str, str]:
+    """What a line is of: a component, and over which kind of window."""
+    return line["component"], line.get("window", "")
+
+
+def _summary_rows(component: str, lines: list[dict[str, Any]], unit: str) -> list[tuple[str, ...]]:
+    """Cells of a table, its heading first; one number where a run has but one step."""
     symbol = "κ" if component == "weight" else "κ_r"
-    rows: list[tuple[str, ...]] = [("run", "role", "matrices", "PER", "rank", "of", symbol)]
+    ranks = ("PER", "effective rank", "rank", "of")
+    rows: list[tuple[str, ...]] = [("run", "role", unit, "matrices", *ranks, symbol)]
     for line in sorted(lines, key=lambda line: str(line["run"])):
         conditions = zip(line["condition"], line["is_bound"], strict=True)
-        rows.append(
-            (
-                line["run"],
-                line["role"],
-                str(line["matrices"]),
-                " → ".join(f"{per:.3f}" for per in line["per"]),
-                " → ".join(_number(rank, ".0f") for rank in line["rank"]),
-                _number(line["max_rank"], ".0f"),
-                " → ".join(
-                    ("≥" if at_least else "") + _number(x, ".3g") for x, at_least in conditions
-                ),
-            )
+        cells = (
+            [str(step) for step in line["steps"]],
+            [str(line["matrices"])],
+            [f"{per:.3f}" for per in line["per"]],
+            [f"{rank:.4g}" for rank in line["effective_rank"]],
+            [_number(rank, ".0f") for rank in line["rank"]],
+            [_number(line["max_rank"], ".0f")],
+            [("≥" if at_least else "") + _number(x, ".3g") for x, at_least in conditions],
         )
+        is_one = line["steps"][0] == line["steps"][1]
+        values = (" → ".join(cell[-1:] if is_one else cell) for cell in cells)
+        rows.append((line["run"], line["role"], *values))
     return rows
 
 
-def _print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -> None:
+def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -> None:
     """Print cells below each other; the first ``left`` columns flush left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -83,7 +99,7 @@ def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
             values = (_measured(one, name) for name in names)
             speed = _number(one[f"{unit}_per_second"], ",.0f")
             rows.append((one["run"], str(len(one["steps"])), *values, speed))
-        _print_columns(rows, left=1)
+        print_columns(rows, left=1)
 
 
 def _measured(one: dict[str, Any], name: str) -> str:
@@ -102,68 +118,3 @@ def _number(value: float | None, form: str) -> str:
     if value is None:
         return "–"
     return f"{value:.1e}" if value >= 1e4 else f"{value:{form}}"
-
-
-def print_description(run: dict[str, Any]) -> None:
-    """Print what `rankscope.checkpoints.description.describe` found on stdout."""
-    typer.echo(f"{typer.style(run['run'], bold=True)}  {run['path']}")
-    for name, value in _facts(run):
-        typer.echo(f"  {name:<10} {value}")
-    columns = ("role", "layers", "matrices", "shapes", "dtype")
-    rows = [columns, *(tuple(str(line[key]) for key in columns) for line in run["matrices"])]
-    _print_columns(rows, left=len(columns), indent="  ")
-    for name, value in _omissions(run):
-        typer.echo(f"  {name:<10} {value}")
-    typer.echo()
-
-
-def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
-    also = f" (also readable as {', '.join(run['also_readable_as'])})"
-    facts = [
-        ("layout", run["layout"] + (also if run["also_readable_as"] else "")),
-        ("family", f"{run['family']}, {run['layers']} layers"),
-        ("steps", _steps(run["steps"])),
-    ]
-    facts += [
-        ("WARNING", f"steps {', '.join(map(str, same))} hold the same weights")
-        for same in run["identical_steps"]
-    ]
-    if run["merges"]:
-        facts.append(("merges", f"{len(run['merges'])} recorded"))
-    if run["restarts"] is not None:
-        facts.append(("restarts", f"{run['restarts']} before the last checkpoint"))
-    if run["heads"]:
-        heads = run["heads"]
-        facts.append(
-            ("heads", "{count} of size {size}, {kv_count} with keys and values".format(**heads))
-        )
-    if run["adapters"]:
-        found = run["adapters"]
-        ranks, scales = (", ".join(f"{x:g}" for x in found[key]) for key in ("ranks", "scales"))
-        facts.append(("adapters", f"{found['count']}, rank {ranks}, scale {scales}"))
-    if run["gradients"]:
-        facts.append(("gradients", f"{run['gradients']} matrices"))
-    return facts
-
-
-def _steps(steps: list[dict[str, Any]]) -> str:
-    """How many steps, which, and where their numbers came from."""
-    numbers = tuple(step["step"] for step in steps)
-    sources = Counter(step["step_source"] for step in steps)
-    told = ", ".join(
-        source if len(sources) == 1 else f"{source} ({count})" for source, count in sources.items()
-    )
-    return f"{len(numbers)} checkpoint{'s'[: len(numbers) != 1]}: {listed(numbers)}; from {told}"
-
-
-def _omissions(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """What has no role, what is no matrix, and what an analysis would skip."""
-    found = [("unknown", name) for name in run["unknown"][:MOST]]
-    if len(run["unknown"]) > MOST:
-        found.append(("", f"… and {len(run['unknown']) - MOST} more: see --json"))
-    if run["left_out"]:
-        found.append(("left out", f"{len(run['left_out'])} that are no linear map, such as norms"))
-    found += [("skipped", str(Skip(**skip))) for skip in run["skips"][:MOST]]
-    if len(run["skips"]) > MOST:
-        found.append(("", f"… and {len(run['skips']) - MOST} more: see --json"))
-    return found

@@ -13,16 +13,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.spectra.bounds import UNIT_ROUNDOFF
-from rankscope.spectra.formats import format_of
+from rankscope.components.formed import Formed
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, multiplying_bound
 from rankscope.spectra.matrices import (
     LowRank,
     Matrix,
     finite_part,
     frobenius_norms,
+    norm_of,
     spectral_norms,
 )
-from rankscope.spectra.rounding import rounding_of
 
 Values = NDArray[np.float64]
 # What is not finite here has no spectrum, which is said where that is looked for.
@@ -31,27 +31,59 @@ SCALING = 3 * UNIT_ROUNDOFF  # a scale α/√r is rounded twice, its product wit
 
 
 @IN_RANGE_OR_NOT
-def stored_product(
-    left: Matrix, right: Matrix, dtypes: tuple[str, str], *, scale: float = 1.0
+def product_of(
+    left: Formed, right: Formed, dtype: str, *, scale: float = 1.0, is_scaled: bool = True
 ) -> LowRank:
-    """``scale · left @ right`` of two factors as they were read, stored in formats of these names.
+    """``scale · left @ right`` of two factors as they were read.
 
     With e the largest singular value that the rounding of a factor may bring, that of the product
-    is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R.
+    is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R; and what forming the factors rounded goes into it alike,
+    in Frobenius norms.
     """
-    finite = finite_part(left), finite_part(right)
-    formats = [format_of(x, dtype) for x, dtype in zip(finite, dtypes, strict=True)]
-    edges = [rounding_of(x, f).floor for x, f in zip(finite, formats, strict=True)]
-    norms = spectral_norms(finite[0][None]), spectral_norms(finite[1][None])
-    scaled = scale * left.astype(np.float64)
-    exact = right.astype(np.float64)
+    finite = left.part(finite_part), right.part(finite_part)
+    rounding = finite[0].rounding(), finite[1].rounding()
+    norms = spectral_norms(finite[0].values[None]), spectral_norms(finite[1].values[None])
+    sizes = frobenius_norms(finite[0].values), frobenius_norms(finite[1].values)
+    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
+    error = product_floor(sizes, (left.error, right.error))
+    if scale != 1:
+        error = error + SCALING * sizes[0] * sizes[1]
     return LowRank(
-        scaled,
-        exact,
-        dtypes[1],
-        floor=abs(scale) * float(product_floor(norms, (edges[0], edges[1]))[0]),
-        error=0.0 if scale == 1 else SCALING * abs(scale) * float(_bounds(*finite)),
-        significant_bits=min(f.significant_bits for f in formats),
+        scale * left.values.astype(np.float64),
+        right.values.astype(np.float64),
+        dtype,
+        floor=abs(scale) * float(floor[0]),
+        error=abs(scale) * float(error),
+        significant_bits=min(one.significant_bits for one in rounding),
+        is_scaled=is_scaled,
+    )
+
+
+@IN_RANGE_OR_NOT
+def multiplied(product: LowRank) -> Formed:
+    """The product multiplied out, which rounds (r + 1)·u·‖L‖·‖R‖ at most."""
+    sizes = [norm_of(factor).value for factor in (product.left, product.right)]
+    return Formed(
+        product.multiplied(),
+        product.dtype,
+        beside=float(product.floor),
+        error=float(product.error) + multiplying_bound(*sizes, inner=product.inner),
+        bits=product.significant_bits,
+    )
+
+
+@IN_RANGE_OR_NOT
+def as_product(matrix: Formed, *, is_scaled: bool = True) -> LowRank:
+    """A matrix times the identity, to be added to products."""
+    rounding = matrix.rounding()
+    return LowRank(
+        matrix.values.astype(np.float64),
+        np.eye(matrix.values.shape[1]),
+        matrix.dtype,
+        floor=rounding.floor,
+        error=matrix.error,
+        significant_bits=rounding.significant_bits,
+        is_scaled=is_scaled,
     )
 
 
@@ -77,6 +109,7 @@ def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
         floor=np.sqrt(sum(np.square(term.floor) for term in present)),
         error=sum((term.error for term in present), 0.0),
         significant_bits=min(term.significant_bits for term in present),
+        is_scaled=all(term.is_scaled for term in terms),
     )
 
 
@@ -113,6 +146,7 @@ def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
         floor=floor,
         error=error + UNIT_ROUNDOFF * (sizes[0] + sizes[1]),
         significant_bits=min(later.significant_bits, earlier.significant_bits),
+        is_scaled=later.is_scaled and earlier.is_scaled,
     )
 
 

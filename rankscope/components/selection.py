@@ -2,86 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families.family import families
-from rankscope.checkpoints.families.names import block_of
-from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.contents import Adapter, Contents, Heads, Parameter, is_rescaled
 from rankscope.checkpoints.merges import Merge
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.circuits import Circuits, CircuitsChange
+from rankscope.components.component import Component, Moment, component_of, weight_of
+from rankscope.components.deltas import DeltaChange, Rescaling
+from rankscope.components.merged import last_merge, merged_total
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
-from rankscope.components.windows import Kind, Window
-
-
-@dataclass(frozen=True)
-class Component:
-    """One matrix of a model at a step, or the circuits of all heads of a layer.
-
-    Attributes
-    ----------
-    component
-        Which of its matrices: ``weight``, ``update``, ``adapter`` …
-    layer, role, expert, name
-        Where it is in the model.
-    source
-        How to read it.
-    heads
-        How many matrices the source gives, one a head; 0 where it gives one that has no head.
-    since, restarts, window
-        Of a change: the step at which its window begins, the restarts within, and its kind.
-    """
-
-    component: str
-    layer: int | None
-    role: str
-    expert: int | None
-    name: str
-    source: Source
-    heads: int = 0
-    since: int | None = None
-    restarts: int | None = None
-    window: Kind = ""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A checkpoint, with those that its updates are measured from.
-
-    Attributes
-    ----------
-    origins
-        By the name of a weight, what it was before the first merge on record changed it.
-    """
-
-    now: Contents
-    previous: Contents | None = None
-    first: Contents | None = None
-    since_previous: Window | None = None
-    since_first: Window | None = None
-    origins: Mapping[str, Tensor] = field(default_factory=dict)
+from rankscope.components.windows import Window
 
 
 def _weights(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        weight = _weight(parameter, moment.origins)
+        weight = weight_of(parameter, moment.origins)
         if weight is not None:
-            yield _component("weight", parameter, weight)
+            yield component_of("weight", parameter, weight)
+        elif parameter.tensor is not None and not parameter.is_factor:
+            # By how much its adapter changes it is not known: what is known stands in its place.
+            yield component_of("base", parameter, _base(parameter.tensor, parameter, moment))
 
 
 def _bases(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
         if parameter.tensor is not None and parameter.adapter is not None:
-            base = Weight(parameter.tensor, origin=moment.origins.get(parameter.name))
-            yield _component("base", parameter, base)
+            yield component_of("base", parameter, _base(parameter.tensor, parameter, moment))
+
+
+def _base(tensor: Tensor, parameter: Parameter, moment: Moment) -> Weight:
+    return Weight(tensor, origin=moment.origins.get(parameter.name))
 
 
 def _adapters(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        if parameter.adapter is not None:
-            yield _component("adapter", parameter, Products((parameter.adapter,)))
+        weight, adapter = weight_of(parameter), parameter.adapter
+        if adapter is None:
+            continue
+        source: Source = Products((adapter,))
+        if weight is not None and isinstance(adapter, Adapter) and is_rescaled(adapter):
+            source = Rescaling(weight.tensor, adapter)
+        yield component_of("adapter", parameter, source)
+
+
+def _factors(moment: Moment) -> Iterator[Component]:
+    for parameter in moment.now.parameters.values():
+        if parameter.is_factor and parameter.tensor is not None:
+            yield component_of("factor", parameter, Weight(parameter.tensor))
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
@@ -98,33 +68,57 @@ def _changes(
     component: str, now: Contents, before: Contents, window: Window
 ) -> Iterator[Component]:
     for name, parameter in now.parameters.items():
-        later, old = _weight(parameter), before.parameters.get(name)
-        earlier = None if old is None else _weight(old)
-        if later is None or earlier is None or old is None:
+        old = before.parameters.get(name)
+        if old is None:
             continue
-        is_adapted = later.adapter is not None or earlier.adapter is not None
-        counted = (window.counted or 0) if is_adapted else 0
-        source: Source = Difference(later, earlier, window.merged(parameter.module), counted)
-        if parameter.shape != old.shape:
+        later, earlier = weight_of(parameter), weight_of(old)
+        if parameter.tensor is None and old.tensor is None:
+            source = _change_of_adapter(parameter, old, now, before)
+        else:
+            source = _difference(later, earlier, window, parameter.module)
+        if source is not None and parameter.shape != old.shape:
             source = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
-        yield _over(_component(component, parameter, source), window, parameter.module)
+        if source is not None:
+            yield component_of(component, parameter, source).over(window, parameter.module)
 
 
-def _over(component: Component, window: Window, *modules: str) -> Component:
-    return replace(
-        component,
-        since=window.since,
-        restarts=window.restarts(*modules),
-        window=window.kind(*modules),
-    )
+def _difference(
+    later: Weight | None, earlier: Weight | None, window: Window, module: str
+) -> Difference | None:
+    """The change of a weight; merges that are only counted are taken to touch what has adapters."""
+    if later is None or earlier is None:
+        return None
+    is_adapted = later.adapter is not None or earlier.adapter is not None
+    counted = (window.counted or 0) if is_adapted else 0
+    return Difference(later, earlier, window.merged(module), counted)
+
+
+def _change_of_adapter(
+    parameter: Parameter, old: Parameter, now: Contents, before: Contents
+) -> Source | None:
+    """What an adapter changed by, without its base; None where that is not its weight's change.
+
+    Two unknown scales are taken for one, since both are states of one training: ranks do not
+    depend on it, and norms are not given.
+    """
+    later, earlier = parameter.adapter, old.adapter
+    if later is None or earlier is None or is_rescaled(later) or is_rescaled(earlier):
+        return None
+    if now.base_named != before.base_named:
+        message = f"was on the base {before.base_named!r}, is on {now.base_named!r}"
+        return _misfit(parameter, "base-changed", message)
+    one_unknown = (later.scale is None) != (earlier.scale is None)
+    if one_unknown or (later.scale is None and later.rank != earlier.rank):
+        return _misfit(parameter, "scale-unknown", "its scale is not known at both steps")
+    return DeltaChange(later, earlier)
 
 
 def _gradients(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.gradients.values():
         if parameter.tensor is not None:
-            yield _component("gradient", parameter, Weight(parameter.tensor))
+            yield component_of("gradient", parameter, Weight(parameter.tensor))
 
 
 def _circuits(moment: Moment) -> Iterator[Component]:
@@ -138,10 +132,7 @@ def _published_circuits(moment: Moment) -> Iterator[Component]:
 def _circuit_updates(moment: Moment) -> Iterator[Component]:
     if moment.previous is None or moment.since_previous is None:
         return
-    modules: dict[str, list[str]] = {}
-    for parameter in moment.now.parameters.values():
-        if parameter.role in ("o", "v"):
-            modules.setdefault(block_of(parameter.module), []).append(parameter.module)
+    modules = {_circuit(o): (o.module, v.module) for o, v in _attentions(moment.now)}
     before = {circuit.name: circuit.source for circuit in _ov(moment.previous, published=False)}
     for circuit in _ov(moment.now, published=False):
         later, earlier = circuit.source, before.get(circuit.name)
@@ -154,20 +145,17 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
             source = Misfit((), "", path, circuit.name, "shape-changed", message)
         heads = circuit.heads if isinstance(source, CircuitsChange) else 0
         found = replace(circuit, component="ov_update", source=source, heads=heads)
-        yield _over(found, moment.since_previous, *modules[block_of(circuit.name)])
+        yield found.over(moment.since_previous, *modules[circuit.name])
 
 
 def _ov(
     contents: Contents, *, published: bool, origins: Mapping[str, Tensor] | None = None
 ) -> Iterator[Component]:
     """Circuits of every layer that has o and v; under role o, through which they write."""
-    heads = contents.heads
-    values = {block_of(p.module): p for p in contents.parameters.values() if p.role == "v"}
-    for output in contents.parameters.values():
-        value = values.get(block_of(output.module)) if output.role == "o" else None
-        left = _weight(output, origins)
-        right = None if value is None else _weight(value, origins)
-        if heads is None or value is None or left is None or right is None:
+    for output, value in _attentions(contents):
+        left, right = weight_of(output, origins), weight_of(value, origins)
+        heads = _heads_of_both(output, value)
+        if heads is None or left is None or right is None:
             continue
         source: Source = Circuits(left, right, heads, published)
         if (output.shape[1], value.shape[0]) != (
@@ -185,37 +173,53 @@ def _ov(
             output.layer,
             "o",
             None,
-            f"{_parent(output)}.ov",
+            _circuit(output),
             source,
             heads=heads.count if one_a_head else 0,
         )
 
 
-def _merge(merges: Sequence[Merge]) -> Iterator[Component]:
-    for parameter in _merged(merges):
-        module = parameter.module
-        found = _component("merge", parameter, Products((merges[-1].adapters[module],)))
-        before = [merge.step for merge in merges[:-1] if module in merge.adapters]
-        yield replace(found, since=before[-1] if before else None, restarts=0, window="cycle")
+def _attentions(contents: Contents) -> Iterator[tuple[Parameter, Parameter]]:
+    """Every o, with the v of the same attention."""
+    values: dict[str, list[Parameter]] = {}
+    for parameter in contents.parameters.values():
+        if parameter.role == "v":
+            values.setdefault(parameter.block, []).append(parameter)
+    for output in contents.parameters.values():
+        value = _nearest(output, values.get(output.block, ())) if output.role == "o" else None
+        if value is not None:
+            yield output, value
 
 
-def _merged_total(merges: Sequence[Merge]) -> Iterator[Component]:
-    for parameter in _merged(merges):
-        module = parameter.module
-        merged = tuple(m.adapters[module] for m in merges if module in m.adapters)
-        yield _component("merged_total", parameter, Products(merged))
+def _circuit(output: Parameter) -> str:
+    return f"{_parent(output)}.ov"
 
 
-def _merged(merges: Sequence[Merge]) -> Iterable[Parameter]:
-    """What the last merge changed; this package's trainer, which records merges, is Llama-like."""
-    family = families()["llama-like"]
-    return parameters_of({}, family, None, merges[-1].adapters).parameters.values()
+def _nearest(output: Parameter, values: Sequence[Parameter]) -> Parameter | None:
+    """Of the values in a block those of the same attention, which are the nearest by path."""
+
+    def shared(value: Parameter) -> int:
+        parts = zip(output.module.split("."), value.module.split("."), strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], parts))
+
+    nearest = sorted(values, key=shared, reverse=True)[:2]
+    if len(nearest) == 2 and shared(nearest[0]) == shared(nearest[1]):
+        return None
+    return nearest[0] if nearest else None
+
+
+def _heads_of_both(output: Parameter, value: Parameter) -> Heads | None:
+    """Heads of a circuit: those that o reads, of which the values may have fewer."""
+    if output.heads is None or value.heads is None:
+        return None
+    return replace(output.heads, kv_count=value.heads.kv_count)
 
 
 AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "weight": _weights,
     "base": _bases,
     "adapter": _adapters,
+    "factor": _factors,
     "update": _updates,
     "cumulative_update": _cumulative_updates,
     "gradient": _gradients,
@@ -223,28 +227,17 @@ AT_CHECKPOINTS: Mapping[str, Callable[[Moment], Iterator[Component]]] = {
     "ov_update": _circuit_updates,
     "ov-published": _published_circuits,
 }
-AT_MERGES: Mapping[str, Callable[[Sequence[Merge]], Iterator[Component]]] = {
-    "merge": _merge,
-    "merged_total": _merged_total,
+AT_MERGES: Mapping[str, Callable[[Sequence[Merge], Contents | None], Iterator[Component]]] = {
+    "merge": last_merge,
+    "merged_total": merged_total,
 }
 COMPONENTS = (*AT_CHECKPOINTS, *AT_MERGES)
 ON_REQUEST = ("base", "cumulative_update", "ov_update", "ov-published")
 
 
-def _component(component: str, parameter: Parameter, source: Source) -> Component:
-    return Component(
-        component, parameter.layer, parameter.role, parameter.expert, parameter.name, source
-    )
-
-
-def _weight(parameter: Parameter, origins: Mapping[str, Tensor] | None = None) -> Weight | None:
-    if parameter.tensor is None:
-        return None
-    return Weight(parameter.tensor, parameter.adapter, (origins or {}).get(parameter.name))
-
-
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
-    path = "" if parameter.tensor is None else parameter.tensor.paths[0]
+    tensors = (parameter.tensor, *(parameter.adapter.tensors if parameter.adapter else ()))
+    path = next((tensor.paths[0] for tensor in tensors if tensor is not None), "")
     return Misfit(parameter.shape, parameter.dtype, path, parameter.name, reason, message)
 
 

@@ -10,22 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rankscope.checkpoints.contents import Adapter
+from rankscope.checkpoints.contents import Delta, is_rescaled
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, added, formed
-from rankscope.components.products import (
-    change_of_product,
-    is_zero,
-    stored_product,
-    sum_of_products,
-)
+from rankscope.components.deltas import adapted, delta, difference_of, factored
+from rankscope.components.formed import Formed
+from rankscope.components.products import change_of_product, is_zero, multiplied, sum_of_products
+from rankscope.components.tensor_errors import formed_of, product_in
 from rankscope.errors import RankscopeError
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import FORMATS, format_of
-from rankscope.spectra.matrices import Dense, LowRank, norm_of
-from rankscope.spectra.rounding import Rounding, rounding_of, rounding_of_merges
+from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank, norm_of
+from rankscope.spectra.rounding import Rounding, rounding_of_merges
 
 SAMPLE = 2**16
 
@@ -33,7 +29,7 @@ SAMPLE = 2**16
 class Source(Protocol):
     """A matrix, or a stack of low-rank products, that can be read from disk."""
 
-    def read(self) -> Dense | LowRank:
+    def read(self) -> Decomposable:
         """Read the tensors and put the matrix together.
 
         Raises
@@ -58,7 +54,7 @@ def dense_work(shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight matrix as the model uses it: W, or W + scale·B·A.
+    """A weight matrix as the model uses it: W, or what an adapter makes of it.
 
     Attributes
     ----------
@@ -67,27 +63,27 @@ class Weight:
     """
 
     tensor: Tensor
-    adapter: Adapter | None = None
+    adapter: Delta | None = None
     origin: Tensor | None = None
 
-    def read(self) -> Dense:
-        """Read W; with an adapter, add its delta in float64."""
-        return self.formed().dense()
+    def read(self) -> Dense | LowRank:
+        """Read W, factored if it is a product; with an adapter, add its delta in float64."""
+        product = None if self.adapter is not None else product_in(self.tensor)
+        return self.formed().dense() if product is None else product
 
     def formed(self) -> Formed:
         """Read W and its adapter, with the errors that both bring."""
-        values = self.tensor.read()
-        stored = [(values, format_of(values, self.tensor.dtype))]
-        if self.origin is not None and self.origin.shape == values.shape:
+        weight = formed_of(self.tensor)
+        if self.origin is not None and self.origin.shape == weight.values.shape and weight.stored:
+            mantissa = weight.stored[0][1].mantissa
             # Mostly it needs as many bits, which its first elements show.
-            sample = self.origin.elements(0, min(values.size, SAMPLE))
-            if format_of(sample, self.origin.dtype).mantissa < stored[0][1].mantissa:
+            sample = self.origin.elements(0, min(weight.values.size, SAMPLE))
+            if format_of(sample, self.origin.dtype).mantissa < mantissa:
                 before = self.origin.read()
                 found = format_of(before, self.origin.dtype)
-                if found.mantissa < stored[0][1].mantissa:
-                    stored.append((before, found))
-        product = None if self.adapter is None else delta(self.adapter)
-        return formed(self.tensor.dtype, tuple(stored), product)
+                if found.mantissa < mantissa:
+                    weight = replace(weight, stored=(*weight.stored, (before, found)))
+        return adapted(weight, self.adapter)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """W, the factors of the adapter, and W before the merges."""
@@ -121,45 +117,64 @@ class Difference:
     restarts: int = 0
 
     def read(self) -> Dense | LowRank:
-        """Subtract in float64; by the adapters alone where the frozen weights are the same.
+        """Subtract in float64; by the factors alone where all else is the same.
 
         The frozen weights from each other and the adapters from each other, so that the error is
         relative to the change: what is equal on both sides adds none.
         """
-        later, earlier = self.later.tensor.read(), self.earlier.tensor.read()
-        products = [
-            None if w.adapter is None else delta(w.adapter) for w in (self.later, self.earlier)
-        ]
-        change = _change_of_deltas(*products)
-        start = formed(self.earlier.tensor.dtype, ((earlier, FORMATS["float64"]),), products[1])
-        before = norm_of(start.values, start.error)
-        if change is not None and np.array_equal(later, earlier):
-            return replace(change, before=(before,))
+        pair = self.later.adapter, self.earlier.adapter
+        if pair == (None, None):
+            products = product_in(self.later.tensor), product_in(self.earlier.tensor)
+            if products[0] is not None and products[1] is not None:
+                change = change_of_product(products[0], products[1])
+                return replace(change, before=products[1].norms())
+        later, earlier = formed_of(self.later.tensor), formed_of(self.earlier.tensor)
+        if any(map(is_rescaled, pair)):
+            return self._of_rescaled(later, earlier)
+        moved = difference_of(*pair)
+        before = adapted(earlier.exact(), pair[1])
+        size = norm_of(before.values, before.error)
+        error = later.error + earlier.error
+        if moved is not None and np.array_equal(later.values, earlier.values):
+            return replace(moved, error=moved.error + error, before=(size,))
         with np.errstate(over="ignore", invalid="ignore"):
-            values = later.astype(np.float64) - earlier
-        error, rounding = UNIT_ROUNDOFF * norm_of(values).value, self._rounding(later, earlier)
-        if change is not None and not is_zero(change):
-            values, forming = added(values, change)
-            error += forming
-            rounding += Rounding.by_norm(float(change.floor), rounding.significant_bits)
-        dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
-        dtype = dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes)
-        return Dense(values, dtype, rounding, error, before)
+            values = later.values.astype(np.float64) - earlier.values
+        total = Formed(values, self._dtype, error=error + UNIT_ROUNDOFF * norm_of(values).value)
+        if moved is not None and not is_zero(moved):
+            total += multiplied(moved)
+        rounding = self._rounding(later, earlier) + total.rounding()
+        return Dense(total.values, self._dtype, rounding, total.error, size)
 
-    def _rounding(self, later: NDArray[np.floating], earlier: NDArray[np.floating]) -> Rounding:
+    def _of_rescaled(self, later: Formed, earlier: Formed) -> Dense:
+        """What a weight under DoRA changed by; a weight that is equal on both sides is exact."""
+        now = adapted(later.exact(), self.later.adapter)
+        was = adapted(earlier.exact(), self.earlier.adapter)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = now.values.astype(np.float64) - was.values
+        rounding = now.rounding() + was.rounding()
+        if not np.array_equal(later.values, earlier.values):
+            rounding += self._rounding(later, earlier)
+        error = now.error + was.error + UNIT_ROUNDOFF * norm_of(values).value
+        return Dense(values, self._dtype, rounding, error, norm_of(was.values, was.error))
+
+    @property
+    def _dtype(self) -> str:
+        dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
+        return dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes)
+
+    def _rounding(self, later: Formed, earlier: Formed) -> Rounding:
         """Rounding of both stored weights, of each merge, and of the products that were merged."""
-        now = format_of(later, self.later.tensor.dtype)
-        was = format_of(earlier, self.earlier.tensor.dtype)
-        if self.merges and was.mantissa < now.mantissa:
+        now = later.stored[0][1] if later.stored else FORMATS[later.dtype]
+        if self.merges and earlier.stored and earlier.stored[0][1].mantissa < now.mantissa:
             # The merge added to the weight as it was: its rounding is in both, and cancels.
-            was = FORMATS[self.earlier.tensor.dtype]
-        rounding = rounding_of(later, now) * max(self.merges + self.restarts, 1)
-        rounding += rounding_of(earlier, was)
+            exact = FORMATS[earlier.dtype]
+            earlier = replace(earlier, stored=((earlier.values, exact), *earlier.stored[1:]))
+        rounding = later.rounding() * max(self.merges + self.restarts, 1) + earlier.rounding()
         adapters = [w.adapter for w in (self.later, self.earlier) if w.adapter is not None]
         was_frozen = len(adapters) == 2 and not self.merges
         if not adapters or not (self.restarts or was_frozen):
             return rounding
-        added = later.astype(np.float64) - earlier
+        added = later.values.astype(np.float64) - earlier.values
         return rounding + rounding_of_merges(added, now, inner=adapters[0].rank)
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -176,11 +191,13 @@ class Difference:
 class Products:
     """A sum of adapters' deltas, from their stacked factors: one adapter, or all merges so far."""
 
-    adapters: tuple[Adapter, ...]
+    adapters: tuple[Delta, ...]
 
-    def read(self) -> LowRank:
-        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum."""
-        return sum_of_products([delta(adapter) for adapter in self.adapters])
+    def read(self) -> LowRank | Kronecker:
+        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum; of one, the delta itself."""
+        if len(self.adapters) == 1:
+            return delta(self.adapters[0])
+        return sum_of_products([factored(adapter) for adapter in self.adapters])
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Factors of every adapter."""
@@ -218,24 +235,6 @@ class Misfit:
         return 0.0
 
 
-def factors_of(adapter: Adapter | None) -> tuple[Tensor, ...]:
-    """The two stored factors of an adapter, if there is one."""
-    return () if adapter is None else (adapter.lora_A, adapter.lora_B)
-
-
-def delta(adapter: Adapter) -> LowRank:
-    """What an adapter adds to its weight, scale·B·A, as factors in float64."""
-    return stored_product(
-        adapter.lora_B.read(),
-        adapter.lora_A.read(),
-        (adapter.lora_B.dtype, adapter.lora_A.dtype),
-        scale=1.0 if adapter.scale is None else adapter.scale,
-    )
-
-
-def _change_of_deltas(later: LowRank | None, earlier: LowRank | None) -> LowRank | None:
-    if earlier is None:
-        return later
-    if later is None:
-        return replace(earlier, left=-earlier.left)
-    return change_of_product(later, earlier)
+def factors_of(adapter: Delta | None) -> tuple[Tensor, ...]:
+    """What an adapter is read from, if there is one."""
+    return () if adapter is None else adapter.tensors

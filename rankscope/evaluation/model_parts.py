@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.base_model import base_folder
+from rankscope.checkpoints.adapters.peft_config import CONFIG as ADAPTER_CONFIG
+from rankscope.checkpoints.adapters.peft_files import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.base_model import base_folder
-from rankscope.checkpoints.layouts.lora_config import CONFIG as ADAPTER_CONFIG
-from rankscope.checkpoints.layouts.lora_files import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
 from rankscope.training.saving import read_manifest
@@ -49,7 +49,7 @@ def model_parts(checkpoint: Checkpoint) -> ModelParts:
         belongs to the checkpoint is not there.
     """
     if checkpoint.layout == "peft":
-        parts = _on_base(checkpoint.path)
+        parts = _on_base(checkpoint.path, checkpoint.options.base)
     elif checkpoint.layout in LAYOUTS:
         adapter = checkpoint.path / "adapter"
         has_adapter = (adapter / ADAPTER_CONFIG).is_file()
@@ -79,7 +79,7 @@ def _is_own(folder: Path) -> bool:
         return False
 
 
-def _on_base(folder: Path) -> ModelParts:
+def _on_base(folder: Path, given: Path | None) -> ModelParts:
     # A Trainer's checkpoint may hold no more than the folder of an adapter that has a name.
     adapter = next((path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))), folder)
     adapter = folder if (folder / ADAPTER_CONFIG).is_file() else adapter
@@ -87,7 +87,7 @@ def _on_base(folder: Path) -> ModelParts:
         raise RankscopeError(
             f"has no {' or '.join(ADAPTER_WEIGHTS)}", path=adapter, reason=NO_MODEL
         )
-    base = base_folder(adapter)
+    base = base_folder(adapter, given)
     if base is None:
         named = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
         raise RankscopeError(

@@ -92,7 +92,7 @@ def _paths(parameter: Parameter) -> Iterable[str]:
     if parameter.tensor is not None:
         yield from parameter.tensor.paths
     if parameter.adapter is not None:
-        yield from (*parameter.adapter.lora_A.paths, *parameter.adapter.lora_B.paths)
+        yield from (path for tensor in parameter.adapter.tensors for path in tensor.paths)
 
 
 def digest_of(*values: object) -> str:

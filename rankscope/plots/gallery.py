@@ -58,40 +58,62 @@ def _adapter_ranks(results: Results) -> Figure | None:
 
 
 def _if_any(
-    results: Results, component: str, column: str, draw: Callable[[pd.DataFrame], Figure]
+    table: pd.DataFrame, component: str, column: str, draw: Callable[[pd.DataFrame], Figure]
 ) -> Figure | None:
     """Draw from the metrics table, or None where no matrix of the component has a value."""
-    table = results.metrics
     if not has_component(table, component):
         return None
     has_value = table.loc[table["component"] == component, column].notna().any()
     return draw(table) if has_value else None
 
 
+def _if_alone(
+    results: Results, component: str, column: str, draw: Callable[[pd.DataFrame], Figure]
+) -> Figure | None:
+    """Draw a component of the runs that have no weights, whose figures would show it too."""
+    table = results.metrics
+    whole = table["run"].isin(table.loc[table["component"] == "weight", "run"].unique())
+    alone = table[~(whole & (table["component"] == component))]
+    return _if_any(alone, component, column, draw)
+
+
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "loss": _losses,
-    "per-weights": lambda r: _if_any(r, "weight", "per", per),
-    "per-updates": lambda r: _if_any(r, "update", "per", lambda t: per(t, "update")),
-    "per-gradients": lambda r: _if_any(r, "gradient", "per", lambda t: per(t, "gradient")),
-    "per-ov": lambda r: _if_any(r, "ov", "per", lambda t: per(t, "ov")),
+    "per-weights": lambda r: _if_any(r.metrics, "weight", "per", per),
+    "per-updates": lambda r: _if_any(r.metrics, "update", "per", lambda t: per(t, "update")),
+    "per-cumulative-updates": lambda r: _if_any(
+        r.metrics, "cumulative_update", "per", lambda t: per(t, "cumulative_update")
+    ),
+    "per-adapters": lambda r: _if_alone(r, "adapter", "per", lambda t: per(t, "adapter")),
+    "per-gradients": lambda r: _if_any(r.metrics, "gradient", "per", lambda t: per(t, "gradient")),
+    "per-ov": lambda r: _if_any(r.metrics, "ov", "per", lambda t: per(t, "ov")),
     "condition-numbers-weights": lambda r: _if_any(
-        r, "weight", "condition_number", condition_number
+        r.metrics, "weight", "condition_number", condition_number
     ),
     "condition-numbers-90-weights": lambda r: _if_any(
-        r,
+        r.metrics,
         "weight",
         "condition_number_90",
         lambda t: condition_number(t, column="condition_number_90"),
     ),
     "condition-numbers-updates": lambda r: _if_any(
-        r, "update", "condition_number_r", lambda t: condition_number(t, "update")
+        r.metrics, "update", "condition_number_r", lambda t: condition_number(t, "update")
     ),
-    "update-spectra": lambda r: _if_any(r, "update", "per", lambda _: update_spectra(r)),
-    "merged-rank": lambda r: _if_any(r, "merged_total", "numerical_rank", merged_ranks),
+    "condition-numbers-adapters": lambda r: _if_alone(
+        r, "adapter", "condition_number_r", lambda t: condition_number(t, "adapter")
+    ),
+    "update-spectra": lambda r: _if_any(r.metrics, "update", "per", lambda _: update_spectra(r)),
+    "merged-rank": lambda r: _if_any(r.metrics, "merged_total", "numerical_rank", merged_ranks),
     "adapter-ranks": _adapter_ranks,
-    "heatmap-per-weights": lambda r: _if_any(r, "weight", "per", heatmaps),
+    "heatmap-per-weights": lambda r: _if_any(r.metrics, "weight", "per", heatmaps),
     "heatmap-per-updates": lambda r: _if_any(
-        r, "update", "per", lambda t: heatmaps(t, component="update")
+        r.metrics, "update", "per", lambda t: heatmaps(t, component="update")
+    ),
+    "heatmap-per-cumulative-updates": lambda r: _if_any(
+        r.metrics, "cumulative_update", "per", lambda t: heatmaps(t, component="cumulative_update")
+    ),
+    "heatmap-per-adapters": lambda r: _if_alone(
+        r, "adapter", "per", lambda t: heatmaps(t, component="adapter")
     ),
     "performance": _performance,
     "blimp-phenomena": _blimp_phenomena,
@@ -100,19 +122,24 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
 """Figure of the results by file name; None where they hold nothing to draw it from."""
 
 DRAWN_FROM = {
-    "loss": "a logged training loss",
+    "loss": "logged training loss",
     "per-weights": "weights",
     "per-updates": "updates",
+    "per-cumulative-updates": "cumulative updates",
+    "per-adapters": "adapters alone",
     "per-gradients": "gradients",
     "per-ov": "OV circuits",
     "condition-numbers-weights": "weights",
     "condition-numbers-90-weights": "weights",
     "condition-numbers-updates": "updates",
+    "condition-numbers-adapters": "adapters alone",
     "update-spectra": "updates",
     "merged-rank": "recorded merges",
     "adapter-ranks": "adapters of different ranks and no captured energy",
     "heatmap-per-weights": "weights",
     "heatmap-per-updates": "updates",
+    "heatmap-per-cumulative-updates": "cumulative updates",
+    "heatmap-per-adapters": "adapters alone",
     "performance": "perplexity, loss or accuracy",
     "blimp-phenomena": "accuracies by phenomenon",
     "rank-and-performance": "weights and performance that vary at 4 common steps or more",

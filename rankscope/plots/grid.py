@@ -6,6 +6,7 @@ import math
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -64,6 +65,11 @@ def new_figure(
         # Makes the first ticks, whose look all later ones copy: other settings may hold by then.
         ax.tick_params(which="both")
     return figure, [list(line) for line in grid]
+
+
+def step_label(table: pd.DataFrame) -> str:
+    """Label of the axis of steps: what they count, which results say beside their tables."""
+    return str(table.attrs.get("unit", "step"))
 
 
 def row_title(ax: Axes, text: str) -> None:

@@ -14,12 +14,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import new_figure, row_title
+from rankscope.plots.grid import new_figure, row_title, step_label
 from rankscope.plots.style import paper_look, plain
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.selection import chosen_rows, in_order
 
 COLORS = "viridis"
+LEAST_HEIGHT = 2.0  # inches; the colour bar's label is as long
 
 
 def heatmap(
@@ -78,7 +79,7 @@ def heatmap(
     ax.patch.set(facecolor="white", edgecolor="0.6", hatch="/////")
     ax.grid(visible=False)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-    ax.set(xlabel="step", ylabel="layer")
+    ax.set(xlabel=step_label(table), ylabel="layer")
     if colorbar:
         _color_bar(mesh, [ax], drawn.label)
     return ax
@@ -108,7 +109,8 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     roles, runs = in_order(rows["role"]), sorted(rows["run"].unique())
     limits = value_limits(rows, column)
     width = float(mpl.rcParams["figure.figsize"][0])
-    figure, grid = new_figure(len(roles), len(runs), size=(width, 0.6 + 0.55 * len(roles)))
+    height = max(0.6 + 0.55 * len(roles), LEAST_HEIGHT)
+    figure, grid = new_figure(len(roles), len(runs), size=(width, height))
     for role, line in zip(roles, grid, strict=True):
         for run, ax in zip(runs, line, strict=True):
             ax.set(xlabel="", ylabel="")
@@ -128,6 +130,8 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     for run, ax in zip(runs, grid[0], strict=True):
         ax.set_title(plain(run, limit=int(14 * width / len(runs))))
     _finish(figure, grid, column)
+    figure.supxlabel(step_label(table))
+    figure.supylabel("layer")
     return figure
 
 
@@ -138,8 +142,6 @@ def _finish(figure: Figure, grid: list[list[Axes]], column: str) -> None:
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
         label = f"{label}; hatched: undefined"
     _color_bar(mesh, panels, label)
-    figure.supxlabel("step")
-    figure.supylabel("layer")
 
 
 def _color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.grid import finish_grid, panel_grid, step_label
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, mark_entry, shared_legend
 from rankscope.plots.series import draw_series, label_log_axis
 from rankscope.plots.style import paper_look, plain, series_styles
@@ -101,7 +101,7 @@ def score(
     for run, series in points.groupby("run", sort=True):
         draw_series(ax, run, series, style=styles[run])
     _explain(ax, points, has_chance=metric == "accuracy")
-    ax.set(xlabel="step", ylabel=look.label)
+    ax.set(xlabel=step_label(evaluation), ylabel=look.label)
     if look.log:
         label_log_axis(ax)
     if legend:
@@ -134,7 +134,7 @@ def performance(evaluation: pd.DataFrame, *, runs: list[str] | None = None) -> F
     for (task, group, metric), ax in zip(shown, panels, strict=True):
         score(evaluation, metric, task=task, group=group, runs=runs, legend=False, ax=ax)
         ax.set(title=plain(task), xlabel="")
-    figure.supxlabel("step")
+    figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
     return figure
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 
+from rankscope.plots.grid import step_label
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, mark_entry, series_entry
 from rankscope.plots.style import SeriesStyle, series_styles
 from rankscope.statistics.quantities import quantity
@@ -90,7 +91,7 @@ def metric(
     for kind in kinds if len(kinds) > 1 else ():
         line_entry(ax, WINDOWS[kind], "-", width=PARTS.get(kind, 1.1))
     _explain(ax, points, column, over=summarised_over(rows, hue=hue))
-    ax.set(xlabel="step", ylabel=drawn.label)
+    ax.set(xlabel=step_label(table), ylabel=drawn.label)
     if drawn.log:
         label_log_axis(ax)
     if legend:

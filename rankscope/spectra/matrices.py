@@ -1,4 +1,4 @@
-"""The two kinds of matrix that have a spectrum: `Dense`, and the factored product `LowRank`.
+"""The kinds of matrix that have a spectrum: `Dense`, and the products `LowRank` and `Kronecker`.
 
 What is put together of several tensors carries the errors of all of them: the rounding of each
 stored part, which sets the noise floor, and what putting it together in float64 rounded.
@@ -83,6 +83,8 @@ class LowRank:
         The fewest that a factor has.
     before
         Of a change: the Frobenius norm of what changed, one a product.
+    is_scaled
+        Whether this is the matrix itself, and not the matrix over a factor that nobody knows.
 
     Raises
     ------
@@ -97,6 +99,7 @@ class LowRank:
     error: float | Values = 0.0
     significant_bits: int = FORMATS["float64"].significant_bits
     before: tuple[Norm, ...] = ()
+    is_scaled: bool = True
 
     def __post_init__(self) -> None:
         if self.left.ndim not in (2, 3) or self.left.ndim != self.right.ndim:
@@ -207,3 +210,38 @@ def spectral_norms(factors: Matrix) -> Values:
         squares = np.linalg.eigvalsh(wide @ wide.T) if len(wide) else np.zeros(1)
         found.append(unit * max(float(squares[-1]), 0.0) ** 0.5)
     return np.asarray(found, np.float64)
+
+
+@dataclass(frozen=True)
+class Kronecker:
+    """The Kronecker product ``first ⊗ second``, kept as its two factors.
+
+    Its singular values are all products of one of ``first`` with one of ``second``.
+
+    Attributes
+    ----------
+    is_scaled
+        As for `LowRank`.
+    """
+
+    first: Dense | LowRank
+    second: Dense | LowRank
+    dtype: str = "float64"
+    is_scaled: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        (m, n), (k, p) = self.first.shape, self.second.shape
+        return m * k, n * p
+
+    def multiplied(self) -> Matrix:
+        """The product itself, in float64."""
+        first, second = (
+            factor.multiplied() if isinstance(factor, LowRank) else factor.values
+            for factor in (self.first, self.second)
+        )
+        return np.kron(np.asarray(first, np.float64), np.asarray(second, np.float64))
+
+
+Decomposable = Dense | LowRank | Kronecker

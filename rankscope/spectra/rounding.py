@@ -40,7 +40,8 @@ class Rounding:
     rows, columns
         Sums of the variances of the errors of its entries by row and by column, in units squared.
     unit
-        A power of two; squares of very small entries would not be in range.
+        A power of two; squares of very small entries would not be in range. 0 where no entry is
+        rounded by itself.
     significant_bits
         Of the coarsest format that rounded it.
     beside
@@ -57,10 +58,10 @@ class Rounding:
     @classmethod
     def by_norm(cls, floor: float, significant_bits: int) -> Rounding:
         """Rounding of which only the largest singular value that it may bring is known."""
-        return cls(np.zeros(1), np.zeros(1), 1.0, significant_bits, floor)
+        return cls(np.zeros(1), np.zeros(1), 0.0, significant_bits, floor)
 
     def __add__(self, other: Rounding) -> Rounding:
-        unit = max(self.unit, other.unit)
+        unit = max(self.unit, other.unit) or 1.0
         mine, theirs = (self.unit / unit) ** 2, (other.unit / unit) ** 2
         return Rounding(
             self.rows * mine + other.rows * theirs,

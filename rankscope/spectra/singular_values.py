@@ -8,22 +8,22 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rankscope.spectra import dense, low_rank
+from rankscope.spectra import dense, kronecker, low_rank
 from rankscope.spectra.backends import NUMPY, Backend
-from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank
 from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
 
 
-def singular_values(matrix: ArrayLike | Dense | LowRank) -> Values:
+def singular_values(matrix: ArrayLike | Decomposable) -> Values:
     """Singular values of a matrix, or of a product given by its factors.
 
     Computed in float64 from the Gram matrix of the small side, and by QR and a float64 SVD where
-    that cannot tell a value from rounding. A `LowRank` product is not multiplied out.
+    that cannot tell a value from rounding. `LowRank` and `Kronecker` are not multiplied out.
 
     Parameters
     ----------
     matrix
-        An array of numbers, shape ``(m, n)``; `Dense`; or `LowRank`.
+        An array of numbers, shape ``(m, n)``; `Dense`; `LowRank`; or `Kronecker`.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def singular_values(matrix: ArrayLike | Dense | LowRank) -> Values:
     return found.values
 
 
-def spectrum(matrix: ArrayLike | Dense | LowRank) -> Spectrum:
+def spectrum(matrix: ArrayLike | Decomposable) -> Spectrum:
     """Singular values of one matrix with all that is certain about them; see `Spectrum`.
 
     Raises
@@ -55,7 +55,7 @@ def spectrum(matrix: ArrayLike | Dense | LowRank) -> Spectrum:
     """
     if isinstance(matrix, LowRank) and matrix.left.ndim == 3:
         raise ValueError(f"this is a stack of {len(matrix.left)} products: use spectra")
-    if not isinstance(matrix, (Dense, LowRank)):
+    if not isinstance(matrix, (Dense, LowRank, Kronecker)):
         array = np.asarray(matrix)
         if array.dtype.kind == "c":
             raise ValueError(f"a matrix of {array.dtype}: only real ones are decomposed here")
@@ -65,11 +65,16 @@ def spectrum(matrix: ArrayLike | Dense | LowRank) -> Spectrum:
     return spectra(matrix)[0]
 
 
-def spectra(matrix: Dense | LowRank) -> list[Spectrum]:
+def spectra(matrix: Decomposable) -> list[Spectrum]:
     """Spectra of a matrix or a product (one), or of a stack of products (one for each)."""
     if isinstance(matrix, Dense):
         return stack_spectra([matrix])
-    return [_with_status(one) for one in _of_products(matrix)]
+    if isinstance(matrix, Kronecker):
+        (first,), (second,) = spectra(matrix.first), spectra(matrix.second)
+        found = [kronecker.product_of(first, second, matrix.dtype)]
+    else:
+        found = _of_products(matrix)
+    return [replace(_with_status(one), is_scaled=matrix.is_scaled) for one in found]
 
 
 def stack_spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:

@@ -34,7 +34,7 @@ class Spectrum:
     noise_floor, noise_source
         What rounding alone may bring, and whether of the ``storage`` or of the ``arithmetic``.
     route
-        ``gram``, ``qr-svd`` or ``low-rank``; empty where nothing was decomposed.
+        ``gram``, ``qr-svd``, ``low-rank`` or ``kronecker``; empty where nothing was decomposed.
     status
         ``ok``, ``zero``, ``vector``, ``empty``, ``nonfinite``, or ``skipped:<reason>``.
     significant_bits
@@ -42,6 +42,8 @@ class Spectrum:
         several stored parts the fewest. 0 where that is not known.
     before
         Of a change: the Frobenius norm of what changed, as it was before.
+    is_scaled
+        Whether the values are those of the matrix, and not of it over a factor that nobody knows.
     """
 
     shape: tuple[int, int]
@@ -55,6 +57,7 @@ class Spectrum:
     status: str = "ok"
     significant_bits: int = 0
     before: Norm | None = None
+    is_scaled: bool = True
 
     @property
     def max_rank(self) -> int:

@@ -96,6 +96,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         "status": spectrum.status,
         "significant_bits": spectrum.significant_bits,
         "before": spectrum.before,
+        **({} if spectrum.is_scaled else {"is_scaled": False}),
     }
 
 
@@ -118,6 +119,7 @@ def _entries(described: list[dict[str, Any]], vectors: list[np.ndarray]) -> list
                 status=one["status"],
                 significant_bits=one.get("significant_bits", 0),
                 before=Norm(*one["before"]) if one.get("before") else None,
+                is_scaled=one.get("is_scaled", True),
             ),
         )
         for one, (values, lower, upper) in zip(described, parts, strict=False)

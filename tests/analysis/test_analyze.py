@@ -138,7 +138,7 @@ def test_updates_span_the_steps_that_are_asked_for(relora_run: TinyRun) -> None:
         ({"roles": ["query"]}, "'query' is no role"),
         ({"steps": (0, 10, 0)}, "stride"),
         ({"steps": (1000, None, 1)}, "none of the steps asked for .* steps 0, 10, 20, 30"),
-        ({"layout": "gguf"}, "'gguf' is no layout"),
+        ({"layout": "gguf"}, "'gguf' is not a layout"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

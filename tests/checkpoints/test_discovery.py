@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rankscope.checkpoints.discovery import open_run, open_runs
+from rankscope.checkpoints.discovery import open_run, open_runs, survey
 from rankscope.checkpoints.same_weights import identical_steps
 from rankscope.errors import RankscopeError
 from tests.conftest import TinyRun, random_factors, random_weights, write_adapter, write_model
@@ -59,10 +59,12 @@ def test_links_and_hidden_folders_do_not_count(full_run: Path, rng: np.random.Ge
     assert open_run(full_run).steps == (5, 10, 100)
 
 
-def test_two_folders_of_one_step_are_refused(full_run: Path, rng: np.random.Generator) -> None:
+def test_the_same_step_under_another_word_is_another_run(
+    full_run: Path, rng: np.random.Generator
+) -> None:
     write_model(full_run / "step_10", random_weights(rng))
-    with pytest.raises(RankscopeError, match="is step 10, and so is checkpoint-10"):
-        open_run(full_run)
+    runs = open_runs([full_run])
+    assert [(run.name, run.steps) for run in runs] == [("full", (5, 10, 100)), ("full/step", (10,))]
 
 
 @pytest.mark.parametrize("names", [["last"], ["a-copy", "final"]])
@@ -73,11 +75,9 @@ def test_copies_of_a_step_that_is_in_another_name_are_left_out(
         shutil.copytree(full_run / "checkpoint-100", full_run / name)
     assert [c.path.name for c in open_run(full_run)][-1] == "checkpoint-100"
     shutil.rmtree(full_run / "checkpoint-100")
-    if len(names) == 1:
-        assert open_run(full_run)[100].path.name == names[0]
-    else:
-        with pytest.raises(RankscopeError, match="final: is step 100, and so is a-copy"):
-            open_run(full_run)
+    found = survey([full_run])
+    assert found.runs[0][100].path.name == names[0]
+    assert [Path(note.path).name for note in found.notes] == names[1:] and not found.skips
 
 
 def test_models_without_steps_are_runs_of_their_own(
@@ -94,7 +94,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, rng: np.random.Generato
     for parent in ("a", "b"):
         write_model(tmp_path / parent / "run" / "step_1", random_weights(rng))
     names = [run.name for run in open_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"])]
-    assert len(set(names)) == 2
+    assert names == ["a/run", "b/run"]
     twice = open_runs([tmp_path / "a", tmp_path / "a"])
     assert [run.name for run in twice] == ["run"]
 
@@ -134,10 +134,10 @@ def test_epochs_are_a_series_in_the_order_of_their_numbers(
         write_model(tmp_path / "tuned" / name, tensors)
     write_model(tmp_path / "tuned" / "best", weights["epoch-2"])
     run = open_run(tmp_path / "tuned")
-    assert (run.name, run.steps) == ("tuned", (0, 1, 2))
+    assert (run.name, run.steps, run.unit) == ("tuned", (1, 2, 10), "epoch")
     assert [c.path.name for c in run] == ["epoch-1", "epoch-2", "epoch-10"]
-    assert {c.step_source for c in run} == {"order"}
-    read = run[2].contents.parameters["lm_head.weight"].tensor
+    assert {c.step_source for c in run} == {"folder"}
+    read = run[10].contents.parameters["lm_head.weight"].tensor
     assert read is not None and (read.read() == weights["epoch-10"]["lm_head.weight"]).all()
 
 
@@ -149,8 +149,6 @@ def test_epochs_are_a_series_in_the_order_of_their_numbers(
         ("small-1", "small-2"),
         ("a", "b"),
         ("epoch-1", "part-2"),
-        ("epoch-1", "epoch-2", "base"),
-        ("epoch-1", "epoch_1"),
     ],
 )
 def test_names_that_count_no_time_are_runs_to_compare(
@@ -161,12 +159,14 @@ def test_names_that_count_no_time_are_runs_to_compare(
     assert sorted(run.name for run in open_runs([tmp_path])) == sorted(names)
 
 
-def test_one_that_states_a_step_makes_those_beside_it_of_no_step(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_two_ways_of_counting_are_two_runs(tmp_path: Path, rng: np.random.Generator) -> None:
     for name in ("epoch-1", "epoch-2", "checkpoint-500"):
-        write_model(tmp_path / name, random_weights(rng))
-    assert open_run(tmp_path).steps == (500,)
+        write_model(tmp_path / "run" / name, random_weights(rng))
+    runs = open_runs([tmp_path / "run"])
+    assert [(run.name, run.steps, run.unit) for run in runs] == [
+        ("run", (1, 2), "epoch"),
+        ("run/checkpoint", (500,), "step"),
+    ]
 
 
 def test_checkpoints_of_two_layouts_are_no_series_by_name(

@@ -32,6 +32,7 @@ from rankscope.checkpoints.files import distributed_file
 from rankscope.checkpoints.files.distributed_file import open_distributed
 from rankscope.checkpoints.files.sharded_safetensors import open_shards
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
+from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.pieces import Pieces
 from rankscope.errors import RankscopeError
 
@@ -162,9 +163,9 @@ def test_what_is_read_is_what_was_saved(tmp_path: Path, dtype: torch.dtype, one_
     weights["part"] = torch.randn(8, 8).to(dtype)[2:5, 1:3]
     weights["empty"] = torch.empty(0, 4, dtype=dtype)
     save(tmp_path, weights, one_file=one_file)
-    found, skips = open_distributed(tmp_path)
-    assert_same(found, weights)
-    assert not skips
+    opened = open_distributed(tmp_path)
+    assert_same(opened.tensors, weights)
+    assert not opened.aside and not opened.skips
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_pieces_are_put_together(
 ) -> None:
     whole = torch.randn(shape).to(dtype)
     save(tmp_path, {"w": split(whole.clone(), *cuts)}, one_file=False)
-    found = open_distributed(tmp_path)[0]
+    found = open_distributed(tmp_path).tensors
     assert isinstance(found["w"], Pieces)
     assert len(found["w"].paths) == np.prod([len(cut) for cut in cuts])
     assert_same(found, {"w": whole})
@@ -203,7 +204,7 @@ def test_pieces_are_put_together(
 def test_only_the_pieces_that_are_asked_for_are_read(tmp_path: Path) -> None:
     whole = torch.randn(6, 4)
     save(tmp_path, {"w": split(whole.clone(), (0, 2, 4), (0,))}, one_file=False)
-    tensor = open_distributed(tmp_path)[0]["w"]
+    tensor = open_distributed(tmp_path).tensors["w"]
     for path in (tensor.paths[0], tensor.paths[2]):
         Path(path).unlink()
     assert (tensor.elements(9, 16) == whole.flatten()[9:16].numpy()).all()
@@ -218,7 +219,7 @@ def test_opening_reads_no_piece_and_what_is_open_can_be_sent(tmp_path: Path) -> 
     (file,) = tmp_path.glob("*.distcp")
     held = file.read_bytes()
     file.write_bytes(bytes(len(held)))
-    found = open_distributed(tmp_path)[0]
+    found = open_distributed(tmp_path).tensors
     file.write_bytes(held)
     sent = pickle.loads(pickle.dumps(found))
     assert_same(sent, weights)
@@ -244,14 +245,14 @@ def test_names_lose_the_keys_of_the_checkpoint_and_not_those_of_the_model(
     for key in reversed(keys):
         state = {key: state}
     save(tmp_path, {**state, "lr": torch.ones(3), "step": 5})
-    assert_same(open_distributed(tmp_path)[0], weights | {"lr": torch.ones(3)})
+    assert_same(open_distributed(tmp_path).tensors, weights | {"lr": torch.ones(3)})
 
 
 def test_no_tensor_takes_the_name_of_another(tmp_path: Path) -> None:
     weights = {"model.norm.weight": torch.ones(4), "model.w.weight": torch.randn(4, 4)}
     model = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
     save(tmp_path, {"model": model, "norm.weight": torch.zeros(4)})
-    assert_same(open_distributed(tmp_path)[0], weights | {"norm.weight": torch.zeros(4)})
+    assert_same(open_distributed(tmp_path).tensors, weights | {"norm.weight": torch.zeros(4)})
 
 
 @pytest.mark.parametrize("key", ["optim", "optimizer", "optimizers", "optimizer_0"])
@@ -267,7 +268,7 @@ def test_the_optimizer_is_not_looked_at(tmp_path: Path, key: str, flat: bool) ->
     for index, info in metadata.storage_data.items():
         if index.fqn not in weights:
             (tmp_path / info.relative_path).unlink()
-    assert_same(open_distributed(tmp_path)[0], weights)
+    assert_same(open_distributed(tmp_path).tensors, weights)
 
 
 def test_formats_that_no_weight_is_in_are_named(tmp_path: Path) -> None:
@@ -310,7 +311,7 @@ def test_classes_of_other_modules_are_understood(
         rewrite(tmp_path, change)
     assert name not in sys.modules
     assert b"olmo_core" in (tmp_path / ".metadata").read_bytes()
-    assert_same(open_distributed(tmp_path)[0], weights)
+    assert_same(open_distributed(tmp_path).tensors, weights)
 
 
 class Hostile:
@@ -432,13 +433,13 @@ def test_a_piece_that_is_not_what_the_metadata_says_is_refused_when_it_is_read(
         ours.offset, ours.length = other.offset, other.length
 
     rewrite(tmp_path, change)
-    tensor = open_distributed(tmp_path)[0]["w"]
+    tensor = open_distributed(tmp_path).tensors["w"]
     with pytest.raises(RankscopeError, match="'w': does not hold the float32"):
         tensor.read()
     file = tmp_path / "__0_0.distcp"
     file.write_bytes(bytes(file.stat().st_size))
     with pytest.raises(RankscopeError, match="distcp"):
-        open_distributed(tmp_path)[0]["v"].read()
+        open_distributed(tmp_path).tensors["v"].read()
 
 
 def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path: Path) -> None:
@@ -450,9 +451,11 @@ def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path
         save(run / "checkpoint" / f"step-{step}", state)
     (run / "checkpoint" / "step-100" / ".metadata").unlink()
     opened = open_run(run)
-    assert opened.steps == (10, 20)
+    assert opened.steps == (10, 20, 100)  # the one that is being saved keeps its place
     assert {checkpoint.step_source for checkpoint in opened} == {"folder"}
-    for step in opened.steps:
+    with pytest.raises(RankscopeError, match="is being saved still"):
+        opened[100].read()
+    for step in opened.steps[:2]:
         parameters = opened[step].contents.parameters
         assert_same(
             {name: p.tensor for name, p in parameters.items()},
@@ -535,7 +538,7 @@ def test_pieces_in_safetensors_are_put_together(tmp_path: Path) -> None:
     first = {"rows": rows[:3].clone(), "columns": columns[:, :4].clone(), "alone": alone}
     second = {"rows": rows[3:].clone(), "columns": columns[:, 4:].clone()}
     save_shards(folder, [first, second], [{}, {"rows": [3, 0], "columns": [0, 4]}])
-    assert_same(open_shards(folder)[0], {"rows": rows, "columns": columns, "alone": alone})
+    assert_same(open_shards(folder), {"rows": rows, "columns": columns, "alone": alone})
     run = open_run(tmp_path / "step-7")
     assert run.steps == (7,) and run.checkpoints[0].layout == "dcp"
     next(folder.glob("shard-00001-*")).unlink()
@@ -567,8 +570,33 @@ def test_nothing_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         return real(*given)
 
     monkeypatch.setattr(distributed_file, "open_torch_at", counted)
-    tensor = open_distributed(tmp_path)[0]["w"]
+    tensor = open_distributed(tmp_path).tensors["w"]
     assert not calls
     tensor.read()
     tensor.elements(0, 3)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("key", ["o", "solver", "trainer.deep"])
+def test_an_optimizer_is_told_by_its_groups_under_any_key(key: str, tmp_path: Path) -> None:
+    weight = torch.randn(6, 4)
+    optimizer = {
+        "state": {"fc.weight": {"momentum": torch.randn(6, 4), "step": torch.tensor(3.0)}},
+        "param_groups": [{"lr": 0.1, "params": ["fc.weight"]}],
+    }
+    nested: dict[str, Any] = optimizer
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    save(tmp_path, {"app": {"model": {"fc.weight": weight}, **nested}})
+    opened = open_distributed(tmp_path)
+    assert [t.shape for t in opened.tensors.values()] == [(6, 4)]
+    assert {one.kind for one in opened.aside} == {"optimizer"} and len(opened.aside) == 2
+
+
+def test_a_format_that_is_not_known_costs_its_tensor(tmp_path: Path) -> None:
+    odd = torch.zeros(4, 4).to(torch.float8_e8m0fnu)
+    save(tmp_path, {"fc.weight": torch.randn(6, 4), "fc.scale": odd})
+    contents = LAYOUTS["dcp"].read(tmp_path, DEFAULT)
+    assert set(contents.parameters) == {"fc.weight"}
+    assert [skip.tensor for skip in contents.skips] == ["fc.scale"]
+    assert {one.tensor: one.kind for one in contents.account}["fc.scale"] == "not understood"

@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families.family import family_of
+from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.options import DEFAULT

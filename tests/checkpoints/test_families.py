@@ -13,10 +13,11 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import Fused, families, family_of, read_family
-from rankscope.checkpoints.families.heads import heads_of
+from rankscope.checkpoints.families.family import Fused, families, read_family
+from rankscope.checkpoints.families.heads import Towers, heads_of
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.families.parameters import Found, parameters_of
+from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.families.splitting import rows_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.errors import RankscopeError
@@ -413,7 +414,7 @@ def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str
         tensors[tied] = tensors["transformer.wte.weight"]
     shapes = {n.removesuffix(".weight"): t.shape for n, t in tensors.items() if len(t.shape) > 1}
     family = family_of(config, shapes)
-    return family.name, parameters_of(tensors, family, heads_of(config, family))
+    return family.name, parameters_of(tensors, family, Towers(config, family))
 
 
 @pytest.mark.parametrize("config", [{}, {"n_layer": LAYERS, "n_head": HEADS, "n_embd": WIDTH}])
@@ -425,7 +426,7 @@ def test_nanogpt_has_the_names_of_gpt2_the_other_way_round(
     save_file(weights, tmp_path / "model.safetensors")
     name, found = found_in(tmp_path / "model.safetensors", config, tied="lm_head.weight")
     assert name == "nanogpt"
-    assert "lm_head.weight" not in found.parameters and "transformer.wpe.weight" in found.left_out
+    assert not {"lm_head.weight", "transformer.wpe.weight"} & found.parameters.keys()
     for layer in range(LAYERS):
         own = {p.role: p for p in found.parameters.values() if p.layer == layer}
         assert set(own) == set(PLAIN)
@@ -505,9 +506,8 @@ def test_rows_are_shared_out_whole_or_not_at_all(
 @pytest.mark.parametrize(
     ("name", "is_left_out"),
     [
-        ("model.layers.0.input_layernorm.weight", True),
-        ("model.layers.0.self_attn.q_norm.weight", True),
-        ("transformer.blocks.0.norm_attn_norm.norm_1.weight", True),
+        ("model.layers.0.input_layernorm.weight", False),
+        ("model.layers.0.self_attn.layernorm_qkv.weight", False),
         ("transformer.blocks.0.norm_attn_norm.attn.Wqkv.weight", False),
         ("blocks.0.norm1.linear.weight", False),
         ("backbone.layers.0.mixer.A_log", True),
@@ -611,7 +611,7 @@ def test_a_table_of_ones_own_is_used(tmp_path: Path) -> None:
         ('name = "x"\n[fused.qkv]\nparts = ["q", "z"]', "'qkv': parts are roles, each once"),
         ('name = "x"\n[fused.qkv]\nparts = ["q"]\nsplit = "rows"', "split is one of blocks, heads"),
         ('name = "x"\n[fused.qkv]\nparts = ["q"]\ntimes = 0', "times a whole number from 1"),
-        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nnumber = 2', "besides parts, split and times"),
+        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nnumber = 2', "besides parts, split, times"),
         ('name = "x"\n[fused.gu]\nparts = ["gate", "up"]\nsplit = "groups"', "groups are of q, k"),
     ],
 )

@@ -212,7 +212,10 @@ def test_what_is_broken_is_passed_over_and_the_rest_opens(
     (broken / "model.safetensors").resolve().unlink()
     (model / "snapshots" / "stray.txt").write_text("x")
     add_branch(model, "step512", commit_of("('step512',)") + "\n")
-    assert open_run(NAME).steps == tuple(pythia)
+    run = open_run(NAME)
+    assert run.steps == tuple(sorted((*pythia, 2000)))
+    with pytest.raises(RankscopeError, match="is not a file, nor a link to one"):
+        run[2000].read()
 
 
 def test_without_branches_the_files_of_a_snapshot_tell_the_step(

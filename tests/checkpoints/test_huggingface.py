@@ -164,11 +164,14 @@ def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:
         huggingface.read(tmp_path, DEFAULT)
 
 
-def test_a_bin_with_code_in_it_is_refused(tmp_path: Path) -> None:
+def test_the_tensors_of_a_bin_with_code_in_it_are_read_and_the_code_is_named(
+    tmp_path: Path,
+) -> None:
     torch = pytest.importorskip("torch")
     torch.save({"w": torch.ones(2, 2), "hook": shutil.rmtree}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(RankscopeError, match=r"pytorch_model\.bin.*shutil"):
-        huggingface.read(tmp_path, DEFAULT)
+    contents = huggingface.read(tmp_path, DEFAULT)
+    assert set(contents.parameters) == {"w"} and not contents.skips
+    assert "shutil.rmtree" in str(contents.notes[0])
 
 
 @pytest.mark.filterwarnings("ignore")

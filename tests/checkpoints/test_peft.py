@@ -242,7 +242,6 @@ def test_a_bin_file_reads_like_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"use_dora": True}, "dora"),
         ({"init_lora_weights": "pissa"}, "adapter-init"),
         ({"init_lora_weights": "pissa_niter_2"}, "adapter-init"),
         ({"init_lora_weights": "olora"}, "adapter-init"),
@@ -252,8 +251,7 @@ def test_a_bin_file_reads_like_safetensors(tmp_path: Path) -> None:
 def test_where_the_weight_is_not_base_plus_delta_the_delta_stands_alone(
     config: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
-    targets = ["q_proj", "embed_tokens"] if reason == "dora" else ["q_proj"]
-    adapted(tmp_path, llama(), target_modules=targets, **config)
+    adapted(tmp_path, llama(), target_modules=["q_proj"], **config)
     contents = read(tmp_path)
     alone = {p.module for p in contents.parameters.values() if p.adapter}
     assert alone == {skip.tensor for skip in contents.skips} and len(alone) > 1

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.layouts import huggingface
@@ -129,7 +130,8 @@ SCHEMES: dict[str, tuple[str, str, Tensors]] = {  # name → quant_method, the w
 def stored(tensors: Tensors) -> dict[str, StoredTensor]:
     """Tensors of which nothing can be read: there is no file."""
     return {
-        n: StoredTensor("/nowhere", n, dtype, shape, 0) for n, (dtype, shape) in tensors.items()
+        n: StoredTensor("/nowhere", n, dtype, shape, i)
+        for i, (n, (dtype, shape)) in enumerate(tensors.items())
     }
 
 
@@ -144,10 +146,93 @@ def test_a_quantised_weight_is_one_skip_and_its_companions_are_silent(
 ) -> None:
     method, weight, tensors = SCHEMES[scheme]
     config = quantised_by(method) if is_stated else {}
-    plain, skips = without_quantised(stored(PLAIN | tensors), config)
+    told = without_quantised(stored(PLAIN | tensors), config)
+    plain, skips = told.tensors, told.skips
     assert set(plain) - {f"{LAYER}.bias"} == set(PLAIN)
     assert [(skip.tensor, skip.reason) for skip in skips] == [(weight, "quantised")]
     assert skips[0].message == f"is quantised by {scheme}: give it dequantised"
+
+
+UP = "layers.0.mlp.up_proj"
+UNSTATED: dict[str, tuple[str, str, Tensors]] = {  # no word in the config: scheme, weight, tensors
+    "mlx": ("MLX", f"{UP}.weight", {
+        f"{UP}.weight": ("uint32", (64, 16)), f"{UP}.scales": ("float16", (64, 2)),
+        f"{UP}.biases": ("float16", (64, 2))}),
+    "mlx-mxfp4": ("MLX", f"{UP}.weight", {
+        f"{UP}.weight": ("uint32", (64, 16)), f"{UP}.scales": ("uint8", (64, 4))}),
+    "comfy": ("scaled FP8", f"{UP}.weight", {
+        f"{UP}.weight": ("float8_e4m3", (64, 32)), f"{UP}.scale_weight": ("float32", ()),
+        "scaled_fp8": ("float8_e4m3", (2,))}),
+    "nvfp4": ("NVFP4", f"{UP}.weight", {
+        f"{UP}.weight": ("uint8", (64, 16)), f"{UP}.weight_scale": ("float8_e4m3", (64, 2)),
+        f"{UP}.weight_scale_2": ("float32", ()), f"{UP}.input_scale": ("float32", ())}),
+    "svdquant": ("SVDQuant", f"{UP}.qweight", {
+        f"{UP}.qweight": ("int8", (64, 16)), f"{UP}.wscales": ("float16", (2, 64)),
+        f"{UP}.wzeros": ("float16", (2, 64)), f"{UP}.smooth_factor": ("float16", (32,)),
+        f"{UP}.lora_down": ("float16", (32, 8)), f"{UP}.lora_up": ("float16", (64, 8))}),
+    "exl2": ("EXL2", f"{UP}.q_weight", {
+        f"{UP}.q_weight": ("int32", (8, 64)), f"{UP}.q_scale": ("int32", (2, 8)),
+        f"{UP}.q_scale_max": ("float16", (2,)), f"{UP}.q_groups": ("int16", (4,))}),
+    "quip": ("QuIP#", f"{UP}.Qidxs", {
+        f"{UP}.Qidxs": ("int16", (64, 4)), f"{UP}.SU": ("float16", (32,)),
+        f"{UP}.SV": ("float16", (64,)), f"{UP}.codebook_id": ("int64", ())}),
+    "vptq": ("VPTQ", f"{UP}.indices", {
+        f"{UP}.indices": ("int32", (1, 8, 64)), f"{UP}.centroids.weight": ("float16", (2, 512)),
+        f"{UP}.res_centroids.weight": ("float16", (2, 512)),
+        f"{UP}.weight_scale": ("float16", (32,))}),
+    "marlin": ("Marlin", f"{UP}.B", {
+        f"{UP}.B": ("int32", (2, 128)), f"{UP}.s": ("float16", (2, 64))}),
+    "scales": ("scaled int8", f"{UP}.weight", {
+        f"{UP}.weight": ("int8", (64, 32)), f"{UP}.scales": ("float16", (64, 4))}),
+    "scale": ("scaled int8", f"{UP}.weight", {
+        f"{UP}.weight": ("int8", (64, 32)), f"{UP}.scale": ("float16", (64, 2))}),
+    "of no name": ("not known (uint8", f"{UP}.codes_4bit", {
+        f"{UP}.codes_4bit": ("uint8", (64, 16)), f"{UP}.steps": ("float32", (64, 2)),
+        f"{UP}.offsets": ("bfloat16", (64, 2)), f"{UP}.low": ("float16", (32, 8))}),
+    "in a container": ("not known (int16", "blocks.0.wq", {
+        "blocks.0.wq": ("int16", (64, 16)), "blocks.0.wq_steps": ("float32", (64, 2)),
+        "blocks.0.wq_steps_2": ("float32", (4,))}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", UNSTATED)
+def test_what_goes_with_packed_numbers_is_part_of_them_whatever_it_is_called(scheme: str) -> None:
+    named, weight, tensors = UNSTATED[scheme]
+    bias = f"{weight.rpartition('.')[0]}.bias"
+    contents = contents_of("any", stored(PLAIN | tensors | {bias: ("float16", (64,))}), {}, DEFAULT)
+    assert set(contents.parameters) == {n for n, (_, s) in PLAIN.items() if len(s) == 2}
+    assert [(skip.tensor, skip.reason) for skip in contents.skips] == [(weight, "quantised")]
+    assert named in contents.skips[0].message
+    found = {one.tensor: one for one in contents.account}
+    assert found[weight].kind == "not understood" and found[bias].kind == "no linear map"
+    companions = set(tensors) - {weight, "scaled_fp8"}
+    assert {found[name].kind for name in companions} == {"part of"}
+    assert {found[name].reason for name in companions} == {f"the quantised {weight}"}
+
+
+def test_mlx_says_its_bits_in_the_config() -> None:
+    config = {"quantization": {"group_size": 64, "bits": 4, "layers.0.lm_head": {"bits": 8}}}
+    tensors: Tensors = {}
+    for module in ("layers.0.q", "layers.0.lm_head"):
+        tensors |= {
+            f"{module}.weight": ("uint32", (64, 16)),
+            f"{module}.scales": ("float16", (64, 2)),
+            f"{module}.biases": ("float16", (64, 2)),
+        }
+    said = [skip.message for skip in without_quantised(stored(tensors), config).skips]
+    assert ["MLX (4 bits)" in said[0], "MLX (8 bits)" in said[1]] == [True, True]
+
+
+def test_a_plain_matrix_beside_packed_numbers_is_measured() -> None:
+    tensors: Tensors = {
+        "blocks.0.attn.offsets": ("int32", (49, 49)),
+        "blocks.0.attn.wq": ("float32", (96, 32)),
+        "blocks.0.mlp.w1": ("int8", (64, 16)),
+        "blocks.0.mlp.w1_scales": ("float32", (64, 2)),
+        "blocks.0.mlp.w2": ("float32", (64, 16)),
+    }
+    contents = contents_of("any", stored(tensors), {}, DEFAULT)
+    assert set(contents.parameters) == {"blocks.0.attn.wq", "blocks.0.mlp.w2"}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +253,8 @@ def test_the_config_names_a_scheme_whose_tensors_are_called_like_others(
     method: str, dtype: str, end: str, shape: tuple[int, ...], named: str
 ) -> None:
     tensors = {f"{LAYER}.weight": (dtype, (64, 128)), f"{LAYER}.{end}": ("float32", shape)}
-    plain, skips = without_quantised(stored(PLAIN | tensors), quantised_by(method))
+    told = without_quantised(stored(PLAIN | tensors), quantised_by(method))
+    plain, skips = told.tensors, told.skips
     assert set(plain) - {f"{LAYER}.bias"} == set(PLAIN)
     assert [skip.message for skip in skips] == [f"is quantised by {named}: give it dequantised"]
 
@@ -176,14 +262,15 @@ def test_the_config_names_a_scheme_whose_tensors_are_called_like_others(
 def test_the_config_knows_better_than_the_names() -> None:
     without_order = {n: t for n, t in SCHEMES["GPTQ"][2].items() if not n.endswith("g_idx")}
     for method, named in (("gptq", "GPTQ"), ("auto-round", "auto-round"), ("", "AWQ")):
-        _, skips = without_quantised(stored(without_order), quantised_by(method))
+        skips = without_quantised(stored(without_order), quantised_by(method)).skips
         assert [named in skip.message for skip in skips] == [True]
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
 def test_four_bits_are_told_in_whatever_format_they_are_kept(storage: str) -> None:
     tensors = FOUR_BITS | {f"{LAYER}.weight": (storage, (1024, 1))}
-    plain, skips = without_quantised(stored(tensors), {})
+    told = without_quantised(stored(tensors), {})
+    plain, skips = told.tensors, told.skips
     assert not plain and "bitsandbytes (4 bits)" in skips[0].message
 
 
@@ -198,7 +285,8 @@ def test_stacks_of_quantised_experts_leave_their_neighbours_alone(scale: str) ->
         "model.layers.0.mlp.gate.weight": ("float32", (4, 128)),
         "model.layers.0.mlp.gate.e_score_correction_bias": ("float32", (4,)),
     }
-    plain, skips = without_quantised(stored(tensors), {})
+    told = without_quantised(stored(tensors), {})
+    plain, skips = told.tensors, told.skips
     assert [skip.tensor for skip in skips] == [f"{EXPERTS}.gate_up_proj"]
     assert set(tensors) - set(plain) == {
         f"{EXPERTS}.gate_up_proj",
@@ -215,7 +303,8 @@ def test_a_name_that_begins_like_a_quantised_module_is_no_companion() -> None:
         "model.layers.0.self_attn.k_scale": ("float32", ()),
         "model.layers.0.self_attn.k_proj.weight": ("bfloat16", (64, 64)),
     }
-    plain, skips = without_quantised(stored(tensors), quantised_by("fp8"))
+    told = without_quantised(stored(tensors), quantised_by("fp8"))
+    plain, skips = told.tensors, told.skips
     assert set(plain) == set(list(tensors)[2:]) and len(skips) == 1
 
 
@@ -227,7 +316,8 @@ def test_a_plain_model_is_plain_whatever_it_calls_its_tensors() -> None:
         "model.layer_blocks": ("float32", (4, 4)),
         "model.attention.bias": ("bool", (1, 1, 8, 8)),
     }
-    plain, skips = without_quantised(stored(tensors), {})
+    told = without_quantised(stored(tensors), {})
+    plain, skips = told.tensors, told.skips
     assert set(plain) == set(tensors) and not skips
 
 
@@ -241,7 +331,8 @@ def test_a_plain_model_is_plain_whatever_it_calls_its_tensors() -> None:
     ],
 )
 def test_a_config_alone_makes_nothing_quantised(config: dict[str, object]) -> None:
-    plain, skips = without_quantised(stored(PLAIN), config)
+    told = without_quantised(stored(PLAIN), config)
+    plain, skips = told.tensors, told.skips
     assert set(plain) == set(PLAIN) and not skips
 
 

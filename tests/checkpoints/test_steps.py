@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from rankscope.checkpoints.steps import (
-    place_in_name,
     stage_in_name,
     step_in_name,
     step_of,
@@ -136,35 +135,10 @@ def test_a_stage_stands_before_the_step(name: str, stage: str | None) -> None:
     assert stage_in_name(name) == stage
 
 
-@pytest.mark.parametrize(
-    ("name", "place"),
-    [
-        ("epoch-1", ("epoch", 1)),
-        ("epoch=10", ("epoch", 10)),
-        ("Epoch_03", ("epoch", 3)),
-        ("part1", ("part", 1)),
-        ("part-b", ("part", ord("b"))),
-        ("llama-1b-epoch-2", ("llama-1b-epoch", 2)),
-        ("seed1", None),
-        ("run2", None),
-        ("pico-decoder-small-1", None),
-        ("llama-2", None),
-        ("parts", None),
-        ("rounds", None),
-        ("a", None),
-        ("2", None),
-        ("tuned", None),
-        ("epoch-1-of-3", None),
-    ],
-)
-def test_only_words_that_count_time_make_a_series(name: str, place: object) -> None:
-    assert place_in_name(name) == place
-
-
 @pytest.mark.parametrize("word", ["step", "stage", "epoch-", "tokens", "-_", "1", "checkpoint_"])
 def test_a_name_of_any_length_is_read_at_once(word: str) -> None:
     name = word * 4000
-    assert step_in_name(name) is stage_in_name(name) is place_in_name(name) is None
+    assert step_in_name(name) is stage_in_name(name) is None
     tokens_in_name(name)
 
 
@@ -203,6 +177,7 @@ def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "step"),
     [("ckpt_600.pt", 600), ("model_000600.pt", 600), ("epoch=0-step=100.ckpt", 100),
+     ("model.ckpt-1000", 1000), ("model.step_7", 7), ("step_0010.pth.tar", 10),
      ("epoch=3.ckpt", None), ("model-00001-of-00002.safetensors", None)],
 )  # fmt: skip
 def test_the_suffix_of_a_file_is_no_part_of_its_name(

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from rankscope.cli.descriptions import account_text, print_places, print_run
 from tests.cli.test_app import rankscope
-from tests.conftest import TinyRun, random_weights, write_model
+from tests.conftest import TinyRun, random_factors, random_weights, write_adapter, write_model
 
 WIDTH, HEADS = 16, 4
 
@@ -64,7 +65,7 @@ def test_what_will_be_skipped_is_told_with_its_reason(relora_run: TinyRun) -> No
     lora = path / "adapter_model.safetensors"
     save_file({"base_model.model.nowhere.lora_A.weight": np.ones((2, 4), np.float32)}, lora)
     done = rankscope("inspect", relora_run.path)
-    assert done.returncode == 0
+    assert done.returncode == 3
     assert "skipped" in done.stdout and "has lora_A but no lora_B" in " ".join(done.stdout.split())
 
 
@@ -96,3 +97,96 @@ def test_a_family_in_a_file_overrules_what_is_told(
     (tmp_path / "bad.toml").write_text('name = "mine"\nrols = 1\n')
     done = rankscope("inspect", tmp_path / "step_1", "--family", tmp_path / "bad.toml")
     assert done.returncode == 4 and "bad.toml: a family has no rols" in done.stderr
+
+
+def test_every_step_has_its_file_and_the_middle_of_many_is_counted(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (100, 200):
+        write_model(tmp_path / "run" / f"checkpoint-{step}", random_weights(rng))
+    run = described(tmp_path / "run")
+    print_run(run)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["step", "from", "path"] in rows
+    assert ["100", "folder", "checkpoint-100"] in rows
+    first = run["steps"][0]  # type: ignore[index]
+    run["steps"] = [dict(first, step=step, below=f"s{step}") for step in range(0, 3000, 10)]
+    run["unit"] = "epoch"
+    print_run(run)
+    lines = capsys.readouterr().out
+    assert "300 checkpoints: epochs 0, 10, 20 … 2990" in lines
+    assert "294 more" in lines and " s20" in lines and " s2970" in lines and " s30" not in lines
+
+
+def test_tokens_of_a_step_are_shown_where_its_name_states_them(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_model(tmp_path / "step1000-tokens4B", random_weights(rng))
+    write_model(tmp_path / "step2000-tokens8B", random_weights(rng))
+    rows = [line.split() for line in rankscope("inspect", tmp_path).stdout.splitlines()]
+    assert ["1000", "4e+09", "folder", "step1000-tokens4B"] in rows
+
+
+def test_the_account_is_one_line_whose_sum_is_the_number_of_tensors(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    tensors = random_weights(rng)
+    write_model(tmp_path / "step_1", tensors)
+    shown = rankscope("inspect", tmp_path / "step_1").stdout
+    matrices = len(tensors) - 1
+    words = f"{len(tensors)}: {matrices} matrices, 1 no linear map; 0 not understood"
+    assert f"tensors    {words}" in shown
+    assert account_text({"matrix": 1, "part of": 1, "not understood": 3}) == (
+        "5: 1 matrix, 1 part of a matrix; 3 not understood"
+    )
+    assert account_text({"not understood": 2}) == "2: none understood; 2 not understood"
+
+
+def test_folders_and_files_that_are_no_step_are_named_and_many_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [
+        {"path": str(tmp_path / name), "use": use, "run": run, "step": step, "reason": reason}
+        for name, use, run, step, reason in (
+            ("a/checkpoint-1", "step", "a", 1, ""),
+            ("a/checkpoint-1/optimizer.pt", "part", "a", 1, "an optimizer"),
+            ("notes.ipynb", "left out", "", None, "holds no weights"),
+            ("a/cut.pt", "unreadable", "a", 3, "is cut short"),
+            *((f"log-{n:03}.txt", "left out", "", None, "is text") for n in range(40)),
+        )
+    ]
+    print_places(places, tmp_path)
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "a/checkpoint-1/optimizer.pt a at 1: an optimizer" in lines
+    assert "notes.ipynb holds no weights" in lines and "a/cut.pt is cut short" in lines
+    assert "… 34 more is text" in lines and "log-039.txt is text" in lines
+    assert not any(line.startswith("a/checkpoint-1 ") for line in lines)
+
+
+def test_exit_codes_say_whether_something_would_be_skipped_and_whether_anything_is_left(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for run in ("good", "bad"):
+        for step in (1, 2):
+            write_model(tmp_path / run / f"checkpoint-{step}", random_weights(rng))
+    assert rankscope("inspect", tmp_path).returncode == 0
+    for step in (1, 2):
+        path = tmp_path / "bad" / f"checkpoint-{step}" / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-8])
+    done = rankscope("inspect", tmp_path)
+    assert done.returncode == 3 and done.stdout.count("is cut short") == 2
+    assert "good" in done.stdout and "no checkpoint can be read" in done.stdout
+    done = rankscope("inspect", tmp_path / "bad", "--json")
+    assert done.returncode == 4 and len(json.loads(done.stdout)["skips"]) == 2
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_missing_base_is_said_and_a_given_one_is_taken(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_adapter(tmp_path / "lora" / "checkpoint-1", random_factors(rng), scale=2.0)
+    write_model(tmp_path / "base", random_weights(rng))
+    done = rankscope("inspect", tmp_path / "lora")
+    assert done.returncode == 0 and "note " in done.stdout and "base model" in done.stdout
+    run = described(tmp_path / "lora", "--base", tmp_path / "base")
+    assert run["base"] == str(tmp_path / "base") and run["notes"] == []

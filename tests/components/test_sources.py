@@ -3,8 +3,9 @@ import pytest
 
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import Merge, read_merge
+from rankscope.components.component import Component, Moment
 from rankscope.components.products import sum_of_products
-from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES, Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
 from rankscope.components.windows import Window
 from rankscope.spectra.matrices import Dense, LowRank
 from tests.conftest import HEADS, KV_HEADS, MODULES, WIDTH, TinyRun
@@ -140,12 +141,12 @@ def test_gradients_are_read_under_the_names_of_their_weights(relora_run: TinyRun
 def test_the_sum_of_merges_is_what_the_frozen_weight_gained(relora_run: TinyRun) -> None:
     merges = [read_merge(path) for path in open_run(relora_run.path).merge_files]
     assert [merge.step for merge in merges] == [10, 20]
-    found = {c.name: c for c in AT_MERGES["merged_total"](merges)}
+    found = {c.name: c for c in AT_MERGES["merged_total"](merges, None)}
     for module in MODULES:
         name = f"{module}.weight"
         gained = relora_run.weights[30][name] - relora_run.weights[0][name].astype(np.float64)
         assert dense(found[name]) == pytest.approx(gained, abs=1e-5)
-    last = {c.name: c for c in AT_MERGES["merge"](merges)}
+    last = {c.name: c for c in AT_MERGES["merge"](merges, None)}
     assert dense(last[f"{FIRST}.weight"]) == pytest.approx(relora_run.delta(20, FIRST))
 
 

@@ -186,11 +186,13 @@ def truths(runs: dict[str, Path]) -> Iterator[tuple[Key, Truth]]:
     merges = read_merges(runs["relora"])
     for run, series in states(runs).items():
         of_run = merges if run == "relora" else {}
+        base = State(run, -1, series[0].weights, {}, {})  # of an adapter, which is no step of a run
+        start = base if run == "tuned" else series[0]
         for place, now in enumerate(series):
             yield from _at(now)
             for component, before in (("update", series[max(place - 1, 0)]),
-                                      ("cumulative_update", series[0])):  # fmt: skip
-                if place:
+                                      ("cumulative_update", start)):  # fmt: skip
+                if before.step < now.step:
                     yield from _changes(component, now, before, sorted(of_run))
             if place:
                 yield from _circuit_changes(now, series[place - 1], sorted(of_run))
@@ -265,7 +267,7 @@ def _changes(
         if adapters and torch.equal(*weights):
             bits = min(a.bits for a in adapters if a.rank)
             ranks = [adapter.rank for adapter in adapters]
-            same = torch.equal(adapters[0].left, adapters[1].left)
+            same = len(adapters) == 2 and torch.equal(adapters[0].left, adapters[1].left)
             rank, floor = min(q, max(ranks) if same else sum(ranks)), beside
             if 0 in ranks:
                 bits = min(a.bits for a in adapters)
@@ -295,8 +297,10 @@ def _changes(
         )
 
 
-def window(since: int, step: int, merged: list[int]) -> tuple[int, int, str]:
+def window(since: int, step: int, merged: list[int]) -> tuple[int | None, int, str]:
     """Start, restarts within, and kind of a window of the run whose adapters start at step 0."""
+    if since < 0:
+        return None, 0, ""
     inside = sum(since < at < step for at in merged)
     if not merged:
         return since, 0, ""

@@ -47,6 +47,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
     assert names == set(plots.FIGURES) - {
         "per-gradients",
         "per-ov",
+        *("per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"),
+        *("per-cumulative-updates", "heatmap-per-cumulative-updates"),
         "update-spectra",
         "merged-rank",
     }

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.families.factor_tables import FactorTable, parsed_tables
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import RankscopeError
 
-SPLITS = ("blocks", "heads", "groups", "alternate")
+GENERIC = "generic"  # the family of whatever no other fits
+SPLITS = ("blocks", "heads", "groups", "alternate", "equal", "flat")
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
-TABLES = ("when", "config", "roles", "fused")
+TABLES = ("when", "config", "roles", "fused", "axes", "twice", "factors")
 STATED = ("heads", "kv_heads", "head_size", "width")
-
-# Two-dimensional tensors that are no linear map, in whatever family.
-NO_MAPS = (
-    *("wpe", "embed_positions", "positions_embed", "position_embeddings", "token_type_embeddings"),
-    *("relative_attention_bias", "rel_embeddings", "rotary_emb", "inv_freq", "A_log", "conv1d"),
-    *("attn.bias", "attention.bias", "masked_bias"),  # causal masks, which GPT-2 used to store
-)
-INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
-# Only where it is the last part, so that what lies in ``norm_attn_norm`` is kept.
-NORM = re.compile(r"(.*\.)?[^.]*norm[^.]*(\.(scale|gamma|g))?", re.IGNORECASE)
+SIDES, INDICES = ("out", "in"), ("layer", "expert", "part")  # what an axis of a tensor may be
 
 
 @dataclass(frozen=True)
@@ -39,16 +32,22 @@ class Fused:
     parts
         Roles, in the order of their rows.
     split
-        ``blocks``: all rows of the first part, then all of the next. ``heads``: the rows of each
-        head hold one block of every part. ``groups``: the rows of each key-value head hold its
-        queries, then its key, then its value. ``alternate``: rows take turns.
+        ``blocks``: all rows of the first part, then all of the next. ``equal``: the same where all
+        have the same number of rows, whatever the heads. ``flat``: the same of the elements, where
+        the stored matrix is wide. ``heads``: the rows of each head hold one block of every part.
+        ``groups``: the rows of each key-value head hold its queries, then its key, then its value.
+        ``alternate``: rows take turns.
     times
         How often the whole pattern is repeated down the rows.
+    role
+        What all parts are in tables, where they are none of the layer's own q, k and v, as in
+        attention to an encoder. Empty for their own.
     """
 
     parts: tuple[str, ...]
     split: str = "blocks"
     times: int = 1
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,17 +68,26 @@ class Family:
         Ends of module paths of which none may occur then.
     wide, tall
         Ends of module paths whose tensors have more columns than rows, or more rows than columns.
+    twice
+        End of a module path → that of another: the first has twice as many outputs as the second
+        has inputs, as a gate and an up in one have before the down.
     roles
         End of a module path → role. ``*`` stands for one part of the path; the first that fits is
         taken.
     fused
         End of a module path → how it is split.
+    axes
+        End of a module path → what the axes of its tensor are, where it has more than two: ``out``
+        and ``in``, each maybe several, which are joined in their order; and ``layer``, ``expert``
+        or ``part``, which number matrices. Parts have the roles that ``fused`` gives.
     transposed
         Ends of module paths whose tensors are stored (inputs, outputs).
     ignored
-        Parts of paths, as patterns, of two-dimensional tensors that are no linear map.
+        Parts of paths, as patterns, of tensors with several axes that are not a linear map.
     config
         What the config calls ``heads``, ``kv_heads``, ``head_size`` and ``width``.
+    factors
+        Tensors that make one matrix, besides those that are known in every family.
     """
 
     name: str
@@ -95,6 +103,9 @@ class Family:
     config: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     fused: Mapping[str, Fused] = field(default_factory=dict)
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    twice: Mapping[str, str] = field(default_factory=dict)
+    factors: tuple[FactorTable, ...] = ()
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` where the table does not know it."""
@@ -108,9 +119,15 @@ class Family:
         """Whether the tensor of a module is stored (inputs, outputs)."""
         return any(end.fullmatch(module) for end in self._transposed)
 
+    def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
+        """What so many axes of the tensor of a module are; None where the table does not say."""
+        return next(
+            (axes for end, axes in self._axes if len(axes) == count and end.fullmatch(module)), None
+        )
+
     def ignores(self, module: str) -> bool:
-        """Whether a module is no linear map."""
-        return bool(NORM.fullmatch(module) or self._ignored.search(module))
+        """Whether the table says that a module is not a linear map."""
+        return bool(self.ignored) and bool(self._ignored.search(module))
 
     @cached_property
     def _roles(self) -> list[tuple[re.Pattern[str], str]]:
@@ -121,12 +138,16 @@ class Family:
         return [(_ending(end), fused) for end, fused in self.fused.items()]
 
     @cached_property
+    def _axes(self) -> list[tuple[re.Pattern[str], tuple[str, ...]]]:
+        return [(_ending(end), axes) for end, axes in self.axes.items()]
+
+    @cached_property
     def _transposed(self) -> list[re.Pattern[str]]:
         return [_ending(end) for end in self.transposed]
 
     @cached_property
     def _ignored(self) -> re.Pattern[str]:
-        parts = "|".join(map(_globbed, (*self.ignored, *NO_MAPS)))
+        parts = "|".join(map(_globbed, self.ignored))
         return re.compile(rf"(^|\.)({parts})(\.|$)")
 
 
@@ -151,7 +172,7 @@ def families() -> Mapping[str, Family]:
     folder = resources.files("rankscope.checkpoints.families") / "data"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     found = [parsed(tomllib.loads(file.read_text("utf-8")), file.name) for file in files]
-    found.sort(key=lambda f: (-len(f.when), -len((*f.wide, *f.tall)), -len(f.keys)))
+    found.sort(key=lambda f: (-len(f.when), -len((*f.wide, *f.tall, *f.twice)), -len(f.keys)))
     return {family.name: family for family in found}
 
 
@@ -201,6 +222,8 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
     for end, role in table.get("roles", {}).items():
         if role not in ROLES:
             raise fault(f"the role of {end!r} is {role!r}: known are {', '.join(ROLES)}")
+    if not all(isinstance(end, str) for end in table.get("twice", {}).values()):
+        raise fault("every entry of twice must be the end of a module path")
     config = table.get("config", {})
     if not all(_is_list_of_text(names) for names in config.values()):
         raise fault("every entry of config must be a list of strings")
@@ -213,6 +236,9 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         config={key: tuple(names) for key, names in config.items()},
         roles=table.get("roles", {}),
         fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
+        axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
+        twice=table.get("twice", {}),
+        factors=parsed_tables(table.get("factors", {}), fault),
         **{entry: tuple(table.get(entry, ())) for entry in LISTS},
     )
 
@@ -220,8 +246,8 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
 def _fused(end: str, entry: Any, fault: Any) -> Fused:
     if not isinstance(entry, Mapping) or not _is_list_of_text(entry.get("parts")):
         raise fault(f"fused {end!r} needs parts, a list of roles")
-    if entry.keys() - {"parts", "split", "times"}:
-        raise fault(f"fused {end!r} has entries besides parts, split and times")
+    if entry.keys() - {"parts", "split", "times", "role"}:
+        raise fault(f"fused {end!r} has entries besides parts, split, times and role")
     parts, split, times = tuple(entry["parts"]), entry.get("split", "blocks"), entry.get("times", 1)
     if not parts or len(set(parts)) < len(parts) or not set(parts) <= set(ROLES):
         raise fault(f"fused {end!r}: parts are roles, each once: known are {', '.join(ROLES)}")
@@ -231,57 +257,21 @@ def _fused(end: str, entry: Any, fault: Any) -> Fused:
         )
     if split == "groups" and set(parts) != {"q", "k", "v"}:
         raise fault(f"fused {end!r}: groups are of q, k and v")
-    return Fused(parts, split, times)
+    if entry.get("role", "other") not in ROLES:
+        raise fault(f"fused {end!r}: role is one of {', '.join(ROLES)}")
+    return Fused(parts, split, times, entry.get("role", ""))
+
+
+def _axes(end: str, entry: Any, fault: Any) -> tuple[str, ...]:
+    if not _is_list_of_text(entry) or not set(entry) <= {*SIDES, *INDICES}:
+        raise fault(f"axes of {end!r} are a list of {', '.join((*SIDES, *INDICES))}")
+    columns = [place for place, axis in enumerate(entry) if axis == "in"]
+    if "out" not in entry or not columns or any(entry.count(axis) > 1 for axis in INDICES):
+        raise fault(f"axes of {end!r} need out and in, and any other at most once")
+    if columns[-1] - columns[0] >= len(columns):
+        raise fault(f"axes of {end!r}: those of inputs must be neighbours")
+    return tuple(entry)
 
 
 def _is_list_of_text(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
-
-
-def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    """The family of a model, by its config, else by the names and shapes of its tensors.
-
-    Parameters
-    ----------
-    config
-        Its ``config.json`` or what stands for it; empty where there is none.
-    shapes
-        Shape of the tensor of each module.
-
-    Returns
-    -------
-    The family; of several that fit, the one that asks for most. The one called ``generic``, which
-    knows the common names, where none fits.
-    """
-    shapes = {INDEX.sub("0", module): shape for module, shape in shapes.items()}  # one layer of all
-    stated = config.get("model_type")
-    agreeing = [f for f in families().values() if _agrees(f, config)]
-    by_type = [f for f in agreeing if stated in f.model_types and _has_shapes(f, shapes)]
-    for family in by_type or agreeing:
-        if _has_keys(family, shapes) and _has_shapes(family, shapes):
-            return family
-    return by_type[0] if by_type else families()["generic"]
-
-
-def _agrees(family: Family, config: Mapping[str, Any]) -> bool:
-    return all(config.get(key, False) == value for key, value in family.when.items())
-
-
-def _held(end: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
-    return (shape for module, shape in shapes.items() if ends_with(module, end))
-
-
-def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether there are keys, and every one occurs, and none that must not."""
-    return (
-        bool(family.keys)
-        and all(any(_held(end, shapes)) for end in family.keys)
-        and not any(any(_held(end, shapes)) for end in family.unless)
-    )
-
-
-def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether what is to be wide or tall is, where it occurs."""
-    return all(
-        all(shape[-1] > shape[0] for shape in _held(end, shapes)) for end in family.wide
-    ) and all(all(shape[-1] < shape[0] for shape in _held(end, shapes)) for end in family.tall)

@@ -1,6 +1,6 @@
-"""Names of parameters: the wrappers in them, and layer and expert.
+"""Names of parameters: the wrappers in them, and the expert. Layers are told in ``layers.py``.
 
-The one place that takes dotted names apart: everywhere else layer, role and expert are columns.
+Nothing but these two takes dotted names apart: elsewhere layer, role and expert are columns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ ROLES = (
 # Wrappers of training frameworks write their attribute into every name.
 OUTER = ("_forward_module.", "module.", "wrapped_model.", "base_model.model.")
 INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d+)(?=\.|$)")
-EXPERT = re.compile(r"\.experts\.(\d+)(?=\.|$)")
+EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d+)(?=\.|$)")
+FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 
 def plain_name(name: str) -> str:
@@ -30,10 +30,10 @@ def plain_name(name: str) -> str:
     return name
 
 
-def layer_of(module: str) -> int | None:
-    """Index of the layer that a module is in."""
-    found = LAYER.search(module)
-    return None if found is None else int(found[1])
+def tower_of(module: str) -> str:
+    """Path of a module before the first number in it: ``model.visual.blocks``; empty without."""
+    found = FIRST_NUMBER.search(module)
+    return "" if found is None else module[: found.start()]
 
 
 def expert_of(module: str) -> int | None:
@@ -43,6 +43,6 @@ def expert_of(module: str) -> int | None:
 
 
 def block_of(module: str) -> str:
-    """Path of the layer that a module is in: ``model.layers.3``; empty outside of layers."""
-    found = LAYER.search(module)
+    """Path of a module up to the first number in it: ``model.layers.3``; empty without one."""
+    found = FIRST_NUMBER.search(module)
     return "" if found is None else module[: found.end()]

@@ -1,16 +1,23 @@
 """Quantised weights: told by their companions, and refused with the name of the scheme.
 
 The tensors beside a quantised weight (its scales, zero points, tables) are matrices too, some of
-them of floating-point numbers. They are no weights, and must not be taken for any.
+them of floating-point numbers. They are not weights, and must not be taken for any. Whole numbers
+that are packed into a matrix give the weight away, and the shapes of what lies beside it; the names
+only say what the scheme is called. If a rule errs, a plain weight in the same module is missing,
+which the account shows as part of the quantised one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rankscope.checkpoints.account import Classed, Rest
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.families.neighbours import Neighbours
+from rankscope.checkpoints.families.no_maps import is_mask
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
 
@@ -39,27 +46,36 @@ class Scheme:
 
 
 # The first that fits is taken: AWQ has all that GPTQ has but g_idx.
+FOUR_BITS = Scheme("bitsandbytes (4 bits)", "", ".absmax", "bitsandbytes")
 SCHEMES = (
-    Scheme("bitsandbytes (4 bits)", "", ".absmax", "bitsandbytes"),
+    FOUR_BITS,
     Scheme("bitsandbytes (8 bits)", ".weight", ".SCB", "bitsandbytes"),
     Scheme("GPTQ", ".qweight", ".g_idx", "gptq"),
+    Scheme("SVDQuant", ".qweight", ".wscales", "svdquant"),
     Scheme("AWQ", ".qweight", ".qzeros", "awq"),
     Scheme("compressed-tensors", ".weight_packed", ".weight_scale", "compressed-tensors"),
+    Scheme("NVFP4", ".weight", ".weight_scale_2", "nvfp4"),
     Scheme("MXFP4", "_blocks", "_scales", "mxfp4"),
     Scheme("FP8 in blocks", "", "_scale_inv", "fp8"),
+    Scheme("scaled FP8", ".weight", ".scale_weight", "comfy"),
     Scheme("HQQ", ".W_q", ".scale", "hqq"),
     Scheme("AQLM", ".codes", ".codebooks", "aqlm"),
     Scheme("quanto", "._data", "._scale", "quanto"),
     Scheme("torchao", "_qdata", "_scale", "torchao"),
+    Scheme("EXL2", ".q_weight", ".q_scale", "exl2"),
+    Scheme("QuIP#", ".Qidxs", ".SU", "quip"),
+    Scheme("VPTQ", ".indices", ".centroids.weight", "vptq"),
+    Scheme("Marlin", ".B", ".s", "marlin"),
 )
 NAMES = {scheme.method: scheme.name for scheme in SCHEMES} | {
     "bitsandbytes": "bitsandbytes",
     "fp8": "FP8",
 }
-# What many schemes put behind the name of a weight, so that it tells that there is one, not which.
-SCALES = ("_scale", "_scales")
+# What many schemes call the scales of a weight, so that it tells that there is one, not which.
+SCALES = ("scale", "scales")
 # A weight that is called so has a module of its own; in a stack of experts other weights lie by it.
 WEIGHTS = ("weight", "_weight", "qweight", "dqweight")
+PACKED = (1, 2, 4, 8)  # how many weights share a number
 
 
 @dataclass
@@ -67,8 +83,9 @@ class _Quantised:
     """The quantised weights of a checkpoint, and where their companions are."""
 
     schemes: dict[str, str] = field(default_factory=dict)  # name of the tensor → of the scheme
-    modules: set[str] = field(default_factory=set)  # all that they hold belongs to the weight
-    stems: set[str] = field(default_factory=set)  # names that those of companions begin with
+    modules: dict[str, str] = field(default_factory=dict)  # all in it belongs to this weight
+    stems: dict[str, str] = field(default_factory=dict)  # names of its companions begin so
+    companions: dict[str, str] = field(default_factory=dict)  # by name
 
     def add(self, name: str, scheme: str, *, end: str) -> None:
         """Take note of a weight, whose name has this end in its scheme."""
@@ -76,53 +93,65 @@ class _Quantised:
         stem = name.removesuffix(end)
         module, _, leaf = stem.rpartition(".")
         if leaf in WEIGHTS:
-            self.modules.add(module)
+            self.modules.setdefault(module, name)
         elif end.startswith("."):
-            self.modules.add(stem)
+            self.modules.setdefault(stem, name)
             stem = f"{stem}.weight"
-        self.stems.add(stem)
+        self.stems.setdefault(stem, name)
 
-    def has_companion(self, name: str) -> bool:
-        """Whether a tensor is there for the sake of a quantised one; a bias is not."""
-        if not self.schemes:
-            return False
-        module, _, leaf = name.rpartition(".")
-        if name in self.schemes or leaf == "bias" or leaf.endswith("_bias"):
-            return False
+    def weight_of(self, name: str) -> str:
+        """The quantised weight that a tensor is there for; empty for any other, and for a bias."""
+        if not self.schemes or name in self.schemes or _is_bias(name):
+            return ""
+        if name in self.companions:
+            return self.companions[name]
+        module = name.rpartition(".")[0]
+        above, _, inner = module.rpartition(".")
+        for place in (module, above if "lora" not in inner else ""):
+            if place in self.modules:
+                return self.modules[place]
         ends = (i for i, letter in enumerate(name) if letter in "._")
-        return module in self.modules or any(name[:i] in self.stems for i in ends)
+        return next((self.stems[name[:i]] for i in ends if name[:i] in self.stems), "")
 
 
-def without_quantised(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> tuple[dict[str, Tensor], list[Skip]]:
+def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Rest:
     """The plain tensors, and a skip for every weight that is stored quantised.
 
-    Nothing is read: names, formats and the config's ``quantization_config`` tell. The config knows
-    best what the scheme is called, and the names which weights it was used on.
+    Nothing is read: names, formats, shapes and what the config says of quantisation tell. The
+    config knows best what the scheme is called, and the names which weights it was used on.
 
     Parameters
     ----------
     tensors
         By plain name.
     """
-    method = _method(config)
-    found = _Quantised()
+    method, found = _method(config), _Quantised()
     for name, tensor in tensors.items():
         told = _told_by_companions(name, tensor, tensors, method)
         if told is not None:
-            found.add(name, told[0], end=told[1])
-    rest = [name for name in tensors if name not in found.schemes and not found.has_companion(name)]
-    for name in rest:
-        scheme = _told_by_format(name, tensors[name], method)
-        if scheme:
+            found.add(name, _with_bits(told[0], name, config), end=told[1])
+    near = Neighbours(tensors)
+    for name, tensor in sorted(tensors.items(), key=lambda one: -math.prod(one[1].shape)):
+        if name not in found.schemes and not found.weight_of(name):
+            _add_packed(found, name, tensor, near)
+    for name, tensor in tensors.items():
+        scheme = _told_by_format(name, tensor, method)
+        if scheme and name not in found.schemes and not found.weight_of(name):
             found.add(name, scheme, end="")
-    skips = [
+    plain, classed = {}, []
+    for name, tensor in tensors.items():
+        if name in found.schemes:
+            message = f"is quantised by {found.schemes[name]}: {ADVICE}"
+            classed.append(Classed(tensor, "not understood", message))
+        elif weight := found.weight_of(name):
+            classed.append(Classed(tensor, "part of", f"the quantised {weight}"))
+        else:
+            plain[name] = tensor
+    skips = (
         Skip(tensors[name].paths[0], name, "quantised", f"is quantised by {scheme}: {ADVICE}")
         for name, scheme in found.schemes.items()
-    ]
-    plain = (n for n in rest if n not in found.schemes and not found.has_companion(n))
-    return {name: tensors[name] for name in plain}, skips
+    )
+    return Rest(plain, tuple(classed), tuple(skips))
 
 
 def _method(config: Mapping[str, Any]) -> str:
@@ -142,23 +171,68 @@ def _told_by_companions(
 ) -> tuple[str, str] | None:
     """Name of the scheme and end of the weight's name; None if nothing beside it tells."""
     for scheme in SCHEMES:
-        is_weight = name.endswith(scheme.weight)
-        if is_weight and f"{name.removesuffix(scheme.weight)}{scheme.sign}" in tensors:
+        if not name.endswith(scheme.weight) or (tensor.dtype in FLOATS and scheme != FOUR_BITS):
+            continue
+        if f"{name.removesuffix(scheme.weight)}{scheme.sign}" in tensors:
             agrees = method in ("", scheme.method)
             return scheme.name if agrees else _called(method), scheme.weight
     # A plain weight may have a learnt scale; the config says where there is more to it.
     if tensor.dtype in FLOATS and not method:
         return None
-    if any(f"{name}{end}" in tensors for end in SCALES):
-        return _called(method) or f"scaled {_short(tensor.dtype)}", ""
+    module = name.removesuffix("weight") if name.endswith(".weight") else f"{name}_"
+    if any(f"{place}{end}" in tensors for end in SCALES for place in (f"{name}_", module)):
+        known = "MLX" if tensor.dtype == "uint32" else f"scaled {_short(tensor.dtype)}"
+        return _called(method) or known, ""
     return None
+
+
+def _add_packed(found: _Quantised, name: str, tensor: Tensor, near: Neighbours) -> None:
+    """Take note of whole numbers that are packed into a matrix, whatever they are called.
+
+    Beside them, and in the same module, must be floating-point numbers whose shape is made of that
+    of the matrix: an axis as long, or as long as an axis that has 2, 4 or 8 weights in a number.
+    Those, and vectors, are its companions.
+    """
+    is_whole = tensor.dtype not in FLOATS and tensor.dtype.strip("u12346").startswith("int")
+    if not is_whole or sum(size > 1 for size in tensor.shape) < MATRIX or is_mask(name, tensor):
+        return
+    leaf = name.rpartition(".")[2]
+    lengths = {size * count for size in tensor.shape if size > 1 for count in PACKED}
+    beside = {other: held for other, held in near.beside(name).items() if not _is_bias(other)}
+    own = {other: held for other, held in beside.items() if other.startswith(f"{leaf}_")} or beside
+    fitting = {
+        other
+        for other, held in own.items()
+        if lengths & {*held.shape} or sum(size > 1 for size in held.shape) < MATRIX
+    }
+    if any(lengths & {*own[other].shape} and own[other].dtype in FLOATS for other in fitting):
+        module = name.rpartition(".")[0]
+        found.schemes[name] = f"a scheme that is not known ({tensor.dtype} beside its scales)"
+        found.companions |= {f"{module}.{other}" if module else other: name for other in fitting}
 
 
 def _told_by_format(name: str, tensor: Tensor, method: str) -> str:
     """Name of the scheme of a weight that stands alone; empty if it is plain."""
-    if tensor.dtype in FLOATS or len(tensor.shape) < MATRIX or name.endswith("bias"):
+    if tensor.dtype in FLOATS or len(tensor.shape) < MATRIX or _is_bias(name):
+        return ""
+    if is_mask(name, tensor):
         return ""
     return _called(method) or ("FP8" if tensor.dtype.startswith("float8") else "")
+
+
+def _with_bits(scheme: str, name: str, config: Mapping[str, Any]) -> str:
+    """The scheme with the number of bits where the config of MLX says it, of one module or all."""
+    stated = config.get("quantization")
+    if scheme != "MLX" or not isinstance(stated, Mapping):
+        return scheme
+    own = stated.get(name.removesuffix(".weight"))
+    bits = (own if isinstance(own, Mapping) else stated).get("bits")
+    return f"{scheme} ({bits} bits)" if type(bits) is int else scheme
+
+
+def _is_bias(name: str) -> bool:
+    leaf = name.rpartition(".")[2]
+    return leaf == "bias" or leaf.endswith("_bias")
 
 
 def _called(method: str) -> str:

@@ -102,4 +102,18 @@ def _alternate(parts: tuple[str, ...], rows: int, heads: Heads | None) -> Mappin
     return {part: (i, ((rows // len(parts), len(parts)),)) for i, part in enumerate(parts)}
 
 
-_SPLITS = {"heads": _heads, "groups": _groups, "alternate": _alternate}
+def _equal(parts: tuple[str, ...], rows: int, heads: Heads | None) -> Mapping[str, Rows] | None:
+    """All rows of one part after all of another, as many of each."""
+    if rows % len(parts):
+        return None
+    each = rows // len(parts)
+    return {part: (i * each, ((each, 1),)) for i, part in enumerate(parts)}
+
+
+_SPLITS = {
+    "equal": _equal,
+    "flat": _equal,
+    "heads": _heads,
+    "groups": _groups,
+    "alternate": _alternate,
+}

@@ -17,18 +17,20 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.files.distributed_metadata import Chunk, Entry, read_metadata
+from rankscope.checkpoints.files.opened_file import Opened, Unread
+from rankscope.checkpoints.files.optimizer_state import without_training_state
+from rankscope.checkpoints.files.telling_names import MOMENT
 from rankscope.checkpoints.files.torch_file import open_torch_at
 from rankscope.checkpoints.pieces import Piece, pieces_of
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor, Tensor, open_regular
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 METADATA = ".metadata"
 
-# What training saves beside the weights: by the outer keys of a name, and by its end.
+# What training saves beside the weights, by the outer keys of a name.
 OPTIMIZER = re.compile(r"(?:.*[._])?optim(?:izer)?s?(?:_states?)?(?:_\d+)?")
-STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "main")
 # Keys under which what is saved may have the weights of its model.
 CONTAINERS = {"app", "model", "module", "state_dict", "model_state_dict", "_model"}
 
@@ -82,15 +84,11 @@ class Blob:
         return replace(found, name=self.name)
 
 
-def open_distributed(folder: Path) -> tuple[dict[str, Tensor], list[Skip]]:
-    """List the weights of a distributed checkpoint; reads ``.metadata`` and nothing else.
+def open_distributed(folder: Path) -> Opened:
+    """List the tensors of a distributed checkpoint; reads ``.metadata`` and nothing else.
 
-    The state of the optimizer is left out. A name loses the key under which the checkpoint has the
+    The state of the optimizer goes aside. A name loses the key under which the checkpoint has the
     model, ``model`` for one, and nothing of what the model itself calls it.
-
-    Returns
-    -------
-    Tensors by name, and a skip for each that is in a format that no weight is in.
 
     Raises
     ------
@@ -99,25 +97,37 @@ def open_distributed(folder: Path) -> tuple[dict[str, Tensor], list[Skip]]:
         too short, or if the pieces of a tensor do not make it up.
     """
     path = folder / METADATA
-    entries = [entry for entry in read_metadata(path) if not _is_of_optimizer(entry)]
+    listed = read_metadata(path)
     sizes: dict[str, int | None] = {}
-    tensors: dict[str, Tensor] = {}
-    skips: list[Skip] = []
-    names = _names(entries)
-    for entry in entries:
-        if entry.dtype not in DTYPES:
-            message = f"is stored as {entry.dtype}, which is no plain weight: give it dequantised"
-            skips.append(Skip(str(path), entry.name, "quantised", message))
-            continue
-        pieces = [Piece(c.start, _blob(folder, entry, c, sizes)) for c in entry.chunks]
-        name = names[entry.name]
-        tensors[name] = pieces_of(entry.name, entry.shape, pieces, path=str(path))
-    return tensors, skips
+    held = {entry.name: _tensor(folder, entry, sizes) for entry in listed.entries}
+    states = {
+        entry.name: Classed(held[entry.name], "optimizer", "state of an optimizer")
+        for entry in listed.entries
+        if _is_of_optimizer(entry)
+    }
+    _, more = without_training_state(held, listed=listed.others)
+    states |= {one.tensor.name: one for one in more if one.tensor.name not in states}
+    kept = [entry for entry in listed.entries if entry.name not in states]
+    names = _names(kept)
+    return Opened({names[e.name]: held[e.name] for e in kept}, tuple(states.values()))
+
+
+def _tensor(folder: Path, entry: Entry, sizes: dict[str, int | None]) -> Tensor:
+    path = str(folder / METADATA)
+    if entry.dtype not in DTYPES:
+        why = f"is stored as {printable(entry.dtype, limit=40)}, a format that is not known here"
+        return Unread(path, entry.name, entry.dtype, entry.shape, why)
+    if _is_of_optimizer(entry):
+        # Most of the bytes, and never read: where they lie need not be checked.
+        return Unread(path, entry.name, entry.dtype, entry.shape, "is not read")
+    pieces = [Piece(c.start, _blob(folder, entry, c, sizes)) for c in entry.chunks]
+    return pieces_of(entry.name, entry.shape, pieces, path=path)
 
 
 def _is_of_optimizer(entry: Entry) -> bool:
     outer = [*entry.keys[:-1], *entry.name.split(".")[:1]]
-    return entry.name.rpartition(".")[2] in STATES or any(map(OPTIMIZER.fullmatch, outer))
+    last = entry.name.rpartition(".")[2]
+    return bool(MOMENT.fullmatch(last)) or any(map(OPTIMIZER.fullmatch, outer))
 
 
 def _names(entries: Sequence[Entry]) -> dict[str, str]:

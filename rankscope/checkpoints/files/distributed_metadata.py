@@ -82,7 +82,15 @@ class Entry:
     chunks: tuple[Chunk, ...]
 
 
-def read_metadata(path: Path) -> list[Entry]:
+@dataclass(frozen=True)
+class Listed:
+    """What ``.metadata`` lists: tensors, and the names of everything that is pickled."""
+
+    entries: tuple[Entry, ...]
+    others: tuple[str, ...]
+
+
+def read_metadata(path: Path) -> Listed:
     """Read which tensors a distributed checkpoint holds, and where their pieces lie.
 
     Raises
@@ -102,17 +110,19 @@ def read_metadata(path: Path) -> list[Entry]:
         places, keys = _places(_state(metadata)), _state(metadata).get("planner_data")
     except DAMAGE as error:
         raise RankscopeError(f"is damaged ({printable(str(error))})", path=path) from None
-    entries = []
+    entries, others = [], []
     for name, described in listed.items():
+        tensor = name if isinstance(name, str) else ""
         # The others are pickled objects, such as the number of steps.
-        if isinstance(described, Opaque) and described.name == TENSOR:
-            tensor = name if isinstance(name, str) else ""
+        if not isinstance(described, Opaque) or described.name != TENSOR:
+            others.append(tensor)
+        else:
             try:
                 entries.append(_entry(tensor, described, keys, places))
             except DAMAGE as error:
                 message = f"its entry is damaged ({printable(str(error))})"
                 raise RankscopeError(message, path=path, tensor=tensor) from None
-    return entries
+    return Listed(tuple(entries), tuple(others))
 
 
 def _unpickled(raw: bytes, path: Path) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.damage import LOOK, not_weights
 from rankscope.checkpoints.files.zip_file import FilePart, data_start, stored_start, zip_entries
 from rankscope.checkpoints.tensors import (
     DTYPES,
@@ -125,6 +126,9 @@ def open_arrays(path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
                 return {}, (skip,)
             _check_size(header, size, path, path.stem)
             return {path.stem: _stored(header, 0, path, path.stem)}, ()
+        start = part.bytes_at(0, LOOK)
+        if not start.startswith(b"PK"):
+            raise not_weights(start, size, path, kind="numpy")
         return _archived(part, path)
 
 

@@ -34,13 +34,21 @@ class StandIn:
 
 
 class Opaque:
-    """An object that stays closed: the name of its class, what it was made of, and its state."""
+    """An object that stays closed: the name of its class, what it was made of, and its state.
 
-    __slots__ = ("args", "name", "state")
+    Attributes
+    ----------
+    items, appended
+        What was set and appended to it, where its class is a kind of dict or list.
+    """
+
+    __slots__ = ("appended", "args", "items", "name", "state")
 
     def __init__(self, name: str, *args: Any) -> None:
         self.name, self.args = name, args
         self.state: Any = None
+        self.items: dict[Any, Any] = {}
+        self.appended: list[Any] = []
 
     def __repr__(self) -> str:
         return f"Opaque({self.name!r})"
@@ -159,8 +167,11 @@ class Machine:
         self.stack[-2:] = [self._called(made_of, args)]
 
     def _newobj_ex(self, _: Any) -> None:
-        made_of, args, _names = self._last(3)
-        self.stack[-3:] = [self._called(made_of, args)]
+        made_of, args, named = self._last(3)
+        made = self._called(made_of, args)
+        if isinstance(made, Opaque) and isinstance(named, dict):
+            made.items |= named
+        self.stack[-3:] = [made]
 
     def _obj(self, _: Any) -> None:
         made_of, *args = self._marked()
@@ -173,7 +184,7 @@ class Machine:
 
     def _called(self, made_of: Any, args: Any) -> Any:
         if isinstance(made_of, Opaque):  # what another unknown name may have made callable
-            return made_of
+            return Opaque(made_of.name, made_of, *(args if isinstance(args, tuple | list) else ()))
         if not isinstance(made_of, StandIn) or not isinstance(args, tuple | list):
             raise ValueError("calls what is no class")
         self.arguments += sum(map(_size, args))
@@ -203,16 +214,19 @@ def _size(argument: Any) -> int:
 
 
 def _extend(target: Any, values: list[Any]) -> None:
-    if isinstance(target, list):
+    if isinstance(target, Opaque):
+        target.appended.extend(values)
+    elif isinstance(target, list):
         target.extend(values)
-    elif not isinstance(target, Opaque):
+    else:
         raise ValueError("appends to what is no list")
 
 
 def _set_items(target: Any, flat: list[Any]) -> None:
-    if isinstance(target, dict):
-        target.update(zip(map(safe_key, flat[::2]), flat[1::2], strict=True))
-    elif not isinstance(target, Opaque):
+    items = target.items if isinstance(target, Opaque) else target
+    if isinstance(items, dict):
+        items.update(zip(map(safe_key, flat[::2]), flat[1::2], strict=True))
+    else:
         raise ValueError("sets items of what is no dict")
 
 

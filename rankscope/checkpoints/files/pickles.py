@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rankscope.checkpoints.files.pickle_machine import Machine, Opaque, StandIn, safe_key
 from rankscope.errors import RankscopeError, printable
 
-__all__ = ["MAX_BYTES", "Opaque", "StandIn", "read_pickle", "safe_key", "skim_pickle"]
+__all__ = [
+    "MAX_BYTES",
+    "Opaque",
+    "StandIn",
+    "listed",
+    "read_object",
+    "read_pickle",
+    "safe_key",
+    "skim_pickle",
+    "unsafe",
+]
 
 MAX_BYTES = 256 * 2**20  # of one pickle; the data of tensors lies outside of it
-SHOWN = 10  # names in an error
+SHOWN = 4  # names in a line
 
 
-def read_pickle(
-    file: BinaryIO,
-    names: Mapping[str, Any],
-    *,
-    path: str | Path,
-    persistent: Callable[[Any], Any] | None = None,
-    trust: bool = False,
-) -> Any:
-    """Read one pickle, and leave the file behind it.
+def read_pickle(file: BinaryIO, names: Mapping[str, Any], *, path: str | Path) -> Any:
+    """Read one pickle that is to name nothing unknown, and leave the file behind it.
 
     Parameters
     ----------
@@ -34,23 +37,51 @@ def read_pickle(
         Dotted name → a function that makes an inert object from the arguments, or a value.
     path
         For errors.
-    persistent
-        Turns a persistent id, by which a pickle refers to what lies outside of it, into an object.
-    trust
-        Use Python's unpickler, which imports and calls what ``names`` lacks; of ``names`` only
-        those of torch count then.
 
     Raises
     ------
     RankscopeError
         If the pickle is damaged; or, with the reason ``unsafe-pickle``, if it names anything else.
     """
-    if trust:
-        return _trusted(file, names, persistent, path)
-    machine, found = _run(file, names, persistent, path)
+    machine, found = _run(file, names, None, path)
     if machine.unknown:
-        raise RankscopeError(_unsafe(machine.unknown), path=path, reason="unsafe-pickle")
+        raise unsafe(machine.unknown, path)
     return found
+
+
+def read_object(
+    file: BinaryIO,
+    names: Mapping[str, Any],
+    *,
+    path: str | Path,
+    persistent: Callable[[Any], Any],
+    trust: bool = False,
+) -> tuple[Any, tuple[str, ...]]:
+    """Read one pickle in which unknown names stand for objects that stay closed.
+
+    Nothing is imported or run. The other parameters are those of `read_pickle`.
+
+    Parameters
+    ----------
+    persistent
+        Turns a persistent id, by which a pickle refers to what lies outside of it, into an object.
+    trust
+        Use Python's unpickler, which imports and calls what ``names`` lacks; of ``names`` only
+        those of torch count then.
+
+    Returns
+    -------
+    The object, and the unknown names in it.
+
+    Raises
+    ------
+    RankscopeError
+        If the pickle is damaged; with the reason ``unsafe-pickle`` if an unknown name may be why.
+    """
+    if trust:
+        return _trusted(file, names, persistent, path), ()
+    machine, found = _run(file, names, persistent, path)
+    return found, tuple(machine.unknown)
 
 
 def skim_pickle(
@@ -62,7 +93,7 @@ def skim_pickle(
 ) -> None:
     """Go past one pickle for what it refers to outside of it; whatever it names, nothing is run.
 
-    The parameters are those of `read_pickle`.
+    The parameters are those of `read_object`.
 
     Raises
     ------
@@ -85,9 +116,7 @@ def _run(
         raise
     except Exception as error:  # a file can bring about any of them
         if machine.unknown:  # which may be why
-            raise RankscopeError(
-                _unsafe(machine.unknown), path=path, reason="unsafe-pickle"
-            ) from None
+            raise unsafe(machine.unknown, path) from None
         raise _damaged(error, path) from None
 
 
@@ -96,19 +125,27 @@ def _damaged(error: Exception, path: str | Path) -> RankscopeError:
     return RankscopeError(f"holds a damaged pickle ({printable(what)})", path=path)
 
 
-def _unsafe(unknown: Mapping[str, None]) -> str:
-    shown = [printable(name, limit=80) for name in list(unknown)[:SHOWN]]
-    more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-    return (
-        f"holds objects that only code can make ({', '.join(shown)}{more}): "
-        "--trust-pickle lets that code run"
+def unsafe(unknown: Iterable[str], path: str | Path) -> RankscopeError:
+    """The refusal of a pickle for the classes that it asks for."""
+    return RankscopeError(
+        f"holds objects that only code can make ({listed(unknown)}): "
+        "--trust-pickle lets that code run",
+        path=path,
+        reason="unsafe-pickle",
     )
+
+
+def listed(unknown: Iterable[str]) -> str:
+    """Names of classes in words, the first few of them."""
+    names = list(unknown)
+    shown = [printable(name, limit=80) for name in names[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _trusted(
     file: BinaryIO,
     names: Mapping[str, Any],
-    persistent: Callable[[Any], Any] | None,
+    persistent: Callable[[Any], Any],
     path: str | Path,
 ) -> Any:
     class Unpickler(pickle.Unpickler):
@@ -119,8 +156,6 @@ def _trusted(
             return super().find_class(module, name)
 
         def persistent_load(self, pid: Any) -> Any:
-            if persistent is None:
-                raise pickle.UnpicklingError("refers to what lies outside of it")
             return persistent(pid)
 
     try:

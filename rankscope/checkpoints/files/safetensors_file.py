@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.tensors import StoredTensor, open_regular
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.files.damage import LOOK, not_weights
+from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.tensors import StoredTensor, Tensor, open_regular
+from rankscope.errors import RankscopeError, printable
 
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
+METADATA = "__metadata__"  # null in the headers of some writers
 
 DTYPES = {
     "F64": "float64",
@@ -31,8 +35,11 @@ DTYPES = {
 }
 
 
-def open_tensors(path: str | Path) -> dict[str, StoredTensor]:
+def open_tensors(path: str | Path) -> dict[str, Tensor]:
     """List the tensors of a safetensors file; reads its header and nothing else.
+
+    One in a format that is not known here is an `Unread`: formats come after readers, and its
+    place among the others can be checked all the same.
 
     Raises
     ------
@@ -40,12 +47,12 @@ def open_tensors(path: str | Path) -> dict[str, StoredTensor]:
         If the file is not a whole and consistent safetensors file.
     """
     header, data_start, size = _read_header(path)
-    tensors = {}
+    tensors: dict[str, StoredTensor | Unread] = {}
     for name, entry in header.items():
-        if name != "__metadata__":
+        if name != METADATA:
             tensors[name] = _stored(path, name, entry, data_start)
     _check_cover(path, list(tensors.values()), data_start, size)
-    return tensors
+    return {**tensors}
 
 
 def read_notes(path: str | Path) -> dict[str, str]:
@@ -57,7 +64,7 @@ def read_notes(path: str | Path) -> dict[str, str]:
         If the file has no sound header.
     """
     header, _, _ = _read_header(path)
-    return {k: v for k, v in header.get("__metadata__", {}).items() if isinstance(v, str)}
+    return {k: v for k, v in (header.get(METADATA) or {}).items() if isinstance(v, str)}
 
 
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
@@ -66,37 +73,26 @@ def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if size < 8 or length > min(MAX_HEADER, size - 8):
-            raise RankscopeError(_not_safetensors(start + file.read(64), size), path=path)
+            raise not_weights(start + file.read(LOOK), size, path, kind="safetensors")
         raw = file.read(length)
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise RankscopeError(f"has a damaged safetensors header ({error})", path=path) from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+    if not isinstance(header, dict) or not isinstance(header.get(METADATA) or {}, dict):
         raise RankscopeError("has a safetensors header that is not a table", path=path)
     return header, 8 + length, size
-
-
-def _not_safetensors(start: bytes, size: int) -> str:
-    if size == 0:
-        return "is empty, not a safetensors file"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the weights: run `git lfs pull`"
-    if start.lstrip()[:1] == b"<":
-        return "is a web page, not a safetensors file"
-    return f"is cut short or not a safetensors file ({size} bytes)"
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} is there twice")
+        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{printable(twice)!r} is there twice")
     return table
 
 
-def _stored(path: str | Path, name: str, entry: Any, data_start: int) -> StoredTensor:
+def _stored(path: str | Path, name: str, entry: Any, data_start: int) -> StoredTensor | Unread:
     def fault(message: str) -> RankscopeError:
         return RankscopeError(message, path=path, tensor=name)
 
@@ -105,15 +101,20 @@ def _stored(path: str | Path, name: str, entry: Any, data_start: int) -> StoredT
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         raise fault(f"its shape {shape} and offsets {offsets} must be whole numbers from 0")
-    if entry["dtype"] not in DTYPES:
-        raise fault(f"has the unknown dtype {entry['dtype']!r}")
-    tensor = StoredTensor(
-        str(path), name, DTYPES[entry["dtype"]], tuple(shape), data_start + offsets[0]
-    )
-    if offsets[1] - offsets[0] != tensor.nbytes:
+    dtype, start, length = entry["dtype"], data_start + offsets[0], offsets[1] - offsets[0]
+    if not isinstance(dtype, str):
+        raise fault("its dtype is not a name")
+    if length < 0:
+        raise fault(f"its offsets span {length}")
+    if dtype not in DTYPES:
+        # Not checked against the shape: a format may have less than a byte an element.
+        why = f"is stored as {printable(dtype, limit=40)}, a format that is not known here"
+        return Unread(str(path), name, dtype, tuple(shape), why, start, length)
+    tensor = StoredTensor(str(path), name, DTYPES[dtype], tuple(shape), start)
+    if length != tensor.nbytes:
         raise fault(
             f"{tensor.dtype} of shape {shape} takes {tensor.nbytes} bytes, "
-            f"its offsets span {offsets[1] - offsets[0]}"
+            f"its offsets span {length}"
         )
     return tensor
 
@@ -122,7 +123,9 @@ def _are_counts(numbers: Any) -> bool:
     return isinstance(numbers, list) and all(type(x) is int and x >= 0 for x in numbers)
 
 
-def _check_cover(path: str | Path, tensors: list[StoredTensor], data_start: int, size: int) -> None:
+def _check_cover(
+    path: str | Path, tensors: list[StoredTensor | Unread], data_start: int, size: int
+) -> None:
     """The data of the tensors must fill the file, without hole, overlap or rest."""
     end = data_start
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
@@ -131,6 +134,7 @@ def _check_cover(path: str | Path, tensors: list[StoredTensor], data_start: int,
             raise RankscopeError(f"its data {kind}", path=path, tensor=tensor.name)
         end = max(end, tensor.offset + tensor.nbytes)
     if end > size:
-        raise RankscopeError(f"is cut short: {end - size} of {end} bytes are missing", path=path)
+        message = f"is cut short: {end - size} of {end} bytes are missing"
+        raise RankscopeError(message, path=path, reason="cut-short")
     if end < size:
         raise RankscopeError(f"has {size - end} bytes behind its last tensor", path=path)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.safetensors_file import open_tensors, read_notes
 from rankscope.checkpoints.pieces import Piece, pieces_of
 from rankscope.checkpoints.tensors import Tensor
@@ -26,7 +25,7 @@ def iter_shards(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob(PATTERN))
 
 
-def open_shards(folder: Path) -> tuple[dict[str, Tensor], list[Skip]]:
+def open_shards(folder: Path) -> dict[str, Tensor]:
     """List the tensors that the pieces of all processes make up; reads the headers.
 
     Raises
@@ -48,7 +47,7 @@ def open_shards(folder: Path) -> tuple[dict[str, Tensor], list[Skip]]:
                     tensor=name,
                 )
             found.setdefault(name, {})[start] = Piece(start, tensor)
-    return {name: _whole(folder, name, list(held.values())) for name, held in found.items()}, []
+    return {name: _whole(folder, name, list(held.values())) for name, held in found.items()}
 
 
 def _check_numbers(folder: Path) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rankscope.checkpoints.files.pickles import MAX_BYTES, read_pickle, skim_pickle
+from rankscope.checkpoints.files.damage import LOOK, not_weights
+from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object, read_pickle, skim_pickle
 from rankscope.checkpoints.files.torch_tensors import (
     NAMES,
     Storage,
@@ -27,8 +28,8 @@ MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 Held = Mapping[str, tuple[StorageKind, int]]  # by key: type, number of elements
 
 
-def read_pickles(path: Path, part: FilePart, *, trust: bool) -> Any:
-    """Read the object; its tensors have no names yet.
+def read_pickles(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple[str, ...]]:
+    """Read the object, whose tensors have no names yet, and the unknown names in it.
 
     Where the storages lie is known only behind the object, which is therefore skimmed first.
 
@@ -62,7 +63,7 @@ def read_pickles(path: Path, part: FilePart, *, trust: bool) -> Any:
         return storages[key]
 
     file.seek(start)
-    return read_pickle(file, NAMES, path=path, persistent=storage, trust=trust)
+    return read_object(file, NAMES, path=path, persistent=storage, trust=trust)
 
 
 def _is_module(identity: Any) -> bool:
@@ -77,23 +78,12 @@ def _check_start(path: Path, part: FilePart, file: BinaryIO) -> None:
     except RankscopeError:
         magic = None
     if magic != MAGIC:
-        raise RankscopeError(_no_torch_file(part), path=path)
+        raise not_weights(part.bytes_at(0, LOOK), part.size, path, kind="torch")
     version, system = read_pickle(file, {}, path=path), read_pickle(file, {}, path=path)
     if version != VERSION:
         raise RankscopeError(f"is of version {version!r} of torch's old format", path=path)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise RankscopeError("holds numbers in big-endian order", path=path)
-
-
-def _no_torch_file(part: FilePart) -> str:
-    start = part.bytes_at(0, 64)
-    if not start:
-        return "is empty, not a torch file"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the weights: run `git lfs pull`"
-    if start.lstrip()[:1] == b"<":
-        return "is a web page, not a torch file"
-    return f"is cut short or not a torch file ({part.size} bytes)"
 
 
 def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[str, Storage]:
@@ -111,5 +101,5 @@ def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[st
         place += 8 + nbytes
     if place > part.size:
         message = f"is cut short: {place - part.size} of {place} bytes are missing"
-        raise RankscopeError(message, path=path)
+        raise RankscopeError(message, path=path, reason="cut-short")
     return storages

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from rankscope.checkpoints.files.saved_tree import MAX_DEPTH, MAX_NAME
 from rankscope.checkpoints.files.torch_before_1_6 import read_pickles
 from rankscope.checkpoints.files.torch_zip import read_zip
 from rankscope.checkpoints.files.zip_file import FilePart
 from rankscope.checkpoints.tensors import StoredTensor, open_regular
 from rankscope.errors import RankscopeError
 
-MAX_DEPTH = 64  # of containers in containers
-MAX_NAME = 1000  # characters
 
-# Where trainers keep the model in what they save; the first of equally large ones counts.
-MODEL_KEYS = (
-    *("model", "state_dict", "model_state_dict", "module", "_model", "weights", "params"),
-    *("ema", "model_ema", "ema_model", "ema_state_dict"),
-)
-OTHER_KEYS = (
-    "optim",
-    "opt_",
-    "sched",
-    "scaler",
-    "rng",
-    "loss_scaler",
-    "grad",
-    "callbacks",
-    "loops",
-)
+@dataclass(frozen=True)
+class Saved:
+    """What ``torch.save`` wrote.
+
+    Attributes
+    ----------
+    found
+        The object: dicts, lists, tuples, text and numbers are themselves; a tensor is a
+        `StoredTensor`, named for its place in the object (``model.wte.weight``); a namespace keeps
+        its entries; for anything else stands an inert `Opaque`.
+    closed
+        Names of the classes and functions that only code could make or call.
+    """
+
+    path: Path
+    found: Any
+    closed: tuple[str, ...] = ()
 
 
-def open_torch(path: Path, *, trust: bool = False) -> Any:
-    """Open what ``torch.save`` wrote; no data of a tensor is read.
+def open_saved(path: Path, *, trust: bool = False) -> Saved:
+    """Open what ``torch.save`` wrote; no data of a tensor is read, nothing is imported or run.
 
     Parameters
     ----------
@@ -45,34 +45,48 @@ def open_torch(path: Path, *, trust: bool = False) -> Any:
         Let objects of other classes than the common inert ones be made, by the code of their
         packages. Whoever wrote the file decides what is run then.
 
-    Returns
-    -------
-    The object as it was saved: dicts, lists, tuples, text and numbers are themselves; a tensor is
-    a `StoredTensor`, named for its place in the object (``model.wte.weight``); a namespace keeps
-    its entries; for anything else stands an inert `Opaque`.
-
     Raises
     ------
     RankscopeError
-        If the file is damaged, or of another kind; or, with the reason ``unsafe-pickle``, if it
-        names classes that are not known to be harmless.
+        If the file is damaged, or of another kind.
     """
     with open_regular(path) as (file, size):
-        return _read(path, FilePart(file, 0, size), trust=trust)
+        if trust:
+            return _read(path, FilePart(file, 0, size), trust=True)
+        status = os.fstat(file.fileno())
+    return _remembered(path, size, status.st_mtime_ns, status.st_ino)
 
 
-def open_torch_at(path: Path, start: int, size: int, *, trust: bool = False) -> Any:
-    """Open what ``torch.save`` wrote into ``size`` bytes of a file; else as `open_torch`."""
+@lru_cache(maxsize=2)
+def _remembered(path: Path, size: int, _modified: int, _inode: int) -> Saved:
+    """The same once more: to recognise a file, to tell its step and to read it take an opening."""
+    with open_regular(path) as (file, _):
+        return _read(path, FilePart(file, 0, size), trust=False)
+
+
+def open_torch(path: Path, *, trust: bool = False) -> Any:
+    """The object that ``torch.save`` wrote, as in `open_saved`."""
+    return open_saved(path, trust=trust).found
+
+
+def open_saved_at(path: Path, start: int, size: int, *, trust: bool = False) -> Saved:
+    """Open what ``torch.save`` wrote into ``size`` bytes of a file; else as `open_saved`."""
     with open_regular(path) as (file, there):
         if start < 0 or size < 0 or start + size > there:
             message = f"is cut short: it has {there} bytes, and not {start + size}"
-            raise RankscopeError(message, path=path)
+            raise RankscopeError(message, path=path, reason="cut-short")
         return _read(path, FilePart(file, start, size), trust=trust)
 
 
-def _read(path: Path, part: FilePart, *, trust: bool) -> Any:
+def open_torch_at(path: Path, start: int, size: int) -> Any:
+    """The object that ``torch.save`` wrote into ``size`` bytes of a file."""
+    return open_saved_at(path, start, size).found
+
+
+def _read(path: Path, part: FilePart, *, trust: bool) -> Saved:
     read = read_zip if part.bytes_at(0, 2) == b"PK" else read_pickles
-    return _placed(read(path, part, trust=trust), path)
+    found, closed = read(path, part, trust=trust)
+    return Saved(path, _placed(found, path), closed)
 
 
 def _placed(found: Any, path: Path) -> Any:
@@ -105,59 +119,3 @@ def _placed(found: Any, path: Path) -> Any:
 def _below(place: str, key: Any) -> str:
     name = str(key)[: MAX_NAME + 1]
     return f"{place}.{name}" if place else name
-
-
-def largest_table(found: Any) -> tuple[str, dict[str, StoredTensor]]:
-    """The largest mapping of names to tensors in a saved object, and the key that it was under.
-
-    Where there is something under a key that trainers give to a model, the largest of these tables
-    is taken, or the tensors beside them; else all of the object but the state of an optimizer.
-    Tables in tables are joined, their keys with dots; tensors are named by their keys in the whole.
-    The key is empty for the object itself, and the table where there are no tensors.
-    """
-    if not isinstance(found, dict):
-        return "", joined(found)  # a part of a module may well be called model
-    tables = {key: table for key in MODEL_KEYS if (table := joined(found.get(key)))}
-    rest = {
-        key: value
-        for key, value in found.items()
-        if key not in MODEL_KEYS
-        and not str(key).lower().startswith(OTHER_KEYS)
-        and (not tables or isinstance(value, StoredTensor))
-    }
-    tables[""] = joined(rest)
-    key = max(tables, key=lambda key: sum(math.prod(t.shape) for t in tables[key].values()))
-    return key, tables[key]
-
-
-def joined(found: Any) -> dict[str, StoredTensor]:
-    """All tensors in tables in tables, by their keys with dots between."""
-    return {
-        place: replace(leaf, name=place)
-        for place, leaf in iter_leaves(found)
-        if place and isinstance(leaf, StoredTensor)
-    }
-
-
-def iter_leaves(found: Any) -> Iterator[tuple[str, Any]]:
-    """Everything in tables in tables that is no table, with its keys and dots between."""
-    waiting, seen = [("", found)], set()
-    while waiting:
-        place, one = waiting.pop()
-        entries = _entries(one)
-        if entries is None:
-            yield place, one
-        elif id(one) not in seen:
-            seen.add(id(one))  # a table within many tables would be met without end
-            waiting += [(_below(place, key), held) for key, held in reversed(entries.items())]
-
-
-def _entries(found: Any) -> dict[Any, Any] | None:
-    """What a table holds; for a module, which trusted code can have made, its parts."""
-    if isinstance(found, dict):
-        return found
-    parts = getattr(found, "__dict__", {})
-    kinds = ("_parameters", "_buffers", "_modules")
-    if not all(isinstance(parts.get(kind), dict) for kind in kinds):
-        return None
-    return {key: value for kind in kinds for key, value in parts[kind].items()}

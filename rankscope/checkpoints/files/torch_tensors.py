@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
-from rankscope.checkpoints.files.pickle_machine import Opaque
+from rankscope.checkpoints.files.pickle_machine import Opaque, StandIn
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor, span
 from rankscope.errors import RankscopeError
 
@@ -23,11 +23,13 @@ TORCH_DTYPES = {name: name for name in DTYPES if not name.startswith("float8")} 
     "quint8": "uint8",
     "qint32": "int32",
 }
+# Formats that numpy has no numbers of.
 NO_NUMPY = (
     *("complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
     *("quint4x2", "quint2x4", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
 )
+_FORMATS = frozenset((*DTYPES, *NO_NUMPY))
 STORAGES = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
@@ -46,6 +48,24 @@ STORAGES = {
     "QInt32Storage": "int32",
     "UntypedStorage": "uint8",
 }
+
+
+class ClosedTensor(Opaque):
+    """A tensor that has no plain elements in the file: of an odd format, sparse, of a subclass.
+
+    Attributes
+    ----------
+    dtype, shape
+        As far as the file states them.
+    """
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, name: str, *args: Any) -> None:
+        super().__init__(name, *args)
+        sizes = [one for one in args if isinstance(one, tuple) and one and _are_counts(one)]
+        self.shape: tuple[int, ...] = sizes[0] if sizes else ()
+        self.dtype = next((one for one in args if isinstance(one, str) and one in _FORMATS), "")
 
 
 @dataclass(frozen=True)
@@ -109,7 +129,8 @@ def _quantised(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> A
 def _view(storage: Any, start: Any, shape: Any, strides: Any, dtype: Any) -> Any:
     """A tensor on disk; closed if its numbers are of a type that numpy cannot read."""
     if dtype not in DTYPES:
-        return Opaque(f"torch.Tensor of {dtype}")
+        sizes = tuple(shape) if _are_counts(shape) else ()
+        return ClosedTensor(f"torch.Tensor of {dtype}", sizes, dtype)
     if not isinstance(storage, Storage) or not _are_counts([start]):
         raise ValueError("holds a tensor without a storage")
     if not _are_counts(shape) or not _are_counts(strides) or len(shape) != len(strides):
@@ -155,11 +176,18 @@ def _first(first: Any, *_: Any) -> Any:
     return first
 
 
-def _typed(make: Any, _kind: Any, args: Any, _state: Any = None) -> Any:
-    """What ``_rebuild_from_type_v2`` makes: a tensor with attributes, or of a subclass."""
+def _typed(make: Any, kind: Any, args: Any, _state: Any = None) -> Any:
+    """What ``_rebuild_from_type_v2`` makes: a tensor with attributes, or of a subclass.
+
+    What the elements of an unknown subclass mean is known to its code alone.
+    """
     if not callable(make) or not isinstance(args, tuple):
-        raise ValueError("calls what is no class")
-    return make(*args)
+        raise ValueError("calls what is not a class")
+    made = make(*args)
+    if isinstance(kind, StandIn) and kind.name not in NAMES and not isinstance(made, ClosedTensor):
+        shape = getattr(made, "shape", ())
+        return ClosedTensor(kind.name, shape, getattr(made, "dtype", ""))
+    return made
 
 
 def _size(sizes: Any = ()) -> tuple[Any, ...]:
@@ -186,7 +214,7 @@ _KINDS: Mapping[str, Callable[..., Any]] = {
     "_rebuild_parameter_with_state": _first,
     "_rebuild_device_tensor_from_cpu_tensor": _first,
     **{
-        name: partial(Opaque, f"torch._utils.{name}")
+        name: partial(ClosedTensor, f"torch._utils.{name}")
         for name in (
             *("_rebuild_device_tensor_from_numpy", "_rebuild_xla_tensor"),
             *("_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage"),

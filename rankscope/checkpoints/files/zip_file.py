@@ -71,7 +71,8 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
             listing = archive.infolist()
     except Exception as error:  # zipfile raises whatever a damaged directory leads it to
         what = printable((str(error) or type(error).__name__).splitlines()[0])
-        raise RankscopeError(f"is cut short or a damaged zip ({what})", path=path) from None
+        message = f"is cut short or a damaged zip ({what})"
+        raise RankscopeError(message, path=path, reason="cut-short") from None
     twice = [name for name, count in Counter(i.filename for i in listing).items() if count > 1]
     if twice:
         raise RankscopeError(f"is a zip with {printable(twice[0])} in it twice", path=path)
@@ -92,7 +93,7 @@ def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     place = info.header_offset + LOCAL_HEADER + lengths
     if place + info.compress_size > part.size:
-        raise _damaged(info, "is cut short", path)
+        raise _damaged(info, "is cut short", path, reason="cut-short")
     return place
 
 
@@ -128,5 +129,8 @@ def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int
     return found
 
 
-def _damaged(info: zipfile.ZipInfo, what: str, path: Path) -> RankscopeError:
-    return RankscopeError(f"its entry {printable(info.filename)} {what}", path=path)
+def _damaged(
+    info: zipfile.ZipInfo, what: str, path: Path, *, reason: str = "unreadable"
+) -> RankscopeError:
+    message = f"its entry {printable(info.filename)} {what}"
+    return RankscopeError(message, path=path, reason=reason)

@@ -16,14 +16,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.adapters.base_model import base_folder
+from rankscope.checkpoints.adapters.joining import on_base, without_factors
+from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_config import CONFIG
+from rankscope.checkpoints.adapters.peft_files import read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.files.json_file import read_json
-from rankscope.checkpoints.layouts import huggingface, lora_files
-from rankscope.checkpoints.layouts.base_model import base_folder
+from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.lora_config import CONFIG
-from rankscope.checkpoints.layouts.lora_on_base import on_base, without_factors
 from rankscope.checkpoints.options import Options
 
 FROZEN, BEFORE_MERGE = "relora", "adapter"
@@ -45,31 +47,34 @@ def read(folder: Path, options: Options) -> Contents:
     """
     merged = (folder / BEFORE_MERGE / CONFIG).is_file()
     adapter = folder / BEFORE_MERGE if merged else folder
-    lora, frozen, skips = lora_files.NONE, {}, []
+    found, frozen, skips = NONE, {}, []
     if huggingface.recognises(folder / FROZEN):
         frozen = huggingface.open_weights(folder / FROZEN, options)
     if merged and frozen:
         message = "is the adapter before its merge: its delta is in the weights already"
         skips.append(Skip(str(adapter), "", "adapter-merged", message))
     else:
-        lora = lora_files.read_lora(adapter, options)
+        found = read_adapter(adapter, options)
     if not frozen:
         message = "the weights that it was merged into were not saved: only the delta is read"
         skips.append(Skip(str(adapter), "", "base-missing", message))
-    joined = on_base(lora, without_factors(frozen))
+    weights, factors = without_factors(frozen)
+    joined = on_base(found, weights)
     return contents_of(
         "axolotl-relora",
-        joined.weights,
-        _config(folder, adapter),
+        joined.tensors,
+        _config(folder, adapter, options),
         options,
         adapters=joined.adapters,
         skips=(*joined.skips, *skips),
+        notes=joined.notes,
+        aside=(*joined.aside, *factors),
     )
 
 
-def _config(folder: Path, adapter: Path) -> dict[str, Any]:
+def _config(folder: Path, adapter: Path, options: Options) -> dict[str, Any]:
     """Config of the model: beside the weights, else that of the run or of the base model."""
-    places = [folder / FROZEN, folder, folder.parent, base_folder(adapter)]
+    places = [folder / FROZEN, folder, folder.parent, base_folder(adapter, options.base)]
     found = (read_json(place / "config.json") for place in places if place is not None)
     return next((config for config in found if config), {})
 

@@ -1,25 +1,30 @@
 """DeepSpeed folders: ``global_stepN`` with the weights of one process, as ZeRO-1 and 2 write them.
 
-What ZeRO-3, model and pipeline parallelism write is in slices, and refused with what to do.
+A pipeline writes a file for each layer, which is whole unless the model is parallel besides. What
+ZeRO-3 and model parallelism write is in slices, and refused with what to do.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.opened_file import Opened, together, under_names
 from rankscope.checkpoints.layouts import huggingface, peft
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import open_entries, step_under, tensors_under
+from rankscope.checkpoints.layouts.torch_tables import open_table, step_under
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 WHOLE, SLICED = "mp_rank_*_model_states.pt", "zero_pp_rank_*_model_states.pt"
-PIPELINED = "layer_*-model_states.pt"
+LAYERS = "layer_*-model_*-model_states.pt"
+LAYER = re.compile(r"layer_\d+-model_(?P<slice>\d+)-model_states\.pt")
 TAGS = ("checkpoint", "pytorch_model")  # subfolders that Fabric, Lightning and accelerate put it in
 TO_DO = "make whole weights of it with zero_to_fp32.py, which DeepSpeed leaves beside the folder"
 
@@ -45,8 +50,16 @@ def read(folder: Path, options: Options) -> Contents:
     """
     states = _states(folder) or folder
     config = next(filter(None, (read_json(f / "config.json") for f in (folder, folder.parent))), {})
-    tensors, skips = _open_weights(states, options)
-    return contents_of("deepspeed", tensors, config, options, skips=skips)
+    opened = _open_weights(states, options)
+    return contents_of(
+        "deepspeed",
+        opened.tensors,
+        config,
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
 def step(folder: Path) -> Step | None:
@@ -66,26 +79,45 @@ def _states(folder: Path) -> Path | None:
     return None
 
 
-def _open_weights(folder: Path, options: Options) -> tuple[dict[str, StoredTensor], list[Skip]]:
-    files = sorted(folder.glob(WHOLE))
+def _open_weights(folder: Path, options: Options) -> Opened:
+    files, layers = sorted(folder.glob(WHOLE)), sorted(folder.glob(LAYERS))
     if not files:
         raise RankscopeError(f"is of ZeRO-3, slices of every weight: {TO_DO}", path=folder)
-    if any(True for _ in folder.glob(PIPELINED)):
+    several = {match["slice"] for path in layers if (match := LAYER.fullmatch(path.name))}
+    if len(several or files) > 1:
         raise RankscopeError(
-            f"is of pipeline parallelism, a file for each layer ({PIPELINED}): "
-            "export the model with the framework that wrote it",
+            f"is of model parallelism, {len(several or files)} files with a slice of every weight "
+            "each: merge them with the framework that wrote them",
             path=folder,
+            reason="slices",
         )
-    if len(files) > 1:
+    if layers:
+        return _open_layers(layers, options)
+    try:
+        return open_table(files[0], options, key="module")
+    except RankscopeError as error:
+        if error.reason != "empty-weights":
+            raise
         raise RankscopeError(
-            f"is of model parallelism, {len(files)} files with a slice of every weight each: "
-            "merge them with the framework that wrote them",
-            path=folder,
-        )
-    tensors, skips = tensors_under(open_entries(files[0], options), "module", files[0])
-    if not skips and all(0 in tensor.shape for tensor in tensors.values()):
-        raise RankscopeError(f"holds no weights, as of ZeRO-3: {TO_DO}", path=files[0])
-    return tensors, skips
+            f"holds no weights, as of ZeRO-3: {TO_DO}", path=files[0], reason=error.reason
+        ) from None
+
+
+def _open_layers(files: list[Path], options: Options) -> Opened:
+    """The weights of a model that has a file for each layer, every one of them whole.
+
+    Files are numbered by all layers of the pipeline, embeddings and the like among them. The blocks
+    are those whose names occur in most files: they are counted from 0.
+    """
+    opened = {path: open_table(path, options) for path in files}
+    names = {path: frozenset(one.tensors) for path, one in opened.items()}
+    (common, count), *_ = Counter(names.values()).most_common(1)
+    blocks = [path for path in files if names[path] == common and (count > 1 or len(files) == 1)]
+    tensors: dict[str, Tensor] = {}
+    for path, one in opened.items():
+        place = f"layers.{blocks.index(path)}." if path in blocks else ""
+        tensors |= {f"{place}{name}": tensor for name, tensor in one.tensors.items()}
+    return together(opened.values(), under_names(tensors))
 
 
 LAYOUT = Layout(

@@ -14,9 +14,12 @@ from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.distributed_file import METADATA, open_distributed
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.opened_file import Opened
+from rankscope.checkpoints.files.optimizer_state import without_training_state
 from rankscope.checkpoints.files.sharded_safetensors import iter_shards, open_shards
 from rankscope.checkpoints.files.yaml_file import read_yaml
 from rankscope.checkpoints.layouts.layout import Layout, Step
+from rankscope.checkpoints.layouts.whole_weights import check_shapes
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 
@@ -39,9 +42,13 @@ def read(folder: Path, options: Options) -> Contents:
         If a file is damaged or missing.
     """
     place = _place(folder) or folder
-    opened = open_distributed if (place / METADATA).is_file() else open_shards
-    tensors, skips = opened(place)
-    return contents_of("dcp", tensors, _config(place), options, skips=skips)
+    if (place / METADATA).is_file():
+        opened = open_distributed(place)
+    else:
+        kept, states = without_training_state(open_shards(place))
+        opened = Opened(kept, tuple(states))
+    check_shapes(opened.tensors, str(place))
+    return contents_of("dcp", opened.tensors, _config(place), options, aside=opened.aside)
 
 
 def step(folder: Path) -> Step | None:

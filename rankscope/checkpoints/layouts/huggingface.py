@@ -10,22 +10,31 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.joining import on_base
+from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_config import CONFIG
+from rankscope.checkpoints.adapters.peft_files import read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.opened_file import Opened, together
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.files.weights_file import open_weights_file
-from rankscope.checkpoints.layouts import lora_config, lora_files
+from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.lora_on_base import on_base
+from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 # By preference. A variant has no hyphen, which tells it from a shard: `model-00001-of-00002`.
 INDICES = (
     re.compile(r"model\.safetensors\.index(?P<variant>\.\w+)?\.json"),
     re.compile(r"pytorch_model\.bin\.index(?P<variant>\.\w+)?\.json"),
+)
+# Shards whose index was left behind say themselves how many there are.
+SHARDS = (
+    re.compile(r"model-(?P<number>\d{5})-of-(?P<count>\d{5})\.safetensors"),
+    re.compile(r"pytorch_model-(?P<number>\d{5})-of-(?P<count>\d{5})\.bin"),
 )
 WHOLE = (
     re.compile(r"model(?P<variant>\.\w+)?\.safetensors"),
@@ -35,7 +44,7 @@ WHOLE = (
 
 def recognises(folder: Path) -> bool:
     """Whether the folder holds the weights of a model."""
-    return bool(_candidates(folder))
+    return bool(_candidates(folder) or _shards(folder))
 
 
 def read(folder: Path, options: Options) -> Contents:
@@ -46,24 +55,32 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    lora = lora_files.NONE
-    if (folder / "adapter" / lora_config.CONFIG).is_file():
-        lora = lora_files.read_lora(folder / "adapter", options)
-    joined = on_base(lora, open_weights(folder, options))
+    adapter = NONE
+    if (folder / "adapter" / CONFIG).is_file():
+        adapter = read_adapter(folder / "adapter", options)
+    opened = open_all(folder, options)
+    joined = on_base(adapter, opened.tensors)
     gradients = folder / "gradients.safetensors"
     return contents_of(
         "huggingface",
-        joined.weights,
+        joined.tensors,
         read_json(folder / "config.json"),
         options,
         adapters=joined.adapters,
         gradients=open_tensors(gradients) if gradients.is_file() else None,
-        skips=joined.skips,
+        skips=(*opened.skips, *joined.skips),
+        notes=(*opened.notes, *joined.notes),
+        aside=(*opened.aside, *joined.aside),
     )
 
 
-def open_weights(folder: Path, options: Options = DEFAULT) -> dict[str, StoredTensor]:
-    """Tensors of the model by name, of the first that is whole of the files that may hold them.
+def open_weights(folder: Path, options: Options = DEFAULT) -> dict[str, Tensor]:
+    """Tensors of the model by name; what else its files hold is in `open_all`."""
+    return dict(open_all(folder, options).tensors)
+
+
+def open_all(folder: Path, options: Options = DEFAULT) -> Opened:
+    """All tensors of the first that is whole of the files that may hold the weights.
 
     Safetensors come before ``.bin``, weights without a variant before a variant, and an index of
     shards before a single file, which may be older.
@@ -71,12 +88,19 @@ def open_weights(folder: Path, options: Options = DEFAULT) -> dict[str, StoredTe
     Raises
     ------
     RankscopeError
-        If a shard is missing, lies outside the folder or lacks a tensor that the index names.
+        If a shard is missing, lies outside the folder or lacks a tensor that the index names; or if
+        the weights are empty or flattened, as sharded training leaves them.
     """
+    return whole(_open_first(folder, options), str(folder))
+
+
+def _open_first(folder: Path, options: Options) -> Opened:
     missing: Path | None = None
     for name in _candidates(folder):
+        if not (folder / name).is_file():
+            continue  # a link that leads nowhere
         if not name.endswith(".json"):
-            return open_weights_file(folder / name, trust=options.trust_pickle)
+            return open_file(folder / name, trust=options.trust_pickle)
         listing = _weight_map(folder / name)
         absent = [s for s in sorted(set(listing.values())) if not (folder / s).is_file()]
         if not absent:
@@ -84,23 +108,57 @@ def open_weights(folder: Path, options: Options = DEFAULT) -> dict[str, StoredTe
         missing = missing or folder / absent[0]
     if missing is not None:
         raise RankscopeError("is missing, a shard that the index beside it names", path=missing)
+    shards = _shards(folder)
+    if shards:
+        return _open_without_index(folder, shards, options)
+    for name in _candidates(folder):
+        raise RankscopeError("is not a file, nor a link to one", path=folder / name)
     raise RankscopeError("holds no model.safetensors and no pytorch_model.bin", path=folder)
 
 
 def _candidates(folder: Path) -> list[str]:
     """Names of the indices and files that may hold the weights, the best first."""
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError:
-        return []
+    names = _names(folder)
     found = [
         (form, match["variant"] or "", part, name)
         for form, patterns in enumerate(zip(INDICES, WHOLE, strict=True))
         for part, pattern in enumerate(patterns)
         for name in names
-        if (match := pattern.fullmatch(name)) and (folder / name).is_file()
+        if (match := pattern.fullmatch(name))
     ]
     return [name for *_, name in sorted(found)]
+
+
+def _shards(folder: Path) -> list[re.Match[str]]:
+    """Names of shards, of the one form or the other.
+
+    They are a checkpoint if a config lies beside them, or as many are there as they say: else a
+    shard that was left among other files would stand for all of them.
+    """
+    for pattern in SHARDS:
+        found = [match for name in _names(folder) if (match := pattern.fullmatch(name))]
+        if found and (len(found) == int(found[0]["count"]) or (folder / "config.json").exists()):
+            return found
+    return []
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError:
+        return []
+
+
+def _open_without_index(folder: Path, shards: list[re.Match[str]], options: Options) -> Opened:
+    """Shards without their index, if as many are there as their names say."""
+    count = int(shards[-1]["count"])
+    absent = set(range(1, count + 1)) - {int(shard["number"]) for shard in shards}
+    if absent or len(shards) != count:
+        what = f"number {min(absent)} is missing" if absent else "they are of different counts"
+        message = f"has {len(shards)} shards of {count} and no index: {what}"
+        raise RankscopeError(message, path=folder, reason="missing-shard")
+    opened = [open_file(folder / one[0], trust=options.trust_pickle) for one in shards]
+    return together(opened, {n: t for one in opened for n, t in one.tensors.items()})
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -114,19 +172,24 @@ def _weight_map(index: Path) -> dict[str, str]:
     return {name: str(shard) for name, shard in listing.items()}
 
 
-def _open_shards(
-    folder: Path, listing: dict[str, str], options: Options
-) -> dict[str, StoredTensor]:
+def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Opened:
+    """The tensors of all shards, those too that the index does not name."""
     held = {
-        shard: open_weights_file(folder / shard, trust=options.trust_pickle)
+        shard: open_file(folder / shard, trust=options.trust_pickle)
         for shard in sorted(set(listing.values()))
     }
     for name, shard in listing.items():
-        if name not in held[shard]:
+        if name not in held[shard].tensors and all(
+            one.tensor.name != name for one in held[shard].aside
+        ):
             raise RankscopeError(
                 f"is not in {shard}, where the index has it", path=folder, tensor=name
             )
-    return {name: held[shard][name] for name, shard in listing.items()}
+    in_order = (name for name, shard in listing.items() if name in held[shard].tensors)
+    tensors = {name: held[listing[name]].tensors[name] for name in in_order}
+    for one in held.values():
+        tensors = dict(one.tensors) | tensors
+    return together(held.values(), tensors)
 
 
 LAYOUT = Layout(

@@ -8,18 +8,20 @@ from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.families.names import layer_of, plain_name
+from rankscope.checkpoints.families.names import block_of, plain_name
+from rankscope.checkpoints.files.kinds import kind_of
+from rankscope.checkpoints.files.opened_file import under_names
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.single_file import step_in_file_name
+from rankscope.checkpoints.layouts.single_file import may_be_model, step_in_file_name
 from rankscope.checkpoints.layouts.torch_tables import (
     has_entries,
     open_entries,
+    open_table,
     step_under,
     table_of,
-    tensors_under,
 )
 from rankscope.checkpoints.options import Options
-from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.checkpoints.tensors import Tensor
 
 VERSION = "pytorch-lightning_version"
 ATTRIBUTES = ("model.", "net.", "network.")
@@ -27,8 +29,11 @@ SECTIONS = ("model", "model_config", "config", "cfg")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is a checkpoint of Lightning."""
-    return path.suffix == ".ckpt" and has_entries(path, "state_dict", VERSION)
+    """Whether the file is a checkpoint of Lightning, under whatever name."""
+    is_named = path.suffix == ".ckpt"
+    if not is_named and (not may_be_model(path) or kind_of(path) != "torch"):
+        return False
+    return has_entries(path, "state_dict", VERSION, or_cut=is_named)
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -39,13 +44,20 @@ def read(path: Path, options: Options) -> Contents:
     RankscopeError
         If the file is damaged or refused.
     """
-    entries = open_entries(path, options)
-    tensors, skips = tensors_under(entries, "state_dict", path)
-    config = config_in(entries.get("hyper_parameters"))
-    return contents_of("lightning", without_attribute(tensors), config, options, skips=skips)
+    opened = open_table(path, options, key="state_dict")
+    config = config_in(open_entries(path, options).get("hyper_parameters"))
+    return contents_of(
+        "lightning",
+        under_names(without_attribute(opened.tensors)),
+        config,
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
-def without_attribute(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+def without_attribute(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors without the attribute in which the Lightning module keeps its model.
 
     Only if all are in that attribute, and layers are left: a model's own ``model`` stays.
@@ -54,7 +66,7 @@ def without_attribute(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTe
     for attribute in ATTRIBUTES:
         bare = [name.removeprefix(attribute) for name in plain]
         if all(name.startswith(attribute) for name in plain) and any(
-            layer_of(name) is not None for name in bare
+            block_of(name)[:1].isalpha() for name in bare
         ):
             return dict(zip(bare, plain.values(), strict=True))
     return plain

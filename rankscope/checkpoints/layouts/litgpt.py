@@ -6,17 +6,16 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.files.opened_file import Opened
 from rankscope.checkpoints.files.yaml_file import read_yaml
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.torch_tables import (
-    named_tensors,
     open_entries,
+    open_table,
     step_under,
-    tensors_under,
 )
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
-from rankscope.checkpoints.tensors import StoredTensor
 
 WEIGHTS, LORA, CONFIG = "lit_model.pth", "lit_model.pth.lora", "model_config.yaml"
 
@@ -37,21 +36,27 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged.
     """
-    tensors, skips = _open_weights(folder / WEIGHTS, options)
+    opened = Opened({})
+    if (folder / WEIGHTS).is_file():
+        # Only a training run puts its weights under a key.
+        opened = open_table(folder / WEIGHTS, options, key=_key(folder / WEIGHTS, options))
+    skips = [*opened.skips]
     if (folder / LORA).is_file():
         message = "a LoRA file of LitGPT is not read: `litgpt merge_lora` adds it to its model"
         skips.append(Skip(str(folder / LORA), "", "adapter-unsupported", message))
-    return contents_of("litgpt", tensors, read_yaml(folder / CONFIG), options, skips=skips)
+    return contents_of(
+        "litgpt",
+        opened.tensors,
+        read_yaml(folder / CONFIG),
+        options,
+        skips=skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
-def _open_weights(path: Path, options: Options) -> tuple[dict[str, StoredTensor], list[Skip]]:
-    """The weights, which only a training run puts under a key; none beside a LoRA file alone."""
-    if not path.is_file():
-        return {}, []
-    entries = open_entries(path, options)
-    if "model" in entries:
-        return tensors_under(entries, "model", path)
-    return named_tensors(entries, path)
+def _key(path: Path, options: Options) -> str | None:
+    return "model" if "model" in open_entries(path, options) else None
 
 
 def step(folder: Path) -> Step | None:

@@ -12,7 +12,7 @@ from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import named_tensors, open_entries, table_of
+from rankscope.checkpoints.layouts.torch_tables import open_table, table_of
 from rankscope.checkpoints.options import Options
 
 NAME = re.compile(r"model_(\d{1,18})\.pt")
@@ -34,8 +34,16 @@ def read(path: Path, options: Options) -> Contents:
     """
     meta = _meta(path)
     config = {} if meta is None else table_of(read_json(meta).get("model_config"))
-    tensors, skips = named_tensors(open_entries(path, options), path)
-    return contents_of("nanochat", tensors, config, options, skips=skips)
+    opened = open_table(path, options)
+    return contents_of(
+        "nanochat",
+        opened.tensors,
+        config,
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
 def step(path: Path) -> Step | None:

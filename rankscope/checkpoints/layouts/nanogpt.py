@@ -16,9 +16,9 @@ from rankscope.checkpoints.layouts.single_file import step_in_file_name
 from rankscope.checkpoints.layouts.torch_tables import (
     has_entries,
     open_entries,
+    open_table,
     step_under,
     table_of,
-    tensors_under,
 )
 from rankscope.checkpoints.options import Options
 
@@ -40,10 +40,17 @@ def read(path: Path, options: Options) -> Contents:
     RankscopeError
         If the file is damaged or refused.
     """
-    entries = open_entries(path, options)
-    tensors, skips = tensors_under(entries, "model", path)
-    config = table_of(entries.get("model_args"))
-    return contents_of("nanogpt", tensors, config, options, skips=skips)
+    opened = open_table(path, options, key="model")
+    config = table_of(open_entries(path, options).get("model_args"))
+    return contents_of(
+        "nanogpt",
+        opened.tensors,
+        config,
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
 def step(path: Path) -> Step | None:

@@ -6,22 +6,35 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
 from rankscope.checkpoints.files.numpy_file import open_arrays
+from rankscope.checkpoints.files.opened_file import Opened
+from rankscope.checkpoints.files.optimizer_state import without_training_state
+from rankscope.checkpoints.files.telling_names import are_of_model
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.layouts.single_file import (
     config_beside,
-    first_bytes,
     may_be_model,
+    stem_of,
     step_in_file_name,
 )
+from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import Options
-
-ZIP = b"PK\3\4"
+from rankscope.errors import RankscopeError
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of weights, and the file is a zip."""
-    return may_be_model(path, ".npz") and first_bytes(path, 4)[0] == ZIP
+    """Whether the file is a zip of arrays that may be a model's, or damaged and called ``.npz``."""
+    if not may_be_model(path):
+        return False
+    kind = kind_of(path)
+    if kind != "npz":
+        return path.suffix.lower() == ".npz" and kind in (*DAMAGED, "zip")
+    try:
+        arrays, skips = open_arrays(path)
+    except RankscopeError:
+        return True
+    return are_of_model((*arrays, *(skip.tensor for skip in skips)), stem_of(path))
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -33,7 +46,16 @@ def read(path: Path, options: Options) -> Contents:
         If the file is damaged.
     """
     arrays, skips = open_arrays(path)
-    return contents_of("numpy", arrays, config_beside(path), options, skips=skips)
+    kept, states = without_training_state(arrays)
+    opened = whole(Opened(kept, tuple(states), skips), str(path))
+    return contents_of(
+        "numpy",
+        opened.tensors,
+        config_beside(path),
+        options,
+        skips=opened.skips,
+        aside=opened.aside,
+    )
 
 
 LAYOUT = Layout(

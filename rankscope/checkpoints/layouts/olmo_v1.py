@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.opened_file import Opened, under_names
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.files.yaml_file import read_yaml
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.torch_tables import named_tensors, open_entries
+from rankscope.checkpoints.layouts.torch_tables import open_table
+from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import Options
-from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 
 CONFIG, SAFETENSORS, TORCH = "config.yaml", "model.safetensors", "model.pt"
@@ -41,15 +42,24 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged.
     """
-    tensors, skips = _open_weights(folder, options)
-    return contents_of("olmo_v1", tensors, _model_config(folder), options, skips=skips)
+    opened = _open_weights(folder, options)
+    return contents_of(
+        "olmo_v1",
+        opened.tensors,
+        _model_config(folder),
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
-def _open_weights(folder: Path, options: Options) -> tuple[dict[str, StoredTensor], list[Skip]]:
-    if (folder / SAFETENSORS).is_file():
-        held = open_tensors(folder / SAFETENSORS)
-        return {decoded(name): tensor for name, tensor in held.items()}, []
-    return named_tensors(open_entries(folder / TORCH, options), folder / TORCH)
+def _open_weights(folder: Path, options: Options) -> Opened:
+    if not (folder / SAFETENSORS).is_file():
+        return open_table(folder / TORCH, options)
+    path = folder / SAFETENSORS
+    held = {decoded(name): tensor for name, tensor in open_tensors(path).items()}
+    return whole(Opened(under_names(held)), str(path))
 
 
 def decoded(name: str) -> str:

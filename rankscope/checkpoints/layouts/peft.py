@@ -1,4 +1,4 @@
-"""PEFT adapters: a folder with ``adapter_config.json``, which need not have its base model.
+"""PEFT adapters: a folder with ``adapter_model.safetensors``, which need not have its base model.
 
 The Trainer's ``checkpoint-N`` is one where an adapter is trained. PEFT puts an adapter that has a
 name of its own in a folder of that name, which then is all that a ``checkpoint-N`` holds.
@@ -7,17 +7,21 @@ name of its own in a folder of that name, which then is all that a ``checkpoint-
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.base_model import base_folder, base_named, missing_base
+from rankscope.checkpoints.adapters.joining import on_base
+from rankscope.checkpoints.adapters.peft_config import CONFIG
+from rankscope.checkpoints.adapters.peft_files import WEIGHTS, read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
-from rankscope.checkpoints.layouts import huggingface, lora_files
-from rankscope.checkpoints.layouts.base_model import base_folder
+from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.lora_config import CONFIG
-from rankscope.checkpoints.layouts.lora_on_base import on_base
+from rankscope.checkpoints.layouts.single_file import may_be_model
 from rankscope.checkpoints.options import Options
+from rankscope.errors import RankscopeError
 
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
@@ -25,8 +29,9 @@ CHECKPOINT = re.compile(r"checkpoint-\d+")
 def recognises(folder: Path) -> bool:
     """Whether the folder is an adapter, and not a model beside which an adapter's config lies."""
     adapter = _adapter_in(folder)
-    whole = adapter == folder and any((folder / name).is_file() for name in lora_files.WEIGHTS)
-    return whole or (adapter is not None and not huggingface.recognises(folder))
+    if adapter == folder and _has_weights(folder):
+        return True
+    return adapter is not None and _is_peft(adapter) and not huggingface.recognises(folder)
 
 
 def read(folder: Path, options: Options) -> Contents:
@@ -35,29 +40,51 @@ def read(folder: Path, options: Options) -> Contents:
     Raises
     ------
     RankscopeError
-        If a file of either is damaged.
+        If a file of either is damaged, or what is given as the base is not a model.
     """
-    return contents_with_base("peft", _adapter_in(folder) or folder, options)
-
-
-def contents_with_base(layout: str, adapter: Path, options: Options) -> Contents:
-    """What an adapter and its base model are together; the adapter alone where there is no base."""
-    lora, base = lora_files.read_lora(adapter, options), base_folder(adapter)
+    adapter = _adapter_in(folder) or folder
+    found, base = read_adapter(adapter, options), base_folder(adapter, options.base)
     has_base = base is not None and huggingface.recognises(base)
-    joined = on_base(lora, huggingface.open_weights(base, options) if base and has_base else {})
-    return contents_of(
-        layout,
-        joined.weights,
+    joined = on_base(found, huggingface.open_weights(base, options) if base and has_base else {})
+    contents = contents_of(
+        "peft",
+        joined.tensors,
         {} if base is None else read_json(base / "config.json"),
         options,
         adapters=joined.adapters,
         skips=joined.skips,
+        notes=(*joined.notes, *([] if has_base else [missing_base(adapter)])),
+        aside=joined.aside,
+        named=base_named(adapter),
     )
+    return replace(contents, base=str(base) if base and has_base else None)
+
+
+def _has_weights(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in WEIGHTS)
+
+
+def _has_others(folder: Path) -> bool:
+    """Whether other files of weights lie beside those of an adapter: then it is one of many."""
+    suffixes = {Path(name).suffix for name in WEIGHTS}
+    return any(may_be_model(path, *suffixes) for path in folder.iterdir() if path.is_file())
+
+
+def _is_peft(folder: Path) -> bool:
+    """Whether a config is one of PEFT's; MLX has a file of the same name beside files of its own.
+
+    A damaged one counts: whoever reads it is told.
+    """
+    try:
+        config = read_json(folder / CONFIG)
+    except RankscopeError:
+        return True
+    return "peft_type" in config or "lora_parameters" not in config
 
 
 def _adapter_in(folder: Path) -> Path | None:
     """The folder, or the only adapter below a Trainer's checkpoint; None if there is none."""
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).is_file() or (_has_weights(folder) and not _has_others(folder)):
         return folder
     if not CHECKPOINT.fullmatch(folder.name):
         return None

@@ -14,23 +14,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.opened_file import Opened, under_names
 from rankscope.checkpoints.files.yaml_file import read_yaml
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.inner_adapters import Ends, separated
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import (
-    named_tensors,
-    open_entries,
-    step_under,
-    tensors_under,
-)
+from rankscope.checkpoints.layouts.torch_tables import open_table, step_under
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 from rankscope.checkpoints.tensors import Tensor
@@ -69,9 +66,9 @@ def read(folder: Path, options: Options) -> Contents:
     settings = _settings(folder)
     config = read_json(folder / "config.json") or _table(settings, "model")
     relora = _table(config, "relora")
-    tensors, unread = _open_weights(folder, options)
+    opened = _open_weights(folder, options)
     path = folder / "config.json"
-    parts = separated(tensors, ENDS, alpha=relora.get("lora_alpha"), config=path)
+    parts = separated(opened.tensors, ENDS, alpha=relora.get("lora_alpha"), config=path)
     gradients, unmatched = _open_gradients(folder, parts.tensors, options)
     return contents_of(
         "pico",
@@ -80,7 +77,9 @@ def read(folder: Path, options: Options) -> Contents:
         options,
         adapters=parts.adapters,
         gradients=gradients,
-        skips=(*unread, *parts.skips, *unmatched),
+        skips=(*opened.skips, *parts.skips, *unmatched),
+        notes=opened.notes,
+        aside=(*opened.aside, *parts.aside),
         restarts=_restarts(folder, relora, settings) if relora else None,
     )
 
@@ -137,10 +136,10 @@ def _restarts(folder: Path, relora: Mapping[str, Any], settings: Mapping[str, An
     return merges_before(now[0], every=every, warmup=max(warmup, 0) if type(warmup) is int else 0)
 
 
-def _open_weights(folder: Path, options: Options) -> tuple[Mapping[str, Tensor], list[Skip]]:
+def _open_weights(folder: Path, options: Options) -> Opened:
     """Tensors under the names of the Hugging Face model, from wherever they are whole."""
     if huggingface.recognises(folder):
-        return huggingface.open_weights(folder, options), []
+        return huggingface.open_all(folder, options)
     path, key = folder / ONE_DEVICE, "_model"
     if not path.is_file():
         slices = sorted(folder.glob(SEVERAL))
@@ -152,8 +151,9 @@ def _open_weights(folder: Path, options: Options) -> tuple[Mapping[str, Tensor],
             )
         path, key = slices[0], "module"
     prefix = PREFIXES.get(str(_model_type(folder)), "pico_decoder.")
-    found, skips = tensors_under(open_entries(path, options), key, path)
-    return {prefix + plain_name(name): tensor for name, tensor in found.items()}, skips
+    opened = open_table(path, options, key=key)
+    named = {prefix + plain_name(name): tensor for name, tensor in opened.tensors.items()}
+    return replace(opened, tensors=under_names(named))
 
 
 def _open_gradients(
@@ -167,12 +167,13 @@ def _open_gradients(
     if path is None:
         return {}, []
     try:
-        found, skips = named_tensors(open_entries(path, options), path)
+        opened = open_table(path, options)
     except RankscopeError as error:
         return {}, [Skip(str(path), "", error.reason, error.message)]
     weights = {_in_layer(name.removesuffix(".weight")): name for name in tensors}
     gradients: dict[str, Tensor] = {}
-    for module, tensor in found.items():
+    skips = [*opened.skips]
+    for module, tensor in opened.tensors.items():
         name = weights.get(_in_layer(plain_name(module)))
         if name is not None and tensors[name].shape == tensor.shape:
             gradients[name] = tensor

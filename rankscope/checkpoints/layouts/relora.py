@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface
-from rankscope.checkpoints.layouts.inner_adapters import Ends, separated
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
 
@@ -39,8 +39,9 @@ def read(folder: Path, options: Options) -> Contents:
         If a file is damaged, or the settings do not tell the scale of the adapters.
     """
     settings = read_json(folder / CONFIG)
+    opened = huggingface.open_all(folder, options)
     parts = separated(
-        huggingface.open_weights(folder, options),
+        opened.tensors,
         ENDS,
         alpha=settings.get("lora_alpha"),
         config=folder / CONFIG,
@@ -51,7 +52,9 @@ def read(folder: Path, options: Options) -> Contents:
         read_json(folder / "config.json"),
         options,
         adapters=parts.adapters,
-        skips=parts.skips,
+        skips=(*opened.skips, *parts.skips),
+        notes=opened.notes,
+        aside=(*opened.aside, *parts.aside),
         restarts=_restarts(folder),
     )
 

@@ -6,24 +6,24 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.safetensors_file import MAX_HEADER, open_tensors
+from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
+from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.layouts.single_file import (
     config_beside,
-    first_bytes,
     may_be_model,
     step_in_file_name,
 )
+from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import Options
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of weights, and the file starts with the length of a JSON header."""
-    if not may_be_model(path, ".safetensors"):
+    """Whether the name may be that of weights, and the content is of safetensors or damaged."""
+    if not may_be_model(path):
         return False
-    start, size = first_bytes(path, 9)
-    length = int.from_bytes(start[:8], "little")
-    return start[8:] == b"{" and length <= min(MAX_HEADER, size - 8)
+    kind = kind_of(path)
+    return kind == "safetensors" or (path.suffix.lower() == ".safetensors" and kind in DAMAGED)
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -34,7 +34,15 @@ def read(path: Path, options: Options) -> Contents:
     RankscopeError
         If the file is damaged.
     """
-    return contents_of("safetensors", open_tensors(path), config_beside(path), options)
+    opened = whole(open_file(path), str(path))
+    return contents_of(
+        "safetensors",
+        opened.tensors,
+        config_beside(path),
+        options,
+        skips=opened.skips,
+        aside=opened.aside,
+    )
 
 
 LAYOUT = Layout(

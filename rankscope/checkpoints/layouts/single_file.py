@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.kinds import OTHERS
 from rankscope.checkpoints.layouts.layout import Step
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.tensors import open_regular
@@ -23,10 +24,10 @@ NO_MODEL = re.compile(
 NO_MODEL_FOLDERS = ("merges", "adapter")  # of a run, and of a checkpoint
 
 
-def may_be_model(path: Path, *suffixes: str) -> bool:
-    """Whether the name is that of weights, and with one of the suffixes."""
+def may_be_model(path: Path) -> bool:
+    """Whether the name leaves it open that the file holds weights; its content decides then."""
     return (
-        path.suffix in suffixes
+        path.suffix.lower() not in OTHERS
         and path.parent.name not in NO_MODEL_FOLDERS
         and NO_MODEL.fullmatch(path.name) is None
     )
@@ -41,6 +42,11 @@ def first_bytes(path: Path, count: int) -> tuple[bytes, int]:
         return b"", 0
 
 
+def stem_of(path: Path) -> str:
+    """Name without its suffix, of which ``.pth.tar`` is one."""
+    return path.stem if path.suffix.lower() != ".tar" else Path(path.stem).stem
+
+
 def config_beside(path: Path) -> Mapping[str, Any]:
     """What the ``config.json`` in the same folder says; empty if there is none."""
     return read_json(path.parent / "config.json")
@@ -48,5 +54,5 @@ def config_beside(path: Path) -> Mapping[str, Any]:
 
 def step_in_file_name(path: Path) -> Step | None:
     """Step that the name of a file states."""
-    step = step_in_name(path.stem)
+    step = step_in_name(stem_of(path))
     return None if step is None else (step, "file")

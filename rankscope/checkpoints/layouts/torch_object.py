@@ -1,41 +1,56 @@
-"""A file of ``torch.save`` by itself: whatever it holds, the largest table of tensors in it."""
+"""A file of ``torch.save`` by itself, under any name: the networks that it holds.
+
+TorchScript archives and the agents of Stable-Baselines3 are such files too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents, Skip
-from rankscope.checkpoints.files.pickles import Opaque
-from rankscope.checkpoints.files.torch_file import iter_leaves, largest_table, open_torch
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.agent_zip import POLICY, open_agent
+from rankscope.checkpoints.files.kinds import TORCH, WORDS, Kind, is_called_weights, kind_of
+from rankscope.checkpoints.files.optimizer_state import is_optimizer
+from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_tables
+from rankscope.checkpoints.files.saved_tree import tree_of
+from rankscope.checkpoints.files.torch_file import Saved, open_saved
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.single_file import (
     config_beside,
-    first_bytes,
     may_be_model,
     step_in_file_name,
 )
 from rankscope.checkpoints.layouts.torch_tables import step_under, table_of
-from rankscope.checkpoints.options import Options
-from rankscope.errors import RankscopeError, printable
+from rankscope.checkpoints.layouts.whole_weights import whole
+from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.errors import RankscopeError
 
-ZIP = b"PK\3\4"
-MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # of torch before 1.6
 STEP_KEYS = ("iter_num", "step", "global_step", "step_count", "update_step", "_checkpoint_step")
 CONFIG_KEYS = ("model_args", "model_config", "config", "args", "cfg")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of weights, and the file starts as torch's do.
+    """Whether the file is one of torch by its content, and holds what may be a model.
 
-    One that is empty, as a full disk leaves it, counts too: reading it says so.
+    What is called weights and is damaged counts too, so that it keeps its step, and reading it says
+    what is wrong. A file without a tensor of a model, such as the state of an optimizer, is not a
+    checkpoint, unless its name states a step.
     """
-    if not may_be_model(path, ".pt", ".pth", ".bin", ".ckpt"):
+    if not may_be_model(path):
         return False
-    start, size = first_bytes(path, 32)
-    return size == 0 or start.startswith(ZIP) or (start.startswith(b"\x80") and MAGIC in start)
+    kind = kind_of(path)
+    if kind not in TORCH:
+        return _is_meant_as_torch(path, kind)
+    try:
+        saved = _open(path, DEFAULT)
+    except RankscopeError:
+        return True
+    if not lack_of_weights(saved):
+        return True
+    return step_in_file_name(path) is not None and not _is_training_state(saved)
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -44,23 +59,40 @@ def read(path: Path, options: Options) -> Contents:
     Raises
     ------
     RankscopeError
-        If the file is damaged, names classes that are not harmless, or holds no tensors.
+        If the file is damaged, or holds no tensors, or only such as code alone can make.
     """
-    found = open_torch(path, trust=options.trust_pickle)
-    key, tensors = largest_table(found)
-    if not tensors:
-        raise RankscopeError("holds no table of tensors by name", path=path)
-    skips = tuple(_iter_closed(found[key] if key else found, path))
-    config = config_beside(path) or _config(found)
-    return contents_of("torch", tensors, config, options, skips=skips)
+    saved = _open(path, options)
+    key = POLICY if kind_of(path) == "agent" else None
+    opened = whole(sorted_tables(saved, key=key), str(path))
+    return contents_of(
+        "torch",
+        opened.tensors,
+        config_beside(path) or _config(saved.found),
+        options,
+        skips=opened.skips,
+        notes=opened.notes,
+        aside=opened.aside,
+    )
 
 
-def _iter_closed(table: Any, path: Path) -> Iterator[Skip]:
-    """A skip for each tensor that has no elements on disk, or such that numpy cannot read."""
-    for name, leaf in iter_leaves(table):
-        if isinstance(leaf, Opaque) and leaf.name.startswith("torch."):
-            message = f"is a {printable(leaf.name)}, which is no plain weight"
-            yield Skip(str(path), name, "unreadable", message)
+def _is_meant_as_torch(path: Path, kind: Kind) -> bool:
+    """Whether a file that is not of torch has a name that torch's files have."""
+    other = path.suffix.lower() in (".safetensors", ".npz") or kind in ("safetensors", "npz")
+    return is_called_weights(path) and not other and kind != "none"
+
+
+def _open(path: Path, options: Options) -> Saved:
+    """A file of torch, or the zip of an agent; what is damaged is refused with its reason."""
+    kind = kind_of(path)
+    if kind == "agent":
+        return open_agent(path, trust=options.trust_pickle)
+    if kind in WORDS:
+        raise RankscopeError(WORDS[kind], path=path, reason="other-kind")
+    return open_saved(path, trust=options.trust_pickle)
+
+
+def _is_training_state(saved: Saved) -> bool:
+    return is_optimizer(tree_of(saved.found, str(saved.path)))
 
 
 def _config(found: Any) -> Mapping[str, Any]:
@@ -76,7 +108,8 @@ def step(path: Path) -> Step | None:
 
 
 LAYOUT = Layout(
-    "torch: a file of torch.save (*.pt, *.pth, *.bin, *.ckpt) with a model's weights in it",
+    "torch: a file of torch.save, whatever its name, with a model's weights in it; TorchScript; "
+    "agents of Stable-Baselines3",
     recognises,
     read,
     step,

@@ -6,15 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files.pickles import Opaque
-from rankscope.checkpoints.files.torch_file import open_torch
+from rankscope.checkpoints.files.opened_file import Opened
+from rankscope.checkpoints.files.saved_tables import sorted_tables
+from rankscope.checkpoints.files.torch_file import open_saved
 from rankscope.checkpoints.layouts.layout import Step
 from rankscope.checkpoints.layouts.single_file import first_bytes
+from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.steps import LIMIT
-from rankscope.checkpoints.tensors import StoredTensor
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import RankscopeError
+
+
+def open_table(path: Path, options: Options = DEFAULT, *, key: str | None = None) -> Opened:
+    """All tensors of a torch file, sorted; those of the model under a key, or wherever they are.
+
+    Raises
+    ------
+    RankscopeError
+        If the file is damaged, refused, holds nothing under the key, or weights that are not whole.
+    """
+    return whole(sorted_tables(open_saved(path, trust=options.trust_pickle), key=key), str(path))
 
 
 def open_entries(path: Path, options: Options = DEFAULT) -> Mapping[str, Any]:
@@ -25,49 +36,10 @@ def open_entries(path: Path, options: Options = DEFAULT) -> Mapping[str, Any]:
     RankscopeError
         If the file is damaged, refused, or holds something else.
     """
-    found = open_torch(path, trust=options.trust_pickle)
+    found = open_saved(path, trust=options.trust_pickle).found
     if not isinstance(found, Mapping):
         raise RankscopeError("holds no entries with names, so no model's weights", path=path)
     return found
-
-
-def tensors_under(
-    entries: Mapping[str, Any], key: str, path: Path
-) -> tuple[dict[str, StoredTensor], list[Skip]]:
-    """Tensors of the entry ``key`` by name, and what numpy has no numbers for.
-
-    Raises
-    ------
-    RankscopeError
-        If there is no such entry, or no tensor in it.
-    """
-    held = entries.get(key)
-    if not isinstance(held, Mapping):
-        raise RankscopeError(f"has no weights under its key {key!r}", path=path)
-    return named_tensors(held, path)
-
-
-def named_tensors(
-    entries: Mapping[str, Any], path: Path
-) -> tuple[dict[str, StoredTensor], list[Skip]]:
-    """Those of the entries that are tensors, and those that would be if numpy had their numbers.
-
-    Raises
-    ------
-    RankscopeError
-        If none is.
-    """
-    tensors: dict[str, StoredTensor] = {}
-    skips = []
-    for name, held in entries.items():
-        if isinstance(held, StoredTensor):
-            tensors[str(name)] = held
-        elif isinstance(held, Opaque) and held.name.startswith("torch."):
-            message = f"is a {printable(held.name)}, which is no plain weight"
-            skips.append(Skip(str(path), str(name), "unreadable", message))
-    if not tensors and not skips:
-        raise RankscopeError("holds no tensors where its layout has them", path=path)
-    return tensors, skips
 
 
 def table_of(value: Any) -> dict[str, Any]:
@@ -77,16 +49,20 @@ def table_of(value: Any) -> dict[str, Any]:
     return dict(getattr(value, "__dict__", {}))
 
 
-def has_entries(path: Path, *keys: str) -> bool:
+def has_entries(path: Path, *keys: str, or_cut: bool = True) -> bool:
     """Whether a torch file has these entries.
 
-    One that is refused, or cut short, counts as one that has them: whoever reads it is told why,
-    while a file that is not recognised would be missing from its series without a word.
+    Parameters
+    ----------
+    or_cut
+        Count a zip that is cut short as one that has them: whoever reads it is told why, while a
+        file that is not recognised would be missing from its series without a word.
     """
     try:
-        found = open_torch(path)
+        found = open_saved(path).found
     except RankscopeError as error:
-        return error.reason == "unsafe-pickle" or first_bytes(path, 2)[0] == b"PK"
+        is_refused = error.reason == "unsafe-pickle" or first_bytes(path, 2)[0] == b"PK"
+        return or_cut and is_refused
     return isinstance(found, Mapping) and all(key in found for key in keys)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.files.json_file import read_json
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 CONFIG = "adapter_config.json"
-DEFAULT_ALPHA = 8  # of PEFT's LoraConfig
+# Types whose delta can be had exactly.
+READ = ("LORA", "ADALORA", "VERA", "LOKR", "LOHA")
 # Entries that put something else in place of B·A.
 OTHER_DELTAS = {
     "use_qalora": "QALoRA",
@@ -25,25 +26,28 @@ CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read the config of a LoRA.
+    """Read the config of an adapter; an absent one is empty.
 
     Raises
     ------
     RankscopeError
-        If the file is damaged, of an adapter whose delta is not B·A, or has an alpha that is no
-        number or a pattern that is no regular expression.
+        If the file is damaged, of an adapter whose delta is not read here, or has an alpha that is
+        not a number or a pattern that is not a regular expression.
     """
     path = folder / CONFIG
     config = read_json(path)
     kind = config.get("peft_type", "LORA")
-    if kind != "LORA":
+    if kind not in READ:
         raise RankscopeError(
-            f"is a PEFT adapter of type {kind}, only LORA has a low-rank delta", path=path
+            f"is a PEFT adapter of type {printable(str(kind), limit=40)}: how it changes weights "
+            f"is not known here; read are {', '.join(READ)}",
+            path=path,
+            reason="adapter-type",
         )
     for entry, name in OTHER_DELTAS.items():
         if config.get(entry):
             raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A", path=path)
-    if fault := _fault(config):
+    if fault := fault_of(config):
         raise RankscopeError(fault, path=path)
     return config
 
@@ -56,6 +60,12 @@ def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
             "adapter-init",
             f"init_lora_weights is {start!r}, which changes the base's weights at the start: the "
             "delta is B·A as it stands, of the weight nothing is known",
+        )
+    if config.get("alora_invocation_tokens"):
+        return (
+            "activated-lora",
+            "an activated LoRA adds its delta behind its invocation tokens alone: only the delta "
+            "is read, since no one weight has it",
         )
     if config.get("layer_replication"):
         return (
@@ -76,7 +86,7 @@ def is_stack(config: Mapping[str, Any], module: str, *, rank: int) -> bool:
     path = _targeted(config, module)
     is_named = path not in (module, f"{module}.weight")
     # A target without its module, such as `down_proj`, is told by factors that are too large.
-    return is_named or rank != _by_pattern(config, "rank_pattern", path, config.get("r"))
+    return is_named or rank != by_pattern(config, "rank_pattern", path, config.get("r"))
 
 
 def _targeted(config: Mapping[str, Any], module: str) -> str:
@@ -89,31 +99,34 @@ def _targeted(config: Mapping[str, Any], module: str) -> str:
     return module
 
 
-def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float:
+def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | None:
     """Factor of B·A in the model's function: alpha/r, or alpha/√r for rank-stabilised LoRA.
 
-    The rank is that of the stored factor.
+    The rank is that of the stored factor. None where the config states no alpha.
     """
-    path, alpha = _targeted(config, module), config.get("lora_alpha", DEFAULT_ALPHA)
-    alpha = _by_pattern(config, "alpha_pattern", path, alpha)
+    path = _targeted(config, module)
+    alpha = by_pattern(config, "alpha_pattern", path, config.get("lora_alpha"))
+    if alpha is None:
+        return None
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _by_pattern(config: Mapping[str, Any], patterns: str, path: str, default: Any) -> Any:
+def by_pattern(config: Mapping[str, Any], patterns: str, path: str, default: Any) -> Any:
     """Value of the first pattern that fits the end of a path, as PEFT looks it up.
 
     PEFT writes the patterns sorted, so that a first one in training may not be the first in the
     file: then PEFT itself loads the adapter with another scale, and so does this.
     """
-    for pattern, value in (config.get(patterns) or {}).items():
+    stated = config.get(patterns)
+    for pattern, value in stated.items() if isinstance(stated, Mapping) else ():
         if re.fullmatch(rf"(.*\.)?({pattern})", path):
             return value
     return default
 
 
-def _fault(config: Mapping[str, Any]) -> str:
+def fault_of(config: Mapping[str, Any]) -> str:
     """What is wrong with the numbers of a config and with its patterns, if anything."""
-    alphas = {"lora_alpha": config.get("lora_alpha", DEFAULT_ALPHA)}
+    alphas = {name: config[name] for name in ("lora_alpha", "alpha") if name in config}
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}
         if not isinstance(patterns, dict):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.contents import Adapter, Skip
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.tensors import Tensor
@@ -32,6 +33,7 @@ class Separated:
     tensors: Mapping[str, Tensor]
     adapters: Mapping[str, Adapter]
     skips: tuple[Skip, ...]
+    aside: tuple[Classed, ...]
 
 
 def separated(
@@ -55,18 +57,22 @@ def separated(
     rest = {plain_name(name): tensor for name, tensor in tensors.items()}
     ending = (ends.lora_A, ends.lora_B)
     modules = {n.removesuffix(end): None for n in rest for end in ending if n.endswith(end)}
-    adapters, skips = {}, []
+    adapters, skips, aside = {}, [], []
     for module in modules:
         a, b = (rest.pop(module + end, None) for end in ending)
         trained = rest.pop(module + ends.scale, None)
+        if trained is not None:
+            aside.append(Classed(trained, "part of", f"the adapter of {module}"))
         fault = _fault(a, b, trained, ends)
         if fault or a is None or b is None:
             path = next(part.paths[0] for part in (a, b) if part is not None)
             skips.append(Skip(path, module, "adapter-incomplete", fault))
+            factors = [part for part in (a, b) if part is not None]
+            aside += [Classed(factor, "not understood", fault) for factor in factors]
         else:
             scale = _stated(alpha, a.shape[0], config) if trained is None else _tanh(trained)
             adapters[module] = Adapter(a, b, scale)
-    return Separated(rest, adapters, tuple(skips))
+    return Separated(rest, adapters, tuple(skips), tuple(aside))
 
 
 def _fault(a: Tensor | None, b: Tensor | None, trained: Tensor | None, ends: Ends) -> str:

@@ -1,0 +1,284 @@
+"""A run step by step: what a checkpoint holds, what it is measured from, where the series breaks.
+
+An update is measured from the last checkpoint that holds the matrix: it spans those that cannot be
+read and those that lack the tensor. Nothing is measured across a break
+(`rankscope.checkpoints.continuity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rankscope.analysis.cycles import ends_cycle, merged_before, no_cycles, origins_of
+from rankscope.analysis.origin import Seen, origin_of
+from rankscope.checkpoints.contents import Contents, Parameter, Skip, restarts_between
+from rankscope.checkpoints.continuity import (
+    Trace,
+    difference,
+    difference_of_traces,
+    gaps,
+    same_names,
+    trace_of,
+)
+from rankscope.checkpoints.merges import Merge, read_merges
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
+from rankscope.components.windows import Window
+from rankscope.errors import RankscopeError
+
+BETWEEN = ("update", "ov_update")  # of two checkpoints; cumulative updates have one earlier for all
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted of a run.
+
+    Attributes
+    ----------
+    components
+        By name.
+    has_step, has
+        Whether a step, and whether a matrix is wanted.
+    since
+        Where cumulative updates begin; None to begin at the base model or the first step.
+    whole_cycles
+        Whether updates are to span whole cycles only, of a run that has cycles.
+    """
+
+    components: tuple[str, ...]
+    has_step: Callable[[int], bool]
+    has: Callable[[Component | Parameter], bool]
+    since: Checkpoint | None = None
+    whole_cycles: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of one step.
+
+    Attributes
+    ----------
+    contents
+        None where there is no checkpoint of the step, or none that can be read.
+    components
+        All that its components give, whether or not their matrices are wanted.
+    breaks
+        Whether it does not continue the steps before.
+    """
+
+    step: int
+    contents: Contents | None = None
+    components: tuple[Component, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[Skip, ...] = ()
+    breaks: bool = False
+
+
+def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
+    """Go through the steps of a run that are asked for, ascending; reads headers only.
+
+    A checkpoint that cannot be read is reported as a skip.
+    """
+    merges, skips = read_merges(run.merge_files)
+    checkpoints = {c.step: c for c in run.checkpoints if asked.has_step(c.step)}
+    merged_steps = {m.step for m in merges if asked.has_step(m.step)}
+    walk = _Walk(run, asked, merges, origins_of(run, merges))
+    if asked.whole_cycles:
+        skips += no_cycles(run, merges, checkpoints, walk.origins)
+    for step in sorted(checkpoints.keys() | merged_steps):
+        found = walk.at(checkpoints[step]) if step in checkpoints else Step(step)
+        components = list(dict.fromkeys(found.components))  # a base may stand for a weight
+        if step in merged_steps:
+            so_far = [merge for merge in merges if merge.step <= step]
+            for name in [name for name in AT_MERGES if name in asked.components]:
+                components += AT_MERGES[name](so_far, walk.last)
+        yield replace(found, components=tuple(components), skips=(*skips, *found.skips))
+        skips = ()
+
+
+@dataclass
+class _Part:
+    """A series since its last break.
+
+    Attributes
+    ----------
+    origin
+        Where its cumulative updates begin; None where that is not known.
+    last, trace
+        The checkpoint before, and what lies beside its weights.
+    held
+        The last checkpoint that holds a matrix, by its name and whether it has the weight: that
+        of an adapter alone and the weight are not measured from each other.
+    bare
+        Length of the prefix in the names that some checkpoints went without.
+    """
+
+    origin: Seen | None
+    last: Seen
+    trace: Trace
+    held: dict[tuple[str, bool], Seen] = field(default_factory=dict)
+    bare: int = 0
+
+    def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
+        """Make this the checkpoint before the next, and the start of updates if it may be one."""
+        self.last, self.trace = now, trace
+        if is_start:
+            self.held |= {_place(one): now for one in now.contents.parameters.values()}
+
+
+@dataclass
+class _Walk:
+    """What is known between two checkpoints of a run, and what was said of the one at hand."""
+
+    run: Run
+    asked: Asked
+    merges: tuple[Merge, ...]
+    origins: Mapping[str, Parameter] = field(default_factory=dict)
+    part: _Part | None = None
+    skips: list[Skip] = field(default_factory=list)
+    notes: list[Skip] = field(default_factory=list)
+    told: set[tuple[str, str]] = field(default_factory=set)
+
+    @property
+    def last(self) -> Contents | None:
+        """The checkpoint before; None where there is none that continues."""
+        return None if self.part is None else self.part.last.contents
+
+    def at(self, checkpoint: Checkpoint) -> Step:
+        """Read a checkpoint, and find what is to be measured of it."""
+        self.skips, self.notes = [], []
+        contents = self._read(checkpoint)
+        if contents is None:
+            return Step(checkpoint.step, skips=tuple(self.skips))
+        before, components = self.part, list[Component]()
+        if contents.parameters:
+            trace = trace_of(checkpoint.path)
+            now = self._continued(checkpoint, contents, trace) or Seen(checkpoint.step, contents)
+            if self.part is None:
+                self.part = _Part(self._origin(now), now, trace)
+            is_end = not self.asked.whole_cycles or ends_cycle(now.contents, now.step, self.merges)
+            components += self._components(now, self.part, is_end=is_end)
+            self.part.take(now, trace, is_start=is_end)
+            contents = now.contents
+        elif "gradient" in self.asked.components:
+            components += AT_CHECKPOINTS["gradient"](Moment(contents))
+        breaks = before is not None and self.part is not before
+        said = tuple(self.skips), tuple(self._untold())
+        return Step(checkpoint.step, contents, tuple(components), *said, breaks)
+
+    def _read(self, checkpoint: Checkpoint) -> Contents | None:
+        try:
+            contents = checkpoint.read()
+        except RankscopeError as error:
+            self.skips.append(skip_of(error, checkpoint.path))
+            return None
+        self.skips += contents.skips
+        self.notes += contents.notes
+        if not contents.parameters:
+            message = "holds no weight matrix"
+            self.skips.append(Skip(str(checkpoint.path), "", "no-matrices", message))
+        return contents
+
+    def _continued(self, checkpoint: Checkpoint, contents: Contents, trace: Trace) -> Seen | None:
+        """The checkpoint under the names of the series; None where a new part begins with it."""
+        part, path = self.part, str(checkpoint.path)
+        if part is None:
+            return None
+        earlier = part.last.contents
+        apart = difference_of_traces(part.trace, trace)
+        same = None if apart else same_names(earlier, contents, bare=part.bare)
+        if same is not None:
+            contents, part.bare = same
+            message = "a prefix sets its names apart from those before: taken for the same matrices"
+            self.notes.append(Skip(path, "", "prefix", message))
+        apart = apart or difference(earlier, contents)
+        now, last = (f"{self.run.unit} {step}" for step in (checkpoint.step, part.last.step))
+        if apart:
+            message = f"{now} does not continue {last}: {apart}. No update crosses this break"
+            self.skips.append(Skip(path, "", "break", message))
+            self.part = None
+            return None
+        self.skips += gaps(
+            earlier,
+            contents,
+            held={name for name, _ in part.held},
+            path=path,
+            steps=(last, now),
+            has=self.asked.has,
+        )
+        restarts = part.last.restarts + restarts_between(earlier, contents)
+        return Seen(checkpoint.step, contents, restarts)
+
+    def _origin(self, first: Seen) -> Seen | None:
+        """Where the cumulative updates begin of the part that begins here."""
+        if "cumulative_update" not in self.asked.components:
+            return None
+        try:
+            origin = origin_of(self.run, first, self.asked.since)
+        except RankscopeError as error:
+            self.skips.append(skip_of(error, self.run.path))
+            return None
+        if origin is not first and self.asked.since is None:
+            message = f"its cumulative updates are since its base model, {first.contents.base}"
+            self.notes.append(Skip(str(self.run.path), "", "origin", message))
+        return origin
+
+    def _components(self, now: Seen, part: _Part, *, is_end: bool) -> Iterator[Component]:
+        """Every component that is asked for of a checkpoint; updates only where one may end."""
+        origin = part.origin if part.origin and part.origin.step < now.step else None
+        whole = self._moment(now, None, origin)
+        for name in [name for name in AT_CHECKPOINTS if name in self.asked.components]:
+            each = self._since_each(now, part) if is_end else ()
+            for moment in each if name in BETWEEN else (whole,):
+                yield from AT_CHECKPOINTS[name](moment)
+
+    def _since_each(self, now: Seen, part: _Part) -> Iterator[Moment]:
+        """The checkpoint's matrices, apart by the last checkpoint that held them."""
+        by_step: dict[int, dict[str, Parameter]] = {}
+        for one in now.contents.parameters.values():
+            earlier = part.held.get(_place(one))
+            if earlier is not None:
+                by_step.setdefault(earlier.step, {})[one.name] = one
+        seen = {earlier.step: earlier for earlier in part.held.values()}
+        for step, own in by_step.items():
+            contents = replace(now.contents, parameters=own)
+            yield self._moment(replace(now, contents=contents), seen[step], None)
+
+    def _moment(self, now: Seen, previous: Seen | None, origin: Seen | None) -> Moment:
+        """A checkpoint with those that it is measured from; its state is that before a merge."""
+
+        def window(earlier: Seen | None) -> Window | None:
+            if earlier is None:
+                return None
+            is_counted = now.contents.restarts is not None
+            counted = now.restarts - earlier.restarts if is_counted else None
+            adapted = earlier.contents.adapted, now.contents.adapted
+            return Window(earlier.step, now.step, self.merges, counted, adapted)
+
+        return Moment(
+            now.contents,
+            None if previous is None else previous.contents,
+            None if origin is None else origin.contents,
+            window(previous),
+            window(origin),
+            merged_before(now.step, self.merges, self.origins),
+        )
+
+    def _untold(self) -> Iterator[Skip]:
+        """The notes that no checkpoint of the run had yet."""
+        for note in self.notes:
+            if (note.tensor, note.message) not in self.told:
+                self.told.add((note.tensor, note.message))
+                yield note
+
+
+def _place(parameter: Parameter) -> tuple[str, bool]:
+    return parameter.name, parameter.tensor is not None
+
+
+def skip_of(error: RankscopeError, path: Path) -> Skip:
+    """What an error says of a file that it is about, or else of ``path``."""
+    return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)

@@ -1,0 +1,82 @@
+"""Where cumulative updates begin: at a checkpoint that was named, a base model, or the first step.
+
+The base model of an adapter comes before the first step, whether that was saved or not: measured
+from it, an adapter and a full fine-tuning of the same model compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rankscope.checkpoints.contents import Contents, restarts_between
+from rankscope.checkpoints.continuity import difference, same_names
+from rankscope.checkpoints.discovery import open_run
+from rankscope.checkpoints.layouts import layout_of
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.errors import RankscopeError
+
+BEFORE_ALL = -1  # as a step
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A checkpoint that later ones are measured from; ``restarts`` are those since the first."""
+
+    step: int
+    contents: Contents
+    restarts: int = 0
+
+
+def open_origin(path: str | Path, *, trust_pickle: bool = False) -> Checkpoint:
+    """The one checkpoint at ``path``, for cumulative updates to begin at.
+
+    Raises
+    ------
+    RankscopeError
+        If there is none, or more than one.
+    """
+    run = open_run(path, trust_pickle=trust_pickle)
+    if len(run) != 1:
+        steps = ", ".join(str(step) for step in run.steps[:6])
+        raise RankscopeError(
+            f"holds {len(run)} checkpoints (steps {steps}): updates begin at one, so name its "
+            "folder",
+            path=path,
+        )
+    return run.checkpoints[0]
+
+
+def origin_of(run: Run, first: Seen, since: Checkpoint | None) -> Seen:
+    """What the cumulative updates of a run, or of its part that begins with ``first``, are since.
+
+    Raises
+    ------
+    RankscopeError
+        If that cannot be read, or is another model.
+    """
+    start = since or _base(first.contents, run)
+    if start is None:
+        return first
+    contents = start.read()
+    same = same_names(first.contents, contents, bare=0)
+    contents = contents if same is None else same[0]
+    apart = difference(contents, first.contents)
+    if apart:
+        raise RankscopeError(
+            f"is no start for the updates of {run.name}: {apart}",
+            path=start.path,
+            reason="other-origin",
+        )
+    own = next((c.step for c in run if c.path.resolve() == start.path.resolve()), BEFORE_ALL)
+    return Seen(own, contents, -restarts_between(contents, first.contents))
+
+
+def _base(contents: Contents, run: Run) -> Checkpoint | None:
+    """The base model of an adapter, where it was found."""
+    folder = None if contents.base is None else Path(contents.base)
+    layout = None if folder is None else layout_of(folder)
+    if folder is None or layout is None:
+        return None
+    options = replace(run.checkpoints[0].options, layout=None)
+    return Checkpoint(folder, BEFORE_ALL, "order", layout, options)

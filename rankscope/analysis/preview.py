@@ -1,0 +1,74 @@
+"""What an analysis would find: everything that headers tell, with nothing decomposed.
+
+The same steps are gone through as by an analysis, so that the two skip the same, and for the same
+reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from rankscope.analysis.history import Step, iter_steps
+from rankscope.analysis.plan import Selection
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.description import Description
+from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.survey import Place, Survey
+from rankscope.components.sources import Misfit
+
+SCHEMA_VERSION = 1
+
+
+def preview(found: Survey) -> dict[str, Any]:
+    """All that is known of a survey from headers, in plain values.
+
+    Returns
+    -------
+    ``runs`` as `Description` has them; ``places``, what became of every folder and file; ``skips``,
+    what an analysis of the default selection would skip; and ``notes``.
+    """
+    runs = [_previewed(run) for run in found.runs]
+    skips = [asdict(skip) for skip in found.skips]
+    notes = [asdict(note) for note in found.notes]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "runs": runs,
+        "places": [_place(place) for place in found.places],
+        "skips": _distinct([*skips, *(skip for run in runs for skip in run["skips"])]),
+        "notes": _distinct([*notes, *(note for run in runs for note in run["notes"])]),
+    }
+
+
+def _previewed(run: Run) -> dict[str, Any]:
+    selection, description = Selection(), Description(run)
+    checkpoints = {checkpoint.step: checkpoint for checkpoint in run}
+    skips: list[Skip] = []
+    notes: list[Skip] = []
+    breaks: list[int] = []
+    for step in iter_steps(run, selection.asked):
+        skips += (*step.skips, *_misfits(step, selection))
+        notes += step.notes
+        if step.breaks:
+            breaks.append(step.step)
+        if step.contents is not None:
+            description.add(checkpoints[step.step], step.contents)
+    return description.described(skips, notes) | {"breaks": breaks}
+
+
+def _misfits(step: Step, selection: Selection) -> Iterator[Skip]:
+    """Matrices of a step that are asked for and cannot be made."""
+    for one in filter(selection.has, step.components):
+        if isinstance(one.source, Misfit):
+            source = one.source
+            yield Skip(source.path, source.name, source.reason, source.message)
+
+
+def _place(place: Place) -> dict[str, Any]:
+    return asdict(place) | {"path": str(place.path)}
+
+
+def _distinct(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines without those that are there before."""
+    return list({tuple(line.values()): line for line in lines}.values())

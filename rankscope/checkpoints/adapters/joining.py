@@ -1,0 +1,140 @@
+"""What an adapter makes of the weights of its base model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from math import prod
+
+from rankscope.checkpoints.account import Classed
+from rankscope.checkpoints.adapters.parted import Parted
+from rankscope.checkpoints.adapters.product_forms import with_columns
+from rankscope.checkpoints.contents import Adapter, Skip
+from rankscope.checkpoints.families.names import block_of, plain_name
+from rankscope.checkpoints.tensors import Tensor
+
+# Modules that read the same inputs, as their names say, so that the widest of them is each of them.
+READ_ALIKE = (
+    *("q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin"),
+    *("q", "k", "v", "wq", "wk", "wv"),
+)
+
+
+def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
+    """The weights of the base model with what the adapter puts in their place, and its deltas.
+
+    A weight that the two do not give, as with PiSSA, is not among them: its delta then stands
+    alone.
+
+    Parameters
+    ----------
+    base
+        By name as stored; empty where there is none, so that every delta stands alone.
+    """
+    weights = {plain_name(name): tensor for name, tensor in base.items()}
+    wanted = {*found.adapters, *map(_module, found.tensors)}
+    stored = _stored_name(wanted, set(map(_module, weights)))
+    apart = {name for module in found.apart for name in (module, stored(module))}
+    aside = []
+    for name, tensor in found.tensors.items():
+        ending = name.removeprefix(_module(name))
+        place = f"{stored(_module(name))}{ending}"
+        if place in weights:
+            reason = "the copy of it that was trained is used"
+            aside.append(Classed(weights[place], "no linear map", reason))
+        weights[place] = tensor
+    held = set(map(_module, weights))
+    adapters, skips = {}, []
+    for module, adapter in found.adapters.items():
+        if not base or stored(module) in held or module in found.apart:
+            adapters[stored(module)] = adapter
+        else:
+            message = "its delta belongs to a weight that is not there"
+            skips.append(Skip(adapter.tensors[0].paths[0], module, "adapter-misfit", message))
+            aside += [Classed(one, "not understood", message) for one in adapter.tensors]
+    joined = replace(
+        found,
+        tensors={n: t for n, t in weights.items() if not _is_below(n, apart)},
+        adapters=adapters,
+        uncut=frozenset(map(stored, found.uncut)),
+        skips=(*found.skips, *skips),
+        aside=(*found.aside, *aside, *_left_by(weights, apart)),
+    )
+    return cut(joined)
+
+
+def cut(found: Parted) -> Parted:
+    """Give the deltas of VeRA the columns of their weights, as far as those are known.
+
+    Without the weights, all have the columns of the widest module. That is right for one kind of
+    module, and for those that read the same inputs; of others it is not known, and they are left
+    out.
+    """
+    adapters, skips, aside = dict(found.adapters), [], []
+    kinds = {module.rpartition(".")[2] for module in found.uncut}
+    for module in found.uncut & adapters.keys():
+        delta, weight = adapters[module], found.tensors.get(f"{module}.weight")
+        if isinstance(delta, Adapter) and weight is not None:
+            adapters[module] = with_columns(delta, prod(weight.shape) // delta.shape[0])
+        elif len(kinds) > 1 and not kinds <= {*READ_ALIKE}:
+            message = "its inputs are as many as those of its weight, which is not there"
+            skips.append(Skip(delta.tensors[0].paths[0], module, "adapter-inputs", message))
+            aside += [Classed(one, "not understood", message) for one in delta.tensors]
+            del adapters[module]
+    return replace(
+        found,
+        adapters=adapters,
+        uncut=frozenset(),
+        skips=(*found.skips, *skips),
+        aside=(*found.aside, *aside),
+    )
+
+
+def without_factors(
+    tensors: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], list[Classed]]:
+    """The weights of a model that was saved with its adapters in it, and the adapters' tensors."""
+    plain = {plain_name(name): tensor for name, tensor in tensors.items()}
+    reason = "of an adapter that is read elsewhere or merged"
+    factors = [Classed(t, "part of", reason) for name, t in plain.items() if ".lora_" in name]
+    weights = {name: tensor for name, tensor in plain.items() if ".lora_" not in name}
+    return {name.replace(".base_layer.", "."): t for name, t in weights.items()}, factors
+
+
+def _left_by(weights: Mapping[str, Tensor], apart: Collection[str]) -> list[Classed]:
+    reason = "is not the weight that the model uses: its adapter is not its base plus a delta"
+    below = (tensor for name, tensor in weights.items() if _is_below(name, apart))
+    return [Classed(tensor, "not understood", reason) for tensor in below]
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _stored_name(wanted: Collection[str], held: Collection[str]) -> Callable[[str], str]:
+    """From a module's path in the model to that in the base's file.
+
+    A class of models may wrap another one, so that one of the two paths has a part more at its
+    beginning, as ``transformer`` with GPT-2: the same for all modules.
+    """
+    first = Counter(name.partition(".")[0] for name in held).most_common(1)
+    above = "".join(f"{part}." for part, _ in first)
+    ways: list[Callable[[str], str]] = [
+        lambda name: name,
+        lambda name: name.partition(".")[2],
+        lambda name: f"{above}{name}",
+    ]
+    way = max(ways, key=lambda way: sum(way(name) in held for name in wanted))
+    return lambda name: name if name in held or way(name) not in held else way(name)
+
+
+def _is_below(name: str, modules: Collection[str]) -> bool:
+    """Whether a tensor belongs to one of these modules, or to the experts that one of them is."""
+    parts = name.split(".")
+    if any(".".join(parts[:end]) in modules for end in range(1, len(parts) + 1)):
+        return True
+    # transformers names a block of experts otherwise in memory than in files.
+    return "experts" in parts and any(
+        module.endswith(".experts") and block_of(module) == block_of(name) for module in modules
+    )

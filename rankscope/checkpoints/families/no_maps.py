@@ -1,0 +1,217 @@
+"""Tensors that are not a linear map: vectors, norms, positions, masks and buffers.
+
+A tensor with at most one axis above 1 is a vector, whatever it is called. With two axes above 1, a
+piece of a name decides nothing: the whole of its last part must say what it is, and its shape or
+its neighbours must agree. Each rule says what it costs when it errs. That is never a wrong number:
+either a matrix is missing, which the account shows, or a table is measured as a matrix of role
+``other``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
+from rankscope.checkpoints.tensors import FLOATS, Tensor
+
+Shape = tuple[int, ...]
+
+POSITIONAL = {"pos", "position", "positions", "positional"}
+PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg"}
+TABLES = {
+    *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
+    *("encoder", "table", "tables", "bias", "biases", "pe"),
+}
+# What may stand behind: of which axis or tower a table is.
+WHICH = {*"0123456789xyhwtuvdkq", "window", "spatial", "temporal", "cls", "layer", "vlm"}
+ENCODINGS = {"wpe", "ape", "rpe", "pe"}
+POSITIONS = {("w", "pos"), ("embed", "positions"), ("positions", "embed")}
+TURNS = {"cos", "sin", "freq", "freqs", "cis", "rope", "rotary", "alibi"}
+BESIDE_TURNS = {"cached", "cache", "inv", "emb", "embed", "table", "pos", "complex", "real", "imag"}
+ROTARY = {"rotary_emb", "rotary_pos_emb", "rotary_embed", "rotary_embedding", "rope"}
+MASKS = {"mask", "masks", "tril", "triu", "tri", "triangle", "triangular", "causal", "subsequent"}
+BESIDE_MASKS = {
+    *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
+    *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
+}
+STATISTICS = {"avg", "mean", "ema", "sum", "average", "running", "moving", "integer"}
+
+
+class _One(NamedTuple):
+    """A tensor, and what there is to judge it by."""
+
+    name: str
+    leaf: str
+    says: tuple[str, ...]  # the words of the part that says what it is
+    shape: Shape
+    beside: Mapping[str, Tensor]
+    neighbours: Neighbours
+
+
+def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
+    """Why a tensor of floating-point numbers is not a linear map; empty if it may be one."""
+    shape = tensor.shape
+    if sum(size != 1 for size in shape) < 2:
+        return "a vector" if shape and max(shape) > 1 else "a number"
+    one = _One(
+        name,
+        name.rpartition(".")[2],
+        words(own_part(name)),
+        shape,
+        neighbours.beside(name),
+        neighbours,
+    )
+    return next((why for rule, why in _RULES if rule(one)), "")
+
+
+def is_mask(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor of booleans or whole numbers is a mask or an index, which costs nothing.
+
+    Booleans and 64-bit numbers are, since nobody packs weights into them; narrower ones where the
+    name says so. One that is called a weight is not. If this errs, the weights of a scheme that
+    packs into such numbers are missing without a skip.
+    """
+    leaf = name.rpartition(".")[2]
+    if tensor.dtype in FLOATS or is_weight(name):
+        return False
+    if tensor.dtype in ("bool", "int64", "uint64") or leaf == "bias":
+        return True
+    says = set(words(leaf))
+    return bool(says & (MASKS | {"index", "indexes", "idx", "idxs", "ids", "coords"}))
+
+
+def _is_norm(one: _One) -> bool:
+    """A gain for every entry: with a bias of its own shape, or for every head of a projection.
+
+    A linear map has no bias of two axes of its own shape. Without a bias, the module must be called
+    a norm to its end and a projection beside it must have as many rows as the gain has entries; a
+    gain of two axes of which neither holds is measured as a matrix.
+    """
+    bias = one.beside.get(one.leaf.replace("weight", "bias"))
+    if bias is not None and bias.shape == one.shape and one.leaf != "bias":
+        return True
+    module = one.name.rpartition(".")[0]
+    own = module.rpartition(".")[2]
+    if not (own.lower().rstrip("0123456789").endswith("norm") and len(one.shape) == 2):
+        return False
+    parent, size = module.rpartition(".")[0], one.shape[0] * one.shape[1]
+    return any(size in t.shape for n, t in one.neighbours.within(parent) if len(t.shape) == 2)
+
+
+def _is_bias(one: _One) -> bool:
+    """A parameter called a bias: of a stack or a head, or GPT-2's causal mask.
+
+    No library calls a linear map so. A name such as ``b_Q`` counts only where a weight beside it
+    has the same axes and its inputs besides.
+    """
+    says = words(one.leaf)
+    if {*_without(says, WHICH)[-1:]} & {"bias", "biases"}:
+        return True
+    if says[:1] != ("b",) and says[-1:] != ("b",):
+        return False
+    shapes = [other.shape for other in one.beside.values()]
+    return any(
+        one.shape == (*shape[:axis], *shape[axis + 1 :])
+        for shape in shapes
+        for axis in range(1, len(shape))
+    )
+
+
+def _is_position(one: _One) -> bool:
+    """A table of positions or of types of tokens, which are looked up and added.
+
+    Its last part names a place (``pos``, ``relative``, ``type`` …) and ends as a table does
+    (``emb``, ``encoding``, ``bias`` …), and there is no bias beside it, as there mostly is beside a
+    linear map. A linear map of such a name without a bias is missing.
+    """
+    if "bias" in one.beside or one.neighbours.has_bias(one.name, one.shape[0]):
+        return False
+    own = _without(one.says, WHICH)
+    if own in POSITIONS or own[-2:] in (("rel", "pos"), ("abs", "pos")) or own[-1:] == ("pe",):
+        return True
+    if {*own[-1:]} & ENCODINGS or _is_table_of_places(own):
+        return True
+    above = one.name.removesuffix(f".{one.leaf}")
+    above = above.rpartition(".")[0] if is_weight(one.name) else above
+    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above.rpartition(".")[2]))
+
+
+def _is_table_of_places(says: tuple[str, ...]) -> bool:
+    """Whether words end as a table's name does, and name a place; an encoder's only a position."""
+    own = _without(says, WHICH)
+    places = POSITIONAL if own[-1:] == ("encoder",) else PLACES
+    return bool({*own[-1:]} & TABLES) and bool(places & {*own})
+
+
+def _without(says: tuple[str, ...], ends: set[str]) -> tuple[str, ...]:
+    """The words without those at their end that say of which axis or tower a table is."""
+    while says and says[-1] in ends:
+        says = says[:-1]
+    return says
+
+
+def _is_rotary(one: _One) -> bool:
+    """Tables of sines and cosines, by the whole name of the buffer or of the module it is in.
+
+    A learnt matrix of such a name is missing; one in a module ``rope`` that is called a weight is
+    not, since buffers are not.
+    """
+    says = set(words(one.leaf))
+    if says & TURNS and says <= TURNS | BESIDE_TURNS:
+        return True
+    return bool(ROTARY & {*one.name.split(".")[:-1]}) and not is_weight(one.name)
+
+
+def _is_float_mask(one: _One) -> bool:
+    """A mask of attention: called one by its own name, and square in its last two axes.
+
+    A square linear map that is a bare parameter of such a name is missing.
+    """
+    says = set(words(one.leaf))
+    is_square = one.shape[-1] == one.shape[-2] and all(size == 1 for size in one.shape[:-2])
+    return is_square and bool(says & MASKS) and says <= MASKS | BESIDE_MASKS
+
+
+def _is_statistic(one: _One) -> bool:
+    """A running mean of another tensor of its module and shape, or of the activations.
+
+    A parameter that is called so and lies beside one of its shape is missing.
+    """
+    says = words(one.leaf)
+    if says[:1] == ("running",) or (one.leaf == "queue" and "queue_ptr" in one.beside):
+        return True
+    of = "_".join(word for word in says if word not in STATISTICS)
+    other = one.beside.get(of)
+    return bool(STATISTICS & {*says}) and other is not None and other.shape == one.shape
+
+
+def _is_rates(one: _One) -> bool:
+    """How fast a state decays: ``A_log``, with a row for each entry of its ``D``, or ``decay``.
+
+    A linear map that is a bare parameter of such a name is missing.
+    """
+    if words(one.leaf)[-1:] == ("decay",):
+        return True
+    skip = one.beside.get("D")
+    return one.leaf == "A_log" and (skip is None or skip.shape[:1] == one.shape[:1])
+
+
+def _is_added(one: _One) -> bool:
+    """Vectors with an axis of 1 before the last, over which they are broadcast: queries, tokens.
+
+    Only bare parameters: a stack of one matrix that is called a weight is not understood instead.
+    """
+    return len(one.shape) > 2 and 1 in one.shape[:-1] and not is_weight(one.name)
+
+
+_RULES: tuple[tuple[Callable[[_One], bool], str], ...] = (
+    (_is_bias, "a bias"),
+    (_is_norm, "the gain of a norm"),
+    (_is_float_mask, "a mask"),
+    (_is_rotary, "a table of sines and cosines"),
+    (_is_position, "a table of positions or types"),
+    (_is_statistic, "a running statistic"),
+    (_is_rates, "rates of decay"),
+    (_is_added, "learnt vectors that are added or looked up"),
+)

@@ -1,0 +1,143 @@
+"""Layers that are stored one behind the other in one tensor, as Megatron-core's format has them.
+
+``decoder.layers.mlp.linear_fc1.weight`` of (3, 64, 32) holds a matrix of each of three layers, and
+what is a vector in a layer has two axes. So all tensors of such a stack are taken apart before
+anything asks for their shapes, and have names with the number of their layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.checkpoints.account import Rest
+from rankscope.checkpoints.families.axes import is_convolution
+from rankscope.checkpoints.families.neighbours import words
+from rankscope.checkpoints.tensors import FLOATS, Tensor
+
+LAYERS = {"layers", "layer", "blocks", "block", "h", "resblocks"}
+LEAVES = ("weight", "bias", "kernel", "scale")
+COUNTS = ("num_layers", "num_hidden_layers", "n_layer", "n_layers", "encoder_num_layers")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a stacked tensor holds of one layer: everything at one index of its first axis."""
+
+    whole: Tensor
+    index: int
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """The stacked tensor."""
+        return (self.whole,)
+
+    @property
+    def name(self) -> str:
+        """Name of the stacked tensor."""
+        return self.whole.name
+
+    @property
+    def dtype(self) -> str:
+        """Format of the stacked tensor."""
+        return self.whole.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All axes but the first."""
+        return self.whole.shape[1:]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files of the stacked tensor."""
+        return self.whole.paths
+
+    def read(self) -> NDArray[Any]:
+        """Read the elements of the layer, and no others."""
+        return self.elements(0, math.prod(self.shape)).reshape(self.shape)
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The same layer of an array of the shape of the stacked tensor."""
+        return np.asarray(values[self.index])
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read so many of its elements, in row-major order."""
+        first = self.index * math.prod(self.shape)
+        return self.whole.elements(first + start, first + stop)
+
+
+def unstacked(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Rest:
+    """The tensors with every layer of a stack by itself.
+
+    Parameters
+    ----------
+    tensors
+        By plain name.
+    config
+        What the model's config says; a number of layers there must be that of the stack.
+    """
+    stacks = {
+        place: count for place in _places(tensors) if (count := _count(place, tensors, config))
+    }
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        place = next((place for place in stacks if name.startswith(f"{place}.")), None)
+        if place is None or tensor.shape[:1] != (stacks[place],):
+            found[name] = tensor
+            continue
+        inner = name.removeprefix(place)
+        for index in range(stacks[place]):
+            found[f"{place}.{index}{inner}"] = Layer(tensor, index)
+    return Rest(found)
+
+
+def _places(tensors: Mapping[str, Tensor]) -> dict[str, None]:
+    """Paths of modules that are called layers and have no number behind them."""
+    places: dict[str, None] = {}
+    for name in tensors:
+        parts = name.split(".")
+        for end, part in enumerate(parts[:-1]):
+            if LAYERS & {*words(part)[-1:]} and not any(map(str.isdigit, part)):
+                is_its_own = end + 2 == len(parts) and parts[-1] in LEAVES
+                if not parts[end + 1].isdigit() and not is_its_own:
+                    places.setdefault(".".join(parts[: end + 1]))
+                break
+    return places
+
+
+def _count(place: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> int:
+    """How many layers are stacked in a module; 0 if its tensors are not stacks.
+
+    They are where every tensor of several axes in it has the same first axis and one has three.
+    A weight or a bias of one axis, as a norm has in a layer, says that they are not, and so does
+    a convolution beside which there is nothing else. If this errs, slices of one matrix are
+    measured as matrices of several layers.
+    """
+    within = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{place}.") and tensor.dtype in FLOATS
+    }
+    if any(name.removeprefix(place)[1:].partition(".")[0].isdigit() for name in within):
+        return 0
+    if any(len(tensor.shape) == 1 and _is_named(name) for name, tensor in within.items()):
+        return 0
+    several = {name: tensor.shape for name, tensor in within.items() if len(tensor.shape) > 1}
+    counts = {shape[0] for shape in several.values()}
+    if len(counts) != 1 or all(map(is_convolution, several)):
+        return 0
+    (count,) = counts
+    stated = [config[key] for key in COUNTS if type(config.get(key)) is int]
+    if stated:
+        return count if count in stated and max(map(len, several.values())) > 2 else 0
+    deep = [s for name, s in several.items() if len(s) > 2 and not is_convolution(name)]
+    return count if any(count < min(shape[-2:]) for shape in deep) else 0
+
+
+def _is_named(name: str) -> bool:
+    return name.rpartition(".")[2] in ("weight", "bias")

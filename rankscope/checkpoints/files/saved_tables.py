@@ -1,0 +1,233 @@
+"""Which of the tables in a saved object are a model's, and what the others are.
+
+Trainers save what they like under names of their own. What decides is content: a table with
+``state`` and ``param_groups`` is an optimizer; a second table with the names and shapes of the
+first is a copy of it, if its key says so or its numbers run parallel; one with other names, or
+other numbers, is another network. The rules and what they cost when they err:
+
+- *optimizer*: a network with parts called ``state`` and ``param_groups`` would be lost, named.
+- *copy*: one of two networks that were made alike and have not moved apart would be left out, named
+  in the account and in a note.
+- *network*: a table of numbers whose names look like parameters would be measured.
+- *neither*: a network whose names say nothing is a skip a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from rankscope.checkpoints.account import Classed
+from rankscope.checkpoints.contents import Class, Skip
+from rankscope.checkpoints.files.copies import is_copy, is_list_of
+from rankscope.checkpoints.files.opened_file import Opened, Unread
+from rankscope.checkpoints.files.optimizer_state import without_training_state
+from rankscope.checkpoints.files.pickles import listed, unsafe
+from rankscope.checkpoints.files.saved_tree import Keys, Leaf, Node, is_matrix, tree_of
+from rankscope.checkpoints.files.saved_units import Unit, as_one, units_of
+from rankscope.checkpoints.files.telling_names import (
+    GRADIENT,
+    MODEL_KEYS,
+    are_siblings,
+    is_copy_key,
+    is_optimizer_key,
+    words_of,
+)
+from rankscope.checkpoints.files.torch_file import Saved
+from rankscope.checkpoints.tensors import Tensor
+from rankscope.errors import RankscopeError, printable
+
+
+def sorted_tables(saved: Saved, *, key: str | None = None) -> Opened:
+    """Sort the tensors of a saved object.
+
+    Parameters
+    ----------
+    key
+        Under which the trainer that wrote the file has the model; None where that is to be found.
+
+    Raises
+    ------
+    RankscopeError
+        If nothing under the key, or nothing at all, may be a model's; with the reason
+        ``unsafe-pickle`` where that may be for objects that only code can make.
+    """
+    path = str(saved.path)
+    sorting = _Sorting(path, tree_of(saved.found, path), key)
+    tensors = sorting.networks()
+    if not tensors and not sorting.skips:
+        if saved.closed:
+            raise unsafe(saved.closed, path)
+        raise RankscopeError(sorting.nothing, path=path)
+    kept, states = without_training_state(tensors)
+    notes = [*sorting.notes]
+    if saved.closed:
+        message = f"objects that only code can make stay closed ({listed(saved.closed)})"
+        notes.append(Skip(path, "", "closed-objects", message))
+    aside = [*sorting.aside, *states]
+    return Opened(kept, tuple(_once_named(aside, kept)), tuple(sorting.skips), tuple(notes))
+
+
+def lack_of_weights(saved: Saved) -> str:
+    """What a saved object holds in the place of weights; empty if any tensor may be a matrix.
+
+    One that only code can make counts as one that may be.
+    """
+    try:
+        opened = sorted_tables(saved)
+    except RankscopeError as error:
+        return "" if error.reason == "unsafe-pickle" else error.message
+    if opened.tensors or opened.skips:
+        return ""
+    return "holds no table of tensors by name"
+
+
+class _Sorting:
+    """Goes through the units of an object, and puts each tensor where it belongs."""
+
+    def __init__(self, path: str, root: Node, key: str | None) -> None:
+        self.path = path
+        self.aside: list[Classed] = []
+        self.skips: list[Skip] = []
+        self.notes: list[Skip] = []
+        self.nothing = "holds no table of tensors by name"
+        self._root, self._key = root, key
+        self._units = units_of(root, key)
+
+    def networks(self) -> dict[str, Tensor]:
+        """Tensors of the networks by name; everything else goes aside."""
+        for keys, node in self._units.optimizers:
+            self._set_optimizer_aside(node, keys)
+        if self._key is not None and not self._has_stated():
+            self.nothing = self._nothing_under(self._key)
+            return {}
+        units, beside = self._units.found, self._units.beside
+        chosen = [unit for unit in units if self._key == unit.key or unit.is_network]
+        if not chosen:
+            rest = [unit for unit in units if is_optimizer_key(unit.key)]
+            chosen = [as_one([one for one in units if one not in rest], beside)]
+            units, beside = rest, {}
+        accepted: list[Unit] = []
+        for unit in sorted(chosen, key=self._preference):
+            original = self._original(unit, accepted)
+            if original is None:
+                accepted.append(unit)
+            else:
+                self._set_aside_copy(unit, original)
+        for unit in units:
+            if not any(unit is one for one in chosen):
+                self._set_aside(unit, accepted)
+        for place, leaf in beside.items():
+            self._leave(place, leaf)
+        return self._joined(accepted)
+
+    def _has_stated(self) -> bool:
+        """Whether any tensor lies where the layout has its model."""
+        keyed = (unit for unit in self._units.found if unit.key == self._key)
+        return any(unit.table or unit.nameless for unit in keyed)
+
+    def _nothing_under(self, key: str) -> str:
+        held = self._root.children.get(key)
+        if isinstance(held, Node) and held.kind in ("table", "module"):
+            return "holds no tensors where its layout has them"
+        return f"has no weights under its key {key!r}"
+
+    def _preference(self, unit: Unit) -> tuple[bool, bool, bool, int]:
+        """The model that the layout knows, then those under the usual keys; copies come last."""
+        last = unit.keys[-1] if unit.keys else ""
+        place = MODEL_KEYS.index(last) if last in MODEL_KEYS else len(MODEL_KEYS)
+        return unit.key != self._key, is_optimizer_key(unit.key), is_copy_key(unit.key), place
+
+    def _original(self, unit: Unit, accepted: list[Unit]) -> Unit | None:
+        """The network that a unit is a copy of, if it is one."""
+        for other in accepted:
+            says_so = is_copy_key(unit.key) or is_optimizer_key(unit.key)
+            if not says_so and are_siblings(unit.key, other.key):
+                continue
+            if is_copy(unit.table, other.table, says_so=says_so):
+                return other
+        return None
+
+    def _set_aside_copy(self, unit: Unit, original: Unit) -> None:
+        under = original.key or "the others"
+        what = "gradients" if words_of(unit.key) & GRADIENT else "a second copy"
+        reason = f"{what} of the weights under {unit.key}: those under {under} are measured"
+        reason = printable(reason, limit=300)
+        for place, leaf in unit.iter_places():
+            self._put(place, leaf, "optimizer", reason)
+        self.notes.append(Skip(self.path, "", "copy", f"holds {reason}"))
+
+    def _set_optimizer_aside(self, node: Node, keys: Keys) -> None:
+        under = printable(".".join(keys), limit=120) or "the whole file"
+        self.nothing = "holds the state of an optimizer, and no weights"
+        for own, leaf, _ in node.iter_leaves():
+            place = ".".join((*keys, *own))
+            self._put(place, leaf, "optimizer", f"state of the optimizer under {under}")
+
+    def _set_aside(self, unit: Unit, accepted: list[Unit]) -> None:
+        """What is not a network: state of an optimizer, a copy without names, or anything else."""
+        if is_optimizer_key(unit.key):
+            for place, leaf in unit.iter_places():
+                self._put(place, leaf, "optimizer", f"lies under {printable(unit.key, limit=120)}")
+            return
+        originals = [one for one in accepted if is_list_of(unit.nameless, one.table)]
+        for name, leaf in unit.nameless.items():
+            place = unit.place(name)
+            if originals:
+                reason = f"a second copy, in a list, of the weights under {originals[0].key}"
+                self._put(place, leaf, "optimizer", printable(reason, limit=300))
+            else:
+                self._leave(place, leaf, why="lies in a list or a closed object, without a name")
+        for name, leaf in (unit.table | unit.buffers).items():
+            self._leave(unit.place(name), leaf)
+
+    def _joined(self, accepted: list[Unit]) -> dict[str, Tensor]:
+        """Tensors of all networks; the first loses a key that only says that it is the model."""
+        tensors: dict[str, Tensor] = {}
+        for unit in accepted:
+            keys = unit.keys
+            if unit is accepted[0] and keys and (keys[-1] in MODEL_KEYS or unit.key == self._key):
+                keys = ()
+            table = {".".join((*keys, name)): leaf for name, leaf in unit.table.items()}
+            if keys != unit.keys and len(accepted) > 1:
+                others = (f"{one.key}." for one in accepted[1:])
+                if any(name.startswith(other) for other in others for name in table):
+                    table = {unit.place(n): leaf for n, leaf in unit.table.items()}
+            for name, leaf in table.items():
+                free = name
+                while free in tensors:
+                    free = f"{free} (again)"
+                tensors[free] = replace(leaf, name=free)
+            for name, leaf in unit.nameless.items():
+                why = "lies in a list or a closed object, without the name of a parameter"
+                self._leave(unit.place(name), leaf, why=why)
+            for name, leaf in unit.buffers.items():
+                self._put(
+                    ".".join((*unit.keys, name)), leaf, "no linear map", "a buffer of a module"
+                )
+        return tensors
+
+    def _leave(self, place: str, leaf: Leaf, *, why: str = "") -> None:
+        """A tensor outside of any network: a matrix is not understood, all else is no map."""
+        if not is_matrix(leaf):
+            self._put(place, leaf, "no linear map", "numbers beside the model")
+            return
+        message = why or "lies beside the model, and its name is not that of a parameter"
+        if isinstance(leaf, Unread) and not why:
+            message = leaf.why
+        self._put(place, leaf, "not understood", message)
+        self.skips.append(Skip(self.path, place, "not-understood", message))
+
+    def _put(self, place: str, leaf: Leaf, kind: Class, reason: str) -> None:
+        self.aside.append(Classed(replace(leaf, name=place), kind, reason))
+
+
+def _once_named(aside: Iterable[Classed], kept: Mapping[str, Tensor]) -> Iterator[Classed]:
+    """The same under names that none of the model's tensors has: the account goes by names."""
+    taken = set(kept)
+    for one in aside:
+        tensor, name = one.tensor, one.tensor.name
+        while name in taken:
+            name = f"{name} (again)"
+        taken.add(name)
+        yield replace(one, tensor=replace(tensor, name=name)) if isinstance(tensor, Leaf) else one

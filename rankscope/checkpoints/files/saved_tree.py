@@ -1,0 +1,180 @@
+"""A saved object as a tree: tables, modules, lists and closed objects, and tensors as leaves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.files.pickles import Opaque
+from rankscope.checkpoints.files.torch_tensors import ClosedTensor
+from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.errors import RankscopeError, printable
+
+MAX_DEPTH = 64  # of containers in containers
+MAX_NAME = 1000  # characters
+MODULE = ("_parameters", "_buffers", "_modules")  # what torch's modules keep their tensors in
+ARRAYS = ("numpy.multiarray._reconstruct", "numpy.numeric._frombuffer")
+NUMBERS = {"f2": "float16", "f4": "float32", "f8": "float64"}
+
+Leaf = StoredTensor | Unread
+Keys = tuple[str, ...]
+
+
+@dataclass
+class Node:
+    """What holds other things, or tensors, under keys.
+
+    Attributes
+    ----------
+    kind
+        ``table``: names lead to what it holds. ``module``: a module of torch, whose names are those
+        of its state dict. ``list``: numbers do. ``object``: attributes of a closed object do.
+    children
+        None for what is neither a tensor nor holds one of its own.
+    buffers
+        Children of a module that are no parameters.
+    """
+
+    kind: Literal["table", "module", "list", "object"]
+    children: dict[str, Node | Leaf | None] = field(default_factory=dict)
+    buffers: frozenset[str] = frozenset()
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        """Children that hold tensors."""
+        return {
+            key: child
+            for key, child in self.children.items()
+            if isinstance(child, Node) and any(True for _ in child.iter_leaves())
+        }
+
+    @property
+    def tensors(self) -> dict[str, Leaf]:
+        """Children that are tensors."""
+        return {key: one for key, one in self.children.items() if isinstance(one, Leaf)}
+
+    def iter_leaves(self) -> Iterator[tuple[Keys, Leaf, Node]]:
+        """Every tensor below, with the keys that lead to it and what holds it."""
+        for key, child in self.children.items():
+            if isinstance(child, Node):
+                yield from (((key, *keys), leaf, held) for keys, leaf, held in child.iter_leaves())
+            elif child is not None:
+                yield (key,), child, self
+
+
+def tree_of(found: Any, path: str) -> Node:
+    """The tree of a saved object; what is neither a container nor a tensor is an empty list.
+
+    A container that is met twice, or within itself, is there once.
+
+    Raises
+    ------
+    RankscopeError
+        If it is nested too deeply.
+    """
+    grown = _Growing(path).grown(found, "", 0)
+    if isinstance(grown, Node):
+        return grown
+    return Node("list", {} if grown is None else {"0": grown})
+
+
+class _Growing:
+    """Turns a saved object into nodes, and meets each container once."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._seen: dict[int, Any] = {}  # which also keeps what is made on the way alive
+
+    def grown(self, one: Any, place: str, depth: int) -> Node | Leaf | None:
+        if isinstance(one, StoredTensor):
+            return one
+        if isinstance(one, ClosedTensor):
+            return _closed(one, self._path)
+        array = _array(one, self._path)
+        if array is not None:
+            return array
+        node = _opened(one)
+        if node is None or id(one) in self._seen:
+            return None
+        if depth > MAX_DEPTH or len(place) > MAX_NAME:
+            raise RankscopeError("holds containers nested too deeply", path=self._path)
+        self._seen[id(one)] = one
+        kind, entries, buffers = node
+        children = {}
+        for key, held in entries.items():
+            name = str(key)[: MAX_NAME + 1]
+            children[name] = self.grown(held, f"{place}.{name}", depth + 1)
+        return Node(kind, children, buffers)
+
+
+Contents = tuple[Literal["table", "module", "list", "object"], dict[Any, Any], frozenset[str]]
+
+
+def _opened(one: Any) -> Contents | None:
+    """Kind, entries and buffers of a container; None for what is none."""
+    none: frozenset[str] = frozenset()
+    if isinstance(one, dict):
+        return "table", one, none
+    if isinstance(one, list | tuple):
+        return "list", dict(enumerate(one)), none
+    if isinstance(one, SimpleNamespace):
+        return "object", vars(one), none
+    state = one.state if isinstance(one, Opaque) else getattr(one, "__dict__", None)
+    if isinstance(state, tuple) and state and isinstance(state[0], dict):
+        state = state[0]  # beside the slots
+    if isinstance(state, dict) and all(isinstance(state.get(kind), dict) for kind in MODULE):
+        entries = {key: held for kind in MODULE for key, held in state[kind].items()}
+        constants = one.appended if isinstance(one, Opaque) else []
+        if constants:
+            entries["constants"] = constants
+        return "module", entries, frozenset(map(str, state["_buffers"]))
+    if not isinstance(one, Opaque):
+        return None
+    if one.items:
+        return "table", one.items, none
+    entries = dict(state) if isinstance(state, dict) else {"state": state}
+    entries |= {"args": one.args} if one.args else {}
+    entries |= {"items": one.appended} if one.appended else {}
+    return "object", entries, none
+
+
+def _closed(one: ClosedTensor, path: str) -> Unread:
+    why = f"is a {printable(one.name, limit=80)}, which is not a plain tensor"
+    return Unread(path, "", one.dtype, one.shape, why)
+
+
+def _array(one: Any, path: str) -> Unread | None:
+    """An array of numpy, whose numbers lie within the pickle; None for anything else."""
+    if not isinstance(one, Opaque) or one.name not in ARRAYS:
+        return None
+    if one.name == ARRAYS[0]:
+        match one.state:
+            case (_, tuple(shape), Opaque() as kind, _, bytes()):
+                pass
+            case _:
+                return None  # not filled, or with objects
+    else:
+        match one.args:
+            case (_, Opaque() as kind, tuple(shape), *_):
+                pass
+            case _:
+                return None
+    code = str(kind.args[0]).lstrip("<>=|") if kind.args else ""
+    sizes = shape if all(type(n) is int and n >= 0 for n in shape) else ()
+    why = "is an array of numpy inside a pickle, which is not read: save it as a tensor"
+    return Unread(path, "", NUMBERS.get(code, code), sizes, why)
+
+
+def is_matrix(leaf: Leaf) -> bool:
+    """Whether a tensor may be a matrix of a model, as far as shape and format tell."""
+    is_wide = sum(size > 1 for size in leaf.shape) > 1
+    return is_wide and not leaf.dtype.startswith(("int", "uint", "bool", "i", "u", "b1", "complex"))
+
+
+def count_of(leaf: Leaf) -> int:
+    """Number of elements."""
+    return math.prod(leaf.shape)

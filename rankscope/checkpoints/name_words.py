@@ -1,0 +1,63 @@
+"""Words that names of checkpoints are made of, by what they say of the number or name beside them.
+
+Each list is of plain words of the trade, in lower case. A word that is missing costs what the rule
+that uses the list says it costs; none of them decides alone what a number is.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["step", "epoch", "tokens", "free"]
+
+
+def _split(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Words that count where siblings differ in their numbers; those of `steps` count in any name.
+STEPS = _split(
+    "step steps globalstep timestep timesteps iter iters iteration iterations it its update "
+    "updates ba"
+)
+OTHER_COUNTS = _split(
+    "episode episodes generation generations round cycle snapshot save checkpoint checkpoints "
+    "ckpt chkpt chkpnt"
+)
+EPOCHS = _split("epoch epochs ep")
+TOKENS = _split("tokens token tok toks")
+SAMPLES = _split("samples sample examples kimg imgs")
+COUNTING: dict[str, Kind] = {
+    **dict.fromkeys(STEPS | OTHER_COUNTS, "step"),
+    **dict.fromkeys(EPOCHS, "epoch"),
+    **dict.fromkeys(TOKENS | SAMPLES, "tokens"),
+}
+
+# What is measured at a step.
+MEASURES = _split(
+    "loss val valid validation eval test train acc accuracy score reward return ppl perplexity bpb "
+    "bleu rouge meteor f1 auc auroc map map50 map95 iou miou dice psnr ssim fid lpips mse mae rmse "
+    "nll elbo cer wer err error top1 top5 r2 precision recall metric avg mean time timestamp"
+)
+# What tells one training, or one part of a model, from another.
+SETTINGS = _split(
+    "seed seeds run runs exp expt experiment trial try attempt fold split rank shard part worker "
+    "gpu device node host proc process size dim dims hidden width depth layer layers head heads lr "
+    "wd rate bs alpha beta gamma lambda sigma r dropout temp temperature noise version v ver rev "
+    "stage phase task class member ensemble config cfg variant expert experts level group cluster "
+    "client user teacher student fp bf int bit bits res resolution px img ctx context len length "
+    "seq max min total num n warmup topk job id idx no opt lora q"
+)
+# max_steps_1000 is a setting, and not a step that a training reached.
+LIMITS = _split("max min total num n warmup up save eval log lr every per")
+
+# The one at the end, the one that was best, and one that is kept once more.
+ENDS = _split(
+    "final finish finished last latest end ended done complete completed best newest main"
+)
+COPIES = _split("copy duplicate dup bak backup")
+# What the name of any checkpoint can have.
+PLAIN = _split(
+    "of a model models checkpoint checkpoints ckpt weights weight state dict pytorch torch net "
+    "network params save saved snapshot step steps epoch epochs iter iteration global"
+)

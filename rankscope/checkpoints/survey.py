@@ -1,0 +1,100 @@
+"""What a look at folders gives: runs, and a line for everything else that was met."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files import kinds
+from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.layouts.single_file import NO_MODEL
+from rankscope.checkpoints.run import Run
+
+Use = Literal["step", "part", "left out", "unreadable"]
+
+WEIGHTS = (
+    *(".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz", ".tar", ".zip", ".pkl", ".pickle"),
+    *(".h5", ".hdf5", ".keras", ".msgpack", ".gguf", ".ggml", ".onnx", ".nemo", ".tflite", ".pb"),
+    *(".mlmodel", ".distcp"),
+)
+# What layouts read beside the weights, and what belongs to the folder of a run.
+BESIDE = re.compile(
+    r"(?:.*[._-])?config\.(?:json|ya?ml|toml)|config\..*|meta_\d+\.json|.*\.index(?:\..*)?\.json"
+    r"|(?:trainer|training)_?state\.json|state\.json|metrics\.jsonl|MANIFEST\.json|\.metadata"
+    r"|latest(?:_checkpointed_iteration\.txt)?|alphas\.json"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What became of one folder or file.
+
+    Attributes
+    ----------
+    use
+        ``step``: a checkpoint of a run. ``part``: it belongs to a run or to one of its steps.
+        ``left out``: it is not read. ``unreadable``: it is a step, and cannot be read.
+    reason
+        Why it is left out or unreadable.
+    """
+
+    path: Path
+    use: Use
+    run: str = ""
+    step: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that was met.
+
+    Attributes
+    ----------
+    places
+        What became of every folder and file, in the order in which they were met. What lies in the
+        folder of a checkpoint is not listed by itself, nor is what lies in a folder without any.
+    skips
+        Checkpoints that are missing from the runs, and why.
+    notes
+        What is worth a line although nothing is missing.
+    """
+
+    runs: tuple[Run, ...]
+    places: tuple[Place, ...]
+    skips: tuple[Skip, ...]
+    notes: tuple[Skip, ...]
+
+
+def is_results(folder: Path) -> bool:
+    """Whether a folder is one that this package wrote results into."""
+    has_table = any((folder / name).is_file() for name in ("metrics.parquet", "evaluation.parquet"))
+    has_record = any((folder / name).is_file() for name in ("analysis.json", "evaluation.json"))
+    return has_record and (has_table or (folder / "spectra").is_dir())
+
+
+def fault_of(path: Path) -> str:
+    """Why a path is nearly a checkpoint and is none, as far as anything knows such files."""
+    flaw = next(filter(None, (known.flaw(path) for known in LAYOUTS.values())), "")
+    return flaw or (kinds.refusal(path) if path.is_file() else "")
+
+
+def reason_of(file: Path) -> str:
+    """Why a file is not read, where it is not a checkpoint."""
+    refusal = kinds.refusal(file)
+    if refusal:
+        return refusal
+    if file.suffix.lower() not in WEIGHTS:
+        return "holds no weights"
+    if NO_MODEL.fullmatch(file.name):
+        return "is what a training keeps beside its weights"
+    return "holds no weights, although its name says so"
+
+
+def is_notable(file: Path) -> bool:
+    """Whether a file that is not read would be looked for: by its name, or by what it holds."""
+    looks = file.suffix.lower() in WEIGHTS and NO_MODEL.fullmatch(file.name) is None
+    return looks or bool(kinds.refusal(file))

@@ -1,0 +1,125 @@
+"""One walk through a folder: what lies in it, and which of it is a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rankscope.checkpoints import hub_cache
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.layouts import LAYOUTS, layout_of
+from rankscope.checkpoints.layouts.layout import Step
+from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.sibling_names import lone_number
+from rankscope.checkpoints.steps import stated_name
+from rankscope.checkpoints.survey import is_results
+from rankscope.errors import RankscopeError
+
+STATE_FORMAT = "rankscope-state"
+STATE = "is what the training resumes from"
+LINK = "is a link, which is not followed"
+
+
+@dataclass
+class Node:
+    """A folder or file, and what lies below it.
+
+    Attributes
+    ----------
+    layout
+        Layout that it is a checkpoint of; empty if none.
+    step
+        The step that its layout finds for it.
+    why
+        Why it is not looked into: it is hidden, a link, results of our own, a state to resume from.
+    """
+
+    path: Path
+    is_file: bool
+    layout: str = ""
+    step: Step | None = None
+    why: str = ""
+    is_cache: bool = False
+    children: list[Node] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its name as steps are read from it."""
+        return stated_name(self.path)
+
+    def __iter__(self) -> Iterator[Node]:
+        """Itself and everything below it, in the order of a list of folders."""
+        yield self
+        for child in self.children:
+            yield from child
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether it or anything below it is a checkpoint, or a cache that may hold some."""
+        return any(node.layout or node.is_cache for node in self)
+
+
+class Walk:
+    """Makes the tree of a path; what cannot be read on the way is in ``skips``."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.skips: list[Skip] = []
+
+    def node(self, path: Path, *, is_root: bool = False) -> Node:
+        """The tree of a path. Links in it are not followed, and results are not looked into.
+
+        The folder of a checkpoint is looked into only if it could be one at the top of others: it
+        is what was given, or its name counts nothing.
+        """
+        node = Node(path, path.is_file())
+        node.is_cache = not node.is_file and not is_root and hub_cache.is_model(path)
+        node.why = "" if node.is_cache else _why_not(path, is_root=is_root)
+        if node.why or node.is_cache:
+            return node
+        node.layout = layout_of(path, self.options.layout) or ""
+        if node.layout:
+            node.step = self._step(node)
+        if not node.is_file and (is_root or not node.layout or lone_number(node.name) is None):
+            node.children = [self.node(child) for child in self._listed(path, is_root=is_root)]
+        return node
+
+    def _step(self, node: Node) -> Step | None:
+        try:
+            return LAYOUTS[node.layout].step(node.path)
+        except RankscopeError as error:
+            self.skips.append(Skip(error.path or str(node.path), "", error.reason, error.message))
+            return None
+
+    def _listed(self, folder: Path, *, is_root: bool) -> list[Path]:
+        try:
+            return sorted(folder.iterdir())
+        except OSError as error:
+            message = f"cannot be listed ({error.strerror})"
+            if is_root:
+                raise RankscopeError(message, path=folder) from error
+            self.skips.append(Skip(str(folder), "", "unreadable", message))
+            return []
+
+
+def _why_not(path: Path, *, is_root: bool) -> str:
+    """Why a path is not looked into; empty if it is. What was given is, whatever its name."""
+    if not is_root and path.name.startswith("."):
+        return "is hidden"
+    if not is_root and path.is_symlink() and not hub_cache.is_blob_link(path):
+        return LINK
+    if not path.is_file() and not path.is_dir():
+        return "leads nowhere" if path.is_symlink() else "is not a file"
+    if path.is_dir() and is_results(path):
+        return "holds results of rankscope, not checkpoints"
+    return STATE if path.is_dir() and _is_state(path) else ""
+
+
+def _is_state(folder: Path) -> bool:
+    """Whether this package's trainer resumes from a folder, by what it says of itself."""
+    try:
+        return str(read_json(folder / "MANIFEST.json").get("format", "")).startswith(STATE_FORMAT)
+    except RankscopeError:
+        return False

@@ -1,0 +1,42 @@
+"""What a run merged into its weights: its last merge, and all of them so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from rankscope.checkpoints.adapters.adapted_family import adapted_family
+from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.heads import Towers
+from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.merges import Merge
+from rankscope.components.component import Component, component_of
+from rankscope.components.sources import Products
+
+
+def last_merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
+    """What the last of these merges added to each weight, with the family of its checkpoint."""
+    for parameter in _merged(merges[-1], contents).values():
+        if parameter.adapter is not None:
+            found = component_of("merge", parameter, Products((parameter.adapter,)))
+            before = [merge.step for merge in merges[:-1] if parameter.module in merge.adapters]
+            yield replace(found, since=before[-1] if before else None, restarts=0, window="cycle")
+
+
+def merged_total(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
+    """What all of these merges added to each weight that the last one changed."""
+    merged = [_merged(merge, contents) for merge in merges]
+    for name, parameter in merged[-1].items():
+        deltas = (found[name].adapter for found in merged if name in found)
+        known = tuple(adapter for adapter in deltas if adapter is not None)
+        yield component_of("merged_total", parameter, Products(known))
+
+
+def _merged(merge: Merge, contents: Contents | None) -> Mapping[str, Parameter]:
+    """What a merge changed, told apart as the weights of a checkpoint of the run are."""
+    shapes = {module: adapter.shape for module, adapter in merge.adapters.items()}
+    known = families().get(contents.family) if contents is not None else None
+    family = known or adapted_family(shapes)
+    towers = None if contents is None or contents.heads is None else Towers.of_one(contents.heads)
+    return parameters_of({}, family, towers, merge.adapters).parameters

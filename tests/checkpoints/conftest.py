@@ -1,0 +1,37 @@
+"""The law of the account, held for every checkpoint that a test of this folder reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from rankscope.checkpoints import assembly
+from rankscope.checkpoints.account import UNREADABLE, account_of, roots
+
+
+@pytest.fixture(autouse=True)
+def every_tensor_is_in_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check each account as it is made: whatever layout, family or shape it is of."""
+
+    def checked(stored: Iterable[Any], classed: Any, parameters: Any, skips: Any) -> Any:
+        stored, parameters, skips = list(stored), list(parameters), list(skips)
+        account, unnamed = account_of(stored, classed, parameters, skips)
+        held = {(tensor.paths[0], tensor.name) for tensor in stored}
+        unreadable = {(s.path, s.tensor) for s in skips if s.reason == UNREADABLE}
+        entries = [(one.path, one.tensor) for one in account]
+        assert len(entries) == len(set(entries)) and set(entries) == held | unreadable
+        kinds = {(one.path, one.tensor): one.kind for one in account}
+        for parameter in parameters:
+            for root in () if parameter.tensor is None else roots(parameter.tensor):
+                assert kinds[root.paths[0], root.name] in ("matrix", "part of"), root.name
+        said = " ".join(skip.message for skip in (*skips, *unnamed))
+        for one in account:
+            assert one.reason, one.tensor
+            assert one.kind != "not understood" or any(
+                skip.message in one.reason for skip in (*skips, *unnamed)
+            ), (one, said)
+        return account, unnamed
+
+    monkeypatch.setattr(assembly, "account_of", checked)

@@ -1,0 +1,105 @@
+"""The base model of an adapter: looked for where it may lie, given, or said to be missing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankscope.checkpoints.adapters.base_model import base_folder
+from rankscope.checkpoints.layouts import peft
+from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.errors import RankscopeError
+from tests.conftest import random_factors, random_weights, write_adapter, write_model
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No cache of the hub, and a working folder in which nothing lies."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+
+
+def adapter(folder: Path, rng: np.random.Generator, base: str) -> Path:
+    write_adapter(folder, random_factors(rng), scale=2.0)
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(
+        json.dumps(config | {"base_model_name_or_path": base})
+    )
+    return folder
+
+
+@pytest.mark.parametrize("place", ["run/checkpoint-5", "run", ".", ".."])
+@pytest.mark.parametrize("name", ["base-llama", "./base-llama", "models/base-llama"])
+def test_a_relative_path_is_looked_for_beside_the_run_and_above_it(
+    place: str, name: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    root = tmp_path / "project" / "runs"
+    folder = adapter(root / "run" / "checkpoint-5", rng, name)
+    write_model(root / place / name, random_weights(rng))
+    contents = peft.read(folder, DEFAULT)
+    assert contents.base is not None and Path(contents.base).samefile(root / place / name)
+    assert contents.base_named == name and not contents.notes and not contents.skips
+    assert all(p.tensor is not None for p in contents.parameters.values())
+
+
+def test_the_nearest_of_several_is_taken(tmp_path: Path, rng: np.random.Generator) -> None:
+    folder = adapter(tmp_path / "a" / "b" / "checkpoint-5", rng, "base")
+    for place in ("a", "."):
+        write_model(tmp_path / place / "base", random_weights(rng))
+    assert base_folder(folder) == tmp_path / "a" / "base"
+
+
+def test_a_run_that_is_called_like_its_base_is_not_its_base(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "gpt2" / "checkpoint-5", rng, "gpt2")
+    write_model(tmp_path / "gpt2", random_weights(rng))  # the final model, at the run's root
+    contents = peft.read(folder, DEFAULT)
+    assert contents.base is None and [n.reason for n in contents.notes] == ["base-missing"]
+
+
+@pytest.mark.parametrize("named", ["org/absent", "./no/such", "", "x" * 300])
+def test_a_missing_base_is_said_by_its_name_with_what_to_do(
+    named: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    contents = peft.read(adapter(tmp_path / "run", rng, named), DEFAULT)
+    (note,) = contents.notes
+    assert note.reason == "base-missing" and note.path == str(tmp_path / "run")
+    assert named[:50] in note.message and "as the base" in note.message
+    assert "--" not in note.message and len(str(note)) < 500
+    assert contents.base is None and not contents.skips
+    assert all(p.tensor is None and p.adapter for p in contents.parameters.values())
+
+
+def test_a_base_that_is_given_counts_before_the_one_that_is_named(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "named")
+    for name in ("named", "given"):
+        write_model(tmp_path / name, random_weights(rng))
+    contents = peft.read(folder, Options(base=tmp_path / "given"))
+    assert contents.base == str(tmp_path / "given") and not contents.notes
+    with pytest.raises(RankscopeError, match="not a base model"):
+        peft.read(folder, Options(base=tmp_path / "empty"))
+
+
+def test_a_given_base_of_another_model_is_named_for_every_delta(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "")
+    weights = {f"other.{i}.weight": np.ones((4, 4), np.float32) for i in range(3)}
+    write_model(tmp_path / "given", weights)
+    contents = peft.read(folder, Options(base=tmp_path / "given"))
+    assert {skip.reason for skip in contents.skips} == {"adapter-misfit"}
+    assert len(contents.skips) == len(random_factors(rng))
+    assert not [p for p in contents.parameters.values() if p.adapter]
+
+
+def test_mlx_has_a_config_of_the_same_name_and_is_no_peft_adapter(tmp_path: Path) -> None:
+    config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 20.0}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    assert not peft.recognises(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    assert peft.recognises(tmp_path)

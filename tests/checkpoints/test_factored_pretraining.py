@@ -1,0 +1,261 @@
+"""Models whose projections are products by construction, and tensors that look like factors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.discovery import open_run
+from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.layouts import huggingface
+from rankscope.checkpoints.options import DEFAULT, Options
+from rankscope.components.component import Component, Moment
+from rankscope.components.selection import AT_CHECKPOINTS, COMPONENTS
+from rankscope.errors import RankscopeError
+from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.singular_values import singular_values
+
+OUT, IN, RANK = 24, 32, 4
+Q = "model.layers.1.self_attn.q_proj"
+Array = NDArray[np.float32]
+CONFIG = {"model_type": "llama", "hidden_size": 32, "num_attention_heads": 4}
+
+
+@pytest.fixture
+def normal(rng: np.random.Generator) -> Callable[..., Array]:
+    return lambda *shape: rng.normal(size=shape).astype(np.float32)
+
+
+def write(folder: Path, tensors: dict[str, NDArray[np.generic]], **settings: object) -> Path:
+    """A folder as GaLore's trainer leaves it, with settings of SLTrain if there are any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    if settings:
+        (folder / "splora_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def components(contents: Contents, before: Contents | None = None) -> dict[str, list[Component]]:
+    moment = Moment(contents, before, before)
+    return {name: list(found(moment)) for name, found in AT_CHECKPOINTS.items()}
+
+
+def sltrain(normal: Callable[..., Array], places: NDArray[np.integer]) -> dict[str, Array]:
+    return {
+        f"{Q}.lora_A": normal(RANK, IN),
+        f"{Q}.lora_B": normal(OUT, RANK),
+        f"{Q}.sparse_index": places,  # type: ignore[dict-item]
+        f"{Q}.sparse_value": normal(places.size),
+    }
+
+
+def sparse(tensors: dict[str, Array]) -> NDArray[np.float64]:
+    """The sparse part as torch scatters it into the product, flattened row by row."""
+    flat = np.zeros(OUT * IN)
+    flat[tensors[f"{Q}.sparse_index"].astype(int)] = tensors[f"{Q}.sparse_value"]
+    return flat.reshape(OUT, IN)
+
+
+@pytest.mark.parametrize("whole", [np.int64, np.int32])
+@pytest.mark.parametrize("trained", [None, 0.5])
+def test_sltrain_is_its_scaled_product_plus_its_sparse_part(
+    whole: type, trained: float | None, tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    places = np.array([0, 5, IN, 3 * IN + 1, OUT * IN - 1], whole)
+    tensors = sltrain(normal, places)
+    if trained is not None:
+        tensors[f"{Q}.scaling"] = np.array([trained], np.float32)
+    folder = write(tmp_path, tensors, r=RANK, lora_alpha=32)  # type: ignore[arg-type]
+    contents = huggingface.read(folder, DEFAULT)
+    (parameter,) = contents.parameters.values()
+    scale = 8 if trained is None else np.tanh(trained)
+    product = tensors[f"{Q}.lora_B"].astype(float) @ tensors[f"{Q}.lora_A"]
+    matrix = components(contents)["weight"][0].source.read()
+    assert isinstance(matrix, Dense)
+    assert matrix.values == pytest.approx(scale * product + sparse(tensors))
+    assert (parameter.name, parameter.role, parameter.layer) == (f"{Q}.weight", "q", 1)
+    assert not contents.skips and not contents.notes
+    assert {one.kind for one in contents.account} == {"part of"}
+    assert len(contents.account) == len(tensors)
+
+
+@pytest.mark.parametrize("places", [[-1], [OUT * IN]])
+def test_a_place_outside_of_the_matrix_is_an_error_of_its_tensor(
+    places: list[int], tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = sltrain(normal, np.array(places))
+    contents = huggingface.read(write(tmp_path, tensors, r=RANK, lora_alpha=8), DEFAULT)  # type: ignore[arg-type]
+    with pytest.raises(RankscopeError, match=r"sparse_index.*outside of a matrix"):
+        components(contents)["weight"][0].source.read()
+
+
+def test_without_its_settings_sltrain_is_a_product_of_unknown_scale_and_no_weight(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = sltrain(normal, np.arange(7))
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    found = components(contents, contents)
+    kinds = {name for name, held in found.items() if held}
+    assert kinds == {"adapter", "update", "cumulative_update"}
+    assert [note.reason for note in contents.notes] == ["scale-unknown"] and not contents.skips
+    assert {one.kind for one in contents.account} == {"part of"} and len(contents.account) == 4
+
+
+def test_loro_stays_factored_and_so_does_its_update(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    pairs = [(normal(IN, RANK), normal(OUT, RANK)) for _ in range(2)]
+    read = []
+    for step, (inner, outer) in zip((100, 200), pairs, strict=True):
+        tensors = {f"{Q}.weight_in": inner, f"{Q}.weight_out": outer}
+        write(tmp_path / f"model_{step}", tensors)  # type: ignore[arg-type]
+        (tmp_path / f"model_{step}" / "training_state.json").write_text(
+            json.dumps({"update_step": step})
+        )
+    read = [checkpoint.contents for checkpoint in open_run(tmp_path)]
+    found = components(read[1], read[0])
+    weight, update = (found[name][0].source.read() for name in ("weight", "update"))
+    assert isinstance(weight, LowRank) and weight.inner == RANK and weight.shape == (OUT, IN)
+    assert isinstance(update, LowRank) and update.inner == 2 * RANK
+    before, after = (outer.astype(float) @ inner.T for inner, outer in pairs)
+    assert weight.multiplied() == pytest.approx(after)
+    assert update.multiplied() == pytest.approx(after - before)
+    truth = np.linalg.svd(after - before, compute_uv=False)[: 2 * RANK]
+    assert singular_values(update) == pytest.approx(truth)
+    assert found["weight"][0].role == "q" and not found["adapter"]
+
+
+def test_a_fused_product_is_cut_by_the_rows_of_its_left_factor(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    module = "transformer.h.0.attn.c_attn"
+    inner, outer = normal(8, 3), normal(24, 3)
+    tensors = {f"{module}.weight_in": inner, f"{module}.weight_out": outer}
+    save_file(tensors, tmp_path / "model.safetensors")
+    contents = huggingface.read(tmp_path, DEFAULT)
+    for role, rows in zip("qkv", np.split(outer.astype(float) @ inner.T, 3), strict=True):
+        (component,) = (c for c in components(contents)["weight"] if c.role == role)
+        matrix = component.source.read()
+        assert isinstance(matrix, LowRank) and matrix.multiplied() == pytest.approx(rows)
+
+
+def test_factors_with_an_activation_between_are_measured_by_themselves(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = {f"{Q}.cola_a": normal(IN, RANK), f"{Q}.cola_b": normal(RANK, OUT)}
+    tensors["model.layers.1.self_attn.v_proj.weight"] = normal(OUT, IN)
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    found = components(contents, contents)
+    assert [c.role for c in found["weight"]] == ["v"]
+    first, second = found["factor"]
+    assert {c.name for c in found["factor"]} == {f"{Q}.cola_a", f"{Q}.cola_b"}
+    assert {(c.role, c.layer) for c in found["factor"]} == {("q", 1)}
+    shapes = {c.name[-1]: c.source.read().shape for c in (first, second)}
+    assert shapes == {"a": (RANK, IN), "b": (OUT, RANK)}
+    assert not contents.skips and {one.kind for one in contents.account} == {"matrix"}
+    assert "factor" in COMPONENTS
+
+
+def test_a_weight_whose_adapter_has_no_scale_is_its_base_and_candidates_are_no_weights(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = {
+        f"{Q}.weight": normal(OUT, IN),
+        f"{Q}.lora_A": normal(RANK, IN),
+        f"{Q}.lora_B": normal(OUT, RANK),
+        f"{Q}.candidates_A.0": normal(1, IN),
+        f"{Q}.candidates_B": normal(OUT, 7),
+    }
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    found = components(contents, contents)
+    assert [c.component for c in found["weight"]] == ["base"]
+    assert len(found["adapter"]) == 1 and not found["update"]
+    assert not contents.skips and [n.reason for n in contents.notes] == ["scale-unknown"]
+    kinds = [one.kind for one in contents.account]
+    assert sorted(kinds) == ["matrix", *["no linear map"] * 2, *["part of"] * 2]
+
+
+def test_factors_of_a_weight_beside_a_weight_are_both_left_out_by_name(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = {f"{Q}.weight": normal(OUT, IN), f"{Q}.weight_in": normal(IN, RANK)}
+    tensors[f"{Q}.weight_out"] = normal(OUT, RANK)
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert not contents.parameters
+    assert [(skip.tensor, skip.reason) for skip in contents.skips] == [(Q, "two-weights")]
+    assert {one.kind for one in contents.account} == {"not understood"}
+
+
+PAIRS = {
+    "left and right": ("left", (24, 4), "right", (4, 32)),
+    "U and V": ("U", (24, 4), "V", (32, 4)),
+    "numbers": ("w1", (4, 32), "w2", (24, 4)),
+    "words": ("proj_out", (24, 4), "proj_in", (4, 32)),
+    "layers": ("0.weight", (4, 32), "1.weight", (24, 4)),
+    "named layers": ("down.weight", (4, 32), "up.weight", (24, 4)),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_tensors_that_look_like_factors_are_named_with_the_table_to_write(
+    pair: str, tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    first, one, second, other = PAIRS[pair]
+    tensors = {f"{Q}.{first}": normal(*one), f"{Q}.{second}": normal(*other)}
+    folder = write(tmp_path / "model", tensors)  # type: ignore[arg-type]
+    contents = huggingface.read(folder, DEFAULT)
+    assert not contents.parameters
+    assert {skip.tensor for skip in contents.skips} == set(tensors)
+    assert {skip.reason for skip in contents.skips} == {"looks-like-factors"}
+    message = contents.skips[0].message
+    assert "24×32 matrix" in message or "32×24 matrix" in message
+    # What it says to write makes of them one matrix.
+    table = message.partition("family file with ")[2].partition(" says")[0]
+    header, _, entries = table.partition("] ")
+    lines = entries.replace(", right", "\nright").replace(", makes", "\nmakes")
+    lines = lines.replace(", transposed", "\ntransposed")
+    text = f'name = "mine"\n[roles]\nq_proj = "q"\n{header}]\n{lines}\nscale = 1\n'
+    (tmp_path / "mine.toml").write_text(text)
+    options = Options(family=read_family(tmp_path / "mine.toml"))
+    (parameter,) = huggingface.read(folder, options).parameters.values()
+    assert parameter.role == "q" and sorted(parameter.shape) == [24, 32]
+
+
+def test_a_weight_beside_what_looks_like_factors_is_not_certain_either(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = {f"{Q}.weight": normal(24, 32), f"{Q}.up": normal(24, 2), f"{Q}.dn": normal(2, 32)}
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert not contents.parameters
+    assert {skip.tensor for skip in contents.skips} == set(tensors)
+    assert "makes = 'change'" in contents.skips[0].message
+
+
+ORDINARY = {
+    "bottleneck": {"mlp.fc1.weight": (4, 32), "mlp.fc2.weight": (32, 4)},
+    "adapter of Houlsby": {"adapter.down.weight": (4, 32), "adapter.up.weight": (32, 4)},
+    "grouped values": {"attn.k_proj.weight": (8, 32), "attn.v_proj.weight": (8, 32)},
+    "router": {"mlp.gate.weight": (4, 32), "mlp.up_proj.weight": (64, 32)},
+    "latent attention": {"attn.q_a_proj.weight": (4, 32), "attn.q_b_proj.weight": (32, 4)},
+    "recurrent": {"rnn.weight_ih_l0": (64, 32), "rnn.weight_hh_l0": (64, 16)},
+    "pruned": {"fc.weight_orig": (8, 32), "fc.weight_mask": (8, 32)},
+    "positions": {"attn.rel_pos_h": (7, 16), "attn.rel_pos_w": (7, 16)},
+    "two towers": {"image_projection": (32, 16), "text_projection": (24, 16)},
+    "low rank of full rank": {"mix.left": (8, 16), "mix.right": (16, 12)},
+}
+
+
+@pytest.mark.parametrize("model", ORDINARY)
+def test_ordinary_layers_are_not_taken_for_factors(
+    model: str, tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = {name: normal(*shape) for name, shape in ORDINARY[model].items()}
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert not [skip for skip in contents.skips if skip.reason == "looks-like-factors"]
+    assert not [p for p in contents.parameters.values() if p.adapter or p.is_factor]

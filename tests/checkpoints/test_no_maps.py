@@ -1,0 +1,200 @@
+"""Vectors, norms, positions, masks and buffers: by shape and place, never by a piece of a name."""
+
+import math
+from typing import Any
+
+import pytest
+
+from rankscope.checkpoints.assembly import contents_of
+from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.options import DEFAULT
+from rankscope.checkpoints.tensors import DTYPES, StoredTensor
+
+FC = "blocks.0.mlp.fc1.weight"
+
+
+def read(tensors: dict[str, Any], dtype: str = "float32") -> Contents:
+    """What becomes of tensors by shape beside one linear map."""
+    held, place = {}, 0
+    for name, shape in {**tensors, FC: (64, 32)}.items():
+        kept = "float32" if name == FC else dtype
+        held[name] = StoredTensor("/nowhere", name, kept, shape, place)
+        place += math.prod(shape) * DTYPES[kept][0] + 8
+    return contents_of("any", held, {}, DEFAULT)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "layers.0.self_attention.layernorm_qkv.weight",
+        "layers.0.layernorm_mlp.fc1_weight",
+        "blocks.0.norm_attn_norm.attn.Wqkv.weight",
+        "blocks.0.norm1.linear.weight",
+        "blocks.0.adaln_norm.proj.weight",
+        "normal_head.weight",
+        "norm.weight",
+        "layers.0.rmsnorm_proj.weight",
+        "decoder.position_wise.weight",
+        "pos_proj.weight",
+        "pos_embed_mlp.2.weight",
+        "pos_embed.0.weight",
+        "linear_pos.weight",
+        "positional_head.fc.weight",
+        "segmentation.weight",
+        "mask_head.weight",
+        "unmasked.proj.weight",
+        "causal_proj.weight",
+        "rotary_proj.weight",
+        "rope.proj.weight",
+        "compose.weight",
+        "typewriter_embed.weight",
+        "token_embedding.weight",
+        "tok_emb.weight",
+        "bias_proj.weight",
+        "unbiased.weight",
+        "conv1d.weight",
+        "cosine.weight",
+        "embed_avg",
+        "A_logits.weight",
+        "b_proj.weight",
+    ],
+)
+@pytest.mark.parametrize("shape", [(96, 32), (32, 32)])
+def test_a_matrix_is_measured_whatever_letters_are_in_its_name(
+    name: str, shape: tuple[int, int]
+) -> None:
+    contents = read({name: shape})
+    assert set(contents.parameters) == {name, FC} and not contents.skips
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("pos_embed", (1, 20, 32)),
+        ("positional_embedding", (20, 32)),
+        ("embeddings.position_embedding.weight", (20, 32)),
+        ("pos_emb.weight", (20, 32)),
+        ("encoder.pos_embedding", (1, 20, 32)),
+        ("absolute_pos_embed", (1, 20, 32)),
+        ("layers.0.attn.relative_position_bias_table", (169, 4)),
+        ("layers.0.attn.rel_pos_h", (27, 8)),
+        ("layers.0.attn.rel_pos_w.weight", (27, 8)),
+        ("pos_encoder.pe", (20, 1, 32)),
+        ("pos.pe", (20, 32)),
+        ("transformer.wpe.weight", (20, 32)),
+        ("decoder.embed_positions.weights", (20, 32)),
+        ("pos_embed.W_pos", (40, 32)),
+        ("embeddings.token_type_embeddings.weight", (2, 32)),
+        ("bert.embeddings.segment_embedding.weight", (2, 32)),
+        ("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", (32, 8)),
+        ("decoder_pos_embed", (1, 20, 32)),
+        ("patchPosEmbed.weight", (20, 32)),
+        ("learned_positional_encoding.weight", (20, 32)),
+        ("temporal_position_embeddings.embedding.weight", (20, 32)),
+        ("position_embeddings.weights.0", (20, 1, 16)),
+        ("image_pos_embed", (1, 32, 8, 8)),
+        ("mem_pos_enc", (6, 1, 1, 32)),
+        ("cls_token", (1, 1, 32)),
+        ("query_tokens", (1, 8, 32)),
+    ],
+)
+def test_positions_and_types_are_added_and_not_multiplied(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    contents = read({name: shape})
+    assert list(contents.parameters) == [FC] and not contents.skips
+    assert contents.left_out == (name,)
+
+
+@pytest.mark.parametrize("name", ["pos_embed", "positional_encoding", "rel_pos_bias", "type_embed"])
+def test_a_bias_beside_it_says_that_a_matrix_of_such_a_name_is_a_linear_map(name: str) -> None:
+    contents = read({f"{name}.weight": (96, 3), f"{name}.bias": (96,)})
+    assert set(contents.parameters) == {f"{name}.weight", FC}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("blocks.0.sa.heads.0.tril", (16, 16), "float32"),
+        ("blocks.0.att.mask", (16, 16), "float32"),
+        ("blocks.0.attn.causal_mask", (1, 1, 16, 16), "float16"),
+        ("blocks.0.attn.bias", (1, 1, 16, 16), "float32"),
+        ("blocks.0.attn.bias", (1, 1, 16, 16), "uint8"),
+        ("blocks.0.attn.bias", (1, 1, 16, 16), "bool"),
+        ("blocks.0.attn.mask", (40, 40), "bool"),
+        ("blocks.0.attn.src_mask", (40, 40), "uint8"),
+        ("blocks.0.attn.lower_triangle", (40, 40), "int8"),
+        ("blocks.0.attn.relative_position_index", (49, 49), "int64"),
+        ("blocks.0.attn.relative_position_index", (49, 49), "int32"),
+        ("embeddings.position_ids", (1, 512), "int64"),
+        ("anything.at_all", (4, 7), "int64"),
+        ("anything.at_all", (4, 7), "bool"),
+        ("step", (), "int64"),
+        ("rotary.cos", (20, 8), "float32"),
+        ("rotary_emb.cos_cached", (1, 1, 20, 8), "bfloat16"),
+        ("freqs_cis", (20, 8), "float32"),
+        ("blocks.0.rope.cache", (20, 4, 2), "float32"),
+        ("blocks.0.attn.alibi_slopes", (4, 1, 1), "float32"),
+        ("blocks.0.attn.diagonal_decay", (1, 4, 16, 16), "float32"),
+        ("whiten.running_cov", (16, 16), "float32"),
+    ],
+)
+def test_buffers_cost_nothing(name: str, shape: tuple[int, ...], dtype: str) -> None:
+    contents = read({name: shape}, dtype)
+    assert list(contents.parameters) == [FC] and not contents.skips
+    assert contents.left_out == (name,)
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"n.norm.weight": (6, 8), "n.norm.bias": (6, 8)},
+        {"n.ln.weight": (3, 6, 8), "n.ln.bias": (3, 6, 8)},
+        {"attn.q_norm.weight": (4, 8), "attn.q_proj.weight": (32, 16)},
+    ],
+)
+def test_a_gain_of_two_axes_is_known_by_its_bias_or_by_the_projection_it_scales(
+    tensors: dict[str, tuple[int, ...]],
+) -> None:
+    contents = read(tensors)
+    name = next(iter(tensors))
+    assert name in contents.left_out and not contents.skips
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"attn.b_Q": (4, 8), "attn.W_Q": (4, 32, 8)},
+        {"experts.gate_up_proj_bias": (4, 24), "experts.gate_up_proj": (4, 16, 24)},
+        {"attn.bias_u": (4, 8), "attn.q.weight": (32, 32)},
+        {"attn.attention_biases": (4, 49), "attn.q.weight": (32, 32)},
+    ],
+)
+def test_biases_of_two_axes_are_biases(tensors: dict[str, tuple[int, ...]]) -> None:
+    assert next(iter(tensors)) in read(tensors).left_out
+
+
+def test_a_kernel_for_each_channel_is_no_matrix_and_a_first_layer_on_grey_images_is() -> None:
+    contents = read({
+        "features.2.0.weight": (24, 8, 1, 1), "features.2.1.weight": (24, 1, 3, 3),
+        "features.0.weight": (8, 1, 3, 3), "token_dwconv.weight": (8, 1, 5),
+    })  # fmt: skip
+    assert set(contents.left_out) == {"features.2.1.weight", "token_dwconv.weight"}
+    assert contents.parameters["features.0.weight"].shape == (8, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype"),
+    [
+        ("fc.weight", (8, 8), "bool"),
+        ("fc.weight", (8, 8), "int8"),
+        ("fc.packed", (8, 8), "uint8"),
+        ("fc.weight", (8, 8), "complex64"),
+    ],
+)
+def test_numbers_that_may_be_weights_are_a_skip(
+    name: str, shape: tuple[int, int], dtype: str
+) -> None:
+    contents = read({name: shape}, dtype)
+    assert [skip.tensor for skip in contents.skips] == [name]
+    assert dtype in contents.skips[0].message

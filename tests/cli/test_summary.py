@@ -1,0 +1,156 @@
+"""What ``analyze`` ends with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankscope.analysis.results_folder import described
+from rankscope.checkpoints.contents import Skip
+from rankscope.cli.skips import tell_notes, tell_skips
+from rankscope.cli.tables import print_summary
+from tests.analysis.series import analysed, weights, write_step
+from tests.cli.test_app import rankscope
+from tests.conftest import RANK, TinyRun, random_factors, random_weights, write_adapter
+
+
+@pytest.fixture
+def lora(tmp_path: Path, rng: np.random.Generator) -> Path:
+    for step in (100, 200):
+        write_adapter(tmp_path / "lora" / f"checkpoint-{step}", random_factors(rng), scale=2.0)
+    return tmp_path / "lora"
+
+
+def printed(capsys: pytest.CaptureFixture[str], path: Path, *components: str) -> list[list[str]]:
+    """Words of every line of the summary; a run of numbers is one word."""
+    found = analysed(path, *components)
+    print_summary(described(found), named=found.selection.named)
+    lines = capsys.readouterr().out.replace(" → ", "→").splitlines()
+    return [line.split() for line in lines]
+
+
+def test_adapters_alone_have_a_table_by_role(
+    lora: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    lines = printed(capsys, lora)
+    start = lines.index(["adapter:", "first→last", "step"])
+    heading = ["run", "role", "step", "matrices", "PER", "effective", "rank", "rank", "of", "κ_r"]
+    assert lines[start + 1] == heading
+    rows = {line[1]: line for line in lines[start + 2 : start + 9]}
+    assert set(rows) >= {"q", "k", "v", "o"}
+    assert rows["q"][2:4] == ["100→200", "2"] and rows["q"][6:8] == [f"{RANK}→{RANK}", f"{RANK}"]
+    found = analysed(lora).table
+    mean = found[found["role"] == "q"].groupby("step")["effective_rank"].mean()
+    assert rows["q"][5] == f"{mean[100]:.4g}→{mean[200]:.4g}"
+
+
+def test_a_run_of_adapters_alone_is_not_lost_among_others(
+    lora: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    for step in (100, 200):
+        write_step(lora.parent / "full", step, random_weights(rng))
+    lines = printed(capsys, lora.parent)
+    adapters = lines[lines.index(["adapter:", "first→last", "step"]) + 2 :]
+    assert {line[0] for line in adapters if len(line) == 9} == {"lora"}
+
+
+def test_one_checkpoint_has_one_number(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    for path in (lora / "checkpoint-100", write_step(tmp_path / "full", 5, random_weights(rng))):
+        lines = printed(capsys, path)
+        assert len(lines) > 4
+        assert not any("→" in word for line in lines for word in line)
+
+
+def test_an_update_of_the_second_step_alone_has_one_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    for step in (1, 2):
+        write_step(tmp_path, step, weights(rng))
+    lines = printed(capsys, tmp_path)
+    tables = {line[0]: i for i, line in enumerate(lines) if line[0] in ("weight:", "update:")}
+    assert any("→" in word for word in lines[tables["weight:"] + 2])
+    assert not any("→" in word for word in lines[tables["update:"] + 2])
+
+
+def test_what_was_asked_for_by_name_has_its_table(
+    relora_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles = {line[0] for line in printed(capsys, relora_run.path)}
+    assert {"weight:", "update:", "merged"} <= titles and not {"adapter:", "merge:"} & titles
+    asked = ("weight", "adapter", "cumulative_update", "merge")
+    titles = {line[0] for line in printed(capsys, relora_run.path, *asked)}
+    assert {"weight:", "adapter:", "cumulative", "merge:"} <= titles
+
+
+def test_the_unit_of_the_steps_labels_the_tables(
+    lora: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from rankscope.analysis.analyze import analyze_runs
+    from rankscope.analysis.plan import Selection
+    from rankscope.checkpoints.discovery import open_runs
+    from tests.analysis.series import Inline
+
+    runs = [replace(run, unit="epoch") for run in open_runs([lora])]
+    found = analyze_runs(runs, Selection(), engine=Inline())
+    assert found.unit == "epoch"
+    print_summary(described(found), named=())
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("adapter: first → last epoch")
+    assert "epoch" in lines[start + 1].split()
+
+
+def test_zero_matrices_are_named_with_their_steps(relora_run: TinyRun) -> None:
+    findings = described(analysed(relora_run.path))["summary"]["findings"]
+    assert "zero matrices, which have no rank: relora adapter (14 at step 0)" in findings
+
+
+def test_few_skips_are_listed_and_many_are_counted_by_kind(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = [Skip(f"/x/{n}", "", "cut-short", "is cut short") for n in range(8)]
+    tell_skips(few)
+    assert capsys.readouterr().err.count("is cut short") == 8
+    many = [Skip(f"/x/{n}", "", "cut-short", "is cut short") for n in range(80)]
+    tell_skips([*many, Skip("/y", "", "empty", "is empty")])
+    assert capsys.readouterr().err.splitlines() == [
+        "skipped: /x/0: is cut short (and 79 more alike)",
+        "skipped: /y: is empty",
+    ]
+    kinds = [Skip("/x", str(n), "new", f"is new {n}") for n in range(60)]
+    tell_skips(kinds, file="skipped.jsonl")
+    tell_notes(kinds)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[20] == "… and 40 kinds more, all in skipped.jsonl"
+    assert lines[21] == "note: /x: '0': is new 0" and len(lines) == 42
+
+
+def test_notes_are_said_and_cost_nothing(lora: Path, tmp_path: Path) -> None:
+    done = rankscope("analyze", lora, "--out", tmp_path / "out", "--jobs", 1)
+    assert done.returncode == 0
+    assert done.stderr.startswith("note: ") and "base model" in done.stderr
+    again = rankscope("analyze", lora, "--out", tmp_path / "out", "--jobs", 1)
+    assert again.stderr == done.stderr and " 0 newly computed" in again.stdout
+    done = rankscope("analyze", lora, "--out", tmp_path / "two", "--components", "weight")
+    assert done.returncode == 4
+    assert "has no weight: its adapters stand alone" in done.stderr
+    assert done.stderr.splitlines()[-1] == "rankscope: no matrix could be analysed"
+
+
+def test_a_base_and_a_start_are_options(
+    lora: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_step(tmp_path / "start", 0, random_weights(rng))
+    base = tmp_path / "start" / "checkpoint-0"
+    done = rankscope(
+        "analyze", lora, "--out", tmp_path / "out", "--jobs", 1, "--base", base, "--since", base,
+        "--components", "cumulative_update",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cumulative update: first → last step" in done.stdout
+    assert "100 → 200" in done.stdout
+    done = rankscope("analyze", lora, "--since", base, "--components", "weight", cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
