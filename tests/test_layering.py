@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "errors": set(),
     "atomic": set(),
     "metrics": set(),
+    "results": {"errors", "atomic"},
     "checkpoints": {"errors"},
     "spectra": {"errors", "atomic"},
     "components": {
@@ -33,6 +34,7 @@ MAY_IMPORT = {
         "errors",
         "atomic",
         "checkpoints",
+        "results",
         "scoring",
         "training.model",
         "training.run_folder",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
 from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.adapters.derived_tensors import is_derived
+from rankscope.checkpoints.adapters.grouping import cells_of, tables_of
 from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.separation import factors_among
 from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
@@ -25,6 +27,11 @@ from rankscope.checkpoints.families.tower_families import with_towers
 from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
+
+PARAMETRISED = ".parametrizations."
+FEW = 4  # matrices that a model has at least for a line on most of them
+
+HALF_GRADIENT = "the gradient of a factor, which is not that of its matrix"
 
 
 def contents_of(
@@ -65,10 +72,11 @@ def contents_of(
         What the config of adapters calls the model that they were put on.
     """
     stages = [_by_plain_name(tensors)]
-    stages.append(without_reparametrised(stages[-1].tensors, config))
+    # Before factors, for what goes with packed numbers may look like them and is not an adapter.
+    stages.append(_reparametrised(stages[-1].tensors, config, options))
+    stages.append(without_quantised(stages[-1].tensors, config))
     made = factors_among(stages[-1].tensors, options, config)
-    stages.append(without_quantised(made.tensors, config))
-    stages.append(_within_reach(stages[-1].tensors))
+    stages.append(_within_reach(made.tensors))
     stages.append(unstacked(stages[-1].tensors, config))
     weights = stages[-1].tensors
     deltas = {**made.adapters, **(adapters or {})}
@@ -77,14 +85,16 @@ def contents_of(
     weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
     towers = Towers(config, family)
     stages.append(_by_plain_name(gradients or {}))
-    pushed = stages[-1].tensors
+    pushed = dict(stages[-1].tensors)
+    halves = {name for cell in cells_of(pushed, tables_of(options)) for name in cell.names.values()}
+    aside = [*aside, *(Classed(pushed.pop(n), "part of", HALF_GRADIENT) for n in halves)]
     places = Places({**pushed, **weights}, family, towers, deltas)
     found = parameters_of(weights, family, towers, deltas, factors=made.factors, places=places)
     pushing = parameters_of(pushed, family, towers, places=places)
     stages += [found.others, pushing.others]
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     factors = [factor for delta in deltas.values() for factor in delta.tensors]
-    aside = (*aside, *made.aside)
+    aside = [*aside, *made.aside]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
@@ -111,6 +121,17 @@ def contents_of(
         base_named=named,
         restarts=restarts,
     )
+
+
+def _reparametrised(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
+) -> Rest:
+    """The weights of reparametrised modules; adapters that are parametrisations are left alone."""
+    names = (n for cell in cells_of(tensors, tables_of(options)) for n in cell.names.values())
+    adapted = {n.partition(PARAMETRISED)[0] + PARAMETRISED for n in names if PARAMETRISED in n}
+    apart = {n: t for n, t in tensors.items() if n.startswith(tuple(adapted))}
+    rest = without_reparametrised({n: t for n, t in tensors.items() if n not in apart}, config)
+    return replace(rest, tensors={**rest.tensors, **apart})
 
 
 def _within_reach(tensors: Mapping[str, Tensor]) -> Rest:
@@ -141,7 +162,7 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
 def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
     """A line where more than half of the matrices of a model have no known role."""
     unknown = [one for one in parameters if one.role == "other"]
-    if 2 * len(unknown) > len(parameters):
+    if 2 * len(unknown) > len(parameters) >= FEW:
         message = (
             f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
             f"{unknown[0].name}: the table of a family of your own names them"
@@ -160,7 +181,7 @@ def _family(
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
     changed |= {module: factor.shape for module, factor in made.factors.values()}
     changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
-    # A stored tensor may be transposed, which its adapter is not: it tells the family.
+    # A stored tensor may be transposed, which its adapter is not: it decides the family.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
     family = family_of(config, shapes)

@@ -10,6 +10,7 @@ from pathlib import Path
 from rankscope.checkpoints import hub_cache
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.files.kinds import refusal
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
@@ -17,7 +18,9 @@ from rankscope.checkpoints.survey import Place, Survey, fault_of
 from rankscope.checkpoints.tree_places import iter_notes, iter_places
 from rankscope.checkpoints.tree_runs import TreeRuns
 from rankscope.checkpoints.walk import LINK, Node, Walk
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
+
+MOST = 400  # characters of a list in an error
 
 
 def open_run(
@@ -174,7 +177,23 @@ def _nothing_found(path: Path, tree: Node, layout: str | None) -> str:
             f"{what}, but {len(links)} links, such as {name}, and links in a folder are not "
             "followed: give what they lead to, or a link by itself"
         )
-    return fault_of(path) or f"{what} that is known; `rankscope inspect --help` lists the layouts"
+    return fault_of(path) or f"{what} that is known{_refused(path, tree)}"
+
+
+def _refused(path: Path, tree: Node) -> str:
+    """Files that look like checkpoints and are not read, one of each kind, by name."""
+    kinds: dict[str, Path] = {}
+    for node in tree:
+        if node.is_file and (why := refusal(node.path)):
+            kinds.setdefault(why, node.path)
+    words = [(one, why) for why, one in kinds.items()]
+    if not words:
+        return ""
+    named = [
+        f"{one.relative_to(path).as_posix()} {why.partition(', which')[0] if words[1:] else why}"
+        for one, why in words
+    ]
+    return printable(": " + "; ".join(named), limit=MOST)
 
 
 def _distinct(found: Survey) -> Survey:

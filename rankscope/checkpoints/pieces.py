@@ -79,13 +79,32 @@ class Pieces:
                 yield begin - first, piece.columns, values.reshape(shape)
 
 
-def pieces_of(name: str, shape: tuple[int, ...], pieces: list[Piece], *, path: str) -> Tensor:
+@dataclass(frozen=True)
+class JoinedPieces(Pieces):
+    """The same where each piece is a tensor by itself in the account of the files."""
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        """The stored tensors."""
+        return tuple(piece.tensor for piece in self.pieces)
+
+
+def pieces_of(
+    name: str,
+    shape: tuple[int, ...],
+    pieces: list[Piece],
+    *,
+    path: str,
+    kind: type[Pieces] = Pieces,
+) -> Tensor:
     """The tensor of these pieces; a piece that is all of it is returned itself.
 
     Parameters
     ----------
     path
         What lists the pieces, for errors.
+    kind
+        Of the tensor that is made.
 
     Raises
     ------
@@ -112,7 +131,7 @@ def pieces_of(name: str, shape: tuple[int, ...], pieces: list[Piece], *, path: s
         raise fault("its pieces differ in dtype")
     if held[0].tensor.shape == shape:
         return held[0].tensor
-    return Pieces(name, held[0].tensor.dtype, shape, tuple(held))
+    return kind(name, held[0].tensor.dtype, shape, tuple(held))
 
 
 def _overlap(pieces: list[Piece]) -> bool:

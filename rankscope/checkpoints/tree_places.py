@@ -37,6 +37,10 @@ def _iter_below(
         return
     if used is not None:
         yield used
+    elif node.sliced:
+        wholes = [whole for path in node.sliced if (whole := uses.get(path))]
+        step = wholes[0].step if len(node.sliced) == 1 and wholes else None
+        yield Place(node.path, "part", wholes[0].run if wholes else owner, step, node.why)
     elif node.why:
         use: Use = "part" if node.why == STATE else "left out"
         yield Place(node.path, use, owner if use == "part" else "", reason=node.why)

@@ -11,6 +11,8 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
+from rankscope.checkpoints.layouts.sliced_groups import sliced_groups
+from rankscope.checkpoints.layouts.slices_by_name import Slices
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.steps import stated_name
@@ -20,6 +22,7 @@ from rankscope.errors import RankscopeError
 STATE_FORMAT = "rankscope-state"
 STATE = "is what the training resumes from"
 LINK = "is a link, which is not followed"
+SLICE = "is a slice of the checkpoint beside it"
 
 
 @dataclass
@@ -33,7 +36,12 @@ class Node:
     step
         The step that its layout finds for it.
     why
-        Why it is not looked into: it is hidden, a link, results of our own, a state to resume from.
+        Why it is not looked into: it is hidden, a link, results of our own, a state to resume from,
+        a slice.
+    sliced
+        What stands for the checkpoints that it is a slice of: of several where it is a folder.
+    shared_name
+        What the slices that it stands for are called without their numbers.
     """
 
     path: Path
@@ -43,11 +51,13 @@ class Node:
     why: str = ""
     is_cache: bool = False
     children: list[Node] = field(default_factory=list)
+    sliced: tuple[Path, ...] = ()
+    shared_name: str = ""
 
     @property
     def name(self) -> str:
         """Its name as steps are read from it."""
-        return stated_name(self.path)
+        return self.shared_name or stated_name(self.path)
 
     def __iter__(self) -> Iterator[Node]:
         """Itself and everything below it, in the order of a list of folders."""
@@ -83,7 +93,37 @@ class Walk:
         if node.layout:
             node.step = self._step(node)
         if not node.is_file and (is_root or not node.layout or lone_number(node.name) is None):
-            node.children = [self.node(child) for child in self._listed(path, is_root=is_root)]
+            listed = self._listed(path, is_root=is_root)
+            slices = self._slices(node, listed)
+            left = [self.node(child) for child in listed if child not in slices]
+            own = [one for ones in slices.values() for one in ones]
+            node.children = sorted([*left, *own], key=lambda child: child.path)
+        return node
+
+    def _slices(self, folder: Node, listed: list[Path]) -> dict[Path, list[Node]]:
+        """Entries of a folder that are slices of checkpoints, and the nodes of what is in them.
+
+        The first slice stands for the checkpoint, where the folder itself does not.
+        """
+        if folder.layout not in ("", "slices") or self.options.layout not in (None, "slices"):
+            return {}
+        nodes: dict[Path, list[Node]] = {}
+        for group in sliced_groups(path for path in listed if not path.name.startswith(".")):
+            if group.is_whole:
+                continue
+            for entry in dict.fromkeys(_entry(folder.path, file) for file in group.files):
+                if entry != group.path:
+                    part = Node(entry, entry.is_file(), why=SLICE)
+                    found = nodes.setdefault(entry, [part])
+                    found[0].sliced = (*found[0].sliced, group.path)
+            if group.path != folder.path:
+                first = _entry(folder.path, group.path)
+                nodes.setdefault(first, []).append(self._first_slice(group))
+        return nodes
+
+    def _first_slice(self, group: Slices) -> Node:
+        node = Node(group.path, is_file=True, layout="slices", shared_name=group.name)
+        node.step = self._step(node)
         return node
 
     def _step(self, node: Node) -> Step | None:
@@ -102,6 +142,11 @@ class Walk:
                 raise RankscopeError(message, path=folder) from error
             self.skips.append(Skip(str(folder), "", "unreadable", message))
             return []
+
+
+def _entry(folder: Path, file: Path) -> Path:
+    """What leads from a folder to a file below it."""
+    return folder / file.relative_to(folder).parts[0]
 
 
 def _why_not(path: Path, *, is_root: bool) -> str:

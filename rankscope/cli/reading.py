@@ -9,8 +9,8 @@ import typer
 
 # Written out, so that help does not load what reads them; a test holds it against the layouts.
 LAYOUT_NAMES = (
-    "relora, pico, axolotl-relora, peft, deepspeed, litgpt, olmo_v1, huggingface, dcp, nanogpt, "
-    "nanochat, lightning, torch, safetensors, numpy"
+    "relora, pico, axolotl-relora, peft, deepspeed, litgpt, olmo_v1, huggingface, dcp, slices, "
+    "nanogpt, nanochat, lightning, torch, safetensors, numpy"
 )
 
 LayoutName = Annotated[

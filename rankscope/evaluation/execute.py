@@ -14,7 +14,7 @@ from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.opening import OpenOptions, open_encoder, open_text_model
 from rankscope.evaluation.plan import Series, model_digest, score_key, score_path, series_of
-from rankscope.evaluation.scores import ScoreFile, read_key, write_scores
+from rankscope.evaluation.scores import ScoreFile, holds, write_scores
 from rankscope.evaluation.tasks import Task
 from rankscope.scoring.text_model import TextEncoder
 
@@ -134,7 +134,7 @@ def _evaluate_checkpoint(
     missing = []
     for task, series in planned:
         path, key = score_path(out, series.folder, checkpoint.step), score_key(series, model_key)
-        if read_key(path) == key:
+        if holds(path, key):
             found.keep(series, checkpoint)
         elif _is_prepared(task, encoder, run, found):
             missing.append((task, series, path, key))

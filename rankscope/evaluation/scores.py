@@ -1,13 +1,12 @@
 """The score store: one file a step and task, with what all numbers of the table derive from.
 
-A file is a safetensors file of vectors: the difference of every minimal pair, or loss, tokens,
-bytes and words of every document; its metadata says of which. Another measure, or a comparison of
-two models pair by pair, needs no model again.
+A file holds vectors (`rankscope.results.vectors`): the difference of every minimal pair, or loss,
+tokens, bytes and words of every document; its description says of which. Another measure, or a
+comparison of two models pair by pair, needs no model again.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +14,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from rankscope.atomic import write_atomically
 from rankscope.errors import RankscopeError
+from rankscope.results.vectors import read_vectors, write_vectors
 from rankscope.scoring.accuracy import accuracy_measures
 from rankscope.scoring.blimp import Paradigm
 from rankscope.scoring.intervals import Measure
 from rankscope.scoring.perplexity import DocumentScores, perplexity_measures
 
-VERSION = "1"  # of the arithmetic and of the file: other numbers are never reused
+VERSION, OLDER = "2", ("1",)  # of arithmetic and file: other numbers are never reused
 _VECTORS = ("losses", "tokens", "bytes", "words", "first_losses", "first_tokens")
 
 
@@ -86,7 +83,6 @@ class ScoreFile:
 def write_scores(path: Path, file: ScoreFile) -> None:
     """Write the scores of one checkpoint on one task, replacing the file in one go."""
     about: dict[str, Any] = {
-        "version": VERSION,
         "key": file.key,
         "step": file.step,
         "prefix": file.prefix,
@@ -101,17 +97,15 @@ def write_scores(path: Path, file: ScoreFile) -> None:
         about |= {"sources": scores.sources, "domains": scores.domains}
         found = {name: getattr(scores, name) for name in _VECTORS}
         arrays = {name: array for name, array in found.items() if array is not None}
-    write_atomically(path, save(arrays, metadata={"rankscope": json.dumps(about)}))
+    write_vectors(path, arrays, about, version=VERSION)
 
 
-def read_key(path: Path) -> str | None:
-    """Key of a file of scores; None if it is absent, damaged or of another version."""
+def holds(path: Path, key: str) -> bool:
+    """Whether a file holds the scores of this key, all of them and as they were written."""
     try:
-        with safe_open(path, framework="np") as file:
-            about = json.loads(file.metadata()["rankscope"])
-            return str(about["key"]) if about["version"] == VERSION else None
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        return None
+        return read_scores(path).key == key
+    except RankscopeError:
+        return False  # whatever is wrong with it, they are computed anew
 
 
 def read_scores(path: Path) -> ScoreFile:
@@ -123,18 +117,13 @@ def read_scores(path: Path) -> ScoreFile:
         If the file is damaged, not there or of another version.
     """
     try:
-        with safe_open(path, framework="np") as file:
-            about = json.loads(file.metadata()["rankscope"])
-            if about["version"] != VERSION:
-                raise ValueError(f"of version {about['version']}, not {VERSION}")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays, about = read_vectors(path, version=VERSION, older=OLDER)
         return ScoreFile(
             about["key"], about["step"], about["prefix"], about["seconds"], _scores(about, arrays)
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RankscopeError(
-            f"is no readable file of scores ({error}): delete it and evaluate again", path=path
-        ) from error
+    except (RankscopeError, KeyError, TypeError, ValueError) as error:
+        what = error.message if isinstance(error, RankscopeError) else f"is damaged ({error})"
+        raise RankscopeError(f"{what}: delete it and evaluate again", path=path) from error
 
 
 def _scores(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scores:

@@ -24,7 +24,7 @@ SPREAD = 0.72
 PALE = 0.45
 NOTES = {
     "levels": "levels: two trends correlate whatever the cause",
-    "differences": "differences between checkpoints: common slowdowns remain",
+    "differences": "later differences between checkpoints, less their own trend",
 }
 
 
@@ -39,10 +39,11 @@ def correlation(
 ) -> Axes:
     """Draw the correlations of every role's rank with one measure, runs under one another.
 
-    Filled markers are correlations of differences between successive checkpoints; hollow and
-    pale ones, above them, those of levels, which are near ±1 for any two curves with a trend. Bars
-    are 95 % intervals over steps of one training, where there are any. `rankscope.correlate` says
-    what neither shows. A correlation that is not defined has no marker.
+    Filled markers are correlations of differences between successive checkpoints, less their own
+    trend; hollow and pale ones, above them, those of levels, which are near ±1 for any two curves
+    with a trend. Bars are 95 % intervals of the former over steps of one training, where there are
+    any. `rankscope.correlate` says what neither shows. A correlation that is not defined has no
+    marker.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def rank_and_performance(correlations: pd.DataFrame, *, method: str = "spearman"
     if not has_correlations(correlations):
         raise RankscopeError(
             "no correlation is defined: it takes a rank metric and a measure of performance that "
-            "both vary, at 4 common steps or more"
+            "both vary, at 4 or more common steps"
         )
     measures, columns = _measures(correlations), list(correlations["column"].unique())
     figure, grid = _role_grid(correlations, lines=len(columns), columns=len(measures))

@@ -233,12 +233,19 @@ class Trainer:
         return loss
 
     def is_save(self, step: int) -> bool:
-        """Whether a checkpoint of this step is written."""
+        """Whether a checkpoint of this step is written.
+
+        Not before a restart where an update of rate zero came just before, as in the published
+        schedule, and that step was saved: the two would hold the same weights.
+        """
         log = self.config.log
-        return (
-            step % log.save_every == 0
-            or (log.save_log_spaced and is_log_spaced(step, log.save_every))
-            or (log.save_before_restarts and self.timeline.boundary(step) is not None)
+        if step % log.save_every == 0 or (
+            log.save_log_spaced and is_log_spaced(step, log.save_every)
+        ):
+            return True
+        is_due = log.save_before_restarts and self.timeline.boundary(step) is not None
+        return is_due and not (
+            self.timeline.learning_rate(step - 1) == 0 and self.is_save(step - 1)
         )
 
     def position(self, step: int) -> Position:

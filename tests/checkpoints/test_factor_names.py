@@ -14,12 +14,18 @@ from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.families.family import families, parsed
 from rankscope.checkpoints.families.recognition import family_of
-from rankscope.checkpoints.layouts import numpy_archive, safetensors_alone, torch_object
+from rankscope.checkpoints.layouts import (
+    huggingface,
+    numpy_archive,
+    safetensors_alone,
+    torch_object,
+)
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.components.component import Moment
 from rankscope.components.deltas import delta, effective
 from rankscope.components.selection import AT_CHECKPOINTS
 from rankscope.errors import RankscopeError
+from tests.conftest import random_weights, write_model
 
 OUT, IN, RANK = 24, 16, 3
 Q = "model.layers.0.self_attn.q_proj"
@@ -239,6 +245,51 @@ def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_kn
     assert component.component == ("base" if scale is None else "weight")
     assert getattr(matrix, "values", None) == pytest.approx(expected)
     assert [c.component for c in AT_CHECKPOINTS["adapter"](moment)] == ["adapter"]
+
+
+def test_a_quantised_weight_in_its_adapter_is_named_and_the_delta_stands_alone(
+    tmp_path: Path, factors: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> None:
+    tensors = {
+        f"{Q}.base_layer.weight": np.ones((96, 1), np.uint8),
+        f"{Q}.base_layer.weight.absmax": np.ones(4, np.float32),
+        f"{Q}.base_layer.weight.quant_map": np.ones(16, np.float32),
+        f"{Q}.lora_A.default.weight": factors[0],
+        f"{Q}.lora_B.default.weight": factors[1],
+    }
+    contents = read(tmp_path, tensors)  # type: ignore[arg-type]
+    parameter = only(contents)
+    assert parameter.tensor is None and parameter.name == f"{Q}.weight"
+    skipped = {(s.tensor, s.reason) for s in contents.skips}
+    assert (f"{Q}.base_layer.weight", "quantised") in skipped
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.int32])
+def test_the_tensor_of_a_scale_may_hold_a_whole_number(
+    dtype: type, tmp_path: Path, factors: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> None:
+    tensors = {f"{Q}.lora_down.weight": factors[0], f"{Q}.lora_up.weight": factors[1]}
+    contents = read(tmp_path, {**tensors, f"{Q}.alpha": np.array(6, dtype)})
+    assert values_of(only(contents)) == pytest.approx(2 * factors[1] @ factors[0])
+    assert not contents.notes and classes(contents) == {"part of": 3}
+
+
+@pytest.mark.parametrize("end", ["diff", "oft_blocks", "a1.weight", "lora_mid.weight"])
+def test_other_changes_of_a_flattened_module_are_no_weights(end: str, tmp_path: Path) -> None:
+    contents = read(tmp_path, {f"{FLAT}_to_q.{end}": np.ones((6, 4))})
+    assert not contents.parameters and len(contents.skips) == 1
+    assert classes(contents) == {"not understood": 1}
+
+
+def test_gradients_of_factors_are_no_gradients_of_matrices(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_model(tmp_path, random_weights(rng))
+    pair = {f"{Q}.lora_A.weight": np.ones((2, 16)), f"{Q}.lora_B.weight": np.ones((16, 2))}
+    save_file({**pair, f"{Q}.weight": np.ones((16, 16))}, tmp_path / "gradients.safetensors")
+    contents = huggingface.read(tmp_path, DEFAULT)
+    assert set(contents.gradients) == {f"{Q}.weight"} and not contents.skips
+    assert classes(contents)["part of"] == 2
 
 
 def test_saved_modules_take_the_place_of_the_original(

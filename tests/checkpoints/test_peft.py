@@ -371,9 +371,9 @@ def test_a_base_that_is_not_there_is_reported_and_the_delta_read(
         ({"lora_alpha": "8"}, "lora_alpha is '8'"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
         ({"alpha_pattern": {"q_proj": None}}, "q_proj is None"),
-        ({"alpha_pattern": {"q_proj(": 2}}, "no regular expression"),
-        ({"alpha_pattern": [1]}, "no table"),
-        ({"rank_pattern": {"*": 2}}, "no regular expression"),
+        ({"alpha_pattern": {"q_proj(": 2}}, "not a regular expression"),
+        ({"alpha_pattern": [1]}, "not a table"),
+        ({"rank_pattern": {"*": 2}}, "not a regular expression"),
     ],
 )
 def test_a_config_that_cannot_be_followed_is_refused(

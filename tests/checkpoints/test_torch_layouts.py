@@ -565,14 +565,14 @@ def test_what_deepspeed_has_in_slices_is_refused_with_what_to_do(tmp_path: Path)
     for rank in range(2):
         deepspeed_folder(tmp_path / "parallel" / "global_step1", llama_weights(), step=1, rank=rank)
     deepspeed_folder(tmp_path / "pipeline" / "global_step1", None, step=1)
-    for part in range(2):
-        layer = f"layer_00-model_0{part}-model_states.pt"
+    for rank in range(2):
+        layer = f"layer_00-model_{rank:02d}-model_states.pt"
         torch.save(llama_weights(), tmp_path / "pipeline" / "global_step1" / layer)
     messages = {
         "empty": "holds no weights, as of ZeRO-3: .*zero_to_fp32",
         "zero_3": "global_step1: is of ZeRO-3.*zero_to_fp32",
         "parallel": "global_step1: is of model parallelism, 2 files",
-        "pipeline": "global_step1: is of model parallelism, 2 files",
+        "pipeline": "global_step1: is of model parallelism, 2 files .*of every layer",
     }
     for name, message in messages.items():
         run = open_run(tmp_path / name)

@@ -159,7 +159,7 @@ def test_wrong_use_is_exit_2(
         (("--blimp", "novel.txt"), "novel.txt: is neither a folder"),
         (("--held-out", "--window", "8", "--stride", "9"), "stride of 9"),
         (("--held-out", "--steps", "5:3"), "none of the steps asked for is there; run: steps 0, 3"),
-        (("--held-out", "--format", "nonsense"), "is no layout"),
+        (("--held-out", "--format", "nonsense"), "is not a layout"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
@@ -245,7 +245,7 @@ def test_a_run_without_held_out_text_is_a_skip(
 def test_weights_without_a_model_are_a_skip(
     rankscope: Rankscope, text: Path, tmp_path: Path
 ) -> None:
-    np.savez(tmp_path / "step-10.npz", q=np.eye(3))
+    np.savez(tmp_path / "step-10.npz", **{"layers.0.q.weight": np.eye(3)})
     done = rankscope("evaluate", tmp_path / "step-10.npz", "--text", text)
     assert done.code == 4 and "layout numpy" in done.stderr
     assert done.stderr.endswith("rankscope: no checkpoint could be evaluated\n")

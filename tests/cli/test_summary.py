@@ -40,7 +40,11 @@ def test_adapters_alone_have_a_table_by_role(
     assert set(rows) >= {"q", "k", "v", "o"}
     assert rows["q"][2:4] == ["100→200", "2"] and rows["q"][6:8] == [f"{RANK}→{RANK}", f"{RANK}"]
     found = analysed(lora).table
-    mean = found[found["role"] == "q"].groupby("step")["effective_rank"].mean()
+    mean = (
+        found.query("role == 'q' and component == 'adapter'")
+        .groupby("step")["effective_rank"]
+        .mean()
+    )
     assert rows["q"][5] == f"{mean[100]:.4g}→{mean[200]:.4g}"
 
 

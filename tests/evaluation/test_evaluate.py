@@ -309,7 +309,7 @@ def test_damaged_scores_are_computed_again_if_they_are_asked_for(
     damaged = next(place.out.glob("scores/run/novel-*/step-00000003.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-1] if content is None else content)
     opened.clear()
-    with pytest.warns(UserWarning, match=r"step-00000003.safetensors: is no readable file"):
+    with pytest.warns(UserWarning, match=r"step-00000003.safetensors: is damaged"):
         asked = rs.evaluate(place.run, blimp=place.pairs, out=place.out)
     assert not opened
     novel = place.table().query("task == 'novel'")

@@ -13,7 +13,7 @@ from rankscope.evaluation.scores import (
     PairScores,
     ScoreFile,
     Scores,
-    read_key,
+    holds,
     read_scores,
     write_scores,
 )
@@ -61,7 +61,7 @@ def test_what_is_read_is_what_was_written(tmp_path: Path, kind: str) -> None:
         found, expected = getattr(read.scores, field.name), getattr(file.scores, field.name)
         np.testing.assert_array_equal(found, expected)
         assert getattr(found, "dtype", None) == getattr(expected, "dtype", None)
-    assert read_key(path) == "key"
+    assert holds(path, "key")
     assert repr(read.measures) == repr(file.measures)
 
 
@@ -81,7 +81,7 @@ def test_two_of_the_same_are_the_same_bytes(tmp_path: Path) -> None:
     assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["absent", "empty", "cut", "other", "folder", "version"])
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut", "bit", "other", "folder", "version"])
 def test_a_file_that_is_not_whole_has_no_key_and_is_refused(tmp_path: Path, damage: str) -> None:
     path, _ = written(tmp_path, PAIRS)
     content = path.read_bytes()
@@ -93,10 +93,12 @@ def test_a_file_that_is_not_whole_has_no_key_and_is_refused(tmp_path: Path, dama
     elif damage == "version":
         about = json.dumps({"version": "0", "key": "key"})
         save_file({"differences": np.zeros(3)}, path, metadata={"rankscope": about})
+    elif damage == "bit":
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif damage != "absent":
         path.write_bytes(b"" if damage == "empty" else content[:-1])
-    assert read_key(path) is None
-    with pytest.raises(RankscopeError, match="is no readable file of scores") as caught:
+    assert not holds(path, "key")
+    with pytest.raises(RankscopeError, match="delete it and evaluate again") as caught:
         read_scores(path)
     assert caught.value.path == str(path)
 

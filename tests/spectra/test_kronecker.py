@@ -43,6 +43,7 @@ def test_intervals_hold_prescribed_values_and_the_floor_parts_zeros_from_the_res
     assert (found.lower <= truth + slack).all() and (truth - slack <= found.upper).all()
     above = found.lower > found.noise_floor
     assert (above == (truth > 0)).all() and found.noise_floor < 1e-12
+    assert (found.values[truth == 0] <= found.noise_floor).all()
     assert (np.diff(found.values) <= 0).all()
 
 

@@ -17,10 +17,13 @@ from safetensors.numpy import load_file
 
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
+from rankscope.training.data.opening import load_corpus
 from rankscope.training.loop import Trainer
+from rankscope.training.measuring import Measurements
 from rankscope.training.model import LanguageModel
-from rankscope.training.run import train
+from rankscope.training.run import build_model, train
 from rankscope.training.run_folder import state
+from rankscope.training.run_folder.trained_model import trained_model
 from rankscope.training.saving import damage
 from rankscope.training.schedule import timeline
 
@@ -393,3 +396,54 @@ def test_a_run_killed_at_any_write_at_all_is_the_same_after_it_went_on(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
 ) -> None:
     killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=1)
+
+
+def test_half_written_merges_of_a_dead_process_are_swept(make_config: MakeConfig) -> None:
+    config = make_config({"schedule.steps": 12})
+    merges = Path(config.out) / "merges"
+    train(config, max_minutes=0)
+    merges.mkdir(exist_ok=True)
+    (merges / ".tmp-step-00000005.safetensors-999999999").write_bytes(b"half")
+    train(config, resume=True)
+    assert [path.name for path in sorted(merges.iterdir())] == [
+        f"step-{step:08d}.safetensors" for step in (5, 10)
+    ]
+
+
+def test_the_last_checkpoint_states_the_rate_of_the_last_update(make_config: MakeConfig) -> None:
+    config = make_config({"schedule.steps": 12, "schedule.restart_every": 4})
+    train(config)
+    folder = Path(config.out) / "checkpoints" / "step-00000012"
+    stated = json.loads((folder / "state.json").read_text())["learning_rate"]
+    assert stated == timeline(config, first_phase_end=None).learning_rate(11)
+
+
+def test_the_probes_of_two_cycles_are_other_sequences(make_config: MakeConfig) -> None:
+    config = make_config()
+    corpus = load_corpus(config.data, config.batch)
+    measured = Measurements(config, corpus, build_model(config, corpus.vocab_size))
+    one, again, other = (measured.cycle_gradients(cycle) for cycle in (1, 1, 2))
+    name = next(iter(one))
+    assert torch.equal(one[name], again[name])
+    assert not torch.equal(one[name], other[name])
+
+
+def test_a_trained_model_is_opened_for_evaluation(make_config: MakeConfig) -> None:
+    config = make_config({"schedule.steps": 4, "log.save_every": 2})
+    train(config)
+    model = trained_model(Path(config.out) / "checkpoints" / "step-00000002")
+    assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("every", "saved"), [(5, [0, 5, 10, 15, 18]), (4, [0, 4, 6, 8, 11, 12, 16])]
+)
+def test_nothing_is_saved_twice_around_an_update_of_rate_zero(
+    make_config: MakeConfig, every: int, saved: list[int]
+) -> None:
+    """The published schedule restarts one step after a multiple, whose update has rate 0."""
+    published = {"relora.published.zero_rate_step": True, "log.save_every": every}
+    config = make_config(published)
+    train(config)
+    steps = [int(path.name[5:]) for path in sorted((Path(config.out) / "checkpoints").iterdir())]
+    assert steps == sorted({*saved, 18})

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
-from rankscope.training.config import Config
+from rankscope.training import loop
+from rankscope.training.adapters.published import keyed_dropout
+from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.config_file import to_toml
-from rankscope.training.run import train
+from rankscope.training.data.opening import load_corpus
+from rankscope.training.processes import Processes
+from rankscope.training.run import build_model, train
+from rankscope.training.schedule import timeline
 from tests.training.several import Ended, run_processes
 
 MakeConfig = Callable[..., Config]
@@ -73,3 +81,72 @@ def test_a_batch_that_two_processes_cannot_share_is_refused_by_both(
     for process in ended:
         assert process.code == 4
         assert "batch.sequences = 3 cannot be shared evenly among 2 processes" in process.output
+
+
+DISTURBED = """
+import sys, torch
+from rankscope.cli import main
+from rankscope.training.loop import Trainer
+update = Trainer.update
+def disturbed(self, step):
+    update(self, step)
+    if step == 3 and self.processes.rank == 1:
+        with torch.no_grad():
+            next(p for p in self.model.parameters() if not p.requires_grad).view(-1)[0] += 1e-3
+Trainer.update = disturbed
+sys.argv[0] = "rankscope"
+main()
+"""
+
+
+def test_processes_whose_weights_differ_end_at_the_next_restart(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config()
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    arguments = ("-c", DISTURBED, "train", str(tmp_path / "config.toml"))
+    ended = run_processes(tmp_path, *arguments, limit=120)
+    assert all(process.code not in (0, None) for process in ended)
+    assert any("the parameters of step 5" in process.output for process in ended)
+
+
+def test_every_process_draws_its_own_dropout(
+    make_model: Callable[..., torch.nn.Module], tokens: torch.Tensor
+) -> None:
+    model = make_model({"relora.published.dropout": 0.5})
+    for name, parameter in model.named_parameters():
+        if name.endswith("lora_B"):
+            torch.nn.init.ones_(parameter)
+    losses = []
+    for rank in (0, 1, 0):
+        with keyed_dropout(model, PublishedConfig(dropout=0.5), 1, 7, rank, 0):
+            losses.append(model.loss(tokens).item())
+    assert losses[0] == losses[2]
+    assert losses[0] != losses[1]
+
+
+def test_the_loop_keys_its_dropout_by_the_process(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = []
+
+    def recorded(model: object, published: object, *key: int) -> AbstractContextManager[None]:
+        keys.append(key)
+        return nullcontext()
+
+    monkeypatch.setattr(loop, "keyed_dropout", recorded)
+    config = make_config()
+    corpus = load_corpus(config.data, config.batch)
+    for rank in (0, 1):
+        trainer = object.__new__(loop.Trainer)
+        trainer.config, trainer.corpus = config, corpus
+        trainer.model = build_model(config, corpus.vocab_size)
+        trainer.processes = replace(Processes(0, 1, torch.device("cpu")), rank=rank)
+        monkeypatch.setattr(Processes, "share", lambda self, batch, micro: (batch,))
+        trainer.loss, trainer.skipped = trainer.model.loss, 0
+        trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+        trainer.timeline = timeline(config, first_phase_end=None)
+        monkeypatch.setattr(loop.Trainer, "report", lambda *_: None)
+        trainer.update(0)
+    assert keys[0] != keys[1]
+    assert [key[2] for key in keys] == [0, 1]

@@ -16,7 +16,7 @@ def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Fa
     Adapters are put on some projections only, so that no family has all its keys; and their deltas
     are (outputs, inputs) whatever their weights are. Of families that know equally many and say the
     same of all, the simplest is taken; where they differ, the one that the base's name speaks of.
-    Where that tells nothing either, the family ``generic``: a role is missing rather than wrong.
+    Where that says nothing either, the family ``generic``: a role is missing rather than wrong.
     Families that a config has to state something for are taken only where the name speaks of them.
 
     Parameters

@@ -54,20 +54,22 @@ def base_folder(adapter: Path, given: Path | None = None) -> Path | None:
     return _cached(stated, revision if isinstance(revision, str) else "main")
 
 
-def missing_base(adapter: Path) -> Skip:
-    """A line on an adapter whose base model is not there.
+def missing_base(adapter: Path, found: Path | None = None) -> Skip:
+    """A line on an adapter whose base model is not there, or not its weights.
 
     Raises
     ------
     RankscopeError
         If the adapter's config is damaged.
     """
-    named = base_named(adapter)
+    named, end = base_named(adapter), "download the model, put it where the adapter's config says, "
     called = f"its base model {printable(named, limit=120)!r}" if named else "its base model"
     reason = "is not on this machine" if named else "is named nowhere"
+    if found is not None:
+        reason = f"has no weights that are read ({printable(str(found), limit=120)})"
     message = (
-        f"is an adapter, and {called} {reason}: the weights that it makes are not measured; "
-        "download the model, put it where the adapter's config says, or give its folder as the base"
+        f"is an adapter, and {called} {reason}: the weights that it makes are not measured; {end}"
+        "or give its folder as the base"
     )
     return Skip(str(adapter), "", "base-missing", message)
 

@@ -49,7 +49,7 @@ class Derived(ABC):
         return tuple(dict.fromkeys(path for part in self.parts for path in part.paths))
 
     def elements(self, start: int, stop: int) -> Values:
-        """Compute all, and take so many of its elements, in row-major order."""
+        """Compute all, and take these of its elements, in row-major order."""
         return self.read().reshape(-1)[start:stop]
 
 
@@ -179,7 +179,7 @@ class PlusSparse(Derived):
         RankscopeError
             If a place is outside of the matrix.
         """
-        whole, places = np.zeros(self.shape), _whole_numbers(self.places)
+        whole, places = np.zeros(self.shape), whole_numbers(self.places)
         if places.size and not 0 <= places.min() <= places.max() < whole.size:
             message = f"has a place outside of a matrix of shape {list(self.shape)}"
             raise RankscopeError(message, path=self.places.paths[0], tensor=self.places.name)
@@ -198,7 +198,7 @@ def holds_places(tensor: Tensor) -> bool:
     return isinstance(tensor, StoredTensor) and tensor.dtype in AS_FLOATS
 
 
-def _whole_numbers(tensor: Tensor) -> NDArray[np.integer]:
+def whole_numbers(tensor: Tensor) -> NDArray[np.integer]:
     """Read whole numbers: as the bits of floating-point numbers of the same size."""
     if not isinstance(tensor, StoredTensor) or tensor.dtype not in AS_FLOATS:
         message = f"is stored as {tensor.dtype}, not as whole numbers that are read here"

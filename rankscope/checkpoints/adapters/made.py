@@ -83,7 +83,7 @@ def made_of_pair(
     if table.makes == "weight" and scale is not None:
         made.weight = _whole(cell, table, Product(left, right, scale))
         return made
-    # The sparse part of a weight whose scale is not known is no part of what is measured of it.
+    # Of a weight whose scale is not known, the product alone is measured.
     beside = [cell.names[end] for end in table.sparse]
     made.put_aside(beside, "part of", f"the weight of {module}")
     magnitude, name = magnitude_of(cell, table, pair, tensors)
@@ -115,7 +115,7 @@ def _scale(
 
 
 def _spare(cell: Cell, table: FactorTable, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of what lies in the module and is no part of its matrix."""
+    """Names of what lies in the module and does not belong to its matrix."""
     above = f"{cell.module}."
     below = (name for name in tensors if table.spare and name.startswith(above))
     return [

@@ -48,7 +48,7 @@ def fault_in(table: FactorTable, left: Tensor | None, right: Tensor | None) -> s
         shapes = " and ".join(f"{end} is {list(one.shape)}" for end, one in there.items())
         return f"its factors do not fit: {shapes}"
     odd = next((one.dtype for one in there.values() if one.dtype not in FLOATS), None)
-    return "" if odd is None else f"is stored as {odd}, which is no plain factor"
+    return "" if odd is None else f"is stored as {odd}, not as plain numbers"
 
 
 def scale_tensors(table: FactorTable, module: str, adapter: str) -> dict[str, tuple[str, ...]]:

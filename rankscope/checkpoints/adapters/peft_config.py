@@ -130,12 +130,12 @@ def fault_of(config: Mapping[str, Any]) -> str:
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}
         if not isinstance(patterns, dict):
-            return f"{entry} is no table"
+            return f"{entry} is not a table"
         for pattern in patterns:
             try:
                 re.compile(pattern)
             except re.error as error:
-                return f"{pattern!r} in its {entry} is no regular expression ({error})"
+                return f"{pattern!r} in its {entry} is not a regular expression ({error})"
         alphas |= patterns if entry == "alpha_pattern" else {}
     for name, alpha in alphas.items():
         if type(alpha) not in (int, float) or not math.isfinite(alpha):

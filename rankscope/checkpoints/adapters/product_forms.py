@@ -62,7 +62,7 @@ def shared_delta(found: Mapping[str, Tensor], down: Tensor, up: Tensor) -> Adapt
 
 
 def with_columns(adapter: Adapter, count: int) -> Adapter:
-    """The delta of VeRA for a module of so many inputs: the first columns of what is shared."""
+    """The delta of VeRA for a module of this many inputs: the first columns of what is shared."""
     scaled = adapter.lora_A
     if not isinstance(scaled, ScaledRows) or not isinstance(scaled.matrix, Part):
         return adapter

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rankscope.checkpoints.adapters.derived_tensors import holds_places, whole_numbers
 from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, scale_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.json_file import read_json
@@ -91,7 +92,8 @@ def scale_in(kind: str, tensor: Tensor, *, rank: int) -> float | None:
     """
     if math.prod(tensor.shape) != 1:
         return None
-    value = float(tensor.read().reshape(-1)[0])
+    read = whole_numbers(tensor) if holds_places(tensor) else tensor.read()
+    value = float(read.reshape(-1)[0])
     if not math.isfinite(value):
         return None
     return {"alpha": value / rank, "tanh": math.tanh(value), "scaling": value}[kind]

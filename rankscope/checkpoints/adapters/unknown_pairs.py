@@ -12,14 +12,14 @@ from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
 LAST = re.compile(r"(?P<stem>.*?)_?(?P<word>[A-Za-z]+|\d+)")
-# Positions by axis, and the parts of a pruned or normed weight, come in pairs that are no factors.
+# Positions by axis, and the parts of a pruned or normed weight, come in pairs that are not factors.
 NO_FACTOR = re.compile(r"(.*_)?pos(_.*)?|weight_(orig|mask|[guv])|original\d?", re.IGNORECASE)
 
 
 def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Skip]:
     """A line for every tensor that seems to be half of a matrix, by plain name.
 
-    Two tensors seem so that share a side smaller than both others, and are either
+    Two tensors seem so that share a side of at most half of both others, and are either
 
     * parameters of one module itself, whose names differ in their last word (``left``, ``right``),
       neither with a role in the family; a module has one ``weight``, so that two layers of a
@@ -96,11 +96,11 @@ def _doubts(module: str, names: list[str], tensors: Mapping[str, Tensor]) -> dic
 def _products(
     first: tuple[str, tuple[int, ...]], second: tuple[str, tuple[int, ...]]
 ) -> Iterator[tuple[tuple[str, bool], tuple[str, bool], tuple[int, int]]]:
-    """Ways to multiply two matrices over a side that is smaller than the others."""
+    """Ways to multiply two matrices over a side of at most half of the others."""
     for (left, a), (right, b) in ((first, second), (second, first)):
         for turned_left in (False, True):
             for turned_right in (False, True):
                 rows, inner = a[::-1] if turned_left else a
                 also, columns = b[::-1] if turned_right else b
-                if inner == also and inner < min(rows, columns):
+                if inner == also and 2 * inner <= min(rows, columns):
                     yield (left, turned_left), (right, turned_right), (rows, columns)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from math import prod
 
+from rankscope.checkpoints.adapters.flattened_names import FLAT
 from rankscope.checkpoints.contents import Delta
 from rankscope.checkpoints.tensors import Tensor
 
@@ -32,9 +33,15 @@ def odd_ones(tensors: Mapping[str, Tensor], has_factors: bool) -> dict[str, tupl
         if end is not None:
             module = name.partition(f".{end}")[0].removesuffix(".token_adapter")
             found[name] = (module, *APART[end])
-        elif has_factors and ".lora_" in name and not name.endswith("bias") and is_matrix(tensor):
-            found[name] = ("", "not-an-adapter", "is no LoRA factor that is known")
+        elif is_matrix(tensor) and _is_adapters(name, has_factors):
+            found[name] = ("", "not-an-adapter", "is not a factor of a kind that is known")
     return found
+
+
+def _is_adapters(name: str, has_factors: bool) -> bool:
+    """Whether a name is that of a part of an adapter, of whatever kind."""
+    of_lora = has_factors and ".lora_" in name and not name.endswith("bias")
+    return of_lora or FLAT.fullmatch(name.partition(".")[0]) is not None
 
 
 def replaced(tensors: Mapping[str, Tensor]) -> Iterator[str]:

@@ -40,10 +40,10 @@ class FactorTable:
     sparse
         Ends of two tensors: places in row-major order of (outputs, inputs), and values to add.
     between
-        What lies between the factors where that is no matrix, such as an activation. There is no
+        What lies between the factors where that is not a matrix, such as an activation. There is no
         product then: each factor is measured by itself.
     spare
-        Ends of other tensors of the module, as patterns, that are no part of its matrix.
+        Ends of other tensors of the module, as patterns, that do not belong to its matrix.
     unless
         Ends of tensors beside which the two are something else.
     """

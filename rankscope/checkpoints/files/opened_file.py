@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.errors import RankscopeError
 
@@ -53,6 +54,13 @@ class Unread:
     def elements(self, start: int, stop: int) -> NDArray[Any]:
         """Say why it cannot be read."""
         return self.read()[start:stop]
+
+
+@dataclass(frozen=True)
+class SlicedTensor(Unread):
+    """A tensor of which the file has the piece that one process held; its shape is the whole's."""
+
+    piece: HeldPiece = field(kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.contents import Class, Skip
 from rankscope.checkpoints.files.copies import is_copy, is_list_of
-from rankscope.checkpoints.files.opened_file import Opened, Unread
+from rankscope.checkpoints.files.opened_file import Opened, SlicedTensor, Unread
 from rankscope.checkpoints.files.optimizer_state import without_training_state
 from rankscope.checkpoints.files.pickles import listed, unsafe
 from rankscope.checkpoints.files.saved_tree import Keys, Leaf, Node, is_matrix, tree_of
@@ -50,8 +50,20 @@ def sorted_tables(saved: Saved, *, key: str | None = None) -> Opened:
     ------
     RankscopeError
         If nothing under the key, or nothing at all, may be a model's; with the reason
-        ``unsafe-pickle`` where that may be for objects that only code can make.
+        ``unsafe-pickle`` where that may be for objects that only code can make. With the reason
+        ``slices`` if the file has of any tensor of the model only what one of several processes
+        held.
     """
+    opened = sorted_pieces(saved, key=key)
+    for name, tensor in opened.tensors.items():
+        if isinstance(tensor, SlicedTensor):
+            message = f"{tensor.why}: save whole weights, or give all files with such slices"
+            raise RankscopeError(message, path=saved.path, tensor=name, reason="slices")
+    return opened
+
+
+def sorted_pieces(saved: Saved, *, key: str | None = None) -> Opened:
+    """The same for one of several files that hold a model in slices: pieces are tensors, too."""
     path = str(saved.path)
     sorting = _Sorting(path, tree_of(saved.found, path), key)
     tensors = sorting.networks()
@@ -71,10 +83,10 @@ def sorted_tables(saved: Saved, *, key: str | None = None) -> Opened:
 def lack_of_weights(saved: Saved) -> str:
     """What a saved object holds in the place of weights; empty if any tensor may be a matrix.
 
-    One that only code can make counts as one that may be.
+    One that only code can make counts as one that may be, and so does a piece of one.
     """
     try:
-        opened = sorted_tables(saved)
+        opened = sorted_pieces(saved)
     except RankscopeError as error:
         return "" if error.reason == "unsafe-pickle" else error.message
     if opened.tensors or opened.skips:

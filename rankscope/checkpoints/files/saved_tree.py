@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.files.distributed_tensors import HeldPiece
+from rankscope.checkpoints.files.opened_file import SlicedTensor, Unread
 from rankscope.checkpoints.files.pickles import Opaque
 from rankscope.checkpoints.files.torch_tensors import ClosedTensor
 from rankscope.checkpoints.tensors import StoredTensor
@@ -92,6 +93,8 @@ class _Growing:
     def grown(self, one: Any, place: str, depth: int) -> Node | Leaf | None:
         if isinstance(one, StoredTensor):
             return one
+        if isinstance(one, HeldPiece):
+            return _sliced(one, self._path)
         if isinstance(one, ClosedTensor):
             return _closed(one, self._path)
         array = _array(one, self._path)
@@ -145,6 +148,11 @@ def _opened(one: Any) -> Contents | None:
 def _closed(one: ClosedTensor, path: str) -> Unread:
     why = f"is a {printable(one.name, limit=80)}, which is not a plain tensor"
     return Unread(path, "", one.dtype, one.shape, why)
+
+
+def _sliced(one: HeldPiece, path: str) -> SlicedTensor:
+    dtype = "" if one.local is None else one.local.dtype
+    return SlicedTensor(path, "", dtype, one.shape, one.message, piece=one)
 
 
 def _array(one: Any, path: str) -> Unread | None:

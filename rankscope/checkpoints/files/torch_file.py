@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.files.saved_tree import MAX_DEPTH, MAX_NAME
 from rankscope.checkpoints.files.torch_before_1_6 import read_pickles
 from rankscope.checkpoints.files.torch_zip import read_zip
@@ -96,6 +97,8 @@ def _placed(found: Any, path: Path) -> Any:
     def placed(one: Any, place: str, depth: int) -> Any:
         if isinstance(one, StoredTensor):
             return replace(one, name=place)
+        if isinstance(one, HeldPiece):
+            return one.named(place)
         if not isinstance(one, dict | list | tuple | SimpleNamespace):
             return one
         if depth > MAX_DEPTH or len(place) > MAX_NAME:

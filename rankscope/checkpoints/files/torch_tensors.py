@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED_NAMES
+from rankscope.checkpoints.files.distributed_tensors import distributed, is_distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
 from rankscope.checkpoints.files.pickle_machine import Opaque, StandIn
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor, span
@@ -176,7 +178,7 @@ def _first(first: Any, *_: Any) -> Any:
     return first
 
 
-def _typed(make: Any, kind: Any, args: Any, _state: Any = None) -> Any:
+def _typed(make: Any, kind: Any, args: Any, state: Any = None) -> Any:
     """What ``_rebuild_from_type_v2`` makes: a tensor with attributes, or of a subclass.
 
     What the elements of an unknown subclass mean is known to its code alone.
@@ -184,10 +186,16 @@ def _typed(make: Any, kind: Any, args: Any, _state: Any = None) -> Any:
     if not callable(make) or not isinstance(args, tuple):
         raise ValueError("calls what is not a class")
     made = make(*args)
+    name = str(getattr(kind, "known", None) or getattr(kind, "name", ""))
+    if is_distributed(name):
+        return distributed(name, state) or _closed(name, made)
     if isinstance(kind, StandIn) and kind.name not in NAMES and not isinstance(made, ClosedTensor):
-        shape = getattr(made, "shape", ())
-        return ClosedTensor(kind.name, shape, getattr(made, "dtype", ""))
+        return _closed(kind.name, made)
     return made
+
+
+def _closed(name: str, made: Any) -> ClosedTensor:
+    return ClosedTensor(name, getattr(made, "shape", ()), getattr(made, "dtype", ""))
 
 
 def _size(sizes: Any = ()) -> tuple[Any, ...]:
@@ -231,6 +239,7 @@ _WORDS = (
 
 NAMES: Mapping[str, Any] = {
     **PYTHON_NAMES,
+    **DISTRIBUTED_NAMES,
     **{f"torch._utils.{name}": make for name, make in _KINDS.items()},
     **{f"torch.{name}": dtype for name, dtype in TORCH_DTYPES.items()},
     **{f"torch.{name}": name for name in (*NO_NUMPY, *_WORDS)},

@@ -20,6 +20,7 @@ from rankscope.checkpoints.layouts import (
     pico,
     relora,
     safetensors_alone,
+    slices,
     torch_object,
 )
 from rankscope.checkpoints.layouts.layout import Layout
@@ -35,6 +36,7 @@ LAYOUTS: Mapping[str, Layout] = {
     "olmo_v1": olmo_v1.LAYOUT,
     "huggingface": huggingface.LAYOUT,
     "dcp": distributed.LAYOUT,
+    "slices": slices.LAYOUT,
     "nanogpt": nanogpt.LAYOUT,
     "nanochat": nanochat.LAYOUT,
     "lightning": lightning.LAYOUT,
@@ -45,11 +47,16 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def layout_of(path: Path, forced: str | None = None) -> str | None:
-    """Name of the layout that a folder or file is a checkpoint of; None if it is of none."""
+    """Name of the layout that a folder or file is a checkpoint of; None if it is of none.
+
+    Of the slices of one checkpoint the first file stands for all of them, and the others are none.
+    """
     names = LAYOUTS if forced is None else {forced: LAYOUTS[forced]}
     is_file = path.is_file()
+    if forced in (None, "slices") and slices.is_another_slice(path):
+        return None
     for name, layout in names.items():
-        if layout.is_file == is_file and layout.recognises(path):
+        if layout.is_file in (is_file, None) and layout.recognises(path):
             return name
     return None
 
@@ -60,5 +67,5 @@ def also_recognised(path: Path, chosen: str) -> list[str]:
     return [
         name
         for name, layout in LAYOUTS.items()
-        if name != chosen and layout.is_file == is_file and layout.recognises(path)
+        if name != chosen and layout.is_file in (is_file, None) and layout.recognises(path)
     ]

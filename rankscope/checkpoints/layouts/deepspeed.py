@@ -1,30 +1,39 @@
 """DeepSpeed folders: ``global_stepN`` with the weights of one process, as ZeRO-1 and 2 write them.
 
-A pipeline writes a file for each layer, which is whole unless the model is parallel besides. What
-ZeRO-3 and model parallelism write is in slices, and refused with what to do.
+A model that was built for a pipeline has a file for each layer, which is whole unless tensors were
+sliced too (``layer_02-model_00-model_states.pt`` and no ``model_01``). What ZeRO-3 and model
+parallelism write is in slices, and refused with what to do.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.families.names import block_of
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.files.opened_file import Opened, together, under_names
 from rankscope.checkpoints.layouts import huggingface, peft
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import open_table, step_under
+from rankscope.checkpoints.layouts.torch_tables import (
+    open_entries,
+    open_table,
+    step_under,
+    table_of,
+)
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 WHOLE, SLICED = "mp_rank_*_model_states.pt", "zero_pp_rank_*_model_states.pt"
-LAYERS = "layer_*-model_*-model_states.pt"
-LAYER = re.compile(r"layer_\d+-model_(?P<slice>\d+)-model_states\.pt")
+LAYER_FILES = "layer_*-model_*-model_states.pt"
+LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 TAGS = ("checkpoint", "pytorch_model")  # subfolders that Fabric, Lightning and accelerate put it in
 TO_DO = "make whole weights of it with zero_to_fp32.py, which DeepSpeed leaves beside the folder"
 
@@ -49,12 +58,12 @@ def read(folder: Path, options: Options) -> Contents:
         If the weights are spread over several files, or a file is damaged.
     """
     states = _states(folder) or folder
-    config = next(filter(None, (read_json(f / "config.json") for f in (folder, folder.parent))), {})
-    opened = _open_weights(states, options)
+    opened, stated = _open_weights(states, options)
+    beside = (read_json(f / "config.json") for f in (folder, folder.parent))
     return contents_of(
         "deepspeed",
         opened.tensors,
-        config,
+        next(filter(None, beside), stated),
         options,
         skips=opened.skips,
         notes=opened.notes,
@@ -79,49 +88,81 @@ def _states(folder: Path) -> Path | None:
     return None
 
 
-def _open_weights(folder: Path, options: Options) -> Opened:
-    files, layers = sorted(folder.glob(WHOLE)), sorted(folder.glob(LAYERS))
+def _open_weights(folder: Path, options: Options) -> tuple[Opened, Mapping[str, Any]]:
+    """The tensors, and what the training says of its model."""
+    files, layers = sorted(folder.glob(WHOLE)), sorted(folder.glob(LAYER_FILES))
     if not files:
-        raise RankscopeError(f"is of ZeRO-3, slices of every weight: {TO_DO}", path=folder)
-    several = {match["slice"] for path in layers if (match := LAYER.fullmatch(path.name))}
-    if len(several or files) > 1:
-        raise RankscopeError(
-            f"is of model parallelism, {len(several or files)} files with a slice of every weight "
-            "each: merge them with the framework that wrote them",
-            path=folder,
-            reason="slices",
-        )
+        raise _sliced(f"is of ZeRO-3, slices of every weight: {TO_DO}", folder)
+    entries = open_entries(files[0], options)
     if layers:
-        return _open_layers(layers, options)
+        opened = _open_layers(layers, entries.get("mp_world_size"), options)
+    elif len(files) > 1:
+        raise _sliced(_of_ranks(len(files), "weight"), folder)
+    else:
+        opened = _open_module(files[0], options)
+    return opened, table_of(entries.get("args"))
+
+
+def _open_module(file: Path, options: Options) -> Opened:
     try:
-        return open_table(files[0], options, key="module")
+        return open_table(file, options, key="module")
     except RankscopeError as error:
         if error.reason != "empty-weights":
             raise
         raise RankscopeError(
-            f"holds no weights, as of ZeRO-3: {TO_DO}", path=files[0], reason=error.reason
+            f"holds no weights, as of ZeRO-3: {TO_DO}", path=file, reason=error.reason
         ) from None
 
 
-def _open_layers(files: list[Path], options: Options) -> Opened:
-    """The weights of a model that has a file for each layer, every one of them whole.
-
-    Files are numbered by all layers of the pipeline, embeddings and the like among them. The blocks
-    are those whose names occur in most files: they are counted from 0.
-    """
-    opened = {path: open_table(path, options) for path in files}
-    names = {path: frozenset(one.tensors) for path, one in opened.items()}
-    (common, count), *_ = Counter(names.values()).most_common(1)
-    blocks = [path for path in files if names[path] == common and (count > 1 or len(files) == 1)]
-    tensors: dict[str, Tensor] = {}
-    for path, one in opened.items():
-        place = f"layers.{blocks.index(path)}." if path in blocks else ""
-        tensors |= {f"{place}{name}": tensor for name, tensor in one.tensors.items()}
+def _open_layers(files: Sequence[Path], processes: Any, options: Options) -> Opened:
+    """The weights of a model that has a file for each layer, under names with the layer in them."""
+    found = {file: match for file in files if (match := LAYER_FILE.fullmatch(file.name))}
+    ranks = len({match[2] for match in found.values()})
+    if ranks != 1 or processes not in (None, 1):
+        count = ranks if type(processes) is not int else max(ranks, processes)
+        raise _sliced(_of_ranks(count, "layer"), files[0].parent)
+    opened = {
+        int(match[1]): open_table(file, options)
+        for file, match in found.items()
+        if open_entries(file, options)  # some layers have no weights
+    }
+    tensors = _named_by_layer({number: one.tensors for number, one in opened.items()})
     return together(opened.values(), under_names(tensors))
 
 
+def _named_by_layer(held: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Blocks are the files with the most tensors, all of the same names; they count from 0.
+
+    Files are numbered by all layers of the pipeline, embeddings and the like among them. A file
+    that no other is like keeps its names where they have the number of a layer.
+    """
+    most = max(held.values(), key=len, default={})
+    blocks = [number for number in sorted(held) if held[number].keys() == most.keys()]
+    alone = Counter(name for number in held if number not in blocks for name in held[number])
+    named: dict[str, Tensor] = {}
+    for number, tensors in held.items():
+        for name, tensor in tensors.items():
+            if number in blocks and (len(blocks) > 1 or not block_of(name)):
+                named[f"layers.{blocks.index(number)}.{name}"] = tensor
+            else:
+                named[name if alone[name] == 1 else f"{number}.{name}"] = tensor
+    return named
+
+
+def _of_ranks(count: int, what: str) -> str:
+    return (
+        f"is of model parallelism, {count} files with a slice of every {what} each: merge them "
+        "with the framework that wrote them"
+    )
+
+
+def _sliced(message: str, path: Path) -> RankscopeError:
+    return RankscopeError(message, path=path, reason="slices")
+
+
 LAYOUT = Layout(
-    "DeepSpeed, ZeRO 1 and 2: global_stepN with mp_rank_00_model_states.pt",
+    "DeepSpeed, ZeRO 1 and 2: global_stepN with mp_rank_00_model_states.pt, also GPT-NeoX's with a "
+    "file for each layer",
     recognises,
     read,
     step,

@@ -30,7 +30,7 @@ class Layout:
         Its step and the source of that, from what is beside the weights, in them, or their name;
         None if nothing tells.
     is_file
-        Whether a checkpoint is a single file and not a folder.
+        Whether a checkpoint is a single file and not a folder; None where it may be either.
     flaw
         What is amiss with a path that is nearly a checkpoint of the layout, and empty for others:
         said if that path is given and nothing is found there.
@@ -40,5 +40,5 @@ class Layout:
     recognises: Callable[[Path], bool]
     read: Callable[[Path, Options], Contents]
     step: Callable[[Path], Step | None] = step_of
-    is_file: bool = False
+    is_file: bool | None = False
     flaw: Callable[[Path], str] = lambda _: ""

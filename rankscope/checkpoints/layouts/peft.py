@@ -53,7 +53,7 @@ def read(folder: Path, options: Options) -> Contents:
         options,
         adapters=joined.adapters,
         skips=joined.skips,
-        notes=(*joined.notes, *([] if has_base else [missing_base(adapter)])),
+        notes=(*joined.notes, *([] if has_base else [missing_base(adapter, base)])),
         aside=joined.aside,
         named=base_named(adapter),
     )
@@ -67,7 +67,10 @@ def _has_weights(folder: Path) -> bool:
 def _has_others(folder: Path) -> bool:
     """Whether other files of weights lie beside those of an adapter: then it is one of many."""
     suffixes = {Path(name).suffix for name in WEIGHTS}
-    return any(may_be_model(path, *suffixes) for path in folder.iterdir() if path.is_file())
+    return any(
+        path.suffix in suffixes and may_be_model(path) and path.is_file()
+        for path in folder.iterdir()
+    )
 
 
 def _is_peft(folder: Path) -> bool:

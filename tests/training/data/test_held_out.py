@@ -44,6 +44,17 @@ def test_many_copies_of_a_document_are_held_out_for_what_they_are() -> None:
     assert 120 <= len(validation) < 160
 
 
+@pytest.mark.parametrize("fraction", [0.05, 0.15, 0.35, 0.55])
+def test_copies_that_straddle_the_fraction_make_the_part_larger_and_never_smaller(
+    fraction: float,
+) -> None:
+    documents = [f"document {i % 10}" for i in range(400)]
+    _, validation = hold_out(documents, fraction)
+    held = len(validation) / len(documents)
+    assert fraction <= held < fraction + 0.1 + 1e-9  # at most one document with its copies more
+    assert len(validation) % 40 == 0
+
+
 def test_no_document_is_below_where_all_are_the_same() -> None:
     digests, sizes = np.full(5, 7, dtype=np.uint64), np.ones(5, dtype=np.uint64)
     assert held_out_below(digests, sizes, fraction=0.5) == 7

@@ -199,3 +199,13 @@ def test_the_digest_tells_other_tokens_and_another_split_apart(corpus: Corpus) -
     changed = Corpus(ids[:700] + np.uint16(1), ids[700:], 1000, None, None)
     assert wider.digest() == corpus.digest()
     assert len({c.digest() for c in (corpus, elsewhere, changed)}) == 3
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".npy"])
+def test_the_vocabulary_of_an_id_file_is_the_stated_one_and_not_its_largest_id(
+    tmp_path: Path, suffix: str
+) -> None:
+    ids, path = np.arange(100, dtype="<u2") % 7, tmp_path / f"ids{suffix}"
+    ids.tofile(path) if suffix == ".bin" else np.save(path, ids)
+    data = DataConfig(source=str(path), vocab_size=50, validation_fraction=0.2)
+    assert load_corpus(data, BATCH).vocab_size == 50

@@ -23,3 +23,10 @@ def test_the_lock_is_given_back_even_after_an_error(tmp_path: Path) -> None:
         raise KeyError
     with locked(tmp_path):
         pass
+
+
+def test_the_number_is_that_of_the_present_holder_alone(tmp_path: Path) -> None:
+    """A lock that a process with a longer number held before keeps none of its digits."""
+    (tmp_path / "run.lock").write_text("123456789012\n")
+    with locked(tmp_path):
+        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"

@@ -1,0 +1,1 @@
+"""The results folder: tables, stores and the record; the one place where analyses meet figures."""

@@ -1,0 +1,110 @@
+"""Whether two series of one training move together beyond the trends that every training has.
+
+Shapes: n points; x, y are series (n,).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.scoring.intervals import CONFIDENCE, NO_INTERVAL
+
+Values = NDArray[np.float64]
+Method = Literal["spearman", "pearson"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+DEGREE = 3
+"""Of the polynomial in time that is taken out of differences."""
+FEWEST = {"levels": 4, "differences": 2 * (DEGREE + 1)}
+"""Points below which a correlation says nothing; a cubic fits four points exactly."""
+FEWEST_FOR_INTERVAL = 16
+STILL = 1e-12
+"""A series that varies by less than this share of its size varies by rounding alone."""
+SMOOTH = 1.5
+"""Standard deviations (of white noise) above which a lag-one correlation is a trend."""
+RANK_VARIANCE = 1.06
+"""Variance of Fisher's z of Spearman's correlation, over that of Pearson's (Fieller 1957)."""
+
+
+def later_changes(levels: Values) -> Values:
+    """Changes from step to step, without the early ones and without their own slow trend.
+
+    In nearly every training almost everything changes fast at first and slowly later, so that the
+    plain differences of two series that have nothing to do with each other correlate: in half of
+    all pairs "significantly". Therefore the first third of the differences is dropped, and a cubic
+    in time is fitted to the rest and subtracted.
+
+    Parameters
+    ----------
+    levels
+        In the order of the steps.
+
+    Returns
+    -------
+    (n − 1 − ⌊(n − 1)/3⌋,); zeros where nothing but rounding is left.
+    """
+    changes = np.diff(levels)
+    kept = changes[len(changes) // 3 :]
+    if len(kept) <= DEGREE + 1:
+        return np.zeros_like(kept)
+    powers = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(kept)), DEGREE)
+    basis = np.linalg.qr(powers).Q
+    left: Values = kept - basis @ (basis.T @ kept)
+    return left if np.abs(left).max() > STILL * np.abs(levels).max() else np.zeros_like(left)
+
+
+def correlation_of(x: Values, y: Values, method: Method) -> float:
+    """Correlation of two series; NaN where either does not vary."""
+    from scipy import stats
+
+    if any(np.ptp(one) <= STILL * np.abs(one).max(initial=0.0) for one in (x, y)):
+        return math.nan
+    found = stats.spearmanr(x, y) if method == "spearman" else stats.pearsonr(x, y)
+    return float(np.clip(found.statistic, -1.0, 1.0))
+
+
+def interval_of(x: Values, y: Values, method: Method) -> tuple[float, float]:
+    """95 % interval of the correlation of two series of changes.
+
+    Fisher's z with the number of points that independent series would need for the same variance
+    (Bartlett 1946): n/(1 + 2·ρx·ρy), where ρx and ρy are the series' own correlations at lag one.
+    Series of independent levels have differences with ρ = −1/2, so that n counts for two thirds.
+
+    Returns
+    -------
+    NaN twice for fewer than 16 points, where either does not vary, or where both are still
+    smooth: then a trend is left, and no number of points tells it from a relation.
+
+    References
+    ----------
+    M. S. Bartlett, *On the theoretical specification and sampling properties of autocorrelated
+    time-series*, Supplement to the JRSS 8, 1946.
+    E. C. Fieller, H. O. Hartley and E. S. Pearson, *Tests for rank correlation coefficients*,
+    Biometrika 44, 1957.
+    """
+    from scipy import stats
+
+    n, value = len(x), correlation_of(x, y, method)
+    if n < FEWEST_FOR_INTERVAL or math.isnan(value):
+        return NO_INTERVAL
+    if method == "spearman":
+        x, y = stats.rankdata(x), stats.rankdata(y)
+    lags = _lag_one(x), _lag_one(y)
+    if min(lags) > SMOOTH / math.sqrt(n):
+        return NO_INTERVAL
+    effective = (n - (DEGREE - 1) / 2) / (1 + 2 * max(lags[0] * lags[1], 0.0))
+    variance = (RANK_VARIANCE if method == "spearman" else 1.0) / max(effective - 3, 1.0)
+    if abs(value) == 1.0:
+        return value, value
+    half = float(stats.norm.ppf((1 + CONFIDENCE) / 2)) * math.sqrt(variance)
+    return math.tanh(math.atanh(value) - half), math.tanh(math.atanh(value) + half)
+
+
+def _lag_one(x: Values) -> float:
+    """Correlation of a series with itself one step later."""
+    centred = x - x.mean()
+    return float(centred[1:] @ centred[:-1] / (centred @ centred))

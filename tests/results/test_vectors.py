@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from rankscope.errors import RankscopeError
+from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
+
+VECTORS = {"values": np.linspace(0, 1, 40), "counts": np.arange(5)}
+ABOUT = {"entries": [{"key": "a", "place": {"layer": None, "name": "wq"}}], "floor": 1e-7}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_vectors(tmp_path / "step.safetensors", VECTORS, ABOUT, version="2")
+    return tmp_path / "step.safetensors"
+
+
+def test_what_is_written_is_read_back_bit_for_bit(path: Path) -> None:
+    vectors, about = read_vectors(path, version="2")
+    assert about == ABOUT
+    assert {name: v.tobytes() for name, v in vectors.items()} == {
+        name: v.tobytes() for name, v in VECTORS.items()
+    }
+
+
+def test_the_same_content_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
+    turned = dict(reversed(VECTORS.items()))
+    write_vectors(tmp_path / "again", turned, ABOUT, version="2")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_flipped_bit_changes_a_number(
+    place: float, bit: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("flipped") / "step.safetensors"
+    write_vectors(path, VECTORS, ABOUT, version="2")
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        vectors, about = read_vectors(path, version="2")
+    except RankscopeError:
+        return
+    # A bit of the header that changes no meaning, such as in its padding, may pass.
+    assert about == ABOUT
+    assert all(vectors[name].tobytes() == v.tobytes() for name, v in VECTORS.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\x02\0\0\0\0\0\0\0{}", save(VECTORS)])
+def test_a_file_that_is_not_one_of_ours_is_an_error_that_names_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "bad").write_bytes(content)
+    with pytest.raises(RankscopeError, match="bad: is damaged"):
+        read_vectors(tmp_path / "bad", version="2")
+
+
+def test_another_version_is_told_from_damage(path: Path) -> None:
+    with pytest.raises(OtherVersionError, match="is of version 2, not 3"):
+        read_vectors(path, version="3")
+
+
+def test_a_description_that_was_changed_by_hand_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "edited"
+    write_vectors(path, VECTORS, ABOUT, version="2")
+    content = path.read_bytes()
+    changed = content.replace(b"wq", b"wk")
+    assert changed != content
+    path.write_bytes(changed)
+    with pytest.raises(RankscopeError, match="digest"):
+        read_vectors(path, version="2")
+
+
+def test_a_file_from_before_digests_is_read_only_where_its_version_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    about = {"version": "1", "key": "k"}
+    (tmp_path / "old").write_bytes(save(VECTORS, metadata={"rankscope": json.dumps(about)}))
+    vectors, found = read_vectors(tmp_path / "old", version="2", older=("1",))
+    assert found == about
+    assert vectors["counts"].tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(OtherVersionError):
+        read_vectors(tmp_path / "old", version="2")
