@@ -42,7 +42,8 @@ def effective_rank(s: ArrayLike) -> float:
     positive = s[s > 0]
     if positive.size == 0:
         return math.nan
-    p = positive / positive.sum()
+    p = positive / positive.max()  # whose sum is in range whatever the values
+    p /= p.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
@@ -93,12 +94,13 @@ def effective_rank_error(s: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> fl
     (2007), 8127; its commuting case.
     """
     s, low, high = (np.asarray(x, dtype=np.float64) for x in (s, lower, upper))
-    total = s.sum()
-    if total == 0:
+    largest = s.max(initial=0.0)
+    if largest == 0:
         return math.nan
     if s.size == 1:
         return 0.0
-    distance = min(float(np.maximum(high - s, s - low).sum() / total), 1 - 1 / s.size)
+    errors = np.maximum(high - s, s - low) / largest
+    distance = min(float(errors.sum() / (s / largest).sum()), 1 - 1 / s.size)
     return math.expm1(distance * math.log(s.size - 1) + _binary_entropy(distance))
 
 
@@ -218,14 +220,15 @@ def spectral_norm(s: ArrayLike) -> float:
 
 
 def frobenius_norm(s: ArrayLike) -> float:
-    """√Σs²."""
+    """√Σs²; ``inf`` where float64 does not hold it."""
     relative = _relative(s)
     return spectral_norm(s) * math.sqrt((relative**2).sum()) if relative.size else 0.0
 
 
 def nuclear_norm(s: ArrayLike) -> float:
-    """Σs."""
-    return float(np.asarray(s, dtype=np.float64).sum())
+    """Σs; ``inf`` where float64 does not hold it."""
+    with np.errstate(over="ignore"):
+        return float(np.asarray(s, dtype=np.float64).sum())
 
 
 def noise_share(s: ArrayLike, noise_floor: float, rank: int) -> float:
@@ -243,7 +246,28 @@ def noise_share(s: ArrayLike, noise_floor: float, rank: int) -> float:
     A number in ``[0, 1]``; NaN for a zero matrix.
     """
     s = np.asarray(s, dtype=np.float64)
-    total = s.sum()
-    if total == 0:
+    largest = s.max(initial=0.0)
+    if largest == 0:
         return math.nan
-    return min(float((s.size - rank) * noise_floor / total), 1.0)
+    with np.errstate(over="ignore"):
+        return min(float((s.size - rank) * (noise_floor / largest) / (s / largest).sum()), 1.0)
+
+
+def resolved_effective_rank(s: ArrayLike, lower: ArrayLike, noise_floor: float) -> float:
+    """Effective rank of the values that are certainly above the noise floor.
+
+    Beside `effective_rank`, which counts noise as dimensions, it brackets what the matrix had
+    before it was rounded: exactly where the rank is low, and from below where a true tail is lost
+    in the noise.
+
+    Parameters
+    ----------
+    s, lower, noise_floor
+        As in `numerical_rank`, which is how many values count.
+
+    Returns
+    -------
+    A number in ``[1, k]``; NaN if no value is above the floor.
+    """
+    s, lower = (np.asarray(x, dtype=np.float64) for x in (s, lower))
+    return effective_rank(s[lower > noise_floor])

@@ -19,7 +19,10 @@ MAY_IMPORT = {
     "results": {"errors", "atomic"},
     "checkpoints": {"errors"},
     "spectra": {"errors", "atomic"},
-    "components": {"errors", "checkpoints", "spectra.matrices", "spectra.rounding"},
+    "components": {
+        *("errors", "checkpoints"),
+        *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
+    },
     "analysis": {
         *("errors", "atomic", "metrics", "results", "checkpoints", "spectra", "components"),
         "evaluation.table",

@@ -17,6 +17,7 @@ from rankscope.metrics import (
     numerical_rank,
     participation_ratio,
     proportional_effective_rank,
+    resolved_effective_rank,
     spectral_norm,
     stable_rank,
 )
@@ -108,3 +109,22 @@ def test_the_gaussian_baseline_is_the_mean_of_simulated_matrices(
 def test_a_vector_has_a_gaussian_baseline_of_one() -> None:
     assert gaussian_per((1, 50)) == 1
     assert gaussian_per((50, 2000)) == gaussian_per((2000, 50)) > 0.99
+
+
+def test_values_in_range_have_ranks_whatever_their_sum_is() -> None:
+    s = np.full(24, 1e308)
+    assert effective_rank(s) == pytest.approx(24)
+    assert effective_rank([1e308, 1e308]) == pytest.approx(2)
+    assert nuclear_norm(s) == np.inf
+    lower, upper = s * (1 - 1e-9), s * (1 + 1e-9)
+    assert 0 < effective_rank_error(s, lower, upper) < 1e-6
+    assert noise_share(s, 1e307, rank=12) == pytest.approx(0.05)
+    assert stable_rank(s) == pytest.approx(24)
+
+
+def test_the_resolved_effective_rank_is_that_of_the_values_above_the_floor() -> None:
+    s = np.array([4.0, 4.0, 1.0, 0.1])
+    assert resolved_effective_rank(s, s - 0.01, 0.5) == effective_rank(s[:3])
+    assert resolved_effective_rank(s, s - 0.01, 0.0) == effective_rank(s)
+    assert resolved_effective_rank(s, [4.0, 4.0, 0.4, 0.0], 0.5) == 2  # the third may be below
+    assert np.isnan(resolved_effective_rank(s, s, 10.0))

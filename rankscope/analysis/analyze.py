@@ -13,7 +13,7 @@ from rankscope.analysis.engines import Engine, engine_of
 from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.origin import open_origin
 from rankscope.analysis.outcome import Analysis
-from rankscope.analysis.plan import Plans, Selection, count_steps
+from rankscope.analysis.plan import Plans, Selection, Windows, count_steps
 from rankscope.analysis.rows import SPECTRA_FOLDER
 from rankscope.atomic import require_writable
 from rankscope.checkpoints.contents import Skip
@@ -35,6 +35,7 @@ def analyze(
     roles: Iterable[str] | None = None,
     layers: Iterable[int] | None = None,
     steps: tuple[int, int | None, int] | None = None,
+    windows: Windows = "steps",
     jobs: int | None = None,
     engine: str = "local",
     layout: str | None = None,
@@ -63,6 +64,9 @@ def analyze(
     steps
         First step, last step (None: to the end) and stride; all by default. Updates are measured
         between the steps that are asked for.
+    windows
+        What updates span: ``steps``, from each checkpoint to the next; or ``cycles``, from one
+        merge to the next where merges are on record. Parts of a cycle are other objects.
     jobs
         Number of worker processes; the number of processors by default.
     engine
@@ -98,7 +102,7 @@ def analyze(
     """
     start = None if since is None else open_origin(since, trust_pickle=trust_pickle)
     selection = Selection.of(
-        components=components, roles=roles, layers=layers, steps=steps, since=start
+        components=components, roles=roles, layers=layers, steps=steps, since=start, windows=windows
     )
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     there = survey(given, layout=layout, family=family, trust_pickle=trust_pickle, base=base)

@@ -172,6 +172,9 @@ def _entry(task: Task, spectrum: Spectrum, head: int) -> Entry:
         "head": head if where.heads else None,
         "expert": where.expert,
         "name": where.name,
+        "since": where.since,
+        "restarts": where.restarts,
+        "window": where.window,
     }
     return Entry(task.key, place, spectrum)
 

@@ -7,10 +7,11 @@ read and those that lack the tensor. Nothing is measured across a break
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rankscope.analysis.cycles import ends_cycle, merged_before, no_cycles, origins_of
 from rankscope.analysis.origin import Seen, origin_of
 from rankscope.checkpoints.contents import Contents, Parameter, Skip, restarts_between
 from rankscope.checkpoints.continuity import (
@@ -25,6 +26,7 @@ from rankscope.checkpoints.merges import Merge, read_merges
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
+from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
 
 BETWEEN = ("update", "ov_update")  # of two checkpoints; cumulative updates have one earlier for all
@@ -42,12 +44,15 @@ class Asked:
         Whether a step, and whether a matrix is wanted.
     since
         Where cumulative updates begin; None to begin at the base model or the first step.
+    whole_cycles
+        Whether updates are to span whole cycles only, of a run that has cycles.
     """
 
     components: tuple[str, ...]
     has_step: Callable[[int], bool]
     has: Callable[[Component | Parameter], bool]
     since: Checkpoint | None = None
+    whole_cycles: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,9 @@ def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
     merges, skips = read_merges(run.merge_files)
     checkpoints = {c.step: c for c in run.checkpoints if asked.has_step(c.step)}
     merged_steps = {m.step for m in merges if asked.has_step(m.step)}
-    walk = _Walk(run, asked, merges)
+    walk = _Walk(run, asked, merges, origins_of(run, merges))
+    if asked.whole_cycles:
+        skips += no_cycles(run, merges, checkpoints, walk.origins)
     for step in sorted(checkpoints.keys() | merged_steps):
         found = walk.at(checkpoints[step]) if step in checkpoints else Step(step)
         components = list(dict.fromkeys(found.components))  # a base may stand for a weight
@@ -115,10 +122,11 @@ class _Part:
     held: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     bare: int = 0
 
-    def take(self, now: Seen, trace: Trace) -> None:
-        """Make this the checkpoint that the next is measured from."""
+    def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
+        """Make this the checkpoint before the next, and the start of updates if it may be one."""
         self.last, self.trace = now, trace
-        self.held |= {_place(one): now for one in now.contents.parameters.values()}
+        if is_start:
+            self.held |= {_place(one): now for one in now.contents.parameters.values()}
 
 
 @dataclass
@@ -128,6 +136,7 @@ class _Walk:
     run: Run
     asked: Asked
     merges: tuple[Merge, ...]
+    origins: Mapping[str, Parameter] = field(default_factory=dict)
     part: _Part | None = None
     skips: list[Skip] = field(default_factory=list)
     notes: list[Skip] = field(default_factory=list)
@@ -150,11 +159,12 @@ class _Walk:
             now = self._continued(checkpoint, contents, trace) or Seen(checkpoint.step, contents)
             if self.part is None:
                 self.part = _Part(self._origin(now), now, trace)
-            components += self._components(now, self.part)
-            self.part.take(now, trace)
+            is_end = not self.asked.whole_cycles or ends_cycle(now.contents, now.step, self.merges)
+            components += self._components(now, self.part, is_end=is_end)
+            self.part.take(now, trace, is_start=is_end)
             contents = now.contents
         elif "gradient" in self.asked.components:
-            components += AT_CHECKPOINTS["gradient"](Moment(contents, None, None))
+            components += AT_CHECKPOINTS["gradient"](Moment(contents))
         breaks = before is not None and self.part is not before
         said = tuple(self.skips), tuple(self._untold())
         return Step(checkpoint.step, contents, tuple(components), *said, breaks)
@@ -216,12 +226,13 @@ class _Walk:
             self.notes.append(Skip(str(self.run.path), "", "origin", message))
         return origin
 
-    def _components(self, now: Seen, part: _Part) -> Iterator[Component]:
-        """Every component that is asked for of a checkpoint."""
+    def _components(self, now: Seen, part: _Part, *, is_end: bool) -> Iterator[Component]:
+        """Every component that is asked for of a checkpoint; updates only where one may end."""
         origin = part.origin if part.origin and part.origin.step < now.step else None
         whole = self._moment(now, None, origin)
         for name in [name for name in AT_CHECKPOINTS if name in self.asked.components]:
-            for moment in self._since_each(now, part) if name in BETWEEN else (whole,):
+            each = self._since_each(now, part) if is_end else ()
+            for moment in each if name in BETWEEN else (whole,):
                 yield from AT_CHECKPOINTS[name](moment)
 
     def _since_each(self, now: Seen, part: _Part) -> Iterator[Moment]:
@@ -239,18 +250,21 @@ class _Walk:
     def _moment(self, now: Seen, previous: Seen | None, origin: Seen | None) -> Moment:
         """A checkpoint with those that it is measured from; its state is that before a merge."""
 
-        def merges(earlier: Seen | None) -> int:
-            start = now.step if earlier is None else earlier.step
-            return sum(start <= merge.step < now.step for merge in self.merges)
+        def window(earlier: Seen | None) -> Window | None:
+            if earlier is None:
+                return None
+            is_counted = now.contents.restarts is not None
+            counted = now.restarts - earlier.restarts if is_counted else None
+            adapted = earlier.contents.adapted, now.contents.adapted
+            return Window(earlier.step, now.step, self.merges, counted, adapted)
 
         return Moment(
             now.contents,
             None if previous is None else previous.contents,
             None if origin is None else origin.contents,
-            merges(previous),
-            merges(origin),
-            0 if previous is None else now.restarts - previous.restarts,
-            0 if origin is None else now.restarts - origin.restarts,
+            window(previous),
+            window(origin),
+            merged_before(now.step, self.merges, self.origins),
         )
 
     def _untold(self) -> Iterator[Skip]:

@@ -7,18 +7,21 @@ import math
 import numpy as np
 
 from rankscope import metrics
+from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.spectrum import Spectrum
 
 METRICS = (
     "effective_rank",
     "per",
     "per_error",
+    "per_resolved",
     "per_gaussian",
     "rank_utilisation",
     "stable_rank",
     "participation_ratio",
     "noise_floor",
     "noise_source",
+    "significant_bits",
     "numerical_rank",
     "condition_number",
     "condition_number_status",
@@ -26,6 +29,9 @@ METRICS = (
     "condition_number_r",
     "condition_number_90",
     "noise_share",
+    "signal_to_noise",
+    "relative_size",
+    "relative_size_error",
     "spectral_norm",
     "frobenius_norm",
     "nuclear_norm",
@@ -33,17 +39,34 @@ METRICS = (
     "sigma_error",
     "route",
 )
+FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
 # Those that grow with the matrix: not known of one that is known up to its scale.
-SCALED = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
+NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
+SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
 
 
-def measure(spectrum: Spectrum) -> dict[str, Number]:
+def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
     """Metrics by column; None where a metric is not defined.
 
-    A zero matrix has norms but no rank and no condition number; one without a spectrum has only
-    its status; one that is known up to its scale has ranks and ratios but no norms.
+    A zero matrix has norms but no rank and no condition number; neither has one of which nothing
+    is above what the arithmetic may have made. One without a spectrum has only its status; one
+    that is known up to its scale has ranks and ratios but no norms.
+
+    Parameters
+    ----------
+    spectrum
+        What was found of the matrix.
+    whole
+        Whether it is a weight or a gradient of full rank. Of changes and products, what is below
+        the noise floor is no part of the matrix: instead of a condition number they have s[0] over
+        the floor, their signal-to-noise ratio.
     """
+    row = _measured(spectrum, whole=whole)
+    return row if spectrum.is_scaled else row | dict.fromkeys(SCALED)
+
+
+def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
     row: dict[str, Number] = dict.fromkeys(METRICS)
     row["noise_source"], row["route"] = spectrum.noise_source, spectrum.route
     row["condition_number_status"] = ""
@@ -53,15 +76,46 @@ def measure(spectrum: Spectrum) -> dict[str, Number]:
     row |= {
         "per_gaussian": metrics.gaussian_per(spectrum.shape),
         "noise_floor": spectrum.noise_floor,
+        "significant_bits": spectrum.significant_bits or None,
         "spectral_norm": metrics.spectral_norm(s),
-        "frobenius_norm": metrics.frobenius_norm(s),
-        "nuclear_norm": metrics.nuclear_norm(s),
+        "frobenius_norm": _in_range(metrics.frobenius_norm(s)),
+        "nuclear_norm": _in_range(metrics.nuclear_norm(s)),
         "max_rank": spectrum.max_rank,
         "sigma_error": spectrum.error,
+        **_relative_size(spectrum),
     }
-    if not spectrum.is_scaled:
-        row |= dict.fromkeys(SCALED)
-    return row if spectrum.status == "zero" else row | _ranks(spectrum) | _conditions(spectrum)
+    if spectrum.status == "zero":
+        return row
+    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
+    if not whole and spectrum.noise_floor > 0:
+        row["signal_to_noise"] = _in_range(float(s[0]) / spectrum.noise_floor)
+    if not rank and spectrum.noise_source == "arithmetic":
+        return row | {"numerical_rank": rank}
+    conditions = _conditions(spectrum)
+    if not whole:
+        conditions = {"condition_number_r": conditions["condition_number_r"]}
+    return row | _ranks(spectrum) | conditions
+
+
+def _in_range(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
+    """Frobenius norm of a change over that of what changed, and a bound on the absolute error."""
+    before = spectrum.before
+    if before is None or not before.error < before.value < math.inf:
+        return {}
+    low, size, high = (
+        metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
+    )
+    rounding = 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
+    ratio = size / before.value
+    most = high / (before.value - before.error) * (1 + rounding)
+    least = low / (before.value + before.error) * (1 - rounding)
+    if not math.isfinite(most):
+        return {}
+    return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}
 
 
 def _ranks(spectrum: Spectrum) -> dict[str, Number]:
@@ -72,6 +126,12 @@ def _ranks(spectrum: Spectrum) -> dict[str, Number]:
         "effective_rank": effective,
         "per": per(s, shape=spectrum.shape),
         "per_error": metrics.effective_rank_error(s, spectrum.lower, spectrum.upper),
+        "per_resolved": (
+            metrics.resolved_effective_rank(s, spectrum.lower, spectrum.noise_floor)
+            / min(spectrum.shape)
+            if rank
+            else None
+        ),
         "rank_utilisation": effective / spectrum.max_rank,
         "stable_rank": metrics.stable_rank(s),
         "participation_ratio": metrics.participation_ratio(s),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from rankscope.analysis.history import Asked, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
@@ -21,6 +22,7 @@ from rankscope.errors import RankscopeError
 from rankscope.spectra import store
 
 CUMULATIVE = "cumulative_update"
+Windows = Literal["steps", "cycles"]
 OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
 
 
@@ -41,6 +43,9 @@ class Selection:
     since
         Where cumulative updates begin; None for the base model of an adapter where that is found,
         and else for the first step.
+    windows
+        ``steps``: updates from each checkpoint to the next. ``cycles``: of a run that recorded
+        merges, from one merge to the next only; whole cycles are comparable, parts are not.
     """
 
     components: tuple[str, ...] = tuple(c for c in COMPONENTS if c not in ON_REQUEST)
@@ -48,8 +53,10 @@ class Selection:
     layers: frozenset[int] | None = None
     steps: StepRange | None = None
     since: Checkpoint | None = None
+    windows: Windows = "steps"
 
     def __post_init__(self) -> None:
+        _check("kind of window", (self.windows,), get_args(Windows))
         _check("component", self.components, COMPONENTS)
         _check("role", self.roles, ROLES)
         check_range(self.steps)
@@ -65,6 +72,7 @@ class Selection:
         layers: Iterable[int] | None = None,
         steps: StepRange | None = None,
         since: Checkpoint | None = None,
+        windows: Windows = "steps",
     ) -> Selection:
         """Selection in which None stands for the default.
 
@@ -78,12 +86,14 @@ class Selection:
             None if layers is None else frozenset(layers),
             steps,
             since,
+            windows,
         )
 
     @property
     def asked(self) -> Asked:
         """What is wanted of every run."""
-        return Asked(self.components, self.has_step, self.has, self.since)
+        is_whole = self.windows == "cycles"
+        return Asked(self.components, self.has_step, self.has, self.since, is_whole)
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -226,7 +236,8 @@ def _key(component: Component) -> str:
     recipe = repr(component.source)
     for path in {path for tensor in component.source.tensors() for path in tensor.paths}:
         recipe = recipe.replace(repr(path), _fingerprint(path))
-    text = f"{store.VERSION} {component.component} {component.heads} {recipe}"
+    window = (component.since, component.restarts, component.window)
+    text = f"{store.VERSION} {component.component} {component.heads} {window} {recipe}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

@@ -61,7 +61,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
     """What was analysed, with what, and how it went, for ``analysis.json``."""
     units = {run.name: run.unit for run in analysis.runs}
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
         "key": analysis.key,
@@ -85,6 +85,7 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
         "roles": asked.roles,
         "layers": None if asked.layers is None else sorted(asked.layers),
         "steps": asked.steps,
+        "windows": asked.windows,
         "since": None if asked.since is None else str(asked.since.path),
         "base": next((str(base) for base in bases if base is not None), None),
     }

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from rankscope.analysis.measure import METRICS, measure
+from rankscope.analysis.measure import FULL_RANK, METRICS, measure
 from rankscope.spectra.store import Entry
 
 METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
 KEY = ("run", "step", "layer", "role", "component", "head", "expert", "name")
-COLUMNS = (*KEY, "rows", "cols", "dtype", "status", *METRICS)
-WHOLE = ("step", "layer", "head", "expert", "rows", "cols", "numerical_rank", "max_rank")
+WINDOW = ("since", "restarts", "window")
+COLUMNS = (*KEY, *WINDOW, "rows", "cols", "dtype", "status", *METRICS)
+WHOLE = (
+    *("step", "layer", "head", "expert", "since", "restarts"),
+    *("rows", "cols", "significant_bits", "numerical_rank", "max_rank"),
+)
 TEXT = (
     "run",
     "role",
     "component",
     "name",
+    "window",
     "dtype",
     "status",
     "noise_source",
@@ -33,4 +38,12 @@ def row_of(run: str, step: int, entry: Entry) -> Row:
     spectrum = entry.spectrum
     shape = {"rows": spectrum.shape[0], "cols": spectrum.shape[1]}
     what = {"dtype": spectrum.dtype, "status": spectrum.status}
-    return {"run": run, "step": step, **entry.place, **shape, **what, **measure(spectrum)}
+    place = dict.fromkeys(WINDOW) | dict(entry.place)
+    return {
+        "run": run,
+        "step": step,
+        **place,
+        **shape,
+        **what,
+        **measure(spectrum, whole=place["component"] in FULL_RANK),
+    }

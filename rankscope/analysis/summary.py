@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, mode
@@ -13,11 +12,21 @@ from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.run import listed
 
 Key = TypeVar("Key")
+IDENTITY = ("component", "run", "role", "window")
+WINDOWS = {
+    "": "",
+    "within": " within a cycle",
+    "cycle": " of a cycle",
+    "across": " across restarts",
+}
 
 
 @dataclass(frozen=True)
 class Line:
     """One component and role of a run, from its first step to its last; layers together.
+
+    Changes within a cycle, of whole cycles and across restarts are different objects, and have a
+    line each: ``window`` says which.
 
     ``steps`` are the first and the last, which may be the same. PER and effective rank are means
     over layers, rank and condition numbers are medians. The condition number is
@@ -28,6 +37,7 @@ class Line:
     run: str
     component: str
     role: str
+    window: str
     steps: tuple[int, int]
     matrices: int
     per: tuple[float, float]
@@ -66,8 +76,8 @@ def summarise(
     starts, named = breaks or {}, units or {}
     measured = [row for row in rows if row["effective_rank"] is not None]
     ranked = [row for row in measured if row["step"] >= starts.get(row["run"], row["step"])]
-    groups = _grouped(ranked, lambda row: (row["component"], row["run"], row["role"]))
-    lines = [_line(*key, found) for key, found in groups.items()]
+    groups = _grouped(ranked, lambda row: tuple(row[name] or "" for name in IDENTITY))
+    lines = [_line(found) for found in groups.values()]
     lines.sort(key=lambda line: ROLES.index(line.role))
     broken = [
         f"{run}: the series breaks before {named.get(run, 'step')} {step}, and is summarised from "
@@ -91,14 +101,12 @@ def _ends(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return [r for r in rows if r["step"] == first], [r for r in rows if r["step"] == last]
 
 
-def _line(component: str, run: str, role: str, rows: list[Row]) -> Line:
+def _line(rows: list[Row]) -> Line:
     first, last = ends = _ends(rows)
     conditions = [_condition(end) for end in ends]
     effective = [fmean(row["effective_rank"] for row in end) for end in ends]
     return Line(
-        run,
-        component,
-        role,
+        **{name: rows[0][name] or "" for name in IDENTITY},
         steps=(first[0]["step"], last[0]["step"]),
         matrices=len(last),
         per=(fmean(row["per"] for row in first), fmean(row["per"] for row in last)),
@@ -149,11 +157,13 @@ def _update_ranks(ranked: list[Row]) -> list[str]:
     """How much of their dimensions the updates of each run use at the end."""
     found = []
     updates = [row for row in ranked if row["component"] == "update"]
-    for run, rows in _grouped(updates, lambda row: row["run"]).items():
-        _, last = _ends(rows)
+    each = _grouped(updates, lambda row: row["run"]).values()
+    ended = [row for rows in each for row in _ends(rows)[1]]
+    for (run, window), last in _grouped(ended, lambda r: (r["run"], r["window"] or "")).items():
         dimensions = median(min(row["rows"], row["cols"]) for row in last)
+        span, per = WINDOWS[window], fmean(row["per"] for row in last)
         found.append(
-            f"{run}: updates of the last interval have PER {fmean(r['per'] for r in last):.3f} and "
+            f"{run}: updates of the last interval{span} have PER {per:.3f} and "
             f"rank {_median(last, 'numerical_rank') or 0:.0f} of {dimensions:.0f} (median)"
         )
     merged = [row for row in ranked if row["component"] == "merged_total"]
@@ -186,12 +196,13 @@ def _limits(rows: Sequence[Row]) -> list[str]:
     for (run, part), own in _grouped(noisy, lambda r: (r["run"], r["component"])).items():
         found.append(
             f"{run}: PER of {len(own)} {part} matrices may be rounding noise of their "
-            f"{mode(row['dtype'] for row in own)} storage: see noise_share"
+            f"{mode(row['dtype'] for row in own)} storage: see per_resolved"
         )
     return found
 
 
 def _noise_matters(row: Row) -> bool:
-    """Whether noise can move the entropy of the spectrum by 1 %."""
-    share = row["noise_share"] or 0.0
-    return share > 0 and share * math.log(min(row["rows"], row["cols"]) / share) > 0.01
+    """Whether noise can be more than 1 % of the effective rank."""
+    if row["per"] is None or row["noise_source"] != "storage":
+        return False
+    return row["per_resolved"] is None or bool(row["per_resolved"] < 0.99 * row["per"])

@@ -36,7 +36,8 @@ def table_of(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns with the types that every table has."""
+    """The columns with the types that every table has; those of later versions empty."""
+    table = table.reindex(columns=list(COLUMNS))
     types = {
         name: "Int64" if name in WHOLE else "str" if name in TEXT else "float64" for name in COLUMNS
     }

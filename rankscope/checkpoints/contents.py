@@ -218,6 +218,11 @@ class Contents:
     restarts: int | None = None
 
     @property
+    def adapted(self) -> frozenset[str]:
+        """Modules that have an adapter."""
+        return frozenset(p.module for p in self.parameters.values() if p.adapter is not None)
+
+    @property
     def left_out(self) -> tuple[str, ...]:
         """Names of tensors that are not a linear map, such as norms."""
         return tuple(one.tensor for one in self.account if one.kind == "no linear map")

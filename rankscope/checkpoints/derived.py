@@ -77,10 +77,14 @@ class Masked(Derived):
         """The weight as it was before pruning, and the mask."""
         return self.stored, self.mask
 
+    def mask_values(self) -> NDArray[Any]:
+        """The mask, which may be of whole numbers."""
+        return self.mask.numbers() if isinstance(self.mask, StoredTensor) else self.mask.read()
+
     def computed(self) -> NDArray[np.float64]:
         """The product, entry by entry."""
-        mask = self.mask.numbers() if isinstance(self.mask, StoredTensor) else self.mask.read()
-        return np.asarray(self.stored.read().astype(np.float64) * mask, np.float64)
+        values = self.stored.read().astype(np.float64)
+        return np.asarray(values * self.mask_values(), np.float64)
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,17 @@ class Normalised(Derived):
         """The direction with the gain's norms."""
         direction = self.stored.read().astype(np.float64)
         gain = self.gain.read().astype(np.float64)
+        return np.asarray(direction * self.numbers(direction, gain), np.float64)
+
+    def numbers(
+        self, direction: NDArray[np.float64], gain: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What the entries of the direction are multiplied by: the gain over their norm."""
         over = tuple(
             axis for axis in range(direction.ndim) if gain.ndim == 0 or gain.shape[axis] == 1
         )
         norms = np.sqrt(np.sum(direction**2, axis=over, keepdims=True))
-        return np.asarray(direction * _ratio(gain, norms, self), np.float64)
+        return np.asarray(_ratio(gain, norms, self), np.float64)
 
 
 @dataclass(frozen=True)
@@ -125,11 +135,26 @@ class SpectrallyNormalised(Derived):
         """The weight over its largest singular value, as torch estimates it outside of training."""
         weight = self.stored.read().astype(np.float64)
         u, v = (vector.read().astype(np.float64) for vector in (self.left, self.right))
-        sigmas = [
-            float(u @ np.moveaxis(weight, axis, 0).reshape(len(u), -1) @ v)
+        return np.asarray(weight * (1.0 / self.estimated(weight, u, v)[1]), np.float64)
+
+    def estimated(
+        self, weight: NDArray[np.float64], u: NDArray[np.float64], v: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], float]:
+        """The weight as the matrix that the vectors belong to, and σ.
+
+        Raises
+        ------
+        RankscopeError
+            If σ is zero.
+        """
+        matrices = [
+            np.moveaxis(weight, axis, 0).reshape(len(u), -1)
             for axis in axes_of_spectral_norm(weight.shape, len(u), len(v))
         ]
-        return np.asarray(weight * _ratio(1.0, max(sigmas, key=abs), self), np.float64)
+        sigmas = [float(u @ matrix @ v) for matrix in matrices]
+        place = max(range(len(sigmas)), key=lambda i: abs(sigmas[i]))
+        _ratio(1.0, sigmas[place], self)
+        return matrices[place], sigmas[place]
 
 
 def axes_of_spectral_norm(shape: tuple[int, ...], rows: int, columns: int) -> Iterator[int]:

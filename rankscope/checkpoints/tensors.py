@@ -12,7 +12,7 @@ import io
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,9 +232,21 @@ class Part:
         """Read from the first to the last element of the part, and take what belongs to it."""
         if 0 in self.shape:
             return self.whole.elements(0, 0).reshape(self.shape)
+        return self._cut(self.whole.elements)
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The same part of an array of the shape of the stored tensor."""
+        flat = values.reshape(-1)
+        return (
+            flat[:0].reshape(self.shape)
+            if 0 in self.shape
+            else self._cut(lambda start, stop: flat[start:stop])
+        )
+
+    def _cut(self, elements: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
         axes = (*self.window.rows, self.window.columns)
         start = self.window.start
-        return strided(self.whole.elements(start, start + span(axes)), axes).reshape(self.shape)
+        return strided(elements(start, start + span(axes)), axes).reshape(self.shape)
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
         """Read so many of its elements, in row-major order."""

@@ -49,6 +49,10 @@ def analyze(
         Path | None,
         typer.Option(help="Checkpoint that cumulative updates begin at, such as a base model."),
     ] = None,
+    windows: Annotated[
+        Literal["steps", "cycles"],
+        typer.Option(help="What updates span: from step to step, or whole cycles of merges only."),
+    ] = "steps",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     strict: Annotated[bool, typer.Option(help="Fail if anything was skipped.")] = False,
 ) -> None:
@@ -73,6 +77,7 @@ def analyze(
         layers=layers,
         steps=steps,
         since=None if since is None else open_origin(since, trust_pickle=trust_pickle),
+        windows=windows,
     )
     there = survey(runs, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     record, computed = unchanged(out, there.runs, selection, (*there.skips, *there.notes)), 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.plan import Selection, Windows
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.checkpoints.step_range import StepRange, check_range
@@ -19,6 +19,7 @@ def parse_selection(
     layers: str | None,
     steps: str | None,
     since: Checkpoint | None = None,
+    windows: Windows = "steps",
 ) -> Selection:
     """Selection that the options ask for; None is the default of each.
 
@@ -34,6 +35,7 @@ def parse_selection(
             layers=None if layers is None else _layers(layers),
             steps=None if steps is None else _steps(steps),
             since=since,
+            windows=windows,
         )
     except RankscopeError as error:
         raise typer.BadParameter(str(error)) from None

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from rankscope.analysis.summary import WINDOWS
+
 SHOWN = ("weight", "update", "merged_total")  # and others where they were asked for, or all is
 EVALUATED = {  # of what evaluations print, what it is called
     "loss": "nats/token",
@@ -32,18 +34,23 @@ def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
         for line in summary["lines"]
         if line["run"] not in whole or line["component"] in (*SHOWN, *named)
     ]
-    shown = dict.fromkeys(line["component"] for line in kept)
+    shown = dict.fromkeys(map(_kind, kept))
     units = {run["name"]: run["unit"] for run in record["runs"]}
-    for component in sorted(
-        shown, key=lambda one: SHOWN.index(one) if one in SHOWN else len(SHOWN)
-    ):
-        lines = [line for line in kept if line["component"] == component]
+    ordered = sorted(shown, key=lambda one: SHOWN.index(one[0]) if one[0] in SHOWN else len(SHOWN))
+    for component, window in ordered:
+        lines = [line for line in kept if _kind(line) == (component, window)]
         unit = " or ".join(dict.fromkeys(units[line["run"]] for line in lines))
         ends = "" if all(a == b for a, b in (line["steps"] for line in lines)) else "first → last "
-        typer.echo(typer.style(f"{component.replace('_', ' ')}: {ends}{unit}", bold=True))
+        title = f"{component.replace('_', ' ')}{WINDOWS[window]}: {ends}{unit}"
+        typer.echo(typer.style(title, bold=True))
         print_columns(_summary_rows(component, lines, unit), left=2)
     for finding in summary["findings"]:
         typer.echo(f"• {finding}")
+
+
+def _kind(line: dict[str, Any]) -> tuple[str, str]:
+    """What a line is of: a component, and over which kind of window."""
+    return line["component"], line.get("window", "")
 
 
 def _summary_rows(component: str, lines: list[dict[str, Any]], unit: str) -> list[tuple[str, ...]]:

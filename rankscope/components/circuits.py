@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rankscope.checkpoints.contents import Heads
 from rankscope.checkpoints.tensors import Tensor
+from rankscope.components.products import IN_RANGE_OR_NOT, change_of_product, product_floor
 from rankscope.components.sources import Weight
-from rankscope.spectra.matrices import Dense, LowRank
-from rankscope.spectra.rounding import rounding_of
+from rankscope.spectra.bounds import multiplying_bound
+from rankscope.spectra.matrices import Dense, LowRank, frobenius_norms, spectral_norms
+from rankscope.spectra.rounding import Rounding
 
 
 @dataclass(frozen=True)
@@ -30,23 +32,49 @@ class Circuits:
         """Rows and columns of every circuit."""
         return self.output.tensor.shape[0], self.value.tensor.shape[1]
 
+    @IN_RANGE_OR_NOT
     def read(self) -> Dense | LowRank:
         """The products of the heads, or the published matrix."""
         factors = self.factors()
         if not self.published:
             return factors
-        side_by_side = np.hstack(list(factors.right @ factors.left))  # (size, count · size)
-        return Dense(side_by_side, factors.dtype, rounding_of(side_by_side, "float64"))
+        norms = frobenius_norms(factors.left) * frobenius_norms(factors.right)
+        multiplying = multiplying_bound(1.0, 1.0, inner=factors.left.shape[1]) * norms
+        return Dense(
+            np.hstack(list(factors.right @ factors.left)),  # (size, count · size)
+            factors.dtype,
+            Rounding.by_norm(float(np.linalg.norm(factors.floor)), factors.significant_bits),
+            error=float(np.linalg.norm(factors.error + multiplying)),
+        )
 
+    @IN_RANGE_OR_NOT
     def factors(self) -> LowRank:
         """Read both weights and cut them into heads."""
         size, group = self.heads.size, self.heads.count // self.heads.kv_count
-        output = self.output.added(self.output.tensor.read())
-        value = self.value.added(self.value.tensor.read())
-        rows, columns = output.shape[0], value.shape[1]
-        left = output.reshape(rows, self.heads.count, size).transpose(1, 0, 2)
-        right = np.repeat(value.reshape(self.heads.kv_count, size, columns), group, axis=0)
-        return LowRank(left, right, self.output.tensor.dtype)
+        output, value = self.output.formed(), self.value.formed()
+        rows, columns = output.values.shape[0], value.values.shape[1]
+        left = output.values.astype(np.float64).reshape(rows, self.heads.count, size)
+        left = left.transpose(1, 0, 2)
+        right = value.values.astype(np.float64).reshape(self.heads.kv_count, size, columns)
+        parts = [slice(i * size, (i + 1) * size) for i in range(self.heads.count)]
+        left_rounding = [output.rounding(columns=part) for part in parts]
+        right_rounding = [value.rounding(rows=part) for part in parts[: self.heads.kv_count]]
+        left_edge, right_edge = (
+            np.array([one.floor for one in found]) for found in (left_rounding, right_rounding)
+        )
+        left_sizes, right_sizes = (frobenius_norms(x) for x in (left, right))
+        right, right_norms, right_edge, right_sizes = (
+            np.repeat(x, group, axis=0)
+            for x in (right, spectral_norms(right), right_edge, right_sizes)
+        )
+        return LowRank(
+            left,
+            right,
+            self.output.tensor.dtype,
+            floor=product_floor((spectral_norms(left), right_norms), (left_edge, right_edge)),
+            error=product_floor((left_sizes, right_sizes), (output.error, value.error)),
+            significant_bits=min(one.significant_bits for one in (*left_rounding, *right_rounding)),
+        )
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both weights."""
@@ -60,19 +88,16 @@ class Circuits:
 
 @dataclass(frozen=True)
 class CircuitsChange:
-    """What the OV circuits of a layer changed by: [O′ −O]·[V′; V], of rank at most 2 head sizes."""
+    """What the OV circuits of a layer changed by: O′V′ − OV, of rank at most 2 head sizes."""
 
     later: Circuits
     earlier: Circuits
 
+    @IN_RANGE_OR_NOT
     def read(self) -> LowRank:
-        """Read the circuits of both checkpoints and stack their factors."""
-        later, earlier = self.later.factors(), self.earlier.factors()
-        return LowRank(
-            np.concatenate([later.left, -earlier.left], axis=2),
-            np.concatenate([later.right, earlier.right], axis=1),
-            later.dtype,
-        )
+        """Read the circuits of both checkpoints; a head that stayed the same is exactly zero."""
+        earlier = self.earlier.factors()
+        return replace(change_of_product(self.later.factors(), earlier), before=earlier.norms())
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both checkpoints."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.sources import Source, Weight
+from rankscope.components.windows import Kind, Window
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class Component:
         How to read it.
     heads
         How many matrices the source gives, one a head; 0 where it gives one that has no head.
+    since, restarts, window
+        Of a change: the step at which its window begins, None where that is not one of the run;
+        the restarts within; and its kind.
     """
 
     component: str
@@ -31,6 +37,18 @@ class Component:
     name: str
     source: Source
     heads: int = 0
+    since: int | None = None
+    restarts: int | None = None
+    window: Kind = ""
+
+    def over(self, window: Window, *modules: str) -> Component:
+        """The same as a change of these modules over a window."""
+        return replace(
+            self,
+            since=window.since if window.since >= 0 else None,
+            restarts=window.restarts(*modules),
+            window=window.kind(*modules),
+        )
 
 
 @dataclass(frozen=True)
@@ -39,19 +57,16 @@ class Moment:
 
     Attributes
     ----------
-    merges_since_previous, merges_since_first
-        Merges that the run has records of.
-    restarts_since_previous, restarts_since_first
-        Merges that the checkpoints count, of runs that keep no records.
+    origins
+        By the name of a weight, what it was before the first merge on record changed it.
     """
 
     now: Contents
-    previous: Contents | None
-    first: Contents | None
-    merges_since_previous: int = 0
-    merges_since_first: int = 0
-    restarts_since_previous: int = 0
-    restarts_since_first: int = 0
+    previous: Contents | None = None
+    first: Contents | None = None
+    since_previous: Window | None = None
+    since_first: Window | None = None
+    origins: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def component_of(component: str, parameter: Parameter, source: Source) -> Component:
@@ -61,10 +76,10 @@ def component_of(component: str, parameter: Parameter, source: Source) -> Compon
     )
 
 
-def weight_of(parameter: Parameter) -> Weight | None:
-    """The weight that the model uses, where it is known."""
+def weight_of(parameter: Parameter, origins: Mapping[str, Tensor] | None = None) -> Weight | None:
+    """The weight that the model uses, where it is known; ``origins`` as in `Moment`."""
     if parameter.tensor is None or parameter.is_factor:
         return None
     if parameter.adapter is not None and parameter.adapter.scale is None:
         return None
-    return Weight(parameter.tensor, parameter.adapter)
+    return Weight(parameter.tensor, parameter.adapter, (origins or {}).get(parameter.name))

@@ -5,82 +5,97 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rankscope.checkpoints.adapters.derived_tensors import Product
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.spectra.matrices import Dense, Kronecker, LowRank
-from rankscope.spectra.rounding import Rounding, rounding_of
-
-Values = NDArray[np.float64]
+from rankscope.components.formed import Formed, multiplied_along
+from rankscope.components.products import (
+    IN_RANGE_OR_NOT,
+    SCALING,
+    as_product,
+    change_of_product,
+    is_zero,
+    multiplied,
+    product_floor,
+    product_of,
+)
+from rankscope.components.tensor_errors import formed_of, product_in
+from rankscope.spectra.bounds import UNIT_ROUNDOFF
+from rankscope.spectra.formats import format_of
+from rankscope.spectra.matrices import (
+    Dense,
+    Kronecker,
+    LowRank,
+    frobenius_norms,
+    norm_of,
+    spectral_norms,
+)
 
 
 def delta(adapter: Delta) -> LowRank | Kronecker:
     """What an adapter adds to its weight, as factors in float64; over its scale if none is known.
 
-    Factors are taken as exact. Rows of a Kronecker product that are cut between its blocks are not
-    one, and come multiplied out.
+    Rows of a Kronecker product that are cut between its blocks are not one, and come multiplied
+    out.
     """
-    scale = 1.0 if adapter.scale is None else adapter.scale
-    is_scaled, dtype = adapter.scale is not None, adapter.tensors[0].dtype
     if isinstance(adapter, Adapter):
-        left = scale * adapter.lora_B.read().astype(np.float64)
-        return LowRank(left, adapter.lora_A.read().astype(np.float64), dtype, is_scaled)
-    first, second = _exact(adapter.first, scale), _exact(adapter.second, 1.0)
-    whole = Kronecker(first, second, dtype, is_scaled)
-    return whole if adapter.rows is None else _rows(whole, adapter)
+        return product_of(
+            formed_of(adapter.lora_B),
+            formed_of(adapter.lora_A),
+            adapter.tensors[0].dtype,
+            scale=_scale(adapter),
+            is_scaled=adapter.scale is not None,
+        )
+    if adapter.rows is not None:
+        return factored(adapter)
+    first, second = _factor(adapter.first, _scale(adapter)), _factor(adapter.second, 1.0)
+    return Kronecker(first, second, adapter.tensors[0].dtype, adapter.scale is not None)
 
 
-def effective(values: NDArray[np.floating], adapter: Delta | None) -> Values:
-    """The weight as the model uses it, in float64: W + delta, or what DoRA makes of that."""
-    weight = values.astype(np.float64)
+def factored(adapter: Delta) -> LowRank:
+    """The delta as a product of two factors; a Kronecker product is one with the identity."""
+    if isinstance(adapter, Adapter):
+        product = delta(adapter)
+        assert isinstance(product, LowRank)
+        return product
+    return as_product(_kronecker(adapter), is_scaled=adapter.scale is not None)
+
+
+def adapted(weight: Formed, adapter: Delta | None) -> Formed:
+    """The weight as the model uses it: W + delta, or what DoRA makes of that."""
     if adapter is None:
         return weight
-    weight += delta(adapter).multiplied()
-    if not isinstance(adapter, Adapter) or adapter.magnitude is None:
-        return weight
-    magnitude = adapter.magnitude.read().astype(np.float64)  # (out, 1), or (1, in)
-    by_row = magnitude.shape[1] == 1
-    with np.errstate(invalid="ignore", divide="ignore"):  # a row of zeros has no direction
-        norms = np.linalg.norm(weight, axis=1 if by_row else 0, keepdims=True)
-        return np.asarray(magnitude * (weight / norms))
+    if isinstance(adapter, KroneckerAdapter):
+        return weight + _kronecker(adapter)
+    product = factored(adapter)
+    total = weight if is_zero(product) else weight + multiplied(product)
+    return total if adapter.magnitude is None else _rescaled(total, adapter.magnitude)
 
 
-def stacked(terms: list[LowRank]) -> LowRank:
-    """Sum of products as one product; terms that are zero add no inner dimension."""
-    present = [term for term in terms if term.left.any() and term.right.any()] or terms[:1]
-    return LowRank(
-        np.hstack([term.left for term in present]),
-        np.vstack([term.right for term in present]),
-        terms[0].dtype,
-        all(term.is_scaled for term in terms),
-    )
+@IN_RANGE_OR_NOT
+def _rescaled(weight: Formed, magnitude: Tensor) -> Formed:
+    """m·M/‖M‖, a norm a row, or a column: (out, 1), or (1, in).
+
+    Normalising takes away what errors do to a norm: they grow by m/‖M‖, and no more but for terms
+    of second order, for which they are doubled.
+    """
+    stored, values = magnitude.read(), weight.values.astype(np.float64)
+    norms = np.linalg.norm(values, axis=1 if stored.shape[1] == 1 else 0, keepdims=True)
+    numbers = stored.astype(np.float64) / norms  # a row of zeros has no direction
+    found = multiplied_along(weight, numbers, format_of(stored, magnitude.dtype))
+    terms = values.size / max(numbers.size, 1)  # of the sum in a norm
+    more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(found.values).value
+    return replace(found, error=2 * found.error + more)
 
 
-def difference_of(later: Delta | None, earlier: Delta | None) -> LowRank:
-    """What a delta changed by: s₂B₂A₂ − s₁B₁A₁, of rank 2r at most."""
-    terms = [] if later is None else [factored(delta(later))]
-    if earlier is not None:
-        terms.append(negative(factored(delta(earlier))))
-    return stacked(terms)
-
-
-def factored(matrix: LowRank | Kronecker) -> LowRank:
-    """A product of two factors; a Kronecker product is one with the identity."""
-    if isinstance(matrix, LowRank):
-        return matrix
-    return LowRank(matrix.multiplied(), np.eye(matrix.shape[1]), matrix.dtype, matrix.is_scaled)
-
-
-def negative(product: LowRank) -> LowRank:
-    """The product times −1."""
-    return replace(product, left=-product.left)
-
-
-def product_in(tensor: Tensor) -> LowRank | None:
-    """A weight that is a product by construction, in its factors; None of any other."""
-    return LowRank(*tensor.factors(), tensor.dtype) if isinstance(tensor, Product) else None
+def difference_of(later: Delta | None, earlier: Delta | None) -> LowRank | None:
+    """What a delta changed by, s₂B₂A₂ − s₁B₁A₁, of rank 2r at most; None of none."""
+    if earlier is None:
+        return None if later is None else factored(later)
+    before = factored(earlier)
+    if later is None:
+        return replace(before, left=-before.left)
+    return change_of_product(factored(later), before)
 
 
 @dataclass(frozen=True)
@@ -90,11 +105,14 @@ class Rescaling:
     tensor: Tensor
     adapter: Adapter
 
+    @IN_RANGE_OR_NOT
     def read(self) -> Dense:
-        """Subtract in float64, whose rounding of both terms is all that is not exact."""
-        values = self.tensor.read().astype(np.float64)
-        changed = effective(values, self.adapter)
-        return Dense(changed - values, self.adapter.lora_A.dtype, computed(changed, values))
+        """Subtract in float64; W is in both terms, and taken for exact."""
+        weight = formed_of(self.tensor)
+        changed = adapted(weight.exact(), self.adapter)
+        values = changed.values - weight.values.astype(np.float64)
+        error = changed.error + weight.error + UNIT_ROUNDOFF * norm_of(values).value
+        return Dense(values, self.adapter.lora_A.dtype, changed.rounding(), error)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """W, and the parts of the adapter."""
@@ -115,8 +133,8 @@ class DeltaChange:
     earlier: Delta
 
     def read(self) -> LowRank:
-        """Stack the factors of both."""
-        return difference_of(self.later, self.earlier)
+        """Subtract one from the other, by their factors."""
+        return change_of_product(factored(self.later), factored(self.earlier))
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Parts of both adapters."""
@@ -129,31 +147,50 @@ class DeltaChange:
         return 4.0 * sum(self.later.shape) * inner**2 + 8.0 * inner**3
 
 
-def computed(*terms: Values) -> Rounding:
-    """Rounding of float64 arithmetic on terms of a sum."""
-    first, *others = (rounding_of(term, "float64") for term in terms)
-    for other in others:
-        first += other
-    return first
+def _scale(adapter: Delta) -> float:
+    return 1.0 if adapter.scale is None else adapter.scale
 
 
-def _exact(tensor: Tensor, scale: float) -> Dense | LowRank:
-    """A factor of a Kronecker product, without rounding of its own."""
+def _factor(tensor: Tensor, scale: float) -> Dense | LowRank:
+    """A factor of a Kronecker product, times a scale."""
     product = product_in(tensor)
     if product is not None:
-        return replace(product, left=scale * product.left)
-    values = scale * tensor.read().astype(np.float64)
-    m, n = values.shape
-    return Dense(values, tensor.dtype, Rounding(np.zeros(m), np.zeros(n)))
+        size = float(frobenius_norms(product.left) * frobenius_norms(product.right))
+        return replace(
+            product,
+            left=scale * product.left,
+            floor=abs(scale) * product.floor,
+            error=abs(scale) * (product.error + SCALING * size),
+        )
+    factor = formed_of(tensor)
+    values = scale * factor.values.astype(np.float64)
+    error = abs(scale) * factor.error + (0.0 if scale == 1 else SCALING * norm_of(values).value)
+    return Dense(values, factor.dtype, factor.rounding() * scale**2, error)
 
 
-def _rows(whole: Kronecker, adapter: KroneckerAdapter) -> LowRank:
-    """Rows of a Kronecker product, which are none themselves."""
+@IN_RANGE_OR_NOT
+def _kronecker(adapter: KroneckerAdapter) -> Formed:
+    """A Kronecker product, or rows of one, multiplied out: norms multiply."""
+    first, second = formed_of(adapter.first), formed_of(adapter.second)
+    scale, rounding = _scale(adapter), (first.rounding(), second.rounding())
+    values = np.kron(scale * first.values.astype(np.float64), second.values.astype(np.float64))
+    norms, sizes = (
+        (of(first.values), of(second.values))
+        for of in (lambda x: spectral_norms(x[None])[0], frobenius_norms)
+    )
+    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
+    error = product_floor(sizes, (first.error, second.error)) + SCALING * sizes[0] * sizes[1]
+    whole = Formed(
+        values,
+        adapter.tensors[0].dtype,
+        beside=abs(scale) * float(floor),
+        error=abs(scale) * float(error),
+        bits=min(one.significant_bits for one in rounding),
+    )
     if adapter.rows is None:
-        return factored(whole)
+        return whole
     start, axes = adapter.rows
     places = np.array([start])
     for size, stride in axes:
         places = (places[:, None] + stride * np.arange(size)).reshape(-1)
-    values = whole.multiplied()[places]
-    return LowRank(values, np.eye(values.shape[1]), whole.dtype, whole.is_scaled)
+    return whole.part(lambda matrix: matrix[places])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.contents import Contents, Parameter
@@ -18,7 +19,9 @@ def last_merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[C
     """What the last of these merges added to each weight, with the family of its checkpoint."""
     for parameter in _merged(merges[-1], contents).values():
         if parameter.adapter is not None:
-            yield component_of("merge", parameter, Products((parameter.adapter,)))
+            found = component_of("merge", parameter, Products((parameter.adapter,)))
+            before = [merge.step for merge in merges[:-1] if parameter.module in merge.adapters]
+            yield replace(found, since=before[-1] if before else None, restarts=0, window="cycle")
 
 
 def merged_total(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:

@@ -8,27 +8,33 @@ from dataclasses import replace
 
 from rankscope.checkpoints.contents import Adapter, Contents, Heads, Parameter, is_rescaled
 from rankscope.checkpoints.merges import Merge
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.circuits import Circuits, CircuitsChange
 from rankscope.components.component import Component, Moment, component_of, weight_of
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.merged import last_merge, merged_total
 from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
+from rankscope.components.windows import Window
 
 
 def _weights(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
-        weight = weight_of(parameter)
+        weight = weight_of(parameter, moment.origins)
         if weight is not None:
             yield component_of("weight", parameter, weight)
         elif parameter.tensor is not None and not parameter.is_factor:
             # By how much its adapter changes it is not known: what is known stands in its place.
-            yield component_of("base", parameter, Weight(parameter.tensor))
+            yield component_of("base", parameter, _base(parameter.tensor, parameter, moment))
 
 
 def _bases(moment: Moment) -> Iterator[Component]:
     for parameter in moment.now.parameters.values():
         if parameter.tensor is not None and parameter.adapter is not None:
-            yield component_of("base", parameter, Weight(parameter.tensor))
+            yield component_of("base", parameter, _base(parameter.tensor, parameter, moment))
+
+
+def _base(tensor: Tensor, parameter: Parameter, moment: Moment) -> Weight:
+    return Weight(tensor, origin=moment.origins.get(parameter.name))
 
 
 def _adapters(moment: Moment) -> Iterator[Component]:
@@ -49,19 +55,17 @@ def _factors(moment: Moment) -> Iterator[Component]:
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
-    if moment.previous is not None:
-        merges = moment.merges_since_previous, moment.restarts_since_previous
-        yield from _changes("update", moment.now, moment.previous, merges)
+    if moment.previous is not None and moment.since_previous is not None:
+        yield from _changes("update", moment.now, moment.previous, moment.since_previous)
 
 
 def _cumulative_updates(moment: Moment) -> Iterator[Component]:
-    if moment.first is not None:
-        merges = moment.merges_since_first, moment.restarts_since_first
-        yield from _changes("cumulative_update", moment.now, moment.first, merges)
+    if moment.first is not None and moment.since_first is not None:
+        yield from _changes("cumulative_update", moment.now, moment.first, moment.since_first)
 
 
 def _changes(
-    component: str, now: Contents, before: Contents, merges: tuple[int, int]
+    component: str, now: Contents, before: Contents, window: Window
 ) -> Iterator[Component]:
     for name, parameter in now.parameters.items():
         old = before.parameters.get(name)
@@ -71,13 +75,24 @@ def _changes(
         if parameter.tensor is None and old.tensor is None:
             source = _change_of_adapter(parameter, old, now, before)
         else:
-            source = Difference(later, earlier, *merges) if later and earlier else None
+            source = _difference(later, earlier, window, parameter.module)
         if source is not None and parameter.shape != old.shape:
             source = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
         if source is not None:
-            yield component_of(component, parameter, source)
+            yield component_of(component, parameter, source).over(window, parameter.module)
+
+
+def _difference(
+    later: Weight | None, earlier: Weight | None, window: Window, module: str
+) -> Difference | None:
+    """The change of a weight; merges that are only counted are taken to touch what has adapters."""
+    if later is None or earlier is None:
+        return None
+    is_adapted = later.adapter is not None or earlier.adapter is not None
+    counted = (window.counted or 0) if is_adapted else 0
+    return Difference(later, earlier, window.merged(module), counted)
 
 
 def _change_of_adapter(
@@ -107,16 +122,17 @@ def _gradients(moment: Moment) -> Iterator[Component]:
 
 
 def _circuits(moment: Moment) -> Iterator[Component]:
-    yield from _ov(moment.now, published=False)
+    yield from _ov(moment.now, published=False, origins=moment.origins)
 
 
 def _published_circuits(moment: Moment) -> Iterator[Component]:
-    yield from _ov(moment.now, published=True)
+    yield from _ov(moment.now, published=True, origins=moment.origins)
 
 
 def _circuit_updates(moment: Moment) -> Iterator[Component]:
-    if moment.previous is None:
+    if moment.previous is None or moment.since_previous is None:
         return
+    modules = {_circuit(o): (o.module, v.module) for o, v in _attentions(moment.now)}
     before = {circuit.name: circuit.source for circuit in _ov(moment.previous, published=False)}
     for circuit in _ov(moment.now, published=False):
         later, earlier = circuit.source, before.get(circuit.name)
@@ -127,26 +143,19 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
             message = f"was {earlier.heads} on {earlier.shape}, is {later.heads} on {later.shape}"
             path = later.output.tensor.paths[0]
             source = Misfit((), "", path, circuit.name, "shape-changed", message)
-        yield replace(
-            circuit,
-            component="ov_update",
-            source=source,
-            heads=circuit.heads if isinstance(source, CircuitsChange) else 0,
-        )
+        heads = circuit.heads if isinstance(source, CircuitsChange) else 0
+        found = replace(circuit, component="ov_update", source=source, heads=heads)
+        yield found.over(moment.since_previous, *modules[circuit.name])
 
 
-def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
+def _ov(
+    contents: Contents, *, published: bool, origins: Mapping[str, Tensor] | None = None
+) -> Iterator[Component]:
     """Circuits of every layer that has o and v; under role o, through which they write."""
-    values: dict[str, list[Parameter]] = {}
-    for parameter in contents.parameters.values():
-        if parameter.role == "v":
-            values.setdefault(parameter.block, []).append(parameter)
-    for output in contents.parameters.values():
-        value = _nearest(output, values.get(output.block, ())) if output.role == "o" else None
-        left = weight_of(output)
-        right = None if value is None else weight_of(value)
+    for output, value in _attentions(contents):
+        left, right = weight_of(output, origins), weight_of(value, origins)
         heads = _heads_of_both(output, value)
-        if heads is None or value is None or left is None or right is None:
+        if heads is None or left is None or right is None:
             continue
         source: Source = Circuits(left, right, heads, published)
         if (output.shape[1], value.shape[0]) != (
@@ -164,10 +173,26 @@ def _ov(contents: Contents, *, published: bool) -> Iterator[Component]:
             output.layer,
             "o",
             None,
-            f"{_parent(output)}.ov",
+            _circuit(output),
             source,
             heads=heads.count if one_a_head else 0,
         )
+
+
+def _attentions(contents: Contents) -> Iterator[tuple[Parameter, Parameter]]:
+    """Every o, with the v of the same attention."""
+    values: dict[str, list[Parameter]] = {}
+    for parameter in contents.parameters.values():
+        if parameter.role == "v":
+            values.setdefault(parameter.block, []).append(parameter)
+    for output in contents.parameters.values():
+        value = _nearest(output, values.get(output.block, ())) if output.role == "o" else None
+        if value is not None:
+            yield output, value
+
+
+def _circuit(output: Parameter) -> str:
+    return f"{_parent(output)}.ov"
 
 
 def _nearest(output: Parameter, values: Sequence[Parameter]) -> Parameter | None:
@@ -183,9 +208,9 @@ def _nearest(output: Parameter, values: Sequence[Parameter]) -> Parameter | None
     return nearest[0] if nearest else None
 
 
-def _heads_of_both(output: Parameter, value: Parameter | None) -> Heads | None:
+def _heads_of_both(output: Parameter, value: Parameter) -> Heads | None:
     """Heads of a circuit: those that o reads, of which the values may have fewer."""
-    if value is None or output.heads is None or value.heads is None:
+    if output.heads is None or value.heads is None:
         return None
     return replace(output.heads, kv_count=value.heads.kv_count)
 

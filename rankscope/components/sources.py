@@ -6,29 +6,24 @@ calls `read` for the matrix itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankscope.checkpoints.contents import Delta, is_rescaled
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.deltas import (
-    computed,
-    delta,
-    difference_of,
-    effective,
-    factored,
-    negative,
-    product_in,
-    stacked,
-)
+from rankscope.components.deltas import adapted, delta, difference_of, factored
+from rankscope.components.formed import Formed
+from rankscope.components.products import change_of_product, is_zero, multiplied, sum_of_products
+from rankscope.components.tensor_errors import formed_of, product_in
 from rankscope.errors import RankscopeError
-from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank
-from rankscope.spectra.rounding import Rounding, rounding_of, rounding_of_merges
+from rankscope.spectra.bounds import UNIT_ROUNDOFF
+from rankscope.spectra.formats import FORMATS, format_of
+from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank, norm_of
+from rankscope.spectra.rounding import Rounding, rounding_of_merges
 
-Values = NDArray[np.float64]
+SAMPLE = 2**16
 
 
 class Source(Protocol):
@@ -59,28 +54,41 @@ def dense_work(shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight matrix as the model uses it: W, or what an adapter makes of it."""
+    """A weight matrix as the model uses it: W, or what an adapter makes of it.
+
+    Attributes
+    ----------
+    origin
+        W before the first merge on record: what that was rounded to is in it ever since.
+    """
 
     tensor: Tensor
     adapter: Delta | None = None
+    origin: Tensor | None = None
 
     def read(self) -> Dense | LowRank:
         """Read W, factored if it is a product; with an adapter, add its delta in float64."""
         product = None if self.adapter is not None else product_in(self.tensor)
-        if product is not None:
-            return product
-        values = self.tensor.read()
-        if self.adapter is None:
-            return Dense.stored(values, self.tensor.dtype)
-        return Dense(self.added(values), self.tensor.dtype, rounding_of(values, self.tensor.dtype))
+        return self.formed().dense() if product is None else product
 
-    def added(self, values: NDArray[np.floating]) -> Values:
-        """``values`` in float64, with the adapter's delta."""
-        return effective(values, self.adapter)
+    def formed(self) -> Formed:
+        """Read W and its adapter, with the errors that both bring."""
+        weight = formed_of(self.tensor)
+        if self.origin is not None and self.origin.shape == weight.values.shape and weight.stored:
+            mantissa = weight.stored[0][1].mantissa
+            # Mostly it needs as many bits, which its first elements show.
+            sample = self.origin.elements(0, min(weight.values.size, SAMPLE))
+            if format_of(sample, self.origin.dtype).mantissa < mantissa:
+                before = self.origin.read()
+                found = format_of(before, self.origin.dtype)
+                if found.mantissa < mantissa:
+                    weight = replace(weight, stored=(*weight.stored, (before, found)))
+        return adapted(weight, self.adapter)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """W, and the factors of the adapter."""
-        return (self.tensor, *factors_of(self.adapter))
+        """W, the factors of the adapter, and W before the merges."""
+        origin = () if self.origin is None else (self.origin,)
+        return (self.tensor, *factors_of(self.adapter), *origin)
 
     @property
     def work(self) -> float:
@@ -109,36 +117,65 @@ class Difference:
     restarts: int = 0
 
     def read(self) -> Dense | LowRank:
-        """Subtract in float64; by the factors alone where all else is the same."""
-        pair = self.later.adapter, self.earlier.adapter
-        adapted = any(adapter is not None for adapter in pair)
-        products = [product_in(weight.tensor) for weight in (self.later, self.earlier)]
-        if not adapted and products[0] is not None and products[1] is not None:
-            return stacked([products[0], negative(products[1])])
-        later, earlier = self.later.tensor.read(), self.earlier.tensor.read()
-        if adapted and np.array_equal(later, earlier):
-            if not any(map(is_rescaled, pair)):
-                return difference_of(*pair)
-            both = self.later.added(later), self.earlier.added(earlier)
-            return Dense(both[0] - both[1], self.later.tensor.dtype, computed(*both))
-        dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
-        return Dense(
-            self.later.added(later) - self.earlier.added(earlier),
-            dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes),
-            self._rounding(later, earlier),
-        )
+        """Subtract in float64; by the factors alone where all else is the same.
 
-    def _rounding(self, later: NDArray[np.floating], earlier: NDArray[np.floating]) -> Rounding:
+        The frozen weights from each other and the adapters from each other, so that the error is
+        relative to the change: what is equal on both sides adds none.
+        """
+        pair = self.later.adapter, self.earlier.adapter
+        if pair == (None, None):
+            products = product_in(self.later.tensor), product_in(self.earlier.tensor)
+            if products[0] is not None and products[1] is not None:
+                change = change_of_product(products[0], products[1])
+                return replace(change, before=products[1].norms())
+        later, earlier = formed_of(self.later.tensor), formed_of(self.earlier.tensor)
+        if any(map(is_rescaled, pair)):
+            return self._of_rescaled(later, earlier)
+        moved = difference_of(*pair)
+        before = adapted(earlier.exact(), pair[1])
+        size = norm_of(before.values, before.error)
+        error = later.error + earlier.error
+        if moved is not None and np.array_equal(later.values, earlier.values):
+            return replace(moved, error=moved.error + error, before=(size,))
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = later.values.astype(np.float64) - earlier.values
+        total = Formed(values, self._dtype, error=error + UNIT_ROUNDOFF * norm_of(values).value)
+        if moved is not None and not is_zero(moved):
+            total += multiplied(moved)
+        rounding = self._rounding(later, earlier) + total.rounding()
+        return Dense(total.values, self._dtype, rounding, total.error, size)
+
+    def _of_rescaled(self, later: Formed, earlier: Formed) -> Dense:
+        """What a weight under DoRA changed by; a weight that is equal on both sides is exact."""
+        now = adapted(later.exact(), self.later.adapter)
+        was = adapted(earlier.exact(), self.earlier.adapter)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = now.values.astype(np.float64) - was.values
+        rounding = now.rounding() + was.rounding()
+        if not np.array_equal(later.values, earlier.values):
+            rounding += self._rounding(later, earlier)
+        error = now.error + was.error + UNIT_ROUNDOFF * norm_of(values).value
+        return Dense(values, self._dtype, rounding, error, norm_of(was.values, was.error))
+
+    @property
+    def _dtype(self) -> str:
+        dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
+        return dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes)
+
+    def _rounding(self, later: Formed, earlier: Formed) -> Rounding:
         """Rounding of both stored weights, of each merge, and of the products that were merged."""
-        dtype = self.later.tensor.dtype
-        rounding = rounding_of(later, dtype) * max(self.merges + self.restarts, 1)
-        rounding += rounding_of(earlier, self.earlier.tensor.dtype)
+        now = later.stored[0][1] if later.stored else FORMATS[later.dtype]
+        if self.merges and earlier.stored and earlier.stored[0][1].mantissa < now.mantissa:
+            # The merge added to the weight as it was: its rounding is in both, and cancels.
+            exact = FORMATS[earlier.dtype]
+            earlier = replace(earlier, stored=((earlier.values, exact), *earlier.stored[1:]))
+        rounding = later.rounding() * max(self.merges + self.restarts, 1) + earlier.rounding()
         adapters = [w.adapter for w in (self.later, self.earlier) if w.adapter is not None]
         was_frozen = len(adapters) == 2 and not self.merges
         if not adapters or not (self.restarts or was_frozen):
             return rounding
-        added = later.astype(np.float64) - earlier
-        return rounding + rounding_of_merges(added, dtype, inner=adapters[0].rank)
+        added = later.values.astype(np.float64) - earlier.values
+        return rounding + rounding_of_merges(added, now, inner=adapters[0].rank)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both weights."""
@@ -158,8 +195,9 @@ class Products:
 
     def read(self) -> LowRank | Kronecker:
         """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum; of one, the delta itself."""
-        deltas = [delta(adapter) for adapter in self.adapters]
-        return deltas[0] if len(deltas) == 1 else stacked([factored(one) for one in deltas])
+        if len(self.adapters) == 1:
+            return delta(self.adapters[0])
+        return sum_of_products([factored(adapter) for adapter in self.adapters])
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Factors of every adapter."""

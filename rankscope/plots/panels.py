@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import LineStyleType
 
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.legends import line_entry
@@ -13,7 +14,7 @@ from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.selection import chosen_rows, distinct, in_order, role_title
 
 NEAR_ZERO, HALF = 0.3, 0.5
-LIMIT_DASHES = (0, (6, 2))
+LIMIT_DASHES, LIVE_DASHES = (0, (6, 2)), (0, (6, 2, 1, 2))
 LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank", "ov": "head size"}
 
 
@@ -24,7 +25,8 @@ def per(table: pd.DataFrame, component: str = "weight") -> Figure:
     Lines, bands and hollow markers as in `metric`. A dotted line is the PER that a Gaussian matrix
     of the shape would have, without which roles of different shapes are not comparable. Where
     the construction limits the rank, a thin line in the run's colour is this limit over
-    min(m, n): of adapters, merges and OV circuits their own, for updates that of one merge.
+    min(m, n): of adapters, merges and OV circuits their own. Of updates, over a whole cycle it is
+    the adapter rank r; between two states of live adapters, whose difference is drawn, up to 2r.
 
     Parameters
     ----------
@@ -64,7 +66,8 @@ def condition_number(
     column
         Which condition number. If not given, ``condition_number`` for whole weights, and for
         everything else ``condition_number_r``, since what has low rank by construction has an
-        infinite κ; ``condition_number_90`` is the steady one for square matrices.
+        infinite κ; ``condition_number_90`` is the steady one for square matrices. It depends on
+        the rank r that it is taken at, which stands in the title of each panel.
 
     Raises
     ------
@@ -85,9 +88,22 @@ def _role_panels(
     figure, panels, hole = panel_grid(len(roles))
     for role, ax in zip(roles, panels, strict=True):
         metric(table, column, component=component, role=role, legend=False, ax=ax)
-        name = "OV circuit" if component.startswith("ov") else role
-        ax.set_title(role_title(name, rows[rows["role"] == role]))
+        name, own = "OV circuit" if component.startswith("ov") else role, rows[rows["role"] == role]
+        told = _ranks_told(own) if column == "condition_number_r" else ""
+        ax.set_title(role_title(name, own) + told)
     return figure, panels, hole
+
+
+def _ranks_told(rows: pd.DataFrame) -> str:
+    """At which ranks condition numbers are taken, and whether runs differ in them."""
+    known = rows.dropna(subset=["numerical_rank", "condition_number_r"])
+    if known.empty:
+        return ""
+    ranks = known["numerical_rank"].astype(int)
+    medians = ranks.groupby(known["run"]).median()
+    low, high = ranks.min(), ranks.max()
+    told = f", r = {low}" if low == high else f", r = {low}–{high}"
+    return f"{told} by run" if medians.nunique() > 1 else told
 
 
 def _limit_share(ax: Axes) -> None:
@@ -113,15 +129,39 @@ def draw_gaussian_baseline(ax: Axes, rows: pd.DataFrame) -> None:
 def draw_rank_limit(ax: Axes, table: pd.DataFrame, *, component: str, role: str) -> None:
     """Draw the most that PER can be by construction, in each run's colour, where that is below 1.
 
-    For an update it is the rank of the run's adapters, which is what one cycle adds; checkpoints
-    within a cycle or several cycles apart may differ by more.
+    The line of whole cycles is that of the run's adapters. Of a change between two states of live
+    adapters it is that of the change itself: there the adapters are subtracted, not the weights.
+    A change across restarts has no limit that is known.
     """
-    source = "adapter" if component == "update" else component
-    rows = table[(table["component"] == source) & (table["role"] == role)]
-    share = (rows["max_rank"] / rows[["rows", "cols"]].min(axis=1)).astype(float)
+    own = table[(table["component"] == component) & (table["role"] == role)]
+    windows = own["window"].fillna("") if "window" in own else pd.Series("", index=own.index)
+    if component != "update":
+        _draw_limits(ax, table, own, f"{LIMITED_BY.get(component, 'rank')} / min(m, n)")
+        return
+    adapters = table[(table["component"] == "adapter") & (table["role"] == role)]
+    whole = adapters[adapters["run"].isin(own.loc[windows == "cycle", "run"])]
+    _draw_limits(ax, table, whole, "adapter rank / min(m, n)")
+    live = own[~windows.isin(["cycle", "across"]) & (own["max_rank"] < _sides(own))]
+    label = "rank of a change of live adapters (at most 2r) / min(m, n)"
+    _draw_limits(ax, table, live, label, dashes=LIVE_DASHES)
+
+
+def _draw_limits(
+    ax: Axes,
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    label: str,
+    *,
+    dashes: LineStyleType = LIMIT_DASHES,
+) -> None:
+    share = (rows["max_rank"] / _sides(rows)).astype(float)
     limits = share.groupby(rows["run"]).max()
     styles = series_styles(distinct(table, "run"))
     for run, limit in limits[limits < 1].items():
-        ax.axhline(limit, color=styles[run].color, linestyle=LIMIT_DASHES, linewidth=0.6)
+        ax.axhline(limit, color=styles[run].color, linestyle=dashes, linewidth=0.6)
     if (limits < 1).any():
-        line_entry(ax, f"{LIMITED_BY.get(source, 'rank')} / min(m, n)", LIMIT_DASHES, width=0.6)
+        line_entry(ax, label, dashes, width=0.6)
+
+
+def _sides(rows: pd.DataFrame) -> pd.Series[int]:
+    return rows[["rows", "cols"]].min(axis=1)

@@ -20,6 +20,14 @@ from rankscope.statistics.summary import band_text, line_text, summarised_over, 
 
 BAND_ALPHA = 0.18
 BAR_WIDTH = 5
+# Changes over windows of different kinds are different objects: each kind has lines of its own.
+WINDOWS = {
+    "": "steps without restarts",
+    "cycle": "whole cycles",
+    "within": "parts of a cycle (rank up to 2r)",
+    "across": "across restarts",
+}
+PARTS = {"within": 0.5, "across": 0.25}  # width of their lines
 MOST_MARKERS = 12
 
 
@@ -35,6 +43,8 @@ def metric(
 ) -> Axes:
     """Draw a metric against the step: one line a run, summarised over layers.
 
+    Changes within a cycle, of whole cycles and across restarts have a line each.
+
     The line is the mean over the matrices of a step and the band goes from their minimum to their
     maximum. Where the quantity spans decades, as condition numbers do, the axis is logarithmic,
     the line the median, and the band from the 10 % to the 90 % quantile; matrices of which only
@@ -42,10 +52,10 @@ def metric(
     band where an end of it is infinite.
 
     A marker is hollow where the point is not to be trusted: some matrix has no value, being zero
-    or not finite or too small beside the noise, rounding noise may move a rank by more than 1 %,
-    or the median is only a lower bound, which has an arrow besides. Where no matrix has a value
-    it stands at the foot of the axes, where the median is infinite at the head. Long series have
-    a marker every few points.
+    or not finite or too small beside the noise, rounding noise may be more than 1 % of a rank
+    (``per_resolved`` against ``per``), or the median is only a lower bound, which has an arrow
+    besides. Where no matrix has a value it stands at the foot of the axes, where the median is
+    infinite at the head. Long series have a marker every few points.
 
     Parameters
     ----------
@@ -71,11 +81,15 @@ def metric(
     rows = chosen_rows(table, component=component, role=role)
     styles = series_styles(distinct(table, hue))
     points = summary(rows, column, hue=hue)
+    kinds = [kind for kind in WINDOWS if kind in set(points["window"])]
     ax = plt.gca() if ax is None else ax
     if drawn.log:
         ax.set_yscale("log", nonpositive="mask")
-    for name, series in points.groupby(hue, sort=True):
-        draw_series(ax, name, series, style=styles[name])
+    for (name, window), series in points.groupby([hue, "window"], sort=True):
+        width = PARTS.get(str(window)) if len(kinds) > 1 else None
+        draw_series(ax, name, series, style=styles[name], width=width)
+    for kind in kinds if len(kinds) > 1 else ():
+        line_entry(ax, WINDOWS[kind], "-", width=PARTS.get(kind, 1.1))
     _explain(ax, points, column, over=summarised_over(rows, hue=hue))
     ax.set(xlabel=step_label(table), ylabel=drawn.label)
     if drawn.log:
@@ -85,16 +99,29 @@ def metric(
     return ax
 
 
-def draw_series(ax: Axes, name: object, points: pd.DataFrame, *, style: SeriesStyle) -> None:
+def draw_series(
+    ax: Axes,
+    name: object,
+    points: pd.DataFrame,
+    *,
+    style: SeriesStyle,
+    width: float | None = None,
+) -> None:
     """Draw the points of a `summary` as a line with its band and markers, named in the legend."""
     series_entry(ax, name, style)
-    _draw_line(ax, points, style)
+    _draw_line(ax, points, style, width)
     _draw_markers(ax, points, style)
 
 
-def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
+def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle, width: float | None) -> None:
     finite = series.replace([np.inf, -np.inf], np.nan)
-    ax.plot(finite["step"], finite["centre"], color=style.color, linestyle=style.dashes)
+    ax.plot(
+        finite["step"],
+        finite["centre"],
+        color=style.color,
+        linestyle=style.dashes,
+        linewidth=width,
+    )
     if not (finite["low"] < finite["high"]).any():
         return
     if len(finite) == 1:

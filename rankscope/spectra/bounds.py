@@ -48,6 +48,19 @@ def product_bound(
     return 2 * (sum(shape) + inner) * UNIT_ROUNDOFF * left_norm * right_norm
 
 
+def multiplying_bound(left_norm: float, right_norm: float, *, inner: int) -> float:
+    """Bound on ‖fl(L·R) − L·R‖_F for float64 factors: (r + 1)·u·‖L‖_F·‖R‖_F.
+
+    r·u for an inner product in any order of summation, and u for a scale that L was multiplied by.
+    """
+    return (inner + 1) * UNIT_ROUNDOFF * left_norm * right_norm
+
+
+def frobenius_bound(norm: float, entries: int) -> float:
+    """Bound on the error of ‖A‖_F from float64 squares, summed in any order: (mn/2 + 4)·u·‖A‖_F."""
+    return (entries / 2 + 4) * UNIT_ROUNDOFF * norm
+
+
 def agree(found: float, expected: float, size: int) -> bool:
     """Whether two sums that are equal in exact arithmetic are equal up to rounding.
 

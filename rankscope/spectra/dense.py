@@ -28,42 +28,35 @@ def spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectru
     scaled = [_scaled(matrix.values) for matrix in matrices]
     grams = backend.grams([values for values, _ in scaled])
     return [
-        _certified(*one, gram, matrix.dtype, (matrix.rounding.floor, 0.0), backend)
+        _certified(*one, gram, matrix, backend)
         for one, gram, matrix in zip(scaled, grams, matrices, strict=True)
     ]
 
 
-def product_spectrum(product: Values, dtype: str, *, error: float) -> Spectrum:
-    """Spectrum of a nonempty product, of which every singular value is known up to ``error``."""
-    scaled, exponent = _scaled(product)
-    (gram,) = NUMPY.grams([scaled])
-    found = _certified(scaled, exponent, gram, dtype, (0.0, error), NUMPY)
-    return replace(found, lower=np.maximum(found.lower - error, 0), upper=found.upper + error)
-
-
 def _certified(
-    scaled: Values,
-    exponent: int,
-    gram: Gram,
-    dtype: str,
-    floors: tuple[float, float],
-    backend: Backend,
+    scaled: Values, exponent: int, gram: Gram, matrix: Dense, backend: Backend
 ) -> Spectrum:
-    """The values of the Gram matrix where they resolve what is asked, else those of QR and SVD.
-
-    ``floors`` are what the rounding of the entries, and the arithmetic that made them, may bring.
-    """
+    """The values of the Gram matrix where they resolve what is asked, else those of QR and SVD."""
+    shape = scaled.shape[0], scaled.shape[1]
     if not math.isfinite(gram.trace):  # any NaN or infinity is in its column's square
-        return no_spectrum((scaled.shape[0], scaled.shape[1]), dtype, "nonfinite")
-    storage, arithmetic = (math.ldexp(floor, -exponent) for floor in floors)
+        return no_spectrum(shape, matrix.dtype, "nonfinite")
+    storage, arithmetic = (
+        float(np.ldexp(floor, -exponent)) for floor in (matrix.rounding.floor, matrix.error)
+    )
     found = _gram_route(scaled, gram, storage, arithmetic)
     if found is None or not is_resolved(found.values, found.lower, found.upper, found.noise_floor):
         found = _qr_svd_route(scaled, storage, arithmetic, backend)
     if found is None:
-        return no_spectrum(
-            (scaled.shape[0], scaled.shape[1]), dtype, "skipped:decomposition-failed"
-        )
-    return replace(found, dtype=dtype).times_power_of_two(exponent)
+        return no_spectrum(shape, matrix.dtype, "skipped:decomposition-failed")
+    found = replace(
+        found,
+        dtype=matrix.dtype,
+        lower=np.maximum(found.lower - arithmetic, 0),
+        upper=found.upper + arithmetic,
+        significant_bits=matrix.rounding.significant_bits,
+        before=matrix.before,
+    )
+    return found.times_power_of_two(exponent)
 
 
 def _scaled(values: NDArray[Any]) -> tuple[Values, int]:

@@ -17,8 +17,9 @@ KNOWN = ("ok", "zero", "vector")
 def product_of(first: Spectrum, second: Spectrum, dtype: str) -> Spectrum:
     """Spectrum of the Kronecker product of two matrices with these spectra.
 
-    The noise floor is what the floors of the factors grow to: a value of one that is zero comes
-    out at its floor, times the largest of the other.
+    The noise floor is what the floors of the factors grow to, of their storage or of the
+    arithmetic: f₁·‖B‖ + ‖A‖·f₂ + f₁·f₂. A value of one that is zero comes out at its floor, times
+    the largest of the other.
     """
     shape = first.shape[0] * second.shape[0], first.shape[1] * second.shape[1]
     for factor in (first, second):
@@ -28,10 +29,24 @@ def product_of(first: Spectrum, second: Spectrum, dtype: str) -> Spectrum:
         values = _all(first.values, second.values)
         lower = _all(first.lower, second.lower) * (1 - 2 * UNIT_ROUNDOFF)
         upper = _all(first.upper, second.upper) * (1 + 2 * UNIT_ROUNDOFF)
-        floor = first.noise_floor * second.upper[0] + second.noise_floor * first.upper[0]
+        floor = (
+            first.noise_floor * second.upper[0]
+            + second.noise_floor * first.upper[0]
+            + first.noise_floor * second.noise_floor
+        )
     if not np.isfinite(upper).all():
         return no_spectrum(shape, dtype, "skipped:overflow")
-    return Spectrum(shape, dtype, values, lower, upper, float(floor), "arithmetic", "kronecker")
+    return Spectrum(
+        shape,
+        dtype,
+        values,
+        lower,
+        upper,
+        float(floor),
+        "storage" if "storage" in (first.noise_source, second.noise_source) else "arithmetic",
+        "kronecker",
+        significant_bits=min(first.significant_bits, second.significant_bits),
+    )
 
 
 def _all(first: Values, second: Values) -> Values:

@@ -7,6 +7,7 @@ numbers, and a badly conditioned adapter would lose its small values.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,47 +15,65 @@ from numpy.typing import NDArray
 
 from rankscope.spectra import dense
 from rankscope.spectra.bounds import agree, product_bound
+from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.rounding import Rounding
 from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
 
 
-def spectra(left: NDArray[Any], right: NDArray[Any], dtype: str) -> list[Spectrum]:
-    """Spectra of a stack of products, without multiplying any of them out.
-
-    Parameters
-    ----------
-    left, right
-        Factors, shapes (h, m, r) and (h, r, n), with r < min(m, n).
-    dtype
-        Name of the format that the factors were stored in; they are taken as exact.
-    """
-    (_, rows, inner), columns = left.shape, right.shape[2]
-    shape = rows, columns
-    finite = [_is_finite(pair) for pair in zip(left, right, strict=True)]
-    left, left_exponent = _scaled(left[finite])
-    right, right_exponent = _scaled(right[finite])
+def spectra(matrix: LowRank) -> list[Spectrum]:
+    """Spectra of products, r < min(m, n), without multiplying any of them out."""
+    stack, shape = matrix.stack(), matrix.shape
+    finite = [_is_finite(pair) for pair in zip(stack.left, stack.right, strict=True)]
+    left, left_exponent = _scaled(stack.left[finite])
+    right, right_exponent = _scaled(stack.right[finite])
+    exponents = left_exponent + right_exponent
     core = _triangular(left) @ _triangular(right.mT).mT
     bounds = [
-        product_bound(a, b, shape, inner=inner)
+        product_bound(a, b, shape, inner=matrix.inner)
         for a, b in zip(_norms(left), _norms(right), strict=True)
     ]
-    found = (
-        _spectrum(shape, dtype, *one)
-        for one in zip(_values(core), bounds, left_exponent + right_exponent, strict=True)
-    )
-    return [next(found) if ok else no_spectrum(shape, dtype, "nonfinite") for ok in finite]
+    floors, errors = (np.ldexp(x[finite], -exponents) for x in (stack.floors, stack.errors))
+    found = iter([
+        _spectrum(matrix, s, bound + float(error), float(floor), int(exponent))
+        for s, bound, error, floor, exponent in zip(
+            _values(core), bounds, errors, floors, exponents, strict=True
+        )
+    ])  # fmt: skip
+    spectra = [
+        next(found) if ok else no_spectrum(shape, matrix.dtype, "nonfinite") for ok in finite
+    ]
+    before = stack.before or (None,) * len(spectra)
+    return [replace(one, before=norm) for one, norm in zip(spectra, before, strict=True)]
 
 
-def multiplied_out(left: NDArray[Any], right: NDArray[Any], dtype: str) -> Spectrum:
-    """Spectrum of one product, (m, r) by (r, n), whose inner dimension does not cap the rank."""
+def multiplied_out(matrix: LowRank) -> list[Spectrum]:
+    """Spectra of products whose inner dimension does not cap the rank, one at a time."""
+    stack = matrix.stack()
+    before = stack.before or (None,) * len(stack.left)
+    return [
+        replace(_multiplied_out(matrix, *one), before=norm)
+        for *one, norm in zip(
+            stack.left, stack.right, stack.floors, stack.errors, before, strict=True
+        )
+    ]
+
+
+def _multiplied_out(
+    matrix: LowRank, left: NDArray[Any], right: NDArray[Any], floor: float, error: float
+) -> Spectrum:
     if not _is_finite((left, right)):
-        return no_spectrum((left.shape[0], right.shape[1]), dtype, "nonfinite")
+        return no_spectrum(matrix.shape, matrix.dtype, "nonfinite")
     (left, (left_exponent,)), (right, (right_exponent,)) = _scaled(left[None]), _scaled(right[None])
-    product = (left @ right)[0]
     (left_norm,), (right_norm,) = _norms(left), _norms(right)
-    shape = product.shape[0], product.shape[1]
-    error = product_bound(left_norm, right_norm, shape, inner=left.shape[2])
-    found = dense.product_spectrum(product, dtype, error=error)
-    return found.times_power_of_two(int(left_exponent + right_exponent))
+    exponent = int(left_exponent + right_exponent)
+    bound = product_bound(left_norm, right_norm, matrix.shape, inner=matrix.inner)
+    product = Dense(
+        (left @ right)[0],
+        matrix.dtype,
+        Rounding.by_norm(float(np.ldexp(floor, -exponent)), matrix.significant_bits),
+        error=bound + float(np.ldexp(error, -exponent)),
+    )
+    return dense.spectra([product])[0].times_power_of_two(exponent)
 
 
 def _values(cores: Values) -> list[Values | None]:
@@ -72,13 +91,22 @@ def _values(cores: Values) -> list[Values | None]:
 
 
 def _spectrum(
-    shape: tuple[int, int], dtype: str, s: Values | None, error: float, exponent: int
+    matrix: LowRank, s: Values | None, error: float, floor: float, exponent: int
 ) -> Spectrum:
     if s is None:
-        return no_spectrum(shape, dtype, "skipped:decomposition-failed")
-    lower = np.maximum(s - error, 0)
-    found = Spectrum(shape, dtype, s, lower, s + error, error, "arithmetic", "low-rank")
-    return found.times_power_of_two(int(exponent))
+        return no_spectrum(matrix.shape, matrix.dtype, "skipped:decomposition-failed")
+    found = Spectrum(
+        shape=matrix.shape,
+        dtype=matrix.dtype,
+        values=s,
+        lower=np.maximum(s - error, 0),
+        upper=s + error,
+        noise_floor=max(floor, error),
+        noise_source="storage" if floor > error else "arithmetic",
+        route="low-rank",
+        significant_bits=matrix.significant_bits,
+    )
+    return found.times_power_of_two(exponent)
 
 
 def _is_finite(factors: tuple[NDArray[Any], NDArray[Any]]) -> bool:

@@ -13,28 +13,15 @@ in scale.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.spectra.formats import FORMATS, Format
+
 MARGIN = 1.5  # ‖E‖₂ was 0.42 to 0.96 of the edge for Gaussian to heavy-tailed matrices
-
-
-class Format(NamedTuple):
-    """A binary floating-point format: stored bits of its mantissa, smallest normal exponent."""
-
-    mantissa: int
-    smallest_exponent: int
-
-
-FORMATS = {
-    "float64": Format(52, -1022),
-    "float32": Format(23, -126),
-    "float16": Format(10, -14),
-    "bfloat16": Format(7, -126),
-}
 
 
 BLOCK = 2**16  # entries at a time, so that they stay in the processor's cache
@@ -46,51 +33,78 @@ EXPONENT_BITS = {
 
 @dataclass(frozen=True)
 class Rounding:
-    """Sums of the variances of the rounding errors by row and by column, in units squared."""
+    """Rounding errors of a matrix that are independent of each other.
+
+    Attributes
+    ----------
+    rows, columns
+        Sums of the variances of the errors of its entries by row and by column, in units squared.
+    unit
+        A power of two; squares of very small entries would not be in range. 0 where no entry is
+        rounded by itself.
+    significant_bits
+        Of the coarsest format that rounded it.
+    beside
+        What came otherwise than entry by entry, as from the factors of a product: the largest
+        singular value that it may bring, in the units of the matrix.
+    """
 
     rows: NDArray[np.float64]  # (m,)
     columns: NDArray[np.float64]  # (n,)
-    unit: float = 1.0  # a power of two; squares of very small entries would not be in range
+    unit: float = 1.0
+    significant_bits: int = FORMATS["float64"].significant_bits
+    beside: float = 0.0
+
+    @classmethod
+    def by_norm(cls, floor: float, significant_bits: int) -> Rounding:
+        """Rounding of which only the largest singular value that it may bring is known."""
+        return cls(np.zeros(1), np.zeros(1), 0.0, significant_bits, floor)
 
     def __add__(self, other: Rounding) -> Rounding:
-        unit = max(self.unit, other.unit)
+        unit = max(self.unit, other.unit) or 1.0
         mine, theirs = (self.unit / unit) ** 2, (other.unit / unit) ** 2
         return Rounding(
             self.rows * mine + other.rows * theirs,
             self.columns * mine + other.columns * theirs,
             unit,
+            min(self.significant_bits, other.significant_bits),
+            math.hypot(self.beside, other.beside),
         )
 
     def __mul__(self, times: float) -> Rounding:
-        return Rounding(self.rows * times, self.columns * times, self.unit)
+        beside = self.beside * math.sqrt(times)
+        return replace(self, rows=self.rows * times, columns=self.columns * times, beside=beside)
 
     @property
     def floor(self) -> float:
         """Largest singular value that this rounding may bring, in the units of the matrix."""
         if not self.rows.size or not self.columns.size:
             return 0.0
-        return MARGIN * self.unit * float(np.sqrt(self.rows.max()) + np.sqrt(self.columns.max()))
+        edge = float(np.sqrt(self.rows.max()) + np.sqrt(self.columns.max()))
+        return math.hypot(MARGIN * self.unit * edge, self.beside)
 
 
-def rounding_of(values: NDArray[Any], dtype: str) -> Rounding:
-    """Rounding that storing ``values``, shape (m, n), in the format named ``dtype`` left.
+def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
+    """Rounding that storing ``values``, shape (m, n), in a format left.
 
-    Sums are taken in the type of the values: 1e-5 is far within the margin.
+    The format is one of `FORMATS` by its name, or what `format_of` found. Sums are taken in the
+    type of the values: 1e-5 is far within the margin.
     """
-    mantissa, smallest = FORMATS[dtype]
+    found = FORMATS[stored] if isinstance(stored, str) else stored
+    mantissa, smallest = found
     held = np.ascontiguousarray(values, dtype=np.result_type(values, np.float32))
     if smallest < -100:
         rows, columns = _sums_of_squares(held)
         # Ordinary weights, of which no square left the range, and no subnormal one matters.
         if 2.0**-80 * values.shape[1] <= rows.max(initial=0) <= 2.0**80:
-            return Rounding(rows / 12, columns / 12, 2.0**-mantissa)
+            return Rounding(rows / 12, columns / 12, 2.0**-mantissa, mantissa + 1)
     unit = _unit(held, smallest)
     rows, columns = _sums_of_squares(held, least=2.0**smallest, unit=unit)
-    return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa)
+    return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa, mantissa + 1)
 
 
-def rounding_of_merges(added: NDArray[Any], dtype: str, *, inner: int) -> Rounding:
-    """Rounding of the products B·A that were formed in ``dtype`` and make up ``added``.
+def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Rounding:
+    """Rounding of the products B·A that were formed in a format and make up ``added``.
 
     It comes on top of what storing each sum W + B·A leaves, which is `rounding_of` the weights.
 
@@ -98,7 +112,7 @@ def rounding_of_merges(added: NDArray[Any], dtype: str, *, inner: int) -> Roundi
     ----------
     added
         What all merges in between added, shape (m, n): the difference of two frozen weights.
-    dtype
+    stored
         Format of the merged weights and factors.
     inner
         The rank r of each adapter.
@@ -118,8 +132,8 @@ def rounding_of_merges(added: NDArray[Any], dtype: str, *, inner: int) -> Roundi
     their number. Alike, they make T larger and the result too high; only deltas that cancel each
     other leave more rounding than is told here.
     """
-    variances = inner / 2 + 2 if FORMATS[dtype].mantissa >= FORMATS["float32"].mantissa else 2
-    return rounding_of(added, dtype) * variances
+    variances = inner / 2 + 2 if stored.mantissa >= FORMATS["float32"].mantissa else 2
+    return rounding_of(added, stored) * variances
 
 
 def _unit(values: NDArray[Any], smallest: int) -> float:

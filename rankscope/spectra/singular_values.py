@@ -89,16 +89,12 @@ def stack_spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[S
 
 def _of_products(matrix: LowRank) -> list[Spectrum]:
     """By the factors while they cap the rank; else multiplied out, one at a time."""
-    left, right = matrix.left, matrix.right
-    if left.ndim == 2:
-        left, right = left[None], right[None]
     if 0 in matrix.shape or matrix.inner == 0:
-        return [no_spectrum(matrix.shape, matrix.dtype, "empty")] * len(left)
+        count = len(matrix.left) if matrix.left.ndim == 3 else 1
+        return [no_spectrum(matrix.shape, matrix.dtype, "empty")] * count
     if matrix.inner < min(matrix.shape):
-        return low_rank.spectra(left, right, matrix.dtype)
-    return [
-        low_rank.multiplied_out(*factors, matrix.dtype) for factors in zip(left, right, strict=True)
-    ]
+        return low_rank.spectra(matrix)
+    return low_rank.multiplied_out(matrix)
 
 
 def _with_status(found: Spectrum) -> Spectrum:

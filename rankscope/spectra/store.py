@@ -20,9 +20,10 @@ from safetensors.numpy import save
 
 from rankscope.atomic import safe_name, write_atomically
 from rankscope.errors import RankscopeError
-from rankscope.spectra.spectrum import Spectrum
+from rankscope.spectra.spectrum import Norm, Spectrum
 
-VERSION = "1"  # of the arithmetic and of the file: other numbers are never reused
+VERSION = "2"  # of the arithmetic and of the file: other numbers are never reused
+READABLE = ("1", "2")  # for figures: files of version 1 lack bits and norms of what changed
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def read_entries(path: Path) -> list[Entry]:
         with safe_open(path, framework="np") as file:
             listing = json.loads(file.metadata()["rankscope"])
             vectors = [file.get_tensor(name) for name in ("values", "lower", "upper")]
-        if listing["version"] != VERSION:
+        if listing["version"] not in READABLE:
             return []
         return _entries(listing["entries"], vectors)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
@@ -93,6 +94,8 @@ def _described(entry: Entry) -> dict[str, Any]:
         "noise_source": spectrum.noise_source,
         "route": spectrum.route,
         "status": spectrum.status,
+        "significant_bits": spectrum.significant_bits,
+        "before": spectrum.before,
         **({} if spectrum.is_scaled else {"is_scaled": False}),
     }
 
@@ -114,6 +117,8 @@ def _entries(described: list[dict[str, Any]], vectors: list[np.ndarray]) -> list
                 noise_source=one["noise_source"],
                 route=one["route"],
                 status=one["status"],
+                significant_bits=one.get("significant_bits", 0),
+                before=Norm(*one["before"]) if one.get("before") else None,
                 is_scaled=one.get("is_scaled", True),
             ),
         )

@@ -36,6 +36,7 @@ class Quantity:
 QUANTITIES = {
     "effective_rank": Quantity("effective rank", tail=True),
     "per": Quantity("PER = effective rank / min(m, n)", tail=True),
+    "per_resolved": Quantity("PER of what is above the noise floor"),
     "rank_utilisation": Quantity("effective rank / largest possible rank", tail=True),
     "stable_rank": Quantity("stable rank", tail=True),
     "participation_ratio": Quantity("participation ratio", tail=True),
@@ -49,6 +50,8 @@ QUANTITIES = {
     ),
     "noise_floor": Quantity("noise floor", log=True),
     "noise_share": Quantity("share of rounding noise"),
+    "signal_to_noise": Quantity(r"$\sigma_1$ / noise floor", log=True),
+    "relative_size": Quantity(r"$\|\Delta W\|_F/\|W\|_F$", log=True),
     "spectral_norm": Quantity(r"spectral norm $\sigma_1$"),
     "frobenius_norm": Quantity("Frobenius norm"),
     "nuclear_norm": Quantity("nuclear norm"),

@@ -10,6 +10,8 @@ from rankscope.statistics.quantities import Quantity, quantity
 
 Values = NDArray[np.float64]
 
+NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
+
 PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
 
 
@@ -27,7 +29,8 @@ def summary(rows: pd.DataFrame, column: str, *, hue: str = "run") -> pd.DataFram
 
     Returns
     -------
-    One row a series and step, in order, with columns ``hue``, ``step``, and
+    One row a series, kind of window and step, in order, with columns ``hue``, ``window``, ``step``,
+    and
 
     - ``centre``, ``low``, ``high``: mean, minimum and maximum; for a quantity that spans decades
       the median and the 10 % and 90 % quantiles. NaN if no matrix has a value.
@@ -36,12 +39,15 @@ def summary(rows: pd.DataFrame, column: str, *, hue: str = "run") -> pd.DataFram
     - ``bound``: whether ``centre`` is only a lower bound, as some condition numbers are.
     """
     drawn = quantity(column)
-    rows = rows.assign(noisy=noise_matters(rows) if drawn.tail else False)
+    rows = rows.assign(
+        noisy=noise_matters(rows) if drawn.tail else False,
+        window=rows["window"].fillna("") if "window" in rows else "",
+    )
     points = [
-        {hue: name, "step": step, **_point(group, column, drawn)}
-        for (name, step), group in rows.groupby([hue, "step"], sort=True)
+        {hue: name, "window": window, "step": step, **_point(group, column, drawn)}
+        for (name, window, step), group in rows.groupby([hue, "window", "step"], sort=True)
     ]
-    columns = [hue, "step", "centre", "low", "high", "undefined", "noisy", "bound"]
+    columns = [hue, "window", "step", "centre", "low", "high", "undefined", "noisy", "bound"]
     return pd.DataFrame(points, columns=columns)
 
 
@@ -97,16 +103,16 @@ def log_quantile(values: Values, share: float) -> float:
 
 
 def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Whether rounding noise may move the entropy of a matrix's spectrum by more than 0.01.
+    """Whether rounding noise may be more than 1 % of a matrix's effective rank.
 
-    A share x of Σσ that is noise, spread over q = min(m, n) values, moves the entropy by about
-    x ln(q/x), and so the effective rank by that factor. False where ``noise_share`` is empty.
+    PER counts noise as dimensions, ``per_resolved`` leaves out all that may be noise: the truth
+    lies between, and where they differ it is not known. So where no value is above the floor. In
+    results of an older version, which have no ``per_resolved``, ``noise_share`` decides.
     """
-    share = rows["noise_share"].astype(float).fillna(0.0)
-    q = rows[["rows", "cols"]].min(axis=1).astype(float)
-    # Past x = q/e the expression falls again; there the noise is everything.
-    parts = np.maximum(q / share.where(share > 0, 1.0), np.e)
-    matters: pd.Series[bool] = (share * np.log(parts)).gt(0.01)
+    if "per_resolved" not in rows or rows["per_resolved"].isna().all():
+        return rows["noise_share"].astype(float).ge(NOISY_SHARE)
+    per, resolved = (rows[name].astype(float) for name in ("per", "per_resolved"))
+    matters: pd.Series[bool] = per.notna() & ~resolved.ge(0.99 * per)
     return matters
 
 

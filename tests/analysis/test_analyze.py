@@ -64,8 +64,7 @@ def test_the_rank_of_merges_climbs_by_one_adapter_a_merge(relora_run: TinyRun) -
 def test_an_update_over_a_merge_has_the_rank_of_its_adapters(relora_run: TinyRun) -> None:
     table = rs.analyze(relora_run.path, components=["update"]).set_index("step")
     assert (table.loc[20, "numerical_rank"] == RANK).all()
-    assert (table.loc[20, "condition_number_status"] == "lower-bound").all()
-    assert (table.loc[10, "condition_number_status"] == "inf").all()
+    assert table["condition_number"].isna().all() and (table["signal_to_noise"] > 100).all()
 
 
 def test_a_zero_adapter_is_a_row_without_ranks(relora_run: TinyRun) -> None:

@@ -37,12 +37,12 @@ def test_analyze_prints_the_answer_and_writes_the_table(
 
 
 def test_json_is_one_document_on_stdout(relora_run: TinyRun, tmp_path: Path) -> None:
-    for arguments in (
-        ("analyze", relora_run.path, "--out", tmp_path / "out", "--json"),
-        ("inspect", relora_run.path, "--json"),
+    for version, arguments in (
+        (2, ("analyze", relora_run.path, "--out", tmp_path / "out", "--json")),
+        (1, ("inspect", relora_run.path, "--json")),
     ):
         done = rankscope(*arguments)
-        assert json.loads(done.stdout)["schema_version"] == 1
+        assert json.loads(done.stdout)["schema_version"] == version
         assert done.stderr == ""
 
 

@@ -1,6 +1,7 @@
 """Deltas of adapters, changes of them, and scales that nobody knows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,16 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rankscope.analysis.measure import SCALED, measure
+from rankscope.analysis.measure import NORMS, SCALED, measure
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import read_merge
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
+from rankscope.components.windows import Window
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectrum
+from rankscope.spectra.spectrum import Norm
 from rankscope.spectra.store import Entry, read_entries, write_entries
 
 OUT, IN, RANK = 12, 10, 2
@@ -38,7 +41,7 @@ def random(rng: np.random.Generator, rank: int = RANK) -> Factors:
 
 def updates(run: Path) -> list[Component]:
     earlier, later = (checkpoint.contents for checkpoint in open_run(run))
-    return list(AT_CHECKPOINTS["update"](Moment(later, earlier, earlier)))
+    return list(AT_CHECKPOINTS["update"](Moment(later, earlier, None, Window(10, 20))))
 
 
 def test_the_update_between_two_states_of_an_adapter_needs_no_base(
@@ -89,16 +92,19 @@ def test_an_unknown_scale_leaves_norms_empty_and_ranks_as_they_are(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:
     left, right = rng.normal(size=(OUT, RANK)), rng.normal(size=(RANK, IN))
-    known, unknown = (spectrum(LowRank(left, right, is_scaled=scaled)) for scaled in (True, False))
-    first, second = measure(known), measure(unknown)
-    assert all(first[name] is not None for name in SCALED)
+    product = LowRank(left, right, floor=1e-3, before=(Norm(9.0, 0.0),))
+    known, unknown = (spectrum(replace(product, is_scaled=scaled)) for scaled in (True, False))
+    first, second = (measure(one, whole=False) for one in (known, unknown))
+    assert all(first[name] is not None for name in SCALED) and set(NORMS) < set(SCALED)
     assert all(second[name] is None for name in SCALED)
     assert {k: v for k, v in first.items() if k not in SCALED} == {
         k: v for k, v in second.items() if k not in SCALED
     }
     assert second["numerical_rank"] == RANK and second["per"] is not None
+    assert second["per_resolved"] == second["per"] and second["significant_bits"] == 53
     # Another scale, the same row: nothing that is given depends on it.
-    scaled = measure(spectrum(LowRank(8 * left, right, is_scaled=False)))
+    eightfold = replace(product, left=8 * left, floor=8e-3, is_scaled=False)
+    scaled = measure(spectrum(eightfold), whole=False)
     assert {k: v for k, v in scaled.items() if isinstance(v, float)} == pytest.approx(
         {k: v for k, v in second.items() if isinstance(v, float)}
     )

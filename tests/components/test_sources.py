@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.merges import read_merge
+from rankscope.checkpoints.merges import Merge, read_merge
 from rankscope.components.component import Component, Moment
+from rankscope.components.products import sum_of_products
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
-from rankscope.components.sources import stacked
+from rankscope.components.windows import Window
 from rankscope.spectra.matrices import Dense, LowRank
 from tests.conftest import HEADS, KV_HEADS, MODULES, WIDTH, TinyRun
 
@@ -17,7 +18,9 @@ def components(
 ) -> dict[str, Component]:
     opened = open_run(run.path)
     before = None if previous is None else opened[previous].contents
-    moment = Moment(opened[step].contents, before, before, merges, merges)
+    recorded = Merge(previous or 0, run.path, dict.fromkeys(MODULES))  # type: ignore[arg-type]
+    window = None if previous is None else Window(previous, step, (recorded,) * merges)
+    moment = Moment(opened[step].contents, before, before, window, window)
     return {found.name: found for found in AT_CHECKPOINTS[component](moment)}
 
 
@@ -149,5 +152,5 @@ def test_the_sum_of_merges_is_what_the_frozen_weight_gained(relora_run: TinyRun)
 
 def test_stacking_zero_terms_leaves_one() -> None:
     zero = LowRank(np.zeros((4, 2)), np.ones((2, 5)))
-    assert stacked([zero, zero]).inner == 2
-    assert stacked([zero, LowRank(np.ones((4, 1)), np.ones((1, 5)))]).inner == 1
+    assert sum_of_products([zero, zero]).inner == 2
+    assert sum_of_products([zero, LowRank(np.ones((4, 1)), np.ones((1, 5)))]).inner == 1

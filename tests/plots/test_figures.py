@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -91,11 +92,54 @@ def test_per_draws_the_gaussian_baseline_of_each_shape(table: pd.DataFrame) -> N
         assert (height < 0.82) is square
 
 
-def test_updates_show_the_rank_that_their_adapters_allow(table: pd.DataFrame) -> None:
-    assert "adapter rank / min(m, n)" in legend_texts(plots.per(table, "update"))
-    assert "adapter rank / min(m, n)" not in legend_texts(plots.per(table))
+def test_updates_show_the_rank_that_their_windows_allow(table: pd.DataFrame) -> None:
+    """Over a whole cycle r, between two states of live adapters up to 2r, else nothing known."""
+    cycle, live = (
+        "adapter rank / min(m, n)",
+        "rank of a change of live adapters (at most 2r) / min(m, n)",
+    )
+    relora = table[table["run"] == "relora"]
+    updates = relora["component"].eq("update")
+    doubled = relora["max_rank"].mask(updates, 2 * relora["max_rank"])
+    for window, ranks, label, factor in (
+        ("cycle", relora[["rows", "cols"]].min(axis=1), cycle, 1),
+        ("within", doubled, live, 2),
+        ("", doubled, live, 2),
+        ("across", doubled, None, 0),
+    ):
+        figure = plots.per(
+            relora.assign(window=window, max_rank=relora["max_rank"].mask(updates, ranks)), "update"
+        )
+        texts = legend_texts(figure)
+        assert [one for one in (cycle, live) if one in texts] == ([label] if label else [])
+        if label:
+            adapter = relora[relora["component"].eq("adapter") & relora["role"].eq("q")].iloc[0]
+            height = factor * adapter["max_rank"] / min(adapter["rows"], adapter["cols"])
+            (ax,) = [one for one in panels(figure) if one.get_title().startswith("q ")]
+            drawn = {float(line.get_ydata()[0]) for line in ax.lines if len(line.get_ydata())}
+            assert any(math.isclose(height, one) for one in drawn)
+    assert cycle not in legend_texts(plots.per(table))
     full = table[table["run"] == "full"]
-    assert "adapter rank / min(m, n)" not in legend_texts(plots.per(full, "update"))
+    assert not {cycle, live} & set(legend_texts(plots.per(full, "update")))
+
+
+def test_panels_of_condition_numbers_say_at_which_rank_they_are(table: pd.DataFrame) -> None:
+    one = table[table["run"].eq("relora") & table["component"].eq("adapter")]
+    for ranks, told in (
+        ([4, 4], ", r = 4"),
+        ([3, 4], ", r = 3–4"),
+    ):
+        rows = one.assign(numerical_rank=[ranks[i % 2] for i in range(len(one))])
+        assert all(
+            ax.get_title().endswith(told)
+            for ax in panels(plots.condition_number(rows, "adapter"))
+            if ax.get_title()
+        )
+    both = pd.concat([one.assign(numerical_rank=4), one.assign(run="b", numerical_rank=8)])
+    titles = [ax.get_title() for ax in panels(plots.condition_number(both, "adapter"))]
+    assert all(title.endswith(", r = 4–8 by run") for title in titles if title)
+    weights = plots.condition_number(table)
+    assert not any("r = " in ax.get_title() for ax in panels(weights))
 
 
 def test_kappa_of_updates_is_over_the_values_they_can_have(table: pd.DataFrame) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rankscope.spectra.matrices import Dense, LowRank
+from rankscope.spectra.rounding import rounding_of
 
 Matrix = NDArray[np.float64]
 HELD = {"float64": np.float64, "float32": np.float32, "float16": np.float16}
@@ -24,8 +25,9 @@ class Stored(NamedTuple):
     dtype: str = "float64"
 
     def dense(self) -> Dense:
-        """What the package is given."""
-        return Dense.stored(self.values.astype(HELD.get(self.dtype, np.float32)), self.dtype)
+        """What the package is given: entries of this format, however few bits they need."""
+        held = self.values.astype(HELD.get(self.dtype, np.float32))
+        return Dense(held, self.dtype, rounding_of(held, self.dtype))
 
 
 def rounded(values: ArrayLike, dtype: str) -> Stored:

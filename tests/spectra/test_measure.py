@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rankscope.analysis.measure import METRICS, measure
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import spectrum
-from rankscope.spectra.spectrum import Spectrum
+from rankscope.spectra.spectrum import Norm, Spectrum
 
 Matrix = NDArray[np.float64]
 Row = dict[str, float | int | str | None]
@@ -138,3 +138,80 @@ def test_a_value_known_to_a_third_gives_a_lower_bound_only(rng: np.random.Genera
     row = measure(found)
     assert row["condition_number_status"] == "lower-bound"
     assert row["condition_number"] <= 1 / last  # type: ignore[operator]
+
+
+def hand_made(values: list[float], *, error: float, floor: float, **columns: object) -> Spectrum:
+    s = np.array(values)
+    made: dict[str, object] = {
+        "shape": (len(s), 9),
+        "dtype": "float32",
+        "values": s,
+        "lower": np.maximum(s - error, 0),
+        "upper": s + error,
+        "noise_floor": floor,
+        "noise_source": "storage",
+        "route": "gram",
+    }
+    return Spectrum(**made | columns)  # type: ignore[arg-type]
+
+
+def test_a_change_has_a_signal_to_noise_ratio_instead_of_a_condition_number() -> None:
+    found = hand_made([8.0, 2.0, 0.25, 0.125], error=1e-9, floor=0.5)
+    row = measure(found, whole=False)
+    assert row["signal_to_noise"] == 16
+    assert row["condition_number_r"] == 4 and row["condition_number_status"] == ""
+    for name in ("condition_number", "condition_number_raw", "condition_number_90"):
+        assert row[name] is None
+    weight = measure(found)
+    assert weight["signal_to_noise"] is None
+    assert weight["condition_number"] == pytest.approx(16) and weight["condition_number_raw"] == 64
+
+
+def test_per_resolved_counts_what_is_certainly_above_the_floor() -> None:
+    row = measure(hand_made([4.0, 4.0, 0.52, 0.1], error=0.05, floor=0.5))
+    assert row["per_resolved"] == pytest.approx(2 / 4)
+    assert row["per_resolved"] < row["per"]  # type: ignore[operator]
+    clean = measure(hand_made([4.0, 3.0, 2.0, 1.0], error=1e-9, floor=0.5))
+    assert clean["per_resolved"] == clean["per"]
+    noise = measure(hand_made([0.4, 0.3, 0.2, 0.1], error=1e-9, floor=0.5))
+    assert noise["per_resolved"] is None and noise["per"] is not None
+
+
+def test_nothing_above_the_arithmetic_has_no_rank_and_rounding_of_a_store_has() -> None:
+    values = [0.4, 0.3, 0.2, 0.1]
+    unresolved = measure(hand_made(values, error=0.5, floor=0.5, noise_source="arithmetic"))
+    assert unresolved["numerical_rank"] == 0 and unresolved["spectral_norm"] == 0.4
+    for name in (
+        "effective_rank",
+        "per",
+        "per_error",
+        "stable_rank",
+        "condition_number",
+        "per_resolved",
+    ):
+        assert unresolved[name] is None
+    assert measure(hand_made(values, error=1e-9, floor=0.5))["per"] is not None
+
+
+def test_relative_size_lies_within_its_bound_at_both_ends() -> None:
+    found = hand_made([3.0, 4.0][::-1], error=0.5, floor=1e-9, before=Norm(50.0, 5.0))
+    row = measure(found, whole=False)
+    assert row["relative_size"] == pytest.approx(0.1)
+    high, low = np.hypot(4.5, 3.5) / 45, np.hypot(3.5, 2.5) / 55
+    expected = max(high - 0.1, 0.1 - low)
+    assert row["relative_size_error"] == pytest.approx(expected)
+    zero = hand_made([0.0, 0.0], error=0.0, floor=0.0, before=Norm(50.0, 5.0), status="zero")
+    assert measure(zero)["relative_size"] == 0
+
+
+@pytest.mark.parametrize("before", [None, Norm(0.0, 0.0), Norm(1e-9, 1e-8)])
+def test_what_changed_from_nothing_has_no_relative_size(before: Norm | None) -> None:
+    row = measure(hand_made([1.0], error=0.0, floor=0.0, before=before))
+    assert row["relative_size"] is None and row["relative_size_error"] is None
+
+
+def test_norms_that_float64_does_not_hold_are_left_empty() -> None:
+    row = measure(spectrum(1.5e308 * np.eye(3)))
+    assert row["nuclear_norm"] is None and row["frobenius_norm"] is None
+    assert row["effective_rank"] == pytest.approx(3) and row["per_error"] < 1e-6  # type: ignore[operator]
+    assert row["spectral_norm"] == pytest.approx(1.5e308)

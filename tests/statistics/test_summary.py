@@ -90,7 +90,9 @@ def test_nullable_columns_are_summarised_like_plain_ones() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-5, 1e-4, 1e-3, 0.05, 0.5, 1.0])
-def test_noise_matters_where_it_moves_the_entropy_by_a_hundredth(share: float) -> None:
+def test_noise_matters_in_older_results_where_it_moves_the_entropy_by_a_hundredth(
+    share: float,
+) -> None:
     moved = share * math.log(32 / share) if share else 0.0
     assert noise_matters(rows_of([0.5], noise_share=share)).tolist() == [moved > 0.01]
 
@@ -101,6 +103,28 @@ def test_noise_matters_in_a_vector_that_is_nothing_else() -> None:
 
 def test_an_unknown_noise_share_does_not_matter() -> None:
     assert not noise_matters(rows_of([0.5], noise_share=math.nan)).any()
+
+
+@pytest.mark.parametrize(
+    ("per", "resolved", "matters"),
+    [(0.5, 0.5, False), (0.5, 0.4951, False), (0.5, 0.49, True), (0.5, math.nan, True),
+     (math.nan, math.nan, False)],
+)  # fmt: skip
+def test_noise_matters_where_per_counts_what_is_not_above_it(
+    per: float, resolved: float, matters: bool
+) -> None:
+    rows = rows_of([per, 0.5], noise_share=0.9).assign(per_resolved=[resolved, 0.5])
+    assert noise_matters(rows).tolist() == [matters, False]
+
+
+def test_changes_over_different_windows_are_never_one_point_nor_one_series() -> None:
+    rows = rows_of([0.1, 0.3]).assign(window=["within", "cycle"])
+    points = summary(rows, "per")
+    assert dict(zip(points["window"], points["centre"], strict=True)) == {
+        "cycle": 0.3,
+        "within": 0.1,
+    }
+    assert summary(rows.drop(columns="window"), "per")["centre"].tolist() == pytest.approx([0.2])
 
 
 def test_norms_are_not_marked_for_noise() -> None:

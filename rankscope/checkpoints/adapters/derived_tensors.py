@@ -104,6 +104,11 @@ class KhatriRao(Derived):
     def read(self) -> Values:
         """Multiply."""
         first, second = (part.read().astype(np.float64) for part in self.parts)
+        return self.of(first, second)
+
+    def of(self, first: NDArray[np.floating], second: NDArray[np.floating]) -> Values:
+        """The same of these values."""
+        first, second = first.astype(np.float64), second.astype(np.float64)
         if self.by_rows:
             return (first[:, None, :] * second[None, :, :]).reshape(self.shape)
         return (first[:, :, None] * second[:, None, :]).reshape(self.shape)
@@ -163,14 +168,18 @@ class PlusSparse(Derived):
         return self.product.shape
 
     def read(self) -> Values:
-        """Multiply and add.
+        """Multiply and add."""
+        return self.product.read() + self.sparse()
+
+    def sparse(self) -> Values:
+        """The entries of its own, in a matrix of zeros.
 
         Raises
         ------
         RankscopeError
             If a place is outside of the matrix.
         """
-        whole, places = self.product.read(), whole_numbers(self.places)
+        whole, places = np.zeros(self.shape), whole_numbers(self.places)
         if places.size and not 0 <= places.min() <= places.max() < whole.size:
             message = f"has a place outside of a matrix of shape {list(self.shape)}"
             raise RankscopeError(message, path=self.places.paths[0], tensor=self.places.name)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.checkpoints.account import Rest
@@ -59,6 +60,10 @@ class Layer:
     def read(self) -> NDArray[Any]:
         """Read the elements of the layer, and no others."""
         return self.elements(0, math.prod(self.shape)).reshape(self.shape)
+
+    def of(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The same layer of an array of the shape of the stacked tensor."""
+        return np.asarray(values[self.index])
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
         """Read so many of its elements, in row-major order."""

@@ -1,0 +1,193 @@
+"""Low-rank products of stored factors: what their rounding brings, sums and changes of them.
+
+A change of a product, L′R′ − LR, is taken apart as (L′ − L)·R′ + L·(R′ − R): equal factors are
+compared before they are multiplied, so that a product that did not change gives exact zeros, and
+the error is relative to the change rather than to what it is the change of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankscope.components.formed import Formed
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, multiplying_bound
+from rankscope.spectra.matrices import (
+    LowRank,
+    Matrix,
+    finite_part,
+    frobenius_norms,
+    norm_of,
+    spectral_norms,
+)
+
+Values = NDArray[np.float64]
+# What is not finite here has no spectrum, which is said where that is looked for.
+IN_RANGE_OR_NOT = np.errstate(over="ignore", invalid="ignore", divide="ignore")
+SCALING = 3 * UNIT_ROUNDOFF  # a scale α/√r is rounded twice, its product with L once
+
+
+@IN_RANGE_OR_NOT
+def product_of(
+    left: Formed, right: Formed, dtype: str, *, scale: float = 1.0, is_scaled: bool = True
+) -> LowRank:
+    """``scale · left @ right`` of two factors as they were read.
+
+    With e the largest singular value that the rounding of a factor may bring, that of the product
+    is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R; and what forming the factors rounded goes into it alike,
+    in Frobenius norms.
+    """
+    finite = left.part(finite_part), right.part(finite_part)
+    rounding = finite[0].rounding(), finite[1].rounding()
+    norms = spectral_norms(finite[0].values[None]), spectral_norms(finite[1].values[None])
+    sizes = frobenius_norms(finite[0].values), frobenius_norms(finite[1].values)
+    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
+    error = product_floor(sizes, (left.error, right.error))
+    if scale != 1:
+        error = error + SCALING * sizes[0] * sizes[1]
+    return LowRank(
+        scale * left.values.astype(np.float64),
+        right.values.astype(np.float64),
+        dtype,
+        floor=abs(scale) * float(floor[0]),
+        error=abs(scale) * float(error),
+        significant_bits=min(one.significant_bits for one in rounding),
+        is_scaled=is_scaled,
+    )
+
+
+@IN_RANGE_OR_NOT
+def multiplied(product: LowRank) -> Formed:
+    """The product multiplied out, which rounds (r + 1)·u·‖L‖·‖R‖ at most."""
+    sizes = [norm_of(factor).value for factor in (product.left, product.right)]
+    return Formed(
+        product.multiplied(),
+        product.dtype,
+        beside=float(product.floor),
+        error=float(product.error) + multiplying_bound(*sizes, inner=product.inner),
+        bits=product.significant_bits,
+    )
+
+
+@IN_RANGE_OR_NOT
+def as_product(matrix: Formed, *, is_scaled: bool = True) -> LowRank:
+    """A matrix times the identity, to be added to products."""
+    rounding = matrix.rounding()
+    return LowRank(
+        matrix.values.astype(np.float64),
+        np.eye(matrix.values.shape[1]),
+        matrix.dtype,
+        floor=rounding.floor,
+        error=matrix.error,
+        significant_bits=rounding.significant_bits,
+        is_scaled=is_scaled,
+    )
+
+
+@IN_RANGE_OR_NOT
+def product_floor(
+    norms: tuple[Values, Values], errors: tuple[float | Values, float | Values]
+) -> Values:
+    """What errors of both factors bring into their product: ‖L‖·e_R + e_L·‖R‖ + e_L·e_R."""
+    return np.asarray(norms[0] * errors[1] + errors[0] * norms[1] + np.multiply(*errors))
+
+
+@IN_RANGE_OR_NOT
+def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
+    """Sum as one product [L₁ … Lₖ]·[R₁; …; Rₖ]; zero terms, and pairs that cancel, add nothing."""
+    present = _without_opposites([term for term in terms if not is_zero(term)])
+    if not present:
+        first = terms[0]
+        return replace(first, left=np.zeros_like(first.left), error=0.0)
+    return LowRank(
+        np.concatenate([term.left for term in present], axis=-1),
+        np.concatenate([term.right for term in present], axis=-2),
+        terms[0].dtype,
+        floor=np.sqrt(sum(np.square(term.floor) for term in present)),
+        error=sum((term.error for term in present), 0.0),
+        significant_bits=min(term.significant_bits for term in present),
+        is_scaled=all(term.is_scaled for term in terms),
+    )
+
+
+def is_zero(product: LowRank) -> bool:
+    """Whether a factor has no entry but zeros, and the other none that is not finite."""
+    factors = product.left, product.right
+    return not all(x.any() for x in factors) and all(np.isfinite(x).all() for x in factors)
+
+
+@IN_RANGE_OR_NOT
+def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
+    """What a product changed by: a product of at most both inner dimensions together.
+
+    Both are products, or stacks of as many. Where a product of them did not change, a factor has
+    zeros only.
+    """
+    both = sum_of_products([later, replace(earlier, left=-earlier.left)])
+    if later.left.shape != earlier.left.shape or later.right.shape != earlier.right.shape:
+        return both
+    moved, turned = later.left - earlier.left, later.right - earlier.right
+    parts = [(moved, later.right), (earlier.left, turned)]
+    sizes = [_bounds(left, right) for left, right in parts]
+    floor, error = np.hypot(later.floor, earlier.floor), np.add(later.error, earlier.error)
+    if not any(size.any() for size in sizes):
+        return replace(later, left=moved, floor=floor, error=error)
+    if sum(size.sum() for size in sizes) > _bounds(both.left, both.right).sum():
+        changed = (moved != 0).any(axis=(-2, -1)) | (turned != 0).any(axis=(-2, -1))
+        return replace(both, left=both.left * changed[..., None, None])
+    used = [_balanced(*part) for part, size in zip(parts, sizes, strict=True) if size.any()]
+    return LowRank(
+        np.concatenate([left for left, _ in used], axis=-1),
+        np.concatenate([right for _, right in used], axis=-2),
+        later.dtype,
+        floor=floor,
+        error=error + UNIT_ROUNDOFF * (sizes[0] + sizes[1]),
+        significant_bits=min(later.significant_bits, earlier.significant_bits),
+        is_scaled=later.is_scaled and earlier.is_scaled,
+    )
+
+
+def _bounds(left: Matrix, right: Matrix) -> Values:
+    """Product of the Frobenius norms of two factors, or of each pair of two stacks."""
+    return np.asarray(frobenius_norms(left) * frobenius_norms(right))
+
+
+def _balanced(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
+    """The same product of factors of about the same norm, by powers of two; zeros if it is zero.
+
+    The bound on the error of stacked products goes with the norms of the stacks: no block is to be
+    larger in one than in the other.
+    """
+    norms = frobenius_norms(left), frobenius_norms(right)
+    present = (norms[0] * norms[1] != 0) | ~np.isfinite(norms[0] + norms[1])
+    ratio = np.where(present, norms[1], 1.0) / np.where(present, norms[0], 1.0)
+    power = np.clip(np.round(np.log2(ratio) / 2), -500, 500)
+    unit = np.where(np.isfinite(power), np.exp2(power), 1.0)[..., None, None]
+    is_there = present[..., None, None]
+    return np.where(is_there, left * unit, 0.0), np.where(is_there, right / unit, 0.0)
+
+
+def _without_opposites(terms: list[LowRank]) -> list[LowRank]:
+    """Terms without the pairs of which one is minus the other, factor by factor."""
+    kept: list[tuple[tuple[float, float], LowRank]] = []
+    for term in terms:
+        size = float(np.abs(term.left).sum()), float(np.abs(term.right).sum())
+        opposite = next(
+            (i for i, (other, one) in enumerate(kept) if other == size and _cancel(one, term)), None
+        )
+        if opposite is None:
+            kept.append((size, term))
+        else:
+            del kept[opposite]
+    return [term for _, term in kept]
+
+
+def _cancel(one: LowRank, other: LowRank) -> bool:
+    return any(
+        np.array_equal(one.left, sign * other.left)
+        and np.array_equal(one.right, -sign * other.right)
+        for sign in (1, -1)
+    )

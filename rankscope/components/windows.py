@@ -1,0 +1,75 @@
+"""`Window`: from one checkpoint to a later one, and what that is of a run with restarts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rankscope.checkpoints.merges import Merge
+
+Kind = Literal["", "within", "cycle", "across"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a change is measured over.
+
+    A checkpoint of the step of a merge is that before the merge, so that a window from one merge
+    to the next holds what one adapter learned.
+
+    Attributes
+    ----------
+    since, step
+        Steps of the two checkpoints.
+    merges
+        All merges that the run has on record.
+    counted
+        How many merges the checkpoints count in between, of a run that keeps no records; None
+        where they count none.
+    adapted
+        Modules that have an adapter in the one and in the other checkpoint.
+    """
+
+    since: int
+    step: int
+    merges: tuple[Merge, ...] = ()
+    counted: int | None = None
+    adapted: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+
+    def merged(self, module: str) -> int:
+        """How often an adapter was merged into this module from one state to the other."""
+        return sum(self.since <= step < self.step for step in self._steps(module))
+
+    def restarts(self, *modules: str) -> int:
+        """How many restarts of these modules' adapters lie within: after its start, before its end.
+
+        Where they are only counted, one at the start counts as well.
+        """
+        if self.merges:
+            return sum(self.since < step < self.step for step in self._steps(*modules))
+        return (self.counted or 0) if any(self._adapted(modules)) else 0
+
+    def kind(self, *modules: str) -> Kind:
+        """Which kind of change it is of these modules; never joined with one of another kind.
+
+        ``within`` a cycle: B₁A₁ − B₀A₀, of rank up to 2r, mostly of a tiny second half. A whole
+        ``cycle``: B·A, of rank r; training that starts with adapters starts one. ``across``
+        restarts, or from training in full to adapters: a sum of parts. Empty where nothing is
+        known of restarts, and for modules that no merge touched. Where restarts are only counted,
+        a whole cycle cannot be told, and is one of the other two.
+        """
+        steps, (then, now) = self._steps(*modules), self._adapted(modules)
+        if self.restarts(*modules):
+            return "across"
+        if self.since in steps or (self.since == 0 and then and steps):
+            return "cycle" if self.step in steps else "within"
+        if (not steps and (self.merges or self.counted is None)) or not (then or now):
+            return ""
+        return "within" if then and now else "across"
+
+    def _adapted(self, modules: tuple[str, ...]) -> tuple[bool, bool]:
+        then, now = (not adapted.isdisjoint(modules) for adapted in self.adapted)
+        return then, now
+
+    def _steps(self, *modules: str) -> list[int]:
+        return [m.step for m in self.merges if not m.adapters.keys().isdisjoint(modules)]

@@ -1,0 +1,184 @@
+"""What a change is measured over: the columns since, restarts and window, and whole cycles only."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import rankscope as rs
+from rankscope.checkpoints.merges import Merge
+from rankscope.components.windows import Window
+from rankscope.errors import RankscopeError
+from tests.conftest import RANK, TinyRun, random_factors, write_adapter, write_model
+
+CHANGES = ["update", "cumulative_update", "ov_update", "merge"]
+ADAPTED = frozenset({"q"}), frozenset({"q"})
+
+
+def merges(*steps: int, module: str = "q") -> tuple[Merge, ...]:
+    return tuple(Merge(step, Path(), {module: None}) for step in steps)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("since", "step", "restarts", "kind"),
+    [
+        (0, 10, 0, "cycle"),  # the first begins with the training
+        (10, 20, 0, "cycle"),
+        (0, 5, 0, "within"),
+        (5, 10, 0, "within"),
+        (10, 15, 0, "within"),
+        (12, 18, 0, "within"),
+        (20, 25, 0, "within"),  # after the last merge
+        (5, 15, 1, "across"),
+        (0, 20, 1, "across"),  # two whole cycles are not one
+        (5, 25, 2, "across"),
+    ],
+)
+def test_a_window_is_within_a_cycle_or_a_whole_one_or_across_restarts(
+    since: int, step: int, restarts: int, kind: str
+) -> None:
+    window = Window(since, step, merges(10, 20), adapted=ADAPTED)
+    assert (window.restarts("q"), window.kind("q")) == (restarts, kind)
+
+
+def test_a_module_that_no_merge_touched_knows_no_cycles() -> None:
+    window = Window(5, 15, merges(10), adapted=ADAPTED)
+    assert (window.merged("k"), window.restarts("k"), window.kind("k")) == (0, 0, "")
+    assert (window.merged("q"), window.restarts("k", "q"), window.kind("k", "q")) == (
+        1,
+        1,
+        "across",
+    )
+
+
+def test_training_in_full_before_the_adapters_is_no_part_of_a_cycle() -> None:
+    none, now = frozenset[str](), frozenset({"q"})
+    assert Window(0, 5, merges(10, 20), adapted=(none, none)).kind("q") == ""
+    assert Window(0, 10, merges(10, 20), adapted=(none, now)).kind("q") == "across"
+    assert Window(5, 8, merges(10, 20), adapted=(none, now)).kind("q") == "across"
+
+
+def test_where_restarts_are_only_counted_no_cycle_is_called_whole() -> None:
+    assert Window(5, 15, counted=0, adapted=ADAPTED).kind("q") == "within"
+    assert Window(5, 15, counted=2, adapted=ADAPTED).kind("q") == "across"
+    assert Window(5, 15, counted=2, adapted=ADAPTED).restarts("q") == 2
+    assert Window(5, 15, counted=2, adapted=ADAPTED).kind("k") == ""
+    assert Window(5, 15, adapted=ADAPTED).kind("q") == ""  # LoRA, or nothing says
+
+
+def halfway(run: TinyRun, step: int) -> None:
+    """A checkpoint within a cycle: the frozen weights of the next one, and other factors."""
+    following = min(later for later in run.weights if later > step)
+    folder = run.path / "checkpoints" / f"step-{step:08d}"
+    write_model(folder, run.weights[following])
+    factors = random_factors(np.random.default_rng(step))
+    write_adapter(folder / "adapter", factors, scale=run.scale)
+    (folder / "state.json").write_text(json.dumps({"step": step}))
+
+
+def test_every_change_has_its_window_in_the_table(relora_run: TinyRun, tmp_path: Path) -> None:
+    halfway(relora_run, 15)
+    table = rs.analyze(relora_run.path, components=[*CHANGES, "weight"], out=tmp_path / "out")
+    found = table.groupby(["component", "step"])[["since", "restarts", "window"]].agg(set)
+
+    def windows(component: str) -> list[tuple[object, ...]]:
+        rows = found.loc[component].reset_index()
+        return [
+            tuple(next(iter(values)) if len(values) == 1 else values for values in row)
+            for row in rows[["since", "step", "restarts", "window"]].assign(
+                step=[{s} for s in rows["step"]]
+            ).itertuples(index=False)
+        ]  # fmt: skip
+
+    assert windows("update") == windows("ov_update") == [
+        (0, 10, 0, "cycle"), (10, 15, 0, "within"), (15, 20, 0, "within"), (20, 30, 0, "within"),
+    ]  # fmt: skip
+    assert windows("cumulative_update")[-1] == (0, 30, 2, "across")
+    merged = table[table["component"] == "merge"].set_index("step")
+    assert merged.loc[10, "since"].isna().all() and (merged.loc[20, "since"] == 10).all()
+    assert (merged["window"] == "cycle").all()
+    weights = table[table["component"] == "weight"]
+    assert weights[["since", "restarts"]].isna().all().all() and (weights["window"] == "").all()
+    again = rs.open_results(tmp_path / "out").metrics
+    assert (again["since"].fillna(-1) == table["since"].fillna(-1)).all()
+
+
+def test_a_part_of_a_cycle_has_twice_the_rank_and_a_whole_one_has_it_once(
+    relora_run: TinyRun,
+) -> None:
+    halfway(relora_run, 15)
+    table = rs.analyze(relora_run.path, components=["update"], roles=["up"]).set_index("step")
+    ranks = table.groupby("step")["numerical_rank"].max()
+    assert ranks[10] == RANK and ranks[15] == RANK and ranks[20] == 2 * RANK
+
+
+def test_whole_cycles_alone_are_measured_where_they_are_asked_for(relora_run: TinyRun) -> None:
+    halfway(relora_run, 15)
+    table = rs.analyze(relora_run.path, components=["update", "weight"], windows="cycles")
+    updates = table[table["component"] == "update"]
+    assert set(updates["window"]) == {"cycle"}
+    assert set(zip(updates["since"], updates["step"], strict=True)) == {(0, 10), (10, 20)}
+    assert (updates["numerical_rank"] == RANK).all()
+    assert set(table.loc[table["component"] == "weight", "step"]) == {0, 10, 15, 20, 30}
+
+
+def test_a_run_without_restarts_has_its_steps_whatever_windows_are_asked_for(
+    full_run: Path,
+) -> None:
+    table = rs.analyze(full_run, components=["update"], windows="cycles")
+    assert set(zip(table["since"], table["step"], strict=True)) == {(5, 10), (10, 100)}
+    assert (table["window"] == "").all() and (table["restarts"] == 0).all()
+
+
+def test_it_is_said_that_no_whole_cycle_lies_between_checkpoints(relora_run: TinyRun) -> None:
+    with pytest.warns(UserWarning, match="no two checkpoints are at restarts"):
+        rs.analyze(
+            relora_run.path, components=["weight", "update"], steps=(20, None, 1), windows="cycles"
+        )
+
+
+def test_an_unknown_kind_of_window_is_refused(relora_run: TinyRun) -> None:
+    with pytest.raises(RankscopeError, match=r"known are steps, cycles"):
+        rs.analyze(relora_run.path, windows="epochs")  # type: ignore[arg-type]
+
+
+def test_merges_are_counted_for_the_modules_that_they_touched(relora_run: TinyRun) -> None:
+    # A module trained in full beside the adapters is stored twice, however many merges there were.
+    lone, other = "model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj"
+    for folder in (relora_run.path / "checkpoints").iterdir():
+        path = folder / "adapter" / "adapter_model.safetensors"
+        save_file({k: v for k, v in load_file(path).items() if lone not in k}, path)
+    for path in (relora_run.path / "merges").iterdir():
+        save_file({k: v for k, v in load_file(path).items() if lone not in k}, path)
+    table = rs.analyze(relora_run.path, components=["cumulative_update"], roles=["up"])
+    floors = table[table["step"] == 30].set_index("name")["noise_floor"]
+    values = {
+        name: [run[f"{name}.weight"] for run in (relora_run.weights[0], relora_run.weights[30])]
+        for name in (lone, other)
+    }
+
+    def edge(arrays: list[np.ndarray], times: list[int]) -> float:
+        variance = sum(
+            t * (np.exp2(np.frexp(a)[1] - 24.0)) ** 2 / 12
+            for a, t in zip(arrays, times, strict=True)
+        )
+        return 1.5 * (np.sqrt(variance.sum(axis=1).max()) + np.sqrt(variance.sum(axis=0).max()))
+
+    assert floors[f"{lone}.weight"] == pytest.approx(edge(values[lone], [1, 1]), rel=1e-5)
+    assert floors[f"{other}.weight"] >= edge(values[other], [1, 2]) * 0.99999
+
+
+def test_results_of_version_1_are_read_with_the_columns_that_they_lack_empty(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    rs.analyze(relora_run.path, components=["update"], out=tmp_path)
+    path, added = tmp_path / "metrics.parquet", ["since", "window", "per_resolved", "relative_size"]
+    now = rs.open_results(tmp_path).metrics
+    pd.read_parquet(path).drop(columns=added).to_parquet(path)
+    found = rs.open_results(tmp_path).metrics
+    assert list(found.columns) == list(now.columns)
+    assert found[added].isna().all().all()
+    assert (found["per"] == now["per"]).all()
