@@ -176,7 +176,7 @@ class Plans:
         for run in self._runs:
             log = log_file(run)
             self._digest.update(repr((run.path, log and _fingerprint(str(log)))).encode())
-            facts = Facts()
+            facts = Facts(whole_cycles=self._selection.windows == "cycles")
             for plan in plan_run(run, self._selection, facts):
                 keys = [task.key for task in plan.tasks]
                 said = plan.skips, plan.notes, plan.breaks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from rankscope.analysis.history import Step
+from rankscope.analysis.history import BETWEEN, Step
 from rankscope.components.component import Component
 
 CHANGES = ("update", "cumulative_update", "ov_update")
@@ -24,6 +24,8 @@ class Facts:
         Whether any holds weights, adapters, and numbers of heads.
     breaks
         Whether the series breaks.
+    whole_cycles
+        Whether updates over whole cycles only are asked for.
     offered, planned
         Components that there are, and those of them in the layers and roles that were asked for.
     """
@@ -33,6 +35,7 @@ class Facts:
     adapters: bool = False
     heads: bool = False
     breaks: bool = False
+    whole_cycles: bool = False
     offered: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
 
@@ -65,6 +68,8 @@ def why_none(component: str, facts: Facts) -> str:
         return "none of its matrices is kept as factors with a function between them"
     if component in CHANGES and facts.read == 1:
         return "it has one checkpoint, and a change takes two"
+    if component in BETWEEN and facts.whole_cycles:
+        return "no two of its checkpoints, between which it does not break, enclose a whole cycle"
     if not facts.weights:
         if facts.adapters:
             return "its adapters stand alone: the weights that they change are not found"

@@ -41,7 +41,8 @@ def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
         lines = [line for line in kept if _kind(line) == (component, window)]
         unit = " or ".join(dict.fromkeys(units[line["run"]] for line in lines))
         ends = "" if all(a == b for a, b in (line["steps"] for line in lines)) else "first → last "
-        title = f"{component.replace('_', ' ')}{WINDOWS[window]}: {ends}{unit}"
+        span = "" if component == "merge" else WINDOWS[window]  # which is of a cycle, always
+        title = f"{component.replace('_', ' ')}{span}: {ends}{unit}"
         typer.echo(typer.style(title, bold=True))
         print_columns(_summary_rows(component, lines, unit), left=2)
     for finding in summary["findings"]:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.engines import Job, Outcome
 from rankscope.analysis.outcome import Analysis
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.plan import Selection, Windows
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import survey
 from tests.conftest import CONFIG, Tensors
@@ -43,13 +43,17 @@ def analysed(
     out: Path | None = None,
     since: Path | None = None,
     base: Path | None = None,
+    windows: Windows = "steps",
+    steps: tuple[int, int | None, int] | None = None,
 ) -> Analysis:
     """What an analysis of everything below ``path`` finds."""
     from rankscope.analysis.origin import open_origin
 
     start = None if since is None else open_origin(since)
     found = survey([path], base=base)
-    selection = Selection.of(components=components or None, since=start)
+    selection = Selection.of(
+        components=components or None, since=start, windows=windows, steps=steps
+    )
     return analyze_runs(
         found.runs, selection, out=out, engine=Inline(), skips=found.skips, notes=found.notes
     )

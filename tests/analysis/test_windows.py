@@ -12,7 +12,16 @@ import rankscope as rs
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
-from tests.conftest import RANK, TinyRun, random_factors, write_adapter, write_model
+from tests.analysis.series import analysed
+from tests.cli.test_app import rankscope
+from tests.conftest import (
+    RANK,
+    TinyRun,
+    random_factors,
+    random_weights,
+    write_adapter,
+    write_model,
+)
 
 CHANGES = ["update", "cumulative_update", "ov_update", "merge"]
 ADAPTED = frozenset({"q"}), frozenset({"q"})
@@ -138,6 +147,54 @@ def test_it_is_said_that_no_whole_cycle_lies_between_checkpoints(relora_run: Tin
         rs.analyze(
             relora_run.path, components=["weight", "update"], steps=(20, None, 1), windows="cycles"
         )
+
+
+def test_a_component_of_no_whole_cycle_is_said_to_have_none(relora_run: TinyRun) -> None:
+    found = analysed(relora_run.path, "update", "weight", windows="cycles", steps=(20, None, 1))
+    (note,) = [one for one in found.notes if one.reason == "no-update"]
+    assert "enclose a whole cycle" in note.message
+    assert [skip.reason for skip in found.skips] == ["no-cycles"]
+
+
+def test_the_command_measures_whole_cycles(relora_run: TinyRun, tmp_path: Path) -> None:
+    halfway(relora_run, 15)
+    given = ["analyze", str(relora_run.path), "--out", str(tmp_path), "--components", "update"]
+    assert rankscope(*given, "--jobs", "1", "--windows", "cycles").returncode == 0
+    table = rs.open_results(tmp_path).metrics
+    assert set(table["window"]) == {"cycle"} and set(table["step"]) == {10, 20}
+    record = json.loads((tmp_path / "analysis.json").read_text())
+    assert record["options"]["windows"] == "cycles"
+    assert rankscope(*given, "--jobs", "1").returncode == 0  # another question, another answer
+    assert set(rs.open_results(tmp_path).metrics["step"]) == {10, 15, 20, 30}
+    assert rankscope(*given, "--windows", "epochs").returncode == 2
+
+
+def test_a_change_since_a_base_model_is_since_no_step(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_model(tmp_path / "base", random_weights(rng))
+    for step in (50, 100):
+        write_adapter(tmp_path / "run" / f"checkpoint-{step}", random_factors(rng), scale=2.0)
+    table = rs.analyze(
+        tmp_path / "run", base=tmp_path / "base", components=["update", "cumulative_update"]
+    )
+    whole = table[table["component"] == "cumulative_update"]
+    assert set(whole["step"]) == {50, 100} and whole["since"].isna().all()
+    assert (whole["restarts"] == 0).all() and (whole["max_rank"] == RANK).all()
+    assert (whole["relative_size"] > 0).all()
+    updates = table[table["component"] == "update"]
+    assert (updates["since"] == 50).all() and (updates["max_rank"] == 2 * RANK).all()
+
+
+def test_whole_cycles_span_a_checkpoint_that_cannot_be_read(relora_run: TinyRun) -> None:
+    halfway(relora_run, 15)
+    for step in (10, 15):
+        folder = relora_run.path / "checkpoints" / f"step-{step:08d}"
+        (folder / "model.safetensors").write_bytes(b"damaged")
+    with pytest.warns(UserWarning):
+        table = rs.analyze(relora_run.path, components=["update"], windows="cycles")
+    spans = set(zip(table["since"], table["step"], table["window"], strict=True))
+    assert spans == {(0, 20, "across")}  # two cycles, and called so
 
 
 def test_an_unknown_kind_of_window_is_refused(relora_run: TinyRun) -> None:

@@ -81,8 +81,11 @@ def test_an_update_of_the_second_step_alone_has_one_number(
 def test_what_was_asked_for_by_name_has_its_table(
     relora_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    titles = {line[0] for line in printed(capsys, relora_run.path)}
-    assert {"weight:", "update:", "merged"} <= titles and not {"adapter:", "merge:"} & titles
+    lines = printed(capsys, relora_run.path)
+    titles = {line[0] for line in lines}
+    assert {"weight:", "update", "merged"} <= titles and not {"adapter:", "merge:"} & titles
+    spans = [line[1:4] for line in lines if line[0] == "update"]
+    assert spans == [["of", "a", "cycle:"], ["within", "a", "cycle:"]]
     asked = ("weight", "adapter", "cumulative_update", "merge")
     titles = {line[0] for line in printed(capsys, relora_run.path, *asked)}
     assert {"weight:", "adapter:", "cumulative", "merge:"} <= titles
