@@ -35,7 +35,8 @@ BESIDE_MASKS = {
     *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
-STATISTICS = {"avg", "mean", "ema", "sum", "average", "running", "moving", "integer"}
+MOVING = {"ema", "avg", "average", "moving"}
+STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
 
 
 class _One(NamedTuple):
@@ -176,9 +177,14 @@ def _is_float_mask(one: _One) -> bool:
 def _is_statistic(one: _One) -> bool:
     """A running mean of another tensor of its module and shape, or of the activations.
 
-    A parameter that is called so and lies beside one of its shape is missing.
+    A moving average may also be of a tensor in a module below, as that of a codebook. A parameter
+    that is called so and lies beside one of its shape is missing.
     """
     says = words(one.leaf)
+    if MOVING & {*says} and not is_weight(one.name):
+        module = one.name.removesuffix(one.leaf).removesuffix(".")
+        within = one.neighbours.within(module)
+        return any(t.shape == one.shape for name, t in within if name != one.name)
     if says[:1] == ("running",) or (one.leaf == "queue" and "queue_ptr" in one.beside):
         return True
     of = "_".join(word for word in says if word not in STATISTICS)
