@@ -265,6 +265,8 @@ ORDINARY = {
     "pruned": {"fc.weight_orig": (8, 32), "fc.weight_mask": (8, 32)},
     "positions": {"attn.rel_pos_h": (7, 16), "attn.rel_pos_w": (7, 16)},
     "two towers": {"image_projection": (32, 16), "text_projection": (24, 16)},
+    "two wide towers": {"image_projection": (64, 16), "text_projection": (48, 16)},
+    "two tables": {"user_emb": (64, 8), "item_emb": (48, 8)},
     "square beside wide": {"mix.left": (8, 8), "mix.right": (8, 16)},
     "low rank of full rank": {"mix.left": (8, 16), "mix.right": (16, 12)},
 }

@@ -14,6 +14,8 @@ from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
 WORD = re.compile(r"[A-Za-z]+|\d+")
+# What ends so is a map or a table by itself: ``image_projection`` beside ``text_projection``.
+WHOLE = ("proj", "projection", "weight", "head", "emb", "embed", "embedding", "embeddings", "table")
 # Parts of a pruned or normed weight, and weights of torch's recurrent layers, come in pairs that
 # are not factors.
 NO_FACTOR = re.compile(
@@ -54,7 +56,10 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
     for name in matrices:
         module, _, leaf = name.rpartition(".")
         if leaf != "weight":
+            ends_whole = leaf.rpartition("_")[2] in WHOLE
             for word in WORD.finditer(leaf):
+                if ends_whole and word.end() < len(leaf):
+                    continue
                 but_it = f"{leaf[: word.start()]}*{leaf[word.end() :]}"
                 own.setdefault((module, but_it), []).append(name)
         parent = module if leaf != "weight" else module.rpartition(".")[0]
