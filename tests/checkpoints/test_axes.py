@@ -78,6 +78,8 @@ def test_a_convolution_has_the_kernels_of_an_output_in_a_row(
         {"attn.qkv_w": (3, 32, 48)},
         {"attn.proj_w": (3, 32, 32)},
         {"mix.stacked.weight": (2, 4, 32, 16)},
+        {"layers.attention.query.kernel": (32, 2, 4, 8)},
+        {"layers.attention.out.kernel": (4, 16, 2, 64)},
         {"mix.volume.weight": (2, 3, 4, 40, 50)},
         {"one.weight": (1, 8, 6)},
     ],
@@ -142,6 +144,24 @@ def test_a_router_with_a_row_for_each_says_that_matrices_are_experts(tmp_path: P
     experts = [p for p in contents.parameters.values() if p.expert is not None]
     assert [(p.layer, p.expert, p.shape) for p in experts] == [(0, i, (6, 8)) for i in range(4)]
     assert [skip.tensor for skip in contents.skips] == ["blocks.1.mlp.w1"]
+
+
+@pytest.mark.parametrize("gate", ["mlp.gate", "mlp.router.layer"])
+def test_a_router_beside_the_module_of_its_experts_shares_its_inputs_with_them(
+    gate: str, tmp_path: Path
+) -> None:
+    tensors = made({
+        f"layers.0.{gate}.weight": (4, 8),
+        "layers.0.mlp.switch.up.weight": (4, 6, 8), "layers.0.mlp.switch.down.weight": (4, 8, 6),
+        "layers.0.mlp.mix.table.weight": (4, 6, 7),
+    })  # fmt: skip
+    contents = read(tmp_path, tensors)
+    for part in ("up", "down"):
+        stack = f"layers.0.mlp.switch.{part}.weight"
+        for i in range(4):
+            assert contents.parameters[f"{stack}[{i}]"].expert == i
+            assert (values(contents, f"{stack}[{i}]") == tensors[stack][i]).all()
+    assert [skip.tensor for skip in contents.skips] == ["layers.0.mlp.mix.table.weight"]
 
 
 # Layers in one tensor.

@@ -179,6 +179,19 @@ def test_dots_that_were_turned_into_underscores_are_read_again(
     assert path in parameter.module and (role is None or parameter.role == role)
 
 
+def test_each_of_several_text_models_has_layers_of_its_own(
+    tmp_path: Path, factors: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> None:
+    tensors = {
+        f"lora_te{model}_text_model_encoder_layers_{layer}_mlp_fc1.lora_{side}.weight": factor
+        for model in (1, 2)
+        for layer in range(3)
+        for side, factor in zip(("down", "up"), factors, strict=True)
+    }
+    found = read(tmp_path, tensors).parameters.values()
+    assert [p.layer for p in sorted(found, key=lambda one: one.name)] == [0, 1, 2] * 2
+
+
 ALPHA = {f"{Q}.alpha": np.array(6.0)}
 DIFFUSERS = json.dumps({"model.r": 3, "model.lora_alpha": 6})
 # A tensor, what adapter_config.json has, what the header has, the scale for the rank 3.

@@ -237,6 +237,15 @@ def test_a_weight_beside_what_looks_like_factors_is_not_certain_either(
     assert "makes = 'change'" in contents.skips[0].message
 
 
+@pytest.mark.parametrize("ends", [("left_factor", "right_factor"), ("A_mat", "B_mat")])
+def test_parameters_of_any_module_that_differ_in_one_word_may_be_factors(
+    ends: tuple[str, str], tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = {f"blk.0.mix.{ends[0]}": normal(24, 4), f"blk.0.mix.{ends[1]}": normal(4, 32)}
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert {skip.reason for skip in contents.skips} == {"looks-like-factors"}
+
+
 ORDINARY = {
     "bottleneck": {"mlp.fc1.weight": (4, 32), "mlp.fc2.weight": (32, 4)},
     "adapter of Houlsby": {"adapter.down.weight": (4, 32), "adapter.up.weight": (32, 4)},
@@ -244,9 +253,20 @@ ORDINARY = {
     "router": {"mlp.gate.weight": (4, 32), "mlp.up_proj.weight": (64, 32)},
     "latent attention": {"attn.q_a_proj.weight": (4, 32), "attn.q_b_proj.weight": (32, 4)},
     "recurrent": {"rnn.weight_ih_l0": (64, 32), "rnn.weight_hh_l0": (64, 16)},
+    "two recurrent layers": {"rnn.weight_hh_l0": (64, 16), "rnn.weight_hh_l1": (64, 16)},
+    "both directions": {"rnn.weight_hr_l0": (4, 16), "rnn.weight_hr_l0_reverse": (4, 16)},
+    "recurrent cell": {"cell.weight_ih": (48, 16), "cell.weight_hh": (48, 16)},
+    "autoencoder": {"W_enc": (8, 64), "b_enc": (64,), "W_dec": (64, 8), "b_dec": (8,)},
+    "layers with a bias": {"w1": (64, 8), "b1": (64,), "w2": (8, 64), "b2": (8,)},
+    "biases of stacks": {
+        **{"sae.W_enc": (3, 8, 64), "sae.b_enc": (3, 64)},
+        **{"sae.W_dec": (3, 64, 8), "sae.b_dec": (3, 8)},
+    },
     "pruned": {"fc.weight_orig": (8, 32), "fc.weight_mask": (8, 32)},
     "positions": {"attn.rel_pos_h": (7, 16), "attn.rel_pos_w": (7, 16)},
     "two towers": {"image_projection": (32, 16), "text_projection": (24, 16)},
+    "two wide towers": {"image_projection": (64, 16), "text_projection": (48, 16)},
+    "two tables": {"user_emb": (64, 8), "item_emb": (48, 8)},
     "square beside wide": {"mix.left": (8, 8), "mix.right": (8, 16)},
     "low rank of full rank": {"mix.left": (8, 16), "mix.right": (16, 12)},
 }

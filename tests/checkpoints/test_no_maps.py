@@ -133,6 +133,10 @@ def test_a_bias_beside_it_says_that_a_matrix_of_such_a_name_is_a_linear_map(name
         ("rotary.cos", (20, 8), "float32"),
         ("rotary_emb.cos_cached", (1, 1, 20, 8), "bfloat16"),
         ("freqs_cis", (20, 8), "float32"),
+        ("freqs_cis", (20, 4), "complex64"),
+        ("blocks.0.rope_cache", (20, 4), "complex64"),
+        ("blocks.0.attn.cache_k", (2, 16, 4, 8), "float32"),
+        ("blocks.0.attn.v_cache", (4, 16, 8), "bfloat16"),
         ("blocks.0.rope.cache", (20, 4, 2), "float32"),
         ("blocks.0.attn.alibi_slopes", (4, 1, 1), "float32"),
         ("blocks.0.attn.diagonal_decay", (1, 4, 16, 16), "float32"),
@@ -181,6 +185,40 @@ def test_a_kernel_for_each_channel_is_no_matrix_and_a_first_layer_on_grey_images
     })  # fmt: skip
     assert set(contents.left_out) == {"features.2.1.weight", "token_dwconv.weight"}
     assert contents.parameters["features.0.weight"].shape == (8, 9)
+
+
+@pytest.mark.parametrize("kernel", [4, 3])
+@pytest.mark.parametrize("first", ["mamba.conv1d", "mixer.conv"])
+def test_a_kernel_for_each_of_some_rows_of_a_projection_is_no_matrix(
+    first: str, kernel: int
+) -> None:
+    module = first.partition(".")[0]
+    contents = read({
+        f"layers.0.{first}.weight": (96, 1, kernel), f"layers.0.{first}.bias": (96,),
+        f"layers.0.{module}.in_proj.weight": (168, 32),
+        f"layers.0.{module}.out_proj.weight": (32, 64),
+    })  # fmt: skip
+    assert f"layers.0.{first}.weight" in contents.left_out
+
+
+def test_the_first_layer_of_each_of_several_networks_on_grey_images_is_a_matrix() -> None:
+    shapes = {"0.weight": (8, 1, 5, 5), "2.weight": (16, 8, 5, 5), "5.weight": (64, 256)}
+    contents = read({f"nets.{i}.{name}": shape for i in (0, 1) for name, shape in shapes.items()})
+    assert contents.parameters["nets.1.0.weight"].shape == (8, 25)
+
+
+@pytest.mark.parametrize("average", ["ema_w", "embed_avg", "moving_average"])
+def test_averages_of_a_codebook_are_buffers(average: str) -> None:
+    contents = read({f"quantize.{average}": (32, 16), "quantize.embedding.weight": (32, 16)})
+    assert contents.left_out == (f"quantize.{average}",)
+    assert "quantize.embedding.weight" in contents.parameters
+
+
+@pytest.mark.parametrize("name", ["avg_pool.weight", "ema.fc.weight", "moving"])
+def test_a_matrix_with_a_word_for_averages_and_nothing_that_it_averages_is_measured(
+    name: str,
+) -> None:
+    assert name in read({name: (32, 16), "other.weight": (16, 32)}).parameters
 
 
 @pytest.mark.parametrize(

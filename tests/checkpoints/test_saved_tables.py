@@ -144,6 +144,18 @@ def test_an_optimizer_with_flat_names_is_told_by_the_weights_that_it_mirrors(
         assert names_of(found.aside, "optimizer") == set(states)
 
 
+def test_flat_state_of_an_optimizer_mirrors_weights_without_the_prefix_that_they_have(
+    tmp_path: Path,
+) -> None:
+    names = ("h.0.fc.kernel", "h.1.fc.kernel")
+    weights = {f"params.{name}": torch.randn(8, 6) for name in names}
+    states = {f"opt_state.0.{m}.{n}": torch.randn(8, 6) for m in ("mu", "nu") for n in names}
+    save_file(weights | states, tmp_path / "step_5.safetensors")
+    found = open_file(tmp_path / "step_5.safetensors")
+    assert set(found.tensors) == set(weights)
+    assert names_of(found.aside, "optimizer") == set(states)
+
+
 def test_a_model_with_words_of_optimizers_in_its_names_is_whole(tmp_path: Path) -> None:
     weights = {
         "state_encoder.fc.weight": torch.randn(8, 6),
@@ -257,6 +269,30 @@ def test_numbers_beside_the_model_are_not_of_it(tmp_path: Path) -> None:
     assert names_of(found.aside, "no linear map") == {
         *("rng", "buffer.rewards", "indices.order", "best"),
     }
+
+
+def test_data_beside_a_table_of_networks_is_not_of_them(tmp_path: Path) -> None:
+    networks = {"pi": network(6, 8).state_dict(), "q": network(5, 7).state_dict()}
+    replay = {"obs": torch.randn(100, 6), "act": torch.randn(100, 4), "done": torch.zeros(100)}
+    found = opened(tmp_path, {"agent": networks, "replay": replay})
+    names = {f"agent.{key}.{name}" for key, table in networks.items() for name in table}
+    assert set(found.tensors) == names
+    assert names_of(found.aside, "not understood") == {"replay.obs", "replay.act"}
+
+
+def test_parts_of_a_model_in_tables_of_their_own_are_all_of_it(tmp_path: Path) -> None:
+    head = {"weight": torch.randn(4, 8), "bias": torch.zeros(4)}
+    found = opened(tmp_path, {"backbone": network(6, 8).state_dict(), "head": head})
+    assert {"head.weight", "head.bias"} <= set(found.tensors) and not found.skips
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_weights_that_torch_has_packed_in_8_bits_are_not_understood(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Embedding(9, 6), torch.nn.Linear(6, 8))
+    packed = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+    found = opened(tmp_path, packed.state_dict())
+    assert set(found.tensors) >= {"0.weight"} and len(found.skips) == 1
+    assert found.skips[0].tensor.startswith("1._packed_params")
 
 
 def test_tables_in_lists_are_networks_with_their_place_as_prefix(tmp_path: Path) -> None:

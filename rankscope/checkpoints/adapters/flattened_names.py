@@ -17,8 +17,9 @@ def unflattened(module: str) -> str:
 
     ``lora_unet_down_blocks_0_attn1_to_q`` is ``unet.down_blocks.0.attn1.to_q``. Numbers stand
     between dots, and so do the names of projections that a family knows; which of the other
-    underscores were dots is written nowhere, and they stay. Where it errs, a layer or a role is
-    missing; the matrix is the same.
+    underscores were dots is written nowhere, and they stay. So does that behind a number of the
+    model (``te2``), which is not one of a block. Where it errs, a layer or a role is missing; the
+    matrix is the same.
     """
     flat = FLAT.fullmatch(module)
     if flat is None:
@@ -30,7 +31,8 @@ def unflattened(module: str) -> str:
     if known:
         kept = last.removesuffix(known.replace(".", "_")).rstrip("_")
         path = path.removesuffix(last) + ".".join(filter(None, (kept, known)))
-    return f"{flat['model']}.{path}"
+    model = flat["model"]
+    return f"{model}_{path}" if model[-1].isdigit() else f"{model}.{path}"
 
 
 @cache

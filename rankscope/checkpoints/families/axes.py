@@ -111,18 +111,21 @@ def is_depthwise(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
     """Whether a convolution has a kernel for each channel, so that no matrix mixes them.
 
     It has one input a kernel, as the first layer on grey images has too. It counts as depthwise if
-    it is called so, or if its block, which a number in its name tells, has a matrix with as many
-    rows or columns as it has channels and no kernel. If this errs, the matrix of a first layer is
-    missing.
+    it is called so, or if its block, which a number in its name tells, has a matrix without a
+    kernel that has as many rows or columns as it has channels; or more rows, in the same module:
+    then some of them go into it, as in Mamba-2, unless the columns are a multiple of the channels,
+    which are its own outputs. If this errs, the matrix of a first layer is missing.
     """
     if len(shape) < 3 or shape[1] != 1 or not (len(shape) > 3 or is_convolution(name)):
         return False
     if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
         return True
-    parts = name.split(".")[:-2]
+    channels, parts = shape[0], name.split(".")[:-2]
+    module = f"{'.'.join(parts)}."
     blocks = [i for i, part in enumerate(parts) if part.isdigit()]
     return any(
-        shape[0] in tensor.shape[:2]
+        channels in tensor.shape[:2]
+        or (other.startswith(module) and tensor.shape[0] > channels and tensor.shape[1] % channels)
         for end in blocks
         for other, tensor in near.within(".".join(parts[: end + 1]))
         if sum(size > 1 for size in tensor.shape[:2]) == 2 and math.prod(tensor.shape[2:]) == 1
@@ -158,18 +161,22 @@ def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | N
 def _is_kernel(sides: tuple[int, ...]) -> bool:
     """Whether axes behind outputs and inputs are those of a kernel: small, and alike if not tiny.
 
-    A stack of stacks of such small matrices is taken for a convolution.
+    One that is not tiny has its like, or only sides of 1 beside it. A stack of stacks of such small
+    matrices is taken for a convolution.
     """
-    large = {side for side in sides if side > TINY}
-    return len(sides) > 1 and max(sides) <= KERNEL and len(large) < 2
+    large = [side for side in sides if side > TINY]
+    if len(sides) < 2 or max(sides) > KERNEL or len({*large}) > 1:
+        return False
+    return len(large) != 1 or math.prod(sides) == large[0]
 
 
 def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
     """Whether the first axis of a tensor numbers experts: by its module, or by the router there.
 
-    A router has a row for each expert, and lies in the same module. A number in the name, as of a
-    single expert, and a convolution's name say that it does not. If this errs, the kernel of each
-    output is taken for a matrix.
+    A router has a row for each expert, and lies in the same module; or in the one around it, if the
+    experts have a side for its inputs too. A number in the name, as of a single expert, and a
+    convolution's name say that it does not. If this errs, the kernel of each output is taken for a
+    matrix.
     """
     if is_convolution(name):
         return False
@@ -178,11 +185,22 @@ def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) ->
         is_numbered = after.isdigit() or any(map(str.isdigit, part))
         if {"expert", "experts"} & {*words(part)} and not is_numbered:
             return True
-    above = ".".join(parts[: -2 if parts[-1] == "weight" else -1])
+    above = parts[: -2 if parts[-1] == "weight" else -1]
+    if _has_router(".".join(above), shape, near):
+        return True
+    around = ".".join(above[:-1])
+    return around != "" and _has_router(around, shape, near, inputs=shape[1:])
+
+
+def _has_router(
+    module: str, shape: tuple[int, ...], near: Neighbours, *, inputs: tuple[int, ...] = ()
+) -> bool:
+    """Whether in a module a router has a row for each expert; and one of these inputs, if any."""
     return any(
         len(tensor.shape) == 2 and tensor.shape[0] == shape[0] != shape[-1]
-        for other, tensor in near.within(above)
-        if is_weight(other) and {"router", "gate"} & {*words(other.removeprefix(above))}
+        for other, tensor in near.within(module)
+        if is_weight(other) and {"router", "gate"} & {*words(other.removeprefix(module))}
+        if not inputs or tensor.shape[1] in inputs
     )
 
 

@@ -35,7 +35,8 @@ BESIDE_MASKS = {
     *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
-STATISTICS = {"avg", "mean", "ema", "sum", "average", "running", "moving", "integer"}
+MOVING = {"ema", "avg", "average", "moving"}
+STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
 
 
 class _One(NamedTuple):
@@ -69,8 +70,8 @@ def is_mask(name: str, tensor: Tensor) -> bool:
     """Whether a tensor of booleans or whole numbers is a mask or an index, which costs nothing.
 
     Booleans and 64-bit numbers are, since nobody packs weights into them; narrower ones where the
-    name says so. One that is called a weight is not. If this errs, the weights of a scheme that
-    packs into such numbers are missing without a skip.
+    name says so, and complex ones in a table of rotations. One that is called a weight is not. If
+    this errs, the weights of a scheme that packs into such numbers are missing without a skip.
     """
     leaf = name.rpartition(".")[2]
     if tensor.dtype in FLOATS or is_weight(name):
@@ -78,6 +79,8 @@ def is_mask(name: str, tensor: Tensor) -> bool:
     if tensor.dtype in ("bool", "int64", "uint64") or leaf == "bias":
         return True
     says = set(words(leaf))
+    if tensor.dtype.startswith("complex"):
+        return _are_turns(says)
     return bool(says & (MASKS | {"index", "indexes", "idx", "idxs", "ids", "coords"}))
 
 
@@ -157,10 +160,22 @@ def _is_rotary(one: _One) -> bool:
     A learnt matrix of such a name is missing; one in a module ``rope`` that is called a weight is
     not, since buffers are not.
     """
-    says = set(words(one.leaf))
-    if says & TURNS and says <= TURNS | BESIDE_TURNS:
+    if _are_turns({*words(one.leaf)}):
         return True
     return bool(ROTARY & {*one.name.split(".")[:-1]}) and not is_weight(one.name)
+
+
+def _are_turns(says: set[str]) -> bool:
+    return bool(says & TURNS) and says <= TURNS | BESIDE_TURNS
+
+
+def _is_cache(one: _One) -> bool:
+    """Keys and values of earlier tokens: called a cache by its own name, with a batch and heads.
+
+    A stack of linear maps that is a bare parameter of such a name is missing.
+    """
+    is_called = bool({"cache", "cached"} & {*words(one.leaf)})
+    return is_called and len(one.shape) > 2 and not is_weight(one.name)
 
 
 def _is_float_mask(one: _One) -> bool:
@@ -176,9 +191,14 @@ def _is_float_mask(one: _One) -> bool:
 def _is_statistic(one: _One) -> bool:
     """A running mean of another tensor of its module and shape, or of the activations.
 
-    A parameter that is called so and lies beside one of its shape is missing.
+    A moving average may also be of a tensor in a module below, as that of a codebook. A parameter
+    that is called so and lies beside one of its shape is missing.
     """
     says = words(one.leaf)
+    if MOVING & {*says} and not is_weight(one.name):
+        module = one.name.removesuffix(one.leaf).removesuffix(".")
+        within = one.neighbours.within(module)
+        return any(t.shape == one.shape for name, t in within if name != one.name)
     if says[:1] == ("running",) or (one.leaf == "queue" and "queue_ptr" in one.beside):
         return True
     of = "_".join(word for word in says if word not in STATISTICS)
@@ -210,6 +230,7 @@ _RULES: tuple[tuple[Callable[[_One], bool], str], ...] = (
     (_is_norm, "the gain of a norm"),
     (_is_float_mask, "a mask"),
     (_is_rotary, "a table of sines and cosines"),
+    (_is_cache, "keys or values of earlier tokens"),
     (_is_position, "a table of positions or types"),
     (_is_statistic, "a running statistic"),
     (_is_rates, "rates of decay"),

@@ -57,6 +57,8 @@ class _States:
 
     def __init__(self, tensors: Mapping[str, Tensor], listed: Collection[str]) -> None:
         self._tensors = tensors
+        self._weights = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+        self._weights |= tensors
         self._prefixes = tuple(_optimizers({*tensors, *listed}))
         self._averages = tuple(_averages(tensors))
         reasons = {name: self._reason(name) for name in tensors}
@@ -84,9 +86,12 @@ class _States:
         return other != name and other in self._tensors and self._tensors[other].shape == shape
 
     def _is_mirrored(self, parts: list[str], start: int) -> bool:
-        """Whether from here on there is the name of a parameter, and more, or its shape."""
+        """Whether from here on there is the name of a parameter, and more, or its shape.
+
+        The weights may have a prefix of their own, which is not there.
+        """
         for end in range(start + 1, len(parts) + 1):
-            inner = self._tensors.get(".".join(parts[start:end]))
+            inner = self._weights.get(".".join(parts[start:end]))
             if inner is not None and (
                 end < len(parts) or inner.shape == self._tensors[".".join(parts)].shape
             ):

@@ -178,9 +178,13 @@ def _array(one: Any, path: str) -> Unread | None:
 
 
 def is_matrix(leaf: Leaf) -> bool:
-    """Whether a tensor may be a matrix of a model, as far as shape and format tell."""
+    """Whether a tensor may be a matrix of a model, as far as shape and format tell.
+
+    Nothing but quantised weights is kept in 8 bits with a sign.
+    """
     is_wide = sum(size > 1 for size in leaf.shape) > 1
-    return is_wide and not leaf.dtype.startswith(("int", "uint", "bool", "i", "u", "b1", "complex"))
+    whole = ("int", "uint", "bool", "i", "u", "b1", "complex")
+    return is_wide and (leaf.dtype == "int8" or not leaf.dtype.startswith(whole))
 
 
 def count_of(leaf: Leaf) -> int:

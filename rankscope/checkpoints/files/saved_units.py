@@ -133,9 +133,10 @@ def _fill(unit: Unit, node: Node, inner: Keys, units: Units) -> None:
 def _is_container(node: Node) -> bool:
     """Whether a node holds a model beside other things, or several of them, and is not one itself.
 
-    By its keys, by an optimizer in it, or because it holds tables alone that have names with dots,
-    as those of whole networks are. One that errs takes the parts of a model for several models:
-    they are measured all the same, under the same names.
+    By its keys, by an optimizer in it, or because it holds tables that have names with dots, as
+    those of whole networks are, beside others without the name of a parameter, such as data. One
+    that errs takes the parts of a model for several models: they are measured all the same, under
+    the same names, but for parts whose names say nothing, which are skipped.
     """
     nodes = node.nodes
     if node.kind == "list":
@@ -145,7 +146,11 @@ def _is_container(node: Node) -> bool:
     if any(key in MODEL_KEYS or is_optimizer_key(key) for key in nodes):
         return True
     tables = [child for child in nodes.values() if child.kind != "list"]
-    return bool(tables) and all(
+    whole = [
         child.kind == "module" or _is_container(child) or any("." in key for key in child.tensors)
         for child in tables
+    ]
+    return any(whole) and all(
+        is_whole or not any(is_parameter_name(".".join(keys)) for keys, *_ in child.iter_leaves())
+        for is_whole, child in zip(whole, tables, strict=True)
     )
