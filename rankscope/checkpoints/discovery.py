@@ -10,14 +10,15 @@ from pathlib import Path
 from rankscope.checkpoints import hub_cache
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.files import kinds
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey, fault_of
-from rankscope.checkpoints.tree_places import iter_notes, iter_places
+from rankscope.checkpoints.tree_places import iter_lost_steps, iter_notes, iter_places
 from rankscope.checkpoints.tree_runs import TreeRuns
 from rankscope.checkpoints.walk import LINK, Node, Walk
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 
 def open_run(
@@ -143,7 +144,7 @@ def _surveyed(path: Path, options: Options) -> Survey:
             raise RankscopeError(note.message, path=note.path)
         raise RankscopeError(_nothing_found(path, tree, options.layout), path=path)
     places = tuple(iter_places(tree, reading))
-    skips = (*walk.skips, *reading.skips)
+    skips = (*walk.skips, *reading.skips, *iter_lost_steps(places, path))
     named = {skip.path for skip in (*skips, *reading.notes)}
     notes = (*reading.notes, *iter_notes(places, named))
     return Survey(tuple(reading.runs), places, skips, notes)
@@ -174,7 +175,21 @@ def _nothing_found(path: Path, tree: Node, layout: str | None) -> str:
             f"{what}, but {len(links)} links, such as {name}, and links in a folder are not "
             "followed: give what they lead to, or a link by itself"
         )
+    refused = [] if path.is_file() else _refused(tree)
+    if refused:
+        more = f"; and {len(refused) - 3} kinds more" if len(refused) > 3 else ""
+        return f"{what} that is read: {'; '.join(refused[:3])}{more}"
     return fault_of(path) or f"{what} that is known; `rankscope inspect --help` lists the layouts"
+
+
+def _refused(tree: Node) -> list[str]:
+    """Files that look like checkpoints and are not read: one of each kind, and why."""
+    found: dict[str, str] = {}
+    for node in tree:
+        reason = kinds.refusal(node.path) if node.is_file and not node.why else ""
+        if reason:
+            found.setdefault(reason, f"{printable(node.path.name, limit=60)} {reason}")
+    return list(found.values())
 
 
 def _distinct(found: Survey) -> Survey:
