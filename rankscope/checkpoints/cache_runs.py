@@ -26,6 +26,7 @@ class Cached:
     runs: list[Run] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
+    notes: list[Skip] = field(default_factory=list)
     folders: list[tuple[Path, str]] = field(default_factory=list)
 
 
@@ -62,4 +63,5 @@ def read_cache(place: Path, model: Path, options: Options) -> Cached:
         elif path not in used:
             why = "is of no branch that states a step, beside those that are"
             read.places.append(Place(path, "left out", reason=why))
+            read.notes.append(Skip(str(path), "", "left-out", f"is left out: it {why}"))
     return read

@@ -15,7 +15,7 @@ from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey, fault_of
-from rankscope.checkpoints.tree_places import iter_notes, iter_places
+from rankscope.checkpoints.tree_places import iter_lost_steps, iter_notes, iter_places
 from rankscope.checkpoints.tree_runs import TreeRuns
 from rankscope.checkpoints.walk import LINK, Node, Walk
 from rankscope.errors import RankscopeError, printable
@@ -146,7 +146,7 @@ def _surveyed(path: Path, options: Options) -> Survey:
             raise RankscopeError(note.message, path=note.path)
         raise RankscopeError(_nothing_found(path, tree, options.layout), path=path)
     places = tuple(iter_places(tree, reading))
-    skips = (*walk.skips, *reading.skips)
+    skips = (*walk.skips, *reading.skips, *iter_lost_steps(places, path))
     named = {skip.path for skip in (*skips, *reading.notes)}
     notes = (*reading.notes, *iter_notes(places, named))
     return Survey(tuple(reading.runs), places, skips, notes)
@@ -184,7 +184,7 @@ def _refused(path: Path, tree: Node) -> str:
     """Files that look like checkpoints and are not read, one of each kind, by name."""
     kinds: dict[str, Path] = {}
     for node in tree:
-        if node.is_file and (why := refusal(node.path)):
+        if node.is_file and not node.why and (why := refusal(node.path)):
             kinds.setdefault(why, node.path)
     words = [(one, why) for why, one in kinds.items()]
     if not words:

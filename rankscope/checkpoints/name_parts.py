@@ -24,7 +24,15 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal
 
-from rankscope.checkpoints.name_words import COUNTING, LIMITS, MEASURES, SETTINGS, TOKENS, Kind
+from rankscope.checkpoints.name_words import (
+    COUNTING,
+    LIMITS,
+    MEASURES,
+    SETTINGS,
+    STEPS,
+    TOKENS,
+    Kind,
+)
 from rankscope.checkpoints.steps import DATE, LIMIT, SHARD, UNITS, stated_step
 
 Unit = Literal["step", "epoch", "tokens"]
@@ -142,16 +150,20 @@ class _Seen:
     @property
     def _counted(self) -> Kind | None:
         left = "epoch" if self.label == "e" and self.is_glued else COUNTING.get(self.label)
-        if left is not None and self.suffix in ("", "k"):
+        if left is not None and self._is_whole_or_in_units(self.label):
             return left
         if left == "tokens" and self.suffix in UNITS:
             return left
         if self.suffix in COUNTING:
             return COUNTING[self.suffix]
-        if self.suffix in ("", "k") and self.right in COUNTING:
+        if self.right in COUNTING and self._is_whole_or_in_units(self.right):
             return COUNTING[self.right]
         is_tokens = self.suffix in UNITS and self.right in TOKENS
         return "tokens" if is_tokens or self.suffix in ("mt", "bt", "tt") else None
+
+    def _is_whole_or_in_units(self, word: str) -> bool:
+        """Whether its suffix lets it count: steps come in millions, and models in ``ckpt-70m``."""
+        return self.suffix in ("", "k") or (self.suffix == "m" and word in STEPS)
 
     @property
     def is_before(self) -> bool:
@@ -171,11 +183,11 @@ class _Seen:
     @property
     def count(self) -> int | None:
         """Its value where that is whole."""
-        if "e" in self.text or len(self.text) > 30:
+        if len(self.text) > 30 or ("e" in self.text and self.kind == "free"):
             return None
         unit = self.suffix[:1] if self.suffix in (*UNITS, "mt", "bt", "tt") else ""
         value = Decimal(self.text) * UNITS[unit]
-        return int(value) if value == int(value) and value < LIMIT else None
+        return int(value) if value < LIMIT and value == value.to_integral_value() else None
 
 
 def _around(pieces: list[re.Match[str]], place: int) -> list[re.Match[str] | None]:

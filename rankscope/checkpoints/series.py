@@ -16,7 +16,7 @@ from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.checkpoints.series_titles import natural, titles_of
 from rankscope.checkpoints.sibling_names import Counted, read_siblings
-from rankscope.checkpoints.steps import stage_in_name, tokens_in_name
+from rankscope.checkpoints.steps import stage_in_name, suffix_of, tokens_in_name
 from rankscope.checkpoints.survey import fault_of
 
 FROM_NAMES = ("folder", "file")  # sources of a step that are no more than the name
@@ -52,7 +52,7 @@ class Found:
     @property
     def kind(self) -> str:
         """The suffix of a file; a slash for a folder."""
-        return self.path.suffix if self.path.is_file() else "/"
+        return suffix_of(self.path) if self.path.is_file() else "/"
 
     def at(self, step: Step, options: Options, *, usual: str = "") -> Checkpoint:
         """The checkpoint, as that of this step; of the usual layout if it is not recognised."""

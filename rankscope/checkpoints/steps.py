@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.name_words import COPIES
 
 # File beside the weights → the key of optimizer steps completed; by trust. Where micro steps are
 # counted too (the `global_step` of a training_state.json), they are not taken.
@@ -77,9 +78,19 @@ def step_of(path: Path) -> tuple[int, str] | None:
 def stated_name(path: Path) -> str:
     """Name of a folder, or of a file without its suffix: what the functions below take.
 
-    What stands behind a dot is no suffix if numbers or dashes are in it: ``model.ckpt-1000``.
+    What stands behind a dot is no suffix if numbers or dashes are in it: ``model.ckpt-1000``. Of
+    ``step_100.pt.bak`` it is the inner one, so that the name says that it is a copy.
     """
-    return path.stem if SUFFIX.fullmatch(path.suffix) and path.is_file() else path.name
+    if not SUFFIX.fullmatch(path.suffix) or not path.is_file():
+        return path.name
+    return path.stem if suffix_of(path) == path.suffix else Path(path.stem).stem + path.suffix
+
+
+def suffix_of(path: Path) -> str:
+    """Suffix of a file, which tells its kind: the inner one of ``step_100.pt.bak``."""
+    inner = Path(path.stem).suffix
+    is_copy = path.suffix[1:].lower() in COPIES and SUFFIX.fullmatch(inner)
+    return inner if is_copy else path.suffix
 
 
 def step_in_name(name: str) -> int | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.layouts.single_file import NO_MODEL_FOLDERS
+from rankscope.checkpoints.sibling_names import lone_number
+from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import BESIDE, Place, Use, is_notable, reason_of
 from rankscope.checkpoints.tree_runs import TreeRuns
 from rankscope.checkpoints.walk import LINK, STATE, Node
@@ -80,6 +82,26 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     for node in inside:
         if node.is_file and not node.why and is_notable(node.path):
             yield _file(node.path, "")
+
+
+def iter_lost_steps(places: Iterable[Place], root: Path) -> Iterator[Skip]:
+    """A skip for every link that is called as a step is, and leads to nothing that is read.
+
+    Steps are kept on another disk, with a link in their place. What lies below the folder that was
+    given is met there, so that a link to it costs nothing. Errs where a link to data has the name
+    of a step.
+    """
+    for place in places:
+        if place.reason != LINK or lone_number(stated_name(place.path)) is None:
+            continue
+        target = place.path.resolve()
+        if not target.exists():
+            what = "is a link that leads nowhere"
+        elif not target.is_relative_to(root.resolve()):
+            what = "is a link out of the folder given, and links are not followed"
+        else:
+            continue
+        yield Skip(str(place.path), "", "link", f"{what}: put the checkpoint itself there")
 
 
 def iter_notes(places: Iterable[Place], named: Collection[str]) -> Iterator[Skip]:

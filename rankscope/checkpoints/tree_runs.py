@@ -90,6 +90,7 @@ class TreeRuns:
         found = read_cache(place, model, self.options)
         self.runs += found.runs
         self.skips += found.skips
+        self.notes += found.notes
         self.uses |= {one.path: one for one in found.places}
         for snapshot, name in found.folders:
             inner = TreeRuns(snapshot.resolve(), self.walk)

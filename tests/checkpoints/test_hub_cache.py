@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import save
 
 from rankscope.checkpoints import hub_cache
-from rankscope.checkpoints.discovery import open_run, open_runs
+from rankscope.checkpoints.discovery import open_run, open_runs, survey
 from rankscope.checkpoints.same_weights import identical_steps
 from rankscope.errors import RankscopeError
 from tests.conftest import CONFIG, Tensors, random_weights
@@ -158,7 +158,10 @@ def test_main_counts_only_where_no_branch_states_a_step(
     add_model(hub / FOLDER, random_weights(rng), "main")
     assert [(run.name, run.steps) for run in open_runs([NAME])] == [(NAME, (0,))]
     add_model(hub / FOLDER, random_weights(rng), "step1000")
-    assert [(run.name, run.steps) for run in open_runs([NAME])] == [(NAME, (1000,))]
+    found = survey([NAME])
+    assert [(run.name, run.steps) for run in found.runs] == [(NAME, (1000,))]
+    (note,) = found.notes
+    assert "is left out: it is of no branch that states a step" in note.message
 
 
 def test_branches_of_one_commit_that_state_two_steps_are_two_steps_of_the_same_weights(

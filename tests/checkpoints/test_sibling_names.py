@@ -48,6 +48,9 @@ def counted(names: list[str]) -> list[tuple[list[str], list[int], str]]:
         ("2024-05-{0:02d}_10-30-00_step_{0}", (1, 2, 10), "step"),
         ("checkpoint_{0}_{0}000", (1000, 2000, 10000), "step"),
         ("step_{0}_elo_15{0}", (1, 2, 10), "step"),
+        ("agent_{0}M_steps", (10**6, 2 * 10**6, 10**7), "step"),
+        ("iter{0}.5m", (15 * 10**5, 25 * 10**5, 105 * 10**5), "step"),
+        ("step_{0}e3", (1000, 2000, 10000), "step"),
     ],
 )
 def test_a_number_that_counts_makes_a_series(
@@ -64,6 +67,8 @@ def test_a_number_that_counts_makes_a_series(
         ("seed_100", "seed_200", "seed_300"),
         ("llama-1b", "llama-7b", "llama-70b"),
         ("opt-125m", "opt-350m"),
+        ("ckpt-70m", "ckpt-160m"),
+        ("net_1e3", "net_2e3"),
         ("llama-2", "llama-3"),
         ("net_v1", "net_v2"),
         ("Qwen2.5", "Qwen3.5"),

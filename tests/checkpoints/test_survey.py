@@ -319,6 +319,67 @@ def test_links_are_not_followed_and_a_folder_of_them_says_so(tmp_path: Path) -> 
     assert open_run(run / "step_2.pt").steps == (2,)
 
 
+@pytest.mark.parametrize(("target", "costs"), [("elsewhere", True), ("gone", True), ("run", False)])
+def test_a_link_in_the_place_of_a_step_is_said_unless_it_leads_to_what_is_read(
+    target: str, costs: bool, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for step in (1, 3):
+        write_hf(run / f"checkpoint-{step}", step)
+    write_hf(tmp_path / "elsewhere" / "checkpoint-2", 2)
+    leads_to = run / "checkpoint-3" if target == "run" else tmp_path / target / "checkpoint-2"
+    (run / "checkpoint-2").symlink_to(leads_to)
+    (run / "data").symlink_to(tmp_path / "elsewhere")
+    found = survey([run])
+    assert steps_of(found) == {"run": (1, 3)} and not found.notes
+    assert [Path(skip.path).name for skip in found.skips] == ["checkpoint-2"] * costs
+
+
+def test_a_tree_of_files_that_are_not_read_names_each_kind(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for step in (1, 2):
+        (tmp_path / f"step_{step}.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
+        (tmp_path / "deep" / f"model-{step}.gguf").write_bytes(b"GGUF" + bytes(40))
+    with pytest.raises(
+        RankscopeError, match=r"(?s)model-1\.gguf.*GGUF.*step_1\.h5.*HDF5"
+    ) as caught:
+        survey([tmp_path])
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["net_{}.pt.bak", "net_{}.pt.backup", "net_{}.pth.copy"])
+def test_a_copy_by_its_last_suffix_is_one(name: str, tmp_path: Path) -> None:
+    suffix = Path(name.removesuffix(Path(name).suffix)).suffix
+    for step in (100, 200):
+        write_file(tmp_path / f"net_{step}{suffix}")
+    shutil.copy(tmp_path / f"net_100{suffix}", tmp_path / name.format(100))
+    found = survey([tmp_path])
+    assert steps_of(found) == {tmp_path.name: (100, 200)} and not found.skips
+    assert "holds the same weights as net_100" in named(found.notes)
+
+
+@pytest.mark.parametrize(
+    "held", [{"rng": torch.get_rng_state()}, {"order": torch.arange(9)}, {"last_epoch": 3}]
+)
+def test_what_a_training_keeps_beside_its_steps_is_no_series(held: object, tmp_path: Path) -> None:
+    for step in (100, 200):
+        write_file(tmp_path / f"model_step_{step}.pt")
+        torch.save(held, tmp_path / f"beside_step_{step}.pt")
+    found = survey([tmp_path])
+    assert steps_of(found) == {tmp_path.name: (100, 200)} and not found.skips
+    assert named(found.notes).count("beside_step_") == 2
+
+
+def test_a_step_without_weights_among_others_keeps_its_place(tmp_path: Path) -> None:
+    for step in (100, 300):
+        write_file(tmp_path / f"model_step_{step}.pt")
+    torch.save({"last_epoch": 3}, tmp_path / "model_step_200.pt")
+    found = survey([tmp_path])
+    assert steps_of(found) == {tmp_path.name: (100, 200, 300)}
+    with pytest.raises(RankscopeError, match="holds no table of tensors"):
+        found.runs[0][200].read()
+
+
 def test_a_given_folder_of_a_step_gives_it_to_what_is_in_it(tmp_path: Path) -> None:
     write_file(tmp_path / "step_300" / "model.pt")
     for path in (tmp_path, tmp_path / "step_300"):

@@ -81,17 +81,26 @@ def sorted_pieces(saved: Saved, *, key: str | None = None) -> Opened:
 
 
 def lack_of_weights(saved: Saved) -> str:
-    """What a saved object holds in the place of weights; empty if any tensor may be a matrix.
+    """What a saved object holds in the place of weights; empty if any tensor may be of a model.
 
-    One that only code can make counts as one that may be, and so does a piece of one.
+    One that only code can make counts as one that may be, and so does a piece of one. Vectors of
+    whole numbers alone are of no model, whatever their names: states of random generators, orders
+    of samples. Errs where a file has nothing but an index that belongs to weights elsewhere.
     """
     try:
         opened = sorted_pieces(saved)
     except RankscopeError as error:
         return "" if error.reason == "unsafe-pickle" else error.message
-    if opened.tensors or opened.skips:
+    if opened.skips or any(map(_may_be_of_model, opened.tensors.values())):
         return ""
+    if opened.tensors:
+        return "holds vectors of whole numbers only, and no weights"
     return "holds no table of tensors by name"
+
+
+def _may_be_of_model(tensor: Tensor) -> bool:
+    is_wide = sum(size > 1 for size in tensor.shape) > 1
+    return is_wide or not tensor.dtype.startswith(("int", "uint", "bool"))
 
 
 class _Sorting:

@@ -13,9 +13,7 @@ from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.agent_zip import POLICY, open_agent
 from rankscope.checkpoints.files.kinds import TORCH, WORDS, Kind, is_called_weights, kind_of
-from rankscope.checkpoints.files.optimizer_state import is_optimizer
 from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_tables
-from rankscope.checkpoints.files.saved_tree import tree_of
 from rankscope.checkpoints.files.torch_file import Saved, open_saved
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.layouts.single_file import (
@@ -37,7 +35,7 @@ def recognises(path: Path) -> bool:
 
     What is called weights and is damaged counts too, so that it keeps its step, and reading it says
     what is wrong. A file without a tensor of a model, such as the state of an optimizer, is not a
-    checkpoint, unless its name states a step.
+    checkpoint; among the steps of a series it keeps its place.
     """
     if not may_be_model(path):
         return False
@@ -48,9 +46,7 @@ def recognises(path: Path) -> bool:
         saved = _open(path, DEFAULT)
     except RankscopeError:
         return True
-    if not lack_of_weights(saved):
-        return True
-    return step_in_file_name(path) is not None and not _is_training_state(saved)
+    return not lack_of_weights(saved)
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -89,10 +85,6 @@ def _open(path: Path, options: Options) -> Saved:
     if kind in WORDS:
         raise RankscopeError(WORDS[kind], path=path, reason="other-kind")
     return open_saved(path, trust=options.trust_pickle)
-
-
-def _is_training_state(saved: Saved) -> bool:
-    return is_optimizer(tree_of(saved.found, str(saved.path)))
 
 
 def _config(found: Any) -> Mapping[str, Any]:
