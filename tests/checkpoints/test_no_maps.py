@@ -169,6 +169,7 @@ def test_a_gain_of_two_axes_is_known_by_its_bias_or_by_the_projection_it_scales(
     "tensors",
     [
         {"attn.b_Q": (4, 8), "attn.W_Q": (4, 32, 8)},
+        {"attn.bq": (4, 8), "attn.wq": (32, 4, 8)},
         {"experts.gate_up_proj_bias": (4, 24), "experts.gate_up_proj": (4, 16, 24)},
         {"attn.bias_u": (4, 8), "attn.q.weight": (32, 32)},
         {"attn.attention_biases": (4, 49), "attn.q.weight": (32, 32)},
@@ -188,7 +189,7 @@ def test_a_kernel_for_each_channel_is_no_matrix_and_a_first_layer_on_grey_images
 
 
 @pytest.mark.parametrize("kernel", [4, 3])
-@pytest.mark.parametrize("first", ["mamba.conv1d", "mixer.conv"])
+@pytest.mark.parametrize("first", ["mamba.conv1d", "mixer.conv", "mixer.short_filter"])
 def test_a_kernel_for_each_of_some_rows_of_a_projection_is_no_matrix(
     first: str, kernel: int
 ) -> None:

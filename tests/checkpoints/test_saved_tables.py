@@ -280,6 +280,14 @@ def test_data_beside_a_table_of_networks_is_not_of_them(tmp_path: Path) -> None:
     assert names_of(found.aside, "not understood") == {"replay.obs", "replay.act"}
 
 
+def test_data_beside_a_list_of_networks_is_not_of_them(tmp_path: Path) -> None:
+    networks = [network(6, 8).state_dict(), network(5, 7).state_dict()]
+    found = opened(tmp_path, {"members": networks, "losses": torch.rand(100, 3)})
+    names = {f"members.{i}.{name}" for i, table in enumerate(networks) for name in table}
+    assert set(found.tensors) == names
+    assert names_of(found.aside, "not understood") == {"losses"}
+
+
 def test_parts_of_a_model_in_tables_of_their_own_are_all_of_it(tmp_path: Path) -> None:
     head = {"weight": torch.randn(4, 8), "bias": torch.zeros(4)}
     found = opened(tmp_path, {"backbone": network(6, 8).state_dict(), "head": head})

@@ -116,7 +116,9 @@ def is_depthwise(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
     then some of them go into it, as in Mamba-2, unless the columns are a multiple of the channels,
     which are its own outputs. If this errs, the matrix of a first layer is missing.
     """
-    if len(shape) < 3 or shape[1] != 1 or not (len(shape) > 3 or is_convolution(name)):
+    if len(shape) < 3 or shape[1] != 1:
+        return False
+    if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
         return False
     if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
         return True

@@ -106,18 +106,20 @@ def _is_bias(one: _One) -> bool:
     """A parameter called a bias: of a stack or a head, or GPT-2's causal mask.
 
     No library calls a linear map so. A name such as ``b_Q`` counts only where a weight beside it
-    has the same axes and its inputs besides.
+    has the same axes and its inputs besides; one such as ``bq`` only if that is ``wq``.
     """
     says = words(one.leaf)
     if {*_without(says, WHICH)[-1:]} & {"bias", "biases"}:
         return True
+    beside, first = one.beside, 1
     if says[:1] != ("b",) and says[-1:] != ("b",):
-        return False
-    shapes = [other.shape for other in one.beside.values()]
+        own = {f"{letter}{one.leaf[1:]}" for letter in "wW" if one.leaf[:1] in ("b", "B")}
+        beside, first = {name: other for name, other in beside.items() if name in own}, 0
+    shapes = [other.shape for other in beside.values()]
     return any(
         one.shape == (*shape[:axis], *shape[axis + 1 :])
         for shape in shapes
-        for axis in range(1, len(shape))
+        for axis in range(first, len(shape))
     )
 
 

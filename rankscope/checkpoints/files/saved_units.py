@@ -145,12 +145,16 @@ def _is_container(node: Node) -> bool:
         return True
     if any(key in MODEL_KEYS or is_optimizer_key(key) for key in nodes):
         return True
-    tables = [child for child in nodes.values() if child.kind != "list"]
-    whole = [
-        child.kind == "module" or _is_container(child) or any("." in key for key in child.tensors)
-        for child in tables
-    ]
+    whole = [_is_whole(child) for child in nodes.values()]
     return any(whole) and all(
         is_whole or not any(is_parameter_name(".".join(keys)) for keys, *_ in child.iter_leaves())
-        for is_whole, child in zip(whole, tables, strict=True)
+        for is_whole, child in zip(whole, nodes.values(), strict=True)
+        if is_whole or child.kind != "list"
     )
+
+
+def _is_whole(node: Node) -> bool:
+    """Whether a node is a network, or holds several: names with dots are those of a whole one."""
+    if node.kind == "list":
+        return bool(node.nodes) and all(map(_is_whole, node.nodes.values()))
+    return node.kind == "module" or _is_container(node) or any("." in key for key in node.tensors)
