@@ -42,6 +42,7 @@ def is_said(one: Accounted, skips: Iterable[Skip]) -> bool:
     for skip in skips:
         module = skip.tensor.removesuffix(".base_layer").partition(".experts")[0]
         of_experts = skip.reason == "target-parameters" and "expert" in path
-        if of_experts or skip.message in one.reason or f".{module}" in path:
+        named = bool(skip.tensor) and skip.tensor in one.reason
+        if of_experts or named or skip.message in one.reason or f".{module}" in path:
             return True
     return False
