@@ -107,10 +107,13 @@ def survey(
     Raises
     ------
     RankscopeError
-        If a path does not exist or holds no checkpoint, or the layout or family is not known.
+        If a path, or the base, does not exist; if a path holds no checkpoint, or the layout or
+        family is not known.
     """
     if layout is not None and layout not in LAYOUTS:
         raise RankscopeError(f"{layout!r} is not a layout: known are {', '.join(sorted(LAYOUTS))}")
+    if base is not None and not Path(base).exists():
+        raise RankscopeError("does not exist: the base is the folder of a model", path=base)
     options = Options(
         layout,
         None if family is None else read_family(family),

@@ -56,6 +56,8 @@ ENDS = _split(
     "final finish finished last latest end ended done complete completed best newest main"
 )
 COPIES = _split("copy duplicate dup bak backup")
+# What was written after a training was taken up again.
+RESUMED = _split("resume resumed resuming continue continued continuing cont")
 # What the name of any checkpoint can have.
 PLAIN = _split(
     "of a model models checkpoint checkpoints ckpt weights weight state dict pytorch torch net "

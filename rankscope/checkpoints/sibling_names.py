@@ -26,7 +26,7 @@ from itertools import pairwise
 from typing import Literal
 
 from rankscope.checkpoints.name_parts import NameParts, Number, Unit, parts_of
-from rankscope.checkpoints.name_words import COPIES, ENDS, PLAIN, Kind
+from rankscope.checkpoints.name_words import COPIES, ENDS, PLAIN, RESUMED, Kind
 from rankscope.checkpoints.steps import is_unfinished
 
 Evidence = Literal["stated", "labelled", "guessed"]
@@ -70,8 +70,8 @@ class Siblings:
 
 
 def core_of(words: Iterable[str]) -> tuple[str, ...]:
-    """Words without those that every training uses, or that mean the end or a copy of one."""
-    core = (word for word in words if word not in ENDS | COPIES | PLAIN)
+    """Words without those that every training uses, or that mean its end, a copy, or going on."""
+    core = (word for word in words if word not in ENDS | COPIES | RESUMED | PLAIN)
     return tuple("#" if word.startswith("#") else word for word in core)
 
 
@@ -92,9 +92,11 @@ def read_siblings(names: Sequence[str]) -> Siblings:
             groups.setdefault(tuple(parts[place].words), []).append(_Sibling(place, parts[place]))
     ends = {core_of(words) for words in groups if set(words) & ENDS}
     found = [one for words, group in groups.items() for one in _counted(group, words, ends)]
-    series = _joined(found, [one for group in groups.values() for one in group])
-    # One name alone counts only if it would among any others.
+    siblings = [one for group in groups.values() for one in group]
+    series = _with_resumed(_joined(found, siblings))
+    # One name alone counts only if it would among any others, or as those of another run do.
     series = [one for one in series if len(one.members) > 1 or one.evidence == "stated"]
+    series += _of_other_runs(series, siblings)
     taken = {place for one in series for _, place in one.members}
     rest = [[one.place for one in g if one.place not in taken] for g in _alike(groups.values())]
     return Siblings(tuple(series), tuple(tuple(group) for group in rest if len(group) > 1))
@@ -120,10 +122,12 @@ def _alike(groups: Iterable[list[_Sibling]]) -> list[list[_Sibling]]:
     """Names that differ in digits only, whatever these mean."""
     found: dict[tuple[str, ...], list[_Sibling]] = {}
     for group in groups:
-        key = tuple("#" if any(c.isdigit() or c == "#" for c in word) else word
-                    for word in group[0].parts.words)  # fmt: skip
-        found.setdefault(key, []).extend(group)
+        found.setdefault(_without_digits(group[0].parts.words), []).extend(group)
     return list(found.values())
+
+
+def _without_digits(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple("#" if any(c.isdigit() or c == "#" for c in word) else word for word in words)
 
 
 def _counted(
@@ -268,6 +272,47 @@ def _joined(found: list[Counted], siblings: Sequence[_Sibling]) -> list[Counted]
             series.append(replace(one, members=tuple(sorted((*one.members, *new)))))
     taken = {place for one in series for _, place in one.members}
     return series + [one for one in special if not {place for _, place in one.members} & taken]
+
+
+def _with_resumed(series: list[Counted]) -> list[Counted]:
+    """The series, with what was written after a training was taken up again behind its own.
+
+    ``net_resumed_step_300`` follows ``net_step_200``. Where the two have steps in common or among
+    each other, the second may have begun anew from an earlier step, and they stay two.
+    """
+    found = [one for one in series if not set(one.words) & RESUMED]
+    for later in (one for one in series if set(one.words) & RESUMED):
+        place = [
+            i
+            for i, one in enumerate(found)
+            if (core_of(one.words), one.unit) == (core_of(later.words), later.unit)
+            and max(one.numbers) < min(later.numbers)
+        ]
+        if len(place) == 1:
+            first = found[place[0]]
+            found[place[0]] = replace(first, members=(*first.members, *later.members))
+        else:
+            found.append(later)
+    return found
+
+
+def _of_other_runs(series: list[Counted], siblings: Sequence[_Sibling]) -> list[Counted]:
+    """Names alone that differ in digits from those of a series: ``fold2_epoch_1`` of another run.
+
+    Errs where that one was called so for another reason: it is a run of one checkpoint then.
+    """
+    several = {_without_digits(one.words): one for one in series if len(one.members) > 1}
+    taken = {place for one in series for _, place in one.members}
+    found = []
+    for one in siblings:
+        like = several.get(_without_digits(one.parts.words))
+        if like is None or one.place in taken or len(one.parts.numbers) <= like.column:
+            continue
+        count = one.parts.numbers[like.column].count
+        if count is not None:
+            words = tuple(one.parts.words)
+            found.append(replace(like, members=((count, one.place),), words=words))
+    return found
 
 
 def _goes_on(first: NameParts, other: NameParts, column: int) -> bool:

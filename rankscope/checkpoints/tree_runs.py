@@ -134,8 +134,8 @@ class TreeRuns:
                 names = ", ".join(one.path.name for one in group[:3])
                 more = f" and {len(group) - 3} more" if len(group) > 3 else ""
                 message = (
-                    f"{names}{more} differ in a number only, which is not known to count steps: "
-                    f"they are {len(group)} runs"
+                    f"{names}{more} differ in numbers only, which are not known to count the steps "
+                    f"of one training: they are {len(group)} runs"
                 )
                 self.notes.append(Skip(str(group[0].path.parent), "", "numbers-only", message))
 

@@ -82,6 +82,8 @@ def _reason(place: dict[str, Any]) -> str:
 
 def _below(root: Path, path: str) -> str:
     real = Path(path)
+    if real == root:
+        return f"{root.resolve().name} itself"
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else path
 
 

@@ -52,7 +52,11 @@ def _print(described: dict[str, Any], path: Path) -> None:
     print_places(described["places"], path)
     said = [line for run in described["runs"] for line in (*run["notes"], *run["skips"])]
     named = {place["path"] for place in described["places"] if place["use"] in USES}
-    notes = [line for line in described["notes"] if line["path"] not in named]
+    notes = [
+        line
+        for line in described["notes"]
+        if line["path"] not in named and line["reason"] != "left-out"
+    ]
     print_lines(
         [line for line in notes if line not in said],
         [line for line in described["skips"] if line not in said],

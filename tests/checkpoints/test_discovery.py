@@ -269,3 +269,11 @@ def test_a_damaged_checkpoint_is_the_same_as_no_other(full_run: Path) -> None:
     for step in (5, 10):
         (full_run / f"checkpoint-{step}" / "model.safetensors").write_bytes(b"not weights")
     assert identical_steps(open_run(full_run)) == []
+
+
+def test_a_base_that_is_not_there_is_refused_before_anything_is_read(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    write_model(tmp_path / "step_1", random_weights(rng))
+    with pytest.raises(RankscopeError, match="gone: does not exist"):
+        survey([tmp_path], base=tmp_path / "gone")

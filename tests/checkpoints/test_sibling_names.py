@@ -116,6 +116,15 @@ def test_a_number_that_does_not_count_makes_none_and_is_named(names: tuple[str, 
         (("checkpoint-5", "Copy of checkpoint-5", "checkpoint-9 (1)", "checkpoint-9"),
          [[0, 1, 2, 3]]),
         (("step_5", "step_05", "step_9"), [[0, 1, 2]]),
+        # taken up again, or begun anew from a step before
+        (("net_step_5", "net_step_9", "net_resumed_step_12"), [[0, 1, 2]]),
+        (("epoch_1", "epoch_2", "epoch_3_cont", "epoch_4_cont"), [[0, 1, 2, 3]]),
+        (("step_5", "step_9", "resumed_step_9", "resumed_step_12"), [[0, 1], [2, 3]]),
+        (("step_5", "step_9", "resumed_step_7"), [[0, 1], [2]]),
+        (("a_step_5", "a_step_9", "b_resumed_step_12"), [[0, 1], [2]]),
+        # one alone, as others count
+        (("fold1_epoch_1", "fold1_epoch_2", "fold2_epoch_1"), [[0, 1], [2]]),
+        (("v1-100", "v1-200", "v2-100"), [[0, 1], [2]]),
     ],
 )  # fmt: skip
 def test_words_tell_one_series_from_another(

@@ -121,7 +121,7 @@ def test_a_number_that_is_only_guessed_to_count_needs_files_of_one_size(tmp_path
     found = survey([tmp_path])
     assert steps_of(found)["steps"] == (100, 200, 300) and len(found.runs) == 4
     (note,) = found.notes
-    assert "widths: mlp_100.safetensors, mlp_200" in str(note) and "a number only" in str(note)
+    assert "widths: mlp_100.safetensors, mlp_200" in str(note) and "numbers only" in str(note)
 
 
 def test_what_differs_in_a_number_only_and_is_no_series_is_said(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_differs_in_a_number_only_and_is_no_series_is_said(tmp_path: Path) 
         write_file(tmp_path / f"seed{seed}.pt")
     found = survey([tmp_path])
     assert len(found.runs) == 5 and not found.skips
-    assert "seed0.pt, seed1.pt, seed2.pt and 2 more differ in a number only" in named(found.notes)
+    assert "seed0.pt, seed1.pt, seed2.pt and 2 more differ in numbers only" in named(found.notes)
 
 
 @pytest.mark.parametrize(

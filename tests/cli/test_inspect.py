@@ -163,6 +163,19 @@ def test_folders_and_files_that_are_no_step_are_named_and_many_are_counted(
     assert not any(line.startswith("a/checkpoint-1 ") for line in lines)
 
 
+def test_what_is_left_out_is_said_once_the_folder_given_too(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for name in ("run", "run/checkpoint-1", "run/checkpoint-2"):
+        write_model(tmp_path / name, random_weights(rng))
+    for number in range(9):
+        (tmp_path / f"table-{number}.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    shown = rankscope("inspect", tmp_path / "run").stdout
+    assert "run itself" in shown and shown.count("states no step of the series") == 1
+    shown = rankscope("inspect", tmp_path).stdout
+    assert shown.count("table-8.h5") == 1 and "note " not in shown
+
+
 def test_exit_codes_say_whether_something_would_be_skipped_and_whether_anything_is_left(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
