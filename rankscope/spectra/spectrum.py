@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+
+
+class Norm(NamedTuple):
+    """A Frobenius norm, and a bound on its absolute error."""
+
+    value: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Spectrum:
         ``gram``, ``qr-svd``, ``low-rank`` or ``kronecker``; empty where nothing was decomposed.
     status
         ``ok``, ``zero``, ``vector``, ``empty``, ``nonfinite``, or ``skipped:<reason>``.
+    significant_bits
+        Of the values as they were found, 8, 11, 24 or 53, whatever the format of the file; of
+        several stored parts the fewest. 0 where that is not known.
+    before
+        Of a change: the Frobenius norm of what changed, as it was before.
     is_scaled
         Whether the values are those of the matrix, and not of it over a factor that nobody knows.
     """
@@ -42,6 +55,8 @@ class Spectrum:
     noise_source: str
     route: str
     status: str = "ok"
+    significant_bits: int = 0
+    before: Norm | None = None
     is_scaled: bool = True
 
     @property
