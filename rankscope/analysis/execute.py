@@ -138,6 +138,11 @@ def _opened(plan: StepPlan, folder: Path) -> _OpenStep:
 def _take(step: _OpenStep, task: Task, outcome: Outcome) -> None:
     """Add what a worker found; what failed is a row too, but is tried again next time."""
     step.done += 1
+    changed = task.changed
+    if changed is not None:
+        outcome = Failure(
+            "changed-while-reading", "was written to while it was read: analyse again", changed
+        )
     if isinstance(outcome, Failure):
         step.failed.append(_entry(task, _failed(task, outcome), 0))
         name = outcome.tensor or task.component.name
