@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "metrics": set(),
     "results": {"errors", "atomic"},
     "checkpoints": {"errors"},
-    "spectra": {"errors", "atomic"},
+    "spectra": {"errors", "atomic", "results.vectors"},
     "components": {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),

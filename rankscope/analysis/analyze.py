@@ -116,8 +116,8 @@ def analyze(
     )
     table = found.table
     table.attrs["unit"] = found.unit
-    if found.notes:
-        table.attrs["notes"] = [vars(note) for note in found.notes]
+    if found.notes or found.mended:
+        table.attrs["notes"] = [vars(note) for note in (*found.mended, *found.notes)]
     if found.skips:
         table.attrs["skipped"] = [vars(skip) for skip in found.skips]
         warnings.warn(f"{len(found.skips)} skipped, the first: {found.skips[0]}", stacklevel=2)
@@ -165,6 +165,7 @@ def analyze_runs(
         sum(result.computed for result in results),
         key=None if any(result.has_failed for result in results) else plans.key,
         notes=tuple(said),
+        mended=tuple(skip for result in results for skip in result.mended),
         breaks=plans.breaks,
     )
     if out is not None and analysis.measured:

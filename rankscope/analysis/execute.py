@@ -37,6 +37,8 @@ class StepResult:
         How many spectra the store did not have.
     has_failed
         Whether a task failed that may succeed when it is tried again.
+    mended
+        What of the store was damaged and is computed anew.
     """
 
     run: str
@@ -45,6 +47,7 @@ class StepResult:
     skips: tuple[Skip, ...]
     computed: int
     has_failed: bool
+    mended: tuple[Skip, ...] = ()
 
 
 @dataclass
@@ -58,6 +61,7 @@ class _OpenStep:
     new: list[Entry] = field(default_factory=list)
     failed: list[Entry] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
+    mended: tuple[Skip, ...] = ()
     done: int = 0
 
     @cached_property
@@ -117,18 +121,28 @@ def execute(
 
 
 def _opened(plan: StepPlan, folder: Path) -> _OpenStep:
+    """A step with what the store has of it; a damaged file has nothing, and is replaced."""
     path = store_path(folder, plan.run, plan.step)
+    mended: tuple[Skip, ...] = ()
     try:
         stored = read_entries(path)
-    except RankscopeError:
-        stored = []  # a damaged file is computed anew
+    except RankscopeError as error:
+        stored = []
+        message = f"{error.message}: what is asked of this step is computed anew"
+        mended = (Skip(str(path), "", "damaged-store", message),) if plan.tasks else ()
     held = {entry.key for entry in stored}
-    return _OpenStep(plan, path, stored, [task for task in plan.tasks if task.key not in held])
+    missing = [task for task in plan.tasks if task.key not in held]
+    return _OpenStep(plan, path, stored, missing, mended=mended)
 
 
 def _take(step: _OpenStep, task: Task, outcome: Outcome) -> None:
     """Add what a worker found; what failed is a row too, but is tried again next time."""
     step.done += 1
+    changed = task.changed
+    if changed is not None:
+        outcome = Failure(
+            "changed-while-reading", "was written to while it was read: analyse again", changed
+        )
     if isinstance(outcome, Failure):
         step.failed.append(_entry(task, _failed(task, outcome), 0))
         name = outcome.tensor or task.component.name
@@ -160,6 +174,7 @@ def _closed(step: _OpenStep) -> StepResult:
         (*step.plan.skips, *step.skips, *unmeasured),
         computed=len(step.new),
         has_failed=bool(step.failed),
+        mended=step.mended,
     )
 
 

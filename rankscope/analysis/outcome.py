@@ -32,6 +32,8 @@ class Analysis:
         What could not be analysed, and why.
     notes
         What is worth a line although nothing is missing; why what was asked for is not there.
+    mended
+        What of the store was damaged and was computed anew: worth a line in this call only.
     breaks
         The last step of a run that does not continue the steps before, by the run's name.
     computed
@@ -48,6 +50,7 @@ class Analysis:
     computed: int
     key: str | None
     notes: tuple[Skip, ...] = ()
+    mended: tuple[Skip, ...] = ()
     breaks: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property

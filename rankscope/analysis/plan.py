@@ -11,7 +11,7 @@ from rankscope.analysis.history import Asked, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
 from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.fingerprint import fingerprint
+from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.checkpoints.steps import step_in_name
@@ -115,10 +115,26 @@ class Selection:
 
 @dataclass(frozen=True)
 class Task:
-    """One source to decompose, and the digest of all that its spectra depend on."""
+    """One source to decompose, and the digest of all that its spectra depend on.
+
+    Attributes
+    ----------
+    files
+        The state of each of its files when this analysis first saw it: where its elements lie was
+        read then, and holds for no other.
+    """
 
     component: Component
     key: str
+    files: tuple[tuple[str, State | None], ...] = ()
+
+    @property
+    def changed(self) -> str | None:
+        """A file that was written to since; one that was removed gave what it held."""
+        for path, state in self.files:
+            if state_of(path) not in (state, None):
+                return path
+        return None
 
 
 @dataclass(frozen=True)
@@ -211,11 +227,12 @@ def plan_run(run: Run, selection: Selection, facts: Facts | None = None) -> Iter
     facts
         Is told what the run holds.
     """
+    seen = {str(path): state_of(path) for path in run.merge_files}
     for step in iter_steps(run, selection.asked):
         asked = sorted(filter(selection.has, step.components), key=_order)
         if facts is not None:
             facts.add(step, asked)
-        tasks = [Task(component, _key(component)) for component in asked]
+        tasks = [_task(component, seen) for component in asked]
         yield StepPlan(run.name, step.step, tuple(tasks), step.skips, step.notes, step.breaks)
 
 
@@ -229,6 +246,17 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
         component.expert or 0,
         component.name,
     )
+
+
+def _task(component: Component, seen: dict[str, State | None]) -> Task:
+    """What to do for a component; ``seen`` are the files of the run so far."""
+    paths = dict.fromkeys(path for one in component.source.tensors() for path in one.paths)
+    files = []
+    for path in paths:
+        if path not in seen:
+            seen[path] = state_of(path)
+        files.append((path, seen[path]))
+    return Task(component, _key(component), tuple(files))
 
 
 def _key(component: Component) -> str:

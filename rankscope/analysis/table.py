@@ -107,12 +107,20 @@ class Results:
         parts = [
             _values(str(name), int(at), entry)
             for name, at in rows[["run", "step"]].drop_duplicates().itertuples(index=False)
-            for entry in read_entries(store_path(self.path / SPECTRA_FOLDER, str(name), int(at)))
+            for entry in _stored(store_path(self.path / SPECTRA_FOLDER, str(name), int(at)))
             if entry.place["component"] == component
             and (layer is None or entry.place["layer"] == layer)
             and (role is None or entry.place["role"] == role)
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
+
+
+def _stored(path: Path) -> list[Entry]:
+    try:
+        return read_entries(path)
+    except RankscopeError as error:
+        advice = "remove it, and `rankscope analyze` computes it again"
+        raise RankscopeError(f"{error.message}: {advice}", path=path, reason="damaged") from error
 
 
 def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:

@@ -11,6 +11,20 @@ from rankscope.checkpoints.tensors import open_regular
 
 SAMPLES, SAMPLE_BYTES = 32, 4096
 
+State = tuple[int, int]  # size, and time of the last change
+
+
+def state_of(path: str | Path) -> State | None:
+    """What tells, at the price of a look, whether a file was written to; None if it is not there.
+
+    Errs where a file is rewritten with its size and its time kept.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
 
 def fingerprint(path: str | Path) -> str:
     """Digest of a file's size, modification time, beginning, end and samples between.

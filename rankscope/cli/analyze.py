@@ -81,6 +81,7 @@ def analyze(
     )
     there = survey(runs, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     record, computed = unchanged(out, there.runs, selection, (*there.skips, *there.notes)), 0
+    mended: tuple[Skip, ...] = ()
     if record is None:
         from rankscope.analysis.analyze import analyze_runs
 
@@ -99,6 +100,7 @@ def analyze(
             tell_skips(found.skips)
             raise RankscopeError("no matrix could be analysed")
         record, computed = read_record(out / RECORD), found.computed
+        mended = found.mended
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
@@ -106,7 +108,7 @@ def analyze(
 
         print_summary(record, named=selection.named)
         typer.echo(f"{record['rows']} matrices, {computed} newly computed → {out}")
-    tell_notes([Skip(**note) for note in record["notes"]])
+    tell_notes([*mended, *(Skip(**note) for note in record["notes"])])
     skips = [Skip(**skip) for skip in record["skipped"]]
     tell_skips(skips, file=out / "skipped.jsonl")
     end_with_skips(skips, strict=strict)

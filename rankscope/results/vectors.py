@@ -1,9 +1,9 @@
 """Files of named vectors with a description: the one format of what the results folder stores.
 
 A file is a safetensors file whose metadata has one entry, ``rankscope``: a JSON document with the
-version, the description and a digest of both it and the vectors. Whatever damaged the file, a
-flipped bit included, is noticed before a number of it is used. The same content gives the same
-bytes.
+version, the description and a digest of all these and the vectors. Whatever damaged the file, a
+flipped bit anywhere in it included, is noticed before a number of it is used. The same content
+gives the same bytes.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
     OSError
         If the file cannot be written; an earlier one is left as it was.
     """
-    described = json.dumps(about, separators=(",", ":"))
-    listing = {"version": version, "digest": _digest(described, vectors), "about": about}
+    listing = {"version": version, "digest": _digest(version, about, vectors), "about": about}
     kept = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
-    content = save(kept, metadata={KEY: json.dumps(listing, separators=(",", ":"))})
+    content = save(kept, metadata={KEY: _dumped(listing)})
     write_atomically(path, content)
 
 
@@ -73,24 +72,37 @@ def read_vectors(
     """
     try:
         with safe_open(path, framework="np") as file:
-            listing = json.loads(file.metadata()[KEY])
-            if listing["version"] not in (version, *older):
-                raise OtherVersionError(
-                    f"is of version {listing['version']}, not {version}", path=path
-                )
+            text = file.metadata()[KEY]
+            listing = json.loads(text)
+            stated = listing["version"]
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if listing["version"] != version:
-            return vectors, listing
-        described = json.dumps(listing["about"], separators=(",", ":"))
-        if listing["digest"] != _digest(described, vectors):
+        # Before the version is believed: a flipped bit makes one version of another.
+        has_digest = "digest" in listing
+        if has_digest and not _is_sound(text, listing, vectors):
             raise ValueError("its digest does not fit its content")
+        if stated not in (version, *older):
+            raise OtherVersionError(f"is of version {stated}, not {version}", path=path)
+        if stated != version:
+            return vectors, listing["about"] if has_digest else listing
+        if not has_digest:
+            raise ValueError("it has no digest")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
     return vectors, listing["about"]
 
 
-def _digest(described: str, vectors: Vectors) -> str:
-    digest = hashlib.blake2b(described.encode(), digest_size=16)
+def _is_sound(text: str, listing: Mapping[str, Any], vectors: Vectors) -> bool:
+    """Whether all is as it was written, to the spelling of each number in the description."""
+    digest = _digest(listing["version"], listing["about"], vectors)
+    return bool(text == _dumped(listing) and listing["digest"] == digest)
+
+
+def _dumped(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":"))
+
+
+def _digest(version: str, about: Any, vectors: Vectors) -> str:
+    digest = hashlib.blake2b(_dumped([version, about]).encode(), digest_size=16)
     for name in sorted(vectors):
         vector = vectors[name]
         digest.update(f"\n{name} {vector.dtype.str} {vector.shape}\n".encode())

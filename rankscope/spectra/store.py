@@ -1,29 +1,31 @@
 """The spectra store: one file a step, which holds every spectrum with what it was computed from.
 
-A file is a safetensors file of three float64 vectors, ``values``, ``lower`` and ``upper``, in which
-the spectra stand one behind the other; its metadata lists them in that order. A metric or a figure
-needs nothing else, so a new one never touches a checkpoint.
+A file holds three float64 vectors (`rankscope.results.vectors`), ``values``, ``lower`` and
+``upper``, in which the spectra stand one behind the other; its description lists them in that
+order. A metric or a figure needs nothing else, so a new one never touches a checkpoint. Entries
+stand in the order of their places, so that the bytes of a file do not depend on who computed what
+first.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from rankscope.atomic import safe_name, write_atomically
+from rankscope.atomic import safe_name
 from rankscope.errors import RankscopeError
-from rankscope.spectra.spectrum import Norm, Spectrum
+from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
+from rankscope.spectra.spectrum import Norm, Spectrum, Values
 
 VERSION = "2"  # of the arithmetic and of the file: other numbers are never reused
-READABLE = ("1", "2")  # for figures: files of version 1 lack bits and norms of what changed
+READABLE = ("1", "2")  # for figures: files of version 1 lack bits, norms of what changed, digests
+VECTORS = ("values", "lower", "upper")
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,13 @@ def store_path(folder: Path, run: str, step: int) -> Path:
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the spectra of one step, replacing the file in one go."""
-    entries = list(entries)
+    """Write the spectra of one step, in whatever order they come, replacing the file in one go."""
+    entries = sorted(entries, key=_order)
     vectors = {
         name: np.concatenate([getattr(entry.spectrum, name) for entry in entries] or [np.empty(0)])
-        for name in ("values", "lower", "upper")
+        for name in VECTORS
     }
-    listing = json.dumps({"version": VERSION, "entries": [_described(entry) for entry in entries]})
-    write_atomically(path, save(vectors, metadata={"rankscope": listing}))
+    write_vectors(path, vectors, {"entries": [_described(e) for e in entries]}, version=VERSION)
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -72,14 +73,21 @@ def read_entries(path: Path) -> list[Entry]:
     if not path.is_file():
         return []
     try:
-        with safe_open(path, framework="np") as file:
-            listing = json.loads(file.metadata()["rankscope"])
-            vectors = [file.get_tensor(name) for name in ("values", "lower", "upper")]
-        if listing["version"] not in READABLE:
-            return []
+        vectors, listing = read_vectors(path, version=VERSION, older=READABLE)
         return _entries(listing["entries"], vectors)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RankscopeError(f"not a readable spectra file ({error})", path=path) from error
+    except OtherVersionError:
+        return []
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
+
+
+def _order(entry: Entry) -> tuple[tuple[bool, str, int], ...]:
+    """By component, layer and whatever else tells places apart, then by key; None comes last."""
+    place = {"component": None, "layer": None, "role": None, **entry.place, "key": entry.key}
+    return tuple(
+        (one is None, one if isinstance(one, str) else "", one if isinstance(one, int) else 0)
+        for one in place.values()
+    )
 
 
 def _described(entry: Entry) -> dict[str, Any]:
@@ -100,27 +108,32 @@ def _described(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entries(described: list[dict[str, Any]], vectors: list[np.ndarray]) -> list[Entry]:
-    ends = np.cumsum([one["count"] for one in described])
-    parts = zip(*(np.split(vector, ends[:-1]) for vector in vectors), strict=True)
+def _entries(described: list[dict[str, Any]], vectors: Mapping[str, Values]) -> list[Entry]:
+    ends = list(accumulate((one["count"] for one in described), initial=0))
+    if any(vectors[name].shape != (ends[-1],) for name in VECTORS) or ends != sorted(ends):
+        raise ValueError("its counts do not fit its vectors")
     return [
-        Entry(
-            one["key"],
-            one["place"],
-            Spectrum(
-                shape=(one["shape"][0], one["shape"][1]),
-                dtype=one["dtype"],
-                values=values,
-                lower=lower,
-                upper=upper,
-                noise_floor=math.nan if one["noise_floor"] is None else one["noise_floor"],
-                noise_source=one["noise_source"],
-                route=one["route"],
-                status=one["status"],
-                significant_bits=one.get("significant_bits", 0),
-                before=Norm(*one["before"]) if one.get("before") else None,
-                is_scaled=one.get("is_scaled", True),
-            ),
-        )
-        for one, (values, lower, upper) in zip(described, parts, strict=False)
+        _entry(one, {name: vectors[name][start:end] for name in VECTORS})
+        for one, (start, end) in zip(described, pairwise(ends), strict=True)
     ]
+
+
+def _entry(described: dict[str, Any], vectors: Mapping[str, Values]) -> Entry:
+    floor, before = described["noise_floor"], described.get("before")
+    rows, columns = described["shape"]
+    return Entry(
+        described["key"],
+        described["place"],
+        Spectrum(
+            shape=(rows, columns),
+            dtype=described["dtype"],
+            **vectors,
+            noise_floor=math.nan if floor is None else floor,
+            noise_source=described["noise_source"],
+            route=described["route"],
+            status=described["status"],
+            significant_bits=described.get("significant_bits", 0),
+            before=Norm(*before) if before else None,
+            is_scaled=described.get("is_scaled", True),
+        ),
+    )

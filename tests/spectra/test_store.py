@@ -32,8 +32,9 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, rng: np.random
     written = entries(rng)
     write_entries(tmp_path / "step.safetensors", written)
     read = read_entries(tmp_path / "step.safetensors")
-    assert [entry.key for entry in read] == [entry.key for entry in written]
-    for one, other in zip(read, written, strict=True):
+    by_key = {entry.key: entry for entry in written}
+    assert len(read) == len(by_key) == len(written)
+    for one, other in ((entry, by_key[entry.key]) for entry in read):
         assert dict(one.place) == dict(other.place)
         for name in ("values", "lower", "upper"):
             assert (getattr(one.spectrum, name) == getattr(other.spectrum, name)).all()
@@ -50,7 +51,7 @@ def test_an_absent_file_holds_nothing_and_an_empty_list_can_be_written(tmp_path:
 @pytest.mark.parametrize("content", [b"", b"12345678rubbish", b"\x02\0\0\0\0\0\0\0{}"])
 def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad").write_bytes(content)
-    with pytest.raises(RankscopeError, match="bad: not a readable spectra file"):
+    with pytest.raises(RankscopeError, match="bad: is damaged"):
         read_entries(tmp_path / "bad")
 
 
@@ -61,20 +62,69 @@ def test_no_name_of_a_run_leaves_the_folder(run: str) -> None:
     assert path != store_path(Path("store"), run + "x", 5)
 
 
-def test_a_file_of_version_1_is_read_and_one_of_a_later_version_is_not(
-    tmp_path: Path, rng: np.random.Generator
+def as_version_1(path: Path, found: list[Entry], *, version: str = "1") -> None:
+    """Write a file as version 1 did: without a digest, bits and norms of what changed."""
+    write_entries(path, found)
+    with safe_open(path, framework="np") as file:
+        listing = json.loads(file.metadata()["rankscope"])["about"]
+        vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for one in listing["entries"]:
+        for name in ADDED:
+            one.pop(name, None)
+    path.write_bytes(save(vectors, {"rankscope": json.dumps({"version": version, **listing})}))
+
+
+@pytest.mark.parametrize(("version", "is_read"), [("1", True), ("99", False)])
+def test_a_file_of_version_1_is_read_and_one_of_an_unknown_version_is_not(
+    tmp_path: Path, rng: np.random.Generator, version: str, is_read: bool
+) -> None:
+    as_version_1(tmp_path / "step", entries(rng), version=version)
+    read = read_entries(tmp_path / "step")
+    assert len(read) == (len(entries(rng)) if is_read else 0)
+    assert all(e.spectrum.significant_bits == 0 and e.spectrum.before is None for e in read)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_counts_that_do_not_fit_are_damage(
+    tmp_path: Path, rng: np.random.Generator, change: int
 ) -> None:
     path = tmp_path / "step"
-    write_entries(path, entries(rng))
-    for version, count in (("1", len(entries(rng))), ("99", 0)):
-        with safe_open(path, framework="np") as file:
-            listing = json.loads(file.metadata()["rankscope"])
-            vectors = {name: file.get_tensor(name) for name in ("values", "lower", "upper")}
-        listing["version"] = version
-        for one in listing["entries"]:
-            for name in ADDED:
-                one.pop(name, None)
-        (tmp_path / version).write_bytes(save(vectors, {"rankscope": json.dumps(listing)}))
-        read = read_entries(tmp_path / version)
-        assert len(read) == count
-        assert all(e.spectrum.significant_bits == 0 and e.spectrum.before is None for e in read)
+    as_version_1(path, entries(rng))
+    with safe_open(path, framework="np") as file:
+        listing = json.loads(file.metadata()["rankscope"])
+        vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    listing["entries"][0]["count"] += change
+    path.write_bytes(save(vectors, {"rankscope": json.dumps(listing)}))
+    with pytest.raises(RankscopeError, match=r"step: is damaged .its counts do not fit"):
+        read_entries(path)
+
+
+def test_the_order_in_which_spectra_arrive_changes_no_byte(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    found = entries(rng)
+    places: list[dict[str, int | str | None]] = [
+        {
+            "layer": layer,
+            "role": "q",
+            "component": "weight",
+            "head": head,
+            "expert": None,
+            "name": n,
+        }
+        for layer, head, n in (
+            (None, None, "a"),
+            (0, 10, "w"),
+            (0, 9, "w"),
+            (10, 1, "w"),
+            (9, 1, "w"),
+        )
+    ]
+    found += [replace(found[0], key="k", place=place) for place in places]
+    write_entries(tmp_path / "one", found)
+    expected = (tmp_path / "one").read_bytes()
+    for _ in range(10):
+        write_entries(tmp_path / "other", [found[i] for i in rng.permutation(len(found))])
+        assert (tmp_path / "other").read_bytes() == expected
+    layers = [entry.place["layer"] for entry in read_entries(tmp_path / "one")]
+    assert layers[:4] == [0, 0, 9, 10] and set(layers[4:]) == {None}

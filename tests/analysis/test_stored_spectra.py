@@ -1,0 +1,113 @@
+"""Laws of the store under an analysis: what is damaged or missing there never becomes a number."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rankscope as rs
+from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.local_workers import LocalWorkers
+from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.plan import Selection
+from rankscope.analysis.record import unchanged
+from rankscope.checkpoints.discovery import open_runs
+from rankscope.errors import RankscopeError
+from tests.analysis.series import Inline, analysed, weights, write_step
+from tests.conftest import TinyRun
+
+
+@pytest.fixture
+def run(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """Write a series of two steps."""
+    for step in (1, 2):
+        write_step(tmp_path / "run", step, weights(rng))
+    return tmp_path / "run"
+
+
+def stored(out: Path, step: int) -> Path:
+    return next((out / "spectra").glob(f"*/step-{step:08d}.safetensors"))
+
+
+def bytes_of(out: Path) -> dict[str, bytes]:
+    paths = [*out.glob("spectra/*/*"), out / "metrics.csv", out / "metrics.parquet"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in paths}
+
+
+def again(path: Path, out: Path, *, shuffled: int | None = None, jobs: int = 1) -> Analysis:
+    engine = LocalWorkers(jobs) if shuffled is None else Shuffled(shuffled)
+    return analyze_runs(open_runs([path]), Selection(), out=out, engine=engine)
+
+
+class Shuffled(Inline):
+    """Hands out what it found in another order."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def run(self, jobs):  # type: ignore[no-untyped-def]
+        found = list(super().run(jobs))
+        yield from (found[i] for i in self._rng.permutation(len(found)))
+
+
+def test_a_flipped_bit_in_a_stored_file_costs_a_line_and_no_number(
+    run: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    out = tmp_path / "out"
+    first = analysed(run, out=out)
+    good = bytes_of(out)
+    path = stored(out, 2)
+    content = path.read_bytes()
+    for place in rng.integers(len(content), size=60):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        found = analysed(run, out=out)
+        (line,) = found.mended
+        assert str(path) in str(line) and "damaged" in str(line) and "computed anew" in str(line)
+        assert found.rows == first.rows
+        assert found.computed == sum(row["step"] == 2 for row in first.rows)
+        assert bytes_of(out) == good
+    assert not analysed(run, out=out).mended
+
+
+def test_no_engine_and_no_order_of_arrival_changes_a_byte_of_the_store(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    again(relora_run.path, tmp_path / "one", jobs=1)
+    expected = bytes_of(tmp_path / "one")
+    assert len(expected) == 6
+    again(relora_run.path, tmp_path / "three", jobs=3)
+    assert bytes_of(tmp_path / "three") == expected
+    for seed in (0, 1):
+        again(relora_run.path, tmp_path / str(seed), shuffled=seed)
+        assert bytes_of(tmp_path / str(seed)) == expected
+
+
+def test_what_was_asked_for_first_changes_no_byte_of_the_store(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    again(relora_run.path, tmp_path / "at once")
+    for components in (["ov"], ["update", "gradient"], None):
+        rs.analyze(relora_run.path, out=tmp_path / "parts", components=components)
+    assert bytes_of(tmp_path / "parts") == bytes_of(tmp_path / "at once")
+
+
+def test_a_stored_file_that_was_removed_is_written_again(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    analysed(run, out=out)
+    assert unchanged(out, open_runs([run]), Selection()) is not None
+    stored(out, 1).unlink()
+    assert unchanged(out, open_runs([run]), Selection()) is None
+    analysed(run, out=out)
+    assert stored(out, 1).is_file()
+
+
+def test_figures_of_a_damaged_file_say_what_to_do(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    analysed(run, out=out)
+    content = bytearray(stored(out, 1).read_bytes())
+    content[-1] ^= 1
+    stored(out, 1).write_bytes(content)
+    with pytest.raises(RankscopeError, match=r"is damaged .*: remove it, and"):
+        rs.open_results(out).spectra("weight")
