@@ -6,6 +6,7 @@ storage is read; what a process found sound is not read again for the other tens
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import zlib
@@ -31,6 +32,7 @@ class Checksum:
     offset: int
     size: int
     crc: int
+    fault = "is damaged: its bytes do not fit the checksum that the file has of them"
 
     @classmethod
     def stated(cls, offset: int, size: int, crc: int) -> Checksum | None:
@@ -50,13 +52,41 @@ class Checksum:
         if _is_sampling.get() or not data.size or key in _sound:
             return True
         crc = _crc_of(file, self.offset, place, 0)
-        crc = zlib.crc32(data, crc)
+        crc = zlib.crc32(data.data, crc)
         crc = _crc_of(file, place + data.size, self.offset + self.size, crc)
         if crc == self.crc:
-            if len(_sound) >= MOST:
-                _sound.clear()
-            _sound.add(key)
+            _remember(key)
         return crc == self.crc
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """The digest of a whole file, as a manifest lists it."""
+
+    size: int
+    blake2b: str
+    fault = "is damaged: it is not the file that its manifest lists"
+
+    def holds(self, file: io.FileIO, _place: int, data: NDArray[np.uint8]) -> bool:
+        """Whether the file is as it was written; reads all of it, once in a process."""
+        status = os.fstat(file.fileno())
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, -1)
+        if _is_sampling.get() or not data.size or key in _sound:
+            return True
+        digest = hashlib.blake2b(digest_size=32)
+        file.seek(0)
+        while read := file.read(CHUNK):
+            digest.update(read)
+        is_sound = digest.hexdigest() == self.blake2b
+        if is_sound:
+            _remember(key)
+        return is_sound
+
+
+def _remember(key: tuple[int, ...]) -> None:
+    if len(_sound) >= MOST:
+        _sound.clear()
+    _sound.add(key)
 
 
 @contextmanager

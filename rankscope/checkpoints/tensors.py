@@ -22,7 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from rankscope.checkpoints.checksums import Checksum
+from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.errors import RankscopeError
 
 # name in tables → (bytes an element, numpy type of the stored bits)
@@ -102,7 +102,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
     strides: tuple[int, ...] | None = None
-    checksum: Checksum | None = None
+    checksum: Checksum | FileDigest | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -153,20 +153,18 @@ class StoredTensor:
             file.seek(place)
             while read < data.size and (count := file.readinto(data.data[read:])):
                 read += count
-            is_sound = self.checksum is None or self.checksum.holds(file, place, data[:read])
+            fault = self.checksum
+            if fault is not None and fault.holds(file, place, data[:read]):
+                fault = None
         if read < data.size:
             raise RankscopeError(
                 f"is cut short: {read} of {data.size} bytes are there",
                 path=self.path,
                 tensor=self.name,
             )
-        if not is_sound:
-            raise RankscopeError(
-                "is damaged: its bytes do not fit the checksum that the file has of them",
-                path=self.path,
-                tensor=self.name,
-                reason="damaged",
-            )
+        if fault is not None:
+            name = None if isinstance(fault, FileDigest) else self.name
+            raise RankscopeError(fault.fault, path=self.path, tensor=name, reason="damaged")
         values = data.view(bits)
         return widened(values) if self.dtype == "bfloat16" else values
 
