@@ -18,6 +18,8 @@ from rankscope.errors import RankscopeError
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 from rankscope.spectra.store import Entry, read_entries, store_path, write_entries
 
+OF_FILES = ("changed-while-reading", "damaged")  # reasons, where they name no tensor
+
 Progress = Callable[[float, str], None]  # share of a step that was just done; which step
 
 
@@ -145,7 +147,8 @@ def _take(step: _OpenStep, task: Task, outcome: Outcome) -> None:
         )
     if isinstance(outcome, Failure):
         step.failed.append(_entry(task, _failed(task, outcome), 0))
-        name = outcome.tensor or task.component.name
+        # What is of a whole file is said once, and not for each of its matrices.
+        name = outcome.tensor or ("" if outcome.reason in OF_FILES else task.component.name)
         step.skips.append(Skip(outcome.path, name, outcome.reason, outcome.message))
     else:
         step.new += [_entry(task, spectrum, head) for head, spectrum in enumerate(outcome)]

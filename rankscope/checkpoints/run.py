@@ -12,6 +12,7 @@ from pathlib import Path
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.manifest import check_sizes
 from rankscope.checkpoints.merges import find_merges
 from rankscope.checkpoints.name_parts import Unit
 from rankscope.checkpoints.options import DEFAULT, Options
@@ -65,6 +66,7 @@ class Checkpoint:
         """Read `contents` without keeping them, for whoever goes through many checkpoints."""
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
+        check_sizes(self.path)
         return LAYOUTS[self.layout].read(self.path, self.options)
 
     def _repr_html_(self) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.errors import RankscopeError
 
 # name in tables → (bytes an element, numpy type of the stored bits)
@@ -91,6 +92,8 @@ class StoredTensor:
         Of its first byte, from the start of the file.
     strides
         Of its axes, in elements, where it does not lie in row-major order.
+    checksum
+        Of what it is a part of, where the file has one: compared when it is read.
     """
 
     path: str
@@ -99,6 +102,7 @@ class StoredTensor:
     shape: tuple[int, ...]
     offset: int
     strides: tuple[int, ...] | None = None
+    checksum: Checksum | FileDigest | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -144,17 +148,23 @@ class StoredTensor:
     def _elements(self, start: int, stop: int) -> NDArray[Any]:
         size, bits = DTYPES[self.dtype]
         data = np.empty((stop - start) * size, dtype=np.uint8)
-        read = 0
+        read, place = 0, self.offset + start * size
         with open_regular(self.path) as (file, _):
-            file.seek(self.offset + start * size)
+            file.seek(place)
             while read < data.size and (count := file.readinto(data.data[read:])):
                 read += count
+            fault = self.checksum
+            if fault is not None and fault.holds(file, place, data[:read]):
+                fault = None
         if read < data.size:
             raise RankscopeError(
                 f"is cut short: {read} of {data.size} bytes are there",
                 path=self.path,
                 tensor=self.name,
             )
+        if fault is not None:
+            name = None if isinstance(fault, FileDigest) else self.name
+            raise RankscopeError(fault.fault, path=self.path, tensor=name, reason="damaged")
         values = data.view(bits)
         return widened(values) if self.dtype == "bfloat16" else values
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from rankscope.checkpoints.checksums import sampling
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.files.saved_tree import Leaf
 from rankscope.checkpoints.tensors import FLOATS, StoredTensor
@@ -90,4 +91,5 @@ def _sample(leaf: Leaf) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Elements from the middle."""
     count = math.prod(leaf.shape)
     start = max(count - SAMPLE, 0) // 2
-    return np.asarray(leaf.elements(start, min(start + SAMPLE, count)), dtype=np.float64)
+    with sampling():
+        return np.asarray(leaf.elements(start, min(start + SAMPLE, count)), dtype=np.float64)

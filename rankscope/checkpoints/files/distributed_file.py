@@ -70,7 +70,12 @@ class Blob:
 
     @cached_property
     def _stored(self) -> StoredTensor:
-        found = open_torch_at(Path(self.path), self.offset, self.length)
+        try:
+            found = open_torch_at(Path(self.path), self.offset, self.length)
+        except RankscopeError as error:
+            raise RankscopeError(
+                error.message, path=self.path, tensor=self.name, reason=error.reason
+            ) from error
         if not isinstance(found, StoredTensor) or (found.dtype, found.shape) != (
             self.dtype,
             self.shape,

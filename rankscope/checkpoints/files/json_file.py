@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.manifest import check_content
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError
 
@@ -26,7 +27,9 @@ def read_json(path: Path) -> dict[str, Any]:
         if size > MAX_BYTES:
             raise RankscopeError(f"has {size} bytes, too many for a JSON file", path=path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        check_content(path, content)
+        found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise RankscopeError(f"is not valid JSON ({error})", path=path) from error
     if not isinstance(found, dict):

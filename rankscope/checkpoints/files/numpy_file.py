@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.damage import LOOK, not_weights
 from rankscope.checkpoints.files.zip_file import FilePart, data_start, stored_start, zip_entries
@@ -82,7 +83,12 @@ class CompressedArray:
             except Exception:  # zipfile raises whatever damage leads it to
                 is_whole = False
         if not is_whole:
-            raise RankscopeError("its compressed data is damaged", path=self.path, tensor=self.name)
+            raise RankscopeError(
+                "its compressed data is damaged",
+                path=self.path,
+                tensor=self.name,
+                reason="damaged",
+            )
         return found
 
 
@@ -151,7 +157,7 @@ def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip
         arrays[name] = (
             _compressed(header, entry, path, name)
             if is_compressed
-            else _stored(header, start, path, name)
+            else _stored(header, start, path, name, info)
         )
     if not arrays and not skips:
         raise RankscopeError("is a zip without arrays of numpy", path=path)
@@ -196,12 +202,15 @@ def _check_size(header: _Header, size: int, path: Path, name: str) -> None:
         raise RankscopeError(message, path=path, tensor=name)
 
 
-def _stored(header: _Header, start: int, path: Path, name: str) -> StoredTensor:
+def _stored(
+    header: _Header, start: int, path: Path, name: str, info: zipfile.ZipInfo | None = None
+) -> StoredTensor:
     strides = None
     if header.is_fortran and len(header.shape) > 1:
         strides = tuple(math.prod(header.shape[:axis]) for axis in range(len(header.shape)))
     return StoredTensor(
-        str(path), name, header.dtype or "", header.shape, start + header.length, strides
+        *(str(path), name, header.dtype or "", header.shape, start + header.length, strides),
+        checksum=None if info is None else Checksum.stated(start, info.file_size, info.CRC),
     )
 
 

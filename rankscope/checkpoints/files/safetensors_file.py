@@ -7,8 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.files.damage import LOOK, not_weights
 from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.manifest import digest_of
 from rankscope.checkpoints.tensors import StoredTensor, Tensor, open_regular
 from rankscope.errors import RankscopeError, printable
 
@@ -48,9 +50,10 @@ def open_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     header, data_start, size = _read_header(path)
     tensors: dict[str, StoredTensor | Unread] = {}
+    digest = digest_of(path)
     for name, entry in header.items():
         if name != METADATA:
-            tensors[name] = _stored(path, name, entry, data_start)
+            tensors[name] = _stored(path, name, entry, data_start, digest)
     _check_cover(path, list(tensors.values()), data_start, size)
     return {**tensors}
 
@@ -92,7 +95,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _stored(path: str | Path, name: str, entry: Any, data_start: int) -> StoredTensor | Unread:
+def _stored(
+    path: str | Path, name: str, entry: Any, data_start: int, digest: FileDigest | None
+) -> StoredTensor | Unread:
     def fault(message: str) -> RankscopeError:
         return RankscopeError(message, path=path, tensor=name)
 
@@ -110,7 +115,7 @@ def _stored(path: str | Path, name: str, entry: Any, data_start: int) -> StoredT
         # Not checked against the shape: a format may have less than a byte an element.
         why = f"is stored as {printable(dtype, limit=40)}, a format that is not known here"
         return Unread(str(path), name, dtype, tuple(shape), why, start, length)
-    tensor = StoredTensor(str(path), name, DTYPES[dtype], tuple(shape), start)
+    tensor = StoredTensor(str(path), name, DTYPES[dtype], tuple(shape), start, checksum=digest)
     if length != tensor.nbytes:
         raise fault(
             f"{tensor.dtype} of shape {shape} takes {tensor.nbytes} bytes, "

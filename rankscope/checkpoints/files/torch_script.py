@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.files.pickles import MAX_BYTES, Opaque, read_object
 from rankscope.checkpoints.files.torch_tensors import (
     NAMES,
@@ -72,7 +73,8 @@ def storages_of(
             if entry is None or entry.file_size < nbytes:
                 raise RankscopeError(f"lacks data of its storage {printable(key)}", path=path)
             start = part.start + stored_start(part, entry, path)
-            storages[key] = Storage(str(path), kind.dtype, start, nbytes)
+            checksum = Checksum.stated(start, entry.file_size, entry.CRC)
+            storages[key] = Storage(str(path), kind.dtype, start, nbytes, checksum)
         return storages[key]
 
     return storage

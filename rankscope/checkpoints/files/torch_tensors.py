@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED_NAMES
 from rankscope.checkpoints.files.distributed_tensors import distributed, is_distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
@@ -87,12 +88,15 @@ class Storage:
         Of its first byte, from the start of the file.
     nbytes
         That lie there.
+    checksum
+        Of all of them, where the file has one.
     """
 
     path: str
     dtype: str
     offset: int
     nbytes: int
+    checksum: Checksum | None = None
 
     def part(self, first: int, count: int) -> Storage:
         """So many of its elements."""
@@ -157,6 +161,7 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, dtype: Any) -> Any
         tuple(shape),
         storage.offset + start * size,
         None if _is_row_major(axes) else tuple(strides),
+        storage.checksum,
     )
 
 
