@@ -22,7 +22,8 @@ from rankscope.checkpoints.layouts import (
 )
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.components.component import Moment
-from rankscope.components.deltas import delta, effective
+from rankscope.components.deltas import adapted, delta
+from rankscope.components.formed import Formed
 from rankscope.components.selection import AT_CHECKPOINTS
 from rankscope.errors import RankscopeError
 from tests.conftest import random_weights, write_model
@@ -251,7 +252,7 @@ def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_kn
     contents = read(tmp_path, tensors, "pt")
     parameter = only(contents)
     assert parameter.tensor is not None and parameter.role == "q" and parameter.module == Q
-    moment = Moment(contents, None, None)
+    moment = Moment(contents)
     (component,) = AT_CHECKPOINTS["weight"](moment)
     matrix = component.source.read()
     expected = weight if scale is None else weight + scale * factors[1] @ factors[0]
@@ -415,7 +416,9 @@ def test_magnitudes_beside_factors_rescale_the_weight_also_where_peft_did_not_wr
     parameter = only(contents)
     added = weight + 2 * factors[1] @ factors[0]
     expected = m[:, None] * added / np.linalg.norm(added, axis=1, keepdims=True)
-    assert effective(weight, parameter.adapter) == pytest.approx(expected)
+    assert adapted(Formed.read(weight, "float64"), parameter.adapter).values == pytest.approx(
+        expected
+    )
     assert notes(read(tmp_path, tensors)) == ["dora"]
 
 

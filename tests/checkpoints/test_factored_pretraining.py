@@ -16,6 +16,7 @@ from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, COMPONENTS
+from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import singular_values
@@ -42,7 +43,7 @@ def write(folder: Path, tensors: dict[str, NDArray[np.generic]], **settings: obj
 
 
 def components(contents: Contents, before: Contents | None = None) -> dict[str, list[Component]]:
-    moment = Moment(contents, before, before)
+    moment = Moment(contents, before, before, Window(100, 200), Window(100, 200))
     return {name: list(found(moment)) for name, found in AT_CHECKPOINTS.items()}
 
 

@@ -14,8 +14,10 @@ from rankscope.checkpoints.contents import Contents, KroneckerAdapter
 from rankscope.checkpoints.layouts import peft as layout
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.components.component import Moment
-from rankscope.components.deltas import Rescaling, delta, effective
+from rankscope.components.deltas import Rescaling, adapted, delta
+from rankscope.components.formed import Formed
 from rankscope.components.selection import AT_CHECKPOINTS
+from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
 from rankscope.spectra.matrices import Dense, Kronecker
 from rankscope.spectra.singular_values import spectra
@@ -252,8 +254,8 @@ def test_dora_is_the_weight_that_peft_merges_and_the_change_is_its_difference(
     contents = layout.read(tmp_path / "adapter", DEFAULT)
     assert not contents.skips and not contents.notes
     truth = {n: t.numpy() for n, t in adapted.merge_and_unload().state_dict().items()}
-    components = {c.name: c for c in AT_CHECKPOINTS["adapter"](Moment(contents, None, None))}
-    weights = {c.name: c for c in AT_CHECKPOINTS["weight"](Moment(contents, None, None))}
+    components = {c.name: c for c in AT_CHECKPOINTS["adapter"](Moment(contents))}
+    weights = {c.name: c for c in AT_CHECKPOINTS["weight"](Moment(contents))}
     assert components
     for name, component in components.items():
         stored, _, role = name.partition("[")
@@ -272,13 +274,14 @@ def test_dora_is_the_weight_that_peft_merges_and_the_change_is_its_difference(
         assert weight.values == pytest.approx(after, rel=1e-4, abs=1e-4)
 
 
-def check_dora_of_convolution(adapted: Any, tmp_path: Path) -> None:
+def check_dora_of_convolution(model: Any, tmp_path: Path) -> None:
     """Without a base only B·A is there; with the weight, what PEFT merges."""
     contents = layout.read(tmp_path / "adapter", DEFAULT)
     (parameter,) = contents.parameters.values()
-    before = adapted.base_model.model.wide.base_layer.weight.detach().numpy().copy()
-    after = adapted.merge_and_unload().wide.weight.detach().numpy()
-    found = effective(before.reshape(6, -1), parameter.adapter)
+    before = model.base_model.model.wide.base_layer.weight.detach().numpy().copy()
+    after = model.merge_and_unload().wide.weight.detach().numpy()
+    weight = Formed.read(before.reshape(6, -1), "float32")
+    found = adapted(weight, parameter.adapter).values
     assert found == pytest.approx(after.reshape(6, -1), rel=1e-4, abs=1e-4)
 
 
@@ -288,7 +291,7 @@ def test_dora_alone_is_its_product_and_that_is_said(tmp_path: Path) -> None:
     contents = layout.read(tmp_path / "adapter", DEFAULT)
     check(contents, deltas(model))
     assert [note.reason for note in contents.notes] == ["base-missing", "dora"]
-    components = list(AT_CHECKPOINTS["update"](Moment(contents, contents, contents)))
+    components = list(AT_CHECKPOINTS["update"](Moment(contents, contents, None, Window(100, 200))))
     assert not components  # what B·A changed by is not what the weight changed by
 
 
@@ -315,10 +318,10 @@ def test_a_scale_that_no_file_states_is_unknown_and_not_one(entry: str, tmp_path
     adapters = [p.adapter for p in contents.parameters.values() if p.adapter]
     assert adapters and all(adapter.scale is None for adapter in adapters)
     assert [note.reason for note in contents.notes] == ["scale-unknown"]
-    names = {c.name for c in AT_CHECKPOINTS["weight"](Moment(contents, None, None))}
+    names = {c.name for c in AT_CHECKPOINTS["weight"](Moment(contents))}
     kinds = {
         c.component
-        for c in AT_CHECKPOINTS["weight"](Moment(contents, None, None))
+        for c in AT_CHECKPOINTS["weight"](Moment(contents))
         if contents.parameters[c.name].adapter
     }
     assert kinds == {"base"} and names == set(contents.parameters)

@@ -110,7 +110,7 @@ def test_every_tower_has_the_roles_of_its_blocks(name: str, tmp_path: Path) -> N
 def test_circuits_of_both_towers_are_what_their_heads_write(tmp_path: Path) -> None:
     model = clip()
     contents = saved(model, tmp_path)
-    circuits = list(AT_CHECKPOINTS["ov"](Moment(contents, None, None)))
+    circuits = list(AT_CHECKPOINTS["ov"](Moment(contents)))
     assert sorted(c.heads for c in circuits) == [4, 4, 6, 6]
     for circuit in circuits:
         assert isinstance(circuit.source, Circuits)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.adapters.derived_tensors import (
     KhatriRao,
     PlusSparse,
@@ -225,6 +226,23 @@ def test_what_storing_the_parts_rounded_is_below_the_floor(
         assert found.noise_source == "storage"
         assert brought <= found.noise_floor <= 60 * brought
         assert found.significant_bits == {torch.bfloat16: 8, torch.float16: 11}.get(dtype, 24)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_floor_knows_each_part_where_it_alone_is_coarse(
+    kind: str, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
+) -> None:
+    source, matrix = KINDS[kind]
+    parts = made(rng)
+    fine, coarse = (on_disk(dtype, parts) for dtype in (torch.float64, torch.bfloat16))
+    names = {one.name for tensor in source(fine).tensors() for one in roots(tensor)}
+    for name in names - {"places", "mask"}:
+        tensors = fine | {name: coarse[name]}
+        found = only(source(tensors))
+        rounded = matrix(fractions(stored(tensors))) - matrix(fractions(parts))
+        brought = float(np.linalg.norm(np.asarray(rounded, np.float64), 2))
+        assert found.significant_bits == 8 and found.noise_source == "storage"
+        assert brought <= found.noise_floor <= 60 * brought
 
 
 CHANGES: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Source]] = {
