@@ -115,7 +115,10 @@ def _measured(one: dict[str, Any], name: str) -> str:
     return f"{' → '.join(values)} ± {(last['ci_high'] - last['ci_low']) / 2:.2g}"
 
 
-def _number(value: float | None, form: str) -> str:
+def _number(value: float | str | None, form: str) -> str:
+    """A number in few digits; a record has the word ``inf`` for an infinite one."""
     if value is None:
         return "–"
+    if isinstance(value, str):
+        return value
     return f"{value:.1e}" if value >= 1e4 else f"{value:{form}}"

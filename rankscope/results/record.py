@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def write_with_record(
     path
         Of the record; the files are beside it.
     record
-        Anything that JSON holds.
+        Anything that JSON holds; an infinite number becomes the word ``inf``.
     files
         Content by name; None removes a file. One that holds the same stays untouched, so that make
         sees what is new.
@@ -65,9 +66,18 @@ def write_with_record(
             (path.parent / name).unlink(missing_ok=True)
         else:
             write_atomically(path.parent / name, content)
-    listing = json.dumps({**record, FILES: new}, indent=2, allow_nan=False).encode()
+    listing = json.dumps(_plain({**record, FILES: new}), indent=2, allow_nan=False).encode()
     if not path.is_file() or path.read_bytes() != listing:
         write_atomically(path, listing)
+
+
+def _plain(value: Any) -> Any:
+    """The same with words for what JSON has no numbers for: ``inf``, and null for NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _digest(content: bytes) -> str:

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_a_kill_between_any_two_files_leaves_no_record(
         write_with_record(path, {"key": "two"}, others)
     assert not is_intact(path)
     assert read_record(path) == {}
+
+
+def test_numbers_that_json_lacks_are_words(path: Path) -> None:
+    """A weight of low rank has the condition number inf, which no JSON reader takes."""
+    write_with_record(path, {"lines": [{"condition": (math.inf, math.nan, 2.0)}]}, FILES)
+    assert "Infinity" not in path.read_text() and "NaN" not in path.read_text()
+    assert read_record(path)["lines"] == [{"condition": ["inf", None, 2.0]}]
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"files": 3}', b"[" * 100_000])
