@@ -1,9 +1,11 @@
 """What ``analyze`` ends with."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rankscope.analysis.results_folder import described
 from rankscope.checkpoints.contents import Skip
@@ -161,3 +163,22 @@ def test_a_base_and_a_start_are_options(
     assert "100 → 200" in done.stdout
     done = rankscope("analyze", lora, "--since", base, "--components", "weight", cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_a_weight_that_is_a_product_has_an_infinite_condition_number_in_valid_json(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    q = "model.layers.0.self_attn.q_proj."
+    for step in (1, 2):
+        factors = {
+            f"{q}weight_in": rng.normal(size=(16, 2)).astype(np.float32),
+            f"{q}weight_out": rng.normal(size=(12, 2)).astype(np.float32),
+        }
+        (tmp_path / "run" / f"step_{step}").mkdir(parents=True)
+        save_file(factors, tmp_path / "run" / f"step_{step}" / "model.safetensors")
+    done = rankscope("analyze", tmp_path / "run", "--out", tmp_path / "out", "--jobs", 1)
+    assert done.returncode == 0 and "inf → inf" in done.stdout
+    again = rankscope("analyze", tmp_path / "run", "--out", tmp_path / "out", "--json")
+    record = json.loads(again.stdout, parse_constant=lambda word: pytest.fail(word))
+    (line,) = [one for one in record["summary"]["lines"] if one["component"] == "weight"]
+    assert line["condition"] == ["inf", "inf"]
