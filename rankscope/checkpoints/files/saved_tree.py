@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -185,8 +184,3 @@ def is_matrix(leaf: Leaf) -> bool:
     is_wide = sum(size > 1 for size in leaf.shape) > 1
     whole = ("int", "uint", "bool", "i", "u", "b1", "complex")
     return is_wide and (leaf.dtype == "int8" or not leaf.dtype.startswith(whole))
-
-
-def count_of(leaf: Leaf) -> int:
-    """Number of elements."""
-    return math.prod(leaf.shape)
