@@ -20,8 +20,8 @@ import torch
 from benchmarks.evaluation_ways import CASES, Case, documents, text_model
 from benchmarks.rounds import tell
 from benchmarks.sentences import synthetic_pairs
-from rankscope.scoring.documents import score_documents
 from rankscope.scoring.minimal_pairs import pair_differences
+from rankscope.scoring.text_documents import score_documents
 from rankscope.training.model import LanguageModel
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16_384)

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rankscope.training.adapters.relora import LoRALinear, target_shapes, trained_parameters, wrap
+from rankscope.training.adapters.lora_linear import (
+    LoRALinear,
+    target_shapes,
+    trained_parameters,
+    wrap,
+)
 from rankscope.training.config import PROJECTIONS, ModelConfig
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rankscope import plots
     from rankscope.analysis.analyze import analyze
-    from rankscope.analysis.table import Results, open_results
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
     from rankscope.errors import RankscopeError
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
         proportional_effective_rank,
         stable_rank,
     )
+    from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
     from rankscope.spectra.singular_values import singular_values, spectrum
     from rankscope.spectra.spectrum import Spectrum
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
-    "rankscope.analysis.table": ("Results", "open_results"),
+    "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
     "rankscope.errors": ("RankscopeError",),

@@ -1,4 +1,14 @@
-"""The one exception for what a user can put right."""
+"""The one exception for what a user can put right, and the one warning.
+
+    Exception
+    └── RankscopeError          the input: a file, a tensor, a folder
+        └── WrongSettingError   what was asked for: an option, a setting, a name
+    UserWarning
+    └── RankscopeWarning        the work goes on, and something is worth a line
+
+Messages name settings as Python does, in backquotes: choose another `out`. The command line shows
+each as the option that sets it.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +49,14 @@ class RankscopeError(Exception):
         if self.tensor is not None:
             where.append(repr(printable(self.tensor)))
         return ": ".join([*where, self.message])
+
+
+class WrongSettingError(RankscopeError):
+    """Something that was asked for and cannot be: the command line ends with 2, for wrong use."""
+
+
+class RankscopeWarning(UserWarning):
+    """Something worth a line although the work goes on, such as what was skipped."""
 
 
 def printable(text: str, *, limit: int = 200) -> str:

@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,36 +16,28 @@ PACKAGE = Path(rankscope.__file__).parent
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
     "errors": set(),
-    "atomic": set(),
+    "durable": set(),
     "metrics": set(),
-    "results": {"errors", "atomic"},
     "checkpoints": {"errors"},
-    "spectra": {"errors", "atomic", "results.vectors"},
+    "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
     },
+    "results": {"errors", "durable", "spectra.spectrum"},
     "analysis": {
-        *("errors", "atomic", "metrics", "results", "checkpoints", "spectra", "components"),
-        "evaluation.table",
+        *("errors", "durable", "metrics", "results", "checkpoints", "spectra", "components"),
     },
-    "statistics": {"errors", "scoring.intervals"},
-    "scoring": {"errors"},
-    "training": {"errors", "scoring"},
+    "statistics": {"errors", "metrics", "checkpoints.families.names"},
+    "scoring": {"errors", "statistics.intervals"},
+    "training": {"errors", "durable", "metrics", "scoring"},
+    "dry_run": {"errors", "training"},
     "evaluation": {
-        "errors",
-        "atomic",
-        "checkpoints",
-        "results",
-        "scoring",
-        "training.model",
-        "training.run_folder",
-        "training.data",
-        "training.config",
+        *("errors", "durable", "checkpoints", "results", "scoring", "statistics.intervals"),
+        *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
-        "training.saving",
     },
-    "plots": {"errors", "metrics", "analysis.table", "statistics"},
+    "plots": {"errors", "metrics", "results", "statistics"},
 }
 
 
@@ -84,6 +78,36 @@ def test_every_room_has_a_rule() -> None:
     assert rooms - {"__init__", "__main__", "__pycache__", "cli"} == set(MAY_IMPORT)
 
 
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name, packages by the name of their folder."""
+    return {
+        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+
+
+def test_no_import_leads_back_to_where_it_began() -> None:
+    known = modules()
+    graph = {
+        name: {
+            module if module in known else module.rpartition(".")[0] for module in imported(path)
+        }
+        & known.keys() - {name}
+        for name, path in known.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
+
+
+def test_no_file_name_stands_twice() -> None:
+    names = Counter(
+        path.name
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name != "cli"
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+    assert "relora.py" not in names
+
+
 def loaded_by(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after running ``code``."""
     listing = "import sys; print(*{name.partition('.')[0] for name in sys.modules})"
@@ -106,7 +130,7 @@ def loaded_by(code: str) -> set[str]:
             "from rankscope import evaluate",
             {"torch", "transformers", "tokenizers", "pandas", "scipy", "matplotlib"},
         ),
-        ("import rankscope.evaluation.results", {"torch", "transformers", "tokenizers"}),
+        ("import rankscope.evaluation.evaluation_folder", {"torch", "transformers", "tokenizers"}),
         ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
         ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),

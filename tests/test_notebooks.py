@@ -7,7 +7,8 @@ import pytest
 from nbclient import NotebookClient
 
 import rankscope
-from rankscope.evaluation.table import EVALUATION_FILE, typed
+from rankscope.results.columns import EVALUATION_FILE
+from rankscope.results.results import typed_evaluation
 from tests.conftest import TinyRun
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -27,7 +28,7 @@ def places(
     losses = steps.assign(task="held-out", group="all", metric="loss", n=5)
     losses["value"] = 5 / (1 + losses["step"].astype(float))
     losses["ci_low"], losses["ci_high"] = losses["value"] - 0.1, losses["value"] + 0.1
-    typed(losses).to_parquet(results / EVALUATION_FILE)
+    typed_evaluation(losses).to_parquet(results / EVALUATION_FILE)
     return {
         "1-tour": f"RUNS = {str(runs)!r}",
         "2-rank-and-performance": f"RESULTS = {str(results)!r}",

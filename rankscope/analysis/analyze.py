@@ -5,21 +5,22 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.analysis.engines import Engine, engine_of
+from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.execute import StepResult, execute
 from rankscope.analysis.origin import open_origin
-from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.outcome import Analysis, Recalled, recall
 from rankscope.analysis.plan import Plans, Selection, Windows, count_steps
-from rankscope.analysis.rows import SPECTRA_FOLDER
-from rankscope.atomic import require_writable
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.run import Run, listed
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.survey import Survey
+from rankscope.durable import require_writable
+from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.results.columns import SPECTRA_FOLDER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def analyze(
     steps: tuple[int, int | None, int] | None = None,
     windows: Windows = "steps",
     jobs: int | None = None,
-    engine: str = "local",
+    engine: EngineName = "local",
     layout: str | None = None,
     family: str | Path | None = None,
     trust_pickle: bool = False,
@@ -106,24 +107,44 @@ def analyze(
     )
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     there = survey(given, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
-    found = analyze_runs(
-        there.runs,
-        selection,
-        out=None if out is None else Path(out),
-        engine=engine_of(engine, jobs),
-        skips=there.skips,
-        notes=there.notes,
-    )
+    workers = engine_of(engine, jobs)
+    found = analyze_found(there, selection, out=None if out is None else Path(out), engine=workers)
     table = found.table
     table.attrs["unit"] = found.unit
     if found.notes or found.mended:
         table.attrs["notes"] = [vars(note) for note in (*found.mended, *found.notes)]
     if found.skips:
         table.attrs["skipped"] = [vars(skip) for skip in found.skips]
-        warnings.warn(f"{len(found.skips)} skipped, the first: {found.skips[0]}", stacklevel=2)
+        message = f"{len(found.skips)} skipped, the first: {found.skips[0]}"
+        warnings.warn(message, RankscopeWarning, stacklevel=2)
     if not found.measured and found.notes:
-        warnings.warn(f"nothing was measured: {found.notes[-1]}", stacklevel=2)
+        message = f"nothing was measured: {found.notes[-1]}"
+        warnings.warn(message, RankscopeWarning, stacklevel=2)
     return table
+
+
+def analyze_found(
+    there: Survey,
+    selection: Selection,
+    *,
+    out: Path | None = None,
+    engine: OpenEngine | None = None,
+    progress: Progress | None = None,
+) -> Analysis | Recalled:
+    """Analyse what a survey found, unless ``out`` holds the answer already."""
+    if out is not None and there.runs:
+        earlier = recall(out, there.runs, selection, (*there.skips, *there.notes))
+        if earlier is not None:
+            return earlier
+    return analyze_runs(
+        there.runs,
+        selection,
+        out=out,
+        engine=engine,
+        progress=progress,
+        skips=there.skips,
+        notes=there.notes,
+    )
 
 
 def analyze_runs(
@@ -131,7 +152,7 @@ def analyze_runs(
     selection: Selection,
     *,
     out: Path | None = None,
-    engine: AbstractContextManager[Engine] | None = None,
+    engine: OpenEngine | None = None,
     progress: Progress | None = None,
     skips: Sequence[Skip] = (),
     notes: Sequence[Skip] = (),
@@ -178,12 +199,12 @@ def _check(runs: Sequence[Run], selection: Selection, out: Path | None) -> int:
     total = sum(count_steps(run, selection) for run in runs)
     if not total:
         have = "; ".join(f"{run.name}: {listed(run.steps)}" for run in runs)
-        raise RankscopeError(f"none of the steps asked for is there; {have}")
+        raise WrongSettingError(f"no checkpoint at the requested `steps`; available: {have}")
     if out is not None:
         inputs = {path.resolve() for run in runs for path in (run.path, *(c.path for c in run))}
         if out.resolve() in inputs:
-            raise RankscopeError(
-                "is what is to be analysed: give another folder for --out", path=out
+            raise WrongSettingError(
+                "is one of the inputs: choose another folder for `out`", path=out
             )
         require_writable(out)
     return total

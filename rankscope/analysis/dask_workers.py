@@ -12,7 +12,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any
 
-from rankscope.analysis.engines import Failure, Job, Outcome, in_chunks
+from rankscope.analysis.jobs import Failure, Job, Outcome, in_chunks
 from rankscope.analysis.worker import decompose_all
 from rankscope.errors import RankscopeError
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
 
-from rankscope.analysis.engines import Failure, Job, Outcome
+from rankscope.analysis.jobs import Failure, Job, Outcome
 from rankscope.analysis.worker import explained
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra

@@ -1,66 +1,45 @@
-"""Engines: who decomposes the sources: processes of this machine, a Dask cluster, or a GPU.
-
-Loads nothing but the standard library, so that worker processes can be started before anything else
-is loaded.
-"""
+"""Engines by name: processes of this machine, a Dask cluster, or a GPU."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from rankscope.errors import RankscopeError
+from rankscope.analysis.jobs import Engine
+from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
-if TYPE_CHECKING:
-    from rankscope.analysis.plan import Task
-    from rankscope.spectra.spectrum import Spectrum
-
-CHUNK_WORK = 2e8  # operations; some 20 ms, against which sending a chunk costs nothing
-CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
+EngineName: TypeAlias = Literal["local", "cuda", "dask"]
+OpenEngine: TypeAlias = AbstractContextManager[Engine]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a source has no spectrum."""
+def engine_of(name: EngineName, jobs: int | None = None, *, start: bool = False) -> OpenEngine:
+    """Return the engine of this name, not yet entered.
 
-    reason: str
-    message: str
-    path: str = ""
-    tensor: str = ""
-
-
-Outcome: TypeAlias = "list[Spectrum] | Failure"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A task, with the number of the plan that it belongs to."""
-
-    plan: int
-    task: Task
-
-
-class Engine(Protocol):
-    """What decomposes sources while its ``with`` block lasts."""
-
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Decompose every job's source; results come as they are ready, in no order."""
-
-
-def engine_of(name: str, jobs: int | None = None) -> AbstractContextManager[Engine]:
-    """Engine of this name, with as many workers as there are processors unless ``jobs`` says.
+    Parameters
+    ----------
+    name
+        ``local``: worker processes; ``cuda``: the GPU that torch finds, and worker processes with a
+        `RankscopeWarning` where it finds none; ``dask``: the cluster of Dask's configuration.
+    jobs
+        Number of workers; the number of processors by default.
+    start
+        Start worker processes now rather than with the first job, so that they load numpy while
+        the caller plans.
 
     Raises
     ------
+    WrongSettingError
+        If there is no engine of this name.
     RankscopeError
-        If there is none of this name.
+        If the engine needs a package that is not installed.
     """
     if name not in ENGINES:
-        raise RankscopeError(f"{name!r} is no engine: known are {', '.join(ENGINES)}")
-    return ENGINES[name](jobs or processors())
+        known = ", ".join(get_args(EngineName))
+        raise WrongSettingError(f"unknown `engine` {name!r}: choose from {known}")
+    return ENGINES[name](jobs or processors(), start)
 
 
 def processors() -> int:
@@ -68,41 +47,42 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_chunks(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    """Group small jobs, so that each chunk is worth its sending."""
-    chunk: list[Job] = []
-    work = 0.0
-    for job in jobs:
-        chunk.append(job)
-        work += job.task.component.source.work
-        if work >= CHUNK_WORK or len(chunk) == CHUNK_JOBS:
-            yield chunk
-            chunk, work = [], 0.0
-    if chunk:
-        yield chunk
-
-
-def _local(jobs: int) -> AbstractContextManager[Engine]:
+def _local(jobs: int, start: bool) -> OpenEngine:
     from rankscope.analysis.local_workers import LocalWorkers
 
-    return LocalWorkers(jobs)
+    # The workers compute; more threads in this process would only spin while they do. Without
+    # effect where numpy is loaded already.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    workers = LocalWorkers(jobs)
+    if start:
+        workers.start()
+    return workers
 
 
-def _dask(jobs: int) -> AbstractContextManager[Engine]:
+def _dask(jobs: int, start: bool) -> OpenEngine:
     from rankscope.analysis.dask_workers import DaskWorkers
 
     return DaskWorkers(jobs)
 
 
-def _cuda(jobs: int) -> AbstractContextManager[Engine]:
+def _cuda(jobs: int, start: bool) -> OpenEngine:
+    try:
+        from rankscope.spectra.torch_backend import has_gpu
+    except ModuleNotFoundError:
+        raise RankscopeError(
+            '`engine` "cuda" needs torch: pip install "rankscope[torch]"'
+        ) from None
+    if not has_gpu():
+        message = "torch finds no GPU: worker processes are used instead"
+        warnings.warn(message, RankscopeWarning, stacklevel=3)
+        return _local(jobs, start)
     from rankscope.analysis.device_worker import DeviceWorker
 
     return DeviceWorker("cuda", jobs)
 
 
-# Name → engine with so many workers.
-ENGINES: Mapping[str, Callable[[int], AbstractContextManager[Engine]]] = {
+ENGINES: Mapping[str, Callable[[int, bool], OpenEngine]] = {
     "local": _local,
-    "dask": _dask,
     "cuda": _cuda,
+    "dask": _dask,
 }

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rankscope.analysis.engines import Engine, Failure, Job, Outcome
+from rankscope.analysis.jobs import Engine, Failure, Job, Outcome
+from rankscope.analysis.measure import Row, row_of
 from rankscope.analysis.outcome import MEASURED
 from rankscope.analysis.plan import StepPlan, Task
-from rankscope.analysis.rows import Row, row_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.errors import RankscopeError
+from rankscope.results.spectra_store import Entry, read_entries, store_path, write_entries
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
-from rankscope.spectra.store import Entry, read_entries, store_path, write_entries
 
 OF_FILES = ("changed-while-reading", "damaged")  # reasons, where they name no tensor
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rankscope.analysis.cycles import ends_cycle, merged_before, no_cycles, origins_of
 from rankscope.analysis.origin import Seen, origin_of
+from rankscope.analysis.whole_cycles import ends_cycle, merged_before, no_cycles, origins_of
 from rankscope.checkpoints.contents import Contents, Parameter, Skip, restarts_between
 from rankscope.checkpoints.continuity import (
     Trace,

@@ -15,8 +15,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 
-import rankscope
-from rankscope.analysis.engines import (
+from rankscope.analysis.jobs import (
     CHUNK_JOBS,
     CHUNK_WORK,
     Failure,
@@ -174,7 +173,7 @@ class _Program:
     def __init__(self, count: int) -> None:
         pairs = [socket.socketpair() for _ in range(count)]
         theirs = [their_end.fileno() for _, their_end in pairs]
-        package = str(Path(rankscope.__file__).parents[1])
+        package = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
             [sys.executable, "-c", f"{PROGRAM}; serve({theirs})"],

@@ -1,49 +1,40 @@
-"""Every metric of one matrix, from its spectrum: the columns of the table."""
+"""Rows of the metrics table: every metric of one matrix, from its spectrum."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from rankscope import metrics
+from rankscope.results.columns import METRICS, WINDOW
+from rankscope.results.spectra_store import Entry
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.spectrum import Spectrum
 
-METRICS = (
-    "effective_rank",
-    "per",
-    "per_error",
-    "per_resolved",
-    "per_gaussian",
-    "rank_utilisation",
-    "stable_rank",
-    "participation_ratio",
-    "noise_floor",
-    "noise_source",
-    "significant_bits",
-    "numerical_rank",
-    "condition_number",
-    "condition_number_status",
-    "condition_number_raw",
-    "condition_number_r",
-    "condition_number_90",
-    "noise_share",
-    "signal_to_noise",
-    "relative_size",
-    "relative_size_error",
-    "spectral_norm",
-    "frobenius_norm",
-    "nuclear_norm",
-    "max_rank",
-    "sigma_error",
-    "route",
-)
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
 # Those that grow with the matrix: not known of one that is known up to its scale.
 NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
 SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
+Row = dict[str, Any]
+
+
+def row_of(run: str, step: int, entry: Entry) -> Row:
+    """One row of the table."""
+    spectrum = entry.spectrum
+    shape = {"rows": spectrum.shape[0], "cols": spectrum.shape[1]}
+    what = {"dtype": spectrum.dtype, "status": spectrum.status}
+    place = dict.fromkeys(WINDOW) | dict(entry.place)
+    return {
+        "run": run,
+        "step": step,
+        **place,
+        **shape,
+        **what,
+        **measure(spectrum, whole=place["component"] in FULL_RANK),
+    }
 
 
 def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:

@@ -1,16 +1,20 @@
-"""`Analysis`: everything that came of one call."""
+"""What came of a call: an analysis, or the results of an earlier one that still hold."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rankscope.analysis.plan import Selection
-from rankscope.analysis.rows import Row
+from rankscope.analysis.measure import Row
+from rankscope.analysis.plan import Plans, Selection
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run
+from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER
+from rankscope.results.record import is_intact, read_record
+from rankscope.results.spectra_store import store_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +60,7 @@ class Analysis:
     @cached_property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame."""
-        from rankscope.analysis.table import table_of
+        from rankscope.results.results import table_of
 
         return table_of(self.rows)
 
@@ -69,3 +73,66 @@ class Analysis:
     def measured(self) -> int:
         """Number of rows that are measurements; where there are none, no results are written."""
         return sum(row["status"] in MEASURED for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """An earlier analysis that asked the same of the same files; its results are still there.
+
+    Attributes
+    ----------
+    out
+        The results folder.
+    record
+        What ``analysis.json`` says.
+    """
+
+    out: Path
+    record: Mapping[str, Any]
+    computed = 0
+    mended: tuple[Skip, ...] = ()
+
+    @property
+    def skips(self) -> tuple[Skip, ...]:
+        """What could not be analysed, and why."""
+        return tuple(Skip(**skip) for skip in self.record["skipped"])
+
+    @property
+    def notes(self) -> tuple[Skip, ...]:
+        """What is worth a line although nothing is missing."""
+        return tuple(Skip(**note) for note in self.record["notes"])
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        from rankscope.results.results import open_results
+
+        return open_results(self.out).metrics
+
+    @property
+    def unit(self) -> str:
+        """What the steps of the runs count."""
+        return " or ".join(dict.fromkeys(run["unit"] for run in self.record["runs"]))
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that are measurements."""
+        return sum(count for status, count in self.record["status"].items() if status in MEASURED)
+
+
+def recall(
+    out: Path, runs: Sequence[Run], selection: Selection, said: Sequence[Skip] = ()
+) -> Recalled | None:
+    """Return the last analysis into ``out`` if it asked the same of files that are still the same.
+
+    Reads headers, and the tables for their digests: a table that was emptied, damaged or replaced
+    by that of another call is written again, as is a file of the store that was removed. ``said``
+    are the skips and notes of the survey that found the runs.
+    """
+    record = read_record(out / ANALYSIS_RECORD)
+    if not record.get("key") or not is_intact(out / ANALYSIS_RECORD):
+        return None
+    plans = Plans(runs, selection, said)
+    needed = [store_path(out / SPECTRA_FOLDER, plan.run, plan.step) for plan in plans if plan.tasks]
+    has_all = all(path.is_file() for path in needed)
+    return Recalled(out, record) if has_all and record["key"] == plans.key else None

@@ -19,7 +19,7 @@ from rankscope.checkpoints.training_log import log_file
 from rankscope.components.component import Component
 from rankscope.components.selection import COMPONENTS, ON_REQUEST
 from rankscope.errors import RankscopeError
-from rankscope.spectra import store
+from rankscope.results import spectra_store as store
 
 CUMULATIVE = "cumulative_update"
 Windows = Literal["steps", "cycles"]

@@ -19,12 +19,20 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from rankscope.analysis.measure import Row
 from rankscope.analysis.outcome import Analysis
-from rankscope.analysis.record import RECORD
-from rankscope.analysis.rows import COLUMNS, METRICS_FILE, TEXT, TRAINING_FILE, WHOLE, Row
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
+from rankscope.results.columns import (
+    ANALYSIS_RECORD,
+    ANALYSIS_SKIPS,
+    COLUMNS,
+    METRICS_FILE,
+    TEXT,
+    TRAINING_FILE,
+    WHOLE,
+)
 from rankscope.results.record import write_with_record
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
@@ -44,12 +52,12 @@ def write_results(out: Path, analysis: Analysis) -> None:
     files = {
         METRICS_FILE: _parquet(metrics),
         "metrics.csv": metrics,
-        "skipped.jsonl": "".join(
+        ANALYSIS_SKIPS: "".join(
             json.dumps(asdict(skip)) + "\n" for skip in analysis.skips
         ).encode(),
         TRAINING_FILE: _csv(logs, list(keys)) if logs else None,
     }
-    write_with_record(out / RECORD, described(analysis), files)
+    write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:

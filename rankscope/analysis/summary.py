@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, mode
 from typing import TypeVar
 
-from rankscope.analysis.rows import Row
+from rankscope.analysis.measure import Row
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.run import listed
 

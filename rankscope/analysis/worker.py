@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from rankscope.analysis.engines import Failure, Outcome
+from rankscope.analysis.jobs import Failure, Outcome
 from rankscope.components.sources import Source
 from rankscope.errors import RankscopeError
 from rankscope.spectra.singular_values import spectra

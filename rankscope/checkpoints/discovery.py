@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from rankscope.checkpoints import hub_cache
+from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.files.kinds import refusal
@@ -88,7 +88,7 @@ def survey(
     ``latest`` does not count a step twice; results of this package are not looked into.
 
     In a cache of the Hugging Face hub, a model is a run ``ORG/NAME``, whose steps are in the names
-    of its branches (`rankscope.checkpoints.hub_cache`).
+    of its branches (`rankscope.checkpoints.hub_folder`).
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _surveyed(path: Path, options: Options) -> Survey:
     """The survey of one path."""
     walk = Walk(options)
     reading = TreeRuns(path.resolve(), walk)
-    cached = hub_cache.model_around(path)
+    cached = hub_folder.model_around(path)
     if cached is None:
         tree = walk.node(path, is_root=True)
         reading.read(tree)
@@ -159,11 +159,11 @@ def _followed(path: Path) -> Path:
     """Where a path that was given leads to: a link's target, whose name may state the step."""
     if path.exists():
         # The target of a link into the blobs of the hub's cache is named by a hash.
-        return path.resolve() if path.is_symlink() and not hub_cache.is_blob_link(path) else path
-    cached = hub_cache.cached_model(path)
+        return path.resolve() if path.is_symlink() and not hub_folder.is_blob_link(path) else path
+    cached = hub_folder.cached_model(path)
     if cached is not None:
         return cached
-    where = f", nor does {hub_cache.cache_folder()} hold it" if hub_cache.is_name(path) else ""
+    where = f", nor does {hub_folder.cache_folder()} hold it" if hub_folder.is_name(path) else ""
     raise RankscopeError(f"does not exist{where}", path=path)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.checkpoints import hub_cache
+from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
@@ -85,7 +85,7 @@ class Walk:
         is what was given, or its name counts nothing.
         """
         node = Node(path, path.is_file())
-        node.is_cache = not node.is_file and not is_root and hub_cache.is_model(path)
+        node.is_cache = not node.is_file and not is_root and hub_folder.is_model(path)
         node.why = "" if node.is_cache else _why_not(path, is_root=is_root)
         if node.why or node.is_cache:
             return node
@@ -153,7 +153,7 @@ def _why_not(path: Path, *, is_root: bool) -> str:
     """Why a path is not looked into; empty if it is. What was given is, whatever its name."""
     if not is_root and path.name.startswith("."):
         return "is hidden"
-    if not is_root and path.is_symlink() and not hub_cache.is_blob_link(path):
+    if not is_root and path.is_symlink() and not hub_folder.is_blob_link(path):
         return LINK
     if not path.is_file() and not path.is_dir():
         return "leads nowhere" if path.is_symlink() else "is not a file"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
 from rankscope.cli.analyze import analyze
+from rankscope.cli.command import Command, in_options
 from rankscope.cli.data import data
 from rankscope.cli.evaluate import evaluate
+from rankscope.cli.exit_codes import NOT_WRITTEN, NOTHING_DONE, SIGNAL, WRONG_USE
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
 from rankscope.cli.train import train
-from rankscope.errors import RankscopeError
-
-NOTHING_DONE, NOT_WRITTEN = 4, 5
+from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
 app = typer.Typer(
     name="rankscope",
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (analyze, evaluate, inspect, figures, train):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(data)
 
 
@@ -45,20 +46,30 @@ def _options(version: bool = typer.Option(False, "--version", help="Show the ver
 def main() -> None:
     """Run the command line: an error of the input is one line, never a traceback.
 
-    Exit codes: 0 done; 2 wrong use; 3 written, but something was skipped; 4 nothing could be done;
-    5 not written; 6 training stopped on a non-finite loss; 130 and 143 interrupted.
+    `rankscope.cli.exit_codes` lists the exit status of every end.
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv[1:])
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupt, _leave)
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         app(args=arguments, prog_name="rankscope")
+    except WrongSettingError as error:
+        _end(str(error), WRONG_USE, debug=debug)
     except RankscopeError as error:
         _end(str(error), NOTHING_DONE, debug=debug)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         _end(f"{place}cannot be written ({error.strerror or error})", NOT_WRITTEN, debug=debug)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Show a line of the library's as one, and any other warning as Python does."""
+    if issubclass(category, RankscopeWarning):
+        typer.echo(f"rankscope: {in_options(str(message))}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, *where[:2]), err=True, nl=False)
 
 
 def _end(message: str, code: int, *, debug: bool) -> NoReturn:
@@ -70,4 +81,4 @@ def _end(message: str, code: int, *, debug: bool) -> NoReturn:
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     typer.echo("\nrankscope: interrupted; what was finished is kept", err=True)
-    raise SystemExit(128 + number)
+    raise SystemExit(SIGNAL + number)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.command import Command
+from rankscope.cli.options import require_installed
 from rankscope.cli.progress import progress_bar
-from rankscope.errors import RankscopeError
 
 if TYPE_CHECKING:
     from rankscope.training.data.token_folder import Sidecar
@@ -27,7 +27,7 @@ def _data() -> None:
     pass
 
 
-@data.command()
+@data.command(cls=Command)
 def prepare(
     source: Annotated[
         list[str],
@@ -67,8 +67,7 @@ def prepare(
     Whole documents are held out for validation, chosen by a hash of their text; of a single
     document the last part is. Nothing appears under the name of --out before it is complete.
     """
-    if find_spec("tokenizers") is None:
-        raise RankscopeError('preparing data needs tokenizers: pip install "rankscope[train]"')
+    require_installed("tokenizers", what="preparing data", extra="train")
     from rankscope.training.data.prepare import prepare_tokens
     from rankscope.training.data.prepare_settings import PrepareSettings
 

@@ -11,8 +11,7 @@ import typer
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
-from rankscope.cli.skips import in_brief
-from rankscope.cli.tables import print_columns
+from rankscope.cli.output import in_brief, print_columns
 
 MOST = 10  # lines of one kind; of more, the first and the last, and how many there are
 ENDS = 3

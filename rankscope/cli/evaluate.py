@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rankscope.cli.extras import require_installed
-from rankscope.cli.reading import LayoutName
-from rankscope.cli.skips import end_with_skips, tell_skips
+from rankscope.cli.options import LayoutName, require_installed
+from rankscope.cli.output import end_with_skips, tell_skips
 
 if TYPE_CHECKING:
-    from rankscope.evaluation.execute import Evaluation
+    from rankscope.evaluation.scoring import Evaluation
 
 
 def evaluate(
@@ -87,8 +86,8 @@ def evaluate(
     from rankscope.checkpoints.discovery import open_runs
     from rankscope.cli.progress import progress_bar
     from rankscope.cli.selection import parse_steps
-    from rankscope.evaluation.execute import evaluate_runs
-    from rankscope.evaluation.opening import OpenOptions
+    from rankscope.evaluation.open_model import OpenOptions
+    from rankscope.evaluation.scoring import evaluate_runs
     from rankscope.evaluation.tasks import Windows, tasks_of
 
     chosen = parse_steps(steps)
@@ -123,15 +122,16 @@ def evaluate(
 
 def _write(out: Path, found: Evaluation, *, as_json: bool) -> None:
     """Write the results and say what is in them."""
-    from rankscope.cli.tables import print_evaluations
-    from rankscope.evaluation.results import RECORD, write_results
+    from rankscope.cli.output import print_evaluations
+    from rankscope.evaluation.evaluation_folder import write_results
+    from rankscope.results.columns import EVALUATION_RECORD, EVALUATION_SKIPS
     from rankscope.results.record import read_record
 
     try:
         table = write_results(out, found)
     finally:  # where nothing was scored, they say why
-        tell_skips(found.skips, file="evaluation-skipped.jsonl")
-    record = read_record(out / RECORD)
+        tell_skips(found.skips, file=EVALUATION_SKIPS)
+    record = read_record(out / EVALUATION_RECORD)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
         return

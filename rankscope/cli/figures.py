@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rankscope.plots.sources import Results
+    from rankscope.results.results import Results
 
 RESULTS = typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
 WIDTH = typer.Option(help="Inches, or one of acl, acl-text, iclr, icml, icml-text, neurips.")
@@ -82,7 +82,7 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
 def _open(results: Path) -> Results:
     import matplotlib as mpl
 
-    from rankscope.analysis.table import open_results
+    from rankscope.results.results import open_results
 
     # Where there is a screen, the default would open a window for every figure.
     mpl.use("agg")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rankscope.cli.reading import BaseModel, FamilyName, LayoutName, TrustPickle
-from rankscope.cli.skips import PARTIAL
+from rankscope.cli.exit_codes import PARTIAL
+from rankscope.cli.options import BaseModel, FamilyName, LayoutName, TrustPickle
 
 
 def inspect(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rankscope.cli.extras import require_installed
+from rankscope.cli.options import require_installed
 
 
 def train(
@@ -53,12 +53,12 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     if dry_run:
-        from rankscope.training.estimates.dry_run import iter_dry_run
+        from rankscope.dry_run.report import iter_dry_run
 
         for line in iter_dry_run(settings):
             typer.echo(line)
         return
-    from rankscope.training.run import train as run_training
+    from rankscope.training.train import train as run_training
 
     outcome = run_training(settings, resume=resume, max_minutes=max_minutes)
     if outcome.message:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.step_range import StepRange
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.execute import evaluate_runs
-from rankscope.evaluation.opening import OpenOptions
+from rankscope.evaluation.open_model import OpenOptions
+from rankscope.evaluation.scoring import evaluate_runs
 from rankscope.evaluation.tasks import Windows, tasks_of
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def evaluate(
             raise RankscopeError(
                 f"no checkpoint could be evaluated; {len(found.skips)} skipped, the first: {reason}"
             )
-        from rankscope.evaluation.results import write_results
+        from rankscope.evaluation.evaluation_folder import write_results
 
         table = write_results(folder, found)
     if found.skips:

@@ -11,8 +11,8 @@ from rankscope.checkpoints.adapters.peft_files import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.run import Checkpoint
+from rankscope.durable import read_manifest
 from rankscope.errors import RankscopeError
-from rankscope.training.saving import read_manifest
 
 NO_MODEL = "no-model"
 CONFIG = "config.json"

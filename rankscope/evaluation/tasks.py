@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.held_out import held_out_digest, held_out_documents
-from rankscope.evaluation.scores import PairScores, Scores
+from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
+from rankscope.evaluation.score_files import PairScores, Scores
 from rankscope.evaluation.text_sets import BLIMP, HELD_OUT, TextSet, text_sets
 from rankscope.scoring.blimp import Blimp, read_blimp
-from rankscope.scoring.documents import (
+from rankscope.scoring.text_documents import (
     Document,
     EncodedDocuments,
     encode_documents,

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from rankscope.errors import RankscopeError, printable
-from rankscope.scoring.documents import Document
-from rankscope.training.data.documents import (
+from rankscope.scoring.text_documents import Document
+from rankscope.training.data.document_files import (
     LINES_NAMED_JSON,
     TEXT_FORMATS,
     iter_records,

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks
     from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
+    from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
+    from rankscope.plots.figure_files import save_figure
     from rankscope.plots.gallery import DRAWN_FROM, FIGURES
     from rankscope.plots.maps import heatmap, heatmaps
-    from rankscope.plots.merging import merged_rank, merged_ranks
+    from rankscope.plots.merge_curves import merged_rank, merged_ranks
+    from rankscope.plots.metric_lines import metric
     from rankscope.plots.panels import condition_number, per
-    from rankscope.plots.saving import save_figure
-    from rankscope.plots.scores import blimp_phenomena, performance, score
-    from rankscope.plots.series import metric
     from rankscope.plots.style import WIDTHS, paper_style
     from rankscope.plots.subspace_shares import subspaces
     from rankscope.plots.training_curves import loss, losses

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, series_entry
-from rankscope.plots.sources import Results
 from rankscope.plots.staircase import DASHED, THIN, draw_staircase
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.plots.subspace_shares import MEAN, begun_cycles, has_subspaces, subspaces
-from rankscope.statistics.selection import distinct, in_order, role_title
-from rankscope.statistics.summary import band_text, line_text, summarised_over, summary
+from rankscope.results.results import Results
+from rankscope.statistics.row_choice import distinct, in_order, role_title
+from rankscope.statistics.step_summary import band_text, line_text, summarised_over, summary
 
 
 def adapter_rank(

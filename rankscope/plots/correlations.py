@@ -15,7 +15,7 @@ from rankscope.plots.grid import new_figure, row_title
 from rankscope.plots.legends import draw_legend, line_entry, mark_entry, series_entry, shared_legend
 from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.selection import distinct, in_order
+from rankscope.statistics.row_choice import distinct, in_order
 
 Values = NDArray[np.float64]
 

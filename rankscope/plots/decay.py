@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, row_title
 from rankscope.plots.legends import band_entry, draw_legend, line_entry, series_entry, shared_legend
-from rankscope.plots.series import BAND_ALPHA
-from rankscope.plots.sources import Results
+from rankscope.plots.metric_lines import BAND_ALPHA
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles
-from rankscope.statistics.selection import chosen_rows, distinct, in_order, role_title
-from rankscope.statistics.summary import summarised_over
+from rankscope.results.results import Results
+from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.step_summary import summarised_over
 
 MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
 VISIBLE = 1.05

@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from rankscope.plots.adapter_cycles import adapter_ranks, has_varied_ranks
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
+from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.maps import heatmaps
-from rankscope.plots.merging import merged_ranks
+from rankscope.plots.merge_curves import merged_ranks
 from rankscope.plots.panels import condition_number, per
-from rankscope.plots.scores import blimp_phenomena, main_measures, performance, phenomena
-from rankscope.plots.sources import Results
 from rankscope.plots.subspace_shares import has_subspaces
 from rankscope.plots.training_curves import has_loss, losses
+from rankscope.results.results import Results
 from rankscope.statistics.correlation import correlate
-from rankscope.statistics.selection import has_component
+from rankscope.statistics.row_choice import has_component
 
 
 def _losses(results: Results) -> Figure | None:

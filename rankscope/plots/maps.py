@@ -17,7 +17,7 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, row_title, step_label
 from rankscope.plots.style import paper_look, plain
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.selection import chosen_rows, in_order
+from rankscope.statistics.row_choice import chosen_rows, in_order
 
 COLORS = "viridis"
 LEAST_HEIGHT = 2.0  # inches; the colour bar's label is as long

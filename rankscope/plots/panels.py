@@ -9,9 +9,9 @@ from matplotlib.typing import LineStyleType
 
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.legends import line_entry
-from rankscope.plots.series import metric
+from rankscope.plots.metric_lines import metric
 from rankscope.plots.style import paper_look, series_styles
-from rankscope.statistics.selection import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_DASHES, LIVE_DASHES = (0, (6, 2)), (0, (6, 2, 1, 2))

@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rankscope.plots.series import BAND_ALPHA
+from rankscope.plots.metric_lines import BAND_ALPHA
 from rankscope.plots.style import SeriesStyle
 
 THIN = 0.7

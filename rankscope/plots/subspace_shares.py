@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from rankscope.errors import RankscopeError
 from rankscope.plots.legends import draw_legend, mark_entry, series_entry
 from rankscope.plots.style import SeriesStyle, series_styles
-from rankscope.statistics.selection import distinct
+from rankscope.statistics.row_choice import distinct
 
 MEAN = "mean over adapters"
 THIN = 0.7

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.atomic import write_atomically
+from rankscope.durable import write_file
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not be there
 
@@ -65,10 +65,10 @@ def write_with_record(
         if content is None:
             (path.parent / name).unlink(missing_ok=True)
         else:
-            write_atomically(path.parent / name, content)
+            write_file(path.parent / name, content)
     listing = json.dumps(_plain({**record, FILES: new}), indent=2, allow_nan=False).encode()
     if not path.is_file() or path.read_bytes() != listing:
-        write_atomically(path, listing)
+        write_file(path, listing)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from rankscope.atomic import write_atomically
+from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
 
 Vectors = Mapping[str, NDArray[Any]]
@@ -50,7 +50,7 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
     listing = {"version": version, "digest": _digest(version, about, vectors), "about": about}
     kept = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
     content = save(kept, metadata={KEY: _dumped(listing)})
-    write_atomically(path, content)
+    write_file(path, content)
 
 
 def read_vectors(

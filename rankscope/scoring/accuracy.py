@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.scoring.blimp import Paradigm
-from rankscope.scoring.intervals import NO_INTERVAL, Measure, proportion_interval
+from rankscope.statistics.intervals import NO_INTERVAL, Measure, proportion_interval
 
 # Kind of group, and its name for a paradigm; an empty one stands for no group.
 GROUPINGS: tuple[tuple[str, Callable[[Paradigm], str]], ...] = (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.scoring.intervals import (
+from rankscope.statistics.intervals import (
     Measure,
     mean_interval,
     mean_of_means_interval,

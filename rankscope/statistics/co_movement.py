@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.scoring.intervals import CONFIDENCE, NO_INTERVAL
+from rankscope.statistics.intervals import CONFIDENCE, NO_INTERVAL
 
 Values = NDArray[np.float64]
 Method = Literal["spearman", "pearson"]

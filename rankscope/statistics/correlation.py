@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.scoring.intervals import NO_INTERVAL
 from rankscope.statistics.co_movement import (
     FEWEST,
     METHODS,
@@ -19,8 +18,9 @@ from rankscope.statistics.co_movement import (
     interval_of,
     later_changes,
 )
-from rankscope.statistics.selection import chosen_rows
-from rankscope.statistics.summary import known_centres
+from rankscope.statistics.intervals import NO_INTERVAL
+from rankscope.statistics.row_choice import chosen_rows
+from rankscope.statistics.step_summary import known_centres
 
 Values = NDArray[np.float64]
 Series: TypeAlias = "pd.Series[float]"

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.lora_linear import renew, trained_parameters, unwrap
 from rankscope.training.adapters.published import keyed_dropout
-from rankscope.training.adapters.relora import renew, trained_parameters, unwrap
 from rankscope.training.config import Config
 from rankscope.training.data.batches import training_batch
 from rankscope.training.data.corpus import Corpus

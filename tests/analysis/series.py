@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.engines import Job, Outcome
+from rankscope.analysis.jobs import Job, Outcome
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, Windows
 from rankscope.analysis.worker import decompose

@@ -15,11 +15,11 @@ from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, plan_run
-from rankscope.analysis.rows import COLUMNS, KEY
-from rankscope.analysis.table import table_of
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.errors import RankscopeError
-from rankscope.evaluation import table as evaluation_table
+from rankscope.results import results as opened
+from rankscope.results.columns import COLUMNS, EVALUATION_COLUMNS, EVALUATION_FILE, KEY
+from rankscope.results.results import table_of
 from tests.conftest import (
     HEADS,
     LAYERS,
@@ -230,15 +230,15 @@ def test_results_open_again_with_the_same_columns_and_types(
     row = found.table.query("component == 'adapter' and step == 20 and layer == 1 and role == 'v'")
     assert spectra["singular_value"].iloc[0] == row["spectral_norm"].iloc[0]
     assert results.evaluation.empty
-    assert tuple(results.evaluation.columns) == evaluation_table.COLUMNS
+    assert tuple(results.evaluation.columns) == EVALUATION_COLUMNS
 
 
 def test_results_of_an_evaluation_alone_have_an_empty_table_of_metrics(tmp_path: Path) -> None:
     with pytest.raises(RankscopeError, match=r"no metrics\.parquet and no evaluation\.parquet"):
         rs.open_results(tmp_path)
     row = ("a", 5, "novels", "all", "loss", 3.0, 2.9, 3.1, 7)
-    table = evaluation_table.typed(pd.DataFrame([row], columns=list(evaluation_table.COLUMNS)))
-    table.to_parquet(tmp_path / evaluation_table.EVALUATION_FILE)
+    table = opened.typed_evaluation(pd.DataFrame([row], columns=list(EVALUATION_COLUMNS)))
+    table.to_parquet(tmp_path / EVALUATION_FILE)
     results = rs.open_results(tmp_path)
     pd.testing.assert_frame_equal(results.evaluation, table)
     pd.testing.assert_frame_equal(results.metrics, table_of([]))

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.engines import Engine, Job, Outcome
+from rankscope.analysis.jobs import Engine, Job, Outcome
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection

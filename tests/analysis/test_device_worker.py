@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rankscope.analysis.engines import Job, Outcome
+from rankscope.analysis.jobs import Job, Outcome
 from rankscope.analysis.plan import Selection, Task, plan_run
 from rankscope.analysis.worker import Failure, decompose
 from rankscope.checkpoints.discovery import open_run

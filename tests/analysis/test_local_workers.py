@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankscope.analysis.engines import CHUNK_JOBS, Failure, Job
+from rankscope.analysis.jobs import CHUNK_JOBS, Failure, Job
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Task
 from rankscope.checkpoints.tensors import StoredTensor

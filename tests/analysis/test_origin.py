@@ -9,9 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import rankscope as rs
-from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.outcome import Analysis, recall
 from rankscope.analysis.plan import Selection
-from rankscope.analysis.record import unchanged
 from rankscope.checkpoints.discovery import open_run, survey
 from rankscope.errors import RankscopeError
 from tests.analysis.series import analysed, effective_rank, renamed, singular_values, write_step
@@ -172,12 +171,12 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
         r[:2] for r in rows[2]
     ]
     runs = survey([tunings.full]).runs
-    assert unchanged(out, runs, Selection.of(components=[CUMULATIVE])) is None
+    assert recall(out, runs, Selection.of(components=[CUMULATIVE])) is None
     start = open_run(tunings.base).checkpoints[0]
-    assert unchanged(out, runs, Selection.of(components=[CUMULATIVE], since=start)) is not None
+    assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=start)) is not None
     shutil.copytree(tunings.base, tmp_path / "copy")  # the record names the start
     copied = open_run(tmp_path / "copy").checkpoints[0]
-    assert unchanged(out, runs, Selection.of(components=[CUMULATIVE], since=copied)) is None
+    assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=copied)) is None
 
 
 def test_results_with_and_without_a_base_are_not_taken_for_each_other(

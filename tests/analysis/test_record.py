@@ -5,15 +5,15 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.outcome import recall
 from rankscope.analysis.plan import Selection
-from rankscope.analysis.record import unchanged
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.run import Checkpoint
 from tests.conftest import TinyRun
 
 
 def record(path: Path, out: Path, selection: Selection | None = None) -> object:
-    return unchanged(out, open_runs([path]), selection or Selection())
+    return recall(out, open_runs([path]), selection or Selection())
 
 
 def test_the_same_question_about_the_same_files_is_answered_from_the_record(

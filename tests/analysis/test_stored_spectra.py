@@ -8,9 +8,8 @@ import pytest
 import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.outcome import Analysis, recall
 from rankscope.analysis.plan import Selection
-from rankscope.analysis.record import unchanged
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.errors import RankscopeError
 from tests.analysis.series import Inline, analysed, weights, write_step
@@ -96,9 +95,9 @@ def test_what_was_asked_for_first_changes_no_byte_of_the_store(
 def test_a_stored_file_that_was_removed_is_written_again(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     analysed(run, out=out)
-    assert unchanged(out, open_runs([run]), Selection()) is not None
+    assert recall(out, open_runs([run]), Selection()) is not None
     stored(out, 1).unlink()
-    assert unchanged(out, open_runs([run]), Selection()) is None
+    assert recall(out, open_runs([run]), Selection()) is None
     analysed(run, out=out)
     assert stored(out, 1).is_file()
 

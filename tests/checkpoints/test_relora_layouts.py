@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, restarts_between
 from rankscope.checkpoints.discovery import open_run, open_runs
-from rankscope.checkpoints.layouts import layout_of, pico, relora
+from rankscope.checkpoints.layouts import guitaricet_relora as relora
+from rankscope.checkpoints.layouts import layout_of, pico
 from rankscope.checkpoints.layouts.pico import merges_before
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.components.sources import Weight

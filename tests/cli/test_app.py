@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rankscope.checkpoints.layouts import LAYOUTS
-from rankscope.cli.reading import LAYOUT_NAMES
+from rankscope.cli.options import LAYOUT_NAMES
 from tests.conftest import TinyRun, random_weights, write_model
 
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]

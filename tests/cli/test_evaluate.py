@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rankscope.cli import main
-from rankscope.evaluation import execute
+from rankscope.evaluation import scoring as execute
 from tests.evaluation.models import DOCUMENTS, write_own_run
 from tests.scoring.agreement import write_agreement
 

@@ -9,8 +9,7 @@ from safetensors.numpy import save_file
 
 from rankscope.analysis.results_folder import described
 from rankscope.checkpoints.contents import Skip
-from rankscope.cli.skips import tell_notes, tell_skips
-from rankscope.cli.tables import print_summary
+from rankscope.cli.output import print_summary, tell_notes, tell_skips
 from tests.analysis.series import analysed, weights, write_step
 from tests.cli.test_app import rankscope
 from tests.conftest import RANK, TinyRun, random_factors, random_weights, write_adapter

@@ -16,10 +16,10 @@ from rankscope.checkpoints.merges import read_merge
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
 from rankscope.components.windows import Window
+from rankscope.results.spectra_store import Entry, read_entries, write_entries
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectrum
 from rankscope.spectra.spectrum import Norm
-from rankscope.spectra.store import Entry, read_entries, write_entries
 
 OUT, IN, RANK = 12, 10, 2
 MODULE = "model.layers.0.self_attn.q_proj"

@@ -26,7 +26,7 @@ from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.scoring.text_model import TextEncoder
 from rankscope.training.config_file import config_from
 from rankscope.training.data.tokenizer import train_bpe
-from rankscope.training.run import train
+from rankscope.training.train import train
 
 DOCUMENTS = [
     "The cats sit on the mat, and the dog sits by the door.\n",

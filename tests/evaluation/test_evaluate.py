@@ -21,9 +21,9 @@ from transformers import AutoModelForCausalLM
 
 import rankscope as rs
 from rankscope.errors import RankscopeError
-from rankscope.evaluation import execute
+from rankscope.evaluation import scoring as execute
 from rankscope.evaluation.quiet import quiet_transformers
-from rankscope.evaluation.scores import PairScores, ScoreFile, read_scores
+from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
 from rankscope.training.data.tokenizer import byte_tokenizer, train_bpe
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_own_run
 from tests.scoring.agreement import PARADIGMS, good_sentences, write_agreement

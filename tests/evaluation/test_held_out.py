@@ -9,7 +9,7 @@ import pytest
 
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.held_out import held_out_digest, held_out_documents
+from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
 from rankscope.training.config import BatchConfig, DataConfig
 from rankscope.training.config_file import config_from, to_toml
 from rankscope.training.data.opening import load_corpus

@@ -15,7 +15,7 @@ from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.hugging_face import hugging_face_model
 from rankscope.evaluation.model_parts import ModelParts
-from rankscope.evaluation.opening import OpenOptions, open_encoder, open_text_model
+from rankscope.evaluation.open_model import OpenOptions, open_encoder, open_text_model
 from rankscope.evaluation.quiet import quiet_transformers
 from rankscope.scoring.likelihood import Span, span_losses
 from rankscope.scoring.text_model import TextModel

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.opening import OpenOptions
-from rankscope.evaluation.plan import Series, model_digest, score_key, score_path, series_of
+from rankscope.evaluation.open_model import OpenOptions
+from rankscope.evaluation.score_keys import Series, model_digest, score_key, score_path, series_of
 from rankscope.evaluation.tasks import Windows, tasks_of
 from rankscope.scoring.text_model import TextEncoder
 from tests.evaluation.models import NO_ENCODER, write_own_run

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from rankscope.analysis.table import open_results
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.execute import Evaluation
-from rankscope.evaluation.plan import Series, score_path
-from rankscope.evaluation.results import write_results
-from rankscope.evaluation.scores import PairScores, ScoreFile, Scores, write_scores
-from rankscope.evaluation.table import COLUMNS
+from rankscope.evaluation.evaluation_folder import write_results
+from rankscope.evaluation.score_files import PairScores, ScoreFile, Scores, write_scores
+from rankscope.evaluation.score_keys import Series, score_path
+from rankscope.evaluation.scoring import Evaluation
+from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.record import read_record
+from rankscope.results.results import open_results
 from rankscope.scoring.blimp import Paradigm
 from rankscope.scoring.perplexity import DocumentScores
 
@@ -82,11 +82,11 @@ def table(tmp_path: Path) -> pd.DataFrame:
 
 
 def test_it_has_the_columns_and_types_that_every_such_table_has(table: pd.DataFrame) -> None:
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == EVALUATION_COLUMNS
     whole, number = {"step", "n"}, {"value", "ci_low", "ci_high"}
-    assert {name for name in COLUMNS if table[name].dtype == "Int64"} == whole
-    assert {name for name in COLUMNS if table[name].dtype == "float64"} == number
-    assert all(table[name].dtype == "str" for name in set(COLUMNS) - whole - number)
+    assert {name for name in EVALUATION_COLUMNS if table[name].dtype == "Int64"} == whole
+    assert {name for name in EVALUATION_COLUMNS if table[name].dtype == "float64"} == number
+    assert all(table[name].dtype == "str" for name in set(EVALUATION_COLUMNS) - whole - number)
 
 
 def test_a_number_is_there_once_and_rows_go_by_run_task_and_step(table: pd.DataFrame) -> None:
@@ -108,7 +108,7 @@ def test_both_files_and_what_is_returned_are_the_same_to_the_last_bit(
     assert_frame_equal(open_results(tmp_path).evaluation, table, check_exact=True)
     with (tmp_path / "evaluation.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    for name in COLUMNS:
+    for name in EVALUATION_COLUMNS:
         written = [row[name] for row in rows]
         if table[name].dtype == "float64":  # Python reads what is nearest to the decimals
             numbers = np.array([float(one or "nan") for one in written])

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.scores import (
+from rankscope.evaluation.score_files import (
     PairScores,
     ScoreFile,
     Scores,

@@ -12,7 +12,7 @@ import pytest
 
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.text_sets import TextSet, text_sets
-from rankscope.scoring.documents import Document
+from rankscope.scoring.text_documents import Document
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "eltec-eng-30.jsonl.xz"
 COMPRESSIONS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from rankscope import metrics
-from rankscope.evaluation.table import COLUMNS, typed
+from rankscope.results.columns import EVALUATION_COLUMNS
+from rankscope.results.results import typed_evaluation
 
 Values = NDArray[np.float64]
 
@@ -157,7 +158,7 @@ def evaluation_of_run(run: str, rng: np.random.Generator) -> pd.DataFrame:
             values = [right, right - 0.02, right + 0.02]
             rows.append((run, step, "blimp", group, "accuracy", *values, 2000))
             rows.append((run, step, "blimp", group, "ties", 0.0, np.nan, np.nan, 2000))
-    return typed(pd.DataFrame(rows, columns=list(COLUMNS)))
+    return typed_evaluation(pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS)))
 
 
 def synthetic_results() -> SyntheticResults:

@@ -10,10 +10,10 @@ import typer
 from typer.testing import CliRunner
 
 from rankscope import plots
-from rankscope.analysis.table import METRICS_FILE, TRAINING_FILE
 from rankscope.cli.figures import figures
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.table import EVALUATION_FILE
+from rankscope.results.columns import EVALUATION_FILE
+from rankscope.results.results import METRICS_FILE, TRAINING_FILE
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
 RUNNER = CliRunner()

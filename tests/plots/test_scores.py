@@ -11,7 +11,7 @@ from matplotlib.collections import PolyCollection
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
-from rankscope.plots.scores import main_measures, phenomena
+from rankscope.plots.evaluation_curves import main_measures, phenomena
 
 
 @pytest.fixture

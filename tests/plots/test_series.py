@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
-from rankscope.plots.series import MOST_MARKERS
+from rankscope.plots.metric_lines import MOST_MARKERS
 
 
 def legend_texts(ax: Axes) -> list[str]:

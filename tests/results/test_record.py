@@ -54,14 +54,14 @@ def test_a_kill_between_any_two_files_leaves_no_record(
     path: Path, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
     """Whatever the earlier call left, it is not taken for what this one wrote."""
-    real, count = module.write_atomically, iter(range(10))
+    real, count = module.write_file, iter(range(10))
 
     def dying(target: Path, content: bytes) -> None:
         if next(count) == written:
             raise KeyboardInterrupt
         real(target, content)
 
-    monkeypatch.setattr(module, "write_atomically", dying)
+    monkeypatch.setattr(module, "write_file", dying)
     others = {name: content + b"other" for name, content in FILES.items()}
     with pytest.raises(KeyboardInterrupt):
         write_with_record(path, {"key": "two"}, others)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rankscope.scoring.accuracy import accuracy_measures, effective_pairs
 from rankscope.scoring.blimp import Paradigm
-from rankscope.scoring.intervals import Measure, proportion_interval
+from rankscope.statistics.intervals import Measure, proportion_interval
 
 PARADIGMS = (
     Paradigm("a", "binding", "syntax", 4),

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
-from rankscope.scoring import documents as documents_module
-from rankscope.scoring.documents import Document, encode_documents, score_documents
+from rankscope.scoring import text_documents as documents_module
+from rankscope.scoring.text_documents import Document, encode_documents, score_documents
 from rankscope.scoring.text_model import TextModel
 from tests.scoring.toy_models import (
     PREFIX,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankscope.scoring.documents import Document, encode_documents, score_documents
-from rankscope.scoring.intervals import Measure, mean_interval, ratio_interval
 from rankscope.scoring.perplexity import DocumentScores, perplexity_measures
+from rankscope.scoring.text_documents import Document, encode_documents, score_documents
+from rankscope.statistics.intervals import Measure, mean_interval, ratio_interval
 from tests.scoring.toy_models import (
     BYTES,
     PREFIX,
@@ -268,7 +268,7 @@ def test_nan_stays_nan_and_only_in_its_groups() -> None:
 
 def test_numbers_from_scores_need_no_torch() -> None:
     code = (
-        "import rankscope.scoring.perplexity, rankscope.scoring.documents, sys;"
+        "import rankscope.scoring.perplexity, rankscope.scoring.text_documents, sys;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

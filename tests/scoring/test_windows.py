@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscope.errors import RankscopeError
-from rankscope.scoring.windows import document_spans, first_window
+from rankscope.scoring.document_spans import document_spans, first_window
 
 PREFIX = 999
 WINDOWS = st.integers(1, 12).flatmap(lambda w: st.tuples(st.just(w), st.integers(1, w)))

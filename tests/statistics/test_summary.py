@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscope.statistics.summary import (
+from rankscope.statistics.step_summary import (
     band_text,
     log_quantile,
     noise_matters,

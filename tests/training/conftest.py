@@ -17,7 +17,7 @@ from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
 from rankscope.training.gradients import effective_gradients
 from rankscope.training.model import LanguageModel
-from rankscope.training.run import build_model
+from rankscope.training.train import build_model
 
 VOCABULARY = 31
 MakeConfig = Callable[..., Config]

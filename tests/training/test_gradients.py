@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rankscope.training.adapters.relora import iter_adapters
+from rankscope.training.adapters.lora_linear import iter_adapters
 from rankscope.training.gradients import effective_gradients, mean_loss
 from rankscope.training.model import LanguageModel
 

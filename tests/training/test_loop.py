@@ -15,17 +15,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from rankscope.durable import damage
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.data.opening import load_corpus
 from rankscope.training.loop import Trainer
 from rankscope.training.measuring import Measurements
 from rankscope.training.model import LanguageModel
-from rankscope.training.run import build_model, train
 from rankscope.training.run_folder import state
 from rankscope.training.run_folder.trained_model import trained_model
-from rankscope.training.saving import damage
 from rankscope.training.schedule import timeline
+from rankscope.training.train import build_model, train
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.outcome import Analysis, recall
 from rankscope.analysis.plan import Selection
-from rankscope.analysis.record import unchanged
 from rankscope.checkpoints.discovery import open_runs
+from rankscope.durable import write_folder
 from rankscope.training.run_folder.checkpoint import CHECKPOINT_FORMAT
-from rankscope.training.saving import write_folder
 from tests.analysis.series import analysed, weights
 from tests.conftest import CONFIG
 
@@ -101,7 +100,7 @@ def test_each_file_is_read_once_for_its_digest_and_an_unchanged_call_reads_none(
     large = [size for size in sizes if size > 4096]
     assert sorted(large) == sorted(path.stat().st_size for path in files)
     sizes.clear()
-    assert unchanged(tmp_path / "out", open_runs([run]), Selection()) is not None
+    assert recall(tmp_path / "out", open_runs([run]), Selection()) is not None
     assert not [size for size in sizes if size > 4096]
 
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.numpy import load_file
 
 from rankscope.training.config import Config
-from rankscope.training.run import train
 from rankscope.training.run_folder import state
+from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]

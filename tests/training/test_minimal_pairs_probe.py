@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+from rankscope.dry_run.report import iter_dry_run
 from rankscope.errors import RankscopeError
 from rankscope.scoring.blimp import read_blimp
 from rankscope.training.config import Config
 from rankscope.training.data.opening import load_corpus
-from rankscope.training.estimates.dry_run import iter_dry_run
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.model import LanguageModel
-from rankscope.training.run import train
 from rankscope.training.run_folder import state
 from rankscope.training.run_folder.trained_model import trained_model
+from rankscope.training.train import train
 from tests.scoring.agreement import good_sentences, write_agreement
 
 MakeConfig = Callable[..., Config]

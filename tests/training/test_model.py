@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from rankscope.training.adapters.relora import (
+from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
     renew,

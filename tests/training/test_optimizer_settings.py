@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from rankscope.training.config import Config
 from rankscope.training.data.batches import training_batch
 from rankscope.training.data.opening import load_corpus
-from rankscope.training.run import build_model, train
 from rankscope.training.schedule import timeline
+from rankscope.training.train import build_model, train
 
 MakeConfig = Callable[..., Config]
 STEPS = 4

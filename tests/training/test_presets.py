@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from rankscope.dry_run.report import iter_dry_run
 from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.config_file import flat_config, load_config
-from rankscope.training.estimates.dry_run import iter_dry_run
-from rankscope.training.estimates.parameter_counts import parameter_counts
-from rankscope.training.estimates.recipes import departures
+from rankscope.training.parameter_counts import parameter_counts
+from rankscope.training.recipes import departures
 from rankscope.training.schedule import timeline
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
 from rankscope.training import processes as module
-from rankscope.training.adapters.relora import LoRALinear, iter_adapters, renew
+from rankscope.training.adapters.lora_linear import LoRALinear, iter_adapters, renew
 from rankscope.training.config import ModelConfig
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel, is_projection

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rankscope.training.config import Config, PhasesConfig, ScheduleConfig
-from rankscope.training.config.low_rank import PublishedConfig, ReLoRAConfig
+from rankscope.training.config.adapter_settings import PublishedConfig, ReLoRAConfig
 from rankscope.training.schedule import Timeline, learning_rate_multiplier, timeline
 
 STEPS, WARMUP, RAMP = 40, 4, 3

@@ -19,8 +19,8 @@ from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.config_file import to_toml
 from rankscope.training.data.opening import load_corpus
 from rankscope.training.processes import Processes
-from rankscope.training.run import build_model, train
 from rankscope.training.schedule import timeline
+from rankscope.training.train import build_model, train
 from tests.training.several import Ended, run_processes
 
 MakeConfig = Callable[..., Config]

@@ -9,6 +9,7 @@ from pathlib import Path
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.hub_folder import MODEL, cache_folder, commit_in
 from rankscope.errors import RankscopeError, printable
 
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a repository on the hub
@@ -93,13 +94,8 @@ def _cached(name: str, revision: str) -> Path | None:
     """Snapshot of a repository in the cache of the hub."""
     if not NAME.fullmatch(name) or ".." in (*name.split("/"), *revision.split("/")):
         return None
-    from rankscope.checkpoints.hub_cache import cache_folder  # here, since it needs the layouts
-
-    repository = cache_folder() / f"models--{name.replace('/', '--')}"
-    try:
-        commit = (repository / "refs" / revision).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        commit = revision
+    repository = cache_folder() / f"{MODEL}{name.replace('/', '--')}"
+    commit = commit_in(repository / "refs" / revision) or revision
     snapshot = repository / "snapshots" / commit
     return snapshot if COMMIT.fullmatch(commit) and _is_there(snapshot) else None
 

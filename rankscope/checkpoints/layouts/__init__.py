@@ -9,6 +9,7 @@ from rankscope.checkpoints.layouts import (
     axolotl_relora,
     deepspeed,
     distributed,
+    guitaricet_relora,
     huggingface,
     lightning,
     litgpt,
@@ -18,7 +19,6 @@ from rankscope.checkpoints.layouts import (
     olmo_v1,
     peft,
     pico,
-    relora,
     safetensors_alone,
     slices,
     torch_object,
@@ -27,7 +27,7 @@ from rankscope.checkpoints.layouts.layout import Layout
 
 # The first that recognises a path reads it: the one that knows most about its files.
 LAYOUTS: Mapping[str, Layout] = {
-    "relora": relora.LAYOUT,
+    "relora": guitaricet_relora.LAYOUT,
     "pico": pico.LAYOUT,
     "axolotl-relora": axolotl_relora.LAYOUT,
     "peft": peft.LAYOUT,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.adapters.base_model import base_folder
-from rankscope.checkpoints.adapters.joining import on_base, without_factors
+from rankscope.checkpoints.adapters.joined_factors import on_base, without_factors
 from rankscope.checkpoints.adapters.parted import NONE
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.adapters.peft_files import read_adapter

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankscope.checkpoints.adapters.joining import on_base
+from rankscope.checkpoints.adapters.joined_factors import on_base
 from rankscope.checkpoints.adapters.parted import NONE
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.adapters.peft_files import read_adapter

@@ -12,6 +12,14 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
+from rankscope.training.adapters.lora_linear import (
+    LoRALinear,
+    iter_adapters,
+    renew,
+    require_ranks,
+    target_shapes,
+    wrap,
+)
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear
 from rankscope.training.adapters.ranks import (
     averaged,
@@ -19,14 +27,6 @@ from rankscope.training.adapters.ranks import (
     effective_rank,
     next_ranks,
     normalised_energies,
-)
-from rankscope.training.adapters.relora import (
-    LoRALinear,
-    iter_adapters,
-    renew,
-    require_ranks,
-    target_shapes,
-    wrap,
 )
 from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
 from rankscope.training.config import Config

@@ -1,9 +1,9 @@
 """What the published programs do differently, each behaviour on its own switch.
 
-The papers describe ReLoRA as `rankscope.training.adapters.relora` does it. The programs of Lialin
-et al. 2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) depart from that, partly without
-intent. The switches of ``[relora.published]`` bring these behaviours back, to measure what each of
-them does.
+The papers describe ReLoRA as `rankscope.training.adapters.lora_linear` does it. The programs of
+Lialin et al. 2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) depart from that, partly
+without intent. The switches of ``[relora.published]`` bring these behaviours back, to measure what
+each of them does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rankscope.training.adapters.relora import LoRALinear, iter_adapters
+from rankscope.training.adapters.lora_linear import LoRALinear, iter_adapters
 from rankscope.training.config import PublishedConfig
 from rankscope.training.keyed import keyed_generator
 

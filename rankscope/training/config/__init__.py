@@ -4,19 +4,19 @@ A setting is known by its dotted name, as ``schedule.steps``. Those of ``model``
 Hugging Face ``config.json``.
 """
 
+from rankscope.training.config.adapter_settings import (
+    PROJECTIONS,
+    AdapterConfig,
+    PublishedConfig,
+    ReLoRAConfig,
+)
 from rankscope.training.config.learning import (
     BatchConfig,
     DataConfig,
     ModelConfig,
     OptimizerConfig,
 )
-from rankscope.training.config.low_rank import (
-    PROJECTIONS,
-    AdapterConfig,
-    PublishedConfig,
-    ReLoRAConfig,
-)
-from rankscope.training.config.timing import (
+from rankscope.training.config.schedule_settings import (
     LOW_RANK_METHODS,
     LogConfig,
     PhasesConfig,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rankscope.errors import RankscopeError
+from rankscope.training.config.adapter_settings import AdapterConfig, ReLoRAConfig
 from rankscope.training.config.checks import at_least, one_of
 from rankscope.training.config.learning import (
     BatchConfig,
@@ -12,8 +13,7 @@ from rankscope.training.config.learning import (
     ModelConfig,
     OptimizerConfig,
 )
-from rankscope.training.config.low_rank import AdapterConfig, ReLoRAConfig
-from rankscope.training.config.timing import (
+from rankscope.training.config.schedule_settings import (
     LOW_RANK_METHODS,
     PHASE_METHODS,
     LogConfig,

@@ -10,7 +10,7 @@ import numpy as np
 from rankscope.errors import RankscopeError
 from rankscope.training.config import BatchConfig, DataConfig
 from rankscope.training.data.corpus import Corpus, Tokens
-from rankscope.training.data.documents import read_documents
+from rankscope.training.data.document_files import read_documents
 from rankscope.training.data.held_out import hold_out
 from rankscope.training.data.token_files import open_token_file
 from rankscope.training.data.token_folder import open_token_folder

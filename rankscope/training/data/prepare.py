@@ -14,25 +14,24 @@ from pathlib import Path
 
 import numpy as np
 
+from rankscope.durable import new_folder, write_file
 from rankscope.errors import RankscopeError
 from rankscope.training.data.corpus import Tokens, tokens_digest
+from rankscope.training.data.corpus_survey import Survey, survey
 from rankscope.training.data.held_out import Document, Split
-from rankscope.training.data.pieces import iter_groups
 from rankscope.training.data.prepare_settings import TRAINED_SIZE, PrepareSettings, Report
-from rankscope.training.data.sources import Reading, Source, find_sources, iter_source
-from rankscope.training.data.survey import Survey, survey
+from rankscope.training.data.text_pieces import iter_groups
+from rankscope.training.data.text_sources import Reading, Source, find_sources, iter_source
 from rankscope.training.data.token_files import RAW_TYPES
 from rankscope.training.data.token_folder import (
     TOKENIZER,
     TOKENS,
     Sidecar,
-    new_folder,
     tokenizer_digest,
     write_sidecar,
 )
 from rankscope.training.data.token_writer import TokenWriter
 from rankscope.training.data.tokenizer import Encoder, byte_encoder, read_encoder, trained_encoder
-from rankscope.training.saving import write_file
 
 
 def prepare_tokens(
@@ -70,6 +69,8 @@ def prepare_tokens(
     preparation = _Preparation(
         find_sources(sources), settings or PrepareSettings(), report or _say_nothing
     )
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise RankscopeError("exists: choose another `out`, or remove it", path=out)
     with new_folder(out) as folder:
         return preparation.write(folder)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.training.data.corpus import Tokens
-from rankscope.training.data.documents import reading
+from rankscope.training.data.document_files import reading
 
 RAW_TYPES = {"uint16": "<u2", "uint32": "<u4"}
 _NUMPY_MAGIC = b"\x93NUMPY"

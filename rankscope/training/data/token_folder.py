@@ -10,10 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.data.documents import reading
+from rankscope.training.data.document_files import reading
 from rankscope.training.data.token_files import RAW_TYPES
-from rankscope.training.saving import make_folder, write_file
 
 FORMAT = "rankscope-tokens-1"
 SIDECAR, TOKENS, DOCUMENTS, TOKENIZER = (
@@ -138,28 +134,6 @@ def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
     """Write ``tokens.json``, which completes the folder."""
     described = {"format": sidecar.format} | asdict(sidecar)
     write_file(folder / SIDECAR, (json.dumps(described, indent=1) + "\n").encode())
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that becomes ``path`` when all went well.
-
-    Raises
-    ------
-    RankscopeError
-        If something stands at ``path`` already.
-    """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise RankscopeError("exists: choose another --out, or remove it", path=path)
-    make_folder(path.absolute().parent)
-    temporary = path.absolute().with_name(f".tmp-{path.absolute().name}-{os.getpid()}")
-    try:
-        temporary.mkdir()
-        yield temporary
-        temporary.rename(path)
-    except BaseException:  # an interruption too
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def tokenizer_digest(tokenizer: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rankscope.errors import RankscopeError
 from rankscope.training.data.corpus import Tokens
-from rankscope.training.data.pieces import cuts_at_lines, iter_groups, iter_pieces
+from rankscope.training.data.text_pieces import cuts_at_lines, iter_groups, iter_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

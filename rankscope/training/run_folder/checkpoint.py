@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from rankscope.durable import write_file, write_folder
 from rankscope.training.adapters.cycles import Begun
-from rankscope.training.adapters.relora import iter_adapters
+from rankscope.training.adapters.lora_linear import iter_adapters
 from rankscope.training.config import AdapterConfig, Config
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
-from rankscope.training.saving import write_file, write_folder
 from rankscope.training.schedule import Timeline
 
 CHECKPOINT_FORMAT = "rankscope-checkpoint-1"

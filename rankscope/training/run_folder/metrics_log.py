@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from rankscope.training.saving import append, write_file
+from rankscope.durable import append, write_file
 
 Value = str | int | float
 # In lines of what is done before a state is saved.

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from rankscope.durable import remove_folder
 from rankscope.training.config import LogConfig
-from rankscope.training.saving import remove_folder
 
 _STEP_NAME = re.compile(r"step-(\d{8,})")
 

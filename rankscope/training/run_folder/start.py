@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rankscope.durable import make_folder, sweep, write_file
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import differences, load_config, to_toml
@@ -14,7 +15,6 @@ from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.environment import DECIDES_THE_LAST_BIT, environment
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.state import Position, newest_state, read_position
-from rankscope.training.saving import make_folder, sweep, write_file
 from rankscope.training.schedule import timeline
 
 

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from rankscope.durable import damage, remove_folder, write_folder
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.cycles import Begun, Cycles
-from rankscope.training.adapters.relora import renew, wrap
+from rankscope.training.adapters.lora_linear import renew, wrap
 from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
-from rankscope.training.saving import damage, remove_folder, write_folder
 
 STATE_FORMAT = "rankscope-state-2"
 KEPT_STATES = 2

@@ -14,11 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from rankscope.durable import make_folder, write_file
 from rankscope.errors import RankscopeError, printable
 from rankscope.training.config import Config, LogConfig
 from rankscope.training.config_file import flat_config
 from rankscope.training.run_folder.metrics_log import MetricsLog, Value
-from rankscope.training.saving import make_folder, write_file
 
 
 class Mirror(Protocol):

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.cycles import Cycles
-from rankscope.training.adapters.published import PublishedLinear
-from rankscope.training.adapters.ranks import effective_rank
-from rankscope.training.adapters.relora import (
+from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
     target_shapes,
     trained_parameters,
 )
+from rankscope.training.adapters.published import PublishedLinear
+from rankscope.training.adapters.ranks import effective_rank
 from rankscope.training.config import Config
 from rankscope.training.gradients import effective_gradients
 from rankscope.training.keyed import keyed_generator

@@ -9,8 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.lora_linear import (
+    LoRALinear,
+    iter_adapters,
+    renew,
+    trained_parameters,
+)
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear, keyed_dropout
-from rankscope.training.adapters.relora import LoRALinear, iter_adapters, renew, trained_parameters
 from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.gradients import effective_gradients, evaluating
 from rankscope.training.keyed import keyed_generator

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
-from rankscope.training.adapters.relora import (
+from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
     renew,

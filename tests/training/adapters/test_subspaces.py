@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.subspaces import captured_energy, finite_float64, new_a, overlap
-from rankscope.training.config.low_rank import SUBSPACES
+from rankscope.training.config.adapter_settings import SUBSPACES
 from rankscope.training.keyed import keyed_generator
 
 SHAPES = [(8, 8), (12, 5), (5, 12)]

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rankscope.errors import RankscopeError
-from rankscope.training.data.columns import iter_hub, iter_parquet, iter_saved_dataset
+from rankscope.training.data.text_columns import iter_hub, iter_parquet, iter_saved_dataset
 
 TEXTS = ["one", "", None, "zwei"]
 ROWS = [[1, 2, 3], [], None, [4, 70_000, 6]]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from rankscope.errors import RankscopeError
-from rankscope.training.data.documents import iter_documents, iter_records, read_documents
+from rankscope.training.data.document_files import iter_documents, iter_records, read_documents
 
 
 def zst(content: bytes) -> bytes:

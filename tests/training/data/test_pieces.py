@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from rankscope.training.data.pieces import PIECE, cuts_at_lines, iter_groups, iter_pieces
+from rankscope.training.data.text_pieces import PIECE, cuts_at_lines, iter_groups, iter_pieces
 from rankscope.training.data.tokenizer import byte_tokenizer, train_bpe, trained_encoder
 
 WORDS = ["a", "cat", "won't", "1", "22", ".", "?!", "_", " ", "  ", "\n", "\n\n", " \n", "\t", "é"]

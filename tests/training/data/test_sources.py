@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankscope.errors import RankscopeError
-from rankscope.training.data.sources import Reading, find_sources, iter_source
+from rankscope.training.data.text_sources import Reading, find_sources, iter_source
 
 
 def test_a_folder_stands_for_its_files_in_the_order_of_their_paths(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_what_is_no_tokenizer_is_refused_by_name(tmp_path: Path, content: str | 
 
 def test_the_same_text_gives_the_same_tokenizer_in_every_process() -> None:
     program = (
-        "import hashlib; from rankscope.training.data.documents import read_documents;"
+        "import hashlib; from rankscope.training.data.document_files import read_documents;"
         "from rankscope.training.data.tokenizer import train_bpe;"
         "tokenizer = train_bpe(read_documents('pydoc_data.topics')[:20], 500);"
         "print(hashlib.blake2b(tokenizer.to_str().encode()).hexdigest())"

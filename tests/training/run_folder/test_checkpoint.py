@@ -12,14 +12,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from transformers import LlamaForCausalLM
 
+from rankscope.durable import damage
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
 from rankscope.training.model import LanguageModel
-from rankscope.training.run import build_model, train
 from rankscope.training.run_folder.state import load_state
 from rankscope.training.run_folder.trained_model import trained_model
-from rankscope.training.saving import damage
+from rankscope.training.train import build_model, train
 
 MakeConfig = Callable[..., Config]
 FULL = {"method": "full", "schedule.restart_every": 0}

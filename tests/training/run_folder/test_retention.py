@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rankscope.durable import damage, sweep, write_folder
 from rankscope.training.config import LogConfig
 from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.retention import drop_checkpoints, dropped, is_log_spaced
-from rankscope.training.saving import damage, sweep, write_folder
 
 STEPS = st.sets(st.integers(0, 400), min_size=1)
 

@@ -11,8 +11,8 @@ import torch
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
-from rankscope.training.run import train
 from rankscope.training.run_folder.start import find_start
+from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
 

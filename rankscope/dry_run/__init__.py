@@ -1,0 +1,1 @@
+"""What a training would cost in time, memory and disk, before it starts."""

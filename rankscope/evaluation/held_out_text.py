@@ -1,0 +1,145 @@
+"""The text that a run of this package's trainer held out of its training."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.run import Run
+from rankscope.errors import RankscopeError
+from rankscope.training.config import Config
+from rankscope.training.config_file import load_config
+from rankscope.training.data.corpus import Corpus, Tokens
+from rankscope.training.data.document_files import PYTHON_DOCUMENTATION, read_documents
+from rankscope.training.data.held_out import hold_out
+from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.tokenizer import read_encoder
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+CONFIG, ENVIRONMENT, TOKENIZER = "config.toml", "environment.json", "tokenizer.json"
+TOKEN_FILES = (".bin", ".npy")
+
+
+def held_out_documents(run: Run) -> list[str]:
+    """Documents that a run held out for validation, whole ones unless there was only one.
+
+    Where the run was trained on a text, they come from there. Where it was trained on a prepared
+    folder, they are decoded from its ids: a byte-level tokenizer gives the text back exactly,
+    others may have changed it before they encoded it. A corpus of one document was cut at a token,
+    perhaps inside a character, of which the rest then reads as U+FFFD.
+
+    Parameters
+    ----------
+    run
+        Its ``config.toml`` says where the data are; a relative path starts from the working folder,
+        as in training.
+
+    Raises
+    ------
+    RankscopeError
+        If it is not a run of the trainer, its data are not there or are not those that it was
+        trained on, or are ids and no tokenizer is known.
+    """
+    config = _config(run)
+    source = config.data.source
+    if source != PYTHON_DOCUMENTATION and not Path(source).exists():
+        raise RankscopeError(
+            f"does not exist, but {run.path / CONFIG} names it as the run's data: start in the "
+            "folder that the training was started in, or score other text with --text",
+            path=source,
+        )
+    if not (run.path / TOKENIZER).is_file():
+        raise RankscopeError(
+            f"holds token ids, and the run has no {TOKENIZER} to read the held-out text with: "
+            "score other text with --text",
+            path=source,
+        )
+    if not Path(source).is_dir() and not source.endswith(TOKEN_FILES):
+        _, texts = hold_out(read_documents(source), config.data.validation_fraction)
+        if texts:
+            _refuse_other_text(run, texts)
+            return texts
+    return _decoded(run, config)
+
+
+def held_out_digest(run: Run) -> str:
+    """Hash that changes with the text that a run held out.
+
+    It is that of the token ids and their tokenizer, which the run has recorded; if it has not, that
+    of the text.
+
+    Raises
+    ------
+    RankscopeError
+        As `held_out_documents`, if the text has to be read; else if it is no run of the trainer.
+    """
+    _config(run)
+    digest = hashlib.blake2b(digest_size=16)
+    recorded = read_json(run.path / ENVIRONMENT).get("data_blake2b")
+    if isinstance(recorded, str) and (run.path / TOKENIZER).is_file():
+        digest.update(recorded.encode())
+        digest.update((run.path / TOKENIZER).read_bytes())
+    else:
+        for text in held_out_documents(run):
+            digest.update(hashlib.blake2b(text.encode()).digest())
+    return digest.hexdigest()
+
+
+def _config(run: Run) -> Config:
+    if not (run.path / CONFIG).is_file():
+        raise RankscopeError(
+            f"has no {CONFIG}, so it is no run of `rankscope train` and nothing is known of what "
+            "it held out: score other text with --text",
+            path=run.path,
+        )
+    return load_config(run.path / CONFIG)
+
+
+def _decoded(run: Run, config: Config) -> list[str]:
+    """Documents from the ids that the trainer held out."""
+    from tokenizers import Tokenizer
+
+    # The run's own tokenizer, which need not be learned from the text again.
+    data = replace(config.data, tokenizer=str(run.path / TOKENIZER))
+    corpus = load_corpus(data, config.batch)
+    _refuse_other_data(run, "data_blake2b", corpus.digest())
+    tokenizer = Tokenizer.from_file(str(run.path / TOKENIZER))
+    end = corpus.end_of_document
+    return [_text(tokenizer, ids, end) for ids in _documents(corpus)]
+
+
+def _documents(corpus: Corpus) -> list[Tokens]:
+    """Held-out ids, document by document."""
+    if corpus.documents is None:
+        return [corpus.validation]
+    starts = corpus.documents.astype(np.int64) - len(corpus.training)
+    return np.split(corpus.validation, starts[(starts > 0) & (starts < len(corpus.validation))])
+
+
+def _text(tokenizer: Tokenizer, ids: Tokens, end_of_document: int | None) -> str:
+    if len(ids) and ids[-1] == end_of_document:
+        ids = ids[:-1]
+    return tokenizer.decode(ids.tolist(), skip_special_tokens=False)
+
+
+def _refuse_other_text(run: Run, texts: list[str]) -> None:
+    """Compare the number of tokens held out: for their hash, all text would have to be encoded."""
+    encoder = read_encoder(str(run.path / TOKENIZER))
+    _refuse_other_data(run, "validation_tokens", sum(map(len, encoder.encode(texts))))
+
+
+def _refuse_other_data(run: Run, key: str, found: object) -> None:
+    recorded = read_json(run.path / ENVIRONMENT).get(key, found)
+    if recorded != found:
+        raise RankscopeError(
+            f"the data are not those that it was trained on ({key} was {recorded} and is {found}), "
+            "so they may hold what it has seen: bring them back, or score other text with --text",
+            path=run.path,
+        )

@@ -1,0 +1,66 @@
+"""The files of a results folder, and the columns of its tables with their types.
+
+Loads nothing, so that whoever writes a table without pandas has the columns too.
+"""
+
+from __future__ import annotations
+
+METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
+ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
+EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
+EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
+
+METRICS = (
+    "effective_rank",
+    "per",
+    "per_error",
+    "per_resolved",
+    "per_gaussian",
+    "rank_utilisation",
+    "stable_rank",
+    "participation_ratio",
+    "noise_floor",
+    "noise_source",
+    "significant_bits",
+    "numerical_rank",
+    "condition_number",
+    "condition_number_status",
+    "condition_number_raw",
+    "condition_number_r",
+    "condition_number_90",
+    "noise_share",
+    "signal_to_noise",
+    "relative_size",
+    "relative_size_error",
+    "spectral_norm",
+    "frobenius_norm",
+    "nuclear_norm",
+    "max_rank",
+    "sigma_error",
+    "route",
+)
+KEY = ("run", "step", "layer", "role", "component", "head", "expert", "name")
+WINDOW = ("since", "restarts", "window")
+COLUMNS = (*KEY, *WINDOW, "rows", "cols", "dtype", "status", *METRICS)
+WHOLE = (
+    *("step", "layer", "head", "expert", "since", "restarts"),
+    *("rows", "cols", "significant_bits", "numerical_rank", "max_rank"),
+)
+TEXT = (
+    "run",
+    "role",
+    "component",
+    "name",
+    "window",
+    "dtype",
+    "status",
+    "noise_source",
+    "condition_number_status",
+    "route",
+)
+
+EVALUATION_COLUMNS = (
+    *("run", "step", "task", "group", "metric"),
+    *("value", "ci_low", "ci_high", "n"),
+)
+EVALUATION_WHOLE, EVALUATION_TEXT = ("step", "n"), ("run", "task", "group", "metric")

@@ -1,0 +1,168 @@
+"""A results folder, opened: its tables and the spectra behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rankscope.errors import RankscopeError
+from rankscope.results.columns import (
+    ANALYSIS_RECORD,
+    COLUMNS,
+    EVALUATION_COLUMNS,
+    EVALUATION_FILE,
+    EVALUATION_TEXT,
+    EVALUATION_WHOLE,
+    METRICS_FILE,
+    SPECTRA_FOLDER,
+    TEXT,
+    TRAINING_FILE,
+    WHOLE,
+)
+from rankscope.results.record import read_record
+from rankscope.results.spectra_store import Entry, read_entries, store_path
+
+VALUE_COLUMNS = (
+    *("run", "step", "layer", "role", "component", "head", "name"),
+    *("index", "singular_value", "lower", "upper", "noise_floor"),
+)
+
+
+def table_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a DataFrame with the columns and types that every table has."""
+    return typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns with the types that every table has; those of later versions empty."""
+    return _with_types(table.reindex(columns=list(COLUMNS)), WHOLE, TEXT)
+
+
+def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns of an evaluation with the types that every such table has."""
+    return _with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
+
+
+def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
+    types = {
+        name: "Int64" if name in whole else "str" if name in text else "float64" for name in table
+    }
+    return table.astype(types)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder that `analyze` or `evaluate` wrote; the tables in it are read when asked for."""
+
+    path: Path
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row a matrix a step; the columns are `COLUMNS`. Empty if nothing was analysed."""
+        path = self.path / METRICS_FILE
+        return self._with_unit(typed(pd.read_parquet(path)) if path.is_file() else table_of([]))
+
+    @cached_property
+    def evaluation(self) -> pd.DataFrame:
+        """One row a measure of performance a step; empty if nothing was evaluated.
+
+        Columns run, step, task, group, metric, value, ci_low, ci_high, n.
+        """
+        path = self.path / EVALUATION_FILE
+        if not path.is_file():
+            return typed_evaluation(pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
+        return self._with_unit(typed_evaluation(pd.read_parquet(path)))
+
+    @property
+    def unit(self) -> str:
+        """What the steps of the analysed runs count: ``step``, ``epoch``, ``tokens`` or several."""
+        runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
+        return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
+
+    def _with_unit(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with the unit of its steps beside it, for the axes of figures."""
+        table.attrs["unit"] = self.unit
+        return table
+
+    @cached_property
+    def training(self) -> pd.DataFrame:
+        """What the runs logged while training: run, step, loss and others; empty without logs."""
+        path = self.path / TRAINING_FILE
+        return pd.read_csv(path, dtype={"run": str}) if path.is_file() else pd.DataFrame()
+
+    def spectra(
+        self,
+        component: str = "weight",
+        *,
+        run: str | None = None,
+        step: int | None = None,
+        layer: int | None = None,
+        role: str | None = None,
+    ) -> pd.DataFrame:
+        """Singular values of the matrices asked for, one row each, with their intervals.
+
+        Returns
+        -------
+        Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
+        lower, upper, noise_floor.
+        """
+        asked = {"run": run, "step": step, "layer": layer, "role": role, "component": component}
+        rows = self.metrics
+        for column, value in asked.items():
+            rows = rows if value is None else rows[rows[column] == value]
+        parts = [
+            _values(str(name), int(at), entry)
+            for name, at in rows[["run", "step"]].drop_duplicates().itertuples(index=False)
+            for entry in _stored(store_path(self.path / SPECTRA_FOLDER, str(name), int(at)))
+            if entry.place["component"] == component
+            and (layer is None or entry.place["layer"] == layer)
+            and (role is None or entry.place["role"] == role)
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
+
+
+def _stored(path: Path) -> list[Entry]:
+    try:
+        return read_entries(path)
+    except RankscopeError as error:
+        advice = "remove it, and `rankscope analyze` computes it again"
+        raise RankscopeError(f"{error.message}: {advice}", path=path, reason="damaged") from error
+
+
+def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:
+    spectrum, place = entry.spectrum, entry.place
+    columns = {
+        "run": run,
+        "step": step,
+        **{name: place[name] for name in ("layer", "role", "component", "head", "name")},
+        "index": range(spectrum.max_rank),
+        "singular_value": spectrum.values,
+        "lower": spectrum.lower,
+        "upper": spectrum.upper,
+        "noise_floor": spectrum.noise_floor,
+    }
+    return pd.DataFrame(columns).astype({"layer": "Int64", "head": "Int64"})
+
+
+def open_results(path: str | Path) -> Results:
+    """Open a results folder: of an analysis, an evaluation, or both.
+
+    Raises
+    ------
+    RankscopeError
+        If there is none at ``path``.
+    """
+    path = Path(path)
+    files = (METRICS_FILE, EVALUATION_FILE)
+    if not any((path / name).is_file() for name in files):
+        raise RankscopeError(
+            f"holds no {' and no '.join(files)}: give the folder that `rankscope analyze` or "
+            "`rankscope evaluate` wrote",
+            path=path,
+        )
+    return Results(path)
