@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
-    from rankscope.errors import RankscopeError
+    from rankscope.errors import RankscopeError, RankscopeWarning
     from rankscope.evaluation.evaluate import evaluate
     from rankscope.metrics import (
         condition_number,
@@ -40,7 +40,7 @@ _HOMES = {
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
-    "rankscope.errors": ("RankscopeError",),
+    "rankscope.errors": ("RankscopeError", "RankscopeWarning"),
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.metrics": (
@@ -62,6 +62,7 @@ __all__ = [
     "Dense",
     "LowRank",
     "RankscopeError",
+    "RankscopeWarning",
     "Results",
     "Run",
     "Spectrum",

@@ -28,6 +28,15 @@ class RankscopeError(Exception):
         The name of the tensor at fault; printed between the two.
     reason
         A short code for lists of what was skipped.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> try:
+    ...     rs.open_run("nowhere")
+    ... except rs.RankscopeError as error:
+    ...     print(error)
+    nowhere: does not exist
     """
 
     def __init__(

@@ -112,8 +112,17 @@ def random_factors(rng: np.random.Generator) -> dict[str, tuple[Matrix, Matrix]]
 
 @pytest.fixture
 def relora_run(tmp_path: Path, rng: np.random.Generator) -> TinyRun:
+    return write_relora_run(tmp_path / "ckpts" / "relora", rng)
+
+
+@pytest.fixture
+def full_run(tmp_path: Path, rng: np.random.Generator) -> Path:
+    return write_full_run(tmp_path / "ckpts" / "full", rng)
+
+
+def write_relora_run(path: Path, rng: np.random.Generator) -> TinyRun:
     """Write a ReLoRA run of steps 0, 10, 20, 30 which merges after steps 10 and 20."""
-    run = TinyRun(tmp_path / "ckpts" / "relora", merges=(10, 20))
+    run = TinyRun(path, merges=(10, 20))
     weights = random_weights(rng)
     for step in (0, 10, 20, 30):
         factors = random_factors(rng)
@@ -146,10 +155,8 @@ def _write_merge(run: TinyRun, step: int) -> None:
     save_file(tensors, folder / f"step-{step:08d}.safetensors")
 
 
-@pytest.fixture
-def full_run(tmp_path: Path, rng: np.random.Generator) -> Path:
+def write_full_run(path: Path, rng: np.random.Generator) -> Path:
     """Write a full-rank run in the Hugging Face Trainer's layout, with steps 5, 10 and 100."""
-    path = tmp_path / "ckpts" / "full"
     for step in (5, 10, 100):
         write_model(path / f"checkpoint-{step}", random_weights(rng))
         state = {"global_step": step, "log_history": [{"step": step, "loss": 1.0 / step}]}
