@@ -1,4 +1,4 @@
-"""The Dask engine: sources are decomposed by the workers of a cluster.
+"""The Dask engine: recipes are decomposed by the workers of a cluster.
 
 The scheduler is that of Dask's own configuration, such as ``DASK_SCHEDULER_ADDRESS``; where none
 is configured, a cluster of processes on this machine. The workers must see the checkpoints under
@@ -39,7 +39,7 @@ class DaskWorkers:
             self._client.close()  # ends the local cluster too, but no other
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Decompose every job's source; results come as they are ready, in no order.
+        """Decompose every job's recipe; results come as they are ready, in no order.
 
         Raises
         ------
@@ -65,9 +65,9 @@ class DaskWorkers:
                 finished.add(added)
 
     def _submit(self, chunk: list[Job]) -> Any:
-        sources = [job.task.component.source for job in chunk]
+        recipes = [job.task.component.recipe for job in chunk]
         # Impure, since a second try of what failed must not be answered from memory.
-        return self._client.submit(decompose_all, sources, pure=False)
+        return self._client.submit(decompose_all, recipes, pure=False)
 
 
 def _outcomes(future: Any, count: int) -> list[Outcome]:

@@ -46,7 +46,7 @@ class DeviceWorker:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Decompose every job's source; dense matrices of one shape in a row go together."""
+        """Decompose every job's recipe; dense matrices of one shape in a row go together."""
         batch: list[tuple[Job, Dense]] = []
         for job, matrix in self._read(jobs):
             if batch and not (isinstance(matrix, Dense) and matrix.shape == batch[0][1].shape):
@@ -84,6 +84,6 @@ class DeviceWorker:
 
 def _matrix_of(job: Job) -> Read:
     try:
-        return job.task.component.source.read()
+        return job.task.component.recipe.read()
     except Exception as error:
         return explained(error)

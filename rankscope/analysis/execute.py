@@ -186,7 +186,7 @@ def _entry(task: Task, spectrum: Spectrum, head: int) -> Entry:
     place = {
         "layer": where.layer,
         "role": where.role,
-        "component": where.component,
+        "component": where.kind,
         "head": head if where.heads else None,
         "expert": where.expert,
         "name": where.name,
@@ -202,13 +202,13 @@ def _identity(entry: Entry) -> tuple[int | str | None, ...]:
 
 
 def _failed(task: Task, failure: Failure) -> Spectrum:
-    tensors = task.component.source.tensors()
+    tensors = task.component.recipe.tensors()
     dtype = tensors[0].dtype if tensors else ""
     return no_spectrum((0, 0), dtype, f"skipped:{failure.reason}")
 
 
 def _unmeasured(task: Task, spectrum: Spectrum) -> Skip:
-    path = task.component.source.tensors()[0].paths[0]
+    path = task.component.recipe.tensors()[0].paths[0]
     if spectrum.status == "nonfinite":
         return Skip(path, task.component.name, "nonfinite", "holds NaN or infinity: no spectrum")
     reason = spectrum.status.removeprefix("skipped:")
@@ -216,7 +216,7 @@ def _unmeasured(task: Task, spectrum: Spectrum) -> Skip:
 
 
 def _work(task: Task) -> float:
-    return task.component.source.work or 1.0
+    return task.component.recipe.work or 1.0
 
 
 def _tell(progress: Progress | None, share: float, plan: StepPlan) -> None:

@@ -20,7 +20,7 @@ CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a source has no spectrum."""
+    """Why a recipe has no spectrum."""
 
     reason: str
     message: str
@@ -40,10 +40,10 @@ class Job:
 
 
 class Engine(Protocol):
-    """What decomposes sources while its ``with`` block lasts."""
+    """What decomposes recipes while its ``with`` block lasts."""
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Decompose every job's source; results come as they are ready, in no order."""
+        """Decompose every job's recipe; results come as they are ready, in no order."""
 
 
 def in_chunks(jobs: Iterable[Job]) -> Iterator[list[Job]]:
@@ -52,7 +52,7 @@ def in_chunks(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     work = 0.0
     for job in jobs:
         chunk.append(job)
-        work += job.task.component.source.work
+        work += job.task.component.recipe.work
         if work >= CHUNK_WORK or len(chunk) == CHUNK_JOBS:
             yield chunk
             chunk, work = [], 0.0

@@ -83,7 +83,7 @@ class LocalWorkers:
             program.wait()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Decompose every job's source; results come as they are ready, in no order.
+        """Decompose every job's recipe; results come as they are ready, in no order.
 
         A worker that dies takes nothing along: its chunks are tried once more, job by job, and a
         job whose worker dies again is a failure.
@@ -147,14 +147,14 @@ class _Worker:
         if len(self.at_hand) < AHEAD_CHUNKS:
             return True
         jobs = [job for chunk in self.at_hand for job in chunk.jobs]
-        work = sum(job.task.component.source.work for job in jobs)
+        work = sum(job.task.component.recipe.work for job in jobs)
         return len(jobs) <= CHUNK_JOBS and work < AHEAD_WORK
 
     def send(self, chunk: _Chunk) -> None:
         """Hand over a chunk; that the process died is found out when its result is awaited."""
         self.at_hand.append(chunk)
         with contextlib.suppress(OSError):
-            self.connection.send([job.task.component.source for job in chunk.jobs])
+            self.connection.send([job.task.component.recipe for job in chunk.jobs])
 
     def receive(self) -> list[Outcome] | None:
         """Results of the first chunk; None if the process died."""

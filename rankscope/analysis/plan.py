@@ -115,7 +115,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Task:
-    """One source to decompose, and the digest of all that its spectra depend on.
+    """One recipe to decompose, and the digest of all that its spectra depend on.
 
     Attributes
     ----------
@@ -239,7 +239,7 @@ def plan_run(run: Run, selection: Selection, facts: Facts | None = None) -> Iter
 def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
     """Key of the order of the table: layers ascending, what is outside of them last."""
     return (
-        COMPONENTS.index(component.component),
+        COMPONENTS.index(component.kind),
         component.layer is None,
         component.layer or 0,
         ROLES.index(component.role),
@@ -250,7 +250,7 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
 
 def _task(component: Component, seen: dict[str, State | None]) -> Task:
     """What to do for a component; ``seen`` are the files of the run so far."""
-    paths = dict.fromkeys(path for one in component.source.tensors() for path in one.paths)
+    paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
     files = []
     for path in paths:
         if path not in seen:
@@ -261,11 +261,11 @@ def _task(component: Component, seen: dict[str, State | None]) -> Task:
 
 def _key(component: Component) -> str:
     """Digest of the recipe with the fingerprint of each file in the place of its path."""
-    recipe = repr(component.source)
-    for path in {path for tensor in component.source.tensors() for path in tensor.paths}:
+    recipe = repr(component.recipe)
+    for path in {path for tensor in component.recipe.tensors() for path in tensor.paths}:
         recipe = recipe.replace(repr(path), _fingerprint(path))
     window = (component.since, component.restarts, component.window)
-    text = f"{store.VERSION} {component.component} {component.heads} {window} {recipe}"
+    text = f"{store.VERSION} {component.kind} {component.heads} {window} {recipe}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

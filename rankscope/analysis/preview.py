@@ -16,7 +16,7 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.description import Description
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey
-from rankscope.components.sources import Misfit
+from rankscope.components.recipes import Misfit
 
 SCHEMA_VERSION = 1
 
@@ -60,9 +60,9 @@ def _previewed(run: Run) -> dict[str, Any]:
 def _misfits(step: Step, selection: Selection) -> Iterator[Skip]:
     """Matrices of a step that are asked for and cannot be made."""
     for one in filter(selection.has, step.components):
-        if isinstance(one.source, Misfit):
-            source = one.source
-            yield Skip(source.path, source.name, source.reason, source.message)
+        if isinstance(one.recipe, Misfit):
+            recipe = one.recipe
+            yield Skip(recipe.path, recipe.name, recipe.reason, recipe.message)
 
 
 def _place(place: Place) -> dict[str, Any]:

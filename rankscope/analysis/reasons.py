@@ -41,8 +41,8 @@ class Facts:
 
     def add(self, step: Step, asked: Iterable[Component]) -> None:
         """Learn what one step holds, and what of it is asked for."""
-        self.offered |= {one.component for one in step.components}
-        self.planned |= {one.component for one in asked}
+        self.offered |= {one.kind for one in step.components}
+        self.planned |= {one.kind for one in asked}
         self.breaks |= step.breaks
         if step.contents is not None:
             parameters = step.contents.parameters.values()

@@ -1,4 +1,4 @@
-"""One worker process: takes sources from its connection, sends back their spectra.
+"""One worker process: takes recipes from its connection, sends back their spectra.
 
 Started as a program of its own rather than by ``multiprocessing``, which would import the caller's
 main script again; so that a script without a ``__main__`` guard and a notebook work alike, numpy
@@ -15,21 +15,21 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from rankscope.analysis.jobs import Failure, Outcome
-from rankscope.components.sources import Source
+from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.spectra.singular_values import spectra
 
 
-def decompose(source: Source) -> Outcome:
-    """Spectra of one source; one for each head where it is a stack."""
+def decompose(recipe: Recipe) -> Outcome:
+    """Spectra of one recipe; one for each head where it is a stack."""
     try:
-        return spectra(source.read())
+        return spectra(recipe.read())
     except Exception as error:
         return explained(error)
 
 
 def explained(error: Exception) -> Failure:
-    """Why a source failed; an error that is nobody's fault but the program's is raised again."""
+    """Why a recipe failed; an error that is nobody's fault but the program's is raised again."""
     if isinstance(error, RankscopeError):
         return Failure(error.reason, error.message, error.path or "", error.tensor or "")
     if isinstance(error, MemoryError):
@@ -39,13 +39,13 @@ def explained(error: Exception) -> Failure:
     raise error
 
 
-def decompose_all(sources: list[Source]) -> list[Outcome]:
-    """Spectra of a chunk of sources."""
-    return [decompose(source) for source in sources]
+def decompose_all(recipes: list[Recipe]) -> list[Outcome]:
+    """Spectra of a chunk of recipes."""
+    return [decompose(recipe) for recipe in recipes]
 
 
 def serve(descriptors: list[int]) -> None:
-    """Answer chunks of sources until the connections with these file descriptors end.
+    """Answer chunks of recipes until the connections with these file descriptors end.
 
     One process for each: forked here, where everything is loaded and no thread runs.
     """

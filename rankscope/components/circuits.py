@@ -9,7 +9,7 @@ import numpy as np
 from rankscope.checkpoints.contents import Heads
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.products import IN_RANGE_OR_NOT, change_of_product, product_floor
-from rankscope.components.sources import Weight
+from rankscope.components.recipes import Weight
 from rankscope.spectra.bounds import multiplying_bound
 from rankscope.spectra.matrices import Dense, LowRank, frobenius_norms, spectral_norms
 from rankscope.spectra.rounding import Rounding

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.sources import Source, Weight
-from rankscope.components.windows import Kind, Window
+from rankscope.components.recipes import Recipe, Weight
+from rankscope.components.windows import Span, Window
 
 
 @dataclass(frozen=True)
@@ -17,29 +17,29 @@ class Component:
 
     Attributes
     ----------
-    component
+    kind
         Which of its matrices: ``weight``, ``update``, ``adapter`` …
     layer, role, expert, name
         Where it is in the model.
-    source
+    recipe
         How to read it.
     heads
-        How many matrices the source gives, one a head; 0 where it gives one that has no head.
+        How many matrices the recipe gives, one a head; 0 where it gives one that has no head.
     since, restarts, window
         Of a change: the step at which its window begins, None where that is not one of the run;
         the restarts within; and its kind.
     """
 
-    component: str
+    kind: str
     layer: int | None
     role: str
     expert: int | None
     name: str
-    source: Source
+    recipe: Recipe
     heads: int = 0
     since: int | None = None
     restarts: int | None = None
-    window: Kind = ""
+    window: Span = ""
 
     def over(self, window: Window, *modules: str) -> Component:
         """The same as a change of these modules over a window."""
@@ -69,10 +69,10 @@ class Moment:
     origins: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def component_of(component: str, parameter: Parameter, source: Source) -> Component:
-    """The matrix of a parameter that a source reads."""
+def component_of(kind: str, parameter: Parameter, recipe: Recipe) -> Component:
+    """The matrix of a parameter that a recipe reads."""
     return Component(
-        component, parameter.layer, parameter.role, parameter.expert, parameter.name, source
+        kind, parameter.layer, parameter.role, parameter.expert, parameter.name, recipe
     )
 
 

@@ -12,7 +12,7 @@ from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.component import Component, component_of
-from rankscope.components.sources import Products
+from rankscope.components.recipes import Products
 
 
 def last_merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:

@@ -13,7 +13,7 @@ from rankscope.components.circuits import Circuits, CircuitsChange
 from rankscope.components.component import Component, Moment, component_of, weight_of
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.merged import last_merge, merged_total
-from rankscope.components.sources import Difference, Misfit, Products, Source, Weight
+from rankscope.components.recipes import Difference, Misfit, Products, Recipe, Weight
 from rankscope.components.windows import Window
 
 
@@ -42,10 +42,10 @@ def _adapters(moment: Moment) -> Iterator[Component]:
         weight, adapter = weight_of(parameter), parameter.adapter
         if adapter is None:
             continue
-        source: Source = Products((adapter,))
+        recipe: Recipe = Products((adapter,))
         if weight is not None and isinstance(adapter, Adapter) and is_rescaled(adapter):
-            source = Rescaling(weight.tensor, adapter)
-        yield component_of("adapter", parameter, source)
+            recipe = Rescaling(weight.tensor, adapter)
+        yield component_of("adapter", parameter, recipe)
 
 
 def _factors(moment: Moment) -> Iterator[Component]:
@@ -73,15 +73,15 @@ def _changes(
             continue
         later, earlier = weight_of(parameter), weight_of(old)
         if parameter.tensor is None and old.tensor is None:
-            source = _change_of_adapter(parameter, old, now, before)
+            recipe = _change_of_adapter(parameter, old, now, before)
         else:
-            source = _difference(later, earlier, window, parameter.module)
-        if source is not None and parameter.shape != old.shape:
-            source = _misfit(
+            recipe = _difference(later, earlier, window, parameter.module)
+        if recipe is not None and parameter.shape != old.shape:
+            recipe = _misfit(
                 parameter, "shape-changed", f"was {list(old.shape)}, is {list(parameter.shape)}"
             )
-        if source is not None:
-            yield component_of(component, parameter, source).over(window, parameter.module)
+        if recipe is not None:
+            yield component_of(component, parameter, recipe).over(window, parameter.module)
 
 
 def _difference(
@@ -97,7 +97,7 @@ def _difference(
 
 def _change_of_adapter(
     parameter: Parameter, old: Parameter, now: Contents, before: Contents
-) -> Source | None:
+) -> Recipe | None:
     """What an adapter changed by, without its base; None where that is not its weight's change.
 
     Two unknown scales are taken for one, since both are states of one training: ranks do not
@@ -133,18 +133,18 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
     if moment.previous is None or moment.since_previous is None:
         return
     modules = {_circuit(o): (o.module, v.module) for o, v in _attentions(moment.now)}
-    before = {circuit.name: circuit.source for circuit in _ov(moment.previous, published=False)}
+    before = {circuit.name: circuit.recipe for circuit in _ov(moment.previous, published=False)}
     for circuit in _ov(moment.now, published=False):
-        later, earlier = circuit.source, before.get(circuit.name)
+        later, earlier = circuit.recipe, before.get(circuit.name)
         if not isinstance(later, Circuits) or not isinstance(earlier, Circuits):
             continue
-        source: Source = CircuitsChange(later, earlier)
+        recipe: Recipe = CircuitsChange(later, earlier)
         if later.heads != earlier.heads or later.shape != earlier.shape:
             message = f"was {earlier.heads} on {earlier.shape}, is {later.heads} on {later.shape}"
             path = later.output.tensor.paths[0]
-            source = Misfit((), "", path, circuit.name, "shape-changed", message)
-        heads = circuit.heads if isinstance(source, CircuitsChange) else 0
-        found = replace(circuit, component="ov_update", source=source, heads=heads)
+            recipe = Misfit((), "", path, circuit.name, "shape-changed", message)
+        heads = circuit.heads if isinstance(recipe, CircuitsChange) else 0
+        found = replace(circuit, kind="ov_update", recipe=recipe, heads=heads)
         yield found.over(moment.since_previous, *modules[circuit.name])
 
 
@@ -157,7 +157,7 @@ def _ov(
         heads = _heads_of_both(output, value)
         if heads is None or left is None or right is None:
             continue
-        source: Source = Circuits(left, right, heads, published)
+        recipe: Recipe = Circuits(left, right, heads, published)
         if (output.shape[1], value.shape[0]) != (
             heads.count * heads.size,
             heads.kv_count * heads.size,
@@ -166,15 +166,15 @@ def _ov(
                 f"the config states {heads.count} heads of {heads.size} with {heads.kv_count} for "
                 f"values; o is {list(output.shape)}, v is {list(value.shape)}"
             )
-            source = _misfit(output, "config-mismatch", message)
-        one_a_head = not published and isinstance(source, Circuits)
+            recipe = _misfit(output, "config-mismatch", message)
+        one_a_head = not published and isinstance(recipe, Circuits)
         yield Component(
             "ov-published" if published else "ov",
             output.layer,
             "o",
             None,
             _circuit(output),
-            source,
+            recipe,
             heads=heads.count if one_a_head else 0,
         )
 

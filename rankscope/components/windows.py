@@ -7,7 +7,7 @@ from typing import Literal
 
 from rankscope.checkpoints.merges import Merge
 
-Kind = Literal["", "within", "cycle", "across"]
+Span = Literal["", "within", "cycle", "across"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Window:
             return sum(self.since < step < self.step for step in self._steps(*modules))
         return (self.counted or 0) if any(self._adapted(modules)) else 0
 
-    def kind(self, *modules: str) -> Kind:
+    def kind(self, *modules: str) -> Span:
         """Which kind of change it is of these modules; never joined with one of another kind.
 
         ``within`` a cycle: B₁A₁ − B₀A₀, of rank up to 2r, mostly of a tiny second half. A whole

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rankscope.training.config import Config
 from rankscope.training.data.corpus import Corpus
+from rankscope.training.departures import departures
 from rankscope.training.parameter_counts import ParameterCounts, parameter_counts
-from rankscope.training.recipes import departures
 from rankscope.training.schedule import Timeline, timeline
 
 MOST_STEPS = 10  # in a list

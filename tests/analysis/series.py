@@ -31,7 +31,7 @@ class Inline(AbstractContextManager["Inline"]):
 
     def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
         for job in jobs:
-            yield job, decompose(job.task.component.source)
+            yield job, decompose(job.task.component.recipe)
 
     def __exit__(self, *_: object) -> None:
         return None

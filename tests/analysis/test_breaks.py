@@ -31,7 +31,7 @@ def skips_of(plans: dict[int, StepPlan], reason: str = "") -> list[Skip]:
 
 
 def updates(plan: StepPlan) -> set[str]:
-    return {t.component.name for t in plan.tasks if t.component.component == "update"}
+    return {t.component.name for t in plan.tasks if t.component.kind == "update"}
 
 
 def logged(last: int, *, offset: float = 0.0, every: int = 50) -> Log:

@@ -61,7 +61,7 @@ def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
     found = outcomes([Job(i, task) for i, task in enumerate(tasks)])
     assert len(found) == len(tasks)
     for i, task in enumerate(tasks):
-        expected, got = decompose(task.component.source), found[i]
+        expected, got = decompose(task.component.recipe), found[i]
         assert isinstance(expected, list) and isinstance(got, list)
         for one, other in zip(expected, got, strict=True):
             assert (one.status, one.route, one.shape) == (other.status, other.route, other.shape)

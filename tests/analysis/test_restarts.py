@@ -8,7 +8,7 @@ import pytest
 
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.checkpoints.discovery import open_run
-from rankscope.components.sources import Difference
+from rankscope.components.recipes import Difference
 from tests.conftest import MODULES, random_factors, random_weights, write_model
 
 SELECTION = Selection.of(components=["update", "cumulative_update"])
@@ -43,8 +43,8 @@ def test_updates_know_how_many_merges_they_span(
     plans = list(plan_run(open_run(tmp_path), SELECTION))
     for component, expected in (("update", updates), ("cumulative_update", total)):
         for plan, count in zip(plans[1:], expected, strict=True):
-            found = [t.component for t in plan.tasks if t.component.component == component]
+            found = [t.component for t in plan.tasks if t.component.kind == component]
             assert len(found) == len(MODULES)
             for one in found:
-                assert isinstance(one.source, Difference)
-                assert (one.source.merges, one.source.restarts) == (0, count)
+                assert isinstance(one.recipe, Difference)
+                assert (one.recipe.merges, one.recipe.restarts) == (0, count)

@@ -254,11 +254,11 @@ def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_kn
     assert parameter.tensor is not None and parameter.role == "q" and parameter.module == Q
     moment = Moment(contents)
     (component,) = AT_CHECKPOINTS["weight"](moment)
-    matrix = component.source.read()
+    matrix = component.recipe.read()
     expected = weight if scale is None else weight + scale * factors[1] @ factors[0]
-    assert component.component == ("base" if scale is None else "weight")
+    assert component.kind == ("base" if scale is None else "weight")
     assert getattr(matrix, "values", None) == pytest.approx(expected)
-    assert [c.component for c in AT_CHECKPOINTS["adapter"](moment)] == ["adapter"]
+    assert [c.kind for c in AT_CHECKPOINTS["adapter"](moment)] == ["adapter"]
 
 
 def test_a_quantised_weight_in_its_adapter_is_named_and_the_delta_stands_alone(

@@ -77,7 +77,7 @@ def test_sltrain_is_its_scaled_product_plus_its_sparse_part(
     (parameter,) = contents.parameters.values()
     scale = 8 if trained is None else np.tanh(trained)
     product = tensors[f"{Q}.lora_B"].astype(float) @ tensors[f"{Q}.lora_A"]
-    matrix = components(contents)["weight"][0].source.read()
+    matrix = components(contents)["weight"][0].recipe.read()
     assert isinstance(matrix, Dense)
     assert matrix.values == pytest.approx(scale * product + sparse(tensors))
     assert (parameter.name, parameter.role, parameter.layer) == (f"{Q}.weight", "q", 1)
@@ -93,7 +93,7 @@ def test_a_place_outside_of_the_matrix_is_an_error_of_its_tensor(
     tensors = sltrain(normal, np.array(places))
     contents = huggingface.read(write(tmp_path, tensors, r=RANK, lora_alpha=8), DEFAULT)  # type: ignore[arg-type]
     with pytest.raises(RankscopeError, match=r"sparse_index.*outside of a matrix"):
-        components(contents)["weight"][0].source.read()
+        components(contents)["weight"][0].recipe.read()
 
 
 def test_without_its_settings_sltrain_is_a_product_of_unknown_scale_and_no_weight(
@@ -121,7 +121,7 @@ def test_loro_stays_factored_and_so_does_its_update(
         )
     read = [checkpoint.contents for checkpoint in open_run(tmp_path)]
     found = components(read[1], read[0])
-    weight, update = (found[name][0].source.read() for name in ("weight", "update"))
+    weight, update = (found[name][0].recipe.read() for name in ("weight", "update"))
     assert isinstance(weight, LowRank) and weight.inner == RANK and weight.shape == (OUT, IN)
     assert isinstance(update, LowRank) and update.inner == 2 * RANK
     before, after = (outer.astype(float) @ inner.T for inner, outer in pairs)
@@ -142,7 +142,7 @@ def test_a_fused_product_is_cut_by_the_rows_of_its_left_factor(
     contents = huggingface.read(tmp_path, DEFAULT)
     for role, rows in zip("qkv", np.split(outer.astype(float) @ inner.T, 3), strict=True):
         (component,) = (c for c in components(contents)["weight"] if c.role == role)
-        matrix = component.source.read()
+        matrix = component.recipe.read()
         assert isinstance(matrix, LowRank) and matrix.multiplied() == pytest.approx(rows)
 
 
@@ -157,7 +157,7 @@ def test_factors_with_an_activation_between_are_measured_by_themselves(
     first, second = found["factor"]
     assert {c.name for c in found["factor"]} == {f"{Q}.cola_a", f"{Q}.cola_b"}
     assert {(c.role, c.layer) for c in found["factor"]} == {("q", 1)}
-    shapes = {c.name[-1]: c.source.read().shape for c in (first, second)}
+    shapes = {c.name[-1]: c.recipe.read().shape for c in (first, second)}
     assert shapes == {"a": (RANK, IN), "b": (OUT, RANK)}
     assert not contents.skips and {one.kind for one in contents.account} == {"matrix"}
     assert "factor" in COMPONENTS
@@ -175,7 +175,7 @@ def test_a_weight_whose_adapter_has_no_scale_is_its_base_and_candidates_are_no_w
     }
     contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
     found = components(contents, contents)
-    assert [c.component for c in found["weight"]] == ["base"]
+    assert [c.kind for c in found["weight"]] == ["base"]
     assert len(found["adapter"]) == 1 and not found["update"]
     assert not contents.skips and [n.reason for n in contents.notes] == ["scale-unknown"]
     kinds = [one.kind for one in contents.account]

@@ -266,10 +266,10 @@ def test_dora_is_the_weight_that_peft_merges_and_the_change_is_its_difference(
         if role:
             index = "qkv".index(role[0])
             before, after = (np.split(value, 3)[index] for value in (before, after))
-        source = component.source
+        source = component.recipe
         assert isinstance(source, Rescaling)
         assert source.read().values == pytest.approx(after - before, rel=1e-4, abs=1e-4)
-        weight = weights[name].source.read()
+        weight = weights[name].recipe.read()
         assert isinstance(weight, Dense)
         assert weight.values == pytest.approx(after, rel=1e-4, abs=1e-4)
 
@@ -320,7 +320,7 @@ def test_a_scale_that_no_file_states_is_unknown_and_not_one(entry: str, tmp_path
     assert [note.reason for note in contents.notes] == ["scale-unknown"]
     names = {c.name for c in AT_CHECKPOINTS["weight"](Moment(contents))}
     kinds = {
-        c.component
+        c.kind
         for c in AT_CHECKPOINTS["weight"](Moment(contents))
         if contents.parameters[c.name].adapter
     }

@@ -16,7 +16,7 @@ from rankscope.checkpoints.layouts import guitaricet_relora as relora
 from rankscope.checkpoints.layouts import layout_of, pico
 from rankscope.checkpoints.layouts.pico import merges_before
 from rankscope.checkpoints.options import DEFAULT
-from rankscope.components.sources import Weight
+from rankscope.components.recipes import Weight
 from rankscope.errors import RankscopeError
 from tests.conftest import CONFIG, MODULES, RANK, Tensors, random_factors, random_weights
 

@@ -113,10 +113,10 @@ def test_circuits_of_both_towers_are_what_their_heads_write(tmp_path: Path) -> N
     circuits = list(AT_CHECKPOINTS["ov"](Moment(contents)))
     assert sorted(c.heads for c in circuits) == [4, 4, 6, 6]
     for circuit in circuits:
-        assert isinstance(circuit.source, Circuits)
+        assert isinstance(circuit.recipe, Circuits)
         attention = model.get_submodule(circuit.name.removesuffix(".ov"))
         out, value = (m.weight.detach().numpy() for m in (attention.out_proj, attention.v_proj))
-        products = circuit.source.factors()
+        products = circuit.recipe.factors()
         for head in range(circuit.heads):
             rows = slice(head * 8, head * 8 + 8)
             expected = out[:, rows] @ value[rows]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankscope.checkpoints.discovery import open_run
-from rankscope.components.sources import Weight
+from rankscope.components.recipes import Weight
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -17,7 +17,7 @@ from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.circuits import Circuits, CircuitsChange
 from rankscope.components.products import change_of_product, sum_of_products
-from rankscope.components.sources import Difference, Products, Weight
+from rankscope.components.recipes import Difference, Products, Weight
 from rankscope.metrics import numerical_rank
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectra, spectrum

@@ -51,7 +51,7 @@ def test_the_update_between_two_states_of_an_adapter_needs_no_base(
     for step, alpha, factors in zip((10, 20), (4, 6), states, strict=True):
         write(tmp_path / f"checkpoint-{step}", factors, lora_alpha=alpha)
     (component,) = updates(tmp_path)
-    matrix = component.source.read()
+    matrix = component.recipe.read()
     assert isinstance(matrix, LowRank) and matrix.inner == 2 * RANK and matrix.is_scaled
     (a0, b0), (a1, b1) = ((a.astype(float), b.astype(float)) for a, b in states)
     assert matrix.multiplied() == pytest.approx(3 * b1 @ a1 - 2 * b0 @ a0)
@@ -76,7 +76,7 @@ def test_states_that_cannot_be_compared_give_a_reason_and_no_number(
     for step, config in ((10, before), (20, after)):
         write(tmp_path / f"checkpoint-{step}", random(rng), **config)
     (component,) = updates(tmp_path)
-    assert getattr(component.source, "reason", None) == reason
+    assert getattr(component.recipe, "reason", None) == reason
 
 
 def test_two_states_of_unknown_scale_are_compared_up_to_it(
@@ -85,7 +85,7 @@ def test_two_states_of_unknown_scale_are_compared_up_to_it(
     for step in (10, 20):
         write(tmp_path / f"checkpoint-{step}", random(rng))
     (component,) = updates(tmp_path)
-    assert not spectrum(component.source.read()).is_scaled  # type: ignore[arg-type]
+    assert not spectrum(component.recipe.read()).is_scaled  # type: ignore[arg-type]
 
 
 def test_an_unknown_scale_leaves_norms_empty_and_ranks_as_they_are(
@@ -119,8 +119,8 @@ def test_no_product_of_unknown_scale_is_part_of_a_sum_of_known_ones(
     write(tmp_path / "checkpoint-10", random(rng))
     selection = Selection.of(components=["weight", "base", "adapter"])
     (plan,) = plan_run(open_run(tmp_path), selection)
-    assert [task.component.component for task in plan.tasks] == ["adapter"]
-    matrix = plan.tasks[0].component.source.read()
+    assert [task.component.kind for task in plan.tasks] == ["adapter"]
+    matrix = plan.tasks[0].component.recipe.read()
     assert isinstance(matrix, LowRank) and not matrix.is_scaled
 
 
@@ -134,7 +134,7 @@ def test_a_base_that_stands_for_its_weight_is_planned_once(
     save_file(tensors, tmp_path / "checkpoint-10" / "model.safetensors")
     for components in (["weight"], ["base"], ["weight", "base"]):
         (plan,) = plan_run(open_run(tmp_path), Selection.of(components=components))
-        assert [task.component.component for task in plan.tasks] == ["base"]
+        assert [task.component.kind for task in plan.tasks] == ["base"]
 
 
 @pytest.mark.parametrize(
@@ -165,6 +165,6 @@ def test_merges_are_told_apart_as_weights_are(
     found = list(AT_MERGES["merged_total"](merges, None))
     assert [component.role for component in found] == roles
     for component, rows in zip(found, np.split(total, len(roles)), strict=True):
-        matrix = component.source.read()
+        matrix = component.recipe.read()
         assert isinstance(matrix, LowRank) and matrix.multiplied() == pytest.approx(rows)
     assert [c.role for c in AT_MERGES["merge"](merges, None)] == roles

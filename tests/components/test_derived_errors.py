@@ -24,7 +24,7 @@ from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalis
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.tensors import Part, Tensor, Window
 from rankscope.components.deltas import DeltaChange, Rescaling
-from rankscope.components.sources import Difference, Products, Source, Weight
+from rankscope.components.recipes import Difference, Products, Recipe, Weight
 from rankscope.spectra.singular_values import spectra
 from rankscope.spectra.spectrum import Spectrum
 from tests.components.exact import exact, misses, singular_values
@@ -70,12 +70,12 @@ def kron(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     return (first[:, None, :, None] * second[None, :, None, :]).reshape(height, width)
 
 
-def weight(tensor: Tensor, *adapter: Any) -> Source:
+def weight(tensor: Tensor, *adapter: Any) -> Recipe:
     return Weight(tensor, *adapter)
 
 
 # A source from its stored parts, and the same matrix written out.
-KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Source], Callable[[Parts], Any]]] = {
+KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts], Any]]] = {
     "a weight that is a product": (
         lambda t: weight(Product(t["B"], t["A"], ALPHA)),
         lambda p: Fraction(ALPHA) * (p["B"] @ p["A"]),
@@ -185,7 +185,7 @@ def fractions(parts: Parts) -> dict[str, NDArray[Any]]:
     return {name: exact(part) for name, part in parts.items()}
 
 
-def only(source: Source) -> Spectrum:
+def only(source: Recipe) -> Spectrum:
     (found,) = spectra(source.read())
     return found
 
@@ -245,7 +245,7 @@ def test_the_floor_knows_each_part_where_it_alone_is_coarse(
         assert brought <= found.noise_floor <= 60 * brought
 
 
-CHANGES: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Source]] = {
+CHANGES: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Recipe]] = {
     "of a product": lambda t, s: Difference(
         Weight(Product(s["B"], s["A"], ALPHA)), Weight(Product(t["B"], t["A"], ALPHA))
     ),

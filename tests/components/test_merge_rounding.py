@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from rankscope.checkpoints.contents import Adapter
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.components.sources import Difference, Weight
+from rankscope.components.recipes import Difference, Weight
 from rankscope.metrics import numerical_rank
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import rounding_of

@@ -6,7 +6,7 @@ import pytest
 from rankscope.training.announcement import MOST_STEPS, boundary_lines, summary
 from rankscope.training.config_file import config_from
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.recipes import departures
+from rankscope.training.departures import departures
 from rankscope.training.schedule import timeline
 
 

@@ -7,8 +7,8 @@ import pytest
 from rankscope.dry_run.report import iter_dry_run
 from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.config_file import flat_config, load_config
+from rankscope.training.departures import departures
 from rankscope.training.parameter_counts import parameter_counts
-from rankscope.training.recipes import departures
 from rankscope.training.schedule import timeline
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -26,7 +26,7 @@ def components(
 
 def dense(component: Component) -> np.ndarray:
     """The matrix itself, multiplied out if need be."""
-    matrix = component.source.read()
+    matrix = component.recipe.read()
     return matrix.multiplied() if isinstance(matrix, LowRank) else np.asarray(matrix.values)
 
 
@@ -44,7 +44,7 @@ def test_the_base_is_the_frozen_weight_alone(relora_run: TinyRun) -> None:
 
 
 def test_the_adapter_stays_factored(relora_run: TinyRun) -> None:
-    source = components(relora_run, "adapter", 20)[f"{FIRST}.weight"].source
+    source = components(relora_run, "adapter", 20)[f"{FIRST}.weight"].recipe
     matrix = source.read()
     assert isinstance(matrix, LowRank)
     assert matrix.multiplied() == pytest.approx(relora_run.delta(20, FIRST), abs=1e-12)
@@ -62,7 +62,7 @@ def test_an_update_is_the_difference_of_effective_weights(relora_run: TinyRun) -
 
 
 def test_an_update_between_merges_is_known_from_the_factors(relora_run: TinyRun) -> None:
-    matrix = components(relora_run, "update", 10, 0)[f"{FIRST}.weight"].source.read()
+    matrix = components(relora_run, "update", 10, 0)[f"{FIRST}.weight"].recipe.read()
     assert isinstance(matrix, LowRank)
     assert matrix.inner == 2  # the adapter of step 0 is zero, and adds nothing
     assert matrix.multiplied() == pytest.approx(relora_run.delta(10, FIRST), abs=1e-12)
@@ -82,7 +82,7 @@ def test_each_merge_in_between_adds_its_rounding(relora_run: TinyRun) -> None:
     floors = []
     for merges in (1, 4):
         found = components(relora_run, "update", 30, 10, merges=merges)
-        matrix = found[f"{FIRST}.weight"].source.read()
+        matrix = found[f"{FIRST}.weight"].recipe.read()
         assert isinstance(matrix, Dense)
         floors.append(matrix.rounding.floor)
     assert 1 < floors[1] / floors[0] < 2
@@ -92,7 +92,7 @@ def test_circuits_are_the_products_of_each_head_with_the_values_of_its_group(
     relora_run: TinyRun,
 ) -> None:
     found = components(relora_run, "ov", 20)["model.layers.1.self_attn.ov"]
-    matrix = found.source.read()
+    matrix = found.recipe.read()
     assert isinstance(matrix, LowRank) and found.heads == HEADS
     size, prefix = WIDTH // HEADS, "model.layers.1.self_attn"
     output, value = (
@@ -111,11 +111,11 @@ def test_circuits_are_the_products_of_each_head_with_the_values_of_its_group(
 def test_the_change_of_a_circuit_is_the_difference_of_the_products(relora_run: TinyRun) -> None:
     name = "model.layers.1.self_attn.ov"
     later, earlier = (
-        components(relora_run, "ov", step)[name].source.read().multiplied()  # type: ignore[union-attr]
+        components(relora_run, "ov", step)[name].recipe.read().multiplied()  # type: ignore[union-attr]
         for step in (20, 10)
     )
     found = components(relora_run, "ov_update", 20, 10)[name]
-    matrix = found.source.read()
+    matrix = found.recipe.read()
     assert isinstance(matrix, LowRank) and found.heads == HEADS
     assert matrix.inner == 2 * WIDTH // HEADS
     assert matrix.multiplied() == pytest.approx(later - earlier, abs=1e-12)
@@ -123,7 +123,7 @@ def test_the_change_of_a_circuit_is_the_difference_of_the_products(relora_run: T
 
 
 def test_the_published_circuits_are_multiplied_the_other_way_round(relora_run: TinyRun) -> None:
-    usual = components(relora_run, "ov", 20)["model.layers.0.self_attn.ov"].source.read()
+    usual = components(relora_run, "ov", 20)["model.layers.0.self_attn.ov"].recipe.read()
     found = components(relora_run, "ov-published", 20)["model.layers.0.self_attn.ov"]
     assert isinstance(usual, LowRank) and found.heads == 0
     size = WIDTH // HEADS

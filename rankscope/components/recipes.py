@@ -1,6 +1,6 @@
 """Recipes for matrices: which stored tensors, put together how.
 
-A source holds names and numbers, no data: it is cheap to plan with and to send to a worker, which
+A recipe holds names and numbers, no data: it is cheap to plan with and to send to a worker, which
 calls `read` for the matrix itself.
 """
 
@@ -26,7 +26,7 @@ from rankscope.spectra.rounding import Rounding, rounding_of_merges
 SAMPLE = 2**16
 
 
-class Source(Protocol):
+class Recipe(Protocol):
     """A matrix, or a stack of low-rank products, that can be read from disk."""
 
     def read(self) -> Decomposable:

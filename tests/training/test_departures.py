@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rankscope.training.config_file import config_from
-from rankscope.training.recipes import LIALIN, WEISS, departures
+from rankscope.training.departures import LIALIN, WEISS, departures
 
 RELORA = {"method": "relora", "schedule.restart_every": 100}
 PUBLISHED = {
