@@ -137,7 +137,10 @@ def test_updates_span_the_steps_that_are_asked_for(relora_run: TinyRun) -> None:
         ({"components": ["wieght"]}, "'wieght' is no component: known are weight"),
         ({"roles": ["query"]}, "'query' is no role"),
         ({"steps": (0, 10, 0)}, "stride"),
-        ({"steps": (1000, None, 1)}, "none of the steps asked for .* steps 0, 10, 20, 30"),
+        (
+            {"steps": (1000, None, 1)},
+            "no checkpoint at the requested `steps`; .* steps 0, 10, 20, 30",
+        ),
         ({"layout": "gguf"}, "'gguf' is not a layout"),
     ],
 )
@@ -247,7 +250,7 @@ def test_results_of_an_evaluation_alone_have_an_empty_table_of_metrics(tmp_path:
 
 
 def test_the_input_is_never_the_output(relora_run: TinyRun) -> None:
-    with pytest.raises(RankscopeError, match="give another folder for --out"):
+    with pytest.raises(RankscopeError, match="choose another folder for `out`"):
         analysis(relora_run.path, relora_run.path)
 
 

@@ -5,14 +5,14 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.outcome import recall
+from rankscope.analysis.outcome import Recalled, recall
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import open_runs
 from rankscope.checkpoints.run import Checkpoint
 from tests.conftest import TinyRun
 
 
-def record(path: Path, out: Path, selection: Selection | None = None) -> object:
+def record(path: Path, out: Path, selection: Selection | None = None) -> Recalled | None:
     return recall(out, open_runs([path]), selection or Selection())
 
 
@@ -22,7 +22,8 @@ def test_the_same_question_about_the_same_files_is_answered_from_the_record(
     assert record(relora_run.path, tmp_path) is None
     found = analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
     answered = record(relora_run.path, tmp_path)
-    assert answered is not None and answered["rows"] == len(found.rows)  # type: ignore[index]
+    assert answered is not None and answered.record["rows"] == len(found.rows)
+    assert answered.table.equals(found.table)
 
 
 def test_another_question_other_files_and_a_lost_table_are_not(

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import itertools
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,33 +99,3 @@ def read_log() -> Callable[[Path], list[dict[str, Any]]]:
         return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
     return read
-
-
-class Killed(BaseException):
-    """What a process that is killed does not survive: no `except` of the program sees it."""
-
-
-@pytest.fixture
-def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextManager[list[str]]]:
-    """Let a process die before its n-th change to the file system; yields what it died before."""
-
-    @contextmanager
-    def killing(n: int) -> Iterator[list[str]]:
-        calls, killed = itertools.count(), list[str]()
-
-        def dying(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **settings: Any) -> Any:
-                if killed or next(calls) == n:
-                    killed.append(name)
-                    raise Killed
-                return function(*args, **settings)
-
-            return call
-
-        with monkeypatch.context() as patch:
-            for name in ("write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
-                patch.setattr(os, name, dying(name, getattr(os, name)))
-            with suppress(Killed):
-                yield killed
-
-    return killing

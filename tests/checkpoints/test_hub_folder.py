@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from rankscope.checkpoints import hub_cache
+from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.discovery import open_run, open_runs, survey
 from rankscope.checkpoints.same_weights import identical_steps
 from rankscope.errors import RankscopeError
@@ -149,7 +149,7 @@ def test_the_cache_is_where_the_environment_says(
     monkeypatch.delenv("HF_HUB_CACHE")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert hub_cache.cache_folder() == Path(folder)
+    assert hub_folder.cache_folder() == Path(folder)
 
 
 def test_main_counts_only_where_no_branch_states_a_step(
