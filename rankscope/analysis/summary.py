@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean, median, mode
 from typing import TypeVar
 
-from rankscope.analysis.measure import Row
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.run import listed
+from rankscope.results.measure import Row
 
 Key = TypeVar("Key")
 IDENTITY = ("component", "run", "role", "window")

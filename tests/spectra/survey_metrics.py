@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import Number, measure
+from rankscope.results.measure import Number, measure
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import spectrum
 from tests.spectra.gallery import rounded

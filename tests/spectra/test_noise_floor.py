@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rankscope.analysis.measure import measure
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import MARGIN
 from rankscope.spectra.singular_values import spectrum

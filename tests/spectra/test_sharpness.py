@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import rankscope as rs
-from rankscope.analysis.measure import measure
 from rankscope.metrics import condition_number, effective_rank, effective_rank_error
+from rankscope.results.measure import measure
 from rankscope.spectra.bounds import UNIT_ROUNDOFF as U
 from rankscope.spectra.bounds import agree, gram_bound, is_resolved, svd_bound
 from rankscope.spectra.matrices import Dense, LowRank

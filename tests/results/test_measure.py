@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import METRICS, measure
+from rankscope.results.measure import METRICS, measure
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import spectrum
 from rankscope.spectra.spectrum import Norm, Spectrum
