@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankscope.components.formed import Formed
-from rankscope.spectra.bounds import UNIT_ROUNDOFF, multiplying_bound
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values, multiplying_bound
 from rankscope.spectra.matrices import (
     LowRank,
     Matrix,
@@ -24,7 +23,6 @@ from rankscope.spectra.matrices import (
     spectral_norms,
 )
 
-Values = NDArray[np.float64]
 # What is not finite here has no spectrum, which is said where that is looked for.
 IN_RANGE_OR_NOT = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 SCALING = 3 * UNIT_ROUNDOFF  # a scale α/√r is rounded twice, its product with L once

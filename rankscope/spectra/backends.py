@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rankscope.spectra.spectrum import Values
+from rankscope.spectra.bounds import Values
 
 
 @dataclass(frozen=True)

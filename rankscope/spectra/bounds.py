@@ -5,6 +5,9 @@ Legend: A is m×n, M = max(m, n), q = min(m, n); s₁ its largest singular value
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,20 +16,61 @@ Values = NDArray[np.float64]
 UNIT_ROUNDOFF = 2.0**-53
 
 
+class Within(NamedTuple):
+    """Intervals that follow from the computed values: |ŝ² − s²| ≤ ``square``, then ± ``absolute``.
+
+    Attributes
+    ----------
+    absolute
+        In the units of the matrix.
+    square
+        In units of 4ᵏ, where 2ᵏ is the power of two above the largest value: squares of values in
+        the units of the matrix may leave the range of float64.
+    """
+
+    absolute: float
+    square: float = 0.0
+
+    @classmethod
+    def of_squares(cls, bound: float, largest: float) -> Within:
+        """Intervals of values of which the largest is given, their squares being off by a bound."""
+        return cls(0.0, math.ldexp(bound, -2 * math.frexp(largest)[1]))
+
+    def widened(self, error: float) -> Within:
+        """The same for values that are off by ``error`` more."""
+        return Within(self.absolute + error, self.square)
+
+    def ends(self, values: Values) -> tuple[Values, Values]:
+        """Lower and upper ends for these values, which descend."""
+        lower, upper = values, values
+        if self.square and values.size:
+            unit = math.frexp(float(values[0]))[1]
+            squares = np.ldexp(values, -unit) ** 2
+            lower = np.ldexp(np.sqrt(np.maximum(squares - self.square, 0)), unit)
+            upper = np.ldexp(np.sqrt(squares + self.square), unit)
+        if self.absolute:  # outward, so that no rounding makes an interval narrower than it says
+            with np.errstate(over="ignore"):  # an upper end may be infinite
+                lower = np.nextafter(lower - self.absolute, -np.inf)
+                upper = np.nextafter(upper + self.absolute, np.inf)
+        return np.maximum(lower, 0), upper
+
+
+class Ends(NamedTuple):
+    """Intervals that do not follow from the values, one by one."""
+
+    lower: Values
+    upper: Values
+
+
 def gram_bound(trace: float, largest: float, *, long_side: int, short_side: int) -> float:
-    """Bound δ on |λ̂ − s²| for every eigenvalue λ̂ of the float64 Gram matrix.
+    """Bound δ on |ŝ² − s²| for ŝ = √λ̂ of every eigenvalue λ̂ of the float64 Gram matrix.
 
     Forming AᵀA errs by at most M·u·‖A‖²_F = M·u·trace in any order of summation; the eigenvalue
-    solver is backward stable, with 8q·u·λ₁ taken for its error; by Weyl's inequality the two add
-    up, for each eigenvalue alike.
+    solver is backward stable, with 8q·u·λ₁ taken for its error; the root, its square and the ends
+    of the interval round by 6u·λ₁, counted as 8. By Weyl's inequality these add up, for each
+    eigenvalue alike.
     """
-    return UNIT_ROUNDOFF * (long_side * trace + 8 * short_side * largest)
-
-
-def gram_intervals(squares: Values, bound: float) -> tuple[Values, Values]:
-    """Intervals of the singular values from eigenvalues that are within ``bound`` of s²."""
-    # Clamp and never take the absolute value: an unresolved zero comes out negative half the time.
-    return np.sqrt(np.maximum(squares - bound, 0)), np.sqrt(np.maximum(squares, 0) + bound)
+    return UNIT_ROUNDOFF * (long_side * trace + 8 * (short_side + 1) * largest)
 
 
 def svd_bound(largest: float, *, long_side: int) -> float:

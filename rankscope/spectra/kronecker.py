@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rankscope.spectra.bounds import UNIT_ROUNDOFF
-from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Ends, Values
+from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 KNOWN = ("ok", "zero", "vector")
 
@@ -40,8 +40,7 @@ def product_of(first: Spectrum, second: Spectrum, dtype: str) -> Spectrum:
         shape,
         dtype,
         values,
-        lower,
-        upper,
+        Ends(lower, upper),
         float(floor),
         "storage" if "storage" in (first.noise_source, second.noise_source) else "arithmetic",
         "kronecker",

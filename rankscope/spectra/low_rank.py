@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.spectra import dense
-from rankscope.spectra.bounds import agree, product_bound
+from rankscope.spectra.bounds import Values, Within, agree, product_bound
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.rounding import Rounding
-from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 
 def spectra(matrix: LowRank) -> list[Spectrum]:
@@ -99,8 +99,7 @@ def _spectrum(
         shape=matrix.shape,
         dtype=matrix.dtype,
         values=s,
-        lower=np.maximum(s - error, 0),
-        upper=s + error,
+        bounds=Within(error),
         noise_floor=max(floor, error),
         noise_source="storage" if floor > error else "arithmetic",
         route="low-rank",

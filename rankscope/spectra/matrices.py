@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.spectra.bounds import frobenius_bound, product_bound
+from rankscope.spectra.bounds import Values, frobenius_bound, product_bound
 from rankscope.spectra.formats import FORMATS, format_of
 from rankscope.spectra.rounding import Rounding, rounding_of
-from rankscope.spectra.spectrum import Norm, Values
+from rankscope.spectra.spectrum import Norm
 
 Matrix = NDArray[Any]
 BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole weight is made

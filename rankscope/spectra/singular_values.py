@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from rankscope.spectra import dense, kronecker, low_rank
 from rankscope.spectra.backends import NUMPY, Backend
+from rankscope.spectra.bounds import Values
 from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank
-from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 
 def singular_values(matrix: ArrayLike | Decomposable) -> Values:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+from rankscope.spectra.bounds import Ends, Values, Within
 
 
 class Norm(NamedTuple):
@@ -28,9 +28,13 @@ class Spectrum:
         Rows and columns of the matrix.
     dtype
         Format that the entries were stored in.
-    values, lower, upper
-        Singular values, descending, and their intervals; shape ``(max_rank,)``, float64. Empty
-        where there is no spectrum.
+    values
+        Singular values, descending; shape ``(max_rank,)``, float64. Empty where there is no
+        spectrum.
+    bounds
+        How far the true values may be: one bound for all of them, or an interval for each.
+    lower, upper
+        Ends of the intervals that follow; each of shape ``(max_rank,)``, float64.
     noise_floor, noise_source
         What rounding alone may bring, and whether of the ``storage`` or of the ``arithmetic``.
     route
@@ -49,8 +53,7 @@ class Spectrum:
     shape: tuple[int, int]
     dtype: str
     values: Values
-    lower: Values
-    upper: Values
+    bounds: Within | Ends
     noise_floor: float
     noise_source: str
     route: str
@@ -58,6 +61,20 @@ class Spectrum:
     significant_bits: int = 0
     before: Norm | None = None
     is_scaled: bool = True
+
+    @cached_property
+    def _ends(self) -> tuple[Values, Values]:
+        return self.bounds.ends(self.values) if isinstance(self.bounds, Within) else self.bounds
+
+    @property
+    def lower(self) -> Values:
+        """Lower ends of the intervals."""
+        return self._ends[0]
+
+    @property
+    def upper(self) -> Values:
+        """Upper ends of the intervals."""
+        return self._ends[1]
 
     @property
     def max_rank(self) -> int:
@@ -74,7 +91,7 @@ class Spectrum:
     def times_power_of_two(self, exponent: int) -> Spectrum:
         """Spectrum of the matrix times 2**exponent; without values if float64 cannot hold them.
 
-        Exact, but where it ends among the subnormal numbers: there the intervals are widened.
+        Exact, except where it ends among the subnormal numbers: there the intervals are widened.
         """
         if exponent == 0:
             return self
@@ -84,9 +101,16 @@ class Spectrum:
                 _rounded_towards(end, np.float64(x), exponent)
                 for x, end in ((self.lower, 0), (self.upper, np.inf), (self.noise_floor, np.inf))
             )
+            bounds = self.bounds
+            if isinstance(bounds, Within):
+                bounds = bounds._replace(absolute=float(np.ldexp(bounds.absolute, exponent)))
         if not np.isfinite(values).all():
             return no_spectrum(self.shape, self.dtype, "skipped:overflow")
-        return replace(self, values=values, lower=lower, upper=upper, noise_floor=float(floor))
+        ends = bounds.ends(values) if isinstance(bounds, Within) else bounds
+        # Subnormal numbers are rounded, and their intervals are wider than one bound says.
+        if not all(map(np.array_equal, ends, (lower, upper))):
+            bounds = Ends(lower, upper)
+        return replace(self, values=values, bounds=bounds, noise_floor=float(floor))
 
 
 def _rounded_towards(end: float, x: Values | np.float64, exponent: int) -> Values:
@@ -96,5 +120,4 @@ def _rounded_towards(end: float, x: Values | np.float64, exponent: int) -> Value
 
 def no_spectrum(shape: tuple[int, int], dtype: str, status: str) -> Spectrum:
     """What stands for a matrix that has none: an empty, a nonfinite or a skipped one."""
-    none = np.empty(0)
-    return Spectrum(shape, dtype, none, none, none, float("nan"), "", "", status)
+    return Spectrum(shape, dtype, np.empty(0), Within(0.0), float("nan"), "", "", status)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rankscope.spectra.backends import Gram, Triangle
-from rankscope.spectra.spectrum import Values
+from rankscope.spectra.bounds import Values
 
 BATCH = 64
 BATCH_BYTES = 2**30

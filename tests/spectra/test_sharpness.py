@@ -9,7 +9,7 @@ import rankscope as rs
 from rankscope.metrics import condition_number, effective_rank, effective_rank_error
 from rankscope.results.measure import measure
 from rankscope.spectra.bounds import UNIT_ROUNDOFF as U
-from rankscope.spectra.bounds import agree, gram_bound, is_resolved, svd_bound
+from rankscope.spectra.bounds import Ends, agree, gram_bound, is_resolved, svd_bound
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.spectrum import Spectrum
 
@@ -21,8 +21,7 @@ def made(values: list[float], width: float = 0.0, floor: float = 0.0) -> Spectru
         shape=(s.size, s.size),
         dtype="float64",
         values=s,
-        lower=s * (1 - width / 2),
-        upper=s * (1 + width / 2),
+        bounds=Ends(s * (1 - width / 2), s * (1 + width / 2)),
         noise_floor=floor,
         noise_source="storage",
         route="gram",
@@ -41,7 +40,7 @@ def test_the_entropy_bound_is_attained(k: int, distance: float) -> None:
 
 def test_the_gram_bound_counts_the_long_side_and_the_solver() -> None:
     assert gram_bound(1.0, 0.0, long_side=1000, short_side=1) == 1000 * U
-    assert gram_bound(0.0, 1.0, long_side=1000, short_side=3) == 24 * U
+    assert gram_bound(0.0, 1.0, long_side=1000, short_side=3) == 32 * U
 
 
 @pytest.mark.parametrize(("long_side", "found"), [(2, 5.7), (5, 12.3)])
@@ -118,7 +117,7 @@ def test_values_that_end_subnormal_have_wider_intervals() -> None:
 
 def test_the_error_of_a_spectrum_is_the_longer_side_of_its_widest_interval() -> None:
     s, low, high = np.array([[1.0, 0.5], [0.9, 0.2], [1.1, 0.55]])
-    one = Spectrum((2, 2), "float64", s, low, high, 0.0, "storage", "gram")
+    one = Spectrum((2, 2), "float64", s, Ends(low, high), 0.0, "storage", "gram")
     assert one.error == pytest.approx(0.3)
 
 
