@@ -11,7 +11,7 @@ from rankscope import metrics
 from rankscope.results.columns import METRICS, WINDOW
 from rankscope.results.spectra_store import Entry
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
-from rankscope.spectra.spectrum import Spectrum
+from rankscope.spectra.spectrum import Norm, Spectrum
 
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
 # Those that grow with the matrix: not known of one that is known up to its scale.
@@ -92,6 +92,19 @@ def _in_range(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def frobenius_norm(spectrum: Spectrum) -> Norm:
+    """Frobenius norm of a matrix, and a bound on its absolute error, from its singular values."""
+    low, norm, high = (
+        metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
+    )
+    return Norm(norm, max(high - norm, norm - low) + _rounding(spectrum) * norm)
+
+
+def _rounding(spectrum: Spectrum) -> float:
+    """Relative error of a root of a sum of squares of all values, generously."""
+    return 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
+
+
 def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
     """Frobenius norm of a change over that of what changed, and a bound on the absolute error."""
     before = spectrum.before
@@ -100,10 +113,9 @@ def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
     low, size, high = (
         metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
     )
-    rounding = 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
     ratio = size / before.value
-    most = high / (before.value - before.error) * (1 + rounding)
-    least = low / (before.value + before.error) * (1 - rounding)
+    most = high / (before.value - before.error) * (1 + _rounding(spectrum))
+    least = low / (before.value + before.error) * (1 - _rounding(spectrum))
     if not math.isfinite(most):
         return {}
     return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, RankscopeWarning, printable
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -24,6 +25,7 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
+from rankscope.results.older import empty_columns, filled
 from rankscope.results.record import read_record
 from rankscope.results.spectra_store import Entry, read_entries, store_path
 
@@ -65,7 +67,25 @@ class Results:
     def metrics(self) -> pd.DataFrame:
         """One row a matrix a step; the columns are `COLUMNS`. Empty if nothing was analysed."""
         path = self.path / METRICS_FILE
-        return self._with_unit(typed(pd.read_parquet(path)) if path.is_file() else table_of([]))
+        if not path.is_file():
+            return self._with_unit(table_of([]))
+        written = pd.read_parquet(path)
+        added = frozenset(COLUMNS) - frozenset(written.columns)
+        table = typed(written)
+        if added:
+            table = typed(filled(table, self.path / SPECTRA_FOLDER))
+            self._say_what_is_empty(empty_columns(table, added))
+        return self._with_unit(table)
+
+    def _say_what_is_empty(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        message = (
+            f"{printable(str(self.path))}: an older version wrote this table, which lacks "
+            f"{', '.join(names)}, and whose noise floors of products lack the rounding of their "
+            "factors: `rankscope analyze` into this folder makes it anew"
+        )
+        warnings.warn(RankscopeWarning(message), stacklevel=4)
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
