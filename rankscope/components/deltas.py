@@ -8,7 +8,7 @@ import numpy as np
 
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, multiplied_along
+from rankscope.components.formed import Formed, multiplied_along, scaled_along
 from rankscope.components.products import (
     IN_RANGE_OR_NOT,
     SCALING,
@@ -39,17 +39,25 @@ def delta(adapter: Delta) -> LowRank | Kronecker:
     out.
     """
     if isinstance(adapter, Adapter):
-        return product_of(
-            formed_of(adapter.lora_B),
-            formed_of(adapter.lora_A),
-            adapter.tensors[0].dtype,
-            scale=_scale(adapter),
-            is_scaled=adapter.scale is not None,
-        )
+        return _product(adapter, *_factors(adapter))
     if adapter.rows is not None:
         return factored(adapter)
     first, second = _factor(adapter.first, _scale(adapter)), _factor(adapter.second, 1.0)
     return Kronecker(first, second, adapter.tensors[0].dtype, adapter.scale is not None)
+
+
+def _factors(adapter: Adapter) -> tuple[Formed, Formed]:
+    return formed_of(adapter.lora_B), formed_of(adapter.lora_A)
+
+
+def _product(adapter: Adapter, left: Formed, right: Formed) -> LowRank:
+    return product_of(
+        left,
+        right,
+        adapter.tensors[0].dtype,
+        scale=_scale(adapter),
+        is_scaled=adapter.scale is not None,
+    )
 
 
 def factored(adapter: Delta) -> LowRank:
@@ -67,25 +75,42 @@ def adapted(weight: Formed, adapter: Delta | None) -> Formed:
         return weight
     if isinstance(adapter, KroneckerAdapter):
         return weight + _kronecker(adapter)
-    product = factored(adapter)
-    total = weight if is_zero(product) else weight + multiplied(product)
-    return total if adapter.magnitude is None else _rescaled(total, adapter.magnitude)
+    factors = _factors(adapter)
+    product = _product(adapter, *factors)
+    if adapter.magnitude is not None:
+        return _rescaled(weight, adapter, adapter.magnitude, factors)
+    return weight if is_zero(product) else weight + multiplied(product)
 
 
 @IN_RANGE_OR_NOT
-def _rescaled(weight: Formed, magnitude: Tensor) -> Formed:
-    """m·M/‖M‖, a norm a row, or a column: (out, 1), or (1, in).
+def _rescaled(
+    weight: Formed, adapter: Adapter, magnitude: Tensor, factors: tuple[Formed, Formed]
+) -> Formed:
+    """m·M/‖M‖ of M = W + delta, with a norm per row, (out, 1), or per column, (1, in).
 
     Normalising takes away what errors do to a norm: they grow by m/‖M‖, and no more but for terms
-    of second order, for which they are doubled.
+    of second order, for which they are doubled. The rounding of B and A grows row by row, or column
+    by column: it is that of the product whose left factor, or right one, is multiplied so.
     """
-    stored, values = magnitude.read(), weight.values.astype(np.float64)
-    norms = np.linalg.norm(values, axis=1 if stored.shape[1] == 1 else 0, keepdims=True)
+    product = _product(adapter, *factors)
+    total = weight if is_zero(product) else weight + multiplied(product)
+    stored, values = magnitude.read(), total.values.astype(np.float64)
+    by_row = stored.shape[1] == 1
+    norms = np.linalg.norm(values, axis=1 if by_row else 0, keepdims=True)
     numbers = stored.astype(np.float64) / norms  # a row of zeros has no direction
-    found = multiplied_along(weight, numbers, format_of(stored, magnitude.dtype))
+    found = multiplied_along(total, numbers, format_of(stored, magnitude.dtype))
     terms = values.size / max(numbers.size, 1)  # of the sum in a norm
     more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(found.values).value
-    return replace(found, error=2 * found.error + more)
+    found = replace(found, error=2 * found.error + more)
+    if is_zero(product):
+        return found
+    left, right = factors
+    if by_row:
+        left = scaled_along(left, numbers)
+    else:
+        right = scaled_along(right, numbers)
+    beside = scaled_along(weight, numbers).exact().rounding().floor
+    return replace(found, beside=float(np.hypot(beside, _product(adapter, left, right).floor)))
 
 
 def difference_of(later: Delta | None, earlier: Delta | None) -> LowRank | None:

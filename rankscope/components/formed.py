@@ -39,6 +39,9 @@ class Formed:
         Bound on the Frobenius norm of what float64 rounded on the way.
     bits
         The fewest significant bits of the parts that ``stored`` does not name.
+    made_of
+        Of a factor that holds all products of two others' columns, or rows: the two. Their
+        rounding is independent, and that of their products is not.
     """
 
     values: Matrix
@@ -48,6 +51,7 @@ class Formed:
     relative: float = 0.0
     error: float = 0.0
     bits: int = MOST_BITS
+    made_of: tuple[Formed, Formed] | None = None
 
     @classmethod
     def read(cls, values: Matrix, dtype: str) -> Formed:
@@ -64,6 +68,11 @@ class Formed:
             total += rounding_of(values[rows, columns], found)
         return total
 
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether storing its entries is all that rounded them."""
+        return not (self.relative or self.beside)
+
     def dense(self) -> Dense:
         """The matrix for its spectrum."""
         return Dense(self.values, self.dtype, self.rounding(), self.error)
@@ -75,7 +84,7 @@ class Formed:
     def part(self, take: Callable[[Matrix], Matrix]) -> Formed:
         """Some of its entries; what is known of the whole alone is a bound for them."""
         stored = tuple((take(values), found) for values, found in self.stored)
-        return replace(self, values=take(self.values), stored=stored)
+        return replace(self, values=take(self.values), stored=stored, made_of=None)
 
     def _beside(self, rows: slice = ALL, columns: slice = ALL) -> float:
         if not self.relative:
@@ -104,6 +113,16 @@ def multiplied_along(one: Formed, numbers: NDArray[np.float64], found: Format) -
     numbers
         Of a shape that broadcasts to that of the matrix.
     """
+    scaled = scaled_along(one, numbers)
+    return replace(
+        scaled,
+        relative=scaled.relative + 2.0**-found.significant_bits,
+        bits=min(scaled.bits, found.significant_bits),
+    )
+
+
+def scaled_along(one: Formed, numbers: NDArray[np.float64]) -> Formed:
+    """The same with numbers that no storage rounded."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = numbers * one.values
     largest = float(np.abs(finite_part(numbers)).max(initial=0.0))
@@ -113,9 +132,10 @@ def multiplied_along(one: Formed, numbers: NDArray[np.float64], found: Format) -
         one.dtype,
         tuple((powers * stored, kind) for stored, kind in one.stored),
         largest * one.beside,
-        one.relative + 2.0**-found.significant_bits,
+        one.relative,
         largest * one.error + UNIT_ROUNDOFF * norm_of(values).value,
-        min(one.bits, found.significant_bits),
+        one.bits,
+        None if one.made_of is None else (scaled_along(one.made_of[0], numbers), one.made_of[1]),
     )
 
 

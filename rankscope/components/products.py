@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from rankscope.components.factor_noise import joint_floor
 from rankscope.components.formed import Formed
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values, multiplying_bound
 from rankscope.spectra.matrices import (
@@ -42,7 +43,9 @@ def product_of(
     rounding = finite[0].rounding(), finite[1].rounding()
     norms = spectral_norms(finite[0].values[None]), spectral_norms(finite[1].values[None])
     sizes = frobenius_norms(finite[0].values), frobenius_norms(finite[1].values)
-    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
+    floor = joint_floor(left, right)
+    if floor is None:
+        floor = float(product_floor(norms, (rounding[0].floor, rounding[1].floor))[0])
     error = product_floor(sizes, (left.error, right.error))
     if scale != 1:
         error = error + SCALING * sizes[0] * sizes[1]
@@ -50,7 +53,7 @@ def product_of(
         scale * left.values.astype(np.float64),
         right.values.astype(np.float64),
         dtype,
-        floor=abs(scale) * float(floor[0]),
+        floor=abs(scale) * floor,
         error=abs(scale) * float(error),
         significant_bits=min(one.significant_bits for one in rounding),
         is_scaled=is_scaled,

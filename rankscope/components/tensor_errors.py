@@ -89,6 +89,7 @@ def _khatri_rao(tensor: KhatriRao) -> Formed:
         beside=brought((rounding[0].floor, rounding[1].floor)),
         error=brought((first.error, second.error)) + UNIT_ROUNDOFF * norm_of(values).value,
         bits=min(one.significant_bits for one in rounding),
+        made_of=(first, second),
     )
 
 

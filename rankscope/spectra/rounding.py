@@ -103,6 +103,19 @@ def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
     return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa, mantissa + 1)
 
 
+def deviations(values: NDArray[Any], stored: Format, *, exponent: int = 0) -> NDArray[np.float64]:
+    """Standard deviation of the rounding that storing left in each entry, over 2**exponent."""
+    held = values.astype(np.float64)
+    below = np.where(held == 0, stored.smallest_exponent, np.frexp(held)[1] - 1)
+    ulps = np.maximum(below, stored.smallest_exponent) - stored.mantissa - exponent
+    return np.asarray(np.ldexp(1 / math.sqrt(12), ulps))
+
+
+def unit_exponent(values: NDArray[Any]) -> int:
+    """Exponent of a power of two near the largest entry."""
+    return math.frexp(float(np.abs(values).max(initial=0.0)))[1]
+
+
 def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Rounding:
     """Rounding of the products B·A that were formed in a format and make up ``added``.
 
