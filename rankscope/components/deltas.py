@@ -9,26 +9,28 @@ import numpy as np
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.formed import Formed, multiplied_along, scaled_along
+from rankscope.components.kronecker_deltas import (
+    change_of_kronecker,
+    factor_of,
+    kronecker_formed,
+    scale_of,
+)
 from rankscope.components.products import (
     IN_RANGE_OR_NOT,
-    SCALING,
     as_product,
     change_of_product,
     is_zero,
     multiplied,
-    product_floor,
     product_of,
 )
-from rankscope.components.tensor_errors import formed_of, product_in
+from rankscope.components.tensor_errors import formed_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import format_of
 from rankscope.spectra.matrices import (
     Dense,
     Kronecker,
     LowRank,
-    frobenius_norms,
     norm_of,
-    spectral_norms,
 )
 
 
@@ -42,7 +44,7 @@ def delta(adapter: Delta) -> LowRank | Kronecker:
         return _product(adapter, *_factors(adapter))
     if adapter.rows is not None:
         return factored(adapter)
-    first, second = _factor(adapter.first, _scale(adapter)), _factor(adapter.second, 1.0)
+    first, second = factor_of(adapter.first, scale_of(adapter)), factor_of(adapter.second, 1.0)
     return Kronecker(first, second, adapter.tensors[0].dtype, adapter.scale is not None)
 
 
@@ -55,7 +57,7 @@ def _product(adapter: Adapter, left: Formed, right: Formed) -> LowRank:
         left,
         right,
         adapter.tensors[0].dtype,
-        scale=_scale(adapter),
+        scale=scale_of(adapter),
         is_scaled=adapter.scale is not None,
     )
 
@@ -66,7 +68,7 @@ def factored(adapter: Delta) -> LowRank:
         product = delta(adapter)
         assert isinstance(product, LowRank)
         return product
-    return as_product(_kronecker(adapter), is_scaled=adapter.scale is not None)
+    return as_product(kronecker_formed(adapter), is_scaled=adapter.scale is not None)
 
 
 def adapted(weight: Formed, adapter: Delta | None) -> Formed:
@@ -74,7 +76,7 @@ def adapted(weight: Formed, adapter: Delta | None) -> Formed:
     if adapter is None:
         return weight
     if isinstance(adapter, KroneckerAdapter):
-        return weight + _kronecker(adapter)
+        return weight + kronecker_formed(adapter)
     factors = _factors(adapter)
     product = _product(adapter, *factors)
     if adapter.magnitude is not None:
@@ -157,8 +159,12 @@ class DeltaChange:
     later: Delta
     earlier: Delta
 
-    def read(self) -> LowRank:
-        """Subtract one from the other, by their factors."""
+    def read(self) -> LowRank | Kronecker | Dense:
+        """Subtract one from the other, by their factors where they allow it."""
+        if isinstance(self.later, KroneckerAdapter) and isinstance(self.earlier, KroneckerAdapter):
+            change = change_of_kronecker(self.later, self.earlier)
+            if change is not None:
+                return change
         return change_of_product(factored(self.later), factored(self.earlier))
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -170,52 +176,3 @@ class DeltaChange:
         """Operations of two QR decompositions and an SVD of the core."""
         inner = self.later.rank + self.earlier.rank
         return 4.0 * sum(self.later.shape) * inner**2 + 8.0 * inner**3
-
-
-def _scale(adapter: Delta) -> float:
-    return 1.0 if adapter.scale is None else adapter.scale
-
-
-def _factor(tensor: Tensor, scale: float) -> Dense | LowRank:
-    """A factor of a Kronecker product, times a scale."""
-    product = product_in(tensor)
-    if product is not None:
-        size = float(frobenius_norms(product.left) * frobenius_norms(product.right))
-        return replace(
-            product,
-            left=scale * product.left,
-            floor=abs(scale) * product.floor,
-            error=abs(scale) * (product.error + SCALING * size),
-        )
-    factor = formed_of(tensor)
-    values = scale * factor.values.astype(np.float64)
-    error = abs(scale) * factor.error + (0.0 if scale == 1 else SCALING * norm_of(values).value)
-    return Dense(values, factor.dtype, factor.rounding() * scale**2, error)
-
-
-@IN_RANGE_OR_NOT
-def _kronecker(adapter: KroneckerAdapter) -> Formed:
-    """A Kronecker product, or rows of one, multiplied out: norms multiply."""
-    first, second = formed_of(adapter.first), formed_of(adapter.second)
-    scale, rounding = _scale(adapter), (first.rounding(), second.rounding())
-    values = np.kron(scale * first.values.astype(np.float64), second.values.astype(np.float64))
-    norms, sizes = (
-        (of(first.values), of(second.values))
-        for of in (lambda x: spectral_norms(x[None])[0], frobenius_norms)
-    )
-    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
-    error = product_floor(sizes, (first.error, second.error)) + SCALING * sizes[0] * sizes[1]
-    whole = Formed(
-        values,
-        adapter.tensors[0].dtype,
-        beside=abs(scale) * float(floor),
-        error=abs(scale) * float(error),
-        bits=min(one.significant_bits for one in rounding),
-    )
-    if adapter.rows is None:
-        return whole
-    start, axes = adapter.rows
-    places = np.array([start])
-    for size, stride in axes:
-        places = (places[:, None] + stride * np.arange(size)).reshape(-1)
-    return whole.part(lambda matrix: matrix[places])
