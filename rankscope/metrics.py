@@ -271,3 +271,19 @@ def resolved_effective_rank(s: ArrayLike, lower: ArrayLike, noise_floor: float) 
     """
     s, lower = (np.asarray(x, dtype=np.float64) for x in (s, lower))
     return effective_rank(s[lower > noise_floor])
+
+
+def noise_matters(per: ArrayLike, per_resolved: ArrayLike) -> NDArray[np.bool_]:
+    """Whether rounding noise may be more than 1 % of an effective rank.
+
+    PER counts noise as dimensions, and `resolved_effective_rank` leaves out all that may be noise:
+    the truth is between the two, and where they differ it is not known.
+
+    Parameters
+    ----------
+    per, per_resolved
+        Columns of the metrics table, or single numbers. NaN in ``per_resolved`` means that no value
+        is above the noise floor; NaN in ``per`` that there is no rank for noise to be in.
+    """
+    per, resolved = (np.asarray(x, dtype=np.float64) for x in (per, per_resolved))
+    return np.isfinite(per) & ~(resolved >= 0.99 * per)
