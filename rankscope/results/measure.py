@@ -82,10 +82,10 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
         row["signal_to_noise"] = _in_range(float(s[0]) / spectrum.noise_floor)
     if not rank and spectrum.noise_source == "arithmetic":
         return row | {"numerical_rank": rank}
-    conditions = _conditions(spectrum)
+    conditions = _conditions(spectrum, rank)
     if not whole:
         conditions = {"condition_number_r": conditions["condition_number_r"]}
-    return row | _ranks(spectrum) | conditions
+    return row | _ranks(spectrum, rank) | conditions
 
 
 def _in_range(number: float) -> float | None:
@@ -121,10 +121,9 @@ def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
     return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}
 
 
-def _ranks(spectrum: Spectrum) -> dict[str, Number]:
+def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
     s, per = spectrum.values, metrics.proportional_effective_rank
     effective = metrics.effective_rank(s)
-    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
     return {
         "effective_rank": effective,
         "per": per(s, shape=spectrum.shape),
@@ -143,10 +142,9 @@ def _ranks(spectrum: Spectrum) -> dict[str, Number]:
     }
 
 
-def _conditions(spectrum: Spectrum) -> dict[str, Number]:
+def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
     """Condition numbers; none divides by a value below the noise floor, or not known to 1 %."""
     s, q = spectrum.values, min(spectrum.shape)
-    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
     known = spectrum.lower > spectrum.noise_floor
     known &= spectrum.upper - spectrum.lower <= 0.01 * s
     number, status = metrics.condition_number(s, at=q), "ok"
