@@ -67,7 +67,7 @@ MUTANTS = (
         "spectra/dense.py",
         "bounds.widened(arithmetic)",
         "bounds",
-        "tests/components/test_deltas.py",
+        "tests/components/test_composite_errors.py",
     ),
     Mutant("spectra/low_rank.py", "np.clip(exponents, -1000, 1000)", "0 * exponents", SHARP),
     Mutant("spectra/low_rank.py", "-1000, 1000)", "-1000, 1024)", SHARP),
@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner <= min(", SHARP),
     Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner < max(", SHARP),
     # Metrics of a spectrum.
-    Mutant("metrics.py", "or s[place - 1] == 0:", "or s[place - 1] < 1e-300:", SHARP),
+    Mutant("metrics.py", "or s[index] == 0:", "or s[index] < 1e-300:", SHARP),
     Mutant(
         "results/measure.py",
         "known = spectrum.lower > spectrum.noise_floor",

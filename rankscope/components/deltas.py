@@ -1,4 +1,4 @@
-"""What an adapter does to a weight, and what changed between two states of one."""
+"""What an adapter adds to a weight, and how that changed between two checkpoints."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from rankscope.spectra.matrices import (
 
 
 def delta(adapter: Delta) -> LowRank | Kronecker:
-    """What an adapter adds to its weight, as factors in float64; over its scale if none is known.
+    """What an adapter adds to its weight, as factors in float64; unscaled if no scale is known.
 
-    Rows of a Kronecker product that are cut between its blocks are not one, and come multiplied
-    out.
+    Rows that are cut out of a Kronecker product between its blocks are not such a product, and are
+    multiplied out.
     """
     if isinstance(adapter, Adapter):
         return _product(adapter, *_factors(adapter))
@@ -63,7 +63,7 @@ def _product(adapter: Adapter, left: Formed, right: Formed) -> LowRank:
 
 
 def factored(adapter: Delta) -> LowRank:
-    """The delta as a product of two factors; a Kronecker product is one with the identity."""
+    """The delta as a product of two factors; a Kronecker product times the identity."""
     if isinstance(adapter, Adapter):
         product = delta(adapter)
         assert isinstance(product, LowRank)
@@ -72,7 +72,7 @@ def factored(adapter: Delta) -> LowRank:
 
 
 def adapted(weight: Formed, adapter: Delta | None) -> Formed:
-    """The weight as the model uses it: W + delta, or what DoRA makes of that."""
+    """The weight as the model uses it: W + delta, rescaled in DoRA."""
     if adapter is None:
         return weight
     if isinstance(adapter, KroneckerAdapter):
@@ -90,9 +90,9 @@ def _rescaled(
 ) -> Formed:
     """m·M/‖M‖ of M = W + delta, with a norm per row, (out, 1), or per column, (1, in).
 
-    Normalising takes away what errors do to a norm: they grow by m/‖M‖, and no more but for terms
-    of second order, for which they are doubled. The rounding of B and A grows row by row, or column
-    by column: it is that of the product whose left factor, or right one, is multiplied so.
+    Normalising removes the effect of errors on the norm, so they grow by at most m/‖M‖ up to terms
+    of second order; they are counted twice to cover those. The rounding of B and A grows row by
+    row, or column by column: it is that of a product with B, or A, multiplied by these numbers.
     """
     product = _product(adapter, *factors)
     total = weight if is_zero(product) else weight + multiplied(product)
@@ -100,23 +100,23 @@ def _rescaled(
     by_row = stored.shape[1] == 1
     norms = np.linalg.norm(values, axis=1 if by_row else 0, keepdims=True)
     numbers = stored.astype(np.float64) / norms  # a row of zeros has no direction
-    found = multiplied_along(total, numbers, format_of(stored, magnitude.dtype))
+    rescaled = multiplied_along(total, numbers, format_of(stored, magnitude.dtype))
     terms = values.size / max(numbers.size, 1)  # of the sum in a norm
-    more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(found.values).value
-    found = replace(found, error=2 * found.error + more)
+    more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(rescaled.values).value
+    rescaled = replace(rescaled, error=2 * rescaled.error + more)
     if is_zero(product):
-        return found
+        return rescaled
     left, right = factors
     if by_row:
         left = scaled_along(left, numbers)
     else:
         right = scaled_along(right, numbers)
     beside = scaled_along(weight, numbers).exact().rounding().floor
-    return replace(found, beside=float(np.hypot(beside, _product(adapter, left, right).floor)))
+    return replace(rescaled, beside=float(np.hypot(beside, _product(adapter, left, right).floor)))
 
 
 def difference_of(later: Delta | None, earlier: Delta | None) -> LowRank | None:
-    """What a delta changed by, s₂B₂A₂ − s₁B₁A₁, of rank 2r at most; None of none."""
+    """The change of a delta, s₂B₂A₂ − s₁B₁A₁, of rank at most 2r; None if there is none at all."""
     if earlier is None:
         return None if later is None else factored(later)
     before = factored(earlier)
@@ -134,7 +134,7 @@ class Rescaling:
 
     @IN_RANGE_OR_NOT
     def read(self) -> Dense:
-        """Subtract in float64; W is in both terms, and taken for exact."""
+        """Subtract in float64; W is in both terms and counts as exact."""
         weight = formed_of(self.tensor)
         changed = adapted(weight.exact(), self.adapter)
         values = changed.values - weight.values.astype(np.float64)
@@ -154,13 +154,13 @@ class Rescaling:
 
 @dataclass(frozen=True)
 class DeltaChange:
-    """What an adapter changed by, which needs no base as long as it is the same."""
+    """The change of an adapter, which needs no base while the base stays the same."""
 
     later: Delta
     earlier: Delta
 
     def read(self) -> LowRank | Kronecker | Dense:
-        """Subtract one from the other, by their factors where they allow it."""
+        """Subtract one from the other, in factors where they allow it."""
         if isinstance(self.later, KroneckerAdapter) and isinstance(self.earlier, KroneckerAdapter):
             change = change_of_kronecker(self.later, self.earlier)
             if change is not None:

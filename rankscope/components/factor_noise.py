@@ -1,18 +1,18 @@
-"""Noise floor of a product one of whose factors holds all products of two others' columns (LoHa).
+"""Noise floor of a product with a factor of all products of two matrices' columns, as in LoHa.
 
-The errors of such a factor are not independent, entry by entry, but those of what it is made of
-are: the error E of the product is a sum of known matrices, each times an independent error. For
-sums of this kind the norm is close to
+The errors of such a factor are not independent entry by entry, but those of the two matrices are:
+the error E of the product is a sum of known matrices, each times an independent error. The norm of
+such a sum is close to
 
     √‖𝔼[E·Eᵀ]‖ + √‖𝔼[Eᵀ·E]‖
 
 (A. Bandeira, M. Boedihardjo and R. van Handel, "Matrix concentration inequalities and free
 probability", Invent. Math. 234 (2023), 419), which for independent entries is the edge of
-`rankscope.spectra.rounding`. For E = δL·R + L·δR, the rows of δL being independent of each other,
+`rankscope.spectra.rounding`. For E = δL·R + L·δR, where the rows of δL are independent,
 
     𝔼[E·Eᵀ] = diag(tr(R·Rᵀ·Σᵢ)) + L·𝔼[δR·δRᵀ]·Lᵀ
 
-with Σᵢ the covariance of row i of δL, and 𝔼[Eᵀ·E] likewise with the roles of L and R exchanged.
+where Σᵢ is the covariance of row i of δL; 𝔼[Eᵀ·E] follows with L and R exchanged.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rankscope.spectra.rounding import MARGIN, deviations, unit_exponent
 
 @dataclass(frozen=True)
 class _Stored:
-    """A factor, rows first, whose entries are rounded independently; divided by a power of two."""
+    """A factor whose entries are rounded independently, divided by a power of two."""
 
     values: Values  # (m, p)
     variances: Values  # (m, p)
@@ -93,8 +93,7 @@ def joint_floor(left: Formed, right: Formed) -> float | None:
 
     Returns
     -------
-    None where neither factor is such a product of two, or more rounds them than their entries'
-    storage.
+    None if neither factor has `Formed.made_of`, or if more than the storage of entries rounds them.
     """
     if left.made_of is None and right.made_of is None:
         return None

@@ -45,7 +45,7 @@ def factor_of(tensor: Tensor, scale: float) -> Dense | LowRank:
 
 @IN_RANGE_OR_NOT
 def kronecker_formed(adapter: KroneckerAdapter) -> Formed:
-    """A Kronecker product, or rows of one, multiplied out: norms multiply."""
+    """A Kronecker product, or rows of one, multiplied out."""
     first, second = formed_of(adapter.first), formed_of(adapter.second)
     scale = scale_of(adapter)
     values, error = _kronecker(first, second, scale)
@@ -59,23 +59,23 @@ def kronecker_formed(adapter: KroneckerAdapter) -> Formed:
     if adapter.rows is None:
         return whole
     start, axes = adapter.rows
-    places = np.array([start])
+    rows = np.array([start])
     for size, stride in axes:
-        places = (places[:, None] + stride * np.arange(size)).reshape(-1)
-    return whole.part(lambda matrix: matrix[places])
+        rows = (rows[:, None] + stride * np.arange(size)).reshape(-1)
+    return whole.part(lambda matrix: matrix[rows])
 
 
 @IN_RANGE_OR_NOT
 def change_of_kronecker(
     later: KroneckerAdapter, earlier: KroneckerAdapter
 ) -> Kronecker | Dense | None:
-    """What a Kronecker product changed by: A′⊗B′ − A⊗B = (A′ − A)⊗B′ + A⊗(B′ − B).
+    """The change of a Kronecker product: A′⊗B′ − A⊗B = (A′ − A)⊗B′ + A⊗(B′ − B).
 
     Returns
     -------
-    One Kronecker product where one factor stayed the same; else a matrix, since the singular values
-    of the sum do not follow from those of its terms. None where scales or shapes differ, of rows
-    that were cut out, and of two changed factors of unknown scale.
+    A Kronecker product if one factor stayed the same; otherwise a matrix, since the singular values
+    of the sum do not follow from those of its terms. None if scales or shapes differ, if rows were
+    cut out, or if both factors changed and the scale is unknown.
     """
     if later.scale != earlier.scale or later.rows is not None or earlier.rows is not None:
         return None
@@ -111,7 +111,7 @@ def change_of_kronecker(
 
 
 def _difference(later: Formed, earlier: Formed) -> Formed:
-    """What a factor changed by; exactly zero, without an error, where it stayed the same."""
+    """The change of a factor: exactly zero, without error, if it stayed the same."""
     if np.array_equal(later.values, earlier.values):
         return replace(later, values=np.zeros(later.values.shape), error=0.0)
     return later + replace(earlier, values=-earlier.values)
@@ -124,7 +124,7 @@ def _times(factor: Formed, scale: float) -> Dense:
 
 
 def _kronecker(first: Formed, second: Formed, scale: float) -> tuple[Values, float]:
-    """A Kronecker product, and a bound on the Frobenius norm of what is wrong with it."""
+    """A Kronecker product, and a bound on the Frobenius norm of its error."""
     sizes = frobenius_norms(first.values), frobenius_norms(second.values)
     values = np.kron(scale * first.values.astype(np.float64), second.values.astype(np.float64))
     error = product_floor(sizes, (first.error, second.error)) + SCALING * sizes[0] * sizes[1]
@@ -132,6 +132,6 @@ def _kronecker(first: Formed, second: Formed, scale: float) -> tuple[Values, flo
 
 
 def _floor(first: Formed, second: Formed) -> float:
-    """Noise floor of a Kronecker product: norms multiply."""
+    """Noise floor of a Kronecker product, whose norm is the product of its factors' norms."""
     norms = spectral_norms(first.values[None])[0], spectral_norms(second.values[None])[0]
     return float(product_floor(norms, (first.rounding().floor, second.rounding().floor)))

@@ -1,4 +1,4 @@
-"""Rows of the metrics table: every metric of one matrix, from its spectrum."""
+"""Rows of the metrics table: every metric of a matrix, from its spectrum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.spectrum import Norm, Spectrum
 
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
-# Those that grow with the matrix: not known of one that is known up to its scale.
+# Those that grow with the matrix: unknown if the matrix is known only up to its scale.
 NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
 SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
@@ -40,17 +40,17 @@ def row_of(run: str, step: int, entry: Entry) -> Row:
 def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
     """Metrics by column; None where a metric is not defined.
 
-    A zero matrix has norms but no rank and no condition number; neither has one of which nothing
-    is above what the arithmetic may have made. One without a spectrum has only its status; one
-    that is known up to its scale has ranks and ratios but no norms.
+    A zero matrix has norms but no rank and no condition number, and so has a matrix with no value
+    above the error of the arithmetic. A matrix without a spectrum has only its status. One that is
+    known only up to its scale has ranks and ratios but no norms.
 
     Parameters
     ----------
     spectrum
-        What was found of the matrix.
+        The spectrum of the matrix.
     whole
-        Whether it is a weight or a gradient of full rank. Of changes and products, what is below
-        the noise floor is no part of the matrix: instead of a condition number they have s[0] over
+        Whether it is a weight or a gradient of full rank. In changes and products, values below the
+        noise floor do not belong to the matrix; instead of a condition number they have s[0] over
         the floor, their signal-to-noise ratio.
     """
     row = _measured(spectrum, whole=whole)
@@ -101,12 +101,12 @@ def frobenius_norm(spectrum: Spectrum) -> Norm:
 
 
 def _rounding(spectrum: Spectrum) -> float:
-    """Relative error of a root of a sum of squares of all values, generously."""
+    """A generous bound on the relative error of a root of the sum of squares of all values."""
     return 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
 
 
 def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
-    """Frobenius norm of a change over that of what changed, and a bound on the absolute error."""
+    """Frobenius norm of a change over that of the matrix before, and a bound on its error."""
     before = spectrum.before
     if before is None or not before.error < before.value < math.inf:
         return {}
@@ -143,7 +143,7 @@ def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
 
 
 def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
-    """Condition numbers; none divides by a value below the noise floor, or not known to 1 %."""
+    """Condition numbers; the divisor is above the noise floor and known to 1 %, or a bound."""
     s, q = spectrum.values, min(spectrum.shape)
     known = spectrum.lower > spectrum.noise_floor
     known &= spectrum.upper - spectrum.lower <= 0.01 * s
@@ -152,8 +152,8 @@ def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
         status = "inf"
     elif not known[-1]:
         number, status = _least_condition(spectrum), "lower-bound"
-    place = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
-    is_known = place > spectrum.max_rank or known[place - 1]
+    last = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
+    is_known = last > spectrum.max_rank or known[last - 1]
     return {
         "condition_number": number,
         "condition_number_status": status,
@@ -161,12 +161,12 @@ def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
         "condition_number_r": (
             metrics.condition_number(s, at=rank) if rank and known[rank - 1] else None
         ),
-        "condition_number_90": metrics.condition_number(s, at=place) if is_known else None,
+        "condition_number_90": metrics.condition_number(s, at=last) if is_known else None,
     }
 
 
 def _least_condition(spectrum: Spectrum) -> float:
-    """What the condition number is at least: the last value may be as large as its interval."""
+    """A lower bound on the condition number: the last value may be as large as its upper end."""
     last = max(spectrum.noise_floor, float(spectrum.upper[-1]))
     with np.errstate(over="ignore"):
         return max(float(spectrum.lower[0] / last), 1.0) if last > 0 else math.inf

@@ -39,9 +39,9 @@ class Entry:
     key
         Digest of everything that the spectrum was computed from.
     place
-        Coordinates of the matrix: layer, role, component, head, expert, name.
+        Where the matrix is: layer, role, component, head, expert, name; since, restarts, window.
     spectrum
-        What was found.
+        Its spectrum.
     """
 
     key: str
@@ -50,12 +50,12 @@ class Entry:
 
 
 def store_path(folder: Path, run: str, step: int) -> Path:
-    """File of a run and step in the store; the run's name never becomes a path of its own."""
+    """File of a run and step in the store; a run's name cannot point outside the folder."""
     return folder / safe_name(run) / f"step-{step:08d}.safetensors"
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the spectra of one step, in whatever order they come, replacing the file in one go."""
+    """Write the spectra of one step, given in any order, replacing the file in one step."""
     entries = sorted(entries, key=_order)
     spectra = [entry.spectrum for entry in entries]
     apart = [one for one in spectra if isinstance(one.bounds, Ends)]
@@ -67,7 +67,7 @@ def write_entries(path: Path, entries: Iterable[Entry]) -> None:
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """Read the spectra of one step; none if the file is absent or of another version.
+    """Read the spectra of one step; none if the file is absent or of an unknown version.
 
     Raises
     ------
@@ -90,11 +90,11 @@ def _joined(vectors: list[Values]) -> Values:
 
 
 def _order(entry: Entry) -> tuple[tuple[bool, str, int], ...]:
-    """By component, layer and whatever else tells places apart, then by key; None comes last."""
+    """By component, layer, role and the rest of the place, then by key; None comes last."""
     place = {"component": None, "layer": None, "role": None, **entry.place, "key": entry.key}
     return tuple(
-        (one is None, one if isinstance(one, str) else "", one if isinstance(one, int) else 0)
-        for one in place.values()
+        (at is None, at if isinstance(at, str) else "", at if isinstance(at, int) else 0)
+        for at in place.values()
     )
 
 

@@ -1,4 +1,4 @@
-"""How far a computed singular value can be from the true one.
+"""How far computed singular values can be from the true ones.
 
 Legend: A is m×n, M = max(m, n), q = min(m, n); s₁ its largest singular value; u = 2⁻⁵³.
 """
@@ -33,7 +33,7 @@ class Within(NamedTuple):
 
     @classmethod
     def of_squares(cls, bound: float, largest: float) -> Within:
-        """Intervals of values of which the largest is given, their squares being off by a bound."""
+        """Intervals of values, the first being ``largest``, whose squares are off by a bound."""
         return cls(0.0, math.ldexp(bound, -2 * math.frexp(largest)[1]))
 
     def widened(self, error: float) -> Within:
@@ -74,9 +74,9 @@ def gram_bound(trace: float, largest: float, *, long_side: int, short_side: int)
 
 
 def svd_bound(largest: float, *, long_side: int) -> float:
-    """Bound on the error of a singular value by QR and a float64 SVD: 2(M + 8)·u·s₁.
+    """Bound on the error of a singular value from QR and a float64 SVD: 2(M + 8)·u·s₁.
 
-    The 8 is for matrices of a few rows, where 2M·u·s₁ has been seen to be exceeded.
+    The 8 is for matrices of a few rows, where errors above 2M·u·s₁ have been observed.
     """
     return 2 * (long_side + 8) * UNIT_ROUNDOFF * largest
 
@@ -86,8 +86,8 @@ def product_bound(
 ) -> float:
     """Bound on the error of a singular value of L·R: 2(m + n + r)·u·‖L‖_F·‖R‖_F, r the inner side.
 
-    Relative to the factors, not to the product: where the terms of a sum of merges nearly cancel,
-    the product is small and its error is not.
+    It is relative to the factors, not to the product: where the terms of a sum of merges nearly
+    cancel, the product is small and its error is not.
     """
     return 2 * (sum(shape) + inner) * UNIT_ROUNDOFF * left_norm * right_norm
 
@@ -95,7 +95,7 @@ def product_bound(
 def multiplying_bound(left_norm: float, right_norm: float, *, inner: int) -> float:
     """Bound on ‖fl(L·R) − L·R‖_F for float64 factors: (r + 1)·u·‖L‖_F·‖R‖_F.
 
-    r·u for an inner product in any order of summation, and u for a scale that L was multiplied by.
+    r·u for inner products in any order of summation, and u for a scale that L was multiplied by.
     """
     return (inner + 1) * UNIT_ROUNDOFF * left_norm * right_norm
 
@@ -105,17 +105,17 @@ def frobenius_bound(norm: float, entries: int) -> float:
     return (entries / 2 + 4) * UNIT_ROUNDOFF * norm
 
 
-def agree(found: float, expected: float, size: int) -> bool:
+def agree(computed: float, expected: float, size: int) -> bool:
     """Whether two sums that are equal in exact arithmetic are equal up to rounding.
 
-    Both the trace and the Frobenius norm are checked: a solver that hands back the diagonal as
-    eigenvalues, as one GPU library did, passes the first and fails the second.
+    Both the trace and the Frobenius norm are checked: a solver that returns the diagonal as
+    eigenvalues, as one GPU library did, passes the first check and fails the second.
     """
-    return bool(abs(found - expected) <= 64 * size * UNIT_ROUNDOFF * abs(expected))
+    return bool(abs(computed - expected) <= 64 * size * UNIT_ROUNDOFF * abs(expected))
 
 
 def is_resolved(values: Values, lower: Values, upper: Values, noise_floor: float) -> bool:
-    """Whether every value is on one side of the noise floor, and known to 1 % if above it."""
+    """Whether every value is certainly above the noise floor and known to 1 %, or below it."""
     above = lower > noise_floor
     unclear = ~above & (upper > noise_floor)
     vague = above & (upper - lower > 0.01 * values)
