@@ -18,7 +18,7 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.opened_file import Unread
 from rankscope.checkpoints.files.slice_file import OpenSlice
 from rankscope.checkpoints.pieces import JoinedPieces, Piece, pieces_of
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.tensors import Part, Region, Tensor
 from rankscope.errors import RankscopeError
 
 MATRIX = 2  # axes
@@ -191,11 +191,11 @@ def _cut_pieces(held: Sequence[Tensor], axis: int, blocks: int) -> list[Piece]:
             for i, tensor in enumerate(held)
         ]
     rows, columns = held[0].shape[0] // blocks, held[0].shape[1]
-    window = Window.of((rows * blocks, columns))
+    region = Region.of((rows * blocks, columns))
     return [
         Piece(
             ((block * len(held) + i) * rows, 0),
-            Part(tensor, window.part(block * rows, ((rows, 1),))),
+            Part(tensor, region.part(block * rows, ((rows, 1),))),
         )
         for i, tensor in enumerate(held)
         for block in range(blocks)

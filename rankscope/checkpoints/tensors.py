@@ -177,7 +177,7 @@ def is_same_storage(one: Tensor, other: Tensor) -> bool:
 
 
 @dataclass(frozen=True)
-class Window:
+class Region:
     """A matrix among the elements of a tensor: its first element, and its axes.
 
     Several axes may number the rows, outermost first, as where each head has its own rows of q, k
@@ -189,7 +189,7 @@ class Window:
     columns: Axis
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], *, index: int = 0) -> Window:
+    def of(cls, shape: tuple[int, ...], *, index: int = 0) -> Region:
         """All of a matrix; or the matrix of this index in a stack of matrices."""
         rows, columns = shape[-2:]
         return cls(index * rows * columns, ((rows, columns),), (columns, 1))
@@ -199,16 +199,16 @@ class Window:
         """Rows and columns."""
         return math.prod(size for size, _ in self.rows), self.columns[0]
 
-    def transposed(self) -> Window:
+    def transposed(self) -> Region:
         """The same with rows for columns."""
         (rows,) = self.rows
-        return Window(self.start, (self.columns,), rows)
+        return Region(self.start, (self.columns,), rows)
 
-    def part(self, start: int, rows: tuple[Axis, ...]) -> Window:
+    def part(self, start: int, rows: tuple[Axis, ...]) -> Region:
         """Some of the rows: the first of them, and their axes with strides in rows."""
         ((_, stride),) = self.rows
         axes = tuple((size, step * stride) for size, step in rows)
-        return Window(self.start + start * stride, axes, self.columns)
+        return Region(self.start + start * stride, axes, self.columns)
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ class Part:
     """A matrix that is part of a stored tensor, or lies in it transposed."""
 
     whole: Tensor
-    window: Window
+    region: Region
 
     @property
     def name(self) -> str:
@@ -231,7 +231,7 @@ class Part:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the part."""
-        return self.window.shape
+        return self.region.shape
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -254,8 +254,8 @@ class Part:
         )
 
     def _cut(self, elements: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
-        axes = (*self.window.rows, self.window.columns)
-        start = self.window.start
+        axes = (*self.region.rows, self.region.columns)
+        start = self.region.start
         return strided(elements(start, start + span(axes)), axes).reshape(self.shape)
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:

@@ -17,7 +17,7 @@ from rankscope.checkpoints.files.distributed_file import open_distributed
 from rankscope.checkpoints.files.numpy_file import open_arrays
 from rankscope.checkpoints.files.torch_file import open_torch
 from rankscope.checkpoints.same_weights import identical_steps
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.tensors import Part, Region, Tensor
 from rankscope.errors import RankscopeError
 from tests.analysis.series import analysed, weights
 from tests.conftest import CONFIG
@@ -100,7 +100,7 @@ def test_a_damaged_tensor_is_named_whatever_is_read_of_it_and_the_others_are_rea
     reads: dict[str, Callable[[], object]] = {
         "whole": a.read,
         "elements": lambda: a.elements(2, 5),
-        "part": Part(a, Window(5, ((2, 5),), (3, 1))).read,
+        "part": Part(a, Region(5, ((2, 5),), (3, 1))).read,
     }
     for _ in range(2):
         with pytest.raises(RankscopeError, match="'a': is damaged") as caught:
@@ -176,7 +176,7 @@ def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: o
     else:
         torch.save({"a": torch.from_numpy(stack)}, path)
         tensor = open_torch(path)["a"]
-    experts = [Part(tensor, Window.of(stack.shape, index=i)) for i in range(len(stack))]
+    experts = [Part(tensor, Region.of(stack.shape, index=i)) for i in range(len(stack))]
     each = stack.nbytes // len(stack)
     assert stack.nbytes <= cost(experts[5].read) < stack.nbytes + 2**16
     assert sum(cost(one.read) for one in experts) < stack.nbytes + 2**16

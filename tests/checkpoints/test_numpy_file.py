@@ -14,7 +14,7 @@ from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.files import zip_file
 from rankscope.checkpoints.files.numpy_file import CompressedArray, open_arrays
 from rankscope.checkpoints.layouts import layout_of
-from rankscope.checkpoints.tensors import Part, StoredTensor, Window
+from rankscope.checkpoints.tensors import Part, Region, StoredTensor
 from rankscope.errors import RankscopeError
 
 SAVERS = {"stored": np.savez, "compressed": np.savez_compressed}
@@ -50,7 +50,7 @@ def test_arrays_are_read_as_they_were_written(
         assert (tensor.name, tensor.dtype, tensor.shape) == (name, dtype.__name__, array.shape)
         assert read.dtype == dtype and read.shape == array.shape and (read == array).all()
         assert tensor.elements(0, array.size).tobytes() == array.tobytes("C")
-    part = Part(found["h.0.weight"], Window.of((5, 3)).transposed())
+    part = Part(found["h.0.weight"], Region.of((5, 3)).transposed())
     assert (part.read() == arrays["h.0.weight"].T).all()
 
 
