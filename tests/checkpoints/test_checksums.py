@@ -15,9 +15,10 @@ from torch.serialization import set_crc32_options, skip_data
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.files.distributed_file import open_distributed
 from rankscope.checkpoints.files.numpy_file import open_arrays
-from rankscope.checkpoints.files.torch_file import open_torch
+from rankscope.checkpoints.files.torch_file import open_saved
+from rankscope.checkpoints.regions import Part, Region
 from rankscope.checkpoints.same_weights import identical_steps
-from rankscope.checkpoints.tensors import Part, Region, Tensor
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from tests.analysis.series import analysed, weights
 from tests.conftest import CONFIG
@@ -59,7 +60,7 @@ def pieces(folder: Path) -> Path:
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Opened]]] = {
-    "torch zip": (torch_zip, open_torch),
+    "torch zip": (torch_zip, lambda path: open_saved(path).content),
     "npz": (archive, lambda path: open_arrays(path)[0]),
     "compressed npz": (compressed, lambda path: open_arrays(path)[0]),
     "distributed": (pieces, lambda path: open_distributed(path.parent).tensors),
@@ -118,7 +119,7 @@ def test_views_of_one_storage_are_all_refused_where_it_is_damaged(tmp_path: Path
     changed = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
     for written, is_sound in ((content, True), (changed, False)):
         (tmp_path / "f.pt").write_bytes(written)
-        for name, tensor in open_torch(tmp_path / "f.pt").items():
+        for name, tensor in open_saved(tmp_path / "f.pt").content.items():
             if is_sound:
                 assert tensor.read().tobytes() == saved[name].contiguous().numpy().tobytes()
             else:
@@ -135,7 +136,7 @@ def without_checksums() -> Iterator[None]:
 
 @pytest.mark.usefixtures("without_checksums")
 def test_files_that_torch_wrote_without_checksums_are_read(tmp_path: Path) -> None:
-    found = open_torch(torch_zip(tmp_path))
+    found = open_saved(torch_zip(tmp_path)).content
     assert found["a"].read().tobytes() == A.tobytes()
     assert found["b"].elements(1, 3).tobytes() == B.reshape(-1)[1:3].tobytes()
 
@@ -143,11 +144,11 @@ def test_files_that_torch_wrote_without_checksums_are_read(tmp_path: Path) -> No
 def test_storages_that_were_filled_in_later_are_read(tmp_path: Path) -> None:
     with skip_data():
         path = torch_zip(tmp_path)
-    found = open_torch(path)["a"]
+    found = open_saved(path).content["a"]
     content = bytearray(path.read_bytes())
     content[found.offset : found.offset + A.nbytes] = A.tobytes()
     path.write_bytes(content)
-    assert open_torch(path)["a"].read().tobytes() == A.tobytes()
+    assert open_saved(path).content["a"].read().tobytes() == A.tobytes()
 
 
 def bytes_read() -> int:
@@ -175,7 +176,7 @@ def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: o
         tensor: Tensor = open_arrays(path)[0]["a"]
     else:
         torch.save({"a": torch.from_numpy(stack)}, path)
-        tensor = open_torch(path)["a"]
+        tensor = open_saved(path).content["a"]
     experts = [Part(tensor, Region.of(stack.shape, index=i)) for i in range(len(stack))]
     each = stack.nbytes // len(stack)
     assert stack.nbytes <= cost(experts[5].read) < stack.nbytes + 2**16
@@ -187,7 +188,7 @@ def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: o
 
 def test_what_was_sound_is_looked_at_again_once_the_file_is_another(tmp_path: Path) -> None:
     path = torch_zip(tmp_path)
-    tensor = open_torch(path)["a"]
+    tensor = open_saved(path).content["a"]
     tensor.read()
     content = bytearray(path.read_bytes())
     content[tensor.offset] ^= 1

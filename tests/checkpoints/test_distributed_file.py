@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, Wri
 from rankscope import open_run
 from rankscope.checkpoints.files import distributed_file
 from rankscope.checkpoints.files.distributed_file import open_distributed
-from rankscope.checkpoints.files.sharded_safetensors import open_shards
+from rankscope.checkpoints.files.safetensors_file import open_shards
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.pieces import Pieces
@@ -355,7 +355,7 @@ def test_damaged_metadata_is_named(tmp_path: Path, kept: int) -> None:
 @pytest.mark.parametrize("found", [{"a": 1}, None, [1], "text"])
 def test_another_pickle_is_no_metadata(tmp_path: Path, found: object) -> None:
     (tmp_path / ".metadata").write_bytes(pickle.dumps(found))
-    with pytest.raises(RankscopeError, match="no metadata of a distributed checkpoint"):
+    with pytest.raises(RankscopeError, match="not the metadata of a distributed checkpoint"):
         open_distributed(tmp_path)
 
 
@@ -367,23 +367,26 @@ def _set_chunk(metadata: Metadata, start: tuple[int, ...], shape: tuple[int, ...
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.storage_data.clear(), "does not say where it lies"),
-        (lambda m: setattr(m, "storage_data", None), "does not say where it lies"),
+        (lambda m: m.storage_data.clear(), "does not say where it is stored"),
+        (lambda m: setattr(m, "storage_data", None), "does not say where it is stored"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", "../x"), "not a file beside it"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", ".."), "not a file beside it"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", "/etc/passwd"), "not a file beside"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", 5), "not a file beside it"),
         (lambda m: setattr(place_of(m, "w"), "length", 10**15), "is cut short"),
         (lambda m: setattr(place_of(m, "w"), "length", 3), "3 bytes for a piece that takes"),
-        (lambda m: setattr(place_of(m, "w"), "offset", -4), "whole numbers"),
-        (lambda m: setattr(place_of(m, "w"), "transform_descriptors", ["zstd"]), "through zstd"),
+        (lambda m: setattr(place_of(m, "w"), "offset", -4), "non-negative integers"),
+        (
+            lambda m: setattr(place_of(m, "w"), "transform_descriptors", ["zstd"]),
+            "transformed by zstd",
+        ),
         (lambda m: _set_chunk(m, (0, 0), (2, 4)), "do not make up its shape"),
-        (lambda m: _set_chunk(m, (0, 0), (9, 9)), "takes|reaches out"),
-        (lambda m: _set_chunk(m, (0, 0, 0), (4, 4, 1)), "does not say where|reaches out"),
+        (lambda m: _set_chunk(m, (0, 0), (9, 9)), "takes|reaches beyond"),
+        (lambda m: _set_chunk(m, (0, 0, 0), (4, 4, 1)), "does not say where|reaches beyond"),
         (lambda m: m.state_dict_metadata["w"].chunks.clear(), "do not make up its shape"),
         (lambda m: setattr(m.state_dict_metadata["w"], "chunks", None), "entry is damaged"),
         (lambda m: setattr(m.state_dict_metadata["w"], "properties", 3), "entry is damaged"),
-        (lambda m: setattr(m.state_dict_metadata["w"], "size", (4, "4")), "whole numbers"),
+        (lambda m: setattr(m.state_dict_metadata["w"], "size", (4, "4")), "non-negative integers"),
     ],
 )
 def test_metadata_that_contradicts_itself_is_refused(
@@ -453,7 +456,7 @@ def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path
     opened = open_run(run)
     assert opened.steps == (10, 20, 100)  # the one that is being saved keeps its place
     assert {checkpoint.step_source for checkpoint in opened} == {"folder"}
-    with pytest.raises(RankscopeError, match="is being saved still"):
+    with pytest.raises(RankscopeError, match="is still being saved"):
         opened[100].read()
     for step in opened.steps[:2]:
         parameters = opened[step].contents.parameters
@@ -462,7 +465,7 @@ def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path
             {name: w for name, w in written[step].items() if w.ndim == 2},
         )
         assert parameters["layers.1.attention.wk.weight"].layer == 1
-    with pytest.raises(RankscopeError, match="is being saved still"):
+    with pytest.raises(RankscopeError, match="is still being saved"):
         open_run(run / "checkpoint" / "step-100")
 
 
@@ -563,13 +566,13 @@ def test_other_folders_are_not_taken_for_distributed_checkpoints(tmp_path: Path)
 def test_nothing_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, {"w": torch.randn(4, 4)})
     calls = []
-    real = distributed_file.open_torch_at
+    real = distributed_file.open_saved_at
 
     def counted(*given: Any) -> Any:
         calls.append(given)
         return real(*given)
 
-    monkeypatch.setattr(distributed_file, "open_torch_at", counted)
+    monkeypatch.setattr(distributed_file, "open_saved_at", counted)
     tensor = open_distributed(tmp_path).tensors["w"]
     assert not calls
     tensor.read()

@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.files.kinds import OTHERS, kind_of, refusal
+from rankscope.checkpoints.files.file_names import OTHER_SUFFIXES
+from rankscope.checkpoints.files.kinds import kind_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors, read_notes
+from rankscope.checkpoints.files.weights_file import refusal
 from rankscope.checkpoints.layouts import LAYOUTS, huggingface, layout_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.errors import RankscopeError
@@ -224,7 +226,7 @@ def test_states_of_trainings_are_no_checkpoints_under_any_name(tmp_path: Path) -
     for name, found in saved.items():
         torch.save(found, tmp_path / name)
         assert layout_of(tmp_path / name) is None, name
-        assert "holds" in refusal(tmp_path / name), name
+        assert "hold" in refusal(tmp_path / name), name
     write(tmp_path / "step_5.pt", "torch")
     assert open_run(tmp_path).steps == (5,)
 
@@ -234,11 +236,11 @@ def test_a_step_without_tensors_keeps_its_place(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "step_200.pt")
     run = open_run(tmp_path)
     assert run.steps == (100, 200)
-    with pytest.raises(RankscopeError, match="holds no table of tensors"):
+    with pytest.raises(RankscopeError, match="not hold a table of tensors"):
         run[200].read()
 
 
-@pytest.mark.parametrize("suffix", sorted(OTHERS))
+@pytest.mark.parametrize("suffix", sorted(OTHER_SUFFIXES))
 def test_what_cannot_be_weights_is_not_opened(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +369,7 @@ def test_shards_without_their_index_are_read_if_all_are_there(tmp_path: Path) ->
     assert layout_of(tmp_path) is None
     (tmp_path / "config.json").write_text("{}")
     assert layout_of(tmp_path) == "huggingface"
-    with pytest.raises(RankscopeError, match="1 shards of 2 and no index: number 2 is missing"):
+    with pytest.raises(RankscopeError, match="1 of 2 shards and no index: number 2 is missing"):
         huggingface.read(tmp_path, DEFAULT)
 
 
@@ -387,5 +389,5 @@ def test_weights_that_are_not_a_file_keep_the_step_of_their_folder(
         os.mkfifo(path)
     run = open_run(tmp_path)
     assert run.steps == (100, 200)
-    with pytest.raises(RankscopeError, match="is not a file"):
+    with pytest.raises(RankscopeError, match="is neither a file"):
         run[200].read()

@@ -14,7 +14,8 @@ from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.files import zip_file
 from rankscope.checkpoints.files.numpy_file import CompressedArray, open_arrays
 from rankscope.checkpoints.layouts import layout_of
-from rankscope.checkpoints.tensors import Part, Region, StoredTensor
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 
 SAVERS = {"stored": np.savez, "compressed": np.savez_compressed}

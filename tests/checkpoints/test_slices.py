@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run, open_runs
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
-from rankscope.checkpoints.layouts.slices import Slices, sliced_groups
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.checkpoints.slice_names import parsed, slice_in_name
+from rankscope.checkpoints.slicing.slice_names import parsed, slice_in_name
+from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
+from rankscope.checkpoints.slicing.slices_by_name import Slices
 from rankscope.errors import RankscopeError
 
 WIDTH, HEADS, SIZE, VOCABULARY, LAYERS = 32, 4, 8, 48, 2
@@ -227,7 +228,7 @@ def test_a_series_of_sliced_steps_is_one_run(tmp_path: Path) -> None:
 def test_a_file_that_is_not_the_first_slice_is_told_from_a_model(tmp_path: Path) -> None:
     for rank in range(2):
         save(tmp_path / f"rank_{rank}.pt", {"fc.weight": torch.randn(8, 6)})
-    with pytest.raises(RankscopeError, match=r"is one slice, .*2 slices"):
+    with pytest.raises(RankscopeError, match=r"is one slice .*2 slices"):
         open_runs([tmp_path / "rank_1.pt"])
     assert "2 slices" in refusal(tmp_path / "rank_0.pt")
 
@@ -249,7 +250,7 @@ def test_what_a_training_saves_beside_its_slices_is_not_in_the_way(tmp_path: Pat
 def test_files_of_ranks_with_other_tensors_each_are_refused_as_parts(tmp_path: Path) -> None:
     for rank in range(2):
         save(tmp_path / f"shard_{rank}.pt", {f"layers.{rank}.fc.weight": torch.randn(8, 6)})
-    assert "parts" in refusal(tmp_path)
+    assert "not slices of one model" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -746,7 +747,7 @@ def test_the_piece_of_one_process_is_no_model_whatever_its_name(
 ) -> None:
     piece = saved_by_processes / "2" / kind / "model_world_size_2_rank_1.pt"
     (tmp_path / name).write_bytes(piece.read_bytes())
-    assert "slice of one process" in refusal(tmp_path / name)
+    assert "one process's slice" in refusal(tmp_path / name)
 
 
 # A file for each layer
@@ -791,4 +792,4 @@ def test_a_model_with_a_file_for_each_layer_is_read(tmp_path: Path) -> None:
 def test_a_file_for_each_layer_and_rank_is_refused(tmp_path: Path) -> None:
     neox_folder(tmp_path / "global_step100", ranks=2)
     message = refusal(tmp_path / "global_step100")
-    assert "model parallelism, 2 files" in message and "pipeline" not in message
+    assert "2 files, each with a slice" in message and "pipeline" not in message

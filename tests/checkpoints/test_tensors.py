@@ -37,7 +37,7 @@ DAMAGED = {
     "nested deeply": (file_with(b'{"a":' + b"[" * 10**5), "damaged safetensors header"),
     "a name twice": (
         file_with(b'{"a":%b,"a":%b}' % (2 * (json.dumps(GOOD).encode(),)), DATA),
-        "'a' is there twice",
+        "it has 'a' twice",
     ),
     "overlap": (
         file_with({"a": GOOD, "b": entry([2, 2], 8, 24)}, bytes(24)),
@@ -48,19 +48,25 @@ DAMAGED = {
         file_with({"a": GOOD, "b": entry([2, 2], 24, 40)}, bytes(40)),
         "'b': its data leaves a hole",
     ),
-    "rest": (file_with({"a": GOOD}, DATA + b"PK\3\4"), "4 bytes behind its last tensor"),
+    "rest": (file_with({"a": GOOD}, DATA + b"PK\3\4"), "4 bytes after its last tensor"),
     "cut by a byte": (file_with({"a": GOOD}, DATA[:-1]), "1 of .* bytes are missing"),
     "size and shape differ": (file_with({"a": entry([2, 3], 0, 16)}, DATA), "takes 24 bytes"),
     "product overflows": (
         file_with({"a": entry([2**33, 2**33], 0, 16)}, DATA),
         "its offsets span 16",
     ),
-    "negative dimension": (file_with({"a": entry([-2, -2], 0, 16)}, DATA), "whole numbers"),
-    "fractional dimension": (file_with({"a": entry([2.0, 2], 0, 16)}, DATA), "whole numbers"),
-    "bool dimension": (file_with({"a": entry([True, 4], 0, 16)}, DATA), "whole numbers"),
-    "offsets reversed": (file_with({"a": entry([2, 2], 16, 0)}, DATA), "its offsets span -16"),
-    "dtype that is a list": (file_with({"a": entry([2, 2], 0, 16, ["F32"])}, DATA), "not a name"),
-    "no shape": (file_with({"a": {"dtype": "F32"}}, DATA), "no dtype, shape and data_offsets"),
+    "negative dimension": (file_with({"a": entry([-2, -2], 0, 16)}, DATA), "non-negative integers"),
+    "fractional dimension": (
+        file_with({"a": entry([2.0, 2], 0, 16)}, DATA),
+        "non-negative integers",
+    ),
+    "bool dimension": (file_with({"a": entry([True, 4], 0, 16)}, DATA), "non-negative integers"),
+    "offsets reversed": (file_with({"a": entry([2, 2], 16, 0)}, DATA), "ends before it starts"),
+    "dtype that is a list": (file_with({"a": entry([2, 2], 0, 16, ["F32"])}, DATA), "is not text"),
+    "no shape": (
+        file_with({"a": {"dtype": "F32"}}, DATA),
+        "not have a dtype, a shape and data_offsets",
+    ),
     "git-lfs pointer": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:1",
         "git lfs pull",

@@ -22,7 +22,8 @@ from rankscope.checkpoints.adapters.derived_tensors import (
 from rankscope.checkpoints.contents import Adapter, KroneckerAdapter
 from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalised
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.tensors import Part, Region, Tensor
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.recipes import Difference, Products, Recipe, Weight
 from rankscope.spectra.singular_values import spectra

@@ -7,7 +7,8 @@ from math import prod
 
 from rankscope.checkpoints.adapters.grouping import Cell
 from rankscope.checkpoints.families.factor_tables import FactorTable
-from rankscope.checkpoints.tensors import FLOATS, Part, Region, Tensor
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 MATRIX = 2  # axes

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from rankscope.checkpoints.adapters.derived_tensors import KhatriRao, Product, ScaledRows
 from rankscope.checkpoints.adapters.scaling import Form, Scales
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
-from rankscope.checkpoints.tensors import FLOATS, Part, Region, Tensor
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from rankscope.checkpoints.families.family import INDICES, Family
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
-from rankscope.checkpoints.tensors import Axis, Part, Region, Tensor
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Axis, Tensor
 
 Axes = tuple[str, ...]
 

@@ -27,7 +27,8 @@ from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
 from rankscope.checkpoints.families.places import Places, heads_of_axes
 from rankscope.checkpoints.families.splitting import Rows, rows_of
-from rankscope.checkpoints.tensors import FLOATS, Part, Region, StoredTensor, Tensor
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor
 
 ADVICE = "name its axes in a family's table [axes]"
 
