@@ -1,4 +1,4 @@
-"""Laws of checksums: no damaged storage is read for a number, and none is read twice to know."""
+"""Laws of checksums: no number comes from a damaged storage, and none is checked twice."""
 
 import json
 import sys
@@ -88,7 +88,7 @@ def test_a_flipped_bit_anywhere_changes_no_number(kind: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "compressed npz"])
 @pytest.mark.parametrize("how", ["whole", "elements", "part"])
-def test_a_damaged_tensor_is_named_whatever_is_read_of_it_and_the_others_are_read(
+def test_a_damaged_tensor_is_named_whatever_part_is_read(
     kind: str, how: str, tmp_path: Path
 ) -> None:
     write, opened = KINDS[kind]
@@ -157,7 +157,7 @@ def bytes_read() -> int:
 
 
 def cost(work: Callable[[], object]) -> int:
-    """Bytes that some work reads from files."""
+    """Number of bytes that a call reads from files."""
     counting = bytes_read()
     counting = bytes_read() - counting
     before = bytes_read()
@@ -167,7 +167,7 @@ def cost(work: Callable[[], object]) -> int:
 
 @COUNTS
 @pytest.mark.parametrize("save", [torch.save, None], ids=["torch", "npz"])
-def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: object) -> None:
+def test_a_storage_is_checked_once(tmp_path: Path, save: object) -> None:
     stack = numbers(3, 32, 128, 128)
     path = tmp_path / "f"
     if save is None:
@@ -186,7 +186,7 @@ def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: o
     assert all((one.read() == stack[i]).all() for i, one in enumerate(experts))
 
 
-def test_what_was_sound_is_looked_at_again_once_the_file_is_another(tmp_path: Path) -> None:
+def test_a_sound_storage_is_checked_again_once_the_file_changes(tmp_path: Path) -> None:
     path = torch_zip(tmp_path)
     tensor = open_saved(path).content["a"]
     tensor.read()
@@ -198,7 +198,7 @@ def test_what_was_sound_is_looked_at_again_once_the_file_is_another(tmp_path: Pa
 
 
 @COUNTS
-def test_to_compare_checkpoints_no_storage_is_read(tmp_path: Path) -> None:
+def test_comparing_checkpoints_reads_no_whole_storage(tmp_path: Path) -> None:
     for step in (1, 2):
         folder = tmp_path / "run" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
@@ -212,7 +212,7 @@ def test_to_compare_checkpoints_no_storage_is_read(tmp_path: Path) -> None:
 
 
 @COUNTS
-def test_to_tell_copies_from_networks_no_storage_is_read(tmp_path: Path) -> None:
+def test_recognising_copies_reads_no_whole_storage(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoint-1.pt"
     path.parent.mkdir()
     network = {"model.layers.0.mlp.up_proj.weight": torch.from_numpy(numbers(4, 1024, 512))}
@@ -225,7 +225,7 @@ def test_to_tell_copies_from_networks_no_storage_is_read(tmp_path: Path) -> None
     assert cost(opened) < 2**19 < path.stat().st_size / 4
 
 
-def test_an_analysis_skips_the_damaged_matrix_and_measures_the_others(
+def test_an_analysis_skips_only_the_damaged_matrix(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = tmp_path / "run" / "checkpoint-1"

@@ -29,7 +29,7 @@ FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 @pytest.fixture(params=FORMATS)
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Save an object in each of the formats."""
+    """Saves an object in each of the formats."""
 
     def save(found: Any) -> Path:
         path = tmp_path / "saved.pt"
@@ -64,7 +64,7 @@ def test_a_tensor_is_read_with_the_bits_that_torch_wrote(saved: Any, dtype: torc
     assert (torch.from_numpy(found.read()).to(dtype) == tensor).all()
 
 
-def test_views_are_read_from_where_they_lie(saved: Any) -> None:
+def test_views_are_read_from_their_place(saved: Any) -> None:
     whole = torch.arange(60.0).reshape(6, 10)
     views = {
         "transposed": whole.T,
@@ -82,7 +82,7 @@ def test_views_are_read_from_where_they_lie(saved: Any) -> None:
     assert open_saved(saved({"one": whole[1, 1]})).content["one"].read() == 11
 
 
-def test_what_shares_a_storage_lies_at_one_place(saved: Any) -> None:
+def test_tensors_that_share_a_storage_are_at_one_place(saved: Any) -> None:
     model = torch.nn.ModuleDict({"wte": torch.nn.Embedding(6, 4), "head": torch.nn.Linear(4, 6)})
     model["head"].weight = model["wte"].weight
     found = open_saved(saved(model.state_dict())).content
@@ -93,7 +93,7 @@ def test_what_shares_a_storage_lies_at_one_place(saved: Any) -> None:
     assert halves[1].offset - halves[0].offset == 32
 
 
-def test_the_object_is_as_it_was_and_tensors_are_named_for_their_places(saved: Any) -> None:
+def test_objects_come_back_with_tensors_named_after_their_places(saved: Any) -> None:
     weight = torch.nn.Parameter(torch.randn(3, 3))
     marked = torch.nn.Parameter(torch.randn(2, 2))
     marked.is_special = True  # a parameter with state of its own
@@ -123,7 +123,7 @@ def test_the_object_is_as_it_was_and_tensors_are_named_for_their_places(saved: A
     assert isinstance(found["state"], Opaque)
 
 
-def test_the_metadata_of_a_state_dict_and_the_state_of_an_optimizer_do_not_disturb(
+def test_a_state_dict_beside_its_optimizer_is_read(
     saved: Any,
 ) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4))
@@ -173,7 +173,7 @@ def test_every_protocol_of_pickles_is_read(protocol: int, tmp_path: Path) -> Non
         (torch.complex64, "complex64"),
     ],
 )
-def test_numbers_that_are_no_weights_are_listed_and_refused_when_read(
+def test_numbers_that_are_not_weights_are_refused_when_read(
     dtype: torch.dtype, name: str, tmp_path: Path
 ) -> None:
     torch.save({"w": torch.zeros(2, 2).to(dtype)}, tmp_path / "f")
@@ -184,7 +184,7 @@ def test_numbers_that_are_no_weights_are_listed_and_refused_when_read(
 
 
 @pytest.mark.filterwarnings("ignore:.*quantiz.*", "ignore:.*torch.ao.*", "ignore:.*deprecated.*")
-def test_quantised_and_sparse_tensors_do_not_disturb(tmp_path: Path) -> None:
+def test_quantised_and_sparse_tensors_can_be_opened(tmp_path: Path) -> None:
     quantised = torch.quantize_per_tensor(torch.randn(2, 3), 0.1, 0, torch.qint8)
     sparse = torch.eye(3).to_sparse()
     meta = torch.zeros(2, device="meta")
@@ -246,7 +246,7 @@ def test_trusted_code_runs_once(tmp_path: Path) -> None:
         b"\x82\x01.",
     ],
 )
-def test_no_way_of_naming_code_runs_it(
+def test_code_does_not_run_however_it_is_named(
     program: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -255,7 +255,7 @@ def test_no_way_of_naming_code_runs_it(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.pt"]
 
 
-def test_trust_makes_the_objects_and_tensors_stay_on_disk(saved: Any, tmp_path: Path) -> None:
+def test_trust_makes_objects_but_leaves_tensors_on_disk(saved: Any, tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(3, 4))
     path = saved({"model": model, "a": Bomb(tmp_path / "ran"), "o": collections.OrderedDict(x=1)})
     opened = open_saved(path, trust=True)
@@ -263,7 +263,7 @@ def test_trust_makes_the_objects_and_tensors_stay_on_disk(saved: Any, tmp_path: 
     assert same(sorted_tables(opened).tensors["0.weight"], model[0].weight)
 
 
-def test_the_whole_of_a_module_is_its_table_whatever_its_parts_are_called(tmp_path: Path) -> None:
+def test_a_saved_module_is_a_table_whatever_its_parts_are_called(tmp_path: Path) -> None:
     module = torch.nn.ModuleDict({"model": torch.nn.Linear(3, 4), "lm_head": torch.nn.Linear(4, 2)})
     torch.save(module, tmp_path / "f.pt")
     contents = open_run(tmp_path / "f.pt", trust_pickle=True).checkpoints[0].contents
@@ -283,7 +283,7 @@ def with_program(path: Path, program: bytes, entries: dict[str, bytes] | None = 
 
 
 def tensor_program(shape: str, strides: str, *, start: int = 0, count: int = 4) -> bytes:
-    """Pickle of one tensor on a storage of ``count`` numbers that calls itself 0."""
+    """Pickle of one tensor on a storage of ``count`` numbers with the key 0."""
     return (
         b"ctorch._utils\n_rebuild_tensor_v2\n((S'storage'\nctorch\nFloatStorage\nS'0'\nS'cpu'\n"
         + f"I{count}\ntQI{start}\n{shape}{strides}I00\nccollections\nOrderedDict\n(tRtR.".encode()
@@ -344,7 +344,7 @@ def test_a_hostile_pickle_gives_one_error(name: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_plain_tensor_among_the_hostile_ones_is_read(tmp_path: Path) -> None:
+def test_the_harmless_variant_of_a_hostile_pickle_is_read(tmp_path: Path) -> None:
     data = struct.pack("<4f", 1, 2, 3, 4)
     path = with_program(
         tmp_path / "f.pt", tensor_program("(I2\nI2\nt", "(I2\nI1\nt"), {"data/0": data}
@@ -352,7 +352,7 @@ def test_the_plain_tensor_among_the_hostile_ones_is_read(tmp_path: Path) -> None
     assert open_saved(path).content.read().tolist() == [[1, 2], [3, 4]]
 
 
-def test_tables_within_many_tables_and_within_themselves_end(tmp_path: Path) -> None:
+def test_tables_within_themselves_end(tmp_path: Path) -> None:
     doubling: Any = {"w": torch.ones(2, 2)}
     for _ in range(50):
         doubling = {"a": doubling, "b": doubling}
@@ -361,7 +361,7 @@ def test_tables_within_many_tables_and_within_themselves_end(tmp_path: Path) -> 
     assert len(sorted_tables(open_saved(tmp_path / "f.pt")).tensors) == 1
 
 
-def test_entries_are_neither_compressed_nor_doubled_nor_big_endian(tmp_path: Path) -> None:
+def test_compressed_doubled_and_big_endian_entries_are_refused(tmp_path: Path) -> None:
     program = pickle.dumps({}, 2)
     path = with_program(tmp_path / "big.pt", program, {"byteorder": b"big"})
     with pytest.raises(RankscopeError, match="big-endian"):
@@ -387,7 +387,9 @@ def test_entries_are_neither_compressed_nor_doubled_nor_big_endian(tmp_path: Pat
         (pickle.dumps({"w": 1}), "not a torch file"),
     ],
 )
-def test_files_of_other_kinds_are_told(content: bytes, message: str, tmp_path: Path) -> None:
+def test_files_of_other_kinds_are_refused_with_their_kind(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "f.pt").write_bytes(content)
     with pytest.raises(RankscopeError, match=message):
         open_saved(tmp_path / "f.pt")
@@ -416,7 +418,7 @@ def test_a_file_that_is_cut_anywhere_is_an_error(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_file_with_other_bytes_is_read_or_is_an_error(
+def test_a_file_with_changed_bytes_is_read_or_refused(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(SMALL[name])
@@ -480,7 +482,7 @@ def test_a_zip_within_a_larger_file_is_read_at_its_place(tmp_path: Path) -> None
         (["net"], ""),
     ],
 )
-def test_the_weights_are_found_under_the_key_of_any_trainer(
+def test_weights_are_found_under_the_key_of_any_trainer(
     keys: list[str], chosen: str, tmp_path: Path
 ) -> None:
     tensors = {"layers": {"0": {"weight": torch.randn(3, 2)}}, "norm.weight": torch.randn(3)}
@@ -524,7 +526,7 @@ def test_a_tensor_without_plain_elements_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["iter_num", "step", "global_step", "step_count", "update_step"])
-def test_the_step_is_in_the_object(key: str, tmp_path: Path) -> None:
+def test_the_step_is_read_from_the_object(key: str, tmp_path: Path) -> None:
     torch.save({"net": LLAMA, key: 700, "config": {"n_head": 2, "n_embd": 4}}, tmp_path / "w.pt")
     (checkpoint,) = open_run(tmp_path / "w.pt")
     assert (checkpoint.step, checkpoint.layout) == (700, "torch")
@@ -539,7 +541,7 @@ def test_the_step_is_in_the_object(key: str, tmp_path: Path) -> None:
         *("adapter_model.bin", "train_gradients.pt", "pytorch_model-00001-of-00002.bin"),
     ],
 )
-def test_what_trainers_write_beside_weights_is_no_checkpoint(name: str, tmp_path: Path) -> None:
+def test_files_beside_weights_are_not_checkpoints(name: str, tmp_path: Path) -> None:
     torch.save(LLAMA, tmp_path / name)
     assert layout_of(tmp_path / name) is None
     (tmp_path / "train.bin").write_bytes(bytes(64))
