@@ -32,6 +32,17 @@ BaseModel = Annotated[
         "--base", help="Folder of the model that adapters were put on, where it is not found."
     ),
 ]
+StepChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        metavar="STEPS",
+        help="Steps: 0,100,200 or FIRST:LAST:STRIDE; LAST is included, each may be left out.",
+    ),
+]
+ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail if anything was skipped.")]
 TrustPickle = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Let pickles run the code of unknown classes."),

@@ -16,13 +16,21 @@ from safetensors.torch import load_file, save_file
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
+from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.open_model import OpenOptions
-from rankscope.evaluation.score_keys import Series, model_digest, score_key, score_path, series_of
-from rankscope.evaluation.tasks import Windows, tasks_of
+from rankscope.evaluation.score_files import score_path
+from rankscope.evaluation.score_plans import (
+    Curve,
+    curve_of,
+    model_digest,
+    model_files,
+    score_key,
+)
+from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.text_model import TextEncoder
 from tests.evaluation.models import NO_ENCODER, write_own_run
 
-SERIES = Series("run", "/run", "novel", "scores/run/novel", {"kind": "text", "window": None})
+CURVE = Curve("run", "/run", "novel", "scores/run/novel", {"kind": "text", "window": None})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def run(trained: Path, tmp_path: Path) -> Run:
 
 
 def digest(run: Run, encoder: TextEncoder = NO_ENCODER) -> str:
-    return model_digest(open_run(run.path)[6], encoder)
+    return model_digest(model_files(open_run(run.path)[6]), encoder)
 
 
 def scale_a_tensor(path: Path) -> None:
@@ -107,45 +115,39 @@ def test_a_damaged_checkpoint_has_no_digest(run: Run) -> None:
 
 def test_a_key_holds_the_settings_and_the_model() -> None:
     keys = {
-        score_key(SERIES, "model"),
-        score_key(SERIES, "other"),
-        score_key(replace(SERIES, settings=SERIES.settings | {"window": 3}), "model"),
+        score_key(CURVE, "model"),
+        score_key(CURVE, "other"),
+        score_key(replace(CURVE, settings=CURVE.settings | {"window": 3}), "model"),
     }
     assert len(keys) == 3
     # Where the scores are has no part in it, so that folders can be moved.
-    assert score_key(replace(SERIES, path="/x", folder="y", run="z"), "model") in keys
+    assert score_key(replace(CURVE, path="/x", folder="y", run="z"), "model") in keys
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
-    "window": {"windows": Windows(8)},
-    "stride": {"windows": Windows(8, 4)},
-    "no-document-perplexity": {"windows": Windows(document_perplexity=False)},
+    "window": {"cut": Cut(8)},
+    "stride": {"cut": Cut(8, 4)},
+    "no-document-perplexity": {"cut": Cut(document_perplexity=False)},
     "max-documents": {"max_documents": 1},
     "prefix": {"options": OpenOptions(prefix="none")},
     "precision": {"options": OpenOptions(precision="bfloat16")},
-    "tokenizer": {"options": OpenOptions(tokenizer="x")},
+    "tokenizer": {"options": OpenOptions(tokenizer=__file__)},
 }
 
 
 @pytest.mark.parametrize("name", ["novel", "../up", "ein Name", "a" * 300])
-def test_every_run_task_and_setting_has_a_folder_of_its_own(tmp_path: Path, name: str) -> None:
+def test_every_run_task_and_setting_has_its_folder(tmp_path: Path, name: str) -> None:
     text = tmp_path / "novel.txt"
     text.write_text("Call me.")
     folders = set()
     for given in SETTINGS.values():
-        defaults: dict[str, Any] = {
-            "windows": Windows(), "max_documents": None, "options": OpenOptions()
-        }  # fmt: skip
-        settings = defaults | given
+        settings = {"options": OpenOptions(), **given}
         options = settings.pop("options")
-        (task,) = tasks_of(
-            text=[str(text)], blimp=None, held_out=False, pairs_each=None, leading_space=False,
-            **settings,
-        )  # fmt: skip
-        series = series_of(Run(name, tmp_path, ()), task, options)
-        folders.add(series.folder)
-        path = score_path(tmp_path / "out", series.folder, 7)
+        (benchmark,) = benchmarks_of(BenchmarkOptions(text=[text], **settings))
+        curve = curve_of(Run(name, tmp_path, ()), benchmark, options)
+        folders.add(curve.folder)
+        path = score_path(tmp_path / "out", curve.folder, 7)
         path.parent.mkdir(parents=True)
         assert path.parent.resolve().is_relative_to(tmp_path / "out" / "scores")
     assert len(folders) == len(SETTINGS)
@@ -153,16 +155,7 @@ def test_every_run_task_and_setting_has_a_folder_of_its_own(tmp_path: Path, name
 
 def test_the_device_makes_no_other_numbers(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("Call me.")
-    (task,) = tasks_of(
-        text=[str(tmp_path)], blimp=None, held_out=False, windows=Windows(), max_documents=None,
-        pairs_each=None, leading_space=False,
-    )  # fmt: skip
+    (benchmark,) = benchmarks_of(BenchmarkOptions(text=[tmp_path]))
     run = Run("run", tmp_path, ())
-    here, there = (series_of(run, task, OpenOptions(device=one)) for one in ("cpu", "cuda"))
-    assert here == there
-
-
-@pytest.mark.parametrize(("length", "stride"), [(0, None), (None, 0), (8, 9), (8, -1)])
-def test_windows_that_pass_over_tokens_are_refused(length: int | None, stride: int | None) -> None:
-    with pytest.raises(RankscopeError, match="tokens"):
-        Windows(length, stride)
+    here = curve_of(run, benchmark, OpenOptions(device="cpu"))
+    assert here == curve_of(run, benchmark, OpenOptions(device="cuda"))

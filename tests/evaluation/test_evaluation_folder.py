@@ -13,12 +13,17 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from rankscope.checkpoints.run import Checkpoint
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.contents import Skip
+from rankscope.evaluation.evaluated import Evaluation, Scored
 from rankscope.evaluation.evaluation_folder import write_results
-from rankscope.evaluation.score_files import PairScores, ScoreFile, Scores, write_scores
-from rankscope.evaluation.score_keys import Series, score_path
-from rankscope.evaluation.scoring import Evaluation
+from rankscope.evaluation.score_files import (
+    PairScores,
+    ScoreFile,
+    Scores,
+    score_path,
+    write_scores,
+)
+from rankscope.evaluation.score_plans import Curve
 from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.record import read_record
 from rankscope.results.results import open_results
@@ -56,16 +61,23 @@ SCORES = {"blimp": pair_scores, "novel": document_scores}
 
 def evaluation_of(out: Path, scores: dict[tuple[str, str, int], Scores]) -> Evaluation:
     """What an evaluation of runs, tasks and steps leaves behind."""
-    found = Evaluation()
-    for (run, task, step), some in scores.items():
+    files: dict[str, list[ScoreFile]] = {}
+    curves: dict[str, Curve] = {}
+    for (run, task, step), some in sorted(scores.items(), key=lambda item: item[0]):
         kind = "pairs" if task == "blimp" else "text"
-        series = Series(run, f"/runs/{run}", task, f"scores/{run}/{task}", {"kind": kind})
-        write_scores(score_path(out, series.folder, step), ScoreFile("k", step, "none", 2.0, some))
-        if series not in found.series:
-            found.series.append(series)
-        found.asked.setdefault(run, []).append(step)
-        found.keep(series, Checkpoint(Path(f"/runs/{run}/{step}"), step, "folder", "huggingface"))
-    return found
+        curve = Curve(run, f"/runs/{run}", task, f"scores/{run}/{task}", {"kind": kind})
+        file = ScoreFile("k", step, "none", 2.0, some)
+        write_scores(score_path(out, curve.folder, step), file)
+        curves[curve.folder] = curve
+        files.setdefault(curve.folder, []).append(file)
+    scored = [Scored(curves[folder], tuple(some)) for folder, some in files.items()]
+    asked = {run: tuple(s for r, _, s in scores if r == run) for run, _, _ in scores}
+    return evaluation_with(curves=tuple(curves.values()), asked=asked, scored=tuple(scored))
+
+
+def evaluation_with(**what: Any) -> Evaluation:
+    nothing: dict[str, Any] = {"skips": (), "notes": (), "mended": (), "computed": 0, "key": "k"}
+    return Evaluation(**({"curves": (), "asked": {}, "scored": ()} | nothing | what))
 
 
 PLACES = [
@@ -78,10 +90,10 @@ def table(tmp_path: Path) -> pd.DataFrame:
     scores: dict[tuple[str, str, int], Any] = {
         place: SCORES[place[1]](seed) for seed, place in enumerate(PLACES)
     }
-    return write_results(tmp_path, evaluation_of(tmp_path, scores))
+    return write_results(tmp_path, evaluation_of(tmp_path, scores)).table
 
 
-def test_it_has_the_columns_and_types_that_every_such_table_has(table: pd.DataFrame) -> None:
+def test_it_has_the_columns_and_types_of_every_such_table(table: pd.DataFrame) -> None:
     assert tuple(table.columns) == EVALUATION_COLUMNS
     whole, number = {"step", "n"}, {"value", "ci_low", "ci_high"}
     assert {name for name in EVALUATION_COLUMNS if table[name].dtype == "Int64"} == whole
@@ -125,7 +137,8 @@ def test_the_same_scores_leave_every_file_but_the_record_untouched(
     scores: dict[tuple[str, str, int], Any] = {
         place: SCORES[place[1]](seed) for seed, place in enumerate(PLACES)
     }
-    assert_frame_equal(write_results(tmp_path, evaluation_of(tmp_path, scores)), table)
+    again = write_results(tmp_path, evaluation_of(tmp_path, scores))
+    assert_frame_equal(again.table, table)
     assert [(tmp_path / name).stat().st_mtime_ns for name in names] == before
 
 
@@ -157,31 +170,24 @@ def test_speed_is_pairs_or_tokens_over_the_time_that_they_took(
             assert one["tokens_per_second"] > 0
 
 
-def test_what_is_not_finite_is_null_in_the_record_and_told_once(tmp_path: Path) -> None:
+def test_what_is_not_finite_is_null_in_the_record(tmp_path: Path) -> None:
     scores = document_scores(1)
     scores.losses[2] = np.nan
     found = evaluation_of(tmp_path, {("a", "novel", 3): scores})
-    table = write_results(tmp_path, found)
+    table = write_results(tmp_path, found).table
     loss = table[table["metric"] == "loss"].set_index("group")
     assert math.isnan(loss.loc["all", "value"]) and not math.isnan(loss.loc["source:a", "value"])
     assert (
         read_record(tmp_path / "evaluation.json")["evaluations"][0]["last"]["loss"]["value"] is None
     )
-    (skip,) = found.skips
-    assert (skip.path, skip.reason) == ("/runs/a/3", "nonfinite")
-    assert "1 documents of novel" in skip.message
-    (line,) = (tmp_path / "evaluation-skipped.jsonl").read_text().splitlines()
-    assert json.loads(line)["reason"] == "nonfinite"
 
 
-def test_where_nothing_was_scored_the_reasons_are_written_and_nothing_else(
-    tmp_path: Path,
-) -> None:
-    found = Evaluation()
-    found.skip(RankscopeError("why"), tmp_path / "run")
-    with pytest.raises(RankscopeError, match="no checkpoint could be evaluated"):
-        write_results(tmp_path, found)
-    assert [path.name for path in tmp_path.iterdir()] == ["evaluation-skipped.jsonl"]
+def test_where_nothing_was_scored_only_the_reasons_are_written(tmp_path: Path) -> None:
+    skip = Skip(str(tmp_path / "run"), "", "unreadable", "why")
+    write_results(tmp_path, evaluation_with(skips=(skip,)))
+    (path,) = tmp_path.iterdir()
+    assert path.name == "evaluation-skipped.jsonl"
+    assert json.loads(path.read_text()) == vars(skip)
 
 
 def test_a_folder_with_an_evaluation_alone_opens(table: pd.DataFrame, tmp_path: Path) -> None:

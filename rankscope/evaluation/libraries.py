@@ -1,19 +1,36 @@
-"""Transformers and peft without their bars and warnings."""
+"""Calling transformers, peft and tokenizers: without their output, and with errors in one line."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rankscope.errors import RankscopeError
+
+
+def require(package: str) -> None:
+    """Raise `RankscopeError` that says what to install where a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise RankscopeError(
+            f"scoring text with this checkpoint needs {package}: "
+            'pip install "rankscope[transformers]"'
+        )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of a library, its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Keep transformers and peft from writing anything; afterwards they do as they did before.
 
-    One of their warnings is raised instead: that an adapter's weights are not all there, which peft
+    One of their warnings is raised instead: that some weights of an adapter are missing, which peft
     says in no other way.
     """
     from transformers.utils import logging as library_logging

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.scoring import text_documents as documents_module
-from rankscope.scoring.text_documents import Document, encode_documents, score_documents
+from rankscope.scoring.document_spans import Cut
+from rankscope.scoring.text_documents import TextDocument, encode_documents, score_documents
 from rankscope.scoring.text_model import TextModel
 from tests.scoring.toy_models import (
     PREFIX,
@@ -23,14 +24,19 @@ from tests.scoring.toy_models import (
 )
 
 TEXTS = ["b", "some words", "é — ü\n", "a text that is longer than all the others of them", "no"]
-DOCUMENTS = [Document(text) for text in TEXTS]
+DOCUMENTS = [TextDocument(text) for text in TEXTS]
 CUTS = [(8, None), (8, 1), (8, 3), (3, 3), (1, 1), (None, None)]
 cuts = pytest.mark.parametrize(("window", "stride"), CUTS, ids=str)
 prefixes = pytest.mark.parametrize("prefix", [PREFIX, None], ids=["prefix", "no-prefix"])
 
 
 def test_a_document_keeps_its_size_and_where_it_comes_from() -> None:
-    given = [Document(" é  ü ", "s", "d"), Document("", "s"), Document("one two"), Document("\n")]
+    given = [
+        TextDocument(" é  ü ", "s", "d"),
+        TextDocument("", "s"),
+        TextDocument("one two"),
+        TextDocument("\n"),
+    ]
     encoded = encode_documents(toy_model(context_losses).encoder, given)
     assert [ids.tolist() for ids in encoded.ids] == bytes_of([" é  ü ", "one two", "\n"])
     assert encoded.bytes.tolist() == [8, 7, 1]
@@ -40,8 +46,8 @@ def test_a_document_keeps_its_size_and_where_it_comes_from() -> None:
     assert encoded.left_out == 1
 
 
-@pytest.mark.parametrize("given", [[], [Document(""), Document("")]], ids=["none", "empty"])
-def test_documents_without_any_token_are_refused(given: list[Document]) -> None:
+@pytest.mark.parametrize("given", [[], [TextDocument(""), TextDocument("")]], ids=["none", "empty"])
+def test_documents_without_any_token_are_refused(given: list[TextDocument]) -> None:
     with pytest.raises(RankscopeError, match=f"none of {len(given)} documents"):
         encode_documents(toy_model(context_losses).encoder, given)
 
@@ -66,9 +72,7 @@ def test_the_loss_of_a_bigram_model_does_not_depend_on_how_documents_are_cut(
 ) -> None:
     table = bigram_table()
     model = toy_model(bigram_losses(table), prefix=prefix)
-    scores = score_documents(
-        model, encode_documents(model.encoder, DOCUMENTS), window=window, stride=stride
-    )
+    scores = score_documents(model, encode_documents(model.encoder, DOCUMENTS), Cut(window, stride))
     for text, loss, tokens in zip(TEXTS, scores.losses, scores.tokens, strict=True):
         ids = [PREFIX] * (prefix is not None) + list(text.encode())
         assert tokens == len(ids) - 1
@@ -81,7 +85,7 @@ def test_the_loss_of_a_bigram_model_does_not_depend_on_how_documents_are_cut(
 def test_the_first_window_is_scored_by_itself(window: int, prefix: int | None) -> None:
     table = bigram_table()
     model = toy_model(bigram_losses(table), prefix=prefix)
-    scores = score_documents(model, encode_documents(model.encoder, DOCUMENTS), window=window)
+    scores = score_documents(model, encode_documents(model.encoder, DOCUMENTS), Cut(window))
     assert scores.first_losses is not None and scores.first_tokens is not None
     for number, text in enumerate(TEXTS):
         ids = text.encode()[:window]
@@ -101,7 +105,7 @@ def test_neither_batches_nor_groups_matter(
         monkeypatch.setattr(documents_module, "TOKENS_AT_ONCE", group)
         model = toy_model(context_losses, prefix=prefix, tokens_at_once=tokens_at_once)
         encoded = encode_documents(model.encoder, DOCUMENTS)
-        scores = score_documents(model, encoded, window=window, stride=stride)
+        scores = score_documents(model, encoded, Cut(window, stride))
         return [scores.losses, scores.first_losses]
 
     wanted = scored(10_000, 10_000)
@@ -136,9 +140,9 @@ def test_first_windows_cost_nothing_where_they_are_scored_or_not_wanted_anyway(
     prefix: int | None, asked: bool, passes: int
 ) -> None:
     model, counts = counting(prefix)
-    short = [Document("some"), Document("words")]
+    short = [TextDocument("some"), TextDocument("words")]
     scores = score_documents(
-        model, encode_documents(model.encoder, short), document_perplexity=asked
+        model, encode_documents(model.encoder, short), Cut(document_perplexity=asked)
     )
     assert len(counts) == passes
     assert (scores.first_losses is not None) == (scores.first_tokens is not None) == asked
@@ -148,9 +152,7 @@ def test_first_windows_cost_nothing_where_they_are_scored_or_not_wanted_anyway(
 def test_every_token_is_scored_once_and_no_more(window: int | None, stride: int | None) -> None:
     model, counts = counting(PREFIX)
     encoded = encode_documents(model.encoder, DOCUMENTS)
-    scores = score_documents(
-        model, encoded, window=window, stride=stride, document_perplexity=False
-    )
+    scores = score_documents(model, encoded, Cut(window, stride, document_perplexity=False))
     assert sum(counts) == scores.tokens.sum() == sum(map(len, encoded.ids))
 
 
@@ -173,7 +175,7 @@ def test_a_document_of_megabytes_is_scored() -> None:
         lambda tokens: torch.ones(tokens[:, 1:].shape), window=2048, tokens_at_once=1 << 18
     )
     text = "word " * (1 << 20)
-    scores = score_documents(model, encode_documents(model.encoder, [Document(text)]))
+    scores = score_documents(model, encode_documents(model.encoder, [TextDocument(text)]))
     assert scores.losses[0] == scores.tokens[0] == scores.bytes[0] == len(text)
 
 
@@ -191,10 +193,10 @@ def test_a_broken_model_shows_in_the_documents_that_it_breaks_at(bad: float) -> 
 def test_a_window_that_the_model_does_not_take_is_refused() -> None:
     model = toy_model(context_losses, window=8)
     encoded = encode_documents(model.encoder, DOCUMENTS)
-    with pytest.raises(RankscopeError, match="window of 9 tokens is more than the 8"):
-        score_documents(model, encoded, window=9)
-    with pytest.raises(RankscopeError, match="stride of 5"):
-        score_documents(model, encoded, window=4, stride=5)
+    with pytest.raises(RankscopeError, match="`window` is 9 tokens, but the model takes at most 8"):
+        score_documents(model, encoded, Cut(9))
+    with pytest.raises(WrongSettingError, match="`stride` is 9 tokens and `window` is 8"):
+        score_documents(model, encoded, Cut(stride=9))
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -204,7 +206,7 @@ def test_more_context_never_hurts_a_model_that_only_gains_by_it(stride: int) -> 
 
     model = toy_model(losses, window=8)
     encoded = encode_documents(model.encoder, DOCUMENTS)
-    fewer = score_documents(model, encoded, stride=2 * stride).losses
-    more = score_documents(model, encoded, stride=stride).losses
+    fewer = score_documents(model, encoded, Cut(stride=2 * stride)).losses
+    more = score_documents(model, encoded, Cut(stride=stride)).losses
     assert (more <= fewer + 1e-9).all()
     assert more.sum() < fewer.sum()

@@ -95,7 +95,7 @@ def test_a_cut_inside_a_character_spoils_that_character_alone(tmp_path: Path) ->
 def test_a_run_on_token_ids_names_what_is_missing(tmp_path: Path) -> None:
     np.arange(1000, dtype="<u2").tofile(tmp_path / "ids.bin")
     run = run_on(tmp_path / "run", tmp_path / "ids.bin", vocab_size=1000)
-    with pytest.raises(RankscopeError, match=r"ids\.bin: holds token ids.*tokenizer\.json.*--text"):
+    with pytest.raises(RankscopeError, match=r"ids\.bin: holds token ids.*tokenizer\.json.*`text`"):
         held_out_documents(run)
 
 
@@ -125,7 +125,7 @@ def test_other_data_in_their_place_are_refused(
     if prepared:
         source.rename(tmp_path / "before")
         prepare("again").rename(source)
-    with pytest.raises(RankscopeError, match=r"not those that it was trained on.*--text"):
+    with pytest.raises(RankscopeError, match=r"not those that it was trained on.*`text`"):
         held_out_documents(run)
 
 
@@ -155,7 +155,7 @@ def test_the_digest_changes_with_the_text_and_nothing_else(tmp_path: Path, text_
 def test_a_run_of_another_trainer_held_out_nothing_that_is_known(
     tmp_path: Path, ask: Callable[[Run], object]
 ) -> None:
-    with pytest.raises(RankscopeError, match=r"has no config\.toml.*--text"):
+    with pytest.raises(RankscopeError, match=r"has no config\.toml.*`text`"):
         ask(Run("run", tmp_path, ()))
 
 

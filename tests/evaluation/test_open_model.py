@@ -12,13 +12,13 @@ from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 
 from rankscope.checkpoints.run import Checkpoint, Run
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.hugging_face import hugging_face_model
+from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.model_parts import ModelParts
 from rankscope.evaluation.open_model import OpenOptions, open_encoder, open_text_model
-from rankscope.evaluation.quiet import quiet_transformers
-from rankscope.scoring.likelihood import Span, span_losses
-from rankscope.scoring.text_model import TextModel
+from rankscope.scoring.likelihood import span_losses
+from rankscope.scoring.text_model import Span, TextModel
 from rankscope.training.data.text_encoder import text_encoder
 from rankscope.training.data.tokenizer import byte_tokenizer
 from tests.evaluation.models import (
@@ -49,13 +49,13 @@ def copied(own_run: Run, tmp_path: Path) -> Run:
 
 def losses(model: TextModel) -> Any:
     """Of the documents, as much of each as the window takes."""
-    ids = [document[: model.window] for document in model.encoder.encode(DOCUMENTS)]
+    ids = [document[: model.context] for document in model.encoder.encode(DOCUMENTS)]
     start = model.encoder.prefix
     assert start is not None
     return span_losses(model, [Span([start, *document], len(document)) for document in ids])
 
 
-def test_a_checkpoint_of_the_trainer_scores_as_transformers_and_peft_score_it(
+def test_a_checkpoint_of_the_trainer_scores_as_in_transformers_and_peft(
     own_run: Run,
 ) -> None:
     checkpoint = own_run[6]
@@ -65,14 +65,14 @@ def test_a_checkpoint_of_the_trainer_scores_as_transformers_and_peft_score_it(
     parts = ModelParts(checkpoint.path, checkpoint.path / "adapter")
     reference = hugging_face_model(parts, model.encoder, device="cpu", precision="float32")
     np.testing.assert_allclose(losses(model), losses(reference), rtol=0, atol=1e-4)
-    assert (model.window, model.vocab_size) == (reference.window, reference.vocab_size)
+    assert (model.context, model.vocab_size) == (reference.context, reference.vocab_size)
     bare = ModelParts(checkpoint.path)
     without = hugging_face_model(bare, model.encoder, device="cpu", precision="float32")
     assert np.abs(losses(without) - losses(model)).min() > 1e-3
 
 
-def test_its_window_is_the_sequence_length_of_its_training(own_run: Run) -> None:
-    assert open_text_model(own_run[0], own_run, DEFAULT).window == WINDOW
+def test_its_context_is_the_sequence_length_of_its_training(own_run: Run) -> None:
+    assert open_text_model(own_run[0], own_run, DEFAULT).context == WINDOW
 
 
 def test_its_ids_are_those_of_the_training(own_run: Run) -> None:
@@ -94,7 +94,7 @@ def test_its_bfloat16_is_near_its_float32(own_run: Run) -> None:
 @pytest.mark.parametrize(
     ("prefix", "token"), [("auto", 256), ("bos", 256), ("eos", 256), ("none", None), ("a", 97)]
 )
-def test_the_prefix_is_the_token_asked_for_and_the_digest_tells_it(
+def test_the_prefix_is_the_token_asked_for_and_changes_the_digest(
     own_run: Run, prefix: str, token: int | None
 ) -> None:
     encoder = open_encoder(own_run[0], own_run, OpenOptions(prefix=prefix))
@@ -111,12 +111,15 @@ def test_an_encoder_that_is_open_is_used(own_run: Run) -> None:
 
 def test_a_run_without_a_tokenizer_needs_one_given(copied: Run, tmp_path: Path) -> None:
     (copied.path / "tokenizer.json").rename(tmp_path / "kept.json")
-    with pytest.raises(RankscopeError, match=r"token ids.*--tokenizer"):
+    with pytest.raises(RankscopeError, match=r"token ids.*`tokenizer`"):
         open_encoder(copied[6], copied, DEFAULT)
     given = OpenOptions(tokenizer=str(tmp_path / "kept.json"))
     assert open_encoder(copied[6], copied, given).prefix_name == f"EOS {END}"
-    with pytest.raises(RankscopeError, match=r"nowhere: is no tokenizer\.json"):
-        open_encoder(copied[6], copied, OpenOptions(tokenizer="nowhere"))
+    with pytest.raises(WrongSettingError, match="nowhere: does not exist"):
+        OpenOptions(tokenizer="nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(WrongSettingError, match=r"empty: is neither a tokenizer\.json nor"):
+        open_encoder(copied[6], copied, OpenOptions(tokenizer=str(tmp_path / "empty")))
 
 
 def test_a_given_tokenizer_wins(own_run: Run, tmp_path: Path) -> None:
@@ -143,7 +146,7 @@ def test_a_hugging_face_folder_opens_with_its_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "checkpoint-7"], ids=["run", "last checkpoint"])
-def test_the_tokenizer_may_lie_in_the_run_or_beside_its_last_checkpoint(
+def test_the_tokenizer_is_found_in_the_run_or_its_last_checkpoint(
     tmp_path: Path, place: str
 ) -> None:
     for step in (5, 7):
@@ -151,13 +154,13 @@ def test_the_tokenizer_may_lie_in_the_run_or_beside_its_last_checkpoint(
         for file in (tmp_path / f"checkpoint-{step}").glob("tokenizer*"):
             file.unlink()
     run = only_checkpoint(tmp_path)[1]
-    with pytest.raises(RankscopeError, match="has no tokenizer"):
+    with pytest.raises(RankscopeError, match="no tokenizer found"):
         open_encoder(run[5], run, DEFAULT)
     byte_tokenizer().save(str(tmp_path / place / "tokenizer.json"))
     assert open_encoder(run[5], run, DEFAULT).encode(["ab"]) == [[97, 98]]
 
 
-def test_an_adapter_opens_on_its_base_with_the_base_s_tokenizer(tmp_path: Path) -> None:
+def test_an_adapter_opens_on_its_base_with_its_tokenizer(tmp_path: Path) -> None:
     base = write_hugging_face(tmp_path / "base")
     config = LoraConfig(r=2, target_modules=["q_proj"], task_type=TaskType.CAUSAL_LM)
     with quiet_transformers():
@@ -195,7 +198,7 @@ def test_weights_without_a_config_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_one_line(own_run: Run) -> None:
-    with pytest.raises(RankscopeError, match=r"--device cuda.*no GPU"):
+    with pytest.raises(WrongSettingError, match=r"`device`.*no GPU"):
         open_text_model(own_run[0], own_run, OpenOptions(device="cuda"))
 
 
@@ -207,6 +210,6 @@ def test_a_gpu_gives_the_same_losses(own_run: Run) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"device": "tpu"}, {"precision": "float16"}])
-def test_options_that_there_are_not_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(RankscopeError, match="must be one of"):
-        OpenOptions(**wrong)
+def test_unknown_options_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(WrongSettingError, match="unknown name"):
+        OpenOptions(**wrong)  # type: ignore[arg-type]
