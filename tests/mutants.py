@@ -78,10 +78,10 @@ MUTANTS = (
         "tests/training/data/test_held_out.py",
     ),
     Mutant(
-        "training/data/opening.py",
-        "return Corpus(tokens, tokens[:0], data.vocab_size,",
-        "return Corpus(tokens, tokens[:0], largest + 1,",
-        "tests/training/data/test_opening.py",
+        "training/data/corpus.py",
+        "return Corpus(tokens[:cut], tokens[cut:], data.vocab_size,",
+        "return Corpus(tokens[:cut], tokens[cut:], largest + 1,",
+        "tests/training/data/test_corpus.py",
     ),
     Mutant(
         "training/measuring.py",

@@ -53,7 +53,7 @@ def test_a_text_file_is_one_document(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"text\n", "is none of"),
+        ("a.csv", b"text\n", "is not one of"),
         ("a.txt", b"", "holds no text"),
         ("a.txt", b"\xff\xfe\x00", "cannot be read"),
         ("a.txt.gz", b"plain", "cannot be read"),
