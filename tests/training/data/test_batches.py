@@ -34,7 +34,7 @@ def test_a_batch_holds_whole_sequences_of_the_training_text(corpus: Corpus) -> N
     assert (batch.diff(dim=1) == 1).all()
 
 
-def test_every_sequence_of_the_training_text_can_be_drawn_and_no_other() -> None:
+def test_exactly_the_sequences_of_the_training_text_are_drawn() -> None:
     ids = np.arange(14, dtype=np.uint16)
     corpus = Corpus(ids, ids + 100, vocab_size=200, end_of_document=None, tokenizer=None)
     starts = [

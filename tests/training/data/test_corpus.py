@@ -93,7 +93,7 @@ def test_a_token_file_and_its_prepared_folder_are_the_same_corpus(
     assert len(opened.validation) == len(loaded.validation) == 50
 
 
-def test_byte_pairs_are_not_learned_from_the_held_out_part_of_a_text(tmp_path: Path) -> None:
+def test_byte_pairs_are_not_learned_from_held_out_text(tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
     path.write_text("a" * 900 + "b" * 100)
     data = DataConfig(source=str(path), tokenizer="bpe", vocab_size=300, validation_fraction=0.1)
@@ -102,7 +102,7 @@ def test_byte_pairs_are_not_learned_from_the_held_out_part_of_a_text(tmp_path: P
     assert len(corpus.training) < 100
 
 
-def test_byte_pairs_are_learned_from_the_training_documents_alone(tmp_path: Path) -> None:
+def test_byte_pairs_are_learned_from_training_documents_alone(tmp_path: Path) -> None:
     path = tmp_path / "docs.jsonl"
     texts = [f"{chr(97 + i)}" * 200 for i in range(10)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))

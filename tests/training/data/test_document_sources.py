@@ -30,7 +30,7 @@ def write_parquet(path: Path, columns: dict[str, Any], rows: int = 2) -> Path:
     return path
 
 
-def test_a_folder_stands_for_its_files_in_the_order_of_their_paths(tmp_path: Path) -> None:
+def test_files_of_a_folder_are_in_the_order_of_their_paths(tmp_path: Path) -> None:
     for name in ("b/2.txt", "b/1.jsonl.gz", "a.parquet", "c.bin", "notes.md", ".hidden/x.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"1234")
@@ -67,7 +67,7 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
         find_sources([str(tmp_path / ("x" * 5000))])
 
 
-def test_a_token_file_is_documents_if_it_is_known_what_ends_one(tmp_path: Path) -> None:
+def test_a_token_file_is_cut_into_documents(tmp_path: Path) -> None:
     np.array([1, 2, 9, 3, 9], dtype="<u4").tofile(tmp_path / "ids.npy")
     assert documents(tmp_path / "ids.npy", dtype="uint32", end=9) == [[1, 2, 9], [3, 9]]
     assert documents(tmp_path / "ids.npy", dtype="uint32") == [[1, 2, 9, 3, 9]]
@@ -99,7 +99,7 @@ def test_rows_of_a_fixed_length_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("datasets")
-def test_ids_are_not_read_for_a_column_that_was_asked_for(tmp_path: Path) -> None:
+def test_ids_do_not_replace_a_requested_column(tmp_path: Path) -> None:
     path = write_parquet(tmp_path / "a.parquet", {"input_ids": ROWS[:1]})
     with pytest.raises(WrongSettingError, match="no column 'body', but input_ids"):
         documents(path, text_key="body")
@@ -198,7 +198,7 @@ def test_a_saved_dataset_without_its_files_is_one_line(tmp_path: Path) -> None:
         ("hf:org/name::test", ("org/name", None, "test")),
     ],
 )
-def test_a_dataset_by_name_is_asked_for_its_configuration_and_split(
+def test_a_name_gives_configuration_and_split(
     datasets: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,

@@ -69,7 +69,7 @@ def test_every_document_comes_back_from_its_ids_on_one_side(tmp_path: Path, line
 
 
 @pytest.mark.usefixtures("datasets")
-def test_the_folder_depends_on_the_text_and_not_on_its_format(tmp_path: Path, lines: Path) -> None:
+def test_the_folder_does_not_depend_on_the_format(tmp_path: Path, lines: Path) -> None:
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "docs.parquet", row_group_size=7)
     halves = tmp_path / "halves"
     halves.mkdir()
@@ -83,7 +83,7 @@ def test_the_folder_depends_on_the_text_and_not_on_its_format(tmp_path: Path, li
     assert len(digests) == 1
 
 
-def test_what_is_held_out_is_not_learned_from(tmp_path: Path) -> None:
+def test_byte_pairs_are_learned_from_training_documents_alone(tmp_path: Path) -> None:
     texts = [chr(97 + i) * 200 for i in range(10)]
     path = tmp_path / "docs.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
