@@ -1,4 +1,4 @@
-"""The token ids that a run is trained and validated on, and where a configuration has them from."""
+"""The token ids that a run trains and validates on, loaded from the source of a configuration."""
 
 from __future__ import annotations
 
