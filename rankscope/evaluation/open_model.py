@@ -14,7 +14,7 @@ from rankscope.evaluation.prefix import AUTO, prefix_token
 from rankscope.evaluation.stored_tokenizer import StoredTokenizer, find_tokenizer
 from rankscope.pipeline.choices import names_of
 from rankscope.scoring.text_model import TextEncoder, TextModel
-from rankscope.training.data.text_encoder import ids_digest
+from rankscope.training.data.corpus_tokenizer import ids_digest
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]

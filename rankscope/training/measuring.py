@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankscope.training.config import Config
-from rankscope.training.data.batches import iter_validation, random_windows
+from rankscope.training.data.batches import iter_validation, random_sequences
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.gradients import effective_gradients, mean_loss
 from rankscope.training.keyed import keyed_generator
@@ -43,5 +43,5 @@ class Measurements:
         """As many at once as in training."""
         config = self.config
         generator = keyed_generator(config.seed, "probe", *key)
-        batch = random_windows(self.corpus, config.batch, sequences, generator)
+        batch = random_sequences(self.corpus, config.batch, sequences, generator)
         yield from torch.split(batch.to(config.device), config.batch.sequences_at_once)

@@ -12,8 +12,7 @@ from rankscope.durable import make_folder
 from rankscope.errors import RankscopeError
 from rankscope.training.announcement import summary
 from rankscope.training.config import Config
-from rankscope.training.data.corpus import Corpus
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import Corpus, load_corpus
 from rankscope.training.loop import Outcome, Trainer
 from rankscope.training.minimal_pairs_probe import open_minimal_pairs
 from rankscope.training.model import LanguageModel

@@ -95,7 +95,7 @@ def test_the_shown_configuration_is_one(
         (["--set", "schedule.step=9"], "did you mean 'schedule.steps'"),
         (["--set", "adapter.rank=999"], r"adapter.rank = 999 exceeds"),
         (["--data", "missing.txt"], "missing.txt"),
-        (["--data", ""], "is none of"),
+        (["--data", ""], "is not one of"),
         (["--set", "device=cuda"], "device = 'cuda'"),
     ],
 )

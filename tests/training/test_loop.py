@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from rankscope.durable import damage
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.loop import Trainer
 from rankscope.training.measuring import Measurements
 from rankscope.training.model import LanguageModel

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.durable import make_folder, sweep, write_file
+from rankscope.durable import is_temporary, make_folder, sweep, write_file
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import differences, load_config, to_toml
@@ -105,7 +105,7 @@ def _refuse_foreign(run: Path) -> None:
         return
     if not run.is_dir():
         raise RankscopeError("is a file, not a run folder: choose another --out", path=run)
-    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and p.name[:5] != ".tmp-"]
+    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and not is_temporary(p.name)]
     if foreign:
         raise RankscopeError(
             f"is not a run folder, but holds {min(foreign)!r}: choose an empty one with --out",
