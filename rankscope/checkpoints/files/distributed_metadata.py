@@ -91,7 +91,7 @@ class Listed:
 
 
 def read_metadata(path: Path) -> Listed:
-    """Read which tensors a distributed checkpoint holds, and where their pieces lie.
+    """Read which tensors a distributed checkpoint holds, and where their pieces are.
 
     Raises
     ------

@@ -261,7 +261,7 @@ def _dict(flat: list[Any]) -> dict[Any, Any]:
 def safe_key(key: Any) -> Any:
     """The key, if it is quick to hash, compare and print.
 
-    That of tuples in tuples, or of sets in sets, can take for ever or crash: two equal towers of
+    Tuples in tuples and sets in sets can take for ever or crash: two equal towers of
     n levels are compared 2**n times.
     """
     if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
