@@ -70,5 +70,5 @@ def test_the_command_prints_and_writes_nothing(tmp_path: Path) -> None:
     path.write_text("[model]\nhidden_size = 16\nintermediate_size = 24\nvocab_size = 257\n")
     result = CliRunner().invoke(app, [str(path), "--dry-run", "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.exception
-    assert "tokens/s" in result.stdout and "in all on this device" in result.stdout
+    assert "tokens/s" in result.stdout and "in total on this device" in result.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["small.toml"]

@@ -50,6 +50,6 @@ def test_a_long_list_of_restarts_is_shortened_but_counted(restarts: int) -> None
     if not count:
         assert len(lines) == 1
     else:
-        assert lines[-1].startswith(f"{count} restarts: ")
+        assert lines[-1].startswith(f"{count} restart{'s'[: count != 1]}: ")
         assert len(lines[-1].split(": ")[1].split(", ")) <= MOST_STEPS
         assert lines[-1].endswith(f"{line.boundaries[-1].step}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import WrongSettingError
 from rankscope.training.config import Config
 from rankscope.training.config_file import (
     config_digest,
@@ -52,7 +52,7 @@ def test_a_later_override_wins_over_an_earlier_one_and_over_the_file(tmp_path: P
     ],
 )
 def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(key: str, meant: str) -> None:
-    with pytest.raises(RankscopeError, match=f"no setting '{key}'; did you mean '{meant}'"):
+    with pytest.raises(WrongSettingError, match=f"unknown setting '{key}'; did you mean '{meant}'"):
         config_from({key: 1})
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(key: str, mea
     ],
 )
 def test_a_value_of_another_type_is_refused(key: str, value: object, wanted: str) -> None:
-    with pytest.raises(RankscopeError, match=f"{key} = .* must be {wanted}"):
+    with pytest.raises(WrongSettingError, match=f"{key} = .* must be {wanted}"):
         config_from({key: value})
 
 
@@ -78,9 +78,9 @@ def test_an_integer_is_a_number() -> None:
 
 
 def test_a_section_is_not_a_setting() -> None:
-    with pytest.raises(RankscopeError, match="no setting 'schedule'"):
+    with pytest.raises(WrongSettingError, match="unknown setting 'schedule'"):
         config_from({"schedule": 3})
-    with pytest.raises(RankscopeError, match=r"no setting 'seed\.x'"):
+    with pytest.raises(WrongSettingError, match=r"unknown setting 'seed\.x'"):
         config_from({"seed.x": 3})
 
 
@@ -89,7 +89,7 @@ def test_an_unreadable_file_is_named_in_one_line(tmp_path: Path, content: bytes 
     path = tmp_path / "config.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(RankscopeError) as error:
+    with pytest.raises(WrongSettingError) as error:
         load_config(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -98,7 +98,7 @@ def test_an_unreadable_file_is_named_in_one_line(tmp_path: Path, content: bytes 
 def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("")
-    with pytest.raises(RankscopeError, match="'seed' is not of the form key=value"):
+    with pytest.raises(WrongSettingError, match="'seed' is not of the form key=value"):
         load_config(path, overrides=["seed"])
 
 

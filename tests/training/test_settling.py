@@ -143,7 +143,7 @@ def test_the_sizes_of_updates_and_other_parameters_do_not_count() -> None:
     with torch.no_grad():
         model.embed_tokens.weight += 5
     assert settling.look(model.update([10.0, 5.0], [0.2, 0.1])) == pytest.approx(0, abs=1e-9)
-    assert settling.seen.keys() == {"q_proj.weight", "k_proj.weight", "calm"}
+    assert settling.seen.keys() == {"q_proj.weight", "k_proj.weight", "quiet_looks"}
 
 
 def test_looking_leaves_the_model_as_it_is() -> None:

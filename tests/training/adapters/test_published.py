@@ -17,9 +17,9 @@ from rankscope.training.adapters.lora_linear import (
 )
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear, keyed_dropout
 from rankscope.training.config import Config, PublishedConfig
-from rankscope.training.gradients import effective_gradients, evaluating
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
+from rankscope.training.probe import effective_gradients, evaluating
 from rankscope.training.schedule import timeline
 
 VOCABULARY, LR = 31, 1e-2
@@ -293,7 +293,7 @@ def restarted(
     old = OldAdapters(model, optimizer, PublishedConfig(pruned_moments=part))
     layer.reset(torch.ones_like(layer.lora_A), scale=layer.scale)
     renew(optimizer, model)
-    old.haunt(seed=seed, cycle=cycle)
+    old.restore_survivors(seed=seed, cycle=cycle)
     return before, optimizer
 
 

@@ -17,7 +17,6 @@ from rankscope.training.adapters.ranks import (
     averaged,
     budget_ranks,
     core_singular_values,
-    effective_rank,
     energy_rank,
     next_ranks,
     normalised_energies,
@@ -92,23 +91,6 @@ def test_factors_that_are_not_finite_are_refused(bad: float) -> None:
     left[1, 1] = bad
     with pytest.raises(RankscopeError, match=r"lora_B of shape \(4, 2\) holds NaN or infinity"):
         core_singular_values(left, torch.ones(2, 5))
-
-
-@pytest.mark.parametrize("k", [1, 2, 7])
-def test_k_equal_values_have_effective_rank_k(k: int) -> None:
-    assert effective_rank(torch.full((k,), 0.3, dtype=torch.float64)) == pytest.approx(k)
-
-
-@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8), st.integers(0, 3))
-@settings(max_examples=30, deadline=None)
-def test_effective_rank_is_that_of_the_measurements(values: list[float], zeros: int) -> None:
-    spectrum = torch.tensor(sorted(values, reverse=True) + [0.0] * zeros, dtype=torch.float64)
-    assert effective_rank(spectrum) == pytest.approx(metrics.effective_rank(spectrum.numpy()))
-
-
-def test_a_zero_delta_has_no_effective_rank_as_in_the_measurements() -> None:
-    assert math.isnan(effective_rank(torch.zeros(3)))
-    assert math.isnan(metrics.effective_rank([0.0, 0.0, 0.0]))
 
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8), st.floats(0.01, 1.0))
@@ -334,7 +316,7 @@ def test_saturation_stays_within_its_bounds(
     assert minimum <= found <= 14
     assert found % multiple == 0
     start = allowed_rank(rank, minimum=minimum, maximum=14, multiple=multiple)
-    if effective_rank(torch.tensor(values, dtype=torch.float64)) / rank <= 0.6:
+    if metrics.effective_rank(values) / rank <= 0.6:
         assert found <= start
     else:
         assert found >= start

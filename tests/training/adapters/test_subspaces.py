@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from torch import Tensor
 
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.subspaces import captured_energy, finite_float64, new_a, overlap
-from rankscope.training.config.adapter_settings import SUBSPACES
+from rankscope.training.config import Subspace
 from rankscope.training.keyed import keyed_generator
 
 SHAPES = [(8, 8), (12, 5), (5, 12)]
+SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)
 ORTHOGONAL = [kind for kind in SUBSPACES if kind != "random"]
 BY_GRADIENT = ["grad_top", "grad_sample", "mix"]
 
@@ -215,7 +217,7 @@ def test_a_call_without_the_right_gradient_is_an_error(kind: str, gradient: Tens
 
 
 def test_an_unknown_kind_is_an_error() -> None:
-    with pytest.raises(ValueError, match="'top' is no subspace of a gradient"):
+    with pytest.raises(ValueError, match="'top' is not a subspace of a gradient"):
         drawn("top", (4, 6), 2, torch.ones(4, 6))
 
 

@@ -16,10 +16,11 @@ from rankscope.durable import damage
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
+from rankscope.training.initial_model import initial_model
 from rankscope.training.model import LanguageModel
 from rankscope.training.run_folder.state import load_state
 from rankscope.training.run_folder.trained_model import trained_model
-from rankscope.training.train import build_model, train
+from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
 FULL = {"method": "full", "schedule.restart_every": 0}
@@ -45,7 +46,7 @@ def checkpoint(run: str | Path, step: int) -> Path:
 
 def as_trained(config: Config) -> LanguageModel:
     """The model as the loop had it at the end: parameters from its state, scale from its config."""
-    model = build_model(config, 31)
+    model = initial_model(config, 31)
     optimizer = torch.optim.AdamW(model.parameters())
     load_state(Path(config.out) / "state/step-00000018", model, optimizer, Cycles(config))
     return model

@@ -87,7 +87,7 @@ def test_a_run_whose_states_are_all_damaged_is_not_started_over(
     for step in (3, 20):
         write_state(run, model, learning(model), Position(step), energies={})
         (run / "state" / f"step-{step:08d}" / "MANIFEST.json").unlink()
-    with pytest.raises(RankscopeError, match=r"refusing to start over.*00000020.*00000003"):
+    with pytest.raises(RankscopeError, match=r"every state .* is damaged.*00000020.*00000003"):
         newest_state(run)
 
 

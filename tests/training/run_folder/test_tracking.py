@@ -257,7 +257,7 @@ def test_a_mirror_that_fails_is_one_warning_and_the_rest_goes_on(
     config = make_config({"log.tensorboard": True, "log.wandb": "study"})
     log_steps(config, 0, STEPS, warnings.append)
     assert warnings == [
-        "log.wandb is off until the next start, for it failed: ConnectionError: no\\nroute"
+        "log.wandb failed, and is off until the next start: ConnectionError: no\\nroute"
     ]
     assert tensorboard_curves(run) == log_curves(run)
 

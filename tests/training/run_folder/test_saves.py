@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rankscope.durable import damage, sweep, write_folder
 from rankscope.training.config import LogConfig
 from rankscope.training.run_folder.checkpoint import step_name
-from rankscope.training.run_folder.retention import drop_checkpoints, dropped, is_log_spaced
+from rankscope.training.run_folder.saves import drop_checkpoints, dropped, is_log_spaced
 
 STEPS = st.sets(st.integers(0, 400), min_size=1)
 

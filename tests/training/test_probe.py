@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.training.adapters.lora_linear import iter_adapters
-from rankscope.training.gradients import effective_gradients, mean_loss
 from rankscope.training.model import LanguageModel
+from rankscope.training.probe import effective_gradients, mean_loss
 
 MakeModel = Callable[..., LanguageModel]
 FULL = {"method": "full", "schedule.restart_every": 0}
