@@ -1,4 +1,4 @@
-"""``MANIFEST.json``: sizes and digests of the files of a checkpoint of this package's trainer.
+"""``MANIFEST.json``: sizes and digests of the checkpoints and merges of this package's trainer.
 
 Sizes are compared when a checkpoint is opened, and the digest of a file when a process first reads
 from it. A manifest of another kind, or one that is damaged itself, says nothing.
@@ -16,7 +16,8 @@ from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.fingerprint import state_of
 from rankscope.errors import RankscopeError
 
-MANIFEST, FORMAT = "MANIFEST.json", "rankscope-checkpoint-"
+MANIFEST = "MANIFEST.json"
+FORMATS = ("rankscope-checkpoint-", "rankscope-merges-")
 ADVICE = "take it from a copy, or remove MANIFEST.json if it was changed on purpose"
 
 
@@ -71,7 +72,7 @@ def _files(folder: Path) -> dict[str, FileDigest]:
 def _listed(folder: Path, _size: int, _modified: int) -> dict[str, FileDigest]:
     try:
         manifest: Any = json.loads((folder / MANIFEST).read_bytes())
-        if not str(manifest["format"]).startswith(FORMAT):
+        if not str(manifest["format"]).startswith(FORMATS):
             return {}
         return {
             str(name): FileDigest(int(one["bytes"]), str(one["blake2b"]))

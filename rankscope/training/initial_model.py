@@ -54,6 +54,8 @@ def initial_model(config: Config, vocab_size: int, *, resuming: bool = False) ->
 
 def _model_of(folder: Path, shape: ModelConfig, rows: int) -> LanguageModel:
     """Read the weights of a folder into a model of this shape."""
+    if not folder.is_dir():
+        raise WrongSettingError("does not exist, or is not a folder", path=folder)
     stored = trained_model(folder)
     differing = [
         (f"model.{f.name}", theirs, ours)
@@ -64,8 +66,10 @@ def _model_of(folder: Path, shape: ModelConfig, rows: int) -> LanguageModel:
     if (stored_rows := len(stored.lm_head.weight)) != rows:
         differing.append(("model.vocab_size", stored_rows, rows))
     if differing:
-        listed = ", ".join(f"{name} = {theirs} (here {ours})" for name, theirs, ours in differing)
-        raise WrongSettingError(f"has a model of another shape, with {listed}", path=folder)
+        listed = "; ".join(
+            f"{name} is {theirs} there and {ours} here" for name, theirs, ours in differing
+        )
+        raise WrongSettingError(f"has a model of another shape: {listed}", path=folder)
     model = LanguageModel(shape, rows)
     model.load_state_dict(stored.state_dict())
     return model

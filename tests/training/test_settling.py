@@ -118,6 +118,10 @@ def test_it_does_not_settle_before_the_earliest_step_but_calm_before_it_counts()
     assert settled([1.5] * 6, earliest=45) == [False] * 4 + [True] * 2
 
 
+def test_it_settles_at_the_earliest_step_itself() -> None:
+    assert settled([1.5] * 5, earliest=40) == [False] * 3 + [True] * 2
+
+
 @pytest.mark.parametrize(("change", "calm"), [(1.04, True), (1.06, False), (0.96, True)])
 def test_a_change_below_the_tolerance_is_none(change: float, calm: bool) -> None:
     assert settled([1.5, 1.5 * change, 1.5 * change**2])[-1] == calm

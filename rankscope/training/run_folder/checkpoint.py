@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rankscope.durable import write_file, write_folder
+from rankscope.durable import write_folder, write_listed_file
 from rankscope.training.adapters.cycles import CycleStart
 from rankscope.training.adapters.lora_linear import iter_adapters
 from rankscope.training.config import AdapterConfig, Config
@@ -22,7 +22,7 @@ from rankscope.training.data.corpus import Corpus
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 from rankscope.training.schedule import Timeline
 
-CHECKPOINT_FORMAT = "rankscope-checkpoint-1"
+CHECKPOINT_FORMAT, MERGES_FORMAT = "rankscope-checkpoint-1", "rankscope-merges-1"
 
 
 def step_name(step: int) -> str:
@@ -79,14 +79,18 @@ def write_checkpoint(
 
 
 def write_merge(run: Path, model: nn.Module, *, step: int, restarts: int) -> None:
-    """Write ``merges/step-<step>.safetensors``: every adapter as it is about to be merged."""
+    """Write ``merges/step-<step>.safetensors``, every adapter just before it is merged.
+
+    ``merges/MANIFEST.json`` lists the digests of all merges.
+    """
     tensors: dict[str, Tensor] = {}
     for name, layer in iter_adapters(model):
         tensors[f"{name}.lora_A"] = layer.lora_A
         tensors[f"{name}.lora_B"] = layer.lora_B
         tensors[f"{name}.scale"] = torch.tensor([layer.merged_scale], dtype=torch.float64)
     content = tensor_bytes(tensors, step=str(step), restart=str(restarts))
-    write_file(run / "merges" / f"{step_name(step)}.safetensors", content)
+    path = run / "merges" / f"{step_name(step)}.safetensors"
+    write_listed_file(path, content, kind=MERGES_FORMAT)
 
 
 def hugging_face_config(config: Config, corpus: Corpus) -> dict[str, object]:

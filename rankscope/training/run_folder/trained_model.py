@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 from rankscope.training.config import AdapterConfig, ModelConfig
 from rankscope.training.model import LanguageModel, load_weights
 
@@ -48,9 +48,9 @@ def trained_model(folder: Path) -> LanguageModel:
         if (folder / "adapter").is_dir():
             _add_adapter(model, folder / "adapter")
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split()).partition("LanguageModel: ")[2] or str(error)
         raise RankscopeError(
-            f"is not a complete checkpoint of a Llama model: {reason}", path=folder
+            f"is not a complete checkpoint of a Llama model: {printable(reason)}", path=folder
         ) from None
     return model.eval()
 

@@ -272,6 +272,19 @@ def test_the_overlap_is_with_the_cycle_before_and_the_first_has_none(
     assert all(begun["overlap"] < 0.9 for begun in cycles.starts.values())
 
 
+def test_the_overlap_of_two_planes_that_share_an_axis_is_a_half(
+    make_config: MakeConfig, model: LanguageModel, gradients: Gradients
+) -> None:
+    cycles = Cycles(make_config({"relora.a_init": "grad_top"}))
+    for cycle, axes in enumerate(([0, 1], [1, 2])):
+        planes = {}
+        for name, gradient in gradients.items():
+            planes[name] = torch.zeros_like(gradient)
+            planes[name][[0, 1], axes] = torch.tensor([2.0, 1.0])
+        begin(cycles, model, planes, cycle=cycle)
+    assert all(start["overlap"] == pytest.approx(0.5) for start in cycles.starts.values())
+
+
 def test_zero_factors_capture_nothing_and_overlap_with_nothing(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients
 ) -> None:

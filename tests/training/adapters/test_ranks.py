@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rankscope import metrics
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters import ranks
 from rankscope.training.adapters.ranks import (
     adapter_parameters,
     allowed_rank,
@@ -320,6 +321,16 @@ def test_saturation_stays_within_its_bounds(
         assert found <= start
     else:
         assert found >= start
+
+
+def test_a_use_exactly_at_a_bound_counts_as_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, rank = [4.0, 2.0, 1.0, 0.5], 4
+    used = metrics.effective_rank(values) / rank
+    monkeypatch.setattr(ranks, "SATURATED", used)
+    assert saturated(values, rank) == 6
+    monkeypatch.setattr(ranks, "SATURATED", 1.0)
+    monkeypatch.setattr(ranks, "IDLE", used)
+    assert saturated(values, rank) == math.ceil(1.25 * 2)
 
 
 @pytest.mark.parametrize(("start", "end"), [(1, 16), (16, 1), (4, 4)])

@@ -515,3 +515,12 @@ def test_projections_trained_again_start_with_fresh_moments(
         if "_proj." in name:
             moved = (parameter - before[name]).abs().max().item()
             assert moved == pytest.approx(LR, rel=1e-3)  # what Adam's first step does
+
+
+def test_a_weight_that_gets_frozen_keeps_no_gradient(make_model: MakeModel) -> None:
+    model = make_model()
+    tokens = torch.zeros(1, 5, dtype=torch.int64)
+    model.loss(tokens).backward()  # type: ignore[no-untyped-call]
+    begin(model, 0)
+    assert all(layer.weight.grad is None for _, layer in iter_adapters(model))
+    assert model.lm_head.weight.grad is not None
