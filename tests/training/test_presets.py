@@ -122,3 +122,15 @@ def test_the_warm_start_has_the_rates_of_the_pair() -> None:
     rates = [phases.schedule.learning_rate * rate for rate in phases.phases.rates]
     pair = [preset(name).schedule.learning_rate for name in ("demo-full", "demo-relora")]
     assert rates == pytest.approx(pair)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_saves_at_whole_cycles_or_says_what_part_of_one(name: str) -> None:
+    config, text = preset(name), (CONFIGS / f"{name}.toml").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("save_every")]
+    if (cycle := config.schedule.restart_every) == 0:
+        low_rank = preset(name.removesuffix("-full").replace("demo", "demo-relora"))
+        assert config.log.save_every == low_rank.log.save_every  # the same windows
+    elif config.log.save_every % cycle:
+        assert "of a cycle" in line
+        assert "--windows cycles" in line
