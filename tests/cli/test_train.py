@@ -214,7 +214,7 @@ def test_without_torch_it_says_what_to_install(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_process_told_to_end_saves_and_goes_on_to_the_same_weights(
+def test_an_interrupted_process_saves_and_resumes_to_the_same_weights(
     config: str, text: str, tmp_path: Path, number: int, code: int
 ) -> None:
     settings = {"schedule.steps": 600, "log.save_every": 200, "relora.probe_sequences": 4}

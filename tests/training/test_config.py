@@ -64,7 +64,7 @@ def test_every_setting_has_a_default() -> None:
         ("log.save_every", 0),
     ],
 )
-def test_a_value_that_no_run_can_have_is_named_with_its_setting(key: str, value: object) -> None:
+def test_an_impossible_value_is_named_with_its_setting(key: str, value: object) -> None:
     shown = value[0] if isinstance(value, list) and value else value
     with pytest.raises(WrongSettingError) as error:
         config_from({key: value})

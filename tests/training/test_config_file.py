@@ -135,9 +135,11 @@ def test_every_shipped_configuration_is_valid(path: Path) -> None:
 
 def test_another_method_drops_what_only_that_of_the_file_uses() -> None:
     path = CONFIGS / "demo-relora.toml"
-    with pytest.warns(RankscopeWarning, match="does not use its .*schedule.restart_every") as told:
+    with pytest.warns(
+        RankscopeWarning, match="does not use its .*schedule.restart_every"
+    ) as caught:
         config = load_config(path, overrides=["method=full"])
-    assert len(told) == 1
+    assert len(caught) == 1
     assert config.schedule.restart_every == 0
     assert config.adapter == AdapterConfig()
     assert config.model == load_config(path).model
@@ -183,7 +185,7 @@ def test_what_is_chosen_beside_a_method_is_not_dropped() -> None:
         )
 
 
-def test_one_word_switches_on_everything_that_a_program_does() -> None:
+def test_one_name_switches_on_everything_that_a_program_does() -> None:
     relora = CONFIGS / "weiss2025-tiny.toml"
     config = load_config(relora, overrides=["relora.published=weiss2025"])
     published = load_config(CONFIGS / "weiss2025-tiny-as-published.toml")
@@ -193,7 +195,7 @@ def test_one_word_switches_on_everything_that_a_program_does() -> None:
     assert not (theirs.merge_without_scale or theirs.factors_survive)
 
 
-def test_a_single_switch_wins_over_the_word_and_the_word_over_the_file() -> None:
+def test_a_switch_wins_over_the_program_and_the_program_over_the_file() -> None:
     path = CONFIGS / "weiss2025-tiny-as-published.toml"
     chosen = ["relora.published.dropout=0.5", "relora.published=none"]
     published = load_config(path, overrides=chosen).relora.published

@@ -115,7 +115,7 @@ def test_every_update_is_logged_with_what_was_used(
     assert all(set(CLOCKS) <= e.keys() for e in updates)
 
 
-def test_adam_counts_a_cycle_for_adapters_and_the_run_for_the_rest(
+def test_adam_counts_cycles_for_adapters_and_the_run_otherwise(
     make_config: MakeConfig,
 ) -> None:
     config = make_config()
@@ -137,7 +137,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
 
 
 @pytest.mark.parametrize("method", [{}, FULL, LORA])
-def test_a_run_resumed_from_any_step_is_the_same_to_the_last_bit(
+def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     make_config: MakeConfig,
     read_log: ReadLog,
     tmp_path: Path,
@@ -363,7 +363,8 @@ def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Pat
 
 def killed_everywhere(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt, *, stride: int
-) -> None:
+) -> int:
+    """Kill a run at every ``stride``-th write and resume it; return how many writes there are."""
     short = {
         "schedule.steps": 5,
         "schedule.restart_every": 2,
@@ -383,20 +384,20 @@ def killed_everywhere(
         assert entries(read_log(part)) == log, n
         shutil.rmtree(part)
         n += stride
-    assert n > 50
+    return n
 
 
-def test_a_run_killed_while_it_writes_is_the_same_after_it_went_on(
+def test_a_run_killed_while_it_writes_resumes_equal(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
 ) -> None:
-    killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=11)
+    assert killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=11) > 50
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_any_write_at_all_is_the_same_after_it_went_on(
+def test_a_run_killed_at_every_single_write_resumes_equal(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
 ) -> None:
-    killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=1)
+    assert killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=1) > 50
 
 
 def test_half_written_merges_of_a_dead_process_are_swept(make_config: MakeConfig) -> None:

@@ -63,7 +63,7 @@ def test_a_flipped_bit_is_one_skip_of_its_checkpoint(run: Path, name: str) -> No
 
 @pytest.mark.parametrize("change", ["cut", "gone"])
 @pytest.mark.parametrize("name", ALL)
-def test_a_file_that_is_gone_or_of_another_size_is_found_without_reading_it(
+def test_a_missing_file_or_another_size_is_noticed_unread(
     run: Path, name: str, change: str
 ) -> None:
     path = run / "checkpoints" / "step-00000010" / name
@@ -77,7 +77,7 @@ def test_a_file_that_is_gone_or_of_another_size_is_found_without_reading_it(
     assert not {one for one in measured(found) if one[1] == 10}
 
 
-def test_each_file_is_read_once_for_its_digest_and_an_unchanged_call_reads_none(
+def test_each_file_is_read_once_for_its_digest(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []

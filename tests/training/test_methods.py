@@ -65,7 +65,7 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 @EVERY_METHOD
-def test_a_run_resumed_from_any_step_is_the_same_to_the_last_bit(
+def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     make_config: MakeConfig,
     read_log: ReadLog,
     tmp_path: Path,

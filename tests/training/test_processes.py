@@ -203,7 +203,7 @@ def assert_near(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float
 
 @pytest.mark.parametrize("micro", MICRO)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_two_processes_have_the_gradient_that_one_has_of_the_whole_batch(
+def test_two_processes_have_the_gradient_of_the_whole_batch(
     both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float, micro: int
 ) -> None:
     alone = gradients(ONE, dtype, micro=0)
@@ -212,7 +212,7 @@ def test_two_processes_have_the_gradient_that_one_has_of_the_whole_batch(
     assert all(norm > 0 for norm in (g.norm() for g in alone.values()))
 
 
-def test_the_mean_gradient_is_the_same_to_the_bit_in_every_process(
+def test_the_mean_gradient_is_bitwise_equal_in_all_processes(
     both: list[dict[str, Any]],
 ) -> None:
     for key in [key for key in both[0] if key.startswith("torch.")]:
@@ -220,7 +220,7 @@ def test_the_mean_gradient_is_the_same_to_the_bit_in_every_process(
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_mean_gradient_does_not_depend_on_the_size_of_a_bucket(
+def test_the_size_of_a_bucket_does_not_matter(
     both: list[dict[str, Any]],
 ) -> None:
     for answer in both:
@@ -229,7 +229,7 @@ def test_the_mean_gradient_does_not_depend_on_the_size_of_a_bucket(
 
 
 @pytest.mark.parametrize("ranks", [(2, 2), (2, 4, 1)], ids=["same rank", "other ranks"])
-def test_over_merges_two_processes_stay_one_model_and_the_one_that_one_process_trains(
+def test_two_processes_train_the_same_model_as_one_across_merges(
     both: list[dict[str, Any]], ranks: tuple[int, ...]
 ) -> None:
     first, second = (answer["merged"][ranks] for answer in both)
@@ -237,7 +237,7 @@ def test_over_merges_two_processes_stay_one_model_and_the_one_that_one_process_t
     assert_near(first, train_with_merges(ONE, ranks), 1e-9)
 
 
-def test_a_gradient_that_is_not_finite_in_one_process_is_so_in_all(
+def test_a_gradient_not_finite_in_one_process_is_so_in_all(
     both: list[dict[str, Any]],
 ) -> None:
     for answer in both:
@@ -261,7 +261,7 @@ def test_what_the_first_process_has_is_what_all_have(both: list[dict[str, Any]])
         assert answer["result"] == "from 0"
 
 
-def test_an_error_of_the_first_process_ends_all_with_the_same_line(
+def test_an_error_of_the_first_process_ends_all(
     both: list[dict[str, Any]],
 ) -> None:
     for answer in both:
@@ -275,7 +275,7 @@ def test_equal_tensors_are_accepted(both: list[dict[str, Any]], same: str) -> No
 
 
 @pytest.mark.parametrize("difference", ["bit", "sign", "type", "shape", "missing", "surplus"])
-def test_any_difference_is_refused_in_all_processes_with_the_name_of_the_first_tensor(
+def test_all_processes_name_the_first_tensor_that_differs(
     both: list[dict[str, Any]], difference: str
 ) -> None:
     for answer in both:

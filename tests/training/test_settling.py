@@ -74,9 +74,7 @@ def settled(ranks: Sequence[float], *, earliest: int = 0) -> list[bool]:
 @kinds
 @pytest.mark.parametrize("k", [1, 3, 6])
 @pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
-def test_an_update_of_k_equal_singular_values_has_rank_k_whatever_its_size(
-    kind: str, k: int, size: float
-) -> None:
+def test_k_equal_singular_values_have_rank_k_at_any_size(kind: str, k: int, size: float) -> None:
     update = size * matrix([1.0] * k)
     assert rank_of_update(update, kind) == pytest.approx(k, rel=1e-9)
     assert rank_of_update(update.T, kind) == pytest.approx(k, rel=1e-9)
@@ -95,7 +93,7 @@ def test_a_zero_update_has_rank_zero(kind: str) -> None:
 
 
 @kinds
-def test_it_settles_once_the_ranks_have_stopped_changing_and_not_while_they_change(
+def test_it_settles_once_the_ranks_have_stopped_changing(
     kind: str,
 ) -> None:
     model = Model()
@@ -106,7 +104,7 @@ def test_it_settles_once_the_ranks_have_stopped_changing_and_not_while_they_chan
     assert found == [False] * 5 + [True] * 2
 
 
-def test_one_calm_look_is_not_enough() -> None:
+def test_one_quiet_look_is_not_enough() -> None:
     assert settled([1.5, 1.5, 1.8, 1.8, 1.8]) == [False, False, False, False, True]
 
 
@@ -114,7 +112,7 @@ def test_three_looks_are_needed_at_least() -> None:
     assert settled([1.5] * 4) == [False, False, True, True]
 
 
-def test_it_does_not_settle_before_the_earliest_step_but_calm_before_it_counts() -> None:
+def test_quiet_looks_before_the_earliest_step_count() -> None:
     assert settled([1.5] * 6, earliest=45) == [False] * 4 + [True] * 2
 
 
@@ -130,7 +128,7 @@ def test_a_change_below_the_tolerance_is_none(change: float, calm: bool) -> None
 @pytest.mark.parametrize(
     ("q", "k", "mean"), [(1.08, 1.0, 0.04), (1.08, 0.92, 0.08), (1.0, 1.0, 0.0)]
 )
-def test_the_change_is_the_mean_over_layers_of_relative_changes_either_way(
+def test_the_change_is_the_mean_of_absolute_relative_changes(
     q: float, k: float, mean: float
 ) -> None:
     model = Model()

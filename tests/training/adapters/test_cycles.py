@@ -66,7 +66,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def give_deltas(model: LanguageModel, rank: int) -> None:
-    """Let every delta have so many equal singular values and no others."""
+    """Give every delta ``rank`` equal singular values and no others."""
     with torch.no_grad():
         for _, layer in iter_adapters(model):
             layer.lora_A.copy_(torch.eye(*layer.lora_A.shape))
@@ -142,7 +142,7 @@ def test_adapters_differ_between_layers_cycles_and_seeds(
     assert len(set(rows)) == len(rows) == 3 * 14
 
 
-def test_the_number_of_a_cycle_decides_and_not_what_was_before_it(
+def test_only_the_number_of_a_cycle_decides_on_its_adapters(
     make_config: MakeConfig, gradients: Gradients
 ) -> None:
     config = make_config()
@@ -259,7 +259,7 @@ def test_no_subspace_captures_more_than_the_top(
         assert 0 <= captured[a_init][name] <= best + 1e-6
 
 
-def test_the_overlap_is_with_the_cycle_before_and_the_first_has_none(
+def test_the_overlap_is_with_the_previous_cycle(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients
 ) -> None:
     cycles = Cycles(make_config({"relora.a_init": "grad_top"}))
@@ -272,7 +272,7 @@ def test_the_overlap_is_with_the_cycle_before_and_the_first_has_none(
     assert all(begun["overlap"] < 0.9 for begun in cycles.starts.values())
 
 
-def test_the_overlap_of_two_planes_that_share_an_axis_is_a_half(
+def test_two_planes_that_share_an_axis_overlap_by_half(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients
 ) -> None:
     cycles = Cycles(make_config({"relora.a_init": "grad_top"}))
@@ -297,7 +297,7 @@ def test_zero_factors_capture_nothing_and_overlap_with_nothing(
     assert {begun["overlap"] for begun in cycles.starts.values()} == {0.0}
 
 
-def test_a_budget_goes_to_the_layers_whose_gradient_needs_it_and_is_not_exceeded(
+def test_a_budget_goes_to_the_layers_whose_gradient_needs_it(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients
 ) -> None:
     flat, narrow = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"
@@ -328,7 +328,7 @@ def test_a_schedule_of_ranks_reaches_the_layers(
 
 
 @pytest.mark.parametrize(("used", "grows"), [(4, True), (1, False)])
-def test_an_adapter_that_was_saturated_grows_and_one_that_was_not_shrinks(
+def test_a_saturated_adapter_grows_and_an_idle_one_shrinks(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients, used: int, grows: bool
 ) -> None:
     settings = {"relora.rank_policy": "saturation", "adapter.rank_stabilised": True}
@@ -405,7 +405,7 @@ def test_the_summary_is_the_mean_over_the_adapters(
     )
 
 
-def test_an_adapter_that_learned_nothing_counts_with_rank_zero_in_the_summary(
+def test_an_idle_adapter_counts_with_rank_zero(
     make_config: MakeConfig,
 ) -> None:
     cycles = Cycles(make_config())

@@ -159,7 +159,7 @@ def test_averages_start_with_the_first_value_keep_the_sum_and_forget() -> None:
     rank=st.integers(1, 60),
 )
 @settings(max_examples=150, deadline=None)
-def test_an_allowed_rank_is_the_least_on_the_grid_that_is_not_below(
+def test_an_allowed_rank_is_rounded_up_to_the_grid(
     minimum: int, maximum: int, multiple: int, rank: int
 ) -> None:
     grid = [r for r in range(minimum, maximum + 1) if r % multiple == 0] or [maximum]
@@ -178,7 +178,7 @@ budgets = given(
 
 @budgets
 @settings(max_examples=60, deadline=None)
-def test_a_budget_is_never_exceeded_and_the_rest_of_it_pays_for_nothing(
+def test_a_budget_is_used_up_and_never_exceeded(
     bases: dict[str, float], rank: int, maximum: int, multiple: int
 ) -> None:
     if rank < multiple:
@@ -379,9 +379,7 @@ def test_the_fixed_policy_keeps_the_rank(chosen: Choose, cycle: int) -> None:
 
 
 @pytest.mark.parametrize("policy", ["saturation", "schedule"])
-def test_the_first_cycle_has_the_base_rank_or_what_the_module_can_have(
-    chosen: Choose, policy: str
-) -> None:
+def test_the_first_cycle_has_the_base_rank_where_possible(chosen: Choose, policy: str) -> None:
     ranks = chosen(ReLoRAConfig(rank_policy=policy))
     assert ranks == dict.fromkeys(MODULES, 6) | {"small": 3}
 

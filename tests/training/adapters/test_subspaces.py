@@ -163,9 +163,7 @@ def test_samples_are_singular_vectors_in_descending_order(shape: tuple[int, int]
 
 @pytest.mark.parametrize("kind", BY_GRADIENT)
 @pytest.mark.parametrize("rank", [3, 6, 7])
-def test_beyond_the_rank_of_the_gradient_random_rows_make_up_the_number(
-    kind: str, rank: int
-) -> None:
+def test_beyond_the_rank_of_the_gradient_rows_are_random(kind: str, rank: int) -> None:
     gradient, right = gradient_of((9, 7), [1.0, 0.4])
     a, b = (drawn(kind, (9, 7), rank, gradient.float(), seed=seed) for seed in (0, 1))
     within = share_within(right, a)
@@ -223,7 +221,7 @@ def test_an_unknown_kind_is_an_error() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("rank", [1, 3, 5])
-def test_the_top_captures_the_share_of_the_largest_values_and_nothing_more_can_be(
+def test_grad_top_captures_the_share_of_the_largest_values(
     shape: tuple[int, int], rank: int
 ) -> None:
     values = falling(shape)
@@ -277,7 +275,7 @@ def test_the_overlap_is_the_mean_squared_cosine_of_the_angles(first: int, second
     assert overlap(b, 5 * a) == pytest.approx(overlap(a, b))
 
 
-def test_a_space_overlaps_fully_with_what_contains_it_and_not_with_its_complement() -> None:
+def test_a_space_overlaps_with_what_contains_it_and_not_with_its_complement() -> None:
     basis = orthonormal(9, 9, seed=5).T
     assert overlap(basis[:2], basis[:5]) == pytest.approx(1.0)
     assert overlap(basis[:4], basis[4:]) == pytest.approx(0.0, abs=1e-12)

@@ -84,7 +84,7 @@ def test_transformers_computes_what_full_rank_training_trained(
     assert not (folder / "adapter").exists()
 
 
-def test_a_low_rank_checkpoint_holds_the_frozen_weights_and_the_live_adapter_apart(
+def test_frozen_weights_and_live_adapter_are_stored_separately(
     run: Path,
 ) -> None:
     folder = checkpoint(run, 6)
