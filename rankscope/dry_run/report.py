@@ -64,7 +64,7 @@ def iter_dry_run(config: Config, *, timing_seconds: float = TIMING_SECONDS) -> I
     yield from _section("Memory", _memory_lines(config, counts))
     yield from _section("Learning rate", _schedule_lines(config))
     yield from _section("Disk", _disk_lines(config, counts))
-    yield from _section("Time", _time_lines(config, counts, rows, pairs, timing_seconds))
+    yield from _section("Time", _time_lines(config, counts, rows, pairs, seconds=timing_seconds))
     if lines := departure_lines(config):
         yield from ("", *lines)
 
@@ -132,7 +132,7 @@ def _disk_lines(config: Config, counts: Counts) -> list[str]:
 
 
 def _time_lines(
-    config: Config, counts: Counts, rows: int, pairs: MinimalPairsProbe | None, seconds: float
+    config: Config, counts: Counts, rows: int, pairs: MinimalPairsProbe | None, *, seconds: float
 ) -> list[str]:
     steps, batch = config.schedule.steps, config.batch
     operations = sum(one.steps * batch.tokens * operations_per_token(config, one) for one in counts)

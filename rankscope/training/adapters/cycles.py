@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.metrics import effective_rank
+from rankscope.training.adapters.energies import (
+    averaged,
+    core_singular_values,
+    normalised_energies,
+)
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
@@ -22,12 +27,7 @@ from rankscope.training.adapters.lora_linear import (
     wrap,
 )
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear
-from rankscope.training.adapters.ranks import (
-    averaged,
-    core_singular_values,
-    next_ranks,
-    normalised_energies,
-)
+from rankscope.training.adapters.ranks import next_ranks
 from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
 from rankscope.training.config import Config
 from rankscope.training.keyed import keyed_generator

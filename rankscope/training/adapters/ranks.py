@@ -14,12 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from rankscope.errors import WrongSettingError
 from rankscope.metrics import effective_rank
-from rankscope.training.adapters.subspaces import finite_float64
+from rankscope.training.adapters.energies import energy_rank, finite_float64
 from rankscope.training.config import ReLoRAConfig
 
 SATURATED, GROWTH = 0.85, 1.5  # a rank used to this share grows by this factor
@@ -234,65 +233,6 @@ def allowed_rank(rank: int, *, minimum: int, maximum: int, multiple: int) -> int
 def adapter_parameters(ranks: Mapping[str, int], shapes: Shapes) -> int:
     """Trainable parameters of the adapters, ``Σ r * (out + in)``."""
     return sum(r * sum(shapes[name]) for name, r in ranks.items())
-
-
-def core_singular_values(left: Tensor, right: Tensor) -> Tensor:
-    """Singular values of ``left @ right`` without forming it: (min(out, r, in),), descending.
-
-    With ``left = Q R`` and ``right.T = P S`` they are those of the small ``R @ S.T``. Float64, on
-    the CPU; a value below 1e-16 times the largest is rounding noise.
-
-    `rankscope.spectra` has the same with certificates, but the trainer shares nothing with the
-    analysis except files, so that neither can hide a fault of the other.
-
-    Parameters
-    ----------
-    left, right
-        ``scale * B`` (out, r) and A (r, in).
-
-    Raises
-    ------
-    RankscopeError
-        If a factor holds NaN or infinity.
-    """
-    cores = [
-        torch.linalg.qr(finite_float64(factor, name), mode="r").R
-        for factor, name in ((left, "lora_B"), (right.T, "lora_A"))
-    ]
-    values: Tensor = torch.linalg.svdvals(cores[0] @ cores[1].T)
-    return values
-
-
-def energy_rank(values: Tensor, share: float) -> int:
-    """Lowest k with ``Σ_{j≤k} σ²_j ≥ share * Σ σ²``, of descending values; 0 if all are zero."""
-    if not values.any():
-        return 0
-    energy = values.square().cumsum(0)
-    return int((energy < share * energy[-1]).sum()) + 1
-
-
-def normalised_energies(gradient: Tensor) -> Tensor:
-    """Squared singular values of G over their sum, (n,), float64, descending.
-
-    A zero gradient prefers no direction: 1/n each.
-
-    Raises
-    ------
-    RankscopeError
-        If the gradient holds NaN or infinity.
-    """
-    g = torch.linalg.svdvals(finite_float64(gradient, "a gradient"))
-    energy: Tensor = g.square()  # float64 holds the square of every float32
-    return energy / energy.sum() if g.any() else torch.full_like(g, 1 / len(g))
-
-
-def averaged(previous: Tensor | None, new: Tensor, *, weight: float = 0.5) -> Tensor:
-    """One step of an exponential moving average: ``(1 - weight) * previous + weight * new``.
-
-    It smooths energies over restarts, because a single probe gives noisy ranks. Without a previous
-    average it returns ``new``; the average of normalised energies is normalised.
-    """
-    return new if previous is None else (1 - weight) * previous + weight * new
 
 
 def _cap(shape: tuple[int, int], maximum: int) -> int:

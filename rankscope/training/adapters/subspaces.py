@@ -16,11 +16,13 @@ import math
 import torch
 from torch import Tensor
 
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import WrongSettingError
+from rankscope.training.adapters.energies import finite_float64
+from rankscope.training.config import Subspace
 
 
 def new_a(
-    kind: str,
+    kind: Subspace,
     shape: tuple[int, int],
     rank: int,
     *,
@@ -48,7 +50,7 @@ def new_a(
     Parameters
     ----------
     kind
-        One of ``config.low_rank.SUBSPACES``.
+        See above.
     shape
         ``(out, in)`` of the weight.
     rank
@@ -125,17 +127,6 @@ def overlap(a: Tensor, previous: Tensor) -> float:
     _, others = _singular_directions(finite_float64(previous, "the previous lora_A"))
     r = min(len(rows), len(others))
     return min(1.0, float((rows @ others.T).square().sum() / r)) if r else 0.0
-
-
-def finite_float64(tensor: Tensor, what: str) -> Tensor:
-    """Values in float64 on the CPU; raises `RankscopeError` if one is NaN or infinite."""
-    values = tensor.detach().to("cpu", torch.float64)
-    if not values.isfinite().all():
-        raise RankscopeError(
-            f"{what} of shape {tuple(tensor.shape)} holds NaN or infinity, so it cannot decide on "
-            "ranks or subspaces: try a lower schedule.learning_rate"
-        )
-    return values
 
 
 def _directions_of_gradient(

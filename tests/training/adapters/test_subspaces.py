@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
-from rankscope.training.adapters.subspaces import captured_energy, finite_float64, new_a, overlap
+from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
 from rankscope.training.config import Subspace
 from rankscope.training.keyed import keyed_generator
 
@@ -284,11 +284,3 @@ def test_a_space_overlaps_with_what_contains_it_and_not_with_its_complement() ->
 def test_two_random_spaces_overlap_in_their_share_of_the_dimensions() -> None:
     a, b = (drawn("random", (4, 400), rank, seed=rank) for rank in (40, 80))
     assert overlap(a, b) == pytest.approx(80 / 400, abs=0.02)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_parameter_may_be_given_as_it_is(dtype: torch.dtype) -> None:
-    parameter = torch.nn.Parameter(torch.ones(2, 2, dtype=dtype))
-    found = finite_float64(parameter, "a parameter")
-    assert (found.dtype, found.requires_grad) == (torch.float64, False)
-    assert overlap(parameter, parameter) == pytest.approx(1.0)
