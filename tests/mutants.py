@@ -122,8 +122,8 @@ MUTANTS = (
     ),
     Mutant(
         "training/adapters/lora_linear.py",
-        "weight.grad = None",
-        "pass",
+        "make(nn.Parameter(weight.detach()), a, scale)",
+        "make(layer.weight, a, scale)",
         "tests/training/adapters/test_relora.py",
     ),
     Mutant(

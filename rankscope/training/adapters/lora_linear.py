@@ -34,7 +34,6 @@ class LoRALinear(nn.Module):
     def __init__(self, weight: nn.Parameter, a: Tensor, *, scale: float) -> None:
         super().__init__()
         self.weight = weight.requires_grad_(False)
-        weight.grad = None  # its memory is free from now on
         self.lora_A = nn.Parameter(weight.new_empty(0, weight.shape[1]))
         self.lora_B = nn.Parameter(weight.new_empty(weight.shape[0], 0))
         self.reset(a, scale=scale)

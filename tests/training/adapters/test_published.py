@@ -429,3 +429,18 @@ def test_as_published_the_first_cycle_is_dead_and_the_second_learns(
     assert all(not a.any() and b.any() for a, b in run.factors())
     run.learn(1)
     assert all(a.any() and b.any() for a, b in run.factors())
+
+
+def test_old_factors_are_written_back_once() -> None:
+    layer = linear((8, 6), 2, 2.0)
+    model = nn.ModuleDict({"q_proj": layer})
+    optimizer = torch.optim.SGD(trained_parameters(model), lr=LR)
+    old, new = layer.lora_A.detach().clone(), torch.ones_like(layer.lora_A)
+    survivors = OldAdapters(model, optimizer, PublishedConfig(factors_survive=True))
+    layer.reset(new, scale=layer.scale)
+    survivors.restore_survivors(seed=3, cycle=1)
+    optimizer.step()  # without a gradient
+    assert torch.equal(layer.lora_A, old)
+    layer.reset(new, scale=layer.scale)
+    optimizer.step()
+    assert torch.equal(layer.lora_A, new)
