@@ -200,10 +200,53 @@ MUTANTS = (
         "tests/training/data/test_held_out.py",
     ),
     Mutant(
-        "training/data/opening.py",
-        "return Corpus(tokens, tokens[:0], data.vocab_size,",
-        "return Corpus(tokens, tokens[:0], largest + 1,",
-        "tests/training/data/test_opening.py",
+        "training/data/corpus.py",
+        "return Corpus(tokens[:cut], tokens[cut:], data.vocab_size,",
+        "return Corpus(tokens[:cut], tokens[cut:], largest + 1,",
+        "tests/training/data/test_corpus.py",
+    ),
+    Mutant(
+        "training/data/corpus.py",
+        "_tokenizer(data, training)",
+        "_tokenizer(data, training + validation)",
+        "tests/training/data/test_corpus.py",
+    ),
+    Mutant(
+        "training/data/held_out.py",
+        "return Split(below, cut=fraction if is_only_one else 0.0)",
+        "return Split(below)",
+        "tests/training/data/test_held_out.py",
+    ),
+    Mutant(
+        "training/data/prepare.py",
+        "if not held_out and isinstance(text, str))",
+        "if isinstance(text, str))",
+        "tests/training/data/test_prepare.py",
+    ),
+    Mutant(
+        "training/data/document_sources.py",
+        "data_files=escape(name)",
+        "data_files=name",
+        "tests/training/data/test_document_sources.py",
+    ),
+    # Safe writing.
+    Mutant(
+        "durable.py",
+        "    _flush(path.parent)\n    shutil.rmtree(doomed)",
+        "    shutil.rmtree(doomed)",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "durable.py",
+        'if match["old"] and not (folder / match["name"]).exists():',
+        "if False:",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "durable.py",
+        "        _flush(temporary)\n        temporary.rename(path)",
+        "        temporary.rename(path)",
+        "tests/test_durable.py",
     ),
     Mutant(
         "training/probe.py",

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "errors": set(),
     "durable": set(),
     "metrics": set(),
+    "groups": set(),
     "checkpoints": {"errors"},
     "spectra": {"errors"},
     "components": {
@@ -26,11 +27,12 @@ MAY_IMPORT = {
     },
     "results": {"errors", "durable", "metrics", "spectra.spectrum", "spectra.bounds"},
     "analysis": {
-        *("errors", "durable", "metrics", "results", "checkpoints", "spectra", "components"),
+        *("errors", "durable", "groups", "metrics", "results"),
+        *("checkpoints", "spectra", "components"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
-    "scoring": {"errors", "statistics.intervals"},
-    "training": {"errors", "durable", "metrics", "scoring"},
+    "scoring": {"errors", "groups", "statistics.intervals"},
+    "training": {"errors", "durable", "groups", "metrics", "scoring"},
     "dry_run": {"errors", "training"},
     "evaluation": {
         *("errors", "durable", "checkpoints", "results", "scoring", "statistics.intervals"),

@@ -23,7 +23,7 @@ from rankscope.training.announcement import (
     schedule_line,
 )
 from rankscope.training.config import Config
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.parameter_counts import ParameterCounts, parameter_counts
 from rankscope.training.schedule import timeline

@@ -12,7 +12,7 @@ from rankscope.evaluation.model_parts import CONFIG, ModelParts, model_parts
 from rankscope.evaluation.prefix import AUTO, prefix_token
 from rankscope.evaluation.stored_tokenizer import StoredTokenizer, find_tokenizer
 from rankscope.scoring.text_model import TextEncoder, TextModel
-from rankscope.training.data.text_encoder import ids_digest
+from rankscope.training.data.corpus_tokenizer import ids_digest
 
 DEVICES, PRECISIONS = ("cpu", "cuda"), ("float32", "bfloat16")
 

@@ -13,7 +13,7 @@ from rankscope.scoring.minimal_pairs import EncodedPairs, encode_pairs, pair_dif
 from rankscope.scoring.text_model import TextEncoder, TextModel
 from rankscope.training.config import Config
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.data.text_encoder import text_encoder
+from rankscope.training.data.corpus_tokenizer import text_encoder
 from rankscope.training.model import LanguageModel
 from rankscope.training.probe import evaluating
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.training.config import Config
-from rankscope.training.data.batches import iter_validation, random_windows
+from rankscope.training.data.batches import iter_validation, random_sequences
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel, is_projection
@@ -43,7 +43,7 @@ class Probe:
         """Batches of at most as many sequences as a forward pass has in training."""
         config = self.config
         generator = keyed_generator(config.seed, "probe", *key)
-        batch = random_windows(self.corpus, config.batch, count, generator)
+        batch = random_sequences(self.corpus, config.batch, count, generator)
         yield from torch.split(batch.to(config.device), config.batch.sequences_at_once)
 
 

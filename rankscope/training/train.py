@@ -9,8 +9,7 @@ from pathlib import Path
 from rankscope.durable import make_folder
 from rankscope.training.announcement import summary
 from rankscope.training.config import Config
-from rankscope.training.data.corpus import Corpus
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import Corpus, load_corpus
 from rankscope.training.ending import StopRequest, TrainingOutcome
 from rankscope.training.initial_model import initial_model
 from rankscope.training.launch import check_shares, joined

@@ -107,7 +107,7 @@ def test_the_shown_configuration_is_one(
         (["--set", "schedule.step=9"], "did you mean 'schedule.steps'"),
         (["--set", "adapter.rank=999"], r"adapter.rank = 999 exceeds"),
         (["--data", "missing.txt"], "missing.txt"),
-        (["--data", ""], "is none of"),
+        (["--data", ""], "is not one of"),
         (["--set", "device=cuda"], "device = 'cuda'"),
         (["--init", "nowhere"], "nowhere: does not exist"),
         (["--set", "relora.published=everything"], "choose from none, lialin2023, weiss2025"),

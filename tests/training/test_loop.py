@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from rankscope.durable import damage
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.training.config import Config
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.initial_model import initial_model
 from rankscope.training.loop import Trainer
 from rankscope.training.model import LanguageModel

@@ -17,7 +17,7 @@ from rankscope.dry_run.report import iter_dry_run
 from rankscope.errors import RankscopeError
 from rankscope.scoring.blimp import read_blimp
 from rankscope.training.config import Config
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.model import LanguageModel
 from rankscope.training.run_folder import state

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from rankscope.training.config import Config
 from rankscope.training.data.batches import training_batch
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.initial_model import initial_model
 from rankscope.training.schedule import timeline
 from rankscope.training.train import train

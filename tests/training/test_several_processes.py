@@ -17,7 +17,7 @@ from rankscope.training import loop
 from rankscope.training.adapters.published import keyed_dropout
 from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.config_file import to_toml
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.initial_model import initial_model
 from rankscope.training.processes import Processes
 from rankscope.training.schedule import timeline

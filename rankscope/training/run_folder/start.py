@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import torch
 
-from rankscope.durable import make_folder, sweep, write_file
+from rankscope.durable import is_temporary, make_folder, sweep, write_file
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_digest, differences, load_config, to_toml
@@ -164,7 +164,7 @@ def _refuse_foreign(run: Path) -> None:
         return
     if not run.is_dir():
         raise WrongSettingError("is a file, not a run folder: choose another `out`", path=run)
-    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and p.name[:5] != ".tmp-"]
+    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and not is_temporary(p.name)]
     if foreign:
         raise WrongSettingError(
             f"is not a run folder, and holds {min(foreign)!r}: choose an empty folder as `out`",

@@ -29,7 +29,7 @@ TEXTS = ["first\r\n", "zweites Stück", "третий"]
     ("suffix", "compress"),
     COMPRESSIONS,
 )
-def test_one_json_object_a_line_is_one_document(
+def test_each_json_line_is_a_document(
     tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
 ) -> None:
     path = tmp_path / f"corpus.v2.jsonl{suffix}"
@@ -53,7 +53,7 @@ def test_a_text_file_is_one_document(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"text\n", "is none of"),
+        ("a.csv", b"text\n", "is not one of"),
         ("a.txt", b"", "holds no text"),
         ("a.txt", b"\xff\xfe\x00", "cannot be read"),
         ("a.txt.gz", b"plain", "cannot be read"),
@@ -82,19 +82,19 @@ def test_a_file_without_readable_text_is_refused_by_name(
     assert str(path) in str(error.value)
 
 
-def test_no_paragraph_of_pythons_text_stands_in_two_documents() -> None:
+def test_no_paragraph_of_pythons_text_is_in_two_documents() -> None:
     documents = [set(text.split("\n\n")) for text in read_documents("pydoc_data.topics")]
     assert len(documents) > 50
     assert sum(map(len, documents)) == len(set().union(*documents))
 
 
-def test_lines_that_are_named_json_are_read_where_they_are_compressed(tmp_path: Path) -> None:
+def test_compressed_json_holds_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "c4-train.00000.json.gz"
     path.write_bytes(gzip.compress(b'{"text": "a"}\n{"text": "b"}\n', mtime=0))
     assert list(iter_documents(str(path))) == ["a", "b"]
 
 
-def test_the_text_may_stand_under_another_key(tmp_path: Path) -> None:
+def test_the_key_of_the_text_can_be_chosen(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "no", "content": "yes"}\n{"text": "no"}\n')
     documents = iter_documents(str(path), text_key="content")
@@ -103,7 +103,7 @@ def test_the_text_may_stand_under_another_key(tmp_path: Path) -> None:
         next(documents)
 
 
-def test_a_record_is_all_that_stands_beside_the_text(tmp_path: Path) -> None:
+def test_a_record_is_the_whole_json_object(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a", "source": "s"}\n{"text": "", "id": 1}\n')
     (tmp_path / "a.txt").write_text("a")
     lines, whole = (list(iter_records(str(tmp_path / name))) for name in ("a.jsonl", "a.txt"))

@@ -1,7 +1,7 @@
-"""WeightWatcher over the checkpoints of a run; runs in an environment of its own.
+"""WeightWatcher over the checkpoints of a run, in a separate environment.
 
-Given a folder of safetensors, with its defaults, which are its fast settings: ``svd_method`` is
-``fast``, no plots, no randomisation, no Marchenko–Pastur fit.
+It is given a folder of safetensors and runs with its defaults, which are its fast settings:
+``svd_method`` is ``fast``, and there are no plots, no randomisation, no Marchenko–Pastur fit.
 """
 
 from __future__ import annotations

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.training.config import BatchConfig, DataConfig
-from rankscope.training.data.batches import iter_validation, random_windows, training_batch
-from rankscope.training.data.corpus import Corpus
-from rankscope.training.data.opening import load_corpus
-from rankscope.training.data.tokenizer import byte_tokenizer
-from rankscope.training.keyed import keyed_generator
+from rankscope.training.data.corpus import Corpus, load_corpus
+from rankscope.training.data.prepare import prepare_tokens
+from rankscope.training.data.prepare_settings import PrepareSettings
+from rankscope.training.data.tokenizer import byte_tokenizer, train_bpe
 
 BATCH = BatchConfig(sequences=6, sequence_length=10)
 
@@ -23,45 +21,6 @@ BATCH = BatchConfig(sequences=6, sequence_length=10)
 def corpus() -> Corpus:
     ids = np.arange(1000, dtype=np.uint16)
     return Corpus(ids[:700], ids[700:], vocab_size=1000, end_of_document=None, tokenizer=None)
-
-
-def test_a_batch_is_a_function_of_seed_and_step(corpus: Corpus) -> None:
-    batch = training_batch(corpus, BATCH, seed=1, step=5)
-    torch.rand(10)
-    assert torch.equal(training_batch(corpus, BATCH, seed=1, step=5), batch)
-    assert not torch.equal(training_batch(corpus, BATCH, seed=1, step=6), batch)
-    assert not torch.equal(training_batch(corpus, BATCH, seed=2, step=5), batch)
-
-
-def test_a_batch_holds_whole_windows_of_the_training_text(corpus: Corpus) -> None:
-    batch = training_batch(corpus, BATCH, seed=1, step=0)
-    assert batch.shape == (6, 11)
-    assert (batch.diff(dim=1) == 1).all()
-
-
-def test_every_window_of_the_training_text_can_be_drawn_and_none_of_the_validation() -> None:
-    ids = np.arange(14, dtype=np.uint16)
-    corpus = Corpus(ids, ids + 100, vocab_size=200, end_of_document=None, tokenizer=None)
-    starts = [
-        int(start)
-        for step in range(40)
-        for start in training_batch(corpus, BATCH, seed=0, step=step)[:, 0]
-    ]
-    assert set(starts) == {0, 1, 2, 3}
-
-
-def test_windows_of_another_generator_are_no_batch_of_the_training(corpus: Corpus) -> None:
-    probe = random_windows(corpus, BATCH, 6, keyed_generator(1, "probe"))
-    assert torch.equal(random_windows(corpus, BATCH, 6, keyed_generator(1, "probe")), probe)
-    assert not torch.equal(training_batch(corpus, BATCH, seed=1, step=0), probe)
-
-
-@pytest.mark.parametrize(("wanted", "counted"), [(10_000, 290), (100, 100), (25, 20), (3, 10)])
-def test_validation_counts_every_token_once(corpus: Corpus, wanted: int, counted: int) -> None:
-    batches = list(iter_validation(corpus, BATCH, wanted))
-    targets = torch.cat([batch[:, 1:].flatten() for batch in batches])
-    assert targets.tolist() == list(range(701, 701 + counted))
-    assert all(len(batch) <= BATCH.sequences for batch in batches)
 
 
 def test_several_documents_are_held_out_whole(tmp_path: Path) -> None:
@@ -75,14 +34,75 @@ def test_several_documents_are_held_out_whole(tmp_path: Path) -> None:
     assert corpus.end_of_document == 256
 
 
-def test_the_end_of_one_document_is_held_out(tmp_path: Path) -> None:
+def test_the_last_part_of_one_document_is_held_out(tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
-    path.write_text("ab" * 500)
+    path.write_text("aü" * 500)
     corpus = load_corpus(DataConfig(source=str(path)), BATCH)
-    assert (len(corpus.training), len(corpus.validation)) == (951, 50)
+    assert (len(corpus.training), len(corpus.validation)) == (1425 + 1, 75 + 1)
+    assert corpus.training[-1] == corpus.validation[-1] == corpus.end_of_document
+    assert bytes(corpus.validation[:-1].tolist()).decode() == "aü" * 25
+    assert corpus.validation_bytes == 75
 
 
-def test_byte_pairs_are_learned_from_the_training_documents_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe", "file"])
+@pytest.mark.parametrize("source", ["book.txt", "docs.jsonl", "copies.jsonl"])
+def test_a_text_and_its_prepared_folder_are_the_same_corpus(
+    tmp_path: Path, source: str, tokenizer: str
+) -> None:
+    text = "".join(f"A line of a book, {i} × {i + 1}.\n" for i in range(300))
+    documents = [text[i : i + 200] for i in range(0, len(text), 200)]
+    (tmp_path / "book.txt").write_text(text)
+    for name, texts in (("docs.jsonl", documents), ("copies.jsonl", documents[:1] * 3)):
+        (tmp_path / name).write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    if tokenizer == "file":
+        tokenizer = str(tmp_path / "tokenizer.json")
+        Path(tokenizer).write_text(train_bpe(documents[:10], 280).to_str())
+    settings = PrepareSettings(
+        tokenizer=tokenizer,
+        vocab_size=300 if tokenizer == "bpe" else None,
+        validation_fraction=0.1,
+    )
+    prepare_tokens([str(tmp_path / source)], tmp_path / "out", settings=settings)
+    config = DataConfig(
+        source=str(tmp_path / source),
+        tokenizer=tokenizer,
+        vocab_size=300,
+        validation_fraction=0.1,
+    )
+    batch = BatchConfig(sequence_length=8)
+    loaded = load_corpus(config, batch)
+    opened = load_corpus(replace(config, source=str(tmp_path / "out")), batch)
+    assert np.array_equal(opened.training, loaded.training)
+    assert np.array_equal(opened.validation, loaded.validation)
+    assert opened.digest() == loaded.digest() == replace(opened, recorded_digest=None).digest()
+    for name in ("vocab_size", "end_of_document", "tokenizer", "validation_bytes"):
+        assert getattr(opened, name) == getattr(loaded, name)
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".npy"])
+def test_a_token_file_and_its_prepared_folder_are_the_same_corpus(
+    tmp_path: Path, suffix: str
+) -> None:
+    ids, path = np.arange(1003, dtype="<u2") % 200, tmp_path / f"ids{suffix}"
+    ids.tofile(path) if suffix == ".bin" else np.save(path, ids)
+    settings = PrepareSettings(vocab_size=200, dtype="uint16")
+    prepare_tokens([str(path)], tmp_path / "out", settings=settings)
+    loaded = load_corpus(DataConfig(source=str(path), vocab_size=200), BATCH)
+    opened = load_corpus(DataConfig(source=str(tmp_path / "out")), BATCH)
+    assert opened.digest() == loaded.digest() == replace(opened, recorded_digest=None).digest()
+    assert len(opened.validation) == len(loaded.validation) == 50
+
+
+def test_byte_pairs_are_not_learned_from_held_out_text(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("a" * 900 + "b" * 100)
+    data = DataConfig(source=str(path), tokenizer="bpe", vocab_size=300, validation_fraction=0.1)
+    corpus = load_corpus(data, BatchConfig(sequence_length=1))
+    assert len(corpus.validation) == 101  # its letter was never paired
+    assert len(corpus.training) < 100
+
+
+def test_byte_pairs_are_learned_from_training_documents_alone(tmp_path: Path) -> None:
     path = tmp_path / "docs.jsonl"
     texts = [f"{chr(97 + i)}" * 200 for i in range(10)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -127,13 +147,19 @@ def test_a_token_file_that_cannot_be_learned_from_is_refused(
         load_corpus(DataConfig(source=str(path), vocab_size=200), BATCH)
 
 
-@pytest.mark.parametrize("name", ["missing.bin", "missing.npy", "empty.bin", "broken.npy"])
+@pytest.mark.parametrize("name", ["empty.bin", "broken.npy"])
 def test_an_unreadable_token_file_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    if "missing" not in name:
-        path.write_bytes(b"" if "empty" in name else b"not numpy")
+    path.write_bytes(b"" if "empty" in name else b"not numpy")
     with pytest.raises(RankscopeError, match=name):
         load_corpus(DataConfig(source=str(path)), BATCH)
+
+
+@pytest.mark.parametrize("name", ["missing.bin", "missing.npy", "missing.txt", "missing", "a.csv"])
+def test_a_source_that_is_not_there_is_a_wrong_setting(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.csv").write_text("text\n")
+    with pytest.raises(WrongSettingError, match=name):
+        load_corpus(DataConfig(source=str(tmp_path / name)), BATCH)
 
 
 def test_a_header_of_llm_c_is_not_taken_for_tokens(tmp_path: Path) -> None:
@@ -145,7 +171,7 @@ def test_a_header_of_llm_c_is_not_taken_for_tokens(tmp_path: Path) -> None:
     assert np.concatenate([corpus.training, corpus.validation]).tolist() == [*range(200)] * 2
 
 
-def test_text_may_bring_its_own_tokenizer(tmp_path: Path) -> None:
+def test_a_text_may_be_encoded_by_a_given_tokenizer(tmp_path: Path) -> None:
     path = tmp_path / "docs.jsonl"
     texts = [f"{chr(97 + i)} äö" * 50 for i in range(10)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -158,41 +184,7 @@ def test_text_may_bring_its_own_tokenizer(tmp_path: Path) -> None:
     assert theirs.validation_bytes == ours.validation_bytes == (ours.validation != 256).sum()
 
 
-def test_every_window_comes_once_an_epoch_whatever_the_batches_are(corpus: Corpus) -> None:
-    windows = 69  # (700 - 1) // 10, so that an epoch ends inside a batch of 6
-    batches = [
-        training_batch(corpus, BATCH, seed=1, step=step, order="epochs") for step in range(23)
-    ]
-    starts = torch.cat(batches)[:, 0].tolist()
-    first, second = starts[:windows], starts[windows:]
-    assert sorted(first) == sorted(second) == list(range(0, 690, 10))
-    assert first != second
-    assert all((batch.diff(dim=1) == 1).all() and batch.shape == (6, 11) for batch in batches)
-
-
-def test_the_order_of_an_epoch_is_a_function_of_the_seed(corpus: Corpus) -> None:
-    batch = training_batch(corpus, BATCH, seed=1, step=10**9, order="epochs")
-    training_batch(corpus, BATCH, seed=1, step=3, order="epochs")
-    assert torch.equal(training_batch(corpus, BATCH, seed=1, step=10**9, order="epochs"), batch)
-    other = training_batch(corpus, BATCH, seed=2, step=10**9, order="epochs")
-    assert not torch.equal(other, batch)
-
-
-def test_rows_of_one_sequence_are_windows_as_they_are(corpus: Corpus) -> None:
-    rows = replace(corpus, training=corpus.training[:693], row_tokens=11)
-    batches = [training_batch(rows, BATCH, seed=0, step=s, order="epochs") for s in range(21)]
-    starts = torch.cat(batches)[:, 0].tolist()
-    assert sorted(starts) == sorted([*range(0, 693, 11)] * 2)
-
-
-def test_a_batch_may_hold_several_epochs_of_a_tiny_corpus() -> None:
-    ids = np.arange(21, dtype=np.uint16)
-    tiny = Corpus(ids, ids, vocab_size=21, end_of_document=None, tokenizer=None)
-    starts = training_batch(tiny, BATCH, seed=0, step=0, order="epochs")[:, 0].tolist()
-    assert [sorted(starts[i : i + 2]) for i in (0, 2, 4)] == [[0, 10]] * 3
-
-
-def test_the_digest_tells_other_tokens_and_another_split_apart(corpus: Corpus) -> None:
+def test_the_digest_shows_other_tokens_and_another_split(corpus: Corpus) -> None:
     ids = np.concatenate([corpus.training, corpus.validation])
     wider = Corpus(ids[:700].astype(np.uint32), ids[700:].astype(np.uint32), 1000, None, None)
     elsewhere = Corpus(ids[:701], ids[701:], 1000, None, None)
@@ -202,9 +194,7 @@ def test_the_digest_tells_other_tokens_and_another_split_apart(corpus: Corpus) -
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".npy"])
-def test_the_vocabulary_of_an_id_file_is_the_stated_one_and_not_its_largest_id(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_the_vocabulary_of_an_id_file_is_the_stated_one(tmp_path: Path, suffix: str) -> None:
     ids, path = np.arange(100, dtype="<u2") % 7, tmp_path / f"ids{suffix}"
     ids.tofile(path) if suffix == ".bin" else np.save(path, ids)
     data = DataConfig(source=str(path), vocab_size=50, validation_fraction=0.2)

@@ -1,8 +1,8 @@
-"""Three ways to score minimal pairs and text with the same weights.
+"""Three scorers of minimal pairs and text, with the same weights.
 
-    python -m benchmarks.evaluation_ways WAY pairs|text [--case …]
+    python -m benchmarks.evaluation_baselines SCORER pairs|text [--case …]
 
-scores once and says what memory it held at most, before that and in all.
+scores once and prints the peak memory before that, and in all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from rankscope.training.model import LanguageModel
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-Sequences = list[NDArray[np.int64]]  # token ids, each with its prefix
+Sequences = list[NDArray[np.int64]]  # token ids, beginning with the prefix
 Losses = Callable[[Sequences], NDArray[np.float64]]  # −ln p of all tokens after the prefix
 OURS, SINGLY, BATCHED = "rankscope", "one by one", "padded batches"
 SENTENCES_AT_ONCE, WINDOWS_AT_ONCE = 64, 4  # of padded batches; 64 windows would fill 13 GB
@@ -40,7 +40,7 @@ SENTENCES_AT_ONCE, WINDOWS_AT_ONCE = 64, 4  # of padded batches; 64 windows woul
 
 @dataclass(frozen=True)
 class Case:
-    """A size of model, and how much it is given to score."""
+    """Size of a model, and how much it scores."""
 
     model: ModelConfig
     vocab_size: int
@@ -62,8 +62,8 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class Way:
-    """What is compared.
+class Scorer:
+    """One of the scorers that are compared.
 
     Attributes
     ----------
@@ -77,33 +77,33 @@ class Way:
     text: Callable[[EncodedDocuments], NDArray[np.float64]]
 
 
-def ways(case: Case, names: Sequence[str] = (OURS, SINGLY, BATCHED)) -> dict[str, Way]:
-    """Those that are named, of equal weights."""
+def scorers(case: Case, names: Sequence[str] = (OURS, SINGLY, BATCHED)) -> dict[str, Scorer]:
+    """The named scorers, with equal weights."""
     own = LanguageModel(case.model, case.vocab_size).eval()
     own.initialise(1)
-    found: dict[str, Way] = {}
+    known: dict[str, Scorer] = {}
     if OURS in names:
-        found[OURS] = _our_way(text_model(own, case))
+        known[OURS] = _our_scorer(text_model(own, case))
     if SINGLY in names or BATCHED in names:
         theirs = _transformers_model(own, case)
-        found |= {
-            SINGLY: _their_way(theirs, sentences=1, windows=1),
-            BATCHED: _their_way(theirs, sentences=SENTENCES_AT_ONCE, windows=WINDOWS_AT_ONCE),
+        known |= {
+            SINGLY: _their_scorer(theirs, sentences=1, windows=1),
+            BATCHED: _their_scorer(theirs, sentences=SENTENCES_AT_ONCE, windows=WINDOWS_AT_ONCE),
         }
-    return {name: found[name] for name in names}
+    return {name: known[name] for name in names}
 
 
 def text_model(
     model: LanguageModel, case: Case, *, tokens_at_once: int = TOKENS_AT_ONCE["cpu"]
 ) -> TextModel:
-    """A model of ours as `rankscope evaluate` has it, but for its tokenizer."""
+    """Our model as `rankscope evaluate` opens it, except for its tokenizer."""
     encoder = TextEncoder(_refuse_text, PREFIX, "id 0", "none")
     window = max(case.window, 64)
     return TextModel(model.token_losses, encoder, case.vocab_size, window, tokens_at_once)
 
 
 def documents(case: Case) -> EncodedDocuments:
-    """Text of ids at random, every document one window."""
+    """Text of random ids, every document one window."""
     shape = (case.windows, case.window)
     ids = torch.randint(1, case.vocab_size, shape, generator=keyed_generator(1, "text"))
     nothing, unnamed = np.zeros(case.windows, dtype=np.int64), (None,) * case.windows
@@ -115,14 +115,14 @@ def _refuse_text(texts: Sequence[str]) -> list[list[int]]:
     raise NotImplementedError("everything is encoded beforehand")
 
 
-def _our_way(model: TextModel) -> Way:
+def _our_scorer(model: TextModel) -> Scorer:
     def text(encoded: EncodedDocuments) -> NDArray[np.float64]:
         return score_documents(model, encoded, document_perplexity=False).losses
 
-    return Way(lambda pairs: pair_differences(model, pairs), text)
+    return Scorer(lambda pairs: pair_differences(model, pairs), text)
 
 
-def _their_way(model: LlamaForCausalLM, *, sentences: int, windows: int) -> Way:
+def _their_scorer(model: LlamaForCausalLM, *, sentences: int, windows: int) -> Scorer:
     def pairs(encoded: EncodedPairs) -> NDArray[np.float64]:
         sequences = np.split(encoded.ids.astype(np.int64), encoded.lengths.cumsum()[:-1])
         losses = _sequence_losses(model, sequences, at_once=sentences)
@@ -132,14 +132,14 @@ def _their_way(model: LlamaForCausalLM, *, sentences: int, windows: int) -> Way:
         sequences = [np.append(PREFIX, ids).astype(np.int64) for ids in encoded.ids]
         return _sequence_losses(model, sequences, at_once=windows)
 
-    return Way(pairs, text)
+    return Scorer(pairs, text)
 
 
 @torch.inference_mode()
 def _sequence_losses(
     model: LlamaForCausalLM, sequences: Sequences, *, at_once: int
 ) -> NDArray[np.float64]:
-    """Negative log-likelihoods from the logits of all tokens, sequences of like length together."""
+    """Negative log-likelihoods from the logits of all tokens, in batches of similar length."""
     losses = np.zeros(len(sequences))
     for batch in _batches(sequences, at_once):
         ids, mask = _padded([sequences[i] for i in batch])
@@ -158,7 +158,7 @@ def _batches(sequences: Sequences, at_once: int) -> Iterator[list[int]]:
 
 
 def _padded(sequences: Sequences) -> tuple[Tensor, Tensor]:
-    """Ids, padded on the right, and which of them are no padding."""
+    """Ids, padded on the right, and a mask of those that are not padding."""
     lengths = torch.tensor([len(ids) for ids in sequences])
     ids = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.int64)
     for row, sequence in zip(ids, sequences, strict=True):
@@ -189,25 +189,25 @@ def _transformers_model(own: LanguageModel, case: Case) -> LlamaForCausalLM:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score once; print the most megabytes held before that, and at any time."""
+    """Score once; print the peak memory in megabytes before that, and in all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("way", choices=(OURS, SINGLY, BATCHED))
+    parser.add_argument("scorer", choices=(OURS, SINGLY, BATCHED))
     parser.add_argument("task", choices=("pairs", "text"))
     parser.add_argument("--case", choices=CASES, default="weiss2025-tiny")
     given = parser.parse_args(arguments)
     case = CASES[given.case]
-    [way] = ways(case, [given.way]).values()
+    [scorer] = scorers(case, [given.scorer]).values()
     pairs, text = synthetic_pairs(case.pairs, case.vocab_size), documents(case)
     before = _peak_megabytes()
     if given.task == "pairs":
-        way.pairs(pairs)
+        scorer.pairs(pairs)
     else:
-        way.text(text)
+        scorer.text(text)
     print(json.dumps({"before": before, "peak": _peak_megabytes()}))
 
 
 def _peak_megabytes() -> float:
-    """Largest resident set of this process so far; `resource` counts its parent's too."""
+    """Largest resident set of this process so far; that of `resource` includes its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
     return int(kilobytes) * 1024 / 1e6

@@ -1,7 +1,7 @@
-"""What the study's own analysis does: a full SVD with vectors in float32, again for each metric.
+"""The study's analysis: a full float32 SVD with vectors, repeated for each metric.
 
-Reading is the floor's, so that the difference is the decompositions. With torch as in the study,
-in numpy where torch is not installed.
+Matrices are read as by the floor, so that the difference is in the decompositions. It uses torch,
+as the study does, or numpy if torch is not installed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ except ImportError:
 
 
 def singular_values(matrix: Values) -> Values:
-    """Singular values; the vectors are computed too, and thrown away."""
+    """Singular values; the vectors are computed as well, and discarded."""
     if torch is None:
         return np.asarray(np.linalg.svd(matrix, full_matrices=False).S)
     return np.asarray(torch.svd(torch.from_numpy(matrix)).S)
 
 
 def proportional_effective_rank(matrix: Values) -> float:
-    """Exponential of the entropy of the normalised singular values, over their number."""
+    """Exponential of the entropy of the normalised singular values, divided by their number."""
     s = singular_values(matrix)
     p = s / s.sum()
     return float(np.exp(-(p * np.log(p)).sum()) / len(s))
 
 
 def condition_number(matrix: Values) -> float:
-    """Largest over smallest singular value."""
+    """Largest singular value over the smallest."""
     s = singular_values(matrix)
     return float(s[0] / s[-1])
 
@@ -47,11 +47,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
-    found = []
+    metrics = []
     for stored in iter_projections(run):
         matrix = read(stored).astype(np.float32)
-        found.append([metric(matrix) for metric in (proportional_effective_rank, condition_number)])
-    print(f"{len(found)} matrices, {'numpy' if torch is None else torch.__version__}")
+        metrics.append((proportional_effective_rank(matrix), condition_number(matrix)))
+    print(f"{len(metrics)} matrices, {'numpy' if torch is None else torch.__version__}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""diffract-core over the checkpoints of a run; runs in an environment of its own.
+"""diffract-core over the checkpoints of a run, in a separate environment.
 
-A session in memory, its profile for quick experiments; the weights as the dictionary of arrays that
-it takes; those of its metrics that rankscope has too.
+It uses a session in memory, its profile for quick experiments, takes the weights as a dictionary of
+arrays, and computes those of its metrics that rankscope has too.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ FIELDS = (
 
 
 def projections(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Projection matrices of one safetensors file, as float32; on its own, to need no package."""
-    found = {}
+    """Projection matrices of one safetensors file, as float32; needs no package to read them."""
+    matrices = {}
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -40,8 +40,8 @@ def projections(path: Path) -> dict[str, NDArray[np.float32]]:
             offset=offset,
         )
         wide = bits if entry["dtype"] == "F32" else (bits.astype(np.uint32) << 16).view(np.float32)
-        found[name] = wide.reshape(rows, columns)
-    return found
+        matrices[name] = wide.reshape(rows, columns)
+    return matrices
 
 
 def main() -> None:
