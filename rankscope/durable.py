@@ -116,6 +116,21 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
         raise
 
 
+def write_listed_file(path: Path, content: bytes, *, kind: str) -> None:
+    """Write or replace a file of a folder that grows, and list it in the folder's manifest.
+
+    At no time does the manifest list a file with another digest than it has.
+    """
+    folder, entry = path.parent, _entry(content)
+    listed: dict[str, object] = {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        listed = dict(read_manifest(folder)["files"])  # type: ignore[call-overload]
+        if listed.pop(path.name, entry) != entry:
+            _write_manifest(folder, listed, kind)
+    write_file(path, content)
+    _write_manifest(folder, {**listed, path.name: entry}, kind)
+
+
 def read_manifest(folder: Path) -> dict[str, object]:
     """Return the manifest of a folder; OSError or ValueError if it has none."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -191,6 +206,11 @@ def safe_name(name: str) -> str:
         return slug
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{slug}-{digest}"
+
+
+def _write_manifest(folder: Path, listed: dict[str, object], kind: str) -> None:
+    files = {name: listed[name] for name in sorted(listed) if (folder / name).exists()}
+    write_file(folder / MANIFEST, json.dumps({"format": kind, "files": files}, indent=1).encode())
 
 
 def _entry(content: bytes) -> dict[str, object]:

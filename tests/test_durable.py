@@ -28,6 +28,7 @@ from rankscope.durable import (
     sweep,
     write_file,
     write_folder,
+    write_listed_file,
 )
 
 KillAt = Callable[[int], AbstractContextManager[list[str]]]
@@ -363,6 +364,27 @@ def test_an_unwritable_folder_is_an_error(tmp_path: Path) -> None:
         require_writable(tmp_path / "file")
 
 
+def test_a_growing_folder_lists_every_file_as_it_is(tmp_path: Path) -> None:
+    for name, data in (("b", b"1"), ("a", b"2"), ("b", b"3")):
+        write_listed_file(tmp_path / "all" / name, data, kind="test-1")
+        assert damage(tmp_path / "all") is None
+    assert list(content(tmp_path / "all")) == ["a", "b"]
+    (tmp_path / "all" / "a").write_bytes(b"4")
+    assert damage(tmp_path / "all") == "a is not what was written"
+
+
+def test_a_kill_leaves_no_file_listed_as_it_is_not(tmp_path: Path, kill_at: KillAt) -> None:
+    n, killed = 0, ["not yet"]
+    while killed:
+        folder = tmp_path / str(n)
+        write_listed_file(folder / "a", b"old", kind="test-1")
+        with kill_at(n) as killed:
+            write_listed_file(folder / "a", b"new", kind="test-1")
+        assert damage(folder) is None
+        n += 1
+    assert n > 10
+
+
 def test_a_killed_check_leaves_nothing_behind(tmp_path: Path, kill_at: KillAt) -> None:
     n, killed = 0, ["not yet"]
     while killed:
@@ -385,7 +407,6 @@ def test_any_text_has_a_safe_name_of_its_own(text: str, other: str) -> None:
 OTHER_WRITERS = {
     "token_folder.py": "token ids may be larger than memory; in a folder of `new_folder`, flushed",
     "start.py": "the lock of a run, which must keep its inode",
-    "lock.py": "as start.py",
     "command.py": "the null device",
     "figure_files.py": "matplotlib writes figures, which are then moved",
 }

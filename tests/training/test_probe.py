@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.training.adapters.lora_linear import iter_adapters
-from rankscope.training.gradients import effective_gradients, mean_loss
 from rankscope.training.model import LanguageModel
+from rankscope.training.probe import effective_gradients, mean_loss
 
 MakeModel = Callable[..., LanguageModel]
 FULL = {"method": "full", "schedule.restart_every": 0}
@@ -45,7 +45,7 @@ def test_the_gradient_does_not_depend_on_how_the_weight_is_written(
 
 
 @pytest.mark.parametrize("name", ["self_attn.k_proj", "mlp.down_proj"])
-def test_the_gradient_is_the_slope_of_the_loss_in_the_effective_weight(
+def test_the_gradient_is_the_slope_in_the_effective_weight(
     wrapped: LanguageModel, tokens: Tensor, name: str
 ) -> None:
     gradient = effective_gradients(wrapped, iter([tokens]))[f"model.layers.1.{name}.weight"]

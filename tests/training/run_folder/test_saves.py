@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from rankscope.durable import damage, sweep, write_folder
 from rankscope.training.config import LogConfig
 from rankscope.training.run_folder.checkpoint import step_name
-from rankscope.training.run_folder.retention import drop_checkpoints, dropped, is_log_spaced
+from rankscope.training.run_folder.saves import drop_checkpoints, dropped, is_log_spaced
 
 STEPS = st.sets(st.integers(0, 400), min_size=1)
 
 
 @pytest.mark.parametrize("save_every", [1, 2, 3, 8, 9, 1000])
-def test_log_spaced_steps_are_the_powers_of_two_below_the_first_regular_save(
+def test_log_spaced_steps_are_powers_of_two_before_the_first_save(
     save_every: int,
 ) -> None:
     powers = {2**k for k in range(12)}
@@ -31,7 +31,7 @@ def test_without_a_limit_every_checkpoint_is_kept(steps: set[int], keep_every: i
 
 
 @given(STEPS.flatmap(lambda s: st.permutations(sorted(s))), st.integers(1, 9), st.integers(0, 9))
-def test_the_first_the_latest_and_the_multiples_are_kept_and_no_others(
+def test_only_the_first_the_latest_and_the_multiples_are_kept(
     steps: list[int], keep_last: int, keep_every: int
 ) -> None:
     ordered = sorted(steps)
@@ -43,7 +43,7 @@ def test_the_first_the_latest_and_the_multiples_are_kept_and_no_others(
 
 
 @given(STEPS, st.integers(0, 4), st.integers(0, 9))
-def test_dropping_along_the_way_keeps_the_same_as_dropping_at_the_end(
+def test_dropping_on_the_way_is_dropping_at_the_end(
     steps: set[int], keep_last: int, keep_every: int
 ) -> None:
     def kept(present: list[int]) -> list[int]:
@@ -86,7 +86,7 @@ def test_by_default_nothing_is_removed(tmp_path: Path) -> None:
     assert names(tmp_path / "checkpoints") == before
 
 
-def test_a_process_killed_meanwhile_leaves_complete_checkpoints_and_the_rest_to_the_next(
+def test_a_process_killed_while_it_drops_leaves_complete_checkpoints(
     tmp_path: Path, kill_at: Callable[[int], AbstractContextManager[list[str]]]
 ) -> None:
     log, n, killed = LogConfig(keep_last=1), 0, ["not yet"]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from rankscope.training.signals import StopRequest
+from rankscope.training.ending import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
