@@ -65,7 +65,7 @@ class Results:
     def metrics(self) -> pd.DataFrame:
         """One row a matrix a step; the columns are `COLUMNS`. Empty if nothing was analysed."""
         path = self.path / METRICS_FILE
-        return self._with_unit(typed(pd.read_parquet(path)) if path.is_file() else table_of([]))
+        return self._described(typed(pd.read_parquet(path)) if path.is_file() else table_of([]))
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
@@ -76,7 +76,7 @@ class Results:
         path = self.path / EVALUATION_FILE
         if not path.is_file():
             return typed_evaluation(pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
-        return self._with_unit(typed_evaluation(pd.read_parquet(path)))
+        return self._described(typed_evaluation(pd.read_parquet(path)))
 
     @property
     def unit(self) -> str:
@@ -84,9 +84,14 @@ class Results:
         runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
         return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
 
-    def _with_unit(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with the unit of its steps beside it, for the axes of figures."""
-        table.attrs["unit"] = self.unit
+    @property
+    def breaks(self) -> dict[str, int]:
+        """The last step of a run at which another model begins, by the run's name."""
+        return dict(read_record(self.path / ANALYSIS_RECORD).get("breaks", {}))
+
+    def _described(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with ``unit`` and ``breaks`` beside it, for the axes and lines of figures."""
+        table.attrs |= {"unit": self.unit, "breaks": self.breaks}
         return table
 
     @cached_property
