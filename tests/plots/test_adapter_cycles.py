@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ COLUMNS = ["run", "step", "component", "layer", "role", "max_rank", "effective_r
 class Tables:
     metrics: pd.DataFrame
     training: pd.DataFrame
+    evaluation: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def rows_of(
@@ -221,3 +222,11 @@ def test_the_figure_fits_any_width(results: Any, width: str | float) -> None:
     with plots.paper_style(width):
         figure = plots.adapter_ranks(results)
     figure.canvas.draw()
+    assert figure.get_tightbbox().x1 <= figure.get_figwidth() + 0.05
+
+
+def test_adapters_of_several_runs_are_one_line(varied: pd.DataFrame) -> None:
+    both = pd.concat([varied, varied.assign(run="b", max_rank=varied["max_rank"] + 2)])
+    ax = plots.adapter_rank(both.assign(method="m"), hue="method", ax=Figure().add_subplot())
+    assert height_at(staircase(ax, "-"), 5) == 4
+    assert "mean over runs and layers" in [text.get_text() for text in ax.get_legend().get_texts()]
