@@ -89,7 +89,7 @@ def test_the_numbers_of_the_tour_are_those_of_the_matrices(
     left, right = relora_run.factors[30][module]
     s = singular_values(left @ right)
     assert kappas["from the factors"] == pytest.approx(s[0] / s[1])
-    assert kappas["multiplied out"] > 1e12
+    assert kappas["multiplied out"] > 1e6 * kappas["from the factors"]
 
     frozen = relora_run.weights[30][name]
     assert ranks["effective rank"] == pytest.approx(effective_rank(frozen))
@@ -134,13 +134,10 @@ def test_the_numbers_of_performance_are_those_that_were_made(
     assert np.isnan(exchanged.loc[("relora", "q"), ("held-out", "levels")])
 
 
-@pytest.mark.parametrize("alone", ["full", "relora"])
-def test_notebooks_take_a_single_run(
-    relora_run: TinyRun, full_run: Path, tmp_path: Path, alone: str
-) -> None:
-    runs = relora_run.path.parent / alone
-    results_of(runs, tmp_path / "results")
-    assert len(shown_by(TOUR, f"RUNS = {str(runs)!r}")) == 10
+def test_notebooks_take_a_single_run(relora_run: TinyRun, full_run: Path, tmp_path: Path) -> None:
+    for run in (relora_run.path, full_run):
+        assert len(shown_by(TOUR, f"RUNS = {str(run)!r}")) == 10
+    results_of(relora_run.path, tmp_path / "results")
     assert len(shown_by(PERFORMANCE, f"RESULTS = {str(tmp_path / 'results')!r}")) == 5
 
 

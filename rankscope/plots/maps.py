@@ -21,7 +21,8 @@ from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows, in_order
 
 COLORS = "viridis"
-FRAME = (1.1, 0.6)  # inches around the panels: to their sides, and above and below
+INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
+FRAME = 0.6  # inches above and below the panels
 ROW_HEIGHT = 0.55
 LEAST_HEIGHT = 1.6
 TITLE_LINE = 0.13
@@ -129,8 +130,8 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     roles, runs = in_order(rows["role"]), sorted(rows["run"].unique())
     limits = value_limits(rows, column)
     width = float(mpl.rcParams["figure.figsize"][0])
-    titles = [name_title(run, (width - FRAME[0]) / len(runs)) for run in runs]
-    height = max(FRAME[1] + ROW_HEIGHT * len(roles), LEAST_HEIGHT)
+    titles = [name_title(run, INSIDE * width / len(runs)) for run in runs]
+    height = max(FRAME + ROW_HEIGHT * len(roles), LEAST_HEIGHT)
     height += TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(roles), len(runs), size=(width, height))
     for role, line in zip(roles, grid, strict=True):
@@ -168,7 +169,7 @@ def _finish(figure: Figure, grid: list[list[Axes]], column: str) -> None:
     label = quantity(column).label
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
         label = f"{label}; hatched: undefined"
-    _color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME[1]))
+    _color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
 
 
 def _color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> None:

@@ -30,7 +30,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
 CHARACTER = 0.045
-"""Inches that a character takes on average, at the size of a legend; titles take a tenth more."""
+"""Inches that a character takes on average, at the size of a legend; titles take a fifth more."""
 
 
 @dataclass(frozen=True)
@@ -218,11 +218,15 @@ def name_title(name: object, inches: float, *, lines: int = 3) -> str:
 
 def wrapped(label: str, inches: float) -> str:
     """A label over as many lines as it takes to be at most ``inches`` long; not a formula."""
-    return label if "$" in label else "\n".join(textwrap.wrap(label, _characters(inches)))
+    if "$" in label:
+        return label
+    # A pair such as (m, n) stays together.
+    lines = textwrap.wrap(label.replace(", ", ",\xa0"), _characters(inches))
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def _characters(inches: float) -> int:
-    return max(6, int(inches / (1.15 * CHARACTER)))
+    return max(6, int(inches / (1.2 * CHARACTER)))
 
 
 def _shortened(text: object, limit: int) -> str:

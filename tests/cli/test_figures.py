@@ -46,7 +46,9 @@ def folder(results: SyntheticResults, tmp_path_factory: pytest.TempPathFactory) 
 def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) -> Path:
     """Results of a real analysis with its spectra, and performance of its runs."""
     copied = shutil.copytree(example_folder / "results", tmp_path / "results")
-    results.evaluation.to_parquet(copied / EVALUATION_FILE)
+    evaluation = results.evaluation
+    evaluation.assign(step=evaluation["step"] // 10).to_parquet(copied / EVALUATION_FILE)
+    results.training.to_csv(copied / TRAINING_FILE, index=False)
     return copied
 
 

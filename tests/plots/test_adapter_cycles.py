@@ -186,7 +186,7 @@ def test_every_panel_holds_its_band(greatest: str) -> None:
     merges = [rows_of(5, "merge", [1, rank], role=role) for role, rank in most.items()]
     starts = [rows_of(0, "adapter", [1, rank], role=role) for role, rank in most.items()]
     figure = plots.adapter_ranks(Tables(table_of(*merges, *starts), pd.DataFrame()))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for ax in titled(figure).values():
         assert ax.get_ylim()[0] == 0
         assert 9 <= ax.get_ylim()[1] < 12
@@ -221,7 +221,7 @@ def test_results_without_adapters_and_captured_energy_are_refused(varied: pd.Dat
 def test_the_figure_fits_any_width(results: Any, width: str | float) -> None:
     with plots.paper_style(width):
         figure = plots.adapter_ranks(results)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert figure.get_tightbbox().x1 <= figure.get_figwidth() + 0.05
 
 

@@ -39,7 +39,7 @@ def test_every_figure_looks_the_same_wherever_it_is_made_and_drawn(results: Any)
                 ("gradients", "ov", "adapters", "cumulative-updates")
             )
             if figure is not None:
-                figure.canvas.draw()
+                figure.draw_without_rendering()
                 assert tick_sizes(figure) == {7}
                 assert figure.get_figwidth() == plots.WIDTHS["icml-text"]
     assert not plt.get_fignums()

@@ -46,7 +46,7 @@ def test_a_heatmap_of_unevenly_spaced_steps_keeps_their_distances(table: pd.Data
 
 def test_a_heatmap_of_a_single_step_is_drawn(table: pd.DataFrame) -> None:
     ax = plots.heatmap(table[table["step"] == 0], "condition_number_90", run="full", role="q")
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
     assert np.asarray(ax.collections[0].get_array()).shape == (3, 1)
 
 
@@ -68,7 +68,7 @@ def test_titles_of_runs_do_not_overlap(table: pd.DataFrame, width: str, ending: 
     rows = table[table["role"].isin(["q", "k"])]
     with plots.paper_style(width):
         figure = plots.heatmaps(rows.assign(run=rows["run"] + ending))
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     left, right = [ax.title.get_window_extent() for ax in panels(figure)]
     assert left.x1 < right.x0
     assert left.x0 >= 0 and left.y1 <= figure.bbox.height

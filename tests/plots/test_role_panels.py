@@ -104,7 +104,7 @@ def test_kappa_of_updates_is_over_the_values_they_can_have(table: pd.DataFrame) 
 def test_a_figure_and_its_legend_fit_any_width(table: pd.DataFrame, width: str | float) -> None:
     with plots.paper_style(width):
         figure = plots.per(table[table["role"].isin(["q", "down"])])
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     for box in (figure.get_tightbbox(), panels(figure)[0].get_tightbbox()):
         assert box.width > 0
     assert figure.get_tightbbox().x1 <= figure.get_figwidth() + 0.05
@@ -117,7 +117,7 @@ def test_the_label_of_a_single_panel_is_no_longer_than_the_figure(
     rows = table[table["component"].eq("weight") & table["role"].eq("o")]
     with plots.paper_style(width):
         figure = plots.per(rows.assign(component="ov"), "ov")
-        figure.canvas.draw()
+        figure.draw_without_rendering()
     (label,) = [text for text in figure.texts if text.get_text().startswith("PER")]
     box = label.get_window_extent()
     assert box.y0 >= 0 and box.y1 <= figure.bbox.height
@@ -133,7 +133,7 @@ def test_long_names_of_runs_leave_the_panels_their_size(table: pd.DataFrame) -> 
     long = table.assign(run=table["run"] + "-with-4-layers-and-seed-12345")
     widths, heights = [], []
     for figure in (plots.per(table), plots.per(long)):
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         box = panels(figure)[0].get_window_extent()
         widths.append(box.width)
         heights.append(box.height)
@@ -146,7 +146,7 @@ def test_a_run_may_be_called_anything(results: Any) -> None:
     table = results.metrics.assign(run=results.metrics["run"].replace("full", name))
     training = results.training.assign(run=results.training["run"].replace("full", name))
     for figure in (plots.per(table), plots.heatmaps(table), plots.losses(training)):
-        figure.canvas.draw()
+        figure.draw_without_rendering()
 
 
 def test_lines_can_be_groups_of_runs(table: pd.DataFrame) -> None:

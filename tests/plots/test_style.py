@@ -79,7 +79,7 @@ def test_any_name_is_drawn_as_it_is(name: str) -> None:
     ax.set_title(plain(name))
     ax.plot([0, 1], label=plain(name))
     ax.legend()
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert "\n" not in plain(name)
     assert len(ax.get_legend_handles_labels()[1]) == 1
 

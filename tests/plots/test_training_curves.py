@@ -47,13 +47,15 @@ def test_a_running_mean_of_a_constant_is_the_constant() -> None:
 
 def test_a_long_training_is_drawn_without_a_warning() -> None:
     steps = np.arange(300_000)
-    plots.losses(pd.DataFrame({"run": "a", "step": steps, "loss": 3 + np.cos(steps)})).canvas.draw()
+    plots.losses(
+        pd.DataFrame({"run": "a", "step": steps, "loss": 3 + np.cos(steps)})
+    ).draw_without_rendering()
 
 
 def test_a_loss_that_is_not_finite_is_a_gap() -> None:
     training = pd.DataFrame({"run": "a", "step": range(9), "loss": [1.0] * 8 + [np.inf]})
     ax = plots.loss(training)
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
     assert np.isfinite(ax.get_ylim()).all()
 
 
@@ -87,7 +89,7 @@ def test_a_mean_is_at_least_from_one_logged_value_to_the_next_of_every_run() -> 
 
 def test_the_legend_of_the_figure_is_not_on_its_lines(results: Any) -> None:
     figure = plots.losses(results.training)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (legend,) = figure.legends
     top = figure.axes[0].get_window_extent().y1
     assert legend.get_window_extent().y0 > top - 0.02 * figure.bbox.height  # its own padding
