@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ COLUMNS = ["run", "step", "component", "layer", "role", "max_rank", "effective_r
 class Tables:
     metrics: pd.DataFrame
     training: pd.DataFrame
+    evaluation: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def rows_of(
@@ -185,7 +186,7 @@ def test_every_panel_holds_its_band(greatest: str) -> None:
     merges = [rows_of(5, "merge", [1, rank], role=role) for role, rank in most.items()]
     starts = [rows_of(0, "adapter", [1, rank], role=role) for role, rank in most.items()]
     figure = plots.adapter_ranks(Tables(table_of(*merges, *starts), pd.DataFrame()))
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for ax in titled(figure).values():
         assert ax.get_ylim()[0] == 0
         assert 9 <= ax.get_ylim()[1] < 12
@@ -220,4 +221,12 @@ def test_results_without_adapters_and_captured_energy_are_refused(varied: pd.Dat
 def test_the_figure_fits_any_width(results: Any, width: str | float) -> None:
     with plots.paper_style(width):
         figure = plots.adapter_ranks(results)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
+    assert figure.get_tightbbox().x1 <= figure.get_figwidth() + 0.05
+
+
+def test_adapters_of_several_runs_are_one_line(varied: pd.DataFrame) -> None:
+    both = pd.concat([varied, varied.assign(run="b", max_rank=varied["max_rank"] + 2)])
+    ax = plots.adapter_rank(both.assign(method="m"), hue="method", ax=Figure().add_subplot())
+    assert height_at(staircase(ax, "-"), 5) == 4
+    assert "mean over runs and layers" in [text.get_text() for text in ax.get_legend().get_texts()]

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from rankscope.statistics.step_summary import (
+    Cuts,
     band_text,
+    cuts_of,
     log_quantile,
     noise_matters,
     summarised_over,
@@ -141,3 +143,56 @@ def test_it_is_said_what_the_band_goes_over() -> None:
     assert summarised_over(rows.iloc[:1]) == ""
     assert band_text("per", "layers") == "min to max over layers"
     assert band_text("condition_number_90", "layers") == "10 to 90 % of layers"
+
+
+def line_of(steps: list[int], **columns: object) -> pd.DataFrame:
+    """One matrix of one run at several steps."""
+    rows = pd.concat(rows_of([0.1]).assign(step=step) for step in steps)
+    return rows.reset_index(drop=True).assign(**columns)  # type: ignore[arg-type]
+
+
+def stretches(rows: pd.DataFrame, **cuts: object) -> list[list[int]]:
+    """Steps that a line joins."""
+    points = summary(rows, "per", cuts=Cuts(**cuts))  # type: ignore[arg-type]
+    by_stretch = points.groupby(["window", "stretch"], sort=False)
+    return [list(part["step"]) for _, part in by_stretch]
+
+
+def test_a_line_without_cuts_is_whole() -> None:
+    assert stretches(line_of([0, 10, 20]), breaks={"b": 10}, restarts={"a": {10}}) == [[0, 10, 20]]
+
+
+def test_a_line_is_cut_where_another_model_begins() -> None:
+    assert stretches(line_of([0, 10, 20, 30]), breaks={"a": 20}) == [[0, 10], [20, 30]]
+    assert stretches(line_of([0, 10, 30]), breaks={"a": 20}) == [[0, 10], [30]]
+
+
+def test_a_line_is_cut_where_windows_of_another_kind_are_between() -> None:
+    kinds = ["cycle", "cycle", "within", "within", "cycle"]
+    rows = line_of([10, 20, 25, 28, 30], window=kinds)
+    assert stretches(rows) == [[10, 20], [30], [25, 28]]
+
+
+def test_matrices_of_two_kinds_at_the_same_steps_do_not_cut_each_other() -> None:
+    both = pd.concat([line_of([10, 20], window=kind) for kind in ("cycle", "")])
+    assert stretches(both) == [[10, 20], [10, 20]]
+
+
+def test_parts_of_two_cycles_are_not_joined() -> None:
+    rows = line_of([5, 10, 15, 20], window="within")
+    assert stretches(rows, restarts={"a": {10}}) == [[5, 10], [15, 20]]
+    assert stretches(rows.assign(window="cycle"), restarts={"a": {10}}) == [[5, 10, 15, 20]]
+
+
+def test_runs_that_make_up_one_line_are_cut_by_their_own_windows_alone() -> None:
+    steady = line_of([10, 30], window="")
+    other = line_of([20], window="cycle", run="b")
+    points = summary(pd.concat([steady, other]).assign(method="m"), "per", hue="method")
+    assert points.loc[points["window"] == "", "stretch"].nunique() == 1
+
+
+def test_breaks_are_kept_beside_the_table_and_restarts_are_its_merges() -> None:
+    table = line_of([10, 20], component=["merge", "weight"])
+    table.attrs["breaks"] = {"a": 20}
+    cuts = cuts_of(table)
+    assert (dict(cuts.breaks), dict(cuts.restarts)) == ({"a": 20}, {"a": {10}})

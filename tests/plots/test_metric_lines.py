@@ -140,7 +140,7 @@ def test_a_single_step_has_a_bar_for_its_band(table: pd.DataFrame) -> None:
     assert len([height for height in heights if height > 0]) == 2
 
 
-def test_layers_can_be_told_apart_instead_of_runs(table: pd.DataFrame) -> None:
+def test_lines_can_be_layers_instead_of_runs(table: pd.DataFrame) -> None:
     ax = plots.metric(only(table, "weight", "full"), "per", role="q", hue="layer")
     assert legend_texts(ax)[:3] == ["0", "1", "2"]
 
@@ -168,7 +168,7 @@ def test_the_legend_can_be_left_to_the_caller(table: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("column", "component", "role", "message"),
     [
-        ("pre", "weight", None, "no metric is called 'pre': choose one of effective_rank"),
+        ("pre", "weight", None, "unknown metric 'pre': choose one of effective_rank"),
         ("per", "weights", None, "no rows with component 'weights': the table holds weight"),
         ("per", "weight", "w_2", "no rows with role 'w_2': the table holds q, k, v"),
     ],
@@ -187,6 +187,59 @@ def test_a_table_of_something_else_is_refused() -> None:
 
 def test_short_log_axes_have_plain_numbers(table: pd.DataFrame) -> None:
     ax = plots.metric(table, "condition_number_r", component="update", role="v")
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
     shown = [text.get_text() for text in ax.get_yticklabels() if text.get_text()]
     assert {"5", "10", "20"} <= set(shown)
+
+
+def test_a_line_is_cut_where_another_model_begins(table: pd.DataFrame) -> None:
+    table.attrs["breaks"] = {"full": 300}
+    ax = plots.metric(only(table, "weight", "full"), "per", role="q")
+    assert [list(line.get_xdata()) for line in curves(ax)] == [
+        [0, 100, 200],
+        [300, 400, 500, 600, 700, 800, 900],
+    ]
+
+
+def test_windows_of_different_kinds_look_different_and_are_not_joined(table: pd.DataFrame) -> None:
+    rows = only(table, "update", "relora")
+    kinds = {100: "within", 200: "within", 300: "cycle", 400: "cycle"}
+    rows = rows[rows["step"].isin([*kinds, 600, 700])]
+    rows = rows.assign(window=rows["step"].map(kinds).fillna("across"))
+    ax = plots.metric(rows, "per", component="update", role="v")
+    widths = {tuple(line.get_xdata()): line.get_linewidth() for line in curves(ax)}
+    assert widths.keys() == {(100, 200), (300, 400), (600, 700)}
+    assert widths[100, 200] < widths[300, 400]
+    sizes = {tuple(line.get_xdata()): line.get_markersize() for line in markers(ax, hollow=False)}
+    assert sizes[600, 700] < sizes[300, 400]
+    meanings = [text for text in legend_texts(ax) if "cycle" in text or "restarts" in text]
+    assert meanings == ["part of a cycle: rank r after a restart, then up to 2r", "across restarts"]
+
+
+def test_legend_entries_of_different_meaning_look_different(table: pd.DataFrame) -> None:
+    windows = table["step"].map({100: "within", 200: "cycle", 300: "across"}).fillna("")
+    for column, component in (("per", "update"), ("condition_number_r", "update")):
+        ax = plt.figure().add_subplot()
+        plots.metric(table.assign(window=windows), column, component=component, ax=ax)
+        greys = [h for h in ax.get_legend_handles_labels()[0] if isinstance(h, Line2D)]
+        looks = [
+            (h.get_linestyle(), h.get_linewidth(), h.get_marker(), h.get_markerfacecolor())
+            for h in greys
+            if (h.get_color() == "0.35" and h.get_marker() != "None") or h.get_linestyle() != "None"
+        ]
+        hollow = [look for look in looks if look[3] == "white"]
+        distinct_looks = [look for look in looks if look not in hollow]
+        assert len(distinct_looks) == len(set(map(str, distinct_looks)))
+
+
+def test_condition_numbers_at_different_ranks_are_called_incomparable(table: pd.DataFrame) -> None:
+    note = "r differs by run: heights are not comparable"
+    for role, column, is_said in (("q", "condition_number_r", True), ("q", "per", False)):
+        ax = plots.metric(
+            table, column, component="update", role=role, ax=plt.figure().add_subplot()
+        )
+        assert (note in legend_texts(ax)) is is_said
+    alone = only(table, "update", "full")
+    assert note not in legend_texts(
+        plots.metric(alone, "condition_number_r", component="update", role="q")
+    )

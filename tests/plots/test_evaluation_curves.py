@@ -41,7 +41,7 @@ def test_a_score_is_drawn_on_the_axes_given_with_its_interval(evaluation: pd.Dat
     bands = [band for band in ax.collections if isinstance(band, PolyCollection)]
     ends = [band.get_paths()[0].vertices[:, 1] for band in bands if band.get_paths()]
     assert (ends[0].min(), ends[0].max()) == (rows["ci_low"].min(), rows["ci_high"].max())
-    assert legend_texts(ax) == ["full", "relora", "95 % interval"]
+    assert legend_texts(ax) == ["full", "relora", "nominal 95 % interval: under 50 documents"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss (nats per token)")
 
 
@@ -68,7 +68,7 @@ def test_a_score_that_is_not_finite_stands_at_an_end(evaluation: pd.DataFrame) -
     rows.loc[rows["step"] == 0, ends] = np.inf
     rows.loc[rows["step"] == 300, ends] = np.nan
     ax = plots.score(rows, "perplexity", task="novels")
-    ax.figure.canvas.draw()
+    ax.figure.draw_without_rendering()
     assert {"at the head: infinite", "at the foot: not a number"} <= set(legend_texts(ax))
     assert np.isfinite(ax.get_ylim()).all()
 
@@ -114,3 +114,30 @@ def test_what_was_not_measured_is_refused(evaluation: pd.DataFrame) -> None:
         plots.performance(evaluation.iloc[:0])
     with pytest.raises(RankscopeError, match="by phenomenon"):
         plots.blimp_phenomena(evaluation[evaluation["group"] == "all"])
+
+
+def test_intervals_of_few_documents_are_called_nominal(evaluation: pd.DataFrame) -> None:
+    for metric, task, n, text in (
+        ("perplexity", "novels", 49, "nominal 95 % interval: under 50 documents"),
+        ("perplexity", "novels", 50, "95 % interval"),
+        ("accuracy", "blimp", 49, "95 % interval"),
+    ):
+        ax = plt.figure().add_subplot()
+        plots.score(evaluation.assign(n=n), metric, task=task, ax=ax)
+        assert text in legend_texts(ax)
+
+
+def test_a_score_of_several_runs_is_their_mean_and_their_range(evaluation: pd.DataFrame) -> None:
+    ax = plots.score(evaluation.assign(method="m"), "loss", task="novels", hue="method")
+    rows = evaluation.query("task == 'novels' and metric == 'loss'")
+    mean = rows.groupby("step")["value"].mean()
+    np.testing.assert_allclose(curve(ax, "#0072B2")[:, 1], mean)
+    assert legend_texts(ax) == ["m", "mean over runs", "min to max over runs"]
+
+
+def test_a_score_is_not_joined_across_a_break(evaluation: pd.DataFrame) -> None:
+    evaluation.attrs["breaks"] = {"full": 500}
+    ax = plots.score(evaluation, "loss", task="novels")
+    lines = [x for x in ax.lines if x.get_color() == "#0072B2" and x.get_linestyle() != "None"]
+    ends = [(min(x.get_xdata()), max(x.get_xdata())) for x in lines if len(x.get_xdata())]
+    assert ends == [(0, 400), (500, 900)]
