@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where that is a terminal."""
+"""A progress bar on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
-    """Yield a function of the share that is done and of what is worked on; None off a terminal."""
+    """Draw a bar while the block runs.
+
+    Yields the function that moves it, which takes the share done (0 to 1) and what is being worked
+    on; or None where stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         yield None
         return
