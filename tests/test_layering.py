@@ -1,6 +1,7 @@
 """Who may import whom: data flows one way, and the heavy packages load late."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -76,6 +77,22 @@ def test_imports_point_one_way(room: str) -> None:
 def test_every_room_has_a_rule() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert rooms - {"__init__", "__main__", "__pycache__", "cli"} == set(MAY_IMPORT)
+
+
+def test_the_page_on_the_design_says_the_same() -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", page, re.MULTILINE)
+    assert {room: set(re.findall(r"`([\w.]+)`", allowed)) for room, allowed in rows} == MAY_IMPORT
+
+
+def test_every_file_that_the_page_on_the_design_names_is_there() -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    there = {path.name for path in PACKAGE.rglob("*.*")}
+    named = re.findall(r"`([\w/]+\.(?:py|toml))`", page)
+    assert named
+    for name in named:
+        found = (PACKAGE.parent / name).exists() or (PACKAGE / "checkpoints" / name).exists()
+        assert found or ("/" not in name and name in there), name
 
 
 def modules() -> dict[str, Path]:
