@@ -10,6 +10,7 @@ import typer
 
 from rankscope.cli.command import in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, PARTIAL
+from rankscope.errors import printable
 
 if TYPE_CHECKING:
     from rankscope.checkpoints.contents import Skip
@@ -54,7 +55,7 @@ def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
         typer.echo(typer.style(title, bold=True))
         print_columns(_summary_rows(component, lines, unit), left=2)
     for finding in summary["findings"]:
-        typer.echo(f"• {finding}")
+        typer.echo(f"• {plain(finding)}")
 
 
 def _kind(line: dict[str, Any]) -> tuple[str, str]:
@@ -86,6 +87,7 @@ def _summary_rows(component: str, lines: list[dict[str, Any]], unit: str) -> lis
 
 def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -> None:
     """Print cells below each other; the first ``left`` columns flush left, the others right."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -93,6 +95,11 @@ def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         typer.echo(f"{indent}{'  '.join(cells)}".rstrip())
+
+
+def plain(text: str) -> str:
+    """Return the text as a terminal may have it: names in files may hold what it would obey."""
+    return printable(text, limit=len(text) * 10)
 
 
 def print_evaluations(evaluations: list[dict[str, Any]]) -> None:

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rankscope.errors import printable
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
@@ -35,4 +37,4 @@ def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=1.0, label="")
-        yield lambda share, label: bar.update(task, completed=share, label=label)
+        yield lambda share, label: bar.update(task, completed=share, label=printable(label))
