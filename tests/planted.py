@@ -23,6 +23,7 @@ Matrix = NDArray[np.float64]
 STEPS, RANK, SCALE = (0, 100, 200, 300, 400), 4, 2.0
 WIDTH, HIDDEN, LAYERS, VOCABULARY = 48, 96, 2, 80
 FULL_GROWTH, RELORA_GROWTH = (1.0, 2.0), (4.0, 10.0)  # of a singular value, by layer
+LOGS = [{"step": step, "loss": 5 / (1 + step / 100)} for step in range(50, STEPS[-1] + 1, 50)]
 SHAPES = {
     "self_attn.q_proj": (WIDTH, WIDTH),
     "self_attn.k_proj": (WIDTH // 2, WIDTH),
@@ -66,7 +67,8 @@ def write_planted_runs(folder: Path) -> None:
             for module, (left, right) in bases.items()
         }
         write_model(place, _stored(weights), config=CONFIG)
-        (place / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        state = {"global_step": step, "log_history": [log for log in LOGS if log["step"] <= step]}
+        (place / "trainer_state.json").write_text(json.dumps(state))
     _write_relora(folder / "relora", bases)
 
 
@@ -90,6 +92,8 @@ def _stored(weights: dict[str, Matrix]) -> dict[str, NDArray[np.float32]]:
 
 
 def _write_relora(path: Path, bases: dict[str, tuple[Matrix, Matrix]]) -> None:
+    path.mkdir()
+    (path / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in LOGS))
     frozen = {f"{module}.weight": left @ right for module, (left, right) in bases.items()}
     for step in STEPS:
         place = path / "checkpoints" / f"step-{step:08d}"

@@ -1,15 +1,18 @@
 """No example misleads: the README and docs/ are run on runs whose numbers are known beforehand.
 
-Python blocks are executed as they are written, in a folder with two planted runs and their results.
-A number in a comment behind an expression is what it must give; any other number that an expression
-gives is checked by an entry of ``TRUTH``. Commands must parse, and where a block shows what they
-print, they print exactly that. A block that cannot be run is in ``NOT_RUN`` with the reason.
+Python blocks are executed as they are written, after the imports of those above them on the page,
+in a folder with two planted runs and their results. A number in a comment behind an expression is
+what it must give; any other number that an expression gives or prints is checked by an entry of
+``TRUTH``. Commands must parse, and where a block shows what they print, they print exactly that. A
+block that cannot be run is in ``NOT_RUN`` with the reason.
 """
 
 import ast
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +66,15 @@ def planted_per(per: pd.Series) -> None:
     assert per.to_dict() == pytest.approx(PLANTED_PER, rel=1e-6)
 
 
-# What an expression gives that has no number behind it: its text, and a check.
+def planted_table(latex: str) -> None:
+    (row,) = [line for line in latex.splitlines() if line.startswith("q & ")]
+    assert row == f"q & {' & '.join(f'{per:.2f}' for per in PLANTED_PER.values())} \\\\"
+
+
+# What an expression gives or prints that has no number behind it: its text, and a check.
 TRUTH: dict[str, Callable[[Any], None]] = {
     "weights.groupby(['run', 'step'])['per'].mean()": planted_per,
+    "print(per.to_latex(float_format='%.2f'))": planted_table,
 }
 
 
@@ -114,7 +123,7 @@ def check(value: Any, source: str, comment: str) -> None:
         digits = len(shown[1].partition(".")[2])  # none: it is exact
         margin = 0.5 * 10.0**-digits if digits else 0.0
         assert value == pytest.approx(float(shown[1]), abs=margin, rel=1e-9), source
-    elif is_number(value):
+    elif is_number(value) or isinstance(value, str):
         assert source in TRUTH, f"nothing is known of what {source} gives"
         TRUTH[source](value)
 
@@ -122,13 +131,20 @@ def check(value: Any, source: str, comment: str) -> None:
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.place)
 @pytest.mark.usefixtures("here")
 def test_python_gives_what_it_says(block: Block) -> None:
-    names: dict[str, Any] = {"rs": rs, "np": np, "pd": pd}
+    names: dict[str, Any] = {"rs": rs}
+    for above in PYTHON:
+        if above.page == block.page and above.line < block.line:
+            exec("\n".join(re.findall(r"^(?:import|from) .*", above.text, re.MULTILINE)), names)
     lines = block.text.splitlines()
     for statement in ast.parse(block.text).body:
         source = ast.unparse(statement)
         if isinstance(statement, ast.Expr):
+            printed = io.StringIO()
+            with redirect_stdout(printed):
+                value = eval(source, names)
             last = lines[(statement.end_lineno or 0) - 1]
-            check(eval(source, names), source, last[statement.end_col_offset or 0 :].strip())
+            comment = last[statement.end_col_offset or 0 :].strip()
+            check(printed.getvalue() or value, source, comment)
         else:
             exec(source, names)
 

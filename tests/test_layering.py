@@ -103,7 +103,7 @@ def modules() -> dict[str, Path]:
     }
 
 
-def test_no_import_leads_back_to_where_it_began() -> None:
+def test_imports_make_no_circle() -> None:
     known = modules()
     graph = {
         name: {
@@ -115,7 +115,7 @@ def test_no_import_leads_back_to_where_it_began() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
 
 
-def test_no_file_name_stands_twice() -> None:
+def test_no_file_name_is_used_twice() -> None:
     names = Counter(
         path.name
         for path in PACKAGE.rglob("*.py")
