@@ -35,7 +35,7 @@ def test_no_string_outside_the_command_line_names_an_option() -> None:
     [
         ('"""Give another --out."""', 1),
         ('f"choose another --out {name}"', 1),
-        ("raise ValueError('a' '--trust-pickle')", 1),
+        ("raise ValueError('set ' '--trust-pickle')", 1),
         ("x = 'models--ORG--NAME'", 0),
         ("x = 'a -- b'", 0),
         ("# --out\nx = '---'", 0),
