@@ -20,7 +20,8 @@ from rankscope.checkpoints.adapters.derived_tensors import (
 )
 from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalised
 from rankscope.checkpoints.families.stacks import Layer
-from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.checkpoints.regions import Part
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.formed import Formed, multiplied_along, nearest_powers
 from rankscope.components.products import multiplied, product_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF

@@ -22,7 +22,8 @@ from rankscope.checkpoints.adapters.derived_tensors import (
 from rankscope.checkpoints.contents import Adapter, KroneckerAdapter
 from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalised
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.recipes import Difference, Products, Recipe, Weight
 from rankscope.spectra.singular_values import spectra
@@ -132,7 +133,7 @@ KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts
     ),
     "part of weight norm": (
         lambda t: weight(
-            Part(Normalised("w", t["W"], t["rows"]), Window.of((M, N)).part(4, ((4, 1),)))
+            Part(Normalised("w", t["W"], t["rows"]), Region.of((M, N)).part(4, ((4, 1),)))
         ),
         lambda p: (p["rows"] * p["W"] / norms(p["W"], 1))[4:8],
     ),
