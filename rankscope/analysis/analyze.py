@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from rankscope.analysis.analyzed import Analysis, RecalledAnalysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
-from rankscope.analysis.measure import Row, row_of
 from rankscope.analysis.origin import open_origin
 from rankscope.analysis.plan import Selection, SpectraPlans, SpectraTask, Windows, count_steps
 from rankscope.analysis.spectra_files import SpectraFiles
@@ -27,6 +26,7 @@ from rankscope.pipeline.calls import (
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.pipeline.execution import Executed, Meter, Progress
 from rankscope.results.columns import ANALYSIS_RECORD
+from rankscope.results.measure import Row, row_of
 from rankscope.results.spectra_store import Entry
 
 if TYPE_CHECKING:

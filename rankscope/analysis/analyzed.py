@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.analysis.measure import Row
 from rankscope.analysis.plan import Selection
 from rankscope.analysis.spectra_files import MEASURED
 from rankscope.checkpoints.run import Run
 from rankscope.pipeline.calls import CallResult
+from rankscope.results.measure import Row
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
+from rankscope.groups import iter_groups
 from rankscope.pipeline.engine import Engine, Failure, Job
 
 if TYPE_CHECKING:
@@ -25,13 +26,5 @@ SpectraEngine: TypeAlias = "Engine[SpectraTask, list[Spectrum]]"
 
 def in_chunks(jobs: Iterable[SpectraJob]) -> Iterator[list[SpectraJob]]:
     """Group small jobs, so that each chunk is worth sending."""
-    chunk: list[SpectraJob] = []
-    work = 0.0
-    for job in jobs:
-        chunk.append(job)
-        work += job.task.work
-        if work >= CHUNK_WORK or len(chunk) == CHUNK_JOBS:
-            yield chunk
-            chunk, work = [], 0.0
-    if chunk:
-        yield chunk
+    least = CHUNK_WORK / CHUNK_JOBS
+    return iter_groups(jobs, lambda job: max(job.task.work, least), size=CHUNK_WORK)

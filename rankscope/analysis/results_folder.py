@@ -15,7 +15,6 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.measure import Row
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
@@ -28,6 +27,7 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
+from rankscope.results.measure import Row
 from rankscope.results.record import json_lines, provenance, write_with_record
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")

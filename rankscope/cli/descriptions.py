@@ -11,7 +11,7 @@ import typer
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
-from rankscope.cli.output import in_brief, print_columns
+from rankscope.cli.output import in_brief, plain, print_columns
 
 MOST = 10  # lines of one kind; of more, the first and the last are printed, and a count
 ENDS = 3
@@ -28,15 +28,15 @@ Rows = list[tuple[str, ...]]
 
 def print_run(run: dict[str, Any]) -> None:
     """Print a run as `rankscope.checkpoints.description` describes it on stdout."""
-    typer.echo(f"{typer.style(run['run'], bold=True)}  {run['path']}")
+    typer.echo(f"{typer.style(plain(run['run']), bold=True)}  {plain(run['path'])}")
     for name, value in _facts(run):
-        typer.echo(f"  {name:<10} {value}")
+        typer.echo(f"  {name:<10} {plain(value)}")
     if run["described_step"] is not None:
         columns = ("role", "layers", "matrices", "shapes", "dtype")
         rows = [columns, *(tuple(str(line[key]) for key in columns) for line in run["matrices"])]
         print_columns(rows, left=len(columns), indent="  ")
     for name in run.get("unknown", [])[:MOST]:
-        typer.echo(f"  {'unknown':<10} {name}")
+        typer.echo(f"  {'unknown':<10} {plain(name)}")
     if len(run.get("unknown", ())) > MOST:
         typer.echo(f"  {'':<10} … and {len(run['unknown']) - MOST} more: see --json")
     print_columns(_steps(run), left=4, indent="  ")

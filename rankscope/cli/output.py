@@ -11,7 +11,7 @@ import typer
 
 from rankscope.cli.command import in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, PARTIAL
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 from rankscope.results.record import read_record
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
             if meaning:
                 typer.echo(typer.style(meaning, dim=True))
     for finding in summary["findings"]:
-        typer.echo(f"• {finding}")
+        typer.echo(f"• {plain(finding)}")
     if ordered:
         typer.echo(typer.style(TRUST, dim=True))
 
@@ -103,6 +103,7 @@ def _summary_rows(component: str, lines: list[dict[str, Any]], unit: str) -> lis
 
 def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -> None:
     """Print cells in columns; the first ``left`` columns flush left, the others flush right."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -110,6 +111,11 @@ def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         typer.echo(f"{indent}{'  '.join(cells)}".rstrip())
+
+
+def plain(text: str) -> str:
+    """Return the text as a terminal may have it: names in files may hold what it would obey."""
+    return printable(text, limit=len(text) * 10)
 
 
 def print_evaluations(evaluations: list[dict[str, Any]]) -> None:

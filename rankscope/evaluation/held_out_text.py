@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
-from rankscope.training.data.corpus import Corpus, Tokens
+from rankscope.training.data.corpus import Corpus, load_corpus
+from rankscope.training.data.corpus_tokenizer import CorpusTokenizer
 from rankscope.training.data.document_files import PYTHON_DOCUMENTATION, read_documents
 from rankscope.training.data.held_out import hold_out
-from rankscope.training.data.opening import load_corpus
-from rankscope.training.data.tokenizer import read_encoder
+from rankscope.training.data.token_files import Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -131,8 +131,8 @@ def _text(tokenizer: Tokenizer, ids: Tokens, end_of_document: int | None) -> str
 
 def _refuse_other_text(run: Run, texts: list[str]) -> None:
     """Compare the number of held-out tokens: a digest would need all text to be encoded."""
-    encoder = read_encoder(str(run.path / TOKENIZER))
-    _refuse_other_data(run, "validation_tokens", sum(map(len, encoder.encode(texts))))
+    tokenizer = CorpusTokenizer.read(run.path / TOKENIZER)
+    _refuse_other_data(run, "validation_tokens", sum(map(len, tokenizer.encode(texts))))
 
 
 def _refuse_other_data(run: Run, key: str, found: object) -> None:

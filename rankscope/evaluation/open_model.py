@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.model_parts import CONFIG, ModelParts, model_parts
@@ -14,7 +14,7 @@ from rankscope.evaluation.prefix import AUTO, prefix_token
 from rankscope.evaluation.stored_tokenizer import StoredTokenizer, find_tokenizer
 from rankscope.pipeline.choices import names_of
 from rankscope.scoring.text_model import TextEncoder, TextModel
-from rankscope.training.data.text_encoder import ids_digest
+from rankscope.training.data.corpus_tokenizer import ids_digest
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]

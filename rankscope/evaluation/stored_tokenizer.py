@@ -15,11 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.libraries import first_line, quiet_transformers
 from rankscope.evaluation.prefix import Vocabulary
-from rankscope.training.data.tokenizer import USUAL_ENDS, encoder_of
+from rankscope.training.data.corpus_tokenizer import encoding_by
+from rankscope.training.data.tokenizer import USUAL_ENDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -135,10 +136,9 @@ def _from_file(content: bytes) -> StoredTokenizer:
 def _of_library(
     tokenizer: Tokenizer, stored: str, *, bos: str | None, eos: str | None
 ) -> StoredTokenizer:
-    # The trainer's encoder ends every document with a token, dropped here: a text may be a part.
-    encoder = encoder_of(tokenizer, stored, kind="file", end_of_document=0)
+    encode = encoding_by(tokenizer, stored)
     return StoredTokenizer(
-        encode=lambda texts: [ids[:-1].tolist() for ids in encoder.encode(texts)],
+        encode=lambda texts: [ids.tolist() for ids in encode(texts)],
         ids=tokenizer.get_vocab(with_added_tokens=True),
         special=frozenset(tokenizer.get_added_tokens_decoder()),
         bos=bos,

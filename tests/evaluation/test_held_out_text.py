@@ -12,7 +12,7 @@ from rankscope.errors import RankscopeError
 from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
 from rankscope.training.config import BatchConfig, DataConfig
 from rankscope.training.config_file import config_from, to_toml
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.data.prepare import prepare_tokens
 from rankscope.training.data.prepare_settings import PrepareSettings
 from tests.evaluation.models import DOCUMENTS, WINDOW

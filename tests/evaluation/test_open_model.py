@@ -19,7 +19,7 @@ from rankscope.evaluation.model_parts import ModelParts
 from rankscope.evaluation.open_model import OpenOptions, open_encoder, open_text_model
 from rankscope.scoring.likelihood import span_losses
 from rankscope.scoring.text_model import Span, TextModel
-from rankscope.training.data.text_encoder import text_encoder
+from rankscope.training.data.corpus_tokenizer import text_encoder
 from rankscope.training.data.tokenizer import byte_tokenizer
 from tests.evaluation.models import (
     DOCUMENTS,
