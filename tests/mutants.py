@@ -1,8 +1,9 @@
 """One-line faults that the tests must notice: ``python -m tests.mutants`` plants each and reports.
 
-Each fault is planted in a copy of the repository, where the tests that ought to notice it are run.
-It takes minutes and is not part of the suite. A fault whose text is not found any more is reported
-as stale: it is to be planted anew where the code went.
+Each fault is planted in a copy of the repository, where the tests that ought to notice it are run;
+without a fault they have to pass. This takes many minutes and is not part of the suite. To add a
+fault, add a `Mutant` with a text that its file has once. One whose text is no longer there is
+reported as stale, which is an error too: plant it anew where the code went.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ COPIED = ("rankscope", "tests", "pyproject.toml", "configs")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in which file, what is there, what is planted, and which tests must fail."""
+    """A fault: the file, the text in it, what is planted instead, and the tests that must fail."""
 
     path: str
     now: str
@@ -30,9 +31,22 @@ class Mutant:
     tests: str
 
 
-SHARP = "tests/spectra/test_sharpness.py"
+SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
+STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.py"
+FACTORS = "tests/components/test_factor_noise.py"
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
+LOOP, METHODS = "tests/training/test_loop.py::test_", "tests/training/test_methods.py::test_"
+MANIFEST = "tests/training/test_manifest_of_checkpoints.py"
+SETTLING = "tests/training/test_settling.py"
+RANKS, PUBLISHED, LOW_RANK = (
+    f"tests/training/adapters/test_{name}.py" for name in ("ranks", "published", "low_rank_linear")
+)
+START, STATE, LOG, CHECKPOINT = (
+    f"tests/training/run_folder/test_{name}.py"
+    for name in ("start", "state", "metrics_log", "checkpoint")
+)
 MUTANTS = (
     # Bounds and certificates.
     Mutant("metrics.py", "math.log(s.size - 1)", "math.log(max(s.size - 2, 1))", SHARP),
@@ -42,9 +56,91 @@ MUTANTS = (
     Mutant("spectra/bounds.py", "return 2 * (long_side + 8)", "return (long_side + 8)", SHARP),
     Mutant("spectra/bounds.py", "(upper > noise_floor)", "(upper > 2 * noise_floor)", SHARP),
     Mutant("spectra/bounds.py", "<= 64 * size", "<= 6_400_000 * size", SHARP),
+    Mutant("spectra/bounds.py", "8 * (short_side + 1)", "8 * short_side", SHARP),
+    Mutant("spectra/bounds.py", "-2 * math.frexp(largest)[1]", "0", BOUNDS),
+    Mutant(
+        "spectra/bounds.py",
+        "np.nextafter(lower - self.absolute, -np.inf)",
+        "lower - self.absolute",
+        BOUNDS,
+    ),
+    Mutant(
+        "spectra/bounds.py",
+        "np.nextafter(upper + self.absolute, np.inf)",
+        "upper + self.absolute",
+        BOUNDS,
+    ),
     Mutant("spectra/dense.py", "max(math.frexp(largest)[1], -1000)", "max(0, -900)", SHARP),
+    Mutant("spectra/dense.py", "max(arithmetic, svd_bound(", "(arithmetic or svd_bound(", SHARP),
+    Mutant("spectra/dense.py", "if storage >= computed", "if storage > 0", SHARP),
+    Mutant(
+        "spectra/dense.py",
+        "bounds.widened(arithmetic)",
+        "bounds",
+        "tests/components/test_composite_errors.py",
+    ),
     Mutant("spectra/low_rank.py", "np.clip(exponents, -1000, 1000)", "0 * exponents", SHARP),
-    # Correlations.
+    Mutant("spectra/low_rank.py", "-1000, 1000)", "-1000, 1024)", SHARP),
+    Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
+    Mutant(
+        "spectra/spectrum.py",
+        "np.maximum(self.upper - self.values, self.values - self.lower)",
+        "(self.upper - self.values)",
+        SHARP,
+    ),
+    Mutant(
+        "spectra/spectrum.py",
+        "not all(map(np.array_equal, ends, (lower, upper)))",
+        "False",
+        BOUNDS,
+    ),
+    Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner <= min(", SHARP),
+    Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner < max(", SHARP),
+    # Metrics of a spectrum.
+    Mutant("metrics.py", "or s[index] == 0:", "or s[index] < 1e-300:", SHARP),
+    Mutant(
+        "results/measure.py",
+        "known = spectrum.lower > spectrum.noise_floor",
+        "known = spectrum.values > spectrum.noise_floor",
+        MEASURE,
+    ),
+    Mutant(
+        "results/measure.py",
+        "rank = metrics.numerical_rank(spectrum.lower",
+        "rank = metrics.numerical_rank(s",
+        f"{SHARP} {MEASURE}",
+    ),
+    Mutant("results/measure.py", "<= 0.01 * s", "<= 0.05 * s", SHARP),
+    Mutant("metrics.py", "(resolved >= 0.99 * per)", "(resolved >= 0.9 * per)", METRICS),
+    # What several tensors bring into one matrix.
+    Mutant("components/factor_noise.py", "rows += vb[:, i] *", "rows += 0 *", FACTORS),
+    Mutant("components/factor_noise.py", "+ _largest(wide.gram, forms[0])", "", FACTORS),
+    Mutant("components/factor_noise.py", "if not all(one.is_as_stored", "if not all(True", FACTORS),
+    Mutant(
+        "components/deltas.py",
+        "np.hypot(beside, _product(adapter, left, right).floor)",
+        "beside",
+        "tests/components/test_derived_errors.py",
+    ),
+    Mutant(
+        "components/kronecker_deltas.py",
+        "Kronecker(_times(first, scale), moved[1].dense()",
+        "Kronecker(_times(first, 1.0), moved[1].dense()",
+        "tests/components/test_kronecker_deltas.py",
+    ),
+    # Correlations and text.
+    Mutant(
+        "scoring/perplexity.py",
+        "return sum(map(_leaves, group.parts)) or 1",
+        "return len(group.parts) or 1",
+        "tests/scoring/test_perplexity.py",
+    ),
+    Mutant(
+        "statistics/co_movement.py",
+        "STILL = 1e-12",
+        "STILL = 0.0",
+        "tests/statistics/test_co_movement.py",
+    ),
     Mutant(
         "statistics/co_movement.py",
         "changes[len(changes) // 3 :]",
@@ -59,6 +155,20 @@ MUTANTS = (
     ),
     # What is stored.
     Mutant(
+        "results/spectra_store.py",
+        'if one.get("within") else next(intervals)',
+        "if one else next(intervals)",
+        STORE,
+    ),
+    Mutant("results/spectra_store.py", 'READABLE = ("1", "2", "3")', 'READABLE = ("3",)', STORE),
+    Mutant(
+        "results/spectra_store.py",
+        "entries = sorted(entries, key=_order)",
+        "entries = list(entries)",
+        STORE,
+    ),
+    Mutant("results/older.py", "earlier[0] if", "earlier[-1] if", OLDER),
+    Mutant(
         "results/vectors.py",
         "if has_digest and not _is_sound(text, listing, vectors):",
         "if False:",
@@ -72,59 +182,172 @@ MUTANTS = (
     Mutant("training/loop.py", "self.processes.require_equal(", "(lambda *_: None)(", SEVERAL),
     Mutant("training/loop.py", "self.processes.rank, index", "0, index", SEVERAL),
     Mutant(
+        "training/loop.py",
+        "torch.compiler.reset()",
+        "pass",
+        METHODS + "compiled_code_is_dropped_where_ranks_change",
+    ),
+    Mutant(
+        "training/loop.py",
+        "self.cycles.starts = {}",
+        "pass",
+        METHODS + "phases_train_what_they_say_and_the_checkpoints_show_it",
+    ),
+    Mutant(
         "training/data/held_out.py",
         "before = before[np.searchsorted(ordered, ordered)]",
         "",
         "tests/training/data/test_held_out.py",
     ),
     Mutant(
-        "training/data/opening.py",
-        "return Corpus(tokens, tokens[:0], data.vocab_size,",
-        "return Corpus(tokens, tokens[:0], largest + 1,",
-        "tests/training/data/test_opening.py",
+        "training/data/corpus.py",
+        "return Corpus(tokens[:cut], tokens[cut:], data.vocab_size,",
+        "return Corpus(tokens[:cut], tokens[cut:], largest + 1,",
+        "tests/training/data/test_corpus.py",
     ),
     Mutant(
-        "training/measuring.py",
-        'self.config.relora.probe_sequences, "cycle", cycle)',
-        'self.config.relora.probe_sequences, "cycle")',
-        "tests/training/test_loop.py",
+        "training/data/corpus.py",
+        "_tokenizer(data, training)",
+        "_tokenizer(data, training + validation)",
+        "tests/training/data/test_corpus.py",
     ),
     Mutant(
-        "training/run_folder/lock.py",
-        "os.ftruncate(descriptor, 0)",
-        "pass",
-        "tests/training/run_folder/test_lock.py",
+        "training/data/held_out.py",
+        "return Split(below, cut=fraction if is_only_one else 0.0)",
+        "return Split(below)",
+        "tests/training/data/test_held_out.py",
+    ),
+    Mutant(
+        "training/data/prepare.py",
+        "if not held_out and isinstance(text, str))",
+        "if isinstance(text, str))",
+        "tests/training/data/test_prepare.py",
+    ),
+    Mutant(
+        "training/data/document_sources.py",
+        "data_files=escape(name)",
+        "data_files=name",
+        "tests/training/data/test_document_sources.py",
+    ),
+    # Safe writing.
+    Mutant(
+        "durable.py",
+        "    _flush(path.parent)\n    shutil.rmtree(doomed)",
+        "    shutil.rmtree(doomed)",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "durable.py",
+        'if match["old"] and not (folder / match["name"]).exists():',
+        "if False:",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "durable.py",
+        "        _flush(temporary)\n        temporary.rename(path)",
+        "        temporary.rename(path)",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "training/probe.py",
+        '"cycle", cycle)',
+        '"cycle")',
+        LOOP + "the_probes_of_two_cycles_are_other_sequences",
+    ),
+    Mutant("training/settling.py", "step >= self", "step > self", SETTLING),
+    Mutant("training/adapters/ranks.py", "used >= SATURATED", "used > SATURATED", RANKS),
+    Mutant("training/adapters/ranks.py", "used <= IDLE", "used < IDLE", RANKS),
+    Mutant(
+        "training/adapters/cycles.py",
+        "overlap(a, old_a)",
+        "overlap(a, old_a[:1])",
+        "tests/training/adapters/test_cycles.py",
+    ),
+    Mutant(
+        "training/adapters/lora_linear.py",
+        "make(nn.Parameter(weight.detach()), a, scale)",
+        "make(layer.weight, a, scale)",
+        "tests/training/adapters/test_relora.py",
+    ),
+    Mutant(
+        "training/adapters/low_rank_linear.py",
+        "with as_given(x):\n            shape,",
+        "if True:\n            shape,",
+        LOW_RANK,
+    ),
+    Mutant(
+        "training/adapters/low_rank_linear.py",
+        "if tokens * (out_features + in_features) <",
+        "if 0 * (out_features + in_features) >",
+        LOW_RANK,
+    ),
+    Mutant("training/adapters/published.py", "handle.remove()", "pass", PUBLISHED),
+    Mutant("training/run_folder/start.py", "os.ftruncate(descriptor, 0)", "pass", START),
+    Mutant(
+        "training/run_folder/start.py",
+        'run / "merges", run',
+        "run",
+        LOOP + "half_written_merges_of_a_dead_process_are_swept",
+    ),
+    Mutant("training/run_folder/state.py", "cycles.starts = ", "_ = ", STATE),
+    Mutant("training/run_folder/state.py", "if energies.exists() else {}", "and {}", STATE),
+    Mutant("training/run_folder/metrics_log.py", ', "rank_change"}', "}", LOG),
+    Mutant(
+        "training/run_folder/checkpoint.py",
+        "timeline.phase(max(step - 1, 0))",
+        "timeline.phase(step)",
+        METHODS + "phases_train_what_they_say_and_the_checkpoints_show_it",
+    ),
+    Mutant(
+        "training/run_folder/checkpoint.py",
+        "min(step, config.schedule.steps - 1)",
+        "step",
+        LOOP + "the_last_checkpoint_states_the_rate_of_the_last_update",
+    ),
+    Mutant(
+        "training/run_folder/checkpoint.py", "[layer.merged_scale]", "[layer.scale]", CHECKPOINT
+    ),
+    Mutant(
+        "training/run_folder/checkpoint.py",
+        '"use_rslora": adapter.rank_stabilised',
+        '"use_rslora": False',
+        CHECKPOINT,
     ),
     Mutant(
         "training/run_folder/trained_model.py",
         "return model.eval()",
-        "return model.train()",
-        "tests/training/test_loop.py",
+        "return model",
+        LOOP + "a_trained_model_is_opened_for_evaluation",
+    ),
+    Mutant(
+        "checkpoints/manifest.py",
+        '"rankscope-checkpoint-", "rankscope-merges-"',
+        '"rankscope-checkpoint-",',
+        MANIFEST,
     ),
 )
 
 
-def survives(mutant: Mutant, copy: Path) -> str:
-    """What became of a planted fault: ``killed``, ``SURVIVED`` or ``STALE``."""
+def fate(mutant: Mutant, copy: Path) -> str:
+    """What became of a planted fault: ``killed``, or why not."""
     path = copy / "rankscope" / mutant.path
-    source = path.read_text(encoding="utf-8")
+    source = path.read_text(encoding="utf-8") if path.is_file() else ""
     if source.count(mutant.now) != 1:
         return "STALE"
     path.write_text(source.replace(mutant.now, mutant.planted), encoding="utf-8")
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, *mutant.tests.split()],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            check=False,
-            timeout=900,
-        )
+        status = status_of(mutant.tests.split(), copy)
     finally:
         path.write_text(source, encoding="utf-8")
-    return "killed" if done.returncode == 1 else "SURVIVED"
+    return {0: "SURVIVED", 1: "killed"}.get(status, f"ERROR {status}")
+
+
+def status_of(tests: list[str], copy: Path) -> int:
+    """Exit status of pytest: 0 if all pass, 1 if one fails, others if they do not run."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False)
+    return done.returncode
 
 
 def main() -> None:
@@ -135,13 +358,17 @@ def main() -> None:
     parser.add_argument("only", nargs="?", default="", help="Text in the path of the file.")
     chosen = [mutant for mutant in MUTANTS if parser.parse_args().only in mutant.path]
     with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
         for name in COPIED:
-            source, target = ROOT / name, Path(folder, name)
+            source, target = ROOT / name, copy / name
             shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        tests = sorted({test for mutant in chosen for test in mutant.tests.split()})
+        if status_of(tests, copy) != 0:
+            sys.exit("the tests fail without a fault: mend them first")
         found = []
         for mutant in chosen:
-            found.append(survives(mutant, Path(folder)))
-            print(f"{found[-1]:9}{mutant.path}: {mutant.now}", flush=True)
+            found.append(fate(mutant, copy))
+            print(f"{found[-1]:9}{mutant.path}: {mutant.now} → {mutant.planted}", flush=True)
     print(f"{found.count('killed')} of {len(found)} killed")
     sys.exit(found.count("killed") != len(found))
 

@@ -1,7 +1,7 @@
-"""``MANIFEST.json``: sizes and digests of the files of a checkpoint of this package's trainer.
+"""``MANIFEST.json``: sizes and digests of checkpoints and merges of this package's trainer.
 
 Sizes are compared when a checkpoint is opened, and the digest of a file when a process first reads
-from it. A manifest of another kind, or one that is damaged itself, says nothing.
+from it. A manifest of another kind, or a damaged one, is ignored.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.fingerprint import state_of
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.tensors import open_regular
+from rankscope.errors import RankscopeError, printable
 
-MANIFEST, FORMAT = "MANIFEST.json", "rankscope-checkpoint-"
-ADVICE = "take it from a copy, or remove MANIFEST.json if it was changed on purpose"
+# Raised by reading a manifest that is not what it should be.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+MANIFEST = "MANIFEST.json"
+FORMATS = ("rankscope-checkpoint-", "rankscope-merges-")
+ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"
 
 
 def check_sizes(folder: Path) -> None:
@@ -26,23 +30,24 @@ def check_sizes(folder: Path) -> None:
     Raises
     ------
     RankscopeError
-        If a file is not there or of another size.
+        If a file is missing or has another size.
     """
     for name, digest in _files(folder).items():
         state = state_of(folder / name)
         if state is None or state[0] != digest.size:
-            what = "is not there" if state is None else f"has {state[0]} bytes"
-            message = f"its file {name} {what}, and {digest.size} were written: {ADVICE}"
+            there = "is missing" if state is None else f"has {state[0]} bytes"
+            shown = printable(name, limit=80)
+            message = f"its file {shown} {there}, but {digest.size} bytes were written: {ADVICE}"
             raise RankscopeError(message, path=folder, reason="damaged")
 
 
 def check_content(path: Path, content: bytes) -> None:
-    """Compare all that was read of a file with the manifest that lists it, if there is one.
+    """Compare the whole content of a file with the manifest that lists it, if there is one.
 
     Raises
     ------
     RankscopeError
-        If it is not what was written.
+        If it differs from what was written.
     """
     digest = digest_of(path)
     if (
@@ -53,12 +58,12 @@ def check_content(path: Path, content: bytes) -> None:
 
 
 def digest_of(path: str | Path) -> FileDigest | None:
-    """What the manifest beside a file, or beside its folder, says of it."""
+    """The digest of a file in the manifest beside it or beside its folder; None without one."""
     path = Path(path)
     for folder in path.parents[:2]:
-        found = _files(folder).get(path.relative_to(folder).as_posix())
-        if found is not None:
-            return found
+        digest = _files(folder).get(path.relative_to(folder).as_posix())
+        if digest is not None:
+            return digest
     return None
 
 
@@ -70,12 +75,13 @@ def _files(folder: Path) -> dict[str, FileDigest]:
 @lru_cache(maxsize=64)
 def _listed(folder: Path, _size: int, _modified: int) -> dict[str, FileDigest]:
     try:
-        manifest: Any = json.loads((folder / MANIFEST).read_bytes())
-        if not str(manifest["format"]).startswith(FORMAT):
+        with open_regular(folder / MANIFEST) as (file, _):
+            manifest: Any = json.loads(file.read())
+        if not str(manifest["format"]).startswith(FORMATS):
             return {}
         return {
             str(name): FileDigest(int(one["bytes"]), str(one["blake2b"]))
             for name, one in manifest["files"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (RankscopeError, OSError, *DAMAGE):
         return {}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
-from rankscope.checkpoints.layouts.sliced_groups import sliced_groups
-from rankscope.checkpoints.layouts.slices_by_name import Slices
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.sibling_names import lone_number
+from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
+from rankscope.checkpoints.slicing.slices_by_name import Slices
 from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import is_results
 from rankscope.errors import RankscopeError
@@ -163,7 +163,12 @@ def _why_not(path: Path, *, is_root: bool) -> str:
 
 
 def _is_state(folder: Path) -> bool:
-    """Whether this package's trainer resumes from a folder, by what it says of itself."""
+    """Whether this package's trainer resumes from a folder, by its manifest or its place in a run.
+
+    A kill can leave one without a manifest.
+    """
+    if folder.name == "state" and (folder.parent / "config.toml").is_file():
+        return True
     try:
         return str(read_json(folder / "MANIFEST.json").get("format", "")).startswith(STATE_FORMAT)
     except RankscopeError:

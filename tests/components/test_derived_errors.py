@@ -1,4 +1,4 @@
-"""Weights and deltas that are computed from several tensors carry the rounding of every one."""
+"""Weights and deltas that are computed from several tensors carry the rounding of each of them."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
@@ -22,7 +22,8 @@ from rankscope.checkpoints.adapters.derived_tensors import (
 from rankscope.checkpoints.contents import Adapter, KroneckerAdapter
 from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalised
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.recipes import Difference, Products, Recipe, Weight
 from rankscope.spectra.singular_values import spectra
@@ -74,7 +75,7 @@ def weight(tensor: Tensor, *adapter: Any) -> Recipe:
     return Weight(tensor, *adapter)
 
 
-# A source from its stored parts, and the same matrix written out.
+# A recipe for stored parts, and the same matrix written out.
 KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts], Any]]] = {
     "a weight that is a product": (
         lambda t: weight(Product(t["B"], t["A"], ALPHA)),
@@ -132,7 +133,7 @@ KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts
     ),
     "part of weight norm": (
         lambda t: weight(
-            Part(Normalised("w", t["W"], t["rows"]), Window.of((M, N)).part(4, ((4, 1),)))
+            Part(Normalised("w", t["W"], t["rows"]), Region.of((M, N)).part(4, ((4, 1),)))
         ),
         lambda p: (p["rows"] * p["W"] / norms(p["W"], 1))[4:8],
     ),
@@ -149,6 +150,10 @@ KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts
         lambda p: p["W"] * p["soft"],
     ),
 }  # fmt: skip
+
+
+# How much higher than what rounding brings a noise floor may be.
+MOST = {"VeRA": 20, "LoHa": 8, "DoRA": 12, "DoRA by columns": 12, "weight norm": 8}
 
 
 def dora(p: Parts, magnitude: str, axis: int) -> NDArray[Any]:
@@ -185,8 +190,8 @@ def fractions(parts: Parts) -> dict[str, NDArray[Any]]:
     return {name: exact(part) for name, part in parts.items()}
 
 
-def only(source: Recipe) -> Spectrum:
-    (found,) = spectra(source.read())
+def only(recipe: Recipe) -> Spectrum:
+    (found,) = spectra(recipe.read())
     return found
 
 
@@ -198,9 +203,9 @@ def test_every_interval_holds_the_truth(
     on_disk: Callable[..., dict[str, Tensor]],
     rng: np.random.Generator,
 ) -> None:
-    source, matrix = KINDS[kind]
+    recipe, matrix = KINDS[kind]
     tensors = on_disk(dtype, made(rng))
-    found = only(source(tensors))
+    found = only(recipe(tensors))
     truth = singular_values(matrix(fractions(stored(tensors))))
     assert not misses(found.lower, found.upper, truth)
     assert found.upper[0] - found.lower[0] < 1e-11 * found.values[0]
@@ -214,17 +219,17 @@ def test_what_storing_the_parts_rounded_is_below_the_floor(
     on_disk: Callable[..., dict[str, Tensor]],
     rng: np.random.Generator,
 ) -> None:
-    source, matrix = KINDS[kind]
+    recipe, matrix = KINDS[kind]
     for _ in range(6):
         parts = made(rng)
         tensors = on_disk(dtype, parts)
-        found = only(source(tensors))
+        found = only(recipe(tensors))
         rounded = np.asarray(
             matrix(fractions(stored(tensors))) - matrix(fractions(parts)), np.float64
         )
         brought = float(np.linalg.norm(rounded, 2))
         assert found.noise_source == "storage"
-        assert brought <= found.noise_floor <= 60 * brought
+        assert brought <= found.noise_floor <= MOST.get(kind, 16) * brought
         assert found.significant_bits == {torch.bfloat16: 8, torch.float16: 11}.get(dtype, 24)
 
 
@@ -232,13 +237,13 @@ def test_what_storing_the_parts_rounded_is_below_the_floor(
 def test_the_floor_knows_each_part_where_it_alone_is_coarse(
     kind: str, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
-    source, matrix = KINDS[kind]
+    recipe, matrix = KINDS[kind]
     parts = made(rng)
     fine, coarse = (on_disk(dtype, parts) for dtype in (torch.float64, torch.bfloat16))
-    names = {one.name for tensor in source(fine).tensors() for one in roots(tensor)}
+    names = {one.name for tensor in recipe(fine).tensors() for one in roots(tensor)}
     for name in names - {"places", "mask"}:
         tensors = fine | {name: coarse[name]}
-        found = only(source(tensors))
+        found = only(recipe(tensors))
         rounded = matrix(fractions(stored(tensors))) - matrix(fractions(parts))
         brought = float(np.linalg.norm(np.asarray(rounded, np.float64), 2))
         assert found.significant_bits == 8 and found.noise_source == "storage"
@@ -278,7 +283,7 @@ WRITTEN_OUT: dict[str, Callable[[Parts], Any]] = {
 
 @pytest.mark.parametrize("size", [1.0, 1e-4, 0.0])
 @pytest.mark.parametrize("kind", CHANGES)
-def test_a_change_stays_in_its_intervals_and_is_zero_where_nothing_changed(
+def test_a_change_stays_in_its_intervals_or_is_zero(
     kind: str, size: float, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
     before, more = made(rng), made(rng)

@@ -1,4 +1,4 @@
-"""Solvers that answer wrongly, as solvers have: nothing that they say may come out as a number."""
+"""Solvers that return wrong values, as some have: none of them may become a number."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import measure
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectra, spectrum
 

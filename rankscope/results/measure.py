@@ -1,0 +1,172 @@
+"""Rows of the metrics table: every metric of a matrix, from its spectrum."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rankscope import metrics
+from rankscope.results.columns import METRICS, WINDOW
+from rankscope.results.spectra_store import Entry
+from rankscope.spectra.bounds import UNIT_ROUNDOFF
+from rankscope.spectra.spectrum import Norm, Spectrum
+
+FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
+# Those that grow with the matrix: unknown if the matrix is known only up to its scale.
+NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
+SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
+Number = float | int | str | None
+Row = dict[str, Any]
+
+
+def row_of(run: str, step: int, entry: Entry) -> Row:
+    """One row of the table."""
+    spectrum = entry.spectrum
+    shape = {"rows": spectrum.shape[0], "cols": spectrum.shape[1]}
+    what = {"dtype": spectrum.dtype, "status": spectrum.status}
+    place = dict.fromkeys(WINDOW) | dict(entry.place)
+    return {
+        "run": run,
+        "step": step,
+        **place,
+        **shape,
+        **what,
+        **measure(spectrum, whole=place["component"] in FULL_RANK),
+    }
+
+
+def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
+    """Metrics by column; None where a metric is not defined.
+
+    A zero matrix has norms but no rank and no condition number, and so has a matrix with no value
+    above the error of the arithmetic. A matrix without a spectrum has only its status. One that is
+    known only up to its scale has ranks and ratios but no norms.
+
+    Parameters
+    ----------
+    spectrum
+        The spectrum of the matrix.
+    whole
+        Whether it is a weight or a gradient of full rank. In changes and products, values below the
+        noise floor do not belong to the matrix; instead of a condition number they have s[0] over
+        the floor, their signal-to-noise ratio.
+    """
+    row = _measured(spectrum, whole=whole)
+    return row if spectrum.is_scaled else row | dict.fromkeys(SCALED)
+
+
+def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
+    row: dict[str, Number] = dict.fromkeys(METRICS)
+    row["noise_source"], row["route"] = spectrum.noise_source, spectrum.route
+    row["condition_number_status"] = ""
+    if spectrum.status not in ("ok", "vector", "zero"):
+        return row
+    s = spectrum.values
+    row |= {
+        "per_gaussian": metrics.gaussian_per(spectrum.shape),
+        "noise_floor": spectrum.noise_floor,
+        "significant_bits": spectrum.significant_bits or None,
+        "spectral_norm": metrics.spectral_norm(s),
+        "frobenius_norm": _in_range(metrics.frobenius_norm(s)),
+        "nuclear_norm": _in_range(metrics.nuclear_norm(s)),
+        "max_rank": spectrum.max_rank,
+        "sigma_error": spectrum.error,
+        **_relative_size(spectrum),
+    }
+    if spectrum.status == "zero":
+        return row
+    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
+    if not whole and spectrum.noise_floor > 0:
+        row["signal_to_noise"] = _in_range(float(s[0]) / spectrum.noise_floor)
+    if not rank and spectrum.noise_source == "arithmetic":
+        return row | {"numerical_rank": rank}
+    conditions = _conditions(spectrum, rank)
+    if not whole:
+        conditions = {"condition_number_r": conditions["condition_number_r"]}
+    return row | _ranks(spectrum, rank) | conditions
+
+
+def _in_range(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def frobenius_norm(spectrum: Spectrum) -> Norm:
+    """Frobenius norm of a matrix, and a bound on its absolute error, from its singular values."""
+    low, norm, high = (
+        metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
+    )
+    return Norm(norm, max(high - norm, norm - low) + _rounding(spectrum) * norm)
+
+
+def _rounding(spectrum: Spectrum) -> float:
+    """A generous bound on the relative error of a root of the sum of squares of all values."""
+    return 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
+
+
+def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
+    """Frobenius norm of a change over that of the matrix before, and a bound on its error."""
+    before = spectrum.before
+    if before is None or not before.error < before.value < math.inf:
+        return {}
+    low, size, high = (
+        metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
+    )
+    ratio = size / before.value
+    most = high / (before.value - before.error) * (1 + _rounding(spectrum))
+    least = low / (before.value + before.error) * (1 - _rounding(spectrum))
+    if not math.isfinite(most):
+        return {}
+    return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}
+
+
+def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
+    s, per = spectrum.values, metrics.proportional_effective_rank
+    effective = metrics.effective_rank(s)
+    return {
+        "effective_rank": effective,
+        "per": per(s, shape=spectrum.shape),
+        "per_error": metrics.effective_rank_error(s, spectrum.lower, spectrum.upper),
+        "per_resolved": (
+            metrics.resolved_effective_rank(s, spectrum.lower, spectrum.noise_floor)
+            / min(spectrum.shape)
+            if rank
+            else None
+        ),
+        "rank_utilisation": effective / spectrum.max_rank,
+        "stable_rank": metrics.stable_rank(s),
+        "participation_ratio": metrics.participation_ratio(s),
+        "numerical_rank": rank,
+        "noise_share": metrics.noise_share(s, spectrum.noise_floor, rank),
+    }
+
+
+def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
+    """Condition numbers; the divisor is above the noise floor and known to 1 %, or a bound."""
+    s, q = spectrum.values, min(spectrum.shape)
+    known = spectrum.lower > spectrum.noise_floor
+    known &= spectrum.upper - spectrum.lower <= 0.01 * s
+    number, status = metrics.condition_number(s, at=q), "ok"
+    if spectrum.max_rank < q:
+        status = "inf"
+    elif not known[-1]:
+        number, status = _least_condition(spectrum), "lower-bound"
+    last = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
+    is_known = last > spectrum.max_rank or known[last - 1]
+    return {
+        "condition_number": number,
+        "condition_number_status": status,
+        "condition_number_raw": metrics.condition_number(s, at=q),
+        "condition_number_r": (
+            metrics.condition_number(s, at=rank) if rank and known[rank - 1] else None
+        ),
+        "condition_number_90": metrics.condition_number(s, at=last) if is_known else None,
+    }
+
+
+def _least_condition(spectrum: Spectrum) -> float:
+    """A lower bound on the condition number: the last value may be as large as its upper end."""
+    last = max(spectrum.noise_floor, float(spectrum.upper[-1]))
+    with np.errstate(over="ignore"):
+        return max(float(spectrum.lower[0] / last), 1.0) if last > 0 else math.inf
