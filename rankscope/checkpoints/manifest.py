@@ -1,4 +1,4 @@
-"""``MANIFEST.json``: sizes and digests of a checkpoint's files, written by this package's trainer.
+"""``MANIFEST.json``: sizes and digests of checkpoints and merges of this package's trainer.
 
 Sizes are compared when a checkpoint is opened, and the digest of a file when a process first reads
 from it. A manifest of another kind, or a damaged one, is ignored.
@@ -19,7 +19,8 @@ from rankscope.errors import RankscopeError, printable
 
 # Raised by reading a manifest that is not what it should be.
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-MANIFEST, FORMAT = "MANIFEST.json", "rankscope-checkpoint-"
+MANIFEST = "MANIFEST.json"
+FORMATS = ("rankscope-checkpoint-", "rankscope-merges-")
 ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"
 
 
@@ -76,7 +77,7 @@ def _listed(folder: Path, _size: int, _modified: int) -> dict[str, FileDigest]:
     try:
         with open_regular(folder / MANIFEST) as (file, _):
             manifest: Any = json.loads(file.read())
-        if not str(manifest["format"]).startswith(FORMAT):
+        if not str(manifest["format"]).startswith(FORMATS):
             return {}
         return {
             str(name): FileDigest(int(one["bytes"]), str(one["blake2b"]))
