@@ -13,8 +13,7 @@ from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
 from rankscope.checkpoints.run import Checkpoint, Run
-from rankscope.checkpoints.step_range import StepRange, check_range, in_range
-from rankscope.checkpoints.steps import step_in_name
+from rankscope.checkpoints.steps import StepRange, check_range, in_range, step_in_name
 from rankscope.checkpoints.training_log import log_file
 from rankscope.components.component import Component
 from rankscope.components.selection import COMPONENTS, ON_REQUEST

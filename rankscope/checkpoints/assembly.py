@@ -7,23 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
-from rankscope.checkpoints.adapters.adapted_family import adapted_family
-from rankscope.checkpoints.adapters.derived_tensors import is_derived
+from rankscope.checkpoints.adapters.composed_tensors import is_composed
 from rankscope.checkpoints.adapters.grouping import cells_of, tables_of
-from rankscope.checkpoints.adapters.parted import Parted
-from rankscope.checkpoints.adapters.separation import factors_among
+from rankscope.checkpoints.adapters.separation import Parted, factors_among
 from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
 from rankscope.checkpoints.contents import Contents, Delta, Parameter, Skip, is_rescaled
+from rankscope.checkpoints.families.coordinates import Coordinates
 from rankscope.checkpoints.families.family import GENERIC, Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
-from rankscope.checkpoints.families.places import Places
 from rankscope.checkpoints.families.quantised import without_quantised
-from rankscope.checkpoints.families.recognition import family_of
+from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
 from rankscope.checkpoints.families.stacks import unstacked
-from rankscope.checkpoints.families.tower_families import with_towers
 from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
@@ -88,9 +85,11 @@ def contents_of(
     pushed = dict(stages[-1].tensors)
     halves = {name for cell in cells_of(pushed, tables_of(options)) for name in cell.names.values()}
     aside = [*aside, *(Classed(pushed.pop(n), "part of", HALF_GRADIENT) for n in halves)]
-    places = Places({**pushed, **weights}, family, towers, deltas)
-    found = parameters_of(weights, family, towers, deltas, factors=made.factors, places=places)
-    pushing = parameters_of(pushed, family, towers, places=places)
+    coordinates = Coordinates({**pushed, **weights}, family, towers, deltas)
+    found = parameters_of(
+        weights, family, towers, deltas, factors=made.factors, coordinates=coordinates
+    )
+    pushing = parameters_of(pushed, family, towers, coordinates=coordinates)
     stages += [found.others, pushing.others]
     parameters = (*found.parameters.values(), *pushing.parameters.values())
     factors = [factor for delta in deltas.values() for factor in delta.tensors]
@@ -180,7 +179,7 @@ def _family(
     """Family of the model; of factors alone, the one that knows most of their modules."""
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
     changed |= {module: factor.shape for module, factor in made.factors.values()}
-    changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
+    changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_composed(t)}
     # A stored tensor may be transposed, which its adapter is not: it decides the family.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}

@@ -16,13 +16,13 @@ from rankscope.checkpoints.name_parts import parts_of
 from rankscope.checkpoints.name_words import COPIES, STEPS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.same_weights import hold_the_same
-from rankscope.checkpoints.series import Found, Series
+from rankscope.checkpoints.series import Candidate, Series
 from rankscope.checkpoints.sibling_names import core_of, lone_number
 
 WITH_EPOCHS = frozenset(("torch", "nanogpt", "lightning"))
 
 
-def joined(series: list[Series], found: Found, *, is_root: bool = False) -> Series | None:
+def joined(series: list[Series], found: Candidate, *, is_root: bool = False) -> Series | None:
     """The series that a checkpoint beside it belongs to, after putting it there; None if none."""
     target = _series_of(series, found, is_root=is_root)
     if target is None or found.stated is None or target.unit != "step":
@@ -36,7 +36,7 @@ def joined(series: list[Series], found: Found, *, is_root: bool = False) -> Seri
 
 
 def why_left_out(
-    series: list[Series], found: Found, options: Options, *, is_root: bool = False
+    series: list[Series], found: Candidate, options: Options, *, is_root: bool = False
 ) -> str:
     """Why a checkpoint beside a series is none of it, in words."""
     target = _series_of(series, found, is_root=is_root)
@@ -58,7 +58,7 @@ def why_left_out(
     return f"is of step {step}, which is not what the series beside it counts or holds"
 
 
-def resolved_doubles(series: Series, options: Options) -> Iterator[tuple[Found, Skip, bool]]:
+def resolved_doubles(series: Series, options: Options) -> Iterator[tuple[Candidate, Skip, bool]]:
     """What is left out since another has its step: the line, and whether it costs anything.
 
     The same weights once more cost nothing.
@@ -93,7 +93,7 @@ def counts_epochs(series: Series) -> bool:
     return len(behind) == 1 and len(found) == len(ends) and behind <= {-1, 0, 1}
 
 
-def _series_of(series: list[Series], found: Found, *, is_root: bool) -> Series | None:
+def _series_of(series: list[Series], found: Candidate, *, is_root: bool) -> Series | None:
     """The series that a name without a number can mean."""
     own = _core(parts_of(found.name).words) if not is_root else ()
     alike = [one for one in series if _core(one.words) == own] if own else []

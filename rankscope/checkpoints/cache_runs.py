@@ -11,7 +11,7 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.series import Found, Series
+from rankscope.checkpoints.series import Candidate, Series
 from rankscope.checkpoints.series_titles import natural
 from rankscope.checkpoints.steps import stage_in_name, step_in_name
 from rankscope.checkpoints.survey import Place
@@ -71,7 +71,7 @@ def read_cache(place: Path, model: Path, options: Options) -> Cached:
     return read
 
 
-def series_of_snapshots(found: Iterable[Found]) -> tuple[list[Series], list[Skip]]:
+def series_of_snapshots(found: Iterable[Candidate]) -> tuple[list[Series], list[Skip]]:
     """Checkpoints of each stage of a model's training, the stages in the order of their names.
 
     Of two that state the same step the first is taken, and a skip names the other.
@@ -94,7 +94,7 @@ def series_of_snapshots(found: Iterable[Found]) -> tuple[list[Series], list[Skip
     ], skips
 
 
-def find_snapshots(model: Path, checkpoints: Iterable[tuple[Path, str]]) -> list[Found]:
+def find_snapshots(model: Path, checkpoints: Iterable[tuple[Path, str]]) -> list[Candidate]:
     """Checkpoints of a model, from those of its snapshots that are of a layout (path, layout).
 
     The step is in the name of the branch. One commit may have several branches, each of which is a
@@ -109,24 +109,24 @@ def find_snapshots(model: Path, checkpoints: Iterable[tuple[Path, str]]) -> list
         If a file that tells the step is damaged.
     """
     branches = hub_folder.read_branches(model)
-    stated: list[Found] = []
-    named: list[Found] = []
-    nameless: list[Found] = []
+    stated: list[Candidate] = []
+    named: list[Candidate] = []
+    nameless: list[Candidate] = []
     for path, layout in checkpoints:
         names = branches.get(path.name, [])
         stating = [
-            Found(path, name, layout, (step, "branch"), stage_in_name(name))
+            Candidate(path, name, layout, (step, "branch"), stage_in_name(name))
             for name in names
             if (step := step_in_name(name)) is not None
         ]
         stated += stating
         if not names:
-            nameless.append(Found(path, path.name[:12], layout, LAYOUTS[layout].step(path)))
+            nameless.append(Candidate(path, path.name[:12], layout, LAYOUTS[layout].step(path)))
         elif not stating:
             # Some hubs have a branch for each run, and the steps in the files alone.
             name = "main" if "main" in names else names[0]
             stage = None if name == "main" else name
-            named.append(Found(path, name, layout, LAYOUTS[layout].step(path), stage))
+            named.append(Candidate(path, name, layout, LAYOUTS[layout].step(path), stage))
     kept = stated or named
     taken = {(one.stage, one.step[0]) for one in kept if one.step}
     if not kept:

@@ -11,13 +11,13 @@ from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
 from rankscope.checkpoints.files.kinds import refusal
+from rankscope.checkpoints.folder_tree import LINK, Node, Walk
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey, fault_of
 from rankscope.checkpoints.tree_places import iter_lost_steps, iter_notes, iter_places
 from rankscope.checkpoints.tree_runs import TreeRuns
-from rankscope.checkpoints.walk import LINK, Node, Walk
 from rankscope.errors import RankscopeError, printable
 
 MOST = 400  # characters of a list in an error

@@ -24,7 +24,7 @@ SAME_SIZE = 0.1
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidate:
     """A checkpoint before its place in a run is known.
 
     Attributes
@@ -75,12 +75,12 @@ class Series:
         Those left out, each with the step that it states.
     """
 
-    members: dict[int, tuple[Found, str]]
+    members: dict[int, tuple[Candidate, str]]
     words: tuple[str, ...] = ()
     unit: Unit = "step"
     stage: str | None = None
     title: str = ""
-    doubles: list[tuple[Found, int]] = field(default_factory=list)
+    doubles: list[tuple[Candidate, int]] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -98,15 +98,15 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Arranged:
+class Arrangement:
     """Series among siblings, what is in none, and groups of those that differ in a number only."""
 
     series: list[Series]
-    rest: list[Found]
-    alike: list[list[Found]]
+    rest: list[Candidate]
+    alike: list[list[Candidate]]
 
 
-def arranged(found: Sequence[Found]) -> Arranged:
+def arrangement_of(found: Sequence[Candidate]) -> Arrangement:
     """Order what lies beside each other.
 
     What is not recognised has its step where its name is one of a series, and it is a file with the
@@ -134,10 +134,10 @@ def arranged(found: Sequence[Found]) -> Arranged:
     for one, title in zip(series, titles, strict=True):
         one.title = one.stage or title
     series.sort(key=lambda one: natural(one.title))
-    return Arranged(series, rest, [[f for f in group if f.layout] for group in alike])
+    return Arrangement(series, rest, [[f for f in group if f.layout] for group in alike])
 
 
-def _fit(found: Sequence[Found], counted: Counted) -> bool:
+def _fit(found: Sequence[Candidate], counted: Counted) -> bool:
     """Whether checkpoints are alike enough for what their names say.
 
     Names that state a step say it alone. Else folders must be of one layout, so that a model and an
@@ -151,7 +151,7 @@ def _fit(found: Sequence[Found], counted: Counted) -> bool:
     return counted.evidence == "labelled" or _of_one_size(found)
 
 
-def _of_one_size(found: Iterable[Found]) -> bool:
+def _of_one_size(found: Iterable[Candidate]) -> bool:
     sizes = sorted(_size(one.path) for one in found)
     usual = sizes[len(sizes) // 2]
     alike = [size for size in sizes if abs(size - usual) <= SAME_SIZE * usual]
@@ -168,7 +168,7 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _divided(members: Sequence[tuple[int, Found]], counted: Counted) -> list[Series]:
+def _divided(members: Sequence[tuple[int, Candidate]], counted: Counted) -> list[Series]:
     """The series of these names; one for each kind of file if only that sets doubles apart."""
     whole = _series(members, counted)
     kinds = sorted({one.kind for _, one in members})
@@ -183,7 +183,7 @@ def _divided(members: Sequence[tuple[int, Found]], counted: Counted) -> list[Ser
     return [whole] if any(part.doubles for part in parts) else parts
 
 
-def _series(members: Sequence[tuple[int, Found]], counted: Counted) -> Series:
+def _series(members: Sequence[tuple[int, Candidate]], counted: Counted) -> Series:
     steps, unit = _steps(members, counted.unit)
     series = Series({}, counted.words, unit, stage_in_name(members[0][1].name))
     for (step, source), one in sorted(steps, key=lambda entry: _trust(entry[1])):
@@ -194,15 +194,15 @@ def _series(members: Sequence[tuple[int, Found]], counted: Counted) -> Series:
     return series
 
 
-def _trust(one: Found) -> tuple[bool, bool, int, str]:
+def _trust(one: Candidate) -> tuple[bool, bool, int, str]:
     """Order in which two of the same step are taken: the second is left out."""
     is_copy = bool(COPIES & set(parts_of(one.name).words))
     return not one.layout, is_copy, len(one.name), one.name
 
 
 def _steps(
-    members: Sequence[tuple[int, Found]], unit: Unit
-) -> tuple[list[tuple[Step, Found]], Unit]:
+    members: Sequence[tuple[int, Candidate]], unit: Unit
+) -> tuple[list[tuple[Step, Candidate]], Unit]:
     """Step of each: what the checkpoints state where all do, and rise with their names.
 
     If some state nothing, or what they state stands still or falls (the steps within an epoch),
@@ -221,6 +221,6 @@ def _steps(
     return by_name, unit
 
 
-def _named(number: int, one: Found) -> Step:
+def _named(number: int, one: Candidate) -> Step:
     is_in_file = "/" not in one.name and one.path.is_file()
     return number, "file" if is_in_file else "folder"

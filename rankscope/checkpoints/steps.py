@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rankscope.checkpoints.files.json_file import read_json
 from rankscope.checkpoints.name_words import COPIES
+from rankscope.errors import RankscopeError
 
 # File beside the weights → the key of optimizer steps completed; by trust. Where micro steps are
 # counted too (the `global_step` of a training_state.json), they are not taken.
@@ -22,6 +23,7 @@ STATE_FILES = {
     "training_state.json": "update_step",
 }
 LIMIT = 10**18  # what tables hold
+StepRange = tuple[int, int | None, int]  # first, last (None: to the end), stride
 
 # Digits that count nothing: the number of a shard, and calendar dates. A step that is worth a name
 # is round, and no date ends in 00.
@@ -143,3 +145,17 @@ def stated_step(name: str) -> re.Match[str] | None:
 def is_unfinished(name: str) -> bool:
     """Whether a name says that what it names is still being written."""
     return UNFINISHED.search(name.lower()) is not None
+
+
+def check_range(steps: StepRange | None) -> None:
+    """Raise `RankscopeError` if the stride is not positive."""
+    if steps is not None and steps[2] < 1:
+        raise RankscopeError(f"the stride of steps is {steps[2]}, it must be 1 or more")
+
+
+def in_range(step: int, steps: StepRange | None) -> bool:
+    """Whether a step is asked for; every one is where no range is given."""
+    if steps is None:
+        return True
+    first, last, stride = steps
+    return step >= first and (last is None or step <= last) and (step - first) % stride == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +14,15 @@ from rankscope.checkpoints.beside_series import (
 )
 from rankscope.checkpoints.cache_runs import read_cache
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.folder_series import SERIES_FOLDERS, candidate, is_home, series_in
+from rankscope.checkpoints.folder_tree import Node, Walk
 from rankscope.checkpoints.layouts.layout import Step
-from rankscope.checkpoints.layouts.single_file import may_be_model
 from rankscope.checkpoints.name_parts import Unit
 from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.series import Arranged, Found, Series, arranged
-from rankscope.checkpoints.sibling_names import lone_number, read_siblings
+from rankscope.checkpoints.series import Arrangement, Candidate, Series
+from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.steps import is_unfinished, step_in_name
 from rankscope.checkpoints.survey import Place, Use
-from rankscope.checkpoints.walk import Node, Walk
-
-SERIES_FOLDERS = ("checkpoints", "checkpoint")  # where trainers put them inside a run
 
 
 class TreeRuns:
@@ -54,9 +52,9 @@ class TreeRuns:
         part_of
             Run of the checkpoint that lies around this folder, if one does.
         """
-        homes = [node, *(child for child in node.children if _is_home(child))]
-        placed = [(home, *_arranged(home)) for home in homes]
-        own = _found(node, node.name) if node.layout and part_of is None else None
+        homes = [node, *(child for child in node.children if is_home(child))]
+        placed = [(home, *series_in(home)) for home in homes]
+        own = candidate(node, node.name) if node.layout and part_of is None else None
         for _, found, _ in placed if node.layout else []:
             self._take_own_state(found, node.step)
         series = [one for _, found, _ in placed for one in found.series]
@@ -102,7 +100,7 @@ class TreeRuns:
             for path, use in inner.uses.items():
                 self.uses[path] = replace(use, run=names.get(use.run, use.run))
 
-    def _take_own_state(self, found: Arranged, step: Step | None) -> None:
+    def _take_own_state(self, found: Arrangement, step: Step | None) -> None:
         """Take what lies in the folder of a checkpoint and is of its own step for a part of it."""
         for series in list(found.series):
             if step is not None and set(series.members) == {step[0]}:
@@ -110,7 +108,7 @@ class TreeRuns:
                 found.rest.extend(one for one, _ in series.members.values())
 
     def _beside(
-        self, found: Arranged, series: list[Series], own: Found | None, part_of: str | None
+        self, found: Arrangement, series: list[Series], own: Candidate | None, part_of: str | None
     ) -> None:
         """Give those their place that no number gives one."""
         for one in [*found.rest, *([own] if own is not None and series else [])]:
@@ -128,7 +126,7 @@ class TreeRuns:
         if not series and part_of is None:
             self._tell_alike(found.alike)
 
-    def _tell_alike(self, groups: Sequence[Sequence[Found]]) -> None:
+    def _tell_alike(self, groups: Sequence[Sequence[Candidate]]) -> None:
         for group in groups:
             if len(group) > 1:
                 names = ", ".join(one.path.name for one in group[:3])
@@ -139,11 +137,11 @@ class TreeRuns:
                 )
                 self.notes.append(Skip(str(group[0].path.parent), "", "numbers-only", message))
 
-    def _leave_out(self, one: Found, why: str) -> None:
+    def _leave_out(self, one: Candidate, why: str) -> None:
         self.uses[one.path] = Place(one.path, "left out", reason=why)
         self.notes.append(Skip(str(one.path), "", "left-out", f"is left out: it {why}"))
 
-    def _lone(self, one: Found) -> str:
+    def _lone(self, one: Candidate) -> str:
         """Make the run of one checkpoint; return its name."""
         step, unit = self._lone_step(one)
         run = Run(self._name(one.path), one.path, (one.at(step, self.options),), unit=unit)
@@ -151,7 +149,7 @@ class TreeRuns:
         self.uses[one.path] = Place(one.path, "step", run.name, step[0])
         return run.name
 
-    def _lone_step(self, one: Found) -> tuple[Step, Unit]:
+    def _lone_step(self, one: Candidate) -> tuple[Step, Unit]:
         """Step of a checkpoint that is in no series: from it, its name, or the folder given."""
         if one.step is not None:
             return one.step, "step"
@@ -193,83 +191,3 @@ def _renamed(name: str, root: str, instead: str) -> str:
     """The name of a run below a folder, with another name for the folder."""
     below = name.removeprefix(root)
     return instead + (below if not below or below.startswith("/") else f"/{below}")
-
-
-def _is_home(child: Node) -> bool:
-    """Whether a folder is one in which trainers put the checkpoints of the run around it."""
-    return child.path.name in SERIES_FOLDERS and not child.layout and child.has_checkpoints
-
-
-def _found(node: Node, name: str) -> Found:
-    return Found(node.path, name, node.layout, node.step)
-
-
-def _arranged(home: Node) -> tuple[Arranged, list[Node]]:
-    """What lies in a folder, in order, and the folders in it that are to be read by themselves."""
-    plain = [child for child in home.children if not child.why and not child.is_cache]
-    direct = [_found(child, child.name) for child in plain if child.layout]
-    if home.layout:  # the files of a checkpoint are no checkpoints, unless words say so
-        direct = [one for one in direct if not one.path.is_file() or _is_worded(one.name)]
-    suffixes = {one.kind for one in direct}
-    direct += [
-        _found(child, child.name)
-        for child in plain
-        if not child.has_checkpoints and _may_be_step(child, suffixes)
-    ]
-    folders = [c for c in plain if not c.is_file and not c.layout and not _is_home(c)]
-    inside, left = _in_step_folders(folders)
-    return arranged([*direct, *inside]), [*left, *(c for c in home.children if c.is_cache)]
-
-
-def _is_worded(name: str) -> bool:
-    return step_in_name(name) is not None and not name.lower().removeprefix("model_").isdigit()
-
-
-def _may_be_step(child: Node, suffixes: set[str]) -> bool:
-    """Whether something that is not recognised could be a step that cannot be read."""
-    if not child.is_file:
-        return "/" in suffixes
-    return child.path.suffix in suffixes and may_be_model(child.path)
-
-
-def _in_step_folders(folders: list[Node]) -> tuple[list[Found], list[Node]]:
-    """Checkpoints below folders of steps, named with these; and the folders that are not of steps.
-
-    The name of a folder counts as that of a checkpoint does, but for a bare number, which folders
-    of a sweep have. They are folders of steps only if each has one checkpoint of a kind, so that
-    all below them are of as many steps as there are folders: else each is a place for runs.
-    """
-    names = read_siblings([f"{folder.name}/" for folder in folders])
-    inside: list[Found] = []
-    taken: set[int] = set()
-    for counted in names.series:
-        places = [place for _, place in counted.members]
-        some = [one for place in places for one in _iter_below(folders[place])]
-        below = {one.name.partition("/")[2] for one in some}
-        for place in places:
-            if not folders[place].has_checkpoints:
-                some += [_missing(folders[place], path) for path in sorted(below)]
-        series = arranged(some).series if below else []
-        count = sum(len(one.members) for one in series)
-        if count == len(some) and not any(one.doubles for one in series):
-            inside += some
-            taken.update(places)
-    left = [f for i, f in enumerate(folders) if i not in taken and f.has_checkpoints]
-    return inside, left
-
-
-def _iter_below(folder: Node, above: str = "") -> Iterator[Found]:
-    """The topmost checkpoints below a folder, with the names of folders before theirs."""
-    name = f"{above}{folder.path.name}/"
-    for child in folder.children:
-        if child.layout:
-            yield _found(child, name + child.name)
-        else:
-            yield from _iter_below(child, name)
-
-
-def _missing(folder: Node, below: str) -> Found:
-    """What stands in a folder of a step for the checkpoint that others have there."""
-    paths = [node.path for node in folder if node.is_file and node.path.stem == Path(below).name]
-    path = next((one for one in paths if may_be_model(one)), folder.path)
-    return Found(path, f"{folder.path.name}/{below}", "", None)

@@ -7,7 +7,7 @@ import typer
 from rankscope.analysis.plan import Selection, Windows
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.run import Checkpoint
-from rankscope.checkpoints.step_range import StepRange, check_range
+from rankscope.checkpoints.steps import StepRange, check_range
 from rankscope.components.selection import COMPONENTS
 from rankscope.errors import RankscopeError
 

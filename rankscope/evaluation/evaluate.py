@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.discovery import open_runs
-from rankscope.checkpoints.step_range import StepRange
+from rankscope.checkpoints.steps import StepRange
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.open_model import OpenOptions
 from rankscope.evaluation.scoring import evaluate_runs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Checkpoint, Run, listed
-from rankscope.checkpoints.step_range import StepRange, check_range, in_range
+from rankscope.checkpoints.steps import StepRange, check_range, in_range
 from rankscope.durable import require_writable
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.open_model import OpenOptions, open_encoder, open_text_model

@@ -16,7 +16,7 @@ from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.families.family import Fused, families, read_family
 from rankscope.checkpoints.families.heads import Towers, heads_of
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.families.parameters import Found, parameters_of
+from rankscope.checkpoints.families.parameters import FoundParameters, parameters_of
 from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.families.splitting import rows_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors
@@ -407,7 +407,7 @@ def nanogpt(rng: np.random.Generator, *, bias: bool) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str, Found]:
+def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str, FoundParameters]:
     """What the families make of a file; ``tied`` names its embedding a second time."""
     tensors = dict(open_tensors(path))
     if tied:

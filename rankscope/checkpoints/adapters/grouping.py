@@ -94,10 +94,3 @@ def table_for(
 def is_strict(ends: Iterable[str]) -> bool:
     """Whether names are those of factors and of nothing else, so that half a pair is a fault."""
     return any(mark in end for end in ends for mark in ("lora", "hada_", "lokr_", "vera_"))
-
-
-def model_path(module: str) -> str:
-    """Path of a module in the model, without the holders that adapters put into it."""
-    plain = module.replace(".processor.", ".")
-    holder, found, number = plain.rpartition(".parametrizations.weight.")
-    return holder if found and number.isdecimal() else plain

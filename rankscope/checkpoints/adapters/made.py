@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import prod
 
-from rankscope.checkpoints.adapters.derived_tensors import (
+from rankscope.checkpoints.adapters.composed_tensors import (
     PlusSparse,
     Product,
     ScaledRows,

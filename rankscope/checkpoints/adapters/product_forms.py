@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from rankscope.checkpoints.adapters.derived_tensors import KhatriRao, Product, ScaledRows
+from rankscope.checkpoints.adapters.composed_tensors import KhatriRao, Product, ScaledRows
 from rankscope.checkpoints.adapters.scaling import Form, Scales
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.tensors import FLOATS, Part, Tensor, Window

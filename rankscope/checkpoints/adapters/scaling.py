@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rankscope.checkpoints.adapters.derived_tensors import holds_places, whole_numbers
+from rankscope.checkpoints.adapters.composed_tensors import holds_places, whole_numbers
 from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, scale_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.json_file import read_json

@@ -8,21 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rankscope.checkpoints.account import Classed
-from rankscope.checkpoints.adapters.flattened_names import unflattened
 from rankscope.checkpoints.adapters.grouping import (
     Cell,
     cells_of,
     is_strict,
-    model_path,
     table_for,
     tables_of,
 )
 from rankscope.checkpoints.adapters.made import Made, made_of_pair
 from rankscope.checkpoints.adapters.pairing import fault_in
-from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.product_forms import VERA, shared_delta, special_delta
 from rankscope.checkpoints.adapters.scaling import Scales, scale_in, scales_beside
-from rankscope.checkpoints.adapters.wrapped_weights import odd_ones, replaced, unwrapped
+from rankscope.checkpoints.adapters.wrapped_names import (
+    model_path,
+    odd_ones,
+    replaced,
+    unflattened,
+    unwrapped,
+)
 from rankscope.checkpoints.contents import Adapter, Class, Delta, Skip
 from rankscope.checkpoints.families.factor_tables import FactorTable
 from rankscope.checkpoints.options import Options
@@ -30,6 +33,35 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError, printable
 
 SHARED = re.compile(r"(?:.*\.)?vera_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?")
+
+
+@dataclass(frozen=True)
+class Parted:
+    """What becomes of tensors some of which are factors.
+
+    Attributes
+    ----------
+    tensors
+        Weights by plain name, among them those that are products by construction; and all else
+        that is not a factor.
+    adapters
+        Deltas by the module whose weight each changes.
+    factors
+        Factors with an activation between them, as (outputs, inputs), by name and module.
+    apart
+        Modules whose weight in the model's function is not the weight plus the delta.
+    uncut
+        Modules whose delta has more columns than their weight: those of the widest module.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    adapters: Mapping[str, Delta] = field(default_factory=dict)
+    factors: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
+    uncut: frozenset[str] = frozenset()
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[Skip, ...] = ()
+    aside: tuple[Classed, ...] = ()
 
 
 def factors_among(

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.account import Classed, Rest
-from rankscope.checkpoints.adapters.derived_tensors import (
+from rankscope.checkpoints.adapters.composed_tensors import (
     KhatriRao,
     Product,
     ScaledRows,
-    is_derived,
+    is_composed,
 )
 from rankscope.checkpoints.contents import Adapter, Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
@@ -21,11 +21,11 @@ from rankscope.checkpoints.families.axes import (
     is_depthwise,
     parts_in_name,
 )
+from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
 from rankscope.checkpoints.families.family import Family, Fused
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
-from rankscope.checkpoints.families.places import Places, heads_of_axes
 from rankscope.checkpoints.families.splitting import Rows, rows_of
 from rankscope.checkpoints.tensors import FLOATS, Part, StoredTensor, Tensor, Window
 
@@ -33,7 +33,7 @@ ADVICE = "name its axes in a family's table [axes]"
 
 
 @dataclass
-class Found:
+class FoundParameters:
     """Parameters of a checkpoint by name, and what became of everything else."""
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
@@ -62,8 +62,8 @@ def parameters_of(
     adapters: Mapping[str, Delta] | None = None,
     *,
     factors: Mapping[str, tuple[str, Tensor]] | None = None,
-    places: Places | None = None,
-) -> Found:
+    coordinates: Coordinates | None = None,
+) -> FoundParameters:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
     Fused tensors give one parameter a part, stacks of experts one an expert. A tensor that is
@@ -80,30 +80,38 @@ def parameters_of(
         By the module whose weight they change; one whose module has no tensor stands alone.
     factors
         Module and matrix of each factor that has an activation before or behind it, by name.
-    places
+    coordinates
         Of the whole model, where these are only some of its tensors.
     """
-    found, waiting = Found(), dict(adapters or {})
-    places = places or Places(tensors, family, towers, waiting)
+    found, waiting = FoundParameters(), dict(adapters or {})
+    coordinates = coordinates or Coordinates(tensors, family, towers, waiting)
     near = Neighbours(tensors)
     for name, tensor in _once(tensors, found).items():
         adapter = waiting.get(name.removesuffix(".weight"))
         axes = _axes(found, family, near, name, tensor)
         if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
             waiting.pop(name.removesuffix(".weight"), None)
-            _add(found, family, places.parameter(name), (tensor, axes) if axes else None, adapter)
+            _add(
+                found,
+                family,
+                coordinates.parameter(name),
+                (tensor, axes) if axes else None,
+                adapter,
+            )
     for module, adapter in waiting.items():
-        _add(found, family, places.parameter(f"{module}.weight"), None, adapter)
+        _add(found, family, coordinates.parameter(f"{module}.weight"), None, adapter)
     for name, (module, factor) in (factors or {}).items():
-        place = places.parameter(module)
+        place = coordinates.parameter(module)
         found.parameters[name] = replace(place, name=name, tensor=factor, is_factor=True)
     return found
 
 
-def _axes(found: Found, family: Family, near: Neighbours, name: str, tensor: Tensor) -> Axes | None:
+def _axes(
+    found: FoundParameters, family: Family, near: Neighbours, name: str, tensor: Tensor
+) -> Axes | None:
     """Axes of a tensor that holds matrices; None for any other, of which ``found`` takes note."""
     shape = tensor.shape
-    if is_derived(tensor):  # it is (outputs, inputs), whatever files have
+    if is_composed(tensor):  # it is (outputs, inputs), whatever files have
         return ("out", "in")
     if family.ignores(name.removesuffix(".weight")):
         found.leave(tensor, "no linear map", f"left out by the table of {family.name}")
@@ -130,7 +138,7 @@ def _axes(found: Found, family: Family, near: Neighbours, name: str, tensor: Ten
     return None
 
 
-def _leave_numbers(found: Found, name: str, tensor: Tensor) -> None:
+def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
     """Class a tensor that is not of floating-point numbers: a mask or index, or quantised."""
     if sum(size != 1 for size in tensor.shape) < 2:
         found.leave(tensor, "no linear map", "a counter or an index")
@@ -141,7 +149,7 @@ def _leave_numbers(found: Found, name: str, tensor: Tensor) -> None:
         found.skip(tensor, name, "quantised", message)
 
 
-def _once(tensors: Mapping[str, Tensor], found: Found) -> dict[str, Tensor]:
+def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> dict[str, Tensor]:
     """The tensors without those that are stored under a second name, as tied embeddings are."""
     kept: dict[str, Tensor] = {}
     places: dict[StoredTensor, str] = {}
@@ -156,7 +164,7 @@ def _once(tensors: Mapping[str, Tensor], found: Found) -> dict[str, Tensor]:
 
 
 def _add(
-    found: Found,
+    found: FoundParameters,
     family: Family,
     place: Parameter,
     held: tuple[Tensor, Axes] | None,
@@ -199,7 +207,7 @@ def _roles_of_parts(name: str, shape: tuple[int, ...], family: Family) -> tuple[
     return fused.parts if fused is not None else parts_in_name(name, shape) or ()
 
 
-def _adapted(one: Parameter, adapter: Delta, found: Found, *, is_all: bool) -> Parameter:
+def _adapted(one: Parameter, adapter: Delta, found: FoundParameters, *, is_all: bool) -> Parameter:
     """The parameter with its adapter; one that does not fit is skipped."""
     if one.tensor is None or (one.shape == adapter.shape and is_all):
         return replace(one, adapter=adapter)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rankscope.checkpoints.families.family import GENERIC, Family, ends_with, families
+from rankscope.checkpoints.families.family import GENERIC, Family, Fused, ends_with, families
+from rankscope.checkpoints.families.names import tower_of
 
+SHORT = 3  # letters up to which a name must be a word by itself
 INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
 
 
@@ -67,3 +71,127 @@ def _is_twice(end: str, other: str, shapes: Mapping[str, tuple[int, ...]]) -> bo
     firsts, seconds = list(_held(end, shapes)), list(_held(other, shapes))
     inputs = {2 * shape[-1] for shape in seconds}
     return bool(firsts) and all(shape[-2] in inputs for shape in firsts)
+
+
+@dataclass(frozen=True)
+class TowerFamilies(Family):
+    """The family of a model, with those of the towers whose modules it knows less well.
+
+    Attributes
+    ----------
+    others
+        By the path of a tower, up to the number of its block.
+    """
+
+    others: Mapping[str, Family] = field(default_factory=dict)
+
+    def role_of(self, module: str) -> str:
+        """Role of a module in its tower; ``other`` where no table knows it."""
+        other = self._other(module)
+        return super().role_of(module) if other is None else other.role_of(module)
+
+    def fused_in(self, module: str) -> Fused | None:
+        """How the tensor of a module is split, if it is."""
+        other = self._other(module)
+        return super().fused_in(module) if other is None else other.fused_in(module)
+
+    def is_transposed(self, module: str) -> bool:
+        """Whether the tensor of a module is stored (inputs, outputs)."""
+        other = self._other(module)
+        return super().is_transposed(module) if other is None else other.is_transposed(module)
+
+    def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
+        """What so many axes of the tensor of a module are; None where no table says."""
+        other = self._other(module)
+        return super().axes_of(module, count) if other is None else other.axes_of(module, count)
+
+    def ignores(self, module: str) -> bool:
+        """Whether a module is not a linear map."""
+        other = self._other(module)
+        return super().ignores(module) if other is None else other.ignores(module)
+
+    def _other(self, module: str) -> Family | None:
+        return self.others.get(tower_of(module)) if self.others else None
+
+
+def with_towers(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family:
+    """The family, with those of towers that another one knows more modules of by their names.
+
+    A language model that looks at images has a tower that knows nothing of its family. If this
+    errs, roles in a tower are others, and a fused map is cut there that its family leaves whole.
+
+    Parameters
+    ----------
+    shapes
+        Shape of the tensor of each module.
+    """
+    towers: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for module, shape in shapes.items():
+        towers[tower_of(module)][module] = shape
+    if len(towers) < 2:
+        return family
+    others = {}
+    for tower, own in towers.items():
+        found = family_of({}, own) if tower else family
+        if _known(found, own) > _known(family, own):
+            others[tower] = found
+    if not others:
+        return family
+    stated = {entry.name: getattr(family, entry.name) for entry in fields(Family)}
+    return TowerFamilies(**stated, others=others)
+
+
+def _known(family: Family, modules: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(
+        family.role_of(module) != "other" or family.fused_in(module) is not None
+        for module in modules
+    )
+
+
+def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Family:
+    """The family that knows most of the modules that adapters change.
+
+    Adapters are put on some projections only, so that no family has all its keys; and their deltas
+    are (outputs, inputs) whatever their weights are. Of families that know equally many and say the
+    same of all, the simplest is taken; where they differ, the one that the base's name speaks of.
+    Where that says nothing either, the family ``generic``: a role is missing rather than wrong.
+    Families that a config has to state something for are taken only where the name speaks of them.
+
+    Parameters
+    ----------
+    shapes
+        Shape of the delta of each module.
+    named
+        What the adapter's config calls its base model.
+    """
+    answers = {name: _answer(family, shapes) for name, family in families().items()}
+    known = {name: sum(one != ("other", None) for one in a) for name, a in answers.items()}
+    most = max(known.values(), default=0)
+    best = [name for name, count in known.items() if count == most and most]
+    called = _called(best, named)
+    best = [name for name in best if not families()[name].when]
+    said = {answers[name] for name in best}
+    if called is None and len(said) != 1:
+        return families()[GENERIC]
+    return families()[called or (GENERIC if GENERIC in best else best[-1])]
+
+
+def _answer(family: Family, modules: Iterable[str]) -> tuple[tuple[str, object], ...]:
+    return tuple((family.role_of(module), family.fused_in(module)) for module in modules)
+
+
+def _called(names: Iterable[str], named: str) -> str | None:
+    """The family of which the base's name has a model type in it, the longest that there is."""
+    words = re.split(r"[^a-z0-9]+", named.lower())
+    text = "".join(words)
+    fitting = [
+        (len(kind), name)
+        for name in names
+        for kind in (*map(_plain, families()[name].model_types), _plain(name))
+        if (kind in words if len(kind) <= SHORT else kind in text)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _plain(kind: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", kind.lower())

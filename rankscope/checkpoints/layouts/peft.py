@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankscope.checkpoints.adapters.base_model import base_folder, base_named, missing_base
-from rankscope.checkpoints.adapters.joined_factors import on_base
+from rankscope.checkpoints.adapters.peft_adapter import WEIGHTS, on_base, read_adapter
 from rankscope.checkpoints.adapters.peft_config import CONFIG
-from rankscope.checkpoints.adapters.peft_files import WEIGHTS, read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.json_file import read_json

@@ -16,7 +16,7 @@ Values = NDArray[np.float64]
 AS_FLOATS = {"int64": "float64", "int32": "float32"}  # of the same size, so that bits are read
 
 
-class Derived(ABC):
+class Composed(ABC):
     """A matrix, (outputs, inputs) or a factor of it, that is computed when it is read."""
 
     @property
@@ -54,7 +54,7 @@ class Derived(ABC):
 
 
 @dataclass(frozen=True)
-class ScaledRows(Derived):
+class ScaledRows(Composed):
     """A matrix whose every row is multiplied by a number of its own: diag(d)·M."""
 
     matrix: Tensor
@@ -77,7 +77,7 @@ class ScaledRows(Derived):
 
 
 @dataclass(frozen=True)
-class KhatriRao(Derived):
+class KhatriRao(Composed):
     """All products of a column of one matrix with a column of another, entry by entry.
 
     (L₁R₁) ∘ (L₂R₂), entry by entry, is the product of that of L₁ and L₂ with that of R₁ and R₂ by
@@ -115,7 +115,7 @@ class KhatriRao(Derived):
 
 
 @dataclass(frozen=True)
-class Product(Derived):
+class Product(Composed):
     """A weight that is a product by construction, scale·left·right; it can be had factored."""
 
     left: Tensor  # (out, r)
@@ -150,7 +150,7 @@ class Product(Derived):
 
 
 @dataclass(frozen=True)
-class PlusSparse(Derived):
+class PlusSparse(Composed):
     """A product with a few entries of its own on top, as SLTrain has it."""
 
     product: Product
@@ -188,9 +188,9 @@ class PlusSparse(Derived):
         return whole
 
 
-def is_derived(tensor: Tensor) -> bool:
+def is_composed(tensor: Tensor) -> bool:
     """Whether no file holds a tensor as it is."""
-    return isinstance(tensor, Derived)
+    return isinstance(tensor, Composed)
 
 
 def holds_places(tensor: Tensor) -> bool:

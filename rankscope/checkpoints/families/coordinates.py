@@ -14,7 +14,7 @@ from rankscope.checkpoints.tensors import Tensor
 MATRIX, THREE = 2, 3  # numbers of axes
 
 
-class Places:
+class Coordinates:
     """Layer, role, expert, block and heads of the modules of a model.
 
     Parameters
