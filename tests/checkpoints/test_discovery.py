@@ -104,7 +104,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, rng: np.random.Generato
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "holds no checkpoint"),
-        (lambda path: path.write_text("x"), "is no file of weights"),
+        (lambda path: path.write_text("x"), "is not a file of weights"),
     ],
 )
 def test_what_is_no_run_is_refused(make: object, message: str, tmp_path: Path) -> None:

@@ -627,7 +627,9 @@ def test_a_table_that_is_wrong_is_refused_in_one_line(
 
 
 def test_a_family_that_is_not_there_is_answered_with_those_that_are() -> None:
-    with pytest.raises(RankscopeError, match=r"is no family and no file: known are .*llama-like"):
+    with pytest.raises(
+        RankscopeError, match=r"is neither a family nor a file: choose from .*llama-like"
+    ):
         read_family("lama")
 
 

@@ -129,7 +129,7 @@ def test_what_differs_in_a_number_only_and_is_no_series_is_said(tmp_path: Path) 
         write_file(tmp_path / f"seed{seed}.pt")
     found = survey([tmp_path])
     assert len(found.runs) == 5 and not found.skips
-    assert "seed0.pt, seed1.pt, seed2.pt and 2 more differ in numbers only" in named(found.notes)
+    assert "seed0.pt, seed1.pt, seed2.pt and 2 more differ only in numbers" in named(found.notes)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,9 @@ def test_copies_of_a_step_are_one_and_others_of_it_are_skipped(tmp_path: Path) -
     assert {Path(note.path).name for note in found.notes} == set(names)
     assert all("holds the same weights" in note.message for note in found.notes)
     (skip,) = found.skips
-    assert "checkpoint-0200: is step 200, and so is checkpoint-200, with other weights" in str(skip)
+    assert "checkpoint-0200: is step 200, and so is checkpoint-200, with different weights" in str(
+        skip
+    )
 
 
 def test_nothing_at_the_top_hides_what_is_below_and_nothing_goes_unmentioned(

@@ -135,7 +135,7 @@ def test_json_is_one_document_on_stdout(rankscope: Rankscope, run: Path) -> None
     [
         ((), "--text, --held-out or --blimp"),
         (("--held-out", "--steps", "a:b"), "steps 'a:b'"),
-        (("--held-out", "--steps", "1:2:0"), "stride of steps"),
+        (("--held-out", "--steps", "1:2:0"), "has the stride"),
         (("--held-out", "--window", "0"), "--window"),
         (("--held-out", "--device", "tpu"), "--device"),
     ],

@@ -391,7 +391,7 @@ def test_where_nothing_can_be_evaluated_the_reason_is_told_and_earlier_results_s
         ({"device": "tpu"}, "device"),
         ({"steps": (5, 3, 1)}, "none of the steps"),
         ({"steps": (1, 2, 1)}, "steps 0, 3, 4, 6"),
-        ({"steps": (0, 2, 0)}, "stride of steps"),
+        ({"steps": (0, 2, 0)}, "has the stride"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

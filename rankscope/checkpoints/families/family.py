@@ -13,7 +13,7 @@ from typing import Any
 
 from rankscope.checkpoints.families.factor_tables import FactorTable, parsed_tables
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 
 GENERIC = "generic"  # the family of whatever no other fits
 SPLITS = ("blocks", "heads", "groups", "alternate", "equal", "flat")
@@ -189,7 +189,8 @@ def read_family(given: str | Path) -> Family:
     path = Path(given)
     if not path.is_file():
         known = ", ".join(sorted(families()))
-        raise RankscopeError(f"{str(given)!r} is no family and no file: known are {known}")
+        message = f"{str(given)!r} is neither a family nor a file: choose from {known}"
+        raise WrongSettingError(message)
     try:
         return parsed(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
