@@ -160,11 +160,12 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
 
 def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
     """A line where more than half of the matrices of a model have no known role."""
-    unknown = [one for one in parameters if one.role == "other"]
-    if 2 * len(unknown) > len(parameters) >= FEW:
+    modules = {one.module: one.role for one in parameters}
+    unknown = [module for module, role in modules.items() if role == "other"]
+    if 2 * len(unknown) > len(modules) >= FEW:
         message = (
-            f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
-            f"{unknown[0].name}: the table of a family of your own names them"
+            f"{len(unknown)} of {len(modules)} modules have no role in the family {family}, such "
+            f"as {unknown[0]}: a family file of your own can name them"
         )
         yield Skip("", "", "roles-unknown", message)
 

@@ -152,9 +152,17 @@ def gaps(
     has
         Whether a matrix is asked for.
     """
-    if stand_alone(earlier) or stand_alone(later):
-        return
     before, now = steps
+    alone = stand_alone(earlier), stand_alone(later)
+    if any(alone):
+        if not all(alone):
+            which = (before, now) if alone[0] else (now, before)
+            message = (
+                "{} holds adapters without their weights, and {} the weights: there is no update "
+                "from one to the other, unless `base` says where the weights are"
+            ).format(*which)
+            yield Skip(path, "", "adapters-alone", message)
+        return
     said = {plain_name(skip.tensor).removesuffix(".weight") for skip in later.skips}
     for name in _missing(later.parameters, earlier.parameters, has):
         if name.partition("[")[0].removesuffix(".weight") not in said:

@@ -9,7 +9,7 @@ import pytest
 from rankscope.checkpoints.adapters.base_model import base_folder
 from rankscope.checkpoints.layouts import peft
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from tests.conftest import random_factors, random_weights, write_adapter, write_model
 
 
@@ -67,7 +67,7 @@ def test_a_missing_base_is_said_by_its_name_with_what_to_do(
     contents = peft.read(adapter(tmp_path / "run", rng, named), DEFAULT)
     (note,) = contents.notes
     assert note.reason == "base-missing" and note.path == str(tmp_path / "run")
-    assert named[:50] in note.message and "as the base" in note.message
+    assert named[:50] in note.message and "as `base`" in note.message
     assert "--" not in note.message and len(str(note)) < 500
     assert contents.base is None and not contents.skips
     assert all(p.tensor is None and p.adapter for p in contents.parameters.values())
@@ -81,20 +81,8 @@ def test_a_base_that_is_given_counts_before_the_one_that_is_named(
         write_model(tmp_path / name, random_weights(rng))
     contents = peft.read(folder, Options(base=tmp_path / "given"))
     assert contents.base == str(tmp_path / "given") and not contents.notes
-    with pytest.raises(RankscopeError, match="not a base model"):
+    with pytest.raises(RankscopeError, match="not a model"):
         peft.read(folder, Options(base=tmp_path / "empty"))
-
-
-def test_a_given_base_of_another_model_is_named_for_every_delta(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    folder = adapter(tmp_path / "run", rng, "")
-    weights = {f"other.{i}.weight": np.ones((4, 4), np.float32) for i in range(3)}
-    write_model(tmp_path / "given", weights)
-    contents = peft.read(folder, Options(base=tmp_path / "given"))
-    assert {skip.reason for skip in contents.skips} == {"adapter-misfit"}
-    assert len(contents.skips) == len(random_factors(rng))
-    assert not [p for p in contents.parameters.values() if p.adapter]
 
 
 def test_mlx_has_a_config_of_the_same_name_and_is_no_peft_adapter(tmp_path: Path) -> None:
@@ -103,3 +91,29 @@ def test_mlx_has_a_config_of_the_same_name_and_is_no_peft_adapter(tmp_path: Path
     assert not peft.recognises(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     assert peft.recognises(tmp_path)
+
+
+def of_other_shape(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {name: np.pad(matrix, 4) for name, matrix in random_weights(rng).items()}
+
+
+@pytest.mark.parametrize("kind", ["shape", "names"])
+def test_a_given_base_of_another_model_is_refused(
+    kind: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "named")
+    weights = random_weights(rng)
+    others = {"shape": of_other_shape(rng), "names": {f"x.{n}y": w for n, w in weights.items()}}
+    write_model(tmp_path / "given", others[kind])
+    with pytest.raises(WrongSettingError, match=r"is not the base model of .*another `base`"):
+        peft.read(folder, Options(base=tmp_path / "given"))
+
+
+def test_another_model_of_the_name_of_the_base_is_not_used(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "base")
+    write_model(tmp_path / "base", of_other_shape(rng))
+    contents = peft.read(folder, DEFAULT)
+    assert "base: model.layers" in contents.notes[0].message and contents.base is None
+    assert all(p.tensor is None and p.adapter for p in contents.parameters.values())

@@ -458,11 +458,11 @@ def test_a_table_of_the_users_own_is_followed(tmp_path: Path, rng: np.random.Gen
     [
         (7, "must be a table"),
         ({"left": "a"}, "right must be text"),
-        ({"left": "a", "right": "b", "middle": "c"}, "have no middle"),
+        ({"left": "a", "right": "b", "middle": "c"}, "unknown entries: middle"),
         ({"left": "a", "right": "b", "makes": "bias"}, "makes is change or weight"),
         ({"left": "a", "right": "b", "transposed": ["both"]}, "transposed lists left and right"),
         ({"left": "a", "right": "b", "scale": "alpha"}, "scale must be a number"),
-        ({"left": "a", "right": "b", "sparse": ["x"]}, "places and values"),
+        ({"left": "a", "right": "b", "sparse": ["x"]}, "positions and values"),
         ({"left": "a", "right": "b", "spare": "x"}, "spare must be a list"),
     ],
 )
@@ -518,3 +518,15 @@ def test_an_ordinary_model_of_every_family_has_no_name_of_a_factor() -> None:
         for table in (*family.factors,):
             assert table.left not in family.roles and table.right not in family.roles
     assert family_of({}, {}).name == "generic"
+
+
+def test_one_adapter_over_parts_of_a_fused_weight_is_named(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """loralib's MergedLinear: the rank of A is that of all parts together."""
+    name = "transformer.h.0.attn.c_attn"
+    tensors = {f"{name}.lora_A": rng.normal(size=(2 * RANK, IN)),
+               f"{name}.lora_B": rng.normal(size=(2 * OUT, RANK))}  # fmt: skip
+    contents = read(tmp_path, tensors)
+    (skip,) = contents.skips
+    assert "MergedLinear" in skip.message and not contents.parameters

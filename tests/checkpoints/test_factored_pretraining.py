@@ -281,3 +281,68 @@ def test_ordinary_layers_are_not_taken_for_factors(
     contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
     assert not [skip for skip in contents.skips if skip.reason == "looks-like-factors"]
     assert not [p for p in contents.parameters.values() if p.adapter or p.is_factor]
+
+
+def test_two_projections_in_the_place_of_one_are_one_weight(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    """As SVD-LLM writes them."""
+    names = ("q_u_proj", "q_v_proj", "o_u_proj", "o_v_proj")
+    shapes = ((OUT, RANK), (RANK, IN)) * 2
+    module = Q.rpartition(".")[0]
+    tensors = {
+        f"{module}.{name}.weight": normal(*shape) for name, shape in zip(names, shapes, strict=True)
+    }
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert not contents.skips
+    assert {p.module: p.role for p in contents.parameters.values()} == {
+        f"{module}.q_proj": "q",
+        f"{module}.o_proj": "o",
+    }
+    matrix = components(contents)["weight"][0].recipe.read()
+    assert isinstance(matrix, LowRank)
+    left, right = (tensors[f"{module}.{name}.weight"].astype(float) for name in names[:2])
+    expected = np.linalg.svd(left @ right, compute_uv=False)[:RANK]
+    assert singular_values(matrix)[:RANK] == pytest.approx(expected)
+
+
+def rwkv(normal: Callable[..., Array]) -> dict[str, Array]:
+    pairs = {f"{kind}{i}": (IN, RANK)[:: 3 - 2 * i] for kind in "wavg" for i in (1, 2)}
+    linear = ("receptance", "key", "value", "output")
+    return {
+        **{f"blocks.0.att.{name}.weight": normal(IN, IN) for name in linear},
+        **{f"blocks.0.att.{name}": normal(*shape) for name, shape in pairs.items()},
+        "blocks.0.att.r_k": normal(4, IN // 4),
+        "blocks.0.ffn.key.weight": normal(2 * IN, IN),
+        "blocks.0.ffn.value.weight": normal(IN, 2 * IN),
+    }
+
+
+def test_the_low_rank_pairs_of_rwkv_are_products_or_factors(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = rwkv(normal)
+    save_file(tensors, tmp_path / "rwkv.safetensors")
+    contents = open_run(tmp_path / "rwkv.safetensors").checkpoints[0].contents
+    found = components(contents)
+    assert contents.family == "rwkv" and not contents.skips
+    weights = {c.name: c for c in found["weight"]}
+    for kind in "av":  # multiplied as they are
+        matrix = weights[f"blocks.0.att.{kind}.weight"].recipe.read()
+        assert isinstance(matrix, LowRank)
+        product = (tensors[f"blocks.0.att.{kind}1"] @ tensors[f"blocks.0.att.{kind}2"]).T
+        expected = np.linalg.svd(product.astype(float), compute_uv=False)[:RANK]
+        assert singular_values(matrix)[:RANK] == pytest.approx(expected, rel=1e-5)
+    assert {c.name for c in found["factor"]} == {f"blocks.0.att.{k}{i}" for k in "wg" for i in "12"}
+    assert "blocks.0.att.r_k" in contents.left_out
+
+
+def test_a_w1_and_a_w2_of_other_models_are_no_factors(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    module = "layers.0.feed_forward"
+    tensors = {f"{module}.w{i}.weight": normal(*shape) for i, shape in
+               ((1, (OUT, IN)), (2, (IN, OUT)), (3, (OUT, IN)))}  # fmt: skip
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert [p.module for p in contents.parameters.values()] == [f"{module}.w{i}" for i in (1, 2, 3)]
+    assert not any(p.is_factor for p in contents.parameters.values())

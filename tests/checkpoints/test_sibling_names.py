@@ -51,6 +51,11 @@ def counted(names: list[str]) -> list[tuple[list[str], list[int], str]]:
         ("agent_{0}M_steps", (10**6, 2 * 10**6, 10**7), "step"),
         ("iter{0}.5m", (15 * 10**5, 25 * 10**5, 105 * 10**5), "step"),
         ("step_{0}e3", (1000, 2000, 10000), "step"),
+        ("epoch{0}-lr0.00{0}", (1, 2, 10), "epoch"),
+        ("step_{0}_lr{0}e-4_bs32", (1, 2, 10), "step"),
+        ("samples_{0}", (1, 2, 10), "samples"),
+        ("model-{0}000samples", (1000, 2000, 10000), "samples"),
+        ("network-snapshot-kimg{0:06d}", (1000, 2000, 10000), "samples"),
     ],
 )
 def test_a_number_that_counts_makes_a_series(
@@ -108,6 +113,8 @@ def test_a_number_that_does_not_count_makes_none_and_is_named(names: tuple[str, 
         (("seed1_step_5", "seed1_step_9", "seed2_step_5", "seed2_step_9"), [[0, 1], [2, 3]]),
         (("agent3_step_5", "agent7_step_9"), [[0], [1]]),
         (("lr0.1_step_5", "lr0.1_step_9", "lr0.01_step_5"), [[0, 1], [2]]),
+        (("step_5_lr0.1", "step_9_lr0.1", "step_5_lr0.01", "step_9_lr0.01"), [[0, 1], [2, 3]]),
+        (("step_5_lr0.1", "step_9_lr0.01"), [[0, 1]]),
         (("step_5_top", "epoch_1_top", "epoch_2_top"), [[0], [1, 2]]),
         # the last, a copy, and the same number written otherwise
         (("model_epoch_10", "model_epoch_20", "model_epoch_25_final"), [[0, 1, 2]]),

@@ -121,7 +121,7 @@ def test_a_number_that_is_only_guessed_to_count_needs_files_of_one_size(tmp_path
     found = survey([tmp_path])
     assert steps_of(found)["steps"] == (100, 200, 300) and len(found.runs) == 4
     (note,) = found.notes
-    assert "widths: mlp_100.safetensors, mlp_200" in str(note) and "numbers only" in str(note)
+    assert "widths: mlp_100.safetensors, mlp_200" in str(note) and "only in numbers" in str(note)
 
 
 def test_what_differs_in_a_number_only_and_is_no_series_is_said(tmp_path: Path) -> None:
@@ -388,10 +388,19 @@ def test_a_given_folder_of_a_step_gives_it_to_what_is_in_it(tmp_path: Path) -> N
         assert open_run(path).steps == (300,)
 
 
-def test_what_the_trainer_resumes_from_is_part_of_its_run(relora_run: TinyRun) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("MANIFEST.json", {"format": "rankscope-state-2"}),
+        ("state.json", {"step": 30, "adam_steps": {}}),
+    ],
+)
+def test_what_the_trainer_resumes_from_is_part_of_its_run(
+    name: str, content: dict[str, object], relora_run: TinyRun
+) -> None:
     state = relora_run.path / "state" / "step-00000030"
     write_hf(state, 1)
-    (state / "MANIFEST.json").write_text(json.dumps({"format": "rankscope-state-2"}))
+    (state / name).write_text(json.dumps(content))
     found = survey([relora_run.path])
     assert steps_of(found) == {"relora": (0, 10, 20, 30)} and not found.notes
     uses = uses_of(found, relora_run.path)

@@ -46,7 +46,9 @@ def fault_in(table: FactorTable, left: Tensor | None, right: Tensor | None) -> s
         return "a factor is empty, as when it is saved while its parts are on several devices"
     if left is not None and right is not None and oriented(left, right, table) is None:
         shapes = " and ".join(f"{end} is {list(one.shape)}" for end, one in there.items())
-        return f"its factors do not fit: {shapes}"
+        merged = " (as in loralib's MergedLinear, which does not store which parts of a fused "
+        merged += "weight it changes)"
+        return f"its factors do not fit: {shapes}{merged if _is_merged(left, right) else ''}"
     odd = next((one.dtype for one in there.values() if one.dtype not in FLOATS), None)
     return "" if odd is None else f"is stored as {odd}, not as plain numbers"
 
@@ -96,6 +98,14 @@ def _of_convolution(
     if table.transposed or prod(left.shape[2:]) != 1 or left.shape[1] != right.shape[0]:
         return None
     return _flat(left), _flat(right)
+
+
+def _is_merged(left: Tensor, right: Tensor) -> bool:
+    """Whether the right factor has several times the rank of the left: one per part."""
+    if len(left.shape) != MATRIX or len(right.shape) != MATRIX:
+        return False
+    parts, rest = divmod(right.shape[0], left.shape[1])
+    return parts in (2, 3) and rest == 0
 
 
 def _flat(tensor: Tensor) -> Tensor:

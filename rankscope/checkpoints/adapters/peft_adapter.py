@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -21,6 +22,20 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
+# Modules of ViT, DeiT, BEiT, Swin, DINOv2 and others: what files call them, and what transformers 5
+# calls them in memory, where PEFT puts adapters.
+RENAMED = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"\bencoder\.layer\.", "layers."),
+        (r"\battention\.(?:attention|self)\.query$", "attention.q_proj"),
+        (r"\battention\.(?:attention|self)\.key$", "attention.k_proj"),
+        (r"\battention\.(?:attention|self)\.value$", "attention.v_proj"),
+        (r"\battention\.output\.dense$", "attention.o_proj"),
+        (r"\bintermediate\.dense$", "mlp.fc1"),
+        (r"\boutput\.dense$", "mlp.fc2"),
+    )
+)
 # Modules that read the same inputs, as their names say, so that the widest of them is each of them.
 READ_ALIKE = (
     *("q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin"),
@@ -108,6 +123,32 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
     return cut(joined)
 
 
+def misfit(found: Parted, base: Mapping[str, Tensor]) -> str:
+    """What shows that an adapter was put on another model; empty if it may be this one.
+
+    It was if most of its modules are not in the base, or are of other shapes.
+    """
+    shapes = {_module(plain_name(name)): tensor.shape for name, tensor in base.items()}
+    stored = _stored_name({*found.adapters}, {*shapes})
+    deltas = {m: delta for m, delta in found.adapters.items() if m not in found.uncut | found.apart}
+    known = {module: shapes[stored(module)] for module in deltas if stored(module) in shapes}
+    if 2 * len(known) < len(deltas):
+        example = next(module for module in deltas if module not in known)
+        return f"it lacks {len(deltas) - len(known)} of {len(deltas)} modules, as {example}"
+    wrong = [m for m, shape in known.items() if not _may_fit(deltas[m].shape, shape)]
+    if 2 * len(wrong) > len(known):
+        module = wrong[0]
+        delta, weight = list(deltas[module].shape), list(known[module])
+        return f"{module} is {weight}, and the delta of it is {delta}"
+    return ""
+
+
+def _may_fit(delta: tuple[int, ...], weight: tuple[int, ...]) -> bool:
+    """Whether a delta may be of a weight, which may be stored transposed or as a convolution."""
+    flat = (weight[0], prod(weight[1:]))
+    return len(weight) == 3 or delta in (flat, flat[::-1])
+
+
 def cut(found: Parted) -> Parted:
     """Give the deltas of VeRA the columns of their weights, as far as those are known.
 
@@ -157,11 +198,13 @@ def _module(name: str) -> str:
 
 
 def _stored_name(wanted: Collection[str], held: Collection[str]) -> Callable[[str], str]:
-    """From a module's path in the model to that in the base's file.
+    """From the path of a module in memory to that in the base's file.
 
-    A class of models may wrap another one, so that one of the two paths has a part more at its
-    beginning, as ``transformer`` with GPT-2: the same for all modules.
+    A class of models may wrap another, so that one of the two paths has one more part at its
+    beginning, the same for all modules (``transformer`` of GPT-2). And transformers calls some
+    modules otherwise in memory than in files; those paths are compared as `_in_memory` gives them.
     """
+    in_memory = {_in_memory(name): name for name in held}
     first = Counter(name.partition(".")[0] for name in held).most_common(1)
     above = "".join(f"{part}." for part, _ in first)
     ways: list[Callable[[str], str]] = [
@@ -169,8 +212,21 @@ def _stored_name(wanted: Collection[str], held: Collection[str]) -> Callable[[st
         lambda name: name.partition(".")[2],
         lambda name: f"{above}{name}",
     ]
-    way = max(ways, key=lambda way: sum(way(name) in held for name in wanted))
-    return lambda name: name if name in held or way(name) not in held else way(name)
+    way = max(ways, key=lambda way: sum(_in_memory(way(name)) in in_memory for name in wanted))
+
+    def stored(name: str) -> str:
+        if name in held:
+            return name
+        return in_memory.get(_in_memory(way(name)), name)
+
+    return stored
+
+
+def _in_memory(path: str) -> str:
+    """Path of a module as transformers 5 has it in memory, from that in the file of a model."""
+    for pattern, name in RENAMED:
+        path = pattern.sub(name, path)
+    return path
 
 
 def _is_below(name: str, modules: Collection[str]) -> bool:

@@ -131,8 +131,8 @@ class _Parting:
         try:
             self._take_special(cell, module)
             while (table := table_for(cell, self.tables, self.rest)) is not None:
-                made = made_of_pair(cell, module, table, self.rest, self.scales)
-                self._put(module, made)
+                target = table.target_in(module)
+                self._put(target, made_of_pair(cell, target, table, self.rest, self.scales))
                 cell.drop(table.needed)
             self._check_leftovers(cell)
         except RankscopeError as error:
