@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.recognition import adapted_family

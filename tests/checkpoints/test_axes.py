@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import families, parsed
+from rankscope.checkpoints.families.family_files import families, parsed
 from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.layouts import (
     huggingface,

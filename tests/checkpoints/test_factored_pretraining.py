@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.components.component import Component, Moment

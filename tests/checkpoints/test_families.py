@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import Fused, families, read_family
+from rankscope.checkpoints.families.family import Fused
+from rankscope.checkpoints.families.family_files import families, read_family
 from rankscope.checkpoints.families.heads import Towers, heads_of
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.families.parameters import FoundParameters, parameters_of

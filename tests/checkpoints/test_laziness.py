@@ -71,7 +71,7 @@ READ = """
 import sys
 from pathlib import Path
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 
 def bytes_read():
     lines = Path("/proc/self/io").read_text().splitlines()

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Adapter, Contents, Heads
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.recognition import adapted_family
 from rankscope.checkpoints.files.safetensors_file import open_tensors

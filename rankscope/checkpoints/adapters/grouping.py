@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rankscope.checkpoints.families.factor_tables import FactorTable, known_tables, with_separator
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 

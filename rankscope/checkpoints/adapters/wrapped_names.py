@@ -8,7 +8,7 @@ from functools import cache
 from math import prod
 
 from rankscope.checkpoints.contents import Delta
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.tensors import Tensor
 
 FLAT = re.compile(r"(?:lora|lycoris)_(?P<model>unet|te\d*|transformer|prior|dit)_(?P<path>\w+)")

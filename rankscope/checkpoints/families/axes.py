@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rankscope.checkpoints.families.family import INDICES, Family
+from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.family_files import INDICES
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
 from rankscope.checkpoints.tensors import Axis, Part, Tensor, Window
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.account import Classed, Rest
 from rankscope.checkpoints.adapters.composed_tensors import (
-    KhatriRao,
-    Product,
-    ScaledRows,
     is_composed,
 )
-from rankscope.checkpoints.contents import Adapter, Class, Delta, Parameter, Skip
+from rankscope.checkpoints.contents import Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
@@ -22,12 +18,12 @@ from rankscope.checkpoints.families.axes import (
     parts_in_name,
 )
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
-from rankscope.checkpoints.families.family import Family, Fused
+from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
-from rankscope.checkpoints.families.splitting import Rows, rows_of
-from rankscope.checkpoints.tensors import FLOATS, Part, StoredTensor, Tensor, Window
+from rankscope.checkpoints.families.splitting import parts_of_fused
+from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor
 
 ADVICE = "name its axes in a family's table [axes]"
 
@@ -178,7 +174,7 @@ def _add(
             one = _adapted(one, adapter, found, is_all=one.name == place.name)
             adapter = adapter if one.adapter is not None else None
         is_part = held is not None and "part" in held[1]
-        for piece in (one,) if is_part else _split(one, family):
+        for piece in (one,) if is_part else parts_of_fused(one, family):
             found.parameters[piece.name] = piece
 
 
@@ -219,68 +215,3 @@ def _adapted(one: Parameter, adapter: Delta, found: FoundParameters, *, is_all: 
     for tensor in others:
         found.leave(tensor, "not understood", message)
     return one
-
-
-def _split(one: Parameter, family: Family) -> Iterator[Parameter]:
-    """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
-    fused = family.fused_in(one.module)
-    one = _unrolled(one, fused)
-    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.window.rows) == 1
-    rows = rows_of(fused, one.shape, one.heads) if fused is not None and is_laid_out else None
-    if fused is None or rows is None:
-        yield one
-        return
-    for role, which in rows.items():
-        yield replace(
-            one,
-            name=f"{one.name}[{role}]",
-            role=fused.role or role,
-            tensor=None if one.tensor is None else _rows(one.tensor, which),
-            adapter=None if one.adapter is None else _rows_of_delta(one.adapter, which),
-        )
-
-
-def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
-    """A wide matrix that holds its parts one behind the other, laid out one below the other."""
-    if fused is None or fused.split != "flat" or one.tensor is None or one.adapter is not None:
-        return one
-    rows, columns = one.shape
-    if isinstance(one.tensor, Part) or columns % len(fused.parts):
-        return one
-    each = columns // len(fused.parts)
-    return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
-
-
-def _rows(tensor: Tensor, which: Rows) -> Tensor:
-    """These rows of a matrix; those of a product are a product."""
-    if isinstance(tensor, Product):
-        return replace(tensor, left=_rows(tensor.left, which))
-    if isinstance(tensor, KhatriRao) and not tensor.by_rows:
-        return KhatriRao(_rows(tensor.first, which), _rows(tensor.second, which))
-    if isinstance(tensor, ScaledRows):
-        return ScaledRows(_rows(tensor.matrix, which), _rows(_column(tensor.numbers), which))
-    if isinstance(tensor, Part):
-        return Part(tensor.whole, tensor.window.part(*which))
-    return Part(tensor, Window.of(tensor.shape).part(*which))
-
-
-def _column(numbers: Tensor) -> Tensor:
-    """Numbers one below the other."""
-    if len(numbers.shape) == 2:
-        return numbers
-    return Part(numbers, Window.of((math.prod(numbers.shape), 1)))
-
-
-def _rows_of_delta(adapter: Delta, which: Rows) -> Delta:
-    """The adapter of these rows: those of B, and all of A; of a Kronecker product whole blocks."""
-    if isinstance(adapter, Adapter):
-        magnitude = adapter.magnitude
-        if magnitude is not None and magnitude.shape[0] > 1:
-            magnitude = _rows(magnitude, which)
-        return replace(adapter, lora_B=_rows(adapter.lora_B, which), magnitude=magnitude)
-    start, axes = which
-    block = adapter.second.shape[0]
-    if len(axes) == 1 and start % block == axes[0][0] % block == 0:
-        rows = start // block, ((axes[0][0] // block, 1),)
-        return replace(adapter, first=_rows(adapter.first, rows))
-    return replace(adapter, rows=which)

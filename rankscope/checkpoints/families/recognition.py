@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rankscope.checkpoints.families.family import GENERIC, Family, Fused, ends_with, families
+from rankscope.checkpoints.families.family import GENERIC, Family, Fused, ends_with
+from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.names import tower_of
 
 SHORT = 3  # letters up to which a name must be a word by itself

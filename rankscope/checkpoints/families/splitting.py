@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from rankscope.checkpoints.contents import Heads
-from rankscope.checkpoints.families.family import Fused
-from rankscope.checkpoints.tensors import Axis
+from rankscope.checkpoints.adapters.composed_tensors import KhatriRao, Product, ScaledRows
+from rankscope.checkpoints.contents import Adapter, Delta, Heads, Parameter
+from rankscope.checkpoints.families.family import Family, Fused
+from rankscope.checkpoints.tensors import Axis, Part, Tensor, Window
 
 Rows = tuple[int, tuple[Axis, ...]]  # the first row; size and stride in rows of every axis
 
@@ -117,3 +120,68 @@ _SPLITS = {
     "groups": _groups,
     "alternate": _alternate,
 }
+
+
+def parts_of_fused(one: Parameter, family: Family) -> Iterator[Parameter]:
+    """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
+    fused = family.fused_in(one.module)
+    one = _unrolled(one, fused)
+    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.window.rows) == 1
+    rows = rows_of(fused, one.shape, one.heads) if fused is not None and is_laid_out else None
+    if fused is None or rows is None:
+        yield one
+        return
+    for role, which in rows.items():
+        yield replace(
+            one,
+            name=f"{one.name}[{role}]",
+            role=fused.role or role,
+            tensor=None if one.tensor is None else _rows(one.tensor, which),
+            adapter=None if one.adapter is None else _rows_of_delta(one.adapter, which),
+        )
+
+
+def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
+    """A wide matrix that holds its parts one behind the other, laid out one below the other."""
+    if fused is None or fused.split != "flat" or one.tensor is None or one.adapter is not None:
+        return one
+    rows, columns = one.shape
+    if isinstance(one.tensor, Part) or columns % len(fused.parts):
+        return one
+    each = columns // len(fused.parts)
+    return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
+
+
+def _rows(tensor: Tensor, which: Rows) -> Tensor:
+    """These rows of a matrix; those of a product are a product."""
+    if isinstance(tensor, Product):
+        return replace(tensor, left=_rows(tensor.left, which))
+    if isinstance(tensor, KhatriRao) and not tensor.by_rows:
+        return KhatriRao(_rows(tensor.first, which), _rows(tensor.second, which))
+    if isinstance(tensor, ScaledRows):
+        return ScaledRows(_rows(tensor.matrix, which), _rows(_column(tensor.numbers), which))
+    if isinstance(tensor, Part):
+        return Part(tensor.whole, tensor.window.part(*which))
+    return Part(tensor, Window.of(tensor.shape).part(*which))
+
+
+def _column(numbers: Tensor) -> Tensor:
+    """Numbers one below the other."""
+    if len(numbers.shape) == 2:
+        return numbers
+    return Part(numbers, Window.of((math.prod(numbers.shape), 1)))
+
+
+def _rows_of_delta(adapter: Delta, which: Rows) -> Delta:
+    """The adapter of these rows: those of B, and all of A; of a Kronecker product whole blocks."""
+    if isinstance(adapter, Adapter):
+        magnitude = adapter.magnitude
+        if magnitude is not None and magnitude.shape[0] > 1:
+            magnitude = _rows(magnitude, which)
+        return replace(adapter, lora_B=_rows(adapter.lora_B, which), magnitude=magnitude)
+    start, axes = which
+    block = adapter.second.shape[0]
+    if len(axes) == 1 and start % block == axes[0][0] % block == 0:
+        rows = start // block, ((axes[0][0] // block, 1),)
+        return replace(adapter, first=_rows(adapter.first, rows))
+    return replace(adapter, rows=which)
