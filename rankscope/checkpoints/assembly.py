@@ -1,4 +1,4 @@
-"""From named tensors and a config to `Contents`: what every layout ends with."""
+"""From named tensors and a config to `Contents`: the last step of every layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
 PARAMETRISED = ".parametrizations."
-FEW = 4  # matrices that a model has at least for a line on most of them
+FEW = 4  # models with fewer modules get no note about roles
 
 HALF_GRADIENT = "the gradient of a factor, which is not that of its matrix"
 
@@ -45,7 +45,7 @@ def contents_of(
     restarts: int | None = None,
     named: str | None = None,
 ) -> Contents:
-    """Tell family and heads, and turn the tensors into parameters.
+    """Recognise family and heads, and turn the tensors into parameters.
 
     Parameters
     ----------
@@ -54,22 +54,22 @@ def contents_of(
     tensors, gradients
         By name as stored.
     config
-        What the model's config says, under any of the names that configs have; empty if nothing.
+        The config of the model, with any of the usual names of entries; empty if there is none.
     adapters
-        By the module that each belongs to, in plain names.
+        By plain name of the module that each changes.
     skips
         What the layout itself left out.
     notes
-        What the layout has to say although nothing is missing.
+        What the layout says although nothing is missing.
     aside
-        Stored tensors that the layout keeps from being parameters, each in its class.
+        Stored tensors that the layout does not make parameters of, each with its class.
     restarts
-        How often the adapters had been merged and started anew, where the layout records it.
+        How often the adapters had been merged and restarted, if the layout records that.
     named
         What the config of adapters calls the model that they were put on.
     """
     stages = [_by_plain_name(tensors)]
-    # Before factors, for what goes with packed numbers may look like them and is not an adapter.
+    # Before factors: low-rank tensors beside packed numbers belong to those, and are not adapters.
     stages.append(_reparametrised(stages[-1].tensors, config, options))
     stages.append(without_quantised(stages[-1].tensors, config))
     made = factors_among(stages[-1].tensors, options, config)
@@ -104,8 +104,8 @@ def contents_of(
         *(Classed(root, one.kind, one.reason) for one in aside for root in roots(one.tensor)),
         *(one for stage in stages for one in stage.classed),
     ]
-    told = (skip for stage in stages for skip in stage.skips)
-    skips = (*skips, *made.skips, *doubtful.values(), *told)
+    of_stages = (skip for stage in stages for skip in stage.skips)
+    skips = (*skips, *made.skips, *doubtful.values(), *of_stages)
     account, unnamed = account_of(stored, classed, parameters, skips)
     on_roles = _on_roles(found.parameters.values(), family.name)
     return Contents(
@@ -125,7 +125,7 @@ def contents_of(
 def _reparametrised(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
 ) -> Rest:
-    """The weights of reparametrised modules; adapters that are parametrisations are left alone."""
+    """The weights of reparametrised modules, except adapters that are parametrisations."""
     names = (n for cell in cells_of(tensors, tables_of(options)) for n in cell.names.values())
     adapted = {n.partition(PARAMETRISED)[0] + PARAMETRISED for n in names if PARAMETRISED in n}
     apart = {n: t for n, t in tensors.items() if n.startswith(tuple(adapted))}
@@ -134,16 +134,16 @@ def _reparametrised(
 
 
 def _within_reach(tensors: Mapping[str, Tensor]) -> Rest:
-    """The tensors without those whose numbers nothing here can read, each with a skip."""
+    """The tensors without those whose numbers cannot be read, each of which has a skip."""
     unread = {name: why for name, one in tensors.items() if (why := out_of_reach(name, one))}
     skips = [Skip(tensors[n].paths[0], tensors[n].name, *why) for n, why in unread.items()]
     return Rest({n: t for n, t in tensors.items() if n not in unread}, skips=tuple(skips))
 
 
 def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
-    """The tensors by name without what wrappers put into it; of two with one name, the first.
+    """The tensors by name without wrappers; of two with one name, the first.
 
-    A compiled model is often saved together with the model that it was made of.
+    A compiled model is often saved together with the model that it was made from.
     """
     plain: dict[str, Tensor] = {}
     classed, skips = [], []
@@ -152,14 +152,14 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
         if is_same_storage(first, tensor) and first is not tensor:
             classed.append(Classed(tensor, "part of", f"the same storage as {first.name}"))
         elif first is not tensor:
-            message = f"has the name of {first.name} but for a wrapper, and other numbers"
+            message = f"has the name of {first.name} except for a wrapper, and different numbers"
             classed.append(Classed(tensor, "not understood", message))
             skips.append(Skip(tensor.paths[0], tensor.name, "same-name", message))
     return Rest(plain, tuple(classed), tuple(skips))
 
 
 def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
-    """A line where more than half of the matrices of a model have no known role."""
+    """A note if more than half of the modules of a model have no known role."""
     modules = {one.module: one.role for one in parameters}
     unknown = [module for module, role in modules.items() if role == "other"]
     if 2 * len(unknown) > len(modules) >= FEW:
@@ -177,11 +177,11 @@ def _family(
     config: Mapping[str, Any],
     named: str | None,
 ) -> Family:
-    """Family of the model; of factors alone, the one that knows most of their modules."""
+    """Family of the model; for factors alone, the one that knows most of their modules."""
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
     changed |= {module: factor.shape for module, factor in made.factors.values()}
     changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_composed(t)}
-    # A stored tensor may be transposed, which its adapter is not: it decides the family.
+    # A stored tensor may be transposed, and its adapter is not: the shape of the tensor decides.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
     family = family_of(config, shapes)
@@ -191,7 +191,7 @@ def _family(
 
 
 def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Iterator[Classed]:
-    """Tensors of deltas that no parameter has, since they do not fit: a skip names the module."""
+    """Tensors of deltas that do not fit their weight; a skip names the module."""
     used = {
         (root.paths, root.name)
         for parameter in parameters
@@ -202,18 +202,18 @@ def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Ite
     for module, delta in deltas.items():
         for root in (root for tensor in delta.tensors for root in roots(tensor)):
             if (root.paths, root.name) not in used:
-                reason = f"is of a delta that does not fit the weight of {module}"
+                reason = f"belongs to a delta that does not fit the weight of {module}"
                 yield Classed(root, "not understood", reason)
 
 
 def _alone(parameters: Mapping[str, Parameter]) -> tuple[Skip, ...]:
-    """A line on deltas that DoRA rescales, of which the weights are not there."""
+    """A note on DoRA's deltas without the weights that they rescale."""
     alone = [p for p in parameters.values() if p.tensor is None and is_rescaled(p.adapter)]
     if not alone:
         return ()
     message = (
-        f"{len(alone)} adapters are DoRA's, which rescales the rows of the weight: without their "
-        "base only B·A is measured"
+        f"{len(alone)} adapters are of DoRA, which rescales the rows of the weight: without the "
+        "base model only B·A is measured"
     )
     path = "" if alone[0].adapter is None else alone[0].adapter.tensors[0].paths[0]
     return (Skip(path, "", "dora", message),)

@@ -290,9 +290,9 @@ def test_parts_that_are_not_as_many_as_the_table_names_are_not_understood(
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ('"in"', "are a list of out, in, layer, expert, part"),
-        ('["in", "head"]', "are a list of out, in, layer, expert, part"),
-        ('["in", "in"]', "need out and in"),
+        ('"in"', "must be a list of out, in, layer, expert, part"),
+        ('["in", "head"]', "must be a list of out, in, layer, expert, part"),
+        ('["in", "in"]', "must have out and in"),
         ('["layer", "layer", "out", "in"]', "any other at most once"),
         ('["in", "out", "in"]', "must be neighbours"),
     ],

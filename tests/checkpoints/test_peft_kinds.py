@@ -201,11 +201,11 @@ def test_a_convolution_is_flattened_with_a_row_for_each_output(kind: str, tmp_pa
 
 
 @pytest.mark.parametrize("config", [peft.LoHaConfig, peft.LoKrConfig])
-def test_a_core_of_its_own_is_refused(config: Any, tmp_path: Path) -> None:
+def test_a_tucker_core_is_refused(config: Any, tmp_path: Path) -> None:
     saved(tmp_path, Convolutions(), config(r=1, use_effective_conv2d=True, target_modules=["wide"]))
     contents = layout.read(tmp_path / "adapter", DEFAULT)
     assert [(s.tensor, s.reason) for s in contents.skips] == [("wide", "adapter-unsupported")]
-    assert "core of its own" in contents.skips[0].message and not contents.parameters
+    assert "Tucker core" in contents.skips[0].message and not contents.parameters
 
 
 def test_singular_values_of_lokr_are_all_products_and_none_is_lost(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_dora_alone_is_its_product_and_that_is_said(tmp_path: Path) -> None:
 def test_other_types_are_refused_by_their_own_name(kind: str, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
     save_file({"a.weight": np.ones((2, 2))}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(RankscopeError, match=f"of type {kind}: how it changes") as error:
+    with pytest.raises(RankscopeError, match=f"of type {kind}, which is not read") as error:
         layout.read(tmp_path, DEFAULT)
     assert "low-rank" not in error.value.message and len(error.value.message) < 500
 

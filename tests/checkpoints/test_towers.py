@@ -247,7 +247,7 @@ def test_a_model_of_mostly_unknown_roles_is_noted_and_costs_nothing(
     save_file(tensors, tmp_path / "weights.safetensors")
     contents = contents_of("any", open_tensors(tmp_path / "weights.safetensors"), {}, DEFAULT)
     (note,) = contents.notes
-    assert note.reason == "roles-unknown" and "4 of 4 matrices" in note.message
+    assert note.reason == "roles-unknown" and "4 of 4 modules" in note.message
     assert not contents.skips
 
 

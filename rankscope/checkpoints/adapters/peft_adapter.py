@@ -36,7 +36,7 @@ RENAMED = tuple(
         (r"\boutput\.dense$", "mlp.fc2"),
     )
 )
-# Modules that read the same inputs, as their names say, so that the widest of them is each of them.
+# Modules that read the same inputs, as their names say, so that all are as wide as the widest.
 READ_ALIKE = (
     *("q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin"),
     *("q", "k", "v", "wq", "wk", "wv"),
@@ -44,7 +44,7 @@ READ_ALIKE = (
 
 
 def read_adapter(folder: Path, options: Options) -> Parted:
-    """Read the headers of an adapter.
+    """Read the headers of a PEFT adapter.
 
     Raises
     ------
@@ -62,10 +62,10 @@ def read_adapter(folder: Path, options: Options) -> Parted:
     change = change_of_base(config)
     for module, delta in found.adapters.items():
         if isinstance(delta, Adapter) and is_stack(config, module, rank=delta.rank):
-            message = "holds the factors of several experts in one: they are not told apart"
-            place = module.replace(".base_layer", "")
-            apart.add(place)
-            skips.append(Skip(str(path), place, "target-parameters", message))
+            message = "holds the factors of several experts in one tensor, which is not read"
+            target = module.replace(".base_layer", "")
+            apart.add(target)
+            skips.append(Skip(str(path), target, "target-parameters", message))
             aside += [Classed(one, "not understood", message) for one in delta.tensors]
             del adapters[module]
         elif change is not None:
@@ -81,15 +81,14 @@ def read_adapter(folder: Path, options: Options) -> Parted:
 
 
 def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
-    """The weights of the base model with what the adapter puts in their place, and its deltas.
+    """The weights of the base model with those that the adapter replaces, and the deltas.
 
-    A weight that the two do not give, as with PiSSA, is not among them: its delta then stands
-    alone.
+    A weight that is not base plus delta, as with PiSSA, is not among them: only its delta is.
 
     Parameters
     ----------
     base
-        By name as stored; empty where there is none, so that every delta stands alone.
+        By name as stored; empty if there is none, so that every delta stands alone.
     """
     weights = {plain_name(name): tensor for name, tensor in base.items()}
     wanted = {*found.adapters, *map(_module, found.tensors)}
@@ -98,18 +97,18 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
     aside = []
     for name, tensor in found.tensors.items():
         ending = name.removeprefix(_module(name))
-        place = f"{stored(_module(name))}{ending}"
-        if place in weights:
-            reason = "the copy of it that was trained is used"
-            aside.append(Classed(weights[place], "no linear map", reason))
-        weights[place] = tensor
+        target = f"{stored(_module(name))}{ending}"
+        if target in weights:
+            reason = "its trained copy is used instead"
+            aside.append(Classed(weights[target], "no linear map", reason))
+        weights[target] = tensor
     held = set(map(_module, weights))
     adapters, skips = {}, []
     for module, adapter in found.adapters.items():
         if not base or stored(module) in held or module in found.apart:
             adapters[stored(module)] = adapter
         else:
-            message = "its delta belongs to a weight that is not there"
+            message = "its delta belongs to a weight that is missing"
             skips.append(Skip(adapter.tensors[0].paths[0], module, "adapter-misfit", message))
             aside += [Classed(one, "not understood", message) for one in adapter.tensors]
     joined = replace(
@@ -120,13 +119,13 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
         skips=(*found.skips, *skips),
         aside=(*found.aside, *aside, *_left_by(weights, apart)),
     )
-    return cut(joined)
+    return with_own_columns(joined)
 
 
 def misfit(found: Parted, base: Mapping[str, Tensor]) -> str:
-    """What shows that an adapter was put on another model; empty if it may be this one.
+    """What shows that this is not the base model of an adapter; empty if it may be.
 
-    It was if most of its modules are not in the base, or are of other shapes.
+    It is not if most modules of the adapter are missing from it, or have other shapes.
     """
     shapes = {_module(plain_name(name)): tensor.shape for name, tensor in base.items()}
     stored = _stored_name({*found.adapters}, {*shapes})
@@ -134,12 +133,12 @@ def misfit(found: Parted, base: Mapping[str, Tensor]) -> str:
     known = {module: shapes[stored(module)] for module in deltas if stored(module) in shapes}
     if 2 * len(known) < len(deltas):
         example = next(module for module in deltas if module not in known)
-        return f"it lacks {len(deltas) - len(known)} of {len(deltas)} modules, as {example}"
+        return f"it lacks {len(deltas) - len(known)} of {len(deltas)} modules, such as {example}"
     wrong = [m for m, shape in known.items() if not _may_fit(deltas[m].shape, shape)]
     if 2 * len(wrong) > len(known):
         module = wrong[0]
         delta, weight = list(deltas[module].shape), list(known[module])
-        return f"{module} is {weight}, and the delta of it is {delta}"
+        return f"{module} is {weight} and its delta {delta}"
     return ""
 
 
@@ -149,12 +148,11 @@ def _may_fit(delta: tuple[int, ...], weight: tuple[int, ...]) -> bool:
     return len(weight) == 3 or delta in (flat, flat[::-1])
 
 
-def cut(found: Parted) -> Parted:
-    """Give the deltas of VeRA the columns of their weights, as far as those are known.
+def with_own_columns(found: Parted) -> Parted:
+    """Give the deltas of VeRA the number of columns of their weights.
 
     Without the weights, all have the columns of the widest module. That is right for one kind of
-    module, and for those that read the same inputs; of others it is not known, and they are left
-    out.
+    module, and for modules that read the same inputs. Others are left out.
     """
     adapters, skips, aside = dict(found.adapters), [], []
     kinds = {module.rpartition(".")[2] for module in found.uncut}
@@ -163,7 +161,7 @@ def cut(found: Parted) -> Parted:
         if isinstance(delta, Adapter) and weight is not None:
             adapters[module] = with_columns(delta, prod(weight.shape) // delta.shape[0])
         elif len(kinds) > 1 and not kinds <= {*READ_ALIKE}:
-            message = "its inputs are as many as those of its weight, which is not there"
+            message = "it has as many inputs as its weight, which is missing"
             skips.append(Skip(delta.tensors[0].paths[0], module, "adapter-inputs", message))
             aside += [Classed(one, "not understood", message) for one in delta.tensors]
             del adapters[module]
@@ -179,9 +177,9 @@ def cut(found: Parted) -> Parted:
 def without_factors(
     tensors: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], list[Classed]]:
-    """The weights of a model that was saved with its adapters in it, and the adapters' tensors."""
+    """The weights of a model that was saved with its adapters inside, and the adapters' tensors."""
     plain = {plain_name(name): tensor for name, tensor in tensors.items()}
-    reason = "of an adapter that is read elsewhere or merged"
+    reason = "of an adapter that is read elsewhere or was merged"
     factors = [Classed(t, "part of", reason) for name, t in plain.items() if ".lora_" in name]
     weights = {name: tensor for name, tensor in plain.items() if ".lora_" not in name}
     return {name.replace(".base_layer.", "."): t for name, t in weights.items()}, factors
@@ -202,7 +200,7 @@ def _stored_name(wanted: Collection[str], held: Collection[str]) -> Callable[[st
 
     A class of models may wrap another, so that one of the two paths has one more part at its
     beginning, the same for all modules (``transformer`` of GPT-2). And transformers calls some
-    modules otherwise in memory than in files; those paths are compared as `_in_memory` gives them.
+    modules otherwise in memory than in files: paths are compared as they are in memory.
     """
     in_memory = {_in_memory(name): name for name in held}
     first = Counter(name.partition(".")[0] for name in held).most_common(1)
@@ -230,11 +228,11 @@ def _in_memory(path: str) -> str:
 
 
 def _is_below(name: str, modules: Collection[str]) -> bool:
-    """Whether a tensor belongs to one of these modules, or to the experts that one of them is."""
+    """Whether a tensor belongs to one of these modules, or to the experts in one of them."""
     parts = name.split(".")
     if any(".".join(parts[:end]) in modules for end in range(1, len(parts) + 1)):
         return True
-    # transformers names a block of experts otherwise in memory than in files.
+    # transformers uses another name for a block of experts in memory than in files.
     return "experts" in parts and any(
         module.endswith(".experts") and block_of(module) == block_of(name) for module in modules
     )

@@ -1,4 +1,4 @@
-"""Weights of a model that was saved with its adapters in it: under the names of the model alone."""
+"""Names of modules and weights as adapters and trainers write them, and as the model has them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from rankscope.checkpoints.tensors import Tensor
 
 FLAT = re.compile(r"(?:lora|lycoris)_(?P<model>unet|te\d*|transformer|prior|dit)_(?P<path>\w+)")
 INDEX = re.compile(r"_(\d+)(?=_|$)")
-# Beside these a weight is not the base's plus its delta: code, words.
+# Tensors beside which a weight is not the base plus the delta: a code, and words.
 APART = {
-    "dora_scale": ("dora", "its rows are rescaled as LyCORIS does: only the delta is read"),
+    "dora_scale": ("dora", "its rows are rescaled as in LyCORIS: only the delta is read"),
     "trainable_tokens_delta": ("trainable-tokens", "some of its rows have been replaced"),
 }
 SAVED = re.compile(r"\.modules_to_save(?:\.[^.]+)?(?=\.)")
 REPLACED, HELD = ".original_module.", ".base_layer."
-DEEPEST = 3  # parts of a path between a module and the weight that its adapter wraps
+DEEPEST = 3  # most parts of a path between a module and the weight that its adapter wraps
 
 
 def model_path(module: str) -> str:
-    """Path of a module in the model, without the holders that adapters put into it."""
+    """Path of a module in the model, without the parts that adapters put into it."""
     plain = module.replace(".processor.", ".")
     holder, found, number = plain.rpartition(".parametrizations.weight.")
     return holder if found and number.isdecimal() else plain
 
 
 def unflattened(module: str) -> str:
-    """Path with dots of a module whose dots were turned into underscores; any other as it is.
+    """Path of a module with dots, if a trainer such as kohya's replaced them by underscores.
 
-    ``lora_unet_down_blocks_0_attn1_to_q`` is ``unet.down_blocks.0.attn1.to_q``. Numbers stand
-    between dots, and so do the names of projections that a family knows; which of the other
-    underscores were dots is written nowhere, and they stay. So does that behind a number of the
-    model (``te2``), which is not one of a block. Where it errs, a layer or a role is missing; the
-    matrix is the same.
+    ``lora_unet_down_blocks_0_attn1_to_q`` becomes ``unet.down_blocks.0.attn1.to_q``. Numbers are
+    between dots, and so are projections that a family knows. The other underscores stay, since
+    nothing says which of them were dots; so does the one after a number of the model (``te2``). An
+    error costs a layer or a role; the matrix is the same.
     """
     flat = FLAT.fullmatch(module)
     if flat is None:
@@ -55,7 +54,7 @@ def unflattened(module: str) -> str:
 
 @cache
 def _endings() -> frozenset[str]:
-    """Ends of paths that have a role in any family, without those that hold a pattern."""
+    """Ends of paths that have a role in any family, without patterns."""
     return frozenset(_written(end for f in families().values() for end in (*f.roles, *f.fused)))
 
 
@@ -69,11 +68,11 @@ def _ends(text: str, end: str) -> bool:
 
 
 def odd_ones(tensors: Mapping[str, Tensor], has_factors: bool) -> dict[str, tuple[str, str, str]]:
-    """Tensors that say that a weight is not its base plus a delta, or that nothing explains.
+    """Tensors that show that a weight is not base plus delta, or that nothing explains.
 
     Returns
     -------
-    By name: the module that it speaks of, empty for a tensor that is odd by itself; code; words.
+    By name: the module concerned, which is empty for an unexplained tensor; a code; words.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -82,27 +81,27 @@ def odd_ones(tensors: Mapping[str, Tensor], has_factors: bool) -> dict[str, tupl
             module = name.partition(f".{end}")[0].removesuffix(".token_adapter")
             found[name] = (module, *APART[end])
         elif is_matrix(tensor) and _is_adapters(name, has_factors):
-            found[name] = ("", "not-an-adapter", "is not a factor of a kind that is known")
+            found[name] = ("", "not-an-adapter", "is not a factor of a known kind")
     return found
 
 
 def _is_adapters(name: str, has_factors: bool) -> bool:
-    """Whether a name is that of a part of an adapter, of whatever kind."""
+    """Whether a name is that of a part of an adapter of any kind."""
     of_lora = has_factors and ".lora_" in name and not name.endswith("bias")
     return of_lora or FLAT.fullmatch(name.partition(".")[0]) is not None
 
 
 def replaced(tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    """Names of weights of which a copy was trained in their place."""
+    """Names of weights that a trained copy replaces."""
     return (name for name in list(tensors) if REPLACED in name)
 
 
 def unwrapped(tensors: Mapping[str, Tensor], adapters: Mapping[str, Delta]) -> dict[str, Tensor]:
-    """The tensors under the names that they have in the model alone.
+    """The tensors under the names that they have in the model without adapters.
 
-    What PEFT holds the weight in is known by name. Otherwise the only matrix in a module with an
-    adapter is its weight, if it is of the shape of the delta, whatever the wrapper calls it. Where
-    that errs, the delta is added to another weight of the same shape in the same module.
+    PEFT's names for the wrapped weight are known. Otherwise, the only matrix in a module with an
+    adapter is its weight if it has the shape of the delta. An error: the delta is added to another
+    weight of the same shape in the same module.
     """
     rest = {SAVED.sub("", name).replace(HELD, "."): tensor for name, tensor in tensors.items()}
     for module, delta in adapters.items():
@@ -117,5 +116,5 @@ def unwrapped(tensors: Mapping[str, Tensor], adapters: Mapping[str, Delta]) -> d
 
 
 def is_matrix(tensor: Tensor) -> bool:
-    """Whether a tensor has more than one row and column, in whichever axes they are."""
+    """Whether a tensor has at least two axes above 1."""
     return sum(size != 1 for size in tensor.shape) > 1

@@ -1,4 +1,4 @@
-"""`Family`: what the parameters of a kind of model are called, and how they are stored."""
+"""`Family`: what a kind of model calls its parameters, and how it stores them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rankscope.checkpoints.families.factor_tables import FactorTable
 
-GENERIC = "generic"  # the family of whatever no other fits
+GENERIC = "generic"  # the family of models that no other fits
 Split = Literal["blocks", "heads", "groups", "alternate", "equal", "flat"]
 
 
@@ -23,16 +23,16 @@ class Fused:
     parts
         Roles, in the order of their rows.
     split
-        ``blocks``: all rows of the first part, then all of the next. ``equal``: the same where all
-        have the same number of rows, whatever the heads. ``flat``: the same of the elements, where
-        the stored matrix is wide. ``heads``: the rows of each head hold one block of every part.
-        ``groups``: the rows of each key-value head hold its queries, then its key, then its value.
-        ``alternate``: rows take turns.
+        ``blocks``: all rows of the first part, then all of the next, as many as the heads need.
+        ``equal``: the same with equally many rows for each part. ``flat``: the same with equally
+        many elements, if the stored matrix is wide. ``heads``: for each head, one block of every
+        part. ``groups``: for each key-value head, its queries, then its key, then its value.
+        ``alternate``: the rows of the parts alternate.
     times
         How often the whole pattern is repeated down the rows.
     role
-        What all parts are in tables, where they are none of the layer's own q, k and v, as in
-        attention to an encoder. Empty for their own.
+        The role of all parts in tables, if they are not the layer's self-attention, as in attention
+        to an encoder. Empty if they have the roles in ``parts``.
     """
 
     parts: tuple[str, ...]
@@ -43,34 +43,33 @@ class Fused:
 
 @dataclass(frozen=True)
 class Family:
-    """The table of a kind of model; see the pages in ``docs`` on adding one.
+    """The table of a kind of model; ``docs/checkpoints.md`` says how to add one.
 
     Attributes
     ----------
     name, description
-        What it is called, and what has it.
+        What it is called, and which models have it.
     model_types
         Values of ``model_type`` in ``config.json``.
     when
-        Entries that the config has besides; one that it lacks counts as false.
+        Other entries that the config must have; a missing entry counts as false.
     keys
-        Ends of module paths by which it is known where no config tells: all must occur.
+        Ends of module paths that identify it without a config: all must occur.
     unless
-        Ends of module paths of which none may occur then.
+        Ends of module paths that must not occur then.
     wide, tall
         Ends of module paths whose tensors have more columns than rows, or more rows than columns.
     twice
         End of a module path → that of another: the first has twice as many outputs as the second
-        has inputs, as a gate and an up in one have before the down.
+        has inputs, as a fused gate and up have before the down.
     roles
-        End of a module path → role. ``*`` stands for one part of the path; the first that fits is
-        taken.
+        End of a module path → role. ``*`` stands for one part of the path; the first match counts.
     fused
         End of a module path → how it is split.
     axes
-        End of a module path → what the axes of its tensor are, where it has more than two: ``out``
-        and ``in``, each maybe several, which are joined in their order; and ``layer``, ``expert``
-        or ``part``, which number matrices. Parts have the roles that ``fused`` gives.
+        End of a module path → the axes of its tensor, if it has more than two: ``out`` and ``in``,
+        where several of one kind are joined in their order; and ``layer``, ``expert`` or ``part``,
+        which number matrices. Parts have the roles that ``fused`` gives.
     transposed
         Ends of module paths whose tensors are stored (inputs, outputs).
     ignored
@@ -78,7 +77,7 @@ class Family:
     config
         What the config calls ``heads``, ``kv_heads``, ``head_size`` and ``width``.
     factors
-        Tensors that make one matrix, besides those that are known in every family.
+        Tensors that make one matrix, in addition to those known in every family.
     """
 
     name: str
@@ -99,11 +98,11 @@ class Family:
     factors: tuple[FactorTable, ...] = ()
 
     def role_of(self, module: str) -> str:
-        """Role of a module; ``other`` where the table does not know it."""
+        """Role of a module; ``other`` if the table does not know it."""
         return next((role for end, role in self._roles if end.fullmatch(module)), "other")
 
     def fused_in(self, module: str) -> Fused | None:
-        """How the tensor of a module is split, if it is."""
+        """How the tensor of a module is split; None if it is not."""
         return next((fused for end, fused in self._fused if end.fullmatch(module)), None)
 
     def is_transposed(self, module: str) -> bool:
@@ -111,7 +110,7 @@ class Family:
         return any(end.fullmatch(module) for end in self._transposed)
 
     def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
-        """What so many axes of the tensor of a module are; None where the table does not say."""
+        """The axes of the tensor of a module, if it has ``count``; None if unknown."""
         return next(
             (axes for end, axes in self._axes if len(axes) == count and end.fullmatch(module)), None
         )

@@ -13,8 +13,8 @@ from rankscope.checkpoints.contents import Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
-    cuts,
     is_depthwise,
+    matrices_of,
     parts_in_name,
 )
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
@@ -30,7 +30,7 @@ ADVICE = "name its axes in a family's table [axes]"
 
 @dataclass
 class FoundParameters:
-    """Parameters of a checkpoint by name, and what became of everything else."""
+    """The parameters of a checkpoint by name, and the classes of all other tensors."""
 
     parameters: dict[str, Parameter] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
@@ -38,15 +38,15 @@ class FoundParameters:
 
     @property
     def others(self) -> Rest:
-        """What became of all that is not among the parameters."""
+        """The classes and skips of all tensors that are not parameters."""
         return Rest({}, tuple(self.classed), tuple(self.skips))
 
     def leave(self, tensor: Tensor, kind: Class, reason: str) -> None:
-        """Take note of a tensor that is not a parameter."""
+        """Record a tensor that is not a parameter."""
         self.classed.append(Classed(tensor, kind, reason))
 
     def skip(self, tensor: Tensor, name: str, reason: str, message: str) -> None:
-        """Take note of a tensor that may be a parameter and cannot be told for certain."""
+        """Record a tensor that may be a parameter, which is not certain."""
         self.skips.append(Skip(tensor.paths[0], name, reason, message))
         self.leave(tensor, "not understood", message)
 
@@ -62,22 +62,22 @@ def parameters_of(
 ) -> FoundParameters:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
-    Fused tensors give one parameter a part, stacks of experts one an expert. A tensor that is
-    stored under two names counts once; vectors and norms do not. What may be a matrix, and is not
-    for certain, is skipped.
+    Fused tensors give one parameter per part, stacks of experts one per expert. A tensor that is
+    stored under two names counts once; vectors and norms do not count. What may be a matrix but is
+    not certain to be one is skipped.
 
     Parameters
     ----------
     tensors
         By plain name.
     towers
-        Attention heads of the model's towers; None where nothing states any.
+        Attention heads of the model's towers; None if unknown.
     adapters
-        By the module whose weight they change; one whose module has no tensor stands alone.
+        By the module whose weight they change; without a tensor of the module, one stands alone.
     factors
-        Module and matrix of each factor that has an activation before or behind it, by name.
+        Module and matrix of each factor before or after an activation, by name.
     coordinates
-        Of the whole model, where these are only some of its tensors.
+        Those of the whole model, if these are only some of its tensors.
     """
     found, waiting = FoundParameters(), dict(adapters or {})
     coordinates = coordinates or Coordinates(tensors, family, towers, waiting)
@@ -97,29 +97,29 @@ def parameters_of(
     for module, adapter in waiting.items():
         _add(found, family, coordinates.parameter(f"{module}.weight"), None, adapter)
     for name, (module, factor) in (factors or {}).items():
-        place = coordinates.parameter(module)
-        found.parameters[name] = replace(place, name=name, tensor=factor, is_factor=True)
+        parameter = coordinates.parameter(module)
+        found.parameters[name] = replace(parameter, name=name, tensor=factor, is_factor=True)
     return found
 
 
 def _axes(
     found: FoundParameters, family: Family, near: Neighbours, name: str, tensor: Tensor
 ) -> Axes | None:
-    """Axes of a tensor that holds matrices; None for any other, of which ``found`` takes note."""
+    """Axes of a tensor that holds matrices; None for any other, which ``found`` records."""
     shape = tensor.shape
-    if is_composed(tensor):  # it is (outputs, inputs), whatever files have
+    if is_composed(tensor):  # (outputs, inputs) however its parts are stored
         return ("out", "in")
     if family.ignores(name.removesuffix(".weight")):
         found.leave(tensor, "no linear map", f"left out by the table of {family.name}")
     elif shape == (0,) and is_weight(name):
-        message = "is empty, as ZeRO-3 leaves the weights of a model that it keeps in pieces"
+        message = "is empty, as ZeRO-3 leaves the weights that it keeps in pieces"
         found.skip(tensor, name, "empty", message)
     elif tensor.dtype not in FLOATS:
         _leave_numbers(found, name, tensor)
     elif why := why_no_map(name, tensor, near):
         found.leave(tensor, "no linear map", why)
     elif is_depthwise(name, shape, near):
-        found.leave(tensor, "no linear map", "a kernel for each channel, which mixes none")
+        found.leave(tensor, "no linear map", "a separate kernel for each channel")
     else:
         axes = axes_of(name, shape, family, near)
         if axes is None:
@@ -127,7 +127,7 @@ def _axes(
         elif "part" in axes and shape[axes.index("part")] != len(
             _roles_of_parts(name, shape, family)
         ):
-            message = f"has the shape {list(shape)}, whose parts are not as many as are known: "
+            message = f"has the shape {list(shape)}, which does not have one entry per known part: "
         else:
             return axes
         found.skip(tensor, name, "not-understood", f"{message}{ADVICE}")
@@ -135,7 +135,7 @@ def _axes(
 
 
 def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
-    """Class a tensor that is not of floating-point numbers: a mask or index, or quantised."""
+    """Class of a tensor that is not of floating-point numbers: a mask, an index, or quantised."""
     if sum(size != 1 for size in tensor.shape) < 2:
         found.leave(tensor, "no linear map", "a counter or an index")
     elif is_mask(name, tensor):
@@ -146,12 +146,12 @@ def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
 
 
 def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> dict[str, Tensor]:
-    """The tensors without those that are stored under a second name, as tied embeddings are."""
+    """The tensors without second names of the same storage, as of tied embeddings."""
     kept: dict[str, Tensor] = {}
-    places: dict[StoredTensor, str] = {}
+    names: dict[StoredTensor, str] = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, StoredTensor) and 0 not in tensor.shape:
-            first = places.setdefault(replace(tensor, name=""), name)
+            first = names.setdefault(replace(tensor, name=""), name)
             if first != name:
                 found.leave(tensor, "part of", f"the same storage as {first}")
                 continue
@@ -162,16 +162,16 @@ def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> dict[str, Te
 def _add(
     found: FoundParameters,
     family: Family,
-    place: Parameter,
+    whole: Parameter,
     held: tuple[Tensor, Axes] | None,
     adapter: Delta | None,
 ) -> None:
-    """Put every matrix of a tensor, or an adapter without one, among the parameters."""
-    if held is not None and family.fused_in(place.module) is None:
-        place = replace(place, heads=heads_of_axes(held[0].shape, held[1]) or place.heads)
-    for one in (place,) if held is None else _iter_matrices(place, *held, family):
+    """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
+    if held is not None and family.fused_in(whole.module) is None:
+        whole = replace(whole, heads=heads_of_axes(held[0].shape, held[1]) or whole.heads)
+    for one in (whole,) if held is None else _iter_matrices(whole, *held, family):
         if adapter is not None:
-            one = _adapted(one, adapter, found, is_all=one.name == place.name)
+            one = _adapted(one, adapter, found, is_all=one.name == whole.name)
             adapter = adapter if one.adapter is not None else None
         is_part = held is not None and "part" in held[1]
         for piece in (one,) if is_part else parts_of_fused(one, family):
@@ -181,10 +181,10 @@ def _add(
 def _iter_matrices(
     whole: Parameter, tensor: Tensor, axes: Axes, family: Family
 ) -> Iterator[Parameter]:
-    """A parameter for every matrix of a tensor; its indices or its part stand in brackets."""
+    """A parameter for every matrix of a tensor, with its indices or its part in brackets."""
     roles = _roles_of_parts(whole.name, tensor.shape, family)
-    for cut in cuts(tensor, axes):
-        indices = dict(cut.indices)
+    for matrix in matrices_of(tensor, axes):
+        indices = dict(matrix.indices)
         part = indices.pop("part", None)
         labels = [*indices.values(), *(roles[part : part + 1] if part is not None else ())]
         yield replace(
@@ -193,12 +193,12 @@ def _iter_matrices(
             layer=indices.get("layer", whole.layer),
             role=whole.role if part is None else roles[part],
             expert=indices.get("expert", whole.expert),
-            tensor=cut.matrix,
+            tensor=matrix.matrix,
         )
 
 
 def _roles_of_parts(name: str, shape: tuple[int, ...], family: Family) -> tuple[str, ...]:
-    """Roles of what an axis called ``part`` numbers, as the family or the tensor's name has it."""
+    """Roles of the parts that an axis numbers, by the family or by the name of the tensor."""
     fused = family.fused_in(name.removesuffix(".weight"))
     return fused.parts if fused is not None else parts_in_name(name, shape) or ()
 

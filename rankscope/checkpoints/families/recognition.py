@@ -1,4 +1,4 @@
-"""Which family a model is of: by its config, else by the names and shapes of what it holds."""
+"""The family of a model, by its config or by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rankscope.checkpoints.families.family import GENERIC, Family, Fused, ends_w
 from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.names import tower_of
 
-SHORT = 3  # letters up to which a name must be a word by itself
+SHORT = 3  # a model type of at most this many letters must be a word of the name
 INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
 
 
@@ -22,14 +22,14 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     Parameters
     ----------
     config
-        Its ``config.json`` or what stands for it; empty where there is none.
+        Its ``config.json`` or an equivalent; empty if there is none.
     shapes
         Shape of the tensor of each module.
 
     Returns
     -------
-    The family; of several that fit, the one that asks for most. The one called ``generic``, which
-    knows the common names, where none fits.
+    The family; of several that fit, the most specific. ``generic``, which knows the common names,
+    if none fits.
     """
     shapes = {INDEX.sub("0", module): shape for module, shape in shapes.items()}  # one layer of all
     stated = config.get("model_type")
@@ -50,7 +50,7 @@ def _held(end: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[int
 
 
 def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether there are keys, and every one occurs, and none that must not."""
+    """Whether a family has keys and all of them occur, and nothing that must not."""
     return (
         bool(family.keys)
         and all(any(_held(end, shapes)) for end in family.keys)
@@ -59,7 +59,7 @@ def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether what is to be wide or tall is, where it occurs; and what is to be twice another."""
+    """Whether shapes are as the family says: wide, tall, or twice another."""
     return (
         all(all(shape[-1] > shape[0] for shape in _held(end, shapes)) for end in family.wide)
         and all(all(shape[-1] < shape[0] for shape in _held(end, shapes)) for end in family.tall)
@@ -68,7 +68,7 @@ def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _is_twice(end: str, other: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether both occur, and the outputs of the one are always twice the inputs of the other."""
+    """Whether both occur, and the outputs of the first are always twice the inputs of the other."""
     firsts, seconds = list(_held(end, shapes)), list(_held(other, shapes))
     inputs = {2 * shape[-1] for shape in seconds}
     return bool(firsts) and all(shape[-2] in inputs for shape in firsts)
@@ -76,23 +76,23 @@ def _is_twice(end: str, other: str, shapes: Mapping[str, tuple[int, ...]]) -> bo
 
 @dataclass(frozen=True)
 class TowerFamilies(Family):
-    """The family of a model, with those of the towers whose modules it knows less well.
+    """The family of a model, with other families for some of its towers.
 
     Attributes
     ----------
     others
-        By the path of a tower, up to the number of its block.
+        Families by the path of a tower, up to the number of its block.
     """
 
     others: Mapping[str, Family] = field(default_factory=dict)
 
     def role_of(self, module: str) -> str:
-        """Role of a module in its tower; ``other`` where no table knows it."""
+        """Role of a module in its tower; ``other`` if no table knows it."""
         other = self._other(module)
         return super().role_of(module) if other is None else other.role_of(module)
 
     def fused_in(self, module: str) -> Fused | None:
-        """How the tensor of a module is split, if it is."""
+        """How the tensor of a module is split; None if it is not."""
         other = self._other(module)
         return super().fused_in(module) if other is None else other.fused_in(module)
 
@@ -102,7 +102,7 @@ class TowerFamilies(Family):
         return super().is_transposed(module) if other is None else other.is_transposed(module)
 
     def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
-        """What so many axes of the tensor of a module are; None where no table says."""
+        """The axes of the tensor of a module, if it has ``count``; None if no table says."""
         other = self._other(module)
         return super().axes_of(module, count) if other is None else other.axes_of(module, count)
 
@@ -116,10 +116,10 @@ class TowerFamilies(Family):
 
 
 def with_towers(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    """The family, with those of towers that another one knows more modules of by their names.
+    """The family, with another for each tower that the other knows more modules of.
 
-    A language model that looks at images has a tower that knows nothing of its family. If this
-    errs, roles in a tower are others, and a fused map is cut there that its family leaves whole.
+    A language model for images has a tower of another family, for example. The cost of an error:
+    roles in a tower are different, or a fused map is cut there that its family leaves whole.
 
     Parameters
     ----------
@@ -150,13 +150,13 @@ def _known(family: Family, modules: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Family:
-    """The family that knows most of the modules that adapters change.
+    """The family of a model without weights: the one that knows most of its adapted modules.
 
-    Adapters are put on some projections only, so that no family has all its keys; and their deltas
-    are (outputs, inputs) whatever their weights are. Of families that know equally many and say the
-    same of all, the simplest is taken; where they differ, the one that the base's name speaks of.
-    Where that says nothing either, the family ``generic``: a role is missing rather than wrong.
-    Families that a config has to state something for are taken only where the name speaks of them.
+    Adapters change only some projections, so no family has all its keys; and their deltas are
+    (outputs, inputs) however the weights are stored. Of families that know equally many modules and
+    agree on all, the simplest is taken; if they differ, the one that the name of the base contains.
+    If that says nothing either, ``generic``: a missing role is better than a wrong one. Families
+    that need an entry in the config are taken only if the name contains them.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def _answer(family: Family, modules: Iterable[str]) -> tuple[tuple[str, object],
 
 
 def _called(names: Iterable[str], named: str) -> str | None:
-    """The family of which the base's name has a model type in it, the longest that there is."""
+    """The family with the longest model type in the name of the base; None if it has none."""
     words = re.split(r"[^a-z0-9]+", named.lower())
     text = "".join(words)
     fitting = [
