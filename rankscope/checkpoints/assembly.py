@@ -68,57 +68,79 @@ def contents_of(
     named
         What the config of adapters calls the model that they were put on.
     """
-    stages = [_by_plain_name(tensors)]
-    # Before factors: low-rank tensors beside packed numbers belong to those, and are not adapters.
-    stages.append(_reparametrised(stages[-1].tensors, config, options))
-    stages.append(without_quantised(stages[-1].tensors, config))
-    made = factors_among(stages[-1].tensors, options, config)
-    stages.append(_within_reach(made.tensors))
-    stages.append(unstacked(stages[-1].tensors, config))
-    weights = stages[-1].tensors
-    deltas = {**made.adapters, **(adapters or {})}
-    family = options.family or _family(weights, made, deltas, config, named)
-    doubtful = unknown_pairs(weights, family)
-    weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
+    stages, parted = _weights(tensors, config, options)
+    deltas = {**parted.adapters, **(adapters or {})}
+    family = options.family or _family(stages[-1].tensors, parted, deltas, config, named=named)
+    doubtful = unknown_pairs(stages[-1].tensors, family)
+    weights = {name: t for name, t in stages[-1].tensors.items() if name not in doubtful}
+    slopes = _gradients(gradients or {}, options)
     towers = Towers(config, family)
-    stages.append(_by_plain_name(gradients or {}))
-    pushed = dict(stages[-1].tensors)
-    halves = {name for cell in cells_of(pushed, tables_of(options)) for name in cell.names.values()}
-    aside = [*aside, *(Classed(pushed.pop(n), "part of", HALF_GRADIENT) for n in halves)]
-    coordinates = Coordinates({**pushed, **weights}, family, towers, deltas)
+    coordinates = Coordinates({**slopes.tensors, **weights}, family, towers, deltas)
     found = parameters_of(
-        weights, family, towers, deltas, factors=made.factors, coordinates=coordinates
+        weights, family, towers, deltas, factors=parted.factors, coordinates=coordinates
     )
-    pushing = parameters_of(pushed, family, towers, coordinates=coordinates)
-    stages += [found.others, pushing.others]
-    parameters = (*found.parameters.values(), *pushing.parameters.values())
+    found_slopes = parameters_of(slopes.tensors, family, towers, coordinates=coordinates)
+    stages += [slopes, found.others, found_slopes.others]
+    parameters = (*found.parameters.values(), *found_slopes.parameters.values())
+    aside = [
+        Classed(root, one.kind, one.reason)
+        for one in (*aside, *parted.aside)
+        for root in roots(one.tensor)
+    ]
     factors = [factor for delta in deltas.values() for factor in delta.tensors]
-    aside = [*aside, *made.aside]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
-        *(root for one in aside for root in roots(one.tensor)),
+        *(one.tensor for one in aside),
     ]
-    classed = [
-        *_unused(deltas, parameters),
-        *(Classed(root, one.kind, one.reason) for one in aside for root in roots(one.tensor)),
-        *(one for stage in stages for one in stage.classed),
-    ]
-    of_stages = (skip for stage in stages for skip in stage.skips)
-    skips = (*skips, *made.skips, *doubtful.values(), *of_stages)
+    of_stages = (one for stage in stages for one in stage.classed)
+    classed = [*_unused(deltas, parameters), *aside, *of_stages]
+    skips = (
+        *(*skips, *parted.skips, *doubtful.values()),
+        *(skip for stage in stages for skip in stage.skips),
+    )
     account, unnamed = account_of(stored, classed, parameters, skips)
     on_roles = _on_roles(found.parameters.values(), family.name)
     return Contents(
         layout=layout,
         family=family.name,
         parameters=found.parameters,
-        gradients=pushing.parameters,
+        gradients=found_slopes.parameters,
         heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=(*notes, *made.notes, *_alone(found.parameters), *on_roles),
+        notes=(*notes, *parted.notes, *_alone(found.parameters), *on_roles),
         base_named=named,
         restarts=restarts,
+    )
+
+
+def _weights(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
+) -> tuple[list[Rest], Parted]:
+    """The stages up to the weights, which the last of them has; and what factors make."""
+    stages = [_by_plain_name(tensors)]
+    # Before factors: low-rank tensors beside packed numbers belong to those, and are not adapters.
+    stages.append(_reparametrised(stages[-1].tensors, config, options))
+    stages.append(without_quantised(stages[-1].tensors, config))
+    parted = factors_among(stages[-1].tensors, options, config)
+    stages.append(_within_reach(parted.tensors))
+    stages.append(unstacked(stages[-1].tensors, config))
+    return stages, parted
+
+
+def _gradients(gradients: Mapping[str, Tensor], options: Options) -> Rest:
+    """The gradients by plain name, without those of single factors."""
+    plain = _by_plain_name(gradients)
+    cells = cells_of(plain.tensors, tables_of(options))
+    halves = {name for cell in cells for name in cell.names.values()}
+    return replace(
+        plain,
+        tensors={n: t for n, t in plain.tensors.items() if n not in halves},
+        classed=(
+            *plain.classed,
+            *(Classed(plain.tensors[n], "part of", HALF_GRADIENT) for n in halves),
+        ),
     )
 
 
@@ -172,14 +194,15 @@ def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
 
 def _family(
     plain: Mapping[str, Tensor],
-    made: Parted,
+    parted: Parted,
     deltas: Mapping[str, Delta],
     config: Mapping[str, Any],
+    *,
     named: str | None,
 ) -> Family:
     """Family of the model; for factors alone, the one that knows most of their modules."""
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
-    changed |= {module: factor.shape for module, factor in made.factors.values()}
+    changed |= {module: factor.shape for module, factor in parted.factors.values()}
     changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_composed(t)}
     # A stored tensor may be transposed, and its adapter is not: the shape of the tensor decides.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}

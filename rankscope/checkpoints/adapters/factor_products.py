@@ -48,7 +48,12 @@ class Made:
 
 
 def made_of_pair(
-    cell: Cell, module: str, table: FactorTable, tensors: Mapping[str, Tensor], scales: Scales
+    cell: Cell,
+    module: str,
+    table: FactorTable,
+    *,
+    tensors: Mapping[str, Tensor],
+    scales: Scales,
 ) -> Made:
     """What two factors and the tensors beside them make, as the table says.
 
@@ -73,7 +78,8 @@ def made_of_pair(
         names = cell.names[table.left], cell.names[table.right]
         return Made(factors=dict(zip(names, pair, strict=True)), used=names)
     made = Made(used=tuple(cell.names[end] for end in table.needed))
-    scale = _scale(cell, module, table, tensors, scales, made, rank=pair[1].shape[0])
+    rank = pair[1].shape[0]
+    scale = _scale(cell, module, table, tensors=tensors, scales=scales, made=made, rank=rank)
     made.put_aside(
         _spare(cell, table, tensors),
         "no linear map",
@@ -98,10 +104,10 @@ def _scale(
     cell: Cell,
     module: str,
     table: FactorTable,
+    *,
     tensors: Mapping[str, Tensor],
     scales: Scales,
     made: Made,
-    *,
     rank: int,
 ) -> float | None:
     """Scale of a product, as a tensor, the table, or a file beside the weights states it."""

@@ -81,7 +81,7 @@ def _hadamard(
         raise _fault("its factors do not fit each other", found)
     if (w1_a.shape[0], w1_b.shape[1]) != (w2_a.shape[0], w2_b.shape[1]):
         raise _fault("its two products differ in shape", found)
-    scale = _scale(module, scales, alpha, w1_a.shape[1], "hadamard")
+    scale = _scale(module, scales, alpha, rank=w1_a.shape[1], form="hadamard")
     return Adapter(KhatriRao(w1_b, w2_b, by_rows=True), KhatriRao(w1_a, w2_a), scale)
 
 
@@ -93,7 +93,7 @@ def _kronecker(
     inner = [part.inner for part in (first, second) if isinstance(part, Product)]
     if not inner and alpha is not None:  # LyCORIS uses the scale 1 if nothing has a rank
         return KroneckerAdapter(first, second, 1.0)
-    scale = _scale(module, scales, alpha, inner[0] if inner else 1, "kronecker")
+    scale = _scale(module, scales, alpha, rank=inner[0] if inner else 1, form="kronecker")
     return KroneckerAdapter(first, second, scale)
 
 
@@ -108,7 +108,9 @@ def _whole(found: Mapping[str, Tensor], end: str) -> Tensor:
     return Product(left, right)
 
 
-def _scale(module: str, scales: Scales, alpha: float | None, rank: int, form: Form) -> float | None:
+def _scale(
+    module: str, scales: Scales, alpha: float | None, *, rank: int, form: Form
+) -> float | None:
     return scales.of(module, rank=rank, form=form) if alpha is None else alpha / rank
 
 

@@ -132,7 +132,8 @@ class _Parting:
             self._take_special(cell, module)
             while (table := table_for(cell, self.tables, self.rest)) is not None:
                 target = table.target_in(module)
-                self._put(target, made_of_pair(cell, target, table, self.rest, self.scales))
+                made = made_of_pair(cell, target, table, tensors=self.rest, scales=self.scales)
+                self._put(target, made)
                 cell.drop(table.needed)
             self._check_leftovers(cell)
         except RankscopeError as error:

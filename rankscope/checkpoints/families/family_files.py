@@ -68,6 +68,23 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
     def fault(message: str) -> RankscopeError:
         return RankscopeError(message, path=path)
 
+    _check(table, fault)
+    return Family(
+        name=table["name"],
+        description=str(table.get("description", "")),
+        when=table.get("when", {}),
+        config={key: tuple(names) for key, names in table.get("config", {}).items()},
+        roles=table.get("roles", {}),
+        fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
+        axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
+        twice=table.get("twice", {}),
+        factors=parsed_tables(table.get("factors", {}), fault),
+        **{entry: tuple(table.get(entry, ())) for entry in LISTS},
+    )
+
+
+def _check(table: Mapping[str, Any], fault: Fault) -> None:
+    """Refuse unknown entries, and values of the wrong kind."""
     unknown = table.keys() - {"name", "description", *LISTS, *TABLES}
     if unknown:
         raise fault(f"has unknown entries: {', '.join(sorted(unknown))}")
@@ -89,18 +106,6 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         raise fault("every entry of config must be a list of strings")
     if config.keys() - set(STATED):
         raise fault(f"config may only have {', '.join(STATED)}")
-    return Family(
-        name=table["name"],
-        description=str(table.get("description", "")),
-        when=table.get("when", {}),
-        config={key: tuple(names) for key, names in config.items()},
-        roles=table.get("roles", {}),
-        fused={end: _fused(end, entry, fault) for end, entry in table.get("fused", {}).items()},
-        axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
-        twice=table.get("twice", {}),
-        factors=parsed_tables(table.get("factors", {}), fault),
-        **{entry: tuple(table.get(entry, ())) for entry in LISTS},
-    )
 
 
 def _fused(end: str, entry: Any, fault: Fault) -> Fused:

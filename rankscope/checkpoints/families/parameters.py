@@ -84,7 +84,7 @@ def parameters_of(
     near = Neighbours(tensors)
     for name, tensor in _once(tensors, found).items():
         adapter = waiting.get(name.removesuffix(".weight"))
-        axes = _axes(found, family, near, name, tensor)
+        axes = _axes(found, family, near, name=name, tensor=tensor)
         if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
             waiting.pop(name.removesuffix(".weight"), None)
             _add(
@@ -95,7 +95,8 @@ def parameters_of(
                 adapter,
             )
     for module, adapter in waiting.items():
-        _add(found, family, coordinates.parameter(f"{module}.weight"), None, adapter)
+        whole = coordinates.parameter(f"{module}.weight")
+        _add(found, family, whole, held=None, adapter=adapter)
     for name, (module, factor) in (factors or {}).items():
         parameter = coordinates.parameter(module)
         found.parameters[name] = replace(parameter, name=name, tensor=factor, is_factor=True)
@@ -103,7 +104,7 @@ def parameters_of(
 
 
 def _axes(
-    found: FoundParameters, family: Family, near: Neighbours, name: str, tensor: Tensor
+    found: FoundParameters, family: Family, near: Neighbours, *, name: str, tensor: Tensor
 ) -> Axes | None:
     """Axes of a tensor that holds matrices; None for any other, which ``found`` records."""
     shape = tensor.shape
@@ -163,6 +164,7 @@ def _add(
     found: FoundParameters,
     family: Family,
     whole: Parameter,
+    *,
     held: tuple[Tensor, Axes] | None,
     adapter: Delta | None,
 ) -> None:
