@@ -12,8 +12,9 @@ Which checkpoints are a run, and at which step?
     do the same for the cache of the Hugging Face hub. The result is a `run`.
 
 How do the files store tensors?
-    ``files/`` reads bytes into `tensors`; ``layouts/`` has one file per on-disk layout, which
-    returns `contents`. `options` is what the user says about reading.
+    ``files/`` reads bytes into `tensors` (`regions` are parts of those); ``layouts/`` has one file
+    per on-disk layout, which returns `contents`; ``slicing/`` joins what several processes saved.
+    `options` is what the user says about reading.
 
 What is each tensor?
     `assembly` has the order of work: ``adapters/`` finds low-rank factors, ``families/`` knows

@@ -13,7 +13,7 @@ from pathlib import Path
 from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family_files import read_family
-from rankscope.checkpoints.files.kinds import refusal
+from rankscope.checkpoints.files.weights_file import refusal
 from rankscope.checkpoints.folder_tree import LINK, Node, Walk
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.folder_tree import Node
-from rankscope.checkpoints.layouts.single_file import may_be_model
 from rankscope.checkpoints.series import Arrangement, Candidate, arrangement_of
 from rankscope.checkpoints.sibling_names import read_siblings
 from rankscope.checkpoints.steps import step_in_name

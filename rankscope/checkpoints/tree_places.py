@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.file_names import NO_MODEL_FOLDERS
 from rankscope.checkpoints.folder_tree import LINK, STATE, Node
-from rankscope.checkpoints.layouts.single_file import NO_MODEL_FOLDERS
 from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import BESIDE, Place, Use, is_notable, reason_of

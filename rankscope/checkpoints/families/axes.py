@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.family_files import INDICES
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
-from rankscope.checkpoints.tensors import Axis, Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Axis, Tensor
 
 Axes = tuple[str, ...]
 
@@ -89,8 +90,8 @@ def matrices_of(tensor: Tensor, axes: Axes) -> Iterator[NumberedMatrix]:
     for indices in itertools.product(*(range(size) for _, size, _ in numbered)):
         pairs = list(zip(indices, numbered, strict=True))
         start = sum(index * stride for index, (_, _, stride) in pairs)
-        window = Window(start, rows, columns[0])
-        yield NumberedMatrix(Part(tensor, window), {kind: index for index, (kind, _, _) in pairs})
+        region = Region(start, rows, columns[0])
+        yield NumberedMatrix(Part(tensor, region), {kind: index for index, (kind, _, _) in pairs})
 
 
 def is_convolution(name: str) -> bool:

@@ -87,13 +87,8 @@ def parameters_of(
         axes = _axes(found, family, near, name=name, tensor=tensor)
         if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
             waiting.pop(name.removesuffix(".weight"), None)
-            _add(
-                found,
-                family,
-                coordinates.parameter(name),
-                (tensor, axes) if axes else None,
-                adapter,
-            )
+            held = (tensor, axes) if axes else None
+            _add(found, family, coordinates.parameter(name), held=held, adapter=adapter)
     for module, adapter in waiting.items():
         whole = coordinates.parameter(f"{module}.weight")
         _add(found, family, whole, held=None, adapter=adapter)

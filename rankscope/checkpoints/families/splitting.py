@@ -9,7 +9,8 @@ from dataclasses import replace
 from rankscope.checkpoints.adapters.composed_tensors import KhatriRao, Product, ScaledRows
 from rankscope.checkpoints.contents import Adapter, Delta, Heads, Parameter
 from rankscope.checkpoints.families.family import Family, Fused
-from rankscope.checkpoints.tensors import Axis, Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Axis, Tensor
 
 Rows = tuple[int, tuple[Axis, ...]]  # the first row; size and stride in rows of every axis
 
@@ -126,7 +127,7 @@ def parts_of_fused(one: Parameter, family: Family) -> Iterator[Parameter]:
     """The parts of a fused parameter; the parameter itself if it is not fused or not certain."""
     fused = family.fused_in(one.module)
     one = _unrolled(one, fused)
-    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.window.rows) == 1
+    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.region.rows) == 1
     rows = rows_of(fused, one.shape, one.heads) if fused is not None and is_laid_out else None
     if fused is None or rows is None:
         yield one
@@ -149,7 +150,7 @@ def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
     if isinstance(one.tensor, Part) or columns % len(fused.parts):
         return one
     each = columns // len(fused.parts)
-    return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
+    return replace(one, tensor=Part(one.tensor, Region.of((rows * len(fused.parts), each))))
 
 
 def _rows(tensor: Tensor, which: Rows) -> Tensor:
@@ -161,15 +162,15 @@ def _rows(tensor: Tensor, which: Rows) -> Tensor:
     if isinstance(tensor, ScaledRows):
         return ScaledRows(_rows(tensor.matrix, which), _rows(_column(tensor.numbers), which))
     if isinstance(tensor, Part):
-        return Part(tensor.whole, tensor.window.part(*which))
-    return Part(tensor, Window.of(tensor.shape).part(*which))
+        return Part(tensor.whole, tensor.region.part(*which))
+    return Part(tensor, Region.of(tensor.shape).part(*which))
 
 
 def _column(numbers: Tensor) -> Tensor:
     """Numbers as a column."""
     if len(numbers.shape) == 2:
         return numbers
-    return Part(numbers, Window.of((math.prod(numbers.shape), 1)))
+    return Part(numbers, Region.of((math.prod(numbers.shape), 1)))
 
 
 def _rows_of_delta(adapter: Delta, which: Rows) -> Delta:
