@@ -42,7 +42,7 @@ def why_left_out(
     """Why a checkpoint beside a series does not belong to it, in words."""
     target = _series_of(series, candidate, is_root=is_root)
     if target is None:
-        return "is beside a series, and its name has no number of it"
+        return "is beside a series, and its name has no number of that series"
     step = None if candidate.stated is None else candidate.stated[0]
     number = lone_number(candidate.name)
     if step is None and number is not None and number[1] == target.unit:

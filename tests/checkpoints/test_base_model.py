@@ -32,7 +32,7 @@ def adapter(folder: Path, rng: np.random.Generator, base: str) -> Path:
 
 @pytest.mark.parametrize("place", ["run/checkpoint-5", "run", ".", ".."])
 @pytest.mark.parametrize("name", ["base-llama", "./base-llama", "models/base-llama"])
-def test_a_relative_path_is_looked_for_beside_the_run_and_above_it(
+def test_a_relative_path_is_searched_beside_and_above_the_run(
     place: str, name: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     root = tmp_path / "project" / "runs"
@@ -51,7 +51,7 @@ def test_the_nearest_of_several_is_taken(tmp_path: Path, rng: np.random.Generato
     assert base_folder(folder) == tmp_path / "a" / "base"
 
 
-def test_a_run_that_is_called_like_its_base_is_not_its_base(
+def test_a_run_with_the_name_of_its_base_is_not_the_base(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = adapter(tmp_path / "gpt2" / "checkpoint-5", rng, "gpt2")
@@ -61,7 +61,7 @@ def test_a_run_that_is_called_like_its_base_is_not_its_base(
 
 
 @pytest.mark.parametrize("named", ["org/absent", "./no/such", "", "x" * 300])
-def test_a_missing_base_is_said_by_its_name_with_what_to_do(
+def test_a_missing_base_is_named_with_what_to_do(
     named: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     contents = peft.read(adapter(tmp_path / "run", rng, named), DEFAULT)
@@ -73,9 +73,7 @@ def test_a_missing_base_is_said_by_its_name_with_what_to_do(
     assert all(p.tensor is None and p.adapter for p in contents.parameters.values())
 
 
-def test_a_base_that_is_given_counts_before_the_one_that_is_named(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_given_base_precedes_the_named_one(tmp_path: Path, rng: np.random.Generator) -> None:
     folder = adapter(tmp_path / "run", rng, "named")
     for name in ("named", "given"):
         write_model(tmp_path / name, random_weights(rng))
@@ -85,7 +83,7 @@ def test_a_base_that_is_given_counts_before_the_one_that_is_named(
         peft.read(folder, Options(base=tmp_path / "empty"))
 
 
-def test_mlx_has_a_config_of_the_same_name_and_is_no_peft_adapter(tmp_path: Path) -> None:
+def test_a_config_of_mlx_is_not_a_peft_adapter(tmp_path: Path) -> None:
     config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 20.0}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     assert not peft.recognises(tmp_path)
@@ -109,7 +107,7 @@ def test_a_given_base_of_another_model_is_refused(
         peft.read(folder, Options(base=tmp_path / "given"))
 
 
-def test_another_model_of_the_name_of_the_base_is_not_used(
+def test_another_model_with_the_name_of_the_base_is_ignored(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = adapter(tmp_path / "run", rng, "base")

@@ -128,7 +128,7 @@ def test_two_factors_are_one_adapter(
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 16), (16, 5)])
-def test_which_way_round_factors_are_stored_is_seen_by_their_shapes(
+def test_shapes_show_how_factors_are_stored(
     shape: tuple[int, int], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     a, b = rng.normal(size=(2, shape[1])), rng.normal(size=(shape[0], 2))
@@ -212,7 +212,7 @@ SCALES = {
 
 
 @pytest.mark.parametrize("source", SCALES)
-def test_the_scale_is_that_of_a_tensor_a_file_or_a_header_or_unknown(
+def test_a_tensor_a_file_or_a_header_states_the_scale(
     source: str,
     tmp_path: Path,
     factors: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -237,7 +237,7 @@ def test_the_scale_is_that_of_a_tensor_a_file_or_a_header_or_unknown(
     "holder", ["base_layer.weight", "weight", "linear.weight", "to_wrap.weight"]
 )
 @pytest.mark.parametrize("scale", [2.0, None])
-def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_known(
+def test_a_weight_is_used_with_its_adapter_if_the_scale_is_known(
     holder: str,
     scale: float | None,
     tmp_path: Path,
@@ -261,7 +261,7 @@ def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_kn
     assert [c.kind for c in AT_CHECKPOINTS["adapter"](moment)] == ["adapter"]
 
 
-def test_a_quantised_weight_in_its_adapter_is_named_and_the_delta_stands_alone(
+def test_an_adapter_on_a_quantised_weight_stands_alone(
     tmp_path: Path, factors: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> None:
     tensors = {
@@ -289,13 +289,13 @@ def test_the_tensor_of_a_scale_may_hold_a_whole_number(
 
 
 @pytest.mark.parametrize("end", ["diff", "oft_blocks", "a1.weight", "lora_mid.weight"])
-def test_other_changes_of_a_flattened_module_are_no_weights(end: str, tmp_path: Path) -> None:
+def test_other_changes_of_a_flattened_module_are_not_weights(end: str, tmp_path: Path) -> None:
     contents = read(tmp_path, {f"{FLAT}_to_q.{end}": np.ones((6, 4))})
     assert not contents.parameters and len(contents.skips) == 1
     assert classes(contents) == {"not understood": 1}
 
 
-def test_gradients_of_factors_are_no_gradients_of_matrices(
+def test_gradients_of_factors_are_not_gradients_of_matrices(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write_model(tmp_path, random_weights(rng))
@@ -337,7 +337,7 @@ def test_factors_of_an_embedding_are_stored_the_other_way_round(
 @pytest.mark.parametrize(
     "missing", ["lora_A.weight", "lora_B.weight", "lora_down.weight", "lora_b"]
 )
-def test_half_a_pair_is_named_and_is_no_weight(missing: str, tmp_path: Path) -> None:
+def test_half_a_pair_is_named_and_not_a_weight(missing: str, tmp_path: Path) -> None:
     there = {"lora_A": "lora_B", "lora_B": "lora_A", "lora_down": "lora_up", "lora_b": "lora_a"}
     end = missing.replace(missing.split(".")[0], there[missing.split(".")[0]])
     contents = read(tmp_path, {f"{Q}.{end}": np.ones((4, 16)), "other.weight": np.ones((4, 4))})
@@ -404,7 +404,7 @@ def test_two_whole_matrices_of_lycoris_have_the_scale_one(
     assert values_of(only(contents)) == pytest.approx(np.kron(w1, w2)) and not contents.notes
 
 
-def test_magnitudes_beside_factors_rescale_the_weight_also_where_peft_did_not_write_them(
+def test_magnitudes_of_any_writer_rescale_the_weight(
     tmp_path: Path,
     rng: np.random.Generator,
     factors: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -492,7 +492,7 @@ ADAPTED = {
 
 
 @pytest.mark.parametrize("base", ADAPTED)
-def test_adapters_alone_have_the_roles_of_the_model_that_they_were_put_on(
+def test_adapters_alone_have_the_roles_of_their_model(
     base: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     modules, named, roles = ADAPTED[base]
@@ -512,7 +512,7 @@ def test_adapters_alone_have_the_roles_of_the_model_that_they_were_put_on(
     assert {p.role for p in contents.parameters.values()} == roles and not contents.skips
 
 
-def test_an_ordinary_model_of_every_family_has_no_name_of_a_factor() -> None:
+def test_ordinary_models_have_no_names_of_factors() -> None:
     """No table's end is the end of a role, so that no weight of a family is taken for a factor."""
     for family in families().values():
         for table in (*family.factors,):

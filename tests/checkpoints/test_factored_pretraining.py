@@ -87,7 +87,7 @@ def test_sltrain_is_its_scaled_product_plus_its_sparse_part(
 
 
 @pytest.mark.parametrize("places", [[-1], [OUT * IN]])
-def test_a_place_outside_of_the_matrix_is_an_error_of_its_tensor(
+def test_a_position_outside_of_the_matrix_is_an_error(
     places: list[int], tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = sltrain(normal, np.array(places))
@@ -96,7 +96,7 @@ def test_a_place_outside_of_the_matrix_is_an_error_of_its_tensor(
         components(contents)["weight"][0].recipe.read()
 
 
-def test_without_its_settings_sltrain_is_a_product_of_unknown_scale_and_no_weight(
+def test_sltrain_without_settings_is_a_product_of_unknown_scale(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = sltrain(normal, np.arange(7))
@@ -132,7 +132,7 @@ def test_loro_stays_factored_and_so_does_its_update(
     assert found["weight"][0].role == "q" and not found["adapter"]
 
 
-def test_a_fused_product_is_cut_by_the_rows_of_its_left_factor(
+def test_a_fused_product_is_cut_in_its_left_factor(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     module = "transformer.h.0.attn.c_attn"
@@ -163,7 +163,7 @@ def test_factors_with_an_activation_between_are_measured_by_themselves(
     assert "factor" in COMPONENTS
 
 
-def test_a_weight_whose_adapter_has_no_scale_is_its_base_and_candidates_are_no_weights(
+def test_without_a_scale_the_weight_is_the_base_alone(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {
@@ -182,7 +182,7 @@ def test_a_weight_whose_adapter_has_no_scale_is_its_base_and_candidates_are_no_w
     assert sorted(kinds) == ["matrix", *["no linear map"] * 2, *["part of"] * 2]
 
 
-def test_factors_of_a_weight_beside_a_weight_are_both_left_out_by_name(
+def test_factors_beside_a_second_weight_are_left_out(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {f"{Q}.weight": normal(OUT, IN), f"{Q}.weight_in": normal(IN, RANK)}
@@ -204,7 +204,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_two_tensors_that_look_like_factors_are_named_with_the_table_to_write(
+def test_likely_factors_are_named_with_the_table_to_write(
     pair: str, tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     first, one, second, other = PAIRS[pair]
@@ -228,7 +228,7 @@ def test_two_tensors_that_look_like_factors_are_named_with_the_table_to_write(
     assert parameter.role == "q" and sorted(parameter.shape) == [24, 32]
 
 
-def test_a_weight_beside_what_looks_like_factors_is_not_certain_either(
+def test_a_weight_beside_likely_factors_is_uncertain_too(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {f"{Q}.weight": normal(24, 32), f"{Q}.up": normal(24, 2), f"{Q}.dn": normal(2, 32)}
@@ -239,7 +239,7 @@ def test_a_weight_beside_what_looks_like_factors_is_not_certain_either(
 
 
 @pytest.mark.parametrize("ends", [("left_factor", "right_factor"), ("A_mat", "B_mat")])
-def test_parameters_of_any_module_that_differ_in_one_word_may_be_factors(
+def test_parameters_that_differ_in_one_word_may_be_factors(
     ends: tuple[str, str], tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {f"blk.0.mix.{ends[0]}": normal(24, 4), f"blk.0.mix.{ends[1]}": normal(4, 32)}
@@ -337,7 +337,7 @@ def test_the_low_rank_pairs_of_rwkv_are_products_or_factors(
     assert "blocks.0.att.r_k" in contents.left_out
 
 
-def test_a_w1_and_a_w2_of_other_models_are_no_factors(
+def test_w1_and_w2_of_other_models_are_not_factors(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     module = "layers.0.feed_forward"

@@ -440,9 +440,7 @@ def test_what_the_parts_compute_is_what_the_module_computes(name: str, tmp_path:
 
 
 @every_family
-def test_roles_are_those_of_a_block_and_no_position_or_mask_is_among_them(
-    name: str, tmp_path: Path
-) -> None:
+def test_roles_are_those_of_a_block_without_positions_or_masks(name: str, tmp_path: Path) -> None:
     _, contents = written(name, tmp_path)
     for layer in range(2):
         expected = {"q", "k", "v", "o", "up", "down"}
@@ -455,9 +453,7 @@ def test_roles_are_those_of_a_block_and_no_position_or_mask_is_among_them(
 
 
 @pytest.mark.parametrize("name", INTERLEAVED)
-def test_what_lies_head_by_head_is_whole_where_no_config_counts_the_heads(
-    name: str, tmp_path: Path
-) -> None:
+def test_rows_by_head_stay_whole_without_a_number_of_heads(name: str, tmp_path: Path) -> None:
     blocks, contents = written(name, tmp_path, stated=False)
     assert contents.family == name
     (whole,) = (p for p in contents.parameters.values() if p.layer == 1 and p.role == "other")
@@ -465,7 +461,7 @@ def test_what_lies_head_by_head_is_whole_where_no_config_counts_the_heads(
     assert torch.equal(values(whole), stored)
 
 
-def test_heads_of_a_tensor_with_an_axis_for_them_need_no_config(tmp_path: Path) -> None:
+def test_an_axis_for_heads_needs_no_config(tmp_path: Path) -> None:
     _, contents = written("transformer_lens/grouped", tmp_path)
     found = by_role(contents, 0)
     assert found["o"].heads is not None and found["v"].heads is not None

@@ -118,7 +118,7 @@ def written(family: str, rng: np.random.Generator) -> tuple[dict[str, np.ndarray
 
 
 @pytest.mark.parametrize("family", NAMES)
-def test_every_part_of_a_model_is_found_in_its_own_rows(
+def test_every_part_is_found_in_its_rows(
     family: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     tensors, names = written(family, rng)

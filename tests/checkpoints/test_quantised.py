@@ -295,7 +295,7 @@ def test_stacks_of_quantised_experts_leave_their_neighbours_alone(scale: str) ->
     }
 
 
-def test_a_name_that_begins_like_a_quantised_module_is_not_a_companion() -> None:
+def test_a_similar_name_is_not_a_companion() -> None:
     tensors: Tensors = {
         "model.layers.0.mlp.gate.weight": ("float8_e4m3", (64, 64)),
         "model.layers.0.mlp.gate.weight_scale_inv": ("float32", (1, 1)),

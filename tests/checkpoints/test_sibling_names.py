@@ -97,7 +97,7 @@ def test_a_number_that_counts_makes_a_series(
         ("round_1/checkpoint-10", "round_1/checkpoint-20", "round_2/checkpoint-10"),
     ],
 )
-def test_a_number_that_does_not_count_makes_none_and_is_named(names: tuple[str, ...]) -> None:
+def test_a_number_that_does_not_count_is_named(names: tuple[str, ...]) -> None:
     found = read_siblings(names)
     assert not found.series
     assert found.alike == (tuple(range(len(names))),)
@@ -150,7 +150,7 @@ def test_one_for_the_end_makes_small_numbers_count(end: str) -> None:
     assert found == [([f"net_{i}" for i in EPOCHS], list(EPOCHS), "step")]
 
 
-def test_another_choice_of_a_step_that_is_there_is_not_of_the_series() -> None:
+def test_a_second_checkpoint_of_a_step_is_not_of_the_series() -> None:
     assert counted(["epoch_3", "epoch_5", "best_epoch_3"]) == [
         (["epoch_3", "epoch_5"], [3, 5], "epoch")
     ]
@@ -186,7 +186,7 @@ METRICS = st.sampled_from(["", "loss", "acc", "val_loss", "reward", "ppl"])
     fractions=FRACTIONS,
     folder=st.booleans(),
 )
-def test_whatever_is_around_a_counter_the_series_is_in_its_order(
+def test_a_counter_orders_the_series_in_any_name(
     first: str, label: str, last: str, separator: str, numbers: list[int], width: int,
     metric: str, fractions: list[int], folder: bool,
 ) -> None:  # fmt: skip
@@ -211,7 +211,7 @@ def test_whatever_is_around_a_counter_the_series_is_in_its_order(
     width=st.sampled_from([0, 3]),
     folder=st.booleans(),
 )
-def test_whatever_is_around_a_setting_there_is_no_series(
+def test_a_setting_makes_no_series_in_any_name(
     first: str, label: str, separator: str, numbers: list[int], width: int, folder: bool
 ) -> None:
     start = f"{first}_" if first else ""
@@ -225,7 +225,9 @@ def test_whatever_is_around_a_setting_there_is_no_series(
     numbers=NUMBERS,
     form=st.sampled_from(["-{}b", "_{}M", "-{}x", "-{:05d}-of-99999", "-v{}", "{}d", "_h{}"]),
 )
-def test_sizes_versions_and_shards_are_no_series(first: str, numbers: list[int], form: str) -> None:
+def test_sizes_versions_and_shards_are_not_a_series(
+    first: str, numbers: list[int], form: str
+) -> None:
     assert counted([first + form.format(number % 10**5) for number in numbers]) == []
 
 

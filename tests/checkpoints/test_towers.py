@@ -149,7 +149,7 @@ def test_circuits_of_both_towers_are_what_their_heads_write(tmp_path: Path) -> N
         ({}, "visual.blocks.0.x", [], None),
     ],
 )  # fmt: skip
-def test_the_name_of_a_tower_tells_its_table_and_then_its_shapes(
+def test_the_name_of_a_tower_chooses_its_table_before_shapes(
     config: dict[str, Any], module: str, shapes: list[tuple[int, ...]], heads: Heads | None
 ) -> None:
     assert Towers(config, GENERIC).of(module, shapes=shapes) == heads
@@ -232,7 +232,7 @@ def test_the_parts_of_a_fused_delta_are_its_rows(tmp_path: Path, rng: np.random.
         assert adapter.scale * product == pytest.approx(rows)
 
 
-def test_a_family_that_only_a_config_tells_is_not_guessed_from_deltas() -> None:
+def test_a_family_that_needs_a_config_is_not_guessed() -> None:
     shapes = {f"h.{i}.self_attention.query_key_value": (48, 16) for i in range(2)}
     assert not adapted_family(shapes).when
 
@@ -240,9 +240,7 @@ def test_a_family_that_only_a_config_tells_is_not_guessed_from_deltas() -> None:
 # What most of a model has no role for is said.
 
 
-def test_a_model_of_mostly_unknown_roles_is_noted_and_costs_nothing(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_model_of_mostly_unknown_roles_is_noted(tmp_path: Path, rng: np.random.Generator) -> None:
     tensors = {f"cells.{i}.{n}.weight": rng.normal(size=(8, 8)) for i in range(2) for n in "ab"}
     save_file(tensors, tmp_path / "weights.safetensors")
     contents = contents_of("any", open_tensors(tmp_path / "weights.safetensors"), {}, DEFAULT)

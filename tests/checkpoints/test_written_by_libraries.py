@@ -28,7 +28,7 @@ def model() -> "transformers.LlamaForCausalLM":
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])
-def test_every_matrix_of_a_saved_model_is_the_tensor_in_memory(
+def test_matrices_of_a_saved_model_are_those_in_memory(
     dtype: str, shard: str, model: "transformers.LlamaForCausalLM", tmp_path: Path
 ) -> None:
     model.to(getattr(torch, dtype)).save_pretrained(tmp_path / "step_7", max_shard_size=shard)
@@ -77,7 +77,7 @@ def test_a_variant_is_read_under_its_name(
         assert (parameter.tensor.read() == model.state_dict()[name].numpy()).all()
 
 
-def test_a_model_saved_with_its_adapters_in_it_is_axolotls_base(
+def test_a_model_saved_with_its_adapters_is_axolotls_base(
     model: "transformers.LlamaForCausalLM", tmp_path: Path
 ) -> None:
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)

@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to its parameters: split, turned and told apart."""
+"""The parameters of a checkpoint: every matrix in its tensors, as (outputs, inputs)."""
 
 from __future__ import annotations
 
