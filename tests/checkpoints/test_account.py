@@ -1,4 +1,4 @@
-"""Every tensor of a checkpoint ends in exactly one class, and the counts add up."""
+"""Every tensor of a checkpoint has exactly one class, and the counts add up."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ KINDS = ("matrix", "part of", "no linear map", "optimizer", "not understood")
 
 
 def listed(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, StoredTensor]:
-    """Tensors of a file that is not there, one behind the other."""
+    """Tensors of a missing file, one after the other."""
     found, place = {}, 0
     for name, (dtype, shape) in tensors.items():
         found[name] = StoredTensor("/nowhere", name, dtype, shape, place)
@@ -183,7 +183,7 @@ def test_weights_that_zero_3_left_empty_are_said_to_be(tmp_path: Path) -> None:
     assert "ZeRO-3" in contents.skips[0].message and list(contents.parameters) == ["head.weight"]
 
 
-# Every way to store a model that this package reads by itself.
+# Every way to store a model that rankscope reads.
 
 
 def in_safetensors(folder: Path, weights: dict[str, Any]) -> None:
@@ -244,7 +244,7 @@ def test_every_layout_accounts_for_each_tensor_of_its_files(
     assert found["model.layers.0.odd"].kind == "not understood" and len(contents.skips) == 1
 
 
-# Healthy models of plain torch: no skip, and no matrix but those that are multiplied with.
+# Healthy models of plain torch: no skip, and only matrices that the model multiplies with.
 
 
 class Embedded(nn.Module):

@@ -1,4 +1,4 @@
-"""Three axes and more: cut where something says how, and else not measured."""
+"""Tensors of three axes and more: cut if something says how, otherwise not measured."""
 
 from pathlib import Path
 from typing import Any

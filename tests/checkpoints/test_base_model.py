@@ -1,4 +1,4 @@
-"""The base model of an adapter: looked for where it may lie, given, or said to be missing."""
+"""The base model of an adapter: searched for, given, or reported as missing."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.conftest import random_factors, random_weights, write_adapter, write_
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cache of the hub, and a working folder in which nothing lies."""
+    """No cache of the hub, and an empty working folder."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")

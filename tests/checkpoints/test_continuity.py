@@ -16,7 +16,7 @@ STEPS = {"weights": 10, "adapters": 20}
 
 @pytest.fixture
 def run(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """A model, and then adapters whose base is nowhere."""
+    """A model, and then adapters without their base."""
     write_model(tmp_path / "checkpoint-10", random_weights(rng))
     write_adapter(tmp_path / "checkpoint-20", random_factors(rng), scale=2.0)
     return tmp_path

@@ -235,7 +235,7 @@ def test_steps_that_hold_the_same_weights_are_found(
     same = random_weights(rng)
     for step in (20, 30):
         write_model(full_run / f"checkpoint-{step}", same)
-    # The same weights in a file that says something else beside them.
+    # The same weights in a file with another value beside them.
     write_model(full_run / "checkpoint-40", {})
     save_file(same, full_run / "checkpoint-40" / "model.safetensors", metadata={"step": "40"})
     shutil.copytree(full_run / "checkpoint-5", full_run / "checkpoint-50")

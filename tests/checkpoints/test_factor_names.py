@@ -1,4 +1,4 @@
-"""Low-rank factors are told from weights whatever wrote them, and whatever file they are in."""
+"""Low-rank factors are recognised whatever wrote them, and in any file."""
 
 import json
 from collections import Counter
@@ -34,7 +34,7 @@ UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 FLAT = "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1"
 Tensors = dict[str, NDArray[np.floating]]
 
-# Names of the factors of inputs and outputs, whether they are stored turned, path of the module.
+# Names of both factors, whether they are stored transposed, path of the module.
 WRITERS = {
     "peft": (*(f"base_model.model.{Q}.lora_{side}.weight" for side in "AB"), False, Q),
     "state dict": (f"{Q}.lora_A.default.weight", f"{Q}.lora_B.default.weight", False, Q),
@@ -195,7 +195,7 @@ def test_each_of_several_text_models_has_layers_of_its_own(
 
 ALPHA = {f"{Q}.alpha": np.array(6.0)}
 DIFFUSERS = json.dumps({"model.r": 3, "model.lora_alpha": 6})
-# A tensor, what adapter_config.json has, what the header has, the scale for the rank 3.
+# A tensor, adapter_config.json, the header, and the scale for rank 3.
 SCALES = {
     "alpha": (ALPHA, {}, {}, 2.0),
     "peft": ({}, {"peft_type": "LORA", "lora_alpha": 6, "r": RANK}, {}, 2.0),
@@ -473,7 +473,7 @@ def test_a_table_that_is_none_is_refused(entry: object, message: str) -> None:
 
 BERT, SQUARE = "roberta.encoder.layer.0.attention", (16, 16)
 T5 = "encoder.block.0.layer"
-# Modules with the shapes of their deltas, what the base is called, roles.
+# Modules with the shapes of their deltas, the name of the base, roles.
 ADAPTED = {
     "gpt2": ({"transformer.h.0.attn.c_attn": (48, 16)}, "gpt2", {"q", "k", "v"}),
     "gpt2 without a name": (

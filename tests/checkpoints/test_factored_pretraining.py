@@ -1,4 +1,4 @@
-"""Models whose projections are products by construction, and tensors that look like factors."""
+"""Models whose projections are products, and tensors that look like factors."""
 
 import json
 from collections.abc import Callable
@@ -216,7 +216,7 @@ def test_likely_factors_are_named_with_the_table_to_write(
     assert {skip.reason for skip in contents.skips} == {"looks-like-factors"}
     message = contents.skips[0].message
     assert "24×32 matrix" in message or "32×24 matrix" in message
-    # What it says to write makes of them one matrix.
+    # The table in the message makes them one matrix.
     table = message.partition("family file with ")[2].partition(" says")[0]
     header, _, entries = table.partition("] ")
     lines = entries.replace(", right", "\nright").replace(", makes", "\nmakes")

@@ -1,4 +1,4 @@
-"""The tables of families, held against the models that transformers builds of them."""
+"""The tables of families, compared with the models that transformers builds."""
 
 import json
 from collections.abc import Callable
@@ -149,7 +149,7 @@ def contents_of_model(folder: Path) -> Contents:
 
 
 def without_config(folder: Path, target: Path) -> Path:
-    """The same weights with no word on what model they are of."""
+    """The same weights without a config."""
     (target / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     return target
 
@@ -236,7 +236,7 @@ def test_attention_to_one_token_is_v_and_o_per_head(case: Case, built: Any) -> N
 
 @pytest.mark.parametrize("case", FUSED, ids=str)
 def test_rows_of_a_fused_matrix_act_as_their_part(case: Case, built: Any) -> None:
-    """Derivatives of the attention tell q, k and v apart, and the heads that they serve.
+    """Derivatives of the attention separate q, k and v, and the heads that they serve.
 
     What a position is given depends on its own values, where it is alone; on another position's
     keys besides, where there is one; and on no other position's queries.
@@ -380,7 +380,7 @@ def test_the_language_model_decides_the_family(tower: str, tmp_path: Path) -> No
     assert contents_of_model(tmp_path).family == "llama-like"
 
 
-# What no library writes.
+# Files that no library writes.
 
 
 def nanogpt(rng: np.random.Generator, *, bias: bool) -> dict[str, np.ndarray]:
@@ -403,7 +403,7 @@ def nanogpt(rng: np.random.Generator, *, bias: bool) -> dict[str, np.ndarray]:
 
 
 def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str, FoundParameters]:
-    """What the families make of a file; ``tied`` names its embedding a second time."""
+    """The family and parameters of a file; ``tied`` is a second name of its embedding."""
     tensors = dict(open_tensors(path))
     if tied:
         tensors[tied] = tensors["transformer.wte.weight"]

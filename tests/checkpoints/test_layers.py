@@ -1,4 +1,4 @@
-"""Layers are told by how names recur, whatever the words are."""
+"""Layers follow from how names recur, whatever the words are."""
 
 import time
 
@@ -23,7 +23,7 @@ DIFFUSERS = ("attn1.to_q", "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0", "ff
 EXPERTS = (*ATTENTION, *(f"mlp.experts.{i}.{w}" for i in range(3) for w in ("up", "down")))
 MIXTRAL = (*ATTENTION, *(f"block_sparse_moe.experts.{i}.w{j}" for i in range(4) for j in (1, 2)))
 
-# One part a block: its path, and what is in it; then what else the model has.
+# One entry per kind of block: its path, and its modules; then the other modules of the model.
 FLAT: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "Llama": ("model.layers.{}", GATED, ("model.embed_tokens", "lm_head")),
     "GPT-2": ("transformer.h.{}", GPT, ("transformer.wte",)),

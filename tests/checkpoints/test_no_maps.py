@@ -1,4 +1,4 @@
-"""Vectors, norms, positions, masks and buffers: by shape and place, never by a piece of a name."""
+"""Vectors, norms, positions, masks and buffers: by shape and neighbours, never by a piece of a name."""
 
 import math
 from typing import Any

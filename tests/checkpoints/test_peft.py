@@ -1,4 +1,4 @@
-"""What PEFT writes is read as PEFT itself applies it."""
+"""Adapters of PEFT are read as PEFT applies them."""
 
 import json
 from collections.abc import Callable
@@ -182,7 +182,7 @@ def test_parts_of_neox_are_rows_of_pefts_delta(tmp_path: Path) -> None:
 )
 def test_scales_and_ranks_are_those_of_peft(config: dict[str, Any], tmp_path: Path) -> None:
     adapted(tmp_path, llama(), target_modules=["q_proj", "up_proj"], **config)
-    # As loaded, since PEFT sorts the patterns when it writes them: that changes which is the first.
+    # As loaded: PEFT sorts the patterns when it writes them, which changes the first match.
     base = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "run" / "checkpoint-3"))
     found = {name: p.adapter for name, p in read(tmp_path).parameters.items() if p.adapter}

@@ -1,4 +1,4 @@
-"""Adapters beyond plain LoRA: each delta is the one that PEFT itself adds."""
+"""Adapters beyond plain LoRA: each delta is the one that PEFT adds."""
 
 import json
 from collections.abc import Mapping

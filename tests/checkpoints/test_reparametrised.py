@@ -1,4 +1,4 @@
-"""Reparametrised and pruned weights are those that torch's own modules multiply with."""
+"""Reparametrised and pruned weights are those that torch's modules multiply with."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the names of siblings say together, on names that nobody has written down."""
+"""The series in the names of siblings, for known and for generated names."""
 
 import pytest
 from hypothesis import given, settings
@@ -91,7 +91,7 @@ def test_a_number_that_counts_makes_a_series(
         ("sdxl-turbo-4-steps", "sdxl-turbo-8-steps"),
         ("model_part_1", "model_part_2"),
         ("0/model", "1/model"),
-        # numbers that do not go together
+        # numbers that contradict each other
         ("epoch=0-step=100", "epoch=0-step=200", "epoch=1-step=100"),
         ("20240512_step_100", "20240511_step_200"),
         ("round_1/checkpoint-10", "round_1/checkpoint-20", "round_2/checkpoint-10"),
@@ -116,20 +116,20 @@ def test_a_number_that_does_not_count_is_named(names: tuple[str, ...]) -> None:
         (("step_5_lr0.1", "step_9_lr0.1", "step_5_lr0.01", "step_9_lr0.01"), [[0, 1], [2, 3]]),
         (("step_5_lr0.1", "step_9_lr0.01"), [[0, 1]]),
         (("step_5_top", "epoch_1_top", "epoch_2_top"), [[0], [1, 2]]),
-        # the last, a copy, and the same number written otherwise
+        # the last, a copy, and the same number with other digits
         (("model_epoch_10", "model_epoch_20", "model_epoch_25_final"), [[0, 1, 2]]),
         (("net_10", "net_20", "net_30", "net_35_last"), [[0, 1, 2, 3]]),
         (("step_5", "step_9", "best_step_7"), [[0, 2, 1]]),
         (("checkpoint-5", "Copy of checkpoint-5", "checkpoint-9 (1)", "checkpoint-9"),
          [[0, 1, 2, 3]]),
         (("step_5", "step_05", "step_9"), [[0, 1, 2]]),
-        # taken up again, or begun anew from a step before
+        # resumed, or restarted from an earlier step
         (("net_step_5", "net_step_9", "net_resumed_step_12"), [[0, 1, 2]]),
         (("epoch_1", "epoch_2", "epoch_3_cont", "epoch_4_cont"), [[0, 1, 2, 3]]),
         (("step_5", "step_9", "resumed_step_9", "resumed_step_12"), [[0, 1], [2, 3]]),
         (("step_5", "step_9", "resumed_step_7"), [[0, 1], [2]]),
         (("a_step_5", "a_step_9", "b_resumed_step_12"), [[0, 1], [2]]),
-        # one alone, as others count
+        # a single one that counts as others do
         (("fold1_epoch_1", "fold1_epoch_2", "fold2_epoch_1"), [[0, 1], [2]]),
         (("v1-100", "v1-200", "v2-100"), [[0, 1], [2]]),
     ],

@@ -1,4 +1,4 @@
-"""Folders as people keep them: what is a step of which run, and a line for everything else."""
+"""Folders as people keep them: the steps of each run, and a line for everything else."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Towers, and adapters without their model: each has its own heads and its own roles."""
+"""Towers, and adapters without their model: the heads and roles of each."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def saved(model: Any, folder: Path) -> Contents:
 
 
 def heads_at(contents: Contents) -> dict[str, set[Heads | None]]:
-    """Heads of the output projections, by the first part of their path that tells the tower."""
+    """Heads of the output projections, by the first part of their path, which names the tower."""
     found: dict[str, set[Heads | None]] = {}
     for one in contents.parameters.values():
         if one.role == "o":
@@ -80,7 +80,7 @@ MODELS = {
     "CLIP": (clip, {"text_model": EIGHT, "vision_model": Heads(6, 6, 8)}),
     "Whisper": (whisper, {"encoder": EIGHT, "decoder": Heads(2, 2, 16)}),
     "LLaVA": (llava, {"language_model": Heads(4, 2, 8), "vision_tower": Heads(6, 6, 8)}),
-    # What its config calls the width of the tower for images is that of the language model.
+    # The width in its config's table of the vision tower is that of the language model.
     "Qwen 2 VL": (qwen, {"language_model": Heads(4, 2, 8), "visual": None}),
 }
 
@@ -163,7 +163,7 @@ PREFIX = "base_model.model."
 def adapter_folder(
     folder: Path, modules: dict[str, tuple[int, int]], rng: np.random.Generator
 ) -> Contents:
-    """Read an adapter of PEFT, rank 4, scale 2, whose base is nowhere."""
+    """Read an adapter of PEFT, rank 4, scale 2, without its base."""
     tensors = {}
     for module, (rows, columns) in modules.items():
         tensors[f"{PREFIX}{module}.lora_A.weight"] = rng.normal(size=(4, columns))
@@ -237,7 +237,7 @@ def test_a_family_that_needs_a_config_is_not_guessed() -> None:
     assert not adapted_family(shapes).when
 
 
-# What most of a model has no role for is said.
+# Models most of which have no role.
 
 
 def test_a_model_of_mostly_unknown_roles_is_noted(tmp_path: Path, rng: np.random.Generator) -> None:
