@@ -1,4 +1,4 @@
-"""Vectors, norms, positions, masks and buffers: by shape and neighbours, never by a piece of a name."""
+"""Vectors, norms, positions, masks and buffers: by shape and neighbours, not by pieces of names."""
 
 import math
 from typing import Any
