@@ -235,8 +235,8 @@ def _alone(parameters: Mapping[str, Parameter]) -> tuple[Skip, ...]:
     if not alone:
         return ()
     message = (
-        f"{len(alone)} adapters are of DoRA, which rescales the rows of the weight: without the "
-        "base model only B·A is measured"
+        f"{len(alone)} adapter{'s are' if len(alone) > 1 else ' is'} of DoRA, which rescales the "
+        "rows of the weight: without the base model only B·A is measured"
     )
     path = "" if alone[0].adapter is None else alone[0].adapter.tensors[0].paths[0]
     return (Skip(path, "", "dora", message),)

@@ -202,8 +202,8 @@ def _nothing_found(path: Path, tree: Node, layout: str | None) -> str:
     if links:
         name = links[0].path.relative_to(path).as_posix()
         return (
-            f"{what}, but {len(links)} links, such as {name}; links in a folder are not followed: "
-            "give what they lead to, or one of the links"
+            f"{what}, but {len(links)} link{'s' * (len(links) > 1)}, such as {name}; links in a "
+            "folder are not followed: give what they lead to, or one of the links"
         )
     return fault_of(path) or f"{what} that is recognised{_refused(path, tree)}"
 

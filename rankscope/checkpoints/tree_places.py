@@ -77,7 +77,8 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     elif links == len(inside):
         why = f"holds links only, {links} of them, which are not followed"
     else:
-        why = f"holds no checkpoint ({len(inside)} files and folders)"
+        what = "files and folders" if len(inside) > 1 else "file or folder"
+        why = f"holds no checkpoint ({len(inside)} {what})"
     yield Place(folder.path, "left out", reason=why)
     for node in inside:
         if node.is_file and not node.why and is_notable(node.path):

@@ -1,3 +1,5 @@
+"""Opening runs, and what is said of paths that are not one."""
+
 import json
 import shutil
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Models in the cache of the hub: their branches, steps and snapshots."""
+
 import hashlib
 import json
 from pathlib import Path

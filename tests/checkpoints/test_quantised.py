@@ -1,3 +1,5 @@
+"""Quantised weights are skipped by scheme, and their companions with them."""
+
 import json
 from pathlib import Path
 

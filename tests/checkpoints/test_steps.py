@@ -1,3 +1,5 @@
+"""The step of one checkpoint, from its name or a file beside it."""
+
 import json
 from pathlib import Path
 
