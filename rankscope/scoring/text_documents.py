@@ -170,7 +170,8 @@ def _document_losses(
 
     losses = np.zeros(len(documents))
     done, work = 0, sum(map(len, documents))
-    for group in iter_groups(enumerate(documents), lambda item: len(item[1]), size=TOKENS_AT_ONCE):
+    numbered = enumerate(documents)
+    for group in iter_groups(numbered, lambda one: len(one[1]), size=TOKENS_AT_ONCE):
         cut = [(number, span) for number, ids in group for span in spans_of(ids)]
         size = sum(len(ids) for _, ids in group)
         part = _part(progress, done / work, (done + size) / work)
