@@ -22,6 +22,7 @@ from torch import Tensor
 
 from benchmarks.sentences import PREFIX, synthetic_pairs
 from rankscope.evaluation.own_model import TOKENS_AT_ONCE
+from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.minimal_pairs import EncodedPairs, pair_differences
 from rankscope.scoring.text_documents import EncodedDocuments, score_documents
 from rankscope.scoring.text_model import TextEncoder, TextModel
@@ -98,8 +99,8 @@ def text_model(
 ) -> TextModel:
     """Our model as `rankscope evaluate` opens it, except for its tokenizer."""
     encoder = TextEncoder(_refuse_text, PREFIX, "id 0", "none")
-    window = max(case.window, 64)
-    return TextModel(model.token_losses, encoder, case.vocab_size, window, tokens_at_once)
+    context = max(case.window, 64)
+    return TextModel(model.token_losses, encoder, case.vocab_size, context, tokens_at_once)
 
 
 def documents(case: Case) -> EncodedDocuments:
@@ -117,7 +118,7 @@ def _refuse_text(texts: Sequence[str]) -> list[list[int]]:
 
 def _our_scorer(model: TextModel) -> Scorer:
     def text(encoded: EncodedDocuments) -> NDArray[np.float64]:
-        return score_documents(model, encoded, document_perplexity=False).losses
+        return score_documents(model, encoded, Cut(document_perplexity=False)).losses
 
     return Scorer(lambda pairs: pair_differences(model, pairs), text)
 

@@ -20,6 +20,7 @@ import torch
 from benchmarks.evaluation_baselines import CASES, Case, documents, text_model
 from benchmarks.rounds import tell
 from benchmarks.sentences import synthetic_pairs
+from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.minimal_pairs import pair_differences
 from rankscope.scoring.text_documents import score_documents
 from rankscope.training.model import LanguageModel
@@ -79,7 +80,7 @@ def _text(model: LanguageModel, case: Case, tokens: int, window: int) -> Callabl
 
     def score(size: int) -> object:
         scorer = text_model(model, cut, tokens_at_once=size)
-        return score_documents(scorer, text, document_perplexity=False)
+        return score_documents(scorer, text, Cut(document_perplexity=False))
 
     return score
 

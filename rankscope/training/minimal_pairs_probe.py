@@ -37,7 +37,7 @@ def open_minimal_pairs(config: Config, corpus: Corpus) -> MinimalPairsProbe | No
             "train on text or on a folder of `rankscope data prepare`",
             path=config.data.source,
         )
-    read = read_blimp(config.log.blimp, pairs_each=config.log.blimp_pairs or None)
+    read = read_blimp(config.log.blimp, pairs=config.log.blimp_pairs or None)
     encoder = text_encoder(corpus.tokenizer, corpus.end_of_document)
     encoded = encode_pairs(encoder, read.pairs)
     inputs = int(encoded.lengths.max()) - 1
@@ -105,7 +105,7 @@ class MinimalPairsProbe:
             model.token_losses,
             self.encoder,
             len(model.lm_head.weight),
-            window=batch.sequence_length,
+            context=batch.sequence_length,
             tokens_at_once=batch.sequences_at_once * batch.sequence_length,
             device=self.config.device,
         )

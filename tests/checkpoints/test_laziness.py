@@ -60,7 +60,7 @@ def write_series(run: Path, steps: int, *, shards: int) -> int:
 
 
 def told_by(program: str, run: Path) -> list[float]:
-    """Numbers that a program, run in a process of its own, prints about this run."""
+    """Numbers that a program in another process prints about this run."""
     done = subprocess.run(
         [sys.executable, "-c", program, str(run)], capture_output=True, text=True, check=True
     )
@@ -71,7 +71,7 @@ READ = """
 import sys
 from pathlib import Path
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 
 def bytes_read():
     lines = Path("/proc/self/io").read_text().splitlines()
@@ -88,10 +88,10 @@ print(opened - before, bytes_read() - opened, parameters)
 
 PLANNED = """
 import resource, sys
-from rankscope.analysis.plan import Plans, Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.analysis.plan import Selection, SpectraPlans
+from rankscope.checkpoints.discovery import survey
 
-tasks = sum(len(plan.tasks) for plan in Plans(open_runs(sys.argv[1:]), Selection()))
+tasks = sum(len(plan.tasks) for plan in SpectraPlans(survey(sys.argv[1:]), Selection()))
 print(tasks, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

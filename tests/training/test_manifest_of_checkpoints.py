@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from rankscope.analysis.outcome import Analysis, recall
+from rankscope.analysis.analyze import recall
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.discovery import survey
 from rankscope.durable import write_folder, write_listed_file
 from rankscope.training.run_folder.checkpoint import CHECKPOINT_FORMAT, MERGES_FORMAT
 from tests.analysis.series import analysed, weights
@@ -100,7 +101,7 @@ def test_each_file_is_read_once_for_its_digest(
     large = [size for size in sizes if size > 4096]
     assert sorted(large) == sorted(path.stat().st_size for path in files)
     sizes.clear()
-    assert recall(tmp_path / "out", open_runs([run]), Selection()) is not None
+    assert recall(tmp_path / "out", survey([run]), Selection()) is not None
     assert not [size for size in sizes if size > 4096]
 
 

@@ -89,7 +89,7 @@ def test_the_log_agrees_with_the_checkpoint_on_single_sentences(
     model = trained_model(Path(config.out) / "checkpoints/step-00000018")  # adapters added
     choices = [
         sentence_score(model, good) > sentence_score(model, bad)
-        for good, bad in read_blimp(config.log.blimp, pairs_each=7).pairs
+        for good, bad in read_blimp(config.log.blimp, pairs=7).pairs
     ]
     logged = entries(read_log(Path(config.out)), of_pairs=True)[-1]
     assert logged == {
@@ -227,7 +227,7 @@ def test_a_dry_run_says_what_is_judged_and_how_long_it_takes(make_text_config: M
     config = make_text_config({"log.blimp_every": 9})
     tokens = sum(
         len(sentence.encode())
-        for pair in read_blimp(config.log.blimp, pairs_each=10).pairs
+        for pair in read_blimp(config.log.blimp, pairs=10).pairs
         for sentence in pair
     )
     said = "\n".join(iter_dry_run(config, timing_seconds=0.2))

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankscope.checkpoints.adapters.joined_factors import on_base
-from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter
 from rankscope.checkpoints.adapters.peft_config import CONFIG
-from rankscope.checkpoints.adapters.peft_files import read_adapter
+from rankscope.checkpoints.adapters.separation import Parted
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.config_files import read_json
@@ -25,6 +24,7 @@ from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError, printable
 
+MAX_NAME = 255  # bytes of the name of a file
 # The preferred first. A variant has no hyphen, unlike a shard: `model-00001-of-00002`.
 INDICES = (
     re.compile(r"model\.safetensors\.index(?P<variant>\.\w+)?\.json"),
@@ -54,7 +54,7 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    adapter = NONE
+    adapter = Parted()
     if (folder / "adapter" / CONFIG).is_file():
         adapter = read_adapter(folder / "adapter", options)
     opened = open_all(folder, options)
@@ -167,7 +167,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(listing, dict) or not listing:
         raise RankscopeError("has no weight_map", path=index)
     for shard in set(map(str, listing.values())):
-        if Path(shard).name != shard or shard in ("", ".", ".."):
+        is_name = Path(shard).name == shard and shard not in ("", ".", "..")
+        if not is_name or len(shard.encode(errors="replace")) > MAX_NAME:
             shown = repr(printable(shard))
             raise RankscopeError(f"lists the shard {shown}, not a file beside it", path=index)
     return {name: str(shard) for name, shard in listing.items()}

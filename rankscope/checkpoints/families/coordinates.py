@@ -1,0 +1,79 @@
+"""`Coordinates`: layer, role, expert, block and heads of a module, by its name and neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from rankscope.checkpoints.contents import Heads, Parameter
+from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.heads import Towers
+from rankscope.checkpoints.families.layers import Layers
+from rankscope.checkpoints.families.names import block_of, expert_of
+from rankscope.checkpoints.tensors import Tensor
+
+MATRIX, THREE = 2, 3  # numbers of axes
+
+
+class Coordinates:
+    """Layer, role, expert, block and heads of the modules of a model.
+
+    Parameters
+    ----------
+    tensors
+        All tensors of the model by plain name, since layers follow from all names.
+    adapters
+        The modules that adapters change.
+    towers
+        Attention heads of the model's towers; None if unknown.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        family: Family,
+        towers: Towers | None,
+        adapters: Iterable[str] = (),
+    ) -> None:
+        shapes = {name.removesuffix(".weight"): t.shape for name, t in tensors.items()}
+        held = (module for module, s in shapes.items() if sum(n != 1 for n in s) >= MATRIX)
+        self._layers = Layers([*held, *adapters])
+        self._family = family
+        self._towers = towers
+        self._projections: dict[str, list[tuple[int, ...]]] = {}
+        for module, shape in shapes.items():
+            if len(shape) == MATRIX and family.role_of(module) in ("q", "k", "v"):
+                self._projections.setdefault(block_of(module), []).append(shape)
+
+    def parameter(self, name: str) -> Parameter:
+        """A parameter of this name with its coordinates and without a tensor."""
+        module = name.removesuffix(".weight")
+        return Parameter(
+            name,
+            module,
+            self._layers.of(module),
+            self._family.role_of(module),
+            expert_of(module),
+            None,
+            block=self._layers.block(module),
+            heads=self._heads_of(module),
+        )
+
+    def _heads_of(self, module: str) -> Heads | None:
+        """Attention heads of the tower that a module is in; None if unknown."""
+        if self._towers is None:
+            return None
+        block = block_of(module)
+        return self._towers.of(module, block, self._projections.get(block, ()))
+
+
+def heads_of_axes(shape: tuple[int, ...], axes: tuple[str, ...] | None) -> Heads | None:
+    """Heads of a tensor that has an axis for them, before that of their size.
+
+    Parameters
+    ----------
+    axes
+        The axes of a tensor that is not cut further.
+    """
+    if axes is None or len(axes) != THREE or axes.count(axes[0]) != 2:
+        return None
+    return Heads(shape[0], shape[0], shape[axes.index(axes[0], 1)])
