@@ -13,7 +13,6 @@ from pathlib import Path
 
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.name_words import COPIES
-from rankscope.errors import WrongSettingError
 
 # File beside the weights → its key for the optimizer steps completed, most trusted first. Micro
 # steps do not count (the `global_step` of a training_state.json).
@@ -23,8 +22,6 @@ STATE_FILES = {
     "training_state.json": "update_step",
 }
 LIMIT = 10**18  # tables hold steps as 64-bit integers
-StepRange = tuple[int, int | None, int]  # first, last (None: to the end), stride
-
 # Digits that count nothing: numbers of shards, and calendar dates. No date ends in 00, as steps
 # that are worth saving do.
 SHARD = r"\d{5}-of-\d{5}"
@@ -145,23 +142,3 @@ def stated_step(name: str) -> re.Match[str] | None:
 def is_unfinished(name: str) -> bool:
     """Whether a name says that its file or folder is still being written."""
     return UNFINISHED.search(name.lower()) is not None
-
-
-def check_range(steps: StepRange | None) -> None:
-    """Refuse a range whose stride is not positive.
-
-    Raises
-    ------
-    WrongSettingError
-        If the stride is less than 1.
-    """
-    if steps is not None and steps[2] < 1:
-        raise WrongSettingError(f"`steps` has the stride {steps[2]}: it must be 1 or more")
-
-
-def in_range(step: int, steps: StepRange | None) -> bool:
-    """Whether a step is in a range; every step is in no range at all."""
-    if steps is None:
-        return True
-    first, last, stride = steps
-    return step >= first and (last is None or step <= last) and (step - first) % stride == 0

@@ -6,12 +6,12 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rankscope.cli.command import Command
-from rankscope.cli.options import require_installed
+from rankscope.cli.options import AsJson, require_installed
 from rankscope.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10.0
 
-data = typer.Typer(name="data", help="Prepare what models are trained on.", no_args_is_help=True)
+data = typer.Typer(name="data", help="Prepare data for training.", no_args_is_help=True)
 
 
 @data.callback()
@@ -32,40 +32,56 @@ def prepare(
     source: Annotated[
         list[str],
         typer.Argument(
+            metavar="SOURCE",
             help="Text (.txt, .jsonl, also .gz, .xz, .zst), .parquet, token files (.bin, .npy), "
-            "folders of these, or hf:ORG/NAME[:config][:split]."
+            "folders of these, or hf:ORG/NAME[:config][:split].",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The new folder, for data.source.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="The folder to make, for `rankscope train --data`."),
+    ],
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="bytes (the default), bpe: byte pairs learned from it, or PATH/tokenizer.json."
+            metavar="bytes|bpe|PATH",
+            help="bytes (the default), bpe (byte pairs learned from the text), or the path of a "
+            "tokenizer.json.",
         ),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(min=1, help="Of bpe (default 4096), or of ids that are given.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Size of the vocabulary: of bpe (default 4096), or of a source of token ids.",
+        ),
     ] = None,
     validation_fraction: Annotated[
-        float, typer.Option(help="Share of the documents to hold out.")
+        float, typer.Option(metavar="SHARE", help="Share of the text or ids to hold out.")
     ] = 0.05,
     text_key: Annotated[
-        str, typer.Option(help="Where the text stands in JSON lines and tables.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Key of the text in JSON lines, or its column in tables."
+        ),
     ] = "text",
     end_of_document: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", help="What ends a document: a token, or an id of ids."),
+        typer.Option(
+            metavar="TOKEN", help="What ends a document: a token of tokenizer.json, or an id."
+        ),
     ] = None,
     dtype: Annotated[
-        str | None,
-        typer.Option(metavar="TYPE", help="Of token files without header: uint16 or uint32."),
+        Literal["uint16", "uint32"] | None,
+        typer.Option(help="How token files without a header store ids."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn text or token ids into a folder that training opens at once.
 
-    Whole documents are held out for validation, chosen by a hash of their text; of a single
-    document the last part is. Nothing appears under the name of --out before it is complete.
+    Whole documents are held out for validation, chosen by a hash of their content; of a single
+    document, the last part is. The folder appears under its name when it is complete.
     """
     require_installed("tokenizers", what="preparing data", extra="train")
     from rankscope.training.data.prepare import prepare_tokens
@@ -92,7 +108,7 @@ def prepare(
 
 
 class _ProgressLines:
-    """A plain line on stderr now and then, where there is no terminal for a bar."""
+    """A plain line on stderr every few seconds, where there is no terminal for a bar."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -109,9 +125,8 @@ def _description(sidecar: Sidecar) -> list[str]:
         f" ({sidecar.tokenizer or 'unknown tokenizer'})"
     ]
     for name, part in (("training", sidecar.training), ("held out", sidecar.validation)):
-        size = "" if part.bytes is None else f", {part.bytes / part.tokens:.3f} bytes a token"
+        size = "" if part.bytes is None else f", {part.bytes / part.tokens:.3f} bytes per token"
         share = part.tokens / sidecar.tokens
-        lines.append(
-            f"{name}: {part.tokens:,} tokens ({share:.2%}), {part.documents:,} documents{size}"
-        )
+        documents = "1 document" if part.documents == 1 else f"{part.documents:,} documents"
+        lines.append(f"{name}: {part.tokens:,} tokens ({share:.2%}), {documents}{size}")
     return lines

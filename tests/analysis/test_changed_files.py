@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.jobs import Engine, Job, Outcome
+from rankscope.analysis.analyzed import Analysis
+from rankscope.analysis.jobs import Outcome, SpectraEngine, SpectraJob
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.discovery import survey
 from tests.analysis.series import Inline, weights, write_step
 from tests.conftest import TinyRun
 
@@ -24,10 +24,10 @@ Do = Callable[[], object]
 class Disturbed(AbstractContextManager["Disturbed"]):
     """An engine during whose work something happens to the files."""
 
-    def __init__(self, engine: AbstractContextManager[Engine], do: Do, *, when: str) -> None:
+    def __init__(self, engine: AbstractContextManager[SpectraEngine], do: Do, *, when: str) -> None:
         self._engine, self._do, self._when = engine, do, when
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
         with self._engine as engine:
             if self._when == "planned":  # all of it, and nothing is read
                 jobs = list(jobs)
@@ -40,7 +40,7 @@ class Disturbed(AbstractContextManager["Disturbed"]):
                 self._do()
             yield from found
 
-    def _begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
+    def _begun(self, jobs: Iterable[SpectraJob]) -> Iterator[SpectraJob]:
         is_first = True
         for job in jobs:
             if is_first:
@@ -83,10 +83,10 @@ def turned(path: Path) -> None:
 
 
 def analysis(
-    run: Path, out: Path, engine: AbstractContextManager[Engine], *components: str
+    run: Path, out: Path, engine: AbstractContextManager[SpectraEngine], *components: str
 ) -> Analysis:
     selection = Selection.of(components=components or None)
-    return analyze_runs(open_runs([run]), selection, out=out, engine=engine)
+    return analyze_runs(survey([run]), selection, out=out, engine=engine)
 
 
 def steps_of(found: Analysis, status: str) -> set[tuple[str, int]]:
@@ -95,7 +95,7 @@ def steps_of(found: Analysis, status: str) -> set[tuple[str, int]]:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("when", ["planned", "read"])
-def test_a_file_that_is_rewritten_gives_skips_and_the_next_call_measures_it(
+def test_a_rewritten_file_is_measured_by_the_next_call(
     run: Path, tmp_path: Path, workers: int, when: str
 ) -> None:
     engine = LocalWorkers(workers) if workers else Inline()
@@ -112,9 +112,7 @@ def test_a_file_that_is_rewritten_gives_skips_and_the_next_call_measures_it(
     assert after.computed == sum((row["component"], row["step"]) in missing for row in clean.rows)
 
 
-def test_the_start_of_cumulative_updates_is_looked_at_for_as_long_as_they_last(
-    run: Path, tmp_path: Path
-) -> None:
+def test_the_start_of_cumulative_updates_is_watched(run: Path, tmp_path: Path) -> None:
     disturbed = Disturbed(Inline(), lambda: turned(weights_of(run, 1)), when="begun")
     found = analysis(run, tmp_path / "out", disturbed, "weight", "cumulative_update")
     missing = {("weight", 1), ("cumulative_update", 2), ("cumulative_update", 3)}
@@ -136,9 +134,7 @@ def test_records_of_merges_are_looked_at_from_the_beginning(
     assert steps_of(found, "ok") == {("merge", 10)}
 
 
-def test_a_checkpoint_that_is_removed_once_it_was_read_is_measured(
-    run: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_removed_after_reading_is_measured(run: Path, tmp_path: Path) -> None:
     clean = analysis(run, tmp_path / "clean", Inline())
     disturbed = Disturbed(Inline(), weights_of(run, 1).unlink, when="read")
     found = analysis(run, tmp_path / "out", disturbed)

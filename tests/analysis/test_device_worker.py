@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import Job, Outcome
-from rankscope.analysis.plan import Selection, Task, plan_run
-from rankscope.analysis.worker import Failure, decompose
+from rankscope.analysis.jobs import Outcome, SpectraJob
+from rankscope.analysis.plan import Selection, SpectraTask, plan_run
+from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Failure, Job
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum, stack_spectra
 from tests.conftest import TinyRun
@@ -41,16 +42,16 @@ class Held:
         return 1.0
 
 
-def outcomes(jobs: list[Job]) -> dict[int, Outcome]:
+def outcomes(jobs: list[SpectraJob]) -> dict[int, Outcome]:
     from rankscope.analysis.device_worker import DeviceWorker
 
     with DeviceWorker("cpu", 2) as worker:
         return {job.plan: outcome for job, outcome in worker.run(iter(jobs))}
 
 
-def held(*matrices: np.ndarray | None) -> list[Job]:
+def held(*matrices: np.ndarray | None) -> list[SpectraJob]:
     return [
-        Job(i, Task(Component("weight", 0, "q", None, f"w{i}", Held(matrix)), str(i)))
+        Job(i, SpectraTask(Component("weight", 0, "q", None, f"w{i}", Held(matrix)), str(i)))
         for i, matrix in enumerate(matrices)
     ]
 
@@ -69,7 +70,7 @@ def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
             assert other.values[resolved] == pytest.approx(one.values[resolved], rel=1e-10)
 
 
-def test_large_and_small_shapes_and_faults_come_back_each_to_its_job(
+def test_shapes_and_faults_come_back_to_their_jobs(
     rng: np.random.Generator,
 ) -> None:
     matrices: list[np.ndarray | None] = [rng.normal(size=(6, 9)) for _ in range(5)]
@@ -106,7 +107,7 @@ def test_a_faulty_driver_is_caught(
         assert one.values == pytest.approx(np.linalg.svd(matrix.values, compute_uv=False))
 
 
-def test_a_matrix_that_the_driver_gives_up_on_spoils_no_other(
+def test_a_matrix_that_the_driver_fails_on_spoils_no_other(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rankscope.spectra.torch_backend import TorchBackend
@@ -123,7 +124,7 @@ def test_a_matrix_that_the_driver_gives_up_on_spoils_no_other(
     assert [gram.squares is None for gram in grams] == [False, True, False]
 
 
-def test_batches_are_as_large_as_the_driver_and_the_memory_allow() -> None:
+def test_batches_fit_the_driver_and_the_memory() -> None:
     from rankscope.spectra.torch_backend import BATCH, BATCH_BYTES, TorchBackend
 
     backend = TorchBackend("cpu")

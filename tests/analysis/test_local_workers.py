@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import CHUNK_JOBS, Failure, Job
+from rankscope.analysis.jobs import CHUNK_JOBS, SpectraJob
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import Task
+from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Failure, Job
 from rankscope.spectra.matrices import Dense
 
 
@@ -43,9 +44,9 @@ class Constant:
         return 1.0
 
 
-def jobs(*sources: Constant) -> list[Job]:
+def jobs(*sources: Constant) -> list[SpectraJob]:
     return [
-        Job(i, Task(Component("weight", 0, "q", None, f"w{i}", source), str(i)))
+        Job(i, SpectraTask(Component("weight", 0, "q", None, f"w{i}", source), str(i)))
         for i, source in enumerate(sources)
     ]
 
@@ -68,7 +69,7 @@ def test_no_jobs_start_no_worker() -> None:
         assert pool._workers == []
 
 
-def test_a_source_that_cannot_be_read_is_a_failure_with_its_reason() -> None:
+def test_an_unreadable_source_is_a_failure_with_its_reason() -> None:
     found = outcomes(1, Constant(1.0, "unreadable"), Constant(2.0), Constant(1.0, "huge"))
     assert found[0] == Failure("unreadable", "is not there", "file", "w")
     assert found[1][0].values[0] == 2  # type: ignore[index]

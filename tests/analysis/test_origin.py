@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import rankscope as rs
-from rankscope.analysis.outcome import Analysis, recall
+from rankscope.analysis.analyze import recall
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import open_run, survey
 from rankscope.errors import RankscopeError
@@ -80,13 +81,13 @@ def test_since_a_base_full_and_low_rank_training_compare(tunings: FineTunings) -
     }
 
 
-def test_by_default_an_adapter_is_measured_from_its_base_and_a_model_from_its_first_step(
+def test_an_adapter_is_measured_from_its_base_by_default(
     tunings: FineTunings,
 ) -> None:
     found = analysed(tunings.lora, CUMULATIVE, base=tunings.base)
     assert held_against_numpy(found, tunings) == {("lora", 50), ("lora", 100)}
     assert [note.message for note in found.notes] == [
-        f"its cumulative updates are since its base model, {tunings.base}"
+        f"its cumulative updates begin at its base model, {tunings.base}"
     ]
     rows = analysed(tunings.full, CUMULATIVE).rows
     assert {row["step"] for row in rows} == {100}
@@ -131,7 +132,7 @@ def test_a_start_that_is_not_one_checkpoint_is_refused(
         analysed(tunings.full, CUMULATIVE, since=tunings.full)
 
 
-def test_a_step_of_the_run_itself_is_a_start_for_those_after_it(tunings: FineTunings) -> None:
+def test_a_step_of_the_run_is_a_start_for_later_ones(tunings: FineTunings) -> None:
     write_step(tunings.full, 150, random_weights(np.random.default_rng(1)))
     found = analysed(tunings.full, CUMULATIVE, since=tunings.full / "checkpoint-100")
     assert {row["step"] for row in found.rows} == {150}
@@ -154,7 +155,7 @@ def test_merges_since_a_start_outside_the_run_all_count(
 def test_a_start_is_asked_for_with_cumulative_updates(tunings: FineTunings) -> None:
     table = rs.analyze(tunings.full, since=tunings.base, roles=["q"], layers=[0])
     assert set(table["component"]) == {"weight", "update", CUMULATIVE}
-    with pytest.raises(RankscopeError, match="not asked for"):
+    with pytest.raises(RankscopeError, match="not among the `components`"):
         rs.analyze(tunings.full, components=["weight"], since=tunings.base)
 
 
@@ -170,7 +171,7 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
     assert [tuple(r) for r in table[["step", "name"]].to_numpy().tolist()] == [
         r[:2] for r in rows[2]
     ]
-    runs = survey([tunings.full]).runs
+    runs = survey([tunings.full])
     assert recall(out, runs, Selection.of(components=[CUMULATIVE])) is None
     start = open_run(tunings.base).checkpoints[0]
     assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=start)) is not None
@@ -179,7 +180,7 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
     assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=copied)) is None
 
 
-def test_results_with_and_without_a_base_are_not_taken_for_each_other(
+def test_results_with_and_without_a_base_are_kept_apart(
     tunings: FineTunings, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -213,4 +214,4 @@ def analysed_with(path: Path, selection: Selection) -> Analysis:
     from rankscope.analysis.analyze import analyze_runs
     from tests.analysis.series import Inline
 
-    return analyze_runs(survey([path]).runs, selection, engine=Inline())
+    return analyze_runs(survey([path]), selection, engine=Inline())

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
-from rankscope.scoring.likelihood import Span, span_losses
-from rankscope.scoring.text_model import TextEncoder, TextModel, TokenLosses
+from rankscope.scoring.likelihood import span_losses
+from rankscope.scoring.text_model import Span, TextEncoder, TextModel, TokenLosses
 from rankscope.training.config import ModelConfig
 from rankscope.training.model import LanguageModel
 
@@ -27,7 +27,7 @@ def one_thread() -> None:
 
 
 def scorer(token_losses: TokenLosses, *, tokens_at_once: int = 16) -> TextModel:
-    return TextModel(token_losses, ENCODER, VOCABULARY, window=64, tokens_at_once=tokens_at_once)
+    return TextModel(token_losses, ENCODER, VOCABULARY, context=64, tokens_at_once=tokens_at_once)
 
 
 def bigram_losses(tokens: Tensor, counted: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def test_what_is_counted_in_two_parts_is_counted_once(
     assert beginning + end == pytest.approx(whole, abs=1e-5)
 
 
-def test_ids_may_be_a_list_or_an_array_of_any_type() -> None:
+def test_ids_are_a_list_or_any_array() -> None:
     ids = [3, 1, 4, 1, 5]
     given = [Span(ids, 4), Span(np.array(ids, np.uint16), 4), Span(np.array(ids, np.int64), 4)]
     assert len(set(span_losses(scorer(bigram_losses), given).tolist())) == 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscope.scoring.perplexity import DocumentScores, perplexity_measures
-from rankscope.scoring.text_documents import Document, encode_documents, score_documents
+from rankscope.scoring.text_documents import TextDocument, encode_documents, score_documents
 from rankscope.statistics.intervals import Measure, mean_interval, ratio_interval
 from tests.scoring.toy_models import (
     BYTES,
@@ -26,11 +26,11 @@ from tests.scoring.toy_models import (
 )
 
 PALOMA = [
-    Document("first text of the first domain", "c4", "a"),
-    Document("second text, a longer one", "c4", "a"),
-    Document("other domain", "c4", "b"),
-    Document("no domain here", "wiki"),
-    Document("and none here either", "wiki"),
+    TextDocument("first text of the first domain", "c4", "a"),
+    TextDocument("second text, a longer one", "c4", "a"),
+    TextDocument("other domain", "c4", "b"),
+    TextDocument("no domain here", "wiki"),
+    TextDocument("and none here either", "wiki"),
 ]
 
 
@@ -73,7 +73,7 @@ def values(scores: DocumentScores, group: str = "all") -> dict[str, float]:
 
 @pytest.mark.parametrize("window", [2, 5, 100])
 @pytest.mark.parametrize("prefix", [PREFIX, None], ids=["prefix", "no-prefix"])
-def test_a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large(
+def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(
     window: int, prefix: int | None
 ) -> None:
     model = toy_model(uniform_losses(300), prefix=prefix, vocab_size=300, window=window)
@@ -155,7 +155,7 @@ def test_the_mean_of_document_perplexities_is_that_of_the_study(
 ) -> None:
     likelihoods = bigram_table()
     model = toy_model(bigram_losses(likelihoods), prefix=prefix, window=window)
-    documents = [*PALOMA, Document("x")]  # a single token is no document of theirs
+    documents = [*PALOMA, TextDocument("x")]  # a single token is no document of theirs
     perplexities = []
     for document in documents:
         ids = list(document.text.encode())[:window]
@@ -194,7 +194,7 @@ def test_macro_means_weigh_domains_alike_then_sources_alike() -> None:
     }
 
 
-def test_one_source_of_two_domains_has_a_macro_perplexity_over_all() -> None:
+def test_one_source_of_two_domains_has_a_macro_mean() -> None:
     found = table(scores_of([1.0, 2.0], [1, 1], sources=("c4", "c4"), domains=("a", "b")))
     mean = (math.exp(1) + math.exp(2)) / 2
     assert found["all", "macro_perplexity"].value == pytest.approx(mean)

@@ -10,10 +10,11 @@ import re
 from typing import Literal, get_args
 
 Role = Literal[
-    "q", "k", "v", "o", "q_a", "q_b", "kv_a", "kv_b",
-    "gate", "up", "down", "router", "other", "embed", "unembed",
+    "q", "k", "v", "q_a", "q_b", "kv_a", "kv_b", "o",
+    "router", "gate", "up", "down", "other", "embed", "unembed",
 ]  # fmt: skip
-ROLES: tuple[Role, ...] = get_args(Role)  # in the order in which tables list them
+# In the order in which a block uses them; tables and figures list them so.
+ROLES: tuple[Role, ...] = get_args(Role)
 
 # Attributes of the wrappers of training frameworks, which are in every name.
 OUTER = ("_forward_module.", "module.", "wrapped_model.", "base_model.model.")

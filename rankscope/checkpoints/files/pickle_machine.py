@@ -22,49 +22,18 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
+from rankscope.checkpoints.files.inert_names import Opaque, StandIn, safe_key
+
 # Arguments of all calls together: a call may copy them, and a few bytes can repeat a large one.
-MAX_ARGUMENTS = 2**25  # entries of containers, or 8 characters each
-MAX_KEY_BITS = 128
+MAX_ARGUMENTS = 2**28  # bytes, an entry of a container counting `ENTRY`
+ENTRY = 64
+MAX_MARKS = 10_000  # open at once, which is how deeply containers are nested
 
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """What a name in a pickle means: the dotted name, and what a call of it makes."""
-
-    name: str
-    make: Callable[..., Any]
-
-    def __call__(self, *args: Any) -> Any:
-        """Make the inert object."""
-        return self.make(*args)
-
-
-class Opaque:
-    """An object that is not opened: the name of its class, its arguments and its state.
-
-    Attributes
-    ----------
-    items, appended
-        Entries and elements, where its class is a kind of dict or list.
-    """
-
-    __slots__ = ("appended", "args", "items", "name", "state")
-
-    def __init__(self, name: str, *args: Any) -> None:
-        self.name, self.args = name, args
-        self.state: Any = None
-        self.items: dict[Any, Any] = {}
-        self.appended: list[Any] = []
-
-    def __repr__(self) -> str:
-        return f"Opaque({self.name!r})"
 
 
 class Machine:
@@ -102,14 +71,20 @@ class Machine:
         self.memo[len(self.memo) if slot is None else slot] = self.stack[-1]
 
     def _get(self, slot: Any) -> None:
+        if slot not in self.memo:
+            raise ValueError("reads an empty slot of its memo")
         self.stack.append(self.memo[slot])
 
     def _marked(self) -> list[Any]:
         """Pop the last mark and return everything above it."""
+        if not self.below:
+            raise ValueError("takes more marks than there are")
         above, self.stack = self.stack, self.below.pop()
         return above
 
     def _mark(self, _: Any) -> None:
+        if len(self.below) == MAX_MARKS:
+            raise ValueError("is nested too deeply")
         self.below.append(self.stack)
         self.stack = []
 
@@ -222,8 +197,9 @@ class Machine:
 
 def _size(argument: Any) -> int:
     if isinstance(argument, str | bytes | bytearray):
-        return len(argument) // 8
-    return len(argument) if isinstance(argument, list | tuple | dict | set | frozenset) else 0
+        return len(argument)
+    is_container = isinstance(argument, list | tuple | dict | set | frozenset)
+    return ENTRY * len(argument) if is_container else 0
 
 
 def _extend(target: Any, values: list[Any]) -> None:
@@ -247,15 +223,6 @@ def _dict(flat: list[Any]) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     _set_items(made, flat)
     return made
-
-
-def safe_key(key: Any) -> Any:
-    """The key, if hashing it is quick: that of tuples in tuples can take for ever, or crash."""
-    if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
-        raise ValueError("has a key of nested tuples")
-    if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
-        raise ValueError("has too large a number as a key")
-    return key
 
 
 _PLAIN = {
