@@ -126,9 +126,9 @@ def outliers(s: ArrayLike, shape: tuple[int, int]) -> float:
     """How many singular values are above what a Gaussian bulk of their median would reach.
 
     Beyond the Marchenko–Pastur edge come the spread of the largest value of a finite matrix and
-    that of the median, from which the variance of the bulk is taken. Of matrices that are nothing but
-    Gaussian about one in a hundred has an outlier (three where q is below 16); the edge alone finds
-    some in 16 to 31 of a hundred.
+    that of the median, from which the variance of the bulk is taken. Of matrices that are nothing
+    but Gaussian about one in a hundred has an outlier (three where q is below 16); the edge alone
+    finds some in 16 to 31 of a hundred.
 
     Parameters
     ----------
