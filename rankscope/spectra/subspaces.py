@@ -61,7 +61,8 @@ class Measure:
     null
         What chance would give.
     status
-        ``ok``; ``no-gap``: rounding alone may have chosen the subspace; ``zero``: nothing changed.
+        ``ok``; ``no-gap``: rounding alone may have chosen the subspace; ``zero``: nothing changed,
+        or there is no matrix; ``nonfinite``: an entry is NaN or infinite.
     """
 
     measure: MeasureName
@@ -71,7 +72,7 @@ class Measure:
     error: float | None
     noise: float | None
     null: float | None
-    status: Literal["ok", "no-gap", "zero"] = "ok"
+    status: Literal["ok", "no-gap", "zero", "nonfinite"] = "ok"
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _overlap(
 
 
 def _update_energy(before: Basis, change: Change, side: Side, k: int, null: float) -> Measure:
-    if not change.norm:
+    if change.norm == 0:
         return Measure("update_energy", side, k, None, None, None, null, "zero")
     if not before.is_resolved(k):
         return Measure("update_energy", side, k, None, None, None, null, "no-gap")
