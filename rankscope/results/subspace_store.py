@@ -1,8 +1,8 @@
 """The store of subspace comparisons: one file per run and matrix, with what was found at each step.
 
-A matrix and not a step has a file, since each comparison is made as soon as its matrix is decomposed
-at both steps, and a file is written when those of one matrix are done. It holds the cosines of the
-principal angles as vectors (`rankscope.results.vectors`) and all other numbers in its description.
+Each matrix has a file, rather than each step, since what is compared of one matrix is computed
+together and written when it is done. The file holds the cosines of the principal angles as vectors
+(`rankscope.results.vectors`) and all other numbers in its description.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def comparisons_path(folder: Path, run: str, kind: str, name: str) -> Path:
 def write_comparisons(path: Path, found: Iterable[Comparison]) -> None:
     """Write all comparisons of one matrix, replacing the file in one go."""
     ordered = sorted(found, key=lambda one: (one.step, one.against, one.key))
-    vectors = {
+    vectors: dict[str, Values] = {
         side: np.concatenate([one.cosines[side] for one in ordered] or [np.empty(0)])
         for side in SIDES
     }
@@ -101,7 +101,9 @@ def _comparisons(
     found = []
     for one in described:
         ends = {side: next(places[side]) for side in SIDES}
-        cosines = {side: vectors[side][start:end] for side, (start, end) in ends.items()}
+        cosines: dict[str, Values] = {
+            side: vectors[side][start:end] for side, (start, end) in ends.items()
+        }
         measures = tuple(Measure(*values) for values in one["measures"])
         found.append(Comparison(one["key"], one["step"], one["against"], measures, cosines))
     return found
