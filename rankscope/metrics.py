@@ -2,7 +2,9 @@
 
 Throughout, ``s`` holds the singular values of one m×n matrix: shape ``(k,)``, nonnegative,
 descending. ``q = min(m, n)``; ``k < q`` where the construction caps the rank, as in a low-rank
-product. A zero matrix has norms of 0 and neither a rank nor a condition number: those are NaN.
+product. A zero matrix has norms of 0 but no rank and no condition number: those are NaN.
+
+numpy alone is used here, since every analysis loads this module.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ def effective_rank(s: ArrayLike) -> float:
     """Exponential of the Shannon entropy of the singular values, normalised to sum 1.
 
     How many dimensions the matrix spreads over: k equal singular values give k. The
-    distribution is ``p = s / sum(s)``, not of squares, and the logarithm is natural. Continuous
-    in the matrix, but steep at 0: a small tail over many dimensions moves it much.
+    distribution is ``p = s / sum(s)``, not of squares, and the logarithm is natural. Effective rank
+    is continuous in the matrix, but steep at 0: a small tail over many dimensions moves it a lot.
 
     Parameters
     ----------
@@ -37,6 +39,14 @@ def effective_rank(s: ArrayLike) -> float:
     ----------
     O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality",
     EUSIPCO 2007.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> round(rs.effective_rank([1, 1, 1, 0]), 6)
+    3.0
+    >>> round(rs.effective_rank([1, 1, 1] + 97 * [0.01]), 1)  # a small tail counts
+    12.2
     """
     s = np.asarray(s, dtype=np.float64)
     positive = s[s > 0]
@@ -55,9 +65,9 @@ def proportional_effective_rank(s: ArrayLike, *, shape: tuple[int, int] | None =
     s
         Singular values, shape ``(k,)``.
     shape
-        Shape of the matrix, whose smaller side is the denominator; without it, ``k`` is. A
-        low-rank product of inner dimension r has ``k = r`` values but q dimensions: pass the
-        shape to compare it with full-rank matrices, as the published studies do.
+        Shape of the matrix, whose smaller side is the denominator; by default the denominator is
+        ``k``. A low-rank product of inner dimension r has ``k = r`` values but q dimensions: pass
+        the shape to compare it with full-rank matrices, as the published studies do.
 
     Returns
     -------
@@ -67,13 +77,22 @@ def proportional_effective_rank(s: ArrayLike, *, shape: tuple[int, int] | None =
     ----------
     R. Diehl Martinez et al., "Tending Towards Stability: Convergence Challenges in Small
     Language Models", Findings of EMNLP 2024.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> s = [2, 2, 2, 2]  # of a product of inner dimension 4
+    >>> round(rs.proportional_effective_rank(s), 6)
+    1.0
+    >>> round(rs.proportional_effective_rank(s, shape=(16, 64)), 6)
+    0.25
     """
     s = np.asarray(s, dtype=np.float64)
     return effective_rank(s) / (s.size if shape is None else min(shape))
 
 
 def effective_rank_error(s: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
-    """Rigorous bound on the relative error of `effective_rank`, and so of PER.
+    """Rigorous bound on the relative error of `effective_rank`, and therefore of PER.
 
     If every true singular value lies in its interval, T = Σ max(upper − s, s − lower) / Σs bounds
     the total variation distance between the computed and the true distribution, and the
@@ -91,7 +110,7 @@ def effective_rank_error(s: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> fl
     References
     ----------
     K. M. R. Audenaert, "A sharp continuity estimate for the von Neumann entropy", J. Phys. A 40
-    (2007), 8127; its commuting case.
+    (2007), 8127, in the commuting case.
     """
     s, low, high = (np.asarray(x, dtype=np.float64) for x in (s, lower, upper))
     largest = s.max(initial=0.0)
@@ -110,12 +129,12 @@ def _binary_entropy(x: float) -> float:
 
 @lru_cache(maxsize=1024)
 def gaussian_per(shape: tuple[int, int]) -> float:
-    """PER that a matrix of independent Gaussian entries of this shape has.
+    """PER of a matrix of this shape with independent Gaussian entries.
 
     The baseline that makes shapes comparable: 0.805 for a square matrix, 0.926 at 1:2, 0.966 at
-    1:4. With x the Marchenko–Pastur distributed eigenvalues of W·Wᵀ/M and s = √x, the large-size
-    limit is E[s]·exp(−E[s ln s]/E[s]), integrated here over the angle that makes the integrand
-    smooth. A vector has exactly 1.
+    1:4. If x follows the Marchenko–Pastur distribution of the eigenvalues of W·Wᵀ/M and s = √x, the
+    limit for large sizes is E[s]·exp(−E[s ln s]/E[s]), integrated here over the angle that makes
+    the integrand smooth. For a vector it is exactly 1.
 
     Parameters
     ----------
@@ -130,6 +149,12 @@ def gaussian_per(shape: tuple[int, int]) -> float:
     ----------
     V. Marchenko and L. Pastur, "Distribution of eigenvalues for some sets of random matrices",
     Math. USSR Sb. 1 (1967), 457.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> [round(rs.gaussian_per(shape), 3) for shape in ((96, 96), (96, 384))]
+    [0.805, 0.966]
     """
     if min(shape) == 1:
         return 1.0
@@ -152,15 +177,28 @@ def stable_rank(s: ArrayLike) -> float:
     References
     ----------
     M. Rudelson and R. Vershynin, "Sampling from large matrices", J. ACM 54 (2007), 21.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> round(rs.stable_rank([1, 1, 1] + 97 * [0.01]), 2)  # effective_rank gives 12.2
+    3.01
     """
     relative = _relative(s)
     return float((relative**2).sum()) if relative.size else math.nan
 
 
 def participation_ratio(s: ArrayLike) -> float:
-    """(Σs²)²/Σs⁴, the number of dimensions that carry the energy: in [1, k]; NaN for zero.
+    """(Σs²)²/Σs⁴, the number of dimensions that carry the energy: in [1, k].
 
-    It lies between the stable rank and the effective rank.
+    It is between the stable rank and the effective rank. NaN for a zero matrix.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> s = [4, 2, 1]
+    >>> [round(rank(s), 2) for rank in (rs.stable_rank, rs.participation_ratio, rs.effective_rank)]
+    [1.31, 1.62, 2.6]
     """
     energy = _relative(s) ** 2
     return float(energy.sum() ** 2 / (energy**2).sum()) if energy.size else math.nan
@@ -180,37 +218,48 @@ def numerical_rank(lower: ArrayLike, noise_floor: float) -> int:
     lower
         Lower ends of the intervals of the singular values, shape ``(k,)``.
     noise_floor
-        The largest singular value that rounding alone may bring, in the units of the matrix.
-        Not the usual ``max(m, n)·eps·s[0]``: with bfloat16's eps that calls every matrix of 128
-        rows rank 0, and with the eps of the arithmetic it calls every stored matrix full rank.
+        The largest singular value that rounding alone may produce, in the units of the matrix.
+        This is not the usual ``max(m, n)·eps·s[0]``: with bfloat16's eps that gives every matrix of
+        128 rows rank 0, and with the eps of the arithmetic it gives every stored one full rank.
     """
     return int((np.asarray(lower, dtype=np.float64) > noise_floor).sum())
 
 
 def condition_number(s: ArrayLike, *, at: int | None = None) -> float:
-    """Largest singular value over the last, or over the one in place ``at`` (counted from 1).
+    """Largest singular value divided by the last, or by number ``at`` (counted from 1).
 
     Parameters
     ----------
     s
         Singular values, descending, shape ``(k,)``.
     at
-        Which singular value to divide by: the rank, or ⌈0.9q⌉. Past ``k`` the singular
+        Which singular value to divide by, such as the rank or ⌈0.9q⌉. Past ``k`` the singular
         values are exactly zero.
 
     Returns
     -------
     A number ≥ 1; ``inf`` where the divisor is exactly zero; NaN for a zero matrix. Whether the
-    divisor is resolved is for the caller to know: it may be rounding noise.
+    divisor is rounding noise is for the caller to know: see `spectrum` for its noise floor.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> s = [8.0, 4.0, 2.0, 1e-9]
+    >>> rs.condition_number(s, at=3)
+    4.0
+    >>> rs.condition_number(s) > 1e9  # of a value that may be noise
+    True
     """
     s = np.asarray(s, dtype=np.float64)
     if s.size == 0 or s[0] == 0:
         return math.nan
-    place = s.size if at is None else at
-    if place < 1 or place > s.size or s[place - 1] == 0:
-        return math.inf if place >= 1 else math.nan
+    index = (s.size if at is None else at) - 1
+    if index < 0:
+        return math.nan
+    if index >= s.size or s[index] == 0:
+        return math.inf
     with np.errstate(over="ignore"):
-        return float(s[0] / s[place - 1])
+        return float(s[0] / s[index])
 
 
 def spectral_norm(s: ArrayLike) -> float:
@@ -220,13 +269,13 @@ def spectral_norm(s: ArrayLike) -> float:
 
 
 def frobenius_norm(s: ArrayLike) -> float:
-    """√Σs²; ``inf`` where float64 does not hold it."""
+    """√Σs²; ``inf`` where that exceeds float64."""
     relative = _relative(s)
     return spectral_norm(s) * math.sqrt((relative**2).sum()) if relative.size else 0.0
 
 
 def nuclear_norm(s: ArrayLike) -> float:
-    """Σs; ``inf`` where float64 does not hold it."""
+    """Σs; ``inf`` where that exceeds float64."""
     with np.errstate(over="ignore"):
         return float(np.asarray(s, dtype=np.float64).sum())
 
@@ -239,7 +288,7 @@ def noise_share(s: ArrayLike, noise_floor: float, rank: int) -> float:
     s
         Singular values, shape ``(k,)``.
     noise_floor, rank
-        As in `numerical_rank`: every value past the rank may be noise up to the floor.
+        As in `numerical_rank`: each value past the rank may be noise, up to the floor.
 
     Returns
     -------
@@ -256,14 +305,14 @@ def noise_share(s: ArrayLike, noise_floor: float, rank: int) -> float:
 def resolved_effective_rank(s: ArrayLike, lower: ArrayLike, noise_floor: float) -> float:
     """Effective rank of the values that are certainly above the noise floor.
 
-    Beside `effective_rank`, which counts noise as dimensions, it brackets what the matrix had
-    before it was rounded: exactly where the rank is low, and from below where a true tail is lost
-    in the noise.
+    `effective_rank` counts noise as dimensions; together the two bracket the effective rank that
+    the matrix had before it was rounded. This one is exact where the rank is low, and too small
+    where a true tail is lost in the noise.
 
     Parameters
     ----------
     s, lower, noise_floor
-        As in `numerical_rank`, which is how many values count.
+        As in `numerical_rank`, which is the number of values that count.
 
     Returns
     -------
@@ -271,3 +320,19 @@ def resolved_effective_rank(s: ArrayLike, lower: ArrayLike, noise_floor: float) 
     """
     s, lower = (np.asarray(x, dtype=np.float64) for x in (s, lower))
     return effective_rank(s[lower > noise_floor])
+
+
+def noise_matters(per: ArrayLike, per_resolved: ArrayLike) -> NDArray[np.bool_]:
+    """Whether rounding noise may be more than 1 % of an effective rank.
+
+    PER counts noise as dimensions, and `resolved_effective_rank` leaves out all that may be noise:
+    the truth is between the two, and where they differ it is not known.
+
+    Parameters
+    ----------
+    per, per_resolved
+        Columns of the metrics table, or single numbers. NaN in ``per_resolved`` means that no value
+        is above the noise floor; NaN in ``per`` that there is no rank for noise to be in.
+    """
+    per, resolved = (np.asarray(x, dtype=np.float64) for x in (per, per_resolved))
+    return np.isfinite(per) & ~(resolved >= 0.99 * per)

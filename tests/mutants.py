@@ -1,8 +1,9 @@
 """One-line faults that the tests must notice: ``python -m tests.mutants`` plants each and reports.
 
-Each fault is planted in a copy of the repository, where the tests that ought to notice it are run.
-It takes minutes and is not part of the suite. A fault whose text is not found any more is reported
-as stale: it is to be planted anew where the code went.
+Each fault is planted in a copy of the repository, where the tests that ought to notice it are run;
+without a fault they have to pass. This takes many minutes and is not part of the suite. To add a
+fault, add a `Mutant` with a text that its file has once. One whose text is no longer there is
+reported as stale, which is an error too: plant it anew where the code went.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ COPIED = ("rankscope", "tests", "pyproject.toml", "configs")
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in which file, what is there, what is planted, and which tests must fail."""
+    """A fault: the file, the text in it, what is planted instead, and the tests that must fail."""
 
     path: str
     now: str
@@ -30,7 +31,10 @@ class Mutant:
     tests: str
 
 
-SHARP = "tests/spectra/test_sharpness.py"
+SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
+STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.py"
+FACTORS = "tests/components/test_factor_noise.py"
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
 MUTANTS = (
@@ -42,9 +46,91 @@ MUTANTS = (
     Mutant("spectra/bounds.py", "return 2 * (long_side + 8)", "return (long_side + 8)", SHARP),
     Mutant("spectra/bounds.py", "(upper > noise_floor)", "(upper > 2 * noise_floor)", SHARP),
     Mutant("spectra/bounds.py", "<= 64 * size", "<= 6_400_000 * size", SHARP),
+    Mutant("spectra/bounds.py", "8 * (short_side + 1)", "8 * short_side", SHARP),
+    Mutant("spectra/bounds.py", "-2 * math.frexp(largest)[1]", "0", BOUNDS),
+    Mutant(
+        "spectra/bounds.py",
+        "np.nextafter(lower - self.absolute, -np.inf)",
+        "lower - self.absolute",
+        BOUNDS,
+    ),
+    Mutant(
+        "spectra/bounds.py",
+        "np.nextafter(upper + self.absolute, np.inf)",
+        "upper + self.absolute",
+        BOUNDS,
+    ),
     Mutant("spectra/dense.py", "max(math.frexp(largest)[1], -1000)", "max(0, -900)", SHARP),
+    Mutant("spectra/dense.py", "max(arithmetic, svd_bound(", "(arithmetic or svd_bound(", SHARP),
+    Mutant("spectra/dense.py", "if storage >= computed", "if storage > 0", SHARP),
+    Mutant(
+        "spectra/dense.py",
+        "bounds.widened(arithmetic)",
+        "bounds",
+        "tests/components/test_composite_errors.py",
+    ),
     Mutant("spectra/low_rank.py", "np.clip(exponents, -1000, 1000)", "0 * exponents", SHARP),
-    # Correlations.
+    Mutant("spectra/low_rank.py", "-1000, 1000)", "-1000, 1024)", SHARP),
+    Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
+    Mutant(
+        "spectra/spectrum.py",
+        "np.maximum(self.upper - self.values, self.values - self.lower)",
+        "(self.upper - self.values)",
+        SHARP,
+    ),
+    Mutant(
+        "spectra/spectrum.py",
+        "not all(map(np.array_equal, ends, (lower, upper)))",
+        "False",
+        BOUNDS,
+    ),
+    Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner <= min(", SHARP),
+    Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner < max(", SHARP),
+    # Metrics of a spectrum.
+    Mutant("metrics.py", "or s[index] == 0:", "or s[index] < 1e-300:", SHARP),
+    Mutant(
+        "results/measure.py",
+        "known = spectrum.lower > spectrum.noise_floor",
+        "known = spectrum.values > spectrum.noise_floor",
+        MEASURE,
+    ),
+    Mutant(
+        "results/measure.py",
+        "rank = metrics.numerical_rank(spectrum.lower",
+        "rank = metrics.numerical_rank(s",
+        f"{SHARP} {MEASURE}",
+    ),
+    Mutant("results/measure.py", "<= 0.01 * s", "<= 0.05 * s", SHARP),
+    Mutant("metrics.py", "(resolved >= 0.99 * per)", "(resolved >= 0.9 * per)", METRICS),
+    # What several tensors bring into one matrix.
+    Mutant("components/factor_noise.py", "rows += vb[:, i] *", "rows += 0 *", FACTORS),
+    Mutant("components/factor_noise.py", "+ _largest(wide.gram, forms[0])", "", FACTORS),
+    Mutant("components/factor_noise.py", "if not all(one.is_as_stored", "if not all(True", FACTORS),
+    Mutant(
+        "components/deltas.py",
+        "np.hypot(beside, _product(adapter, left, right).floor)",
+        "beside",
+        "tests/components/test_derived_errors.py",
+    ),
+    Mutant(
+        "components/kronecker_deltas.py",
+        "Kronecker(_times(first, scale), moved[1].dense()",
+        "Kronecker(_times(first, 1.0), moved[1].dense()",
+        "tests/components/test_kronecker_deltas.py",
+    ),
+    # Correlations and text.
+    Mutant(
+        "scoring/perplexity.py",
+        "return sum(map(_leaves, group.parts)) or 1",
+        "return len(group.parts) or 1",
+        "tests/scoring/test_perplexity.py",
+    ),
+    Mutant(
+        "statistics/co_movement.py",
+        "STILL = 1e-12",
+        "STILL = 0.0",
+        "tests/statistics/test_co_movement.py",
+    ),
     Mutant(
         "statistics/co_movement.py",
         "changes[len(changes) // 3 :]",
@@ -58,6 +144,20 @@ MUTANTS = (
         "tests/statistics/test_co_movement.py",
     ),
     # What is stored.
+    Mutant(
+        "results/spectra_store.py",
+        'if one.get("within") else next(intervals)',
+        "if one else next(intervals)",
+        STORE,
+    ),
+    Mutant("results/spectra_store.py", 'READABLE = ("1", "2", "3")', 'READABLE = ("3",)', STORE),
+    Mutant(
+        "results/spectra_store.py",
+        "entries = sorted(entries, key=_order)",
+        "entries = list(entries)",
+        STORE,
+    ),
+    Mutant("results/older.py", "earlier[0] if", "earlier[-1] if", OLDER),
     Mutant(
         "results/vectors.py",
         "if has_digest and not _is_sound(text, listing, vectors):",
@@ -104,27 +204,26 @@ MUTANTS = (
 )
 
 
-def survives(mutant: Mutant, copy: Path) -> str:
-    """What became of a planted fault: ``killed``, ``SURVIVED`` or ``STALE``."""
+def fate(mutant: Mutant, copy: Path) -> str:
+    """What became of a planted fault: ``killed``, or why not."""
     path = copy / "rankscope" / mutant.path
-    source = path.read_text(encoding="utf-8")
+    source = path.read_text(encoding="utf-8") if path.is_file() else ""
     if source.count(mutant.now) != 1:
         return "STALE"
     path.write_text(source.replace(mutant.now, mutant.planted), encoding="utf-8")
     try:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [*command, *mutant.tests.split()],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            check=False,
-            timeout=900,
-        )
+        status = status_of(mutant.tests.split(), copy)
     finally:
         path.write_text(source, encoding="utf-8")
-    return "killed" if done.returncode == 1 else "SURVIVED"
+    return {0: "SURVIVED", 1: "killed"}.get(status, f"ERROR {status}")
+
+
+def status_of(tests: list[str], copy: Path) -> int:
+    """Exit status of pytest: 0 if all pass, 1 if one fails, others if they do not run."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False)
+    return done.returncode
 
 
 def main() -> None:
@@ -135,13 +234,17 @@ def main() -> None:
     parser.add_argument("only", nargs="?", default="", help="Text in the path of the file.")
     chosen = [mutant for mutant in MUTANTS if parser.parse_args().only in mutant.path]
     with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
         for name in COPIED:
-            source, target = ROOT / name, Path(folder, name)
+            source, target = ROOT / name, copy / name
             shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
+        tests = sorted({test for mutant in chosen for test in mutant.tests.split()})
+        if status_of(tests, copy) != 0:
+            sys.exit("the tests fail without a fault: mend them first")
         found = []
         for mutant in chosen:
-            found.append(survives(mutant, Path(folder)))
-            print(f"{found[-1]:9}{mutant.path}: {mutant.now}", flush=True)
+            found.append(fate(mutant, copy))
+            print(f"{found[-1]:9}{mutant.path}: {mutant.now} → {mutant.planted}", flush=True)
     print(f"{found.count('killed')} of {len(found)} killed")
     sys.exit(found.count("killed") != len(found))
 

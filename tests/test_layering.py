@@ -24,7 +24,7 @@ MAY_IMPORT = {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
     },
-    "results": {"errors", "durable", "spectra.spectrum"},
+    "results": {"errors", "durable", "metrics", "spectra.spectrum", "spectra.bounds"},
     "analysis": {
         *("errors", "durable", "metrics", "results", "checkpoints", "spectra", "components"),
     },

@@ -12,6 +12,7 @@ from rankscope.metrics import (
     effective_rank_error,
     frobenius_norm,
     gaussian_per,
+    noise_matters,
     noise_share,
     nuclear_norm,
     numerical_rank,
@@ -128,3 +129,9 @@ def test_the_resolved_effective_rank_is_that_of_the_values_above_the_floor() -> 
     assert resolved_effective_rank(s, s - 0.01, 0.0) == effective_rank(s)
     assert resolved_effective_rank(s, [4.0, 4.0, 0.4, 0.0], 0.5) == 2  # the third may be below
     assert np.isnan(resolved_effective_rank(s, s, 10.0))
+
+
+def test_noise_matters_where_per_and_what_is_resolved_of_it_differ_by_one_per_cent() -> None:
+    per, resolved = np.array([0.5, 0.5, 0.5, np.nan]), np.array([0.4951, 0.4949, np.nan, np.nan])
+    assert noise_matters(per, resolved).tolist() == [False, True, True, False]
+    assert not noise_matters(0.5, 0.5)

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from rankscope.analysis.jobs import Engine, Failure, Job, Outcome
-from rankscope.analysis.measure import Row, row_of
 from rankscope.analysis.outcome import MEASURED
 from rankscope.analysis.plan import StepPlan, Task
 from rankscope.checkpoints.contents import Skip
 from rankscope.errors import RankscopeError
+from rankscope.results.measure import Row, row_of
 from rankscope.results.spectra_store import Entry, read_entries, store_path, write_entries
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 

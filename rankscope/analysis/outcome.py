@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.analysis.measure import Row
 from rankscope.analysis.plan import Plans, Selection
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run
 from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER
+from rankscope.results.measure import Row
 from rankscope.results.record import is_intact, read_record
 from rankscope.results.spectra_store import store_path
 

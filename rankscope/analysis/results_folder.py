@@ -19,7 +19,6 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from rankscope.analysis.measure import Row
 from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
@@ -33,6 +32,7 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
+from rankscope.results.measure import Row
 from rankscope.results.record import write_with_record
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")

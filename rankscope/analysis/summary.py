@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, mode
 from typing import TypeVar
 
-from rankscope.analysis.measure import Row
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.run import listed
+from rankscope.metrics import noise_matters
+from rankscope.results.measure import Row
 
 Key = TypeVar("Key")
 IDENTITY = ("component", "run", "role", "window")
@@ -202,7 +204,6 @@ def _limits(rows: Sequence[Row]) -> list[str]:
 
 
 def _noise_matters(row: Row) -> bool:
-    """Whether noise can be more than 1 % of the effective rank."""
-    if row["per"] is None or row["noise_source"] != "storage":
-        return False
-    return row["per_resolved"] is None or bool(row["per_resolved"] < 0.99 * row["per"])
+    """Whether the rounding of its storage can be more than 1 % of the effective rank."""
+    per, resolved = (math.nan if row[n] is None else row[n] for n in ("per", "per_resolved"))
+    return row["noise_source"] == "storage" and bool(noise_matters(per, resolved))

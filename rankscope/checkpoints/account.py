@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rankscope.checkpoints.contents import Accounted, Class, Parameter, Skip
 from rankscope.checkpoints.families.names import plain_name
-from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.checkpoints.regions import Part
+from rankscope.checkpoints.tensors import Tensor
 
 NO_RULE = "no rule says what it is: it is not measured"
 UNREADABLE = "unreadable"  # reason of a skip whose tensor has no elements that can be read

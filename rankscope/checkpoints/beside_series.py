@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.layouts.torch_tables import step_under
+from rankscope.checkpoints.files.weights_file import step_under
 from rankscope.checkpoints.name_parts import parts_of
 from rankscope.checkpoints.name_words import COPIES, STEPS
 from rankscope.checkpoints.options import Options

@@ -1,7 +1,7 @@
-"""Checksums that files have of their own parts, compared while those are read.
+"""Checksums that files have of their own parts, compared while those parts are read.
 
-Zips, and so the files of ``torch.save``, have one of every storage. To compare it, all of the
-storage is read; what a process found sound is not read again for the other tensors in it.
+Zips, and so the files of ``torch.save``, have one for every storage. To compare it, all of the
+storage is read, once per process: what was found sound is not read again for the other tensors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 2**22  # bytes
-MOST = 2**16  # parts that are remembered
+MOST = 2**16  # sound parts that are remembered
 
 _sound: set[tuple[int, ...]] = set()
 _is_sampling = ContextVar("_is_sampling", default=False)
@@ -27,25 +27,25 @@ _is_sampling = ContextVar("_is_sampling", default=False)
 
 @dataclass(frozen=True)
 class Checksum:
-    """The CRC-32 of so many bytes from a place in a file."""
+    """The CRC-32 of ``size`` bytes of a file from ``offset`` on."""
 
     offset: int
     size: int
     crc: int
-    fault = "is damaged: its bytes do not fit the checksum that the file has of them"
+    fault = "is damaged: its bytes do not match their checksum in the file; copy it again"
 
     @classmethod
     def stated(cls, offset: int, size: int, crc: int) -> Checksum | None:
-        """As a zip states it; 0 is what torch writes where it is told to compute none.
+        """The checksum as a zip states it; None for 0, which torch writes when it computes none.
 
-        One part in 2**32 has this checksum in truth, and is read unchecked.
+        One part in 2**32 really has the checksum 0; it is read unchecked.
         """
         return cls(offset, size, crc) if crc else None
 
     def holds(self, file: io.FileIO, place: int, data: NDArray[np.uint8]) -> bool:
-        """Whether the part is as it was written, of which ``data`` were read from a place.
+        """Whether the part is as it was written, of which ``data`` was read from ``place`` on.
 
-        Reads the rest of it, unless this process knows that the file, as it is, is sound there.
+        Reads the rest of it, unless this process already found this version of the file sound.
         """
         status = os.fstat(file.fileno())
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, self.offset)
@@ -68,7 +68,7 @@ class FileDigest:
     fault = "is damaged: it is not the file that its manifest lists"
 
     def holds(self, file: io.FileIO, _place: int, data: NDArray[np.uint8]) -> bool:
-        """Whether the file is as it was written; reads all of it, once in a process."""
+        """Whether the file is as it was written; reads all of it, once per process."""
         status = os.fstat(file.fileno())
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, -1)
         if _is_sampling.get() or not data.size or key in _sound:
@@ -91,7 +91,7 @@ def _remember(key: tuple[int, ...]) -> None:
 
 @contextmanager
 def sampling() -> Iterator[None]:
-    """Read without comparing checksums: for a few numbers that only tell tensors apart."""
+    """Read without comparing checksums, for a few numbers that only distinguish tensors."""
     token = _is_sampling.set(True)
     try:
         yield
@@ -100,7 +100,7 @@ def sampling() -> Iterator[None]:
 
 
 def _crc_of(file: io.FileIO, start: int, stop: int, crc: int) -> int:
-    """Go on with a checksum over these bytes; where the file ends sooner, over those there are."""
+    """Continue a checksum over bytes ``start:stop``, or up to the end of the file."""
     file.seek(start)
     while start < stop and (read := file.read(min(CHUNK, stop - start))):
         crc = zlib.crc32(read, crc)

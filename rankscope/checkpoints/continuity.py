@@ -19,8 +19,8 @@ from typing import Any
 from rankscope.checkpoints.contents import Contents, Parameter, Skip
 from rankscope.checkpoints.families.heads import NAMES
 from rankscope.checkpoints.families.names import plain_name
-from rankscope.checkpoints.files.json_file import read_json
-from rankscope.checkpoints.tensors import Part
+from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.regions import Part
 from rankscope.errors import RankscopeError
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")

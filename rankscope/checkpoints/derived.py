@@ -1,33 +1,34 @@
 """Weights that a model computes from several stored tensors before it multiplies with them.
 
-Each is what torch's own module has in its attribute ``weight``, computed in float64. They are read
-whole: no part of such a tensor can be had without all of it.
+Each is what torch's module has in its attribute ``weight``, computed in float64. They are always
+read whole: any part of such a tensor depends on all of it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from rankscope.checkpoints.tensors import StoredTensor, Tensor
+from rankscope.checkpoints.tensors import OnDisk, StoredTensor, Tensor
 from rankscope.errors import RankscopeError
 
 
 @dataclass(frozen=True)
-class Derived(ABC):
+class Derived(OnDisk):
     """A tensor that is computed from others.
 
     Attributes
     ----------
     name
-        What the model calls it, such as ``fc.weight``; no file has a tensor of this name.
+        Its name in the model, such as ``fc.weight``; no file has a tensor of this name.
     stored
-        The tensor that has its shape, and whose format rounds it.
+        The tensor that has its shape and whose format rounds it.
     """
 
     name: str
@@ -53,32 +54,28 @@ class Derived(ABC):
         return self.stored.shape
 
     @property
+    @override
     def paths(self) -> tuple[str, ...]:
-        """Files of all parts, each once."""
         return tuple(dict.fromkeys(path for part in self.parts for path in part.paths))
 
+    @override
     def read(self) -> NDArray[Any]:
-        """Read the parts and compute it, in float64."""
         return self.computed()
-
-    def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Compute all of it, and take so many elements in row-major order."""
-        return self.computed().reshape(-1)[start:stop]
 
 
 @dataclass(frozen=True)
 class Masked(Derived):
-    """``stored · mask``, as torch's pruning has it: zeros are pruned entries."""
+    """Pruning as in torch: ``stored · mask``, where the mask is 0 at pruned entries."""
 
     mask: Tensor
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """The weight as it was before pruning, and the mask."""
+        """The weight before pruning, and the mask."""
         return self.stored, self.mask
 
     def mask_values(self) -> NDArray[Any]:
-        """The mask, which may be of whole numbers."""
+        """The mask, whose numbers may be integers."""
         return self.mask.numbers() if isinstance(self.mask, StoredTensor) else self.mask.read()
 
     def computed(self) -> NDArray[np.float64]:
@@ -89,7 +86,7 @@ class Masked(Derived):
 
 @dataclass(frozen=True)
 class Normalised(Derived):
-    """Weight norm: ``gain · stored / ‖stored‖``, a norm over every axis in which the gain is 1."""
+    """Weight norm: ``gain · stored / ‖stored‖``, a norm over the axes where the gain has size 1."""
 
     gain: Tensor
 
@@ -99,7 +96,7 @@ class Normalised(Derived):
         return self.gain, self.stored
 
     def computed(self) -> NDArray[np.float64]:
-        """The direction with the gain's norms."""
+        """The direction, scaled to the norms that the gain gives."""
         direction = self.stored.read().astype(np.float64)
         gain = self.gain.read().astype(np.float64)
         return np.asarray(direction * self.numbers(direction, gain), np.float64)
@@ -107,7 +104,7 @@ class Normalised(Derived):
     def numbers(
         self, direction: NDArray[np.float64], gain: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """What the entries of the direction are multiplied by: the gain over their norm."""
+        """Factors of the entries of the direction: the gain over their norm."""
         over = tuple(
             axis for axis in range(direction.ndim) if gain.ndim == 0 or gain.shape[axis] == 1
         )
@@ -119,8 +116,8 @@ class Normalised(Derived):
 class SpectrallyNormalised(Derived):
     """Spectral norm: ``stored / σ``, σ = uᵀ·W·v with the vectors that torch keeps for it.
 
-    W is ``stored`` as a matrix whose rows are one of its axes. Where two axes fit the vectors, it
-    is the one that gives the larger σ: they are close to singular vectors of the right one.
+    W is ``stored`` as a matrix with one of its axes as rows. Where two axes fit the vectors, it is
+    the one with the larger σ: the vectors are close to singular vectors of the right one.
     """
 
     left: Tensor  # u
@@ -128,11 +125,11 @@ class SpectrallyNormalised(Derived):
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """The weight before it is divided, and both vectors."""
+        """The weight before the division, and both vectors."""
         return self.stored, self.left, self.right
 
     def computed(self) -> NDArray[np.float64]:
-        """The weight over its largest singular value, as torch estimates it outside of training."""
+        """The weight over torch's estimate, outside of training, of its largest singular value."""
         weight = self.stored.read().astype(np.float64)
         u, v = (vector.read().astype(np.float64) for vector in (self.left, self.right))
         return np.asarray(weight * (1.0 / self.estimated(weight, u, v)[1]), np.float64)
@@ -152,22 +149,22 @@ class SpectrallyNormalised(Derived):
             for axis in axes_of_spectral_norm(weight.shape, len(u), len(v))
         ]
         sigmas = [float(u @ matrix @ v) for matrix in matrices]
-        place = max(range(len(sigmas)), key=lambda i: abs(sigmas[i]))
-        _ratio(1.0, sigmas[place], self)
-        return matrices[place], sigmas[place]
+        best = max(range(len(sigmas)), key=lambda i: abs(sigmas[i]))
+        _ratio(1.0, sigmas[best], self)
+        return matrices[best], sigmas[best]
 
 
 def axes_of_spectral_norm(shape: tuple[int, ...], rows: int, columns: int) -> Iterator[int]:
-    """Axes that may be the rows of the matrix to which vectors of these lengths belong."""
+    """Axes that may be the rows of the matrix that vectors of these lengths belong to."""
     count = int(np.prod(shape))
     first = (axis for axis, size in enumerate(shape) if size == rows and rows * columns == count)
-    return first if len(shape) > 2 else iter(list(first)[:1])  # of a matrix: torch takes the rows
+    return first if len(shape) > 2 else iter(list(first)[:1])
 
 
 def _ratio(over: Any, under: Any, tensor: Derived) -> Any:
     if not np.all(under):
         raise RankscopeError(
-            "divides by a norm of zero, so the model has no such weight",
+            "divides by a norm of zero, so this weight is not defined",
             path=tensor.paths[0],
             tensor=tensor.name,
         )

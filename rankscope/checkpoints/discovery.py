@@ -10,7 +10,7 @@ from pathlib import Path
 from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import read_family
-from rankscope.checkpoints.files.kinds import refusal
+from rankscope.checkpoints.files.weights_file import refusal
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run

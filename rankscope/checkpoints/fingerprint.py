@@ -1,4 +1,4 @@
-"""Fingerprints of files: two that differ are never taken for one."""
+"""Fingerprints of files, by which different ones are never taken for the same."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ State = tuple[int, int]  # size, and time of the last change
 
 
 def state_of(path: str | Path) -> State | None:
-    """What tells, at the price of a look, whether a file was written to; None if it is not there.
+    """Size and time of the last change of a file; None if it is not there.
 
-    Errs where a file is rewritten with its size and its time kept.
+    Shows whether the file was written to, unless its time was set back and its size stayed.
     """
     try:
         status = Path(path).stat()
@@ -29,8 +29,8 @@ def state_of(path: str | Path) -> State | None:
 def fingerprint(path: str | Path) -> str:
     """Digest of a file's size, modification time, beginning, end and samples between.
 
-    Weights in training change everywhere, so that samples tell two checkpoints apart even where
-    size and time were copied along; the time tells an edit of a single tensor. Reads 128 KiB.
+    Weights in training change everywhere, so samples distinguish two checkpoints even where size
+    and time were copied along; the time shows that a single tensor was edited. Reads 128 KiB.
 
     Raises
     ------

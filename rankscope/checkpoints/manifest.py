@@ -1,7 +1,7 @@
-"""``MANIFEST.json``: sizes and digests of the files of a checkpoint of this package's trainer.
+"""``MANIFEST.json``: sizes and digests of a checkpoint's files, written by this package's trainer.
 
 Sizes are compared when a checkpoint is opened, and the digest of a file when a process first reads
-from it. A manifest of another kind, or one that is damaged itself, says nothing.
+from it. A manifest of another kind, or a damaged one, is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rankscope.checkpoints.fingerprint import state_of
 from rankscope.errors import RankscopeError
 
 MANIFEST, FORMAT = "MANIFEST.json", "rankscope-checkpoint-"
-ADVICE = "take it from a copy, or remove MANIFEST.json if it was changed on purpose"
+ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"
 
 
 def check_sizes(folder: Path) -> None:
@@ -26,23 +26,23 @@ def check_sizes(folder: Path) -> None:
     Raises
     ------
     RankscopeError
-        If a file is not there or of another size.
+        If a file is missing or has another size.
     """
     for name, digest in _files(folder).items():
         state = state_of(folder / name)
         if state is None or state[0] != digest.size:
-            what = "is not there" if state is None else f"has {state[0]} bytes"
-            message = f"its file {name} {what}, and {digest.size} were written: {ADVICE}"
+            there = "is missing" if state is None else f"has {state[0]} bytes"
+            message = f"its file {name} {there}, but {digest.size} bytes were written: {ADVICE}"
             raise RankscopeError(message, path=folder, reason="damaged")
 
 
 def check_content(path: Path, content: bytes) -> None:
-    """Compare all that was read of a file with the manifest that lists it, if there is one.
+    """Compare the whole content of a file with the manifest that lists it, if there is one.
 
     Raises
     ------
     RankscopeError
-        If it is not what was written.
+        If it differs from what was written.
     """
     digest = digest_of(path)
     if (
@@ -53,12 +53,12 @@ def check_content(path: Path, content: bytes) -> None:
 
 
 def digest_of(path: str | Path) -> FileDigest | None:
-    """What the manifest beside a file, or beside its folder, says of it."""
+    """The digest of a file in the manifest beside it or beside its folder; None without one."""
     path = Path(path)
     for folder in path.parents[:2]:
-        found = _files(folder).get(path.relative_to(folder).as_posix())
-        if found is not None:
-            return found
+        digest = _files(folder).get(path.relative_to(folder).as_posix())
+        if digest is not None:
+            return digest
     return None
 
 

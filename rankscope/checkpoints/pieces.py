@@ -1,4 +1,4 @@
-"""`Pieces`: a tensor of which every process of a training has stored the piece that it held."""
+"""`Pieces`: a tensor that the processes of a training stored in pieces, each the one it held."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import OnDisk, Tensor
 from rankscope.errors import RankscopeError
 
 
@@ -28,13 +29,13 @@ class Piece:
 
     @property
     def columns(self) -> tuple[slice, ...]:
-        """Its place in every axis but the first."""
+        """Where it is in every axis but the first."""
         return tuple(map(slice, self.start[1:], self.stop[1:]))
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A tensor of at least one axis that lies in pieces. `pieces_of` makes it, and checks them."""
+class Pieces(OnDisk):
+    """A tensor of at least one axis that is stored in pieces. Made and checked by `pieces_of`."""
 
     name: str
     dtype: str
@@ -42,16 +43,16 @@ class Pieces:
     pieces: tuple[Piece, ...]
 
     @property
+    @override
     def paths(self) -> tuple[str, ...]:
-        """Files of all pieces, each once."""
         return tuple(dict.fromkeys(path for piece in self.pieces for path in piece.tensor.paths))
 
+    @override
     def read(self) -> NDArray[Any]:
-        """Read the values; bfloat16 as float32, which holds it exactly."""
         return self.elements(0, math.prod(self.shape)).reshape(self.shape)
 
+    @override
     def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Read so many of its elements, in row-major order, from the pieces that hold them."""
         row = math.prod(self.shape[1:])
         if stop <= start:
             return self.pieces[0].tensor.elements(0, 0)
@@ -62,13 +63,14 @@ class Pieces:
                 whole = np.empty((last - first, *self.shape[1:]), dtype=values.dtype)
             whole[(slice(at, at + len(values)), *columns)] = values
         if whole is None:
-            raise RankscopeError("has no such elements", path=self.paths[0], tensor=self.name)
+            message = f"does not have elements {start} to {stop}"
+            raise RankscopeError(message, path=self.paths[0], tensor=self.name)
         return whole.reshape(-1)[start - first * row : stop - first * row]
 
     def _iter_rows(
         self, first: int, last: int
     ) -> Iterator[tuple[int, tuple[slice, ...], NDArray[Any]]]:
-        """What the pieces hold of these rows: its first row among them, its columns, itself."""
+        """What each piece holds of these rows: the first of them, its columns, its values."""
         for piece in self.pieces:
             top = piece.start[0]
             begin, end = max(first, top), min(last, piece.stop[0])
@@ -81,7 +83,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class JoinedPieces(Pieces):
-    """The same where each piece is a tensor by itself in the account of the files."""
+    """Pieces that are each a tensor of their own in the account of the files."""
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
@@ -97,19 +99,19 @@ def pieces_of(
     path: str,
     kind: type[Pieces] = Pieces,
 ) -> Tensor:
-    """The tensor of these pieces; a piece that is all of it is returned itself.
+    """The tensor made of these pieces; a piece that is all of it is returned as it is.
 
     Parameters
     ----------
     path
-        What lists the pieces, for errors.
+        The file that lists the pieces, for errors.
     kind
-        Of the tensor that is made.
+        Class of the tensor that is made.
 
     Raises
     ------
     RankscopeError
-        If they do not hold every element of the shape exactly once, in one format.
+        If they do not hold every element of the shape exactly once, all in one format.
     """
 
     def fault(message: str) -> RankscopeError:
@@ -120,7 +122,7 @@ def pieces_of(
         if not fits or any(stop > size for stop, size in zip(piece.stop, shape, strict=True)):
             raise fault(
                 f"its piece of shape {list(piece.tensor.shape)} at {list(piece.start)} "
-                f"reaches out of its shape {list(shape)}"
+                f"reaches beyond its shape {list(shape)}"
             )
     # Where there are more processes than rows, the last of them hold empty pieces.
     held = [piece for piece in pieces if 0 not in piece.tensor.shape] or pieces[:1]
@@ -135,7 +137,7 @@ def pieces_of(
 
 
 def _overlap(pieces: list[Piece]) -> bool:
-    """Whether any two of them have an element in common."""
+    """Whether any two of them share an element."""
     starts = np.array([piece.start for piece in pieces])
     stops = np.array([piece.stop for piece in pieces])
     return any(

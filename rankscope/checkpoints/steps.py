@@ -11,7 +11,7 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.name_words import COPIES
 
 # File beside the weights → the key of optimizer steps completed; by trust. Where micro steps are

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files import kinds
+from rankscope.checkpoints.files import weights_file
+from rankscope.checkpoints.files.file_names import NO_MODEL
 from rankscope.checkpoints.layouts import LAYOUTS
-from rankscope.checkpoints.layouts.single_file import NO_MODEL
 from rankscope.checkpoints.run import Run
 
 Use = Literal["step", "part", "left out", "unreadable"]
@@ -79,12 +79,12 @@ def is_results(folder: Path) -> bool:
 def fault_of(path: Path) -> str:
     """Why a path is nearly a checkpoint and is none, as far as anything knows such files."""
     flaw = next(filter(None, (known.flaw(path) for known in LAYOUTS.values())), "")
-    return flaw or (kinds.refusal(path) if path.is_file() else "")
+    return flaw or (weights_file.refusal(path) if path.is_file() else "")
 
 
 def reason_of(file: Path) -> str:
     """Why a file is not read, where it is not a checkpoint."""
-    refusal = kinds.refusal(file)
+    refusal = weights_file.refusal(file)
     if refusal:
         return refusal
     if file.suffix.lower() not in WEIGHTS:
@@ -97,4 +97,4 @@ def reason_of(file: Path) -> str:
 def is_notable(file: Path) -> bool:
     """Whether a file that is not read would be looked for: by its name, or by what it holds."""
     looks = file.suffix.lower() in WEIGHTS and NO_MODEL.fullmatch(file.name) is None
-    return looks or bool(kinds.refusal(file))
+    return looks or bool(weights_file.refusal(file))

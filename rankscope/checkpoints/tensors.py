@@ -1,9 +1,9 @@
-"""Tensors on disk: where their elements lie, read when they are asked for.
+"""Tensors on disk: where their elements are, read when they are asked for.
 
-What opens a file (`rankscope.checkpoints.files`) lists its tensors from the headers alone. They are
-read here, and not by the libraries that wrote them, because analysis needs what those do not give:
-bfloat16 without torch; a part of a tensor; errors that name the file and the tensor; no memory map,
-under which a file that a trainer truncates kills the process.
+Code that opens a file (`rankscope.checkpoints.files`) lists its tensors from the headers alone.
+They are read here rather than by the libraries that wrote them, because analysis needs what those
+do not offer: bfloat16 without torch; part of a tensor; errors that name the file and the tensor;
+no memory map, since a trainer that truncates a mapped file kills the process that reads it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import io
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +22,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.errors import RankscopeError
 
-# name in tables → (bytes an element, numpy type of the stored bits)
+# name in tables → (bytes per element, numpy type of the stored bits)
 DTYPES = {
     "float64": (8, "<f8"),
     "float32": (4, "<f4"),
@@ -51,7 +53,7 @@ Axis = tuple[int, int]  # size, and stride in elements
 
 
 class Tensor(Protocol):
-    """A tensor on disk, or a part of one. Holds no data, so it is cheap to keep and to send."""
+    """A tensor on disk, or part of one. Holds no data, so it is cheap to keep and to send."""
 
     @property
     def name(self) -> str:
@@ -75,25 +77,54 @@ class Tensor(Protocol):
         Raises
         ------
         RankscopeError
-            If a file is gone, shorter than its header said, or not of floating-point numbers.
+            If a file is gone or shorter than its header says, or the numbers are not
+            floating-point.
         """
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Read so many of its elements, in row-major order; as `read` does."""
+        """Read elements ``start:stop`` in row-major order; otherwise as `read`."""
+
+
+class OnDisk(ABC):
+    """What kinds of `Tensor` share, so that each of them need not say it again."""
+
+    @property
+    @abstractmethod
+    def paths(self) -> tuple[str, ...]:
+        """Files that it is read from."""
+
+    @abstractmethod
+    def read(self) -> NDArray[Any]:
+        """Read the values; bfloat16 as float32, which holds it exactly."""
+
+    def elements(self, start: int, stop: int) -> NDArray[Any]:
+        """Read elements ``start:stop`` in row-major order; here by reading all of them."""
+        return self.read().reshape(-1)[start:stop]
+
+
+class InOneFile(OnDisk):
+    """A tensor that is read from a single file."""
+
+    path: str
+
+    @property
+    @override
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,)
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """A tensor whose elements lie in one file, one after the other.
+class StoredTensor(InOneFile):
+    """A tensor whose elements are in one file, one after the other.
 
     Attributes
     ----------
     offset
-        Of its first byte, from the start of the file.
+        Its first byte, counted from the start of the file.
     strides
-        Of its axes, in elements, where it does not lie in row-major order.
+        Strides of its axes in elements, where it is not in row-major order.
     checksum
-        Of what it is a part of, where the file has one: compared when it is read.
+        Checksum of the storage or file that it is part of, where there is one; compared on reading.
     """
 
     path: str
@@ -105,22 +136,17 @@ class StoredTensor:
     checksum: Checksum | FileDigest | None = None
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """The one file."""
-        return (self.path,)
-
-    @property
     def nbytes(self) -> int:
         """Size of its elements."""
         return math.prod(self.shape) * DTYPES[self.dtype][0]
 
+    @override
     def read(self) -> NDArray[Any]:
-        """Read the values; bfloat16 as float32, which holds it exactly."""
-        self._check()
+        check_floats(self)
         return self.numbers()
 
     def numbers(self) -> NDArray[Any]:
-        """Read the values as they lie there, as of a mask or an index, which is not a weight."""
+        """Read the values whatever their dtype, as of a mask or an index, which is not a weight."""
         if self.strides is None:
             return self._elements(0, math.prod(self.shape)).reshape(self.shape)
         if 0 in self.shape:
@@ -128,22 +154,12 @@ class StoredTensor:
         axes = tuple(zip(self.shape, self.strides, strict=True))
         return strided(self._elements(0, span(axes)), axes)
 
+    @override
     def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Read so many of its elements, in row-major order."""
-        self._check()
+        check_floats(self)
         if self.strides is None:
             return self._elements(start, stop)
         return self.numbers().reshape(-1)[start:stop]
-
-    def _check(self) -> None:
-        """Refuse what is not of floating-point numbers."""
-        if self.dtype not in FLOATS:
-            raise RankscopeError(
-                f"is stored as {self.dtype}, which is not a plain weight: give it dequantised",
-                path=self.path,
-                tensor=self.name,
-                reason="quantised",
-            )
 
     def _elements(self, start: int, stop: int) -> NDArray[Any]:
         size, bits = DTYPES[self.dtype]
@@ -169,6 +185,23 @@ class StoredTensor:
         return widened(values) if self.dtype == "bfloat16" else values
 
 
+def check_floats(tensor: Tensor) -> None:
+    """Refuse numbers that are not floating-point.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``quantised``.
+    """
+    if tensor.dtype not in FLOATS:
+        raise RankscopeError(
+            f"is stored as {tensor.dtype}, which is not a plain weight: dequantise it first",
+            path=tensor.paths[0],
+            tensor=tensor.name,
+            reason="quantised",
+        )
+
+
 def is_same_storage(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are the same elements of a file, as tied ones are."""
     if not isinstance(one, StoredTensor) or not isinstance(other, StoredTensor):
@@ -176,95 +209,8 @@ def is_same_storage(one: Tensor, other: Tensor) -> bool:
     return 0 not in one.shape and replace(one, name=other.name) == other
 
 
-@dataclass(frozen=True)
-class Window:
-    """A matrix among the elements of a tensor: its first element, and its axes.
-
-    Several axes may number the rows, outermost first, as where each head has its own rows of q, k
-    and v.
-    """
-
-    start: int
-    rows: tuple[Axis, ...]
-    columns: Axis
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], *, index: int = 0) -> Window:
-        """All of a matrix; or the matrix of this index in a stack of matrices."""
-        rows, columns = shape[-2:]
-        return cls(index * rows * columns, ((rows, columns),), (columns, 1))
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return math.prod(size for size, _ in self.rows), self.columns[0]
-
-    def transposed(self) -> Window:
-        """The same with rows for columns."""
-        (rows,) = self.rows
-        return Window(self.start, (self.columns,), rows)
-
-    def part(self, start: int, rows: tuple[Axis, ...]) -> Window:
-        """Some of the rows: the first of them, and their axes with strides in rows."""
-        ((_, stride),) = self.rows
-        axes = tuple((size, step * stride) for size, step in rows)
-        return Window(self.start + start * stride, axes, self.columns)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A matrix that is part of a stored tensor, or lies in it transposed."""
-
-    whole: Tensor
-    window: Window
-
-    @property
-    def name(self) -> str:
-        """Name of the stored tensor."""
-        return self.whole.name
-
-    @property
-    def dtype(self) -> str:
-        """Format of the stored tensor."""
-        return self.whole.dtype
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the part."""
-        return self.window.shape
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Files of the stored tensor."""
-        return self.whole.paths
-
-    def read(self) -> NDArray[Any]:
-        """Read from the first to the last element of the part, and take what belongs to it."""
-        if 0 in self.shape:
-            return self.whole.elements(0, 0).reshape(self.shape)
-        return self._cut(self.whole.elements)
-
-    def of(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The same part of an array of the shape of the stored tensor."""
-        flat = values.reshape(-1)
-        return (
-            flat[:0].reshape(self.shape)
-            if 0 in self.shape
-            else self._cut(lambda start, stop: flat[start:stop])
-        )
-
-    def _cut(self, elements: Callable[[int, int], NDArray[Any]]) -> NDArray[Any]:
-        axes = (*self.window.rows, self.window.columns)
-        start = self.window.start
-        return strided(elements(start, start + span(axes)), axes).reshape(self.shape)
-
-    def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Read so many of its elements, in row-major order."""
-        return self.read().reshape(-1)[start:stop]
-
-
 def span(axes: tuple[Axis, ...]) -> int:
-    """How far it is from the first element of these axes to behind the last."""
+    """Number of elements from the first element of these axes to the last, both included."""
     return 1 + sum((size - 1) * stride for size, stride in axes)
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
 

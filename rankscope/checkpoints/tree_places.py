@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.layouts.single_file import NO_MODEL_FOLDERS
+from rankscope.checkpoints.files.file_names import NO_MODEL_FOLDERS
 from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import BESIDE, Place, Use, is_notable, reason_of

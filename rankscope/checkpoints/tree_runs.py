@@ -14,8 +14,8 @@ from rankscope.checkpoints.beside_series import (
 )
 from rankscope.checkpoints.cache_runs import read_cache
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.layouts.layout import Step
-from rankscope.checkpoints.layouts.single_file import may_be_model
 from rankscope.checkpoints.name_parts import Unit
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.series import Arranged, Found, Series, arranged

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
-from rankscope.checkpoints.layouts.sliced_groups import sliced_groups
-from rankscope.checkpoints.layouts.slices_by_name import Slices
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.sibling_names import lone_number
+from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
+from rankscope.checkpoints.slicing.slices_by_name import Slices
 from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import is_results
 from rankscope.errors import RankscopeError

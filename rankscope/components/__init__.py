@@ -1,1 +1,1 @@
-"""Which matrices get a spectrum, and how each is put together from what is on disk."""
+"""Which matrices get a spectrum, and how each is formed from the tensors on disk."""

@@ -1,4 +1,4 @@
-"""Recipes for OV circuits, which stay factored: a stack of low-rank products, one a head."""
+"""Recipes for OV circuits, which stay factored: a stack of low-rank products, one per head."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from rankscope.spectra.rounding import Rounding
 
 @dataclass(frozen=True)
 class Circuits:
-    """OV circuits of a layer, one a head: W_O[:, h]·W_V[h], of rank at most the head's size.
+    """OV circuits of a layer, one per head: W_O[:, h]·W_V[h], of rank at most the head's size.
 
-    Head h of a model with grouped heads reads the values of group h // (count // kv_count).
+    In a model with grouped heads, head h reads the values of group h // (count // kv_count).
     """
 
     output: Weight
     value: Weight
     heads: Heads
-    published: bool = False  # the study's own: W_V[h]·W_O[:, h], the heads side by side
+    published: bool = False  # as the study has it: W_V[h]·W_O[:, h], heads side by side
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,11 +56,11 @@ class Circuits:
         left = output.values.astype(np.float64).reshape(rows, self.heads.count, size)
         left = left.transpose(1, 0, 2)
         right = value.values.astype(np.float64).reshape(self.heads.kv_count, size, columns)
-        parts = [slice(i * size, (i + 1) * size) for i in range(self.heads.count)]
-        left_rounding = [output.rounding(columns=part) for part in parts]
-        right_rounding = [value.rounding(rows=part) for part in parts[: self.heads.kv_count]]
+        cuts = [slice(i * size, (i + 1) * size) for i in range(self.heads.count)]
+        left_rounding = [output.rounding(columns=cut) for cut in cuts]
+        right_rounding = [value.rounding(rows=cut) for cut in cuts[: self.heads.kv_count]]
         left_edge, right_edge = (
-            np.array([one.floor for one in found]) for found in (left_rounding, right_rounding)
+            np.array([one.floor for one in parts]) for parts in (left_rounding, right_rounding)
         )
         left_sizes, right_sizes = (frobenius_norms(x) for x in (left, right))
         right, right_norms, right_edge, right_sizes = (
@@ -88,14 +88,14 @@ class Circuits:
 
 @dataclass(frozen=True)
 class CircuitsChange:
-    """What the OV circuits of a layer changed by: O′V′ − OV, of rank at most 2 head sizes."""
+    """The change of the OV circuits of a layer: O′V′ − OV, of rank at most twice the head size."""
 
     later: Circuits
     earlier: Circuits
 
     @IN_RANGE_OR_NOT
     def read(self) -> LowRank:
-        """Read the circuits of both checkpoints; a head that stayed the same is exactly zero."""
+        """Read the circuits of both checkpoints; the change of an equal head is exactly zero."""
         earlier = self.earlier.factors()
         return replace(change_of_product(self.later.factors(), earlier), before=earlier.norms())
 

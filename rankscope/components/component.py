@@ -1,4 +1,4 @@
-"""`Component`, one matrix to decompose, and `Moment`, the checkpoints that it may be made of."""
+"""`Component`, one matrix to decompose, and `Moment`, the checkpoints that it is made from."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from rankscope.components.windows import Span, Window
 
 @dataclass(frozen=True)
 class Component:
-    """One matrix of a model at a step, or the circuits of all heads of a layer.
+    """One matrix of a model at a step, or the circuits of all heads in a layer.
 
     Attributes
     ----------
     kind
-        Which of its matrices: ``weight``, ``update``, ``adapter`` …
+        Which matrix of a parameter: ``weight``, ``update``, ``adapter`` …
     layer, role, expert, name
-        Where it is in the model.
+        Where the parameter is in the model.
     recipe
         How to read it.
     heads
-        How many matrices the recipe gives, one a head; 0 where it gives one that has no head.
+        How many matrices the recipe gives, one per head; 0 for a single matrix without a head.
     since, restarts, window
-        Of a change: the step at which its window begins, None where that is not one of the run;
-        the restarts within; and its kind.
+        For a change: the step at which its window begins, None if that is not a step of the run;
+        the number of restarts within; and its kind.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Component:
     window: Span = ""
 
     def over(self, window: Window, *modules: str) -> Component:
-        """The same as a change of these modules over a window."""
+        """The same component, as a change of these modules over a window."""
         return replace(
             self,
             since=window.since if window.since >= 0 else None,
@@ -53,12 +53,16 @@ class Component:
 
 @dataclass(frozen=True)
 class Moment:
-    """A checkpoint, with those that its updates are measured from.
+    """A checkpoint, with the checkpoints that its updates are measured from.
 
     Attributes
     ----------
+    now, previous, first
+        The checkpoint, the one before it, and the first of the run.
+    since_previous, since_first
+        The windows from those to this one.
     origins
-        By the name of a weight, what it was before the first merge on record changed it.
+        Weights as they were before the first merge on record, by name.
     """
 
     now: Contents
@@ -70,14 +74,14 @@ class Moment:
 
 
 def component_of(kind: str, parameter: Parameter, recipe: Recipe) -> Component:
-    """The matrix of a parameter that a recipe reads."""
+    """The component of a parameter that a recipe reads."""
     return Component(
         kind, parameter.layer, parameter.role, parameter.expert, parameter.name, recipe
     )
 
 
 def weight_of(parameter: Parameter, origins: Mapping[str, Tensor] | None = None) -> Weight | None:
-    """The weight that the model uses, where it is known; ``origins`` as in `Moment`."""
+    """The weight that the model uses, None if that is not known; ``origins`` as in `Moment`."""
     if parameter.tensor is None or parameter.is_factor:
         return None
     if parameter.adapter is not None and parameter.adapter.scale is None:

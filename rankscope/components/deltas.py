@@ -1,4 +1,4 @@
-"""What an adapter does to a weight, and what changed between two states of one."""
+"""What an adapter adds to a weight, and how that changed between two checkpoints."""
 
 from __future__ import annotations
 
@@ -8,88 +8,115 @@ import numpy as np
 
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, multiplied_along
+from rankscope.components.formed import Formed, multiplied_along, scaled_along
+from rankscope.components.kronecker_deltas import (
+    change_of_kronecker,
+    factor_of,
+    kronecker_formed,
+    scale_of,
+)
 from rankscope.components.products import (
     IN_RANGE_OR_NOT,
-    SCALING,
     as_product,
     change_of_product,
     is_zero,
     multiplied,
-    product_floor,
     product_of,
 )
-from rankscope.components.tensor_errors import formed_of, product_in
+from rankscope.components.tensor_errors import formed_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import format_of
 from rankscope.spectra.matrices import (
     Dense,
     Kronecker,
     LowRank,
-    frobenius_norms,
     norm_of,
-    spectral_norms,
 )
 
 
 def delta(adapter: Delta) -> LowRank | Kronecker:
-    """What an adapter adds to its weight, as factors in float64; over its scale if none is known.
+    """What an adapter adds to its weight, as factors in float64; unscaled if no scale is known.
 
-    Rows of a Kronecker product that are cut between its blocks are not one, and come multiplied
-    out.
+    Rows that are cut out of a Kronecker product between its blocks are not such a product, and are
+    multiplied out.
     """
     if isinstance(adapter, Adapter):
-        return product_of(
-            formed_of(adapter.lora_B),
-            formed_of(adapter.lora_A),
-            adapter.tensors[0].dtype,
-            scale=_scale(adapter),
-            is_scaled=adapter.scale is not None,
-        )
+        return _product(adapter, *_factors(adapter))
     if adapter.rows is not None:
         return factored(adapter)
-    first, second = _factor(adapter.first, _scale(adapter)), _factor(adapter.second, 1.0)
+    first, second = factor_of(adapter.first, scale_of(adapter)), factor_of(adapter.second, 1.0)
     return Kronecker(first, second, adapter.tensors[0].dtype, adapter.scale is not None)
 
 
+def _factors(adapter: Adapter) -> tuple[Formed, Formed]:
+    return formed_of(adapter.lora_B), formed_of(adapter.lora_A)
+
+
+def _product(adapter: Adapter, left: Formed, right: Formed) -> LowRank:
+    return product_of(
+        left,
+        right,
+        adapter.tensors[0].dtype,
+        scale=scale_of(adapter),
+        is_scaled=adapter.scale is not None,
+    )
+
+
 def factored(adapter: Delta) -> LowRank:
-    """The delta as a product of two factors; a Kronecker product is one with the identity."""
+    """The delta as a product of two factors; a Kronecker product times the identity."""
     if isinstance(adapter, Adapter):
         product = delta(adapter)
         assert isinstance(product, LowRank)
         return product
-    return as_product(_kronecker(adapter), is_scaled=adapter.scale is not None)
+    return as_product(kronecker_formed(adapter), is_scaled=adapter.scale is not None)
 
 
 def adapted(weight: Formed, adapter: Delta | None) -> Formed:
-    """The weight as the model uses it: W + delta, or what DoRA makes of that."""
+    """The weight as the model uses it: W + delta, rescaled in DoRA."""
     if adapter is None:
         return weight
     if isinstance(adapter, KroneckerAdapter):
-        return weight + _kronecker(adapter)
-    product = factored(adapter)
-    total = weight if is_zero(product) else weight + multiplied(product)
-    return total if adapter.magnitude is None else _rescaled(total, adapter.magnitude)
+        return weight + kronecker_formed(adapter)
+    factors = _factors(adapter)
+    product = _product(adapter, *factors)
+    if adapter.magnitude is not None:
+        return _rescaled(weight, adapter, adapter.magnitude, factors)
+    return weight if is_zero(product) else weight + multiplied(product)
 
 
 @IN_RANGE_OR_NOT
-def _rescaled(weight: Formed, magnitude: Tensor) -> Formed:
-    """m·M/‖M‖, a norm a row, or a column: (out, 1), or (1, in).
+def _rescaled(
+    weight: Formed, adapter: Adapter, magnitude: Tensor, factors: tuple[Formed, Formed]
+) -> Formed:
+    """m·M/‖M‖ of M = W + delta, with a norm per row, (out, 1), or per column, (1, in).
 
-    Normalising takes away what errors do to a norm: they grow by m/‖M‖, and no more but for terms
-    of second order, for which they are doubled.
+    Normalising removes the effect of errors on the norm, so they grow by at most m/‖M‖ up to terms
+    of second order; they are counted twice to cover those. The rounding of B and A grows row by
+    row, or column by column: it is that of a product with B, or A, multiplied by these numbers.
     """
-    stored, values = magnitude.read(), weight.values.astype(np.float64)
-    norms = np.linalg.norm(values, axis=1 if stored.shape[1] == 1 else 0, keepdims=True)
+    product = _product(adapter, *factors)
+    total = weight if is_zero(product) else weight + multiplied(product)
+    stored, values = magnitude.read(), total.values.astype(np.float64)
+    by_row = stored.shape[1] == 1
+    norms = np.linalg.norm(values, axis=1 if by_row else 0, keepdims=True)
     numbers = stored.astype(np.float64) / norms  # a row of zeros has no direction
-    found = multiplied_along(weight, numbers, format_of(stored, magnitude.dtype))
+    rescaled = multiplied_along(total, numbers, format_of(stored, magnitude.dtype))
     terms = values.size / max(numbers.size, 1)  # of the sum in a norm
-    more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(found.values).value
-    return replace(found, error=2 * found.error + more)
+    more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(rescaled.values).value
+    rescaled = replace(rescaled, error=2 * rescaled.error + more)
+    if is_zero(product):
+        return rescaled
+    left, right = factors
+    if by_row:
+        left = scaled_along(left, numbers)
+    else:
+        right = scaled_along(right, numbers)
+    beside = scaled_along(weight, numbers).exact().rounding().floor
+    return replace(rescaled, beside=float(np.hypot(beside, _product(adapter, left, right).floor)))
 
 
 def difference_of(later: Delta | None, earlier: Delta | None) -> LowRank | None:
-    """What a delta changed by, s₂B₂A₂ − s₁B₁A₁, of rank 2r at most; None of none."""
+    """The change of a delta, s₂B₂A₂ − s₁B₁A₁, of rank at most 2r; None if there is none at all."""
     if earlier is None:
         return None if later is None else factored(later)
     before = factored(earlier)
@@ -107,7 +134,7 @@ class Rescaling:
 
     @IN_RANGE_OR_NOT
     def read(self) -> Dense:
-        """Subtract in float64; W is in both terms, and taken for exact."""
+        """Subtract in float64; W is in both terms and counts as exact."""
         weight = formed_of(self.tensor)
         changed = adapted(weight.exact(), self.adapter)
         values = changed.values - weight.values.astype(np.float64)
@@ -127,13 +154,17 @@ class Rescaling:
 
 @dataclass(frozen=True)
 class DeltaChange:
-    """What an adapter changed by, which needs no base as long as it is the same."""
+    """The change of an adapter, which needs no base while the base stays the same."""
 
     later: Delta
     earlier: Delta
 
-    def read(self) -> LowRank:
-        """Subtract one from the other, by their factors."""
+    def read(self) -> LowRank | Kronecker | Dense:
+        """Subtract one from the other, in factors where they allow it."""
+        if isinstance(self.later, KroneckerAdapter) and isinstance(self.earlier, KroneckerAdapter):
+            change = change_of_kronecker(self.later, self.earlier)
+            if change is not None:
+                return change
         return change_of_product(factored(self.later), factored(self.earlier))
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -145,52 +176,3 @@ class DeltaChange:
         """Operations of two QR decompositions and an SVD of the core."""
         inner = self.later.rank + self.earlier.rank
         return 4.0 * sum(self.later.shape) * inner**2 + 8.0 * inner**3
-
-
-def _scale(adapter: Delta) -> float:
-    return 1.0 if adapter.scale is None else adapter.scale
-
-
-def _factor(tensor: Tensor, scale: float) -> Dense | LowRank:
-    """A factor of a Kronecker product, times a scale."""
-    product = product_in(tensor)
-    if product is not None:
-        size = float(frobenius_norms(product.left) * frobenius_norms(product.right))
-        return replace(
-            product,
-            left=scale * product.left,
-            floor=abs(scale) * product.floor,
-            error=abs(scale) * (product.error + SCALING * size),
-        )
-    factor = formed_of(tensor)
-    values = scale * factor.values.astype(np.float64)
-    error = abs(scale) * factor.error + (0.0 if scale == 1 else SCALING * norm_of(values).value)
-    return Dense(values, factor.dtype, factor.rounding() * scale**2, error)
-
-
-@IN_RANGE_OR_NOT
-def _kronecker(adapter: KroneckerAdapter) -> Formed:
-    """A Kronecker product, or rows of one, multiplied out: norms multiply."""
-    first, second = formed_of(adapter.first), formed_of(adapter.second)
-    scale, rounding = _scale(adapter), (first.rounding(), second.rounding())
-    values = np.kron(scale * first.values.astype(np.float64), second.values.astype(np.float64))
-    norms, sizes = (
-        (of(first.values), of(second.values))
-        for of in (lambda x: spectral_norms(x[None])[0], frobenius_norms)
-    )
-    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
-    error = product_floor(sizes, (first.error, second.error)) + SCALING * sizes[0] * sizes[1]
-    whole = Formed(
-        values,
-        adapter.tensors[0].dtype,
-        beside=abs(scale) * float(floor),
-        error=abs(scale) * float(error),
-        bits=min(one.significant_bits for one in rounding),
-    )
-    if adapter.rows is None:
-        return whole
-    start, axes = adapter.rows
-    places = np.array([start])
-    for size, stride in axes:
-        places = (places[:, None] + stride * np.arange(size)).reshape(-1)
-    return whole.part(lambda matrix: matrix[places])

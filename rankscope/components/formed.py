@@ -1,4 +1,4 @@
-"""`Formed`: a matrix that was put together in float64, with every error in it."""
+"""`Formed`: a matrix that was formed in float64, with every error in it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ MOST_BITS = FORMATS["float64"].significant_bits
 
 @dataclass(frozen=True)
 class Formed:
-    """A stored tensor, or what is made of several.
+    """A stored tensor, or a matrix formed from several.
 
     Attributes
     ----------
     values
         The matrix, (m, n).
     dtype
-        Format of the file that its first part is in.
+        Storage format of its first part.
     stored
-        Matrices of the same shape whose rounding is in it entry by entry, each with what it is
-        rounded to: W; and what W was before merges on record, which did not take its rounding away.
+        Matrices of the same shape whose rounding is in it entry by entry, each with the format that
+        it is rounded to: W, and W before merges on record, which did not remove its rounding.
     beside
-        Largest singular value that the rounding of other parts may bring, such as of B and A.
+        Largest singular value that the rounding of other parts, such as B and A, may produce.
     relative
-        By how much of itself the rounding of a number may change all that it multiplies: a row, a
-        column, or the whole.
+        Relative rounding of a number that multiplies a row, a column or the whole.
     error
         Bound on the Frobenius norm of what float64 rounded on the way.
     bits
-        The fewest significant bits of the parts that ``stored`` does not name.
+        The fewest significant bits of any part that is not in ``stored``.
+    made_of
+        For a factor that holds all products of two matrices' columns, or rows: these two. Their
+        rounding is independent entry by entry; that of the products is not.
     """
 
     values: Matrix
@@ -48,34 +50,40 @@ class Formed:
     relative: float = 0.0
     error: float = 0.0
     bits: int = MOST_BITS
+    made_of: tuple[Formed, Formed] | None = None
 
     @classmethod
     def read(cls, values: Matrix, dtype: str) -> Formed:
-        """A tensor as it is stored: exact, but for what storing it rounded."""
+        """A tensor as it is stored: exact except for what storing it rounded."""
         return cls(values, dtype, ((values, format_of(values, dtype)),))
 
     def rounding(self, rows: slice = ALL, columns: slice = ALL) -> Rounding:
-        """Rounding in the matrix, or in the part of it that these rows and columns are.
+        """Rounding in the matrix, or in these rows and columns of it.
 
-        A row that is multiplied by 1 + ε is off by ε of itself, and diag(ε)·M by max|ε|·‖M‖₂.
+        Where rows are multiplied by 1 + ε, the matrix M is off by diag(ε)·M: at most max|ε|·‖M‖₂.
         """
         total = Rounding.by_norm(self._beside(rows, columns), self.bits)
-        for values, found in self.stored:
-            total += rounding_of(values[rows, columns], found)
+        for values, kind in self.stored:
+            total += rounding_of(values[rows, columns], kind)
         return total
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Whether nothing but storing its entries rounded them."""
+        return not (self.relative or self.beside)
 
     def dense(self) -> Dense:
         """The matrix for its spectrum."""
         return Dense(self.values, self.dtype, self.rounding(), self.error)
 
     def exact(self) -> Formed:
-        """The same with the stored matrices taken for what was meant, not for rounded ones."""
+        """The same matrix with its stored entries counted as exact rather than rounded."""
         return replace(self, stored=())
 
     def part(self, take: Callable[[Matrix], Matrix]) -> Formed:
-        """Some of its entries; what is known of the whole alone is a bound for them."""
-        stored = tuple((take(values), found) for values, found in self.stored)
-        return replace(self, values=take(self.values), stored=stored)
+        """Some of its entries; bounds on the whole are bounds on these too."""
+        stored = tuple((take(values), kind) for values, kind in self.stored)
+        return replace(self, values=take(self.values), stored=stored, made_of=None)
 
     def _beside(self, rows: slice = ALL, columns: slice = ALL) -> float:
         if not self.relative:
@@ -96,14 +104,24 @@ class Formed:
         )
 
 
-def multiplied_along(one: Formed, numbers: NDArray[np.float64], found: Format) -> Formed:
-    """Every row, or column, or all of a matrix times a number of its own, stored in this format.
+def multiplied_along(one: Formed, numbers: NDArray[np.float64], stored: Format) -> Formed:
+    """A matrix times numbers for each row, each column, or the whole, stored in this format.
 
     Parameters
     ----------
     numbers
         Of a shape that broadcasts to that of the matrix.
     """
+    scaled = scaled_along(one, numbers)
+    return replace(
+        scaled,
+        relative=scaled.relative + 2.0**-stored.significant_bits,
+        bits=min(scaled.bits, stored.significant_bits),
+    )
+
+
+def scaled_along(one: Formed, numbers: NDArray[np.float64]) -> Formed:
+    """The same with exact numbers."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = numbers * one.values
     largest = float(np.abs(finite_part(numbers)).max(initial=0.0))
@@ -113,17 +131,18 @@ def multiplied_along(one: Formed, numbers: NDArray[np.float64], found: Format) -
         one.dtype,
         tuple((powers * stored, kind) for stored, kind in one.stored),
         largest * one.beside,
-        one.relative + 2.0**-found.significant_bits,
+        one.relative,
         largest * one.error + UNIT_ROUNDOFF * norm_of(values).value,
-        min(one.bits, found.significant_bits),
+        one.bits,
+        None if one.made_of is None else (scaled_along(one.made_of[0], numbers), one.made_of[1]),
     )
 
 
 def nearest_powers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The powers of two next to numbers, by which the spacing of a format is moved with them.
+    """The powers of two nearest to numbers, which scale the spacing of a format with them.
 
-    The true spacing of a number times x is x times its own; taken by a power of two it is off by
-    √2 at most, which is within the margin of the noise floor.
+    The rounding of an entry times x is x times its own. Scaled by a power of two instead, it is off
+    by at most √2, which the margin of the noise floor covers.
     """
     sizes = np.abs(finite_part(numbers))
     exponents = np.round(np.log2(sizes, out=np.full(sizes.shape, -np.inf), where=sizes > 0))

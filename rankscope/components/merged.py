@@ -1,4 +1,4 @@
-"""What a run merged into its weights: its last merge, and all of them so far."""
+"""What a run merged into its weights: the last merge, and the sum of all merges so far."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from rankscope.components.recipes import Products
 
 
 def last_merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
-    """What the last of these merges added to each weight, with the family of its checkpoint."""
+    """What the last of these merges added to each weight; names as in its checkpoint's family."""
     for parameter in _merged(merges[-1], contents).values():
         if parameter.adapter is not None:
-            found = component_of("merge", parameter, Products((parameter.adapter,)))
+            component = component_of("merge", parameter, Products((parameter.adapter,)))
             before = [merge.step for merge in merges[:-1] if parameter.module in merge.adapters]
-            yield replace(found, since=before[-1] if before else None, restarts=0, window="cycle")
+            yield replace(
+                component, since=before[-1] if before else None, restarts=0, window="cycle"
+            )
 
 
 def merged_total(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
-    """What all of these merges added to each weight that the last one changed."""
+    """What these merges together added to each weight that the last one changed."""
     merged = [_merged(merge, contents) for merge in merges]
     for name, parameter in merged[-1].items():
-        deltas = (found[name].adapter for found in merged if name in found)
+        deltas = (changed[name].adapter for changed in merged if name in changed)
         known = tuple(adapter for adapter in deltas if adapter is not None)
         yield component_of("merged_total", parameter, Products(known))
 
 
 def _merged(merge: Merge, contents: Contents | None) -> Mapping[str, Parameter]:
-    """What a merge changed, told apart as the weights of a checkpoint of the run are."""
+    """What a merge changed, by name, identified as in a checkpoint of the run."""
     shapes = {module: adapter.shape for module, adapter in merge.adapters.items()}
     known = families().get(contents.family) if contents is not None else None
     family = known or adapted_family(shapes)

@@ -1,8 +1,8 @@
-"""Low-rank products of stored factors: what their rounding brings, sums and changes of them.
+"""Low-rank products of stored factors: the rounding in them, their sums and their changes.
 
-A change of a product, L′R′ − LR, is taken apart as (L′ − L)·R′ + L·(R′ − R): equal factors are
-compared before they are multiplied, so that a product that did not change gives exact zeros, and
-the error is relative to the change rather than to what it is the change of.
+A change of a product, L′R′ − LR, is written as (L′ − L)·R′ + L·(R′ − R): factors are compared
+before they are multiplied, so that a product that did not change gives exact zeros, and the error
+is relative to the change rather than to the product.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rankscope.components.factor_noise import joint_floor
 from rankscope.components.formed import Formed
-from rankscope.spectra.bounds import UNIT_ROUNDOFF, multiplying_bound
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values, multiplying_bound
 from rankscope.spectra.matrices import (
     LowRank,
     Matrix,
@@ -24,8 +24,7 @@ from rankscope.spectra.matrices import (
     spectral_norms,
 )
 
-Values = NDArray[np.float64]
-# What is not finite here has no spectrum, which is said where that is looked for.
+# A matrix with an entry that is not finite has no spectrum; its status says so later.
 IN_RANGE_OR_NOT = np.errstate(over="ignore", invalid="ignore", divide="ignore")
 SCALING = 3 * UNIT_ROUNDOFF  # a scale α/√r is rounded twice, its product with L once
 
@@ -36,15 +35,17 @@ def product_of(
 ) -> LowRank:
     """``scale · left @ right`` of two factors as they were read.
 
-    With e the largest singular value that the rounding of a factor may bring, that of the product
-    is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R; and what forming the factors rounded goes into it alike,
-    in Frobenius norms.
+    If e is the largest singular value that the rounding of a factor may produce, that of the
+    product is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R. What forming the factors rounded enters
+    likewise, in Frobenius norms. Factors with dependent errors have another floor: `joint_floor`.
     """
     finite = left.part(finite_part), right.part(finite_part)
     rounding = finite[0].rounding(), finite[1].rounding()
     norms = spectral_norms(finite[0].values[None]), spectral_norms(finite[1].values[None])
     sizes = frobenius_norms(finite[0].values), frobenius_norms(finite[1].values)
-    floor = product_floor(norms, (rounding[0].floor, rounding[1].floor))
+    floor = joint_floor(left, right)
+    if floor is None:
+        floor = float(product_floor(norms, (rounding[0].floor, rounding[1].floor))[0])
     error = product_floor(sizes, (left.error, right.error))
     if scale != 1:
         error = error + SCALING * sizes[0] * sizes[1]
@@ -52,7 +53,7 @@ def product_of(
         scale * left.values.astype(np.float64),
         right.values.astype(np.float64),
         dtype,
-        floor=abs(scale) * float(floor[0]),
+        floor=abs(scale) * floor,
         error=abs(scale) * float(error),
         significant_bits=min(one.significant_bits for one in rounding),
         is_scaled=is_scaled,
@@ -61,7 +62,7 @@ def product_of(
 
 @IN_RANGE_OR_NOT
 def multiplied(product: LowRank) -> Formed:
-    """The product multiplied out, which rounds (r + 1)·u·‖L‖·‖R‖ at most."""
+    """The product multiplied out, which rounds by at most (r + 1)·u·‖L‖·‖R‖."""
     sizes = [norm_of(factor).value for factor in (product.left, product.right)]
     return Formed(
         product.multiplied(),
@@ -91,13 +92,13 @@ def as_product(matrix: Formed, *, is_scaled: bool = True) -> LowRank:
 def product_floor(
     norms: tuple[Values, Values], errors: tuple[float | Values, float | Values]
 ) -> Values:
-    """What errors of both factors bring into their product: ‖L‖·e_R + e_L·‖R‖ + e_L·e_R."""
+    """Error of a product from the errors of its factors: ‖L‖·e_R + e_L·‖R‖ + e_L·e_R."""
     return np.asarray(norms[0] * errors[1] + errors[0] * norms[1] + np.multiply(*errors))
 
 
 @IN_RANGE_OR_NOT
 def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
-    """Sum as one product [L₁ … Lₖ]·[R₁; …; Rₖ]; zero terms, and pairs that cancel, add nothing."""
+    """Sum as one product [L₁ … Lₖ]·[R₁; …; Rₖ], without zero terms and pairs that cancel."""
     present = _without_opposites([term for term in terms if not is_zero(term)])
     if not present:
         first = terms[0]
@@ -114,17 +115,17 @@ def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
 
 
 def is_zero(product: LowRank) -> bool:
-    """Whether a factor has no entry but zeros, and the other none that is not finite."""
+    """Whether one factor holds zeros only, and both are finite."""
     factors = product.left, product.right
     return not all(x.any() for x in factors) and all(np.isfinite(x).all() for x in factors)
 
 
 @IN_RANGE_OR_NOT
 def change_of_product(later: LowRank, earlier: LowRank) -> LowRank:
-    """What a product changed by: a product of at most both inner dimensions together.
+    """The change of a product, as a product whose inner dimension is at most the sum of both.
 
-    Both are products, or stacks of as many. Where a product of them did not change, a factor has
-    zeros only.
+    Both are products, or stacks of the same length. Where a product in the stack did not change,
+    one factor of the result holds zeros only.
     """
     both = sum_of_products([later, replace(earlier, left=-earlier.left)])
     if later.left.shape != earlier.left.shape or later.right.shape != earlier.right.shape:
@@ -156,10 +157,10 @@ def _bounds(left: Matrix, right: Matrix) -> Values:
 
 
 def _balanced(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
-    """The same product of factors of about the same norm, by powers of two; zeros if it is zero.
+    """The same product with factors of about equal norm, by powers of two; zeros if it is zero.
 
-    The bound on the error of stacked products goes with the norms of the stacks: no block is to be
-    larger in one than in the other.
+    The error bound of products that are joined grows with the norms of the joined factors, so each
+    block should be as large in one as in the other.
     """
     norms = frobenius_norms(left), frobenius_norms(right)
     present = (norms[0] * norms[1] != 0) | ~np.isfinite(norms[0] + norms[1])
@@ -171,7 +172,7 @@ def _balanced(left: Matrix, right: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def _without_opposites(terms: list[LowRank]) -> list[LowRank]:
-    """Terms without the pairs of which one is minus the other, factor by factor."""
+    """Terms without the pairs in which one is minus the other, factor by factor."""
     kept: list[tuple[tuple[float, float], LowRank]] = []
     for term in terms:
         size = float(np.abs(term.left).sum()), float(np.abs(term.right).sum())

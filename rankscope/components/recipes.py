@@ -1,7 +1,7 @@
-"""Recipes for matrices: which stored tensors, put together how.
+"""Recipes for matrices: which stored tensors they are formed from, and how.
 
-A recipe holds names and numbers, no data: it is cheap to plan with and to send to a worker, which
-calls `read` for the matrix itself.
+A recipe holds names and numbers but no data, so it is cheap to plan with and to send to a worker,
+which calls `read` to get the matrix.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Recipe(Protocol):
     """A matrix, or a stack of low-rank products, that can be read from disk."""
 
     def read(self) -> Decomposable:
-        """Read the tensors and put the matrix together.
+        """Read the tensors and form the matrix.
 
         Raises
         ------
@@ -39,11 +39,11 @@ class Recipe(Protocol):
         """
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """What is read from disk."""
+        """The tensors that are read from disk."""
 
     @property
     def work(self) -> float:
-        """About how many floating-point operations its spectrum takes."""
+        """Approximate number of floating-point operations that its spectrum takes."""
 
 
 def dense_work(shape: tuple[int, ...]) -> float:
@@ -54,12 +54,12 @@ def dense_work(shape: tuple[int, ...]) -> float:
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight matrix as the model uses it: W, or what an adapter makes of it.
+    """A weight matrix as the model uses it: W, changed by its adapter if there is one.
 
     Attributes
     ----------
     origin
-        W before the first merge on record: what that was rounded to is in it ever since.
+        W before the first merge on record, whose rounding has been in W ever since.
     """
 
     tensor: Tensor
@@ -72,17 +72,17 @@ class Weight:
         return self.formed().dense() if product is None else product
 
     def formed(self) -> Formed:
-        """Read W and its adapter, with the errors that both bring."""
+        """Read W and its adapter, with the errors of both."""
         weight = formed_of(self.tensor)
         if self.origin is not None and self.origin.shape == weight.values.shape and weight.stored:
             mantissa = weight.stored[0][1].mantissa
-            # Mostly it needs as many bits, which its first elements show.
+            # Usually it needs as many bits, and its first elements show that.
             sample = self.origin.elements(0, min(weight.values.size, SAMPLE))
             if format_of(sample, self.origin.dtype).mantissa < mantissa:
                 before = self.origin.read()
-                found = format_of(before, self.origin.dtype)
-                if found.mantissa < mantissa:
-                    weight = replace(weight, stored=(*weight.stored, (before, found)))
+                coarser = format_of(before, self.origin.dtype)
+                if coarser.mantissa < mantissa:
+                    weight = replace(weight, stored=(*weight.stored, (before, coarser)))
         return adapted(weight, self.adapter)
 
     def tensors(self) -> tuple[Tensor, ...]:
@@ -98,16 +98,16 @@ class Weight:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a weight changed by between two checkpoints.
+    """The change of a weight between two checkpoints.
 
     Attributes
     ----------
     merges
         How many times in between an adapter was merged into the weight in float64, as this
-        package's trainer does and records: each time the sum is rounded.
+        package's trainer does and records; the sum is rounded each time.
     restarts
         How many other merges were counted. They form the product in the format of the weight, which
-        rounds more (`rounding_of_merges`). A frozen weight that changed without any merge on record
+        rounds more (`rounding_of_merges`). A frozen weight that changed without a recorded merge
         had at least one.
     """
 
@@ -117,10 +117,10 @@ class Difference:
     restarts: int = 0
 
     def read(self) -> Dense | LowRank:
-        """Subtract in float64; by the factors alone where all else is the same.
+        """Subtract in float64, or subtract only the factors if everything else is the same.
 
-        The frozen weights from each other and the adapters from each other, so that the error is
-        relative to the change: what is equal on both sides adds none.
+        Frozen weights and adapters are subtracted separately, so that the error is relative to the
+        change: what is equal on both sides adds none.
         """
         pair = self.later.adapter, self.earlier.adapter
         if pair == (None, None):
@@ -146,7 +146,7 @@ class Difference:
         return Dense(total.values, self._dtype, rounding, total.error, size)
 
     def _of_rescaled(self, later: Formed, earlier: Formed) -> Dense:
-        """What a weight under DoRA changed by; a weight that is equal on both sides is exact."""
+        """The change of a weight under DoRA; a base that is equal on both sides counts as exact."""
         now = adapted(later.exact(), self.later.adapter)
         was = adapted(earlier.exact(), self.earlier.adapter)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -163,10 +163,10 @@ class Difference:
         return dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes)
 
     def _rounding(self, later: Formed, earlier: Formed) -> Rounding:
-        """Rounding of both stored weights, of each merge, and of the products that were merged."""
+        """Rounding of both stored weights, of each merge, and of the merged products."""
         now = later.stored[0][1] if later.stored else FORMATS[later.dtype]
         if self.merges and earlier.stored and earlier.stored[0][1].mantissa < now.mantissa:
-            # The merge added to the weight as it was: its rounding is in both, and cancels.
+            # The merge added to the earlier weight: its rounding is in both, and cancels.
             exact = FORMATS[earlier.dtype]
             earlier = replace(earlier, stored=((earlier.values, exact), *earlier.stored[1:]))
         rounding = later.rounding() * max(self.merges + self.restarts, 1) + earlier.rounding()
@@ -189,12 +189,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Products:
-    """A sum of adapters' deltas, from their stacked factors: one adapter, or all merges so far."""
+    """The sum of adapters' deltas, from their joined factors: one adapter, or all merges so far."""
 
     adapters: tuple[Delta, ...]
 
     def read(self) -> LowRank | Kronecker:
-        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum; of one, the delta itself."""
+        """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum; a single delta as it is."""
         if len(self.adapters) == 1:
             return delta(self.adapters[0])
         return sum_of_products([factored(adapter) for adapter in self.adapters])
@@ -212,7 +212,7 @@ class Products:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A matrix that should be there and cannot be made; reading it says why."""
+    """A matrix that should be there but cannot be formed; reading it raises the reason."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -222,19 +222,19 @@ class Misfit:
     message: str
 
     def read(self) -> Dense | LowRank:
-        """Say why there is no matrix."""
+        """Raise the reason why there is no matrix."""
         raise RankscopeError(self.message, path=self.path, tensor=self.name, reason=self.reason)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """Nothing."""
+        """No tensors."""
         return ()
 
     @property
     def work(self) -> float:
-        """None."""
+        """No operations."""
         return 0.0
 
 
 def factors_of(adapter: Delta | None) -> tuple[Tensor, ...]:
-    """What an adapter is read from, if there is one."""
+    """The tensors of an adapter; none without one."""
     return () if adapter is None else adapter.tensors

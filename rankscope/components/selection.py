@@ -1,4 +1,4 @@
-"""Which matrices of a run get a spectrum at a step: one function a component."""
+"""Which matrices of a run get a spectrum at a step: one function per component."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _weights(moment: Moment) -> Iterator[Component]:
         if weight is not None:
             yield component_of("weight", parameter, weight)
         elif parameter.tensor is not None and not parameter.is_factor:
-            # By how much its adapter changes it is not known: what is known stands in its place.
+            # The scale of its adapter is unknown, and so is the weight: measure its base instead.
             yield component_of("base", parameter, _base(parameter.tensor, parameter, moment))
 
 
@@ -87,7 +87,7 @@ def _changes(
 def _difference(
     later: Weight | None, earlier: Weight | None, window: Window, module: str
 ) -> Difference | None:
-    """The change of a weight; merges that are only counted are taken to touch what has adapters."""
+    """The change of a weight; merges that are only counted are assumed to touch all adapters."""
     if later is None or earlier is None:
         return None
     is_adapted = later.adapter is not None or earlier.adapter is not None
@@ -98,10 +98,10 @@ def _difference(
 def _change_of_adapter(
     parameter: Parameter, old: Parameter, now: Contents, before: Contents
 ) -> Recipe | None:
-    """What an adapter changed by, without its base; None where that is not its weight's change.
+    """The change of an adapter without its base; None if that is not the change of its weight.
 
-    Two unknown scales are taken for one, since both are states of one training: ranks do not
-    depend on it, and norms are not given.
+    Two unknown scales count as equal, since both are from one training: ranks do not depend on the
+    scale, and norms are not given.
     """
     later, earlier = parameter.adapter, old.adapter
     if later is None or earlier is None or is_rescaled(later) or is_rescaled(earlier):
@@ -144,14 +144,14 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
             path = later.output.tensor.paths[0]
             recipe = Misfit((), "", path, circuit.name, "shape-changed", message)
         heads = circuit.heads if isinstance(recipe, CircuitsChange) else 0
-        found = replace(circuit, kind="ov_update", recipe=recipe, heads=heads)
-        yield found.over(moment.since_previous, *modules[circuit.name])
+        change = replace(circuit, kind="ov_update", recipe=recipe, heads=heads)
+        yield change.over(moment.since_previous, *modules[circuit.name])
 
 
 def _ov(
     contents: Contents, *, published: bool, origins: Mapping[str, Tensor] | None = None
 ) -> Iterator[Component]:
-    """Circuits of every layer that has o and v; under role o, through which they write."""
+    """Circuits of every layer that has o and v; their role is o, through which they write."""
     for output, value in _attentions(contents):
         left, right = weight_of(output, origins), weight_of(value, origins)
         heads = _heads_of_both(output, value)
@@ -167,7 +167,7 @@ def _ov(
                 f"values; o is {list(output.shape)}, v is {list(value.shape)}"
             )
             recipe = _misfit(output, "config-mismatch", message)
-        one_a_head = not published and isinstance(recipe, Circuits)
+        has_heads = not published and isinstance(recipe, Circuits)
         yield Component(
             "ov-published" if published else "ov",
             output.layer,
@@ -175,7 +175,7 @@ def _ov(
             None,
             _circuit(output),
             recipe,
-            heads=heads.count if one_a_head else 0,
+            heads=heads.count if has_heads else 0,
         )
 
 
@@ -196,7 +196,7 @@ def _circuit(output: Parameter) -> str:
 
 
 def _nearest(output: Parameter, values: Sequence[Parameter]) -> Parameter | None:
-    """Of the values in a block those of the same attention, which are the nearest by path."""
+    """The v of the same attention as an o: the nearest by path; None if two are equally near."""
 
     def shared(value: Parameter) -> int:
         parts = zip(output.module.split("."), value.module.split("."), strict=False)
@@ -209,7 +209,7 @@ def _nearest(output: Parameter, values: Sequence[Parameter]) -> Parameter | None
 
 
 def _heads_of_both(output: Parameter, value: Parameter) -> Heads | None:
-    """Heads of a circuit: those that o reads, of which the values may have fewer."""
+    """Heads of a circuit: those that o reads; v may have fewer."""
     if output.heads is None or value.heads is None:
         return None
     return replace(output.heads, kv_count=value.heads.kv_count)

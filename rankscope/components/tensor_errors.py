@@ -1,7 +1,7 @@
-"""What is known of a tensor when it is read: its values, and how far its stored parts round them.
+"""Reading a tensor with its errors: its values, and the rounding of its stored parts.
 
-A tensor that a file holds is exact, but for what storing it rounded. One that is computed from
-several carries the rounding of each of them, and what computing it in float64 rounds.
+A tensor that a file holds is exact except for what storing it rounded. One that is computed from
+several carries the rounding of each of them, and that of computing it in float64.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from rankscope.checkpoints.adapters.derived_tensors import (
 )
 from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalised
 from rankscope.checkpoints.families.stacks import Layer
-from rankscope.checkpoints.tensors import Part, Tensor
+from rankscope.checkpoints.regions import Part
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.formed import Formed, multiplied_along, nearest_powers
 from rankscope.components.products import multiplied, product_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
@@ -29,7 +30,7 @@ from rankscope.spectra.matrices import LowRank, Matrix, norm_of
 
 
 def formed_of(tensor: Tensor) -> Formed:
-    """Read a tensor, with the errors of all that it is made of."""
+    """Read a tensor, with the errors of everything that it is computed from."""
     if isinstance(tensor, (Part, Layer)) and _is_made(tensor.whole):
         return formed_of(tensor.whole).part(tensor.of)
     make = MADE.get(type(tensor))
@@ -37,7 +38,7 @@ def formed_of(tensor: Tensor) -> Formed:
 
 
 def product_in(tensor: Tensor) -> LowRank | None:
-    """A weight that is a product by construction, in its factors; None of any other."""
+    """The factors of a weight that is a product by construction; None for any other."""
     if not isinstance(tensor, Product):
         return None
     factors = formed_of(tensor.left), formed_of(tensor.right)
@@ -68,10 +69,11 @@ def _scaled_rows(tensor: ScaledRows) -> Formed:
 
 
 def _khatri_rao(tensor: KhatriRao) -> Formed:
-    """Its Gram matrix is that of one factor times that of the other, entry by entry.
+    """All products of two matrices' columns, or rows.
 
-    So its largest singular value is at most that of one factor times the longest row of the other
-    (I. Schur); its Frobenius norm likewise.
+    The Gram matrix is that of one matrix times that of the other, entry by entry. Therefore the
+    largest singular value is at most that of one times the longest row of the other (I. Schur), and
+    the Frobenius norm likewise.
     """
     first, second = formed_of(tensor.first), formed_of(tensor.second)
     values = tensor.of(first.values, second.values)
@@ -79,16 +81,17 @@ def _khatri_rao(tensor: KhatriRao) -> Formed:
         norm_longest(part.values.T if tensor.by_rows else part.values) for part in (first, second)
     ]
 
-    def brought(errors: tuple[float, float]) -> float:
+    def error_of(errors: tuple[float, float]) -> float:
         return errors[0] * lengths[1] + lengths[0] * errors[1] + errors[0] * errors[1]
 
     rounding = first.rounding(), second.rounding()
     return Formed(
         values,
         tensor.dtype,
-        beside=brought((rounding[0].floor, rounding[1].floor)),
-        error=brought((first.error, second.error)) + UNIT_ROUNDOFF * norm_of(values).value,
+        beside=error_of((rounding[0].floor, rounding[1].floor)),
+        error=error_of((first.error, second.error)) + UNIT_ROUNDOFF * norm_of(values).value,
         bits=min(one.significant_bits for one in rounding),
+        made_of=(first, second),
     )
 
 
@@ -100,7 +103,7 @@ def norm_longest(values: Matrix) -> float:
 
 
 def _masked(tensor: Masked) -> Formed:
-    """A mask of zeros and ones changes no bit of what it keeps."""
+    """A weight times a mask; one of zeros and ones changes no bit of what it keeps."""
     weight, mask = formed_of(tensor.stored), tensor.mask_values()
     if ((mask == 0) | (mask == 1)).all():
         return weight.part(lambda values: values * mask)
@@ -113,7 +116,7 @@ def _masked(tensor: Masked) -> Formed:
 
 
 def _normalised(tensor: Normalised) -> Formed:
-    """To first order, normalising takes away what the rounding does to a norm, and adds nothing."""
+    """A direction times a gain over its norm; to first order, rounding adds nothing through it."""
     direction, gain = formed_of(tensor.stored), tensor.gain.read()
     numbers = tensor.numbers(direction.values.astype(np.float64), gain.astype(np.float64))
     formed = multiplied_along(direction, numbers, format_of(gain, tensor.gain.dtype))
@@ -123,7 +126,7 @@ def _normalised(tensor: Normalised) -> Formed:
 
 
 def _spectrally_normalised(tensor: SpectrallyNormalised) -> Formed:
-    """σ = uᵀ·W·v moves by what the rounding of u and v moves it, relative to itself."""
+    """A weight over σ = uᵀ·W·v, which the rounding of u and v moves relative to itself."""
     weight = formed_of(tensor.stored)
     vectors = tensor.left.read(), tensor.right.read()
     u, v = (vector.astype(np.float64) for vector in vectors)

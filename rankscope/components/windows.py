@@ -1,4 +1,4 @@
-"""`Window`: from one checkpoint to a later one, and what that is of a run with restarts."""
+"""`Window`: from one checkpoint to a later one, and what that spans in a run with restarts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Span = Literal["", "within", "cycle", "across"]
 
 @dataclass(frozen=True)
 class Window:
-    """What a change is measured over.
+    """The two checkpoints that a change is measured between.
 
-    A checkpoint of the step of a merge is that before the merge, so that a window from one merge
-    to the next holds what one adapter learned.
+    A checkpoint at the step of a merge is from before the merge, so a window from one merge to the
+    next holds what one adapter learned.
 
     Attributes
     ----------
@@ -24,10 +24,10 @@ class Window:
     merges
         All merges that the run has on record.
     counted
-        How many merges the checkpoints count in between, of a run that keeps no records; None
-        where they count none.
+        How many merges the checkpoints count in between, in a run that keeps no record; None if
+        they do not count them.
     adapted
-        Modules that have an adapter in the one and in the other checkpoint.
+        Modules that have an adapter in the earlier and in the later checkpoint.
     """
 
     since: int
@@ -37,26 +37,26 @@ class Window:
     adapted: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
     def merged(self, module: str) -> int:
-        """How often an adapter was merged into this module from one state to the other."""
+        """How many times an adapter was merged into this module between the two checkpoints."""
         return sum(self.since <= step < self.step for step in self._steps(module))
 
     def restarts(self, *modules: str) -> int:
-        """How many restarts of these modules' adapters lie within: after its start, before its end.
+        """How many restarts of these modules' adapters are after its start and before its end.
 
-        Where they are only counted, one at the start counts as well.
+        Where restarts are only counted, one at the start is included.
         """
         if self.merges:
             return sum(self.since < step < self.step for step in self._steps(*modules))
         return (self.counted or 0) if any(self._adapted(modules)) else 0
 
     def kind(self, *modules: str) -> Span:
-        """Which kind of change it is of these modules; never joined with one of another kind.
+        """The kind of this window for these modules; kinds are never joined in one line or summary.
 
-        ``within`` a cycle: B₁A₁ − B₀A₀, of rank up to 2r, mostly of a tiny second half. A whole
-        ``cycle``: B·A, of rank r; training that starts with adapters starts one. ``across``
-        restarts, or from training in full to adapters: a sum of parts. Empty where nothing is
-        known of restarts, and for modules that no merge touched. Where restarts are only counted,
-        a whole cycle cannot be told, and is one of the other two.
+        ``within`` a cycle: B₁A₁ − B₀A₀, of rank up to 2r, whose second half is mostly tiny. A whole
+        ``cycle``: B·A, of rank r; training that starts with adapters starts a cycle. ``across``
+        restarts, or from full training to adapters: a sum of parts. Empty if nothing is known of
+        restarts, and for modules that no merge touched. Where restarts are only counted, a whole
+        cycle is not recognised and counts as one of the other two.
         """
         steps, (then, now) = self._steps(*modules), self._adapted(modules)
         if self.restarts(*modules):

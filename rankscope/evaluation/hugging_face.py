@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
 from rankscope.evaluation.quiet import quiet_transformers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.model_parts import CONFIG, ModelParts, model_parts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.scoring.text_model import TextEncoder, TextModel
 from rankscope.training.run_folder.trained_model import trained_model
 

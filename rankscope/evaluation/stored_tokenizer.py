@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.prefix import Vocabulary
 from rankscope.evaluation.quiet import quiet_transformers

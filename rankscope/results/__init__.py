@@ -1,1 +1,1 @@
-"""The results folder: tables, stores and the record; the one place where analyses meet figures."""
+"""The results folder: tables, stores and records, where analyses and figures meet."""

@@ -1,6 +1,6 @@
 """The files of a results folder, and the columns of its tables with their types.
 
-Loads nothing, so that whoever writes a table without pandas has the columns too.
+Imports nothing, so that tables can be written without loading pandas.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The record of a call: what it wrote into a results folder, and whether that is still there.
 
-A record holds digests of the files that were written with it. It is withdrawn before any of them is
-replaced and comes back after the last, so that no kill leaves the record of one call beside the
-table of another.
+A record holds digests of the files that were written with it. It is removed before any of them is
+replaced and written again after the last, so that a kill never leaves the record of one call beside
+the table of another.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 from rankscope.durable import write_file
 
-FILES = "files"  # entry of a record: digest of each file, None for one that must not be there
+FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Content of a record; empty where there is none or it is damaged."""
+    """Content of a record; empty if there is none or it is damaged."""
     try:
         record = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -29,7 +29,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether every file of a record is there, as it was written with it."""
+    """Whether every file of a record is as it was written with it."""
     files = read_record(path).get(FILES)
     if not isinstance(files, dict):
         return False
@@ -39,17 +39,17 @@ def is_intact(path: Path) -> bool:
 def write_with_record(
     path: Path, record: Mapping[str, Any], files: Mapping[str, bytes | None]
 ) -> None:
-    """Replace the files of a call, each in one go, and then its record.
+    """Replace the files of a call, each in one step, and then its record.
 
     Parameters
     ----------
     path
-        Of the record; the files are beside it.
+        Path of the record; the files are beside it.
     record
-        Anything that JSON holds; an infinite number becomes the word ``inf``.
+        Anything that JSON can hold; an infinite number becomes the word ``inf``.
     files
-        Content by name; None removes a file. One that holds the same stays untouched, so that make
-        sees what is new.
+        Content by name; None removes a file. A file that would not change is left untouched, so
+        that make sees what is new.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def write_with_record(
 
 
 def _plain(value: Any) -> Any:
-    """The same with words for what JSON has no numbers for: ``inf``, and null for NaN."""
+    """The same for JSON, which has no such numbers: the word ``inf``, and null for NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, Mapping):
@@ -85,7 +85,7 @@ def _digest(content: bytes) -> str:
 
 
 def _digest_of(path: Path) -> str | None:
-    """Digest of a file; None where there is none, and empty for what cannot be read."""
+    """Digest of a file; None if there is none, and empty if it cannot be read."""
     try:
         return _digest(path.read_bytes())
     except FileNotFoundError:

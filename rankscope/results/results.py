@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, RankscopeWarning, printable
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -24,6 +25,7 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
+from rankscope.results.older import empty_columns, filled
 from rankscope.results.record import read_record
 from rankscope.results.spectra_store import Entry, read_entries, store_path
 
@@ -34,17 +36,17 @@ VALUE_COLUMNS = (
 
 
 def table_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a DataFrame with the columns and types that every table has."""
+    """Rows as a DataFrame with the columns and types of every metrics table."""
     return typed(pd.DataFrame(list(rows), columns=list(COLUMNS)))
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns with the types that every table has; those of later versions empty."""
+    """A metrics table with all columns and their types; columns that it lacks are empty."""
     return _with_types(table.reindex(columns=list(COLUMNS)), WHOLE, TEXT)
 
 
 def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of an evaluation with the types that every such table has."""
+    """A table of an evaluation with its columns and their types."""
     return _with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
 
 
@@ -57,19 +59,57 @@ def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) 
 
 @dataclass(frozen=True)
 class Results:
-    """A folder that `analyze` or `evaluate` wrote; the tables in it are read when asked for."""
+    """A folder that `analyze` or `evaluate` wrote; its tables are read when they are first used.
+
+    Attributes
+    ----------
+    path
+        The folder.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> results = rs.open_results("results")
+    >>> rows = results.metrics.query("run == 'relora' and step == 20 and role == 'q'")
+    >>> rows.groupby("component")["numerical_rank"].max().to_dict()  # adapters of rank 2, merged
+    {'adapter': 2, 'gradient': 16, 'merge': 2, 'merged_total': 4, 'update': 2, 'weight': 16}
+    >>> results.spectra("merge", run="relora", step=20, layer=0, role="q")["index"].tolist()
+    [0, 1]
+    """
 
     path: Path
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
-        """One row a matrix a step; the columns are `COLUMNS`. Empty if nothing was analysed."""
+        """One row per matrix and step, with the columns `COLUMNS`; empty if nothing was analysed.
+
+        A table of an older version is completed from its store, with a `RankscopeWarning` that
+        names the columns that remain empty.
+        """
         path = self.path / METRICS_FILE
-        return self._with_unit(typed(pd.read_parquet(path)) if path.is_file() else table_of([]))
+        if not path.is_file():
+            return self._with_unit(table_of([]))
+        written = pd.read_parquet(path)
+        added = frozenset(COLUMNS) - frozenset(written.columns)
+        table = typed(written)
+        if added:
+            table = typed(filled(table, self.path / SPECTRA_FOLDER))
+            self._say_what_is_empty(empty_columns(table, added))
+        return self._with_unit(table)
+
+    def _say_what_is_empty(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        message = (
+            f"{printable(str(self.path))}: an older version wrote this table, which lacks "
+            f"{', '.join(names)}, and whose noise floors of products lack the rounding of their "
+            "factors: `rankscope analyze` into this folder makes it anew"
+        )
+        warnings.warn(RankscopeWarning(message), stacklevel=4)
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
-        """One row a measure of performance a step; empty if nothing was evaluated.
+        """One row per measure of performance and step; empty if nothing was evaluated.
 
         Columns run, step, task, group, metric, value, ci_low, ci_high, n.
         """
@@ -80,18 +120,18 @@ class Results:
 
     @property
     def unit(self) -> str:
-        """What the steps of the analysed runs count: ``step``, ``epoch``, ``tokens`` or several."""
+        """What the steps of the runs count: ``step``, ``epoch``, ``tokens``, or several of them."""
         runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
         return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
 
     def _with_unit(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with the unit of its steps beside it, for the axes of figures."""
+        """The table with the unit of its steps in its attributes, for the axes of figures."""
         table.attrs["unit"] = self.unit
         return table
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """What the runs logged while training: run, step, loss and others; empty without logs."""
+        """What the runs logged during training: run, step, loss and more; empty without logs."""
         path = self.path / TRAINING_FILE
         return pd.read_csv(path, dtype={"run": str}) if path.is_file() else pd.DataFrame()
 
@@ -104,7 +144,14 @@ class Results:
         layer: int | None = None,
         role: str | None = None,
     ) -> pd.DataFrame:
-        """Singular values of the matrices asked for, one row each, with their intervals.
+        """Singular values of the selected matrices, one row per value, with their intervals.
+
+        Parameters
+        ----------
+        component
+            Component of the matrices.
+        run, step, layer, role
+            Only matrices of this run, step, layer and role.
 
         Returns
         -------
@@ -156,6 +203,13 @@ def open_results(path: str | Path) -> Results:
     ------
     RankscopeError
         If there is none at ``path``.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> sorted(table["component"].unique())
+    ['adapter', 'gradient', 'merge', 'merged_total', 'ov', 'update', 'weight']
     """
     path = Path(path)
     files = (METRICS_FILE, EVALUATION_FILE)

@@ -1,10 +1,10 @@
-"""The spectra store: one file a step, which holds every spectrum with what it was computed from.
+"""The spectra store: one file per step, with every spectrum and what it was computed from.
 
-A file holds three float64 vectors (`rankscope.results.vectors`), ``values``, ``lower`` and
-``upper``, in which the spectra stand one behind the other; its description lists them in that
-order. A metric or a figure needs nothing else, so a new one never touches a checkpoint. Entries
-stand in the order of their places, so that the bytes of a file do not depend on who computed what
-first.
+A file (`rankscope.results.vectors`) holds the values of all spectra in one float64 vector, one
+after the other, and describes each spectrum in that order. Intervals that follow from the values
+and one bound are stored as that bound; the others are in the vectors ``lower`` and ``upper``. A
+metric or a figure needs nothing else, so a new one never touches a checkpoint. Entries are ordered
+by their places, so that the bytes of a file do not depend on what was computed first.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ import numpy as np
 from rankscope.durable import safe_name
 from rankscope.errors import RankscopeError
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
-from rankscope.spectra.spectrum import Norm, Spectrum, Values
+from rankscope.spectra.bounds import Ends, Values, Within
+from rankscope.spectra.spectrum import Norm, Spectrum
 
-VERSION = "2"  # of the arithmetic and of the file: other numbers are never reused
-READABLE = ("1", "2")  # for figures: files of version 1 lack bits, norms of what changed, digests
-VECTORS = ("values", "lower", "upper")
+VERSION = "3"  # of the arithmetic and of the file: other numbers are never reused
+# For figures. Files of version 1 lack bits, norms of what changed, and digests; those of both have
+# the intervals of every value.
+READABLE = ("1", "2", "3")
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,9 @@ class Entry:
     key
         Digest of everything that the spectrum was computed from.
     place
-        Coordinates of the matrix: layer, role, component, head, expert, name.
+        Where the matrix is: layer, role, component, head, expert, name; since, restarts, window.
     spectrum
-        What was found.
+        Its spectrum.
     """
 
     key: str
@@ -48,22 +50,24 @@ class Entry:
 
 
 def store_path(folder: Path, run: str, step: int) -> Path:
-    """File of a run and step in the store; the run's name never becomes a path of its own."""
+    """File of a run and step in the store; a run's name cannot point outside the folder."""
     return folder / safe_name(run) / f"step-{step:08d}.safetensors"
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the spectra of one step, in whatever order they come, replacing the file in one go."""
+    """Write the spectra of one step, given in any order, replacing the file in one step."""
     entries = sorted(entries, key=_order)
-    vectors = {
-        name: np.concatenate([getattr(entry.spectrum, name) for entry in entries] or [np.empty(0)])
-        for name in VECTORS
-    }
+    spectra = [entry.spectrum for entry in entries]
+    apart = [one for one in spectra if isinstance(one.bounds, Ends)]
+    vectors = {"values": _joined([one.values for one in spectra])}
+    if apart:
+        vectors["lower"] = _joined([one.lower for one in apart])
+        vectors["upper"] = _joined([one.upper for one in apart])
     write_vectors(path, vectors, {"entries": [_described(e) for e in entries]}, version=VERSION)
 
 
 def read_entries(path: Path) -> list[Entry]:
-    """Read the spectra of one step; none if the file is absent or of another version.
+    """Read the spectra of one step; none if the file is absent or of an unknown version.
 
     Raises
     ------
@@ -81,12 +85,16 @@ def read_entries(path: Path) -> list[Entry]:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
 
 
+def _joined(vectors: list[Values]) -> Values:
+    return np.concatenate(vectors or [np.empty(0)])
+
+
 def _order(entry: Entry) -> tuple[tuple[bool, str, int], ...]:
-    """By component, layer and whatever else tells places apart, then by key; None comes last."""
+    """By component, layer, role and the rest of the place, then by key; None comes last."""
     place = {"component": None, "layer": None, "role": None, **entry.place, "key": entry.key}
     return tuple(
-        (one is None, one if isinstance(one, str) else "", one if isinstance(one, int) else 0)
-        for one in place.values()
+        (at is None, at if isinstance(at, str) else "", at if isinstance(at, int) else 0)
+        for at in place.values()
     )
 
 
@@ -98,6 +106,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         "shape": spectrum.shape,
         "dtype": spectrum.dtype,
         "count": spectrum.max_rank,
+        "within": spectrum.bounds if isinstance(spectrum.bounds, Within) else None,
         "noise_floor": None if math.isnan(spectrum.noise_floor) else spectrum.noise_floor,
         "noise_source": spectrum.noise_source,
         "route": spectrum.route,
@@ -109,16 +118,27 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _entries(described: list[dict[str, Any]], vectors: Mapping[str, Values]) -> list[Entry]:
-    ends = list(accumulate((one["count"] for one in described), initial=0))
-    if any(vectors[name].shape != (ends[-1],) for name in VECTORS) or ends != sorted(ends):
-        raise ValueError("its counts do not fit its vectors")
+    counts = [one["count"] for one in described]
+    apart = [count for one, count in zip(described, counts, strict=True) if not one.get("within")]
+    values = _cut(vectors["values"], counts)
+    none = np.empty(0)
+    ends = (_cut(vectors.get(name, none), apart) for name in ("lower", "upper"))
+    intervals = (Ends(*pair) for pair in zip(*ends, strict=True))
     return [
-        _entry(one, {name: vectors[name][start:end] for name in VECTORS})
-        for one, (start, end) in zip(described, pairwise(ends), strict=True)
+        _entry(one, own, Within(*one["within"]) if one.get("within") else next(intervals))
+        for one, own in zip(described, values, strict=True)
     ]
 
 
-def _entry(described: dict[str, Any], vectors: Mapping[str, Values]) -> Entry:
+def _cut(vector: Values, counts: list[int]) -> list[Values]:
+    """The pieces of a vector that have these lengths."""
+    ends = list(accumulate(counts, initial=0))
+    if vector.shape != (ends[-1],) or ends != sorted(ends):
+        raise ValueError("its counts do not fit its vectors")
+    return [vector[start:end] for start, end in pairwise(ends)]
+
+
+def _entry(described: dict[str, Any], values: Values, bounds: Within | Ends) -> Entry:
     floor, before = described["noise_floor"], described.get("before")
     rows, columns = described["shape"]
     return Entry(
@@ -127,7 +147,8 @@ def _entry(described: dict[str, Any], vectors: Mapping[str, Values]) -> Entry:
         Spectrum(
             shape=(rows, columns),
             dtype=described["dtype"],
-            **vectors,
+            values=values,
+            bounds=bounds,
             noise_floor=math.nan if floor is None else floor,
             noise_source=described["noise_source"],
             route=described["route"],

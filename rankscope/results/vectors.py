@@ -1,9 +1,8 @@
-"""Files of named vectors with a description: the one format of what the results folder stores.
+"""Files of named vectors with a description: the format of every store in a results folder.
 
 A file is a safetensors file whose metadata has one entry, ``rankscope``: a JSON document with the
-version, the description and a digest of all these and the vectors. Whatever damaged the file, a
-flipped bit anywhere in it included, is noticed before a number of it is used. The same content
-gives the same bytes.
+version, the description, and a digest of both and the vectors. Damage anywhere in the file, even a
+single flipped bit, is noticed before a number is used. The same content gives the same bytes.
 """
 
 from __future__ import annotations
@@ -27,25 +26,25 @@ KEY = "rankscope"
 
 
 class OtherVersionError(RankscopeError):
-    """A sound file of another version of the arithmetic or of the format."""
+    """An intact file of another version of the arithmetic or of the format."""
 
 
 def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, version: str) -> None:
-    """Write vectors and what they are, replacing the file in one go.
+    """Write vectors and their description, replacing the file in one step.
 
     Parameters
     ----------
     vectors
         By name.
     about
-        Anything that JSON holds.
+        The description: anything that JSON can hold.
     version
-        Of the arithmetic and the format: a reader that asks for another gets `OtherVersionError`.
+        Version of the arithmetic and the format; asking for another raises `OtherVersionError`.
 
     Raises
     ------
     OSError
-        If the file cannot be written; an earlier one is left as it was.
+        If the file cannot be written; an existing one is left as it was.
     """
     listing = {"version": version, "digest": _digest(version, about, vectors), "about": about}
     kept = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
@@ -61,14 +60,14 @@ def read_vectors(
     Parameters
     ----------
     older
-        Versions that are read too, from before files had digests: these are taken as they are.
+        Other versions to accept; a file of these that has no digest is not checked.
 
     Raises
     ------
     OtherVersionError
         If the file is of another version.
     RankscopeError
-        If it is not there or damaged.
+        If it does not exist or is damaged.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -76,7 +75,7 @@ def read_vectors(
             listing = json.loads(text)
             stated = listing["version"]
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        # Before the version is believed: a flipped bit makes one version of another.
+        # Before the version is trusted, since a flipped bit changes that too.
         has_digest = "digest" in listing
         if has_digest and not _is_sound(text, listing, vectors):
             raise ValueError("its digest does not fit its content")
@@ -92,7 +91,7 @@ def read_vectors(
 
 
 def _is_sound(text: str, listing: Mapping[str, Any], vectors: Vectors) -> bool:
-    """Whether all is as it was written, to the spelling of each number in the description."""
+    """Whether everything is as it was written, down to the spelling of each number."""
     digest = _digest(listing["version"], listing["about"], vectors)
     return bool(text == _dumped(listing) and listing["digest"] == digest)
 

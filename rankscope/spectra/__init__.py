@@ -1,1 +1,1 @@
-"""Singular values with certificates, and the store that keeps them."""
+"""Singular values with certificates, from matrices and products of factors."""

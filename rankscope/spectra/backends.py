@@ -1,7 +1,7 @@
-"""Linear algebra in float64 on one device or another; what it finds comes back as numpy.
+"""Linear algebra in float64 on a device; the results are numpy arrays.
 
-A backend only computes. Scaling, checks and intervals are the same for all of them, so that a
-faulty driver is caught like a faulty library.
+A backend only computes. Scaling, checks and intervals are the same for all backends, so that a
+faulty driver is caught just as a faulty library is.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Protocol
 
 import numpy as np
 
-from rankscope.spectra.spectrum import Values
+from rankscope.spectra.bounds import Values
 
 
 @dataclass(frozen=True)
 class Gram:
-    """What is needed of the Gram matrix G of a matrix's small side.
+    """Trace, energy and eigenvalues of the Gram matrix G of a matrix's small side.
 
     Attributes
     ----------
     trace, energy
-        tr G, which is not finite where an entry is not, and ‖G‖²_F.
+        tr G, which is not finite if an entry is not, and ‖G‖²_F.
     squares
-        Eigenvalues, descending; None if the solver failed or was not asked.
+        Eigenvalues, descending; None if the solver failed or was not called.
     """
 
     trace: float
@@ -34,20 +34,20 @@ class Gram:
 
 @dataclass(frozen=True)
 class Triangle:
-    """Singular values, descending, and diagonal of the triangular factor R; None if it failed."""
+    """Singular values, descending, and diagonal of the triangular factor R."""
 
     values: Values
     diagonal: Values
 
 
 class Backend(Protocol):
-    """A place to compute."""
+    """What computes, on a processor or a GPU."""
 
     def grams(self, matrices: Sequence[Values]) -> list[Gram]:
         """Gram matrices of float64 matrices of one shape, (m, n) each."""
 
     def triangle(self, matrix: Values) -> Triangle | None:
-        """QR of the long side and singular values of R, for one float64 matrix."""
+        """QR of the long side and singular values of R, of a float64 matrix; None if it fails."""
 
 
 class NumpyBackend:

@@ -1,9 +1,12 @@
-"""How far a computed singular value can be from the true one.
+"""How far computed singular values can be from the true ones.
 
 Legend: A is m×n, M = max(m, n), q = min(m, n); s₁ its largest singular value; u = 2⁻⁵³.
 """
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +16,67 @@ Values = NDArray[np.float64]
 UNIT_ROUNDOFF = 2.0**-53
 
 
+class Within(NamedTuple):
+    """Intervals that follow from the computed values: |ŝ² − s²| ≤ ``square``, then ± ``absolute``.
+
+    Attributes
+    ----------
+    absolute
+        In the units of the matrix.
+    square
+        In units of 4ᵏ, where 2ᵏ is the power of two above the largest value: squares of values in
+        the units of the matrix may leave the range of float64.
+    """
+
+    absolute: float
+    square: float = 0.0
+
+    @classmethod
+    def of_squares(cls, bound: float, largest: float) -> Within:
+        """Intervals of values, the first being ``largest``, whose squares are off by a bound."""
+        return cls(0.0, math.ldexp(bound, -2 * math.frexp(largest)[1]))
+
+    def widened(self, error: float) -> Within:
+        """The same for values that are off by ``error`` more."""
+        return Within(self.absolute + error, self.square)
+
+    def ends(self, values: Values) -> tuple[Values, Values]:
+        """Lower and upper ends for these values, which descend."""
+        lower, upper = values, values
+        if self.square and values.size:
+            unit = math.frexp(float(values[0]))[1]
+            squares = np.ldexp(values, -unit) ** 2
+            lower = np.ldexp(np.sqrt(np.maximum(squares - self.square, 0)), unit)
+            upper = np.ldexp(np.sqrt(squares + self.square), unit)
+        if self.absolute:  # outward, so that no rounding makes an interval narrower than it says
+            with np.errstate(over="ignore"):  # an upper end may be infinite
+                lower = np.nextafter(lower - self.absolute, -np.inf)
+                upper = np.nextafter(upper + self.absolute, np.inf)
+        return np.maximum(lower, 0), upper
+
+
+class Ends(NamedTuple):
+    """Intervals that do not follow from the values, one by one."""
+
+    lower: Values
+    upper: Values
+
+
 def gram_bound(trace: float, largest: float, *, long_side: int, short_side: int) -> float:
-    """Bound δ on |λ̂ − s²| for every eigenvalue λ̂ of the float64 Gram matrix.
+    """Bound δ on |ŝ² − s²| for ŝ = √λ̂ of every eigenvalue λ̂ of the float64 Gram matrix.
 
     Forming AᵀA errs by at most M·u·‖A‖²_F = M·u·trace in any order of summation; the eigenvalue
-    solver is backward stable, with 8q·u·λ₁ taken for its error; by Weyl's inequality the two add
-    up, for each eigenvalue alike.
+    solver is backward stable, with 8q·u·λ₁ taken for its error; the root, its square and the ends
+    of the interval round by 6u·λ₁, counted as 8. By Weyl's inequality these add up, for each
+    eigenvalue alike.
     """
-    return UNIT_ROUNDOFF * (long_side * trace + 8 * short_side * largest)
-
-
-def gram_intervals(squares: Values, bound: float) -> tuple[Values, Values]:
-    """Intervals of the singular values from eigenvalues that are within ``bound`` of s²."""
-    # Clamp and never take the absolute value: an unresolved zero comes out negative half the time.
-    return np.sqrt(np.maximum(squares - bound, 0)), np.sqrt(np.maximum(squares, 0) + bound)
+    return UNIT_ROUNDOFF * (long_side * trace + 8 * (short_side + 1) * largest)
 
 
 def svd_bound(largest: float, *, long_side: int) -> float:
-    """Bound on the error of a singular value by QR and a float64 SVD: 2(M + 8)·u·s₁.
+    """Bound on the error of a singular value from QR and a float64 SVD: 2(M + 8)·u·s₁.
 
-    The 8 is for matrices of a few rows, where 2M·u·s₁ has been seen to be exceeded.
+    The 8 is for matrices of a few rows, where errors above 2M·u·s₁ have been observed.
     """
     return 2 * (long_side + 8) * UNIT_ROUNDOFF * largest
 
@@ -42,8 +86,8 @@ def product_bound(
 ) -> float:
     """Bound on the error of a singular value of L·R: 2(m + n + r)·u·‖L‖_F·‖R‖_F, r the inner side.
 
-    Relative to the factors, not to the product: where the terms of a sum of merges nearly cancel,
-    the product is small and its error is not.
+    It is relative to the factors, not to the product: where the terms of a sum of merges nearly
+    cancel, the product is small and its error is not.
     """
     return 2 * (sum(shape) + inner) * UNIT_ROUNDOFF * left_norm * right_norm
 
@@ -51,7 +95,7 @@ def product_bound(
 def multiplying_bound(left_norm: float, right_norm: float, *, inner: int) -> float:
     """Bound on ‖fl(L·R) − L·R‖_F for float64 factors: (r + 1)·u·‖L‖_F·‖R‖_F.
 
-    r·u for an inner product in any order of summation, and u for a scale that L was multiplied by.
+    r·u for inner products in any order of summation, and u for a scale that L was multiplied by.
     """
     return (inner + 1) * UNIT_ROUNDOFF * left_norm * right_norm
 
@@ -61,17 +105,17 @@ def frobenius_bound(norm: float, entries: int) -> float:
     return (entries / 2 + 4) * UNIT_ROUNDOFF * norm
 
 
-def agree(found: float, expected: float, size: int) -> bool:
+def agree(computed: float, expected: float, size: int) -> bool:
     """Whether two sums that are equal in exact arithmetic are equal up to rounding.
 
-    Both the trace and the Frobenius norm are checked: a solver that hands back the diagonal as
-    eigenvalues, as one GPU library did, passes the first and fails the second.
+    Both the trace and the Frobenius norm are checked: a solver that returns the diagonal as
+    eigenvalues, as one GPU library did, passes the first check and fails the second.
     """
-    return bool(abs(found - expected) <= 64 * size * UNIT_ROUNDOFF * abs(expected))
+    return bool(abs(computed - expected) <= 64 * size * UNIT_ROUNDOFF * abs(expected))
 
 
 def is_resolved(values: Values, lower: Values, upper: Values, noise_floor: float) -> bool:
-    """Whether every value is on one side of the noise floor, and known to 1 % if above it."""
+    """Whether every value is certainly above the noise floor and known to 1 %, or below it."""
     above = lower > noise_floor
     unclear = ~above & (upper > noise_floor)
     vague = above & (upper - lower > 0.01 * values)

@@ -1,10 +1,10 @@
-"""Which format a matrix was rounded to: read from its values, since a file's format need not be it.
+"""The format that a matrix was rounded to, read from its values: the file's format may be finer.
 
-A model that was trained in bfloat16 and saved as float32 holds 8 significant bits a number. The
-OR of all mantissas shows it: that the last 16 of 24 bits are zero in every entry of a trained
-matrix by chance has the probability 2^(−16mn). Where entries take few values (a mask, a ternary
-weight, powers of two) they are exact, and the format that is found here is too coarse: the noise
-floor is then too high, by up to that of bfloat16, and rank may be missed; it is never too low.
+A model that was trained in bfloat16 and saved as float32 holds 8 significant bits per number. The
+OR of all mantissas shows this: the probability that the last 16 of 24 bits of every entry of a
+trained matrix are zero by chance is 2^(−16mn). Entries that take few values (a mask, a ternary
+weight, powers of two) are exact, and the format found for them is too coarse: their noise floor is
+then too high, by up to that of bfloat16, and rank may be missed; it is never too low.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 2**16  # entries at a time: most matrices need all their bits, which the first ones show
+BLOCK = 2**16  # entries at a time: most matrices use all their bits, and the first block shows it
 
 
 class Format(NamedTuple):
@@ -25,7 +25,7 @@ class Format(NamedTuple):
 
     @property
     def significant_bits(self) -> int:
-        """Bits of a number, the leading one included."""
+        """Bits of a number, including the leading one, which is not stored."""
         return self.mantissa + 1
 
 
@@ -36,39 +36,38 @@ FORMATS = {
     "bfloat16": Format(7, -126),
 }
 
-
 LARGEST_HALF = 65504
-# The integer as which to look at a float, and its mantissa.
+# The integer type that a float is viewed as, and the bits of its mantissa.
 MANTISSAS = {"float64": (np.uint64, (1 << 52) - 1), "float32": (np.uint32, (1 << 23) - 1)}
 
 
 def format_of(values: NDArray[Any], dtype: str) -> Format:
-    """What values that were stored in the format named ``dtype`` are rounded to.
+    """The format that values stored as ``dtype`` are rounded to.
 
     Parameters
     ----------
     values
-        An array of any shape, as it is held: bfloat16 as float32.
+        An array of any shape, as it is in memory: bfloat16 as float32.
     dtype
         A key of `FORMATS`.
 
     Returns
     -------
-    The coarser of the format of the file and of `narrowest` of the values. Its spacing near zero is
-    not below that of the file either, which float16 reaches soon.
+    The coarser of the file's format and the `narrowest` that holds the values. Its spacing near
+    zero is not finer than the file's either: float16 has subnormal numbers below 6e-5.
     """
     stored = FORMATS[dtype]
-    found = FORMATS[dtype if dtype == "bfloat16" else narrowest(values)]
-    mantissa = min(stored.mantissa, found.mantissa)
+    narrow = FORMATS[dtype if dtype == "bfloat16" else narrowest(values)]
+    mantissa = min(stored.mantissa, narrow.mantissa)
     smallest = stored.smallest_exponent - stored.mantissa + mantissa
-    return Format(mantissa, max(found.smallest_exponent, smallest))
+    return Format(mantissa, max(narrow.smallest_exponent, smallest))
 
 
 def narrowest(values: NDArray[Any]) -> str:
     """Name of the narrowest of bfloat16, float16, float32 and float64 that holds every value.
 
-    float16 has 11 bits, which the mantissas show, and a range of its own, which they do not. Of
-    values that are all zero it is the widest: they show nothing.
+    The mantissas show float16's 11 bits, but not its range, which is checked separately. Values
+    that are all zero show nothing; they get the widest format.
     """
     held = np.ravel(values, order="K")
     if held.dtype.itemsize > 4:
@@ -88,19 +87,19 @@ def narrowest(values: NDArray[Any]) -> str:
 
 
 def _mantissas(values: NDArray[Any], kind: type[np.floating], *, enough: int = 0x1FFF_FFFF) -> int:
-    """OR of the mantissas of the values as ``kind``, given up at a bit that is ``enough``."""
+    """OR of the mantissas of the values as ``kind``; stops early at a bit of ``enough``."""
     integer, mantissa = MANTISSAS[np.dtype(kind).name]
-    found = 0
+    bits = 0
     for start in range(0, values.size, BLOCK):
         block = values[start : start + BLOCK].astype(kind, copy=False)  # in this byte order
-        found |= int(np.bitwise_or.reduce(block.view(integer)))
-        if found & enough:
+        bits |= int(np.bitwise_or.reduce(block.view(integer)))
+        if bits & enough:
             break
-    return found & mantissa
+    return bits & mantissa
 
 
 def _is_half(values: NDArray[np.floating]) -> bool:
-    """Whether float16 holds values of at most eleven bits: by its range, and its last place."""
+    """Whether float16 holds values of at most eleven bits: their range, and their last places."""
     if values.dtype == np.float16:
         return True
     sizes = np.abs(values)

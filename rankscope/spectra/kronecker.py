@@ -1,15 +1,15 @@
-"""Spectra of Kronecker products: all products of a value of one factor with one of the other.
+"""Spectra of Kronecker products: every value of one factor times every value of the other.
 
-If A = U₁S₁V₁ᵀ and B = U₂S₂V₂ᵀ, then A ⊗ B = (U₁⊗U₂)(S₁⊗S₂)(V₁⊗V₂)ᵀ. The intervals of the factors'
-values give those of the products; sorted, the ends hold the sorted values between them.
+If A = U₁S₁V₁ᵀ and B = U₂S₂V₂ᵀ, then A ⊗ B = (U₁⊗U₂)(S₁⊗S₂)(V₁⊗V₂)ᵀ. Multiplying the factors'
+intervals gives those of the products; sorted lower and upper ends enclose the sorted true values.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from rankscope.spectra.bounds import UNIT_ROUNDOFF
-from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Ends, Values
+from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 KNOWN = ("ok", "zero", "vector")
 
@@ -17,9 +17,8 @@ KNOWN = ("ok", "zero", "vector")
 def product_of(first: Spectrum, second: Spectrum, dtype: str) -> Spectrum:
     """Spectrum of the Kronecker product of two matrices with these spectra.
 
-    The noise floor is what the floors of the factors grow to, of their storage or of the
-    arithmetic: f₁·‖B‖ + ‖A‖·f₂ + f₁·f₂. A value of one that is zero comes out at its floor, times
-    the largest of the other.
+    The noise floor follows from those of the factors, whether of storage or of the arithmetic:
+    f₁·‖B‖ + ‖A‖·f₂ + f₁·f₂.
     """
     shape = first.shape[0] * second.shape[0], first.shape[1] * second.shape[1]
     for factor in (first, second):
@@ -40,8 +39,7 @@ def product_of(first: Spectrum, second: Spectrum, dtype: str) -> Spectrum:
         shape,
         dtype,
         values,
-        lower,
-        upper,
+        Ends(lower, upper),
         float(floor),
         "storage" if "storage" in (first.noise_source, second.noise_source) else "arithmetic",
         "kronecker",

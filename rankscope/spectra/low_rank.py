@@ -1,8 +1,8 @@
 """Spectra of products from their factors, alone or in stacks.
 
-With L = Q_L·R_L and Rᵀ = Q_R·R_R, the singular values of L·R are those of R_L·R_Rᵀ, a matrix of
-the inner dimension. QR and not the Gram matrices of the factors: those square both condition
-numbers, and a badly conditioned adapter would lose its small values.
+With L = Q_L·R_L and Rᵀ = Q_R·R_R, the singular values of L·R are those of R_L·R_Rᵀ, a square
+matrix of the inner dimension. By QR, not by the Gram matrices of the factors: those square both
+condition numbers, and a badly conditioned adapter would lose its small values.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.spectra import dense
-from rankscope.spectra.bounds import agree, product_bound
+from rankscope.spectra.bounds import Values, Within, agree, product_bound
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.rounding import Rounding
-from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 
 def spectra(matrix: LowRank) -> list[Spectrum]:
-    """Spectra of products, r < min(m, n), without multiplying any of them out."""
+    """Spectra of products of inner dimension r < min(m, n), none of which is multiplied out."""
     stack, shape = matrix.stack(), matrix.shape
     finite = [_is_finite(pair) for pair in zip(stack.left, stack.right, strict=True)]
     left, left_exponent = _scaled(stack.left[finite])
@@ -33,21 +33,21 @@ def spectra(matrix: LowRank) -> list[Spectrum]:
         for a, b in zip(_norms(left), _norms(right), strict=True)
     ]
     floors, errors = (np.ldexp(x[finite], -exponents) for x in (stack.floors, stack.errors))
-    found = iter([
+    decomposed = iter([
         _spectrum(matrix, s, bound + float(error), float(floor), int(exponent))
         for s, bound, error, floor, exponent in zip(
             _values(core), bounds, errors, floors, exponents, strict=True
         )
     ])  # fmt: skip
     spectra = [
-        next(found) if ok else no_spectrum(shape, matrix.dtype, "nonfinite") for ok in finite
+        next(decomposed) if ok else no_spectrum(shape, matrix.dtype, "nonfinite") for ok in finite
     ]
     before = stack.before or (None,) * len(spectra)
     return [replace(one, before=norm) for one, norm in zip(spectra, before, strict=True)]
 
 
 def multiplied_out(matrix: LowRank) -> list[Spectrum]:
-    """Spectra of products whose inner dimension does not cap the rank, one at a time."""
+    """Spectra of products whose inner dimension does not cap the rank, formed one at a time."""
     stack = matrix.stack()
     before = stack.before or (None,) * len(stack.left)
     return [
@@ -77,16 +77,16 @@ def _multiplied_out(
 
 
 def _values(cores: Values) -> list[Values | None]:
-    """Singular values of a stack of matrices; None for those where the solver failed."""
+    """Singular values of each of a stack of matrices; None where the solver failed."""
     try:
-        found = list(np.linalg.svd(cores, compute_uv=False))
+        values = list(np.linalg.svd(cores, compute_uv=False))
     except np.linalg.LinAlgError:
         if len(cores) == 1:
             return [None]
         return [one for core in cores for one in _values(core[None])]
     return [
         s if agree((s**2).sum(), (core**2).sum(), len(core)) else None
-        for s, core in zip(found, cores, strict=True)
+        for s, core in zip(values, cores, strict=True)
     ]
 
 
@@ -95,18 +95,16 @@ def _spectrum(
 ) -> Spectrum:
     if s is None:
         return no_spectrum(matrix.shape, matrix.dtype, "skipped:decomposition-failed")
-    found = Spectrum(
+    return Spectrum(
         shape=matrix.shape,
         dtype=matrix.dtype,
         values=s,
-        lower=np.maximum(s - error, 0),
-        upper=s + error,
+        bounds=Within(error),
         noise_floor=max(floor, error),
         noise_source="storage" if floor > error else "arithmetic",
         route="low-rank",
         significant_bits=matrix.significant_bits,
-    )
-    return found.times_power_of_two(exponent)
+    ).times_power_of_two(exponent)
 
 
 def _is_finite(factors: tuple[NDArray[Any], NDArray[Any]]) -> bool:
@@ -114,7 +112,7 @@ def _is_finite(factors: tuple[NDArray[Any], NDArray[Any]]) -> bool:
 
 
 def _scaled(factors: NDArray[Any]) -> tuple[Values, NDArray[np.int32]]:
-    """Each factor over a power of two near its largest entry, and the exponents of those powers."""
+    """Each factor divided by a power of two near its largest entry, and the powers' exponents."""
     exponents = np.frexp(np.abs(factors).max(axis=(1, 2), initial=0.0))[1]
     exponents = np.clip(exponents, -1000, 1000)  # so that no power leaves float64
     units = np.ldexp(1.0, exponents)

@@ -1,7 +1,7 @@
 """The kinds of matrix that have a spectrum: `Dense`, and the products `LowRank` and `Kronecker`.
 
-What is put together of several tensors carries the errors of all of them: the rounding of each
-stored part, which sets the noise floor, and what putting it together in float64 rounded.
+A matrix that is formed from several tensors carries the errors of all of them: the rounding of each
+stored part, which sets the noise floor, and what forming it in float64 rounded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.spectra.bounds import frobenius_bound, product_bound
+from rankscope.spectra.bounds import Values, frobenius_bound, product_bound
 from rankscope.spectra.formats import FORMATS, format_of
 from rankscope.spectra.rounding import Rounding, rounding_of
-from rankscope.spectra.spectrum import Norm, Values
+from rankscope.spectra.spectrum import Norm
 
 Matrix = NDArray[Any]
 BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole weight is made
@@ -26,18 +26,38 @@ BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole weight is
 class Dense:
     """A matrix in memory, with what is known of the rounding in its entries.
 
+    `Dense.stored` makes one from an array.
+
     Attributes
     ----------
+    values
+        The entries, shape ``(m, n)``.
     dtype
         Format that the entries were stored in, which may be coarser than that of the array:
         bfloat16 weights are held as float32.
+    rounding
+        What storing the entries rounded; it sets the noise floor.
     error
         Bound on the spectral norm of what the arithmetic that made ``values`` rounded.
     before
-        Of a change: the Frobenius norm of what changed.
+        For a change: the Frobenius norm of the matrix that changed.
+
+    Examples
+    --------
+    A rank-1 matrix that was rounded to 8 significant bits, and is held in more:
+
+    >>> import numpy as np, rankscope as rs
+    >>> rng = np.random.default_rng(0)
+    >>> exact = np.outer(rng.normal(size=64), rng.normal(size=64)).astype(np.float32)
+    >>> rounded = (exact.view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
+    >>> found = rs.spectrum(rs.Dense.stored(rounded))
+    >>> found.significant_bits
+    8
+    >>> int((found.lower > found.noise_floor).sum()), int((found.values > 0).sum())
+    (1, 64)
     """
 
-    values: Matrix  # (m, n)
+    values: Matrix
     dtype: str
     rounding: Rounding
     error: float = 0.0
@@ -45,9 +65,10 @@ class Dense:
 
     @classmethod
     def stored(cls, values: Matrix, dtype: str | None = None) -> Dense:
-        """Take the entries as rounded to nearest in ``dtype`` (that of the array by default).
+        """Entries that were rounded to nearest in ``dtype`` (by default that of the array).
 
-        Or in a coarser format that they turn out to be of: bfloat16 saved as float32.
+        If their values fit a coarser format, such as bfloat16 saved as float32, they count as
+        rounded to that.
         """
         dtype = values.dtype.name if dtype is None else dtype
         if dtype not in FORMATS:
@@ -66,34 +87,47 @@ class Dense:
 class LowRank:
     """The product ``left @ right``, kept as its two factors.
 
-    An adapter's delta has at most as many nonzero singular values as it has inner dimensions.
-    Keeping the factors keeps the other ones exactly zero: multiplied out, they come back as
-    rounding noise, and the condition number becomes the ratio of a number to that noise.
+    An adapter's delta has at most as many nonzero singular values as it has inner dimensions. In
+    factors, the others are exactly zero. Multiplied out, they come back as rounding noise, and the
+    condition number becomes the ratio of a number to that noise.
 
-    A leading axis on both factors makes it a stack of products, such as one for each head.
+    A leading axis on both factors makes a stack of products, such as one for each head.
 
     Attributes
     ----------
+    left, right
+        The factors, shapes ``(m, r)`` and ``(r, n)``, or ``(h, m, r)`` and ``(h, r, n)``.
     dtype
         Format that the factors were stored in.
     floor, error
-        Largest singular value that the rounding of the stored factors may bring, and bound on the
-        spectral norm of what making the factors in float64 rounded: one number, or one a product.
+        Largest singular value that the rounding of the stored factors may produce, and bound on the
+        spectral norm of what forming the factors in float64 rounded: one number for all products,
+        or one for each.
     significant_bits
-        The fewest that a factor has.
+        The fewest of any factor.
     before
-        Of a change: the Frobenius norm of what changed, one a product.
+        For changes: the Frobenius norms of the matrices that changed, one for each product.
     is_scaled
-        Whether this is the matrix itself, and not the matrix over a factor that nobody knows.
+        Whether this is the matrix itself, rather than the matrix divided by an unknown factor.
 
     Raises
     ------
     ValueError
         If the inner dimensions or the numbers of stacked factors differ.
+
+    Examples
+    --------
+    >>> import numpy as np, rankscope as rs
+    >>> rng = np.random.default_rng(0)
+    >>> update = rs.LowRank(rng.normal(size=(64, 4)), rng.normal(size=(4, 256)))
+    >>> update.shape, rs.singular_values(update).shape  # the other 60 are zero
+    ((64, 256), (4,))
+    >>> rs.condition_number(rs.singular_values(update.multiplied())) > 1e13  # noise
+    True
     """
 
-    left: Matrix  # (m, r) or (h, m, r)
-    right: Matrix  # (r, n) or (h, r, n)
+    left: Matrix
+    right: Matrix
     dtype: str = "float64"
     floor: float | Values = 0.0
     error: float | Values = 0.0
@@ -121,15 +155,15 @@ class LowRank:
 
     @property
     def inner(self) -> int:
-        """The inner dimension, which caps the rank."""
+        """Inner dimension, which caps the rank."""
         return int(self.left.shape[-1])
 
     def multiplied(self) -> Matrix:
-        """The product itself, in float64."""
+        """The product, formed in float64."""
         return np.asarray(self.left, np.float64) @ np.asarray(self.right, np.float64)
 
     def stack(self) -> LowRank:
-        """Return a stack of one if this is a single product."""
+        """The stack; a single product becomes a stack of one."""
         if self.left.ndim == 3:
             return self
         return replace(self, left=self.left[None], right=self.right[None])
@@ -145,16 +179,16 @@ class LowRank:
         return np.broadcast_to(self.error, len(self.stack().left))
 
     def norms(self) -> tuple[Norm, ...]:
-        """Frobenius norm of each product, from triangular factors: not multiplied out."""
+        """Frobenius norm of each product, from its triangular factors; not multiplied out."""
         stack = self.stack()
         left, right = (np.asarray(x, np.float64) for x in (stack.left, stack.right.mT))
         cores = _triangular(left) @ _triangular(right).mT
-        found = []
+        norms = []
         for core, tall, wide, error in zip(cores, left, right, stack.errors, strict=True):
             sizes = norm_of(tall).value, norm_of(wide).value
             bound = product_bound(*sizes, self.shape, inner=self.inner) * self.inner**0.5
-            found.append(Norm(norm_of(core).value, bound + float(error)))
-        return tuple(found)
+            norms.append(Norm(norm_of(core).value, bound + float(error)))
+        return tuple(norms)
 
 
 def _triangular(factors: Values) -> Values:
@@ -162,9 +196,9 @@ def _triangular(factors: Values) -> Values:
 
 
 def norm_of(values: Matrix, error: float = 0.0) -> Norm:
-    """Frobenius norm of a matrix that is known up to ``error``, in that norm.
+    """Frobenius norm of the finite entries of a matrix that is known up to ``error`` in that norm.
 
-    Of its finite entries: a head of a weight may have a spectrum where another one holds NaN.
+    The finite ones alone: one head of a weight may have a spectrum where another holds NaN.
     """
     values = finite_part(values)
     largest = float(np.abs(values).max(initial=0.0))
@@ -180,13 +214,13 @@ def norm_of(values: Matrix, error: float = 0.0) -> Norm:
 
 
 def finite_part(values: Matrix) -> Matrix:
-    """The matrix with zeros in the place of NaN and infinity."""
+    """The matrix with zeros instead of NaN and infinity."""
     finite = np.isfinite(values)
     return values if finite.all() else np.where(finite, values, 0)
 
 
 def frobenius_norms(factors: Matrix) -> Values:
-    """Frobenius norm of a factor, or of each of a stack, of factors that may hold any float64."""
+    """Frobenius norm of a factor, or of each in a stack; entries may be any float64."""
     units = _units(factors)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = np.asarray(factors, np.float64) / units[..., None, None]
@@ -199,24 +233,24 @@ def _units(factors: Matrix) -> Values:
 
 
 def spectral_norms(factors: Matrix) -> Values:
-    """Spectral norm of each of a stack of factors, to a few digits, for noise floors."""
-    units, found = _units(factors), []
+    """Spectral norm of each factor in a stack, to a few digits, for noise floors."""
+    units, norms = _units(factors), []
     for factor, unit in zip(factors, units, strict=True):
         scaled = np.asarray(factor, np.float64) / unit
         if not np.isfinite(scaled).all():
-            found.append(np.nan)
+            norms.append(np.nan)
             continue
         wide = scaled if scaled.shape[0] <= scaled.shape[1] else scaled.T
         squares = np.linalg.eigvalsh(wide @ wide.T) if len(wide) else np.zeros(1)
-        found.append(unit * max(float(squares[-1]), 0.0) ** 0.5)
-    return np.asarray(found, np.float64)
+        norms.append(unit * max(float(squares[-1]), 0.0) ** 0.5)
+    return np.asarray(norms, np.float64)
 
 
 @dataclass(frozen=True)
 class Kronecker:
     """The Kronecker product ``first ⊗ second``, kept as its two factors.
 
-    Its singular values are all products of one of ``first`` with one of ``second``.
+    Its singular values are those of ``first`` times those of ``second``, each with each.
 
     Attributes
     ----------
@@ -236,7 +270,7 @@ class Kronecker:
         return m * k, n * p
 
     def multiplied(self) -> Matrix:
-        """The product itself, in float64."""
+        """The product, formed in float64."""
         first, second = (
             factor.multiplied() if isinstance(factor, LowRank) else factor.values
             for factor in (self.first, self.second)

@@ -1,13 +1,13 @@
-"""What rounding to a storage format puts into a spectrum.
+"""What rounding to a storage format adds to a spectrum.
 
 Rounding to nearest leaves an error uniform in ±ulp/2 in every entry, of variance ulp²/12. The
-errors of a trained matrix are independent enough for random matrix theory: the spectral norm of
-the error matrix E stays below max over rows of √(row sum of variances) plus the same over
-columns, up to a margin. A. Bandeira and R. van Handel, "Sharp nonasymptotic bounds on the norm of
+errors of a trained matrix are independent enough for random matrix theory: up to a margin, the
+spectral norm of the error matrix E stays below the largest √(sum of variances in a row) plus the
+largest in a column. A. Bandeira and R. van Handel, "Sharp nonasymptotic bounds on the norm of
 random matrices with independent entries", Ann. Probab. 44 (2016), 2479.
 
-The plain (√m + √n)·(mean deviation) is not used: it falls short up to fivefold where rows differ
-in scale.
+The simpler (√m + √n)·(mean deviation) is not used: it is up to five times too small where rows
+differ in scale.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from rankscope.spectra.formats import FORMATS, Format
 
 MARGIN = 1.5  # ‖E‖₂ was 0.42 to 0.96 of the edge for Gaussian to heavy-tailed matrices
-
-
 BLOCK = 2**16  # entries at a time, so that they stay in the processor's cache
 EXPONENT_BITS = {
     "float64": (np.uint64, 0x7FF0_0000_0000_0000),
@@ -33,20 +31,20 @@ EXPONENT_BITS = {
 
 @dataclass(frozen=True)
 class Rounding:
-    """Rounding errors of a matrix that are independent of each other.
+    """Independent rounding errors of a matrix.
 
     Attributes
     ----------
     rows, columns
         Sums of the variances of the errors of its entries by row and by column, in units squared.
     unit
-        A power of two; squares of very small entries would not be in range. 0 where no entry is
-        rounded by itself.
+        A power of two, since squares of very small entries would leave the range. 0 if no entry is
+        rounded on its own.
     significant_bits
         Of the coarsest format that rounded it.
     beside
-        What came otherwise than entry by entry, as from the factors of a product: the largest
-        singular value that it may bring, in the units of the matrix.
+        Rounding that is not entry by entry, such as that of a product's factors: the largest
+        singular value that it may produce, in the units of the matrix.
     """
 
     rows: NDArray[np.float64]  # (m,)
@@ -57,7 +55,7 @@ class Rounding:
 
     @classmethod
     def by_norm(cls, floor: float, significant_bits: int) -> Rounding:
-        """Rounding of which only the largest singular value that it may bring is known."""
+        """Rounding known only by the largest singular value that it may produce."""
         return cls(np.zeros(1), np.zeros(1), 0.0, significant_bits, floor)
 
     def __add__(self, other: Rounding) -> Rounding:
@@ -77,7 +75,7 @@ class Rounding:
 
     @property
     def floor(self) -> float:
-        """Largest singular value that this rounding may bring, in the units of the matrix."""
+        """Largest singular value that this rounding may produce, in the units of the matrix."""
         if not self.rows.size or not self.columns.size:
             return 0.0
         edge = float(np.sqrt(self.rows.max()) + np.sqrt(self.columns.max()))
@@ -85,17 +83,16 @@ class Rounding:
 
 
 def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
-    """Rounding that storing ``values``, shape (m, n), in a format left.
+    """Rounding that storing ``values``, shape (m, n), left in them.
 
-    The format is one of `FORMATS` by its name, or what `format_of` found. Sums are taken in the
-    type of the values: 1e-5 is far within the margin.
+    The format is a name in `FORMATS`, or what `format_of` returns. Sums are taken in the type of
+    the values: their error of 1e-5 is far within the margin.
     """
-    found = FORMATS[stored] if isinstance(stored, str) else stored
-    mantissa, smallest = found
+    mantissa, smallest = FORMATS[stored] if isinstance(stored, str) else stored
     held = np.ascontiguousarray(values, dtype=np.result_type(values, np.float32))
     if smallest < -100:
         rows, columns = _sums_of_squares(held)
-        # Ordinary weights, of which no square left the range, and no subnormal one matters.
+        # Ordinary weights: no square left the range, and no subnormal entry matters.
         if 2.0**-80 * values.shape[1] <= rows.max(initial=0) <= 2.0**80:
             return Rounding(rows / 12, columns / 12, 2.0**-mantissa, mantissa + 1)
     unit = _unit(held, smallest)
@@ -103,15 +100,28 @@ def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
     return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa, mantissa + 1)
 
 
-def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Rounding:
-    """Rounding of the products B·A that were formed in a format and make up ``added``.
+def deviations(values: NDArray[Any], stored: Format, *, exponent: int = 0) -> NDArray[np.float64]:
+    """Standard deviation of the rounding of each entry, in units of 2**exponent."""
+    held = values.astype(np.float64)
+    below = np.where(held == 0, stored.smallest_exponent, np.frexp(held)[1] - 1)
+    ulps = np.maximum(below, stored.smallest_exponent) - stored.mantissa - exponent
+    return np.asarray(np.ldexp(1 / math.sqrt(12), ulps))
 
-    It comes on top of what storing each sum W + B·A leaves, which is `rounding_of` the weights.
+
+def unit_exponent(values: NDArray[Any]) -> int:
+    """Exponent of the power of two above the largest entry."""
+    return math.frexp(float(np.abs(values).max(initial=0.0)))[1]
+
+
+def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Rounding:
+    """Rounding of the products B·A that add up to ``added`` and were formed in a format.
+
+    It comes on top of what storing each sum W + B·A rounds, which is `rounding_of` the weights.
 
     Parameters
     ----------
     added
-        What all merges in between added, shape (m, n): the difference of two frozen weights.
+        The sum of all merges in between, shape (m, n): the difference of two frozen weights.
     stored
         Format of the merged weights and factors.
     inner
@@ -119,25 +129,25 @@ def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Ro
 
     Notes
     -----
-    An entry of D = B·A is a sum of r terms, rounded r times on its way. After l of them the partial
-    sum is √(l/r) of the whole, for terms of random signs, and so its rounding has l/r of the
-    variance v that storing the whole would leave: r/2·v for all l. The rounding of the terms
-    themselves gives v together, and that of the scale v once more. So D errs by √(r/2 + 2) of its
-    own storage rounding: the 0.7·√r that no measured product exceeds, since compilers add up in
-    several short sums (0.53 to 0.58·√r). Formats narrower than float32 are added up in float32;
-    only the product, and its scaled value, are rounded to them: 2v.
+    An entry of D = B·A is a sum of r terms that is rounded r times on the way. After l terms of
+    random signs the partial sum is √(l/r) of the whole, and rounding it has l/r of the variance v
+    of rounding the whole: r/2·v over all l. Rounding the terms themselves adds v, and the scale
+    adds v. D thus errs by √(r/2 + 2) of its own storage rounding, about 0.7·√r. No measured product
+    exceeds that: processors add in several short sums (0.53 to 0.58·√r). Formats narrower than
+    float32 are summed in float32, and only the product and its scaled value are rounded to them:
+    2v.
 
-    Merges are known by their sum T = ΣD alone. Where their deltas are not alike, T² is ΣD² in the
-    mean over rows and columns, and v goes with the square of an entry: then Σv(D) = v(T), whatever
-    their number. Alike, they make T larger and the result too high; only deltas that cancel each
-    other leave more rounding than is told here.
+    Of the merges only the sum T = ΣD is known. If their deltas are not alike, T² is ΣD² on average
+    over rows and columns; v grows with the square of an entry, so Σv(D) = v(T) however many there
+    are. Deltas that are alike make T larger and the result too high. Only deltas that cancel each
+    other leave more rounding than this.
     """
     variances = inner / 2 + 2 if stored.mantissa >= FORMATS["float32"].mantissa else 2
     return rounding_of(added, stored) * variances
 
 
 def _unit(values: NDArray[Any], smallest: int) -> float:
-    """Power of two over which the squares of the entries do not leave the range."""
+    """Power of two to divide the entries by, so that their squares stay in range."""
     largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
     if not 0 < largest < math.inf:
         return 1.0
@@ -147,9 +157,9 @@ def _unit(values: NDArray[Any], smallest: int) -> float:
 def _sums_of_squares(
     values: NDArray[Any], *, least: float = 0.0, unit: float = 1.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of 4ᵉ over rows and columns, 2ᵉ being the power of two below an entry, in units squared.
+    """Sums of 4ᵉ over rows and columns, in units squared; 2ᵉ is the power of two below an entry.
 
-    An ulp is that of the smallest normal number, ``least``, from there down to zero.
+    From the smallest normal number, ``least``, down to zero the spacing of numbers is constant.
     """
     m, n = values.shape
     rows, columns = np.empty(m), np.zeros(n)
@@ -160,7 +170,7 @@ def _sums_of_squares(
         if least:
             np.maximum(squares, least, out=squares)
             squares *= 1 / unit
-        # Out of range only if the caller takes another unit then, or beside an infinity.
+        # If this overflows, an entry is infinite or the caller repeats it in another unit.
         with np.errstate(over="ignore", invalid="ignore"):
             squares *= squares
             rows[start : start + block] = squares @ by_row
@@ -169,6 +179,6 @@ def _sums_of_squares(
 
 
 def _powers_of_two(values: NDArray[Any]) -> NDArray[Any]:
-    """2 to the exponent of each entry, which is the entry without its sign and mantissa bits."""
+    """2 to the exponent of each entry: the entry without its sign and mantissa bits."""
     bits, exponent = EXPONENT_BITS[values.dtype.name]
     return np.asarray((values.view(bits) & bits(exponent)).view(values.dtype))

@@ -1,4 +1,4 @@
-"""Singular values with certificates: the public functions, and which route a matrix takes."""
+"""Singular values with certificates: the public functions, and the route that a matrix takes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from numpy.typing import ArrayLike
 
 from rankscope.spectra import dense, kronecker, low_rank
 from rankscope.spectra.backends import NUMPY, Backend
+from rankscope.spectra.bounds import Values
 from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank
-from rankscope.spectra.spectrum import Spectrum, Values, no_spectrum
+from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 
 def singular_values(matrix: ArrayLike | Decomposable) -> Values:
     """Singular values of a matrix, or of a product given by its factors.
 
-    Computed in float64 from the Gram matrix of the small side, and by QR and a float64 SVD where
-    that cannot tell a value from rounding. `LowRank` and `Kronecker` are not multiplied out.
+    Computed in float64 from the Gram matrix of the small side, or by QR and a float64 SVD where
+    that does not separate a value from rounding. `LowRank` and `Kronecker` are not multiplied out.
 
     Parameters
     ----------
@@ -27,38 +28,64 @@ def singular_values(matrix: ArrayLike | Decomposable) -> Values:
 
     Returns
     -------
-    Singular values, descending, float64, shape ``(min(m, n),)``; for a product of inner dimension
-    r, shape ``(min(m, n, r),)``, the others being exactly zero.
+    Singular values, descending, float64, shape ``(min(m, n),)``. A product of inner dimension r has
+    shape ``(min(m, n, r),)``: its other singular values are exactly zero.
 
     Raises
     ------
     ValueError
-        If the array has not two axes, or holds NaN or infinity: then it has no singular values.
+        If the array does not have two axes, or holds NaN or infinity, and so no singular values.
 
     See Also
     --------
     spectrum : the same with intervals, noise floor and route.
+
+    Examples
+    --------
+    >>> import numpy as np, rankscope as rs
+    >>> rs.singular_values(np.diag([3.0, 1.0, 2.0])).round(6)
+    array([3., 2., 1.])
+    >>> rs.singular_values(rs.LowRank(np.ones((50, 1)), np.ones((1, 50)))).round(6)
+    array([50.])
     """
-    found = spectrum(matrix)
-    if found.status not in ("ok", "zero", "vector", "empty"):
-        raise ValueError(f"a matrix of shape {found.shape} has no singular values: {found.status}")
-    return found.values
+    result = spectrum(matrix)
+    if result.status not in ("ok", "zero", "vector", "empty"):
+        message = f"a matrix of shape {result.shape} has no singular values: {result.status}"
+        raise ValueError(message)
+    return result.values
 
 
 def spectrum(matrix: ArrayLike | Decomposable) -> Spectrum:
-    """Singular values of one matrix with all that is certain about them; see `Spectrum`.
+    """Singular values of one matrix with intervals, noise floor and route; see `Spectrum`.
+
+    Parameters
+    ----------
+    matrix
+        As for `singular_values`.
 
     Raises
     ------
     ValueError
-        If the array has not two axes, or is a stack of products: `spectra` takes those.
+        If the array does not have two axes or is complex, or the matrix is a stack of products.
+
+    Examples
+    --------
+    A product of inner dimension 2 that was multiplied out and stored in float32 has full rank, but
+    only 2 singular values are above what that rounding may produce:
+
+    >>> import numpy as np, rankscope as rs
+    >>> rng = np.random.default_rng(0)
+    >>> product = rng.normal(size=(48, 2)) @ rng.normal(size=(2, 96))
+    >>> found = rs.spectrum(product.astype(np.float32))
+    >>> int((found.lower > found.noise_floor).sum()), found.noise_source
+    (2, 'storage')
     """
     if isinstance(matrix, LowRank) and matrix.left.ndim == 3:
-        raise ValueError(f"this is a stack of {len(matrix.left)} products: use spectra")
+        raise ValueError(f"this is a stack of {len(matrix.left)} products: pass one of them")
     if not isinstance(matrix, (Dense, LowRank, Kronecker)):
         array = np.asarray(matrix)
         if array.dtype.kind == "c":
-            raise ValueError(f"a matrix of {array.dtype}: only real ones are decomposed here")
+            raise ValueError(f"a matrix of {array.dtype}: only real matrices are decomposed here")
         if array.ndim != 2:
             raise ValueError(f"a matrix has two axes: this array has shape {array.shape}")
         matrix = Dense.stored(array if array.dtype.kind == "f" else array.astype(np.float64))
@@ -66,29 +93,29 @@ def spectrum(matrix: ArrayLike | Decomposable) -> Spectrum:
 
 
 def spectra(matrix: Decomposable) -> list[Spectrum]:
-    """Spectra of a matrix or a product (one), or of a stack of products (one for each)."""
+    """Spectra of a matrix or product (a list of one), or of a stack of products (one for each)."""
     if isinstance(matrix, Dense):
         return stack_spectra([matrix])
     if isinstance(matrix, Kronecker):
         (first,), (second,) = spectra(matrix.first), spectra(matrix.second)
-        found = [kronecker.product_of(first, second, matrix.dtype)]
+        results = [kronecker.product_of(first, second, matrix.dtype)]
     else:
-        found = _of_products(matrix)
-    return [replace(_with_status(one), is_scaled=matrix.is_scaled) for one in found]
+        results = _of_products(matrix)
+    return [replace(_with_status(one), is_scaled=matrix.is_scaled) for one in results]
 
 
 def stack_spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:
-    """Spectra of matrices of one shape, which the backend may take together.
+    """Spectra of matrices of one shape, which the backend may process together.
 
-    By the Gram matrix, and by QR and SVD where that does not resolve what is asked.
+    By the Gram matrix, or by QR and SVD where that leaves a question open.
     """
     if 0 in matrices[0].shape:
         return [no_spectrum(matrix.shape, matrix.dtype, "empty") for matrix in matrices]
-    return [_with_status(found) for found in dense.spectra(matrices, backend)]
+    return [_with_status(result) for result in dense.spectra(matrices, backend)]
 
 
 def _of_products(matrix: LowRank) -> list[Spectrum]:
-    """By the factors while they cap the rank; else multiplied out, one at a time."""
+    """By the factors where they cap the rank; otherwise multiplied out, one at a time."""
     if 0 in matrix.shape or matrix.inner == 0:
         count = len(matrix.left) if matrix.left.ndim == 3 else 1
         return [no_spectrum(matrix.shape, matrix.dtype, "empty")] * count
@@ -97,9 +124,9 @@ def _of_products(matrix: LowRank) -> list[Spectrum]:
     return low_rank.multiplied_out(matrix)
 
 
-def _with_status(found: Spectrum) -> Spectrum:
-    if found.status != "ok":
-        return found
-    if found.values[0] == 0:
-        return replace(found, status="zero")
-    return replace(found, status="vector") if min(found.shape) == 1 else found
+def _with_status(result: Spectrum) -> Spectrum:
+    if result.status != "ok":
+        return result
+    if result.values[0] == 0:
+        return replace(result, status="zero")
+    return replace(result, status="vector") if min(result.shape) == 1 else result

@@ -1,4 +1,4 @@
-"""The linear algebra on a GPU, through torch in float64; on a processor too, which tests it."""
+"""Linear algebra on a GPU, through torch in float64; tests run it on the processor."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from rankscope.spectra.backends import Gram, Triangle
-from rankscope.spectra.spectrum import Values
+from rankscope.spectra.bounds import Values
 
 BATCH = 64
 BATCH_BYTES = 2**30
-SMALL = 32  # up to this size, every driver has solved batches of eigenproblems together
+SMALL = 32  # up to this size, every driver solves a batch of eigenproblems together
 
 
 class TorchBackend:
@@ -28,8 +28,8 @@ class TorchBackend:
     Attributes
     ----------
     solves_batches
-        Whether many eigenproblems at once cost much less than one after the other. Drivers up to
-        2026 went from one to the other between sizes 32 and 33, at a hundredfold cost.
+        Whether a batch of eigenproblems costs much less than the same problems in turn. Drivers up
+        to 2026 solved batches of size 33 in turn, at a hundred times the cost of size 32.
     """
 
     def __init__(self, device: str) -> None:
@@ -51,11 +51,11 @@ class TorchBackend:
         gram = wide @ wide.mT
         traces = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
         energies = (gram * gram).sum(dim=(1, 2))
-        found = zip(traces.tolist(), energies.tolist(), self._squares(gram, traces), strict=True)
-        return [Gram(*one) for one in found]
+        parts = zip(traces.tolist(), energies.tolist(), self._squares(gram, traces), strict=True)
+        return [Gram(*one) for one in parts]
 
     def _squares(self, gram: Tensor, traces: Tensor) -> list[Values | None]:
-        """Eigenvalues, descending; a matrix that is not finite or not solved spoils no other."""
+        """Eigenvalues, descending; None for a matrix that is not finite or whose solver failed."""
         finite = torch.isfinite(traces)
         solved = iter(self._solved(gram[finite]))
         return [next(solved) if ok else None for ok in finite.tolist()]
@@ -67,7 +67,7 @@ class TorchBackend:
             return [None] if len(gram) == 1 else [self._solved(one[None])[0] for one in gram]
 
     def triangle(self, matrix: Values) -> Triangle | None:
-        """QR of the long side and singular values of R, which only exact drivers compute."""
+        """QR of the long side and singular values of R, by a driver that is not approximate."""
         tall = torch.from_numpy(np.ascontiguousarray(matrix)).to(self.device)
         tall = tall if tall.shape[0] >= tall.shape[1] else tall.mT
         driver = "gesvd" if self.device.type == "cuda" else None
@@ -79,7 +79,7 @@ class TorchBackend:
         return Triangle(values.cpu().numpy(), triangle.diagonal().cpu().numpy())
 
     def _probe(self) -> bool:
-        """Solve batches of sizes 32 and 33, once to warm up and once to compare."""
+        """Whether a batch of size 33 takes less than ten times one of size 32, after warming up."""
         seconds = {}
         for size in (SMALL, SMALL, SMALL + 1, SMALL + 1):
             batch = torch.eye(size, dtype=torch.float64, device=self.device).repeat(BATCH, 1, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from rankscope import metrics
 from rankscope.statistics.quantities import Quantity, quantity
 
 Values = NDArray[np.float64]
@@ -111,9 +112,8 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
     """
     if "per_resolved" not in rows or rows["per_resolved"].isna().all():
         return rows["noise_share"].astype(float).ge(NOISY_SHARE)
-    per, resolved = (rows[name].astype(float) for name in ("per", "per_resolved"))
-    matters: pd.Series[bool] = per.notna() & ~resolved.ge(0.99 * per)
-    return matters
+    per, resolved = (rows[name].to_numpy(np.float64) for name in ("per", "per_resolved"))
+    return pd.Series(metrics.noise_matters(per, resolved), index=rows.index)
 
 
 def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> str:

@@ -1,4 +1,4 @@
-"""Laws of checksums: no damaged storage is read for a number, and none is read twice to know."""
+"""Laws of checksums: no number comes from a damaged storage, and none is checked twice."""
 
 import json
 import sys
@@ -15,9 +15,10 @@ from torch.serialization import set_crc32_options, skip_data
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.files.distributed_file import open_distributed
 from rankscope.checkpoints.files.numpy_file import open_arrays
-from rankscope.checkpoints.files.torch_file import open_torch
+from rankscope.checkpoints.files.torch_file import open_saved
+from rankscope.checkpoints.regions import Part, Region
 from rankscope.checkpoints.same_weights import identical_steps
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from tests.analysis.series import analysed, weights
 from tests.conftest import CONFIG
@@ -59,7 +60,7 @@ def pieces(folder: Path) -> Path:
 
 
 KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Opened]]] = {
-    "torch zip": (torch_zip, open_torch),
+    "torch zip": (torch_zip, lambda path: open_saved(path).content),
     "npz": (archive, lambda path: open_arrays(path)[0]),
     "compressed npz": (compressed, lambda path: open_arrays(path)[0]),
     "distributed": (pieces, lambda path: open_distributed(path.parent).tensors),
@@ -87,7 +88,7 @@ def test_a_flipped_bit_anywhere_changes_no_number(kind: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "compressed npz"])
 @pytest.mark.parametrize("how", ["whole", "elements", "part"])
-def test_a_damaged_tensor_is_named_whatever_is_read_of_it_and_the_others_are_read(
+def test_a_damaged_tensor_is_named_whatever_part_is_read(
     kind: str, how: str, tmp_path: Path
 ) -> None:
     write, opened = KINDS[kind]
@@ -100,7 +101,7 @@ def test_a_damaged_tensor_is_named_whatever_is_read_of_it_and_the_others_are_rea
     reads: dict[str, Callable[[], object]] = {
         "whole": a.read,
         "elements": lambda: a.elements(2, 5),
-        "part": Part(a, Window(5, ((2, 5),), (3, 1))).read,
+        "part": Part(a, Region(5, ((2, 5),), (3, 1))).read,
     }
     for _ in range(2):
         with pytest.raises(RankscopeError, match="'a': is damaged") as caught:
@@ -118,7 +119,7 @@ def test_views_of_one_storage_are_all_refused_where_it_is_damaged(tmp_path: Path
     changed = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
     for written, is_sound in ((content, True), (changed, False)):
         (tmp_path / "f.pt").write_bytes(written)
-        for name, tensor in open_torch(tmp_path / "f.pt").items():
+        for name, tensor in open_saved(tmp_path / "f.pt").content.items():
             if is_sound:
                 assert tensor.read().tobytes() == saved[name].contiguous().numpy().tobytes()
             else:
@@ -135,7 +136,7 @@ def without_checksums() -> Iterator[None]:
 
 @pytest.mark.usefixtures("without_checksums")
 def test_files_that_torch_wrote_without_checksums_are_read(tmp_path: Path) -> None:
-    found = open_torch(torch_zip(tmp_path))
+    found = open_saved(torch_zip(tmp_path)).content
     assert found["a"].read().tobytes() == A.tobytes()
     assert found["b"].elements(1, 3).tobytes() == B.reshape(-1)[1:3].tobytes()
 
@@ -143,11 +144,11 @@ def test_files_that_torch_wrote_without_checksums_are_read(tmp_path: Path) -> No
 def test_storages_that_were_filled_in_later_are_read(tmp_path: Path) -> None:
     with skip_data():
         path = torch_zip(tmp_path)
-    found = open_torch(path)["a"]
+    found = open_saved(path).content["a"]
     content = bytearray(path.read_bytes())
     content[found.offset : found.offset + A.nbytes] = A.tobytes()
     path.write_bytes(content)
-    assert open_torch(path)["a"].read().tobytes() == A.tobytes()
+    assert open_saved(path).content["a"].read().tobytes() == A.tobytes()
 
 
 def bytes_read() -> int:
@@ -156,7 +157,7 @@ def bytes_read() -> int:
 
 
 def cost(work: Callable[[], object]) -> int:
-    """Bytes that some work reads from files."""
+    """Number of bytes that a call reads from files."""
     counting = bytes_read()
     counting = bytes_read() - counting
     before = bytes_read()
@@ -166,7 +167,7 @@ def cost(work: Callable[[], object]) -> int:
 
 @COUNTS
 @pytest.mark.parametrize("save", [torch.save, None], ids=["torch", "npz"])
-def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: object) -> None:
+def test_a_storage_is_checked_once(tmp_path: Path, save: object) -> None:
     stack = numbers(3, 32, 128, 128)
     path = tmp_path / "f"
     if save is None:
@@ -175,8 +176,8 @@ def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: o
         tensor: Tensor = open_arrays(path)[0]["a"]
     else:
         torch.save({"a": torch.from_numpy(stack)}, path)
-        tensor = open_torch(path)["a"]
-    experts = [Part(tensor, Window.of(stack.shape, index=i)) for i in range(len(stack))]
+        tensor = open_saved(path).content["a"]
+    experts = [Part(tensor, Region.of(stack.shape, index=i)) for i in range(len(stack))]
     each = stack.nbytes // len(stack)
     assert stack.nbytes <= cost(experts[5].read) < stack.nbytes + 2**16
     assert sum(cost(one.read) for one in experts) < stack.nbytes + 2**16
@@ -185,9 +186,9 @@ def test_a_storage_is_read_once_to_know_that_it_is_sound(tmp_path: Path, save: o
     assert all((one.read() == stack[i]).all() for i, one in enumerate(experts))
 
 
-def test_what_was_sound_is_looked_at_again_once_the_file_is_another(tmp_path: Path) -> None:
+def test_a_sound_storage_is_checked_again_once_the_file_changes(tmp_path: Path) -> None:
     path = torch_zip(tmp_path)
-    tensor = open_torch(path)["a"]
+    tensor = open_saved(path).content["a"]
     tensor.read()
     content = bytearray(path.read_bytes())
     content[tensor.offset] ^= 1
@@ -197,7 +198,7 @@ def test_what_was_sound_is_looked_at_again_once_the_file_is_another(tmp_path: Pa
 
 
 @COUNTS
-def test_to_compare_checkpoints_no_storage_is_read(tmp_path: Path) -> None:
+def test_comparing_checkpoints_reads_no_whole_storage(tmp_path: Path) -> None:
     for step in (1, 2):
         folder = tmp_path / "run" / f"checkpoint-{step}"
         folder.mkdir(parents=True)
@@ -211,7 +212,7 @@ def test_to_compare_checkpoints_no_storage_is_read(tmp_path: Path) -> None:
 
 
 @COUNTS
-def test_to_tell_copies_from_networks_no_storage_is_read(tmp_path: Path) -> None:
+def test_recognising_copies_reads_no_whole_storage(tmp_path: Path) -> None:
     path = tmp_path / "run" / "checkpoint-1.pt"
     path.parent.mkdir()
     network = {"model.layers.0.mlp.up_proj.weight": torch.from_numpy(numbers(4, 1024, 512))}
@@ -224,7 +225,7 @@ def test_to_tell_copies_from_networks_no_storage_is_read(tmp_path: Path) -> None
     assert cost(opened) < 2**19 < path.stat().st_size / 4
 
 
-def test_an_analysis_skips_the_damaged_matrix_and_measures_the_others(
+def test_an_analysis_skips_only_the_damaged_matrix(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = tmp_path / "run" / "checkpoint-1"

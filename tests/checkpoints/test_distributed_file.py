@@ -1,4 +1,4 @@
-"""Torch writes the checkpoints here; what is read is what was saved, and nothing runs."""
+"""What torch saves in pieces is read back, and nothing in it runs."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.planner import TensorWriteData, WriteItem, Wri
 from rankscope import open_run
 from rankscope.checkpoints.files import distributed_file
 from rankscope.checkpoints.files.distributed_file import open_distributed
-from rankscope.checkpoints.files.sharded_safetensors import open_shards
+from rankscope.checkpoints.files.safetensors_file import open_shards
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.pieces import Pieces
@@ -95,7 +95,7 @@ def save(folder: Path, state: dict[str, Any], *, one_file: bool = True) -> None:
 
 
 def rewrite(folder: Path, change: Callable[[Metadata], Any]) -> None:
-    """Let ``change`` alter the metadata, or give other."""
+    """Let ``change`` alter the metadata or return another object."""
     path = folder / ".metadata"
     metadata = pickle.loads(path.read_bytes())
     path.write_bytes(pickle.dumps(change(metadata) or metadata))
@@ -136,7 +136,7 @@ def olmo_weights() -> Tensors:
 
 
 def adam(weights: Tensors) -> dict[str, Any]:
-    """Optimizer state, of values that no weight has."""
+    """Optimizer state, with values that no weight has."""
     other = {name: w.as_subclass(torch.Tensor) + 9 for name, w in weights.items()}
     state = {
         name: {"exp_avg": w, "exp_avg_sq": w.clone(), "main": w.clone(), "step": torch.tensor(3.0)}
@@ -181,7 +181,7 @@ def test_what_is_read_is_what_was_saved(tmp_path: Path, dtype: torch.dtype, one_
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pieces_are_put_together(
+def test_pieces_are_joined(
     tmp_path: Path, shape: tuple[int, ...], cuts: tuple[tuple[int, ...], ...], dtype: torch.dtype
 ) -> None:
     whole = torch.randn(shape).to(dtype)
@@ -212,7 +212,7 @@ def test_only_the_pieces_that_are_asked_for_are_read(tmp_path: Path) -> None:
         tensor.elements(7, 16)
 
 
-def test_opening_reads_no_piece_and_what_is_open_can_be_sent(tmp_path: Path) -> None:
+def test_opening_reads_no_piece_and_the_result_can_be_pickled(tmp_path: Path) -> None:
     weights = titan_weights()
     weights["layers.0.attention.wq.weight"] = split(torch.randn(WIDTH, WIDTH), (0, 8), (0,))
     save(tmp_path, {"model": weights, "optimizer": adam(weights)})
@@ -237,7 +237,7 @@ def test_opening_reads_no_piece_and_what_is_open_can_be_sent(tmp_path: Path) -> 
         (("state_dict",), "net."),
     ],
 )
-def test_names_lose_the_keys_of_the_checkpoint_and_not_those_of_the_model(
+def test_names_lose_keys_of_the_checkpoint_but_not_of_the_model(
     tmp_path: Path, keys: tuple[str, ...], inner: str
 ) -> None:
     weights = {f"{inner}{name}": tensor for name, tensor in titan_weights(1).items()}
@@ -257,7 +257,7 @@ def test_no_tensor_takes_the_name_of_another(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["optim", "optimizer", "optimizers", "optimizer_0"])
 @pytest.mark.parametrize("flat", [True, False])
-def test_the_optimizer_is_not_looked_at(tmp_path: Path, key: str, flat: bool) -> None:
+def test_the_optimizer_is_not_opened(tmp_path: Path, key: str, flat: bool) -> None:
     weights = titan_weights(1)
     state: dict[str, Any] = {key: adam(weights)}
     if flat:
@@ -271,7 +271,7 @@ def test_the_optimizer_is_not_looked_at(tmp_path: Path, key: str, flat: bool) ->
     assert_same(open_distributed(tmp_path).tensors, weights)
 
 
-def test_formats_that_no_weight_is_in_are_named(tmp_path: Path) -> None:
+def test_formats_other_than_those_of_weights_are_reported(tmp_path: Path) -> None:
     tensors = {
         "a.weight": torch.randn(4, 4),
         "b.weight": torch.zeros(4, 4, dtype=torch.float8_e4m3fnuz),
@@ -353,9 +353,9 @@ def test_damaged_metadata_is_named(tmp_path: Path, kept: int) -> None:
 
 
 @pytest.mark.parametrize("found", [{"a": 1}, None, [1], "text"])
-def test_another_pickle_is_no_metadata(tmp_path: Path, found: object) -> None:
+def test_another_pickle_is_not_metadata(tmp_path: Path, found: object) -> None:
     (tmp_path / ".metadata").write_bytes(pickle.dumps(found))
-    with pytest.raises(RankscopeError, match="no metadata of a distributed checkpoint"):
+    with pytest.raises(RankscopeError, match="not the metadata of a distributed checkpoint"):
         open_distributed(tmp_path)
 
 
@@ -367,23 +367,26 @@ def _set_chunk(metadata: Metadata, start: tuple[int, ...], shape: tuple[int, ...
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.storage_data.clear(), "does not say where it lies"),
-        (lambda m: setattr(m, "storage_data", None), "does not say where it lies"),
+        (lambda m: m.storage_data.clear(), "does not say where it is stored"),
+        (lambda m: setattr(m, "storage_data", None), "does not say where it is stored"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", "../x"), "not a file beside it"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", ".."), "not a file beside it"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", "/etc/passwd"), "not a file beside"),
         (lambda m: setattr(place_of(m, "w"), "relative_path", 5), "not a file beside it"),
         (lambda m: setattr(place_of(m, "w"), "length", 10**15), "is cut short"),
         (lambda m: setattr(place_of(m, "w"), "length", 3), "3 bytes for a piece that takes"),
-        (lambda m: setattr(place_of(m, "w"), "offset", -4), "whole numbers"),
-        (lambda m: setattr(place_of(m, "w"), "transform_descriptors", ["zstd"]), "through zstd"),
+        (lambda m: setattr(place_of(m, "w"), "offset", -4), "non-negative integers"),
+        (
+            lambda m: setattr(place_of(m, "w"), "transform_descriptors", ["zstd"]),
+            "transformed by zstd",
+        ),
         (lambda m: _set_chunk(m, (0, 0), (2, 4)), "do not make up its shape"),
-        (lambda m: _set_chunk(m, (0, 0), (9, 9)), "takes|reaches out"),
-        (lambda m: _set_chunk(m, (0, 0, 0), (4, 4, 1)), "does not say where|reaches out"),
+        (lambda m: _set_chunk(m, (0, 0), (9, 9)), "takes|reaches beyond"),
+        (lambda m: _set_chunk(m, (0, 0, 0), (4, 4, 1)), "does not say where|reaches beyond"),
         (lambda m: m.state_dict_metadata["w"].chunks.clear(), "do not make up its shape"),
         (lambda m: setattr(m.state_dict_metadata["w"], "chunks", None), "entry is damaged"),
         (lambda m: setattr(m.state_dict_metadata["w"], "properties", 3), "entry is damaged"),
-        (lambda m: setattr(m.state_dict_metadata["w"], "size", (4, "4")), "whole numbers"),
+        (lambda m: setattr(m.state_dict_metadata["w"], "size", (4, "4")), "non-negative integers"),
     ],
 )
 def test_metadata_that_contradicts_itself_is_refused(
@@ -423,7 +426,7 @@ def test_missing_and_short_files_are_named_with_the_tensor(tmp_path: Path) -> No
         open_distributed(tmp_path)
 
 
-def test_a_piece_that_is_not_what_the_metadata_says_is_refused_when_it_is_read(
+def test_a_piece_that_contradicts_the_metadata_is_refused_on_reading(
     tmp_path: Path,
 ) -> None:
     save(tmp_path, {"w": torch.randn(4, 4), "v": torch.randn(4, 4).double()})
@@ -442,7 +445,7 @@ def test_a_piece_that_is_not_what_the_metadata_says_is_refused_when_it_is_read(
         open_distributed(tmp_path).tensors["v"].read()
 
 
-def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path: Path) -> None:
+def test_a_torchtitan_run_opens_without_the_step_being_saved(tmp_path: Path) -> None:
     run = tmp_path / "outputs"
     written = {}
     for step in (10, 20, 100):
@@ -453,7 +456,7 @@ def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path
     opened = open_run(run)
     assert opened.steps == (10, 20, 100)  # the one that is being saved keeps its place
     assert {checkpoint.step_source for checkpoint in opened} == {"folder"}
-    with pytest.raises(RankscopeError, match="is being saved still"):
+    with pytest.raises(RankscopeError, match="is still being saved"):
         opened[100].read()
     for step in opened.steps[:2]:
         parameters = opened[step].contents.parameters
@@ -462,7 +465,7 @@ def test_a_run_of_torchtitan_opens_without_the_step_that_is_being_saved(tmp_path
             {name: w for name, w in written[step].items() if w.ndim == 2},
         )
         assert parameters["layers.1.attention.wk.weight"].layer == 1
-    with pytest.raises(RankscopeError, match="is being saved still"):
+    with pytest.raises(RankscopeError, match="is still being saved"):
         open_run(run / "checkpoint" / "step-100")
 
 
@@ -509,7 +512,7 @@ def test_a_sharded_step_of_the_trainer_with_fsdp_opens(tmp_path: Path) -> None:
 
 
 def save_shards(folder: Path, processes: list[Tensors], starts: list[dict[str, Any]]) -> None:
-    """Have torch write one safetensors file a process."""
+    """Have torch write one safetensors file per process."""
     for i, (tensors, offsets) in enumerate(zip(processes, starts, strict=True), start=1):
         own = folder / f"process-{i}"
         with warnings.catch_warnings():
@@ -532,7 +535,7 @@ def save_shards(folder: Path, processes: list[Tensors], starts: list[dict[str, A
         written.unlink()
 
 
-def test_pieces_in_safetensors_are_put_together(tmp_path: Path) -> None:
+def test_pieces_in_safetensors_are_joined(tmp_path: Path) -> None:
     rows, columns, alone = torch.randn(5, 4), torch.randn(3, 6), torch.randn(2, 2)
     folder = tmp_path / "step-7" / "sharded"
     first = {"rows": rows[:3].clone(), "columns": columns[:, :4].clone(), "alone": alone}
@@ -560,16 +563,16 @@ def test_other_folders_are_not_taken_for_distributed_checkpoints(tmp_path: Path)
     assert layout_of(tmp_path) is None
 
 
-def test_nothing_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_piece_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, {"w": torch.randn(4, 4)})
     calls = []
-    real = distributed_file.open_torch_at
+    real = distributed_file.open_saved_at
 
     def counted(*given: Any) -> Any:
         calls.append(given)
         return real(*given)
 
-    monkeypatch.setattr(distributed_file, "open_torch_at", counted)
+    monkeypatch.setattr(distributed_file, "open_saved_at", counted)
     tensor = open_distributed(tmp_path).tensors["w"]
     assert not calls
     tensor.read()
@@ -578,7 +581,7 @@ def test_nothing_is_opened_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("key", ["o", "solver", "trainer.deep"])
-def test_an_optimizer_is_told_by_its_groups_under_any_key(key: str, tmp_path: Path) -> None:
+def test_an_optimizer_is_recognised_by_its_groups_under_any_key(key: str, tmp_path: Path) -> None:
     weight = torch.randn(6, 4)
     optimizer = {
         "state": {"fc.weight": {"momentum": torch.randn(6, 4), "step": torch.tensor(3.0)}},
@@ -593,7 +596,7 @@ def test_an_optimizer_is_told_by_its_groups_under_any_key(key: str, tmp_path: Pa
     assert {one.kind for one in opened.aside} == {"optimizer"} and len(opened.aside) == 2
 
 
-def test_a_format_that_is_not_known_costs_its_tensor(tmp_path: Path) -> None:
+def test_an_unknown_format_costs_only_its_tensor(tmp_path: Path) -> None:
     odd = torch.zeros(4, 4).to(torch.float8_e8m0fnu)
     save(tmp_path, {"fc.weight": torch.randn(6, 4), "fc.scale": odd})
     contents = LAYOUTS["dcp"].read(tmp_path, DEFAULT)

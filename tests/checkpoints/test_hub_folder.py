@@ -217,7 +217,7 @@ def test_what_is_broken_is_passed_over_and_the_rest_opens(
     add_branch(model, "step512", commit_of("('step512',)") + "\n")
     run = open_run(NAME)
     assert run.steps == tuple(sorted((*pythia, 2000)))
-    with pytest.raises(RankscopeError, match="is not a file, nor a link to one"):
+    with pytest.raises(RankscopeError, match="is neither a file nor a link to one"):
         run[2000].read()
 
 

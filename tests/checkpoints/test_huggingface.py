@@ -160,7 +160,7 @@ def test_a_damaged_index_is_named(weight_map: Any, tmp_path: Path) -> None:
 
 def test_a_folder_without_weights_says_so(tmp_path: Path) -> None:
     assert not huggingface.recognises(tmp_path / "absent")
-    with pytest.raises(RankscopeError, match=r"no model\.safetensors"):
+    with pytest.raises(RankscopeError, match=r"neither model\.safetensors"):
         huggingface.read(tmp_path, DEFAULT)
 
 

@@ -1,4 +1,4 @@
-"""What a file is shows in its content; its name decides only what was meant to be weights."""
+"""The content of a file shows its kind; its name only what was meant to be weights."""
 
 import builtins
 import io
@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.files.kinds import OTHERS, kind_of, refusal
+from rankscope.checkpoints.files.file_names import OTHER_SUFFIXES
+from rankscope.checkpoints.files.kinds import kind_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors, read_notes
+from rankscope.checkpoints.files.weights_file import refusal
 from rankscope.checkpoints.layouts import LAYOUTS, huggingface, layout_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.errors import RankscopeError
@@ -111,7 +113,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_kinds_that_are_not_read_are_refused_by_their_names(name: str, tmp_path: Path) -> None:
+def test_unread_kinds_are_refused_by_name(name: str, tmp_path: Path) -> None:
     content, word = REFUSED[name]
     (tmp_path / name).write_bytes(content)
     assert layout_of(tmp_path / name) is None
@@ -129,7 +131,7 @@ def test_kinds_that_are_not_read_are_refused_by_their_names(name: str, tmp_path:
     ],
 )
 @pytest.mark.parametrize("suffix", ["pt", "pth.tar", "ckpt", "safetensors", "npz", "bin"])
-def test_what_is_weights_by_name_alone_keeps_its_step_with_the_reason(
+def test_weights_by_name_only_keep_their_step_with_the_reason(
     suffix: str, content: bytes | None, reason: str, words: str, tmp_path: Path
 ) -> None:
     kind = {"safetensors": "safetensors", "npz": "npz"}.get(suffix, "torch")
@@ -194,7 +196,7 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", LOGS)
-def test_arrays_of_logs_and_of_data_are_no_model(name: str, tmp_path: Path) -> None:
+def test_arrays_of_logs_and_data_are_not_a_model(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.npz"
     np.savez(path, **{key: np.ones(shape) for key, shape in LOGS[name].items()})
     assert layout_of(path) is None
@@ -202,7 +204,7 @@ def test_arrays_of_logs_and_of_data_are_no_model(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_arrays_of_a_model_are_told_by_their_names_or_that_of_the_file(
+def test_arrays_of_a_model_are_recognised_by_their_names_or_the_files(
     name: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"{name}.npz"
@@ -210,7 +212,7 @@ def test_arrays_of_a_model_are_told_by_their_names_or_that_of_the_file(
     assert layout_of(path) == "numpy" and refusal(path) == ""
 
 
-def test_states_of_trainings_are_no_checkpoints_under_any_name(tmp_path: Path) -> None:
+def test_states_of_trainings_are_not_checkpoints_under_any_name(tmp_path: Path) -> None:
     model = torch.nn.Linear(3, 4)
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 3)).sum().backward()
@@ -224,7 +226,7 @@ def test_states_of_trainings_are_no_checkpoints_under_any_name(tmp_path: Path) -
     for name, found in saved.items():
         torch.save(found, tmp_path / name)
         assert layout_of(tmp_path / name) is None, name
-        assert "holds" in refusal(tmp_path / name), name
+        assert "hold" in refusal(tmp_path / name), name
     write(tmp_path / "step_5.pt", "torch")
     assert open_run(tmp_path).steps == (5,)
 
@@ -234,11 +236,11 @@ def test_a_step_without_tensors_keeps_its_place(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "step_200.pt")
     run = open_run(tmp_path)
     assert run.steps == (100, 200)
-    with pytest.raises(RankscopeError, match="holds no table of tensors"):
+    with pytest.raises(RankscopeError, match="not hold a table of tensors"):
         run[200].read()
 
 
-@pytest.mark.parametrize("suffix", sorted(OTHERS))
+@pytest.mark.parametrize("suffix", sorted(OTHER_SUFFIXES))
 def test_what_cannot_be_weights_is_not_opened(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,7 +278,7 @@ def test_a_header_whose_notes_are_null_is_read(tmp_path: Path) -> None:
     ("dtype", "count"), [("F8_E8M0", 32), ("F4", 16), ("F6_E2M3", 24), ("I4", 16), ("F33", 7)]
 )
 @pytest.mark.parametrize("shape", [[8, 4], [32]])
-def test_a_format_that_is_not_known_costs_its_tensor(
+def test_an_unknown_format_costs_only_its_tensor(
     dtype: str, count: int, shape: list[int], tmp_path: Path
 ) -> None:
     entries = {
@@ -303,7 +305,7 @@ def test_a_format_that_is_not_known_costs_its_tensor(
         open_tensors(path)
 
 
-def test_weights_that_zero_3_did_not_gather_are_said_to_be_empty(tmp_path: Path) -> None:
+def test_weights_that_zero_3_did_not_gather_are_reported_as_empty(tmp_path: Path) -> None:
     names = [f"model.layers.{i}.self_attn.{n}_proj.weight" for i in range(2) for n in "qkvo"]
     empty = {name: torch.zeros(0) for name in names} | {"model.norm.weight": torch.zeros(0)}
     for form in ("pytorch_model.bin", "model.safetensors"):
@@ -320,7 +322,7 @@ def test_weights_that_zero_3_did_not_gather_are_said_to_be_empty(tmp_path: Path)
         open_run(tmp_path / "step_5.pt")[5].read()
 
 
-def test_a_single_empty_weight_costs_itself(tmp_path: Path) -> None:
+def test_a_single_empty_weight_costs_only_itself(tmp_path: Path) -> None:
     torch.save(WEIGHTS | {"h.1.fc1.weight": torch.zeros(0)}, tmp_path / "step_5.pt")
     contents = open_run(tmp_path / "step_5.pt")[5].contents
     assert set(contents.parameters) == {"h.0.fc1.weight"}
@@ -346,7 +348,7 @@ def test_flattened_parameters_are_refused_as_such(name: str, tmp_path: Path) -> 
         assert refused.value.reason == "flattened"
 
 
-def test_long_biases_and_vectors_alone_are_not_flattened_parameters(tmp_path: Path) -> None:
+def test_long_biases_are_not_flattened_parameters(tmp_path: Path) -> None:
     healthy = {
         "a": {"embed.weight": torch.ones(4, 500), "head.bias": torch.ones(500)},
         "b": {"norm.weight": torch.ones(4096), "head.bias": torch.ones(50_000)},
@@ -367,7 +369,7 @@ def test_shards_without_their_index_are_read_if_all_are_there(tmp_path: Path) ->
     assert layout_of(tmp_path) is None
     (tmp_path / "config.json").write_text("{}")
     assert layout_of(tmp_path) == "huggingface"
-    with pytest.raises(RankscopeError, match="1 shards of 2 and no index: number 2 is missing"):
+    with pytest.raises(RankscopeError, match="1 of 2 shards and no index: number 2 is missing"):
         huggingface.read(tmp_path, DEFAULT)
 
 
@@ -387,5 +389,5 @@ def test_weights_that_are_not_a_file_keep_the_step_of_their_folder(
         os.mkfifo(path)
     run = open_run(tmp_path)
     assert run.steps == (100, 200)
-    with pytest.raises(RankscopeError, match="is not a file"):
+    with pytest.raises(RankscopeError, match="is neither a file"):
         run[200].read()

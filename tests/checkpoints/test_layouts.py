@@ -60,7 +60,7 @@ def test_shards_read_like_one_file(tmp_path: Path, rng: np.random.Generator) -> 
     assert all((tensor.read() == weights[name]).all() for name, tensor in found.items())
 
 
-def test_a_missing_shard_is_named_and_a_whole_file_beside_the_index_is_used(
+def test_a_whole_file_serves_in_place_of_a_missing_shard(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     weights = random_weights(rng)
@@ -73,7 +73,7 @@ def test_a_missing_shard_is_named_and_a_whole_file_beside_the_index_is_used(
 
 
 @pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/passwd", "..", ""])
-def test_an_index_cannot_point_outside_of_its_folder(
+def test_an_index_cannot_point_outside_its_folder(
     shard: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     index = tmp_path / "model.safetensors.index.json"
@@ -100,7 +100,7 @@ def test_prefixes_of_wrappers_do_not_matter(tmp_path: Path, rng: np.random.Gener
     )
 
 
-def test_unknown_names_are_kept_as_other_and_quantised_ones_are_reported(tmp_path: Path) -> None:
+def test_unknown_names_are_other_and_quantised_ones_are_reported(tmp_path: Path) -> None:
     tensors = {
         "model.layers.0.mixer.in_proj.weight": np.ones((4, 4), np.float32),
         "model.layers.0.mlp.up_proj.weight": np.ones((4, 4), np.int8),
@@ -132,7 +132,7 @@ def test_an_adapter_in_the_checkpoint_belongs_to_its_weights(
         assert (adapter.lora_B.read() == left).all() and (adapter.lora_A.read() == right).all()
 
 
-def test_an_adapter_alone_and_one_whose_base_is_there(
+def test_an_adapter_is_read_with_and_without_its_base(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write_adapter(tmp_path / "alone", random_factors(rng), scale=1.0)
@@ -147,7 +147,7 @@ def test_an_adapter_alone_and_one_whose_base_is_there(
     assert all(p.tensor is not None for p in joined.values())
 
 
-def test_what_does_not_fit_together_is_reported_and_the_rest_is_read(
+def test_factors_that_do_not_fit_are_reported_and_the_rest_is_read(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     factors = random_factors(rng)

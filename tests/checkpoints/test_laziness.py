@@ -1,4 +1,4 @@
-"""What opening costs, on series that claim 400 GB: files with real headers and holes for data."""
+"""The cost of opening series of 400 GB: files with real headers and holes for data."""
 
 import json
 import subprocess
@@ -39,7 +39,7 @@ def write_holes(path: Path, tensors: dict[str, tuple[int, int]]) -> int:
 
 
 def write_series(run: Path, steps: int, *, shards: int) -> int:
-    """Write a series of sharded checkpoints; return the size of all that has to be read."""
+    """Write a series of sharded checkpoints; return the number of bytes that must be read."""
     names = {f"model.layers.{i}.{n}.weight": s for i in range(LAYERS) for n, s in SHAPES.items()}
     names["model.embed_tokens.weight"] = names["lm_head.weight"] = (VOCABULARY, WIDTH)
     parts = [dict(list(names.items())[i::shards]) for i in range(shards)]

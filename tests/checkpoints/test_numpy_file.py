@@ -14,7 +14,8 @@ from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.files import zip_file
 from rankscope.checkpoints.files.numpy_file import CompressedArray, open_arrays
 from rankscope.checkpoints.layouts import layout_of
-from rankscope.checkpoints.tensors import Part, StoredTensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError
 
 SAVERS = {"stored": np.savez, "compressed": np.savez_compressed}
@@ -50,11 +51,11 @@ def test_arrays_are_read_as_they_were_written(
         assert (tensor.name, tensor.dtype, tensor.shape) == (name, dtype.__name__, array.shape)
         assert read.dtype == dtype and read.shape == array.shape and (read == array).all()
         assert tensor.elements(0, array.size).tobytes() == array.tobytes("C")
-    part = Part(found["h.0.weight"], Window.of((5, 3)).transposed())
+    part = Part(found["h.0.weight"], Region.of((5, 3)).transposed())
     assert (part.read() == arrays["h.0.weight"].T).all()
 
 
-def test_the_place_and_the_order_decide_what_is_lazy(tmp_path: Path) -> None:
+def test_stored_arrays_are_lazy_and_compressed_ones_are_not(tmp_path: Path) -> None:
     array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     np.savez(tmp_path / "a.npz", w=array)
     np.savez_compressed(tmp_path / "b.npz", w=array)
@@ -63,14 +64,14 @@ def test_the_place_and_the_order_decide_what_is_lazy(tmp_path: Path) -> None:
     assert isinstance(open_arrays(tmp_path / "b.npz")[0]["w"], CompressedArray)
 
 
-def test_bfloat16_which_numpy_does_not_know_is_read_exactly(saved: Any) -> None:
+def test_bfloat16_is_read_exactly(saved: Any) -> None:
     values = np.array([[1.0, -2.5], [0.0, 3.0517578125e-05]], np.float32)
     bits = (values.view(np.uint32) >> 16).astype("<u2").view("V2")
     found = open_arrays(saved(w=bits))[0]["w"]
     assert found.dtype == "bfloat16" and (found.read() == values).all()
 
 
-def test_one_array_by_itself_has_the_name_of_its_file(tmp_path: Path) -> None:
+def test_a_single_array_has_the_name_of_its_file(tmp_path: Path) -> None:
     array = np.asfortranarray(np.arange(6.0).reshape(2, 3))
     np.save(tmp_path / "w.npy", array)
     found, _ = open_arrays(tmp_path / "w.npy")
@@ -87,7 +88,9 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def test_what_holds_no_numbers_is_reported_and_the_rest_is_read(saved: Any, tmp_path: Path) -> None:
+def test_arrays_without_numbers_are_reported_and_the_rest_is_read(
+    saved: Any, tmp_path: Path
+) -> None:
     path = saved(
         w=np.ones((2, 2)),
         bomb=np.array([Bomb(tmp_path / "ran"), None], dtype=object),
@@ -102,7 +105,7 @@ def test_what_holds_no_numbers_is_reported_and_the_rest_is_read(saved: Any, tmp_
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, np.bool_, np.complex64])
-def test_numbers_that_are_no_weights_are_refused_when_read(saved: Any, dtype: type) -> None:
+def test_numbers_that_are_not_weights_are_refused_when_read(saved: Any, dtype: type) -> None:
     found = open_arrays(saved(w=np.zeros((2, 2), dtype)))[0]["w"]
     with pytest.raises(RankscopeError, match="'w': is stored as"):
         found.read()
@@ -158,7 +161,7 @@ SMALL = {name: small_archive(name) for name in SAVERS}
 @pytest.mark.parametrize("name", SAVERS)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
-def test_an_archive_with_other_bytes_or_fewer_is_read_or_is_an_error(
+def test_a_changed_or_cut_archive_is_read_or_refused(
     name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(SMALL[name])
@@ -238,7 +241,7 @@ def test_a_series_of_safetensors_files_is_a_run(tmp_path: Path) -> None:
     assert set(run[10].contents.parameters) == set(LLAMA)
 
 
-def test_files_of_merges_and_adapters_are_no_checkpoints(tmp_path: Path) -> None:
+def test_files_of_merges_and_adapters_are_not_checkpoints(tmp_path: Path) -> None:
     for folder in ("merges", "adapter"):
         (tmp_path / folder).mkdir()
         save_file(LLAMA, tmp_path / folder / "step-00000010.safetensors")

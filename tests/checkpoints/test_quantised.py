@@ -128,7 +128,7 @@ SCHEMES: dict[str, tuple[str, str, Tensors]] = {  # name → quant_method, the w
 
 
 def stored(tensors: Tensors) -> dict[str, StoredTensor]:
-    """Tensors of which nothing can be read: there is no file."""
+    """Tensors that cannot be read: there is no file."""
     return {
         n: StoredTensor("/nowhere", n, dtype, shape, i)
         for i, (n, (dtype, shape)) in enumerate(tensors.items())
@@ -141,13 +141,13 @@ def quantised_by(method: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("is_stated", [True, False])
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_quantised_weight_is_one_skip_and_its_companions_are_silent(
+def test_a_quantised_weight_is_one_skip_without_its_companions(
     scheme: str, is_stated: bool
 ) -> None:
     method, weight, tensors = SCHEMES[scheme]
     config = quantised_by(method) if is_stated else {}
-    told = without_quantised(stored(PLAIN | tensors), config)
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(PLAIN | tensors), config)
+    plain, skips = rest.tensors, rest.skips
     assert set(plain) - {f"{LAYER}.bias"} == set(PLAIN)
     assert [(skip.tensor, skip.reason) for skip in skips] == [(weight, "quantised")]
     assert skips[0].message == f"is quantised by {scheme}: give it dequantised"
@@ -196,7 +196,7 @@ UNSTATED: dict[str, tuple[str, str, Tensors]] = {  # no word in the config: sche
 
 
 @pytest.mark.parametrize("scheme", UNSTATED)
-def test_what_goes_with_packed_numbers_is_part_of_them_whatever_it_is_called(scheme: str) -> None:
+def test_companions_of_packed_numbers_are_part_of_them(scheme: str) -> None:
     named, weight, tensors = UNSTATED[scheme]
     bias = f"{weight.rpartition('.')[0]}.bias"
     contents = contents_of("any", stored(PLAIN | tensors | {bias: ("float16", (64,))}), {}, DEFAULT)
@@ -249,17 +249,17 @@ def test_a_plain_matrix_beside_packed_numbers_is_measured() -> None:
         ("", "float8_e5m2", "bias", (64,), "FP8"),
     ],
 )
-def test_the_config_names_a_scheme_whose_tensors_are_called_like_others(
+def test_the_config_identifies_a_scheme_with_common_names(
     method: str, dtype: str, end: str, shape: tuple[int, ...], named: str
 ) -> None:
     tensors = {f"{LAYER}.weight": (dtype, (64, 128)), f"{LAYER}.{end}": ("float32", shape)}
-    told = without_quantised(stored(PLAIN | tensors), quantised_by(method))
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(PLAIN | tensors), quantised_by(method))
+    plain, skips = rest.tensors, rest.skips
     assert set(plain) - {f"{LAYER}.bias"} == set(PLAIN)
     assert [skip.message for skip in skips] == [f"is quantised by {named}: give it dequantised"]
 
 
-def test_the_config_knows_better_than_the_names() -> None:
+def test_the_config_overrules_the_names() -> None:
     without_order = {n: t for n, t in SCHEMES["GPTQ"][2].items() if not n.endswith("g_idx")}
     for method, named in (("gptq", "GPTQ"), ("auto-round", "auto-round"), ("", "AWQ")):
         skips = without_quantised(stored(without_order), quantised_by(method)).skips
@@ -267,10 +267,10 @@ def test_the_config_knows_better_than_the_names() -> None:
 
 
 @pytest.mark.parametrize("storage", ["uint8", "bfloat16", "float32"])
-def test_four_bits_are_told_in_whatever_format_they_are_kept(storage: str) -> None:
+def test_four_bits_are_recognised_in_any_storage_format(storage: str) -> None:
     tensors = FOUR_BITS | {f"{LAYER}.weight": (storage, (1024, 1))}
-    told = without_quantised(stored(tensors), {})
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(tensors), {})
+    plain, skips = rest.tensors, rest.skips
     assert not plain and "bitsandbytes (4 bits)" in skips[0].message
 
 
@@ -285,8 +285,8 @@ def test_stacks_of_quantised_experts_leave_their_neighbours_alone(scale: str) ->
         "model.layers.0.mlp.gate.weight": ("float32", (4, 128)),
         "model.layers.0.mlp.gate.e_score_correction_bias": ("float32", (4,)),
     }
-    told = without_quantised(stored(tensors), {})
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(tensors), {})
+    plain, skips = rest.tensors, rest.skips
     assert [skip.tensor for skip in skips] == [f"{EXPERTS}.gate_up_proj"]
     assert set(tensors) - set(plain) == {
         f"{EXPERTS}.gate_up_proj",
@@ -295,7 +295,7 @@ def test_stacks_of_quantised_experts_leave_their_neighbours_alone(scale: str) ->
     }
 
 
-def test_a_name_that_begins_like_a_quantised_module_is_no_companion() -> None:
+def test_a_name_that_begins_like_a_quantised_module_is_not_a_companion() -> None:
     tensors: Tensors = {
         "model.layers.0.mlp.gate.weight": ("float8_e4m3", (64, 64)),
         "model.layers.0.mlp.gate.weight_scale_inv": ("float32", (1, 1)),
@@ -303,8 +303,8 @@ def test_a_name_that_begins_like_a_quantised_module_is_no_companion() -> None:
         "model.layers.0.self_attn.k_scale": ("float32", ()),
         "model.layers.0.self_attn.k_proj.weight": ("bfloat16", (64, 64)),
     }
-    told = without_quantised(stored(tensors), quantised_by("fp8"))
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(tensors), quantised_by("fp8"))
+    plain, skips = rest.tensors, rest.skips
     assert set(plain) == set(list(tensors)[2:]) and len(skips) == 1
 
 
@@ -316,8 +316,8 @@ def test_a_plain_model_is_plain_whatever_it_calls_its_tensors() -> None:
         "model.layer_blocks": ("float32", (4, 4)),
         "model.attention.bias": ("bool", (1, 1, 8, 8)),
     }
-    told = without_quantised(stored(tensors), {})
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(tensors), {})
+    plain, skips = rest.tensors, rest.skips
     assert set(plain) == set(tensors) and not skips
 
 
@@ -331,8 +331,8 @@ def test_a_plain_model_is_plain_whatever_it_calls_its_tensors() -> None:
     ],
 )
 def test_a_config_alone_makes_nothing_quantised(config: dict[str, object]) -> None:
-    told = without_quantised(stored(PLAIN), config)
-    plain, skips = told.tensors, told.skips
+    rest = without_quantised(stored(PLAIN), config)
+    plain, skips = rest.tensors, rest.skips
     assert set(plain) == set(PLAIN) and not skips
 
 
@@ -363,7 +363,7 @@ def test_plain_weights_beside_quantised_ones_are_analysed(
     assert only.role == "embed" and only.tensor is not None and (only.tensor.read() == embed).all()
 
 
-def test_gpt_oss_as_it_is_released_has_its_plain_weights_and_no_biases(
+def test_released_gpt_oss_has_plain_weights_and_no_biases(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     def bytes_of(*shape: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Folders as Guitaricet/relora, pico-train and pico-relora leave them, under their real names."""
+"""Folders as Guitaricet/relora, pico-train and pico-relora write them, with their real names."""
 
 import json
 import math
@@ -170,7 +170,7 @@ def test_a_full_rank_warm_up_is_a_hugging_face_folder(
         ({"scaling": (2,)}, "its scale is [2], not one number"),
     ],
 )
-def test_an_adapter_that_is_not_whole_is_reported_and_its_weight_stands_alone(
+def test_an_incomplete_adapter_is_reported_and_its_weight_is_read(
     change: dict[str, tuple[int, ...] | None], message: str, tmp_path: Path,
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
@@ -190,7 +190,7 @@ def test_an_adapter_that_is_not_whole_is_reported_and_its_weight_stands_alone(
 
 
 @pytest.mark.parametrize("alpha", [None, "32", True, [8], math.nan])
-def test_an_alpha_that_is_no_number_is_an_error_of_its_file(
+def test_an_alpha_that_is_not_a_number_is_an_error_of_its_file(
     alpha: object, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = tmp_path / "model_2000"
@@ -213,7 +213,7 @@ def test_a_damaged_config_is_named(text: str, tmp_path: Path, rng: np.random.Gen
     ("before", "now", "expected"),
     [(3, 5, 2), (3, 3, 0), (None, 4, 4), (5, 2, 2), (5, None, 0), (None, None, 0)],
 )
-def test_restarts_are_counted_also_where_a_resumed_run_starts_from_zero(
+def test_restarts_are_counted_where_a_resumed_run_starts_from_zero(
     before: int | None, now: int | None, expected: int
 ) -> None:
     earlier, later = (Contents("relora", "llama-like", {}, restarts=n) for n in (before, now))
@@ -258,7 +258,7 @@ PICO_MODULE = "layers.1.attention.v_proj"
 
 
 def pico_model(rng: np.random.Generator, *, trained: float | None = None, rank: int = 0) -> Tensors:
-    """State of a pico model without what the Hugging Face wrapper puts before its names."""
+    """State of a pico model without the prefix of the Hugging Face wrapper."""
     tensors: Tensors = {
         "embedding_proj.weight": rng.normal(size=(20, WIDTH)).astype(np.float32),
         "de_embedding_proj.weight": rng.normal(size=(20, WIDTH)).astype(np.float32),
@@ -318,7 +318,7 @@ def test_a_run_of_pico_opens_as_one_run_of_its_steps(
 
 @pytest.mark.parametrize("model_type", ["pico_relora_decoder", "relora-pico"])
 @pytest.mark.parametrize("trained", [None, 1.0, -0.5])
-def test_adapters_of_pico_relora_lie_on_their_frozen_weights(
+def test_adapters_of_pico_relora_are_on_their_frozen_weights(
     model_type: str, trained: float | None, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     tensors = pico_model(rng, trained=trained, rank=RANK)
@@ -361,7 +361,7 @@ def test_gradients_belong_to_the_weights_of_their_modules(
         assert (gradient.role, gradient.layer) == (weight.role, weight.layer)
 
 
-def test_gradients_of_the_validation_set_are_taken_where_there_are_no_others(
+def test_validation_gradients_are_used_where_there_are_no_others(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = tmp_path / "step_1000"
@@ -384,7 +384,7 @@ def test_a_gradient_without_its_weight_is_reported(
     assert [skip.reason for skip in contents.skips] == ["gradient-misfit"] * 2
 
 
-def test_gradients_that_cannot_be_read_leave_the_weights(
+def test_unreadable_gradients_do_not_cost_the_weights(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = tmp_path / "step_1000"
@@ -410,7 +410,7 @@ def fabric_state(tensors: Tensors, step: int) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("name", "source"), [("step_300", "folder"), ("a1b2c3", "_checkpoint_step")]
 )
-def test_what_a_training_resumes_from_serves_where_there_is_no_model(
+def test_the_state_to_resume_from_serves_where_there_is_no_model(
     name: str, source: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     tensors = pico_model(rng, rank=RANK)
@@ -428,7 +428,7 @@ def test_what_a_training_resumes_from_serves_where_there_is_no_model(
     assert not any("exp_avg" in name for name in contents.parameters)
 
 
-def test_the_config_of_the_run_tells_the_heads_where_the_checkpoint_has_none(
+def test_the_runs_config_gives_heads_where_the_checkpoint_has_none(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write_settings(tmp_path, warmup=0)
@@ -439,7 +439,7 @@ def test_the_config_of_the_run_tells_the_heads_where_the_checkpoint_has_none(
     assert heads is not None and (heads.count, heads.kv_count) == (HEADS, KV_HEADS)
 
 
-def test_the_weights_of_deepspeed_are_read_where_one_file_has_them_all(
+def test_deepspeed_weights_are_read_where_one_file_has_them_all(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     tensors = pico_model(rng)
@@ -465,7 +465,7 @@ def test_merges_are_counted_by_the_rule_of_the_trainer(every: int, warmup: int) 
 
 
 @pytest.mark.parametrize(("warmup", "expected"), [(2000, 3), (3000, 2), (None, 4)])
-def test_a_pico_checkpoint_knows_how_many_merges_lie_behind_it(
+def test_a_pico_checkpoint_knows_how_many_merges_preceded_it(
     warmup: int | None, expected: int, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     config = PICO_CONFIG | {"model_type": "pico_relora_decoder", "relora": PICO_RELORA}
@@ -488,9 +488,7 @@ def test_settings_that_are_damaged_do_not_hide_the_checkpoint(
     assert open_run(tmp_path)[2001].contents.restarts == 1
 
 
-def test_other_models_are_not_taken_for_one_of_these(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_other_models_are_not_taken_for_these(tmp_path: Path, rng: np.random.Generator) -> None:
     for name, text in (("plain", json.dumps(CONFIG)), ("damaged", "{")):
         folder = tmp_path / name
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Whatever trainers put into one file: the networks are measured, and every tensor has a class."""
+"""Whatever trainers put into a file, its networks are measured and every tensor has a class."""
 
 import collections
 import copy
@@ -53,7 +53,7 @@ def trained(model: nn.Module, kind: Any = torch.optim.Adam, **options: Any) -> d
 
 
 def moved(table: Tensors, by: float = 0.05) -> Tensors:
-    """Weights a little away from these, as an average of them is."""
+    """Weights slightly moved from these, like an average of them."""
     return {name: tensor + by * torch.randn_like(tensor) for name, tensor in table.items()}
 
 
@@ -63,7 +63,7 @@ def opened(path: Path, found: Any, **options: Any) -> Opened:
 
 
 def iter_tensors(found: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """All tensors in dicts, lists and tuples; in each container once."""
+    """All tensors in dicts, lists and tuples, each container once."""
     if isinstance(found, torch.Tensor):
         yield found
     elif isinstance(found, dict | list | tuple) and id(found) not in seen:
@@ -89,7 +89,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("key", ["opt", "optG", "g_optim", "last_optimizer_state", "x", "solver"])
-def test_an_optimizer_is_told_by_its_content_whatever_its_key(
+def test_an_optimizer_is_recognised_by_content_whatever_its_key(
     kind: str, key: str, tmp_path: Path
 ) -> None:
     model = network(6, 8, 4)
@@ -114,14 +114,14 @@ def test_an_optimizer_is_told_by_its_content_whatever_its_key(
         lambda m, o: {"state_dict": m, "callbacks": {"x": {"o": o}}, "loops": {}},
     ],
 )
-def test_an_optimizer_is_told_at_any_depth(placed: Any, tmp_path: Path) -> None:
+def test_an_optimizer_is_recognised_at_any_depth(placed: Any, tmp_path: Path) -> None:
     model = network(6, 8)
     found = opened(tmp_path, placed(model.state_dict(), trained(model)))
     assert [t.shape for t in found.tensors.values()] == [(8, 6), (8,)]
     assert {one.kind for one in found.aside} == {"optimizer"} and not found.skips
 
 
-def test_moments_by_name_are_an_optimizer_without_its_groups(tmp_path: Path) -> None:
+def test_moments_by_name_are_an_optimizer_even_without_groups(tmp_path: Path) -> None:
     weight = torch.randn(8, 6)
     moments = {"fc.weight": {"exp_avg": weight, "exp_avg_sq": weight, "step": torch.tensor(3.0)}}
     found = opened(tmp_path, {"state": {"model": {"fc.weight": weight}, "o": {"Lion": moments}}})
@@ -131,7 +131,7 @@ def test_moments_by_name_are_an_optimizer_without_its_groups(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("prefix", ["optim.state.", "optimizer.", "opt_state.mu.", "state."])
 @pytest.mark.parametrize("last", ["", ".preconditioner", ".exp_avg"])
-def test_an_optimizer_with_flat_names_is_told_by_the_weights_that_it_mirrors(
+def test_a_flat_optimizer_is_recognised_by_the_weights_it_mirrors(
     prefix: str, last: str, tmp_path: Path
 ) -> None:
     weights = {"h.0.fc.weight": torch.randn(8, 6), "h.1.fc.weight": torch.randn(8, 6)}
@@ -144,7 +144,7 @@ def test_an_optimizer_with_flat_names_is_told_by_the_weights_that_it_mirrors(
         assert names_of(found.aside, "optimizer") == set(states)
 
 
-def test_flat_state_of_an_optimizer_mirrors_weights_without_the_prefix_that_they_have(
+def test_a_flat_optimizer_may_lack_the_prefix_of_the_weights(
     tmp_path: Path,
 ) -> None:
     names = ("h.0.fc.kernel", "h.1.fc.kernel")
@@ -156,7 +156,7 @@ def test_flat_state_of_an_optimizer_mirrors_weights_without_the_prefix_that_they
     assert names_of(found.aside, "optimizer") == set(states)
 
 
-def test_a_model_with_words_of_optimizers_in_its_names_is_whole(tmp_path: Path) -> None:
+def test_a_model_with_words_of_optimizers_in_its_names_stays_whole(tmp_path: Path) -> None:
     weights = {
         "state_encoder.fc.weight": torch.randn(8, 6),
         "fc.weight": torch.randn(4, 6),
@@ -171,7 +171,7 @@ def test_a_model_with_words_of_optimizers_in_its_names_is_whole(tmp_path: Path) 
     "key", ["ema", "model_ema", "averaged", "swa_model", "netG_ema", "target_net", "gradients"]
 )
 @pytest.mark.parametrize("prefix", ["", "module.", "ema_model.module."])
-def test_a_second_copy_of_the_weights_is_not_measured_beside_them(
+def test_a_second_copy_of_the_weights_is_not_measured(
     key: str, prefix: str, tmp_path: Path
 ) -> None:
     table = network(6, 8, 4).state_dict()
@@ -186,9 +186,7 @@ def test_a_second_copy_of_the_weights_is_not_measured_beside_them(
 
 
 @pytest.mark.parametrize("key", ["weights_bar", "smooth", "phi_bar", "snapshot"])
-def test_a_copy_under_a_key_that_says_nothing_is_told_by_its_numbers(
-    key: str, tmp_path: Path
-) -> None:
+def test_a_copy_under_a_neutral_key_is_recognised_by_its_numbers(key: str, tmp_path: Path) -> None:
     table = network(32, 48, 32).state_dict()
     found = opened(tmp_path, {"net": table, key: moved(table)})
     assert set(found.tensors) == {f"net.{name}" for name in table}
@@ -201,9 +199,7 @@ def test_a_copy_under_a_key_that_says_nothing_is_told_by_its_numbers(
     ("one", "other"),
     [("actor", "critic"), ("qf1", "qf2"), ("G_AB", "G_BA"), ("netA", "netB"), ("net_0", "net_1")],
 )
-def test_networks_that_were_made_alike_are_all_measured(
-    one: str, other: str, tmp_path: Path
-) -> None:
+def test_networks_of_the_same_make_are_all_measured(one: str, other: str, tmp_path: Path) -> None:
     model = network(6, 8)
     table = model.state_dict()
     second = table if one == "netA" else network(6, 8).state_dict()
@@ -227,7 +223,9 @@ def test_an_average_alone_is_the_model(tmp_path: Path) -> None:
         lambda name: f"ema_{name.replace('.', '_')}",
     ],
 )
-def test_an_average_within_a_state_dict_is_told_by_its_names(form: Any, tmp_path: Path) -> None:
+def test_an_average_within_a_state_dict_is_recognised_by_its_names(
+    form: Any, tmp_path: Path
+) -> None:
     table = {f"model.{name}": tensor for name, tensor in network(6, 8, 4).state_dict().items()}
     averages = {form(name.removeprefix("model.")): t.clone() for name, t in table.items()}
     found = opened(tmp_path, {"state_dict": table | averages})
@@ -237,7 +235,7 @@ def test_an_average_within_a_state_dict_is_told_by_its_names(form: Any, tmp_path
     assert set(opened(tmp_path, {"state_dict": table | odd}).tensors) == {*table, *odd}
 
 
-def test_an_average_in_a_list_is_a_copy_and_tensors_in_a_list_alone_are_named(
+def test_an_average_in_a_list_is_a_copy_and_other_lists_are_reported(
     tmp_path: Path,
 ) -> None:
     table = network(6, 8, 4).state_dict()
@@ -254,7 +252,7 @@ def test_an_average_in_a_list_is_a_copy_and_tensors_in_a_list_alone_are_named(
         assert not any(len(tensor.shape) > 1 for tensor in found.tensors.values())
 
 
-def test_numbers_beside_the_model_are_not_of_it(tmp_path: Path) -> None:
+def test_numbers_beside_the_model_are_not_part_of_it(tmp_path: Path) -> None:
     table = network(6, 8).state_dict()
     beside = {
         "rng": torch.get_rng_state(),
@@ -271,7 +269,7 @@ def test_numbers_beside_the_model_are_not_of_it(tmp_path: Path) -> None:
     }
 
 
-def test_data_beside_a_table_of_networks_is_not_of_them(tmp_path: Path) -> None:
+def test_data_beside_a_table_of_networks_is_not_part_of_them(tmp_path: Path) -> None:
     networks = {"pi": network(6, 8).state_dict(), "q": network(5, 7).state_dict()}
     replay = {"obs": torch.randn(100, 6), "act": torch.randn(100, 4), "done": torch.zeros(100)}
     found = opened(tmp_path, {"agent": networks, "replay": replay})
@@ -280,7 +278,7 @@ def test_data_beside_a_table_of_networks_is_not_of_them(tmp_path: Path) -> None:
     assert names_of(found.aside, "not understood") == {"replay.obs", "replay.act"}
 
 
-def test_data_beside_a_list_of_networks_is_not_of_them(tmp_path: Path) -> None:
+def test_data_beside_a_list_of_networks_is_not_part_of_them(tmp_path: Path) -> None:
     networks = [network(6, 8).state_dict(), network(5, 7).state_dict()]
     found = opened(tmp_path, {"members": networks, "losses": torch.rand(100, 3)})
     names = {f"members.{i}.{name}" for i, table in enumerate(networks) for name in table}
@@ -288,14 +286,14 @@ def test_data_beside_a_list_of_networks_is_not_of_them(tmp_path: Path) -> None:
     assert names_of(found.aside, "not understood") == {"losses"}
 
 
-def test_parts_of_a_model_in_tables_of_their_own_are_all_of_it(tmp_path: Path) -> None:
+def test_parts_of_a_model_in_separate_tables_are_one_model(tmp_path: Path) -> None:
     head = {"weight": torch.randn(4, 8), "bias": torch.zeros(4)}
     found = opened(tmp_path, {"backbone": network(6, 8).state_dict(), "head": head})
     assert {"head.weight", "head.bias"} <= set(found.tensors) and not found.skips
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
-def test_weights_that_torch_has_packed_in_8_bits_are_not_understood(tmp_path: Path) -> None:
+def test_weights_that_torch_packed_in_8_bits_are_not_understood(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Embedding(9, 6), torch.nn.Linear(6, 8))
     packed = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
     found = opened(tmp_path, packed.state_dict())
@@ -303,14 +301,14 @@ def test_weights_that_torch_has_packed_in_8_bits_are_not_understood(tmp_path: Pa
     assert found.skips[0].tensor.startswith("1._packed_params")
 
 
-def test_tables_in_lists_are_networks_with_their_place_as_prefix(tmp_path: Path) -> None:
+def test_tables_in_lists_are_networks_prefixed_by_their_index(tmp_path: Path) -> None:
     ensemble = [network(6, 8).state_dict() for _ in range(3)]
     found = opened(tmp_path, {"members": ensemble})
     assert set(found.tensors) == {f"members.{i}.{name}" for i in range(3) for name in ensemble[0]}
 
 
 def script_with(name: str, body: str) -> Any:
-    """A class of a training script that no longer can be imported when it is read."""
+    """A class of a training script that can no longer be imported on reading."""
     module = types.ModuleType("gone_script")
     exec(body, module.__dict__)
     sys.modules["gone_script"] = module
@@ -319,7 +317,7 @@ def script_with(name: str, body: str) -> Any:
     return kind
 
 
-def test_objects_of_a_script_stay_closed_and_the_weights_beside_them_are_read(
+def test_weights_beside_closed_objects_of_a_script_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gone_script", None)
@@ -356,7 +354,7 @@ def test_a_module_that_was_saved_whole_is_read_without_its_code(
     assert not found.skips and "gone_script.Net" in found.notes[-1].message
 
 
-def test_a_tensor_that_needs_code_costs_itself(
+def test_a_tensor_that_needs_code_costs_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gone_script", None)
@@ -372,7 +370,7 @@ def test_a_tensor_that_needs_code_costs_itself(
     assert {one.tensor: one.kind for one in contents.account}["b.weight"] == "not understood"
 
 
-def test_arrays_of_numpy_inside_a_pickle_are_named(tmp_path: Path) -> None:
+def test_numpy_arrays_inside_a_pickle_are_reported(tmp_path: Path) -> None:
     table = {"a.weight": torch.randn(4, 6), "b.weight": np.ones((4, 6), np.float32)}
     torch.save({"model": table, "seen": np.arange(5)}, tmp_path / "step_5.pt")
     contents = open_run(tmp_path / "step_5.pt")[5].contents
@@ -383,9 +381,7 @@ def test_arrays_of_numpy_inside_a_pickle_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("how", ["script", "trace"])
-def test_a_torchscript_archive_has_the_parameters_that_its_module_has(
-    how: str, tmp_path: Path
-) -> None:
+def test_a_torchscript_archive_has_the_parameters_of_its_module(how: str, tmp_path: Path) -> None:
     model = nn.Sequential(
         nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ModuleDict({"x": nn.Linear(8, 3)})["x"]
     )
@@ -403,7 +399,7 @@ def test_a_torchscript_archive_has_the_parameters_that_its_module_has(
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning", "ignore::FutureWarning")
-def test_weights_of_a_frozen_archive_have_no_names_and_are_named_as_such(tmp_path: Path) -> None:
+def test_weights_of_a_frozen_archive_are_reported_as_nameless(tmp_path: Path) -> None:
     frozen = torch.jit.freeze(torch.jit.script(network(6, 8, 4).eval()))
     frozen.save(str(tmp_path / "step_7.pt"))
     found = open_file(tmp_path / "step_7.pt")
@@ -463,7 +459,7 @@ objects = st.recursive(
 
 @given(found=st.dictionaries(keys, objects, max_size=5))
 @settings(max_examples=150, deadline=None)
-def test_every_tensor_of_any_object_is_handed_on_once(
+def test_every_tensor_of_any_object_is_passed_on_once(
     found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "f.pt"
@@ -494,7 +490,7 @@ def test_a_table_of_a_class_of_a_script_is_a_table(
     assert not found.tensors and len(found.skips) == 1 and found.skips[0].tensor.startswith("all.")
 
 
-def test_tensors_whose_places_read_alike_are_two_in_the_account(tmp_path: Path) -> None:
+def test_tensors_with_equal_paths_are_two_in_the_account(tmp_path: Path) -> None:
     table = {"ema.w": torch.randn(8, 6), "w": torch.randn(8, 6)}
     torch.save({"model": table, "ema": {"w": torch.randn(8, 6)}}, tmp_path / "step_5.pt")
     contents = open_run(tmp_path / "step_5.pt")[5].contents

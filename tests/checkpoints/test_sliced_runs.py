@@ -1,4 +1,4 @@
-"""Slices in folders of runs: one step of one run, whichever of rank and step stands where."""
+"""Slices in folders of runs are one step of one run, wherever names state rank and step."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def uses_of(found: Survey, root: Path) -> dict[str, tuple[str, int | None]]:
     return {p.path.relative_to(root).as_posix(): (p.use, p.step) for p in found.places}
 
 
-# A file for each step and rank, and what stands for the step.
+# A file for each step and rank, and the path that represents the step.
 FORMS = {
     "ckpt_{step}_tp{rank}.pt": "ckpt_{step}_tp0.pt",
     "step_{step}/shard_{rank}.pt": "step_{step}",
@@ -100,7 +100,7 @@ def test_slices_of_several_models_are_a_run_for_each_model(
         "ckpt-{}-tp{}.safetensors",
     ],
 )
-def test_a_step_that_lost_its_other_slices_is_no_model(form: str, tmp_path: Path) -> None:
+def test_a_step_that_lost_its_other_slices_is_not_a_model(form: str, tmp_path: Path) -> None:
     for step, rank in ((100, 0), (100, 1), (200, 0), (300, 0), (300, 1)):
         write(tmp_path / form.format(step, rank))
     run = open_run(tmp_path)
@@ -111,7 +111,7 @@ def test_a_step_that_lost_its_other_slices_is_no_model(form: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", ["step_{}_rank_0.pt", "step_{}/rank_0.pt", "rank_0/step_{}.pt"])
-def test_what_the_first_process_alone_saves_is_a_model(form: str, tmp_path: Path) -> None:
+def test_a_file_that_only_the_first_process_saves_is_a_model(form: str, tmp_path: Path) -> None:
     for step in STEPS:
         write(tmp_path / form.format(step))
         (tmp_path / form.format(step)).parent.joinpath("rank_1.log").write_text("ready\n")
@@ -122,7 +122,7 @@ def test_what_the_first_process_alone_saves_is_a_model(form: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["model.pt", "model.safetensors", "weights/model.safetensors"])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_folder_of_one_rank_is_no_model(name: str, rank: int, tmp_path: Path) -> None:
+def test_the_folder_of_one_rank_is_not_a_model(name: str, rank: int, tmp_path: Path) -> None:
     for one in range(RANKS):
         write(tmp_path / "run" / f"rank_{one}" / name)
     try:
@@ -135,7 +135,7 @@ def test_the_folder_of_one_rank_is_no_model(name: str, rank: int, tmp_path: Path
             checkpoint.read()
 
 
-def test_trainings_in_folders_called_after_the_rank_of_their_adapters_are_runs(
+def test_folders_named_after_the_rank_of_adapters_are_runs(
     tmp_path: Path,
 ) -> None:
     for rank in (4, 8, 16):
@@ -146,7 +146,7 @@ def test_trainings_in_folders_called_after_the_rank_of_their_adapters_are_runs(
     assert all(checkpoint.read().parameters for run in found.runs for checkpoint in run)
 
 
-def test_what_lies_beside_slices_keeps_its_place(tmp_path: Path) -> None:
+def test_checkpoints_beside_slices_keep_their_place(tmp_path: Path) -> None:
     for step in STEPS:
         for rank in range(RANKS):
             write(tmp_path / f"step_{step}_rank_{rank}.pt")

@@ -1,4 +1,4 @@
-"""A slice is never taken for a model: slices are joined to what they were cut from, or refused."""
+"""A slice is never taken for a model: slices are joined to the model they came from, or refused."""
 
 import json
 import subprocess
@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run, open_runs
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
-from rankscope.checkpoints.layouts.slices import Slices, sliced_groups
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.checkpoints.slice_names import parsed, slice_in_name
+from rankscope.checkpoints.slicing.slice_names import parsed, slice_in_name
+from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
+from rankscope.checkpoints.slicing.slices_by_name import Slices
 from rankscope.errors import RankscopeError
 
 WIDTH, HEADS, SIZE, VOCABULARY, LAYERS = 32, 4, 8, 48, 2
@@ -40,14 +41,14 @@ def save(path: Path, found: Any) -> None:
 
 
 def read(path: Path, options: Options = DEFAULT) -> Contents:
-    """What a path is read as, whichever layout recognises it."""
+    """Contents of a path, by the layout that recognises it."""
     layout = layout_of(path)
     assert layout is not None, f"{path} is not recognised"
     return LAYOUTS[layout].read(path, options)
 
 
 def refusal(path: Path) -> str:
-    """The one line with which what lies in slices is refused."""
+    """The one line with which slices are refused."""
     with pytest.raises(RankscopeError) as caught:
         read(path)
     assert caught.value.reason == "slices"
@@ -56,14 +57,14 @@ def refusal(path: Path) -> str:
 
 
 def assert_accounted(contents: Contents, count: int) -> None:
-    """Whether each of so many tensors in the files is understood, and in one class."""
+    """Whether there are ``count`` tensors in the files, each understood and in one class."""
     assert len({(one.path, one.tensor) for one in contents.account}) == len(contents.account)
     assert len(contents.account) == count
     assert "not understood" not in {one.kind for one in contents.account}
 
 
 def count_stored(folder: Path) -> int:
-    """How many tensors torch finds in the files below a folder."""
+    """Number of tensors that torch finds in the files below a folder."""
 
     def count(found: Any) -> int:
         if isinstance(found, dict):
@@ -76,7 +77,7 @@ def count_stored(folder: Path) -> int:
 
 
 def assert_joined(contents: Contents, whole: Mapping[str, torch.Tensor], *, files: int = 1) -> None:
-    """Whether the matrices are those that were cut, to the bit, and every tensor has its class."""
+    """Whether the matrices are the original ones to the bit, and every tensor has its class."""
     matrices = {name: tensor for name, tensor in whole.items() if tensor.ndim > 1}
     found = {p.name: p.tensor for p in contents.parameters.values()}
     assert found.keys() == matrices.keys()
@@ -119,7 +120,7 @@ def assert_joined(contents: Contents, whole: Mapping[str, torch.Tensor], *, file
     ],
 )
 @pytest.mark.parametrize("number", [0, 1, 7])
-def test_a_name_is_told_from_its_rank(form: str, stem: str, number: int) -> None:
+def test_a_name_is_separated_from_its_rank(form: str, stem: str, number: int) -> None:
     found = parsed(form.format(number))
     assert found is not None and number in found.numbers and found.stem == stem
     others = {parsed(form.format(other)) for other in range(9)}
@@ -165,7 +166,7 @@ KINDS = [
 
 @pytest.mark.parametrize("form", KINDS)
 @pytest.mark.parametrize("base", [0, 1])
-def test_slices_are_refused_and_no_model(form: str, base: int, tmp_path: Path) -> None:
+def test_slices_without_a_configuration_are_refused(form: str, base: int, tmp_path: Path) -> None:
     if base and "/" in form and ":02d" not in form:
         pytest.skip("without a zero or padding, folders are of settings: `rank_16` of adapters")
     for i in range(2):
@@ -224,15 +225,15 @@ def test_a_series_of_sliced_steps_is_one_run(tmp_path: Path) -> None:
         run[200].read()
 
 
-def test_a_file_that_is_not_the_first_slice_is_told_from_a_model(tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_first_slice_is_not_a_model(tmp_path: Path) -> None:
     for rank in range(2):
         save(tmp_path / f"rank_{rank}.pt", {"fc.weight": torch.randn(8, 6)})
-    with pytest.raises(RankscopeError, match=r"is one slice, .*2 slices"):
+    with pytest.raises(RankscopeError, match=r"is one slice .*2 slices"):
         open_runs([tmp_path / "rank_1.pt"])
     assert "2 slices" in refusal(tmp_path / "rank_0.pt")
 
 
-def test_what_a_training_saves_beside_its_slices_is_not_in_the_way(tmp_path: Path) -> None:
+def test_other_files_of_a_training_do_not_hide_its_slices(tmp_path: Path) -> None:
     for rank in range(2):
         save(tmp_path / f"model_world_size_2_rank_{rank}.pt", {"fc.weight": torch.randn(8, 6)})
         save(tmp_path / f"optim_world_size_2_rank_{rank}.pt", {"state": {}})
@@ -246,10 +247,10 @@ def test_what_a_training_saves_beside_its_slices_is_not_in_the_way(tmp_path: Pat
     ]
 
 
-def test_files_of_ranks_with_other_tensors_each_are_refused_as_parts(tmp_path: Path) -> None:
+def test_files_of_ranks_with_different_tensors_are_refused(tmp_path: Path) -> None:
     for rank in range(2):
         save(tmp_path / f"shard_{rank}.pt", {f"layers.{rank}.fc.weight": torch.randn(8, 6)})
-    assert "parts" in refusal(tmp_path)
+    assert "not slices of one model" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_files_without_a_rank_in_their_names_are_models(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ranks", [(4, 8, 16), (1, 2, 3), (2, 3), (8,)])
 @pytest.mark.parametrize("form", ["rank_{}.pt", "rank_{}/model.pt"])
-def test_ranks_of_factors_are_no_ranks_of_processes(
+def test_ranks_of_factors_are_not_ranks_of_processes(
     ranks: tuple[int, ...], form: str, tmp_path: Path
 ) -> None:
     for rank in ranks:
@@ -319,7 +320,7 @@ def test_slices_without_the_first_are_refused(numbers: tuple[int, ...], tmp_path
     assert f"{len(numbers)} slices" in refusal(tmp_path)
 
 
-def test_shards_of_hugging_face_are_one_model_still(tmp_path: Path) -> None:
+def test_shards_of_hugging_face_are_still_one_model(tmp_path: Path) -> None:
     whole = {f"model.layers.{i}.mlp.up_proj.weight": torch.randn(8, 6) for i in range(2)}
     listing = {}
     for i, (name, tensor) in enumerate(whole.items()):
@@ -331,7 +332,7 @@ def test_shards_of_hugging_face_are_one_model_still(tmp_path: Path) -> None:
     assert_joined(read(tmp_path), whole)
 
 
-def test_data_in_shards_are_no_slices(tmp_path: Path) -> None:
+def test_data_in_shards_are_not_slices(tmp_path: Path) -> None:
     for i in range(2):
         (tmp_path / f"train_shard_{i}.bin").write_bytes(bytes(range(1, 200)))
         (tmp_path / f"shard-{i:04d}.tar").write_bytes(b"0.jpg".ljust(512, b"\0"))
@@ -367,7 +368,7 @@ def meta_model(*, kv_heads: int = HEADS, hidden: int = 88) -> Tensors:
 def meta_slices(
     folder: Path, whole: Tensors, count: int, *, by_column: bool = False, **params: Any
 ) -> None:
-    """Cut a model as Meta does; Llama 3 no longer cuts its embeddings by columns."""
+    """Split a model as Meta does; Llama 3 no longer splits its embeddings by columns."""
     columns = ("wo.weight", "w2.weight", *(("tok_embeddings.weight",) if by_column else ()))
     for i in range(count):
         part = {
@@ -430,19 +431,19 @@ def test_metas_slices_that_do_not_fit_their_parameters_are_refused(
     assert name in message or (name, "tok_embeddings" in message) == ("output", True)
 
 
-def test_one_of_metas_slices_is_no_model(tmp_path: Path) -> None:
+def test_one_of_metas_slices_is_not_a_model(tmp_path: Path) -> None:
     meta_slices(tmp_path, meta_model(), 2)
     (tmp_path / "consolidated.01.pth").unlink()
     assert "the configuration has" in refusal(tmp_path)
 
 
-def test_a_slice_that_is_missing_between_others_is_noticed(tmp_path: Path) -> None:
+def test_a_slice_missing_between_others_is_noticed(tmp_path: Path) -> None:
     meta_slices(tmp_path, meta_model(), 4)
     (tmp_path / "consolidated.02.pth").unlink()
     assert "the configuration has" in refusal(tmp_path)
 
 
-def test_a_matrix_that_no_rule_knows_costs_itself(tmp_path: Path) -> None:
+def test_a_matrix_without_a_rule_costs_only_itself(tmp_path: Path) -> None:
     whole = meta_model()
     meta_slices(tmp_path, whole | {"vision.proj.weight": torch.randn(16, 12)}, 2)
     contents = read(tmp_path)
@@ -507,7 +508,7 @@ def megatron_model(names: Mapping[str, str], *, groups: int = HEADS, gated: bool
 
 
 def of_rank(name: str, tensor: torch.Tensor, rank: int, count: int, *, gated: bool) -> torch.Tensor:
-    """What a tensor-parallel rank holds: of a gated projection its rows of gate and of up."""
+    """The slice of a tensor-parallel rank: of a gated projection its rows of gate and of up."""
     if tensor.ndim == 1:
         return tensor
     if any(part in name for part in ("linear_proj", "attention.dense", "linear_fc2", "4h_to_h")):
@@ -521,7 +522,7 @@ def of_rank(name: str, tensor: torch.Tensor, rank: int, count: int, *, gated: bo
 def megatron_slices(
     folder: Path, whole: Tensors, *, stages: int = 1, gated: bool = True, **more: Any
 ) -> None:
-    """Write the files of two tensor-parallel ranks, and of so many stages with a layer each."""
+    """Write the files of two tensor-parallel ranks and ``stages`` stages of one layer each."""
     args = ARGS | {"swiglu": gated, "pipeline_model_parallel_size": stages} | more.pop("args", {})
     for rank in range(2):
         for stage in range(stages):
@@ -541,7 +542,7 @@ def megatron_slices(
 
 
 def joined_whole(contents: Contents) -> dict[str, torch.Tensor]:
-    """Every stored matrix as it was joined, whatever parts of it are parameters."""
+    """Every joined matrix, whether parts of it or all of it are parameters."""
     found = {}
     for parameter in contents.parameters.values():
         assert parameter.tensor is not None
@@ -599,7 +600,7 @@ def test_a_stage_too_few_is_noticed(tmp_path: Path) -> None:
     assert "2 layers, the configuration 3" in refusal(tmp_path)
 
 
-def test_one_megatron_rank_of_two_is_no_model(tmp_path: Path) -> None:
+def test_one_megatron_rank_of_two_is_not_a_model(tmp_path: Path) -> None:
     megatron_slices(tmp_path, megatron_model(CORE))
     (tmp_path / "mp_rank_01" / "model_optim_rng.pt").unlink()
     assert "2×1" in refusal(tmp_path)
@@ -687,7 +688,7 @@ PROCESSES = """
 
 @pytest.fixture(scope="module")
 def saved_by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one and two processes of a training saved, without gathering the weights."""
+    """Folder with what one and two processes of a training saved without gathering the weights."""
     out = tmp_path_factory.mktemp("processes")
     for kind in ("dtensor", "grid", "sharded", "fsdp"):
         for world in (1, 2):
@@ -703,7 +704,7 @@ def saved_by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @pytest.mark.parametrize("trust", [True, False])
 @pytest.mark.parametrize("world", ["1", "2"])
-def test_pieces_that_say_what_they_are_of_are_joined_to_the_bit(
+def test_recorded_pieces_are_joined_to_the_bit(
     kind: str, whole: str, trust: bool, world: str, saved_by_processes: Path
 ) -> None:
     out = saved_by_processes / world
@@ -726,7 +727,7 @@ def test_pieces_on_a_grid_of_processes_are_refused(saved_by_processes: Path) -> 
 
 @pytest.mark.parametrize("kind", ["dtensor", "sharded", "fsdp"])
 @pytest.mark.parametrize("ranks", [(0, 0), (1, 1), (1, 0), (0, 1, 1)])
-def test_pieces_of_other_processes_than_named_are_not_joined_wrongly(
+def test_swapped_pieces_are_not_joined_wrongly(
     kind: str, ranks: tuple[int, ...], saved_by_processes: Path, tmp_path: Path
 ) -> None:
     for number, rank in enumerate(ranks):
@@ -741,12 +742,12 @@ def test_pieces_of_other_processes_than_named_are_not_joined_wrongly(
 
 @pytest.mark.parametrize("name", ["model.pt", "step_100.pt", "model_rank_0.pt", "last.ckpt"])
 @pytest.mark.parametrize("kind", ["dtensor", "sharded", "fsdp"])
-def test_the_piece_of_one_process_is_no_model_whatever_its_name(
+def test_the_piece_of_one_process_is_not_a_model_whatever_its_name(
     name: str, kind: str, saved_by_processes: Path, tmp_path: Path
 ) -> None:
     piece = saved_by_processes / "2" / kind / "model_world_size_2_rank_1.pt"
     (tmp_path / name).write_bytes(piece.read_bytes())
-    assert "slice of one process" in refusal(tmp_path / name)
+    assert "one process's slice" in refusal(tmp_path / name)
 
 
 # A file for each layer
@@ -791,4 +792,4 @@ def test_a_model_with_a_file_for_each_layer_is_read(tmp_path: Path) -> None:
 def test_a_file_for_each_layer_and_rank_is_refused(tmp_path: Path) -> None:
     neox_folder(tmp_path / "global_step100", ranks=2)
     message = refusal(tmp_path / "global_step100")
-    assert "model parallelism, 2 files" in message and "pipeline" not in message
+    assert "2 files, each with a slice" in message and "pipeline" not in message

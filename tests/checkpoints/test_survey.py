@@ -376,7 +376,7 @@ def test_a_step_without_weights_among_others_keeps_its_place(tmp_path: Path) -> 
     torch.save({"last_epoch": 3}, tmp_path / "model_step_200.pt")
     found = survey([tmp_path])
     assert steps_of(found) == {tmp_path.name: (100, 200, 300)}
-    with pytest.raises(RankscopeError, match="holds no table of tensors"):
+    with pytest.raises(RankscopeError, match="not hold a table of tensors"):
         found.runs[0][200].read()
 
 

@@ -76,7 +76,7 @@ def nanogpt_file(path: Path, *, step: int, weights: Tensors | None = None, **mor
 
 
 def assert_held(contents: Contents, weights: Tensors) -> None:
-    """Whether each parameter is the tensor of its name, or the rows that the brackets name."""
+    """Whether each parameter is the tensor of its name, or its rows given in brackets."""
     assert contents.parameters
     for name, parameter in contents.parameters.items():
         whole, _, part = name.partition("[")
@@ -88,7 +88,7 @@ def assert_held(contents: Contents, weights: Tensors) -> None:
         assert np.array_equal(parameter.tensor.read(), expected), name
 
 
-def test_a_nanogpt_file_holds_its_model_and_nothing_of_the_optimizer(tmp_path: Path) -> None:
+def test_a_nanogpt_file_gives_its_model_without_the_optimizer(tmp_path: Path) -> None:
     weights = nanogpt_file(tmp_path / "ckpt.pt", step=600)
     run = open_run(tmp_path / "ckpt.pt")
     assert run.steps == (600,)
@@ -104,7 +104,7 @@ def test_a_nanogpt_file_holds_its_model_and_nothing_of_the_optimizer(tmp_path: P
     assert roles.count("embed") == 1 and "unembed" not in roles
 
 
-def test_the_causal_mask_of_older_versions_is_no_parameter(tmp_path: Path) -> None:
+def test_the_causal_mask_of_older_versions_is_not_a_parameter(tmp_path: Path) -> None:
     weights = nanogpt_weights()
     mask = {"transformer.h.0.attn.bias": torch.ones(1, 1, 32, 32).tril()}
     nanogpt_file(tmp_path / "ckpt.pt", step=1, weights=weights | mask)
@@ -113,7 +113,7 @@ def test_the_causal_mask_of_older_versions_is_no_parameter(tmp_path: Path) -> No
     assert "transformer.h.0.attn.bias" in contents.left_out
 
 
-def test_tensors_that_numpy_has_no_numbers_for_are_reported(tmp_path: Path) -> None:
+def test_tensors_in_formats_that_numpy_lacks_are_reported(tmp_path: Path) -> None:
     weights = nanogpt_weights() | {"transformer.h.0.scale": torch.ones(4).to(torch.float8_e8m0fnu)}
     nanogpt_file(tmp_path / "ckpt.pt", step=1, model=weights)
     skips = {skip.tensor: skip for skip in open_run(tmp_path)[1].contents.skips}
@@ -121,7 +121,7 @@ def test_tensors_that_numpy_has_no_numbers_for_are_reported(tmp_path: Path) -> N
     assert skip.reason == "unreadable" and "float8_e8m0fnu" in skip.message
 
 
-def test_what_compilation_puts_into_names_is_taken_out(tmp_path: Path) -> None:
+def test_prefixes_of_compiled_modules_are_removed(tmp_path: Path) -> None:
     weights = nanogpt_weights()
     wrapped = {f"_orig_mod.{name}": tensor for name, tensor in weights.items()}
     nanogpt_file(tmp_path / "ckpt.pt", step=1, weights=wrapped)
@@ -144,7 +144,7 @@ def test_a_series_of_files_is_one_run_in_the_order_of_its_steps(
         assert_held(run[step].contents, weights)
 
 
-def test_the_copy_to_resume_from_does_not_count_twice(tmp_path: Path) -> None:
+def test_the_copy_to_resume_from_is_not_counted_twice(tmp_path: Path) -> None:
     for name, step in (("200_ckpt.pt", 200), ("400_ckpt.pt", 400), ("ckpt.pt", 400)):
         nanogpt_file(tmp_path / name, step=step)
     run = open_run(tmp_path)
@@ -152,7 +152,7 @@ def test_the_copy_to_resume_from_does_not_count_twice(tmp_path: Path) -> None:
     assert open_run(tmp_path / "ckpt.pt").steps == (400,)
 
 
-def test_the_speedrun_states_its_step_and_no_config(tmp_path: Path) -> None:
+def test_the_speedrun_states_its_step_but_no_config(tmp_path: Path) -> None:
     weights = nanogpt_weights("_orig_mod.")
     path = tmp_path / "state_step000100.pt"
     torch.save(
@@ -184,7 +184,7 @@ def test_files_of_other_trainers_are_left_to_other_layouts(
     assert layout_of(tmp_path / name) not in ("nanogpt", "nanochat", "lightning")
 
 
-def test_what_torch_did_not_write_under_a_name_of_weights_is_said_when_it_is_read(
+def test_a_file_of_another_kind_under_a_name_of_weights_is_refused(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "model.ckpt").write_text("not a checkpoint of torch")
@@ -199,12 +199,12 @@ def test_entries_of_another_kind_are_an_error_in_one_line(tmp_path: Path) -> Non
     nanogpt_file(tmp_path / "ckpt.pt", step=1, model=[torch.ones(2, 2)])
     contents = open_run(tmp_path)[1].contents
     assert not contents.parameters
-    assert "lies in a list" in next(str(s) for s in contents.skips if s.tensor == "model.0")
+    assert "is in a list" in next(str(s) for s in contents.skips if s.tensor == "model.0")
     nanogpt_file(tmp_path / "ckpt.pt", step=1, model=7)
     with pytest.raises(RankscopeError, match=r"ckpt\.pt: has no weights under its key 'model'"):
         _ = open_run(tmp_path)[1].contents
     nanogpt_file(tmp_path / "ckpt.pt", step=1, model={"version": 3})
-    with pytest.raises(RankscopeError, match=r"ckpt\.pt: holds no tensors"):
+    with pytest.raises(RankscopeError, match=r"ckpt\.pt: has no weights under its key"):
         _ = open_run(tmp_path)[1].contents
 
 
@@ -288,7 +288,7 @@ def nanochat_files(folder: Path, *, step: int) -> Tensors:
     return weights
 
 
-def test_nanochat_writes_a_run_of_models_beside_their_descriptions(tmp_path: Path) -> None:
+def test_nanochat_files_with_their_descriptions_are_a_run(tmp_path: Path) -> None:
     written = {step: nanochat_files(tmp_path, step=step) for step in (600, 1200)}
     run = open_run(tmp_path)
     assert run.steps == (600, 1200)
@@ -303,7 +303,7 @@ def test_nanochat_writes_a_run_of_models_beside_their_descriptions(tmp_path: Pat
         assert [roles[f"attn.{n}.weight"] for n in ("c_q", "c_k", "c_proj")] == ["q", "k", "o"]
 
 
-def test_a_model_without_its_description_is_not_of_nanochat(tmp_path: Path) -> None:
+def test_a_model_without_its_description_is_not_nanochat(tmp_path: Path) -> None:
     nanochat_files(tmp_path, step=600)
     (tmp_path / "meta_000600.json").unlink()
     assert layout_of(tmp_path / "model_000600.pt") != "nanochat"
@@ -411,7 +411,7 @@ def lightning_file(path: Path, weights: Tensors, *, step: int, **more: Any) -> N
 
 
 @pytest.mark.parametrize("attribute", ["model.", "net.", "network.", "model._orig_mod.", ""])
-def test_the_attribute_of_a_lightning_module_is_taken_off(attribute: str, tmp_path: Path) -> None:
+def test_the_attribute_of_a_lightning_module_is_removed(attribute: str, tmp_path: Path) -> None:
     weights = nanogpt_weights()
     held = {attribute + name: tensor for name, tensor in weights.items()}
     lightning_file(tmp_path / "epoch=0-step=100.ckpt", held, step=100)
@@ -436,9 +436,7 @@ def test_the_attribute_of_a_lightning_module_is_taken_off(attribute: str, tmp_pa
         (["model.0.weight", "model.2.weight"], {"model.0.weight", "model.2.weight"}),
     ],
 )  # fmt: skip
-def test_what_is_the_models_own_stays_in_its_names(
-    names: list[str], kept: set[str], tmp_path: Path
-) -> None:
+def test_parts_of_the_models_names_stay(names: list[str], kept: set[str], tmp_path: Path) -> None:
     lightning_file(tmp_path / "last.ckpt", {name: torch.randn(4, 6) for name in names}, step=9)
     assert set(open_run(tmp_path)[9].contents.parameters) == kept
 
@@ -540,7 +538,7 @@ def test_a_deepspeed_folder_of_fixed_name_has_its_step_inside(tag: str, tmp_path
 
 @pytest.mark.parametrize("inner", ["global_step500", "state/checkpoint"])
 @pytest.mark.parametrize("layout", ["huggingface", "peft"])
-def test_the_state_beside_what_a_trainer_saves_is_not_read_in_its_place(
+def test_a_trainers_weights_are_preferred_to_the_state_beside_them(
     inner: str, layout: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "checkpoint-500"
@@ -556,7 +554,7 @@ def test_the_state_beside_what_a_trainer_saves_is_not_read_in_its_place(
         assert (checkpoint.layout, checkpoint.path, checkpoint.step) == (layout, folder, 500)
 
 
-def test_what_deepspeed_has_in_slices_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_slices_of_deepspeed_are_refused_with_advice(tmp_path: Path) -> None:
     empty = {name: torch.empty(0) for name in llama_weights()}
     deepspeed_folder(tmp_path / "empty" / "global_step1", empty, step=1)
     deepspeed_folder(tmp_path / "zero_3" / "global_step1", empty, step=1)
@@ -569,10 +567,10 @@ def test_what_deepspeed_has_in_slices_is_refused_with_what_to_do(tmp_path: Path)
         layer = f"layer_00-model_{rank:02d}-model_states.pt"
         torch.save(llama_weights(), tmp_path / "pipeline" / "global_step1" / layer)
     messages = {
-        "empty": "holds no weights, as of ZeRO-3: .*zero_to_fp32",
-        "zero_3": "global_step1: is of ZeRO-3.*zero_to_fp32",
-        "parallel": "global_step1: is of model parallelism, 2 files",
-        "pipeline": "global_step1: is of model parallelism, 2 files .*of every layer",
+        "empty": "holds empty weights, as ZeRO-3 .*zero_to_fp32",
+        "zero_3": "global_step1: holds slices .*ZeRO-3.*zero_to_fp32",
+        "parallel": "global_step1: has 2 files.* model parallelism",
+        "pipeline": "global_step1: has 2 files.*of every layer",
     }
     for name, message in messages.items():
         run = open_run(tmp_path / name)
@@ -668,7 +666,7 @@ def test_a_name_of_olmo_is_listed_and_never_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["model: [1, 2]", "model: {dim: 3}", "{", "- 1", "!!python/x 1"])
-def test_other_configs_beside_a_model_are_not_of_olmo(text: str, tmp_path: Path) -> None:
+def test_other_configs_beside_a_model_are_not_olmo(text: str, tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2, 2)}, tmp_path / "model.pt")
     (tmp_path / "config.yaml").write_text(text)
     assert layout_of(tmp_path) != "olmo_v1"
@@ -723,7 +721,7 @@ def test_the_files_of_a_pipeline_that_are_whole_are_one_model(blocks: int, tmp_p
     assert len(contents.parameters) == 2 * blocks + 2
 
 
-def test_a_checkpoint_of_lightning_is_one_under_any_name(tmp_path: Path) -> None:
+def test_a_lightning_checkpoint_is_recognised_under_any_name(tmp_path: Path) -> None:
     lightning_file(tmp_path / "epoch_3.pth.tar", nanogpt_weights("model."), step=90)
     (checkpoint,) = open_run(tmp_path / "epoch_3.pth.tar")
     assert (checkpoint.layout, checkpoint.step) == ("lightning", 90)

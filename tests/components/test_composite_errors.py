@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from rankscope.analysis.measure import measure
 from rankscope.checkpoints.contents import Adapter, Heads
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.tensors import Tensor
@@ -19,6 +18,7 @@ from rankscope.components.circuits import Circuits, CircuitsChange
 from rankscope.components.products import change_of_product, sum_of_products
 from rankscope.components.recipes import Difference, Products, Weight
 from rankscope.metrics import numerical_rank
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectra, spectrum
 from rankscope.spectra.spectrum import Spectrum

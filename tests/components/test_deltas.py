@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rankscope.analysis.measure import NORMS, SCALED, measure
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import read_merge
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
 from rankscope.components.windows import Window
+from rankscope.results.measure import NORMS, SCALED, measure
 from rankscope.results.spectra_store import Entry, read_entries, write_entries
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectrum

@@ -22,7 +22,8 @@ from rankscope.checkpoints.adapters.derived_tensors import (
 from rankscope.checkpoints.contents import Adapter, KroneckerAdapter
 from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalised
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.recipes import Difference, Products, Recipe, Weight
 from rankscope.spectra.singular_values import spectra
@@ -132,7 +133,7 @@ KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts
     ),
     "part of weight norm": (
         lambda t: weight(
-            Part(Normalised("w", t["W"], t["rows"]), Window.of((M, N)).part(4, ((4, 1),)))
+            Part(Normalised("w", t["W"], t["rows"]), Region.of((M, N)).part(4, ((4, 1),)))
         ),
         lambda p: (p["rows"] * p["W"] / norms(p["W"], 1))[4:8],
     ),
@@ -149,6 +150,10 @@ KINDS: dict[str, tuple[Callable[[Mapping[str, Tensor]], Recipe], Callable[[Parts
         lambda p: p["W"] * p["soft"],
     ),
 }  # fmt: skip
+
+
+# How much higher than what rounding brings a noise floor may be.
+MOST = {"VeRA": 20, "LoHa": 8, "DoRA": 12, "DoRA by columns": 12, "weight norm": 8}
 
 
 def dora(p: Parts, magnitude: str, axis: int) -> NDArray[Any]:
@@ -224,7 +229,7 @@ def test_what_storing_the_parts_rounded_is_below_the_floor(
         )
         brought = float(np.linalg.norm(rounded, 2))
         assert found.noise_source == "storage"
-        assert brought <= found.noise_floor <= 60 * brought
+        assert brought <= found.noise_floor <= MOST.get(kind, 16) * brought
         assert found.significant_bits == {torch.bfloat16: 8, torch.float16: 11}.get(dtype, 24)
 
 

@@ -194,6 +194,12 @@ def test_macro_means_weigh_domains_alike_then_sources_alike() -> None:
     }
 
 
+def test_one_source_of_two_domains_has_a_macro_perplexity_over_all() -> None:
+    found = table(scores_of([1.0, 2.0], [1, 1], sources=("c4", "c4"), domains=("a", "b")))
+    mean = (math.exp(1) + math.exp(2)) / 2
+    assert found["all", "macro_perplexity"].value == pytest.approx(mean)
+
+
 def test_half_widths_of_a_macro_mean_add_as_squares() -> None:
     scores = scores_of([1.0, 2.0, 6.0, 4.0], [1, 1, 2, 2], sources=("a", "a", "b", "b"))
     found = table(scores)

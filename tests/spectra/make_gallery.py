@@ -19,7 +19,7 @@ import mpmath
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import measure
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectrum
 from tests.spectra.gallery import Stored, dense_gallery, product_gallery

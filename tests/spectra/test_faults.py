@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import measure
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectra, spectrum
 

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from rankscope.analysis.measure import measure
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import LowRank
 from rankscope.spectra.singular_values import spectrum
 from rankscope.spectra.spectrum import Spectrum

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from rankscope.analysis.measure import measure
+from rankscope.results.measure import measure
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import MARGIN
 from rankscope.spectra.singular_values import spectrum
 from tests.spectra.gallery import rounded
-from tests.spectra.survey_noise import DISTRIBUTIONS, FORMATS, floor_ratio, iter_updates, update
+from tests.spectra.stored_updates import DISTRIBUTIONS, FORMATS, floor_ratio, iter_updates, update
 
 Shape = tuple[int, int]
 SQUARE_TO_LONG = [(32, 32), (32, 64), (256, 32), (64, 256), (96, 96)]

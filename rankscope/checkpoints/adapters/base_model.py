@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.hub_folder import MODEL, cache_folder, commit_in
 from rankscope.errors import RankscopeError, printable
 

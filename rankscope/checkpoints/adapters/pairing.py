@@ -7,7 +7,8 @@ from math import prod
 
 from rankscope.checkpoints.adapters.grouping import Cell
 from rankscope.checkpoints.families.factor_tables import FactorTable
-from rankscope.checkpoints.tensors import FLOATS, Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 MATRIX = 2  # axes
@@ -85,7 +86,7 @@ def magnitude_of(
             raise RankscopeError(
                 f"its magnitudes are {list(tensor.shape)}, not {count}", reason="adapter-incomplete"
             )
-        return Part(tensor, Window.of((1, count) if by_column else (count, 1))), name
+        return Part(tensor, Region.of((1, count) if by_column else (count, 1))), name
     return None, ""
 
 
@@ -101,11 +102,11 @@ def _of_convolution(
 def _flat(tensor: Tensor) -> Tensor:
     if len(tensor.shape) == MATRIX:
         return tensor
-    return Part(tensor, Window.of((tensor.shape[0], prod(tensor.shape[1:]))))
+    return Part(tensor, Region.of((tensor.shape[0], prod(tensor.shape[1:]))))
 
 
 def _turned(tensor: Tensor, is_turned: bool) -> Tensor:
-    return Part(tensor, Window.of(tensor.shape).transposed()) if is_turned else tensor
+    return Part(tensor, Region.of(tensor.shape).transposed()) if is_turned else tensor
 
 
 def _fit(left: Tensor, right: Tensor) -> bool:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from rankscope.checkpoints.adapters.derived_tensors import KhatriRao, Product, ScaledRows
 from rankscope.checkpoints.adapters.scaling import Form, Scales
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
-from rankscope.checkpoints.tensors import FLOATS, Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 HADAMARD = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
@@ -56,8 +57,8 @@ def shared_delta(found: Mapping[str, Tensor], down: Tensor, up: Tensor) -> Adapt
     if rank > min(down.shape[0], up.shape[1]) or 0 in (rows, rank):
         raise _fault("does not fit the projections that all modules share", found)
     width = up.shape[1]
-    left = Part(up, Window(0, ((rows, width),), (rank, 1)))
-    right = Part(down, Window(0, ((rank, down.shape[1]),), (down.shape[1], 1)))
+    left = Part(up, Region(0, ((rows, width),), (rank, 1)))
+    right = Part(down, Region(0, ((rank, down.shape[1]),), (down.shape[1], 1)))
     return Adapter(ScaledRows(right, d), ScaledRows(left, b), 1.0)
 
 
@@ -67,7 +68,7 @@ def with_columns(adapter: Adapter, count: int) -> Adapter:
     if not isinstance(scaled, ScaledRows) or not isinstance(scaled.matrix, Part):
         return adapter
     rows, width = scaled.matrix.shape
-    cut = Part(scaled.matrix.whole, Window(0, ((rows, width),), (count, 1)))
+    cut = Part(scaled.matrix.whole, Region(0, ((rows, width),), (count, 1)))
     return Adapter(ScaledRows(cut, scaled.numbers), adapter.lora_B, adapter.scale)
 
 
@@ -121,7 +122,7 @@ def _plain(found: Mapping[str, Tensor], end: str) -> Tensor:
         raise _fault(f"its {end} is {list(tensor.shape)} of {tensor.dtype}, not a factor", found)
     if len(tensor.shape) == 2:
         return tensor
-    return Part(tensor, Window.of((tensor.shape[0], math.prod(tensor.shape[1:]))))
+    return Part(tensor, Region.of((tensor.shape[0], math.prod(tensor.shape[1:]))))
 
 
 def _fault(message: str, found: Mapping[str, Tensor]) -> RankscopeError:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rankscope.checkpoints.adapters.derived_tensors import holds_places, whole_numbers
 from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, scale_of
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.safetensors_file import read_notes
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from rankscope.checkpoints.families.family import INDICES, Family
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
-from rankscope.checkpoints.tensors import Axis, Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import Axis, Tensor
 
 Axes = tuple[str, ...]
 
@@ -88,8 +89,8 @@ def cuts(tensor: Tensor, axes: Axes) -> Iterator[Cut]:
     for indices in itertools.product(*(range(size) for _, size, _ in numbered)):
         pairs = list(zip(indices, numbered, strict=True))
         start = sum(index * stride for index, (_, _, stride) in pairs)
-        window = Window(start, rows, columns[0])
-        yield Cut(Part(tensor, window), {kind: index for index, (kind, _, _) in pairs})
+        region = Region(start, rows, columns[0])
+        yield Cut(Part(tensor, region), {kind: index for index, (kind, _, _) in pairs})
 
 
 def is_convolution(name: str) -> bool:

@@ -27,7 +27,8 @@ from rankscope.checkpoints.families.neighbours import Neighbours, is_weight
 from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
 from rankscope.checkpoints.families.places import Places, heads_of_axes
 from rankscope.checkpoints.families.splitting import Rows, rows_of
-from rankscope.checkpoints.tensors import FLOATS, Part, StoredTensor, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor
 
 ADVICE = "name its axes in a family's table [axes]"
 
@@ -217,7 +218,7 @@ def _split(one: Parameter, family: Family) -> Iterator[Parameter]:
     """Its parts where it is fused; itself where it is not, or its shape does not tell how."""
     fused = family.fused_in(one.module)
     one = _unrolled(one, fused)
-    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.window.rows) == 1
+    is_laid_out = not isinstance(one.tensor, Part) or len(one.tensor.region.rows) == 1
     rows = rows_of(fused, one.shape, one.heads) if fused is not None and is_laid_out else None
     if fused is None or rows is None:
         yield one
@@ -240,7 +241,7 @@ def _unrolled(one: Parameter, fused: Fused | None) -> Parameter:
     if isinstance(one.tensor, Part) or columns % len(fused.parts):
         return one
     each = columns // len(fused.parts)
-    return replace(one, tensor=Part(one.tensor, Window.of((rows * len(fused.parts), each))))
+    return replace(one, tensor=Part(one.tensor, Region.of((rows * len(fused.parts), each))))
 
 
 def _rows(tensor: Tensor, which: Rows) -> Tensor:
@@ -252,15 +253,15 @@ def _rows(tensor: Tensor, which: Rows) -> Tensor:
     if isinstance(tensor, ScaledRows):
         return ScaledRows(_rows(tensor.matrix, which), _rows(_column(tensor.numbers), which))
     if isinstance(tensor, Part):
-        return Part(tensor.whole, tensor.window.part(*which))
-    return Part(tensor, Window.of(tensor.shape).part(*which))
+        return Part(tensor.whole, tensor.region.part(*which))
+    return Part(tensor, Region.of(tensor.shape).part(*which))
 
 
 def _column(numbers: Tensor) -> Tensor:
     """Numbers one below the other."""
     if len(numbers.shape) == 2:
         return numbers
-    return Part(numbers, Window.of((math.prod(numbers.shape), 1)))
+    return Part(numbers, Region.of((math.prod(numbers.shape), 1)))
 
 
 def _rows_of_delta(adapter: Delta, which: Rows) -> Delta:

@@ -1,4 +1,4 @@
-"""The pickle ``.metadata`` of a distributed checkpoint, read without importing what it names."""
+"""The pickle ``.metadata`` of a distributed checkpoint, read without importing anything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError, printable
 
-# The classes that it is made of have been in several modules, and OLMo-core has one of its own.
+# The classes that it is made of have been in several modules; OLMo-core has its own.
 MODULES = (
     "torch.distributed.checkpoint.metadata",
     "torch.distributed.checkpoint.filesystem",
@@ -29,7 +29,7 @@ CLASSES = (
     *("MEM_FORMAT_ENCODING", "_MEM_FORMAT_ENCODING"),
 )
 TENSOR = "TensorStorageMetadata"
-# What it takes to read a record that lacks something, or has something else in its place.
+# Raised by reading a record that lacks something or has something else in its place.
 DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 NAMES: Mapping[str, Any] = {
     **TORCH_NAMES,
@@ -41,16 +41,16 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a tensor: where it begins in every axis, its shape, and where it lies.
+    """A piece of a tensor: where it begins in every axis, its shape, and where it is stored.
 
     Attributes
     ----------
     file
         Name of the file; empty where none is recorded.
     offset, length
-        Of what ``torch.save`` wrote, in bytes.
+        Where in the file what ``torch.save`` wrote is, in bytes.
     transforms
-        What its bytes went through, such as a compression.
+        Transforms of its bytes, such as compression.
     """
 
     start: Sizes
@@ -62,15 +62,15 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedTensor:
     """A tensor that ``.metadata`` lists.
 
     Attributes
     ----------
     keys
-        By which it was reached in the nested state that was saved: ``("model", "wte.weight")``.
+        Keys that led to it in the nested state that was saved: ``("model", "wte.weight")``.
     dtype
-        As rankscope names it; torch's name where it has none.
+        A key of `DTYPES`, or torch's name of the format.
     chunks
         Its pieces, each once.
     """
@@ -84,9 +84,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listed:
-    """What ``.metadata`` lists: tensors, and the names of everything that is pickled."""
+    """What ``.metadata`` lists: tensors, and the names of other, pickled objects."""
 
-    entries: tuple[Entry, ...]
+    tensors: tuple[ListedTensor, ...]
     others: tuple[str, ...]
 
 
@@ -96,8 +96,8 @@ def read_metadata(path: Path) -> Listed:
     Raises
     ------
     RankscopeError
-        With the reason ``unsafe-pickle`` if it asks for other classes than those it is made of;
-        also if it is no such pickle, implausibly large or contradicts itself.
+        If it is not such a pickle, is implausibly large or contradicts itself; with the reason
+        ``unsafe-pickle`` if it asks for classes that no such pickle needs.
     """
     with open_regular(path) as (file, size):
         if size > MAX_BYTES:
@@ -105,24 +105,24 @@ def read_metadata(path: Path) -> Listed:
         metadata = _unpickled(file.readall(), path)
     listed = _state(metadata).get("state_dict_metadata")
     if not isinstance(listed, dict):
-        raise RankscopeError("is no metadata of a distributed checkpoint", path=path)
+        raise RankscopeError("is not the metadata of a distributed checkpoint", path=path)
     try:
         places, keys = _places(_state(metadata)), _state(metadata).get("planner_data")
     except DAMAGE as error:
         raise RankscopeError(f"is damaged ({printable(str(error))})", path=path) from None
-    entries, others = [], []
+    tensors, others = [], []
     for name, described in listed.items():
-        tensor = name if isinstance(name, str) else ""
+        shown = name if isinstance(name, str) else ""
         # The others are pickled objects, such as the number of steps.
         if not isinstance(described, Opaque) or described.name != TENSOR:
-            others.append(tensor)
+            others.append(shown)
         else:
             try:
-                entries.append(_entry(tensor, described, keys, places))
+                tensors.append(_tensor(shown, described, keys, places))
             except DAMAGE as error:
                 message = f"its entry is damaged ({printable(str(error))})"
-                raise RankscopeError(message, path=path, tensor=tensor) from None
-    return Listed(tuple(entries), tuple(others))
+                raise RankscopeError(message, path=path, tensor=shown) from None
+    return Listed(tuple(tensors), tuple(others))
 
 
 def _unpickled(raw: bytes, path: Path) -> Any:
@@ -131,44 +131,44 @@ def _unpickled(raw: bytes, path: Path) -> Any:
     except RankscopeError as error:
         if error.reason != "unsafe-pickle":
             raise
-        # What it needs is known, so that there is nothing to trust it for.
-        what = error.message.partition(": --trust-pickle")[0]
-        message = f"{what}, which no distributed checkpoint has: it is not read"
+        # Trusting it would not help: the classes that it needs are known.
+        what = error.message.partition(": if you trust ")[0]
+        message = f"{what}, which no distributed checkpoint needs: it is not read"
         raise RankscopeError(message, path=path, reason=error.reason) from None
 
 
 def _state(record: Any) -> dict[str, Any]:
-    """Attributes of a record; empty for what is none."""
+    """Attributes of a record; empty for anything else."""
     state = record.state if isinstance(record, Opaque) else None
     return state if isinstance(state, dict) else {}
 
 
 def _places(metadata: dict[str, Any]) -> dict[tuple[str, Sizes], dict[str, Any]]:
-    """Where the pieces lie, by name and start."""
+    """Where the pieces are stored, by name and start."""
     storage = metadata.get("storage_data")
     if not isinstance(storage, dict):
         return {}
-    found = {}
+    places = {}
     for index, place in storage.items():
         stated = _state(index)
         if stated.get("offset") is not None:
-            found[str(stated["fqn"]), _sizes(stated["offset"])] = _state(place)
-    return found
+            places[str(stated["fqn"]), _sizes(stated["offset"])] = _state(place)
+    return places
 
 
-def _entry(
+def _tensor(
     name: str, described: Opaque, keys: Any, places: Mapping[tuple[str, Sizes], dict[str, Any]]
-) -> Entry:
+) -> ListedTensor:
     stated = _state(described)
     shape, chunks = _sizes(stated["size"]), {}
     for listed in map(_state, stated["chunks"]):
-        start, own = _sizes(listed["offsets"]), _sizes(listed["sizes"])
-        chunks[start] = _chunk(start, own, places.get((name, start)))
+        start, size = _sizes(listed["offsets"]), _sizes(listed["sizes"])
+        chunks[start] = _chunk(start, size, places.get((name, start)))
     properties = stated["properties"].state
     dtype = properties["dtype"] if isinstance(properties, dict) else properties[0]
     if not isinstance(dtype, str) or not name:
-        raise ValueError("it has no dtype or no name")
-    return Entry(name, tuple(_iter_keys(name, keys)), dtype, shape, tuple(chunks.values()))
+        raise ValueError("it lacks a dtype or a name")
+    return ListedTensor(name, tuple(_iter_keys(name, keys)), dtype, shape, tuple(chunks.values()))
 
 
 def _chunk(start: Sizes, shape: Sizes, place: Mapping[str, Any] | None) -> Chunk:
@@ -179,25 +179,25 @@ def _chunk(start: Sizes, shape: Sizes, place: Mapping[str, Any] | None) -> Chunk
         raise ValueError(f"a piece is said to be in {file!r}, not a file beside it")
     offset, length = _sizes((place["offset"], place["length"]))
     if not _is_row(transforms) or not all(isinstance(one, str) for one in transforms):
-        raise ValueError("what a piece went through is no list of names")
+        raise ValueError("the transforms of a piece are not a list of names")
     return Chunk(start, shape, file, offset, length, tuple(transforms))
 
 
 def _iter_keys(name: str, keys: Any) -> Iterator[str]:
-    """Keys that the tensor was reached by; its whole name where they are not recorded."""
-    found: Any = keys.get(name) if isinstance(keys, dict) else None
-    stated = [str(key) for key in found if isinstance(key, str | int)] if _is_row(found) else []
-    # The lengths first: a small pickle can have a long text very often.
+    """Keys that led to the tensor; its whole name where they are not recorded."""
+    recorded: Any = keys.get(name) if isinstance(keys, dict) else None
+    stated = [str(k) for k in recorded if isinstance(k, str | int)] if _is_row(recorded) else []
+    # Lengths first: a small pickle can contain a long text very often.
     is_name = sum(len(key) + 1 for key in stated) == len(name) + 1 and ".".join(stated) == name
     yield from stated if is_name else [name]
 
 
-def _sizes(found: Any) -> Sizes:
-    """The numbers, if they are counts."""
-    if not _is_row(found) or any(type(n) is not int or n < 0 for n in found):
-        raise ValueError("sizes or offsets are not whole numbers from 0")
-    return tuple(found)
+def _sizes(numbers: Any) -> Sizes:
+    """The numbers as a tuple, if they are counts."""
+    if not _is_row(numbers) or any(type(n) is not int or n < 0 for n in numbers):
+        raise ValueError("sizes or offsets are not non-negative integers")
+    return tuple(numbers)
 
 
-def _is_row(found: Any) -> bool:
-    return isinstance(found, tuple | list)
+def _is_row(value: Any) -> bool:
+    return isinstance(value, tuple | list)

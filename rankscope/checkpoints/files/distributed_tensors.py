@@ -1,8 +1,8 @@
-"""Tensors of which a process held a piece: torch's DTensor and ShardedTensor, as pickles have them.
+"""Tensors of which a process held a piece: torch's DTensor and ShardedTensor in pickles.
 
 Both say what the whole is and which part of it the file has. A training that gathers its weights
-before it saves them writes neither; one that does not (FSDP, tensor parallelism) writes a file for
-each process.
+before it saves them writes neither. One that does not (FSDP, tensor parallelism) writes one file
+per process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from rankscope.checkpoints.files.pickle_machine import Opaque
 from rankscope.checkpoints.tensors import StoredTensor
 
-# Both have been in several modules, and so has what they are made of.
+# Both have been in several modules, and so have the classes that they are made of.
 MODULES = (
     *("torch.distributed.tensor", "torch.distributed.tensor.api", "torch.distributed.tensor._api"),
     *("torch.distributed._tensor", "torch.distributed._tensor.api"),
@@ -42,7 +42,7 @@ Sizes = tuple[int, ...]
 
 
 class Record(Opaque):
-    """An object of one of these classes, whether Python's own unpickler makes it or ours."""
+    """An object of one of these classes, made by Python's unpickler or by ours."""
 
     __slots__ = ()
     known = ""
@@ -66,19 +66,19 @@ class HeldPiece(Opaque):
     Attributes
     ----------
     shape
-        Of the whole.
+        Shape of the whole.
     local
         The piece; None where the process held nothing of it, or several pieces.
     axis
-        Along which the whole was cut, the first process holding its beginning; None where it is not
-        cut along a single axis.
-    place
-        Which of the pieces along the axis it is, where that is recorded.
+        The axis along which the whole was split in the order of the processes; None where it was
+        not split along a single axis.
+    index
+        Index of the piece along the axis, where that is recorded.
     start
         Where the piece begins in every axis, where that is recorded.
     """
 
-    __slots__ = ("axis", "local", "place", "shape", "start")
+    __slots__ = ("axis", "index", "local", "shape", "start")
 
     def __init__(
         self,
@@ -87,25 +87,25 @@ class HeldPiece(Opaque):
         local: StoredTensor | None,
         *,
         axis: int | None = None,
-        place: int | None = None,
+        index: int | None = None,
         start: Sizes | None = None,
     ) -> None:
         super().__init__(name)
         self.shape, self.local = shape, local
-        self.axis, self.place, self.start = axis, place, start
+        self.axis, self.index, self.start = axis, index, start
 
     def named(self, name: str) -> HeldPiece:
-        """The same with a piece of this name."""
+        """The same with this name for the piece."""
         made = copy(self)
         made.local = None if self.local is None else replace(self.local, name=name)
         return made
 
     @property
     def message(self) -> str:
-        """What it is, for whoever cannot use a piece."""
+        """What it is, for a reader that cannot use a piece."""
         held = "nothing" if self.local is None else f"{list(self.local.shape)}"
         return (
-            f"is a {self.name.rpartition('.')[2]}, of which the file has the slice of one process: "
+            f"is a {self.name.rpartition('.')[2]}, of which the file has one process's slice: "
             f"{held} of {list(self.shape)}"
         )
 
@@ -123,18 +123,18 @@ def distributed(kind: str, state: Any) -> StoredTensor | HeldPiece | None:
     kind
         Dotted name of its class.
     state
-        What the class had it pickled with.
+        What its class put into the pickle.
 
     Returns
     -------
-    The piece itself where it is the whole, as of one process or of a tensor that every process
-    held; else a `HeldPiece`. None where the record is not understood.
+    The piece itself where it is the whole: with a single process, or where every process held all
+    of it. Else a `HeldPiece`; None where the record is not understood.
     """
     try:
         held = _dtensor(kind, state) if kind.endswith(DTENSOR) else _sharded(kind, state)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
-    # Each process may hold a share that is still to be summed: of the whole's shape, and not it.
+    # A share that is still to be summed over processes has the whole's shape, but is not the whole.
     if held.local is not None and held.local.shape == held.shape and held.name == kind:
         return held.local
     return held
@@ -149,9 +149,9 @@ def _dtensor(kind: str, state: Any) -> HeldPiece:
         raise ValueError("has no piece")
     if any("Partial" in one for one in placements):
         return HeldPiece(f"{kind} of partial sums", shape, local)
-    cut = spec["placements"][0] if placements == ["Shard"] else None
-    axis = None if cut is None else _axis(cut) % len(shape)
-    return HeldPiece(kind, shape, local, axis=axis, place=_place(spec["mesh"]))
+    split = spec["placements"][0] if placements == ["Shard"] else None
+    axis = None if split is None else _axis(split) % len(shape)
+    return HeldPiece(kind, shape, local, axis=axis, index=_index(spec["mesh"]))
 
 
 def _sharded(kind: str, state: Any) -> HeldPiece:
@@ -167,7 +167,7 @@ def _sharded(kind: str, state: Any) -> HeldPiece:
 
 
 def _parts(state: Any) -> Mapping[str, Any]:
-    """Attributes by name: of a record, of a table, or of the pair that classes with slots have."""
+    """Attributes by name: of a record, of a table, or of the pair that slotted classes pickle."""
     if isinstance(state, Opaque):
         return _parts(state.state)
     if isinstance(state, tuple):
@@ -177,14 +177,14 @@ def _parts(state: Any) -> Mapping[str, Any]:
 
 
 def _arguments(record: Any) -> Any:
-    """What a named tuple was made of."""
+    """The arguments that a named tuple was made from."""
     if isinstance(record, Opaque) and record.args:
         return record.args
     return record if isinstance(record, tuple) else tuple(_parts(record).values())
 
 
-def _place(mesh: Any) -> int | None:
-    """Where the process stands in a row of processes."""
+def _index(mesh: Any) -> int | None:
+    """Index of the process in a row of processes."""
     stated = _parts(mesh).get("_coordinate_on_dim")
     if not isinstance(stated, tuple | list) or len(stated) != 1 or type(stated[0]) is not int:
         return None
@@ -194,7 +194,7 @@ def _place(mesh: Any) -> int | None:
 def _axis(placement: Any) -> int:
     stated = _parts(placement).get("dim", next(iter(placement.args), None))
     if type(stated) is not int:
-        raise ValueError("is cut along an axis that is not a number")
+        raise ValueError("is split along an axis that is not a number")
     return stated
 
 
@@ -204,7 +204,7 @@ def _short(record: Any) -> str:
 
 def _sizes(found: Any) -> Sizes:
     if not isinstance(found, tuple | list) or any(type(n) is not int or n < 0 for n in found):
-        raise ValueError("has sizes that are not whole numbers")
+        raise ValueError("has sizes that are not non-negative integers")
     return tuple(found)
 
 
@@ -220,6 +220,6 @@ NAMES: Mapping[str, Any] = {
     for module in MODULES
     for short in CLASSES
 } | {
-    # How protocols before 4 name such a class; nothing is looked up.
+    # Protocols before 4 name an inner class by it; nothing is looked up.
     "builtins.getattr": lambda *_: Opaque("builtins.getattr")
 }

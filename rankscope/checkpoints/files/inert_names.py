@@ -22,9 +22,9 @@ def _frozenset(items: Any = ()) -> frozenset[Any]:
 
 
 def _sequence(items: Any) -> list[Any] | tuple[Any, ...]:
-    """The items themselves: a range would make a small file a large object."""
+    """The items, if they are a list: from a range a small file would make a large object."""
     if not isinstance(items, list | tuple):
-        raise ValueError("makes a container of what is no list")
+        raise ValueError("makes a container of something that is not a list")
     return items
 
 
@@ -43,9 +43,9 @@ def _deque(items: Any = (), _: Any = None) -> list[Any]:
 
 
 def _encoded(text: Any, encoding: Any = "latin-1") -> bytes:
-    """Protocols before 3 have bytes only as text."""
+    """Bytes, which protocols before 3 have only as text."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
-        raise ValueError("encodes what is no text")
+        raise ValueError("encodes something that is not text")
     return text.encode(encoding)
 
 
@@ -58,20 +58,20 @@ def _bytearray(text: Any = b"", encoding: Any = "latin-1") -> bytearray:
 
 
 def _reconstructed(kind: Any, *_: Any) -> Any:
-    """Object of a class without a way of its own to be pickled, in protocols before 2."""
+    """Object of a class without a pickling method of its own, in protocols before 2."""
     if not callable(kind):
-        raise ValueError("makes an object of what is no class")
+        raise ValueError("makes an object of something that is not a class")
     return kind()
 
 
 def _path(kind: type[PurePath], *parts: Any) -> PurePath:
     if not all(isinstance(part, str) for part in parts):
-        raise ValueError("makes a path of what is no text")
+        raise ValueError("makes a path of something that is not text")
     return kind(*parts)
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
-    """A numpy number as Python's; closed where it is none."""
+    """A numpy number as one of Python's; an `Opaque` if it is not understood."""
     code = dtype.args[0] if isinstance(dtype, Opaque) and dtype.args else None
     state = dtype.state if isinstance(dtype, Opaque) else None
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"

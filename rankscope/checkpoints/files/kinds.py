@@ -1,7 +1,7 @@
-"""What kind of file a file is, by its content; and the words for kinds that are not read.
+"""The kind of a file, by its content, and what to say of kinds that are not read.
 
-The name decides only what is worth a look, and what a file that holds no weights was meant to be.
-Recognising reads at most `LOOK` bytes of a file, of a zip also its directory.
+Recognising a file reads its first `LOOK` bytes, and of a zip its directory. Where the content shows
+nothing, the name says what a damaged file was meant to be.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from rankscope.checkpoints.files.damage import LOOK, damage
-from rankscope.checkpoints.files.safetensors_file import MAX_HEADER
-from rankscope.checkpoints.files.telling_names import are_of_model
+from rankscope.checkpoints.files.file_names import OTHER_SUFFIXES
 from rankscope.checkpoints.files.zip_file import FilePart, zip_entries
 from rankscope.checkpoints.tensors import open_regular
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import RankscopeError
+
+LOOK = 512  # bytes from the start of a file
+MAX_HEADER = 100_000_000  # bytes in the header of a safetensors file; the format's own limit
 
 Kind = Literal[
     "safetensors",
@@ -45,6 +46,7 @@ Kind = Literal[
     "unknown",
     "none",
 ]
+Damage = Literal["empty", "lfs-pointer", "web-page"]
 TORCH: tuple[Kind, ...] = ("torch", "torch-before-1.6", "torchscript", "agent")
 DAMAGED: tuple[Kind, ...] = ("lfs-pointer", "web-page", "empty", "cut-short", "unknown")
 
@@ -59,21 +61,8 @@ MAGIC: dict[bytes, Kind] = {
     NPY: "npy",
     b"\x1f\x8b": "gzip",
 }
-# Files with these ends are never weights, and not opened.
-OTHERS = frozenset(
-    (
-        *(".py", ".sh", ".md", ".rst", ".txt", ".log", ".out", ".err", ".csv", ".tsv", ".parquet"),
-        *(".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".xml", ".html", ".lock"),
-        *(".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".mp4", ".wav", ".ipynb", ".model"),
-        *(".arrow", ".db", ".sqlite", ".so", ".pyc", ".tmp", ".js", ".css", ".tex", ".jinja"),
-    )
-)
-# What only weights are called; a .bin may be anything, and says so by the rest of its name.
-WEIGHTS = re.compile(
-    r".+\.(?:pt|pth|ckpt|safetensors|npz|pt\.tar|pth\.tar|ckpt\.tar|th|t7|pdparams)"
-    r"|(?=.*(?:model|weight|checkpoint|ckpt|param|step|epoch|iter)).+\.bin",
-    re.IGNORECASE,
-)
+POINTER = b"version https://git-lfs"
+PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 TENSORFLOW = re.compile(r".*\.ckpt(?:-\d+)?\.(?:index|meta|data-\d+-of-\d+)|.+\.pb", re.IGNORECASE)
 BY_NAME: dict[str, Kind] = {
     ".gguf": "gguf",
@@ -88,31 +77,35 @@ BY_NAME: dict[str, Kind] = {
 }
 PROTOCOLS = tuple(bytes([number]) for number in range(2, 6))
 PICKLES = (".pkl", ".pickle", ".joblib")
-READ = "convert it to safetensors"
-WORDS: dict[Kind, str] = {
-    "gguf": f"is a GGUF file, which is not read: {READ} (its weights are often quantised)",
-    "ggml": f"is a GGML file, which is not read: {READ}",
+CONVERT = "convert it to safetensors"
+REFUSALS: dict[Kind, str] = {
+    "gguf": f"is a GGUF file, which is not read: {CONVERT} (its weights are often quantised)",
+    "ggml": f"is a GGML file, which is not read: {CONVERT}",
     "onnx": "is an ONNX model, which is not read: give the weights that it was exported from",
     "tflite": "is a TensorFlow Lite model, which is not read: give the weights it was made from",
-    "hdf5": f"is an HDF5 file, which is not read: {READ}",
-    "keras": f"is a Keras archive, which is not read: {READ}",
-    "msgpack": f"is a msgpack file of Flax, which is not read: {READ}",
-    "nemo": "is a .nemo archive, which is not read: unpack it with tar, and give what is in it",
+    "hdf5": f"is an HDF5 file, which is not read: {CONVERT}",
+    "keras": f"is a Keras archive, which is not read: {CONVERT}",
+    "msgpack": f"is a msgpack file of Flax, which is not read: {CONVERT}",
+    "nemo": "is a .nemo archive, which is not read: unpack it with tar and give what is in it",
     "tar": "is a tar archive, which is not read: unpack it",
-    "tensorflow": f"is a checkpoint of TensorFlow, which is not read: {READ}",
-    "gzip": "is compressed with gzip, and not read: unpack it",
+    "tensorflow": f"is a TensorFlow checkpoint, which is not read: {CONVERT}",
+    "gzip": "is compressed with gzip, which is not read: unpack it",
     "pickle": "is a plain pickle, which is not read: save its tensors with torch.save",
+}
+DAMAGE_MESSAGES: dict[Damage, str] = {
+    "empty": "is empty, not a {kind} file",
+    "lfs-pointer": "is a git-lfs pointer, not the weights: run `git lfs pull`",
+    "web-page": "is a web page, not a {kind} file: download it again",
 }
 
 
 def kind_of(path: Path) -> Kind:
-    """What a file is by its content; by its name only where that says nothing.
+    """The kind of a file by its content; by its name only where the content shows nothing.
 
-    ``none`` is what cannot be weights, by its suffix or because it is not a file that can be
-    opened; ``unknown`` what has no mark of any kind; ``cut-short`` what begins as a kind whose end
-    is missing.
+    ``none`` cannot be weights, by its suffix or because it cannot be opened as a file. ``unknown``
+    has no mark of any kind. ``cut-short`` begins as a kind whose end is missing.
     """
-    if path.suffix.lower() in OTHERS:
+    if path.suffix.lower() in OTHER_SUFFIXES:
         return "none"
     try:
         with open_regular(path) as (file, size):
@@ -123,57 +116,42 @@ def kind_of(path: Path) -> Kind:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is to be read as safetensors: by its content, else by its name."""
+    """Whether to read a file as safetensors: by its content, else by its name."""
     kind = kind_of(path)
     return kind == "safetensors" or (kind not in TORCH and path.suffix.lower() == ".safetensors")
 
 
-def is_called_weights(path: Path) -> bool:
-    """Whether a name is one that is given to weights alone."""
-    return WEIGHTS.fullmatch(path.name) is not None
+def damage(start: bytes, size: int) -> Damage | None:
+    """What is there in place of weights, by its first bytes; None for anything else.
 
-
-def refusal(path: Path) -> str:
-    """What is to be said of a file that looks like a checkpoint and is not read as one.
-
-    By its name or by its content: of a kind that is not read; without weights in it, such as the
-    state of an optimizer, a log or data. Empty for a file that is read, and for one that no one
-    would take for weights.
+    Each is also the reason of a skip, so that a step with such a file keeps its place in a series.
     """
-    kind = kind_of(path)
-    if kind == "npz":
-        return _lack_in_archive(path)
-    if kind in TORCH:
-        return _lack_in_object(path, kind)
-    if kind in ("pickle", "tar", "gzip") and path.suffix.lower() not in PICKLES:
-        return WORDS.get(kind, "") if is_called_weights(path) else ""
-    return WORDS.get(kind, "")
+    if size == 0:
+        return "empty"
+    if start.startswith(POINTER):
+        return "lfs-pointer"
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
+        return "web-page"
+    return None
 
 
-def _lack_in_archive(path: Path) -> str:
-    from rankscope.checkpoints.files.numpy_file import open_arrays
+def not_weights(start: bytes, size: int, path: str | Path, *, kind: str) -> RankscopeError:
+    """The error for a file that is not of the kind that it was opened as.
 
-    try:
-        arrays, skips = open_arrays(path)
-    except RankscopeError as error:
-        return error.message
-    names = [*arrays, *(skip.tensor for skip in skips)]
-    if are_of_model(names, path.stem):
-        return ""
-    shown = printable(", ".join(names), limit=80)
-    return f"has arrays without the names of parameters ({shown}): taken for a log or for data"
-
-
-def _lack_in_object(path: Path, kind: Kind) -> str:
-    # Here, since most folders have no such file, and the modules need this one.
-    from rankscope.checkpoints.files.agent_zip import open_agent
-    from rankscope.checkpoints.files.saved_tables import lack_of_weights
-    from rankscope.checkpoints.files.torch_file import open_saved
-
-    try:
-        return lack_of_weights((open_agent if kind == "agent" else open_saved)(path))
-    except RankscopeError as error:
-        return error.message
+    Parameters
+    ----------
+    start
+        Its first bytes.
+    size
+        The number of all its bytes.
+    kind
+        What it was opened as: torch, safetensors.
+    """
+    reason = damage(start, size)
+    if reason:
+        return RankscopeError(DAMAGE_MESSAGES[reason].format(kind=kind), path=path, reason=reason)
+    message = f"is cut short or not a {kind} file ({size} bytes): copy or download it again"
+    return RankscopeError(message, path=path, reason="cut-short")
 
 
 def _kind(path: Path, part: FilePart, start: bytes) -> Kind:
@@ -211,7 +189,7 @@ def _by_name(path: Path) -> Kind:
 
 
 def _is_safetensors(start: bytes, size: int) -> bool:
-    """Whether a file begins with the length of a JSON table; it may be longer than the file."""
+    """Whether a file begins with the length of a JSON table, which may exceed the file."""
     length = int.from_bytes(start[:8], "little")
     return start[8:9] == b"{" and 2 <= length <= MAX_HEADER and size > 8
 

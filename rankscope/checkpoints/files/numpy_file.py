@@ -12,25 +12,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.files.damage import LOOK, not_weights
+from rankscope.checkpoints.files.kinds import LOOK, not_weights
 from rankscope.checkpoints.files.zip_file import FilePart, data_start, stored_start, zip_entries
 from rankscope.checkpoints.tensors import (
     DTYPES,
-    FLOATS,
+    InOneFile,
     StoredTensor,
     Tensor,
+    check_floats,
     open_regular,
     widened,
 )
 from rankscope.errors import RankscopeError, printable
 
 START = b"\x93NUMPY"
-MAX_HEADER = 10_000  # bytes; from there on numpy itself asks whether the file is trusted
+MAX_HEADER = 10_000  # bytes; for longer ones numpy itself asks whether the file is trusted
 
-# What numpy calls the types. Two bytes without a meaning are bfloat16 as `ml_dtypes` has it saved.
+# numpy's names of the types. Two bytes without a meaning are bfloat16, as `ml_dtypes` saves it.
 KINDS = {
     np.dtype(bits).str: name
     for name, (_, bits) in DTYPES.items()
@@ -39,8 +41,8 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class CompressedArray:
-    """An array of a compressed ``.npz``, which is decompressed each time that it is read."""
+class CompressedArray(InOneFile):
+    """An array of a compressed ``.npz``, decompressed each time that it is read."""
 
     path: str
     entry: str
@@ -50,27 +52,12 @@ class CompressedArray:
     offset: int  # of its first byte in the decompressed entry
     is_fortran: bool
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The one file."""
-        return (self.path,)
-
+    @override
     def read(self) -> NDArray[Any]:
-        """Read the values; bfloat16 as float32, which holds it exactly."""
-        if self.dtype not in FLOATS:
-            raise RankscopeError(
-                f"is stored as {self.dtype}, which is no plain weight: give it dequantised",
-                path=self.path,
-                tensor=self.name,
-                reason="quantised",
-            )
+        check_floats(self)
         values = np.frombuffer(self._bytes(), DTYPES[self.dtype][1])
         values = widened(values) if self.dtype == "bfloat16" else values
         return np.array(values.reshape(self.shape, order="F" if self.is_fortran else "C"))
-
-    def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Read so many of its elements, in row-major order."""
-        return self.read().reshape(-1)[start:stop]
 
     def _bytes(self) -> bytes:
         count = math.prod(self.shape) * DTYPES[self.dtype][0]
@@ -78,8 +65,8 @@ class CompressedArray:
             try:
                 with zipfile.ZipFile(file) as archive, archive.open(self.entry) as entry:
                     entry.read(self.offset)
-                    found = entry.read(count)
-                    is_whole = len(found) == count and not entry.read(1)
+                    content = entry.read(count)
+                    is_whole = len(content) == count and not entry.read(1)
             except Exception:  # zipfile raises whatever damage leads it to
                 is_whole = False
         if not is_whole:
@@ -89,12 +76,12 @@ class CompressedArray:
                 tensor=self.name,
                 reason="damaged",
             )
-        return found
+        return content
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before the elements of an array."""
+    """The header of an array."""
 
     kind: str  # numpy's name of the type
     shape: tuple[int, ...]
@@ -103,7 +90,7 @@ class _Header:
 
     @property
     def dtype(self) -> str | None:
-        """Name of the type in `DTYPES`; None if it is no type of numbers there."""
+        """Name of the type in `DTYPES`; None if it is not there."""
         return KINDS.get(self.kind)
 
     @property
@@ -113,10 +100,10 @@ class _Header:
 
 
 def open_arrays(path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
-    """List the arrays of a ``.npz`` or ``.npy`` file by name, and those that cannot be read.
+    """List the arrays of a ``.npz`` or ``.npy`` file by name, and a skip for each that is left out.
 
-    Reads headers alone. The array of a ``.npy`` has the name of the file. Left out are arrays of
-    objects, which are pickles, of text and of records, and numbers in big-endian order.
+    Reads only headers. The array of a ``.npy`` has the name of the file. Arrays of objects (which
+    are pickles), text and records, and big-endian numbers, are left out.
 
     Raises
     ------
@@ -160,7 +147,7 @@ def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip
             else _stored(header, start, path, name, info)
         )
     if not arrays and not skips:
-        raise RankscopeError("is a zip without arrays of numpy", path=path)
+        raise RankscopeError("is a zip without numpy arrays", path=path)
     return arrays, tuple(skips)
 
 
@@ -173,19 +160,20 @@ def _inflated(raw: bytes, path: Path, name: str) -> bytes:
 
 
 def _header(raw: bytes, path: Path, name: str) -> _Header:
-    """Read the text of a dict that stands behind a mark, the version and the length."""
+    """Read the text of a dict, which follows a mark, the version and the length."""
     version = raw[6] if len(raw) > 12 else 0
     start = 10 if version == 1 else 12
     end = start + int.from_bytes(raw[8:start], "little")
     try:
         if raw[:6] != START or version not in (1, 2, 3) or end > len(raw):
             raise ValueError("no header")
-        found = ast.literal_eval(raw[start:end].decode("utf-8" if version == 3 else "latin-1"))
-        kind, shape, is_fortran = found["descr"], found["shape"], found["fortran_order"]
+        entries = ast.literal_eval(raw[start:end].decode("utf-8" if version == 3 else "latin-1"))
+        kind, shape, is_fortran = entries["descr"], entries["shape"], entries["fortran_order"]
         if not isinstance(shape, tuple) or not all(type(x) is int and x >= 0 for x in shape):
             raise ValueError("no shape")
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
-        raise RankscopeError("has no header of a numpy array", path=path, tensor=name) from None
+        message = "does not have the header of a numpy array"
+        raise RankscopeError(message, path=path, tensor=name) from None
     return _Header(str(kind), shape, is_fortran is True, end)
 
 
@@ -198,7 +186,9 @@ def _skip(header: _Header, path: Path, name: str) -> Skip | None:
 
 def _check_size(header: _Header, size: int, path: Path, name: str) -> None:
     if header.size != size:
-        message = f"takes {header.size} bytes by its header, and {size} are there"
+        # Python does not print a number of over 4300 digits.
+        shown = header.size if header.size < 2**63 else f"over {2**63}"
+        message = f"should have {shown} bytes by its header, but has {size}"
         raise RankscopeError(message, path=path, tensor=name)
 
 

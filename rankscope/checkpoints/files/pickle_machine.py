@@ -1,8 +1,21 @@
 """The stack machine that pickles are programs for, without the power to import or call anything.
 
-It knows the operations of Python's own unpickler, but a name in the program means only what a table
-of inert stand-ins says. It keeps clear of what makes the original slow or large on purpose: places
-in the memo that reserve gigabytes, and keys whose hash takes for ever.
+It knows the operations of Python's own unpickler, but a name in a pickle means only what a table of
+inert stand-ins says. It also refuses what would make the original slow or large: memo slots that
+reserve gigabytes, and keys whose hash takes for ever.
+
+Why not ``torch.load(weights_only=True, mmap=True)``? About 1,100 lines (this module, `pickles`,
+`inert_names`, `torch_tensors`, `torch_script`, `torch_before_1_6`) are the price of three things.
+
+- Analysis needs no torch, neither its gigabytes on disk nor its seconds at every start.
+- Nothing in a pickle runs, and one unknown object costs only itself. ``weights_only`` refuses the
+  whole file for a single settings object of the trainer, which most training checkpoints contain.
+- Opening lists tensors and reads none. ``mmap`` does not work for files from before torch 1.6 or
+  for files within files (distributed checkpoints, agents); it does not compare checksums; and if a
+  trainer truncates the mapped file, the process is killed.
+
+Torch would also not say which piece of a DTensor or ShardedTensor a file has without the process
+group that wrote it, and would run the code in a TorchScript archive.
 """
 
 from __future__ import annotations
@@ -14,7 +27,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-# Arguments of calls, all together. A call may copy them, and a few bytes can repeat a large one.
+# Arguments of all calls together: a call may copy them, and a few bytes can repeat a large one.
 MAX_ARGUMENTS = 2**25  # entries of containers, or 8 characters each
 MAX_KEY_BITS = 128
 
@@ -23,7 +36,7 @@ PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 @dataclass(frozen=True)
 class StandIn:
-    """What a name in a pickle stands for: its dotted name, and what is made when it is called."""
+    """What a name in a pickle means: the dotted name, and what a call of it makes."""
 
     name: str
     make: Callable[..., Any]
@@ -34,12 +47,12 @@ class StandIn:
 
 
 class Opaque:
-    """An object that stays closed: the name of its class, what it was made of, and its state.
+    """An object that is not opened: the name of its class, its arguments and its state.
 
     Attributes
     ----------
     items, appended
-        What was set and appended to it, where its class is a kind of dict or list.
+        Entries and elements, where its class is a kind of dict or list.
     """
 
     __slots__ = ("appended", "args", "items", "name", "state")
@@ -55,18 +68,18 @@ class Opaque:
 
 
 class Machine:
-    """The stack, the marks in it and the memo; one method an operation."""
+    """The stack, the marks in it and the memo; one method per operation."""
 
     def __init__(self, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
         self.names, self.persistent = names, persistent
-        self.unknown: dict[str, None] = {}  # names, in the order of the file
+        self.unknown: dict[str, None] = {}  # names, in the order of the pickle
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # stacks beneath the marks
         self.memo: dict[int, Any] = {}
-        self.arguments = 0  # sizes of those of calls so far
+        self.arguments = 0  # sizes of the arguments of calls so far
 
     def run(self, file: BinaryIO) -> Any:
-        """Carry out the program; gives what it leaves on the stack."""
+        """Run the program and return what it leaves on the stack."""
         for operation, argument, _ in pickletools.genops(file):
             name = operation.name
             if name in _PLAIN:
@@ -82,17 +95,17 @@ class Machine:
             elif name in _OPERATIONS:
                 _OPERATIONS[name](self, argument)
             else:
-                raise ValueError(f"has the operation {name}")
+                raise ValueError(f"has the unknown operation {name}")
         return self.stack.pop()
 
-    def _put(self, place: Any) -> None:
-        self.memo[len(self.memo) if place is None else place] = self.stack[-1]
+    def _put(self, slot: Any) -> None:
+        self.memo[len(self.memo) if slot is None else slot] = self.stack[-1]
 
-    def _get(self, place: Any) -> None:
-        self.stack.append(self.memo[place])
+    def _get(self, slot: Any) -> None:
+        self.stack.append(self.memo[slot])
 
     def _marked(self) -> list[Any]:
-        """Everything above the last mark, which is taken off with it."""
+        """Pop the last mark and return everything above it."""
         above, self.stack = self.stack, self.below.pop()
         return above
 
@@ -110,7 +123,7 @@ class Machine:
         self._marked()
 
     def _make(self, kind: Callable[[Any], Any], _: Any) -> None:
-        """Push a new container of what is above the mark."""
+        """Push a new container with what is above the mark."""
         above = self._marked()
         self.stack.append(kind(above))
 
@@ -155,7 +168,7 @@ class Machine:
 
     def _push_named(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
-            raise ValueError("names a class by what is no text")
+            raise ValueError("names a class by something other than text")
         known = f"{PYTHON_2.get(module, module)}.{name}"
         if known not in self.names:
             self.unknown[f"{module}.{name}"] = None
@@ -183,10 +196,10 @@ class Machine:
         self.stack.append(self._called(self.stack.pop(), args))
 
     def _called(self, made_of: Any, args: Any) -> Any:
-        if isinstance(made_of, Opaque):  # what another unknown name may have made callable
+        if isinstance(made_of, Opaque):  # an unknown name may have made something callable
             return Opaque(made_of.name, made_of, *(args if isinstance(args, tuple | list) else ()))
         if not isinstance(made_of, StandIn) or not isinstance(args, tuple | list):
-            raise ValueError("calls what is no class")
+            raise ValueError("calls something that is not a class")
         self.arguments += sum(map(_size, args))
         if self.arguments > MAX_ARGUMENTS:
             raise ValueError("calls with too many arguments")
@@ -203,7 +216,7 @@ class Machine:
     def _persistent(self, argument: Any) -> None:
         identity = self.stack.pop() if argument is None else argument
         if self.persistent is None:
-            raise ValueError("refers to what lies outside of it")
+            raise ValueError("refers to something outside of it")
         self.stack.append(self.persistent(identity))
 
 
@@ -219,7 +232,7 @@ def _extend(target: Any, values: list[Any]) -> None:
     elif isinstance(target, list):
         target.extend(values)
     else:
-        raise ValueError("appends to what is no list")
+        raise ValueError("appends to something that is not a list")
 
 
 def _set_items(target: Any, flat: list[Any]) -> None:
@@ -227,7 +240,7 @@ def _set_items(target: Any, flat: list[Any]) -> None:
     if isinstance(items, dict):
         items.update(zip(map(safe_key, flat[::2]), flat[1::2], strict=True))
     else:
-        raise ValueError("sets items of what is no dict")
+        raise ValueError("sets items of something that is not a dict")
 
 
 def _dict(flat: list[Any]) -> dict[Any, Any]:
@@ -237,11 +250,11 @@ def _dict(flat: list[Any]) -> dict[Any, Any]:
 
 
 def safe_key(key: Any) -> Any:
-    """The key itself, if its hash is soon known: tuples in tuples can take for ever, or crash."""
+    """The key, if hashing it is quick: that of tuples in tuples can take for ever, or crash."""
     if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
         raise ValueError("has a key of nested tuples")
     if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
-        raise ValueError("has a key that is too large a number")
+        raise ValueError("has too large a number as a key")
     return key
 
 

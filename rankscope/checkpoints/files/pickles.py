@@ -1,4 +1,4 @@
-"""Pickles, read without running them: a pickle is a program, and may name and call anything."""
+"""Pickles, read without running them: a pickle is a program that may name and call anything."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SHOWN = 4  # names in a line
 
 
 def read_pickle(file: BinaryIO, names: Mapping[str, Any], *, path: str | Path) -> Any:
-    """Read one pickle that is to name nothing unknown, and leave the file behind it.
+    """Read one pickle that may not name anything unknown, and leave the file at its end.
 
     Parameters
     ----------
     file
-        Holds no more than may be read: a length in the pickle may claim all of it.
+        Holds no more than may be read: a length in the pickle can claim all of it.
     names
         Dotted name → a function that makes an inert object from the arguments, or a value.
     path
@@ -57,17 +57,17 @@ def read_object(
     persistent: Callable[[Any], Any],
     trust: bool = False,
 ) -> tuple[Any, tuple[str, ...]]:
-    """Read one pickle in which unknown names stand for objects that stay closed.
+    """Read one pickle in which unknown names stand for objects that are not opened.
 
     Nothing is imported or run. The other parameters are those of `read_pickle`.
 
     Parameters
     ----------
     persistent
-        Turns a persistent id, by which a pickle refers to what lies outside of it, into an object.
+        Turns a persistent id, by which a pickle refers to something outside of it, into an object.
     trust
-        Use Python's unpickler, which imports and calls what ``names`` lacks; of ``names`` only
-        those of torch count then.
+        Use Python's unpickler, which imports and calls whatever the pickle names. Of ``names`` only
+        those of torch are used then.
 
     Returns
     -------
@@ -76,7 +76,8 @@ def read_object(
     Raises
     ------
     RankscopeError
-        If the pickle is damaged; with the reason ``unsafe-pickle`` if an unknown name may be why.
+        If the pickle is damaged; with the reason ``unsafe-pickle`` if an unknown name may be the
+        cause.
     """
     if trust:
         return _trusted(file, names, persistent, path), ()
@@ -91,7 +92,7 @@ def skim_pickle(
     path: str | Path,
     persistent: Callable[[Any], Any],
 ) -> None:
-    """Go past one pickle for what it refers to outside of it; whatever it names, nothing is run.
+    """Read past one pickle for what it refers to outside of it; nothing that it names is run.
 
     The parameters are those of `read_object`.
 
@@ -114,8 +115,8 @@ def _run(
         return machine, machine.run(file)
     except RankscopeError:
         raise
-    except Exception as error:  # a file can bring about any of them
-        if machine.unknown:  # which may be why
+    except Exception as error:  # a file can cause any of them
+        if machine.unknown:  # which may be the cause
             raise unsafe(machine.unknown, path) from None
         raise _damaged(error, path) from None
 
@@ -126,17 +127,17 @@ def _damaged(error: Exception, path: str | Path) -> RankscopeError:
 
 
 def unsafe(unknown: Iterable[str], path: str | Path) -> RankscopeError:
-    """The refusal of a pickle for the classes that it asks for."""
+    """The refusal of a pickle for the classes that it names."""
     return RankscopeError(
         f"holds objects that only code can make ({listed(unknown)}): "
-        "--trust-pickle lets that code run",
+        "if you trust whoever wrote the file, set `trust_pickle`, which runs that code",
         path=path,
         reason="unsafe-pickle",
     )
 
 
 def listed(unknown: Iterable[str]) -> str:
-    """Names of classes in words, the first few of them."""
+    """The first few names of classes, and how many more there are."""
     names = list(unknown)
     shown = [printable(name, limit=80) for name in names[:SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,21 +1,29 @@
-"""Safetensors files: 8 bytes of header length, JSON of name → dtype, shape, offsets; the data."""
+"""Safetensors files: the length of the header, JSON of name → dtype, shape and offsets, the data.
+
+Torch's ``HuggingFaceStorageWriter`` leaves distributed checkpoints in this format: each process
+writes ``shard-<process>-model-<n>-of-<n>.safetensors``, whose metadata says where in the whole
+tensor each of its pieces begins.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
-from rankscope.checkpoints.files.damage import LOOK, not_weights
+from rankscope.checkpoints.files.kinds import LOOK, MAX_HEADER, not_weights
 from rankscope.checkpoints.files.opened_file import Unread
 from rankscope.checkpoints.manifest import digest_of
+from rankscope.checkpoints.pieces import Piece, pieces_of
 from rankscope.checkpoints.tensors import StoredTensor, Tensor, open_regular
 from rankscope.errors import RankscopeError, printable
 
-MAX_HEADER = 100_000_000  # bytes; the format's own limit
 METADATA = "__metadata__"  # null in the headers of some writers
+LIMIT = 2**63  # bytes; Python does not print a number of over 4300 digits
+SHARDING, SHARDS = "DCP_SHARDING_INFO", "shard-*-model-*-of-*.safetensors"
 
 DTYPES = {
     "F64": "float64",
@@ -38,10 +46,10 @@ DTYPES = {
 
 
 def open_tensors(path: str | Path) -> dict[str, Tensor]:
-    """List the tensors of a safetensors file; reads its header and nothing else.
+    """List the tensors of a safetensors file; reads nothing but its header.
 
-    One in a format that is not known here is an `Unread`: formats come after readers, and its
-    place among the others can be checked all the same.
+    A tensor in a format that is not known here is an `Unread`: formats are newer than readers, and
+    its place among the others can be checked all the same.
 
     Raises
     ------
@@ -64,7 +72,7 @@ def read_notes(path: str | Path) -> dict[str, str]:
     Raises
     ------
     RankscopeError
-        If the file has no sound header.
+        If the file has no valid header.
     """
     header, _, _ = _read_header(path)
     return {k: v for k, v in (header.get(METADATA) or {}).items() if isinstance(v, str)}
@@ -91,7 +99,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"{printable(twice)!r} is there twice")
+        raise ValueError(f"it has {printable(twice)!r} twice")
     return table
 
 
@@ -102,25 +110,25 @@ def _stored(
         return RankscopeError(message, path=path, tensor=name)
 
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
-        raise fault("its header entry has no dtype, shape and data_offsets")
-    shape, offsets = entry["shape"], entry["data_offsets"]
+        raise fault("its header entry does not have a dtype, a shape and data_offsets")
+    shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        raise fault(f"its shape {shape} and offsets {offsets} must be whole numbers from 0")
-    dtype, start, length = entry["dtype"], data_start + offsets[0], offsets[1] - offsets[0]
+        shown = printable(f"{shape} and offsets {offsets}", limit=120)
+        raise fault(f"its shape {shown} must be non-negative integers")
+    start, length = data_start + offsets[0], offsets[1] - offsets[0]
     if not isinstance(dtype, str):
-        raise fault("its dtype is not a name")
+        raise fault("its dtype is not text")
     if length < 0:
-        raise fault(f"its offsets span {length}")
+        raise fault("its data ends before it starts")
     if dtype not in DTYPES:
-        # Not checked against the shape: a format may have less than a byte an element.
+        # Not checked against the shape: a format may have less than one byte per element.
         why = f"is stored as {printable(dtype, limit=40)}, a format that is not known here"
         return Unread(str(path), name, dtype, tuple(shape), why, start, length)
     tensor = StoredTensor(str(path), name, DTYPES[dtype], tuple(shape), start, checksum=digest)
     if length != tensor.nbytes:
-        raise fault(
-            f"{tensor.dtype} of shape {shape} takes {tensor.nbytes} bytes, "
-            f"its offsets span {length}"
-        )
+        shown = printable(f"{tensor.dtype} of shape {shape}", limit=120)
+        taken = tensor.nbytes if tensor.nbytes < LIMIT else f"over {LIMIT}"
+        raise fault(f"{shown} takes {taken} bytes, but its offsets span {min(length, LIMIT)}")
     return tensor
 
 
@@ -131,15 +139,76 @@ def _are_counts(numbers: Any) -> bool:
 def _check_cover(
     path: str | Path, tensors: list[StoredTensor | Unread], data_start: int, size: int
 ) -> None:
-    """The data of the tensors must fill the file, without hole, overlap or rest."""
+    """Check that the data of the tensors fill the file: no hole, no overlap, nothing left over."""
     end = data_start
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset != end and tensor.nbytes:
-            kind = "overlaps the tensor before it" if tensor.offset < end else "leaves a hole"
-            raise RankscopeError(f"its data {kind}", path=path, tensor=tensor.name)
+            kind = "overlaps that of" if tensor.offset < end else "leaves a hole after"
+            message = f"its data {kind} the tensor before it: the header is damaged"
+            raise RankscopeError(message, path=path, tensor=tensor.name)
         end = max(end, tensor.offset + tensor.nbytes)
     if end > size:
         message = f"is cut short: {end - size} of {end} bytes are missing"
         raise RankscopeError(message, path=path, reason="cut-short")
     if end < size:
-        raise RankscopeError(f"has {size - end} bytes behind its last tensor", path=path)
+        raise RankscopeError(f"has {size - end} bytes after its last tensor", path=path)
+
+
+def iter_shards(folder: Path) -> Iterator[Path]:
+    """Files of the processes of a distributed checkpoint, sorted by name."""
+    yield from sorted(folder.glob(SHARDS))
+
+
+def open_shards(folder: Path) -> dict[str, Tensor]:
+    """List the tensors that the pieces of all processes make up; reads the headers.
+
+    Raises
+    ------
+    RankscopeError
+        If a file is damaged or missing. No file says how many there are, so a missing last one
+        goes unnoticed.
+    """
+    _check_numbers(folder)
+    pieces: dict[str, dict[tuple[int, ...], Piece]] = {}
+    for path in iter_shards(folder):
+        starts = _starts(path)
+        for name, tensor in open_tensors(path).items():
+            start = starts.get(name, (0,) * len(tensor.shape))
+            if len(start) != len(tensor.shape):
+                raise RankscopeError(
+                    f"begins at {list(start)}, but has the shape {list(tensor.shape)}",
+                    path=path,
+                    tensor=name,
+                )
+            pieces.setdefault(name, {})[start] = Piece(start, tensor)
+    return {name: _joined(folder, name, list(held.values())) for name, held in pieces.items()}
+
+
+def _check_numbers(folder: Path) -> None:
+    """Processes are numbered from 1."""
+    numbers = {path.name.split("-")[1] for path in iter_shards(folder)}
+    for number in (f"{i:05d}" for i in range(1, len(numbers) + 1)):
+        if number not in numbers:
+            raise RankscopeError(f"lacks the files shard-{number}-model-…", path=folder)
+
+
+def _joined(folder: Path, name: str, pieces: list[Piece]) -> Tensor:
+    """The tensor that reaches to the end of its last piece: no file states its shape."""
+    ranks = sorted({len(piece.start) for piece in pieces})
+    if len(ranks) > 1:
+        message = f"has pieces of {' and of '.join(map(str, ranks))} axes"
+        raise RankscopeError(message, path=folder, tensor=name)
+    shape = tuple(max(ends) for ends in zip(*(piece.stop for piece in pieces), strict=True))
+    return pieces_of(name, shape, pieces, path=str(folder))
+
+
+def _starts(path: Path) -> dict[str, tuple[int, ...]]:
+    """Where the pieces in a file begin, by name."""
+    try:
+        noted: Any = json.loads(read_notes(path).get(SHARDING, "{}"))
+        starts = {str(name): tuple(entry["saved_offsets"]) for name, entry in noted.items()}
+        if any(type(n) is not int or n < 0 for start in starts.values() for n in start):
+            raise ValueError("offsets must be non-negative integers")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RankscopeError(f"has a damaged {SHARDING} ({error})", path=path) from None
+    return starts

@@ -1,15 +1,16 @@
 """Which of the tables in a saved object are a model's, and what the others are.
 
-Trainers save what they like under names of their own. What decides is content: a table with
-``state`` and ``param_groups`` is an optimizer; a second table with the names and shapes of the
-first is a copy of it, if its key says so or its numbers run parallel; one with other names, or
-other numbers, is another network. The rules and what they cost when they err:
+Trainers save what they like under any names. What decides is content: a table with ``state`` and
+``param_groups`` is an optimizer; a second table with the names and shapes of the first is a copy of
+it, if its key says so or its numbers are nearly parallel; one with other names or other numbers is
+another network. The rules, and the price of an error in each:
 
-- *optimizer*: a network with parts called ``state`` and ``param_groups`` would be lost, named.
-- *copy*: one of two networks that were made alike and have not moved apart would be left out, named
-  in the account and in a note.
-- *network*: a table of numbers whose names look like parameters would be measured.
-- *neither*: a network whose names say nothing is a skip a matrix.
+- *optimizer*: a network with parts called ``state`` and ``param_groups`` is lost; the account shows
+  it.
+- *copy*: one of two networks that were made alike and have hardly moved apart is left out; the
+  account and a note show it.
+- *network*: a table of numbers with names like those of parameters is measured.
+- *neither*: a network whose names say nothing gives one skip per matrix.
 """
 
 from __future__ import annotations
@@ -19,13 +20,7 @@ from dataclasses import replace
 
 from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.contents import Class, Skip
-from rankscope.checkpoints.files.copies import is_copy, is_list_of
-from rankscope.checkpoints.files.opened_file import Opened, SlicedTensor, Unread
-from rankscope.checkpoints.files.optimizer_state import without_training_state
-from rankscope.checkpoints.files.pickles import listed, unsafe
-from rankscope.checkpoints.files.saved_tree import Keys, Leaf, Node, is_matrix, tree_of
-from rankscope.checkpoints.files.saved_units import Unit, as_one, units_of
-from rankscope.checkpoints.files.telling_names import (
+from rankscope.checkpoints.files.key_words import (
     GRADIENT,
     MODEL_KEYS,
     are_siblings,
@@ -33,9 +28,16 @@ from rankscope.checkpoints.files.telling_names import (
     is_optimizer_key,
     words_of,
 )
+from rankscope.checkpoints.files.opened_file import Opened, SlicedTensor, Unread
+from rankscope.checkpoints.files.pickles import listed, unsafe
+from rankscope.checkpoints.files.saved_tree import Branch, Keys, Leaf, is_matrix, tree_of
+from rankscope.checkpoints.files.saved_units import Unit, as_one, units_of
 from rankscope.checkpoints.files.torch_file import Saved
+from rankscope.checkpoints.files.training_state import is_copy, is_list_of, without_training_state
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError, printable
+
+NOTHING = "does not hold a table of tensors by name"
 
 
 def sorted_tables(saved: Saved, *, key: str | None = None) -> Opened:
@@ -44,28 +46,27 @@ def sorted_tables(saved: Saved, *, key: str | None = None) -> Opened:
     Parameters
     ----------
     key
-        Under which the trainer that wrote the file has the model; None where that is to be found.
+        The key under which the trainer that wrote the file has the model; None to find it.
 
     Raises
     ------
     RankscopeError
         If nothing under the key, or nothing at all, may be a model's; with the reason
-        ``unsafe-pickle`` where that may be for objects that only code can make. With the reason
-        ``slices`` if the file has of any tensor of the model only what one of several processes
-        held.
+        ``unsafe-pickle`` where objects that only code can make may be the cause. With the reason
+        ``slices`` if the file has only one process's piece of any tensor of the model.
     """
     opened = sorted_pieces(saved, key=key)
     for name, tensor in opened.tensors.items():
         if isinstance(tensor, SlicedTensor):
-            message = f"{tensor.why}: save whole weights, or give all files with such slices"
+            message = f"{tensor.why}: give the folder with all such files, or save whole weights"
             raise RankscopeError(message, path=saved.path, tensor=name, reason="slices")
     return opened
 
 
 def sorted_pieces(saved: Saved, *, key: str | None = None) -> Opened:
-    """The same for one of several files that hold a model in slices: pieces are tensors, too."""
+    """The same for one of several files that hold a model in slices: pieces count as tensors."""
     path = str(saved.path)
-    sorting = _Sorting(path, tree_of(saved.found, path), key)
+    sorting = _Sorting(path, tree_of(saved.content, path), key)
     tensors = sorting.networks()
     if not tensors and not sorting.skips:
         if saved.closed:
@@ -74,18 +75,18 @@ def sorted_pieces(saved: Saved, *, key: str | None = None) -> Opened:
     kept, states = without_training_state(tensors)
     notes = [*sorting.notes]
     if saved.closed:
-        message = f"objects that only code can make stay closed ({listed(saved.closed)})"
+        message = f"objects that only code can make are not opened ({listed(saved.closed)})"
         notes.append(Skip(path, "", "closed-objects", message))
     aside = [*sorting.aside, *states]
     return Opened(kept, tuple(_once_named(aside, kept)), tuple(sorting.skips), tuple(notes))
 
 
 def lack_of_weights(saved: Saved) -> str:
-    """What a saved object holds in the place of weights; empty if any tensor may be of a model.
+    """What a saved object holds in place of weights; empty if any tensor may be of a model.
 
-    One that only code can make counts as one that may be, and so does a piece of one. Vectors of
-    whole numbers alone are of no model, whatever their names: states of random generators, orders
-    of samples. Errs where a file has nothing but an index that belongs to weights elsewhere.
+    Tensors that only code can make may be, and so may pieces of tensors. Vectors of integers alone
+    are not, whatever their names: they are states of random generators or orders of samples. This
+    is wrong for a file with nothing but an index that belongs to weights elsewhere.
     """
     try:
         opened = sorted_pieces(saved)
@@ -94,8 +95,8 @@ def lack_of_weights(saved: Saved) -> str:
     if opened.skips or any(map(_may_be_of_model, opened.tensors.values())):
         return ""
     if opened.tensors:
-        return "holds vectors of whole numbers only, and no weights"
-    return "holds no table of tensors by name"
+        return "holds only vectors of integers, and no weights"
+    return NOTHING
 
 
 def _may_be_of_model(tensor: Tensor) -> bool:
@@ -104,23 +105,23 @@ def _may_be_of_model(tensor: Tensor) -> bool:
 
 
 class _Sorting:
-    """Goes through the units of an object, and puts each tensor where it belongs."""
+    """Goes through the units of an object and puts each tensor where it belongs."""
 
-    def __init__(self, path: str, root: Node, key: str | None) -> None:
+    def __init__(self, path: str, root: Branch, key: str | None) -> None:
         self.path = path
         self.aside: list[Classed] = []
         self.skips: list[Skip] = []
         self.notes: list[Skip] = []
-        self.nothing = "holds no table of tensors by name"
-        self._root, self._key = root, key
+        self.nothing = NOTHING
+        self._key = key
         self._units = units_of(root, key)
 
     def networks(self) -> dict[str, Tensor]:
-        """Tensors of the networks by name; everything else goes aside."""
-        for keys, node in self._units.optimizers:
-            self._set_optimizer_aside(node, keys)
+        """Tensors of the networks by name; everything else is put aside."""
+        for keys, branch in self._units.optimizers:
+            self._set_optimizer_aside(branch, keys)
         if self._key is not None and not self._has_stated():
-            self.nothing = self._nothing_under(self._key)
+            self.nothing = f"has no weights under its key {self._key!r}, where its layout has them"
             return {}
         units, beside = self._units.found, self._units.beside
         chosen = [unit for unit in units if self._key == unit.key or unit.is_network]
@@ -143,18 +144,12 @@ class _Sorting:
         return self._joined(accepted)
 
     def _has_stated(self) -> bool:
-        """Whether any tensor lies where the layout has its model."""
+        """Whether there is any tensor where the layout has its model."""
         keyed = (unit for unit in self._units.found if unit.key == self._key)
         return any(unit.table or unit.nameless for unit in keyed)
 
-    def _nothing_under(self, key: str) -> str:
-        held = self._root.children.get(key)
-        if isinstance(held, Node) and held.kind in ("table", "module"):
-            return "holds no tensors where its layout has them"
-        return f"has no weights under its key {key!r}"
-
     def _preference(self, unit: Unit) -> tuple[bool, bool, bool, int]:
-        """The model that the layout knows, then those under the usual keys; copies come last."""
+        """The model that the layout knows, then those under the usual keys; copies last."""
         last = unit.keys[-1] if unit.keys else ""
         place = MODEL_KEYS.index(last) if last in MODEL_KEYS else len(MODEL_KEYS)
         return unit.key != self._key, is_optimizer_key(unit.key), is_copy_key(unit.key), place
@@ -178,18 +173,18 @@ class _Sorting:
             self._put(place, leaf, "optimizer", reason)
         self.notes.append(Skip(self.path, "", "copy", f"holds {reason}"))
 
-    def _set_optimizer_aside(self, node: Node, keys: Keys) -> None:
+    def _set_optimizer_aside(self, branch: Branch, keys: Keys) -> None:
         under = printable(".".join(keys), limit=120) or "the whole file"
         self.nothing = "holds the state of an optimizer, and no weights"
-        for own, leaf, _ in node.iter_leaves():
+        for own, leaf, _ in branch.iter_leaves():
             place = ".".join((*keys, *own))
             self._put(place, leaf, "optimizer", f"state of the optimizer under {under}")
 
     def _set_aside(self, unit: Unit, accepted: list[Unit]) -> None:
-        """What is not a network: state of an optimizer, a copy without names, or anything else."""
+        """Put aside what is not a network: an optimizer, a copy without names, or anything else."""
         if is_optimizer_key(unit.key):
             for place, leaf in unit.iter_places():
-                self._put(place, leaf, "optimizer", f"lies under {printable(unit.key, limit=120)}")
+                self._put(place, leaf, "optimizer", f"is under {printable(unit.key, limit=120)}")
             return
         originals = [one for one in accepted if is_list_of(unit.nameless, one.table)]
         for name, leaf in unit.nameless.items():
@@ -198,12 +193,12 @@ class _Sorting:
                 reason = f"a second copy, in a list, of the weights under {originals[0].key}"
                 self._put(place, leaf, "optimizer", printable(reason, limit=300))
             else:
-                self._leave(place, leaf, why="lies in a list or a closed object, without a name")
+                self._leave(place, leaf, why="is in a list or a closed object, without a name")
         for name, leaf in (unit.table | unit.buffers).items():
             self._leave(unit.place(name), leaf)
 
     def _joined(self, accepted: list[Unit]) -> dict[str, Tensor]:
-        """Tensors of all networks; the first loses a key that only says that it is the model."""
+        """Tensors of all networks; the first loses a key that only says it is the model."""
         tensors: dict[str, Tensor] = {}
         for unit in accepted:
             keys = unit.keys
@@ -220,7 +215,7 @@ class _Sorting:
                     free = f"{free} (again)"
                 tensors[free] = replace(leaf, name=free)
             for name, leaf in unit.nameless.items():
-                why = "lies in a list or a closed object, without the name of a parameter"
+                why = "is in a list or a closed object, without the name of a parameter"
                 self._leave(unit.place(name), leaf, why=why)
             for name, leaf in unit.buffers.items():
                 self._put(
@@ -229,11 +224,11 @@ class _Sorting:
         return tensors
 
     def _leave(self, place: str, leaf: Leaf, *, why: str = "") -> None:
-        """A tensor outside of any network: a matrix is not understood, all else is no map."""
+        """Put aside a tensor outside of any network; only a matrix counts as not understood."""
         if not is_matrix(leaf):
             self._put(place, leaf, "no linear map", "numbers beside the model")
             return
-        message = why or "lies beside the model, and its name is not that of a parameter"
+        message = why or "is beside the model, and its name is not that of a parameter"
         if isinstance(leaf, Unread) and not why:
             message = leaf.why
         self._put(place, leaf, "not understood", message)
@@ -244,7 +239,7 @@ class _Sorting:
 
 
 def _once_named(aside: Iterable[Classed], kept: Mapping[str, Tensor]) -> Iterator[Classed]:
-    """The same under names that none of the model's tensors has: the account goes by names."""
+    """The same under names that none of the model's tensors has: the account identifies by name."""
     taken = set(kept)
     for one in aside:
         tensor, name = one.tensor, one.tensor.name

@@ -16,7 +16,7 @@ from rankscope.errors import RankscopeError, printable
 
 MAX_DEPTH = 64  # of containers in containers
 MAX_NAME = 1000  # characters
-MODULE = ("_parameters", "_buffers", "_modules")  # what torch's modules keep their tensors in
+MODULE = ("_parameters", "_buffers", "_modules")  # attributes of torch's modules with tensors
 ARRAYS = ("numpy.multiarray._reconstruct", "numpy.numeric._frombuffer")
 NUMBERS = {"f2": "float16", "f4": "float32", "f8": "float64"}
 
@@ -25,31 +25,31 @@ Keys = tuple[str, ...]
 
 
 @dataclass
-class Node:
-    """What holds other things, or tensors, under keys.
+class Branch:
+    """A container: it holds other containers or tensors under keys.
 
     Attributes
     ----------
     kind
-        ``table``: names lead to what it holds. ``module``: a module of torch, whose names are those
-        of its state dict. ``list``: numbers do. ``object``: attributes of a closed object do.
+        What the keys are. ``table``: names. ``module``: those of the state dict of a torch module.
+        ``list``: numbers. ``object``: attributes of a closed object.
     children
-        None for what is neither a tensor nor holds one of its own.
+        None for what is neither a tensor nor a container.
     buffers
-        Children of a module that are no parameters.
+        Children of a module that are not parameters.
     """
 
     kind: Literal["table", "module", "list", "object"]
-    children: dict[str, Node | Leaf | None] = field(default_factory=dict)
+    children: dict[str, Branch | Leaf | None] = field(default_factory=dict)
     buffers: frozenset[str] = frozenset()
 
     @property
-    def nodes(self) -> dict[str, Node]:
-        """Children that hold tensors."""
+    def branches(self) -> dict[str, Branch]:
+        """Children that are containers with tensors in them."""
         return {
             key: child
             for key, child in self.children.items()
-            if isinstance(child, Node) and any(True for _ in child.iter_leaves())
+            if isinstance(child, Branch) and any(True for _ in child.iter_leaves())
         }
 
     @property
@@ -57,19 +57,19 @@ class Node:
         """Children that are tensors."""
         return {key: one for key, one in self.children.items() if isinstance(one, Leaf)}
 
-    def iter_leaves(self) -> Iterator[tuple[Keys, Leaf, Node]]:
-        """Every tensor below, with the keys that lead to it and what holds it."""
+    def iter_leaves(self) -> Iterator[tuple[Keys, Leaf, Branch]]:
+        """Every tensor below, with the keys that lead to it and its container."""
         for key, child in self.children.items():
-            if isinstance(child, Node):
+            if isinstance(child, Branch):
                 yield from (((key, *keys), leaf, held) for keys, leaf, held in child.iter_leaves())
             elif child is not None:
                 yield (key,), child, self
 
 
-def tree_of(found: Any, path: str) -> Node:
-    """The tree of a saved object; what is neither a container nor a tensor is an empty list.
+def tree_of(found: Any, path: str) -> Branch:
+    """The tree of a saved object; one that is neither a container nor a tensor is an empty list.
 
-    A container that is met twice, or within itself, is there once.
+    A container that occurs twice, or within itself, is in the tree once.
 
     Raises
     ------
@@ -77,19 +77,19 @@ def tree_of(found: Any, path: str) -> Node:
         If it is nested too deeply.
     """
     grown = _Growing(path).grown(found, "", 0)
-    if isinstance(grown, Node):
+    if isinstance(grown, Branch):
         return grown
-    return Node("list", {} if grown is None else {"0": grown})
+    return Branch("list", {} if grown is None else {"0": grown})
 
 
 class _Growing:
-    """Turns a saved object into nodes, and meets each container once."""
+    """Turns a saved object into branches, each container once."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._seen: dict[int, Any] = {}  # which also keeps what is made on the way alive
+        self._seen: dict[int, Any] = {}  # by id; keeps them alive, so that no id is reused
 
-    def grown(self, one: Any, place: str, depth: int) -> Node | Leaf | None:
+    def grown(self, one: Any, place: str, depth: int) -> Branch | Leaf | None:
         if isinstance(one, StoredTensor):
             return one
         if isinstance(one, HeldPiece):
@@ -99,25 +99,25 @@ class _Growing:
         array = _array(one, self._path)
         if array is not None:
             return array
-        node = _opened(one)
-        if node is None or id(one) in self._seen:
+        container = _opened(one)
+        if container is None or id(one) in self._seen:
             return None
         if depth > MAX_DEPTH or len(place) > MAX_NAME:
             raise RankscopeError("holds containers nested too deeply", path=self._path)
         self._seen[id(one)] = one
-        kind, entries, buffers = node
+        kind, entries, buffers = container
         children = {}
         for key, held in entries.items():
             name = str(key)[: MAX_NAME + 1]
             children[name] = self.grown(held, f"{place}.{name}", depth + 1)
-        return Node(kind, children, buffers)
+        return Branch(kind, children, buffers)
 
 
 Contents = tuple[Literal["table", "module", "list", "object"], dict[Any, Any], frozenset[str]]
 
 
 def _opened(one: Any) -> Contents | None:
-    """Kind, entries and buffers of a container; None for what is none."""
+    """Kind, entries and buffers of a container; None for anything else."""
     none: frozenset[str] = frozenset()
     if isinstance(one, dict):
         return "table", one, none
@@ -155,7 +155,7 @@ def _sliced(one: HeldPiece, path: str) -> SlicedTensor:
 
 
 def _array(one: Any, path: str) -> Unread | None:
-    """An array of numpy, whose numbers lie within the pickle; None for anything else."""
+    """A numpy array, whose numbers are inside the pickle; None for anything else."""
     if not isinstance(one, Opaque) or one.name not in ARRAYS:
         return None
     if one.name == ARRAYS[0]:
@@ -172,14 +172,14 @@ def _array(one: Any, path: str) -> Unread | None:
                 return None
     code = str(kind.args[0]).lstrip("<>=|") if kind.args else ""
     sizes = shape if all(type(n) is int and n >= 0 for n in shape) else ()
-    why = "is an array of numpy inside a pickle, which is not read: save it as a tensor"
+    why = "is a numpy array inside a pickle, which is not read: save it as a tensor"
     return Unread(path, "", NUMBERS.get(code, code), sizes, why)
 
 
 def is_matrix(leaf: Leaf) -> bool:
-    """Whether a tensor may be a matrix of a model, as far as shape and format tell.
+    """Whether a tensor may be a matrix of a model, by its shape and format.
 
-    Nothing but quantised weights is kept in 8 bits with a sign.
+    Of signed integers only 8-bit ones count: nothing but quantised weights is stored in them.
     """
     is_wide = sum(size > 1 for size in leaf.shape) > 1
     whole = ("int", "uint", "bool", "i", "u", "b1", "complex")

@@ -1,4 +1,4 @@
-"""The format of torch before 1.6: a row of pickles, and the storages behind them.
+"""The format of torch before 1.6: a series of pickles, followed by the storages.
 
 The pickles are a magic number, the version, the sizes of types, the object, and the keys of the
 storages in their order. Each storage is its number of elements, as 8 bytes, and the elements.
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rankscope.checkpoints.files.damage import LOOK, not_weights
+from rankscope.checkpoints.files.kinds import LOOK, not_weights
 from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object, read_pickle, skim_pickle
 from rankscope.checkpoints.files.torch_tensors import (
     NAMES,
@@ -21,7 +21,7 @@ from rankscope.checkpoints.files.torch_tensors import (
 )
 from rankscope.checkpoints.files.zip_file import FilePart
 from rankscope.checkpoints.tensors import DTYPES
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
@@ -31,12 +31,12 @@ Held = Mapping[str, tuple[StorageKind, int]]  # by key: type, number of elements
 def read_pickles(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple[str, ...]]:
     """Read the object, whose tensors have no names yet, and the unknown names in it.
 
-    Where the storages lie is known only behind the object, which is therefore skimmed first.
+    Where the storages are is known only after the object, which is therefore skimmed first.
 
     Raises
     ------
     RankscopeError
-        If it is damaged, big-endian or no file of ``torch.save``.
+        If it is damaged, big-endian or not a file of ``torch.save``.
     """
     file = io.BufferedReader(part.first(MAX_BYTES))
     _check_start(path, part, file)
@@ -67,12 +67,12 @@ def read_pickles(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple
 
 
 def _is_module(identity: Any) -> bool:
-    """Whether it is no storage, but the class of a module with its source."""
+    """Whether it is not a storage but the class of a module with its source."""
     return isinstance(identity, tuple) and len(identity) > 1 and identity[0] == "module"
 
 
 def _check_start(path: Path, part: FilePart, file: BinaryIO) -> None:
-    """Go past the three pickles that say what the file is."""
+    """Read past the three pickles that say what the file is."""
     try:
         magic = read_pickle(file, {}, path=path)
     except RankscopeError:
@@ -81,16 +81,18 @@ def _check_start(path: Path, part: FilePart, file: BinaryIO) -> None:
         raise not_weights(part.bytes_at(0, LOOK), part.size, path, kind="torch")
     version, system = read_pickle(file, {}, path=path), read_pickle(file, {}, path=path)
     if version != VERSION:
-        raise RankscopeError(f"is of version {version!r} of torch's old format", path=path)
+        shown = printable(repr(version), limit=40)
+        message = f"is in version {shown} of torch's old format; only {VERSION} is read"
+        raise RankscopeError(message, path=path)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise RankscopeError("holds numbers in big-endian order", path=path)
+        raise RankscopeError("holds numbers in big-endian order, which are not read", path=path)
 
 
 def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[str, Storage]:
-    """Storages by key, from the list of their keys on."""
+    """Storages by key, read from the list of their keys onwards."""
     keys = read_pickle(file, {}, path=path)
     if not isinstance(keys, list) or set(map(str, keys)) != set(held):
-        raise RankscopeError("does not list its storages", path=path)
+        raise RankscopeError("is damaged: it does not list its storages", path=path)
     place, storages = file.tell(), {}
     for key in keys:
         kind, count = held[str(key)]

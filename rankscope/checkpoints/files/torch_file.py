@@ -1,7 +1,12 @@
-"""Files that ``torch.save`` wrote, opened without torch: the object, with its tensors on disk."""
+"""Files that ``torch.save`` wrote, opened without torch: the object, with its tensors on disk.
+
+Since torch 1.6 such a file is a zip of the pickled object and the elements of each storage. The
+format before that is in `torch_before_1_6`. Agents of Stable-Baselines3 are a zip of such zips.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,12 +15,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from rankscope.checkpoints.files.distributed_tensors import HeldPiece
+from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object
 from rankscope.checkpoints.files.saved_tree import MAX_DEPTH, MAX_NAME
 from rankscope.checkpoints.files.torch_before_1_6 import read_pickles
-from rankscope.checkpoints.files.torch_zip import read_zip
-from rankscope.checkpoints.files.zip_file import FilePart
+from rankscope.checkpoints.files.torch_script import CONSTANTS, read_script, storages_of
+from rankscope.checkpoints.files.torch_tensors import NAMES
+from rankscope.checkpoints.files.zip_file import FilePart, entry_bytes, stored_start, zip_entries
 from rankscope.checkpoints.tensors import StoredTensor, open_regular
 from rankscope.errors import RankscopeError
+
+POLICY, AGENT_SUFFIX = "policy", ".pth"  # of the files in an agent's zip
 
 
 @dataclass(frozen=True)
@@ -24,27 +33,27 @@ class Saved:
 
     Attributes
     ----------
-    found
-        The object: dicts, lists, tuples, text and numbers are themselves; a tensor is a
-        `StoredTensor`, named for its place in the object (``model.wte.weight``); a namespace keeps
-        its entries; for anything else stands an inert `Opaque`.
+    content
+        The object. Dicts, lists, tuples, text and numbers are themselves. A tensor is a
+        `StoredTensor`, named after its place in the object (``model.wte.weight``). A namespace
+        keeps its entries. Anything else is an inert `Opaque`.
     closed
         Names of the classes and functions that only code could make or call.
     """
 
     path: Path
-    found: Any
+    content: Any
     closed: tuple[str, ...] = ()
 
 
 def open_saved(path: Path, *, trust: bool = False) -> Saved:
-    """Open what ``torch.save`` wrote; no data of a tensor is read, nothing is imported or run.
+    """Open what ``torch.save`` wrote; reads no data of tensors, imports and runs nothing.
 
     Parameters
     ----------
     trust
-        Let objects of other classes than the common inert ones be made, by the code of their
-        packages. Whoever wrote the file decides what is run then.
+        Let the code of other packages make objects of classes that are not known to be inert.
+        Whoever wrote the file then decides what runs.
 
     Raises
     ------
@@ -60,38 +69,77 @@ def open_saved(path: Path, *, trust: bool = False) -> Saved:
 
 @lru_cache(maxsize=2)
 def _remembered(path: Path, size: int, _modified: int, _inode: int) -> Saved:
-    """The same once more: to recognise a file, to tell its step and to read it take an opening."""
+    """A file as opened last: recognising it, finding its step and reading it each open it."""
     with open_regular(path) as (file, _):
         return _read(path, FilePart(file, 0, size), trust=False)
 
 
-def open_torch(path: Path, *, trust: bool = False) -> Any:
-    """The object that ``torch.save`` wrote, as in `open_saved`."""
-    return open_saved(path, trust=trust).found
-
-
 def open_saved_at(path: Path, start: int, size: int, *, trust: bool = False) -> Saved:
-    """Open what ``torch.save`` wrote into ``size`` bytes of a file; else as `open_saved`."""
-    with open_regular(path) as (file, there):
-        if start < 0 or size < 0 or start + size > there:
-            message = f"is cut short: it has {there} bytes, and not {start + size}"
+    """Open what ``torch.save`` wrote into ``size`` bytes of a file; otherwise as `open_saved`."""
+    with open_regular(path) as (file, length):
+        if start < 0 or size < 0 or start + size > length:
+            message = f"is cut short: it has {length} bytes instead of {start + size}"
             raise RankscopeError(message, path=path, reason="cut-short")
         return _read(path, FilePart(file, start, size), trust=trust)
 
 
-def open_torch_at(path: Path, start: int, size: int) -> Any:
-    """The object that ``torch.save`` wrote into ``size`` bytes of a file."""
-    return open_saved_at(path, start, size).found
+def open_agent(path: Path, *, trust: bool = False) -> Saved:
+    """Open the torch files in an agent's zip: one table, under the names of the files.
+
+    Raises
+    ------
+    RankscopeError
+        If the zip or a file in it is damaged, or a file is compressed.
+    """
+    with open_regular(path) as (file, size):
+        part = FilePart(file, 0, size)
+        entries = zip_entries(part, path)
+        places = {
+            name.removesuffix(AGENT_SUFFIX): (stored_start(part, info, path), info.file_size)
+            for name, info in entries.items()
+            if name.endswith(AGENT_SUFFIX) and "/" not in name
+        }
+    if POLICY not in places:
+        raise RankscopeError(f"is a zip without {POLICY}{AGENT_SUFFIX}, not an agent", path=path)
+    opened = {
+        name: open_saved_at(path, start, length, trust=trust)
+        for name, (start, length) in places.items()
+    }
+    closed = tuple(dict.fromkeys(name for one in opened.values() for name in one.closed))
+    content = {name: _named(one.content, name) for name, one in opened.items()}
+    return Saved(path, content, closed)
+
+
+def _named(content: Any, name: str) -> Any:
+    """A tensor by itself has the name of its file."""
+    return replace(content, name=name) if isinstance(content, StoredTensor) else content
 
 
 def _read(path: Path, part: FilePart, *, trust: bool) -> Saved:
-    read = read_zip if part.bytes_at(0, 2) == b"PK" else read_pickles
-    found, closed = read(path, part, trust=trust)
-    return Saved(path, _placed(found, path), closed)
+    read = _read_zip if part.bytes_at(0, 2) == b"PK" else read_pickles
+    content, closed = read(path, part, trust=trust)
+    return Saved(path, _placed(content, path), closed)
 
 
-def _placed(found: Any, path: Path) -> Any:
-    """The same with tensors that are named for their places."""
+def _read_zip(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple[str, ...]]:
+    """The object, whose tensors have no names yet, and the unknown names in it."""
+    entries = zip_entries(part, path)
+    roots = [name.partition("/")[0] for name in entries if name.partition("/")[2] == "data.pkl"]
+    if len(roots) != 1:
+        raise RankscopeError("is a zip without a data.pkl, so not a torch file", path=path)
+    root = roots[0]
+    order = entries.get(f"{root}/byteorder")
+    if order is not None and entry_bytes(part, order, path, limit=16) != b"little":
+        raise RankscopeError("holds numbers in big-endian order, which are not read", path=path)
+    if f"{root}/{CONSTANTS}" in entries:
+        return read_script(path, part, entries, root)
+    storage = storages_of(path, part, entries, f"{root}/data")
+    program = entry_bytes(part, entries[f"{root}/data.pkl"], path, limit=MAX_BYTES)
+    return read_object(io.BytesIO(program), NAMES, path=path, persistent=storage, trust=trust)
+
+
+def _placed(content: Any, path: Path) -> Any:
+    """The same object with its tensors named after their places."""
     done: dict[int, Any] = {}
 
     def placed(one: Any, place: str, depth: int) -> Any:
@@ -116,7 +164,7 @@ def _placed(found: Any, path: Path) -> Any:
         entries = [placed(held, _below(place, index), depth) for index, held in enumerate(one)]
         return entries if isinstance(one, list) else tuple(entries)
 
-    return placed(found, "", 0)
+    return placed(content, "", 0)
 
 
 def _below(place: str, key: Any) -> str:

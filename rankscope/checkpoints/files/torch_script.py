@@ -1,9 +1,9 @@
 """TorchScript archives: a module and its tensors, read without its code.
 
-The archive is a zip as of ``torch.save``, whose object is of classes that the archive itself
-defines. What an object holds is stored under the names of its attributes, so that the parameters of
-a module, its buffers and its parts are there by name; the source text beside them says which of
-them are buffers. Constants, such as the weights of a frozen module, have no names.
+The archive is a zip like those of ``torch.save``, with an object of classes that the archive itself
+defines. Attributes are stored under their names, so the parameters of a module, its buffers and its
+parts are there by name; the source code beside them says which are buffers. Constants, such as the
+weights of a frozen module, have no names.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ def read_script(
     RankscopeError
         If the archive is damaged.
     """
-    found = []
+    objects = []
     for name, folder in (("data.pkl", "data"), (CONSTANTS, "constants")):
         storage = storages_of(path, part, entries, f"{root}/{folder}")
         program = entry_bytes(part, entries[f"{root}/{name}"], path, limit=MAX_BYTES)
-        found.append(read_object(io.BytesIO(program), NAMES, path=path, persistent=storage))
-    (module, closed), (constants, _) = found
+        objects.append(read_object(io.BytesIO(program), NAMES, path=path, persistent=storage))
+    (module, closed), (constants, _) = objects
     if not isinstance(module, Opaque):
         raise RankscopeError("is a TorchScript archive without a module", path=path)
-    _Buffers(path, part, entries, root).told_apart(module)
+    _Buffers(path, part, entries, root).separate(module)
     tensors = [one for one in constants if isinstance(one, StoredTensor | Opaque)]
     module.appended.extend(tensors)
-    # Its classes are in the archive, and what torch itself adds is of no use without them.
+    # Its classes are in the archive; what torch itself adds is of no use without them.
     return module, tuple(name for name in closed if not name.startswith((OWN, "torch.")))
 
 
 def storages_of(
     path: Path, part: FilePart, entries: Mapping[str, zipfile.ZipInfo], folder: str
 ) -> Callable[[Any], Storage]:
-    """From what a pickle calls a storage to where it lies, in a folder of the archive."""
+    """Finds the storages that a pickle refers to in a folder of the archive."""
     storages: dict[str, Storage] = {}
 
     def storage(identity: Any) -> Storage:
@@ -81,7 +81,7 @@ def storages_of(
 
 
 class _Buffers:
-    """Tells the buffers of modules from their parameters, by the source text in the archive."""
+    """Separates buffers of modules from parameters, by the source code in the archive."""
 
     def __init__(
         self, path: Path, part: FilePart, entries: Mapping[str, zipfile.ZipInfo], root: str
@@ -89,8 +89,8 @@ class _Buffers:
         self._path, self._part, self._entries, self._root = path, part, entries, root
         self._texts: dict[str, dict[str, frozenset[str]]] = {}
 
-    def told_apart(self, module: Opaque) -> None:
-        """Give every module in the tree its parameters, buffers and parts, as torch's own have."""
+    def separate(self, module: Opaque) -> None:
+        """Give every module in the tree its parameters, buffers and parts, as torch's have."""
         waiting, seen = [module], set[int]()
         while waiting and len(seen) < MAX_PARTS:
             one = waiting.pop()
@@ -131,17 +131,17 @@ class _Buffers:
 
 
 def _is_part(value: Any) -> bool:
-    """Whether an attribute is a module: an object of a class of the archive."""
+    """Whether an attribute is a module: an object of a class in the archive."""
     return isinstance(value, Opaque) and not isinstance(value, ClosedTensor)
 
 
 def _buffers_in(text: str) -> dict[str, frozenset[str]]:
-    """Buffers of every class that a source text defines."""
+    """Buffers of every class that a source file defines."""
     starts = [*CLASS.finditer(text)]
     ends = [*(match.start() for match in starts[1:]), len(text)]
-    found = {}
+    buffers = {}
     for match, end in zip(starts, ends, strict=True):
         listed = BUFFERS.search(text, match.end(), end)
         names = [] if listed is None else re.findall(r"\"([^\"]+)\"", listed[1])
-        found[match[1]] = frozenset(names)
-    return found
+        buffers[match[1]] = frozenset(names)
+    return buffers

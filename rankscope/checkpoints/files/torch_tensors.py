@@ -16,7 +16,7 @@ from rankscope.checkpoints.files.pickle_machine import Opaque, StandIn
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor, span
 from rankscope.errors import RankscopeError
 
-# An expanded tensor may be larger than its file, but not so much larger that reading it is a trap.
+# An expanded tensor may be larger than its file, but not by so much that reading it is a trap.
 MAX_EXPANDED = 2**28  # elements
 
 TORCH_DTYPES = {name: name for name in DTYPES if not name.startswith("float8")} | {
@@ -26,7 +26,7 @@ TORCH_DTYPES = {name: name for name in DTYPES if not name.startswith("float8")} 
     "quint8": "uint8",
     "qint32": "int32",
 }
-# Formats that numpy has no numbers of.
+# Formats that numpy does not have.
 NO_NUMPY = (
     *("complex32", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2"),
     *("quint4x2", "quint2x4", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"),
@@ -54,7 +54,7 @@ STORAGES = {
 
 
 class ClosedTensor(Opaque):
-    """A tensor that has no plain elements in the file: of an odd format, sparse, of a subclass.
+    """A tensor without plain elements in the file: of an odd format, sparse, or of a subclass.
 
     Attributes
     ----------
@@ -73,23 +73,23 @@ class ClosedTensor(Opaque):
 
 @dataclass(frozen=True)
 class StorageKind:
-    """A class of storages: the type of their elements."""
+    """A class of storages, by the type of their elements."""
 
     dtype: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Elements of one type in a row, which tensors are views of.
+    """A row of elements of one type, which tensors are views of.
 
     Attributes
     ----------
     offset
-        Of its first byte, from the start of the file.
+        Its first byte, counted from the start of the file.
     nbytes
-        That lie there.
+        Number of its bytes.
     checksum
-        Of all of them, where the file has one.
+        Checksum of all of them, where the file has one.
     """
 
     path: str
@@ -99,7 +99,7 @@ class Storage:
     checksum: Checksum | None = None
 
     def part(self, first: int, count: int) -> Storage:
-        """So many of its elements."""
+        """``count`` of its elements from the first one on."""
         size = DTYPES[self.dtype][0]
         if first < 0 or count < 0 or (first + count) * size > self.nbytes:
             raise ValueError("takes more from a storage than it has")
@@ -107,17 +107,17 @@ class Storage:
 
 
 def storage_identity(identity: Any) -> tuple[StorageKind, str, int]:
-    """Type, key and number of elements, by which a pickle refers to a storage."""
+    """Type, key and number of elements in a pickle's reference to a storage."""
     match identity:
         case ("storage", StorageKind() as kind, str(key), _, int(count), *_) if 0 <= count < 2**60:
             return kind, key, count
-    raise ValueError("refers to what is no storage")
+    raise ValueError("refers to something that is not a storage")
 
 
 def _tensor(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> Any:
     """What ``torch._utils._rebuild_tensor`` and ``_v2`` make."""
     if len(rest) > 2 and isinstance(rest[2], dict) and any(rest[2].values()):
-        raise ValueError("holds a tensor with its signs or conjugate pending")
+        raise ValueError("holds a tensor whose negation or conjugation is pending")
     return _view(storage, start, shape, strides, getattr(storage, "dtype", None))
 
 
@@ -133,7 +133,7 @@ def _quantised(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> A
 
 
 def _view(storage: Any, start: Any, shape: Any, strides: Any, dtype: Any) -> Any:
-    """A tensor on disk; closed if its numbers are of a type that numpy cannot read."""
+    """A tensor on disk; closed if numpy does not have its format."""
     if dtype not in DTYPES:
         sizes = tuple(shape) if _are_counts(shape) else ()
         return ClosedTensor(f"torch.Tensor of {dtype}", sizes, dtype)
@@ -179,17 +179,17 @@ def _is_row_major(axes: tuple[tuple[int, int], ...]) -> bool:
 
 
 def _first(first: Any, *_: Any) -> Any:
-    """The tensor inside of a parameter, or of what came from another device."""
+    """The tensor inside a parameter, or inside what came from another device."""
     return first
 
 
 def _typed(make: Any, kind: Any, args: Any, state: Any = None) -> Any:
     """What ``_rebuild_from_type_v2`` makes: a tensor with attributes, or of a subclass.
 
-    What the elements of an unknown subclass mean is known to its code alone.
+    Only the code of an unknown subclass knows what its elements mean.
     """
     if not callable(make) or not isinstance(args, tuple):
-        raise ValueError("calls what is not a class")
+        raise ValueError("calls something that is not a class")
     made = make(*args)
     name = str(getattr(kind, "known", None) or getattr(kind, "name", ""))
     if is_distributed(name):
@@ -205,12 +205,12 @@ def _closed(name: str, made: Any) -> ClosedTensor:
 
 def _size(sizes: Any = ()) -> tuple[Any, ...]:
     if not _are_counts(sizes):
-        raise ValueError("has a size that is no row of whole numbers")
+        raise ValueError("has a size that is not a list of non-negative integers")
     return tuple(sizes)
 
 
 def _device(*parts: Any) -> str:
-    """Such as cuda:1."""
+    """Name of a device, such as cuda:1."""
     return ":".join(str(part) for part in parts[:2] if isinstance(part, str | int))
 
 

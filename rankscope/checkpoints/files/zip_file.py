@@ -1,4 +1,4 @@
-"""Zip archives, for the places of what lies in them uncompressed."""
+"""Zip archives: where their uncompressed entries are."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from rankscope.errors import RankscopeError, printable
 
-LOCAL_HEADER = 30  # bytes before the name of an entry, which stands there a second time
+LOCAL_HEADER = 30  # bytes before the second copy of an entry's name, which is beside its data
 
 
 class FilePart(io.RawIOBase):
-    """Some bytes of an open file, as a file of their own."""
+    """A range of bytes of an open file, as a file of its own."""
 
     def __init__(self, file: io.FileIO, start: int, size: int) -> None:
         super().__init__()
         self._file, self.start, self.size, self._place = file, start, size, 0
 
+    @override
     def readable(self) -> bool:
-        """Whether it can be read."""
         return True
 
+    @override
     def seekable(self) -> bool:
-        """Whether its place can be set."""
         return True
 
+    @override
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the place."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise OSError("seeks to before the start")
@@ -38,7 +40,7 @@ class FilePart(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: Any) -> int:
-        """Read no further than the part goes."""
+        """Read into a buffer, up to the end of the part."""
         count = max(0, min(len(buffer), self.size - self._place))
         self._file.seek(self.start + self._place)
         read = self._file.readinto(memoryview(buffer)[:count]) or 0
@@ -46,16 +48,16 @@ class FilePart(io.RawIOBase):
         return read
 
     def first(self, count: int) -> FilePart:
-        """No more than so many of its bytes."""
+        """Its first bytes, at most ``count``."""
         return FilePart(self._file, self.start, min(self.size, count))
 
     def bytes_at(self, place: int, count: int) -> bytes:
-        """So many bytes from a place; fewer where the part ends."""
+        """``count`` bytes from a place; fewer where the part ends."""
         self.seek(place)
-        found = bytearray()
-        while len(found) < count and (more := self.read(count - len(found))):
-            found += more
-        return bytes(found)
+        content = bytearray()
+        while len(content) < count and (more := self.read(count - len(content))):
+            content += more
+        return bytes(content)
 
 
 def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -64,32 +66,33 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     RankscopeError
-        If it has no whole directory, or one with a name twice.
+        If its directory is not whole, or has a name twice.
     """
     try:
         with zipfile.ZipFile(io.BufferedReader(part)) as archive:
             listing = archive.infolist()
     except Exception as error:  # zipfile raises whatever a damaged directory leads it to
         what = printable((str(error) or type(error).__name__).splitlines()[0])
-        message = f"is cut short or a damaged zip ({what})"
+        message = f"is cut short or damaged ({what})"
         raise RankscopeError(message, path=path, reason="cut-short") from None
     twice = [name for name, count in Counter(i.filename for i in listing).items() if count > 1]
     if twice:
-        raise RankscopeError(f"is a zip with {printable(twice[0])} in it twice", path=path)
+        message = f"is a damaged zip: it has the entry {printable(twice[0])} twice"
+        raise RankscopeError(message, path=path)
     return {info.filename: info for info in listing}
 
 
 def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
-    """Where the bytes of an entry begin in the part: its own header has padding, which varies.
+    """Where the data of an entry begin in the part: after its local header, whose length varies.
 
     Raises
     ------
     RankscopeError
-        If the entry does not lie within the part.
+        If the entry is not within the part.
     """
     header = part.bytes_at(info.header_offset, LOCAL_HEADER) if info.header_offset >= 0 else b""
     if len(header) < LOCAL_HEADER or header[:4] != b"PK\3\4":
-        raise _damaged(info, "has no header where the directory has it", path)
+        raise _damaged(info, "is not where the directory of the zip says", path)
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     place = info.header_offset + LOCAL_HEADER + lengths
     if place + info.compress_size > part.size:
@@ -98,15 +101,15 @@ def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
 
 
 def stored_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
-    """Where the bytes of an entry begin that is neither compressed nor encrypted.
+    """Where the data of an entry begin that is neither compressed nor encrypted.
 
     Raises
     ------
     RankscopeError
-        If the entry is either, or does not lie within the part.
+        If the entry is either, or is not within the part.
     """
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise _damaged(info, "is compressed", path)
+        raise _damaged(info, "is compressed in a way that is not read", path)
     if info.flag_bits & 1:
         raise _damaged(info, "is encrypted", path)
     return data_start(part, info, path)
@@ -118,16 +121,16 @@ def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int
     Raises
     ------
     RankscopeError
-        If it has more than ``limit`` bytes or other bytes than were written.
+        If it has more than ``limit`` bytes, or its bytes do not match its checksum.
     """
     place = stored_start(part, info, path)
     if info.file_size > limit:
         raise _damaged(info, f"has {info.file_size} bytes, more than {limit}", path)
-    found = part.bytes_at(place, info.file_size)
-    # 0 is what torch writes where it is told to compute none.
-    if info.CRC and zlib.crc32(found) != info.CRC:
+    content = part.bytes_at(place, info.file_size)
+    # Torch writes 0 where it is told not to compute checksums.
+    if info.CRC and zlib.crc32(content) != info.CRC:
         raise _damaged(info, "is damaged: its checksum differs", path, reason="damaged")
-    return found
+    return content
 
 
 def _damaged(

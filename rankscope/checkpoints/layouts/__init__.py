@@ -1,4 +1,4 @@
-"""On-disk layouts, one file each: a layout recognises a checkpoint by its files, and reads it."""
+"""On-disk layouts, one file each: a layout recognises a checkpoint by its files and reads it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rankscope.checkpoints.layouts import (
 )
 from rankscope.checkpoints.layouts.layout import Layout
 
-# The first that recognises a path reads it: the one that knows most about its files.
+# The first that recognises a path reads it, so those that know most about their files come first.
 LAYOUTS: Mapping[str, Layout] = {
     "relora": guitaricet_relora.LAYOUT,
     "pico": pico.LAYOUT,
@@ -47,9 +47,9 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def layout_of(path: Path, forced: str | None = None) -> str | None:
-    """Name of the layout that a folder or file is a checkpoint of; None if it is of none.
+    """Name of the layout that a folder or file is a checkpoint of; None if it is not a checkpoint.
 
-    Of the slices of one checkpoint the first file stands for all of them, and the others are none.
+    Of the slices of one checkpoint only the first file, which represents all of them, counts.
     """
     names = LAYOUTS if forced is None else {forced: LAYOUTS[forced]}
     is_file = path.is_file()

@@ -1,14 +1,13 @@
 """Axolotl's ReLoRA: a Trainer's ``checkpoint-N`` with the folders ``relora`` and ``adapter``.
 
-At a step that merges there is ``adapter``, the adapter as it was before the merge, and in the
-checkpoint itself the same once more. ``relora`` then has the weights with the delta in them, so
-that the adapter is not added to them, which would count it twice: the weights are read, and the
-adapter is named among what is left out. They are written only where the base is quantised; where
-they are not, the weights are nowhere, and the delta is read alone.
+At a step that merges, ``adapter`` is the adapter before the merge; the checkpoint itself has a
+second copy. ``relora`` then has the weights with the delta in them, so adding the adapter would
+count it twice: the weights are read, and a skip names the adapter. They are written only where the
+base is quantised. Where it is not, the weights are nowhere, and the delta is read alone.
 
 At other steps there is no ``adapter``: ``relora`` has the frozen weights since the last merge, and
 the adapter in the checkpoint itself belongs on top of them. Steps before the first merge have no
-``relora`` and are of the layout ``peft``.
+``relora`` and the layout ``peft``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.adapters.peft_files import read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
@@ -32,7 +31,7 @@ FROZEN, BEFORE_MERGE = "relora", "adapter"
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder has an adapter, and the weights or the adapter of a merge below it."""
+    """Whether the folder has an adapter and, below it, the weights or the adapter of a merge."""
     live, merged = (folder / CONFIG).is_file(), (folder / BEFORE_MERGE / CONFIG).is_file()
     return (live and merged) or ((live or merged) and huggingface.recognises(folder / FROZEN))
 
@@ -47,19 +46,19 @@ def read(folder: Path, options: Options) -> Contents:
     """
     merged = (folder / BEFORE_MERGE / CONFIG).is_file()
     adapter = folder / BEFORE_MERGE if merged else folder
-    found, frozen, skips = NONE, {}, []
+    parted, frozen, skips = NONE, {}, []
     if huggingface.recognises(folder / FROZEN):
         frozen = huggingface.open_weights(folder / FROZEN, options)
     if merged and frozen:
-        message = "is the adapter before its merge: its delta is in the weights already"
+        message = "is the adapter before its merge: its delta is already in the weights"
         skips.append(Skip(str(adapter), "", "adapter-merged", message))
     else:
-        found = read_adapter(adapter, options)
+        parted = read_adapter(adapter, options)
     if not frozen:
         message = "the weights that it was merged into were not saved: only the delta is read"
         skips.append(Skip(str(adapter), "", "base-missing", message))
     weights, factors = without_factors(frozen)
-    joined = on_base(found, weights)
+    joined = on_base(parted, weights)
     return contents_of(
         "axolotl-relora",
         joined.tensors,
@@ -75,8 +74,8 @@ def read(folder: Path, options: Options) -> Contents:
 def _config(folder: Path, adapter: Path, options: Options) -> dict[str, Any]:
     """Config of the model: beside the weights, else that of the run or of the base model."""
     places = [folder / FROZEN, folder, folder.parent, base_folder(adapter, options.base)]
-    found = (read_json(place / "config.json") for place in places if place is not None)
-    return next((config for config in found if config), {})
+    configs = (read_json(place / "config.json") for place in places if place is not None)
+    return next(filter(None, configs), {})
 
 
 LAYOUT = Layout(

@@ -1,8 +1,8 @@
 """DeepSpeed folders: ``global_stepN`` with the weights of one process, as ZeRO-1 and 2 write them.
 
 A model that was built for a pipeline has a file for each layer, which is whole unless tensors were
-sliced too (``layer_02-model_00-model_states.pt`` and no ``model_01``). What ZeRO-3 and model
-parallelism write is in slices, and refused with what to do.
+split too (``layer_02-model_00-model_states.pt`` without a ``model_01``). ZeRO-3 and model
+parallelism write slices, which are refused with what to do.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.names import block_of
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.opened_file import Opened, together, under_names
-from rankscope.checkpoints.layouts import huggingface, peft
-from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import (
+from rankscope.checkpoints.files.weights_file import (
     open_entries,
     open_table,
     step_under,
     table_of,
 )
+from rankscope.checkpoints.layouts import huggingface, peft
+from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 from rankscope.checkpoints.tensors import Tensor
@@ -34,14 +34,14 @@ from rankscope.errors import RankscopeError
 WHOLE, SLICED = "mp_rank_*_model_states.pt", "zero_pp_rank_*_model_states.pt"
 LAYER_FILES = "layer_*-model_*-model_states.pt"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
-TAGS = ("checkpoint", "pytorch_model")  # subfolders that Fabric, Lightning and accelerate put it in
+TAGS = ("checkpoint", "pytorch_model")  # subfolders of Fabric, Lightning and accelerate
 TO_DO = "make whole weights of it with zero_to_fp32.py, which DeepSpeed leaves beside the folder"
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder holds the state of a model, and not beside the weights themselves.
+    """Whether the folder holds the state of a model, without the whole weights beside it.
 
-    A trainer that saves whole weights keeps this folder in the same checkpoint, to resume from.
+    A trainer that saves whole weights keeps this folder in the same checkpoint to resume from.
     """
     return _states(folder) is not None and not any(
         step_of(around) is not None and (huggingface.recognises(around) or peft.recognises(around))
@@ -72,7 +72,7 @@ def read(folder: Path, options: Options) -> Contents:
 
 
 def step(folder: Path) -> Step | None:
-    """Step in the folder's name; first in the file where the name is of what lies around it."""
+    """Step in the folder's name; in the file first, where the name is that of the folder around."""
     states, named = _states(folder) or folder, step_of(folder)
     files = sorted(states.glob(WHOLE))
     if not files or (named is not None and states == folder):
@@ -89,10 +89,10 @@ def _states(folder: Path) -> Path | None:
 
 
 def _open_weights(folder: Path, options: Options) -> tuple[Opened, Mapping[str, Any]]:
-    """The tensors, and what the training says of its model."""
+    """The tensors, and the settings of the training."""
     files, layers = sorted(folder.glob(WHOLE)), sorted(folder.glob(LAYER_FILES))
     if not files:
-        raise _sliced(f"is of ZeRO-3, slices of every weight: {TO_DO}", folder)
+        raise _sliced(f"holds slices of every weight, as ZeRO-3 saves them: {TO_DO}", folder)
     entries = open_entries(files[0], options)
     if layers:
         opened = _open_layers(layers, entries.get("mp_world_size"), options)
@@ -110,20 +110,20 @@ def _open_module(file: Path, options: Options) -> Opened:
         if error.reason != "empty-weights":
             raise
         raise RankscopeError(
-            f"holds no weights, as of ZeRO-3: {TO_DO}", path=file, reason=error.reason
+            f"holds empty weights, as ZeRO-3 saves them: {TO_DO}", path=file, reason=error.reason
         ) from None
 
 
 def _open_layers(files: Sequence[Path], processes: Any, options: Options) -> Opened:
-    """The weights of a model that has a file for each layer, under names with the layer in them."""
-    found = {file: match for file in files if (match := LAYER_FILE.fullmatch(file.name))}
-    ranks = len({match[2] for match in found.values()})
+    """The weights of a model with a file for each layer, under names with the layer in them."""
+    matches = {file: match for file in files if (match := LAYER_FILE.fullmatch(file.name))}
+    ranks = len({match[2] for match in matches.values()})
     if ranks != 1 or processes not in (None, 1):
         count = ranks if type(processes) is not int else max(ranks, processes)
         raise _sliced(_of_ranks(count, "layer"), files[0].parent)
     opened = {
         int(match[1]): open_table(file, options)
-        for file, match in found.items()
+        for file, match in matches.items()
         if open_entries(file, options)  # some layers have no weights
     }
     tensors = _named_by_layer({number: one.tensors for number, one in opened.items()})
@@ -131,10 +131,11 @@ def _open_layers(files: Sequence[Path], processes: Any, options: Options) -> Ope
 
 
 def _named_by_layer(held: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Blocks are the files with the most tensors, all of the same names; they count from 0.
+    """All tensors, under names in which blocks are numbered from 0.
 
-    Files are numbered by all layers of the pipeline, embeddings and the like among them. A file
-    that no other is like keeps its names where they have the number of a layer.
+    Files are numbered by all layers of the pipeline, embeddings and the like included. Blocks are
+    the files with the most tensors, all with the same names. A file that is unlike all others keeps
+    its names if they contain the number of a layer.
     """
     most = max(held.values(), key=len, default={})
     blocks = [number for number in sorted(held) if held[number].keys() == most.keys()]
@@ -151,8 +152,8 @@ def _named_by_layer(held: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tenso
 
 def _of_ranks(count: int, what: str) -> str:
     return (
-        f"is of model parallelism, {count} files with a slice of every {what} each: merge them "
-        "with the framework that wrote them"
+        f"has {count} files, each with a slice of every {what}, as model parallelism saves them: "
+        "merge them with the framework that wrote them"
     )
 
 
@@ -161,7 +162,7 @@ def _sliced(message: str, path: Path) -> RankscopeError:
 
 
 LAYOUT = Layout(
-    "DeepSpeed, ZeRO 1 and 2: global_stepN with mp_rank_00_model_states.pt, also GPT-NeoX's with a "
+    "DeepSpeed, ZeRO 1 and 2: global_stepN with mp_rank_00_model_states.pt; also GPT-NeoX with a "
     "file for each layer",
     recognises,
     read,

@@ -1,7 +1,7 @@
 """Torch distributed checkpoints: of torchtitan, OLMo-core, Fabric and Accelerate with FSDP.
 
-All have one folder with ``.metadata`` and the pieces that each process held. Trainers put it
-straight into the folder of a step, or into one below, and the model's config beside or above it.
+All have a folder with ``.metadata`` and the pieces that each process held. Trainers put it directly
+into the folder of a step or into one below, and the model's config beside or above it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.config_files import read_json, read_yaml
 from rankscope.checkpoints.files.distributed_file import METADATA, open_distributed
-from rankscope.checkpoints.files.json_file import read_json
-from rankscope.checkpoints.files.opened_file import Opened
-from rankscope.checkpoints.files.optimizer_state import without_training_state
-from rankscope.checkpoints.files.sharded_safetensors import iter_shards, open_shards
-from rankscope.checkpoints.files.yaml_file import read_yaml
+from rankscope.checkpoints.files.opened_file import Opened, check_whole
+from rankscope.checkpoints.files.safetensors_file import iter_shards, open_shards
+from rankscope.checkpoints.files.training_state import without_training_state
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.whole_weights import check_shapes
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 
-# Where it lies below the folder of a step: OLMo-core, Accelerate, and torch's safetensors writer.
+# Where it is below the folder of a step: OLMo-core, Accelerate, and torch's safetensors writer.
 BELOW = ("model_and_optim", "pytorch_model_fsdp_0", "sharded")
 SERIES = ("checkpoint", "checkpoints")
 
@@ -34,7 +32,7 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, options: Options) -> Contents:
-    """Read what a checkpoint says of its pieces; none of them is opened.
+    """Read what a checkpoint says of its pieces, none of which is opened.
 
     Raises
     ------
@@ -47,7 +45,7 @@ def read(folder: Path, options: Options) -> Contents:
     else:
         kept, states = without_training_state(open_shards(place))
         opened = Opened(kept, tuple(states))
-    check_shapes(opened.tensors, str(place))
+    check_whole(opened.tensors, str(place))
     return contents_of("dcp", opened.tensors, _config(place), options, aside=opened.aside)
 
 
@@ -57,12 +55,12 @@ def step(folder: Path) -> Step | None:
 
 
 def unfinished(folder: Path) -> str:
-    """What is amiss where there are pieces and no list of them."""
+    """What is wrong where there are pieces but no list of them."""
     for place in _iter_places(folder):
         if any(place.glob("__*.distcp")) and not (place / METADATA).is_file():
             return (
-                f"has pieces of a distributed checkpoint and no {METADATA}, which is written last: "
-                "it is being saved still, or its saving was cut off"
+                f"has pieces of a distributed checkpoint but no {METADATA}, which is written last: "
+                "it is still being saved, or saving it was cut off"
             )
     return ""
 
@@ -80,20 +78,20 @@ def _iter_places(folder: Path) -> Iterator[Path]:
 
 
 def _config(place: Path) -> dict[str, Any]:
-    """What is said of the model beside the pieces or above them; empty if nothing.
+    """The config of the model beside the pieces or above them; empty if there is none.
 
-    A trainer's config has the model in a section of this name.
+    The config of a trainer has the model in its section ``model``.
     """
     for folder in _iter_above(place):
-        for found in (read_json(folder / "config.json"), read_yaml(folder / "config.yaml")):
-            if found:
-                model = found.get("model")
-                return model if isinstance(model, dict) else found
+        for config in (read_json(folder / "config.json"), read_yaml(folder / "config.yaml")):
+            if config:
+                model = config.get("model")
+                return model if isinstance(model, dict) else config
     return {}
 
 
 def _iter_above(place: Path) -> Iterator[Path]:
-    """The folder of the pieces, that of the step, and that of the run."""
+    """The folders of the pieces, of the step, and of the run."""
     step_folder = place.parent if place.name in BELOW else place
     run = step_folder.parent
     yield from dict.fromkeys((place, step_folder, run))

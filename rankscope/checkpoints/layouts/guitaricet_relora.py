@@ -1,12 +1,12 @@
 """Folders of the trainer of the ReLoRA paper, ``Guitaricet/relora``: ``model_N/``.
 
-The wrapped model is saved whole: frozen weight and factors lie side by side in each module, and
-the checkpoint is of the state before a merge of the same step. Its ``relora_config.json`` does not
-say whether weights are frozen at all (``lora_only``) or the scale is trained, so that is told by
-the tensors. ``n_lora_restarts`` counts the merges; a run that is resumed counts from zero.
+The wrapped model is saved whole: each module has the frozen weight and the factors side by side,
+in the state before a merge of the same step. Its ``relora_config.json`` does not say whether there
+is a frozen weight at all (``lora_only``) or whether the scale is trained; the tensors show it.
+``n_lora_restarts`` counts the merges; a run that is resumed counts from zero.
 
-A full-rank warm-up writes the same folder without ``relora_config.json``, which reads as a Hugging
-Face one.
+A full-rank warm-up writes the same folder without ``relora_config.json``, which is read as a
+Hugging Face folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
@@ -36,7 +36,7 @@ def read(folder: Path, options: Options) -> Contents:
     Raises
     ------
     RankscopeError
-        If a file is damaged, or the settings do not tell the scale of the adapters.
+        If a file is damaged, or the settings do not state the scale of the adapters.
     """
     settings = read_json(folder / CONFIG)
     opened = huggingface.open_all(folder, options)

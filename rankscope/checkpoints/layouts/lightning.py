@@ -9,17 +9,17 @@ from typing import Any
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.names import block_of, plain_name
+from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.files.kinds import kind_of
 from rankscope.checkpoints.files.opened_file import under_names
-from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.single_file import may_be_model, step_in_file_name
-from rankscope.checkpoints.layouts.torch_tables import (
+from rankscope.checkpoints.files.weights_file import (
     has_entries,
     open_entries,
     open_table,
     step_under,
     table_of,
 )
+from rankscope.checkpoints.layouts.layout import Layout, Step, step_in_file_name
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
@@ -29,7 +29,7 @@ SECTIONS = ("model", "model_config", "config", "cfg")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is a checkpoint of Lightning, under whatever name."""
+    """Whether the file is a checkpoint of Lightning, whatever its name."""
     is_named = path.suffix == ".ckpt"
     if not is_named and (not may_be_model(path) or kind_of(path) != "torch"):
         return False
@@ -58,9 +58,9 @@ def read(path: Path, options: Options) -> Contents:
 
 
 def without_attribute(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors without the attribute in which the Lightning module keeps its model.
+    """The tensors without the attribute in which the Lightning module has its model.
 
-    Only if all are in that attribute, and layers are left: a model's own ``model`` stays.
+    Only if all are in that attribute and layers remain: the ``model`` inside a model stays.
     """
     plain = {plain_name(name): tensor for name, tensor in tensors.items()}
     for attribute in ATTRIBUTES:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.files.config_files import read_yaml
 from rankscope.checkpoints.files.opened_file import Opened
-from rankscope.checkpoints.files.yaml_file import read_yaml
-from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import (
+from rankscope.checkpoints.files.weights_file import (
     open_entries,
     open_table,
     step_under,
 )
+from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 
@@ -28,8 +28,8 @@ def recognises(folder: Path) -> bool:
 def read(folder: Path, options: Options) -> Contents:
     """Read the headers of one checkpoint.
 
-    Its LoRA file is left out: the layer that holds q, k and v has up to three adapters, stacked in
-    one pair of factors, and which there are is written nowhere beside them.
+    Its LoRA file is left out: the layer for q, k and v has up to three adapters, stacked in one
+    pair of factors, and no file says which of them there are.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def read(folder: Path, options: Options) -> Contents:
         opened = open_table(folder / WEIGHTS, options, key=_key(folder / WEIGHTS, options))
     skips = [*opened.skips]
     if (folder / LORA).is_file():
-        message = "a LoRA file of LitGPT is not read: `litgpt merge_lora` adds it to its model"
+        message = "a LoRA file of LitGPT is not read: merge it with `litgpt merge_lora`"
         skips.append(Skip(str(folder / LORA), "", "adapter-unsupported", message))
     return contents_of(
         "litgpt",
@@ -60,10 +60,7 @@ def _key(path: Path, options: Options) -> str | None:
 
 
 def step(folder: Path) -> Step | None:
-    """Step in the folder's name, else in the file, which counts optimizer steps as step_count.
-
-    Its iter_num counts micro-batches.
-    """
+    """Step in the folder's name, else in the file, where iter_num counts micro-batches."""
     found = step_of(folder)
     if found is None and (folder / WEIGHTS).is_file():
         return step_under(folder / WEIGHTS, "step_count")

@@ -1,6 +1,6 @@
 """The files of nanochat: ``model_000600.pt`` with ``meta_000600.json`` beside it.
 
-The optimizer's state lies in files of its own, ``optim_000600_rank0.pt``, which hold no weights.
+The optimizer's state is in separate files, ``optim_000600_rank0.pt``, without weights.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.files.weights_file import open_table, table_of
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import open_table, table_of
 from rankscope.checkpoints.options import Options
 
 NAME = re.compile(r"model_(\d{1,18})\.pt")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of such a file, and its description lies beside it."""
+    """Whether the file has such a name and its description is beside it."""
     meta = _meta(path)
     return meta is not None and meta.is_file()
 
@@ -53,7 +53,7 @@ def step(path: Path) -> Step | None:
 
 
 def _meta(path: Path) -> Path | None:
-    """The description that belongs to a file of such a name."""
+    """The description that belongs to a file with such a name."""
     match = NAME.fullmatch(path.name)
     return None if match is None else path.with_name(f"meta_{match[1]}.json")
 

@@ -1,4 +1,4 @@
-"""The files of nanoGPT and its forks: one dict of model, optimizer, ``model_args``, ``iter_num``.
+"""The files of nanoGPT and its forks: a dict of model, optimizer, ``model_args``, ``iter_num``.
 
 The original keeps a single ``ckpt.pt``; series come from forks, which number it: ``ckpt_600.pt``,
 ``000600_ckpt.pt``, ``state_step000100.pt`` (the last without ``model_args``).
@@ -11,22 +11,21 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.single_file import step_in_file_name
-from rankscope.checkpoints.layouts.torch_tables import (
+from rankscope.checkpoints.files.weights_file import (
     has_entries,
     open_entries,
     open_table,
     step_under,
     table_of,
 )
+from rankscope.checkpoints.layouts.layout import Layout, Step, step_in_file_name
 from rankscope.checkpoints.options import Options
 
 PLAIN, SPEEDRUN = "*ckpt*.pt", "state_step*.pt"
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name is that of such a file, and the entries are there."""
+    """Whether the file has such a name and the entries are there."""
     if fnmatchcase(path.name, SPEEDRUN):
         return has_entries(path, "model", "step")
     return fnmatchcase(path.name, PLAIN) and has_entries(path, "model", "model_args")

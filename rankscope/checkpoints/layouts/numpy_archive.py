@@ -6,25 +6,20 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.config_files import config_beside
+from rankscope.checkpoints.files.file_names import may_be_model, stem_of
+from rankscope.checkpoints.files.key_words import are_of_model
 from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
 from rankscope.checkpoints.files.numpy_file import open_arrays
-from rankscope.checkpoints.files.opened_file import Opened
-from rankscope.checkpoints.files.optimizer_state import without_training_state
-from rankscope.checkpoints.files.telling_names import are_of_model
-from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.single_file import (
-    config_beside,
-    may_be_model,
-    stem_of,
-    step_in_file_name,
-)
-from rankscope.checkpoints.layouts.whole_weights import whole
+from rankscope.checkpoints.files.opened_file import Opened, whole
+from rankscope.checkpoints.files.training_state import without_training_state
+from rankscope.checkpoints.layouts.layout import Layout, step_in_file_name
 from rankscope.checkpoints.options import Options
 from rankscope.errors import RankscopeError
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is a zip of arrays that may be a model's, or damaged and called ``.npz``."""
+    """Whether the file is a zip of arrays that may be a model's, or a damaged ``.npz``."""
     if not may_be_model(path):
         return False
     kind = kind_of(path)

@@ -1,6 +1,6 @@
-"""OLMo's own checkpoints, unsharded: ``config.yaml`` with the weights of the model beside it.
+"""Unsharded checkpoints of OLMo 1: ``config.yaml`` with the weights of the model beside it.
 
-Those in safetensors have names of their own kind: base64 of a pickled ``((name,), False)``.
+Tensors in safetensors have odd names: base64 of a pickled ``((name,), False)``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.opened_file import Opened, under_names
+from rankscope.checkpoints.files.config_files import read_yaml
+from rankscope.checkpoints.files.opened_file import Opened, under_names, whole
 from rankscope.checkpoints.files.safetensors_file import open_tensors
-from rankscope.checkpoints.files.yaml_file import read_yaml
+from rankscope.checkpoints.files.weights_file import open_table
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.torch_tables import open_table
-from rankscope.checkpoints.layouts.whole_weights import whole
 from rankscope.checkpoints.options import Options
 from rankscope.errors import RankscopeError
 
@@ -25,13 +24,13 @@ CONFIG, SAFETENSORS, TORCH = "config.yaml", "model.safetensors", "model.pt"
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder holds weights, and a config as OLMo writes it."""
+    """Whether the folder holds weights and a config as OLMo writes it."""
     if not ((folder / SAFETENSORS).is_file() or (folder / TORCH).is_file()):
         return False
     try:
         return "d_model" in _model_config(folder)
     except RankscopeError:
-        return False  # many trainers write a config.yaml: what is wrong with it is their affair
+        return False  # many trainers write a config.yaml, so a damaged one need not be OLMo's
 
 
 def read(folder: Path, options: Options) -> Contents:
@@ -63,9 +62,9 @@ def _open_weights(folder: Path, options: Options) -> Opened:
 
 
 def decoded(name: str) -> str:
-    """Name of a parameter in a safetensors file of OLMo; a plain name is given back.
+    """Name of a parameter in a safetensors file of OLMo; a plain name is returned as it is.
 
-    The pickle is listed and not run: it may have been written by anybody.
+    The pickle is listed, not run: anybody may have written it.
     """
     try:
         pickled = base64.b64decode(name, altchars=b"-_", validate=True)
@@ -77,7 +76,7 @@ def decoded(name: str) -> str:
 
 
 def _model_config(folder: Path) -> dict[str, Any]:
-    """What the config says of the model, multi-query attention by its common name."""
+    """The model's section of the config, with multi-query attention under its common name."""
     model = read_yaml(folder / CONFIG).get("model")
     if not isinstance(model, dict):
         return {}

@@ -1,7 +1,7 @@
-"""PEFT adapters: a folder with ``adapter_model.safetensors``, which need not have its base model.
+"""PEFT adapters: a folder with ``adapter_model.safetensors``, with or without its base model.
 
-The Trainer's ``checkpoint-N`` is one where an adapter is trained. PEFT puts an adapter that has a
-name of its own in a folder of that name, which then is all that a ``checkpoint-N`` holds.
+The Trainer's ``checkpoint-N`` is such a folder where an adapter is trained. PEFT puts an adapter
+with a name of its own into a folder of that name, which is then all that ``checkpoint-N`` holds.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.adapters.peft_files import WEIGHTS, read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.single_file import may_be_model
 from rankscope.checkpoints.options import Options
 from rankscope.errors import RankscopeError
 
@@ -27,7 +27,7 @@ CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 def recognises(folder: Path) -> bool:
-    """Whether the folder is an adapter, and not a model beside which an adapter's config lies."""
+    """Whether the folder is an adapter, not a model with an adapter's config beside it."""
     adapter = _adapter_in(folder)
     if adapter == folder and _has_weights(folder):
         return True
@@ -35,17 +35,17 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, options: Options) -> Contents:
-    """Read an adapter, on top of the model that it belongs to if that is on this machine.
+    """Read an adapter, on top of its base model if that is on this machine.
 
     Raises
     ------
     RankscopeError
-        If a file of either is damaged, or what is given as the base is not a model.
+        If a file of either is damaged, or the given base is not a model.
     """
     adapter = _adapter_in(folder) or folder
-    found, base = read_adapter(adapter, options), base_folder(adapter, options.base)
+    parted, base = read_adapter(adapter, options), base_folder(adapter, options.base)
     has_base = base is not None and huggingface.recognises(base)
-    joined = on_base(found, huggingface.open_weights(base, options) if base and has_base else {})
+    joined = on_base(parted, huggingface.open_weights(base, options) if base and has_base else {})
     contents = contents_of(
         "peft",
         joined.tensors,
@@ -65,7 +65,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _has_others(folder: Path) -> bool:
-    """Whether other files of weights lie beside those of an adapter: then it is one of many."""
+    """Whether there are other files of weights beside those of an adapter."""
     suffixes = {Path(name).suffix for name in WEIGHTS}
     return any(
         path.suffix in suffixes and may_be_model(path) and path.is_file()
@@ -74,9 +74,9 @@ def _has_others(folder: Path) -> bool:
 
 
 def _is_peft(folder: Path) -> bool:
-    """Whether a config is one of PEFT's; MLX has a file of the same name beside files of its own.
+    """Whether a config is PEFT's; MLX has a file of the same name beside other files.
 
-    A damaged one counts: whoever reads it is told.
+    A damaged one counts: reading it shows what is wrong.
     """
     try:
         config = read_json(folder / CONFIG)

@@ -1,13 +1,13 @@
 """Checkpoints of pico-train and pico-relora: ``step_N/`` with a Hugging Face model and more.
 
-Beside the model may lie ``fabric_state``, what a training resumes from, and ``learning_dynamics``,
-with gradients of a few projections on the batch of that step.
+Beside the model there may be ``fabric_state``, which a training resumes from, and
+``learning_dynamics``, with gradients of a few projections on the batch of that step.
 
-pico-relora saves before a merge of the same step: most checkpoints hold an adapter at the end of
-its cycle. Its trainer merges B·A without the scale s that the forward pass gives it, so that the
-function jumps from W + s·B·A to W + B·A at every reset. An ``update`` is what the function changed
-by, W′ + s·B′A′ − W − s·B·A: across a reset it has the jump in it, (1 − s) times the merged B·A,
-which is part of what that training did. Where s is 1 there is none.
+pico-relora saves before a merge of the same step, so most checkpoints hold an adapter at the end of
+its cycle. Its trainer merges B·A without the scale s of the forward pass, so the function jumps
+from W + s·B·A to W + B·A at every reset. An ``update`` is what the function changed by,
+W′ + s·B′A′ − W − s·B·A. Across a reset it contains the jump, (1 − s) times the merged B·A, which is
+part of what that training did. Where s is 1 there is no jump.
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ from rankscope.checkpoints.adapters.inner_adapters import Ends, separated
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.families.names import plain_name
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json, read_yaml
 from rankscope.checkpoints.files.opened_file import Opened, under_names
-from rankscope.checkpoints.files.yaml_file import read_yaml
+from rankscope.checkpoints.files.weights_file import open_table, step_under
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.torch_tables import open_table, step_under
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.steps import step_of
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
-# Values of model_type, of now and of before 2025 → what the Hugging Face model puts before names.
+# model_type, today's and those before 2025 → the prefix of names in the Hugging Face model.
 PREFIXES = {
     "pico_decoder": "pico_decoder.",
     "pico_relora_decoder": "pico_decoder.",
@@ -61,7 +60,7 @@ def read(folder: Path, options: Options) -> Contents:
     Raises
     ------
     RankscopeError
-        If the weights or their config are damaged, or do not tell the scale of the adapters.
+        If the weights or their config are damaged or do not state the scale of the adapters.
     """
     settings = _settings(folder)
     config = read_json(folder / "config.json") or _table(settings, "model")
@@ -102,21 +101,21 @@ def _model_type(folder: Path) -> object:
     try:
         return read_json(folder / "config.json").get("model_type")
     except RankscopeError:
-        return None  # whatever layout recognises the folder says so when it reads it
+        return None  # the layout that recognises the folder will show it when it reads it
 
 
 def _settings(folder: Path) -> Mapping[str, Any]:
-    """Settings of the run: beside its checkpoints, or in them as the hub and old runs have them.
+    """Settings of the run: beside its checkpoints, or in them as on the hub and in old runs.
 
-    They only add to what the config tells, so that damaged ones count as absent.
+    They only add to what the config says, so damaged ones count as absent.
     """
     for place in (folder.resolve().parent.parent, folder, folder / FABRIC):
         try:
-            found = read_yaml(place / SETTINGS)
+            settings = read_yaml(place / SETTINGS)
         except RankscopeError:
             continue
-        if found:
-            return found
+        if settings:
+            return settings
     return {}
 
 
@@ -126,7 +125,7 @@ def _table(entries: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _restarts(folder: Path, relora: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
-    """Merges so far by the trainer's rule; without the warm-up the most that there may be."""
+    """Merges so far by the trainer's rule; an upper bound if the warm-up is not known."""
     now, every = step(folder), relora.get("reset_frequency")
     warmup = _table(_table(settings, "training"), "optimization").get("lr_warmup_steps")
     if relora.get("lora_only") is True:
@@ -137,7 +136,7 @@ def _restarts(folder: Path, relora: Mapping[str, Any], settings: Mapping[str, An
 
 
 def _open_weights(folder: Path, options: Options) -> Opened:
-    """Tensors under the names of the Hugging Face model, from wherever they are whole."""
+    """Tensors under the names of the Hugging Face model, from the place where they are whole."""
     if huggingface.recognises(folder):
         return huggingface.open_all(folder, options)
     path, key = folder / ONE_DEVICE, "_model"
@@ -145,7 +144,7 @@ def _open_weights(folder: Path, options: Options) -> Opened:
         slices = sorted(folder.glob(SEVERAL))
         if len(slices) != 1:
             raise RankscopeError(
-                f"holds its weights in {len(slices)} slices alone: make whole ones with "
+                f"holds its weights only in {len(slices)} slices: make whole ones with "
                 "zero_to_fp32.py",
                 path=folder / FABRIC,
             )
@@ -159,9 +158,9 @@ def _open_weights(folder: Path, options: Options) -> Opened:
 def _open_gradients(
     folder: Path, tensors: Mapping[str, Tensor], options: Options
 ) -> tuple[dict[str, Tensor], list[Skip]]:
-    """Gradients by the name of their weight, and a skip for each that has none.
+    """Gradients by the name of their weight, and a skip for each without a weight.
 
-    They are stored by module, without what the Hugging Face model puts before the name.
+    They are stored by module, without the prefix of the Hugging Face model.
     """
     path = next((p for n in GRADIENTS if (p := folder / DYNAMICS / n).is_file()), None)
     if path is None:
@@ -178,15 +177,15 @@ def _open_gradients(
         if name is not None and tensors[name].shape == tensor.shape:
             gradients[name] = tensor
         else:
-            message = "is the gradient of a weight that is not there in its shape"
+            message = "is the gradient of a weight that is not there, or has another shape"
             skips.append(Skip(str(path), module, "gradient-misfit", message))
     return gradients, skips
 
 
 def _in_layer(module: str) -> str:
     """Path of a module from its layer on; the whole path outside of layers."""
-    found = IN_LAYER.fullmatch(module)
-    return module if found is None else found[1]
+    match = IN_LAYER.fullmatch(module)
+    return module if match is None else match[1]
 
 
 LAYOUT = Layout(

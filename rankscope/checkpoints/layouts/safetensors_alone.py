@@ -6,20 +6,17 @@ from pathlib import Path
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.files.config_files import config_beside
+from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
+from rankscope.checkpoints.files.opened_file import whole
 from rankscope.checkpoints.files.weights_file import open_file
-from rankscope.checkpoints.layouts.layout import Layout
-from rankscope.checkpoints.layouts.single_file import (
-    config_beside,
-    may_be_model,
-    step_in_file_name,
-)
-from rankscope.checkpoints.layouts.whole_weights import whole
+from rankscope.checkpoints.layouts.layout import Layout, step_in_file_name
 from rankscope.checkpoints.options import Options
 
 
 def recognises(path: Path) -> bool:
-    """Whether the name may be that of weights, and the content is of safetensors or damaged."""
+    """Whether the name may be that of weights and the content is safetensors, or damaged."""
     if not may_be_model(path):
         return False
     kind = kind_of(path)
@@ -46,7 +43,7 @@ def read(path: Path, options: Options) -> Contents:
 
 
 LAYOUT = Layout(
-    "safetensors: one *.safetensors file by itself, no shard and no adapter",
+    "safetensors: one *.safetensors file by itself, neither a shard nor an adapter",
     recognises,
     read,
     step_in_file_name,

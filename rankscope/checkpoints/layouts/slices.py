@@ -1,8 +1,8 @@
-"""Checkpoints that lie in slices, a file for each process of a parallel training.
+"""Checkpoints stored in slices, one file per process of a parallel training.
 
-Joined where it is certain how: the files record it (DTensor, ShardedTensor), or they are Meta's or
-Megatron's and what comes out has the shapes that the configuration states. Else refused, and never
-is a slice taken for a model.
+They are joined where it is certain how: the files record it (DTensor, ShardedTensor), or they are
+Meta's or Megatron's and the result has the shapes that the configuration states. Otherwise they are
+refused; a slice is never taken for a model.
 """
 
 from __future__ import annotations
@@ -14,33 +14,37 @@ from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.json_file import read_json
+from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.opened_file import together
-from rankscope.checkpoints.files.slice_file import OpenSlice, open_slice
-from rankscope.checkpoints.joining import Joined, by_record, by_rule, check_names, without_twins
+from rankscope.checkpoints.files.weights_file import step_under
 from rankscope.checkpoints.layouts import numpy_archive, safetensors_alone, torch_object
 from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.megatron_slices import (
+from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.slicing.joining import (
+    Joined,
+    by_record,
+    by_rule,
+    check_names,
+    without_twins,
+)
+from rankscope.checkpoints.slicing.slice_file import OpenSlice, open_slice
+from rankscope.checkpoints.slicing.sliced_groups import group_around, group_of, sliced_groups
+from rankscope.checkpoints.slicing.slices_by_name import Slices, entries_of
+from rankscope.checkpoints.slicing.split_rules import (
     heads_of_slices,
     layers_in,
     layers_renamed,
     megatron_config,
     megatron_rule,
+    meta_rule,
+    params_beside,
     stages_of,
 )
-from rankscope.checkpoints.layouts.meta_slices import meta_rule, params_beside
-from rankscope.checkpoints.layouts.sliced_groups import group_around, group_of, sliced_groups
-from rankscope.checkpoints.layouts.slices_by_name import Slices, entries_of
-from rankscope.checkpoints.layouts.torch_tables import step_under
-from rankscope.checkpoints.options import Options
-from rankscope.checkpoints.slice_names import slice_in_name
 from rankscope.checkpoints.steps import step_in_name, step_of
 from rankscope.errors import RankscopeError, printable
 
-__all__ = ["LAYOUT", "Slices", "group_of", "slice_in_name", "sliced_groups"]
-
 STEP_KEYS = (*torch_object.STEP_KEYS, "iteration", "global_steps")
-# Who can make whole weights of such files, by what their names begin with.
+# Tools that make whole weights of such files, by a word in their names.
 TOOLS = {
     "consolidated": "convert_llama_weights_to_hf.py of transformers",
     "mp_rank": "the converter of Megatron (tools/checkpoint/convert.py) or of NeMo",
@@ -55,27 +59,27 @@ ANY_TOOL = (
 def recognises(path: Path) -> bool:
     """Whether the path is a folder of nothing but slices, or the first file of several.
 
-    The other files, and folders of such, are no checkpoints by any layout (`is_another_slice`).
+    The other files, and folders of them, are not checkpoints of any layout (`is_another_slice`).
     """
     group = _group_at(path)
     return group is not None and path in (group.path, group.files[0])
 
 
 def is_another_slice(path: Path) -> bool:
-    """Whether a file is one of several slices, of which another stands for the checkpoint.
+    """Whether a file is one of several slices, another of which represents the checkpoint.
 
-    Or a folder that holds but one of them.
+    Also true of a folder that holds only one of them.
     """
     group = group_around(path)
     return group is not None and not group.is_whole and path not in (group.path, group.files[0])
 
 
 def flaw(path: Path) -> str:
-    """What is amiss with a file or folder that is one of several slices."""
+    """What is wrong with a file or folder that is one of several slices."""
     if not is_another_slice(path) or (group := group_around(path)) is None:
         return ""
     place = group.path if group.path.is_dir() else path.parent
-    return f"is one slice, and {_in_words(group)}: give {printable(place.name)}"
+    return f"is one slice of a checkpoint that {_in_words(group)}: give {printable(place.name)}"
 
 
 def read(path: Path, options: Options) -> Contents:
@@ -84,18 +88,18 @@ def read(path: Path, options: Options) -> Contents:
     Raises
     ------
     RankscopeError
-        With the reason ``slices`` where it is not certain how they are joined, or where some are
+        With the reason ``slices`` where it is not certain how to join them, or where some are
         missing; also if a file is damaged.
     """
     group = _group_at(path)
     if group is None:
-        raise RankscopeError("holds no slices of a checkpoint", path=path)
+        raise RankscopeError("does not hold slices of a checkpoint", path=path)
     if len(group.files) < group.world:
         there = ", ".join(file.name for file in group.files[:3])
         message = f"has {len(group.files)} of {group.world} slices of a checkpoint ({there})"
         raise _refused(message, path, group)
     if len(group.files) == 1 and not group.is_whole:
-        message = f"is by its name one slice of several ({group.files[0].name}), alone"
+        message = f"has only one of several slices, going by its name ({group.files[0].name})"
         raise _refused(message, path, group)
     slices = [open_slice(file, trust=options.trust_pickle) for file in group.files]
     try:
@@ -103,16 +107,16 @@ def read(path: Path, options: Options) -> Contents:
     except RankscopeError as error:
         if error.reason != "unreadable":
             raise
-        where = "" if error.tensor is None else f" {error.tensor!r}"
+        where = "" if error.tensor is None else f" {printable(error.tensor)!r}"
         raise _refused(f"{_in_words(group)}:{where} {error.message}", path, group) from None
 
 
 def step(path: Path) -> Step | None:
     """Step in the folder's name or in what the files' names share, else in the first file."""
     group = _group_at(path)
-    own = step_of(path) if path.is_dir() else None
-    if own is not None or group is None:
-        return own
+    named = step_of(path) if path.is_dir() else None
+    if named is not None or group is None:
+        return named
     for part in group.name.split("/"):
         stated = step_in_name(part)
         if stated is not None:
@@ -147,7 +151,7 @@ def _joined(slices: Sequence[OpenSlice], group: Slices, options: Options) -> Con
     if len(slices) == 1:
         return _alone(group.files[0], options)
     check_names(slices)
-    raise RankscopeError("there is no configuration to check joined shapes against")
+    raise RankscopeError("there is no configuration to check the joined shapes against")
 
 
 def _megatron(
@@ -157,28 +161,28 @@ def _megatron(
     stages = stages_of(slices, numbers)
     world = _sizes_of(config)
     if not stages or (world is not None and world != (len(stages[0]), len(stages))):
-        wanted = "" if world is None else f", where the configuration has {world[0]}×{world[1]}"
-        raise RankscopeError(f"their numbers make no grid of tensor ranks and stages{wanted}")
+        wanted = "" if world is None else f", but the configuration has {world[0]}×{world[1]}"
+        raise RankscopeError(f"their numbers are not a grid of tensor ranks and stages{wanted}")
     version = slices[0].entries.get("checkpoint_version")
     heads = heads_of_slices(config, version)
     if len(slices) == 1:
         return _alone(group.files[0], options, heads)
-    rule, found, offset = megatron_rule(config), Joined(), 0
+    rule, joined, offset = megatron_rule(config), Joined(), 0
     for stage in stages:
-        own = by_rule(stage, rule)
-        count = layers_in(list(own.tensors))
+        part = by_rule(stage, rule)
+        count = layers_in(list(part.tensors))
         if count < 0 and len(stages) > 1:
             raise RankscopeError("a stage of the pipeline does not count its layers from 0")
-        found.add(own, layers_renamed(offset))
+        joined.add(part, layers_renamed(offset))
         offset += count
     total = config.get("num_layers")
     if len(stages) > 1 and type(total) is int and total != offset:
         raise RankscopeError(f"the stages have {offset} layers, the configuration {total}")
-    return _contents(found, slices, heads, options)
+    return _contents(joined, slices, heads, options)
 
 
 def _sizes_of(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """How many ranks and stages the configuration states."""
+    """Numbers of tensor ranks and stages that the configuration states."""
     tensors = config.get("tensor_model_parallel_size")
     stages = config.get("pipeline_model_parallel_size", 1)
     return (tensors, stages) if type(tensors) is int and type(stages) is int else None
@@ -189,7 +193,7 @@ def _contents(
 ) -> Contents:
     tensors, twins = without_twins(joined.tensors)
     if not any(len(tensor.shape) > 1 for tensor in tensors.values()):
-        raise RankscopeError("none of their matrices is known, so that none is joined")
+        raise RankscopeError("none of their matrices is known, so none is joined")
     others = together((one.others for one in slices), tensors)
     return contents_of(
         "slices",
@@ -203,27 +207,27 @@ def _contents(
 
 
 def _alone(file: Path, options: Options, config: Mapping[str, Any] | None = None) -> Contents:
-    """The contents of one file that is all there is: a whole model, as far as its name says."""
+    """The contents of a single file that is a whole model, as far as its name says."""
     if file.suffix == ".safetensors":
         return safetensors_alone.read(file, options)
     if file.suffix == ".npz":
         return numpy_archive.read(file, options)
-    found = torch_object.read(file, options)
-    return found if config is None else replace(found, layout="slices")
+    contents = torch_object.read(file, options)
+    return contents if config is None else replace(contents, layout="slices")
 
 
 def _config_around(folder: Path) -> Mapping[str, Any]:
-    """The model's config beside the slices, in the folder below that verl has, or above."""
+    """The model's config beside the slices, above them, or in the folder below that verl writes."""
     places = (folder, folder / "huggingface", folder.parent, folder.parent / "huggingface")
     return next(filter(None, (read_json(place / "config.json") for place in places)), {})
 
 
 def _in_words(group: Slices) -> str:
-    """How many files there are, and what they are called."""
+    """The number of files, and the first and last name."""
     shown = [_below(file, group) for file in (group.files[0], group.files[-1])]
     if len(group.files) == 1:
-        return f"looks like one slice of a parallel training ({shown[0]}), alone"
-    return f"lies in {len(group.files)} slices of a parallel training ({' … '.join(shown)})"
+        return f"looks like a single slice of a parallel training ({shown[0]})"
+    return f"is in {len(group.files)} slices of a parallel training ({' … '.join(shown)})"
 
 
 def _below(file: Path, group: Slices) -> str:
@@ -239,7 +243,7 @@ def _refused(message: str, path: Path, group: Slices) -> RankscopeError:
 
 
 LAYOUT = Layout(
-    "slices: a file for each process of a parallel training (consolidated.NN.pth with "
+    "slices: one file per process of a parallel training (consolidated.NN.pth with "
     "params.json, mp_rank_NN, model_world_size_N_rank_R.pt), joined where it is certain how",
     recognises,
     read,

@@ -1,6 +1,6 @@
-"""A file of ``torch.save`` by itself, under any name: the networks that it holds.
+"""A file of ``torch.save`` by itself, under any name, and the networks in it.
 
-TorchScript archives and the agents of Stable-Baselines3 are such files too.
+TorchScript archives and agents of Stable-Baselines3 are such files too.
 """
 
 from __future__ import annotations
@@ -11,18 +11,14 @@ from typing import Any
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.files.agent_zip import POLICY, open_agent
-from rankscope.checkpoints.files.kinds import TORCH, WORDS, Kind, is_called_weights, kind_of
+from rankscope.checkpoints.files.config_files import config_beside
+from rankscope.checkpoints.files.file_names import is_called_weights, may_be_model
+from rankscope.checkpoints.files.kinds import REFUSALS, TORCH, Kind, kind_of
+from rankscope.checkpoints.files.opened_file import whole
 from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_tables
-from rankscope.checkpoints.files.torch_file import Saved, open_saved
-from rankscope.checkpoints.layouts.layout import Layout, Step
-from rankscope.checkpoints.layouts.single_file import (
-    config_beside,
-    may_be_model,
-    step_in_file_name,
-)
-from rankscope.checkpoints.layouts.torch_tables import step_under, table_of
-from rankscope.checkpoints.layouts.whole_weights import whole
+from rankscope.checkpoints.files.torch_file import POLICY, Saved, open_agent, open_saved
+from rankscope.checkpoints.files.weights_file import step_under, table_of
+from rankscope.checkpoints.layouts.layout import Layout, Step, step_in_file_name
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError
 
@@ -31,11 +27,11 @@ CONFIG_KEYS = ("model_args", "model_config", "config", "args", "cfg")
 
 
 def recognises(path: Path) -> bool:
-    """Whether the file is one of torch by its content, and holds what may be a model.
+    """Whether the file is a torch file by its content and holds what may be a model.
 
-    What is called weights and is damaged counts too, so that it keeps its step, and reading it says
+    A damaged file with a name of weights counts too, so that it keeps its step; reading it shows
     what is wrong. A file without a tensor of a model, such as the state of an optimizer, is not a
-    checkpoint; among the steps of a series it keeps its place.
+    checkpoint, but keeps its place among the steps of a series.
     """
     if not may_be_model(path):
         return False
@@ -55,7 +51,7 @@ def read(path: Path, options: Options) -> Contents:
     Raises
     ------
     RankscopeError
-        If the file is damaged, or holds no tensors, or only such as code alone can make.
+        If the file is damaged, or holds no tensors except those that only code can make.
     """
     saved = _open(path, options)
     key = POLICY if kind_of(path) == "agent" else None
@@ -63,7 +59,7 @@ def read(path: Path, options: Options) -> Contents:
     return contents_of(
         "torch",
         opened.tensors,
-        config_beside(path) or _config(saved.found),
+        config_beside(path) or _config(saved.content),
         options,
         skips=opened.skips,
         notes=opened.notes,
@@ -72,24 +68,24 @@ def read(path: Path, options: Options) -> Contents:
 
 
 def _is_meant_as_torch(path: Path, kind: Kind) -> bool:
-    """Whether a file that is not of torch has a name that torch's files have."""
+    """Whether a file that is not a torch file has a name of torch files."""
     other = path.suffix.lower() in (".safetensors", ".npz") or kind in ("safetensors", "npz")
     return is_called_weights(path) and not other and kind != "none"
 
 
 def _open(path: Path, options: Options) -> Saved:
-    """A file of torch, or the zip of an agent; what is damaged is refused with its reason."""
+    """Open a torch file or the zip of an agent; a file of another kind is refused with advice."""
     kind = kind_of(path)
     if kind == "agent":
         return open_agent(path, trust=options.trust_pickle)
-    if kind in WORDS:
-        raise RankscopeError(WORDS[kind], path=path, reason="other-kind")
+    if kind in REFUSALS:
+        raise RankscopeError(REFUSALS[kind], path=path, reason="other-kind")
     return open_saved(path, trust=options.trust_pickle)
 
 
-def _config(found: Any) -> Mapping[str, Any]:
-    """Config of the model where it is stored with it."""
-    entries = found if isinstance(found, Mapping) else {}
+def _config(content: Any) -> Mapping[str, Any]:
+    """Config of the model, where it is stored with it."""
+    entries = content if isinstance(content, Mapping) else {}
     tables = (table_of(entries.get(key)) for key in CONFIG_KEYS)
     return next((table for table in tables if table), {})
 
@@ -100,7 +96,7 @@ def step(path: Path) -> Step | None:
 
 
 LAYOUT = Layout(
-    "torch: a file of torch.save, whatever its name, with a model's weights in it; TorchScript; "
+    "torch: a file of torch.save with a model's weights in it, whatever its name; TorchScript; "
     "agents of Stable-Baselines3",
     recognises,
     read,

@@ -1,4 +1,4 @@
-"""Files of weights beside each other whose names differ in their ranks alone; none is opened."""
+"""Files of weights beside each other whose names differ only in their ranks; none is opened."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rankscope.checkpoints.layouts.single_file import NO_MODEL, NO_MODEL_FOLDERS
-from rankscope.checkpoints.layouts.slice_evidence import SURE_SUFFIXES
-from rankscope.checkpoints.slice_names import SliceName, parsed, slice_in_name
+from rankscope.checkpoints.files.file_names import NO_MODEL, NO_MODEL_FOLDERS
+from rankscope.checkpoints.slicing.slice_names import SliceName, parsed, slice_in_name
 
+SURE_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")  # nobody uses them for data
 SUFFIXES = (*SURE_SUFFIXES, ".bin", ".npz", ".tar", ".th", ".pkl", "")
-DEPTH = 4  # of folders from one that is named for a rank: `rank_0/ckpts/step_100/model/a.pt`
-BLOBS = "blobs"  # where the files of the Hugging Face hub's cache are links to
+DEPTH = 4  # of folders below one that is named for a rank: `rank_0/ckpts/step_100/model/a.pt`
+BLOBS = "blobs"  # the folder that links in the cache of the Hugging Face hub point to
 
 
 @dataclass(frozen=True)
 class Slices:
-    """One checkpoint that lies in slices; of one file where that is a whole model by its name.
+    """One checkpoint stored in slices; or one file that is a whole model by its name.
 
     Attributes
     ----------
     path
-        What stands for it: the folder where only its slices lie in there, else the first file.
+        The path that represents it: its folder if nothing else is in there, else the first file.
     name
-        What all the files' names have in common, in which a step may be stated.
-    files, names
-        In the order of their numbers, and what each name says.
+        What the names of all files have in common; it may state a step.
+    files
+        Its files, in the order of their numbers.
+    names
+        What the name of each file says.
     folder
-        In which they, or the folders for their ranks, lie beside each other.
+        Where the files, or the folders named for their ranks, are beside each other.
     in_folders
-        Whether they lie in folders for their ranks.
+        Whether the files are in folders named for their ranks.
     """
 
     path: Path
@@ -43,23 +45,23 @@ class Slices:
 
     @property
     def world(self) -> int:
-        """How many slices there are to be, as far as their names say."""
+        """Number of slices that there should be, as far as their names say."""
         return max(len(self.files), *(name.world for name in self.names))
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is one file that is a whole model by its name."""
+        """Whether it is one file, and a whole model by its name."""
         first = self.names[0]
         return self.world == 1 and (bool(first.world) or not any(first.numbers))
 
 
 def groups_by_name(entries: Sequence[Path], inner: Path | None = None) -> list[Slices]:
-    """Files whose names differ in such numbers only, whether they are slices or not.
+    """Files whose names differ only in such numbers, whether they are slices or not.
 
     Parameters
     ----------
     inner
-        Look at this place alone in folders that are named for a rank.
+        Look only at this path in folders that are named for a rank.
     """
     members: dict[tuple[str, str], list[tuple[SliceName, Path]]] = {}
     for path in entries:
@@ -77,7 +79,7 @@ def groups_by_name(entries: Sequence[Path], inner: Path | None = None) -> list[S
 def _iter_sliced(
     path: Path, inner: Path | None = None
 ) -> Iterator[tuple[tuple[str, str], SliceName, Path]]:
-    """Weights that a sliced name leads to: what they share with the other slices, their name."""
+    """Files of weights at or below a sliced name: what they share with other slices, the name."""
     name = parsed(path.name)
     if name is None or (path.is_symlink() and path.resolve().parent.name != BLOBS):
         return
@@ -96,7 +98,7 @@ def _iter_sliced(
 
 
 def files_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Files that are called weights in a folder, and in those in it to this depth."""
+    """Files with names of weights in a folder, and in folders in it to this depth."""
     for path in entries_of(folder):
         if path.is_dir():
             if depth > 1:
@@ -106,12 +108,12 @@ def files_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def entries_of(folder: Path) -> list[Path]:
-    """What lies in a folder, without what is hidden; nothing of one that cannot be listed."""
+    """Entries of a folder that are not hidden; none if it cannot be listed."""
     return [folder / name for name in sorted(names_in(folder))]
 
 
 def names_in(folder: Path) -> list[str]:
-    """Names in a folder without those that are hidden; none of one that cannot be listed."""
+    """Names in a folder that are not hidden; none if it cannot be listed."""
     try:
         return [name for name in (one.name for one in os.scandir(folder)) if name[0] != "."]
     except OSError:
@@ -119,15 +121,15 @@ def names_in(folder: Path) -> list[str]:
 
 
 def form_of(name: str) -> str:
-    """A name with marks for its ranks; empty for one that states none."""
-    found = parsed(name)
-    return "" if found is None else found.form
+    """A name with marks for its ranks; empty for a name that states none."""
+    sliced = parsed(name)
+    return "" if sliced is None else sliced.form
 
 
 def is_of_weights(path: Path) -> bool:
     """Whether the name is that of weights, and not of what a training saves beside them.
 
-    The rank is left out of it: `rank-00000-of-00002.pt` is not the shard of a folder.
+    The rank is ignored: `rank-00000-of-00002.pt` is not a shard of a Hugging Face folder.
     """
     folder, name = path.parent.name, parsed(path.name)
     return (
@@ -141,7 +143,7 @@ def is_of_weights(path: Path) -> bool:
 def _common(name: SliceName, file: Path, inner: str) -> str:
     """The name that the slices of a checkpoint have in common, without suffix.
 
-    Where they lie in folders for ranks, the folders between are in it: ``step_100/model``.
+    Where they are in folders for ranks, it includes the folders between: ``step_100/model``.
     """
     if not inner:
         return Path(name.stem).stem

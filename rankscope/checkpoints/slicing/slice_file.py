@@ -1,4 +1,4 @@
-"""One slice of a checkpoint, opened: its tensors by name, and what it says besides."""
+"""One slice of a checkpoint, opened: its tensors by name, and what else the file says."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.files.kinds import is_safetensors, kind_of
 from rankscope.checkpoints.files.numpy_file import open_arrays
 from rankscope.checkpoints.files.opened_file import Opened, SlicedTensor
-from rankscope.checkpoints.files.optimizer_state import without_training_state
 from rankscope.checkpoints.files.saved_tables import lack_of_weights, sorted_pieces
 from rankscope.checkpoints.files.torch_file import open_saved
+from rankscope.checkpoints.files.training_state import without_training_state
 from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 
 @dataclass(frozen=True)
 class OpenSlice:
-    """What the file of one process holds.
+    """The content of one process's file.
 
     Attributes
     ----------
     tensors
-        By name in the model; of a tensor that the process held a piece of, the piece.
+        By name in the model; the piece, where the process held a piece of a tensor.
     pieces
-        By name, those that the file itself says to be pieces, and of what.
+        By name, those that the file itself says are pieces, and of what.
     entries
         Everything else that was saved with them, by name.
     others
-        The tensors that are not of the model, each in its class.
+        Tensors that are not of the model, each in its class.
     """
 
     path: Path
@@ -42,17 +42,17 @@ class OpenSlice:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of what the file has of every tensor."""
+        """Shapes of the tensors as the file has them."""
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @property
     def names(self) -> frozenset[str]:
-        """Names of all tensors that the file has, or says to have, a piece of."""
+        """Names of all tensors of which the file has a piece, or says that there is one."""
         return frozenset(self.tensors) | frozenset(self.pieces)
 
     @property
     def has_weights(self) -> bool:
-        """Whether any of it can be weights."""
+        """Whether anything in it can be weights."""
         return bool(self.pieces) or any(t.dtype in FLOATS for t in self.tensors.values())
 
 
@@ -67,7 +67,7 @@ def open_slice(path: Path, *, trust: bool = False) -> OpenSlice:
     Raises
     ------
     RankscopeError
-        If the file is damaged or refused, or holds no tensors under names.
+        If the file is damaged or refused, or does not hold tensors under names.
     """
     if kind_of(path) == "npz":
         arrays, skips = open_arrays(path)
@@ -85,13 +85,13 @@ def open_slice(path: Path, *, trust: bool = False) -> OpenSlice:
         path,
         {name: tensor for name, tensor in tensors.items() if tensor is not None},
         pieces,
-        saved.found if isinstance(saved.found, dict) else {},
+        saved.content if isinstance(saved.content, dict) else {},
         replace(opened, tensors={}),
     )
 
 
 def may_be_slice(path: Path) -> bool:
-    """Whether a file has numbers that weights may be.
+    """Whether a file has numbers that may be weights.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Show where a metric says less than it seems to.
+"""Show where a metric says less than it seems to: the tables of docs/numerics.md, section 4.
 
-python -m tests.spectra.survey_metrics          # a few seconds
+python -m benchmarks.survey_metrics          # a few seconds
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import Number, measure
+from rankscope.results.measure import Number, measure
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import spectrum
 from tests.spectra.gallery import rounded
-from tests.spectra.survey_noise import update
+from tests.spectra.stored_updates import update
 
 Row = dict[str, Number]
 
@@ -26,7 +26,8 @@ def row_of(matrix: NDArray[np.float64] | Dense | LowRank) -> Row:
 
 def line(*cells: object) -> None:
     """Print one row of a Markdown table."""
-    print("| " + " | ".join(f"{x:.3g}" if isinstance(x, float) else str(x) for x in cells) + " |")
+    texts = (f"{x:.3g}" if isinstance(x, float) else "–" if x is None else str(x) for x in cells)
+    print("| " + " | ".join(texts) + " |")
 
 
 def head(*names: str) -> None:
@@ -80,14 +81,15 @@ def report_formats() -> None:
 
 def report_updates() -> None:
     """A rank-16 update of a Gaussian weight, recovered from two stored weights."""
-    head("‖D‖/‖W‖", "stored", "`per`", "true PER", "`numerical_rank`", "`noise_share`")
+    names = ("per", "per_resolved", "numerical_rank", "signal_to_noise")
+    head("‖D‖/‖W‖", "stored", "true PER", *(f"`{name}`" for name in names))
     for size in (0.2, 0.02, 0.002):
         for dtype in ("bfloat16", "float32"):
             rng = np.random.default_rng(3)
             one = update(rng, rng.normal(size=(96, 384)), dtype, rank=16, size=size)
-            row = row_of(Dense(one.later - one.earlier, dtype, one.rounding))
-            true = row_of(one.added)["per"]
-            line(f"{size:g}", dtype, row["per"], true, row["numerical_rank"], row["noise_share"])
+            change = spectrum(Dense(one.later - one.earlier, dtype, one.rounding))
+            row = measure(change, whole=False)
+            line(f"{size:g}", dtype, row_of(one.added)["per"], *(row[name] for name in names))
 
 
 def report_orders() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from rankscope.analysis.measure import METRICS, measure
+from rankscope.results.measure import METRICS, measure
+from rankscope.spectra.bounds import Within
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.singular_values import spectrum
 from rankscope.spectra.spectrum import Norm, Spectrum
@@ -146,8 +147,7 @@ def hand_made(values: list[float], *, error: float, floor: float, **columns: obj
         "shape": (len(s), 9),
         "dtype": "float32",
         "values": s,
-        "lower": np.maximum(s - error, 0),
-        "upper": s + error,
+        "bounds": Within(error),
         "noise_floor": floor,
         "noise_source": "storage",
         "route": "gram",

@@ -1,4 +1,4 @@
-"""Rows of the metrics table: every metric of one matrix, from its spectrum."""
+"""Rows of the metrics table: every metric of a matrix, from its spectrum."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rankscope import metrics
 from rankscope.results.columns import METRICS, WINDOW
 from rankscope.results.spectra_store import Entry
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
-from rankscope.spectra.spectrum import Spectrum
+from rankscope.spectra.spectrum import Norm, Spectrum
 
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
-# Those that grow with the matrix: not known of one that is known up to its scale.
+# Those that grow with the matrix: unknown if the matrix is known only up to its scale.
 NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
 SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
@@ -40,17 +40,17 @@ def row_of(run: str, step: int, entry: Entry) -> Row:
 def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
     """Metrics by column; None where a metric is not defined.
 
-    A zero matrix has norms but no rank and no condition number; neither has one of which nothing
-    is above what the arithmetic may have made. One without a spectrum has only its status; one
-    that is known up to its scale has ranks and ratios but no norms.
+    A zero matrix has norms but no rank and no condition number, and so has a matrix with no value
+    above the error of the arithmetic. A matrix without a spectrum has only its status. One that is
+    known only up to its scale has ranks and ratios but no norms.
 
     Parameters
     ----------
     spectrum
-        What was found of the matrix.
+        The spectrum of the matrix.
     whole
-        Whether it is a weight or a gradient of full rank. Of changes and products, what is below
-        the noise floor is no part of the matrix: instead of a condition number they have s[0] over
+        Whether it is a weight or a gradient of full rank. In changes and products, values below the
+        noise floor do not belong to the matrix; instead of a condition number they have s[0] over
         the floor, their signal-to-noise ratio.
     """
     row = _measured(spectrum, whole=whole)
@@ -82,37 +82,48 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
         row["signal_to_noise"] = _in_range(float(s[0]) / spectrum.noise_floor)
     if not rank and spectrum.noise_source == "arithmetic":
         return row | {"numerical_rank": rank}
-    conditions = _conditions(spectrum)
+    conditions = _conditions(spectrum, rank)
     if not whole:
         conditions = {"condition_number_r": conditions["condition_number_r"]}
-    return row | _ranks(spectrum) | conditions
+    return row | _ranks(spectrum, rank) | conditions
 
 
 def _in_range(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def frobenius_norm(spectrum: Spectrum) -> Norm:
+    """Frobenius norm of a matrix, and a bound on its absolute error, from its singular values."""
+    low, norm, high = (
+        metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
+    )
+    return Norm(norm, max(high - norm, norm - low) + _rounding(spectrum) * norm)
+
+
+def _rounding(spectrum: Spectrum) -> float:
+    """A generous bound on the relative error of a root of the sum of squares of all values."""
+    return 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
+
+
 def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
-    """Frobenius norm of a change over that of what changed, and a bound on the absolute error."""
+    """Frobenius norm of a change over that of the matrix before, and a bound on its error."""
     before = spectrum.before
     if before is None or not before.error < before.value < math.inf:
         return {}
     low, size, high = (
         metrics.frobenius_norm(s) for s in (spectrum.lower, spectrum.values, spectrum.upper)
     )
-    rounding = 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
     ratio = size / before.value
-    most = high / (before.value - before.error) * (1 + rounding)
-    least = low / (before.value + before.error) * (1 - rounding)
+    most = high / (before.value - before.error) * (1 + _rounding(spectrum))
+    least = low / (before.value + before.error) * (1 - _rounding(spectrum))
     if not math.isfinite(most):
         return {}
     return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}
 
 
-def _ranks(spectrum: Spectrum) -> dict[str, Number]:
+def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
     s, per = spectrum.values, metrics.proportional_effective_rank
     effective = metrics.effective_rank(s)
-    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
     return {
         "effective_rank": effective,
         "per": per(s, shape=spectrum.shape),
@@ -131,10 +142,9 @@ def _ranks(spectrum: Spectrum) -> dict[str, Number]:
     }
 
 
-def _conditions(spectrum: Spectrum) -> dict[str, Number]:
-    """Condition numbers; none divides by a value below the noise floor, or not known to 1 %."""
+def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
+    """Condition numbers; the divisor is above the noise floor and known to 1 %, or a bound."""
     s, q = spectrum.values, min(spectrum.shape)
-    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
     known = spectrum.lower > spectrum.noise_floor
     known &= spectrum.upper - spectrum.lower <= 0.01 * s
     number, status = metrics.condition_number(s, at=q), "ok"
@@ -142,8 +152,8 @@ def _conditions(spectrum: Spectrum) -> dict[str, Number]:
         status = "inf"
     elif not known[-1]:
         number, status = _least_condition(spectrum), "lower-bound"
-    place = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
-    is_known = place > spectrum.max_rank or known[place - 1]
+    last = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
+    is_known = last > spectrum.max_rank or known[last - 1]
     return {
         "condition_number": number,
         "condition_number_status": status,
@@ -151,12 +161,12 @@ def _conditions(spectrum: Spectrum) -> dict[str, Number]:
         "condition_number_r": (
             metrics.condition_number(s, at=rank) if rank and known[rank - 1] else None
         ),
-        "condition_number_90": metrics.condition_number(s, at=place) if is_known else None,
+        "condition_number_90": metrics.condition_number(s, at=last) if is_known else None,
     }
 
 
 def _least_condition(spectrum: Spectrum) -> float:
-    """What the condition number is at least: the last value may be as large as its interval."""
+    """A lower bound on the condition number: the last value may be as large as its upper end."""
     last = max(spectrum.noise_floor, float(spectrum.upper[-1]))
     with np.errstate(over="ignore"):
         return max(float(spectrum.lower[0] / last), 1.0) if last > 0 else math.inf

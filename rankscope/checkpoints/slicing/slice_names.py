@@ -1,11 +1,11 @@
-"""The rank or slice that a name states: what the files of a parallel training are called.
+"""The rank or slice that a name states: how files of a parallel training are called.
 
-The rule is of words and numbers, and of no trainer: a word for a process, or for a part of what all
-of them hold, and a number behind it (``mp_rank_00``, ``fsdp_rank0``, ``model-part-1``, ``tp0_pp1``,
-``shard_0``), zero- or one-based, padded or not. What it costs when it errs: a whole model with such
-a name is refused as a slice where a file beside it differs in the number only, with a line that
-says so, and renaming it helps. A slice whose name has another word is taken for a model, which is
-why there are many words.
+The rule knows words and numbers, not trainers: a word for a process, or for a part of what all of
+them hold, followed by a number (``mp_rank_00``, ``fsdp_rank0``, ``model-part-1``, ``tp0_pp1``,
+``shard_0``), counted from zero or one, padded or not. The price of an error: a whole model with
+such a name is refused as a slice if a file beside it differs only in the number; a line says so,
+and renaming it helps. A slice whose name has another word is taken for a model, which is why there
+are many words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KINDS = (
     "local|global|mp|tp|pp|dp|cp|sp|ep|wp|zp|zero|fsdp|ddp|dist|model|tensor|pipeline|pipe|expert|"
     "data|sequence|context|weight|process|gpu"
 )
-# Words that also stand for other things are believed only where files beside each other agree.
+# Words with other meanings too are believed only where files beside each other agree.
 SURE = (
     "ranks?|slices?|shards?|partitions?|parts?|pieces?|consolidated|(?:pp|pipe|pipeline)[-_.]?stage"
 )
@@ -28,12 +28,12 @@ SHORT = "tp|pp|mp|wp|zp"  # `ep0` is an epoch and `cp-0001` a checkpoint more of
 NUMBER = r"[-_.= ]?(?:(?:id|idx|no|num)[-_.= ]?)?\d{1,6}(?:[-_. ]?of[-_. ]?\d{1,6})?"
 END = rf"(?:(?![a-z\d])|(?=(?:{SHORT})\d))"
 SLICE = re.compile(
-    # Megatron's mp_rank_00_001 has the stage of the pipeline behind the rank of the tensors.
+    # Megatron's mp_rank_00_001 has the pipeline stage after the tensor rank.
     rf"(?<![a-z])mp_?rank_?\d{{1,6}}(?:_\d{{3}})+{END}"
     rf"|(?<![a-z])(?:(?:{KINDS})(?:[-_. ]?parallel)?[-_. ]?)*"
     rf"(?:(?:{SURE})|(?P<unsure>{UNSURE})){NUMBER}{END}"
     rf"|(?<![a-z])(?P<short>{SHORT}){NUMBER}{END}"
-    # A shard of Hugging Face's has five digits, and tensors that the others lack.
+    # A shard of Hugging Face has five digits, and tensors that the others lack.
     rf"|(?<![a-z\d])(?P<bare>\d{{1,4}})[-_. ]?of[-_. ]?\d{{1,4}}{END}",
     re.ASCII,
 )
@@ -60,15 +60,15 @@ class SliceName:
     stem
         The name without that: ``step_100`` of ``step_100_rank_0``.
     form
-        The name with a mark for each such number, which slices of one checkpoint have in common.
+        The name with a mark for each such number, the same for all slices of a checkpoint.
     numbers
-        In their order: the tensors' rank and the pipeline's stage of ``mp_rank_00_001``.
+        The numbers in order: tensor rank and pipeline stage of ``mp_rank_00_001``.
     world
-        How many slices there are, where the name states it; else 0.
+        The number of slices where the name states it; else 0.
     is_padded
-        Whether a number has leading zeros, as no setting has.
+        Whether a number has leading zeros, which settings do not have.
     is_sure
-        Whether the name alone tells; else others beside it must agree.
+        Whether the name alone decides; else others beside it must agree.
     """
 
     stem: str
@@ -80,9 +80,9 @@ class SliceName:
 
 
 def slice_in_name(name: str) -> tuple[str, int] | None:
-    """A name without its rank, slice, shard or partition, and the first number of that.
+    """A name without its rank, slice, shard or partition, and the first number of it.
 
-    None for a name that states none.
+    None for a name that does not state one.
 
     Examples
     --------
@@ -93,31 +93,31 @@ def slice_in_name(name: str) -> tuple[str, int] | None:
     >>> slice_in_name("lora_rank_8"), slice_in_name("model-00001-of-00002")
     (None, None)
     """
-    found = parsed(name)
-    return None if found is None else (found.stem, found.numbers[0])
+    sliced = parsed(name)
+    return None if sliced is None else (sliced.stem, sliced.numbers[0])
 
 
 @lru_cache(maxsize=2**16)
 def parsed(name: str) -> SliceName | None:
-    """What a name of a file or folder states of ranks and slices; None if nothing."""
+    """The ranks and slices that the name of a file or folder states; None if there are none."""
     text = name.lower()
     if not text.isascii():  # lower case may then be of another length
         text = "".join(c.lower() if c.isascii() else "?" for c in name)
-    found = [match for match in SLICE.finditer(text) if not _means_something_else(match)]
-    if not found:
+    matches = [match for match in SLICE.finditer(text) if not _means_something_else(match)]
+    if not matches:
         return None
     stem, form, at, digits = "", "", 0, []
     worlds = [int(size) for size in SIZE.findall(text)]
-    for match in found:
-        own, total = _numbers(match[0])
-        digits += own
+    for match in matches:
+        stated, total = _numbers(match[0])
+        digits += stated
         worlds += total
         stem += name[at : match.start()]
         form += text[at : match.start()] + re.sub(r"\d+", "#", match[0])
         at = match.end()
     stem, form = _tidied(stem + name[at:]), form + text[at:]
     if not re.search(r"[a-zA-Z\d]", stem.partition(".")[0]):
-        first = re.sub(r"[-_.= ]*\d.*$", "", name[found[0].start() : found[0].end()])
+        first = re.sub(r"[-_.= ]*\d.*$", "", name[matches[0].start() : matches[0].end()])
         stem = first + ("" if not stem else "." + stem.lstrip("."))
     return SliceName(
         stem,
@@ -125,7 +125,7 @@ def parsed(name: str) -> SliceName | None:
         tuple(map(int, digits)),
         math.prod(worlds) if worlds else 0,
         any(len(one) > 1 and one.startswith("0") for one in digits),
-        not all(m["unsure"] or m["short"] or m["bare"] for m in found),
+        not all(m["unsure"] or m["short"] or m["bare"] for m in matches),
     )
 
 
@@ -135,7 +135,7 @@ def _means_something_else(match: re.Match[str]) -> bool:
 
 
 def _numbers(text: str) -> tuple[list[str], list[int]]:
-    """The digits of a match, and of how many it is."""
+    """The digits of a match, and the total that it states after "of"."""
     total = [int(count) for count in OF.findall(text)]
     text = OF.sub("", text)
     if MP_RANK.match(text):
@@ -144,6 +144,6 @@ def _numbers(text: str) -> tuple[list[str], list[int]]:
 
 
 def _tidied(stem: str) -> str:
-    """Without the separators that a removed word leaves."""
+    """A stem without the separators that a removed word leaves."""
     stem = re.sub(r"([-_. ])[-_. ]+", r"\1", stem)
     return re.sub(r"[-_ ]+(?=\.|$)", "", stem).lstrip("-_ ").rstrip("-_. ")

@@ -1,7 +1,7 @@
-"""What the words in a name tell: of a parameter, of an optimizer, of a second copy of the weights.
+"""What the words in a key say: a parameter, an optimizer, a second copy of the weights.
 
-Words are told apart by case, digits and signs, so that ``netG_ema`` has ``net``, ``g`` and ``ema``,
-and ``schema`` has no ``ema`` in it.
+Words are separated by case, digits and signs: ``netG_ema`` has ``net``, ``g`` and ``ema``, while
+``schema`` does not contain ``ema``.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PARAMETER = frozenset(
     )
 )
 OPTIMIZER = frozenset(("optim", "optims", "optimizer", "optimizers", "optimiser", "optimisers"))
-# Under these and the name of a parameter lies what an optimizer keeps for it.
+# Under one of these and the name of a parameter is what an optimizer keeps for it.
 STATE = frozenset(("opt", "opts", "opt_state", "state", "states"))
-# What optimizers call their memory of a parameter; no trainer gives such a name to a weight.
+# Names of what optimizers remember of a parameter; no trainer gives one to a weight.
 MOMENT = re.compile(
     r"(?:max_)?exp_(?:avg|inf)(?:_\w+)?|momentum_buffer|square_avg|acc_delta|grad_avg"
     r"|master_(?:param|weight)s?"
@@ -40,14 +40,14 @@ COPY = (
         )
     )
 )
-# Where trainers keep the model in what they save, by preference.
+# Keys under which trainers save the model, the preferred first.
 MODEL_KEYS = (
     *("model", "state_dict", "model_state_dict", "module", "_model", "weights", "params"),
     *("ema", "model_ema", "ema_model", "ema_state_dict"),
 )
 FILES = frozenset(("model", "weights", "weight", "params", "parameters", "checkpoint", "ckpt"))
 INDEXED = re.compile(r".+[./]\d+[./].+")
-# Names that differ in a number, or in letters that count, are of several networks: qf1 and qf2.
+# Names that differ in a number or a counting letter belong to several networks: qf1 and qf2.
 COUNTED = re.compile(r"\d+|(?<![A-Za-z])[a-dx-z](?![a-z])|(?<![A-Z])[A-DX-Z](?![a-z])")
 PAIRED = re.compile(r"\d+|(?<![A-Za-z])[a-z]{2}(?![a-z])|(?<![A-Z])[A-Z]{2}(?![a-z])")
 
@@ -60,34 +60,34 @@ def words_of(name: str) -> set[str]:
 def is_parameter_name(name: str) -> bool:
     """Whether a name is one that a model gives to a parameter.
 
-    One that errs costs a table of numbers that is measured (``fc`` for a forecast), or a network
-    whose names say nothing, which is then named and not measured.
+    The price of an error: a table of numbers is measured (``fc`` for a forecast), or a network
+    whose names say nothing is reported and not measured.
     """
     return bool(words_of(name) & PARAMETER) or INDEXED.fullmatch(name) is not None
 
 
 def are_of_model(names: Iterable[str], file: str) -> bool:
-    """Whether arrays are those of a model, by their names, or by that of their file.
+    """Whether arrays are those of a model, by their names or by that of their file.
 
     Logs and data are saved in the same way: ``evaluations.npz`` with ``timesteps`` and ``results``.
-    One that errs costs a model whose names say nothing, under a name that says nothing, and a line
-    says that it was left out.
+    The price of an error is a model whose names say nothing, in a file whose name says nothing; a
+    line reports that it was left out.
     """
     return bool(words_of(file) & FILES) or any(map(is_parameter_name, names))
 
 
 def is_optimizer_key(key: str) -> bool:
-    """Whether what lies under a key is an optimizer's by the key alone."""
+    """Whether a key by itself says that an optimizer is under it."""
     return bool(words_of(key) & OPTIMIZER)
 
 
 def is_copy_key(key: str) -> bool:
-    """Whether a key is one that trainers give to averages, targets and gradients."""
+    """Whether a key is one that trainers use for averages, targets and gradients."""
     return bool(words_of(key) & COPY)
 
 
 def are_siblings(one: str, other: str) -> bool:
-    """Whether two keys name networks that were numbered or lettered: ``G_A`` and ``G_B``."""
+    """Whether two keys name numbered or lettered networks: ``G_A`` and ``G_B``."""
     if one == other:
         return False
     if COUNTED.sub("#", one) == COUNTED.sub("#", other):

@@ -1,11 +1,10 @@
-"""Slices of a parallel training joined to the tensors that its model has.
+"""Joins the slices of a parallel training to the tensors that its model has.
 
-Two ways are certain enough: the files say themselves which piece of what each of them holds
-(`by_record`), or a rule says by the tensor's name along which axis it was cut, and the model's
-configuration what shape must come out (`by_rule`). What it costs when a rule errs: a matrix whose
-rows or columns are in another order has the same singular values, but the parts of a fused one
-would be mixed; slices of different cuts put together would be a matrix that no model has, which is
-what the shapes are checked for.
+Two ways are certain enough. Either the files themselves say which piece of what they hold
+(`by_record`). Or a rule says along which axis a tensor of this name was split, and the model's
+configuration says what shape must result (`by_rule`). The price of a wrong rule: a matrix with its
+rows or columns in another order has the same singular values, but the parts of a fused one would be
+mixed. Slices of different splits would join to a matrix that no model has, so shapes are checked.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from dataclasses import dataclass, field
 from rankscope.checkpoints.account import Classed
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.opened_file import Unread
-from rankscope.checkpoints.files.slice_file import OpenSlice
 from rankscope.checkpoints.pieces import JoinedPieces, Piece, pieces_of
-from rankscope.checkpoints.tensors import Part, Tensor, Window
+from rankscope.checkpoints.regions import Part, Region
+from rankscope.checkpoints.slicing.slice_file import OpenSlice
+from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 MATRIX = 2  # axes
@@ -26,18 +26,18 @@ NO_RULE = "no rule says how they are joined: it is not measured"
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How a tensor was cut, and what it has to be as a whole.
+class Split:
+    """How a tensor was split over the slices, and what the whole has to be.
 
     Attributes
     ----------
     axis
-        Along which it was cut; None where every process held all of it.
+        The axis along which it was split; None where every process held all of it.
     shape
-        That the configuration gives the whole; None for a side that it does not state.
+        Shape of the whole by the configuration, with None for a side that it does not state.
     blocks
-        Of how many blocks of rows each slice has a part, one part below the other: 2 for a gate
-        and an up projection in one.
+        Number of blocks of rows that were split separately, so that each slice has a part of every
+        block, one below the other: 2 for a gate and an up projection in one.
     """
 
     axis: int | None
@@ -45,7 +45,7 @@ class Cut:
     blocks: int = 1
 
 
-Rule = Callable[[str, tuple[int, ...]], Cut | None]  # of a tensor's name and its slice's shape
+Rule = Callable[[str, tuple[int, ...]], Split | None]  # from a name and a slice's shape
 
 
 @dataclass
@@ -57,90 +57,90 @@ class Joined:
     aside: list[Classed] = field(default_factory=list)
 
     def add(self, other: Joined, rename: Callable[[str], str]) -> None:
-        """Take in those of another part of the model under other names."""
+        """Add those of another part of the model under other names."""
         self.tensors |= {rename(name): tensor for name, tensor in other.tensors.items()}
         self.skips += other.skips
         self.aside += other.aside
 
     def take_first(self, name: str, held: Sequence[Tensor]) -> None:
-        """Take the first process's of what all of them held; the others are copies of it."""
+        """Keep the first process's copy of a tensor that all of them held."""
         self.tensors[name], *copies = held
         is_matrix = len(held[0].shape) >= MATRIX
         for one in copies:
             if is_matrix:
-                reason = f"{name}, as each process held it: that of the first is measured"
+                reason = f"{name}, which every process held: the first copy is measured"
                 self.aside.append(Classed(one, "part of", reason))
             else:
                 self.aside.append(Classed(one, "no linear map", f"{name} of another process"))
 
     def leave(self, name: str, held: Sequence[Tensor], message: str) -> None:
-        """Set a tensor that is not joined aside, with a skip."""
+        """Put aside a tensor that is not joined, with a skip."""
         self.skips.append(Skip(held[0].paths[0], name, "slices", message))
         self.aside += [Classed(one, "not understood", message) for one in held]
 
 
 def by_rule(slices: Sequence[OpenSlice], rule: Rule) -> Joined:
-    """The tensors of slices that were cut by a rule.
+    """The tensors of slices that were split by a rule.
 
-    A matrix that the rule does not know is set aside with a skip. Of anything else, such as a
-    norm, the first process's is taken: it is not measured.
+    A matrix that the rule does not know is put aside with a skip. Of anything else, such as a norm,
+    the first process's copy is kept; it is not measured.
 
     Raises
     ------
     RankscopeError
-        If the slices hold different tensors, or what is joined has not the shape that it has to
-        have.
+        If the slices hold different tensors, or a joined tensor has the wrong shape.
     """
-    found, first = Joined(), slices[0]
+    joined = Joined()
     check_names(slices)
-    for name, tensor in first.tensors.items():
-        cut, held = rule(name, tensor.shape), [s.tensors[name] for s in slices]
+    for name, tensor in slices[0].tensors.items():
+        split, held = rule(name, tensor.shape), [s.tensors[name] for s in slices]
         if len(slices) == 1:
-            found.tensors[name] = tensor if cut is None else _whole(name, held, cut)
+            joined.tensors[name] = tensor if split is None else _whole(name, held, split)
         elif unread := _unread(held):
-            found.leave(name, held, unread)
-        elif cut is not None and cut.axis is not None:
-            found.tensors[name] = _whole(name, held, cut)
-        elif cut is not None:
-            _whole(name, held, cut)
-            found.take_first(name, held)
+            joined.leave(name, held, unread)
+        elif split is not None and split.axis is not None:
+            joined.tensors[name] = _whole(name, held, split)
+        elif split is not None:
+            _whole(name, held, split)
+            joined.take_first(name, held)
         elif len(tensor.shape) < MATRIX:
-            found.take_first(name, held)
+            joined.take_first(name, held)
         else:
-            found.leave(name, held, f"is in {len(slices)} slices, and {NO_RULE}")
-    return found
+            joined.leave(name, held, f"is in {len(slices)} slices, and {NO_RULE}")
+    return joined
 
 
 def _unread(held: Sequence[Tensor]) -> str:
-    """Why a tensor cannot be joined for the numbers of one of its slices; empty if it can."""
+    """Why the numbers of one of a tensor's slices cannot be read; empty if all can."""
     return next((one.why for one in held if isinstance(one, Unread)), "")
 
 
 def by_record(slices: Sequence[OpenSlice]) -> Joined:
-    """The tensors of slices whose files say of which whole each of them is a piece.
+    """The tensors of slices whose files say which piece of which whole each of them is.
 
     Raises
     ------
     RankscopeError
-        If the slices hold different tensors, or do not make them up.
+        If the slices hold different tensors or do not add up to them.
     """
-    found, first = Joined(), slices[0]
+    joined, first = Joined(), slices[0]
     check_names(slices)
     for name in sorted(first.names):
         shapes = {s.pieces[name].shape for s in slices if name in s.pieces}
         held = [s.tensors[name] for s in slices if name in s.tensors]
         if unread := _unread(held):
-            found.leave(name, held, unread)
+            joined.leave(name, held, unread)
         elif not shapes:
-            found.take_first(name, held)
+            joined.take_first(name, held)
         elif len(shapes) > 1:
-            raise _fault(f"is of shape {' and of '.join(map(str, shapes))}", first, name)
+            stated = " and ".join(map(str, sorted(shapes)))
+            raise _fault(f"has the shape {stated} by different files", first, name)
         else:
-            found.tensors[name] = _recorded(name, shapes.pop(), slices)
+            joined.tensors[name] = _recorded(name, shapes.pop(), slices)
             # Where there are more processes than rows, the last of them hold nothing.
             empty = (one for one in held if 0 in one.shape)
-            found.aside += [Classed(one, "part of", f"{name}, of no elements") for one in empty]
-    return found
+            joined.aside += [Classed(one, "part of", f"{name}, of no elements") for one in empty]
+    return joined
 
 
 def check_names(slices: Sequence[OpenSlice]) -> None:
@@ -154,36 +154,36 @@ def check_names(slices: Sequence[OpenSlice]) -> None:
     for one in slices[1:]:
         odd = sorted(one.names ^ slices[0].names)
         if odd:
-            message = "is not in each of the files, so that they are parts and not slices alike"
+            message = "is not in all of the files, so they are not slices of one model"
             raise _fault(message, one if odd[0] in one.names else slices[0], odd[0])
 
 
-def _whole(name: str, held: Sequence[Tensor], cut: Cut) -> Tensor:
-    """The tensor of its slices, as it was cut."""
+def _whole(name: str, held: Sequence[Tensor], split: Split) -> Tensor:
+    """The tensor that its slices join to."""
     path = held[0].paths[0]
     if len({tensor.shape for tensor in held}) > 1:
         shapes = " and ".join(str(list(s)) for s in sorted({t.shape for t in held}))
         raise RankscopeError(f"has slices of shapes {shapes}", path=path, tensor=name)
     shape = list(held[0].shape)
-    if cut.axis is not None:
-        shape[cut.axis] *= len(held)
-    fits = len(shape) == len(cut.shape) and all(
-        wanted in (None, size) for size, wanted in zip(shape, cut.shape, strict=True)
+    if split.axis is not None:
+        shape[split.axis] *= len(held)
+    fits = len(shape) == len(split.shape) and all(
+        wanted in (None, size) for size, wanted in zip(shape, split.shape, strict=True)
     )
-    if not fits or (cut.blocks > 1 and held[0].shape[0] % cut.blocks):
-        wanted = "×".join("any" if size is None else str(size) for size in cut.shape)
+    if not fits or (split.blocks > 1 and held[0].shape[0] % split.blocks):
+        wanted = "×".join("any" if size is None else str(size) for size in split.shape)
         made = "×".join(map(str, shape))
         raise RankscopeError(
-            f"joins to {made}, where the configuration has {wanted}", path=path, tensor=name
+            f"joins to {made}, but the configuration has {wanted}", path=path, tensor=name
         )
-    if cut.axis is None or len(held) == 1:
+    if split.axis is None or len(held) == 1:
         return held[0]
-    pieces = _cut_pieces(held, cut.axis, cut.blocks)
+    pieces = _pieces_along(held, split.axis, split.blocks)
     return pieces_of(name, tuple(shape), pieces, path=path, kind=JoinedPieces)
 
 
-def _cut_pieces(held: Sequence[Tensor], axis: int, blocks: int) -> list[Piece]:
-    """The slices one behind the other along an axis, in each of so many blocks."""
+def _pieces_along(held: Sequence[Tensor], axis: int, blocks: int) -> list[Piece]:
+    """The slices one after the other along an axis; within each block, if there are several."""
     if blocks == 1:
         size, axes = held[0].shape[axis], range(len(held[0].shape))
         return [
@@ -191,11 +191,11 @@ def _cut_pieces(held: Sequence[Tensor], axis: int, blocks: int) -> list[Piece]:
             for i, tensor in enumerate(held)
         ]
     rows, columns = held[0].shape[0] // blocks, held[0].shape[1]
-    window = Window.of((rows * blocks, columns))
+    region = Region.of((rows * blocks, columns))
     return [
         Piece(
             ((block * len(held) + i) * rows, 0),
-            Part(tensor, window.part(block * rows, ((rows, 1),))),
+            Part(tensor, region.part(block * rows, ((rows, 1),))),
         )
         for i, tensor in enumerate(held)
         for block in range(blocks)
@@ -206,18 +206,18 @@ def _recorded(name: str, shape: tuple[int, ...], slices: Sequence[OpenSlice]) ->
     """The tensor of the pieces that the files state."""
     axes = {s.pieces[name].axis for s in slices if name in s.pieces}
     if len(axes) > 1:
-        raise _fault("was cut along different axes", slices[0], name)
+        raise _fault("was split along different axes", slices[0], name)
     axis, at, pieces = axes.pop(), 0, []
-    places = [s.pieces[name].place for s in slices if name in s.pieces]
-    if None not in places and places != sorted({place for place in places if place is not None}):
-        raise _fault("is of processes in another order than the files' names", slices[0], name)
+    order = [s.pieces[name].index for s in slices if name in s.pieces]
+    if None not in order and order != sorted({index for index in order if index is not None}):
+        raise _fault("has its processes in another order than the files' names", slices[0], name)
     for one in slices:
         tensor = one.tensors.get(name)
         if tensor is None:
             continue
         stated = one.pieces[name].start if name in one.pieces else None
         if stated is None and axis is None:
-            raise _fault("was cut along several axes, or holds partial sums", one, name)
+            raise _fault("was split along several axes, or holds partial sums", one, name)
         start = tuple(at if a == axis else 0 for a in range(len(shape)))
         pieces.append(Piece(stated or start, tensor))
         at += 0 if axis is None else tensor.shape[axis]
@@ -229,7 +229,7 @@ def _fault(message: str, one: OpenSlice, name: str) -> RankscopeError:
 
 
 def without_twins(joined: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Classed]]:
-    """The tensors without those that are stored under a second name, as tied embeddings are."""
+    """Tensors without those stored under a second name, as tied embeddings are; and these."""
     kept: dict[str, Tensor] = {}
     twins: list[Classed] = []
     places: dict[tuple[object, ...], str] = {}
@@ -244,7 +244,7 @@ def without_twins(joined: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list
 
 
 def _place(tensor: Tensor) -> tuple[object, ...]:
-    """Where all of a joined tensor's elements lie; empty for one that is not joined."""
+    """Where the elements of a joined tensor are; empty for one that is not joined."""
     pieces = getattr(tensor, "pieces", ())
     where = [(p.tensor.paths, getattr(p.tensor, "offset", None), p.start) for p in pieces]
     return tuple(where) if all(w[1] is not None for w in where) else ()

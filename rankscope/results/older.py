@@ -1,0 +1,93 @@
+"""Tables of an older version: what their store still gives of the columns that came later.
+
+Every metric follows from a stored spectrum, so those are computed again. How large a change is
+follows from the spectrum of what changed, where the table has that at the start of its window. What
+was not stored stays empty: how many significant bits a matrix has, and the restarts in a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rankscope.errors import RankscopeError
+from rankscope.results.columns import COLUMNS, WINDOW
+from rankscope.results.measure import FULL_RANK, frobenius_norm, measure
+from rankscope.results.spectra_store import read_entries, store_path
+from rankscope.spectra.spectrum import Spectrum
+
+# The component that each change is a change of, which has a row at the start of the window.
+CHANGED = {"update": "weight", "cumulative_update": "weight", "ov_update": "ov"}
+OF_MERGES = ("merge", "merged_total")  # their steps need not be those of checkpoints
+OF_CHANGES = (*WINDOW, "signal_to_noise", "relative_size", "relative_size_error")
+
+Key = tuple[object, ...]
+
+
+def filled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """A table with all columns, of which those that an older version lacked come from the store.
+
+    Parameters
+    ----------
+    table
+        With today's columns and types.
+    folder
+        The spectra store that was written with it.
+    """
+    stored = _stored(table, folder)
+    steps = _steps_of_checkpoints(table)
+    rows = [_filled(row, stored, steps) for row in table.to_dict("records")]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def empty_columns(table: pd.DataFrame, added: frozenset[str]) -> list[str]:
+    """Which of the added columns hold nothing although matrices of this table have them."""
+    has_changes = not table["component"].isin(FULL_RANK).all()
+    asked = [name for name in COLUMNS if name in added and (has_changes or name not in OF_CHANGES)]
+    return [name for name in asked if table[name].isna().all()]
+
+
+def _stored(table: pd.DataFrame, folder: Path) -> dict[Key, Spectrum]:
+    """Every stored spectrum by run, step and place; a file that is damaged holds none."""
+    stored: dict[Key, Spectrum] = {}
+    for run, step in table[["run", "step"]].drop_duplicates().itertuples(index=False):
+        try:
+            entries = read_entries(store_path(folder, str(run), int(step)))
+        except RankscopeError:
+            continue
+        stored |= {_key(run, step, entry.place): entry.spectrum for entry in entries}
+    return stored
+
+
+def _key(run: object, step: object, place: Mapping[Any, Any]) -> Key:
+    names = ("component", "name", "head", "expert")
+    return (run, step, *(None if pd.isna(place[name]) else place[name] for name in names))
+
+
+def _steps_of_checkpoints(table: pd.DataFrame) -> dict[object, list[int]]:
+    of_checkpoints = table[~table["component"].isin(OF_MERGES)]
+    return {
+        run: sorted({int(step) for step in rows["step"]})
+        for run, rows in of_checkpoints.groupby("run")
+    }
+
+
+def _filled(
+    row: Mapping[Any, Any], stored: Mapping[Key, Spectrum], steps: Mapping[object, list[int]]
+) -> dict[Any, Any]:
+    spectrum = stored.get(_key(row["run"], row["step"], row))
+    if spectrum is None:
+        return dict(row)
+    since: dict[str, int] = {}
+    earlier = [step for step in steps.get(row["run"], []) if step < row["step"]]
+    if spectrum.before is None and row["component"] in CHANGED and earlier:
+        start = earlier[0] if row["component"] == "cumulative_update" else earlier[-1]
+        changed = {**row, "component": CHANGED[row["component"]]}
+        was = stored.get(_key(row["run"], start, changed))
+        if was is not None and was.values.size:
+            spectrum, since = replace(spectrum, before=frobenius_norm(was)), {"since": start}
+    return {**row, **since, **measure(spectrum, whole=row["component"] in FULL_RANK)}
