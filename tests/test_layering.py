@@ -18,13 +18,17 @@ MAY_IMPORT = {
     "errors": set(),
     "durable": set(),
     "metrics": set(),
+    "shape_metrics": set(),
     "checkpoints": {"errors"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
     },
-    "results": {"errors", "durable", "metrics", "spectra.spectrum", "spectra.bounds"},
+    "results": {
+        *("errors", "durable", "metrics"),
+        *("spectra.spectrum", "spectra.bounds", "spectra.subspace_measures"),
+    },
     "analysis": {
         *("errors", "durable", "metrics", "results", "checkpoints", "spectra", "components"),
     },

@@ -21,12 +21,12 @@ import numpy as np
 
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
+    Values,
+    Within,
     gram_bound,
-    gram_intervals,
     product_bound,
 )
 from rankscope.spectra.matrices import Decomposable, Dense, LowRank
-from rankscope.spectra.spectrum import Values
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,9 @@ def _of_dense(matrix: Dense, count: int) -> Basis | None:
         return None
     trace = float(np.vdot(wide, wide))
     bound = gram_bound(trace, float(squares[0]), long_side=wide.shape[1], short_side=wide.shape[0])
-    lower, upper = gram_intervals(squares, bound)
-    lower, upper = np.maximum(lower - matrix.error, 0), upper + matrix.error
     s = np.sqrt(np.maximum(squares, 0))
+    within = Within.of_squares(bound, float(s[0])).widened(matrix.error)
+    lower, upper = within.ends(s)
     # Below the bound on the values the long side would be divided by noise.
     count = min(count, int((lower > 0).sum()))
     if not count:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from rankscope.spectra.spectrum import Values
+from rankscope.spectra.bounds import Values
 
 Side = Literal["left", "right"]
 SHARE_OF_GAP = 0.25  # up to which the first order is within a few hundredths of a simulation

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankscope.spectra.bases import Basis, sine
-from rankscope.spectra.spectrum import Values
+from rankscope.spectra.bounds import Values
 
 TOP = 10
 LEAST_COSINE = 0.5

@@ -4,7 +4,7 @@ from mpmath import mp
 
 from rankscope.spectra.bases import basis_of
 from rankscope.spectra.matrices import Dense, LowRank
-from rankscope.spectra.subspaces import (
+from rankscope.spectra.subspace_measures import (
     Change,
     Measure,
     compare_products,

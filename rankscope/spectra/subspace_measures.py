@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from rankscope.spectra.bases import Basis, basis_of
-from rankscope.spectra.bounds import UNIT_ROUNDOFF
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
 from rankscope.spectra.chance import (
     Side,
     deviation,
@@ -35,7 +35,6 @@ from rankscope.spectra.chance import (
 from rankscope.spectra.intruders import Intruders, intruders_of
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import Rounding
-from rankscope.spectra.spectrum import Values
 
 MeasureName = Literal["overlap", "intruders", "update_energy"]
 SIDES: tuple[Side, ...] = get_args(Side)

@@ -11,10 +11,10 @@ import numpy as np
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.recipes import Recipe
 from rankscope.spectra.bases import Basis, basis_of
+from rankscope.spectra.bounds import Values
 from rankscope.spectra.matrices import Decomposable, Dense, LowRank
 from rankscope.spectra.rounding import Rounding
-from rankscope.spectra.spectrum import Values
-from rankscope.spectra.subspaces import (
+from rankscope.spectra.subspace_measures import (
     SIDES,
     Change,
     Measure,
