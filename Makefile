@@ -4,11 +4,12 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test lint typecheck figures notebooks bench bench-train bench-evaluate clean
+.PHONY: demo test test-fast lint typecheck figures notebooks bench bench-train bench-evaluate clean
 
-# Train a full-rank and a ReLoRA model, analyse and evaluate both, draw the figures. Again: only what
-# is missing. BLIMP=path has both judge BLiMP's sentences too.
-# One thread: for a model so small a second one saves a third, and costs tenfold on a busy machine.
+# Train a full-rank and a ReLoRA model, analyse and evaluate both, draw the figures; called again, it
+# does only what is missing. BLIMP=path also scores both on BLiMP's sentences.
+# One thread: for a model this small a second one saves a third of the time, and costs ten times as
+# much on a busy machine.
 demo: $(VENV)/installed
 	$(BIN)/rankscope train configs/demo-full.toml --resume --threads 1
 	$(BIN)/rankscope train configs/demo-relora.toml --resume --threads 1
@@ -22,6 +23,10 @@ demo: $(VENV)/installed
 test: lint typecheck
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
+# All but the tests marked slow: under 90 seconds on two cores.
+test-fast: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow"
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,7 +34,7 @@ lint: $(VENV)/installed
 typecheck: $(VENV)/installed
 	$(BIN)/mypy
 
-# One script a figure; RESULTS=folder draws them from other results. A script ends with 4 where these
+# One script per figure; RESULTS=folder draws them from other results. A script ends with 4 if these
 # hold nothing that it draws.
 figures: $(FIGURES)
 
@@ -45,7 +50,7 @@ results/demo/figures/loss.pdf: results/demo/metrics.parquet results/demo/evaluat
 notebooks: $(VENV)/installed
 	$(BIN)/pytest -q tests/test_notebooks.py
 
-# Time and memory against what the work must cost at least; PEERS=1 against other tools too.
+# Time and memory against the least that the work can cost; PEERS=1 against other tools too.
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.bench $(if $(PEERS),--peers) --scratch build/bench
 
@@ -53,7 +58,7 @@ bench: $(VENV)/installed
 bench-train: $(VENV)/installed
 	$(BIN)/python -m benchmarks.train --out build/bench/train.json
 
-# Minimal pairs a second and memory, against scoring with transformers.
+# Minimal pairs per second and memory, against scoring with transformers.
 bench-evaluate: $(VENV)/installed
 	$(BIN)/python -m benchmarks.evaluation --out build/bench/evaluation.json
 

@@ -1,8 +1,8 @@
-"""Measure `rankscope analyze` against what it could cost and against what else there is.
+"""Measure `rankscope analyze` against the least that it could cost, and against other tools.
 
     python -m benchmarks.bench [--peers] [--scratch build/bench]
 
-See README.md beside this file for what is measured and how to read the table.
+README.md in this folder says what is measured and how to read the table.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from benchmarks.rounds import Bench, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run everything, print the table, write the JSON."""
+    """Run all parts, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scratch", type=Path, default=Path("build/bench"))
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of what takes seconds")
-    parser.add_argument("--slow-rounds", type=int, default=3, help="rounds of what takes minutes")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of parts that take seconds")
+    parser.add_argument(
+        "--slow-rounds", type=int, default=3, help="rounds of parts that take minutes"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processors that each program gets")
-    parser.add_argument("--peers", action="store_true", help="install and measure competitors too")
-    parser.add_argument("--peer-python", help="the Python to build their environments with")
+    parser.add_argument("--peers", action="store_true", help="also install and measure competitors")
+    parser.add_argument("--peer-python", help="Python interpreter to build their environments with")
     parser.add_argument("--only", choices=PARTS, nargs="*", default=list(PARTS))
-    parser.add_argument("--tiny", action="store_true", help="a model of toy size, to try this out")
+    parser.add_argument("--tiny", action="store_true", help="use a toy model, to try this out")
     given = parser.parse_args(arguments)
     bench = Bench(
         given.scratch.resolve(),
@@ -44,13 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             PARTS[part](bench)
         if given.peers:
             against_peers(bench, given.peer_python)
-    finally:  # minutes of results are not lost to an interrupt
+    finally:  # an interrupt does not lose minutes of results
         write_json(bench.scratch / "results.json", bench.rows, bench.missing, settings, bench.runs)
         print_table(bench.rows, bench.missing)
 
 
 def write_checkpoints(bench: Bench) -> None:
-    """Write all that is analysed, unless it is there."""
+    """Write all checkpoints that are analysed, unless they exist."""
     tell("writing checkpoints")
     for dtype in DTYPES:
         write_run(bench.run(dtype), bench.model, dtype=dtype, count=bench.counts[0])

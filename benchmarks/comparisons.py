@@ -1,4 +1,4 @@
-"""What is compared with what, and what the project asks of each figure."""
+"""What is compared with what, and the limit that the project sets for each figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DTYPES = ("float32", "bfloat16")
 
 
 def against_floor(bench: Bench, dtype: str) -> None:
-    """The floor, `analyze`, and `analyze` again with nothing new; time and memory."""
+    """Time and memory of the floor, `analyze`, and `analyze` again with nothing new."""
     run, out = bench.run(dtype), bench.out(dtype)
     contestants = (
         programs.floor(run, jobs=bench.jobs),
@@ -48,7 +48,7 @@ def against_floor(bench: Bench, dtype: str) -> None:
 
 
 def everything(bench: Bench, dtype: str) -> None:
-    """All components that are analysed by default; only told, as there is no floor for it."""
+    """All components that are analysed by default; reported without a limit."""
     out = bench.out(f"{dtype}-all")
     components = "weight,update,ov"
     program = programs.analyze(
@@ -67,7 +67,7 @@ def everything(bench: Bench, dtype: str) -> None:
 
 
 def against_study(bench: Bench) -> None:
-    """A float32 SVD with vectors for each of two metrics."""
+    """A float32 SVD with vectors, repeated for each of two metrics."""
 
     def make(run: str, threads: int | None) -> Program:
         return programs.study(bench.run(run), threads)
@@ -78,23 +78,23 @@ def against_study(bench: Bench) -> None:
 
 
 def against_peers(bench: Bench, interpreter: str | None) -> None:
-    """Each competitor that can be installed."""
+    """Every competitor that can be installed."""
     for name, at_least in (("weightwatcher", 8.0), ("diffract-core", 10.0)):
-        tell(f"installing {name}, unless it is there")
-        found = peers.installed(name, bench.scratch, interpreter=interpreter)
+        tell(f"installing {name}, unless it is installed")
+        peer = peers.installed(name, bench.scratch, interpreter=interpreter)
         try:
-            _against_peer(bench, found, at_least=at_least)
+            _against_peer(bench, peer, at_least=at_least)
         except RuntimeError as error:
             bench.missing.append(f"{name}: {str(error).splitlines()[-1]}")
 
 
-def _against_peer(bench: Bench, found: peers.Peer, *, at_least: float) -> None:
-    python = found.python
+def _against_peer(bench: Bench, peer: peers.Peer, *, at_least: float) -> None:
+    python = peer.python
     if python is None:
-        raise RuntimeError(found.problem)
+        raise RuntimeError(peer.problem)
 
     def make(run: str, threads: int | None) -> Program:
-        return programs.peer(found.name, python, bench.run(run), threads)
+        return programs.peer(peer.name, python, bench.run(run), threads)
 
     threads = bench.faster(make)
     for dtype in DTYPES:
@@ -110,13 +110,13 @@ def _against(
     *,
     at_least: float,
 ) -> None:
-    """A program as it comes, and with the number of threads that it is fastest with."""
+    """A program with its default number of threads, and with the number that is fastest."""
     ours = programs.analyze(bench.run(dtype), bench.out(dtype), jobs=bench.jobs)
-    by_itself, fastest_way = make(dtype, None), make(dtype, threads)
-    tuned = replace(fastest_way, name=f"{by_itself.name}, BLAS threads {threads}")
-    contestants = (by_itself, ours, tuned)
-    turns = bench.take_turns(f"{dtype}: {by_itself.name}", contestants, bench.slow_rounds)
-    for name in (by_itself.name, tuned.name):
+    untuned = make(dtype, None)
+    tuned = replace(make(dtype, threads), name=f"{untuned.name}, BLAS threads {threads}")
+    contestants = (untuned, ours, tuned)
+    turns = bench.take_turns(f"{dtype}: {untuned.name}", contestants, bench.slow_rounds)
+    for name in (untuned.name, tuned.name):
         processor = ratio(turns, name, "analyze", processor=True)
         own = own_seconds(turns[name])
         detail = (
@@ -145,16 +145,16 @@ def _memory_against(bench: Bench, dtype: str, program: Program) -> None:
 
 
 def adapters(bench: Bench) -> None:
-    """Spectra from the factors against three dense routes."""
+    """Spectra from the factors against three dense methods."""
     folder = bench.scratch / "adapters" / f"step-{STRIDE:08d}"
     tell("adapters: from their factors and multiplied out")
     program = programs.dense_adapters(folder, rounds=max(bench.rounds, 3))
-    found = json.loads(program.measured().output)
-    bench.runs["adapters"] = found
-    for way in ("gram", "values_alone", "with_vectors"):
-        spread = Spread.of([one[way] / one["factored"] for one in found["rounds"]])
-        detail = f"{found['pairs']} pairs in {found['rounds'][0]['factored']:.3f} s"
-        words = way.replace("_", " ")
+    result = json.loads(program.measured().output)
+    bench.runs["adapters"] = result
+    for method in ("gram", "values_alone", "with_vectors"):
+        spread = Spread.of([times[method] / times["factored"] for times in result["rounds"]])
+        detail = f"{result['pairs']} pairs in {result['rounds'][0]['factored']:.3f} s"
+        words = method.replace("_", " ")
         bench.rows.append(
             Row(f"adapters: product, {words}, over factors", spread, "×", detail, at_least=20.0)
         )
@@ -181,7 +181,7 @@ def growth(bench: Bench) -> None:
     peaks = [bench.peak("growth", program) for program in (contestants[0], contestants[-1])]
     bench.rows += [
         Row(
-            f"a further checkpoint, {some} to {many} over {few} to {some}",
+            f"one more checkpoint, {some} to {many} over {few} to {some}",
             Spread.of([b / a for a, b in zip(early, late, strict=True)]),
             "×",
             f"{Spread.of(late).median:.2f} s each",

@@ -1,10 +1,10 @@
-"""Spectra of the adapters of a folder: from their factors, and multiplied out; in one process.
+"""Spectra of a folder's adapters, from their factors and multiplied out, in one process.
 
     python -m benchmarks.dense_adapters build/bench/adapters/step-00001000
 
-Three dense routes: singular values of the float32 product with vectors (the study's) and without,
-and the float64 Gram matrix of the float32 product. The ways take turns, so that what else the
-machine does hits all of them; the factors are in memory before.
+Three dense methods are compared: an SVD of the float32 product with vectors (as in the study), one
+without, and the float64 Gram matrix of the float32 product. The methods take turns, so that other
+load on the machine affects all of them alike. The factors are read beforehand.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def gram(pair: Pair) -> object:
     return np.linalg.eigvalsh(wide @ wide.T)
 
 
-WAYS: tuple[Callable[[Pair], object], ...] = (factored, gram, values_alone, with_vectors)
+METHODS: tuple[Callable[[Pair], object], ...] = (factored, gram, values_alone, with_vectors)
 
 
 def read_pairs(folder: Path) -> list[Pair]:
-    """Factors of every module of a PEFT adapter, the scale in the left one."""
+    """Factors of every module of a PEFT adapter, with the scale in the left one."""
     config = json.loads((folder / "adapter_config.json").read_text())
     scale = np.float32(config["lora_alpha"] / config["r"])
     tensors = load_file(folder / "adapter_model.safetensors")
@@ -59,24 +59,24 @@ def read_pairs(folder: Path) -> list[Pair]:
     return [(scale * b, tensors[name.replace(".lora_B.", ".lora_A.")]) for name, b in left.items()]
 
 
-def seconds(way: Callable[[Pair], object], pairs: list[Pair]) -> float:
-    """Time that one way takes for all pairs."""
+def seconds(method: Callable[[Pair], object], pairs: list[Pair]) -> float:
+    """Time that a method takes for all pairs."""
     start = time.perf_counter()
     for pair in pairs:
-        way(pair)
+        method(pair)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Print the seconds of each way in each round as JSON."""
+    """Print the seconds of each method in each round as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     pairs = read_pairs(options.folder)
-    for way in WAYS:
-        way(pairs[0])  # what is loaded at first use
-    rounds = [{w.__name__: seconds(w, pairs) for w in WAYS} for _ in range(options.rounds)]
+    for method in METHODS:
+        method(pairs[0])  # loads what is loaded on first use
+    rounds = [{m.__name__: seconds(m, pairs) for m in METHODS} for _ in range(options.rounds)]
     print(json.dumps({"pairs": len(pairs), "rounds": rounds}))
 
 

@@ -1,8 +1,8 @@
-"""Measure the scoring of minimal pairs and text against transformers, used in two ways.
+"""Measure the scoring of minimal pairs and text against two ways to use transformers.
 
     python -m benchmarks.evaluation [--blimp PATH] [--threads 2]
 
-See README.md beside this file for how to read the table.
+README.md in this folder says how to read the table.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from benchmarks.evaluation_ways import BATCHED, CASES, OURS, SINGLY, Case, documents, ways
+from benchmarks.evaluation_baselines import (
+    BATCHED,
+    CASES,
+    OURS,
+    SINGLY,
+    Case,
+    documents,
+    scorers,
+)
 from benchmarks.memory import Measured
 from benchmarks.programs import scoring
 from benchmarks.report import Row, Spread, print_table, write_json
@@ -29,17 +37,17 @@ from benchmarks.rounds import Turns, fastest, ratio, tell, walls
 from benchmarks.sentences import blimp_pairs, synthetic_pairs
 
 Score = Callable[[], NDArray[np.float64]]
-TASKS = {"pairs": "pairs", "text": "tokens"}  # and what is counted
-ALIKE = 1e-4  # nats: of the difference of a pair, and of a token of text
+TASKS = {"pairs": "pairs", "text": "tokens"}  # by task: the unit that is counted
+ALIKE = 1e-4  # nats, for the difference of a pair and for the mean token of a text
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run every size, print the table, write the JSON."""
+    """Run all sizes, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/bench/evaluation.json"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--blimp", type=Path, help="its sentences, instead of ids at random")
+    parser.add_argument("--blimp", type=Path, help="score its sentences instead of random ids")
     parser.add_argument("--only", choices=CASES, nargs="*", default=list(CASES))
     parser.add_argument("--no-memory", action="store_true")
     given = parser.parse_args(arguments)
@@ -56,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             apart = largest_difference(contestants) / (1 if task == "pairs" else CASES[name].window)
             refuse_other_scores(title, apart)
             turns = take_turns(contestants, rounds=given.rounds)
-            runs[title] = {way: [asdict(turn) for turn in found] for way, found in turns.items()}
+            runs[title] = {name: [asdict(m) for m in measured] for name, measured in turns.items()}
             rows += speed_rows(title, turns, count=count, unit=TASKS[task])
             if not given.no_memory:
                 peaks = _peaks(name, task, threads=given.threads)
@@ -67,32 +75,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _contestants(case: Case, blimp: Path | None) -> dict[str, dict[str, Score]]:
-    """By task and way; what they score is encoded already."""
+    """Scorers by task and name; what they score is already encoded."""
     if blimp is None:
         pairs = synthetic_pairs(case.pairs, case.vocab_size)
     else:
         pairs = blimp_pairs(blimp, case.pairs, case.vocab_size)
-    text, found = documents(case), ways(case)
+    text, compared = documents(case), scorers(case)
     return {
-        "pairs": {name: partial(way.pairs, pairs) for name, way in found.items()},
-        "text": {name: partial(way.text, text) for name, way in found.items()},
+        "pairs": {name: partial(scorer.pairs, pairs) for name, scorer in compared.items()},
+        "text": {name: partial(scorer.text, text) for name, scorer in compared.items()},
     }
 
 
 def largest_difference(contestants: dict[str, Score]) -> float:
-    """How far the scores of two ways are from each other anywhere; warms all of them up."""
+    """Largest difference of any two scorers in any score; warms all of them up."""
     scores = np.stack([score() for score in contestants.values()])
     return float((scores.max(axis=0) - scores.min(axis=0)).max())
 
 
 def refuse_other_scores(title: str, apart: float) -> None:
-    """Stop where ways do not find the same, NaN included."""
+    """Stop if the scorers do not agree, or give NaN."""
     if not apart <= ALIKE:
-        raise RuntimeError(f"{title}: the ways differ by {apart:.2g} nats, so nothing is compared")
+        raise RuntimeError(f"{title}: the scorers differ by {apart:.2g} nats: nothing is compared")
 
 
 def take_turns(contestants: dict[str, Score], *, rounds: int) -> Turns:
-    """Let the ways score everything, one after the other, again and again."""
+    """Let the scorers score everything, one after the other, round after round."""
     turns: Turns = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, score in contestants.items():
@@ -108,7 +116,7 @@ def _timed(score: Score) -> Measured:
 
 
 def speed_rows(title: str, turns: Turns, *, count: int, unit: str) -> list[Row]:
-    """Times of the other ways over ours, and what they are made of."""
+    """Times of the other scorers over ours, with the figures behind them."""
     return [
         Row(
             f"{title}: speed over {other}",
@@ -125,19 +133,19 @@ def speed_rows(title: str, turns: Turns, *, count: int, unit: str) -> list[Row]:
 
 
 def _peaks(case: str, task: str, *, threads: int) -> dict[str, dict[str, float]]:
-    """Megabytes of each way, in a process of its own."""
-    found = {}
-    for way in (OURS, SINGLY, BATCHED):
-        tell(f"{case}, {task}: memory of {way}")
-        found[way] = json.loads(scoring(way, task, case, threads=threads).measured().output)
-    return found
+    """Megabytes of each scorer, each in a separate process."""
+    peaks = {}
+    for name in (OURS, SINGLY, BATCHED):
+        tell(f"{case}, {task}: memory of {name}")
+        peaks[name] = json.loads(scoring(name, task, case, threads=threads).measured().output)
+    return peaks
 
 
 def memory_rows(title: str, peaks: dict[str, dict[str, float]]) -> list[Row]:
-    """Our peak over those of the other ways, with what was held before the first score."""
+    """Our peak over those of the other scorers, with what was held before the first score."""
     megabytes = {
-        way: f"{found['peak']:,.0f} MB ({found['before']:,.0f} before)"
-        for way, found in peaks.items()
+        name: f"{held['peak']:,.0f} MB ({held['before']:,.0f} before)"
+        for name, held in peaks.items()
     }
     return [
         Row(

@@ -1,10 +1,10 @@
-"""Measure how many tokens at once `rankscope evaluate` is fastest with, on a processor.
+"""Measure with how many tokens at once `rankscope evaluate` is fastest on a CPU.
 
     python -m benchmarks.evaluation_batches [--threads 2]
 
-Takes a quarter of an hour. Every size has its turn in every round; printed is the time of each
-over that of the fastest, the median over rounds. ``TOKENS_AT_ONCE`` in
-rankscope/evaluation/own_model.py is chosen by this.
+It takes a quarter of an hour. Every size is timed once per round, and the median time of each over
+that of the fastest is printed. They decided
+``TOKENS_AT_ONCE`` in rankscope/evaluation/own_model.py.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from statistics import median
 
 import torch
 
-from benchmarks.evaluation_ways import CASES, Case, documents, text_model
+from benchmarks.evaluation_baselines import CASES, Case, documents, text_model
 from benchmarks.rounds import tell
 from benchmarks.sentences import synthetic_pairs
+from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.minimal_pairs import pair_differences
 from rankscope.scoring.text_documents import score_documents
 from rankscope.training.model import LanguageModel
@@ -29,11 +30,13 @@ WINDOWS = (128, 512, 2048)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a line for each size of vocabulary and each thing to score."""
+    """Print one line per vocabulary and content to score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=16_384, help="to score with every size")
+    parser.add_argument(
+        "--tokens", type=int, default=16_384, help="number of tokens to score with every size"
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     print(" " * 36 + "".join(f"{size:>8,}" for size in SIZES))
@@ -45,19 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def slowness(score: Callable[[int], object], *, rounds: int) -> dict[int, float]:
-    """Time with so many tokens at once over that of the fastest number of them."""
+    """Time for each number of tokens at once, over that of the fastest."""
     times: dict[int, list[float]] = {size: [] for size in SIZES}
     for _ in range(rounds):
         for size in SIZES:
             start = time.perf_counter()
             score(size)
             times[size].append(time.perf_counter() - start)
-    middle = {size: median(found) for size, found in times.items()}
-    return {size: found / min(middle.values()) for size, found in middle.items()}
+    medians = {size: median(measured) for size, measured in times.items()}
+    return {size: time / min(medians.values()) for size, time in medians.items()}
 
 
 def _contents(case: Case, tokens: int) -> dict[str, Callable[[int], object]]:
-    """What is scored with a given number of tokens at once."""
+    """Functions, by name, that score pairs or text with a given number of tokens at once."""
     model = LanguageModel(case.model, case.vocab_size).eval()
     model.initialise(1)
     pairs = synthetic_pairs(tokens // 20, case.vocab_size)
@@ -65,10 +68,10 @@ def _contents(case: Case, tokens: int) -> dict[str, Callable[[int], object]]:
     def score_pairs(size: int) -> object:
         return pair_differences(text_model(model, case, tokens_at_once=size), pairs)
 
-    found: dict[str, Callable[[int], object]] = {"pairs": score_pairs}
+    contents: dict[str, Callable[[int], object]] = {"pairs": score_pairs}
     for window in WINDOWS:
-        found[f"windows of {window}"] = _text(model, case, tokens, window)
-    return found
+        contents[f"windows of {window}"] = _text(model, case, tokens, window)
+    return contents
 
 
 def _text(model: LanguageModel, case: Case, tokens: int, window: int) -> Callable[[int], object]:
@@ -77,7 +80,7 @@ def _text(model: LanguageModel, case: Case, tokens: int, window: int) -> Callabl
 
     def score(size: int) -> object:
         scorer = text_model(model, cut, tokens_at_once=size)
-        return score_documents(scorer, text, document_perplexity=False)
+        return score_documents(scorer, text, Cut(document_perplexity=False))
 
     return score
 

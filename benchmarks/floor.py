@@ -1,8 +1,8 @@
 """The floor: Gram products and eigenvalues of all projection matrices of a run, and nothing else.
 
-Single-threaded processes share the matrices, as the workers of ``rankscope analyze`` do. No
-checks, no noise floor, no metrics, no store, no table: what any analysis in float64 has to take.
-`benchmarks.programs` gives every process one BLAS thread; by hand, set OMP_NUM_THREADS=1.
+Single-threaded processes share the matrices, as the workers of ``rankscope analyze`` do. There are
+no checks, noise floors, metrics, stores or tables: every float64 analysis takes at least this long.
+`benchmarks.programs` gives every process one BLAS thread; when run by hand, set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     with get_context("fork").Pool(options.jobs) as pool:  # the cheapest start
-        found = pool.map(squares, iter_projections(options.run), chunksize=4)
-    print(f"{len(found)} matrices, {sum(map(len, found))} singular values")
+        spectra = pool.map(squares, iter_projections(options.run), chunksize=4)
+    print(f"{len(spectra)} matrices, {sum(map(len, spectra))} singular values")
 
 
 if __name__ == "__main__":

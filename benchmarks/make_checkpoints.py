@@ -1,6 +1,6 @@
-"""Write the checkpoints that the benchmark measures: with numpy and nothing else.
+"""Write the checkpoints that the benchmark measures, with numpy alone.
 
-The weights look trained: Gaussian as initialised, plus a part of decaying singular values that
+The weights look trained: Gaussian as initialised, plus a part with decaying singular values that
 grows and turns a little from step to step. The same seed writes the same bytes.
 """
 
@@ -20,13 +20,13 @@ Matrix = NDArray[np.float32]
 
 STRIDE = 1000  # steps between two checkpoints
 DEVIATION = 0.02  # of the entries at initialisation
-GROWN, DECAY = 64, 0.93  # dimensions of the trained part, and how fast they fall off
+GROWN, DECAY = 64, 0.93  # dimensions of the trained part, and how fast they decay
 DONE = "complete.json"
 
 
 @dataclass(frozen=True)
 class Model:
-    """Sizes of a Llama-style model; by default those of the standard case."""
+    """Sizes of a Llama-style model; the defaults are the standard case."""
 
     width: int = 384
     layers: int = 12
@@ -73,7 +73,7 @@ TINY = Model(width=24, layers=2, hidden=48, heads=6, kv_heads=2, vocabulary=16, 
 
 
 def write_run(folder: Path, model: Model, *, dtype: str, count: int, seed: int = 2307) -> None:
-    """Write a run of ``count`` checkpoints, ``step-00000000`` and so on, unless it is there.
+    """Write a run of ``count`` checkpoints, ``step-00000000`` and so on, unless it exists.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def write_run(folder: Path, model: Model, *, dtype: str, count: int, seed: int =
 
 
 def write_adapters(folder: Path, model: Model, *, seed: int = 2307) -> None:
-    """Write one PEFT adapter, a pair of factors for every projection matrix."""
+    """Write a PEFT adapter with a pair of factors per projection matrix, unless it exists."""
     stamp = {"model": vars(model), "seed": seed}
     if _is_complete(folder, stamp):
         return
@@ -117,7 +117,7 @@ def write_adapters(folder: Path, model: Model, *, seed: int = 2307) -> None:
 
 
 class _Trained:
-    """A weight matrix over its training."""
+    """A weight matrix in the course of training."""
 
     def __init__(self, shape: tuple[int, int], rng: np.random.Generator) -> None:
         grown = min(GROWN, *shape)
@@ -129,7 +129,7 @@ class _Trained:
         self._sizes = (3 * edge / lengths * DECAY ** np.arange(grown)).astype(np.float32)
 
     def at(self, progress: float) -> Matrix:
-        """The matrix after a share of its training, between 0 and 1."""
+        """The matrix after a share of the training, between 0 and 1."""
         turned = np.cos(progress) * self._left[0] + np.sin(progress) * self._left[1]
         grown = (turned * self._sizes).astype(np.float32) @ self._right
         values: Matrix = self._start + np.float32(np.sqrt(progress)) * grown

@@ -1,10 +1,10 @@
-"""Wall time, processor time and memory of a command with all the processes that it starts.
+"""Wall time, processor time and memory of a command and all processes that it starts.
 
     python -m benchmarks.memory rankscope analyze ckpts/
 
-Memory is the largest sum over the process tree at one moment, sampled every 20 ms: of the
-proportional set sizes (PSS), which count a page that n processes share as 1/n in each, and of the
-resident set sizes (RSS), which count it n times. Linux only.
+Memory is the largest sum over the process tree at any one moment, sampled every 20 ms. There are
+two sums: of proportional set sizes (PSS), which count a page that n processes share as 1/n in each,
+and of resident set sizes (RSS), which count it n times. Linux only.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command took.
+    """Time and memory that a command took.
 
     Attributes
     ----------
     wall, processor
-        Seconds from its start to its end, and of processor time in all of its processes.
+        Seconds from its start to its end, and seconds of processor time in all its processes.
     pss, rss
-        Largest sums over its processes in megabytes; None where memory was not watched.
+        Largest sums over its processes in megabytes; None if memory was not watched.
     output
         What it wrote on stdout.
     """
@@ -51,8 +51,8 @@ def measure(
 ) -> Measured:
     """Run a command to its end.
 
-    Watching memory takes processor time of its own: time and memory are of different runs. ``env``
-    is the whole environment of the command; that of this process by default.
+    Watching memory takes processor time itself, so measure time and memory in different runs.
+    ``env`` is the whole environment of the command, by default that of this process.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def _processor_time() -> float:
 
 
 def _peak(process: subprocess.Popen[str]) -> tuple[float, float]:
-    """Largest sums of PSS and of RSS until the process ends, which may write little meanwhile."""
+    """Largest sums of PSS and of RSS until the process ends, which must not fill its pipes."""
     pss = rss = 0.0
     while process.poll() is None:
         sizes = [_sizes(pid) for pid in (process.pid, *iter_descendants(process.pid))]
@@ -94,11 +94,11 @@ def _peak(process: subprocess.Popen[str]) -> tuple[float, float]:
 
 
 def iter_descendants(pid: int) -> Iterator[int]:
-    """Processes that this process started, and that those started."""
+    """Yield the processes that this process started, and those that they started."""
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             children = path.read_text().split()
-        except OSError:  # ended meanwhile
+        except OSError:  # it has ended
             continue
         for child in map(int, children):
             yield child
@@ -106,17 +106,17 @@ def iter_descendants(pid: int) -> Iterator[int]:
 
 
 def _sizes(pid: int) -> tuple[float, float]:
-    """PSS and RSS of one process in bytes; zero when it has ended."""
+    """PSS and RSS of one process in bytes; zero if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     except OSError:
         return 0.0, 0.0
-    found = {line.split(":")[0]: float(line.split()[1]) * 1024 for line in lines}
-    return found.get("Pss", 0.0), found.get("Rss", 0.0)
+    sizes = {line.split(":")[0]: float(line.split()[1]) * 1024 for line in lines}
+    return sizes.get("Pss", 0.0), sizes.get("Rss", 0.0)
 
 
 def main() -> None:
-    """Measure the command that is given, memory included."""
+    """Measure the given command, including its memory."""
     if len(sys.argv) < 2:
         raise SystemExit("usage: python -m benchmarks.memory COMMAND [ARGUMENT...]")
     measured = measure(sys.argv[1:], watch_memory=True)

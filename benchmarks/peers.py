@@ -1,4 +1,4 @@
-"""Competitors, each installed from the package index into an environment of its own."""
+"""Competitors, each installed from the package index into a separate environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WANTS = {
     "diffract-core": ("diffract-core",),
 }
 NEEDS = {"weightwatcher": (3, 11), "diffract-core": (3, 12)}  # Python
-# Torch as everywhere in this project; any other version might bring gigabytes of CUDA along.
+# The torch of this project; another version might bring gigabytes of CUDA along.
 PINNED = ("torch",)
 
 
@@ -29,16 +29,16 @@ class Peer:
 
 
 def installed(name: str, scratch: Path, *, interpreter: str | None = None) -> Peer:
-    """Install a competitor, unless it is there.
+    """Install a competitor, unless it is installed already.
 
     Parameters
     ----------
     name
         One of `WANTS`.
     scratch
-        Where the environments are kept.
+        Folder of the environments.
     interpreter
-        A Python to build them with; one that is new enough is looked for by default.
+        Python to build them with; by default, one that is new enough is searched for.
     """
     folder = scratch / "peers" / name
     python = folder / "bin" / "python"
@@ -63,11 +63,11 @@ def installed(name: str, scratch: Path, *, interpreter: str | None = None) -> Pe
 
 
 def _interpreter(oldest: tuple[int, int]) -> str | None:
-    """A Python of at least this version: this one, or one on the path or of pyenv."""
+    """Python of at least this version: the running one, or one on the path or from pyenv."""
     if sys.version_info[:2] >= oldest:
         return sys.executable
     versions = [f"3.{minor}" for minor in range(oldest[1], oldest[1] + 4)]
-    on_path = [found for v in versions if (found := shutil.which(f"python{v}"))]
+    on_path = [path for v in versions if (path := shutil.which(f"python{v}"))]
     pyenv = Path.home() / ".pyenv" / "versions"
     return next(
         (

@@ -1,7 +1,8 @@
-"""The programs that are compared, and the same means for all of them.
+"""The programs that are compared, with the same resources for all of them.
 
-Every program gets as many processors as ``analyze`` has workers: floor and ``analyze`` as processes
-of one thread each, the others, which know one process, as so many BLAS threads or as one.
+Every program gets as many processors as ``analyze`` has workers. The floor and ``analyze`` use them
+as processes with one thread each; the others, which have one process, as that many BLAS threads, or
+one.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from benchmarks.memory import Measured, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Set, it would have every start compile rankscope again, which an installed package never does.
+# If it were set, every start would compile rankscope again, as no installed package does.
 NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 @dataclass(frozen=True)
 class Program:
-    """A command, what its environment has besides, and the folder that has to be gone before.
+    """A command, additions to its environment, and the folder that is removed before it runs.
 
-    Numbers of threads, and whether byte code is kept, are not taken over from whoever starts the
-    benchmark.
+    Numbers of threads, and whether byte code is written, are not inherited from the process that
+    starts the benchmark.
     """
 
     name: str
@@ -35,47 +36,47 @@ class Program:
     fresh: Path | None = None
 
     def measured(self, *, watch_memory: bool = False) -> Measured:
-        """Run it."""
+        """Run the command."""
         if self.fresh is not None:
             shutil.rmtree(self.fresh, ignore_errors=True)
         foreign = (*THREADS, NO_BYTECODE)
-        own = {name: value for name, value in os.environ.items() if name not in foreign}
-        return measure(self.command, env=own | self.env, watch_memory=watch_memory)
+        inherited = {name: value for name, value in os.environ.items() if name not in foreign}
+        return measure(self.command, env=inherited | self.env, watch_memory=watch_memory)
 
 
 def floor(run: Path, *, jobs: int) -> Program:
-    """The bare loop."""
+    """The bare loop over all matrices."""
     return _module("floor", str(run), "--jobs", str(jobs), threads=1)
 
 
 def study(run: Path, threads: int | None) -> Program:
-    """A float32 SVD with vectors for each of two metrics."""
-    return _module("study_way", str(run), threads=threads)
+    """A float32 SVD with vectors, repeated for each of two metrics."""
+    return _module("study_baseline", str(run), threads=threads)
 
 
 def dense_adapters(folder: Path, *, rounds: int) -> Program:
-    """Adapters by their factors and multiplied out, taking turns."""
+    """Adapters from their factors and multiplied out, taking turns."""
     return _module("dense_adapters", str(folder), "--rounds", str(rounds), threads=1)
 
 
-def scoring(way: str, task: str, case: str, *, threads: int) -> Program:
-    """Scoring of pairs or text, once, in one of the ways that are compared."""
-    return _module("evaluation_ways", way, task, "--case", case, threads=threads)
+def scoring(scorer: str, task: str, case: str, *, threads: int) -> Program:
+    """Scoring pairs or text once, with one of the scorers that are compared."""
+    return _module("evaluation_baselines", scorer, task, "--case", case, threads=threads)
 
 
 def analyze(run: Path, out: Path, *, jobs: int, name: str = "analyze", **chosen: str) -> Program:
-    """``rankscope analyze`` of the weights from nothing; ``chosen`` are further options."""
+    """``rankscope analyze`` of the weights into a new folder; ``chosen`` are further options."""
     return _analyze(name, run, out, jobs, {"components": "weight", **chosen}, fresh=out)
 
 
 def again(run: Path, out: Path, *, jobs: int) -> Program:
-    """The same call as `analyze`, for which there is nothing new."""
+    """The same call as `analyze`, with nothing new to compute."""
     return _analyze("again", run, out, jobs, {"components": "weight"}, fresh=None)
 
 
 def peer(name: str, python: Path, run: Path, threads: int | None) -> Program:
-    """A competitor, in the environment that it was installed into."""
-    script = ROOT / "benchmarks" / f"{name.removesuffix('-core')}_way.py"
+    """A competitor, in the environment that it is installed in."""
+    script = ROOT / "benchmarks" / f"{name.removesuffix('-core')}_baseline.py"
     return Program(name, (str(python), str(script), str(run)), _threads(threads))
 
 
@@ -94,5 +95,5 @@ def _module(name: str, *arguments: str, threads: int | None) -> Program:
 
 
 def _threads(count: int | None) -> dict[str, str]:
-    """Number of BLAS threads; None for what the program does by itself."""
+    """Environment that sets the number of BLAS threads; None for the program's default."""
     return {} if count is None else dict.fromkeys(THREADS, str(count))

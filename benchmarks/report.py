@@ -1,4 +1,4 @@
-"""The results: one table on stdout, and everything behind it as JSON."""
+"""The results: a table on stdout, and all data behind it as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors", "torch")
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity over the rounds."""
+    """Median and range of a quantity over the rounds."""
 
     median: float
     lowest: float
@@ -26,7 +26,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Summarise one value a round."""
+        """Summarise values, one per round."""
         return cls(median(values), min(values), max(values))
 
 
@@ -41,9 +41,9 @@ class Row:
     value, unit
         The figure: ``×`` for a ratio, ``s`` or ``MB``.
     at_most, at_least
-        What the project asks of it, if it asks anything.
+        The limit that the project sets, if any.
     detail
-        The figures that the ratio is made of.
+        The figures behind the ratio.
     """
 
     what: str
@@ -62,14 +62,14 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median keeps the limit; None where there is none."""
+        """Whether the median is within the limit; None if there is no limit."""
         if self.at_most is not None:
             return self.value.median <= self.at_most
         return None if self.at_least is None else self.value.median >= self.at_least
 
 
 def print_table(rows: Sequence[Row], missing: Sequence[str]) -> None:
-    """Print the rows, and what could not be measured."""
+    """Print the rows, then what could not be measured."""
     cells = [("", "median (min–max)", "asked", "", "")]
     verdicts = {True: "met", False: "MISSED", None: ""}
     cells += [(r.what, _figure(r), r.asked, verdicts[r.met], r.detail) for r in rows]
@@ -90,7 +90,7 @@ def _figure(row: Row) -> str:
 def write_json(
     path: Path, rows: Sequence[Row], missing: Sequence[str], settings: dict[str, Any], runs: Any
 ) -> None:
-    """Write the rows with all single runs and what they ran on."""
+    """Write the rows, every single run, and the machine that they ran on."""
     document = {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
@@ -104,7 +104,7 @@ def write_json(
 
 
 def machine() -> dict[str, Any]:
-    """Processor, system, versions, and how busy the machine was."""
+    """Processor, system, versions, and the load of the machine."""
     return {
         "processor": _processor(),
         "processors": len(os.sched_getaffinity(0)),

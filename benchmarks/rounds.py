@@ -1,7 +1,7 @@
-"""One session of the benchmark: programs take turns, and everything found is kept.
+"""One session of the benchmark: programs take turns, and all measurements are kept.
 
-Programs that are compared run one after the other, again and again, and a ratio is of two
-neighbouring runs: what else the machine does meanwhile hits both.
+Programs that are compared run one after the other, round after round, and a ratio compares two
+neighbouring runs, so that other load on the machine affects both.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from benchmarks.memory import Measured
 from benchmarks.programs import Program
 from benchmarks.report import Row, Spread
 
-Turns = dict[str, list[Measured]]  # by program, one a round
+Turns = dict[str, list[Measured]]  # by program, one per round
 
 
 @dataclass
 class Bench:
-    """The settings, and all that was found so far."""
+    """The settings, and all results so far."""
 
     scratch: Path
     model: Model
@@ -36,13 +36,13 @@ class Bench:
     missing: list[str] = field(default_factory=list)
 
     def take_turns(self, title: str, contestants: Sequence[Program], rounds: int) -> Turns:
-        """Run every program once a round, one after the other."""
+        """Run every program once per round, one after the other."""
         turns: Turns = {program.name: [] for program in contestants}
         for number in range(rounds):
             for program in contestants:
                 tell(f"{title}: {program.name}, round {number + 1} of {rounds}")
                 turns[program.name].append(program.measured())
-        self.runs[title] = {name: [_noted(m) for m in found] for name, found in turns.items()}
+        self.runs[title] = {name: [_noted(m) for m in turn] for name, turn in turns.items()}
         return turns
 
     def peak(self, title: str, program: Program) -> float:
@@ -53,10 +53,10 @@ class Bench:
         return measured.pss or 0.0
 
     def faster(self, make: Callable[[str, int], Program]) -> int:
-        """Number of BLAS threads, one or that of the workers, that a program is faster with.
+        """Number of BLAS threads that a program is faster with: one, or that of the workers.
 
-        ``make`` gives the program by the name of a run and the number of threads; tried with a
-        run of one checkpoint.
+        ``make`` returns the program for the name of a run and a number of threads. The trials
+        use a run of one checkpoint.
         """
         trials = {}
         for threads in (1, self.jobs):
@@ -76,7 +76,7 @@ class Bench:
 
 
 def ratio(turns: Turns, above: str, below: str, *, processor: bool = False) -> Spread:
-    """Times of one program over those of another, round by round."""
+    """Times of one program over those of another in the same round."""
     quantity = "processor" if processor else "wall"
     return Spread.of(
         [
@@ -102,7 +102,7 @@ def fastest(turns: Turns, name: str) -> float:
 
 
 def own_seconds(measured: Sequence[Measured]) -> float | None:
-    """What a competitor says that its analysis took, imports and reading aside."""
+    """Seconds that a competitor reports for its analysis, without imports and reading."""
     lines = [m.output.strip().splitlines()[-1] for m in measured]
     if not lines[0].startswith("{"):
         return None
@@ -115,5 +115,5 @@ def _noted(measured: Measured) -> dict[str, Any]:
 
 
 def tell(message: str) -> None:
-    """Say on stderr what is going on."""
+    """Write a line of progress to stderr."""
     print(message, file=sys.stderr, flush=True)

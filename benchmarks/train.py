@@ -24,13 +24,13 @@ from benchmarks.training_arms import CASES, FULL, RELORA, TRANSFORMERS, Arm, Way
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of one step, the mean over a turn."""
+    """Seconds per step, the mean over a turn."""
 
     wall: float
     processor: float  # of all threads; other programs lengthen it less
 
 
-Turns = dict[str, list[Seconds]]  # by arm, one a round
+Turns = dict[str, list[Seconds]]  # by arm, one entry per round
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def take_turns(contestants: dict[str, Arm], *, rounds: int, seconds: float) -> Turns:
-    """Let the arms take turns, after a step of each that is not counted.
+    """Let the arms take turns, after one step of each that is not counted.
 
-    In a turn an arm takes so many steps as the slowest can in ``seconds``, at least one.
+    In a turn an arm takes as many steps as the slowest arm can in ``seconds``, at least one.
     """
     for arm in contestants.values():
         arm.step()
@@ -85,7 +85,7 @@ def _timed(arm: Arm, steps: int) -> Seconds:
 
 
 def speed_rows(name: str, turns: Turns, *, tokens: int) -> list[Row]:
-    """Ratios of neighbouring turns, and what they are made of."""
+    """Ratios of neighbouring turns, with the times behind them."""
     return [
         Row(
             f"{name}: speed of full rank over transformers",
@@ -110,7 +110,7 @@ def _ratio(turns: Turns, above: str, below: str, clock: str) -> Spread:
 
 
 def _detail(turns: Turns, named: tuple[str, str], ratio: tuple[str, str], tokens: int) -> str:
-    """Tokens a second of two arms, and the ratio of their times measured in two other ways."""
+    """Tokens per second of two arms, and the ratio of their times measured in two other ways."""
     speeds = [f"{tokens / median(t.wall for t in turns[name]):,.0f}" for name in named]
     above, below = (min(t.wall for t in turns[name]) for name in ratio)
     processor = _ratio(turns, *ratio, "processor").median

@@ -1,6 +1,6 @@
-"""One optimizer step of three models of the same size, and what memory it needs.
+"""One optimizer step of three models of the same size, and the memory that it needs.
 
-Each step is the whole of it: loss, backward pass, clipping, fused AdamW.
+A step is everything: loss, backward pass, clipping, fused AdamW.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Way:
 
 
 class Arm:
-    """A model that takes one optimizer step after the other on the same batch."""
+    """A model that takes optimizer steps on the same batch."""
 
     def __init__(self, model: nn.Module, loss: Loss, tokens: Tensor, way: Way) -> None:
         self.model, self.tokens, self.way = model, tokens, way
@@ -94,7 +94,7 @@ class Arm:
 
 
 def arms(case: Case, way: Way) -> dict[str, Arm]:
-    """All three, with the same initial weights, on the same tokens."""
+    """The three arms, with the same initial weights, on the same tokens."""
     shape = (case.sequences, case.sequence_length + 1)
     generator = keyed_generator(1, "batch")
     tokens = torch.randint(case.vocab_size, shape, generator=generator).to(way.device)

@@ -1,12 +1,27 @@
-"""rankscope: how the rank of a network's weights and updates evolves over training.
+"""How the rank of a network's weights and updates evolves over training.
 
     import rankscope as rs
-    run = rs.open_run("ckpts/relora")
-    table = rs.analyze("ckpts/relora", components=["weight", "update"])
-    s = rs.singular_values(array)
-    rs.effective_rank(s)
 
-The names are imported when they are first used, so that ``import rankscope`` costs nothing.
+Measure checkpoints:
+
+    table = rs.analyze("ckpts", out="results")    # one row per matrix and step
+    results = rs.open_results("results")          # the same later, with all singular values
+    rs.plots.per(table)                           # a figure; help(rs.plots) lists the others
+
+Look into them yourself; nothing is read before it is asked for:
+
+    run = rs.open_run("ckpts/relora")             # its steps; run[2000] is a checkpoint
+    s = rs.singular_values(array)                 # or of a product: rs.LowRank(left, right)
+    rs.effective_rank(s)
+    rs.spectrum(array)                            # with the interval of each value
+
+Compare with what the models can do:
+
+    evaluation = rs.evaluate("ckpts", text="novels.jsonl")
+    rs.correlate(table, evaluation)
+
+What the user can put right is raised as `RankscopeError`; what was skipped is a `RankscopeWarning`.
+The names are imported when they are first used, so ``import rankscope`` itself costs nothing.
 """
 
 from __future__ import annotations

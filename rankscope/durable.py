@@ -1,9 +1,9 @@
-"""Files and folders that are complete or not there, whenever the power goes.
+"""Files and folders that are either complete or absent, even after a power failure.
 
-A folder is written under a temporary name beside its place: every file is flushed to the disk,
-``MANIFEST.json`` with their sizes and digests is the last of them, then the folder is renamed and
-the renaming flushed too. The name alone therefore says that a folder is complete, and the
-manifest says whether it still is.
+Everything is written under a temporary name beside its destination, flushed to the disk and then
+renamed, and the renaming is flushed too. A folder's name alone therefore says that it is complete.
+Those of `write_folder` also hold ``MANIFEST.json``, written last, with the size and digest of every
+file, which shows whether the folder is still what was written.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 MANIFEST = "MANIFEST.json"
-_TEMPORARY = re.compile(r"\.tmp-.+-(?P<pid>\d+)")
+# As `_temporary` makes them; `.old` marks a folder that was moved aside for its successor.
+_TEMPORARY = re.compile(r"\.tmp-(?P<name>.+)-(?P<pid>\d+)(?P<old>\.old)?")
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write or replace one file in a single step; returns once it is on the disk.
 
-    The folders above it are made where they are missing.
+    Missing parent folders are made.
 
     Raises
     ------
     OSError
-        If the disk is full or the folder is not writable; an earlier file is left as it was.
+        If the disk is full or the folder is not writable; an existing file is left as it was.
     """
     make_folder(path.parent)
     temporary = _temporary(path)
@@ -45,29 +46,33 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Make a folder and check that files can be written there, before the work starts.
+    """Make a folder and check that files can be written to it, before the work starts.
 
     Raises
     ------
     OSError
         If they cannot.
     """
-    write_file(folder / ".writable", b"")
-    (folder / ".writable").unlink()
+    make_folder(folder)
+    probe = _temporary(folder / "writable")  # a kill leaves no more than `sweep` removes
+    _write(probe, b"")
+    probe.unlink()
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``path`` once the block has ended without an error.
+    """Yield a temporary folder that becomes ``path`` when the block ends without an error.
 
-    Nothing may be at ``path`` but an empty folder. What the block writes it flushes itself, as
-    `write_file` does.
+    The block must flush the files that it writes, as `write_file` does.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written, or ``path`` is anything but an empty folder by then.
     """
     path = path.absolute()
-    make_folder(path.parent)
-    temporary = _temporary(path)
+    temporary = _temporary_folder(path)
     try:
-        temporary.mkdir()
         yield temporary
         _flush(temporary)
         temporary.rename(path)
@@ -83,16 +88,21 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
     Parameters
     ----------
     path
-        Where the folder will be. If a folder with the same content stands there, it is kept.
+        Where the folder will be. An undamaged folder with the same content is kept.
     files
-        Relative path to content; a path may name a subfolder.
+        Content by relative path, which may name a subfolder.
     kind
         The manifest's ``format``, such as ``rankscope-checkpoint-1``.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written; an existing one is left as it was.
     """
     manifest = {"format": kind, "files": {name: _entry(files[name]) for name in files}}
     if path.exists() and damage(path) is None and read_manifest(path) == manifest:
         return
-    temporary = _temporary(path)
+    temporary = _temporary_folder(path)
     try:
         for name, content in files.items():
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,13 +111,28 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
         for folder in {(temporary / name).parent for name in files} | {temporary}:
             _flush(folder)
         _replace_folder(temporary, path)
-    except OSError:
+    except BaseException:  # an interruption too
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
+def write_listed_file(path: Path, content: bytes, *, kind: str) -> None:
+    """Write or replace a file of a folder that grows, and list it in the folder's manifest.
+
+    At no time does the manifest list a file with another digest than it has.
+    """
+    folder, entry = path.parent, _entry(content)
+    listed: dict[str, object] = {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        listed = dict(read_manifest(folder)["files"])  # type: ignore[call-overload]
+        if listed.pop(path.name, entry) != entry:
+            _write_manifest(folder, listed, kind)
+    write_file(path, content)
+    _write_manifest(folder, {**listed, path.name: entry}, kind)
+
+
 def read_manifest(folder: Path) -> dict[str, object]:
-    """Return the manifest of a folder; OSError or ValueError if there is none."""
+    """Return the manifest of a folder; OSError or ValueError if it has none."""
     manifest = json.loads((folder / MANIFEST).read_bytes())
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{MANIFEST} lists no files")
@@ -115,7 +140,7 @@ def read_manifest(folder: Path) -> dict[str, object]:
 
 
 def damage(folder: Path) -> str | None:
-    """Say what a folder lacks compared with its manifest, None if nothing."""
+    """Return how a folder differs from its manifest, in words; None if it does not."""
     try:
         entries = read_manifest(folder)["files"]
         for name, entry in dict(entries).items():  # type: ignore[call-overload]
@@ -127,7 +152,7 @@ def damage(folder: Path) -> str | None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to a file, without waiting for the disk."""
+    """Append to a file, without waiting for the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         _write_all(descriptor, content)
@@ -136,7 +161,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that they last."""
+    """Make a folder and its parents, each flushed to the disk."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -147,27 +172,45 @@ def remove_folder(path: Path) -> None:
     """Remove a folder so that a half-removed one is never seen under its name."""
     doomed = _temporary(path)
     path.rename(doomed)
+    _flush(path.parent)
     shutil.rmtree(doomed)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that are no more left half-written."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
+    """Remove temporary files and folders left behind by dead processes.
+
+    A folder that died between its old version and its new one gets the old version back.
+    """
+    for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(entry.name)
-        if match and not _is_alive(int(match["pid"])):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        if not match or _is_alive(int(match["pid"])):
+            continue
+        if match["old"] and not (folder / match["name"]).exists():
+            entry.rename(folder / match["name"])
+            _flush(folder)
+        elif entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that was never finished."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def safe_name(name: str) -> str:
-    """Name of a file or folder for any text: no two texts share one, and none is a path."""
+    """File or folder name for any text: a single path component, different for every text."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "run"
     if slug == name:
         return slug
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{slug}-{digest}"
+
+
+def _write_manifest(folder: Path, listed: dict[str, object], kind: str) -> None:
+    files = {name: listed[name] for name in sorted(listed) if (folder / name).exists()}
+    write_file(folder / MANIFEST, json.dumps({"format": kind, "files": files}, indent=1).encode())
 
 
 def _entry(content: bytes) -> dict[str, object]:
@@ -177,6 +220,14 @@ def _entry(content: bytes) -> dict[str, object]:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".tmp-{path.name}-{os.getpid()}")
+
+
+def _temporary_folder(path: Path) -> Path:
+    make_folder(path.parent)
+    folder = _temporary(path)
+    shutil.rmtree(folder, ignore_errors=True)  # left by a dead process with this one's number
+    folder.mkdir()
+    return folder
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -195,7 +246,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Flush a folder's entries: without it a finished renaming may be lost."""
+    """Flush a folder's entries: otherwise a power failure may undo a renaming."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -204,16 +255,22 @@ def _flush(folder: Path) -> None:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    old = _temporary(path.with_name(f"{path.name}-old"))
+    old = temporary.with_name(f"{temporary.name}.old")
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)  # as in `_temporary_folder`
         path.rename(old)
-    temporary.rename(path)
+    try:
+        temporary.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
     _flush(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():  # a number used again: this process has not written anything yet
+    if pid == os.getpid():  # a reused number: this process has not written anything yet
         return False
     try:
         os.kill(pid, 0)

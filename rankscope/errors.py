@@ -1,13 +1,13 @@
 """The one exception for what a user can put right, and the one warning.
 
     Exception
-    └── RankscopeError          the input: a file, a tensor, a folder
-        └── WrongSettingError   what was asked for: an option, a setting, a name
+    └── RankscopeError          something in the input: a file, a tensor, a folder
+        └── WrongSettingError   something that was asked for: a setting, a name, a missing file
     UserWarning
-    └── RankscopeWarning        the work goes on, and something is worth a line
+    └── RankscopeWarning        worth a line, although the work continues
 
 Messages name settings as Python does, in backquotes: choose another `out`. The command line shows
-each as the option that sets it.
+each as its option.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from pathlib import Path
 
 
 class RankscopeError(Exception):
-    """Something about the input that the user can put right.
+    """Something wrong with the input, which the user can put right.
 
     Parameters
     ----------
     message
         What was given, what was wrong and what to do, as one line.
     path
-        The file or folder at fault; printed before the message.
+        The file or folder at fault, which is printed before the message.
     tensor
-        The name of the tensor at fault; printed between the two.
+        The name of the tensor at fault, which is printed between the two.
     reason
-        A short code for lists of what was skipped.
+        A short code, for lists of what was skipped.
 
     Examples
     --------
@@ -61,14 +61,38 @@ class RankscopeError(Exception):
 
 
 class WrongSettingError(RankscopeError):
-    """Something that was asked for and cannot be: the command line ends with 2, for wrong use."""
+    """Something that was asked for and cannot be had; the command line ends with 2, wrong use.
+
+    An unknown name, settings that contradict each other, or data that was named and is not there.
+    """
 
 
 class RankscopeWarning(UserWarning):
-    """Something worth a line although the work goes on, such as what was skipped."""
+    """Something worth a line although the work continues, such as what was skipped.
+
+    Examples
+    --------
+    Here the weights of one step are cut short. The other steps are analysed, and the table says
+    what is missing:
+
+    >>> import warnings
+    >>> import rankscope as rs
+    >>> with open("ckpts/full/checkpoint-10/model.safetensors", "r+b") as file:
+    ...     size = file.truncate(5000)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", rs.RankscopeWarning)
+    ...     table = rs.analyze("ckpts/full", components=["weight"], jobs=1)
+    >>> table["step"].unique().tolist()
+    [5, 100]
+    >>> print(caught[0].message)
+    1 skipped, the first: ckpts/full/checkpoint-10/model.safetensors: is cut short: ...
+    """
 
 
 def printable(text: str, *, limit: int = 200) -> str:
-    """Escape control characters and cut to ``limit``: names in files may hold anything."""
+    """Return the text with control characters escaped and cut to ``limit`` characters.
+
+    Names in files may hold anything, also what a terminal would obey.
+    """
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -79,7 +79,9 @@ def write_model(folder: Path, tensors: Tensors, *, config: dict[str, object] | N
     (folder / "config.json").write_text(json.dumps(CONFIG if config is None else config))
 
 
-def write_adapter(folder: Path, factors: dict[str, tuple[Matrix, Matrix]], *, scale: float) -> None:
+def write_adapter(
+    folder: Path, factors: dict[str, tuple[Matrix, Matrix]], *, scale: float, rank: int = RANK
+) -> None:
     """Write a PEFT adapter folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
@@ -87,7 +89,7 @@ def write_adapter(folder: Path, factors: dict[str, tuple[Matrix, Matrix]], *, sc
         tensors[f"base_model.model.{module}.lora_A.weight"] = right.astype(np.float32)
         tensors[f"base_model.model.{module}.lora_B.weight"] = left.astype(np.float32)
     save_file(tensors, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": scale * RANK}
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": scale * rank}
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 

@@ -37,6 +37,16 @@ STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.
 FACTORS = "tests/components/test_factor_noise.py"
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
+LOOP, METHODS = "tests/training/test_loop.py::test_", "tests/training/test_methods.py::test_"
+MANIFEST = "tests/training/test_manifest_of_checkpoints.py"
+SETTLING = "tests/training/test_settling.py"
+RANKS, PUBLISHED, LOW_RANK = (
+    f"tests/training/adapters/test_{name}.py" for name in ("ranks", "published", "low_rank_linear")
+)
+START, STATE, LOG, CHECKPOINT = (
+    f"tests/training/run_folder/test_{name}.py"
+    for name in ("start", "state", "metrics_log", "checkpoint")
+)
 MUTANTS = (
     # Bounds and certificates.
     Mutant("metrics.py", "math.log(s.size - 1)", "math.log(max(s.size - 2, 1))", SHARP),
@@ -172,34 +182,148 @@ MUTANTS = (
     Mutant("training/loop.py", "self.processes.require_equal(", "(lambda *_: None)(", SEVERAL),
     Mutant("training/loop.py", "self.processes.rank, index", "0, index", SEVERAL),
     Mutant(
+        "training/loop.py",
+        "torch.compiler.reset()",
+        "pass",
+        METHODS + "compiled_code_is_dropped_where_ranks_change",
+    ),
+    Mutant(
+        "training/loop.py",
+        "self.cycles.starts = {}",
+        "pass",
+        METHODS + "phases_train_what_they_say_and_the_checkpoints_show_it",
+    ),
+    Mutant(
         "training/data/held_out.py",
         "before = before[np.searchsorted(ordered, ordered)]",
         "",
         "tests/training/data/test_held_out.py",
     ),
     Mutant(
-        "training/data/opening.py",
-        "return Corpus(tokens, tokens[:0], data.vocab_size,",
-        "return Corpus(tokens, tokens[:0], largest + 1,",
-        "tests/training/data/test_opening.py",
+        "training/data/corpus.py",
+        "return Corpus(tokens[:cut], tokens[cut:], data.vocab_size,",
+        "return Corpus(tokens[:cut], tokens[cut:], largest + 1,",
+        "tests/training/data/test_corpus.py",
     ),
     Mutant(
-        "training/measuring.py",
-        'self.config.relora.probe_sequences, "cycle", cycle)',
-        'self.config.relora.probe_sequences, "cycle")',
-        "tests/training/test_loop.py",
+        "training/data/corpus.py",
+        "_tokenizer(data, training)",
+        "_tokenizer(data, training + validation)",
+        "tests/training/data/test_corpus.py",
     ),
     Mutant(
-        "training/run_folder/lock.py",
-        "os.ftruncate(descriptor, 0)",
-        "pass",
-        "tests/training/run_folder/test_lock.py",
+        "training/data/held_out.py",
+        "return Split(below, cut=fraction if is_only_one else 0.0)",
+        "return Split(below)",
+        "tests/training/data/test_held_out.py",
+    ),
+    Mutant(
+        "training/data/prepare.py",
+        "if not held_out and isinstance(text, str))",
+        "if isinstance(text, str))",
+        "tests/training/data/test_prepare.py",
+    ),
+    Mutant(
+        "training/data/document_sources.py",
+        "data_files=escape(name)",
+        "data_files=name",
+        "tests/training/data/test_document_sources.py",
+    ),
+    # Safe writing.
+    Mutant(
+        "durable.py",
+        "    _flush(path.parent)\n    shutil.rmtree(doomed)",
+        "    shutil.rmtree(doomed)",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "durable.py",
+        'if match["old"] and not (folder / match["name"]).exists():',
+        "if False:",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "durable.py",
+        "        _flush(temporary)\n        temporary.rename(path)",
+        "        temporary.rename(path)",
+        "tests/test_durable.py",
+    ),
+    Mutant(
+        "training/probe.py",
+        '"cycle", cycle)',
+        '"cycle")',
+        LOOP + "the_probes_of_two_cycles_are_other_sequences",
+    ),
+    Mutant("training/settling.py", "step >= self", "step > self", SETTLING),
+    Mutant("training/adapters/ranks.py", "used >= SATURATED", "used > SATURATED", RANKS),
+    Mutant("training/adapters/ranks.py", "used <= IDLE", "used < IDLE", RANKS),
+    Mutant(
+        "training/adapters/cycles.py",
+        "overlap(a, old_a)",
+        "overlap(a, old_a[:1])",
+        "tests/training/adapters/test_cycles.py",
+    ),
+    Mutant(
+        "training/adapters/lora_linear.py",
+        "make(nn.Parameter(weight.detach()), a, scale)",
+        "make(layer.weight, a, scale)",
+        "tests/training/adapters/test_relora.py",
+    ),
+    Mutant(
+        "training/adapters/low_rank_linear.py",
+        "with as_given(x):\n            shape,",
+        "if True:\n            shape,",
+        LOW_RANK,
+    ),
+    Mutant(
+        "training/adapters/low_rank_linear.py",
+        "if tokens * (out_features + in_features) <",
+        "if 0 * (out_features + in_features) >",
+        LOW_RANK,
+    ),
+    Mutant("training/adapters/published.py", "handle.remove()", "pass", PUBLISHED),
+    Mutant("training/run_folder/start.py", "os.ftruncate(descriptor, 0)", "pass", START),
+    Mutant(
+        "training/run_folder/start.py",
+        'run / "merges", run',
+        "run",
+        LOOP + "half_written_merges_of_a_dead_process_are_swept",
+    ),
+    Mutant("training/run_folder/state.py", "cycles.starts = ", "_ = ", STATE),
+    Mutant("training/run_folder/state.py", "if energies.exists() else {}", "and {}", STATE),
+    Mutant("training/run_folder/metrics_log.py", ', "rank_change"}', "}", LOG),
+    Mutant(
+        "training/run_folder/checkpoint.py",
+        "timeline.phase(max(step - 1, 0))",
+        "timeline.phase(step)",
+        METHODS + "phases_train_what_they_say_and_the_checkpoints_show_it",
+    ),
+    Mutant(
+        "training/run_folder/checkpoint.py",
+        "min(step, config.schedule.steps - 1)",
+        "step",
+        LOOP + "the_last_checkpoint_states_the_rate_of_the_last_update",
+    ),
+    Mutant(
+        "training/run_folder/checkpoint.py", "[layer.merged_scale]", "[layer.scale]", CHECKPOINT
+    ),
+    Mutant(
+        "training/run_folder/checkpoint.py",
+        '"use_rslora": adapter.rank_stabilised',
+        '"use_rslora": False',
+        CHECKPOINT,
     ),
     Mutant(
         "training/run_folder/trained_model.py",
         "return model.eval()",
-        "return model.train()",
-        "tests/training/test_loop.py",
+        "return model",
+        LOOP + "a_trained_model_is_opened_for_evaluation",
+    ),
+    Mutant(
+        "checkpoints/manifest.py",
+        '"rankscope-checkpoint-", "rankscope-merges-"',
+        '"rankscope-checkpoint-",',
+        MANIFEST,
     ),
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rankscope as rs
-from benchmarks import bench, floor, study_way
+from benchmarks import bench, floor, study_baseline
 from benchmarks.make_checkpoints import TINY, rounded, write_adapters, write_run
 from benchmarks.memory import measure
 from benchmarks.report import Row, Spread
@@ -32,7 +32,7 @@ def test_floor_and_analysis_read_the_same_matrices(tmp_path: Path, dtype: str) -
         for stored in floor.iter_projections(tmp_path / "run")
     }
     assert len(squares) == len(table) == 2 * len(TINY.modules)
-    norms = sorted(float(np.sqrt(found.max())) for found in squares.values())
+    norms = sorted(float(np.sqrt(values.max())) for values in squares.values())
     np.testing.assert_allclose(sorted(table["spectral_norm"]), norms, rtol=1e-10)
 
 
@@ -42,8 +42,8 @@ def test_metrics_of_the_study_are_those_of_the_table(tmp_path: Path) -> None:
     matrices = [
         floor.read(stored).astype(np.float32) for stored in floor.iter_projections(tmp_path / "run")
     ]
-    per = [study_way.proportional_effective_rank(matrix) for matrix in matrices]
-    kappa = [study_way.condition_number(matrix) for matrix in matrices]
+    per = [study_baseline.proportional_effective_rank(matrix) for matrix in matrices]
+    kappa = [study_baseline.condition_number(matrix) for matrix in matrices]
     np.testing.assert_allclose(sorted(table["per"]), sorted(per), rtol=1e-4)
     np.testing.assert_allclose(sorted(table["condition_number"]), sorted(kappa), rtol=1e-2)
 
@@ -58,7 +58,7 @@ def test_checkpoints_are_written_once_and_alike(tmp_path: Path) -> None:
     assert one[0].stat().st_mtime_ns == before
 
 
-def test_adapters_have_one_pair_a_projection(tmp_path: Path) -> None:
+def test_adapters_have_one_pair_per_projection(tmp_path: Path) -> None:
     write_adapters(tmp_path / "adapters", TINY)
     table = rs.analyze(tmp_path / "adapters", jobs=1)
     assert set(table["component"]) == {"adapter"}
@@ -91,12 +91,12 @@ def test_processor_time_includes_children() -> None:
     assert measure(python(code)).processor > 0.5 * measure(python(loop)).processor
 
 
-def test_command_that_fails_is_an_error_with_its_own_words() -> None:
+def test_a_failing_command_is_an_error_with_its_stderr() -> None:
     with pytest.raises(RuntimeError, match="ended with 3: so it is"):
         measure(python("import sys; sys.stderr.write('so it is'); sys.exit(3)"))
 
 
-def test_ratio_is_of_neighbouring_runs() -> None:
+def test_a_ratio_compares_neighbouring_runs() -> None:
     quick = measure(python("pass"))
     turns = {"a": [quick, quick], "b": [quick, quick]}
     assert ratio(turns, "a", "b") == Spread(1.0, 1.0, 1.0)
@@ -123,10 +123,10 @@ def test_benchmark_of_a_toy_model_fills_table_and_json(
     parts = ["floor", "adapters", "growth"]
     arguments = ["--tiny", "--scratch", str(tmp_path), "--rounds", "1", "--slow-rounds", "1"]
     bench.main([*arguments, "--only", *parts])
-    found = json.loads((tmp_path / "results.json").read_text())
+    stored = json.loads((tmp_path / "results.json").read_text())
     shown = capsys.readouterr().out
-    assert len(found["rows"]) == 11
-    assert all(row["what"] in shown for row in found["rows"])
-    assert found["settings"]["rounds"] == 1
-    assert found["machine"]["versions"]["rankscope"]
-    assert not found["not_measured"]
+    assert len(stored["rows"]) == 11
+    assert all(row["what"] in shown for row in stored["rows"])
+    assert stored["settings"]["rounds"] == 1
+    assert stored["machine"]["versions"]["rankscope"]
+    assert not stored["not_measured"]

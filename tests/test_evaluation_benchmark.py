@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import evaluation, evaluation_batches, evaluation_ways
-from benchmarks.evaluation_ways import BATCHED, OURS, SINGLY, Case, documents, ways
+from benchmarks import evaluation, evaluation_baselines, evaluation_batches
+from benchmarks.evaluation_baselines import BATCHED, OURS, SINGLY, Case, documents, scorers
 from benchmarks.memory import Measured
 from benchmarks.sentences import PREFIX, blimp_pairs, synthetic_pairs
 from rankscope.training.config import ModelConfig
@@ -21,11 +21,11 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_all_ways_find_the_same_differences_and_losses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation_ways, "SENTENCES_AT_ONCE", 7)
-    monkeypatch.setattr(evaluation_ways, "WINDOWS_AT_ONCE", 2)
+def test_all_scorers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_baselines, "SENTENCES_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation_baselines, "WINDOWS_AT_ONCE", 2)
     pairs, text = synthetic_pairs(SMALL.pairs, SMALL.vocab_size), documents(SMALL)
-    ours, *others = ways(SMALL).values()
+    ours, *others = scorers(SMALL).values()
     assert len(np.unique(ours.pairs(pairs))) == len(pairs)
     assert np.all(ours.text(text) > 0)
     for other in others:
@@ -33,17 +33,17 @@ def test_all_ways_find_the_same_differences_and_losses(monkeypatch: pytest.Monke
         np.testing.assert_allclose(other.text(text), ours.text(text), rtol=1e-6)
 
 
-def test_ways_that_differ_are_not_compared() -> None:
+def test_scorers_that_differ_are_not_compared() -> None:
     scores = {OURS: np.array([1.0, 2.0]), SINGLY: np.array([1.0, 2.5]), BATCHED: np.array([1, 2])}
-    contestants = {name: lambda found=found: found for name, found in scores.items()}
+    contestants = {name: lambda score=score: score for name, score in scores.items()}
     assert evaluation.largest_difference(contestants) == 0.5
-    with pytest.raises(RuntimeError, match=r"x: the ways differ by 0\.5 nats"):
+    with pytest.raises(RuntimeError, match=r"x: the scorers differ by 0\.5 nats"):
         evaluation.refuse_other_scores("x", 0.5)
     with pytest.raises(RuntimeError, match="differ by nan"):
         evaluation.refuse_other_scores("x", np.nan)
 
 
-def test_synthetic_pairs_are_as_long_and_share_as_much_as_those_of_blimp() -> None:
+def test_synthetic_pairs_have_the_lengths_of_blimp() -> None:
     pairs = synthetic_pairs(3000, 50_304)
     lengths = pairs.lengths - 1  # without the prefix
     assert lengths.mean() == pytest.approx(10.4, rel=0.05)
@@ -56,7 +56,7 @@ def test_synthetic_pairs_are_as_long_and_share_as_much_as_those_of_blimp() -> No
     assert np.count_nonzero(pairs.ids == PREFIX) == len(starts)
 
 
-def test_sentences_of_blimp_are_taken_from_all_paradigms(tmp_path: Path) -> None:
+def test_pairs_of_blimp_come_from_all_paradigms(tmp_path: Path) -> None:
     for name in ("one", "two"):
         rows = [
             {"sentence_good": f"{name} {i} is.", "sentence_bad": f"{name} {i} are."}
@@ -69,7 +69,7 @@ def test_sentences_of_blimp_are_taken_from_all_paradigms(tmp_path: Path) -> None
     assert pairs.ids.max() < 300
 
 
-def test_ratios_are_of_neighbouring_turns() -> None:
+def test_ratios_compare_neighbouring_turns() -> None:
     seconds = {OURS: [2.0, 4.0], SINGLY: [4.0, 4.0], BATCHED: [2.0, 12.0]}
     turns = {
         name: [Measured(s, 2 * s, None, None, "") for s in found] for name, found in seconds.items()
@@ -105,13 +105,13 @@ def test_the_benchmark_fills_table_and_json(
     assert found["settings"]["transformers"]
 
 
-@pytest.mark.parametrize("way", [OURS, SINGLY, BATCHED])
+@pytest.mark.parametrize("scorer", [OURS, SINGLY, BATCHED])
 @pytest.mark.parametrize("task", ["pairs", "text"])
-def test_a_process_tells_its_memory_before_and_in_all(
-    task: str, way: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_process_reports_its_memory_before_and_in_all(
+    task: str, scorer: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation_ways, "CASES", {"small": SMALL})
-    evaluation_ways.main([way, task, "--case", "small"])
+    monkeypatch.setattr(evaluation_baselines, "CASES", {"small": SMALL})
+    evaluation_baselines.main([scorer, task, "--case", "small"])
     found = json.loads(capsys.readouterr().out)
     assert 0 < found["before"] <= found["peak"]
 

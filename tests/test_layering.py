@@ -1,6 +1,7 @@
 """Who may import whom: data flows one way, and the heavy packages load late."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ MAY_IMPORT = {
     "durable": set(),
     "metrics": set(),
     "shape_metrics": set(),
+    "groups": set(),
     "checkpoints": {"errors"},
     "spectra": {"errors"},
     "components": {
@@ -29,15 +31,25 @@ MAY_IMPORT = {
         *("errors", "durable", "metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.subspace_measures"),
     },
+    "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {
-        *("errors", "durable", "metrics", "results", "checkpoints", "spectra", "components"),
+        *("errors", "durable", "groups", "metrics", "results"),
+        *("checkpoints", "spectra", "components", "pipeline"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
-    "scoring": {"errors", "statistics.intervals"},
-    "training": {"errors", "durable", "metrics", "scoring"},
+    "scoring": {"errors", "groups", "statistics.intervals"},
+    "training": {"errors", "durable", "groups", "metrics", "scoring"},
     "dry_run": {"errors", "training"},
     "evaluation": {
-        *("errors", "durable", "checkpoints", "results", "scoring", "statistics.intervals"),
+        *(
+            "errors",
+            "durable",
+            "checkpoints",
+            "results",
+            "pipeline",
+            "scoring",
+            "statistics.intervals",
+        ),
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
@@ -82,6 +94,22 @@ def test_every_room_has_a_rule() -> None:
     assert rooms - {"__init__", "__main__", "__pycache__", "cli"} == set(MAY_IMPORT)
 
 
+def test_the_page_on_the_design_says_the_same() -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", page, re.MULTILINE)
+    assert {room: set(re.findall(r"`([\w.]+)`", allowed)) for room, allowed in rows} == MAY_IMPORT
+
+
+def test_every_file_that_the_page_on_the_design_names_is_there() -> None:
+    page = (PACKAGE.parent / "docs" / "design.md").read_text(encoding="utf-8")
+    there = {path.name for path in PACKAGE.rglob("*.*")}
+    named = re.findall(r"`([\w/]+\.(?:py|toml))`", page)
+    assert named
+    for name in named:
+        found = (PACKAGE.parent / name).exists() or (PACKAGE / "checkpoints" / name).exists()
+        assert found or ("/" not in name and name in there), name
+
+
 def modules() -> dict[str, Path]:
     """Every module of the package by its name, packages by the name of their folder."""
     return {
@@ -90,7 +118,7 @@ def modules() -> dict[str, Path]:
     }
 
 
-def test_no_import_leads_back_to_where_it_began() -> None:
+def test_imports_make_no_circle() -> None:
     known = modules()
     graph = {
         name: {
@@ -102,7 +130,7 @@ def test_no_import_leads_back_to_where_it_began() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
 
 
-def test_no_file_name_stands_twice() -> None:
+def test_no_file_name_is_used_twice() -> None:
     names = Counter(
         path.name
         for path in PACKAGE.rglob("*.py")

@@ -54,7 +54,7 @@ def test_norms_are_ordered(s: np.ndarray) -> None:
     assert frobenius_norm(s) <= nuclear_norm(s) * (1 + 1e-12)
 
 
-def test_per_divides_by_the_smaller_side_even_where_the_product_has_fewer_values() -> None:
+def test_per_divides_by_the_smaller_side() -> None:
     s = np.ones(16)
     assert proportional_effective_rank(s) == pytest.approx(1)
     assert proportional_effective_rank(s, shape=(96, 384)) == pytest.approx(16 / 96)
@@ -78,7 +78,7 @@ def test_the_numerical_rank_counts_what_is_certainly_above_the_floor() -> None:
     assert numerical_rank([3.0, 1.0, 0.5, 0.1], 0.5) == 2
 
 
-def test_noise_share_is_the_part_of_the_sum_that_may_be_noise() -> None:
+def test_noise_share_is_what_may_be_noise_of_the_sum() -> None:
     assert noise_share([3.0, 1.0, 0.0, 0.0], 0.1, rank=2) == pytest.approx(0.2 / 4)
     assert noise_share([1e-9, 1e-9], 1.0, rank=0) == 1
 
@@ -123,7 +123,7 @@ def test_values_in_range_have_ranks_whatever_their_sum_is() -> None:
     assert stable_rank(s) == pytest.approx(24)
 
 
-def test_the_resolved_effective_rank_is_that_of_the_values_above_the_floor() -> None:
+def test_the_resolved_effective_rank_counts_values_above_the_floor() -> None:
     s = np.array([4.0, 4.0, 1.0, 0.1])
     assert resolved_effective_rank(s, s - 0.01, 0.5) == effective_rank(s[:3])
     assert resolved_effective_rank(s, s - 0.01, 0.0) == effective_rank(s)
@@ -131,7 +131,7 @@ def test_the_resolved_effective_rank_is_that_of_the_values_above_the_floor() -> 
     assert np.isnan(resolved_effective_rank(s, s, 10.0))
 
 
-def test_noise_matters_where_per_and_what_is_resolved_of_it_differ_by_one_per_cent() -> None:
+def test_noise_matters_where_per_and_per_resolved_differ() -> None:
     per, resolved = np.array([0.5, 0.5, 0.5, np.nan]), np.array([0.4951, 0.4949, np.nan, np.nan])
     assert noise_matters(per, resolved).tolist() == [False, True, True, False]
     assert not noise_matters(0.5, 0.5)

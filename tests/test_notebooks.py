@@ -1,19 +1,37 @@
-"""Notebooks run from top to bottom on a tiny run, and are stored without what they printed."""
+"""Notebooks run from top to bottom, their numbers are right, and they are stored without output."""
 
+import ast
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
+from safetensors.numpy import load_file
 
 import rankscope
 from rankscope.results.columns import EVALUATION_FILE
 from rankscope.results.results import typed_evaluation
-from tests.conftest import TinyRun
+from tests.conftest import MODULES, Matrix, TinyRun
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 DEMO = {"1-tour": 'RUNS = "../ckpts/demo"', "2-rank-and-performance": 'RESULTS = "../results/demo"'}
 IMAGES = {"1-tour": 3, "2-rank-and-performance": 2}
+TOUR, PERFORMANCE = NOTEBOOKS
+
+
+def results_of(runs: Path, folder: Path) -> pd.DataFrame:
+    """Analyse runs, and invent losses: falling with the step, and for PER of q the opposite."""
+    table = rankscope.analyze(runs, out=folder, jobs=1)
+    weights = table[(table["component"] == "weight") & (table["role"] == "q")]
+    losses = weights.groupby(["run", "step"], as_index=False)["per"].mean()
+    losses = losses.assign(value=5 - losses["per"], task="held-out", group="all", metric="loss")
+    losses = losses.assign(ci_low=losses["value"] - 0.1, ci_high=losses["value"] + 0.1, n=5)
+    typed_evaluation(losses).to_parquet(folder / EVALUATION_FILE)
+    return losses
 
 
 @pytest.fixture
@@ -21,18 +39,106 @@ def places(
     relora_run: TinyRun, full_run: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """What the notebooks are to look at instead of the demonstration."""
-    runs = relora_run.path.parent
-    results = tmp_path_factory.mktemp("results")
-    table = rankscope.analyze(runs, out=results)
-    steps = table[["run", "step"]].drop_duplicates()
-    losses = steps.assign(task="held-out", group="all", metric="loss", n=5)
-    losses["value"] = 5 / (1 + losses["step"].astype(float))
-    losses["ci_low"], losses["ci_high"] = losses["value"] - 0.1, losses["value"] + 0.1
-    typed_evaluation(losses).to_parquet(results / EVALUATION_FILE)
+    runs, results = relora_run.path.parent, tmp_path_factory.mktemp("results")
+    results_of(runs, results)
     return {
         "1-tour": f"RUNS = {str(runs)!r}",
         "2-rank-and-performance": f"RESULTS = {str(results)!r}",
     }
+
+
+def shown_by(path: Path, place: str) -> list[Any]:
+    """What the cells of a notebook show: the value of the last line of each that ends in one."""
+    mpl.use("agg")
+    names: dict[str, Any] = {}
+    values = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code":
+            continue
+        source = cell.source.replace(DEMO[path.stem], place)
+        *lines, last = ast.parse(source).body
+        exec(compile(ast.Module(lines, []), "cell", "exec"), names)
+        if isinstance(last, ast.Expr):
+            values.append(eval(compile(ast.Expression(last.value), "cell", "eval"), names))
+        else:
+            exec(compile(ast.Module([last], []), "cell", "exec"), names)
+    return values
+
+
+def singular_values(matrix: Matrix) -> Matrix:
+    return np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
+
+
+def effective_rank(matrix: Matrix) -> float:
+    p = singular_values(matrix) / singular_values(matrix).sum()
+    return float(np.exp(-np.sum(p * np.log(p, where=p > 0, out=np.zeros_like(p)))))
+
+
+def per(matrix: Matrix) -> float:
+    return effective_rank(matrix) / min(matrix.shape)
+
+
+def test_the_numbers_of_the_tour_are_those_of_the_matrices(
+    relora_run: TinyRun, full_run: Path, places: dict[str, str]
+) -> None:
+    shown = shown_by(TOUR, places["1-tour"])
+    run, (name, layer, shape), _, kappas, ranks, medians, falls, _, _, merged = shown
+    module = name.removesuffix(".weight")
+    assert (run.name, layer, shape) == ("relora", 0, MODULES[module])
+
+    left, right = relora_run.factors[30][module]
+    s = singular_values(left @ right)
+    assert kappas["from the factors"] == pytest.approx(s[0] / s[1])
+    assert kappas["multiplied out"] > 1e6 * kappas["from the factors"]
+
+    frozen = relora_run.weights[30][name]
+    assert ranks["effective rank"] == pytest.approx(effective_rank(frozen))
+    assert ranks["PER"] == pytest.approx(per(frozen))
+
+    weights = {
+        ("relora", step, module): tensors[f"{module}.weight"] + relora_run.delta(step, module)
+        for step, tensors in relora_run.weights.items()
+        for module in MODULES
+    }
+    for step in (5, 10, 100):
+        tensors = load_file(full_run / f"checkpoint-{step}" / "model.safetensors")
+        weights |= {("full", step, module): tensors[f"{module}.weight"] for module in MODULES}
+    measured = {key: per(matrix) for key, matrix in weights.items()}
+    for run_name in ("full", "relora"):
+        median = np.median([x for (run, *_), x in measured.items() if run == run_name])
+        assert medians.loc[(run_name, "weight"), "per"] == pytest.approx(median)
+    changes = [
+        measured[run, last, module] - measured[run, first, module]
+        for run, first, last in (("full", 5, 100), ("relora", 0, 30))
+        for module in MODULES
+    ]
+    assert list(falls) == pytest.approx(sorted(changes)[:5])
+
+    for step, merges in ((10, (10,)), (20, (10, 20))):
+        totals = [sum(relora_run.delta(at, m) for at in merges) for m in MODULES]
+        row = merged.loc[("relora", step)]
+        assert row["numerical_rank"] == 2 * len(merges)
+        assert row["effective_rank"] == pytest.approx(np.mean([*map(effective_rank, totals)]))
+
+
+def test_the_numbers_of_performance_are_those_that_were_made(
+    relora_run: TinyRun, full_run: Path, tmp_path: Path
+) -> None:
+    made = results_of(relora_run.path.parent, tmp_path / "results")
+    shown = shown_by(PERFORMANCE, f"RESULTS = {str(tmp_path / 'results')!r}")
+    losses, _, own, _, exchanged = shown
+    for row in made.itertuples():
+        assert losses.loc[row.step, ("held-out", row.run)] == pytest.approx(row.value)
+    # The loss was made of the PER of q itself; the other run has one step in common.
+    assert own.loc[("relora", "q"), ("held-out", "levels")] == -1
+    assert np.isnan(exchanged.loc[("relora", "q"), ("held-out", "levels")])
+
+
+def test_notebooks_take_a_single_run(relora_run: TinyRun, full_run: Path, tmp_path: Path) -> None:
+    for run in (relora_run.path, full_run):
+        assert len(shown_by(TOUR, f"RUNS = {str(run)!r}")) == 10
+    results_of(relora_run.path, tmp_path / "results")
+    assert len(shown_by(PERFORMANCE, f"RESULTS = {str(tmp_path / 'results')!r}")) == 5
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

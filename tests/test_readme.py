@@ -1,58 +1,56 @@
-"""The README's Python, executed as it is written, on runs whose numbers numpy computes again."""
+"""The README's tables have everything that they promise, and nothing else."""
 
-import ast
 import re
-from pathlib import Path
-from typing import Any
+from itertools import takewhile
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
-from tests.conftest import LAYERS, Matrix, TinyRun
+from rankscope.cli.exit_codes import MEANINGS
+from rankscope.components.selection import COMPONENTS
+from rankscope.plots import WIDTHS
+from rankscope.results import columns
+from tests.documents import ROOT
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-(EXAMPLE,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-QUERIES = [f"model.layers.{layer}.self_attn.q_proj" for layer in range(LAYERS)]
-
-
-def effective_rank(matrix: Matrix) -> float:
-    s = np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
-    p = s / s.sum()
-    return float(np.exp(-np.sum(p * np.log(p))))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def shown(names: dict[str, Any]) -> list[Any]:
-    """What a notebook shows of each expression but those on evaluations, which need a language."""
-    found = []
-    for line in map(ast.unparse, ast.parse(EXAMPLE).body):
-        if "evaluat" not in line and isinstance(ast.parse(line).body[0], ast.Expr):
-            found.append(eval(line, names))
-        elif "evaluat" not in line:
-            exec(line, names)
-    return found
+def table(heading: str) -> list[list[str]]:
+    """Cells of the rows of the table that has this heading in its first column."""
+    lines = README[README.index(f"\n| {heading} |") + 1 :].splitlines()[2:]
+    rows = takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
-def test_the_example_gives_the_per_of_weights_without_updates_and_of_a_product(
-    relora_run: TinyRun, full_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    weights = {
-        ("relora", step): [tensors[f"{m}.weight"] + relora_run.delta(step, m) for m in QUERIES]
-        for step, tensors in relora_run.weights.items()
-    }
-    for folder in full_run.iterdir():
-        tensors = load_file(folder / "model.safetensors")
-        step = int(folder.name.removeprefix("checkpoint-"))
-        weights["full", step] = [tensors[f"{m}.weight"] for m in QUERIES]
-    factors = dict(zip("BA", relora_run.factors[10][QUERIES[0]], strict=True))
-    monkeypatch.chdir(tmp_path)
+def names(heading: str) -> list[str]:
+    """What is in backquotes in the first column of a table."""
+    return [name for row in table(heading) for name in re.findall(r"`([^`]+)`", row[0])]
 
-    per, _, (rank, share, _) = shown(factors)
 
-    truth = {
-        key: np.mean([effective_rank(one) / min(one.shape) for one in found])
-        for key, found in weights.items()
-    }
-    assert per.to_dict() == pytest.approx(truth, rel=1e-9)
-    assert rank == pytest.approx(effective_rank(factors["B"] @ factors["A"]), rel=1e-9)
-    assert share == pytest.approx(rank / 96)
+def test_every_column_of_the_table_is_there_once() -> None:
+    assert sorted(names("column")) == sorted(columns.COLUMNS)
+
+
+def test_every_component_is_there_once() -> None:
+    assert sorted(names("component")) == sorted(COMPONENTS)
+
+
+def test_every_exit_code_is_there_with_what_it_means() -> None:
+    assert {row[0]: row[1] for row in table("code")} == MEANINGS
+
+
+def test_every_file_of_a_results_folder_is_there() -> None:
+    files = {value for name, value in vars(columns).items() if name.endswith(("_FILE", "_RECORD"))}
+    files |= {columns.ANALYSIS_SKIPS, columns.EVALUATION_SKIPS}
+    folders = {f"{columns.SPECTRA_FOLDER}/", f"{columns.SCORES_FOLDER}/", "figures/"}
+    assert {*names("file")} == files | folders | {"metrics.csv", "evaluation.csv"}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_every_width_is_there_in_inches(name: str) -> None:
+    text = re.sub(r"\s+", " ", README)
+    assert re.search(rf"`{name}` \({WIDTHS[name]:g}(?: inches)?[,)]", text)
+
+
+def test_per_is_explained_where_it_is_first_named() -> None:
+    sentence = README[: README.index("PER") + 200]
+    assert "**PER**, the proportional effective rank: the number of directions" in sentence

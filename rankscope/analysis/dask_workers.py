@@ -1,8 +1,8 @@
 """The Dask engine: recipes are decomposed by the workers of a cluster.
 
-The scheduler is that of Dask's own configuration, such as ``DASK_SCHEDULER_ADDRESS``; where none
-is configured, a cluster of processes on this machine. The workers must see the checkpoints under
-the same paths.
+The scheduler is the one that Dask's configuration names, such as ``DASK_SCHEDULER_ADDRESS``; where
+none is configured, a cluster of processes on this machine is started. The workers must see the
+checkpoints under the same paths.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any
 
-from rankscope.analysis.jobs import Failure, Job, Outcome, in_chunks
+from rankscope.analysis.jobs import Outcome, SpectraJob, in_chunks
 from rankscope.analysis.worker import decompose_all
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Failure
 
 AHEAD = 2  # chunks in flight for each thread of the cluster
 
@@ -38,7 +39,7 @@ class DaskWorkers:
         if self._client is not None:
             self._client.close()  # ends the local cluster too, but no other
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
         """Decompose every job's recipe; results come as they are ready, in no order.
 
         Raises
@@ -64,14 +65,14 @@ class DaskWorkers:
                 in_flight[added] = more
                 finished.add(added)
 
-    def _submit(self, chunk: list[Job]) -> Any:
+    def _submit(self, chunk: list[SpectraJob]) -> Any:
         recipes = [job.task.component.recipe for job in chunk]
-        # Impure, since a second try of what failed must not be answered from memory.
+        # Not pure: Dask must not answer a second try of what failed from memory.
         return self._client.submit(decompose_all, recipes, pure=False)
 
 
 def _outcomes(future: Any, count: int) -> list[Outcome]:
-    """Results of a chunk; where its worker died again and again, Dask's KilledWorker for each."""
+    """Results of a chunk; where its worker kept dying, Dask's KilledWorker for each job."""
     error = future.exception()
     if error is None:
         return list(future.result())
@@ -83,7 +84,7 @@ def _connected(jobs: int) -> Any:
         import dask
         from dask.distributed import Client
     except ModuleNotFoundError:
-        raise RankscopeError('the engine dask needs Dask: pip install "rankscope[dask]"') from None
+        raise RankscopeError('`engine` "dask" needs Dask: pip install "rankscope[dask]"') from None
     if dask.config.get("scheduler-address", None):
         try:
             return Client()

@@ -1,4 +1,4 @@
-"""The device engine: matrices are read by threads of this process and decomposed on a GPU."""
+"""The device engine: threads of this process read matrices, a GPU decomposes them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
 
-from rankscope.analysis.jobs import Failure, Job, Outcome
+from rankscope.analysis.jobs import Outcome, SpectraJob
 from rankscope.analysis.worker import explained
+from rankscope.pipeline.engine import Failure
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
 from rankscope.spectra.torch_backend import TorchBackend
 
-READ_AHEAD = 8  # matrices that threads hold ready; they are as large as the model's
+READ_AHEAD = 8  # matrices that are held ready, each as large as in the model
 
 Read = Decomposable | Failure
 
 
 class DeviceWorker:
-    """One device for all matrices; products are so small that the processor takes them.
+    """One device for all matrices; products are so small that the processor decomposes them.
 
     Parameters
     ----------
     device
-        A device of torch, such as ``cuda``.
+        A torch device, such as ``cuda``.
     jobs
         Number of threads that read.
     """
@@ -45,9 +46,9 @@ class DeviceWorker:
     ) -> None:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
-        """Decompose every job's recipe; dense matrices of one shape in a row go together."""
-        batch: list[tuple[Job, Dense]] = []
+    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
+        """Decompose every job's recipe; consecutive dense matrices of one shape go together."""
+        batch: list[tuple[SpectraJob, Dense]] = []
         for job, matrix in self._read(jobs):
             if batch and not (isinstance(matrix, Dense) and matrix.shape == batch[0][1].shape):
                 yield from self._decomposed(batch)
@@ -64,10 +65,10 @@ class DeviceWorker:
         if batch:
             yield from self._decomposed(batch)
 
-    def _read(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Read]]:
-        """Jobs in their order with what was read for them."""
+    def _read(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Read]]:
+        """Jobs in their order, each with its matrix."""
         waiting = iter(jobs)
-        ahead: deque[tuple[Job, Future[Read]]] = deque()
+        ahead: deque[tuple[SpectraJob, Future[Read]]] = deque()
         while True:
             for job in islice(waiting, READ_AHEAD - len(ahead)):
                 ahead.append((job, self._readers.submit(_matrix_of, job)))
@@ -76,13 +77,15 @@ class DeviceWorker:
             job, read = ahead.popleft()
             yield job, read.result()
 
-    def _decomposed(self, batch: list[tuple[Job, Dense]]) -> Iterator[tuple[Job, Outcome]]:
+    def _decomposed(
+        self, batch: list[tuple[SpectraJob, Dense]]
+    ) -> Iterator[tuple[SpectraJob, Outcome]]:
         found = stack_spectra([matrix for _, matrix in batch], self._backend)
         for (job, _), spectrum in zip(batch, found, strict=True):
             yield job, [spectrum]
 
 
-def _matrix_of(job: Job) -> Read:
+def _matrix_of(job: SpectraJob) -> Read:
     try:
         return job.task.component.recipe.read()
     except Exception as error:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, TypeAlias, get_args
 
-from rankscope.analysis.jobs import Engine
+from rankscope.analysis.jobs import SpectraEngine
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
 EngineName: TypeAlias = Literal["local", "cuda", "dask"]
-OpenEngine: TypeAlias = AbstractContextManager[Engine]
+OpenEngine: TypeAlias = AbstractContextManager[SpectraEngine]
 
 
 def engine_of(name: EngineName, jobs: int | None = None, *, start: bool = False) -> OpenEngine:
@@ -21,13 +21,13 @@ def engine_of(name: EngineName, jobs: int | None = None, *, start: bool = False)
     Parameters
     ----------
     name
-        ``local``: worker processes; ``cuda``: the GPU that torch finds, and worker processes with a
+        ``local``: worker processes; ``cuda``: the GPU that torch finds, or worker processes and a
         `RankscopeWarning` where it finds none; ``dask``: the cluster of Dask's configuration.
     jobs
         Number of workers; the number of processors by default.
     start
-        Start worker processes now rather than with the first job, so that they load numpy while
-        the caller plans.
+        Start worker processes now rather than with the first job, so that they load numpy while the
+        caller plans.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def processors() -> int:
 def _local(jobs: int, start: bool) -> OpenEngine:
     from rankscope.analysis.local_workers import LocalWorkers
 
-    # The workers compute; more threads in this process would only spin while they do. Without
+    # The workers compute; more threads in this process would only spin while they do. This has no
     # effect where numpy is loaded already.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     workers = LocalWorkers(jobs)

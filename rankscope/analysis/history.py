@@ -1,7 +1,7 @@
 """A run step by step: what a checkpoint holds, what it is measured from, where the series breaks.
 
-An update is measured from the last checkpoint that holds the matrix: it spans those that cannot be
-read and those that lack the tensor. Nothing is measured across a break
+An update is measured from the last checkpoint that holds the matrix: it spans checkpoints that
+cannot be read or lack the tensor. Nothing is measured across a break
 (`rankscope.checkpoints.continuity`).
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from rankscope.analysis.origin import Seen, origin_of
 from rankscope.analysis.whole_cycles import ends_cycle, merged_before, no_cycles, origins_of
@@ -28,8 +27,9 @@ from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
 from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.execution import skip_of
 
-BETWEEN = ("update", "ov_update")  # of two checkpoints; cumulative updates have one earlier for all
+BETWEEN = ("update", "ov_update")  # two neighbours; cumulative updates share one earlier checkpoint
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Asked:
     Attributes
     ----------
     components
-        By name.
+        Their names.
     has_step, has
-        Whether a step, and whether a matrix is wanted.
+        Whether a step is wanted, and whether a matrix is.
     since
         Where cumulative updates begin; None to begin at the base model or the first step.
     whole_cycles
-        Whether updates are to span whole cycles only, of a run that has cycles.
+        Whether updates are to span only whole cycles, in a run that has cycles.
     """
 
     components: tuple[str, ...]
@@ -57,14 +57,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Step:
-    """What came of one step.
+    """What one step holds.
 
     Attributes
     ----------
     contents
         None where there is no checkpoint of the step, or none that can be read.
     components
-        All that its components give, whether or not their matrices are wanted.
+        Matrices of the wanted components, whether or not their layer and role are wanted.
     breaks
         Whether it does not continue the steps before.
     """
@@ -78,7 +78,7 @@ class Step:
 
 
 def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
-    """Go through the steps of a run that are asked for, ascending; reads headers only.
+    """Go through the wanted steps of a run, ascending; reads headers only.
 
     A checkpoint that cannot be read is reported as a skip.
     """
@@ -108,12 +108,12 @@ class _Part:
     origin
         Where its cumulative updates begin; None where that is not known.
     last, trace
-        The checkpoint before, and what lies beside its weights.
+        The checkpoint before, and what is stored beside its weights.
     held
-        The last checkpoint that holds a matrix, by its name and whether it has the weight: that
-        of an adapter alone and the weight are not measured from each other.
+        The last checkpoint that holds a matrix, by the matrix's name and whether its weight is
+        there: an adapter alone and a weight are not measured from each other.
     bare
-        Length of the prefix in the names that some checkpoints went without.
+        Length of the prefix that the names of some checkpoints lack.
     """
 
     origin: Seen | None
@@ -123,15 +123,15 @@ class _Part:
     bare: int = 0
 
     def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
-        """Make this the checkpoint before the next, and the start of updates if it may be one."""
+        """Make this the checkpoint before the next, and a start of updates if it may be one."""
         self.last, self.trace = now, trace
         if is_start:
-            self.held |= {_place(one): now for one in now.contents.parameters.values()}
+            self.held |= {_identity(one): now for one in now.contents.parameters.values()}
 
 
 @dataclass
 class _Walk:
-    """What is known between two checkpoints of a run, and what was said of the one at hand."""
+    """What is known between two checkpoints of a run, and what was said of the current one."""
 
     run: Run
     asked: Asked
@@ -140,15 +140,15 @@ class _Walk:
     part: _Part | None = None
     skips: list[Skip] = field(default_factory=list)
     notes: list[Skip] = field(default_factory=list)
-    told: set[tuple[str, str]] = field(default_factory=set)
+    said: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def last(self) -> Contents | None:
-        """The checkpoint before; None where there is none that continues."""
+        """The checkpoint before; None where the series begins or has just broken."""
         return None if self.part is None else self.part.last.contents
 
     def at(self, checkpoint: Checkpoint) -> Step:
-        """Read a checkpoint, and find what is to be measured of it."""
+        """Read a checkpoint, and find what to measure of it."""
         self.skips, self.notes = [], []
         contents = self._read(checkpoint)
         if contents is None:
@@ -166,7 +166,7 @@ class _Walk:
         elif "gradient" in self.asked.components:
             components += AT_CHECKPOINTS["gradient"](Moment(contents))
         breaks = before is not None and self.part is not before
-        said = tuple(self.skips), tuple(self._untold())
+        said = tuple(self.skips), tuple(self._new_notes())
         return Step(checkpoint.step, contents, tuple(components), *said, breaks)
 
     def _read(self, checkpoint: Checkpoint) -> Contents | None:
@@ -183,7 +183,7 @@ class _Walk:
         return contents
 
     def _continued(self, checkpoint: Checkpoint, contents: Contents, trace: Trace) -> Seen | None:
-        """The checkpoint under the names of the series; None where a new part begins with it."""
+        """The checkpoint under the names of the series; None where a new part begins here."""
         part, path = self.part, str(checkpoint.path)
         if part is None:
             return None
@@ -192,7 +192,7 @@ class _Walk:
         same = None if apart else same_names(earlier, contents, bare=part.bare)
         if same is not None:
             contents, part.bare = same
-            message = "a prefix sets its names apart from those before: taken for the same matrices"
+            message = "its names differ from those before by a prefix: taken for the same matrices"
             self.notes.append(Skip(path, "", "prefix", message))
         apart = apart or difference(earlier, contents)
         now, last = (f"{self.run.unit} {step}" for step in (checkpoint.step, part.last.step))
@@ -213,7 +213,7 @@ class _Walk:
         return Seen(checkpoint.step, contents, restarts)
 
     def _origin(self, first: Seen) -> Seen | None:
-        """Where the cumulative updates begin of the part that begins here."""
+        """Where the cumulative updates of the part that begins here begin."""
         if "cumulative_update" not in self.asked.components:
             return None
         try:
@@ -222,12 +222,12 @@ class _Walk:
             self.skips.append(skip_of(error, self.run.path))
             return None
         if origin is not first and self.asked.since is None:
-            message = f"its cumulative updates are since its base model, {first.contents.base}"
+            message = f"its cumulative updates begin at its base model, {first.contents.base}"
             self.notes.append(Skip(str(self.run.path), "", "origin", message))
         return origin
 
     def _components(self, now: Seen, part: _Part, *, is_end: bool) -> Iterator[Component]:
-        """Every component that is asked for of a checkpoint; updates only where one may end."""
+        """Every wanted component of a checkpoint; updates only where one may end."""
         origin = part.origin if part.origin and part.origin.step < now.step else None
         whole = self._moment(now, None, origin)
         for name in [name for name in AT_CHECKPOINTS if name in self.asked.components]:
@@ -236,19 +236,19 @@ class _Walk:
                 yield from AT_CHECKPOINTS[name](moment)
 
     def _since_each(self, now: Seen, part: _Part) -> Iterator[Moment]:
-        """The checkpoint's matrices, apart by the last checkpoint that held them."""
+        """The checkpoint's matrices, by the last checkpoint that held them."""
         by_step: dict[int, dict[str, Parameter]] = {}
-        for one in now.contents.parameters.values():
-            earlier = part.held.get(_place(one))
+        for parameter in now.contents.parameters.values():
+            earlier = part.held.get(_identity(parameter))
             if earlier is not None:
-                by_step.setdefault(earlier.step, {})[one.name] = one
+                by_step.setdefault(earlier.step, {})[parameter.name] = parameter
         seen = {earlier.step: earlier for earlier in part.held.values()}
-        for step, own in by_step.items():
-            contents = replace(now.contents, parameters=own)
+        for step, parameters in by_step.items():
+            contents = replace(now.contents, parameters=parameters)
             yield self._moment(replace(now, contents=contents), seen[step], None)
 
     def _moment(self, now: Seen, previous: Seen | None, origin: Seen | None) -> Moment:
-        """A checkpoint with those that it is measured from; its state is that before a merge."""
+        """A checkpoint with those that it is measured from; it was saved before any merge."""
 
         def window(earlier: Seen | None) -> Window | None:
             if earlier is None:
@@ -267,18 +267,13 @@ class _Walk:
             merged_before(now.step, self.merges, self.origins),
         )
 
-    def _untold(self) -> Iterator[Skip]:
-        """The notes that no checkpoint of the run had yet."""
+    def _new_notes(self) -> Iterator[Skip]:
+        """The notes that no earlier checkpoint of the run had."""
         for note in self.notes:
-            if (note.tensor, note.message) not in self.told:
-                self.told.add((note.tensor, note.message))
+            if (note.tensor, note.message) not in self.said:
+                self.said.add((note.tensor, note.message))
                 yield note
 
 
-def _place(parameter: Parameter) -> tuple[str, bool]:
+def _identity(parameter: Parameter) -> tuple[str, bool]:
     return parameter.name, parameter.tensor is not None
-
-
-def skip_of(error: RankscopeError, path: Path) -> Skip:
-    """What an error says of a file that it is about, or else of ``path``."""
-    return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)

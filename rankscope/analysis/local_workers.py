@@ -18,39 +18,39 @@ from types import TracebackType
 from rankscope.analysis.jobs import (
     CHUNK_JOBS,
     CHUNK_WORK,
-    Failure,
-    Job,
     Outcome,
+    SpectraJob,
     in_chunks,
 )
+from rankscope.pipeline.engine import Failure
 
-# What a worker has at hand, so that it does not wait while results are written.
-AHEAD_CHUNKS = 2  # at least, and more while they are small:
+# Chunks that a worker has at hand, so that it does not wait while results are written.
+AHEAD_CHUNKS = 2  # at least; more while they are small:
 AHEAD_WORK = 10 * CHUNK_WORK
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # glibc would give the memory of every matrix back, and fault it in again for the next one.
+    # glibc would return the memory of every matrix to the system, and fault it in for the next.
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
 }
-FORKS = sys.platform == "linux"  # elsewhere what numpy calculates with may not survive a fork
+FORKS = sys.platform == "linux"  # elsewhere numpy's linear algebra may not survive a fork
 PROGRAM = "from rankscope.analysis.worker import serve"
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    jobs: list[Job]
+    jobs: list[SpectraJob]
     is_retry: bool = False
 
 
 class LocalWorkers:
     """A pool of single-threaded worker processes, for a ``with`` block.
 
-    As many processes as ``jobs``, with one thread each: faster for the matrices of small models
-    than one process with many threads, and the bits of a result do not depend on ``jobs``.
+    There are ``jobs`` processes with one thread each: faster for the matrices of small models than
+    one process with many threads, and the bits of a result do not depend on ``jobs``.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -59,7 +59,7 @@ class LocalWorkers:
         self._workers: list[_Worker] = []
 
     def start(self) -> None:
-        """Start all processes already now, so that they load what they need while others do.
+        """Start all workers now, so that their imports overlap with the caller's.
 
         Otherwise they start when there is work for them.
         """
@@ -82,11 +82,11 @@ class LocalWorkers:
         for program in self._programs:
             program.wait()
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
         """Decompose every job's recipe; results come as they are ready, in no order.
 
-        A worker that dies takes nothing along: its chunks are tried once more, job by job, and a
-        job whose worker dies again is a failure.
+        When a worker dies nothing is lost: its chunks are tried once more, job by job, and a job
+        whose worker dies again is a failure.
         """
         chunks, again = map(_Chunk, in_chunks(jobs)), deque[_Chunk]()
         while True:
@@ -103,7 +103,7 @@ class LocalWorkers:
                     continue
                 self._workers.remove(worker)
                 worker.connection.close()
-                # It was at the first of its chunks; the others did it no harm.
+                # It was working on the first of its chunks; the others are innocent.
                 lost, *untouched = worker.at_hand
                 again.extend(untouched)
                 if lost.is_retry:
@@ -120,18 +120,18 @@ class LocalWorkers:
     def _hand_out(self, chunks: Iterator[_Chunk], again: deque[_Chunk]) -> None:
         """Give chunks to the workers that have fewest, and start those that are missing."""
         while True:
-            hungry = [worker for worker in self._workers if worker.takes_more]
-            idle = [worker for worker in hungry if not worker.at_hand]
+            ready = [worker for worker in self._workers if worker.takes_more]
+            idle = [worker for worker in ready if not worker.at_hand]
             is_short = len(self._workers) < self._jobs and not idle
-            if not (hungry or is_short):
+            if not (ready or is_short):
                 return
             chunk = again.popleft() if again else next(chunks, None)
             if chunk is None:
                 return
             if is_short:
                 self._add(self._jobs - len(self._workers) if FORKS else 1)
-                hungry = self._workers
-            min(hungry, key=lambda worker: len(worker.at_hand)).send(chunk)
+                ready = self._workers
+            min(ready, key=lambda worker: len(worker.at_hand)).send(chunk)
 
 
 @dataclass
@@ -147,11 +147,11 @@ class _Worker:
         if len(self.at_hand) < AHEAD_CHUNKS:
             return True
         jobs = [job for chunk in self.at_hand for job in chunk.jobs]
-        work = sum(job.task.component.recipe.work for job in jobs)
+        work = sum(job.task.work for job in jobs)
         return len(jobs) <= CHUNK_JOBS and work < AHEAD_WORK
 
     def send(self, chunk: _Chunk) -> None:
-        """Hand over a chunk; that the process died is found out when its result is awaited."""
+        """Hand over a chunk; if the process has died, that shows when its result is awaited."""
         self.at_hand.append(chunk)
         with contextlib.suppress(OSError):
             self.connection.send([job.task.component.recipe for job in chunk.jobs])
@@ -165,9 +165,9 @@ class _Worker:
 
 
 class _Program:
-    """A program that runs `rankscope.analysis.worker` for so many workers.
+    """A program that runs `rankscope.analysis.worker` for ``count`` workers.
 
-    It loads numpy once and forks. It leads a process group, with which all of them can be ended.
+    It loads numpy once and forks. It leads a process group, so that all can be ended together.
     """
 
     def __init__(self, count: int) -> None:

@@ -1,7 +1,7 @@
 """Where cumulative updates begin: at a checkpoint that was named, a base model, or the first step.
 
-The base model of an adapter comes before the first step, whether that was saved or not: measured
-from it, an adapter and a full fine-tuning of the same model compare.
+The base model of an adapter comes before the first step, whether that step was saved or not.
+Measured from it, an adapter and a full fine-tuning of the same model are comparable.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from rankscope.checkpoints.contents import Contents, restarts_between
 from rankscope.checkpoints.continuity import difference, same_names
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.layouts import layout_of
-from rankscope.checkpoints.run import Checkpoint, Run
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.run import Checkpoint, Run, listed
+from rankscope.errors import RankscopeError, WrongSettingError
 
 BEFORE_ALL = -1  # as a step
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A checkpoint that later ones are measured from; ``restarts`` are those since the first."""
+    """A checkpoint that later ones are measured from; ``restarts`` counts since the first."""
 
     step: int
     contents: Contents
@@ -29,26 +29,32 @@ class Seen:
 
 
 def open_origin(path: str | Path, *, trust_pickle: bool = False) -> Checkpoint:
-    """The one checkpoint at ``path``, for cumulative updates to begin at.
+    """The one checkpoint at ``path``, where cumulative updates are to begin.
 
     Raises
     ------
+    WrongSettingError
+        If there is nothing at ``path``, or more than one checkpoint.
     RankscopeError
-        If there is none, or more than one.
+        If what is there cannot be read.
     """
-    run = open_run(path, trust_pickle=trust_pickle)
+    try:
+        run = open_run(path, trust_pickle=trust_pickle)
+    except RankscopeError as error:
+        if Path(path).exists():
+            raise
+        raise WrongSettingError(f"{error.message}: `since` is a checkpoint", path=path) from None
     if len(run) != 1:
-        steps = ", ".join(str(step) for step in run.steps[:6])
-        raise RankscopeError(
-            f"holds {len(run)} checkpoints (steps {steps}): updates begin at one, so name its "
-            "folder",
+        raise WrongSettingError(
+            f"holds {len(run)} checkpoints ({listed(run.steps)}): updates begin at one, so give "
+            "its folder as `since`",
             path=path,
         )
     return run.checkpoints[0]
 
 
 def origin_of(run: Run, first: Seen, since: Checkpoint | None) -> Seen:
-    """What the cumulative updates of a run, or of its part that begins with ``first``, are since.
+    """Where the cumulative updates of a run begin, or of its part that starts with ``first``.
 
     Raises
     ------
@@ -64,7 +70,7 @@ def origin_of(run: Run, first: Seen, since: Checkpoint | None) -> Seen:
     apart = difference(contents, first.contents)
     if apart:
         raise RankscopeError(
-            f"is no start for the updates of {run.name}: {apart}",
+            f"cannot be the start of the updates of {run.name}: {apart}",
             path=start.path,
             reason="other-origin",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -13,12 +13,15 @@ from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
 from rankscope.checkpoints.run import Checkpoint, Run
-from rankscope.checkpoints.step_range import StepRange, check_range, in_range
 from rankscope.checkpoints.steps import step_in_name
+from rankscope.checkpoints.survey import Survey
 from rankscope.checkpoints.training_log import log_file
 from rankscope.components.component import Component
 from rankscope.components.selection import COMPONENTS, ON_REQUEST
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.pipeline import execution
+from rankscope.pipeline.choices import Layers, Names, Numbers, Steps, layers_of, names_of, steps_of
+from rankscope.pipeline.execution import Plan
 from rankscope.results import spectra_store as store
 
 CUMULATIVE = "cumulative_update"
@@ -28,63 +31,52 @@ OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf a
 
 @dataclass(frozen=True)
 class Selection:
-    """Which matrices to analyse.
+    """Which matrices to analyse; the parameters of `rankscope.analyze` that say so.
 
-    Attributes
-    ----------
-    components
-        Names of `COMPONENTS`, by default all but those ``ON_REQUEST``.
-    roles
-        Roles, by default all but the embeddings.
-    layers
-        Indices of layers; None for all.
-    steps
-        First step, last step (None for no end) and stride between them; None for all steps.
-    since
-        Where cumulative updates begin; None for the base model of an adapter where that is found,
-        and else for the first step.
-    windows
-        ``steps``: updates from each checkpoint to the next. ``cycles``: of a run that recorded
-        merges, from one merge to the next only; whole cycles are comparable, parts are not.
+    ``since`` is opened already. None stands for all layers and all steps.
     """
 
     components: tuple[str, ...] = tuple(c for c in COMPONENTS if c not in ON_REQUEST)
     roles: tuple[str, ...] = tuple(r for r in ROLES if r not in OUTSIDE_LAYERS)
-    layers: frozenset[int] | None = None
-    steps: StepRange | None = None
+    layers: Numbers | None = None
+    steps: Numbers | None = None
     since: Checkpoint | None = None
     windows: Windows = "steps"
-
-    def __post_init__(self) -> None:
-        _check("kind of window", (self.windows,), get_args(Windows))
-        _check("component", self.components, COMPONENTS)
-        _check("role", self.roles, ROLES)
-        check_range(self.steps)
-        if self.since is not None and CUMULATIVE not in self.components:
-            raise RankscopeError(f"a start is given for {CUMULATIVE}, which is not asked for")
 
     @classmethod
     def of(
         cls,
         *,
-        components: Iterable[str] | None = None,
-        roles: Iterable[str] | None = None,
-        layers: Iterable[int] | None = None,
-        steps: StepRange | None = None,
+        components: Names | None = None,
+        roles: Names | None = None,
+        layers: Layers | None = None,
+        steps: Steps | None = None,
         since: Checkpoint | None = None,
         windows: Windows = "steps",
     ) -> Selection:
-        """Selection in which None stands for the default.
+        """Selection in which None stands for the default; every value as text, too.
 
         Where a start of cumulative updates is given, they are among the components by default.
+
+        Raises
+        ------
+        WrongSettingError
+            If a name is unknown, layers or steps cannot be understood, or settings contradict.
         """
         default = cls()
-        also = () if since is None else (CUMULATIVE,)
+        names_of([windows], get_args(Windows), setting="windows")
+        named = (*default.components, *(() if since is None else (CUMULATIVE,)))
+        if components is not None:
+            named = names_of(components, COMPONENTS, setting="components")
+        if since is not None and CUMULATIVE not in named:
+            raise WrongSettingError(
+                f"`since` is where {CUMULATIVE} begins, which is not among the `components`"
+            )
         return cls(
-            (*default.components, *also) if components is None else tuple(components),
-            default.roles if roles is None else tuple(roles),
-            None if layers is None else frozenset(layers),
-            steps,
+            named,
+            default.roles if roles is None else names_of(roles, ROLES, setting="roles"),
+            layers_of(layers),
+            steps_of(steps),
             since,
             windows,
         )
@@ -105,23 +97,25 @@ class Selection:
 
     def has_step(self, step: int) -> bool:
         """Whether this step is asked for."""
-        return in_range(step, self.steps)
+        return self.steps is None or step in self.steps
 
-    def has(self, one: Component | Parameter) -> bool:
+    def has(self, matrix: Component | Parameter) -> bool:
         """Whether this matrix is asked for."""
-        in_layers = self.layers is None or one.layer in self.layers
-        return one.role in self.roles and in_layers
+        in_layers = self.layers is None or matrix.layer in self.layers
+        return matrix.role in self.roles and in_layers
 
 
 @dataclass(frozen=True)
-class Task:
-    """One recipe to decompose, and the digest of all that its spectra depend on.
+class SpectraTask:
+    """One recipe to decompose.
 
     Attributes
     ----------
+    key
+        Digest of all that its spectra depend on.
     files
-        The state of each of its files when this analysis first saw it: where its elements lie was
-        read then, and holds for no other.
+        The state of each of its files when this analysis first saw it: where its elements are was
+        read then, and holds for no other state.
     """
 
     component: Component
@@ -129,24 +123,9 @@ class Task:
     files: tuple[tuple[str, State | None], ...] = ()
 
     @property
-    def changed(self) -> str | None:
-        """A file that was written to since; one that was removed gave what it held."""
-        for path, state in self.files:
-            if state_of(path) not in (state, None):
-                return path
-        return None
-
-
-@dataclass(frozen=True)
-class StepPlan:
-    """Everything that is asked of one run at one step, and what is to be said of it."""
-
-    run: str
-    step: int
-    tasks: tuple[Task, ...]
-    skips: tuple[Skip, ...] = ()
-    notes: tuple[Skip, ...] = ()
-    breaks: bool = False
+    def work(self) -> float:
+        """Operations, about."""
+        return self.component.recipe.work or 1.0
 
 
 def count_steps(run: Run, selection: Selection) -> int:
@@ -156,76 +135,59 @@ def count_steps(run: Run, selection: Selection) -> int:
     return sum(map(selection.has_step, steps))
 
 
-class Plans:
-    """The plans of all runs, once; afterwards what the results depend on, and what is to be said.
+class SpectraPlans(execution.Plans[SpectraTask]):
+    """The plans of all runs; afterwards also where series break, and why components are missing.
 
-    The key is of the plans that were handed out, and not of the files as they are later: what
-    changed during an analysis is not taken for analysed.
-
-    Parameters
-    ----------
-    said
-        What is to be said of how the runs were found, on which the results depend too.
+    The results depend on what was said of how the runs were found, too.
 
     Attributes
     ----------
-    notes
-        What is worth a line although nothing is missing.
     breaks
         The last step of each run that does not continue the steps before, if there is one.
-    reasons
-        Why a component that was asked for by name is not there, or a run has nothing at all.
     """
 
-    def __init__(
-        self, runs: Sequence[Run], selection: Selection, said: Sequence[Skip] = ()
-    ) -> None:
-        self._runs, self._selection = runs, selection
-        since = selection.since and str(selection.since.path)
-        asked = repr((store.VERSION, replace(selection, since=None), since, said))
-        self._digest = hashlib.blake2b(asked.encode(), digest_size=12)
-        self.notes: list[Skip] = []
+    def __init__(self, found: Survey, selection: Selection) -> None:
+        self._selection = selection
+        self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
-        self.reasons: list[Skip] = []
+        since = selection.since and str(selection.since.path)
+        logs = [(run.path, _log_digest(run)) for run in found.runs]
+        asked = replace(selection, since=None), since
+        plans = self._iter_plans(found.runs)
+        super().__init__(plans, store.VERSION, asked, found.skips, found.notes, logs)
 
-    def __iter__(self) -> Iterator[StepPlan]:
-        for run in self._runs:
-            log = log_file(run)
-            self._digest.update(repr((run.path, log and _fingerprint(str(log)))).encode())
+    def __iter__(self) -> Iterator[Plan[SpectraTask]]:
+        yield from super().__iter__()
+        self.notes += self._reasons
+
+    def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[SpectraTask]]:
+        for run in runs:
             facts = Facts(whole_cycles=self._selection.windows == "cycles")
-            for plan in plan_run(run, self._selection, facts):
-                keys = [task.key for task in plan.tasks]
-                said = plan.skips, plan.notes, plan.breaks
-                self._digest.update(repr((plan.run, plan.step, keys, said)).encode())
-                self.notes += plan.notes
-                if plan.breaks:
-                    self.breaks[run.name] = plan.step
-                yield plan
+            yield from plan_run(run, self._selection, facts)
+            if facts.last_break is not None:
+                self.breaks[run.name] = facts.last_break
             self._explain(run, facts)
 
     def _explain(self, run: Run, facts: Facts) -> None:
-        """Say why what was asked for by name is not there; where nothing is, of one component."""
+        """Say why what was asked for by name is missing; where all is, of one component."""
         missing = [name for name in self._selection.named if name not in facts.planned]
         if not missing and not facts.planned:
             components = self._selection.components
-            missing = [next((one for one in components if one in facts.offered), components[0])]
+            missing = [next((name for name in components if name in facts.offered), components[0])]
         for name in missing:
             message = f"has no {name.replace('_', ' ')}: {why_none(name, facts)}"
-            self.reasons.append(Skip(str(run.path), "", f"no-{name}", message))
-
-    @property
-    def key(self) -> str:
-        """Digest of the plans so far."""
-        return self._digest.hexdigest()
+            self._reasons.append(Skip(str(run.path), "", f"no-{name}", message))
 
 
-def plan_run(run: Run, selection: Selection, facts: Facts | None = None) -> Iterator[StepPlan]:
+def plan_run(
+    run: Run, selection: Selection, facts: Facts | None = None
+) -> Iterator[Plan[SpectraTask]]:
     """Plan a run, step by step in ascending order; reads headers only.
 
     Parameters
     ----------
     facts
-        Is told what the run holds.
+        Takes in what the run holds.
     """
     seen = {str(path): state_of(path) for path in run.merge_files}
     for step in iter_steps(run, selection.asked):
@@ -233,7 +195,7 @@ def plan_run(run: Run, selection: Selection, facts: Facts | None = None) -> Iter
         if facts is not None:
             facts.add(step, asked)
         tasks = [_task(component, seen) for component in asked]
-        yield StepPlan(run.name, step.step, tuple(tasks), step.skips, step.notes, step.breaks)
+        yield Plan(run.name, step.step, tuple(tasks), step.skips, step.notes)
 
 
 def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
@@ -248,7 +210,7 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
     )
 
 
-def _task(component: Component, seen: dict[str, State | None]) -> Task:
+def _task(component: Component, seen: dict[str, State | None]) -> SpectraTask:
     """What to do for a component; ``seen`` are the files of the run so far."""
     paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
     files = []
@@ -256,7 +218,7 @@ def _task(component: Component, seen: dict[str, State | None]) -> Task:
         if path not in seen:
             seen[path] = state_of(path)
         files.append((path, seen[path]))
-    return Task(component, _key(component), tuple(files))
+    return SpectraTask(component, _key(component), tuple(files))
 
 
 def _key(component: Component) -> str:
@@ -269,14 +231,13 @@ def _key(component: Component) -> str:
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
+def _log_digest(run: Run) -> str | None:
+    log = log_file(run)
+    return None if log is None else _fingerprint(str(log))
+
+
 def _fingerprint(path: str) -> str:
     try:
         return fingerprint(path)
     except RankscopeError:
         return "unreadable"  # the worker that tries to read it says why
-
-
-def _check(kind: str, given: Collection[str], known: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in known:
-            raise RankscopeError(f"{name!r} is no {kind}: known are {', '.join(known)}")

@@ -1,6 +1,6 @@
-"""What an analysis would find: everything that headers tell, with nothing decomposed.
+"""What an analysis would find: everything that headers say, with nothing decomposed.
 
-The same steps are gone through as by an analysis, so that the two skip the same, and for the same
+It goes through the same steps as an analysis, so that both skip the same things for the same
 reasons.
 """
 
@@ -21,21 +21,21 @@ from rankscope.components.recipes import Misfit
 SCHEMA_VERSION = 1
 
 
-def preview(found: Survey) -> dict[str, Any]:
-    """All that is known of a survey from headers, in plain values.
+def preview(met: Survey) -> dict[str, Any]:
+    """All that headers say of what a survey met, in plain values.
 
     Returns
     -------
-    ``runs`` as `Description` has them; ``places``, what became of every folder and file; ``skips``,
-    what an analysis of the default selection would skip; and ``notes``.
+    ``runs`` as in `Description`; ``places``, what became of every folder and file; ``skips``, what
+    an analysis of the default selection would skip; and ``notes``.
     """
-    runs = [_previewed(run) for run in found.runs]
-    skips = [asdict(skip) for skip in found.skips]
-    notes = [asdict(note) for note in found.notes]
+    runs = [_previewed(run) for run in met.runs]
+    skips = [asdict(skip) for skip in met.skips]
+    notes = [asdict(note) for note in met.notes]
     return {
         "schema_version": SCHEMA_VERSION,
         "runs": runs,
-        "places": [_place(place) for place in found.places],
+        "places": [_place(place) for place in met.places],
         "skips": _distinct([*skips, *(skip for run in runs for skip in run["skips"])]),
         "notes": _distinct([*notes, *(note for run in runs for note in run["notes"])]),
     }
@@ -47,6 +47,7 @@ def _previewed(run: Run) -> dict[str, Any]:
     skips: list[Skip] = []
     notes: list[Skip] = []
     breaks: list[int] = []
+    unreadable: list[int] = []
     for step in iter_steps(run, selection.asked):
         skips += (*step.skips, *_misfits(step, selection))
         notes += step.notes
@@ -54,14 +55,17 @@ def _previewed(run: Run) -> dict[str, Any]:
             breaks.append(step.step)
         if step.contents is not None:
             description.add(checkpoints[step.step], step.contents)
-    return description.described(skips, notes) | {"breaks": breaks}
+        elif step.step in checkpoints:
+            unreadable.append(step.step)
+    described = description.described(skips, notes)
+    return described | {"breaks": breaks, "unreadable_steps": unreadable}
 
 
 def _misfits(step: Step, selection: Selection) -> Iterator[Skip]:
-    """Matrices of a step that are asked for and cannot be made."""
-    for one in filter(selection.has, step.components):
-        if isinstance(one.recipe, Misfit):
-            recipe = one.recipe
+    """Matrices of a step that are asked for and cannot be formed."""
+    for component in filter(selection.has, step.components):
+        recipe = component.recipe
+        if isinstance(recipe, Misfit):
             yield Skip(recipe.path, recipe.name, recipe.reason, recipe.message)
 
 
@@ -70,5 +74,5 @@ def _place(place: Place) -> dict[str, Any]:
 
 
 def _distinct(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines without those that are there before."""
+    """The lines without repetitions."""
     return list({tuple(line.values()): line for line in lines}.values())

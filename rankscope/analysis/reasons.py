@@ -14,36 +14,36 @@ CIRCUITS = ("ov", "ov_update", "ov-published")
 
 @dataclass
 class Facts:
-    """What the steps of a run hold between them.
+    """What the steps of a run hold together.
 
     Attributes
     ----------
     read
-        How many checkpoints could be read.
+        Number of checkpoints that could be read.
     weights, adapters, heads
         Whether any holds weights, adapters, and numbers of heads.
-    breaks
-        Whether the series breaks.
+    last_break
+        The last step that does not continue those before; None where the series does not break.
     whole_cycles
-        Whether updates over whole cycles only are asked for.
+        Whether only updates over whole cycles are asked for.
     offered, planned
-        Components that there are, and those of them in the layers and roles that were asked for.
+        Components that exist, and those that have matrices in the layers and roles asked for.
     """
 
     read: int = 0
     weights: bool = False
     adapters: bool = False
     heads: bool = False
-    breaks: bool = False
+    last_break: int | None = None
     whole_cycles: bool = False
     offered: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
 
     def add(self, step: Step, asked: Iterable[Component]) -> None:
-        """Learn what one step holds, and what of it is asked for."""
+        """Take in what one step holds, and which of it is asked for."""
         self.offered |= {one.kind for one in step.components}
         self.planned |= {one.kind for one in asked}
-        self.breaks |= step.breaks
+        self.last_break = step.step if step.breaks else self.last_break
         if step.contents is not None:
             parameters = step.contents.parameters.values()
             self.read += 1
@@ -53,23 +53,23 @@ class Facts:
 
 
 def why_none(component: str, facts: Facts) -> str:
-    """Why a run has nothing of a component, in words."""
+    """Why a run has no matrix of a component, in words."""
     if component in facts.offered:
-        return "none of its matrices is of the layers and roles that are asked for"
+        return "none of its matrices is in the layers and roles that are asked for"
     if not facts.read:
         return "no checkpoint of it can be read"
     if component == "gradient":
-        return "no gradients lie beside its weights"
+        return "no gradients are stored beside its weights"
     if component in ("merge", "merged_total"):
         return "it keeps no record of merges"
     if component in ("adapter", "base") and not facts.adapters:
         return "it has no adapters"
     if component == "factor":
-        return "none of its matrices is kept as factors with a function between them"
+        return "none of its matrices is stored as factors with a function between them"
     if component in CHANGES and facts.read == 1:
         return "it has one checkpoint, and a change takes two"
     if component in BETWEEN and facts.whole_cycles:
-        return "no two of its checkpoints, between which it does not break, enclose a whole cycle"
+        return "no two of its checkpoints enclose a whole cycle without a break"
     if not facts.weights:
         if facts.adapters:
             return "its adapters stand alone: the weights that they change are not found"
@@ -78,4 +78,5 @@ def why_none(component: str, facts: Facts) -> str:
         return "its number of heads is not known"
     if component in CIRCUITS:
         return "no layer has both v and o"
-    return "no matrix is held by two steps" + (", between which it breaks" if facts.breaks else "")
+    without = "" if facts.last_break is None else " without a break between them"
+    return f"no matrix is held by two steps{without}"

@@ -1,17 +1,12 @@
-"""The results folder: the table, what was skipped, the training logs, and what all came from."""
+"""The results folder: the table, what was skipped, the training logs, and the record."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import platform
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
@@ -33,7 +28,7 @@ from rankscope.results.columns import (
     WHOLE,
 )
 from rankscope.results.measure import Row
-from rankscope.results.record import write_with_record
+from rankscope.results.record import json_lines, provenance, write_with_record
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
@@ -52,26 +47,23 @@ def write_results(out: Path, analysis: Analysis) -> None:
     files = {
         METRICS_FILE: _parquet(metrics),
         "metrics.csv": metrics,
-        ANALYSIS_SKIPS: "".join(
-            json.dumps(asdict(skip)) + "\n" for skip in analysis.skips
-        ).encode(),
+        ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
         TRAINING_FILE: _csv(logs, list(keys)) if logs else None,
     }
     write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Training logs of all runs, one record after the other."""
+    """Training logs of all runs, one record after another."""
     return [{"run": run.name, **record} for run in runs for record in read_training_log(run)]
 
 
 def described(analysis: Analysis) -> dict[str, Any]:
-    """What was analysed, with what, and how it went, for ``analysis.json``."""
+    """What was analysed, with which settings and versions, and what came of it."""
     units = {run.name: run.unit for run in analysis.runs}
     return {
         "schema_version": 2,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        **provenance(PACKAGES),
         "key": analysis.key,
         "options": _described_options(analysis),
         "runs": [_described_run(run) for run in analysis.runs],
@@ -81,7 +73,6 @@ def described(analysis: Analysis) -> dict[str, Any]:
         "notes": [asdict(note) for note in analysis.notes],
         "breaks": dict(analysis.breaks),
         "summary": asdict(summarise(analysis.rows, analysis.breaks, units)),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
 
 
@@ -91,8 +82,8 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
     return {
         "components": asked.components,
         "roles": asked.roles,
-        "layers": None if asked.layers is None else sorted(asked.layers),
-        "steps": asked.steps,
+        "layers": None if asked.layers is None else str(asked.layers),
+        "steps": None if asked.steps is None else str(asked.steps),
         "windows": asked.windows,
         "since": None if asked.since is None else str(asked.since.path),
         "base": next((str(base) for base in bases if base is not None), None),
@@ -118,7 +109,7 @@ def _described_run(run: Run) -> dict[str, Any]:
 
 
 def _parquet(metrics: bytes) -> bytes:
-    """The table as Parquet, from its CSV: every number is written there in full.
+    """The table as Parquet, from its CSV, where every number is written in full.
 
     Arrow would load pandas to take Python values, which costs more than all the rest of this file.
     """

@@ -21,6 +21,7 @@ WINDOWS = {
     "cycle": " of a cycle",
     "across": " across restarts",
 }
+MOST_OF_A_FALL = 0.8  # share of a fall of PER, whose step says when it happened
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,9 @@ class Line:
     line each: ``window`` says which.
 
     ``steps`` are the first and the last, which may be the same. PER and effective rank are means
-    over layers, rank and condition numbers are medians. The condition number is
-    κ for weights, ``is_bound`` where it is only known from below; for all others it is κ over the
-    rank, since what trains with low rank has no other.
+    over layers, rank and condition numbers are medians. The condition number is κ for weights,
+    ``is_bound`` where only a lower bound is known; for all others it is κ over the rank, the only
+    one that a matrix of low rank has.
     """
 
     run: str
@@ -63,31 +64,31 @@ def summarise(
     breaks: Mapping[str, int] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> Summary:
-    """Summarise the rows of an analysis; those without a rank count for nothing.
+    """Summarise the rows of an analysis; rows without a rank do not count.
 
-    Nothing is compared across a break: of a run in which the series breaks, the rows from its last
-    break on are summarised.
+    Nothing is compared across a break: where the series of a run breaks, only the rows from the
+    last break on are summarised.
 
     Parameters
     ----------
     breaks
         The step of the last break of a run, by the run's name.
     units
-        What the steps of a run count, by its name; optimizer steps where it is not there.
+        What the steps of a run count, by the run's name; optimizer steps where it is missing.
     """
     starts, named = breaks or {}, units or {}
     measured = [row for row in rows if row["effective_rank"] is not None]
     ranked = [row for row in measured if row["step"] >= starts.get(row["run"], row["step"])]
     groups = _grouped(ranked, lambda row: tuple(row[name] or "" for name in IDENTITY))
-    lines = [_line(found) for found in groups.values()]
+    lines = [_line(group) for group in groups.values()]
     lines.sort(key=lambda line: ROLES.index(line.role))
     broken = [
         f"{run}: the series breaks before {named.get(run, 'step')} {step}, and is summarised from "
         "there on"
         for run, step in starts.items()
     ]
-    found = [*broken, *_falls(ranked), *_update_ranks(ranked), *_zeros(rows, named), *_limits(rows)]
-    return Summary(lines, found)
+    findings = [*broken, *_falls(ranked, named), *_update_ranks(ranked), *_zeros(rows, named)]
+    return Summary(lines, [*findings, *_limits(rows)])
 
 
 def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
@@ -134,73 +135,95 @@ def _condition(rows: list[Row]) -> tuple[float | None, bool]:
     return middle, middle is not None and any(r["condition_number"] <= middle for r in bounds)
 
 
-def _falls(ranked: list[Row]) -> list[str]:
-    """The weight matrix of each run whose PER fell most."""
+def _falls(ranked: list[Row], units: Mapping[str, str]) -> list[str]:
+    """The weight matrix of each run whose PER fell most, and when it did."""
     weights = [row for row in ranked if row["component"] == "weight"]
-    found = []
+    findings = []
     for run, rows in _grouped(weights, lambda row: row["run"]).items():
-        series = _grouped(rows, lambda row: row["name"])
-        ends = {
-            name: (own[0]["per"], own[-1]["per"]) for name, own in series.items() if len(own) > 1
-        }
-        if not ends:
+        by_name = _grouped(rows, lambda row: row["name"])
+        series = {name: some for name, some in by_name.items() if len(some) > 1}
+        if not series:
             continue
-        name, (before, after) = min(ends.items(), key=lambda one: one[1][1] - one[1][0])
+        name, fallen = min(series.items(), key=lambda item: item[1][-1]["per"] - item[1][0]["per"])
+        before, after = fallen[0]["per"], fallen[-1]["per"]
         if after - before < -0.01:
-            means = [fmean(per[end] for per in ends.values()) for end in (0, 1)]
-            found.append(
-                f"{run}: PER of weights fell most in {name}, {before:.3f} → {after:.3f}; "
+            means = [fmean(some[end]["per"] for some in series.values()) for end in (0, -1)]
+            findings.append(
+                f"{run}: PER of weights fell most in {name}, {before:.3f} → {after:.3f}"
+                f"{_when(fallen, units.get(run, 'step'))}; "
                 f"mean over matrices {means[0]:.3f} → {means[1]:.3f}"
             )
-    return found
+    return findings
+
+
+def _when(fallen: list[Row], unit: str) -> str:
+    """The step by which most of a fall had happened, where there are steps to choose from."""
+    if len(fallen) < 3:
+        return ""
+    before, after = fallen[0]["per"], fallen[-1]["per"]
+    low = before - MOST_OF_A_FALL * (before - after)
+    step = next(row["step"] for row in fallen if row["per"] <= low)
+    return f" ({100 * MOST_OF_A_FALL:.0f} % of it by {unit} {step})"
 
 
 def _update_ranks(ranked: list[Row]) -> list[str]:
     """How much of their dimensions the updates of each run use at the end."""
-    found = []
+    findings = []
     updates = [row for row in ranked if row["component"] == "update"]
     each = _grouped(updates, lambda row: row["run"]).values()
     ended = [row for rows in each for row in _ends(rows)[1]]
     for (run, window), last in _grouped(ended, lambda r: (r["run"], r["window"] or "")).items():
         dimensions = median(min(row["rows"], row["cols"]) for row in last)
-        span, per = WINDOWS[window], fmean(row["per"] for row in last)
-        found.append(
-            f"{run}: updates of the last interval{span} have PER {per:.3f} and "
+        per = fmean(row["per"] for row in last)
+        findings.append(
+            f"{run}: updates of the last interval{WINDOWS[window]} have PER {per:.3f} and "
             f"rank {_median(last, 'numerical_rank') or 0:.0f} of {dimensions:.0f} (median)"
         )
     merged = [row for row in ranked if row["component"] == "merged_total"]
     for run, rows in _grouped(merged, lambda row: row["run"]).items():
         _, last = _ends(rows)
-        found.append(
-            f"{run}: after {len({row['step'] for row in rows})} merges their sum has rank "
+        count = len({row["step"] for row in rows})
+        findings.append(
+            f"{run}: after {count} merge{'s'[: count != 1]} their sum has rank "
             f"{_median(last, 'numerical_rank') or 0:.0f} and effective rank "
             f"{fmean(row['effective_rank'] for row in last):.1f}"
         )
-    return found
+    return findings
 
 
 def _zeros(rows: Sequence[Row], units: Mapping[str, str]) -> list[str]:
-    """Which matrices are zero, and when: an adapter is at first, an update of equal weights is."""
+    """Which matrices are zero, when, and why where that is known."""
     zero = [row for row in rows if row["status"] == "zero"]
+    first = {run: min(r["step"] for r in own) for run, own in _grouped(rows, _run).items()}
     named = []
-    for (run, part), own in _grouped(zero, lambda row: (row["run"], row["component"])).items():
-        steps = listed(tuple(sorted({row["step"] for row in own})))
-        named.append(
-            f"{run} {part} ({len(own)} at {steps.replace('step', units.get(run, 'step'))})"
-        )
+    for (run, component), own in _grouped(zero, lambda r: (r["run"], r["component"])).items():
+        unit, steps = units.get(run, "step"), tuple(sorted({row["step"] for row in own}))
+        why = ""
+        if component == "adapter" and steps == (first[run],):
+            why = ": adapters start with B = 0"
+        elif all(row.get("since") is not None for row in own):
+            since = {row["since"] for row in own}
+            earlier = f"{unit} {min(since)}" if len(since) == 1 else f"the {unit} before"
+            why = f": the weights are those of {earlier}"
+        at = listed(steps).replace("step", unit)
+        named.append(f"{run} {component.replace('_', ' ')} ({len(own)} at {at}{why})")
     return [f"zero matrices, which have no rank: {', '.join(named)}"] if named else []
+
+
+def _run(row: Row) -> str:
+    return str(row["run"])
 
 
 def _limits(rows: Sequence[Row]) -> list[str]:
     """What the numbers cannot say."""
-    found = []
     noisy = [row for row in rows if _noise_matters(row)]
-    for (run, part), own in _grouped(noisy, lambda r: (r["run"], r["component"])).items():
-        found.append(
-            f"{run}: PER of {len(own)} {part} matrices may be rounding noise of their "
-            f"{mode(row['dtype'] for row in own)} storage: see per_resolved"
-        )
-    return found
+    by_component = _grouped(noisy, lambda r: (r["run"], r["component"]))
+    return [
+        f"{run}: PER of {len(own)} {component.replace('_', ' ')} "
+        f"{'matrix' if len(own) == 1 else 'matrices'} may be rounding noise of "
+        f"{mode(row['dtype'] for row in own)} storage: see per_resolved"
+        for (run, component), own in by_component.items()
+    ]
 
 
 def _noise_matters(row: Row) -> bool:

@@ -14,8 +14,8 @@ from rankscope.errors import RankscopeError
 def ends_cycle(contents: Contents, step: int, merges: Sequence[Merge]) -> bool:
     """Whether a window of whole cycles may end, and the next one begin, at this checkpoint.
 
-    Of a run without restarts any does. Where restarts are only counted, none does: that a cycle
-    ended is known then, and not where.
+    In a run without restarts it may at any checkpoint. Where restarts are only counted it may at
+    none: it is known that a cycle ended, but not where.
     """
     if merges:
         begins = step == 0 and bool(contents.adapted)
@@ -26,7 +26,7 @@ def ends_cycle(contents: Contents, step: int, merges: Sequence[Merge]) -> bool:
 def no_cycles(
     run: Run, merges: Sequence[Merge], steps: Iterable[int], origins: Mapping[str, Parameter]
 ) -> tuple[Skip, ...]:
-    """What to say where whole cycles are asked for and no two checkpoints enclose one."""
+    """The line that says that whole cycles are asked for and no two checkpoints enclose one."""
     if merges:
         begins = any(parameter.adapter is not None for parameter in origins.values())
         ends = sum(any(m.step == s for m in merges) or (s == 0 and begins) for s in steps)
@@ -34,27 +34,28 @@ def no_cycles(
         return () if ends > 1 else (Skip(str(run.path), "", "no-cycles", message),)
     if not run.checkpoints or _restarts(run) is None:
         return ()
-    message = "counts its restarts and does not record them: where a cycle ends is not known"
+    message = "counts its restarts but does not record them, so where a cycle ends is not known"
     return (Skip(str(run.path), "", "no-cycles", message),)
 
 
 def origins_of(run: Run, merges: Sequence[Merge]) -> Mapping[str, Parameter]:
-    """Weights of the first checkpoint, if it is from before the first merge.
+    """Weights of the first checkpoint, if it precedes the first merge.
 
-    Whatever steps are asked for: a merge leaves the rounding of what it is merged into.
+    The steps that are asked for do not matter: a merged weight keeps the rounding of the weight
+    that it was merged into.
     """
     if not merges or not run.checkpoints or run.checkpoints[0].step > merges[0].step:
         return {}
     try:
         return run.checkpoints[0].read().parameters
-    except RankscopeError:  # which is said where the checkpoint itself is read
+    except RankscopeError:  # said where the checkpoint itself is read
         return {}
 
 
 def merged_before(
     step: int, merges: Sequence[Merge], origins: Mapping[str, Parameter]
 ) -> dict[str, Tensor]:
-    """Those of the origins that a merge changed before this step."""
+    """The original weights that a merge changed before this step."""
     done = {module for merge in merges if merge.step < step for module in merge.adapters}
     return {
         name: parameter.tensor

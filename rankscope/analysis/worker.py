@@ -1,8 +1,8 @@
 """One worker process: takes recipes from its connection, sends back their spectra.
 
-Started as a program of its own rather than by ``multiprocessing``, which would import the caller's
-main script again; so that a script without a ``__main__`` guard and a notebook work alike, numpy
-loads with one thread, and a parent that is killed leaves no orphan: the connection ends.
+It is started as a separate program rather than by ``multiprocessing``, which would import the
+caller's main script again. So a script without a ``__main__`` guard works, and so does a notebook;
+numpy loads with one thread; and a parent that is killed leaves no orphan: the connection ends.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from rankscope.analysis.jobs import Failure, Outcome
+from rankscope.analysis.jobs import Outcome
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Failure
 from rankscope.spectra.singular_values import spectra
 
 
 def decompose(recipe: Recipe) -> Outcome:
-    """Spectra of one recipe; one for each head where it is a stack."""
+    """Spectra of one recipe: one, or one per head where it is a stack."""
     try:
         return spectra(recipe.read())
     except Exception as error:
@@ -29,7 +30,7 @@ def decompose(recipe: Recipe) -> Outcome:
 
 
 def explained(error: Exception) -> Failure:
-    """Why a recipe failed; an error that is nobody's fault but the program's is raised again."""
+    """Why a recipe failed; an error that is a fault of the program is raised again."""
     if isinstance(error, RankscopeError):
         return Failure(error.reason, error.message, error.path or "", error.tensor or "")
     if isinstance(error, MemoryError):
@@ -47,7 +48,7 @@ def decompose_all(recipes: list[Recipe]) -> list[Outcome]:
 def serve(descriptors: list[int]) -> None:
     """Answer chunks of recipes until the connections with these file descriptors end.
 
-    One process for each: forked here, where everything is loaded and no thread runs.
+    There is one process per connection, forked here, where everything is loaded and no thread runs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     while len(descriptors) > 1:
@@ -55,14 +56,14 @@ def serve(descriptors: list[int]) -> None:
         if os.fork():
             os.close(own)
         else:
-            for other in descriptors:  # held open here, they would hide that their owner died
+            for other in descriptors:  # kept open here, they would hide that their owner died
                 os.close(other)
             descriptors = [own]
     _answer(Connection(descriptors[0]))
     with contextlib.suppress(ChildProcessError):
         while True:
             os.wait()
-    os._exit(0)  # nothing is left to be done, and taking Python down takes time
+    os._exit(0)  # nothing is left to do, and shutting Python down takes time
 
 
 def _answer(connection: Connection) -> None:

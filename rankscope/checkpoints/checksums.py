@@ -32,7 +32,9 @@ class Checksum:
     offset: int
     size: int
     crc: int
-    fault = "is damaged: its bytes do not match their checksum in the file; copy it again"
+    fault = (
+        "is damaged: its bytes do not match their checksum in the file: copy or download it again"
+    )
 
     @classmethod
     def stated(cls, offset: int, size: int, crc: int) -> Checksum | None:

@@ -21,7 +21,7 @@ def state_of(path: str | Path) -> State | None:
     """
     try:
         status = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):  # a name in a file may be too long, or no name at all
         return None
     return status.st_size, status.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""``MANIFEST.json``: sizes and digests of a checkpoint's files, written by this package's trainer.
+"""``MANIFEST.json``: sizes and digests of checkpoints and merges of this package's trainer.
 
 Sizes are compared when a checkpoint is opened, and the digest of a file when a process first reads
 from it. A manifest of another kind, or a damaged one, is ignored.
@@ -14,9 +14,13 @@ from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.fingerprint import state_of
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.tensors import open_regular
+from rankscope.errors import RankscopeError, printable
 
-MANIFEST, FORMAT = "MANIFEST.json", "rankscope-checkpoint-"
+# Raised by reading a manifest that is not what it should be.
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+MANIFEST = "MANIFEST.json"
+FORMATS = ("rankscope-checkpoint-", "rankscope-merges-")
 ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"
 
 
@@ -32,7 +36,8 @@ def check_sizes(folder: Path) -> None:
         state = state_of(folder / name)
         if state is None or state[0] != digest.size:
             there = "is missing" if state is None else f"has {state[0]} bytes"
-            message = f"its file {name} {there}, but {digest.size} bytes were written: {ADVICE}"
+            shown = printable(name, limit=80)
+            message = f"its file {shown} {there}, but {digest.size} bytes were written: {ADVICE}"
             raise RankscopeError(message, path=folder, reason="damaged")
 
 
@@ -70,12 +75,13 @@ def _files(folder: Path) -> dict[str, FileDigest]:
 @lru_cache(maxsize=64)
 def _listed(folder: Path, _size: int, _modified: int) -> dict[str, FileDigest]:
     try:
-        manifest: Any = json.loads((folder / MANIFEST).read_bytes())
-        if not str(manifest["format"]).startswith(FORMAT):
+        with open_regular(folder / MANIFEST) as (file, _):
+            manifest: Any = json.loads(file.read())
+        if not str(manifest["format"]).startswith(FORMATS):
             return {}
         return {
             str(name): FileDigest(int(one["bytes"]), str(one["blake2b"]))
             for name, one in manifest["files"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (RankscopeError, OSError, *DAMAGE):
         return {}

@@ -48,6 +48,8 @@ DTYPES = {
     "complex128": (16, "<c16"),
 }
 FLOATS = ("float64", "float32", "float16", "bfloat16")
+MAX_AXES = 64  # of an array of numpy
+AGAIN = "copy or download it again"  # what to do about a damaged file
 
 Axis = tuple[int, int]  # size, and stride in elements
 
@@ -174,7 +176,7 @@ class StoredTensor(InOneFile):
                 fault = None
         if read < data.size:
             raise RankscopeError(
-                f"is cut short: {read} of {data.size} bytes are there",
+                f"is cut short: {read} of {data.size} bytes are there; {AGAIN}",
                 path=self.path,
                 tensor=self.name,
             )

@@ -163,7 +163,12 @@ def _why_not(path: Path, *, is_root: bool) -> str:
 
 
 def _is_state(folder: Path) -> bool:
-    """Whether this package's trainer resumes from a folder, by what it says of itself."""
+    """Whether this package's trainer resumes from a folder, by its manifest or its place in a run.
+
+    A kill can leave one without a manifest.
+    """
+    if folder.name == "state" and (folder.parent / "config.toml").is_file():
+        return True
     try:
         return str(read_json(folder / "MANIFEST.json").get("format", "")).startswith(STATE_FORMAT)
     except RankscopeError:

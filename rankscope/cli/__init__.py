@@ -1,4 +1,4 @@
-"""The command line: one small file a command, which parses, calls the library and prints."""
+"""The command line: one small file per command, which parses, calls the library and prints."""
 
 from rankscope.cli.app import main
 

@@ -7,24 +7,35 @@ import sys
 import traceback
 import warnings
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from rankscope.cli.analyze import analyze
-from rankscope.cli.command import Command, in_options
+from rankscope.cli.command import Command, Program, in_options
 from rankscope.cli.data import data
 from rankscope.cli.evaluate import evaluate
-from rankscope.cli.exit_codes import NOT_WRITTEN, NOTHING_DONE, SIGNAL, WRONG_USE
+from rankscope.cli.exit_codes import (
+    MEANINGS,
+    NOT_WRITTEN,
+    NOTHING_DONE,
+    SIGNAL,
+    WRONG_USE,
+)
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
 from rankscope.cli.train import train
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
+# Below a line of \b, help is not wrapped.
+EXIT_CODES = "\n".join(
+    ["\b", "Exit codes:", *(f"  {code:<8}  {text}" for code, text in MEANINGS.items())]
+)
 app = typer.Typer(
     name="rankscope",
+    cls=Program,
     help="How the rank of a network's weights and updates evolves over training.",
-    epilog="--debug anywhere shows the traceback of an error.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help starts at once and pipes well
     pretty_exceptions_enable=False,
@@ -35,7 +46,12 @@ app.add_typer(data)
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[  # taken out of the arguments by main, so that it may be anywhere
+        bool, typer.Option("--debug", help="Show the traceback of an error; may be given anywhere.")
+    ] = False,
+) -> None:
     if version:
         from importlib.metadata import version as installed
 
@@ -44,9 +60,9 @@ def _options(version: bool = typer.Option(False, "--version", help="Show the ver
 
 
 def main() -> None:
-    """Run the command line: an error of the input is one line, never a traceback.
+    """Run the command line: an error is one line on stderr, and never a traceback.
 
-    `rankscope.cli.exit_codes` lists the exit status of every end.
+    `rankscope.cli.exit_codes` says what each exit code means.
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv[1:])
@@ -60,12 +76,12 @@ def main() -> None:
     except RankscopeError as error:
         _end(str(error), NOTHING_DONE, debug=debug)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        _end(f"{place}cannot be written ({error.strerror or error})", NOT_WRITTEN, debug=debug)
+        where = f"{error.filename}: " if error.filename else ""
+        _end(f"{where}cannot be written ({error.strerror or error})", NOT_WRITTEN, debug=debug)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Show a line of the library's as one, and any other warning as Python does."""
+    """Print the library's own warnings as one line each, and any other as Python does."""
     if issubclass(category, RankscopeWarning):
         typer.echo(f"rankscope: {in_options(str(message))}", err=True)
     else:

@@ -1,16 +1,17 @@
-"""What all commands have in common: old spellings, and messages that name options."""
+"""What all commands have in common: old spellings, messages that name options, closed pipes."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from rankscope.cli.exit_codes import CLOSED_PIPE
 from rankscope.errors import RankscopeError
@@ -20,8 +21,33 @@ SETTING = re.compile(r"`(\w+)(?:=True)?`")
 running_options: ContextVar[Mapping[str, str]] = ContextVar("running_options")  # by parameter
 
 
+class Program(TyperGroup):
+    """The whole command line, which ends quietly when the reader of its output has left."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Parse the arguments, and print the help where they ask for it."""
+        with _quiet_without_reader():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> object:
+        """Run a command."""
+        with _quiet_without_reader():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _quiet_without_reader() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at its exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(CLOSED_PIPE) from None
+
+
 class Command(TyperCommand):
-    """A command whose errors name its options, and which ends quietly when its reader has left."""
+    """A command that understands old spellings, and whose errors name its options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, old spellings of options included."""
@@ -30,26 +56,22 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> object:
         """Run the command."""
-        options = {one.name or "": max(one.opts, key=len) for one in self.params}
+        options = {parameter.name or "": max(parameter.opts, key=len) for parameter in self.params}
         token = running_options.set(options)
         try:
-            result: object = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except RankscopeError as error:
+            return super().invoke(ctx)
+        except (RankscopeError, typer.BadParameter) as error:
             error.message = in_options(error.message)
             raise
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(CLOSED_PIPE) from None
         finally:
             running_options.reset(token)
 
 
 def in_options(message: str) -> str:
-    """Show each setting that a message names in backquotes as the option of the running command.
+    """Return the message with each setting in backquotes as an option of the running command.
 
-    The library says "choose another `out`", the command line "choose another --out".
+    The library says "choose another `out`", the command line "choose another --out". A name that
+    is not an option of the command stays as it is.
     """
     options = running_options.get({})
 
@@ -60,15 +82,15 @@ def in_options(message: str) -> str:
     return SETTING.sub(option, message)
 
 
-def _present(arguments: Iterable[str], known: set[str]) -> Iterable[str]:
-    """The arguments with each old spelling that the command does not know as the present one."""
+def _present(arguments: Iterable[str], known: set[str]) -> Iterator[str]:
+    """Replace each old spelling by the present one, where the command has that and not the old."""
     was_device = False
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if name in OLD_SPELLINGS and name not in known:
+        if name not in known and OLD_SPELLINGS.get(name) in known:
             value = "local" if value == "cpu" else value
             was_device = name == "--device" and not equals
             yield OLD_SPELLINGS[name] + equals + value
-            continue
-        yield "local" if was_device and argument == "cpu" else argument
-        was_device = False
+        else:
+            yield "local" if was_device and argument == "cpu" else argument
+            was_device = False

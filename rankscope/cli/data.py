@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LINES = 10.0
 
-data = typer.Typer(name="data", help="Prepare what models are trained on.", no_args_is_help=True)
+data = typer.Typer(name="data", help="Prepare data for training.", no_args_is_help=True)
 
 
 @data.callback()
@@ -36,36 +36,40 @@ def prepare(
             "folders of these, or hf:ORG/NAME[:config][:split]."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The new folder, for data.source.")],
+    out: Annotated[Path, typer.Option(help="The folder to make, for `rankscope train --data`.")],
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="bytes (the default), bpe: byte pairs learned from it, or PATH/tokenizer.json."
+            help="bytes (the default), bpe (byte pairs learned from the text), or "
+            "PATH/tokenizer.json."
         ),
     ] = None,
     vocab_size: Annotated[
-        int | None, typer.Option(min=1, help="Of bpe (default 4096), or of ids that are given.")
+        int | None,
+        typer.Option(min=1, help="Vocabulary of bpe (default 4096), or of a source of token ids."),
     ] = None,
     validation_fraction: Annotated[
-        float, typer.Option(help="Share of the documents to hold out.")
+        float, typer.Option(help="Share of the text or ids to hold out.")
     ] = 0.05,
     text_key: Annotated[
-        str, typer.Option(help="Where the text stands in JSON lines and tables.")
+        str, typer.Option(help="Key of the text in JSON lines, or its column in tables.")
     ] = "text",
     end_of_document: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", help="What ends a document: a token, or an id of ids."),
+        typer.Option(
+            metavar="TOKEN", help="What ends a document: a token of tokenizer.json, or an id."
+        ),
     ] = None,
     dtype: Annotated[
-        str | None,
-        typer.Option(metavar="TYPE", help="Of token files without header: uint16 or uint32."),
+        Literal["uint16", "uint32"] | None,
+        typer.Option(help="How token files without a header store ids."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Turn text or token ids into a folder that training opens at once.
 
-    Whole documents are held out for validation, chosen by a hash of their text; of a single
-    document the last part is. Nothing appears under the name of --out before it is complete.
+    Whole documents are held out for validation, chosen by a hash of their content; of a single
+    document, the last part is. The folder appears under its name when it is complete.
     """
     require_installed("tokenizers", what="preparing data", extra="train")
     from rankscope.training.data.prepare import prepare_tokens
@@ -92,7 +96,7 @@ def prepare(
 
 
 class _ProgressLines:
-    """A plain line on stderr now and then, where there is no terminal for a bar."""
+    """A plain line on stderr every few seconds, where there is no terminal for a bar."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
@@ -109,9 +113,8 @@ def _description(sidecar: Sidecar) -> list[str]:
         f" ({sidecar.tokenizer or 'unknown tokenizer'})"
     ]
     for name, part in (("training", sidecar.training), ("held out", sidecar.validation)):
-        size = "" if part.bytes is None else f", {part.bytes / part.tokens:.3f} bytes a token"
+        size = "" if part.bytes is None else f", {part.bytes / part.tokens:.3f} bytes per token"
         share = part.tokens / sidecar.tokens
-        lines.append(
-            f"{name}: {part.tokens:,} tokens ({share:.2%}), {part.documents:,} documents{size}"
-        )
+        documents = "1 document" if part.documents == 1 else f"{part.documents:,} documents"
+        lines.append(f"{name}: {part.tokens:,} tokens ({share:.2%}), {documents}{size}")
     return lines

@@ -1,4 +1,4 @@
-"""What ``inspect`` prints of runs, and of every folder and file that it met."""
+"""What ``inspect`` prints about runs, and about every folder and file that it met."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ import typer
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
-from rankscope.cli.output import in_brief, print_columns
+from rankscope.cli.output import in_brief, plain, print_columns
 
-MOST = 10  # lines of one kind; of more, the first and the last, and how many there are
+MOST = 10  # lines of one kind; of more, the first and the last are printed, and a count
 ENDS = 3
-CLASSES = {  # class of a tensor → what one and what several are called
+CLASSES = {  # class of a tensor → singular and plural in words
     "matrix": ("matrix", "matrices"),
     "part of": ("part of a matrix", "parts of matrices"),
-    "no linear map": ("no linear map", "no linear map"),
+    "no linear map": ("not a linear map", "not linear maps"),
     "optimizer": ("of an optimizer", "of an optimizer"),
 }
+SOURCES = {"order": "order: nothing states a step"}  # where a step was read → words
 USES = {"part": "part of a checkpoint", "left out": "left out", "unreadable": "not readable"}
 Rows = list[tuple[str, ...]]
 
 
 def print_run(run: dict[str, Any]) -> None:
     """Print a run as `rankscope.checkpoints.description` describes it on stdout."""
-    typer.echo(f"{typer.style(run['run'], bold=True)}  {run['path']}")
+    typer.echo(f"{typer.style(plain(run['run']), bold=True)}  {plain(run['path'])}")
     for name, value in _facts(run):
-        typer.echo(f"  {name:<10} {value}")
+        typer.echo(f"  {name:<10} {plain(value)}")
     if run["described_step"] is not None:
         columns = ("role", "layers", "matrices", "shapes", "dtype")
         rows = [columns, *(tuple(str(line[key]) for key in columns) for line in run["matrices"])]
         print_columns(rows, left=len(columns), indent="  ")
     for name in run.get("unknown", [])[:MOST]:
-        typer.echo(f"  {'unknown':<10} {name}")
+        typer.echo(f"  {'unknown':<10} {plain(name)}")
     if len(run.get("unknown", ())) > MOST:
         typer.echo(f"  {'':<10} … and {len(run['unknown']) - MOST} more: see --json")
     print_columns(_steps(run), left=4, indent="  ")
@@ -52,7 +53,7 @@ def print_lines(
         for line in lines[:MOST]:
             typer.echo(f"{indent}{word:<10} {line}")
         if len(lines) > MOST:
-            typer.echo(f"{indent}{'':<10} … and {len(lines) - MOST} kinds more: see --json")
+            typer.echo(f"{indent}{'':<10} … and {len(lines) - MOST} more kinds: see --json")
 
 
 def print_places(places: Iterable[dict[str, Any]], root: Path) -> None:
@@ -87,23 +88,30 @@ def _below(root: Path, path: str) -> str:
 
 
 def _abridged(paths: list[str]) -> list[str]:
-    """The paths; of many the ends, and how many lie between."""
+    """The paths; of many only the first and the last, and a count of the others."""
     if len(paths) <= MOST:
         return paths
     return [*paths[:ENDS], f"… {len(paths) - 2 * ENDS} more", *paths[-ENDS:]]
 
 
 def _steps(run: dict[str, Any]) -> Rows:
-    """Which step is which folder or file; of many the first and the last."""
-    steps = run["steps"]
+    """Which step is which folder or file; of many only the first, the last and damaged ones."""
+    steps, damaged = run["steps"], run.get("unreadable_steps", ())
     has_tokens = any(step["tokens"] is not None for step in steps)
     rows: Rows = [(run["unit"], "tokens" if has_tokens else "", "from", "path")]
+    left_out = 0
     for number, step in enumerate(steps):
-        if len(steps) <= MOST or not ENDS <= number < len(steps) - ENDS:
-            tokens = "" if step["tokens"] is None else f"{step['tokens']:.4g}"
-            rows.append((str(step["step"]), tokens, step["step_source"], step["below"]))
-        elif number == ENDS:
-            rows.append(("…", "", "", f"{len(steps) - 2 * ENDS} more"))
+        is_end = not ENDS <= number < len(steps) - ENDS
+        if len(steps) > MOST and not is_end and step["step"] not in damaged:
+            left_out += 1
+            continue
+        if left_out:
+            rows.append(("…", "", "", f"{left_out} more"))
+            left_out = 0
+        tokens = "" if step["tokens"] is None else f"{step['tokens']:.4g}"
+        source = SOURCES.get(step["step_source"], step["step_source"])
+        mark = "  (cannot be read)" if step["step"] in damaged else ""
+        rows.append((str(step["step"]), tokens, source, step["below"] + mark))
     return rows if has_tokens else [(row[0], *row[2:]) for row in rows]
 
 
@@ -143,7 +151,7 @@ def _model(run: dict[str, Any]) -> list[tuple[str, str]]:
         words = f"{found['count']}, rank {ranks}"
         words += f", scale {scales}" if scales else ""
         unknown = found["without_scale"]
-        facts.append(("adapters", words + (f", scale unknown of {unknown}" if unknown else "")))
+        facts.append(("adapters", words + (f", scale of {unknown} unknown" if unknown else "")))
     if run["base"]:
         facts.append(("base", run["base"]))
     if run["gradients"]:
@@ -152,7 +160,7 @@ def _model(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _accounts(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """How many tensors of each class, in a line; and until when it was other numbers."""
+    """Number of tensors of each class, in one line; and earlier numbers with their last step."""
     later, lines = run["accounts"][-1]["account"], []
     for one in reversed(run["accounts"][:-1]):
         if one["account"] != later:
@@ -164,7 +172,7 @@ def _accounts(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def account_text(account: dict[str, int]) -> str:
-    """How many tensors there are, and how many of each class."""
+    """Number of tensors, in all and of each class."""
     counts = Counter(account)
     parts = [
         f"{counts[kind]} {words[counts[kind] > 1]}"

@@ -1,11 +1,22 @@
-"""What the command line's exit status means."""
+"""The exit codes of the command line, and what each of them means."""
 
 from __future__ import annotations
 
-WRONG_USE = 2  # an option, a setting or a name that cannot be
-PARTIAL = 3  # results are written, but something was skipped
-NOTHING_DONE = 4  # nothing could be done, or something was skipped under --strict
-NOT_WRITTEN = 5  # the results could not be written
-NON_FINITE = 6  # a training stopped on a loss that is not finite
-SIGNAL = 128  # plus the number of the signal that interrupted: 130 for SIGINT, 143 for SIGTERM
-CLOSED_PIPE = 141  # whoever read the output left
+WRONG_USE = 2
+PARTIAL = 3
+NOTHING_DONE = 4
+NOT_WRITTEN = 5
+NON_FINITE = 6
+SIGNAL = 128  # plus the number of the signal
+CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+
+MEANINGS = {
+    "0": "everything found was done",
+    "2": "wrong option, setting or name, or named data that is missing",
+    "3": "results are written, but something was skipped",
+    "4": "nothing could be done, or --strict and something was skipped",
+    "5": "results could not be written",
+    "6": "training stopped: the loss was not finite",
+    "130, 143": "interrupted; what was finished is kept",
+    "141": "whoever read the output left, as `head` does",
+}

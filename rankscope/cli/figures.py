@@ -8,43 +8,70 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from rankscope.results.results import Results
 
-RESULTS = typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
-WIDTH = typer.Option(help="Inches, or one of acl, acl-text, iclr, icml, icml-text, neurips.")
+Folder = Annotated[
+    Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+]
+Width = Annotated[
+    str, typer.Option(help="Inches, or one of acl, acl-text, iclr, icml, icml-text, neurips.")
+]
+Names = list[str] | None
 
 
 def figures(
-    results: Annotated[Path, RESULTS],
+    results: Folder,
     out: Annotated[
         Path | None, typer.Option(help="Where to write.", show_default="RESULTS/figures")
     ] = None,
-    width: Annotated[str, WIDTH] = "acl-text",
+    width: Width = "acl-text",
+    only: Annotated[
+        Names, typer.Option(metavar="NAME", help="Draw this figure only; may be repeated.")
+    ] = None,
+    component: Annotated[
+        Names,
+        typer.Option(
+            metavar="NAME", help="Draw the figures of these matrices: update, cumulative_update, …"
+        ),
+    ] = None,
+    run: Annotated[Names, typer.Option(metavar="NAME", help="Draw these runs only.")] = None,
+    role: Annotated[
+        Names, typer.Option(metavar="NAME", help="Draw these roles only: q, k, v, o, …")
+    ] = None,
 ) -> None:
-    """Draw every figure that RESULTS has data for, as PDF and PNG."""
+    """Draw every figure that RESULTS has data for, as PDF and PNG.
+
+    --only, --component, --run and --role choose among them; each may be given more than once.
+    """
     from rankscope.cli.progress import progress_bar
     from rankscope.errors import RankscopeError
-    from rankscope.plots import DRAWN_FROM, FIGURES, paper_style
 
-    opened = _open(results)
-    folder = _folder(results / "figures" if out is None else out)
-    written: list[Path] = []
-    left_out: list[str] = []
-    with paper_style(width), progress_bar("drawing") as progress:
-        for number, (name, draw) in enumerate(FIGURES.items()):
-            if progress is not None:
-                progress(number / len(FIGURES), name)
-            try:
-                paths = _write(draw(opened), folder, name)
-            except RankscopeError as error:
-                left_out.append(f"left out {name}: {error}")
-                continue
-            written += paths
-            if not paths:
-                left_out.append(f"left out {name}: the results hold no {DRAWN_FROM[name]}")
+    with progress_bar("drawing") as progress:
+        from rankscope.plots import paper_style
+        from rankscope.plots.gallery import gallery, selected
+
+        opened = selected(_open(results), runs=run or (), roles=role or ())
+        chosen = gallery(opened, only=only or (), components=component or ())
+        folder = _folder(results / "figures" if out is None else out)
+        written: list[Path] = []
+        left_out: list[str] = []
+        with paper_style(width):
+            for number, (name, figure) in enumerate(chosen.items()):
+                if progress is not None:
+                    progress(number / len(chosen), name)
+                try:
+                    paths = _write(figure(opened), folder, name)
+                except RankscopeError as error:
+                    left_out.append(f"left out {name}: {error}")
+                    continue
+                written += paths
+                if not paths:
+                    left_out.append(f"left out {name}: the results hold no {figure.drawn_from}")
     for line in left_out:
         typer.echo(line, err=True)
     for path in written:
@@ -56,25 +83,31 @@ def figures(
 def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
     """Run a script that draws one figure: ``python SCRIPT RESULTS [--out FOLDER] [--width W]``.
 
-    The figure has the script's name. What the user can put right is shown as one line, with exit
-    status 4.
+    The figure is named after the script. Errors that the user can put right are one line: the exit
+    status is 2 for wrong use, and 4 where the results hold nothing to draw, which a script under
+    the name of a figure in `rankscope.plots.FIGURES` need not check.
     """
 
     def command(
-        results: Annotated[Path, RESULTS],
+        results: Folder,
         out: Annotated[Path, typer.Option(help="Where to write.")] = Path("figures"),
-        width: Annotated[str, WIDTH] = "acl-text",
+        width: Width = "acl-text",
     ) -> None:
         from rankscope.errors import RankscopeError
-        from rankscope.plots import paper_style
+        from rankscope.plots import FIGURES, paper_style
 
+        name, code = Path(script).stem, WRONG_USE
         try:
             with paper_style(width):
-                for path in _write(draw(_open(results)), _folder(out), Path(script).stem):
+                folder, code = _folder(out), NOTHING_DONE
+                opened = _open(results)
+                if name in FIGURES and not FIGURES[name].has_data(opened):
+                    raise RankscopeError(f"the results hold no {FIGURES[name].drawn_from}")
+                for path in _write(draw(opened), folder, name):
                     typer.echo(path)
         except RankscopeError as error:
             typer.echo(f"{Path(script).name}: {error}", err=True)
-            raise typer.Exit(4) from None
+            raise typer.Exit(code) from None
 
     typer.run(command)
 
@@ -90,10 +123,10 @@ def _open(results: Path) -> Results:
 
 
 def _folder(path: Path) -> Path:
-    from rankscope.errors import RankscopeError
+    from rankscope.errors import WrongSettingError
 
     if path.exists() and not path.is_dir():
-        raise RankscopeError("is a file: give a folder to write the figures into", path=path)
+        raise WrongSettingError("is a file: choose a folder as `out`", path=path)
     return path
 
 

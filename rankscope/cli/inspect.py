@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rankscope.cli.exit_codes import PARTIAL
-from rankscope.cli.options import BaseModel, FamilyName, LayoutName, TrustPickle
+from rankscope.cli.options import AsJson, BaseModel, FamilyName, LayoutName, TrustPickle
 
 
 def inspect(
@@ -17,13 +17,13 @@ def inspect(
     family: FamilyName = None,
     trust_pickle: TrustPickle = False,
     base: BaseModel = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what PATH holds and how it is understood; nothing is decomposed.
 
     For each run: layout, family, steps and their files, the account of all tensors, roles and
     layers with shapes and formats, heads and adapters. For everything else: why it is left out.
-    What an analysis would skip is listed with the reason, and the exit code is 3.
+    What an analysis would skip is listed with the reason, and the exit status is then 3.
     docs/checkpoints.md describes every layout and family.
     """
     import json
@@ -32,8 +32,8 @@ def inspect(
     from rankscope.checkpoints.discovery import survey
     from rankscope.errors import RankscopeError
 
-    found = survey([path], layout=layout, family=family, trust_pickle=trust_pickle, base=base)
-    described = preview(found)
+    met = survey([path], layout=layout, family=family, trust_pickle=trust_pickle, base=base)
+    described = preview(met)
     if as_json:
         typer.echo(json.dumps(described, indent=2))
     else:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the packages that some of them need."""
+"""The options that several commands share, and the check that what a command needs is installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from rankscope.errors import RankscopeError
 
-# Written out, so that help does not load what reads them; a test holds it against the layouts.
+# Written out, so that --help need not load the layouts; a test compares the two.
 LAYOUT_NAMES = (
     "relora, pico, axolotl-relora, peft, deepspeed, litgpt, olmo_v1, huggingface, dcp, slices, "
     "nanogpt, nanochat, lightning, torch, safetensors, numpy"
@@ -19,27 +19,50 @@ LAYOUT_NAMES = (
 LayoutName = Annotated[
     str | None,
     typer.Option(
-        "--layout", help=f"Read as this layout, instead of recognising it: {LAYOUT_NAMES}."
+        "--layout",
+        metavar="LAYOUT",
+        help=f"Read the checkpoints as this layout instead of recognising it: {LAYOUT_NAMES}.",
     ),
 ]
 FamilyName = Annotated[
     str | None,
-    typer.Option("--family", help="Family of the models: its name, or a TOML file."),
+    typer.Option(
+        "--family",
+        metavar="NAME|FILE",
+        help="Take the models for this family instead of recognising it: a name of "
+        "docs/checkpoints.md, or a TOML file that describes one.",
+    ),
 ]
 BaseModel = Annotated[
     Path | None,
     typer.Option(
-        "--base", help="Folder of the model that adapters were put on, where it is not found."
+        "--base",
+        metavar="FOLDER",
+        help="The model that the adapters were trained on, where it is not found by itself.",
     ),
 ]
+StepChoice = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        metavar="STEPS",
+        help="Steps: 0,100,200 or FIRST:LAST:STRIDE; LAST is included, each may be left out.",
+    ),
+]
+ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail if anything was skipped.")]
 TrustPickle = Annotated[
     bool,
-    typer.Option("--trust-pickle", help="Let pickles run the code of unknown classes."),
+    typer.Option(
+        "--trust-pickle",
+        help="Let pickles run the code that their writer chose; for files that you trust.",
+    ),
 ]
 
 
 def require_installed(*modules: str, what: str, extra: str) -> None:
-    """Raise `RankscopeError` that says what to install if a module is not there."""
+    """Raise `RankscopeError`, which says what to install, if a module is missing."""
     for module in modules:
         if find_spec(module) is None:
             raise RankscopeError(f'{what} needs {module}: pip install "rankscope[{extra}]"')

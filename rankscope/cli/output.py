@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +11,33 @@ import typer
 
 from rankscope.cli.command import in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, PARTIAL
+from rankscope.errors import RankscopeError, printable
+from rankscope.results.record import read_record
 
 if TYPE_CHECKING:
     from rankscope.checkpoints.contents import Skip
+    from rankscope.pipeline.calls import CallResult
 
 MOST = 20  # lines
-SHOWN = ("weight", "update", "merged_total")  # and others where they were asked for, or all is
-EVALUATED = {  # of what evaluations print, what it is called
-    "loss": "nats/token",
+SHOWN = ("weight", "update", "merged_total")  # others where they were asked for by name
+FEW_DOCUMENTS = 50  # below, 95 % intervals over documents hold the truth less often
+EVALUATED = {  # metric that is printed → the head of its column
+    "loss": "loss (nats/token)",
     "perplexity": "perplexity",
     "bits_per_byte": "bits/byte",
-    "mean_document_perplexity": "mean of documents",
-    "macro_perplexity": "macro",
+    "mean_document_perplexity": "mean per-document perplexity",
+    "macro_perplexity": "macro perplexity",
     "accuracy": "accuracy",
     "ties": "ties",
 }
+PER_IN_WORDS = "PER: proportional effective rank, the share of its dimensions that a matrix uses"
+KAPPA = "κ: condition number, the largest over the smallest singular value"
+KAPPA_R = "κ over rank: the same over the smallest singular value that is not zero or noise"
+TRUST = "docs/numerics.md: how far to trust these numbers, and which to choose"
 
 
 def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
-    """Print the summary that ``analysis.json`` holds on stdout: a table a component.
+    """Print the summary that ``analysis.json`` holds on stdout: one table per component.
 
     Those are weights, updates and sums of merges; of runs without weights, such as adapters without
     their model, all that was measured; and those ``named`` by the user.
@@ -44,28 +53,36 @@ def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
     ]
     shown = dict.fromkeys(map(_kind, kept))
     units = {run["name"]: run["unit"] for run in record["runs"]}
-    ordered = sorted(shown, key=lambda one: SHOWN.index(one[0]) if one[0] in SHOWN else len(SHOWN))
+    ordered = sorted(shown, key=lambda kind: (*SHOWN, kind[0]).index(kind[0]))
     for component, window in ordered:
         lines = [line for line in kept if _kind(line) == (component, window)]
         unit = " or ".join(dict.fromkeys(units[line["run"]] for line in lines))
         ends = "" if all(a == b for a, b in (line["steps"] for line in lines)) else "first → last "
-        span = "" if component == "merge" else WINDOWS[window]  # which is of a cycle, always
+        span = "" if component == "merge" else WINDOWS[window]  # a merge always is of a cycle
         title = f"{component.replace('_', ' ')}{span}: {ends}{unit}"
         typer.echo(typer.style(title, bold=True))
         print_columns(_summary_rows(component, lines, unit), left=2)
+    if ordered:
+        has_weights = any(component == "weight" for component, _ in ordered)
+        has_others = any(component != "weight" for component, _ in ordered)
+        for meaning in (PER_IN_WORDS, KAPPA * has_weights, KAPPA_R * has_others):
+            if meaning:
+                typer.echo(typer.style(meaning, dim=True))
     for finding in summary["findings"]:
-        typer.echo(f"• {finding}")
+        typer.echo(f"• {plain(finding)}")
+    if ordered:
+        typer.echo(typer.style(TRUST, dim=True))
 
 
 def _kind(line: dict[str, Any]) -> tuple[str, str]:
-    """What a line is of: a component, and over which kind of window."""
+    """Component of a line, and its kind of window."""
     return line["component"], line.get("window", "")
 
 
 def _summary_rows(component: str, lines: list[dict[str, Any]], unit: str) -> list[tuple[str, ...]]:
-    """Cells of a table, its heading first; one number where a run has but one step."""
-    symbol = "κ" if component == "weight" else "κ_r"
-    ranks = ("PER", "effective rank", "rank", "of")
+    """Cells of a table, its heading first; a single number where a run has only one step."""
+    symbol = "κ" if component == "weight" else "κ over rank"
+    ranks = ("PER", "effective rank", "rank", "max. rank")
     rows: list[tuple[str, ...]] = [("run", "role", unit, "matrices", *ranks, symbol)]
     for line in sorted(lines, key=lambda line: str(line["run"])):
         conditions = zip(line["condition"], line["is_bound"], strict=True)
@@ -85,7 +102,8 @@ def _summary_rows(component: str, lines: list[dict[str, Any]], unit: str) -> lis
 
 
 def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -> None:
-    """Print cells below each other; the first ``left`` columns flush left, the others right."""
+    """Print cells in columns; the first ``left`` columns flush left, the others flush right."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
@@ -95,11 +113,17 @@ def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -
         typer.echo(f"{indent}{'  '.join(cells)}".rstrip())
 
 
+def plain(text: str) -> str:
+    """Return the text as a terminal may have it: names in files may hold what it would obey."""
+    return printable(text, limit=len(text) * 10)
+
+
 def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
-    """Print what ``evaluation.json`` says of some runs and tasks on stdout, a table a task."""
+    """Print what ``evaluation.json`` says of some runs and tasks on stdout: one table per task."""
     for task in dict.fromkeys(one["task"] for one in evaluations):
         found = [one for one in evaluations if one["task"] == task]
-        typer.echo(typer.style(f"{task}: first → last step, ± half of 95 %", bold=True))
+        title = f"{task}: first → last step (± half the width of the 95 % interval)"
+        typer.echo(typer.style(title, bold=True))
         names = [name for name in EVALUATED if name in found[0]["last"]]
         unit = "pairs" if "accuracy" in names else "tokens"
         titles = (EVALUATED[name] for name in names)
@@ -109,6 +133,18 @@ def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
             speed = _number(one[f"{unit}_per_second"], ",.0f")
             rows.append((one["run"], str(len(one["steps"])), *values, speed))
         print_columns(rows, left=1)
+        _print_nominal(found)
+
+
+def _print_nominal(evaluations: list[dict[str, Any]]) -> None:
+    """Say that intervals over few documents are nominal, if any are."""
+    counts = [one["last"]["perplexity"]["n"] for one in evaluations if "perplexity" in one["last"]]
+    if counts and 1 < min(counts) < FEW_DOCUMENTS:
+        message = (
+            f"{min(counts)} documents: over fewer than {FEW_DOCUMENTS}, intervals are nominal and "
+            "hold the truth less often than stated"
+        )
+        typer.echo(typer.style(message, dim=True))
 
 
 def _measured(one: dict[str, Any], name: str) -> str:
@@ -124,7 +160,7 @@ def _measured(one: dict[str, Any], name: str) -> str:
 
 
 def _number(value: float | str | None, form: str) -> str:
-    """A number in few digits; a record has the word ``inf`` for an infinite one."""
+    """A number in a few digits; a record has the word ``inf`` for an infinite one."""
     if value is None:
         return "–"
     if isinstance(value, str):
@@ -133,13 +169,13 @@ def _number(value: float | str | None, form: str) -> str:
 
 
 def tell_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> None:
-    """Name what was skipped, and the file that lists all where that is too much."""
+    """Name what was skipped, or the file that lists everything where it is too much."""
     lines = in_brief(skips)
     for line in lines[:MOST]:
         typer.echo(f"skipped: {in_options(line)}", err=True)
     if len(lines) > MOST:
         where = "" if file is None else f", all in {file}"
-        typer.echo(f"… and {len(lines) - MOST} kinds more{where}", err=True)
+        typer.echo(f"… and {len(lines) - MOST} more kinds{where}", err=True)
 
 
 def tell_notes(notes: Sequence[Skip]) -> None:
@@ -148,23 +184,56 @@ def tell_notes(notes: Sequence[Skip]) -> None:
     for line in lines[:MOST]:
         typer.echo(f"note: {in_options(line)}", err=True)
     if len(lines) > MOST:
-        typer.echo(f"… and {len(lines) - MOST} kinds of notes more", err=True)
+        typer.echo(f"… and {len(lines) - MOST} more kinds of notes", err=True)
 
 
 def in_brief(skips: Sequence[Skip]) -> list[str]:
-    """A line for each; of many, one for those of the same reason and words, with their number."""
+    """One line each; where there are many, one per reason and message, with their number."""
     if len(skips) <= MOST:
         return [str(skip) for skip in skips]
     kinds: dict[tuple[str, str], list[Skip]] = {}
     for skip in skips:
         kinds.setdefault((skip.reason, skip.message), []).append(skip)
     return [
-        str(alike[0]) + (f" (and {len(alike) - 1} more alike)" if len(alike) > 1 else "")
+        str(alike[0]) + (f" (and {len(alike) - 1} more like it)" if len(alike) > 1 else "")
         for alike in kinds.values()
     ]
 
 
-def end_with_skips(skips: Sequence[Skip], *, strict: bool) -> None:
-    """Leave with the exit code of results that lack something, if they do."""
-    if skips:
+def end_call(
+    found: CallResult,
+    *,
+    record: Path,
+    skips: Path,
+    print_record: Callable[[dict[str, Any]], None] | None,
+    nothing: str,
+    strict: bool,
+) -> None:
+    """Print what came of a call, and leave with the exit code of results that lack something.
+
+    Parameters
+    ----------
+    record, skips
+        Files that the call wrote.
+    print_record
+        Prints what the record holds; None to print the record itself as JSON.
+    nothing
+        The error where nothing was measured.
+
+    Raises
+    ------
+    RankscopeError
+        If nothing was measured.
+    """
+    if found.measured:
+        content = read_record(record)
+        if print_record is None:
+            typer.echo(json.dumps(content, indent=2))
+        else:
+            print_record(content)
+    tell_notes([*found.mended, *found.notes])
+    tell_skips(found.skips, file=skips)
+    if not found.measured:
+        raise RankscopeError(nothing)
+    if found.skips:
         raise typer.Exit(NOTHING_DONE if strict else PARTIAL)

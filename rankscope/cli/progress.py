@@ -1,4 +1,4 @@
-"""A progress bar on stderr, where that is a terminal."""
+"""A progress bar on stderr, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rankscope.errors import printable
+
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
-    """Yield a function of the share that is done and of what is worked on; None off a terminal."""
+    """Draw a bar while the block runs.
+
+    Yields the function that moves it, which takes the share done (0 to 1) and what is being worked
+    on; or None where stderr is not a terminal.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -31,4 +37,4 @@ def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=1.0, label="")
-        yield lambda share, label: bar.update(task, completed=share, label=label)
+        yield lambda share, label: bar.update(task, completed=share, label=printable(label))

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.command import in_options
+from rankscope.cli.exit_codes import NON_FINITE, NOT_WRITTEN, SIGNAL
 from rankscope.cli.options import require_installed
+
+if TYPE_CHECKING:
+    from rankscope.training.ending import TrainingOutcome
 
 
 def train(
     config: Annotated[Path, typer.Argument(help="A TOML file, such as configs/demo-relora.toml.")],
     override: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, as schedule.steps=200."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting, such as schedule.steps=200."
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Text, token ids, or a folder of `rankscope data prepare`."),
+        typer.Option(help="Text, token ids, or a folder made by `rankscope data prepare`."),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Start from the weights of this Llama model."),
     ] = None,
     out: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Save and stop after so many minutes.")
+        float | None, typer.Option(min=0, help="Save and stop after this many minutes.")
     ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
@@ -34,14 +45,14 @@ def train(
         typer.Option("--dry-run", help="Print size, memory, schedule and time, and stop."),
     ] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; by default what torch finds.")
+        int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")
     ] = None,
 ) -> None:
     """Train a small language model, with full-rank or low-rank updates."""
     from rankscope.training.config_file import load_config, to_toml
 
-    # JSON strings are TOML strings: a path is never mistaken for a number or cut at a quote.
-    paths = {"data.source": data, "out": out}
+    # JSON strings are TOML strings: a path is never taken for a number or cut at a quote.
+    paths = {"data.source": data, "init": init, "out": out}
     chosen = [f"{key}={json.dumps(path)}" for key, path in paths.items() if path is not None]
     settings = load_config(config, overrides=[*(override or []), *chosen])
     if print_config:
@@ -62,5 +73,11 @@ def train(
 
     outcome = run_training(settings, resume=resume, max_minutes=max_minutes)
     if outcome.message:
-        typer.echo(outcome.message, err=True)
-    raise typer.Exit(outcome.exit_code)
+        typer.echo(in_options(outcome.message), err=True)
+    raise typer.Exit(_exit_code(outcome))
+
+
+def _exit_code(outcome: TrainingOutcome) -> int:
+    if outcome.signal is not None:
+        return SIGNAL + outcome.signal
+    return {"unwritable": NOT_WRITTEN, "non-finite": NON_FINITE}.get(outcome.ending, 0)

@@ -1,4 +1,4 @@
-"""What a run would be, as text: parameters, memory, schedule, disk and time. Nothing is written."""
+"""A run before it starts, as text: parameters, memory, schedule, disk, time. Writes nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from itertools import zip_longest
 
 import torch
 
-from rankscope.dry_run.disk import disk_estimate, saved_steps
-from rankscope.dry_run.memory import Memory, memory_estimate
 from rankscope.dry_run.schedule_chart import schedule_chart
+from rankscope.dry_run.size import MemoryEstimate, disk_estimate, memory_estimate, saved_steps
 from rankscope.dry_run.step_times import (
-    Timing,
+    StepTime,
+    busy_line,
     device_memory,
-    measured_timing,
+    measured_step,
     operations_per_token,
 )
 from rankscope.training.announcement import (
@@ -23,13 +23,13 @@ from rankscope.training.announcement import (
     schedule_line,
 )
 from rankscope.training.config import Config
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.parameter_counts import ParameterCounts, parameter_counts
 from rankscope.training.schedule import timeline
 
 TIMING_SECONDS = 10.0
-REFERENCE = 1e14  # operations a second, where nothing is timed
+REFERENCE = 1e14  # operations per second, where nothing is timed
 Counts = tuple[ParameterCounts, ...]
 
 
@@ -39,15 +39,17 @@ def iter_dry_run(config: Config, *, timing_seconds: float = TIMING_SECONDS) -> I
     Parameters
     ----------
     config
-        The run. Its data are opened only where ``model.vocab_size`` is left to them, or minimal
+        The run. Its data are opened only if ``model.vocab_size`` is left to them, or if minimal
         pairs need their tokenizer.
     timing_seconds
-        About what the timing of real steps may take; 0: none.
+        About how long the timing of real steps may take; 0: nothing is timed.
 
     Raises
     ------
+    WrongSettingError
+        If the rank exceeds what a layer can have.
     RankscopeError
-        If the data or the minimal pairs cannot be read, or the rank exceeds what a layer can have.
+        If the data or the minimal pairs cannot be read.
     """
     rows, about_data = config.model.vocab_size, [f"{config.data.source} (not opened)"]
     pairs = None
@@ -62,7 +64,7 @@ def iter_dry_run(config: Config, *, timing_seconds: float = TIMING_SECONDS) -> I
     yield from _section("Memory", _memory_lines(config, counts))
     yield from _section("Learning rate", _schedule_lines(config))
     yield from _section("Disk", _disk_lines(config, counts))
-    yield from _section("Time", _time_lines(config, counts, rows, pairs, timing_seconds))
+    yield from _section("Time", _time_lines(config, counts, rows, pairs, seconds=timing_seconds))
     if lines := departure_lines(config):
         yield from ("", *lines)
 
@@ -93,7 +95,7 @@ def _memory_lines(config: Config, counts: Counts) -> list[str]:
         "moments": "Adam's moments",
         "activations": f"activations of {_counted(batch.sequences_at_once, 'sequence')}",
         "logits": "logits and loss",
-        "total": "at most at a time",
+        "total": "largest sum at a time",
     }
     if all(one.gradients_at_saves <= one.gradients for one in memory):
         del labels["gradients_at_saves"]
@@ -103,8 +105,8 @@ def _memory_lines(config: Config, counts: Counts) -> list[str]:
     return [*_columns(rows), _room(config, memory)]
 
 
-def _room(config: Config, memory: Sequence[Memory]) -> str:
-    """Compare with what the device has."""
+def _room(config: Config, memory: Sequence[MemoryEstimate]) -> str:
+    """What the device has, compared with what is needed."""
     if config.device == "cuda" and not torch.cuda.is_available():
         return "device = 'cuda', but torch finds no GPU here"
     room, needed = device_memory(config.device), max(one.total for one in memory)
@@ -130,7 +132,7 @@ def _disk_lines(config: Config, counts: Counts) -> list[str]:
 
 
 def _time_lines(
-    config: Config, counts: Counts, rows: int, pairs: MinimalPairsProbe | None, seconds: float
+    config: Config, counts: Counts, rows: int, pairs: MinimalPairsProbe | None, *, seconds: float
 ) -> list[str]:
     steps, batch = config.schedule.steps, config.batch
     operations = sum(one.steps * batch.tokens * operations_per_token(config, one) for one in counts)
@@ -140,44 +142,44 @@ def _time_lines(
     if len(timings) < len(counts):
         guess, speed = _duration(operations / REFERENCE), f"{REFERENCE / 1e12:.0f} TFLOP/s"
         return [*lines, f"not timed here; {guess} at {speed}, which small models do not reach"]
-    for one, timing in zip(counts, timings, strict=True):
-        lines.append(_timing_line(config, one, timing))
+    lines += [_timing_line(config, *pair) for pair in zip(counts, timings, strict=True)]
     total = sum(
         one.steps * timing.step_seconds(batch) for one, timing in zip(counts, timings, strict=True)
     )
-    lines.append(f"{_duration(total)} in all on this device, without measurements and saves")
+    lines.append(f"{_duration(total)} in total on this device, without measurements and saves")
     if pairs is not None:
         judging = max(timing.forward_seconds(pairs.tokens) for timing in timings)
         lines.append(
             f"minimal pairs, {pairs.tokens:,} tokens: about {_duration(judging)} each time"
         )
-    return lines
+    busy = busy_line(config.device)
+    return lines if busy is None else [*lines, busy]
 
 
 def _measured(
     config: Config, counts: Counts, rows: int, seconds: float
-) -> dict[bool, Timing | None]:
-    """Timing without and with adapters, as far as the run has both; empty if there is no time."""
+) -> dict[bool, StepTime | None]:
+    """Time of a step without and with adapters, as the run needs; empty if nothing is timed."""
     kinds = {bool(one.adapters): one for one in counts}
     return {
-        has_adapters: measured_timing(config, one, rows, seconds=seconds / len(kinds))
+        has_adapters: measured_step(config, one, rows, seconds=seconds / len(kinds))
         for has_adapters, one in kinds.items()
         if seconds
     }
 
 
-def _timing_line(config: Config, counts: ParameterCounts, timing: Timing) -> str:
+def _timing_line(config: Config, counts: ParameterCounts, timing: StepTime) -> str:
     batch, step = config.batch, timing.step_seconds(config.batch)
     micro = batch.sequences_at_once * batch.sequence_length
     scaled = "" if timing.tokens == micro else f", scaled to {micro:,}"
     return (
-        f"{counts.method}: {_duration(step)} a step, {batch.tokens / step:,.0f} tokens/s "
+        f"{counts.method}: {_duration(step)} per step, {batch.tokens / step:,.0f} tokens/s "
         f"(timed with {timing.tokens:,} tokens at once{scaled})"
     )
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Cells below each other, the first column flush left and the others right."""
+    """Rows as aligned text, the first column flush left and the others flush right."""
     widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     return [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()

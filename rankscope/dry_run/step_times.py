@@ -1,4 +1,8 @@
-"""How long a run takes: a few real steps are timed, on random weights and tokens.
+"""How long a step takes on this device: a few real steps are timed, on random weights and tokens.
+
+On a CPU a time is the shorter of the wall time and the processor time of all threads. With one
+thread that is the processor time, which other programs hardly lengthen; with several threads on a
+quiet machine it is the wall time. Only several threads on a busy machine are overestimated.
 
 t sequence length, d hidden size, L blocks.
 """
@@ -14,26 +18,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rankscope.dry_run.memory import memory_estimate
-from rankscope.training.adapters.cycles import Cycles
-from rankscope.training.adapters.lora_linear import target_shapes, trained_parameters, wrap
+from rankscope.dry_run.size import memory_estimate
+from rankscope.training.adapters.lora_linear import trained_parameters
 from rankscope.training.config import BatchConfig, Config
 from rankscope.training.model import LanguageModel
-from rankscope.training.parameter_counts import ParameterCounts
+from rankscope.training.parameter_counts import ParameterCounts, add_adapters
+from rankscope.training.precision import forward_precision
 
-SLOW_CPU = 2e10  # operations a second that any CPU reaches
+SLOW_CPU = 2e10  # operations per second that any CPU reaches
 FIRST_LENGTH = 32  # tokens of the first, smallest trial
-USABLE = 0.8  # part of the device's memory that a trial may take
+USABLE = 0.8  # share of the device's memory that a trial may take
+BUSY = 0.5  # processors that others may use before the machine counts as busy
 
 
 @dataclass(frozen=True)
-class Timing:
+class StepTime:
     """What a step takes on this device.
 
     Attributes
     ----------
     tokens
-        So many were learned from at once when it was timed; a micro-batch where that went.
+        How many were learned from at once when it was timed; a micro-batch if possible.
     seconds
         Forward and backward pass of these tokens.
     optimizer_seconds
@@ -56,23 +61,23 @@ class Timing:
 def operations_per_token(config: Config, counts: ParameterCounts) -> float:
     """Floating-point operations of learning from one token.
 
-    2 an entry of a matrix in the forward pass, 2 for the gradient of its input and 2 for its own,
-    which a frozen one does not have; and 6 t d in each block for attention to the tokens before,
-    t/2 of them in the mean.
+    For each entry of a matrix 2 in the forward pass, 2 for the gradient of its input and 2 for its
+    own gradient, which a frozen matrix does not have; and in each block 6 t d for attention to the
+    tokens before, t/2 of them on average.
     """
     model, t = config.model, config.batch.sequence_length
     attention = 6 * t * model.hidden_size * model.num_hidden_layers
-    matrices = counts.projections + counts.head + counts.adapters
+    matrices = counts.projections + counts.output + counts.adapters
     return 6 * matrices - 2 * counts.wrapped + attention
 
 
-def measured_timing(
+def measured_step(
     config: Config, counts: ParameterCounts, vocab_size: int, *, seconds: float
-) -> Timing | None:
-    """Time forward pass, backward pass and optimizer step of a phase.
+) -> StepTime | None:
+    """Time forward pass, backward pass and optimizer step of a phase, without ``torch.compile``.
 
-    One short sequence is timed first, then longer and more of them, up to one micro-batch, as far
-    as time and memory allow. Not with ``torch.compile``.
+    One short sequence is timed first, then longer and more sequences, up to one micro-batch, as far
+    as time and memory allow.
 
     Parameters
     ----------
@@ -81,11 +86,11 @@ def measured_timing(
     vocab_size
         Rows of the embedding.
     seconds
-        About what this may take.
+        About how long this may take.
 
     Returns
     -------
-    None where nothing can be timed: no such device, or the least trial takes too much.
+    None if nothing can be timed: the device is missing, or the smallest trial takes too much.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         return None
@@ -96,7 +101,7 @@ def measured_timing(
     ):
         return None
     timed = None
-    with suppress(torch.OutOfMemoryError):  # what is estimated to fit may yet not
+    with suppress(torch.OutOfMemoryError):  # the estimate may be too low
         trial = _Trial(config, counts, vocab_size)
         timed = trial.timed(*sizes[0])
         began = time.perf_counter()  # only now: the first steps of a process load libraries
@@ -117,16 +122,10 @@ class _Trial:
         with torch.random.fork_rng(_gpus(config.device)), torch.device(config.device):
             self.model = LanguageModel(config.model, vocab_size)
             if counts.adapters:
-                self._wrap()
+                add_adapters(self.model, config)
         self.optimizer = torch.optim.AdamW(trained_parameters(self.model), lr=1e-6, fused=True)
 
-    def _wrap(self) -> None:
-        adapter, make = self.config.adapter, Cycles(self.config).layer
-        for name, shape in target_shapes(self.model, adapter.target_modules).items():
-            a = torch.rand(min(adapter.rank, *shape), shape[1])
-            wrap(self.model, name, a, scale=adapter.scale(len(a)), make=make)
-
-    def timed(self, sequences: int, length: int) -> Timing:
+    def timed(self, sequences: int, length: int) -> StepTime:
         """Time a step twice and take the better: the first one has to set things up."""
         generator = torch.Generator(self.config.device).manual_seed(0)
         shape = sequences, length + 1
@@ -134,35 +133,50 @@ class _Trial:
             self.vocab_size, shape, generator=generator, device=self.config.device
         )
         runs = [self._run(tokens) for _ in range(2)]
-        return Timing(sequences * length, *(min(both) for both in zip(*runs, strict=True)))
+        return StepTime(sequences * length, *(min(both) for both in zip(*runs, strict=True)))
 
     def _run(self, tokens: Tensor) -> tuple[float, float]:
         """Seconds of forward and backward pass, and of the optimizer."""
-        device, bfloat16 = self.config.device, self.config.precision == "bfloat16"
         began = self._now()
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+        with forward_precision(self.config):
             loss = self.model.loss(tokens)
         loss.backward()  # type: ignore[no-untyped-call]
         learned = self._now()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return learned - began, self._now() - learned
+        return self._between(began, learned), self._between(learned, self._now())
 
-    def _now(self) -> float:
+    def _now(self) -> tuple[float, float]:
+        """Wall and processor time."""
         if self.config.device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return time.perf_counter(), time.process_time()
+
+    def _between(self, start: tuple[float, float], end: tuple[float, float]) -> float:
+        wall, processor = end[0] - start[0], end[1] - start[1]
+        return wall if self.config.device == "cuda" else min(wall, processor)
+
+
+def busy_line(device: str) -> str | None:
+    """Say that other programs use the processors, if they do; None on a quiet machine or a GPU."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if device == "cuda" or load + torch.get_num_threads() <= processors + BUSY:
+        return None
+    return (
+        f"busy machine: load {load:.1f} on {processors} processors, so a run now takes longer "
+        "than these times"
+    )
 
 
 def device_memory(device: str) -> int:
-    """Bytes of memory: all of this machine's, or what is free of the GPU's."""
+    """Bytes of memory: all of this machine's, or what is free on the GPU."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _iter_sizes(batch: BatchConfig) -> Iterator[tuple[int, int]]:
-    """Sequences and their length, from a short one to a micro-batch."""
+    """Numbers of sequences and their lengths, from one short sequence to a micro-batch."""
     sequences, length = 1, min(FIRST_LENGTH, batch.sequence_length)
     yield sequences, length
     while length < batch.sequence_length:

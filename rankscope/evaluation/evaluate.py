@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.checkpoints.discovery import open_runs
-from rankscope.checkpoints.step_range import StepRange
+from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.open_model import OpenOptions
-from rankscope.evaluation.scoring import evaluate_runs
-from rankscope.evaluation.tasks import Windows, tasks_of
+from rankscope.evaluation.benchmark import Benchmark, BenchmarkOptions, benchmarks_of
+from rankscope.evaluation.evaluated import Evaluation, RecalledEvaluation, Scored
+from rankscope.evaluation.evaluation_folder import write_results
+from rankscope.evaluation.model_engine import ModelEngine
+from rankscope.evaluation.open_model import Device, OpenOptions, Precision
+from rankscope.evaluation.score_files import ScoreFile
+from rankscope.evaluation.score_plans import Curve, ScoreFiles, ScorePlans, ScoreTask
+from rankscope.pipeline.calls import (
+    Paths,
+    carried_out,
+    listed_paths,
+    recalled,
+    recorded,
+    reported,
+    require_out,
+    require_steps,
+    results_folder,
+)
+from rankscope.pipeline.choices import Numbers, Steps, steps_of
+from rankscope.pipeline.execution import Executed, Meter, Progress
+from rankscope.results.columns import EVALUATION_RECORD
+from rankscope.scoring.document_spans import Cut
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def evaluate(
-    paths: str | Path | Iterable[str | Path],
+    paths: Paths,
     *,
-    text: str | Path | Iterable[str | Path] = (),
+    text: Paths = (),
     blimp: str | Path | None = None,
     held_out: bool = False,
     out: str | Path | None = None,
-    steps: StepRange | None = None,
+    steps: Steps | None = None,
     window: int | None = None,
     stride: int | None = None,
     document_perplexity: bool = True,
@@ -36,8 +52,8 @@ def evaluate(
     leading_space: bool = False,
     prefix: str = "auto",
     tokenizer: str | Path | None = None,
-    device: str = "cpu",
-    precision: str = "float32",
+    device: Device = "cpu",
+    precision: Precision = "float32",
     layout: str | None = None,
     trust_remote_code: bool = False,
 ) -> pd.DataFrame:
@@ -46,61 +62,88 @@ def evaluate(
     Parameters
     ----------
     paths
-        Folders: of a run, of a tree of runs, or of one checkpoint. Checkpoints of this package's
-        trainer, and any that transformers can open as a causal language model.
+        Folders: of a run, of a tree of runs, or of one checkpoint.
     text
         Text sets: each a file, a folder of files or a pattern, or ``NAME=`` and one of these.
-        Plain text is one document a file; JSONL one a line under ``text``, with ``source`` and
-        ``subdomain`` as Paloma has them.
+        Plain text is one document per file; JSONL one per line under ``text``, with ``source``
+        and ``subdomain`` as in Paloma.
     blimp
         BLiMP: its folder, its zip, or a JSONL file of minimal pairs.
     held_out
         Whether to score each run of this package's trainer on the text that it held out.
     out
-        Where to write the table and keep the scores; what is there already and still true is not
-        computed again, and what other calls wrote stays in the table. None keeps nothing.
+        Folder for the table and the scores. What is there already and still true is not computed
+        again, and what other calls wrote stays in the table. None keeps nothing.
     steps
-        First step, last step (None: to the end) and stride; all by default.
-    window, stride, document_perplexity
-        How documents are cut, see `Windows`.
+        Which steps: ``[0, 100]``, or a range as ``"0:1000:100"`` or ``(0, 1000, 100)``: first step,
+        last step, which is included (None: to the end), and stride; all by default.
+    window
+        Input tokens that a model is given at once; by default as many as it takes.
+    stride
+        Tokens from one window to the next, at most ``window``; by default the same, so that
+        windows do not overlap.
+    document_perplexity
+        Whether to compute the number of Weiss et al. 2025 too, the mean of the perplexities of the
+        documents' first windows without a prefix. It takes passes of its own.
     max_documents
-        At most so many of each text set, from all its files alike; all by default.
+        At most this many documents of each text set, from all its files alike; all by default.
     pairs
-        The first so many of each BLiMP paradigm; all by default.
+        Only the first pairs of each BLiMP paradigm, at most this many; all by default.
     leading_space
-        Whether a space stands before every sentence of a pair, as evaluation harnesses have it.
+        Whether to put a space before every sentence of a pair, as evaluation harnesses do.
     prefix
-        What stands before every text: ``auto`` (the beginning of a text if the tokenizer has one,
-        else its end), ``bos``, ``eos``, ``none``, or a token.
+        The token before every text: ``auto`` (the one that begins texts if the tokenizer has one,
+        else the one that ends them), ``bos``, ``eos``, ``none``, or a token.
     tokenizer
         A tokenizer.json, or a folder with a tokenizer, instead of those beside the checkpoints.
-    device, precision
-        ``cpu`` or ``cuda``; ``float32`` or ``bfloat16``.
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        ``float32`` or ``bfloat16``, of weights and activations; losses are float32 in any case.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
     trust_remote_code
-        Let a model run the code that lies beside it.
+        Let a model run code that comes with it.
 
     Returns
     -------
-    One row a number: the columns run, step, task, group, metric, value, ci_low, ci_high, n. What
+    One row per number: the columns run, step, task, group, metric, value, ci_low, ci_high, n. What
     was skipped is in ``attrs["skipped"]``, with a warning.
 
     Raises
     ------
+    WrongSettingError
+        If a setting is unknown, contradicts another, or names data or steps that are not there.
     RankscopeError
-        If there is nothing to evaluate, the text cannot be read or no checkpoint be evaluated.
+        If the data cannot be read, or no checkpoint can be evaluated.
     OSError
         If ``out`` cannot be written.
+
+    Examples
+    --------
+    Text is scored by complete models only. These checkpoints are weights without a tokenizer, so
+    the error says what is missing:
+
+    >>> import rankscope as rs
+    >>> from pathlib import Path
+    >>> _ = Path("novel.txt").write_text("It was a bright cold day in April.")
+    >>> try:
+    ...     table = rs.evaluate("ckpts/full", text="novel.txt", steps=100)
+    ... except rs.RankscopeError as error:
+    ...     print(error)
+    no checkpoint could be evaluated; 1 skipped, the first: ckpts/full/checkpoint-100: no tokenizer
+    found here or in its run ...: pass the `tokenizer` that it was trained with
     """
-    tasks = tasks_of(
-        text=[str(text)] if isinstance(text, (str, Path)) else [str(one) for one in text],
-        blimp=None if blimp is None else Path(blimp),
-        held_out=held_out,
-        windows=Windows(window, stride, document_perplexity),
-        max_documents=max_documents,
-        pairs_each=pairs,
-        leading_space=leading_space,
+    benchmarks = benchmarks_of(
+        BenchmarkOptions(
+            text=listed_paths(text),
+            blimp=blimp,
+            held_out=held_out,
+            cut=Cut(window, stride, document_perplexity),
+            max_documents=max_documents,
+            pairs=pairs,
+            leading_space=leading_space,
+        )
     )
     options = OpenOptions(
         tokenizer=None if tokenizer is None else str(tokenizer),
@@ -109,28 +152,58 @@ def evaluate(
         precision=precision,
         trust_remote_code=trust_remote_code,
     )
-    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    runs = open_runs(given, layout=layout)
-    with _folder(out) as folder:
-        found = evaluate_runs(runs, tasks, out=folder, options=options, steps=steps)
-        if not found.scored:
-            reason = found.skips[0]
-            raise RankscopeError(
-                f"no checkpoint could be evaluated; {len(found.skips)} skipped, the first: {reason}"
-            )
-        from rankscope.evaluation.evaluation_folder import write_results
-
-        table = write_results(folder, found)
-    if found.skips:
-        table.attrs["skipped"] = [vars(skip) for skip in found.skips]
-        warnings.warn(f"{len(found.skips)} skipped, the first: {found.skips[0]}", stacklevel=2)
-    return table
+    runs = survey(listed_paths(paths), layout=layout)
+    folder = None if out is None else Path(out)
+    found = evaluate_found(runs, benchmarks, options, out=folder, steps=steps_of(steps))
+    if not found.measured:
+        skips = found.skips
+        raise RankscopeError(
+            f"no checkpoint could be evaluated; {len(skips)} skipped, the first: {skips[0]}"
+        )
+    return reported(found)
 
 
-@contextmanager
-def _folder(out: str | Path | None) -> Iterator[Path]:
-    if out is not None:
-        yield Path(out)
-        return
-    with tempfile.TemporaryDirectory(prefix="rankscope-") as folder:
-        yield Path(folder)
+def evaluate_found(
+    found: Survey,
+    benchmarks: Sequence[Benchmark],
+    options: OpenOptions,
+    *,
+    out: Path | None = None,
+    steps: Numbers | None = None,
+    progress: Progress | None = None,
+) -> Evaluation | RecalledEvaluation:
+    """Evaluate the runs that a survey found, unless ``out`` holds the answer already."""
+    plans = ScorePlans(found, benchmarks, options, steps)
+    require_steps(plans.count, found.runs)
+    record = None if out is None else recorded(out / EVALUATION_RECORD, plans, ScoreFiles(out))
+    if out is not None and record is not None:
+        curves = tuple(plans.curves)
+        return RecalledEvaluation(**recalled(record), out=out, curves=curves, asked=plans.asked)
+    for benchmark in benchmarks:
+        benchmark.open()
+    require_out(out, found.runs)
+    plans = ScorePlans(found, benchmarks, options, steps)  # as the files are now
+    meter = Meter(progress, plans.count)
+    with results_folder(out) as folder:
+        fields, files = carried_out(
+            plans,
+            lambda executed: executed,
+            store=ScoreFiles(folder),
+            engine=ModelEngine(options, meter),
+            meter=meter,
+            found=found,
+        )
+        curves = tuple(plans.curves)
+        evaluation = Evaluation(**fields, curves=curves, asked=plans.asked, scored=_scored(files))
+        return write_results(folder, evaluation)
+
+
+def _scored(all_executed: Iterable[Executed[ScoreTask, ScoreFile]]) -> tuple[Scored, ...]:
+    """The curves with the files that came of their plans, by run and task."""
+    files: dict[tuple[str, str], tuple[Curve, list[ScoreFile]]] = {}
+    for executed in all_executed:
+        for task in executed.plan.tasks:
+            curve = task.curve
+            files.setdefault((curve.run, curve.task), (curve, []))[1].extend(executed.entries)
+    ordered = (files[place] for place in sorted(files))
+    return tuple(Scored(curve, tuple(some)) for curve, some in ordered if some)

@@ -1,185 +1,124 @@
-"""The results of evaluations in the results folder: the table, and what it came from."""
+"""The results of evaluations in the results folder: the table, and the record of its origin."""
 
 from __future__ import annotations
 
 import io
-import json
 import math
-import platform
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
-from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
-from rankscope.evaluation.score_keys import Series, score_path
-from rankscope.evaluation.scoring import Evaluation
+from rankscope.evaluation.evaluated import Evaluation, Scored, table_of_scores
+from rankscope.evaluation.score_files import ScoreFile, read_scores, score_path
+from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.execution import skip_of
 from rankscope.results.columns import (
-    EVALUATION_COLUMNS,
     EVALUATION_FILE,
     EVALUATION_RECORD,
     EVALUATION_SKIPS,
 )
-from rankscope.results.record import read_record, write_with_record
-from rankscope.results.results import typed_evaluation
+from rankscope.results.record import json_lines, provenance, read_record, write_with_record
 
-SERIES = tuple(field.name for field in fields(Series))
+CURVE = tuple(field.name for field in fields(Curve))
 PACKAGES = ("rankscope", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A series with its files of scores, by step."""
-
-    series: Series
-    files: tuple[ScoreFile, ...]
-
-    @property
-    def is_pairs(self) -> bool:
-        """Whether they are of minimal pairs; else of documents."""
-        return isinstance(self.files[0].scores, PairScores)
-
-
-def write_results(out: Path, evaluation: Evaluation) -> pd.DataFrame:
+def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
     """Write the table and the record; unchanged files stay untouched.
 
-    The table holds the series of this evaluation and those that earlier ones left, but for other
-    settings of the same run and task. It is sorted by run, task and step.
+    The table holds the curves of this evaluation and those that earlier ones left, except those of
+    the same run and task with other settings. It is sorted by run, task and step. Where nothing was
+    scored, only the reasons are written, and what earlier evaluations wrote stays.
 
     Returns
     -------
-    The rows of the runs and tasks of this evaluation, at the steps that were asked for.
+    The evaluation with its further skips: damaged scores of earlier evaluations.
 
     Raises
     ------
-    RankscopeError
-        If this evaluation has no scores at all; what earlier ones wrote stays.
     OSError
         If a file cannot be written.
     """
-    if not evaluation.scored:
-        write_file(out / EVALUATION_SKIPS, _lines(evaluation.skips))
-        raise RankscopeError("no checkpoint could be evaluated")
-    found = [
-        _with_files(out, series, steps, evaluation) for series, steps in _series(out, evaluation)
-    ]
-    evaluation.skips += _non_finite(found, evaluation)
-    table = typed_evaluation(pd.DataFrame(_rows(found), columns=list(EVALUATION_COLUMNS)))
+    if not evaluation.measured:
+        write_file(out / EVALUATION_SKIPS, json_lines(map(vars, evaluation.skips)))
+        return evaluation
+    listed, damaged = _with_earlier(out, evaluation)
+    skips = tuple(dict.fromkeys((*evaluation.skips, *damaged)))
+    evaluation = replace(evaluation, skips=skips)
+    table = table_of_scores(listed)
     buffer = io.BytesIO()
     table.to_parquet(buffer, index=False)
     files = {
         EVALUATION_FILE: buffer.getvalue(),
         "evaluation.csv": table.to_csv(index=False, lineterminator="\n").encode(),
-        EVALUATION_SKIPS: _lines(evaluation.skips),
+        EVALUATION_SKIPS: json_lines(map(vars, skips)),
     }
-    write_with_record(out / EVALUATION_RECORD, _described(found, evaluation), files)
-    return _asked(table, evaluation)
+    write_with_record(out / EVALUATION_RECORD, _described(listed, evaluation), files)
+    return evaluation
 
 
-def _lines(skips: Sequence[Skip]) -> bytes:
-    return "".join(json.dumps(asdict(skip)) + "\n" for skip in skips).encode()
-
-
-def _series(out: Path, evaluation: Evaluation) -> list[tuple[Series, list[int]]]:
-    """Series of the table with their steps: of earlier evaluations what holds, and its own.
+def _with_earlier(out: Path, evaluation: Evaluation) -> tuple[list[Scored], list[Skip]]:
+    """Curves of the table: of earlier evaluations what still holds, and this one's.
 
     An earlier step that was asked for now, and has no scores that are true, is left out.
     """
-    listed: dict[tuple[str, str], tuple[Series, set[int]]] = {}
-    for series, recorded in _recorded(out):
-        asked = evaluation.asked[series.run] if series in evaluation.series else ()
-        listed[series.run, series.task] = series, set(recorded).difference(asked)
-    for series in evaluation.series:
-        earlier, others = listed.get((series.run, series.task), (series, set()))
-        if scored := set(evaluation.scored.get(series.folder, ())):
-            steps = scored | others if series == earlier else scored
-            listed[series.run, series.task] = series, steps
-    return [(series, sorted(steps)) for _, (series, steps) in sorted(listed.items())]
+    damaged: list[Skip] = []
+    curves: dict[tuple[str, str], Scored] = {}
+    own = {(scored.curve.run, scored.curve.task): scored for scored in evaluation.scored}
+    for curve, steps in _recorded(out):
+        place = curve.run, curve.task
+        if place in own and own[place].curve != curve:
+            continue
+        asked = evaluation.asked[curve.run] if curve in evaluation.curves else ()
+        files = []
+        for step in sorted(set(steps).difference(asked)):
+            path = score_path(out, curve.folder, step)
+            try:
+                files.append(read_scores(path))
+            except RankscopeError as error:
+                advice = "delete it, or evaluate its task again"
+                damaged.append(replace(skip_of(error, path), message=f"{error.message}: {advice}"))
+        curves[place] = Scored(curve, tuple(files))
+    for place, scored in own.items():
+        earlier = curves[place].files if place in curves else ()
+        files = sorted((*scored.files, *earlier), key=lambda file: file.step)
+        curves[place] = Scored(scored.curve, tuple(files))
+    return [curves[place] for place in sorted(curves) if curves[place].files], damaged
 
 
-def _recorded(out: Path) -> list[tuple[Series, list[int]]]:
-    """Series that ``evaluation.json`` lists; none where it is damaged."""
+def _recorded(out: Path) -> list[tuple[Curve, list[int]]]:
+    """Curves that ``evaluation.json`` lists; none where it is damaged."""
     try:
         return [
-            (Series(*(known[name] for name in SERIES)), [int(step) for step in known["steps"]])
+            (Curve(*(known[name] for name in CURVE)), [int(step) for step in known["steps"]])
             for known in read_record(out / EVALUATION_RECORD)["evaluations"]
         ]
     except (KeyError, TypeError, ValueError):
         return []
 
 
-def _with_files(out: Path, series: Series, steps: Sequence[int], evaluation: Evaluation) -> Scored:
-    files = []
-    for step in steps:
-        path = score_path(out, series.folder, step)
-        try:
-            files.append(read_scores(path))
-        except RankscopeError as error:
-            evaluation.skip(error, path)
-    return Scored(series, tuple(files))
-
-
-def _rows(found: Sequence[Scored]) -> list[dict[str, Any]]:
-    return [
-        {"run": scored.series.run, "step": file.step, "task": scored.series.task, **asdict(measure)}
-        for scored in found
-        for file in scored.files
-        for measure in file.measures
-    ]
-
-
-def _asked(table: pd.DataFrame, evaluation: Evaluation) -> pd.DataFrame:
-    """Rows of the runs, tasks and steps of this evaluation."""
-    wanted = {
-        (series.run, series.task, step)
-        for series in evaluation.series
-        for step in evaluation.scored.get(series.folder, ())
-    }
-    keys = zip(table["run"], table["task"], table["step"], strict=True)
-    return table[[key in wanted for key in keys]].reset_index(drop=True)
-
-
-def _non_finite(found: Sequence[Scored], evaluation: Evaluation) -> list[Skip]:
-    return [
-        Skip(
-            str(evaluation.scored[scored.series.folder][file.step]),
-            "",
-            "nonfinite",
-            f"{file.non_finite} {'pairs' if scored.is_pairs else 'documents'} of "
-            f"{scored.series.task} have no finite score at step {file.step}, nor have their groups",
-        )
-        for scored in found
-        for file in scored.files
-        if file.non_finite and file.step in evaluation.scored.get(scored.series.folder, ())
-    ]
-
-
-def _described(found: Sequence[Scored], evaluation: Evaluation) -> dict[str, Any]:
-    """What was evaluated, with what, and how it went, for ``evaluation.json``."""
+def _described(listed: Sequence[Scored], evaluation: Evaluation) -> dict[str, Any]:
+    """What was evaluated, with which settings and versions, and what came of it."""
     return {
         "schema_version": 1,
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "evaluations": [_described_series(scored) for scored in found if scored.files],
-        "skipped": [asdict(skip) for skip in evaluation.skips],
-        "versions": {"python": platform.python_version(), **_versions()},
+        **provenance(PACKAGES),
+        "key": evaluation.key,
+        "evaluations": [_described_curve(scored) for scored in listed],
+        "skipped": [vars(skip) for skip in evaluation.skips],
+        "notes": [vars(note) for note in evaluation.notes],
     }
 
 
-def _described_series(scored: Scored) -> dict[str, Any]:
+def _described_curve(scored: Scored) -> dict[str, Any]:
     seconds = sum(file.seconds for file in scored.files)
     unit = "pairs" if scored.is_pairs else "tokens"
     count = sum(file.count for file in scored.files)
     return {
-        **asdict(scored.series),
+        **asdict(scored.curve),
         "steps": [file.step for file in scored.files],
         "prefix": sorted({file.prefix for file in scored.files}),
         "seconds": round(seconds, 3),
@@ -200,13 +139,3 @@ def _overall(file: ScoreFile) -> dict[str, Any]:
         for measure in file.measures
         if measure.group == "all"
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -14,11 +14,11 @@ from rankscope.checkpoints.run import Run
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
-from rankscope.training.data.corpus import Corpus, Tokens
+from rankscope.training.data.corpus import Corpus, load_corpus
+from rankscope.training.data.corpus_tokenizer import CorpusTokenizer
 from rankscope.training.data.document_files import PYTHON_DOCUMENTATION, read_documents
 from rankscope.training.data.held_out import hold_out
-from rankscope.training.data.opening import load_corpus
-from rankscope.training.data.tokenizer import read_encoder
+from rankscope.training.data.token_files import Tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -28,12 +28,12 @@ TOKEN_FILES = (".bin", ".npy")
 
 
 def held_out_documents(run: Run) -> list[str]:
-    """Documents that a run held out for validation, whole ones unless there was only one.
+    """Documents that a run held out for validation: whole ones, unless there was only one.
 
-    Where the run was trained on a text, they come from there. Where it was trained on a prepared
-    folder, they are decoded from its ids: a byte-level tokenizer gives the text back exactly,
-    others may have changed it before they encoded it. A corpus of one document was cut at a token,
-    perhaps inside a character, of which the rest then reads as U+FFFD.
+    The documents of a run that was trained on text come from that text. Those of a run that was
+    trained on a prepared folder are decoded from its ids: a byte-level tokenizer restores the text
+    exactly, others may have changed it before they encoded it. A corpus of one document was cut at
+    a token, perhaps inside a character, whose rest then reads as U+FFFD.
 
     Parameters
     ----------
@@ -44,21 +44,21 @@ def held_out_documents(run: Run) -> list[str]:
     Raises
     ------
     RankscopeError
-        If it is not a run of the trainer, its data are not there or are not those that it was
-        trained on, or are ids and no tokenizer is known.
+        If it is not a run of the trainer, if its data are missing or differ from those that it was
+        trained on, or if they are ids and no tokenizer is known.
     """
     config = _config(run)
     source = config.data.source
     if source != PYTHON_DOCUMENTATION and not Path(source).exists():
         raise RankscopeError(
             f"does not exist, but {run.path / CONFIG} names it as the run's data: start in the "
-            "folder that the training was started in, or score other text with --text",
+            "folder that the training was started in, or score other text with `text`",
             path=source,
         )
     if not (run.path / TOKENIZER).is_file():
         raise RankscopeError(
             f"holds token ids, and the run has no {TOKENIZER} to read the held-out text with: "
-            "score other text with --text",
+            "score other text with `text`",
             path=source,
         )
     if not Path(source).is_dir() and not source.endswith(TOKEN_FILES):
@@ -70,15 +70,15 @@ def held_out_documents(run: Run) -> list[str]:
 
 
 def held_out_digest(run: Run) -> str:
-    """Hash that changes with the text that a run held out.
+    """Digest that changes with the text that a run held out.
 
-    It is that of the token ids and their tokenizer, which the run has recorded; if it has not, that
-    of the text.
+    It is computed from what the run recorded of its token ids and from its tokenizer, or from the
+    text where the run recorded nothing.
 
     Raises
     ------
     RankscopeError
-        As `held_out_documents`, if the text has to be read; else if it is no run of the trainer.
+        If it is not a run of the trainer; where the text has to be read, as `held_out_documents`.
     """
     _config(run)
     digest = hashlib.blake2b(digest_size=16)
@@ -95,8 +95,8 @@ def held_out_digest(run: Run) -> str:
 def _config(run: Run) -> Config:
     if not (run.path / CONFIG).is_file():
         raise RankscopeError(
-            f"has no {CONFIG}, so it is no run of `rankscope train` and nothing is known of what "
-            "it held out: score other text with --text",
+            f"has no {CONFIG}, so it is not a run of rankscope train and what it held out is "
+            "unknown: score other text with `text`",
             path=run.path,
         )
     return load_config(run.path / CONFIG)
@@ -106,7 +106,7 @@ def _decoded(run: Run, config: Config) -> list[str]:
     """Documents from the ids that the trainer held out."""
     from tokenizers import Tokenizer
 
-    # The run's own tokenizer, which need not be learned from the text again.
+    # With the run's tokenizer, which need not be learned from the text again.
     data = replace(config.data, tokenizer=str(run.path / TOKENIZER))
     corpus = load_corpus(data, config.batch)
     _refuse_other_data(run, "data_blake2b", corpus.digest())
@@ -116,7 +116,7 @@ def _decoded(run: Run, config: Config) -> list[str]:
 
 
 def _documents(corpus: Corpus) -> list[Tokens]:
-    """Held-out ids, document by document."""
+    """Held-out token ids of each document."""
     if corpus.documents is None:
         return [corpus.validation]
     starts = corpus.documents.astype(np.int64) - len(corpus.training)
@@ -130,9 +130,9 @@ def _text(tokenizer: Tokenizer, ids: Tokens, end_of_document: int | None) -> str
 
 
 def _refuse_other_text(run: Run, texts: list[str]) -> None:
-    """Compare the number of tokens held out: for their hash, all text would have to be encoded."""
-    encoder = read_encoder(str(run.path / TOKENIZER))
-    _refuse_other_data(run, "validation_tokens", sum(map(len, encoder.encode(texts))))
+    """Compare the number of held-out tokens: a digest would need all text to be encoded."""
+    tokenizer = CorpusTokenizer.read(run.path / TOKENIZER)
+    _refuse_other_data(run, "validation_tokens", sum(map(len, tokenizer.encode(texts))))
 
 
 def _refuse_other_data(run: Run, key: str, found: object) -> None:
@@ -140,6 +140,7 @@ def _refuse_other_data(run: Run, key: str, found: object) -> None:
     if recorded != found:
         raise RankscopeError(
             f"the data are not those that it was trained on ({key} was {recorded} and is {found}), "
-            "so they may hold what it has seen: bring them back, or score other text with --text",
+            "so they may contain text that it has seen: restore them, or score other text with "
+            "`text`",
             path=run.path,
         )

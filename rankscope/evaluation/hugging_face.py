@@ -1,4 +1,4 @@
-"""A model that transformers can open, as one that scores text."""
+"""Models that transformers can open, ready to score text."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import Tensor
 
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError
+from rankscope.evaluation.libraries import first_line, quiet_transformers, require
 from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
-from rankscope.evaluation.quiet import quiet_transformers
 from rankscope.scoring.text_model import TextEncoder, TextModel
 
 # Logits of one batch in bytes, and input tokens where the vocabulary is small.
 LOGIT_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 MOST_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 16}
-# Logits that are made float32 at once, a copy of them: what a processor's caches hold.
+# Logits that are copied to float32 at once: as many as a processor's caches hold.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
-# What families call the most positions that they were trained with.
-WINDOWS = (
+# Names that families have for the number of positions that they were trained with.
+CONTEXT_NAMES = (
     "max_position_embeddings",
     "n_positions",
     "n_ctx",
@@ -31,10 +31,10 @@ WINDOWS = (
     "seq_length",
     "context_length",
 )
-# For models that state none, having no limit: Mamba and BLOOM were trained with so many tokens.
-UNSTATED_WINDOW = 2048
-# Of the largest logit: more than rounding may be, less than other words change, even in a BERT
-# before any training (0.006). The causal models of transformers come to 0.
+# For models that state none because they have no limit: Mamba and BLOOM were trained with these.
+UNSTATED_CONTEXT = 2048
+# Relative to the largest logit: more than rounding, less than what later words change even in a
+# BERT before any training (0.006). For the causal models of transformers the change is 0.
 AHEAD = {"float32": 1e-3, "bfloat16": 1e-2}
 
 
@@ -46,31 +46,18 @@ def hugging_face_model(
     precision: str,
     trust_remote_code: bool = False,
 ) -> TextModel:
-    """Open a model, its adapter on top of it, from this machine alone.
+    """Open a model with its adapter from this machine's disk; nothing is downloaded.
 
     Logits are in the model's precision, the losses float32 in any case.
-
-    Parameters
-    ----------
-    parts
-        Its folders.
-    encoder
-        Its tokenizer.
-    device
-        ``cpu`` or ``cuda``.
-    precision
-        ``float32`` or ``bfloat16``, of weights and activations.
-    trust_remote_code
-        Whether code that lies beside the model may be run.
 
     Raises
     ------
     RankscopeError
         If transformers, or peft for an adapter, is not installed; with the reason ``no-model`` if
-        it is no causal language model or not one that transformers know; if weights are missing,
-        or of other shapes than the config says.
+        it is not a causal language model, or not one that transformers knows; if weights are
+        missing, or have shapes that differ from the config.
     """
-    _require("transformers")
+    require("transformers")
     config = read_json(parts.model / CONFIG)
     _refuse_encoder_decoder(parts.model, config)
     with quiet_transformers():
@@ -80,7 +67,7 @@ def hugging_face_model(
             trust_remote_code=trust_remote_code,
             has_own_code="auto_map" in config,
         )
-        window = _window(model.config.get_text_config())
+        context = _context(model.config.get_text_config())
         if parts.adapter is not None:
             model = _with_adapter(model, parts.adapter)
         model = model.to(device).eval()
@@ -101,15 +88,15 @@ def hugging_face_model(
         token_losses=token_losses,
         encoder=encoder,
         vocab_size=vocab_size,
-        window=window,
+        context=context,
         tokens_at_once=max(1, min(LOGIT_BYTES[device] // logit_bytes, MOST_TOKENS[device])),
         device=device,
     )
 
 
 def _logits(model: Any, ids: Tensor) -> Tensor:
-    """Logits (b, t, v) after each id; what stands to the right of a text is not masked."""
-    # Without a mask, some models warn of ids that could be padding.
+    """Logits (b, t, v) after each id; padding to the right of a text is not masked."""
+    # Without a mask, some models warn about ids that could be padding.
     logits: Tensor = model(
         input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False
     ).logits
@@ -138,11 +125,11 @@ def _loaded(
 
 
 def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
-    """Transformers make up what weights are missing, and leave out what it has no place for."""
+    """Refuse what transformers would make up or ignore: missing weights, or superfluous ones."""
     if mismatched := sorted(report["mismatched_keys"]):
-        name, found, wanted = mismatched[0]
+        name, stored, wanted = mismatched[0]
         raise RankscopeError(
-            f"has the shape {list(found)}, but {CONFIG} makes it {list(wanted)}"
+            f"has the shape {list(stored)}, but {CONFIG} makes it {list(wanted)}"
             + _and_more(len(mismatched)),
             path=folder,
             tensor=name,
@@ -153,8 +140,8 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
         )
     if adapters := sorted(name for name in report["unexpected_keys"] if ".lora_" in name):
         raise RankscopeError(
-            f"belongs to an adapter that transformers leave out{_and_more(len(adapters))}: merge "
-            "it into the weights, or save it with peft",
+            f"belongs to an adapter that transformers ignores{_and_more(len(adapters))}: merge it "
+            "into the weights, or save it with peft",
             path=folder,
             tensor=adapters[0],
             reason=NO_MODEL,
@@ -167,23 +154,23 @@ def _and_more(count: int) -> str:
 
 def _with_adapter(model: Any, folder: Path) -> Any:
     """The model with a PEFT adapter, which is not merged: bfloat16 weights would swallow it."""
-    _require("peft")
+    require("peft")
     from peft import PeftConfig, PeftModel
 
     try:
         if PeftConfig.from_pretrained(str(folder)).is_prompt_learning:
             raise ValueError("it puts tokens before the text instead of changing weights")
         return PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
-    except Exception as error:  # warnings among them, see `quiet_transformers`
+    except Exception as error:  # or a warning, see `quiet_transformers`
         raise RankscopeError(
-            f"cannot be put on its base model: {_first_line(error)}", path=folder
+            f"cannot be put on its base model: {first_line(error)}", path=folder
         ) from None
 
 
 def _vocabulary_size(model: Any, folder: Path, device: str, *, ahead: float) -> int:
-    """Last side of the logits; refuses a model whose words depend on those that follow.
+    """Last axis of the logits; refuses a model whose predictions depend on later tokens.
 
-    Transformers open encoders such as BERT as if they were causal.
+    Transformers opens encoders such as BERT as if they were causal.
     """
     ids = torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 1, 1, 1, 1]], device=device)
     try:
@@ -191,29 +178,29 @@ def _vocabulary_size(model: Any, folder: Path, device: str, *, ahead: float) -> 
             logits = _logits(model, ids).float()
     except Exception as error:
         raise RankscopeError(
-            f"opens, but does not run: {_first_line(error)}", path=folder, reason=NO_MODEL
+            f"opens, but does not run: {first_line(error)}", path=folder, reason=NO_MODEL
         ) from None
     first, second = logits[:, :4]
-    # A model that has diverged gives NaN: that is a result, not a fault of the model's kind.
+    # A model that has diverged gives NaN: a result, and no sign that it is of the wrong kind.
     if bool((first - second).abs().max() > ahead * first.abs().max()):
         raise RankscopeError(
-            "is no causal language model: what it says of a word changes with those that follow",
+            "is not a causal language model: its prediction for a token depends on later tokens",
             path=folder,
             reason=NO_MODEL,
         )
     return int(logits.shape[-1])
 
 
-def _window(config: Any) -> int:
-    stated = (getattr(config, name, None) for name in WINDOWS)
-    return next((n for n in stated if isinstance(n, int) and n > 0), UNSTATED_WINDOW)
+def _context(config: Any) -> int:
+    stated = (getattr(config, name, None) for name in CONTEXT_NAMES)
+    return next((n for n in stated if isinstance(n, int) and n > 0), UNSTATED_CONTEXT)
 
 
 def _refuse_encoder_decoder(folder: Path, config: Mapping[str, Any]) -> None:
     if config.get("is_encoder_decoder"):
         raise RankscopeError(
-            f"is an encoder with a decoder (model_type {config.get('model_type')!r}), no causal "
-            "language model: it has no probability of a text on its own",
+            f"is an encoder with a decoder (model_type {config.get('model_type')!r}), not a causal "
+            "language model: it assigns no probability to a text by itself",
             path=folder,
             reason=NO_MODEL,
         )
@@ -222,26 +209,12 @@ def _refuse_encoder_decoder(folder: Path, config: Mapping[str, Any]) -> None:
 def _not_opened(folder: Path, error: Exception, needs_trust: bool) -> RankscopeError:
     if needs_trust:
         return RankscopeError(
-            "brings its own code, which is run only with --trust-remote-code: read it before",
+            "comes with its own code: read it, then set `trust_remote_code` to let it run",
             path=folder,
             reason=NO_MODEL,
         )
     return RankscopeError(
-        f"transformers cannot open it as a causal language model: {_first_line(error)}",
+        f"transformers cannot open it as a causal language model: {first_line(error)}",
         path=folder,
         reason=NO_MODEL,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _require(package: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(package) is None:
-        raise RankscopeError(
-            f'scoring text with this checkpoint needs {package}: pip install "rankscope'
-            '[transformers]"'
-        )

@@ -22,16 +22,16 @@ OWN_FORMAT = "rankscope-checkpoint"
 
 @dataclass(frozen=True)
 class ModelParts:
-    """What a checkpoint computes with.
+    """The folders of a checkpoint's model.
 
     Attributes
     ----------
     model
         Folder with ``config.json`` and weights.
     adapter
-        That of the adapter on top of it.
+        Folder of the adapter on top of them.
     is_own
-        Whether it is a checkpoint of `rankscope train`.
+        Whether `rankscope train` wrote the checkpoint.
     """
 
     model: Path
@@ -40,13 +40,13 @@ class ModelParts:
 
 
 def model_parts(checkpoint: Checkpoint) -> ModelParts:
-    """Folders of what a checkpoint computes with.
+    """The folders of a checkpoint's model.
 
     Raises
     ------
     RankscopeError
-        With the reason ``no-model``, if the layout is not one that transformers read, or what
-        belongs to the checkpoint is not there.
+        With the reason ``no-model``, if the layout is not one that transformers reads, or a part of
+        the model is missing.
     """
     if checkpoint.layout == "peft":
         parts = _on_base(checkpoint.path, checkpoint.options.base)
@@ -57,9 +57,9 @@ def model_parts(checkpoint: Checkpoint) -> ModelParts:
         parts = ModelParts(checkpoint.path, adapter if has_adapter else None, own)
     else:
         raise RankscopeError(
-            f"is of the layout {checkpoint.layout}, which has weights but no model to run: text is "
-            "scored by checkpoints of `rankscope train`, Hugging Face folders and PEFT adapters; "
-            "convert it to a folder that transformers open",
+            f"is of the layout {checkpoint.layout}, which has weights but no model to run. Text is "
+            "scored by checkpoints of rankscope train, Hugging Face folders and PEFT adapters: "
+            "convert it to a folder that transformers opens",
             path=checkpoint.path,
             reason=NO_MODEL,
         )

@@ -1,4 +1,4 @@
-"""A checkpoint of this package's trainer as a model that scores text."""
+"""Checkpoints of this package's trainer, ready to score text."""
 
 from __future__ import annotations
 
@@ -11,26 +11,17 @@ from rankscope.scoring.text_model import TextEncoder, TextModel
 from rankscope.training.run_folder.trained_model import trained_model
 
 # Input tokens at once; the logits are computed a few at a time anyway. With one thread, twice as
-# many outgrow the caches: short sentences take a fifth longer. Half as many do not pay a second
-# thread. Long windows hardly care; measured by benchmarks/evaluation_batches.py.
+# many outgrow the caches: short sentences take a fifth longer. Half as many are too few for a
+# second thread to pay. For long texts it hardly matters; see benchmarks/evaluation_batches.py.
 TOKENS_AT_ONCE = {"cpu": 1 << 11, "cuda": 1 << 16}
 
 
 def own_text_model(
     checkpoint: Path, encoder: TextEncoder, *, device: str, precision: str
 ) -> TextModel:
-    """Open a checkpoint; a live adapter is added to the weights before they are rounded.
+    """Open a folder such as ``RUN/checkpoints/step-00001000``.
 
-    Parameters
-    ----------
-    checkpoint
-        A folder such as ``RUN/checkpoints/step-00001000``.
-    encoder
-        Its tokenizer.
-    device
-        ``cpu`` or ``cuda``.
-    precision
-        ``float32`` or ``bfloat16``, of weights and activations.
+    A live adapter is added to the weights before they are rounded.
 
     Raises
     ------
@@ -42,8 +33,8 @@ def own_text_model(
         token_losses=model.token_losses,
         encoder=encoder,
         vocab_size=model.lm_head.out_features,
-        # Its rotary positions go on for ever; the sequences that it learned from did not.
-        window=read_json(checkpoint / "config.json")["max_position_embeddings"],
+        # Rotary positions have no end, but the sequences that it was trained on had one.
+        context=read_json(checkpoint / "config.json")["max_position_embeddings"],
         tokens_at_once=TOKENS_AT_ONCE[device],
         device=device,
     )

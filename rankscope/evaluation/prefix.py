@@ -1,4 +1,4 @@
-"""Which token stands before every text, so that its first token has a probability too."""
+"""The token before every text, which gives the first token a probability too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rankscope.errors import RankscopeError, printable
 
 AUTO, NONE, BOS, EOS = "auto", "none", "bos", "eos"
-INSTEAD = "give --prefix TOKEN, one of its tokens or ids, or --prefix none"
+INSTEAD = 'set `prefix` to one of its tokens or ids, or to "none"'
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Vocabulary:
     Attributes
     ----------
     ids
-        Id of every token by its text, special ones among them.
+        Id of every token by its text, including special ones.
     bos, eos
-        Ids of what begins a text and of what ends one; None where it has no such token.
+        Ids of the tokens that begin and end a text; None where there is no such token.
     """
 
     ids: Mapping[str, int]
@@ -34,16 +34,16 @@ class Vocabulary:
 
 
 def prefix_token(wanted: str, vocabulary: Vocabulary) -> tuple[int | None, str]:
-    """Id of the token that stands before every text, and what that is, for the record.
+    """Id of the token before every text, and that token in words, for the record.
 
     Parameters
     ----------
     wanted
         ``auto``: the token that begins a text, or where there is none the one that ends it, which
-        then stood between the documents of the training; ``bos``, ``eos``: that one; ``none``; else
-        a token by its text, or by its id if there is no such text.
+        then separated documents in training; ``bos``, ``eos``: that one; ``none``; else a token by
+        its text, or by its id if there is no such text.
     vocabulary
-        The tokenizer's.
+        The tokenizer's tokens.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def prefix_token(wanted: str, vocabulary: Vocabulary) -> tuple[int | None, str]:
     bos, eos = vocabulary.bos, vocabulary.eos
     if wanted == NONE:
         return None, NONE
-    # A token that is both stood between documents: it is named by what it ends.
+    # A token that is both separated documents: it is called EOS.
     if wanted == BOS or (wanted == AUTO and bos not in (None, eos)):
         return _special("BOS", "begins", bos, vocabulary)
     if wanted in (EOS, AUTO):
@@ -63,7 +63,7 @@ def prefix_token(wanted: str, vocabulary: Vocabulary) -> tuple[int | None, str]:
     if wanted.isdecimal() and int(wanted) in vocabulary.ids.values():
         return int(wanted), vocabulary.named(f"id {int(wanted)}", int(wanted))
     raise RankscopeError(
-        f"the tokenizer has no token and no id {printable(wanted)!r} to stand before every text: "
+        f"the tokenizer has no token and no id {printable(wanted)!r} to put before every text: "
         f"{INSTEAD}"
     )
 
@@ -73,7 +73,7 @@ def _special(
 ) -> tuple[int | None, str]:
     if token is None:
         raise RankscopeError(
-            f"neither the tokenizer nor the model's config says which token {verb} a text ({kind}),"
-            f" to stand before every one: {INSTEAD}"
+            f"neither the tokenizer nor the model's config says which token {verb} a text, "
+            f"{kind}, to put before every text: {INSTEAD}"
         )
     return token, vocabulary.named(kind, token)

@@ -1,4 +1,4 @@
-"""The score store: one file a step and task, with what all numbers of the table derive from.
+"""The score store: one file per run, step and task, from which all numbers of the table derive.
 
 A file holds vectors (`rankscope.results.vectors`): the difference of every minimal pair, or loss,
 tokens, bytes and words of every document; its description says of which. Another measure, or a
@@ -7,6 +7,7 @@ comparison of two models pair by pair, needs no model again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +29,7 @@ _VECTORS = ("losses", "tokens", "bytes", "words", "first_losses", "first_tokens"
 
 @dataclass(frozen=True)
 class PairScores:
-    """What a model makes of minimal pairs: ln p(good) − ln p(bad) of each, in nats."""
+    """Scores of a model on minimal pairs: ln p(good) − ln p(bad) of each, in nats."""
 
     paradigms: tuple[Paradigm, ...]
     differences: NDArray[np.float64]  # (n,), paradigm after paradigm
@@ -46,9 +47,9 @@ class ScoreFile:
     key
         Digest of everything that they depend on.
     prefix
-        What stood before every text.
+        The token before every text, in words.
     seconds
-        How long it took.
+        How long scoring took.
     """
 
     key: str
@@ -59,14 +60,14 @@ class ScoreFile:
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """Every number that the table has of them."""
+        """Every number that the table has of these scores."""
         if isinstance(self.scores, PairScores):
             return accuracy_measures(self.scores.differences, self.scores.paradigms)
         return perplexity_measures(self.scores)
 
     @property
     def count(self) -> int:
-        """Pairs or scored tokens."""
+        """Number of pairs, or of scored tokens."""
         scores = self.scores
         return (
             len(scores.differences) if isinstance(scores, PairScores) else int(scores.tokens.sum())
@@ -74,10 +75,15 @@ class ScoreFile:
 
     @property
     def non_finite(self) -> int:
-        """Pairs or documents whose score is NaN or infinite."""
+        """Number of pairs or documents whose score is NaN or infinite."""
         scores = self.scores
         values = scores.differences if isinstance(scores, PairScores) else scores.losses
         return int((~np.isfinite(values)).sum())
+
+
+def score_path(out: Path, folder: str, step: int) -> Path:
+    """File of one step in a folder of scores."""
+    return out / folder / f"step-{step:08d}.safetensors"
 
 
 def write_scores(path: Path, file: ScoreFile) -> None:
@@ -95,35 +101,28 @@ def write_scores(path: Path, file: ScoreFile) -> None:
         scores = file.scores
         about |= {"kind": "text", "is_prefixed": scores.is_prefixed}
         about |= {"sources": scores.sources, "domains": scores.domains}
-        found = {name: getattr(scores, name) for name in _VECTORS}
-        arrays = {name: array for name, array in found.items() if array is not None}
+        vectors = {name: getattr(scores, name) for name in _VECTORS}
+        arrays = {name: vector for name, vector in vectors.items() if vector is not None}
     write_vectors(path, arrays, about, version=VERSION)
 
 
-def holds(path: Path, key: str) -> bool:
-    """Whether a file holds the scores of this key, all of them and as they were written."""
-    try:
-        return read_scores(path).key == key
-    except RankscopeError:
-        return False  # whatever is wrong with it, they are computed anew
-
-
-def read_scores(path: Path) -> ScoreFile:
-    """Read the scores of one checkpoint on one task.
+def read_scores(path: Path, *, older: Collection[str] = OLDER) -> ScoreFile:
+    """Read the scores of one checkpoint on one task, also of these older versions.
 
     Raises
     ------
+    OtherVersionError
+        If the file is of yet another version.
     RankscopeError
-        If the file is damaged, not there or of another version.
+        If it is damaged or missing.
     """
+    arrays, about = read_vectors(path, version=VERSION, older=older)
     try:
-        arrays, about = read_vectors(path, version=VERSION, older=OLDER)
         return ScoreFile(
             about["key"], about["step"], about["prefix"], about["seconds"], _scores(about, arrays)
         )
-    except (RankscopeError, KeyError, TypeError, ValueError) as error:
-        what = error.message if isinstance(error, RankscopeError) else f"is damaged ({error})"
-        raise RankscopeError(f"{what}: delete it and evaluate again", path=path) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
 
 
 def _scores(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scores:

@@ -1,9 +1,9 @@
-"""Tokenizers as they lie beside a model: ``tokenizer.json``, or older files that transformers read.
+"""Tokenizers as stored with a model: ``tokenizer.json``, or older files that transformers reads.
 
-A ``tokenizer.json`` is read by the library tokenizers itself. The tokenizers of transformers 5 keep
-only its vocabulary and merges where ``tokenizer_config.json`` or the model names a class of theirs,
-and build the rest by that class's rule: a model that was trained with other rules would get ids
-that it never saw.
+A ``tokenizer.json`` is read by the tokenizers library directly. Transformers 5 keeps only its
+vocabulary and merges where ``tokenizer_config.json`` or the model names one of its tokenizer
+classes, and builds the rest by the rules of that class: a model that was trained with other rules
+would get ids that it never saw.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError
+from rankscope.evaluation.libraries import first_line, quiet_transformers
 from rankscope.evaluation.prefix import Vocabulary
-from rankscope.evaluation.quiet import quiet_transformers
-from rankscope.training.data.tokenizer import USUAL_ENDS, encoder_of
+from rankscope.training.data.corpus_tokenizer import encoding_by
+from rankscope.training.data.tokenizer import USUAL_ENDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -42,13 +43,13 @@ class StoredTokenizer:
     Attributes
     ----------
     encode
-        Ids of each text, without special tokens; the name of one in a text is text.
+        Ids of each text, without special tokens; the name of one within a text is plain text.
     ids
         Id of every token by its text.
     special
-        Ids of the tokens that were added to those of the vocabulary.
+        Ids of the tokens that were added to the vocabulary.
     bos, eos
-        Texts of what begins and of what ends a text, where its files say so.
+        The tokens that begin and end a text, where the tokenizer's files name them.
     stored
         All that the ids depend on.
     """
@@ -61,16 +62,16 @@ class StoredTokenizer:
     stored: str
 
     def vocabulary(self, config: Mapping[str, Any], *, is_own: bool) -> Vocabulary:
-        """Its tokens, with what begins and ends a text by its own files, else by the model's.
+        """Its tokens, with those that begin and end a text by its own files, else by the model's.
 
         Parameters
         ----------
         config
             The model's ``config.json``.
         is_own
-            Whether the model is of this package's trainer, whose config states what ended its
-            documents. Others often state the ids of another tokenizer, so that of theirs one
-            counts only if it is a special token.
+            Whether this package's trainer wrote the model, whose config states what ended its
+            documents. Other configs often state ids of another tokenizer, so they count only if
+            they are special tokens here.
         """
         known = frozenset(self.ids.values()) if is_own else self.special
         bos, eos = self._special(self.bos), self._special(self.eos)
@@ -84,12 +85,12 @@ class StoredTokenizer:
         return None if token is None else self.ids.get(token)
 
 
-def find_tokenizer(places: Sequence[Path], *, trust_remote_code: bool) -> StoredTokenizer | None:
-    """Read the tokenizer of the first of some folders that has one; None if none has.
+def find_tokenizer(paths: Sequence[Path], *, trust_remote_code: bool) -> StoredTokenizer | None:
+    """Read the tokenizer of the first path that has one; None if none has.
 
     Parameters
     ----------
-    places
+    paths
         Folders, or files such as ``tokenizer.json``.
     trust_remote_code
         Whether code beside an older tokenizer's files may be run.
@@ -99,18 +100,18 @@ def find_tokenizer(places: Sequence[Path], *, trust_remote_code: bool) -> Stored
     RankscopeError
         If its files are damaged, or are older ones and transformers is not installed.
     """
-    for place in places:
-        if place.is_file():
-            return _read_file(place)
-        if (place / FILE).is_file():
-            return _read_file(place / FILE)
-        if _has_older(place):
-            return _read_older(place, trust_remote_code=trust_remote_code)
+    for path in paths:
+        if path.is_file():
+            return _read_file(path)
+        if (path / FILE).is_file():
+            return _read_file(path / FILE)
+        if _has_older(path):
+            return _read_older(path, trust_remote_code=trust_remote_code)
     return None
 
 
 def _has_older(folder: Path) -> bool:
-    """Whether there is a vocabulary, or code to read one; settings alone are no tokenizer."""
+    """Whether there is a vocabulary, or code to read one; settings alone are not a tokenizer."""
     has_code = "auto_map" in read_json(folder / SETTINGS)
     return has_code or any((folder / name).is_file() for name in OLDER_FILES)
 
@@ -118,13 +119,13 @@ def _has_older(folder: Path) -> bool:
 def _read_file(path: Path) -> StoredTokenizer:
     try:
         found = _from_file(path.read_bytes())
-    except Exception as error:  # the library raises nothing more special
+    except Exception as error:  # the library raises nothing more specific
         raise _unreadable(path, error) from None
     bos, eos = (_stated_token(path.parent, name) for name in ("bos_token", "eos_token"))
     return replace(found, bos=bos, eos=eos)
 
 
-@lru_cache(maxsize=4)  # all checkpoints of a run have the same, often each in a file of its own
+@lru_cache(maxsize=4)  # checkpoints of a run often have a copy of the same file each
 def _from_file(content: bytes) -> StoredTokenizer:
     from tokenizers import Tokenizer
 
@@ -135,10 +136,9 @@ def _from_file(content: bytes) -> StoredTokenizer:
 def _of_library(
     tokenizer: Tokenizer, stored: str, *, bos: str | None, eos: str | None
 ) -> StoredTokenizer:
-    # What ends a document follows every one there; here a text may be a part of one.
-    encoder = encoder_of(tokenizer, stored, kind="file", end_of_document=0)
+    encode = encoding_by(tokenizer, stored)
     return StoredTokenizer(
-        encode=lambda texts: [ids[:-1].tolist() for ids in encoder.encode(texts)],
+        encode=lambda texts: [ids.tolist() for ids in encode(texts)],
         ids=tokenizer.get_vocab(with_added_tokens=True),
         special=frozenset(tokenizer.get_added_tokens_decoder()),
         bos=bos,
@@ -152,7 +152,7 @@ def _read_older(folder: Path, *, trust_remote_code: bool) -> StoredTokenizer:
         from transformers import AutoTokenizer
     except ImportError:
         raise RankscopeError(
-            f"has a tokenizer, but no {FILE}: reading it needs transformers: "
+            f"has a tokenizer without {FILE}, and reading it needs transformers: "
             'pip install "rankscope[transformers]"',
             path=folder,
         ) from None
@@ -164,7 +164,7 @@ def _read_older(folder: Path, *, trust_remote_code: bool) -> StoredTokenizer:
         except Exception as error:  # a library of many authors, or the folder's own code
             raise _unreadable(folder, error) from None
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        # Transformers build a tokenizer around the vocabulary that they do not find.
+        # Transformers builds a tokenizer even where it finds no vocabulary.
         raise RankscopeError("lacks the vocabulary of its tokenizer", path=folder)
     if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         return _of_library(
@@ -211,6 +211,5 @@ def _stated_id(config: Mapping[str, Any], name: str, known: frozenset[int]) -> i
 
 
 def _unreadable(path: Path, error: Exception) -> RankscopeError:
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])
-    first = reason if isinstance(reason, str) else reason[0]
-    return RankscopeError(f"cannot be read as a tokenizer: {first}", path=path)
+    reason = getattr(error, "strerror", None) or first_line(error)
+    return RankscopeError(f"cannot be read as a tokenizer: {reason}", path=path)

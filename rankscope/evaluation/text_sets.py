@@ -6,13 +6,13 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from rankscope.errors import RankscopeError, printable
-from rankscope.scoring.text_documents import Document
+from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.scoring.text_documents import TextDocument
 from rankscope.training.data.document_files import (
     LINES_NAMED_JSON,
     TEXT_FORMATS,
@@ -21,8 +21,8 @@ from rankscope.training.data.document_files import (
 )
 
 FORMATS = (*TEXT_FORMATS, *LINES_NAMED_JSON)
-BLIMP, HELD_OUT = "blimp", "held-out"  # what the table calls the tasks that are no text set
-_NAMED = re.compile(r"(?P<name>[\w.+-]+)=(?P<place>.+)", re.DOTALL)
+BLIMP, HELD_OUT = "blimp", "held-out"  # names of the tasks that are not text sets
+_NAMED = re.compile(r"(?P<name>[\w.+-]+)=(?P<path>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TextSet:
     Attributes
     ----------
     name
-        What the table calls them.
+        Name of the task in the table.
     paths
         The files, each in one of `FORMATS`.
     """
@@ -43,7 +43,7 @@ class TextSet:
     def digest(self) -> str:
         """Digest of all that the documents depend on: the files' bytes, their names and order.
 
-        It stays when the set moves to another folder as a whole.
+        It stays the same when the set moves to another folder as a whole.
 
         Raises
         ------
@@ -59,24 +59,24 @@ class TextSet:
             whole.update(f"{content} {name}\0".encode("utf-8", "surrogateescape"))
         return whole.hexdigest()
 
-    def iter_documents(self, max_documents: int | None) -> Iterator[Document]:
-        """Yield the documents, those of a file in its order; empty ones are left out.
+    def iter_documents(self, max_documents: int | None) -> Iterator[TextDocument]:
+        """Yield the documents of each file in its order; empty ones are left out.
 
         Lines of JSON name the source of their document under ``"source"`` and its domain under
-        ``"subdomain"``, as Paloma's do. In a set of several files, a document without a source has
-        the name of its file for one.
+        ``"subdomain"``, as in Paloma. In a set of several files, the source of a document that
+        names none is its file.
 
         Parameters
         ----------
         max_documents
-            At most so many, from the beginnings of all files alike: where files are sources, the
-            first of them alone would not stand for the set. Fewer where the last files have not
-            got their share. None for all.
+            At most this many, from the beginnings of all files alike: where files are sources, the
+            first of them alone would not represent the set. Fewer where the last files have less
+            than their share. None for all.
 
         Raises
         ------
         RankscopeError
-            If a file cannot be read, a line of it is no document, or there is no text at all.
+            If a file cannot be read, a line is not a document, or there is no text at all.
         """
         given = 0
         for number, path in enumerate(self.paths, start=1):
@@ -89,86 +89,83 @@ class TextSet:
         if not given:
             raise RankscopeError("holds no text", path=self.paths[0])
 
-    def _iter_file(self, path: Path) -> Iterator[Document]:
+    def _iter_file(self, path: Path) -> Iterator[TextDocument]:
         fallback = _stem(path) if len(self.paths) > 1 else None
         for text, record in iter_records(str(path)):
             source, domain = record.get("source"), record.get("subdomain")
-            yield Document(
+            yield TextDocument(
                 text,
                 source if isinstance(source, str) and source else fallback,
                 domain if isinstance(domain, str) and domain else None,
             )
 
 
-def text_sets(given: Sequence[str]) -> list[TextSet]:
-    """Text sets that values of a command line stand for; no text is read yet.
+def text_sets(given: Iterable[str]) -> list[TextSet]:
+    """Text sets by the values that name them; no text is read yet.
 
     Parameters
     ----------
     given
-        Each a place or ``NAME=PLACE``, a place being a file in one of `FORMATS`, a folder of such
-        files at any depth, or a pattern such as ``paloma/*/val`` that files and folders match.
-        Hidden files are left out, and of what a pattern matches all other files too.
+        Each is a path or ``NAME=PATH``. A path is a file in one of `FORMATS`, a folder of such
+        files at any depth, or a pattern such as ``paloma/*/val`` that matches files and folders.
+        Hidden files are left out, and so are files in other formats that a pattern matches.
 
         A named set has all files of all values with its name. Without a name every file and folder
-        is a set of its own, called like the folder, or the file without its format.
+        is a set by itself, named after the folder, or the file without its format.
 
     Returns
     -------
-    In the order in which their names come first.
+    In the order in which their names first appear.
 
     Raises
     ------
-    RankscopeError
-        If a value stands for no text, two sets would have the same name, or one that of another
-        task.
+    WrongSettingError
+        If a value matches no text, or a set would have the name of another set or task.
     """
     files: dict[str, list[Path]] = {}
     named = set[str]()
     for value in given:
-        name, places = _read(value)
-        for place, found in places.items():
-            own = name or _name_of(place)
-            if (
-                not own
-                or own in (BLIMP, HELD_OUT)
-                or (own in files and not (name and own in named))
-            ):
-                raise RankscopeError(
-                    f"cannot be called {own!r}, as another task is: give it NAME=PATH", path=place
+        given_name, matches = _read(value)
+        for path, matched in matches.items():
+            name = given_name or _name_of(path)
+            is_more = given_name is not None and name in named
+            if not name or name in (BLIMP, HELD_OUT) or (name in files and not is_more):
+                raise WrongSettingError(
+                    f"cannot be called {name!r}, the name of another task: give it as NAME=PATH",
+                    path=path,
                 )
-            if name:
+            if given_name:
                 named.add(name)
-            files.setdefault(own, []).extend(found)
-    # A file that several values of one set find is in it once.
+            files.setdefault(name, []).extend(matched)
+    # A file that several values of one set match is in the set once.
     return [TextSet(name, tuple(dict.fromkeys(paths))) for name, paths in files.items()]
 
 
 def _read(value: str) -> tuple[str | None, dict[Path, list[Path]]]:
-    """Name, if the value gives one, and what it finds; a path may hold ``=`` itself."""
-    if found := _found(value):
-        return None, found
-    match = _NAMED.fullmatch(value)
-    if match and (found := _found(match["place"])):
-        return match["name"], found
-    raise RankscopeError(
-        f"--text {printable(value)!r} finds nothing: give a file ({', '.join(FORMATS)}), a folder "
-        "of them or a pattern in quotes, as PATH or NAME=PATH"
+    """Name, if the value gives one, and what the path matches, which may itself contain ``=``."""
+    if matches := _matches(value):
+        return None, matches
+    named = _NAMED.fullmatch(value)
+    if named and (matches := _matches(named["path"])):
+        return named["name"], matches
+    raise WrongSettingError(
+        f"`text` {printable(value)!r} matches nothing: give a file ({', '.join(FORMATS)}), a "
+        "folder of them or a pattern, as PATH or NAME=PATH"
     )
 
 
-def _found(place: str) -> dict[Path, list[Path]]:
-    """Files and folders at a place, and the files of text that each is or holds."""
-    path = Path(place)
-    with reading(place):
-        if place and path.exists():
+def _matches(given: str) -> dict[Path, list[Path]]:
+    """Files and folders that a path or pattern matches, with the files of text in each."""
+    path = Path(given)
+    with reading(given):
+        if given and path.exists():
             if files := _files(path):
                 return {path: files}
         else:
-            matches = sorted(glob.glob(place, recursive=True))  # noqa: PTH207, it may be absolute
+            matches = sorted(glob.glob(given, recursive=True))  # noqa: PTH207, it may be absolute
             return {Path(match): files for match in matches if (files := _files(Path(match)))}
-    wrong = "holds no file of" if path.is_dir() else "is none of"
-    raise RankscopeError(f"{wrong} {', '.join(FORMATS)}", path=path)
+    wrong = "holds no file in one of the formats" if path.is_dir() else "is in none of the formats"
+    raise WrongSettingError(f"{wrong} {', '.join(FORMATS)}", path=path)
 
 
 def _files(path: Path) -> list[Path]:
@@ -190,6 +187,6 @@ def _name_of(path: Path) -> str:
 
 
 def _stem(path: Path) -> str:
-    """Return the name of a file of text without its format."""
-    ending = max((one for one in FORMATS if path.name.lower().endswith(one)), key=len)
+    """Name of a file of text without its format."""
+    ending = max((form for form in FORMATS if path.name.lower().endswith(form)), key=len)
     return path.name[: -len(ending)]

@@ -1,10 +1,10 @@
-"""Figures from the metrics table: axes-level functions draw on yours, figure-level ones own theirs.
+"""Figures from the tables: axes-level functions draw on your axes, figure-level ones make a figure.
 
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
 `adapter_rank`, `subspaces`, `score`, `correlation`.
-Figure-level (return a matplotlib ``Figure``, of the width that `paper_style` sets, or the default
-one): `per`, `condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
-`adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`.
+Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
+`condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`, `adapter_ranks`,
+`performance`, `blimp_phenomena`, `rank_and_performance`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks
+    from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks, subspaces
     from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
     from rankscope.plots.figure_files import save_figure
-    from rankscope.plots.gallery import DRAWN_FROM, FIGURES
+    from rankscope.plots.gallery import FIGURES
     from rankscope.plots.maps import heatmap, heatmaps
-    from rankscope.plots.merge_curves import merged_rank, merged_ranks
     from rankscope.plots.metric_lines import metric
-    from rankscope.plots.panels import condition_number, per
+    from rankscope.plots.role_panels import condition_number, per
+    from rankscope.plots.staircases import merged_rank, merged_ranks
     from rankscope.plots.style import WIDTHS, paper_style
-    from rankscope.plots.subspace_shares import subspaces
     from rankscope.plots.training_curves import loss, losses
 
 __all__ = [
-    "DRAWN_FROM",
     "FIGURES",
     "WIDTHS",
     "adapter_rank",
@@ -55,29 +53,28 @@ __all__ = [
 ]
 
 _MODULES = {
-    "DRAWN_FROM": "gallery",
     "FIGURES": "gallery",
     "WIDTHS": "style",
     "adapter_rank": "adapter_cycles",
     "adapter_ranks": "adapter_cycles",
     "blimp_phenomena": "evaluation_curves",
-    "condition_number": "panels",
+    "condition_number": "role_panels",
     "correlation": "correlations",
     "heatmap": "maps",
     "heatmaps": "maps",
     "loss": "training_curves",
     "losses": "training_curves",
-    "merged_rank": "merge_curves",
-    "merged_ranks": "merge_curves",
+    "merged_rank": "staircases",
+    "merged_ranks": "staircases",
     "metric": "metric_lines",
     "paper_style": "style",
-    "per": "panels",
+    "per": "role_panels",
     "performance": "evaluation_curves",
     "rank_and_performance": "correlations",
     "save_figure": "figure_files",
     "score": "evaluation_curves",
     "spectrum": "decay",
-    "subspaces": "subspace_shares",
+    "subspaces": "adapter_cycles",
     "update_spectra": "decay",
 }
 

@@ -1,23 +1,24 @@
-"""`adapter_rank` and `adapter_ranks`: the ranks that adapters had, cycle by cycle."""
+"""`adapter_rank`, `subspaces` and their figure: what adapters were given, cycle by cycle."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.legends import band_entry, draw_legend, line_entry, series_entry
-from rankscope.plots.staircase import DASHED, THIN, draw_staircase
-from rankscope.plots.style import paper_look, series_styles
-from rankscope.plots.subspace_shares import MEAN, begun_cycles, has_subspaces, subspaces
+from rankscope.plots.panel import drawn_on, step_label
+from rankscope.plots.staircases import DASHED, THIN, draw_staircase
+from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
-from rankscope.statistics.row_choice import distinct, in_order, role_title
+from rankscope.statistics.row_choice import by_run, distinct, in_order, role_title
 from rankscope.statistics.step_summary import band_text, line_text, summarised_over, summary
+
+MEAN = "mean over adapters"
+SHARES = ["step", "captured_energy", "overlap"]
 
 
 def adapter_rank(
@@ -25,10 +26,11 @@ def adapter_rank(
     *,
     training: pd.DataFrame | None = None,
     role: str | None = None,
+    hue: str = "run",
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the rank of the adapters against the step, as a staircase: one line a run.
+    """Draw the rank of the adapters against the step, as a staircase: one line per run.
 
     The line is the mean over the matrices, its band from minimum to maximum; markers are merges,
     at the end of the cycle whose rank they have. The thin dashed line is the mean effective rank
@@ -43,67 +45,134 @@ def adapter_rank(
         full-rank phase seem to begin at the last checkpoint before them.
     role
         Which role; all if not given.
-    legend
-        Whether to draw a legend; its entries are there either way.
-    ax
-        Where to draw; the current axes if not given.
+    hue
+        The column that identifies the lines.
+    legend, ax
+        As in `rankscope.plots.metric`.
 
     Raises
     ------
     RankscopeError
         If the table has no adapters and no merges of this role.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> ax = rs.plots.adapter_rank(rs.open_results("results").metrics, role="q")
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['relora', 'mean over layers', 'effective rank when merged']
     """
     rows = _adapters(table, role)
     if rows.empty:
         whose = "" if role is None else f" of role {role!r}"
         raise RankscopeError(f"the table holds no adapters and no merges{whose}: no rank to draw")
-    styles = series_styles(distinct(table, "run"))
-    ax = plt.gca() if ax is None else ax
-    for run, of_run in rows.groupby("run", sort=True):
-        starts = begun_cycles(training, run)["step"]
-        steps = sorted({*table.loc[table["run"] == run, "step"], *starts})
-        style = replace(styles[run], dashes="-")
-        series_entry(ax, run, style)
-        ranks = _by_step(of_run, steps)
-        # A row has the rank of the cycle that it ends or lies in: the tread is to the left of it.
-        draw_staircase(
-            ax,
-            ranks,
-            ranks[ranks["merged"].eq(True)],
-            ranks.set_index("step")["effective"],
-            style,
-            tread="pre",
-        )
-    over = summarised_over(rows)
-    if over:
-        line_entry(ax, line_text("max_rank", over), "-", width=1.1)
-    if (rows.groupby(["run", "step"])["max_rank"].nunique() > 1).any():
-        band_entry(ax, band_text("max_rank", over))
-    if (rows["component"] == "merge").any():
-        line_entry(ax, "effective rank when merged", DASHED, width=THIN)
-    ax.set(xlabel="step", ylabel="adapter rank")
-    # Still automatic at the top: another panel that shares the axis may need more.
-    ax.set_ylim(bottom=0, auto=True)
-    if legend:
-        draw_legend(ax)
-    return ax
+    over = summarised_over(rows, hue=hue)
+    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+        for name, series in rows.groupby(hue, sort=True):
+            starts = begun_cycles(training, series["run"].unique())["step"]
+            ranks = _by_step(series, {*table.loc[table[hue] == name, "step"], *starts}, hue)
+            # A row has the rank of the cycle that it ends or is in: the tread is to its left.
+            draw_staircase(
+                panel.ax,
+                ranks,
+                ranks[ranks["merged"].eq(True)],
+                ranks.set_index("step")["effective"],
+                panel.series(name, dashes="-"),
+                tread="pre",
+            )
+        if over:
+            panel.line(line_text("max_rank", over))
+        if (rows.groupby([hue, "step"])["max_rank"].nunique() > 1).any():
+            panel.band(band_text("max_rank", over))
+        if (rows["component"] == "merge").any():
+            panel.line("effective rank when merged", DASHED, width=THIN)
+        panel.ax.set(xlabel=step_label(table), ylabel="adapter rank")
+        # Still automatic at the top: another panel that shares the axis may need more.
+        panel.ax.set_ylim(bottom=0, auto=True)
+    return panel.ax
+
+
+def subspaces(
+    training: pd.DataFrame,
+    *,
+    runs: Collection[object] | None = None,
+    hue: str = "run",
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw which subspaces the adapters were given at every restart: two lines per run.
+
+    The full line is the share of the gradient's energy that is in the rows of the new A, the
+    dashed one, with hollow markers, the overlap of these rows with those of the cycle before.
+    Both are in [0, 1], and means over all adapters of a model; over runs, where a line is of
+    several.
+
+    Parameters
+    ----------
+    training
+        The training log, with columns ``run``, ``step``, ``captured_energy`` and ``overlap``.
+    runs
+        All the runs of the study, or values of ``hue``, to keep their colours; those in
+        ``training`` if not given.
+    hue
+        The column that identifies the lines.
+    legend, ax
+        As in `rankscope.plots.metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If no captured energy was logged.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> training = pd.DataFrame({"run": "a", "step": [0, 50], "captured_energy": [0.2, 0.4]})
+    >>> ax = rs.plots.subspaces(training)
+    >>> ax.get_ylabel()
+    'mean over adapters'
+    """
+    if not has_subspaces(training):
+        raise RankscopeError("the training table has no value of 'captured_energy'")
+    with drawn_on(ax, distinct(training, hue) if runs is None else runs, legend=legend) as panel:
+        for name, series in training.groupby(hue, sort=True):
+            restarts = begun_cycles(series, series["run"].unique())
+            if restarts.empty:
+                continue
+            style = panel.series(name, dashes="-")
+            _draw_shares(panel.ax, restarts, "captured_energy", style, hollow=False)
+            _draw_shares(panel.ax, restarts, "overlap", style, hollow=True)
+        panel.mark("gradient energy in new A", hollow=False)
+        panel.mark("overlap of new and old A")
+        panel.ax.set(xlabel="step", ylabel=MEAN, ylim=(0, 1.03))
+    return panel.ax
 
 
 @paper_look()
-def adapter_ranks(results: Results) -> Figure:
+def adapter_ranks(results: Results, *, hue: str = "run") -> Figure:
     """Figure of `adapter_rank` with a panel for every role, and one of `subspaces` after them.
 
-    Either part is left out where nothing is known of it.
+    Either part is left out where there is no data for it.
 
     Parameters
     ----------
     results
         What an analysis stored: its metrics and the training log.
+    hue
+        The column of the metrics, one value per run, that identifies the lines.
 
     Raises
     ------
     RankscopeError
         If there are no adapters, no merges, and no captured energy in the log.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.adapter_ranks(rs.open_results("results"))
+    >>> figure.get_supylabel()
+    'adapter rank'
     """
     table, training = results.metrics, results.training
     rows = _adapters(table)
@@ -112,12 +181,12 @@ def adapter_ranks(results: Results) -> Figure:
         raise RankscopeError("the results hold no adapters, no merges and no captured energy")
     figure, panels, hole = panel_grid(len(roles) + has_shares)
     for role, ax in zip(roles, panels, strict=False):
-        adapter_rank(table, training=training, role=role, legend=False, ax=ax)
+        adapter_rank(table, training=training, role=role, hue=hue, legend=False, ax=ax)
         ax.set_title(role_title(role, rows[rows["role"] == role]))
     if has_shares:
         panels[-1] = _with_own_scale(figure, panels)
-        runs = [str(run) for run in distinct(table, "run")]
-        subspaces(training, runs=runs, legend=False, ax=panels[-1])
+        training = training.assign(**{hue: training["run"].map(by_run(table, hue))})
+        subspaces(training, runs=distinct(table, hue), hue=hue, legend=False, ax=panels[-1])
         panels[-1].set_title("new subspaces")
     finish_grid(figure, panels, hole=hole)
     if roles and has_shares:
@@ -132,7 +201,7 @@ def has_varied_ranks(table: pd.DataFrame) -> bool:
 
 
 def _adapters(table: pd.DataFrame, role: str | None = None) -> pd.DataFrame:
-    """Rows that tell the rank of a cycle's adapters: merges, and adapters of the other steps."""
+    """Rows that give the rank of a cycle's adapters: merges, and adapters of the other steps."""
     if not {"adapter", "merge"} & {*distinct(table, "component")}:
         return table.iloc[:0]
     is_merge = table["component"] == "merge"
@@ -143,23 +212,50 @@ def _adapters(table: pd.DataFrame, role: str | None = None) -> pd.DataFrame:
     return rows if role is None else rows[rows["role"] == role]
 
 
-def _by_step(rows: pd.DataFrame, steps: list[int]) -> pd.DataFrame:
-    """Ranks of one run at all its steps, NaN where it has no adapters; ``effective`` if merged."""
+def _by_step(rows: pd.DataFrame, steps: Collection[int], hue: str) -> pd.DataFrame:
+    """Ranks of one series at all its steps, NaN without adapters; ``effective`` if merged."""
     merges = rows[rows["component"] == "merge"]
-    effective = summary(merges, "effective_rank").set_index("step")["centre"].fillna(0.0)
-    ranks = summary(rows, "max_rank").set_index("step")[["centre", "low", "high"]]
+    effective = summary(merges, "effective_rank", hue=hue).set_index("step")["centre"].fillna(0.0)
+    ranks = summary(rows, "max_rank", hue=hue).set_index("step")[["centre", "low", "high"]]
     ranks["merged"] = ranks.index.isin(effective.index)
-    ranks = ranks.reindex(steps)
+    ranks = ranks.reindex(sorted(steps))
     # A step between two restarts belongs to the cycle that the next merge ends.
-    ranks["effective"] = effective.reindex(steps).bfill().where(ranks["centre"].notna())
+    ranks["effective"] = effective.reindex(ranks.index).bfill().where(ranks["centre"].notna())
     return ranks.rename_axis("step").reset_index()
 
 
 def _with_own_scale(figure: Figure, panels: list[Axes]) -> Axes:
-    """Put new axes, which share only the steps with the other panels, in the last one's place."""
-    place = panels[-1].get_subplotspec()
-    assert place is not None
+    """Put new axes, which share only the steps with the other panels, in place of the last one."""
+    cell = panels[-1].get_subplotspec()
+    assert cell is not None
     panels[-1].remove()
-    ax = figure.add_subplot(place, sharex=panels[0] if len(panels) > 1 else None)
+    ax = figure.add_subplot(cell, sharex=panels[0] if len(panels) > 1 else None)
     ax.tick_params(which="both")
     return ax
+
+
+def has_subspaces(training: pd.DataFrame) -> bool:
+    """Whether any captured energy was logged."""
+    return "captured_energy" in training.columns and bool(training["captured_energy"].notna().any())
+
+
+def begun_cycles(training: pd.DataFrame | None, runs: Collection[object]) -> pd.DataFrame:
+    """Shares at the steps at which adapters of the runs begin, ``overlap`` even if none has one."""
+    if training is None or not has_subspaces(training):
+        return pd.DataFrame(columns=SHARES, dtype=float)
+    lines = training[training["run"].isin(runs) & training["captured_energy"].notna()]
+    return lines.reindex(columns=SHARES).groupby("step", as_index=False).mean()
+
+
+def _draw_shares(
+    ax: Axes, restarts: pd.DataFrame, column: str, style: SeriesStyle, *, hollow: bool
+) -> None:
+    ax.plot(
+        restarts["step"],
+        restarts[column],
+        color=style.color,
+        linestyle=DASHED if hollow else "-",
+        linewidth=THIN if hollow else None,
+        marker=style.marker,
+        markerfacecolor="white" if hollow else style.color,
+    )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rankscope.errors import RankscopeError
-from rankscope.plots.grid import new_figure, row_title
-from rankscope.plots.legends import draw_legend, line_entry, mark_entry, series_entry, shared_legend
-from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.grid import new_figure, row_title, shared_legend
+from rankscope.plots.panel import GREY, drawn_on
+from rankscope.plots.style import SeriesStyle, paper_look, plain
+from rankscope.statistics.co_movement import Method
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import distinct, in_order
 
@@ -33,16 +33,16 @@ def correlation(
     *,
     column: str,
     measure: tuple[str, str, str],
-    method: str = "spearman",
+    method: Method = "spearman",
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the correlations of every role's rank with one measure, runs under one another.
 
     Filled markers are correlations of differences between successive checkpoints, less their own
-    trend; hollow and pale ones, above them, those of levels, which are near ±1 for any two curves
-    with a trend. Bars are 95 % intervals of the former over steps of one training, where there are
-    any. `rankscope.correlate` says what neither shows. A correlation that is not defined has no
+    trend, with their 95 % intervals over steps of one training, where there are any. Hollow, pale
+    markers above them are correlations of levels, which are near ±1 for any two curves with a
+    trend. `rankscope.correlate` says what neither shows. A correlation that is not defined has no
     marker.
 
     Parameters
@@ -53,54 +53,63 @@ def correlation(
         Which rank metric, and which performance: task, group and metric.
     method
         ``spearman`` or ``pearson``.
-    legend
-        Whether to draw a legend; its entries are there either way.
-    ax
-        Where to draw; the current axes if not given.
+    legend, ax
+        As in `rankscope.plots.metric`.
 
     Raises
     ------
     RankscopeError
         If there are no such correlations.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> scores = table[["run", "step"]].drop_duplicates().assign(
+    ...     task="novels", group="all", metric="loss", value=lambda rows: 3 + 1 / (1 + rows["step"])
+    ... )
+    >>> ax = rs.plots.correlation(
+    ...     rs.correlate(table, scores), column="per", measure=("novels", "all", "loss")
+    ... )
+    >>> [label.get_text() for label in ax.get_yticklabels()][:4]
+    ['q', 'k', 'v', 'o']
     """
     wanted = dict(zip(("task", "group", "metric"), measure, strict=True))
     wanted |= {"column": column, "method": method}
     rows = correlations[np.logical_and.reduce([correlations[c] == wanted[c] for c in wanted])]
     if rows.empty:
-        raise RankscopeError(f"no {method} correlations of {column!r} with {measure!r}")
+        raise WrongSettingError(f"no {method} correlations of {column!r} with {measure!r}")
     roles = in_order(correlations["role"])
     runs = sorted(distinct(correlations, "run"), key=str)
-    styles = series_styles(runs)
-    ax = plt.gca() if ax is None else ax
-    ax.axvline(0, color="0.35", linewidth=0.8, zorder=1)
-    kinds = [(run, form) for run in runs for form in NOTES]
-    for place, (run, form) in enumerate(kinds):
-        series = rows[(rows["run"] == run) & (rows["form"] == form)]
-        offset = SPREAD * ((place + 0.5) / len(kinds) - 0.5)
-        heights = series["role"].map(roles.index).to_numpy(np.float64) + offset
-        _draw_dots(ax, series, heights, style=styles[run], is_pale=form == "levels")
-    for run in runs:
-        series_entry(ax, run, styles[run])
-    mark_entry(ax, NOTES["differences"], "o", hollow=False)
-    mark_entry(ax, NOTES["levels"], "o")
-    if rows["ci_low"].notna().any():
-        line_entry(ax, "95 % interval, over steps of one training", "-")
-    names = [role or "all" for role in roles]
-    ax.set_yticks(range(len(roles)), names)
-    ax.set_xticks((-1, 0, 1))
-    ax.set_xticks((-0.5, 0.5), minor=True)
-    ax.set(xlim=(-1.05, 1.05), ylim=(len(roles) - 0.5, -0.5), xlabel=_label(method))
-    if legend:
-        draw_legend(ax)
-    return ax
+    with drawn_on(ax, runs, legend=legend) as panel:
+        panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+        kinds = [(run, form) for run in runs for form in NOTES]
+        for number, (run, form) in enumerate(kinds):
+            dots = rows[(rows["run"] == run) & (rows["form"] == form)]
+            offset = SPREAD * ((number + 0.5) / len(kinds) - 0.5)
+            heights = dots["role"].map(roles.index).to_numpy(np.float64) + offset
+            _draw_dots(panel.ax, dots, heights, style=panel.styles[run], is_pale=form == "levels")
+        for run in runs:
+            panel.series(run)
+        for form, note in NOTES.items():
+            if rows.loc[rows["form"] == form, "value"].notna().any():
+                panel.mark(note, hollow=form == "levels")
+        if rows["ci_low"].notna().any():
+            panel.line("95 % interval, over steps of one training", width=0.9)
+        panel.ax.set_yticks(range(len(roles)), [role or "all" for role in roles])
+        panel.ax.set_xticks((-1, 0, 1))
+        panel.ax.set_xticks((-0.5, 0.5), minor=True)
+        limits = {"xlim": (-1.05, 1.05), "ylim": (len(roles) - 0.5, -0.5)}
+        panel.ax.set(xlabel=_label(method), **limits)
+    return panel.ax
 
 
 @paper_look()
-def rank_and_performance(correlations: pd.DataFrame, *, method: str = "spearman") -> Figure:
+def rank_and_performance(correlations: pd.DataFrame, *, method: Method = "spearman") -> Figure:
     """Figure of `correlation` with a panel for every measure, and a row for every rank metric.
 
-    A perplexity is left out where the loss of the same texts is there, whose correlations are the
-    same.
+    A perplexity is left out beside the loss of the same texts, since their correlations are equal.
 
     Parameters
     ----------
@@ -113,6 +122,17 @@ def rank_and_performance(correlations: pd.DataFrame, *, method: str = "spearman"
     ------
     RankscopeError
         If there are no correlations, or none of them is defined.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> scores = table[["run", "step"]].drop_duplicates().assign(
+    ...     task="novels", group="all", metric="loss", value=lambda rows: 3 + 1 / (1 + rows["step"])
+    ... )
+    >>> figure = rs.plots.rank_and_performance(rs.correlate(table, scores))
+    >>> figure.axes[0].get_title()
+    'novels: loss'
     """
     if not has_correlations(correlations):
         raise RankscopeError(
@@ -174,8 +194,8 @@ def _draw_dots(
 
 
 def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """The measures there are, without perplexities that say what the loss beside them says."""
-    there = [
+    """Measures to draw: without perplexities that say what the loss beside them says."""
+    measured = [
         (str(task), str(group), str(metric))
         for task, group, metric in correlations[["task", "group", "metric"]]
         .drop_duplicates()
@@ -183,8 +203,8 @@ def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
     ]
     return [
         (task, group, metric)
-        for task, group, metric in there
-        if metric != "perplexity" or (task, group, "loss") not in there
+        for task, group, metric in measured
+        if metric != "perplexity" or (task, group, "loss") not in measured
     ]
 
 
@@ -194,5 +214,5 @@ def _title(measure: tuple[str, str, str]) -> str:
     return plain(f"{task}: {part}{metric}".replace("_", " "))
 
 
-def _label(method: str) -> str:
+def _label(method: Method) -> str:
     return {"spearman": r"Spearman's $\rho$", "pearson": "Pearson's $r$"}[method]

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import new_figure, row_title
-from rankscope.plots.legends import band_entry, draw_legend, line_entry, series_entry, shared_legend
-from rankscope.plots.metric_lines import BAND_ALPHA
-from rankscope.plots.style import SeriesStyle, paper_look, series_styles
+from rankscope.plots.grid import finish_grid, new_figure, row_title
+from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, step_label
+from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.row_choice import by_run, chosen_rows, distinct, in_order, role_title
 from rankscope.statistics.step_summary import summarised_over
 
 MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
 VISIBLE = 1.05
+PALE = 0.35  # of lines below the noise floor
+NEAR = 100  # how far below all that counts a noise floor may be and still be in the picture
 
 
 def spectrum(
@@ -34,50 +33,52 @@ def spectrum(
 ) -> Axes:
     """Draw singular values over their largest, by index from 1, on a log axis.
 
-    Of several matrices in a series, the line is their median and the band goes from minimum to
-    maximum; of a single one, the band is the interval that holds the true value, where that is
-    wide enough to see. A dot ends each spectrum, early for a product of low rank. A dotted
-    line is the (median) noise floor, below which values may be nothing but rounding. Zeros are
-    not drawn.
+    The line is the median of the matrices of a series and the band goes from their minimum to
+    their maximum; for a single matrix the band is the interval that holds the true value, where
+    that is wide enough to see. A dotted line is the (median) noise floor, where it is near. Below
+    it values may be nothing but rounding: there the line is pale and has no band, and the axis does
+    not follow it. A dot is at the last value above the floor. Zeros are not drawn.
 
     Parameters
     ----------
     spectra
-        One row a singular value: columns ``index`` from 0, ``singular_value``, ``lower``,
-        ``upper``, ``noise_floor``, and those that name the matrix.
+        One row per singular value: columns ``index`` from 0, ``singular_value``, ``lower``,
+        ``upper``, ``noise_floor``, and those that identify the matrix.
     hue
-        The column that tells the lines apart.
+        The column that identifies the lines.
     names
         All the values of ``hue`` in the study, to keep their colours; those there if not given.
-    legend
-        Whether to draw a legend; its entries are there either way.
-    ax
-        Where to draw; the current axes if not given.
+    legend, ax
+        As in `metric`.
 
     Raises
     ------
     RankscopeError
         If there are no spectra, or no positive singular value.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> spectra = rs.open_results("results").spectra("weight", run="full", role="q")
+    >>> ax = rs.plots.spectrum(spectra, hue="step")
+    >>> [text.get_text() for text in ax.get_legend().get_texts()][:4]
+    ['5', '10', '100', 'median over layers']
     """
     relative = _relative(spectra)
-    styles = series_styles(distinct(spectra, hue) if names is None else names)
-    ax = plt.gca() if ax is None else ax
-    ax.set_yscale("log")
-    for name, series in relative.groupby(hue, sort=True):
-        series_entry(ax, name, styles[name], marker=False)
-        _draw_decay(ax, series, styles[name])
-        floor = _floor(series)
-        ax.axhline(floor, color=styles[name].color, linestyle=":", linewidth=0.8)
-    over = summarised_over(relative, hue=hue)
-    if over:
-        line_entry(ax, f"median over {over}", "-", width=1.1)
-        band_entry(ax, f"min to max over {over}")
-    ax.set(xlabel="index i", ylabel=r"$\sigma_i/\sigma_1$")
-    ax.set_ylim(_bottom(relative, hue), 1.6)
-    line_entry(ax, "noise floor", ":", width=0.8)
-    if legend:
-        draw_legend(ax)
-    return ax
+    over, bottom = summarised_over(relative, hue=hue), _bottom(relative, hue)
+    with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
+        panel.ax.set_yscale("log")
+        for name, series in relative.groupby(hue, sort=True):
+            _draw_decay(panel, series, panel.series(name, marker=False))
+        if over:
+            panel.line(f"median over {over}")
+            panel.band(f"min to max over {over}")
+        if (relative.groupby(hue)["noise_floor"].median() > bottom).any():
+            panel.line("noise floor", ":", width=0.8)
+        if (relative["singular_value"] <= relative["noise_floor"]).any():
+            panel.line("below the noise floor: maybe rounding alone", alpha=PALE)
+        panel.ax.set(xlabel="index i", ylabel=r"$\sigma_i/\sigma_1$", ylim=(bottom, 1.6))
+    return panel.ax
 
 
 def _relative(spectra: pd.DataFrame) -> pd.DataFrame:
@@ -91,56 +92,54 @@ def _relative(spectra: pd.DataFrame) -> pd.DataFrame:
     for column in ("singular_value", "lower", "upper", "noise_floor"):
         positive[column] = positive[column] / largest
     positive["matrix"] = positive.groupby(matrix, dropna=False).ngroup()
-    positive["place"] = positive["index"] + 1
-    return positive
+    return positive.assign(index=positive["index"] + 1)
 
 
-def _draw_decay(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
-    several = series["matrix"].nunique() > 1
-    sns.lineplot(
-        series,
-        x="place",
-        y="singular_value",
-        estimator="median" if several else None,
-        errorbar=("pi", 100),
-        err_kws={"alpha": BAND_ALPHA, "linewidth": 0},
-        color=style.color,
-        linestyle=style.dashes,
-        legend=False,
-        ax=ax,
-    )
-    if not several and (series["upper"] > VISIBLE * series["lower"]).any():
-        low = series["lower"].clip(lower=series["noise_floor"] / 1e3)
+def _draw_decay(panel: Panel, series: pd.DataFrame, style: SeriesStyle) -> None:
+    by_index = series.groupby("index")["singular_value"].agg(["median", "min", "max"])
+    middle, low, high = (by_index[name] for name in ("median", "min", "max"))
+    if series["matrix"].nunique() == 1:
+        interval = series.set_index("index").sort_index()
+        if (interval["upper"] > VISIBLE * interval["lower"]).any():
+            low, high = (
+                interval["lower"].clip(lower=interval["noise_floor"] / 1e3),
+                interval["upper"],
+            )
+            panel.band("interval of the true value")
+    floor = float(series["noise_floor"].median())
+    is_above = middle > floor
+    ax, pale = panel.ax, middle.mask(is_above.shift(-1, fill_value=False))  # from the last above on
+    for part, alpha in ((middle.where(is_above), 1.0), (pale, PALE)):
+        ax.plot(part.index, part, color=style.color, linestyle=style.dashes, alpha=alpha)
+    if (low < high).any():
         ax.fill_between(
-            series["place"], low, series["upper"], color=style.color, alpha=BAND_ALPHA, linewidth=0
+            middle.index, low, high, where=is_above, color=style.color, alpha=BAND_ALPHA, lw=0
         )
-        band_entry(ax, "interval of the true value")
-    last = series[series["place"] == series["place"].max()]
-    ax.plot(
-        last["place"].iloc[:1], [last["singular_value"].median()], marker=".", color=style.color
-    )
-
-
-def _floor(series: pd.DataFrame) -> float:
-    return float(series["noise_floor"].median())
+    ax.axhline(floor, color=style.color, linestyle=":", linewidth=0.8)
+    last = middle[is_above].iloc[-1:]
+    ax.plot(last.index, last, marker=".", color=style.color)
 
 
 def _bottom(relative: pd.DataFrame, hue: str) -> float:
-    """Lower end of the axis: below all values, and below a floor that is not far from them."""
-    least = 0.5 * float(relative["singular_value"].min())
+    """Lower end of the axis: below all values above their floor, and below floors that are near."""
+    is_above = relative["singular_value"] > relative["noise_floor"]
+    counted = relative[is_above] if is_above.any() else relative
+    least = 0.5 * float(counted["singular_value"].min())
     floors = relative.groupby(hue)["noise_floor"].median()
-    near = floors[floors > least / 1e3]
-    return min(least, *(0.5 * float(floor) for floor in near)) if len(near) else least
+    return min([least, *(0.5 * float(floor) for floor in floors if floor > least / NEAR)])
 
 
 @paper_look()
 def update_spectra(
-    results: Results, *, component: str = "update", roles: list[str] | None = None
+    results: Results,
+    *,
+    component: str = "update",
+    roles: list[str] | None = None,
+    hue: str = "run",
 ) -> Figure:
     """Figure of spectra at an early, a middle and a late step, all runs in each panel.
 
-    Rows are roles, columns steps; lines are medians over the layers, bands go from minimum to
-    maximum.
+    Rows are roles, columns steps; lines and bands as in `spectrum`.
 
     Parameters
     ----------
@@ -150,11 +149,21 @@ def update_spectra(
         Which matrices.
     roles
         Which roles; one of attention and one of the MLP if not given.
+    hue
+        The column that identifies the lines: ``run``, ``layer``, or one that ``results.metrics``
+        was given for its runs.
 
     Raises
     ------
     RankscopeError
         If there are no such matrices with a spectrum.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.update_spectra(rs.open_results("results"), roles=["v"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['step 10']
     """
     table = results.metrics
     rows = chosen_rows(table, component=component)
@@ -165,26 +174,20 @@ def update_spectra(
     roles = _typical_roles(rows) if roles is None else roles
     width = float(mpl.rcParams["figure.figsize"][0])
     figure, grid = new_figure(len(roles), len(steps), size=(width, 0.4 + 1.35 * len(roles)))
-    names = distinct(table, "run")
+    names = distinct(table, hue)
     bottoms: list[float] = []
     for role, line in zip(roles, grid, strict=True):
         for step, ax in zip(steps, line, strict=True):
             spectra = results.spectra(component=component, step=step, role=role)
-            spectrum(spectra, names=names, legend=False, ax=ax)
+            if hue not in spectra.columns:
+                spectra = spectra.assign(**{hue: spectra["run"].map(by_run(table, hue))})
+            spectrum(spectra, hue=hue, names=names, legend=False, ax=ax)
             bottoms.append(ax.get_ylim()[0])
-            ax.set(xlabel="", ylabel="")
-        row_title(line[-1], role_title(role, _of(rows, role)).replace("  ", "\n"))
+        row_title(line[-1], role_title(role, rows[rows["role"] == role]).replace("  ", "\n"))
     for step, ax in zip(steps, grid[0], strict=True):
-        ax.set_title(f"step {step}")
+        ax.set_title(f"{step_label(table)} {step}")
     grid[0][0].set_ylim(bottom=min(bottoms))
-    figure.supxlabel("index i")
-    figure.supylabel(r"$\sigma_i/\sigma_1$")
-    shared_legend(figure, [ax for line in grid for ax in line], hole=None)
-    return figure
-
-
-def _of(rows: pd.DataFrame, role: str) -> pd.DataFrame:
-    return rows[rows["role"] == role]
+    return finish_grid(figure, [ax for line in grid for ax in line], hole=None)
 
 
 def _early_middle_late(rows: pd.DataFrame) -> list[int]:

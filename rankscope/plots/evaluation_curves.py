@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import finish_grid, panel_grid, step_label
-from rankscope.plots.legends import band_entry, draw_legend, line_entry, mark_entry, shared_legend
-from rankscope.plots.metric_lines import draw_series, label_log_axis
-from rankscope.plots.style import paper_look, plain, series_styles
+from rankscope.plots.grid import finish_grid, panel_grid, shared_legend
+from rankscope.plots.metric_lines import draw_series
+from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis, step_label
+from rankscope.plots.style import paper_look, plain
+from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.step_summary import cuts_of
 
 PHENOMENON = "phenomenon:"
 CHANCE = 0.5
+FEW_DOCUMENTS = 50
+"""Documents below which intervals of texts are nominal: fewer than 95 % hold the truth."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,13 @@ class _Look:
         Axis label, with the unit.
     log
         Whether the axis is logarithmic.
+    of_texts
+        Whether it is a mean over documents.
     """
 
     label: str
     log: bool = False
+    of_texts: bool = True
 
 
 _LOOKS = {
@@ -44,8 +51,8 @@ _LOOKS = {
     "macro_perplexity": _Look("mean perplexity of sources", log=True),
     "loss": _Look("loss (nats per token)"),
     "bits_per_byte": _Look("bits per byte"),
-    "accuracy": _Look("accuracy"),
-    "ties": _Look("ties"),
+    "accuracy": _Look("accuracy", of_texts=False),
+    "ties": _Look("ties", of_texts=False),
 }
 _MAIN = ("perplexity", "loss", "accuracy")
 
@@ -56,16 +63,19 @@ def score(
     *,
     task: str,
     group: str = "all",
-    runs: list[str] | None = None,
+    runs: Collection[object] | None = None,
+    hue: str = "run",
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a measure of performance against the step: one line a run, with its interval as a band.
+    """Draw a measure of performance against the step: one line per run, with its 95 % interval.
 
-    The interval is about other texts or sentences of the kind, not about other trainings. The
-    axis is logarithmic for perplexities, on which equal distances are equal losses. A dotted line
-    is the accuracy of guessing. Values that are infinite stand at the head of the axes, those
-    that are not a number at their foot, hollow.
+    The interval is about other texts or sentences of the kind, not about other trainings; below 50
+    documents it is nominal, and the legend says so. Where a line is of several runs, it is their
+    mean, and the band goes from the least to the greatest of them. The axis is logarithmic for
+    perplexities, so that equal distances are equal losses. A dotted line is the accuracy of
+    guessing. Infinite values are at the head of the axes, those that are not a number at its foot,
+    hollow.
 
     Parameters
     ----------
@@ -74,43 +84,57 @@ def score(
     metric
         ``perplexity``, ``loss``, ``accuracy``, …
     task, group
-        Of what: a task, and ``all`` of it or a part, such as ``phenomenon:binding``.
+        A task, and ``all`` of it or a part, such as ``phenomenon:binding``.
     runs
-        All the runs of the study, to give a run the colour that it has in other figures; those
-        in ``evaluation`` if not given.
-    legend
-        Whether to draw a legend; its entries are there either way.
-    ax
-        Where to draw; the current axes if not given.
+        All the runs of the study, or values of ``hue``, to give each the colour that it has in
+        other figures; those in ``evaluation`` if not given.
+    hue
+        The column that identifies the lines: ``run``, or one of your own.
+    legend, ax
+        As in `rankscope.plots.metric`.
 
     Raises
     ------
     RankscopeError
         If nothing of the kind was measured.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> evaluation = pd.DataFrame({"run": "a", "step": [0, 100], "value": [4.1, 2.9]}).assign(
+    ...     task="novels", group="all", metric="loss", ci_low=[4.0, 2.8], ci_high=[4.2, 3.0], n=20
+    ... )
+    >>> ax = rs.plots.score(evaluation, "loss", task="novels")
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['a', 'nominal 95 % interval: under 50 documents']
     """
     wanted = {"task": task, "group": group, "metric": metric}
     rows = evaluation[np.logical_and.reduce([evaluation[c] == wanted[c] for c in wanted])]
     if rows.empty:
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")
-    look = _LOOKS.get(metric, _Look(metric))
-    styles = series_styles(evaluation["run"] if runs is None else runs)
-    ax = plt.gca() if ax is None else ax
-    if look.log:
-        ax.set_yscale("log", nonpositive="mask")
-    points = _points(rows)
-    for run, series in points.groupby("run", sort=True):
-        draw_series(ax, run, series, style=styles[run])
-    _explain(ax, points, has_chance=metric == "accuracy")
-    ax.set(xlabel=step_label(evaluation), ylabel=look.label)
-    if look.log:
-        label_log_axis(ax)
-    if legend:
-        draw_legend(ax)
-    return ax
+    look, points = _LOOKS.get(metric, _Look(metric)), _points(rows, hue)
+    with drawn_on(ax, distinct(evaluation, hue) if runs is None else runs, legend=legend) as panel:
+        if look.log:
+            panel.ax.set_yscale("log", nonpositive="mask")
+        for name, series in points.groupby(hue, sort=True):
+            draw_series(panel, name, series)
+        is_mean = bool(rows.duplicated([hue, "step"]).any())
+        is_few = look.of_texts and bool((rows["n"] < FEW_DOCUMENTS).any())
+        _explain(panel, points, is_mean=is_mean, is_few=is_few)
+        if metric == "accuracy":
+            panel.ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+            panel.line("chance", ":", width=0.9)
+        panel.ax.set(xlabel=step_label(evaluation), ylabel=look.label)
+        if look.log:
+            label_log_axis(panel.ax)
+    return panel.ax
 
 
 @paper_look()
-def performance(evaluation: pd.DataFrame, *, runs: list[str] | None = None) -> Figure:
+def performance(
+    evaluation: pd.DataFrame, *, runs: Collection[object] | None = None, hue: str = "run"
+) -> Figure:
     """Figure of the main measure of every task, a panel each: perplexity, or accuracy.
 
     Lines and bands as in `score`. A task without a perplexity shows its loss.
@@ -119,20 +143,31 @@ def performance(evaluation: pd.DataFrame, *, runs: list[str] | None = None) -> F
     ----------
     evaluation
         The evaluation table.
-    runs
+    runs, hue
         As for `score`.
 
     Raises
     ------
     RankscopeError
         If no perplexity, loss or accuracy of a whole task was measured.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> evaluation = pd.DataFrame({"run": "a", "step": [0, 100], "value": [0.5, 0.7]}).assign(
+    ...     task="blimp", group="all", metric="accuracy", ci_low=0.4, ci_high=0.8, n=90
+    ... )
+    >>> figure = rs.plots.performance(evaluation)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['blimp']
     """
     shown = main_measures(evaluation)
     if not shown:
         raise RankscopeError("the evaluation holds no perplexity, loss or accuracy of a whole task")
     figure, panels, _ = panel_grid(len(shown), share_y=False, panel_width=2.0)
     for (task, group, metric), ax in zip(shown, panels, strict=True):
-        score(evaluation, metric, task=task, group=group, runs=runs, legend=False, ax=ax)
+        score(evaluation, metric, task=task, group=group, runs=runs, hue=hue, legend=False, ax=ax)
         ax.set(title=plain(task), xlabel="")
     figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
@@ -140,40 +175,63 @@ def performance(evaluation: pd.DataFrame, *, runs: list[str] | None = None) -> F
 
 
 @paper_look()
-def blimp_phenomena(evaluation: pd.DataFrame, *, runs: list[str] | None = None) -> Figure:
+def blimp_phenomena(
+    evaluation: pd.DataFrame, *, runs: Collection[object] | None = None, hue: str = "run"
+) -> Figure:
     """Figure of the accuracies in BLiMP's phenomena, a panel each; drawn as in `score`.
 
     Parameters
     ----------
     evaluation
         The evaluation table.
-    runs
+    runs, hue
         As for `score`.
 
     Raises
     ------
     RankscopeError
         If there are no accuracies by phenomenon.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> evaluation = pd.DataFrame({"run": "a", "step": [0, 100], "value": [0.5, 0.7]}).assign(
+    ...     task="blimp", group="phenomenon:binding", metric="accuracy", ci_low=0, ci_high=1, n=9
+    ... )
+    >>> figure = rs.plots.blimp_phenomena(evaluation)
+    >>> [ax.get_title() for ax in figure.axes]
+    ['binding']
     """
     groups = phenomena(evaluation)
     if not groups:
         raise RankscopeError("the evaluation holds no accuracies of BLiMP by phenomenon")
     figure, panels, hole = panel_grid(len(groups))
+    names = distinct(evaluation, hue) if runs is None else runs
     for group, ax in zip(groups, panels, strict=True):
-        score(evaluation, "accuracy", task="blimp", group=group, runs=runs, legend=False, ax=ax)
+        score(
+            evaluation,
+            "accuracy",
+            task="blimp",
+            group=group,
+            runs=names,
+            hue=hue,
+            legend=False,
+            ax=ax,
+        )
         ax.set_title(plain(group.removeprefix(PHENOMENON).replace("_", " ")))
     return finish_grid(figure, panels, hole=hole)
 
 
 def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Task, group and metric of the one measure that stands for each task, texts first."""
+    """Task, group and metric of the main measure of each task, texts first."""
     whole = evaluation[evaluation["group"] == "all"]
-    found = [
+    measures = [
         (str(task), "all", next(name for name in _MAIN if name in there))
         for task, there in whole.groupby("task")["metric"].agg(set).items()
         if there & {*_MAIN}
     ]
-    return sorted(found, key=lambda measure: (_MAIN.index(measure[2]), measure[0]))
+    return sorted(measures, key=lambda measure: (_MAIN.index(measure[2]), measure[0]))
 
 
 def phenomena(evaluation: pd.DataFrame) -> list[str]:
@@ -182,21 +240,32 @@ def phenomena(evaluation: pd.DataFrame) -> list[str]:
     return sorted(set(evaluation.loc[is_one & (evaluation["metric"] == "accuracy"), "group"]))
 
 
-def _points(rows: pd.DataFrame) -> pd.DataFrame:
+def _points(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
     """Rows of the evaluation table as points of a `rankscope.statistics.step_summary.summary`."""
-    names = {"value": "centre", "ci_low": "low", "ci_high": "high"}
-    points = rows.sort_values(["run", "step"]).rename(columns=names)
-    points = points[["run", "step", *names.values()]].astype({"step": "int64"})
-    return points.assign(undefined=points["centre"].isna().astype(int), noisy=False, bound=False)
+    breaks = cuts_of(rows).breaks
+    rows = rows.assign(stretch=rows["step"] >= rows["run"].map(breaks).fillna(np.inf))
+    steps = rows.groupby([hue, "step"], sort=True)
+    points = steps["value"].agg(centre=lambda x: x.mean(skipna=False), low="min", high="max")
+    alone = steps.size() == 1
+    for end, bound in (("low", "ci_low"), ("high", "ci_high")):
+        points[end] = points[end].where(~alone, steps[bound].first())
+    table: pd.DataFrame = points.assign(
+        stretch=steps["stretch"].max(),
+        undefined=points["centre"].isna(),
+        window="",
+        noisy=False,
+        bound=False,
+    )
+    return table.reset_index()
 
 
-def _explain(ax: Axes, points: pd.DataFrame, *, has_chance: bool) -> None:
+def _explain(panel: Panel, points: pd.DataFrame, *, is_mean: bool, is_few: bool) -> None:
+    if is_mean:
+        panel.line("mean over runs")
     if (points["low"] < points["high"]).any():
-        band_entry(ax, "95 % interval")
-    if has_chance:
-        ax.axhline(CHANCE, color="0.35", linestyle=":", linewidth=0.9, zorder=1)
-        line_entry(ax, "chance", ":")
+        interval = f"nominal 95 % interval: under {FEW_DOCUMENTS} documents"
+        panel.band("min to max over runs" if is_mean else interval if is_few else "95 % interval")
     if points["centre"].isna().any():
-        mark_entry(ax, "at the foot: not a number", "o")
+        panel.mark("at the foot: not a number")
     if np.isinf(points["centre"]).any():
-        mark_entry(ax, "at the head: infinite", "o")
+        panel.mark("at the head: infinite")

@@ -16,18 +16,18 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     """Write a figure as ``name.pdf`` and ``name.png`` (300 dpi) into a folder.
 
-    Each file is written beside its place and then moved there: whoever reads it at the same time
-    has the old one or the new one. Fonts are embedded as TrueType.
+    Each file is written in full and then renamed: whoever reads it at the same time has the old
+    one or the new one. Fonts are embedded as TrueType. The same figure gives the same bytes.
 
     Parameters
     ----------
     figure
         The figure, at the size it has on paper.
     folder
-        Where to; made if it is not there.
+        Where to write; made if it does not exist.
     name
         File name without suffix, such as a key of `FIGURES`.
 
@@ -39,7 +39,17 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     ------
     OSError
         If a file cannot be written; no part of it is left then.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> with rs.plots.paper_style("acl"):
+    ...     paths = rs.plots.save_figure(rs.plots.per(table), "figures", "per-weights")
+    >>> [path.name for path in paths]
+    ['per-weights.pdf', 'per-weights.png']
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix, metadata in _METADATA.items():

@@ -6,20 +6,23 @@ import math
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.plots.legends import shared_legend
+from rankscope.plots.panel import entries
+from rankscope.plots.style import CHARACTER, wrapped
 
 PANEL_WIDTH = 1.4
 PANEL_HEIGHTS = (1.15, 2.2)
+FRAME = 0.35  # inches that ticks and the label of x take from a figure's height
+WIDEST_IN_CELL = 1.65
+LINE_HEIGHT = 0.135
 
 
 def panel_grid(
     count: int, *, share_y: bool = True, panel_width: float = PANEL_WIDTH
 ) -> tuple[Figure, list[Axes], Axes | None]:
-    """Make a figure of ``count`` panels with shared axes, or with heights of their own.
+    """Make a figure of ``count`` panels that share their axes, or the axis of x only.
 
     It is as wide as ``figure.figsize`` says, so `paper_style` decides, with as many columns as
     fit at ``panel_width`` inches each.
@@ -46,7 +49,7 @@ def panel_grid(
 def new_figure(
     lines: int, columns: int, *, size: tuple[float, float], share_y: bool = True
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Make a figure with a grid of axes that share both scales, or only the one of x.
+    """Make a figure with a grid of axes that share both scales, or only that of x.
 
     pyplot forgets the figure at once: a notebook shows it where it is returned, and only there,
     and a program may draw hundreds.
@@ -67,21 +70,37 @@ def new_figure(
     return figure, [list(line) for line in grid]
 
 
-def step_label(table: pd.DataFrame) -> str:
-    """Label of the axis of steps: what they count, which results say beside their tables."""
-    return str(table.attrs.get("unit", "step"))
-
-
 def row_title(ax: Axes, text: str) -> None:
-    """Title a row of panels, at the right of its last one."""
+    """Title a row of panels, to the right of its last one."""
     ax.annotate(text, (1.02, 0.5), xycoords="axes fraction", verticalalignment="center")
 
 
 def finish_grid(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> Figure:
     """Move the panels' labels, which are the same, to the figure, and draw the one legend."""
-    figure.supxlabel(panels[0].get_xlabel())
-    figure.supylabel(panels[0].get_ylabel())
+    label_figure(figure, panels[0].get_xlabel(), panels[0].get_ylabel())
     for ax in panels:
         ax.set(xlabel="", ylabel="")
     shared_legend(figure, panels, hole=hole)
     return figure
+
+
+def label_figure(figure: Figure, x: str, y: str) -> None:
+    """Label the axes that all panels share; a label that is longer than its axis is wrapped."""
+    figure.supxlabel(x)
+    figure.supylabel(wrapped(y, figure.get_figheight() - FRAME), multialignment="center")
+
+
+def shared_legend(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> None:
+    """Draw one legend for all the panels: in an empty cell if it fits there, else above them.
+
+    Above, the figure grows by the legend's height.
+    """
+    handles, labels = entries(panels)
+    entry = 0.45 + CHARACTER * max(map(len, labels))
+    if hole is not None and entry < WIDEST_IN_CELL:
+        hole.legend(handles, labels, loc="center left", borderaxespad=0)
+    else:
+        columns = max(1, min(len(labels), int(figure.get_figwidth() / entry)))
+        lines = math.ceil(len(labels) / columns)
+        figure.set_figheight(figure.get_figheight() + LINE_HEIGHT * lines)
+        figure.legend(handles, labels, loc="outside upper center", ncols=columns)

@@ -14,13 +14,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import new_figure, row_title, step_label
-from rankscope.plots.style import paper_look, plain
+from rankscope.plots.grid import label_figure, new_figure, row_title
+from rankscope.plots.panel import GREY, step_label
+from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows, in_order
 
 COLORS = "viridis"
-LEAST_HEIGHT = 2.0  # inches; the colour bar's label is as long
+INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
+FRAME = 0.6  # inches above and below the panels
+ROW_HEIGHT = 0.55
+LEAST_HEIGHT = 1.6
+TITLE_LINE = 0.13
 
 
 def heatmap(
@@ -36,17 +41,17 @@ def heatmap(
 ) -> Axes:
     """Draw a metric of one run and role as colours: layers upwards, steps to the right.
 
-    Cells are as wide as the steps are apart. Several matrices in one cell, such as heads, are
-    averaged; of condition numbers, the median is taken. The scale is logarithmic for those, and
+    Cells are as wide as the distance between steps. Several matrices in one cell, such as heads,
+    enter by their mean, condition numbers by their median. The scale is logarithmic for those, and
     where the limits are a decade apart: a low-rank run beside a full-rank one would be all dark.
-    Cells without a value, as of zero matrices, are hatched.
+    Cells without a value, such as those of zero matrices, are hatched.
 
     Parameters
     ----------
     table
         The metrics table.
     column
-        The metric, one of `QUANTITIES`.
+        The metric, as in `rankscope.plots.metric`.
     component, run, role
         Which matrices.
     limits
@@ -61,6 +66,14 @@ def heatmap(
     ------
     RankscopeError
         If there are no such rows or none of them belongs to a layer.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> ax = rs.plots.heatmap(table, "per", component="update", run="relora", role="down")
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('step', 'layer')
     """
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
@@ -89,7 +102,8 @@ def heatmap(
 def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weight") -> Figure:
     """Figure of `heatmap` panels, a row for every role and a column for every run.
 
-    All panels share one colour scale, from the least to the greatest value of the component.
+    All panels share one colour scale, from the least to the greatest value of the component. Where
+    a run has no such matrices, its panel says so.
 
     Parameters
     ----------
@@ -98,22 +112,30 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     column
         The metric.
     component
-        Which matrices; those of no layer, such as embeddings, are left out.
+        Which matrices; those outside the layers, such as embeddings, are left out.
 
     Raises
     ------
     RankscopeError
         If there are no such rows.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.heatmaps(rs.open_results("results").metrics, "stable_rank")
+    >>> [ax.get_title() for ax in figure.axes][:2]
+    ['full', 'relora']
     """
     rows = in_layers(chosen_rows(table, component=component))
     roles, runs = in_order(rows["role"]), sorted(rows["run"].unique())
     limits = value_limits(rows, column)
     width = float(mpl.rcParams["figure.figsize"][0])
-    height = max(0.6 + 0.55 * len(roles), LEAST_HEIGHT)
+    titles = [name_title(run, INSIDE * width / len(runs)) for run in runs]
+    height = max(FRAME + ROW_HEIGHT * len(roles), LEAST_HEIGHT)
+    height += TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(roles), len(runs), size=(width, height))
     for role, line in zip(roles, grid, strict=True):
         for run, ax in zip(runs, line, strict=True):
-            ax.set(xlabel="", ylabel="")
             if ((rows["role"] == role) & (rows["run"] == run)).any():
                 heatmap(
                     rows,
@@ -125,23 +147,29 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
                     colorbar=False,
                     ax=ax,
                 )
+            else:
+                _say_none(ax, role)
             ax.set(xlabel="", ylabel="")
         row_title(line[-1], role)
-    for run, ax in zip(runs, grid[0], strict=True):
-        ax.set_title(plain(run, limit=int(14 * width / len(runs))))
+    for title, ax in zip(titles, grid[0], strict=True):
+        ax.set_title(title)
     _finish(figure, grid, column)
-    figure.supxlabel(step_label(table))
-    figure.supylabel("layer")
+    label_figure(figure, step_label(table), "layer")
     return figure
+
+
+def _say_none(ax: Axes, role: str) -> None:
+    ax.grid(visible=False)
+    ax.text(0.5, 0.5, f"no {role}", color=GREY, transform=ax.transAxes, ha="center", va="center")
 
 
 def _finish(figure: Figure, grid: list[list[Axes]], column: str) -> None:
     panels = [ax for line in grid for ax in line]
-    mesh = next(found for ax in panels for found in ax.collections if isinstance(found, QuadMesh))
+    mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
     label = quantity(column).label
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
         label = f"{label}; hatched: undefined"
-    _color_bar(mesh, panels, label)
+    _color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
 
 
 def _color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> None:
@@ -184,15 +212,16 @@ def _scale(limits: tuple[float, float], *, log: bool) -> Normalize:
 
 def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
     finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
-    by_place = finite.groupby(["layer", "step"])["value"]
-    cells = (by_place.median() if log else by_place.mean()).unstack("step")
+    in_cell = finite.groupby(["layer", "step"])["value"]
+    cells = (in_cell.median() if log else in_cell.mean()).unstack("step")
     layers = range(int(cells.index.min()), int(cells.index.max()) + 1)
     return cells.reindex(index=layers).sort_index(axis="columns")
 
 
-def _edges(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Borders half-way between neighbours; the outer cells as wide as their neighbours' halves."""
-    if places.size == 1:
-        return np.array([places[0] - 0.5, places[0] + 0.5])
-    between = (places[1:] + places[:-1]) / 2
-    return np.concatenate([[2 * places[0] - between[0]], between, [2 * places[-1] - between[-1]]])
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Borders of cells, half-way between neighbours; outer cells reach as far to either side."""
+    if centres.size == 1:
+        return np.array([centres[0] - 0.5, centres[0] + 0.5])
+    between = (centres[1:] + centres[:-1]) / 2
+    first, last = 2 * centres[0] - between[0], 2 * centres[-1] - between[-1]
+    return np.concatenate([[first], between, [last]])

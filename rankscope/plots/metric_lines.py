@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import math
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.transforms import offset_copy
 
-from rankscope.plots.grid import step_label
-from rankscope.plots.legends import band_entry, draw_legend, line_entry, mark_entry, series_entry
-from rankscope.plots.style import SeriesStyle, series_styles
+from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, label_log_axis, step_label
+from rankscope.plots.style import SeriesStyle
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows, distinct
-from rankscope.statistics.step_summary import band_text, line_text, summarised_over, summary
+from rankscope.statistics.step_summary import (
+    band_text,
+    cuts_of,
+    line_text,
+    summarised_over,
+    summary,
+)
 
-BAND_ALPHA = 0.18
 BAR_WIDTH = 5
-# Changes over windows of different kinds are different objects: each kind has lines of its own.
-WINDOWS = {
-    "": "steps without restarts",
-    "cycle": "whole cycles",
-    "within": "parts of a cycle (rank up to 2r)",
-    "across": "across restarts",
-}
-PARTS = {"within": 0.5, "across": 0.25}  # width of their lines
+PART_WIDTH = 0.5
+SMALL = 2.0  # markers of changes across restarts
 MOST_MARKERS = 12
 
 
@@ -41,20 +37,22 @@ def metric(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a metric against the step: one line a run, summarised over layers.
-
-    Changes within a cycle, of whole cycles and across restarts have a line each.
+    """Draw a metric against the step: one line per run, summarised over layers.
 
     The line is the mean over the matrices of a step and the band goes from their minimum to their
     maximum. Where the quantity spans decades, as condition numbers do, the axis is logarithmic,
-    the line the median, and the band from the 10 % to the 90 % quantile; matrices of which only
-    a lower bound of κ is known enter at their bound. The legend says which it is. There is no
-    band where an end of it is infinite.
+    the line the median, and the band from the 10 % to the 90 % quantile; matrices whose κ is known
+    only from below enter at their bound. The legend says which it is. There is no band where an
+    end of it is infinite.
+
+    A line never joins what cannot be compared. It is cut where another model begins, and where
+    changes over windows of another kind lie between: whole cycles, parts of a cycle (thin lines,
+    cut at restarts) and changes across restarts (small markers).
 
     A marker is hollow where the point is not to be trusted: some matrix has no value, being zero
     or not finite or too small beside the noise, rounding noise may be more than 1 % of a rank
     (``per_resolved`` against ``per``), or the median is only a lower bound, which has an arrow
-    besides. Where no matrix has a value it stands at the foot of the axes, where the median is
+    besides. Where no matrix has a value the marker is at the foot of the axes, where the median is
     infinite at the head. Long series have a marker every few points.
 
     Parameters
@@ -62,11 +60,11 @@ def metric(
     table
         The metrics table. Colours are decided from all of it, not from the rows drawn.
     column
-        The metric, one of `QUANTITIES`.
+        The metric, such as ``per``, ``stable_rank``, ``condition_number_r`` or ``relative_size``.
     component, role
         Which matrices: a component, and a role or all.
     hue
-        The column that tells the lines apart.
+        The column that identifies the lines; runs, layers, or a column of your own.
     legend
         Whether to draw a legend; its entries are there either way.
     ax
@@ -76,81 +74,65 @@ def metric(
     ------
     RankscopeError
         If there are no such rows or no such metric.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> ax = rs.plots.metric(table, "stable_rank", role="q", hue="layer")
+    >>> ax.get_ylabel()
+    'stable rank'
     """
     drawn = quantity(column)
     rows = chosen_rows(table, component=component, role=role)
-    styles = series_styles(distinct(table, hue))
-    points = summary(rows, column, hue=hue)
-    kinds = [kind for kind in WINDOWS if kind in set(points["window"])]
-    ax = plt.gca() if ax is None else ax
-    if drawn.log:
-        ax.set_yscale("log", nonpositive="mask")
-    for (name, window), series in points.groupby([hue, "window"], sort=True):
-        width = PARTS.get(str(window)) if len(kinds) > 1 else None
-        draw_series(ax, name, series, style=styles[name], width=width)
-    for kind in kinds if len(kinds) > 1 else ():
-        line_entry(ax, WINDOWS[kind], "-", width=PARTS.get(kind, 1.1))
-    _explain(ax, points, column, over=summarised_over(rows, hue=hue))
-    ax.set(xlabel=step_label(table), ylabel=drawn.label)
-    if drawn.log:
-        label_log_axis(ax)
-    if legend:
-        draw_legend(ax)
-    return ax
+    points = summary(rows, column, hue=hue, cuts=cuts_of(table))
+    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+        if drawn.log:
+            panel.ax.set_yscale("log", nonpositive="mask")
+        for name, series in points.groupby(hue, sort=True):
+            draw_series(panel, name, series)
+        _explain(panel, points, column, over=summarised_over(rows, hue=hue))
+        if column == "condition_number_r" and _ranks_differ(rows, hue):
+            panel.note(f"r differs by {hue}: heights are not comparable")
+        panel.ax.set(xlabel=step_label(table), ylabel=drawn.label)
+        if drawn.log:
+            label_log_axis(panel.ax)
+    return panel.ax
 
 
-def draw_series(
-    ax: Axes,
-    name: object,
-    points: pd.DataFrame,
-    *,
-    style: SeriesStyle,
-    width: float | None = None,
-) -> None:
-    """Draw the points of a `summary` as a line with its band and markers, named in the legend."""
-    series_entry(ax, name, style)
-    _draw_line(ax, points, style, width)
-    _draw_markers(ax, points, style)
+def draw_series(panel: Panel, name: object, points: pd.DataFrame) -> None:
+    """Draw the points of a `summary` as lines with bands and markers, named in the legend.
+
+    There is one line per kind of window, and it is cut into its stretches.
+    """
+    style = panel.series(name)
+    for kind, line in points.groupby("window", sort=True):
+        for _, stretch in line.groupby("stretch"):
+            _draw_line(panel.ax, stretch, style, width=PART_WIDTH if kind == "within" else None)
+        _draw_markers(panel.ax, line, style, size=SMALL if kind == "across" else None)
 
 
-def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle, width: float | None) -> None:
+def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle, *, width: float | None) -> None:
     finite = series.replace([np.inf, -np.inf], np.nan)
-    ax.plot(
-        finite["step"],
-        finite["centre"],
-        color=style.color,
-        linestyle=style.dashes,
-        linewidth=width,
-    )
-    if not (finite["low"] < finite["high"]).any():
+    steps, low, high = finite["step"], finite["low"], finite["high"]
+    ax.plot(steps, finite["centre"], color=style.color, linestyle=style.dashes, linewidth=width)
+    if not (low < high).any():
         return
     if len(finite) == 1:
-        ax.vlines(
-            finite["step"],
-            finite["low"],
-            finite["high"],
-            color=style.color,
-            alpha=BAND_ALPHA,
-            linewidth=BAR_WIDTH,
-        )
+        ax.vlines(steps, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=BAR_WIDTH)
     else:
-        ax.fill_between(
-            finite["step"],
-            finite["low"],
-            finite["high"],
-            color=style.color,
-            alpha=BAND_ALPHA,
-            linewidth=0,
-        )
+        ax.fill_between(steps, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=0)
 
 
-def _draw_markers(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
+def _draw_markers(
+    ax: Axes, series: pd.DataFrame, style: SeriesStyle, *, size: float | None
+) -> None:
     shown = series[_is_marked(series)]
     at_foot, at_head = shown["centre"].isna(), np.isinf(shown["centre"])
     placed = shown[~at_foot & ~at_head]
     hollow = is_hollow(placed)
-    _scatter(ax, placed[~hollow], style, face=style.color)
-    _scatter(ax, placed[hollow], style, face="white")
+    _scatter(ax, placed[~hollow], style, face=style.color, size=size)
+    _scatter(ax, placed[hollow], style, face="white", size=size)
     _scatter_arrows(ax, placed[placed["bound"]], style)
     for height, there in ((0.0, at_foot), (1.0, at_head)):
         if there.any():
@@ -168,7 +150,7 @@ def _draw_markers(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
 
 
 def is_hollow(points: pd.DataFrame) -> pd.Series[bool]:
-    """Whether a point of a `summary` is drawn hollow: not to be trusted as it stands."""
+    """Whether a point of a `summary` is drawn hollow: not to be trusted as it is."""
     hollow: pd.Series[bool] = (points["undefined"] > 0) | points["noisy"] | points["bound"]
     return hollow
 
@@ -181,7 +163,9 @@ def _is_marked(series: pd.DataFrame) -> pd.Series[bool]:
     return every | (hollow != hollow.shift(fill_value=hollow.iloc[0]))
 
 
-def _scatter(ax: Axes, points: pd.DataFrame, style: SeriesStyle, *, face: str) -> None:
+def _scatter(
+    ax: Axes, points: pd.DataFrame, style: SeriesStyle, *, face: str, size: float | None
+) -> None:
     if points.empty:
         return
     ax.plot(
@@ -189,6 +173,7 @@ def _scatter(ax: Axes, points: pd.DataFrame, style: SeriesStyle, *, face: str) -
         points["centre"],
         linestyle="",
         marker=style.marker,
+        markersize=size,
         color=style.color,
         markerfacecolor=face,
         zorder=3,
@@ -215,31 +200,30 @@ def _scatter_arrows(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     )
 
 
-def _explain(ax: Axes, points: pd.DataFrame, column: str, *, over: str) -> None:
+def _explain(panel: Panel, points: pd.DataFrame, column: str, *, over: str) -> None:
     """Enter into the legend what the marks that occur mean."""
+    kinds, is_undefined = {*points["window"]}, points["centre"].isna()
     if over:
-        line_entry(ax, line_text(column, over), "-", width=1.1)
+        panel.line(line_text(column, over))
     if (points["low"] < points["high"]).any():
-        band_entry(ax, band_text(column, over))
+        panel.band(band_text(column, over))
+    if "within" in kinds:
+        panel.line("part of a cycle: rank r after a restart, then up to 2r", width=PART_WIDTH)
+    if "across" in kinds:
+        panel.mark("across restarts", ".", hollow=False)
     if points["noisy"].any():
-        mark_entry(ax, "noise may move it > 1 %", "o")
-    if ((points["undefined"] > 0) & points["centre"].notna()).any():
-        mark_entry(ax, "undefined for some", "o")
-    if points["centre"].isna().any():
-        mark_entry(ax, "at the foot: undefined", "o")
+        panel.mark("noise may move it > 1 %")
+    if ((points["undefined"] > 0) & ~is_undefined).any():
+        panel.mark("undefined for some")
+    if is_undefined.any():
+        panel.mark("at the foot: undefined")
     if points["bound"].any():
-        mark_entry(ax, "lower bound only", r"$\uparrow$")
+        panel.mark("lower bound only", r"$\uparrow$")
     if np.isinf(points["centre"]).any():
-        mark_entry(ax, "at the head: infinite", "o")
+        panel.mark("at the head: infinite")
 
 
-def label_log_axis(ax: Axes) -> None:
-    """Put readable ticks on a log axis: 1, 2, 5, 10, … where it spans less than two decades."""
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    low, high = ax.get_ylim()
-    if not 0 < low < high or high / low > 100:
-        ax.yaxis.set_major_locator(LogLocator())
-        ax.yaxis.set_major_formatter(LogFormatterMathtext())
-        return
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+def _ranks_differ(rows: pd.DataFrame, hue: str) -> bool:
+    """Whether the lines are condition numbers over different ranks."""
+    known = rows.dropna(subset=["numerical_rank", "condition_number_r"])
+    return bool(known.groupby(hue)["numerical_rank"].median().nunique() > 1)

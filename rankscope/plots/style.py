@@ -1,7 +1,9 @@
-"""How figures look: column widths of venues, fonts, and one colour, marker and dash a series."""
+"""How figures look: column widths of venues, fonts, and a colour, marker and dash per series."""
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.typing import LineStyleType
 
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import WrongSettingError, printable
 
 WIDTHS = {
     "acl": 3.03,
@@ -27,10 +29,13 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
+CHARACTER = 0.045
+"""Inches that a character takes on average, at the size of a legend; titles take a fifth more."""
+
 
 @dataclass(frozen=True)
 class SeriesStyle:
-    """What tells one series from the others; each of the three suffices on its own."""
+    """What distinguishes one series from the others; each of the three suffices on its own."""
 
     color: str
     marker: str
@@ -40,9 +45,9 @@ class SeriesStyle:
 def series_styles(names: Iterable[object]) -> dict[Any, SeriesStyle]:
     """Style of every series, by name.
 
-    Decided from all the names together and by their order, not by the order of rows: pass the
-    whole table's, and a panel that lacks a run leaves the others' colours alone. The three cycles
-    have different lengths, so 84 series are told apart.
+    All the names together decide, in their own order, not that of rows: pass those of the whole
+    table, and a panel that lacks a run leaves the others' colours alone. The three cycles have
+    different lengths, so that 84 series look different.
     """
     return {
         name: SeriesStyle(
@@ -59,22 +64,22 @@ def _by_number_then_text(name: object) -> tuple[bool, float, str]:
 
 
 def width_in_inches(width: str | float) -> float:
-    """Width of a venue's column by its name in `WIDTHS`, or a number of inches, given as either.
+    """Width of a venue's column by its name in `WIDTHS`, or of a number, which may be text.
 
     Raises
     ------
-    RankscopeError
+    WrongSettingError
         For an unknown name, or a width outside of 1 to 40 inches.
     """
     try:
         inches = WIDTHS[width] if width in WIDTHS else float(width)
     except ValueError:
         known = ", ".join(WIDTHS)
-        raise RankscopeError(
-            f"unknown width {width!r}: give one of {known}, or a number of inches"
+        raise WrongSettingError(
+            f"unknown width {width!r}: choose one of {known}, or a number of inches"
         ) from None
     if not 1 <= inches <= 40:
-        raise RankscopeError(f"width {inches:g}: a figure is between 1 and 40 inches wide")
+        raise WrongSettingError(f"width {inches:g}: choose between 1 and 40 inches")
     return inches
 
 
@@ -97,6 +102,15 @@ def paper_style(width: str | float = "acl-text", *, aspect: float = 0.62) -> Ite
     ------
     RankscopeError
         For an unknown width.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> with rs.plots.paper_style("acl"):
+    ...     figure = rs.plots.per(table)
+    >>> float(figure.get_figwidth())
+    3.03
     """
     inches = width_in_inches(width)
     with _settings({**_PAPER, "figure.figsize": (inches, aspect * inches)}):
@@ -107,7 +121,7 @@ def paper_style(width: str | float = "acl-text", *, aspect: float = 0.62) -> Ite
 def paper_look() -> Iterator[None]:
     """Take type, lines and layout from `paper_style`, and leave the width as it is set.
 
-    Figure-level functions wear it as a decorator: they look the same wherever they are called.
+    It decorates the figure-level functions, which thus look the same wherever they are called.
     """
     with _settings(_PAPER):
         yield
@@ -179,15 +193,48 @@ _PAPER: dict[Any, Any] = {
 
 
 def plain(text: object, *, limit: int = 40) -> str:
-    """Text for a title or a legend that matplotlib shows as it stands.
+    """Text for a title or a legend that matplotlib shows as it is.
 
     Run names come from folders and files: a pair of ``$`` would be read as mathematics, and may
-    fail to parse only when the figure is saved; a leading ``_`` would hide a legend entry. What is
-    longer than ``limit`` characters loses its middle: names of runs often differ at the end.
+    fail to parse only when the figure is saved; a leading ``_`` would hide a legend entry. Text
+    longer than ``limit`` characters loses its middle, since names of runs often differ at the end.
     """
+    return _escaped(_shortened(text, limit))
+
+
+def name_title(name: object, inches: float, *, lines: int = 3) -> str:
+    """Name of a run as a title of at most this size, broken after its punctuation."""
+    limit = _characters(inches)
+    text = _shortened(name, limit * lines - lines)
+    rows = [""]
+    for part in re.findall(r"[^-_/.\s]*[-_/.\s]?", text):
+        if len(rows[-1]) + len(part) > limit and rows[-1]:
+            rows.append("")
+        rows[-1] += part
+    if len(rows) > lines or max(map(len, rows)) > limit:
+        rows = textwrap.wrap(text, limit)
+    return "\n".join(map(_escaped, rows))
+
+
+def wrapped(label: str, inches: float) -> str:
+    """A label over as many lines as it takes to be at most ``inches`` long; not a formula."""
+    if "$" in label:
+        return label
+    # A pair such as (m, n) stays together.
+    lines = textwrap.wrap(label.replace(", ", ",\xa0"), _characters(inches))
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def _characters(inches: float) -> int:
+    return max(6, int(inches / (1.2 * CHARACTER)))
+
+
+def _shortened(text: object, limit: int) -> str:
     shown = printable(str(text), limit=1000)
-    if len(shown) > limit:
-        half = limit // 2
-        shown = f"{shown[:half]}…{shown[-half:]}"
-    shown = shown.replace("$", r"\$")
+    half = limit // 2
+    return shown if len(shown) <= limit else f"{shown[:half]}…{shown[-half:]}"
+
+
+def _escaped(text: str) -> str:
+    shown = text.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown

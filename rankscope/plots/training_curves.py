@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import new_figure
-from rankscope.plots.legends import draw_legend, line_entry, mark_entry, series_entry
-from rankscope.plots.style import SeriesStyle, paper_look, series_styles
+from rankscope.plots.grid import new_figure, shared_legend
+from rankscope.plots.panel import drawn_on
+from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.statistics.row_choice import distinct
 
 MEAN_OVER = 25
-"""The running mean is over this part of the longest run."""
+"""The running mean is over the longest run divided by this."""
 RAW_WIDTH = 0.6
 RAW_ALPHA = 0.4
 
@@ -22,64 +24,90 @@ RAW_ALPHA = 0.4
 def loss(
     training: pd.DataFrame,
     *,
-    runs: list[str] | None = None,
+    runs: Collection[object] | None = None,
+    hue: str = "run",
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the training loss of every run, its validation loss and its restarts.
 
     Light lines are the logged values and full ones their centred running mean over about a
-    twenty-fifth of the longest run, which the legend gives in steps. Markers are validation losses,
-    ticks at the foot the restarts. Values that are not finite leave gaps.
+    twenty-fifth of the longest run, but at least the steps between two logged values; the legend
+    gives its length. Where that leaves nothing to average there is one line, as logged. Markers are
+    validation losses, ticks at the foot restarts. Values that are not finite leave gaps. Where a
+    line is of several runs, it is their mean at each step.
 
     Parameters
     ----------
     training
-        One row a logged step, with columns ``run``, ``step``, ``loss`` in nats a token, and where
-        there are any ``validation_loss`` and ``event``.
+        One row per logged step, with columns ``run``, ``step``, ``loss`` in nats per token, and
+        where there are any ``validation_loss`` and ``event``.
     runs
-        All the runs of the study, to give a run the colour that it has in other figures; those
-        in ``training`` if not given.
-    legend
-        Whether to draw a legend; its entries are there either way.
-    ax
-        Where to draw; the current axes if not given.
+        All the runs of the study, or values of ``hue``, to give each the colour that it has in
+        other figures; those in ``training`` if not given.
+    hue
+        The column that identifies the lines: ``run``, or one of your own.
+    legend, ax
+        As in `rankscope.plots.metric`.
 
     Raises
     ------
     RankscopeError
         If no loss was logged.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> ax = rs.plots.loss(rs.open_results("results").training)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['full', 'relora', 'training, as logged']
     """
     if not has_loss(training):
         raise RankscopeError("no loss was logged: the training table has no value of 'loss'")
-    ax = plt.gca() if ax is None else ax
-    styles = series_styles(training["run"] if runs is None else runs)
     logged = training.dropna(subset=["loss"])
     window = running_window(logged)
-    for run, series in training.groupby("run", sort=True):
-        series_entry(ax, run, styles[run])
-        _draw_training(ax, series.dropna(subset=["loss"]), styles[run], window)
-        _draw_validation(ax, series, styles[run])
-        _draw_restarts(ax, series, styles[run])
-    line_entry(ax, f"training, mean of {window} steps", "-", width=1.1)
-    line_entry(ax, "training, as logged", "-", width=RAW_WIDTH, alpha=RAW_ALPHA)
-    if _values(training, "validation_loss").notna().any():
-        mark_entry(ax, "validation", "o", hollow=False)
-    if _is_restart(training).any():
-        mark_entry(ax, "restart", "|")
-    ax.set(xlabel="step", ylabel="loss (nats per token)")
-    if legend:
-        # A loss falls; looking for the best place among a million points takes minutes.
-        draw_legend(ax, place="upper right")
-    return ax
+    is_averaged = False
+    # A loss falls; looking for the best place among a million points takes minutes.
+    with drawn_on(
+        ax, distinct(training, hue) if runs is None else runs, legend=legend, place="upper right"
+    ) as panel:
+        for name, series in training.groupby(hue, sort=True):
+            style = panel.series(name)
+            is_averaged |= _draw_training(panel.ax, series, style, window)
+            _draw_validation(panel.ax, series, style)
+            _draw_restarts(panel.ax, series, style)
+        if is_averaged:
+            panel.line(f"training, mean of {window} steps")
+            panel.line("training, as logged", width=RAW_WIDTH, alpha=RAW_ALPHA)
+        else:
+            panel.line("training, as logged")
+        if logged.duplicated([hue, "step"]).any():
+            panel.note("mean over runs")
+        if _values(training, "validation_loss").notna().any():
+            panel.mark("validation", hollow=False)
+        if _is_restart(training).any():
+            panel.mark("restart", "|")
+        panel.ax.set(xlabel="step", ylabel="loss (nats per token)")
+    return panel.ax
 
 
 @paper_look()
-def losses(training: pd.DataFrame, *, runs: list[str] | None = None) -> Figure:
-    """Figure of the losses of all runs; parameters and errors as for `loss`."""
+def losses(
+    training: pd.DataFrame, *, runs: Collection[object] | None = None, hue: str = "run"
+) -> Figure:
+    """Figure of the losses of all runs; parameters and errors as for `loss`.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.losses(rs.open_results("results").training)
+    >>> figure.axes[0].get_ylabel()
+    'loss (nats per token)'
+    """
     width, height = mpl.rcParams["figure.figsize"]
     figure, [[ax]] = new_figure(1, 1, size=(width, min(height, 2.4)))
-    loss(training, runs=runs, ax=ax)
+    loss(training, runs=runs, hue=hue, legend=False, ax=ax)
+    shared_legend(figure, [ax], hole=None)
     return figure
 
 
@@ -89,10 +117,20 @@ def has_loss(training: pd.DataFrame) -> bool:
 
 
 def running_window(logged: pd.DataFrame) -> int:
-    """Steps in the running mean: about a twenty-fifth of the longest run, 1, 2 or 5 times 10ᵏ."""
+    """Steps in the running mean: about a twenty-fifth of the longest run, 1, 2 or 5 times 10ᵏ.
+
+    Never less than from one logged value to the next, which is then the number.
+    """
     longest = int(logged["step"].max() - logged["step"].min())
     round_numbers = [digit * int(10**k) for k in range(9) for digit in (1, 2, 5)]
-    return max(n for n in round_numbers if n <= max(1, longest // MEAN_OVER))
+    window = max(n for n in round_numbers if n <= max(1, longest // MEAN_OVER))
+    spacings = [_spacing(rows["step"]) for _, rows in logged.groupby("run")]
+    return max(window, *(int(spacing) for spacing in spacings if spacing > 0), 1)
+
+
+def _spacing(steps: pd.Series[int]) -> float:
+    """Steps from one logged value to the next, as a rule; NaN for a single one."""
+    return float(steps.drop_duplicates().sort_values().diff().median())
 
 
 def _values(training: pd.DataFrame, column: str) -> pd.Series[float]:
@@ -107,22 +145,23 @@ def _is_restart(training: pd.DataFrame) -> pd.Series[bool]:
     return training["event"].eq("restart")
 
 
-def _draw_training(ax: Axes, logged: pd.DataFrame, style: SeriesStyle, window: int) -> None:
-    by_step = logged.set_index("step")["loss"].astype(float).sort_index()
-    ax.plot(by_step.index, by_step, color=style.color, linewidth=RAW_WIDTH, alpha=RAW_ALPHA)
-    spacing = by_step.index.to_series().diff().median()
+def _draw_training(ax: Axes, series: pd.DataFrame, style: SeriesStyle, window: int) -> bool:
+    """Draw the logged losses and their running mean; returns whether that averages anything."""
+    by_step = series.dropna(subset=["loss"]).groupby("step")["loss"].mean().astype(float)
+    spacing = _spacing(by_step.index.to_series())
     # An odd number, or the mean would be of places half a spacing off.
     points = 2 * round(window / spacing / 2) + 1 if spacing > 0 else 1
+    if points > 1:
+        ax.plot(by_step.index, by_step, color=style.color, linewidth=RAW_WIDTH, alpha=RAW_ALPHA)
     smooth = by_step.rolling(points, center=True, min_periods=1).mean()
     ax.plot(smooth.index, smooth.mask(by_step.isna()), color=style.color, linestyle=style.dashes)
+    return points > 1
 
 
 def _draw_validation(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
-    values = _values(series, "validation_loss")
-    there = values.notna()
-    if there.any():
-        steps = series.loc[there, "step"]
-        ax.plot(steps, values[there], linestyle="", marker=style.marker, color=style.color)
+    values = _values(series, "validation_loss").groupby(series["step"]).mean().dropna()
+    if len(values):
+        ax.plot(values.index, values, linestyle="", marker=style.marker, color=style.color)
 
 
 def _draw_restarts(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:

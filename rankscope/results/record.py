@@ -7,10 +7,15 @@ the table of another.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +31,21 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def provenance(packages: Iterable[str]) -> dict[str, Any]:
+    """When and by which command something is written, and the versions of installed packages."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"written": written, "command": sys.argv, "versions": versions}
+
+
+def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """One JSON object per line."""
+    return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
 def is_intact(path: Path) -> bool:

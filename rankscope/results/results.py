@@ -88,14 +88,14 @@ class Results:
         """
         path = self.path / METRICS_FILE
         if not path.is_file():
-            return self._with_unit(table_of([]))
+            return self._described(table_of([]))
         written = pd.read_parquet(path)
         added = frozenset(COLUMNS) - frozenset(written.columns)
         table = typed(written)
         if added:
             table = typed(filled(table, self.path / SPECTRA_FOLDER))
             self._say_what_is_empty(empty_columns(table, added))
-        return self._with_unit(table)
+        return self._described(table)
 
     def _say_what_is_empty(self, names: Sequence[str]) -> None:
         if not names:
@@ -116,7 +116,7 @@ class Results:
         path = self.path / EVALUATION_FILE
         if not path.is_file():
             return typed_evaluation(pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
-        return self._with_unit(typed_evaluation(pd.read_parquet(path)))
+        return self._described(typed_evaluation(pd.read_parquet(path)))
 
     @property
     def unit(self) -> str:
@@ -124,9 +124,14 @@ class Results:
         runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
         return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
 
-    def _with_unit(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with the unit of its steps in its attributes, for the axes of figures."""
-        table.attrs["unit"] = self.unit
+    @property
+    def breaks(self) -> dict[str, int]:
+        """The last step of a run at which another model begins, by the run's name."""
+        return dict(read_record(self.path / ANALYSIS_RECORD).get("breaks", {}))
+
+    def _described(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table with ``unit`` and ``breaks`` beside it, for the axes and lines of figures."""
+        table.attrs |= {"unit": self.unit, "breaks": self.breaks}
         return table
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Accuracy of a model's choices between two sentences, for all paradigms and groups of them.
+"""Accuracy of a model's choices between two sentences, by paradigm and group of paradigms.
 
 U paradigms in a group, n_u pairs in each.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rankscope.scoring.blimp import Paradigm
 from rankscope.statistics.intervals import NO_INTERVAL, Measure, proportion_interval
 
-# Kind of group, and its name for a paradigm; an empty one stands for no group.
+# Kind of group, and the group's name for a paradigm; an empty name means no group.
 GROUPINGS: tuple[tuple[str, Callable[[Paradigm], str]], ...] = (
     ("field", lambda paradigm: paradigm.field),
     ("phenomenon", lambda paradigm: paradigm.phenomenon),
@@ -27,17 +27,17 @@ def accuracy_measures(
     """Accuracy for ``all``, and of every field, phenomenon and paradigm (``uid``).
 
     ``accuracy``
-        Of a paradigm, the share of pairs of which the model holds the good sentence likelier; equal
-        likelihoods count 1/2, so that guessing has 1/2 whatever ties there are. Of a group, the
-        unweighted mean over its paradigms: where all have the same number of pairs, as in BLiMP,
-        that is the mean over pairs. NaN without an interval where a difference is NaN: a broken
-        model did not choose wrongly.
+        Of a paradigm, the share of pairs whose good sentence the model finds more probable; equal
+        probabilities count 1/2, so that guessing has 1/2 however many ties there are. Of a group,
+        the unweighted mean over its paradigms: where all have the same number of pairs, as in
+        BLiMP, that is the mean over pairs. NaN without an interval where a difference is NaN: a
+        broken model did not choose wrongly.
     ``ties``
-        Number of pairs with equal likelihoods, without an interval: for ``all``, and for each
+        Number of pairs with equal probabilities, without an interval: for ``all``, and for each
         paradigm that has any.
 
     The interval takes the paradigms as given and the pairs as drawn, see `effective_pairs`. To
-    compare two models, compare their choices pair by pair: both met the same ones.
+    compare two models, compare their choices pair by pair: both met the same pairs.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def accuracy_measures(
 
 
 def effective_pairs(counts: NDArray[np.integer]) -> float:
-    """Pairs of one paradigm that would tell as much as these of several: U² / Σ 1/n_u.
+    """Number of pairs of one paradigm as informative as these of several: U² / Σ 1/n_u.
 
     The mean of U shares p_u has the variance Σ p_u (1 − p_u) / n_u / U². With the mean p for every
     p_u that is p (1 − p) / n, n as above. For paradigms of one size this n is the number of pairs,
     and the variance errs on the large side: p (1 − p) is concave, so paradigms of different
-    difficulty vary less than those of the mean one, and ties vary less than choices.
+    difficulty vary less than paradigms of the mean one, and ties vary less than choices.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def effective_pairs(counts: NDArray[np.integer]) -> float:
 def _sums(values: NDArray[np.float64], counts: NDArray[np.integer]) -> NDArray[np.float64]:
     paradigm = np.repeat(np.arange(len(counts)), counts)
     sums = np.bincount(paradigm, values, minlength=len(counts))
-    return sums.astype(np.float64, copy=False)  # which they are, but not to a type checker
+    return sums.astype(np.float64, copy=False)  # it is float64 already, unknown to mypy
 
 
 def _groups(paradigms: Sequence[Paradigm]) -> list[tuple[str, list[int]]]:

@@ -1,4 +1,4 @@
-"""Minimal pairs as BLiMP stores them: one JSON object a line, one file a paradigm.
+"""Minimal pairs as BLiMP stores them: one JSON object per line, one file per paradigm.
 
 A. Warstadt et al., *BLiMP: The Benchmark of Linguistic Minimal Pairs for English*, TACL 8, 2020.
 """
@@ -9,10 +9,11 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 
 SUFFIX = ".jsonl"
 # The files know a 13th phenomenon; the paper's table counts its two paradigms under another.
@@ -30,7 +31,7 @@ class Paradigm:
     uid
         Its name.
     phenomenon, field
-        What it is counted under, empty where the file does not say it.
+        What it is counted under, empty where the file does not say.
     count
         Number of pairs, at least 1.
     """
@@ -51,52 +52,72 @@ class Blimp:
         Sorted by name.
     pairs
         The acceptable sentence and the other one, paradigm after paradigm.
-    digest
-        Of all of this.
     """
 
     paradigms: tuple[Paradigm, ...]
     pairs: tuple[tuple[str, str], ...]
-    digest: str
 
 
-def read_blimp(path: str | Path, *, pairs_each: int | None = None) -> Blimp:
+def blimp_digest(path: str | Path) -> str:
+    """Digest of the files that `read_blimp` reads: of their bytes, and their names in the folder.
+
+    It stays the same when they move to another place as a whole.
+
+    Raises
+    ------
+    WrongSettingError
+        If there is nothing at ``path``, or something else.
+    RankscopeError
+        If a file cannot be read.
+    """
+    path = Path(path)
+    digest = hashlib.blake2b(digest_size=16)
+    with _reading(path):
+        files = _files_in(path) if path.is_dir() else [path]
+        for file in files:
+            content = hashlib.blake2b(file.read_bytes()).hexdigest()
+            name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+            digest.update(f"{content} {name}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def read_blimp(path: str | Path, *, pairs: int | None = None) -> Blimp:
     """Minimal pairs of BLiMP, or of another set in its form.
 
-    Every line has ``sentence_good`` and ``sentence_bad``. ``UID`` names the paradigm, by default
-    the file does. ``linguistics_term`` is the phenomenon, of which there are the paper's 12:
-    ``s-selection`` belongs to ``argument_structure``. ``field`` is ``syntax_semantics`` where it is
-    written ``syntax/semantics``. Other keys and empty lines are ignored. Pairs of two equal
-    sentences are kept; BLiMP has 7 of them.
+    Every line has ``sentence_good`` and ``sentence_bad``. ``UID`` names the paradigm; the file's
+    name does where it is missing. ``linguistics_term`` is the phenomenon, one of the paper's 12:
+    ``s-selection`` belongs to ``argument_structure``. ``syntax/semantics`` is read as the ``field``
+    ``syntax_semantics``. Other keys and empty lines are ignored. Pairs of two equal sentences are
+    kept; BLiMP has 7 of them.
 
     Parameters
     ----------
     path
         A folder of ``.jsonl`` files at any depth, a ``.zip`` of such a folder, or one such file.
-        What begins with a dot is ignored, and so is ``__MACOSX``.
-    pairs_each
-        Take the first so many pairs of each paradigm alone, at least 1.
+        Names that begin with a dot are ignored, and so is ``__MACOSX``.
+    pairs
+        Take only the first pairs of each paradigm, at most this many; None for all.
 
     Raises
     ------
+    WrongSettingError
+        If there is nothing at ``path``, or something else.
     RankscopeError
         If something cannot be read, a line is not a pair of sentences, two files have the same
         paradigm, a paradigm has two phenomena or fields, or there is no pair at all.
     """
-    if pairs_each is not None and pairs_each < 1:
-        raise RankscopeError(f"{pairs_each} pairs of each paradigm leave nothing to score")
     found: dict[str, _Gathered] = {}
     for file, content in _iter_files(Path(path)):
         for uid, gathered in _paradigms_of(file, content).items():
             if uid in found:
                 raise RankscopeError(
-                    f"holds pairs of {uid!r}, and so does {found[uid].file}: give one of the two",
+                    f"holds pairs of {uid!r}, as does {found[uid].file}: keep one of the two",
                     path=file,
                 )
             found[uid] = gathered
     if not found:
-        raise RankscopeError(f"holds no pairs: BLiMP is {SUFFIX} files, 67 of them", path=path)
-    return _blimp([(uid, found[uid]) for uid in sorted(found)], pairs_each)
+        raise RankscopeError(f"holds no pairs: BLiMP consists of 67 {SUFFIX} files", path=path)
+    return _blimp([(uid, found[uid]) for uid in sorted(found)], pairs)
 
 
 @dataclass
@@ -107,30 +128,41 @@ class _Gathered:
     pairs: list[tuple[str, str]]
 
 
-def _blimp(found: list[tuple[str, _Gathered]], pairs_each: int | None) -> Blimp:
+def _blimp(found: list[tuple[str, _Gathered]], most: int | None) -> Blimp:
     paradigms, pairs = list[Paradigm](), list[tuple[str, str]]()
-    digest = hashlib.blake2b(digest_size=16)
-    for uid, given in found:
-        used = given.pairs[:pairs_each]
-        paradigms.append(Paradigm(uid, given.phenomenon, given.field, len(used)))
+    for uid, gathered in found:
+        used = gathered.pairs[:most]
+        paradigms.append(Paradigm(uid, gathered.phenomenon, gathered.field, len(used)))
         pairs += used
-        digest.update(json.dumps([uid, given.phenomenon, given.field, used]).encode())
-    return Blimp(tuple(paradigms), tuple(pairs), digest.hexdigest())
+    return Blimp(tuple(paradigms), tuple(pairs))
 
 
 def _iter_files(path: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield name and content of each file; of a member of an archive, as if that were a folder."""
-    try:
+    """Yield path and content of each file; a member of an archive as if that were a folder."""
+    with _reading(path):
         if path.is_dir():
-            for file in sorted(path.rglob(f"*{SUFFIX}")):
-                if file.is_file() and _is_wanted(file.relative_to(path)):
-                    yield file, file.read_bytes()
+            for file in _files_in(path):
+                yield file, file.read_bytes()
         elif path.suffix.lower() == ".zip":
             yield from _iter_members(path)
-        elif path.suffix.lower() == SUFFIX or not path.exists():
-            yield path, path.read_bytes()
         else:
-            raise RankscopeError(f"is neither a folder nor a {SUFFIX} or .zip file", path=path)
+            yield path, path.read_bytes()
+
+
+def _files_in(folder: Path) -> list[Path]:
+    files = sorted(folder.rglob(f"*{SUFFIX}"))
+    return [file for file in files if file.is_file() and _is_wanted(file.relative_to(folder))]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Refuse what cannot hold minimal pairs, and say what cannot be read."""
+    if not path.exists():
+        raise WrongSettingError("does not exist: `blimp` is a folder, a zip or a file", path=path)
+    if not path.is_dir() and path.suffix.lower() not in (SUFFIX, ".zip"):
+        raise WrongSettingError(f"is not a folder, nor a {SUFFIX} or .zip file", path=path)
+    try:
+        yield
     except OSError as error:
         raise RankscopeError(f"cannot be read: {error.strerror or error}", path=path) from None
 
@@ -155,7 +187,7 @@ def _is_wanted(name: Path) -> bool:
 
 def _paradigms_of(file: Path, content: bytes) -> dict[str, _Gathered]:
     found: dict[str, _Gathered] = {}
-    # Bytes are cut at ends of lines alone; a string would be at separators within a sentence too.
+    # Bytes are cut at line ends only; a string would be cut at separators within a sentence too.
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
@@ -191,7 +223,7 @@ def _text(row: dict[str, object], key: str) -> str:
         raise ValueError(f'"{key}" is not a string')
     if not text.strip():
         raise ValueError(f'"{key}" is empty')
-    text.encode()  # an escaped half of a surrogate pair is no text
+    text.encode()  # raises for an escaped half of a surrogate pair
     return text
 
 
@@ -199,5 +231,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeError):
         return "it is not UTF-8"
     if isinstance(error, json.JSONDecodeError):
-        return f"no JSON, {error.msg} at column {error.colno}"
+        return f"it is not JSON, {error.msg} at column {error.colno}"
     return str(error)

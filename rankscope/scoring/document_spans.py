@@ -1,64 +1,98 @@
-"""A document cut into what a model takes at once, every token of it scored once."""
+"""A document cut into what a model takes at once, every token scored once."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from rankscope.errors import RankscopeError
-from rankscope.scoring.likelihood import Ids, Span
+from rankscope.errors import WrongSettingError
+from rankscope.scoring.text_model import Ids, Span
 
 
-def document_spans(ids: Ids, *, window: int, stride: int, prefix: int | None) -> list[Span]:
+@dataclass(frozen=True)
+class Cut:
+    """How documents are cut for a model that takes a limited number of tokens at once.
+
+    Attributes
+    ----------
+    context
+        Input tokens at once, the parameter ``window`` of `rankscope.evaluate`; None for as many as
+        the model takes.
+    stride
+        Tokens from one span to the next; None for the context, so that spans do not overlap.
+    document_perplexity
+        Whether the first span of each document is scored by itself too, without a prefix.
+    """
+
+    context: int | None = None
+    stride: int | None = None
+    document_perplexity: bool = True
+
+    def __post_init__(self) -> None:
+        for name, tokens in (("window", self.context), ("stride", self.stride)):
+            if tokens is not None and tokens < 1:
+                raise WrongSettingError(f"`{name}` is {tokens} tokens: give 1 or more")
+        if self.context is not None and self.stride is not None:
+            require_fit(self.stride, self.context)
+
+
+def require_fit(stride: int, context: int) -> None:
+    """Raise `WrongSettingError` if a stride passes over tokens."""
+    if not 1 <= stride <= context:
+        raise WrongSettingError(
+            f"`stride` is {stride} tokens and `window` is {context}, so some tokens would never "
+            f"be scored: use a stride of 1 to {context}"
+        )
+
+
+def document_spans(ids: Ids, *, context: int, stride: int, prefix: int | None) -> list[Span]:
     """Cut a document into spans that together score each of its tokens exactly once.
 
-    The first span fills the window and counts all that it can. Each further one counts the next
-    ``stride`` tokens, given the latest ``window`` tokens before the last of these; so the end of a
-    document, where fewer are left to count, has no less context. With ``stride == window`` the
+    The first span fills the context and counts all that it can. Each further one counts the next
+    ``stride`` tokens, given the latest ``context`` tokens before the last of these; so the end of
+    a document, where fewer are left to count, has no less context. With ``stride == context`` the
     first token of a span has only the token before it as context, as in the rolling windows of
-    the usual evaluation harness; shorter strides give every token after the first window at least
-    ``window − stride + 1`` tokens of context and cost ``window / stride`` times as much.
+    the usual evaluation harness. Shorter strides give every token after the first span at least
+    ``context − stride + 1`` tokens of context and cost ``context / stride`` times as much.
 
     Parameters
     ----------
     ids
         Token ids of the document, without special tokens.
-    window
-        Most tokens that the model is given at once, the prefix among them.
+    context
+        Most tokens that the model is given at once, including the prefix.
     stride
-        Tokens that each span counts after the first, 1 to ``window``.
+        Tokens that each span after the first counts, 1 to ``context``.
     prefix
-        Id that stands before the document; None for none, and then its first token is not scored,
-        as nothing says how likely it is.
+        Id of the token before the document; None for none, and then the first token is not scored,
+        since nothing says how likely it is.
 
     Returns
     -------
-    Spans of at most ``window + 1`` ids, in the order of the document; none where there is nothing
+    Spans of at most ``context + 1`` ids, in the order of the document; none where there is nothing
     to score.
 
     Raises
     ------
-    RankscopeError
-        If the stride is not within 1 and the window.
+    WrongSettingError
+        If the stride is not between 1 and the context.
     """
-    if not 1 <= stride <= window:
-        raise RankscopeError(
-            f"a stride of {stride} tokens does not go with a window of {window}: "
-            "give one of 1 to the window, so that no token is passed over"
-        )
+    require_fit(stride, context)
     sequence = np.asarray(ids) if prefix is None else np.concatenate(([prefix], ids))
-    counted = 1  # tokens of the sequence that are done with; the first is never scored
+    counted = 1  # tokens of the sequence that are done; the first is never scored
     spans = list[Span]()
     while counted < len(sequence):
-        end = min(counted + (stride if spans else window), len(sequence))
-        spans.append(Span(sequence[max(0, end - 1 - window) : end], end - counted))
+        end = min(counted + (stride if spans else context), len(sequence))
+        spans.append(Span(sequence[max(0, end - 1 - context) : end], end - counted))
         counted = end
     return spans
 
 
-def first_window(ids: Ids, *, window: int) -> Span:
-    """The first ``window`` tokens of a document alone, the first of them not scored.
+def first_span(ids: Ids, *, context: int) -> Span:
+    """The first ``context`` tokens of a document alone, the first of them not scored.
 
-    Other than in `document_spans` nothing stands before them, and the window holds the last token
-    that is scored too.
+    Unlike in `document_spans`, nothing precedes them, and the last token that is scored is among
+    them.
     """
-    return Span(ids[:window], max(0, min(len(ids), window) - 1))
+    return Span(ids[:context], max(0, min(len(ids), context) - 1))

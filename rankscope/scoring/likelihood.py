@@ -1,50 +1,34 @@
-"""Negative log-likelihoods of many token sequences, in batches of like length.
+"""Negative log-likelihoods of many token sequences, in batches of similar length.
 
 Shapes: b sequences in a batch, of at most t inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.scoring.text_model import TextModel
-
-Ids = Sequence[int] | NDArray[np.integer[Any]]
-Progress = Callable[[float], None]  # share of the work that is done
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Token ids of which the last ``counted`` are scored, given all before them.
-
-    ``counted`` is less than the number of ids: the first has nothing before it.
-    """
-
-    ids: Ids
-    counted: int
+from rankscope.scoring.text_model import ShareDone, Span, TextModel
 
 
 def span_losses(
-    model: TextModel, spans: Sequence[Span], *, progress: Progress | None = None
+    model: TextModel, spans: Sequence[Span], *, progress: ShareDone | None = None
 ) -> NDArray[np.float64]:
     """Negative log-likelihood of the counted tokens of each span, in nats.
 
-    Spans of like length share a batch. Shorter ones are padded on the right, where a causal model
-    does not look. The losses of tokens are summed in float64.
+    Spans of similar length share a batch. Shorter ones are padded on the right, where a causal
+    model does not look. The losses of tokens are summed in float64.
 
     Parameters
     ----------
     model
         Scores tokens.
     spans
-        Each with at most ``model.window + 1`` ids; one that counts nothing costs nothing.
+        Each with at most ``model.context + 1`` ids; one that counts nothing costs nothing.
     progress
         Called after every batch.
 
@@ -70,7 +54,7 @@ def span_losses(
 
 
 def _batches(order: list[int], spans: Sequence[Span], tokens: int) -> Iterator[list[int]]:
-    """Cut the order, longest first, into batches of so many input tokens, padding included."""
+    """Cut the order, longest first, into batches of at most ``tokens`` inputs, with padding."""
     start = 0
     while start < len(order):
         size = max(1, tokens // (len(spans[order[start]].ids) - 1))
@@ -86,11 +70,11 @@ def _batch_losses(model: TextModel, spans: Sequence[Span]) -> NDArray[np.float64
     if (largest := int(ids.max())) >= model.vocab_size:
         raise RankscopeError(
             f"the tokenizer gives the id {largest}, but the model's vocabulary has "
-            f"{model.vocab_size}: give the tokenizer that it was trained with"
+            f"{model.vocab_size} tokens: pass the `tokenizer` that it was trained with"
         )
     counts = np.array([span.counted for span in spans])
-    places = np.arange(1, ids.shape[1])
-    counted = (places < lengths[:, None]) & (places >= (lengths - counts)[:, None])
+    positions = np.arange(1, ids.shape[1])
+    counted = (positions < lengths[:, None]) & (positions >= (lengths - counts)[:, None])
     with torch.inference_mode():
         losses = model.token_losses(
             torch.from_numpy(ids).to(model.device), torch.from_numpy(counted).to(model.device)

@@ -1,4 +1,4 @@
-"""How much likelier a model holds the acceptable sentence of a pair than the other one.
+"""How much more probable a model finds the acceptable sentence of a pair than the other one.
 
 p = probability of all tokens of a sentence, given the prefix token alone.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError, printable
-from rankscope.scoring.likelihood import Progress, Span, span_losses
-from rankscope.scoring.text_model import TextEncoder, TextModel
+from rankscope.scoring.likelihood import span_losses
+from rankscope.scoring.text_model import ShareDone, Span, TextEncoder, TextModel
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class EncodedPairs:
     Attributes
     ----------
     ids
-        Of all sequences, one after the other, each with its prefix.
+        Ids of all sequences, one after another, each with its prefix.
     lengths
         Number of ids of each sequence, (2n,).
     counted
-        How many of them, at its end, tell it from its partner, (2n,).
+        Number of ids at its end that distinguish it from its partner, (2n,).
     longest
         The sentence with the most ids, to name it where it is too long.
     """
@@ -41,7 +41,7 @@ class EncodedPairs:
     longest: str
 
     def __len__(self) -> int:
-        """Count the pairs."""
+        """Number of pairs."""
         return len(self.lengths) // 2
 
 
@@ -50,18 +50,18 @@ def encode_pairs(
 ) -> EncodedPairs:
     """Token ids of pairs of sentences, and which of them have to be scored.
 
-    The tokens that both sentences of a pair begin with are as probable in one as in the other, so
-    the difference of ln p needs only what follows.
+    The tokens that both sentences of a pair begin with are equally probable in both, so the
+    difference of ln p needs only what follows.
 
     Parameters
     ----------
     encoder
-        Without a prefix, the first token of a sentence has no probability and is not scored. Where
-        sentences differ in nothing else, they tie.
+        Without a prefix, the first token of a sentence has no probability and is not scored.
+        Sentences that differ in nothing else tie.
     pairs
         The good sentence first.
     leading_space
-        Put a space before every sentence, as evaluation harnesses do that take it for the
+        Put a space before every sentence, as evaluation harnesses do that score it as the
         continuation of an empty text.
     """
     before = " " if leading_space else ""
@@ -84,7 +84,7 @@ def encode_pairs(
 
 
 def pair_differences(
-    model: TextModel, encoded: EncodedPairs, *, progress: Progress | None = None
+    model: TextModel, encoded: EncodedPairs, *, progress: ShareDone | None = None
 ) -> NDArray[np.float64]:
     """Difference ln p(good) − ln p(bad) of each pair, in nats.
 
@@ -96,19 +96,19 @@ def pair_differences(
     model
         The one whose encoder made the pairs, or another checkpoint of it.
     encoded
-        Of n pairs.
+        n pairs.
     progress
-        Called after every batch with the share that is done.
+        Called after every batch.
 
     Returns
     -------
     (n,). Exactly 0 where both have the same tokens, which costs nothing. NaN where the model's
-    losses are, or are infinite for both.
+    losses are NaN, or infinite for both.
 
     Raises
     ------
     RankscopeError
-        If a sentence is longer than the model's window, or a token id outside its vocabulary.
+        If a sentence is longer than the model's context, or a token id outside its vocabulary.
 
     References
     ----------
@@ -116,10 +116,10 @@ def pair_differences(
     2020.
     """
     inputs = int(encoded.lengths.max(initial=1)) - 1
-    if inputs > model.window:
+    if inputs > model.context:
         raise RankscopeError(
-            f"the sentence {printable(encoded.longest, limit=60)!r} makes {inputs} tokens of "
-            f"input, but the model takes {model.window} at once: leave its pair out"
+            f"the sentence {printable(encoded.longest, limit=60)!r} has {inputs} input tokens, but "
+            f"the model takes {model.context} at once: leave its pair out"
         )
     losses = span_losses(model, _spans(encoded), progress=progress).reshape(-1, 2)
     with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN, as the docstring says
@@ -127,11 +127,11 @@ def pair_differences(
 
 
 def _shared_beginning(first: Sequence[int], second: Sequence[int]) -> int:
-    places = range(min(len(first), len(second)))
-    return next((i for i in places if first[i] != second[i]), len(places))
+    indices = range(min(len(first), len(second)))
+    return next((i for i in indices if first[i] != second[i]), len(indices))
 
 
 def _spans(encoded: EncodedPairs) -> list[Span]:
     ends = encoded.lengths.cumsum()
-    places = zip(ends - encoded.lengths, ends, encoded.counted.tolist(), strict=True)
-    return [Span(encoded.ids[start:end], counted) for start, end, counted in places]
+    bounds = zip(ends - encoded.lengths, ends, encoded.counted.tolist(), strict=True)
+    return [Span(encoded.ids[start:end], counted) for start, end, counted in bounds]

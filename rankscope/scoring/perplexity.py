@@ -30,16 +30,16 @@ class DocumentScores:
     losses
         (n,): −ln p of the scored tokens of a document together, in nats.
     tokens
-        (n,): how many those are: all, without a prefix all but the first.
+        (n,): number of scored tokens: all, or without a prefix all but the first.
     bytes, words
-        (n,): of the whole document: bytes of its UTF-8 text, and words between white space.
+        (n,): bytes of the whole document's UTF-8 text, and its words between white space.
     first_losses, first_tokens
-        (n,): losses and tokens of the first window alone, which no prefix stands before; None where
-        they were not asked for.
+        (n,): losses and tokens of the first window alone, without a prefix; None where they were
+        not asked for.
     sources, domains
-        The corpus that a document is of and the part of it; None where it has no such name.
+        The corpus that a document belongs to, and the part of it; None where it names none.
     is_prefixed
-        Whether a prefix stood before each document, so that all its tokens are scored.
+        Whether each document had a prefix, so that all its tokens are scored.
     """
 
     losses: NDArray[np.float64]
@@ -57,16 +57,15 @@ def perplexity_measures(scores: DocumentScores) -> list[Measure]:
     """Loss and perplexities of all documents, of each source and of each domain.
 
     ==============================  =============================================================
-    ``loss``                        Σ losses / Σ tokens: nats a token
+    ``loss``                        Σ losses / Σ tokens: nats per token
     ``perplexity``                  exp(loss) [1]_
-    ``bits_per_byte``               Σ losses / (ln 2 · Σ bytes) [2]_: it may be compared between
-                                    models with different tokenizers
+    ``bits_per_byte``               Σ losses / (ln 2 · Σ bytes) [2]_: the one to compare models
+                                    with different tokenizers by
     ``byte_perplexity``             exp(Σ losses / Σ bytes) [3]_
     ``word_perplexity``             exp(Σ losses / Σ words) [3]_, of words between white space
     ``mean_document_perplexity``    mean over documents of exp(mean loss of the tokens 2…T of the
                                     first window, given no prefix) [4]_: one odd document can
-                                    outweigh all others, and it is never to be compared with
-                                    ``perplexity``
+                                    outweigh all others, so never compare it with ``perplexity``
     ``macro_perplexity``            of a source the mean of its domains' perplexities, of all the
                                     mean of its sources' [1]_; a source without domains counts
                                     with its perplexity
@@ -76,18 +75,18 @@ def perplexity_measures(scores: DocumentScores) -> list[Measure]:
     Parameters
     ----------
     scores
-        Of documents; those without a scored token do not count.
+        Documents without a scored token do not count.
 
     Returns
     -------
     Groups are ``all``, then each ``source:S`` and its ``domain:S/D``, sorted; n = documents. A
-    document that names no source is in ``all`` alone, one that names no domain in ``all`` and its
-    source; macro means leave them out where others do.
+    document that names no source is only in ``all``, one that names no domain only in ``all`` and
+    its source; macro means leave both out where other documents name them.
 
-    Rows are left out where the number does not exist: those of bytes and words where no prefix
-    stood before the documents, as the loss of the first token then is missing; words where the text
-    has none; the mean over documents where no first window was scored or has two tokens; macro
-    means where they are of one part alone.
+    Rows are left out where the number does not exist: those of bytes and words where documents have
+    no prefix, since the loss of the first token is then missing; words where the text has none; the
+    mean over documents where no first window was scored or has two tokens; macro means over a
+    single part.
 
     A loss too large for its exponential gives inf; a NaN loss gives NaN and no interval.
 
@@ -99,14 +98,14 @@ def perplexity_measures(scores: DocumentScores) -> list[Measure]:
     .. [3] The Language Model Evaluation Harness of EleutherAI, metrics of rolling log-likelihoods.
     .. [4] Weiss et al. 2025, by the metric ``perplexity`` of the library evaluate.
     """
-    # What overflows or is undefined is inf or NaN in the table, and no warning.
+    # What overflows or is undefined is inf or NaN in the table, without a warning.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return list(_iter_measures(_all_documents(scores), scores))
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Documents that get numbers of their own, and the groups of them that have names."""
+    """Documents that are summarised together, and the named groups among them."""
 
     name: str
     members: NDArray[np.int64]
@@ -197,7 +196,7 @@ def _exponential(measure: Measure) -> Measure:
 def _macro(
     pooled: Callable[[_Group, DocumentScores], Measure], group: _Group, scores: DocumentScores
 ) -> Measure:
-    """Mean over the parts of a group, each of which may be such a mean itself."""
+    """Mean over the parts of a group, each of which may itself be such a mean."""
     if not group.parts:
         own = pooled(group, scores)
         return replace(own, metric=f"macro_{own.metric}")

@@ -1,41 +1,38 @@
-"""What a model makes of each document of a text set: from text to token ids to likelihoods."""
+"""Likelihoods of documents: from text to token ids to the losses of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
+from rankscope.scoring.document_spans import Cut, document_spans, first_span
 from rankscope.scoring.perplexity import DocumentScores
-from rankscope.scoring.text_model import TextEncoder, TextModel
-
-if TYPE_CHECKING:
-    from rankscope.scoring.likelihood import Progress, Span
+from rankscope.scoring.text_model import ShareDone, Span, TextEncoder, TextModel
 
 CHARACTERS_AT_ONCE = 1 << 22  # to encode; each takes some 40 bytes meanwhile
 DOCUMENTS_AT_ONCE = 512  # likewise: enough of them for every core
 TOKENS_AT_ONCE = 1 << 20  # to score: their spans exist together, sorted by length
+WHOLE = Cut()
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Document:
+class TextDocument:
     """A text that is scored by itself, and where it comes from.
 
     Attributes
     ----------
-    text
-        All of it.
     source
-        The corpus that it is of, where its text set has several.
+        The corpus that it belongs to, where its text set has several.
     domain
-        The part of the source that it is of.
+        The part of the source that it belongs to.
     """
 
     text: str
@@ -45,7 +42,7 @@ class Document:
 
 @dataclass(frozen=True)
 class EncodedDocuments:
-    """Documents as one tokenizer has them, for any number of models.
+    """Documents as token ids of one tokenizer, for any number of models.
 
     Attributes
     ----------
@@ -54,9 +51,9 @@ class EncodedDocuments:
     bytes, words
         (n,): bytes of its UTF-8 text, and words between white space.
     sources, domains
-        As in `Document`.
+        As in `TextDocument`.
     left_out
-        How many documents gave no token; they are not among the n.
+        Number of documents that gave no token; they are not among the n.
     """
 
     ids: tuple[NDArray[np.uint32], ...]
@@ -67,20 +64,13 @@ class EncodedDocuments:
     left_out: int
 
 
-def encode_documents(encoder: TextEncoder, documents: Iterable[Document]) -> EncodedDocuments:
-    """Encode documents; of their texts only some megabytes are held at once.
-
-    Parameters
-    ----------
-    encoder
-        The tokenizer.
-    documents
-        At least one that gives a token.
+def encode_documents(encoder: TextEncoder, documents: Iterable[TextDocument]) -> EncodedDocuments:
+    """Encode documents, a few megabytes of text at a time.
 
     Raises
     ------
     RankscopeError
-        If none does.
+        If none gives a token.
     """
     ids = list[NDArray[np.uint32]]()
     sizes = list[tuple[int, int]]()
@@ -105,11 +95,9 @@ def encode_documents(encoder: TextEncoder, documents: Iterable[Document]) -> Enc
 def score_documents(
     model: TextModel,
     documents: EncodedDocuments,
+    cut: Cut = WHOLE,
     *,
-    window: int | None = None,
-    stride: int | None = None,
-    document_perplexity: bool = True,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> DocumentScores:
     """Score each document by itself.
 
@@ -117,46 +105,39 @@ def score_documents(
     ----------
     model
         Scores tokens; its own tokenizer encoded the documents.
-    window
-        Tokens that the model is given at once; by default as many as it takes.
-    stride
-        Tokens that a window counts after the first one; by default all, see `document_spans`.
-    document_perplexity
-        Whether to score the first window by itself too, as ``mean_document_perplexity`` needs it.
-        Where a prefix stands before the text this is more work, else only for long documents.
+    cut
+        How documents are cut. The first span by itself, for ``mean_document_perplexity``, is more
+        work where the text has a prefix, else only for long documents.
     progress
         Called after every batch.
 
     Returns
     -------
-    NaN or infinite losses where the model's own are.
+    NaN or infinite losses where the model's are.
 
     Raises
     ------
     RankscopeError
-        If the model takes no such window, the stride does not go with it, or a token id is outside
-        the model's vocabulary.
+        If the cut does not suit the model, or a token id is outside the model's vocabulary.
     """
-    from rankscope.scoring.document_spans import document_spans, first_window
-
-    window = _window(model, window)
-    stride, prefix = window if stride is None else stride, model.encoder.prefix
+    context, prefix = _context(model, cut.context), model.encoder.prefix
+    stride = context if cut.stride is None else cut.stride
     lengths = np.array([len(ids) for ids in documents.ids], dtype=np.int64)
-    firsts = np.minimum(lengths, window)
-    is_own = (lengths > window) | (prefix is not None)  # else one pass serves for both
-    own = np.flatnonzero(is_own & document_perplexity)
+    firsts = np.minimum(lengths, context)
+    is_own = (lengths > context) | (prefix is not None)  # else one pass serves for both
+    own = np.flatnonzero(is_own & cut.document_perplexity)
     share = lengths.sum() / (lengths.sum() + firsts[own].sum())  # of the work, without overlaps
     whole = _document_losses(
         model,
         documents.ids,
-        partial(document_spans, window=window, stride=stride, prefix=prefix),
+        partial(document_spans, context=context, stride=stride, prefix=prefix),
         _part(progress, 0.0, share),
     )
     first = whole.copy()
     first[own] = _document_losses(
         model,
         [documents.ids[number] for number in own],
-        lambda ids: [first_window(ids, window=window)],
+        lambda ids: [first_span(ids, context=context)],
         _part(progress, share, 1.0),
     )
     return DocumentScores(
@@ -164,28 +145,27 @@ def score_documents(
         tokens=lengths - int(prefix is None),
         bytes=documents.bytes,
         words=documents.words,
-        first_losses=first if document_perplexity else None,
-        first_tokens=firsts - 1 if document_perplexity else None,
+        first_losses=first if cut.document_perplexity else None,
+        first_tokens=firsts - 1 if cut.document_perplexity else None,
         sources=documents.sources,
         domains=documents.domains,
         is_prefixed=prefix is not None,
     )
 
 
-def _window(model: TextModel, wanted: int | None) -> int:
-    if wanted is not None and wanted > model.window:
+def _context(model: TextModel, wanted: int | None) -> int:
+    if wanted is not None and wanted > model.context:
         raise RankscopeError(
-            f"a window of {wanted} tokens is more than the {model.window} that the model takes: "
-            "give that many or fewer"
+            f"`window` is {wanted} tokens, but the model takes at most {model.context} at once"
         )
-    return model.window if wanted is None else wanted
+    return model.context if wanted is None else wanted
 
 
 def _document_losses(
     model: TextModel,
     documents: Sequence[NDArray[np.uint32]],
     spans_of: Callable[[NDArray[np.uint32]], list[Span]],
-    progress: Progress | None,
+    progress: ShareDone | None,
 ) -> NDArray[np.float64]:
     """Sum the losses of each document's spans; those of some documents at a time share batches."""
     from rankscope.scoring.likelihood import span_losses
@@ -203,12 +183,12 @@ def _document_losses(
     return losses
 
 
-def _encoding_size(document: Document) -> int:
+def _encoding_size(document: TextDocument) -> int:
     return max(len(document.text), CHARACTERS_AT_ONCE // DOCUMENTS_AT_ONCE)
 
 
-def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
-    """Progress of a part of the work, as that of the whole."""
+def _part(progress: ShareDone | None, start: float, end: float) -> ShareDone | None:
+    """Progress of the whole from that of a part."""
     if progress is None:
         return None
     return lambda share: progress(start + share * (end - start))
@@ -217,7 +197,7 @@ def _part(progress: Progress | None, start: float, end: float) -> Progress | Non
 def _iter_groups(
     items: Iterable[Item], size_of: Callable[[Item], int], *, most: int
 ) -> Iterator[list[Item]]:
-    """Yield the items some at a time, until together they have the size."""
+    """Yield groups of items whose sizes add up to ``most`` or a little more."""
     group, size = list[Item](), 0
     for item in items:
         group.append(item)

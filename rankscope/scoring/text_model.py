@@ -4,29 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Ids = Sequence[int] | NDArray[np.integer[Any]]
 TokenLosses = Callable[["Tensor", "Tensor"], "Tensor"]
+ShareDone = Callable[[float], None]  # is called with the share of the work that is done
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Token ids of which the last ``counted`` are scored, given all before them.
+
+    ``counted`` is less than the number of ids: the first has nothing before it.
+    """
+
+    ids: Ids
+    counted: int
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """From text to token ids.
+    """A tokenizer, as scoring uses it.
 
     Attributes
     ----------
     encode
         Token ids of each text, without special tokens.
     prefix
-        Id that stands before every text, so that its first token has a probability too; None for
+        Id of the token before every text, so that the first token has a probability too; None for
         none, and then the first token is not scored.
     prefix_name
-        What that is, for the record: ``BOS <s>``, ``EOS <|endoftext|>``, ``none``.
+        That token in words, for the record: ``BOS <s>``, ``EOS <|endoftext|>``, ``none``.
     digest
-        Of everything that the ids depend on.
+        Digest of everything that the ids depend on.
     """
 
     encode: Callable[[Sequence[str]], list[list[int]]]
@@ -44,15 +60,15 @@ class TextModel:
     token_losses
         Function of token ids (b, t + 1), int64, and of a mask (b, t): −ln p of those of
         ``tokens[:, 1:]`` where the mask is true, given all before them, in row-major order;
-        float32 or better. What lies to the right of a token does not change its loss.
+        float32 or better. What is to the right of a token does not change its loss.
     encoder
         Its tokenizer.
     vocab_size
         Ids are below it.
-    window
+    context
         Most tokens that it takes as input at once.
     tokens_at_once
-        Input tokens of one batch, as suits memory and caches.
+        Input tokens per batch, as suits memory and caches.
     device
         Where the token ids have to be.
     """
@@ -60,6 +76,6 @@ class TextModel:
     token_losses: TokenLosses
     encoder: TextEncoder
     vocab_size: int
-    window: int
+    context: int
     tokens_at_once: int
     device: str = "cpu"

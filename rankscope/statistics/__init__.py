@@ -1,1 +1,1 @@
-"""Statistics over the tables: what figures draw of them, and whether two of them move together."""
+"""Statistics of the tables: what figures draw of them, and whether two series move together."""

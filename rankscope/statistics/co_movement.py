@@ -18,34 +18,34 @@ Method = Literal["spearman", "pearson"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 DEGREE = 3
-"""Of the polynomial in time that is taken out of differences."""
+"""Degree of the polynomial in time that is subtracted from differences."""
 FEWEST = {"levels": 4, "differences": 2 * (DEGREE + 1)}
-"""Points below which a correlation says nothing; a cubic fits four points exactly."""
+"""Fewest points for a correlation to say anything; a cubic fits four points exactly."""
 FEWEST_FOR_INTERVAL = 16
 STILL = 1e-12
 """A series that varies by less than this share of its size varies by rounding alone."""
 SMOOTH = 1.5
-"""Standard deviations (of white noise) above which a lag-one correlation is a trend."""
+"""A lag-one correlation above this many standard deviations of white noise's is a trend."""
 RANK_VARIANCE = 1.06
-"""Variance of Fisher's z of Spearman's correlation, over that of Pearson's (Fieller 1957)."""
+"""Variance of Fisher's z for Spearman's correlation over that for Pearson's (Fieller 1957)."""
 
 
 def later_changes(levels: Values) -> Values:
     """Changes from step to step, without the early ones and without their own slow trend.
 
     In nearly every training almost everything changes fast at first and slowly later, so that the
-    plain differences of two series that have nothing to do with each other correlate: in half of
-    all pairs "significantly". Therefore the first third of the differences is dropped, and a cubic
-    in time is fitted to the rest and subtracted.
+    plain differences of two unrelated series correlate, in half of all pairs "significantly".
+    Therefore the first third of the differences is dropped, and a cubic in time is fitted to the
+    rest and subtracted.
 
     Parameters
     ----------
     levels
-        In the order of the steps.
+        The series (n,), in the order of the steps.
 
     Returns
     -------
-    (n − 1 − ⌊(n − 1)/3⌋,); zeros where nothing but rounding is left.
+    Array (n − 1 − ⌊(n − 1)/3⌋,); zeros where nothing but rounding is left.
     """
     changes = np.diff(levels)
     kept = changes[len(changes) // 3 :]
@@ -53,18 +53,18 @@ def later_changes(levels: Values) -> Values:
         return np.zeros_like(kept)
     powers = np.polynomial.legendre.legvander(np.linspace(-1, 1, len(kept)), DEGREE)
     basis = np.linalg.qr(powers).Q
-    left: Values = kept - basis @ (basis.T @ kept)
-    return left if np.abs(left).max() > STILL * np.abs(levels).max() else np.zeros_like(left)
+    rest: Values = kept - basis @ (basis.T @ kept)
+    return rest if np.abs(rest).max() > STILL * np.abs(levels).max() else np.zeros_like(rest)
 
 
 def correlation_of(x: Values, y: Values, method: Method) -> float:
     """Correlation of two series; NaN where either does not vary."""
     from scipy import stats
 
-    if any(np.ptp(one) <= STILL * np.abs(one).max(initial=0.0) for one in (x, y)):
+    if any(np.ptp(series) <= STILL * np.abs(series).max(initial=0.0) for series in (x, y)):
         return math.nan
-    found = stats.spearmanr(x, y) if method == "spearman" else stats.pearsonr(x, y)
-    return float(np.clip(found.statistic, -1.0, 1.0))
+    test = stats.spearmanr(x, y) if method == "spearman" else stats.pearsonr(x, y)
+    return float(np.clip(test.statistic, -1.0, 1.0))
 
 
 def interval_of(x: Values, y: Values, method: Method) -> tuple[float, float]:
@@ -72,12 +72,13 @@ def interval_of(x: Values, y: Values, method: Method) -> tuple[float, float]:
 
     Fisher's z with the number of points that independent series would need for the same variance
     (Bartlett 1946): n/(1 + 2·ρx·ρy), where ρx and ρy are the series' own correlations at lag one.
-    Series of independent levels have differences with ρ = −1/2, so that n counts for two thirds.
+    Series of independent levels have differences with ρ = −1/2, for which two thirds of n count.
 
     Returns
     -------
-    NaN twice for fewer than 16 points, where either does not vary, or where both are still
-    smooth: then a trend is left, and no number of points tells it from a relation.
+    Lower and upper end; NaN twice for fewer than 16 points, where either series does not vary, or
+    where both are still smooth: then a trend is left, which no number of points distinguishes from
+    a relation.
 
     References
     ----------

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.co_movement import (
     FEWEST,
     METHODS,
@@ -20,7 +20,7 @@ from rankscope.statistics.co_movement import (
 )
 from rankscope.statistics.intervals import NO_INTERVAL
 from rankscope.statistics.row_choice import chosen_rows
-from rankscope.statistics.step_summary import known_centres
+from rankscope.statistics.step_summary import cuts_of, known_centres
 
 Values = NDArray[np.float64]
 Series: TypeAlias = "pd.Series[float]"
@@ -44,21 +44,22 @@ def correlate(
 ) -> pd.DataFrame:
     """Correlate ranks with performance over the checkpoints of each run.
 
-    Every role's rank metric, summarised over layers as its figure draws it, is a series over
-    steps, and so is every measure of performance. Steps enter where both are known: not where a
-    median condition number is only a lower bound, nor where a value is infinite. Of what spans
-    decades, condition numbers and perplexities, the logarithm is taken first, for all forms and
-    methods; the logarithm of a perplexity is the loss, so that the two correlate alike.
+    Each role's rank metric, summarised over layers as in its figure, is a series over steps, and
+    so is each measure of performance. The steps that enter are those at which both are known: not
+    those where a median condition number is only a lower bound or a value is infinite. Where
+    another model begins within a run, only the steps from there on enter. Quantities that span
+    decades, condition numbers and perplexities, enter by their logarithm, for all forms and
+    methods; the logarithm of a perplexity is the loss, so the two correlate alike.
 
     **What a correlation over one training does not show.** Two curves that both move as training
-    goes on correlate near ±1 whatever causes them: many points of a trend say no more than its
+    proceeds correlate near ±1 whatever the cause: many points of a trend say no more than its
     direction. The form ``levels`` is therefore evidence of nothing, and has no interval. The form
-    ``differences`` asks whether the one moves more than usual when the other does: it correlates
-    the changes between successive common steps, without the first third of them and without their
-    own slow trend (`rankscope.statistics.co_movement.later_changes`), since in every training
-    almost everything changes fast at first and slowly later. Even then both may follow a third
-    thing, such as the learning rate. And a run is a sample of one: ``n`` counts steps, not
-    independent trainings, and the interval is about other steps like these, not another run.
+    ``differences`` asks whether one moves more than usual when the other does: it correlates the
+    changes between successive common steps, without the first third of them and without their own
+    slow trend (`rankscope.statistics.co_movement.later_changes`), since in every training almost
+    everything changes fast at first and slowly later. Even then both may follow a third thing,
+    such as the learning rate. And a run is a sample of one: ``n`` counts steps, not independent
+    trainings, and the interval is about other steps like these, not about another run.
 
     Parameters
     ----------
@@ -69,11 +70,11 @@ def correlate(
     columns
         Which rank metrics, columns of ``metrics``.
     component
-        Of which matrices: ``weight``, ``update``, …
+        Which matrices: ``weight``, ``update``, …
     measures
-        Which performance, as triples (task, group, metric), such as
+        Which measures of performance, as triples (task, group, metric), such as
         ``("blimp", "phenomenon:binding", "accuracy")``. If not given, the loss, perplexity and
-        accuracy of every task as a whole, as far as there are any.
+        accuracy of every task as a whole, where there are any.
 
     Returns
     -------
@@ -82,10 +83,10 @@ def correlate(
 
     - ``value``: the correlation; NaN for fewer than 4 levels or 8 differences, or where a series
       does not vary.
-    - ``ci_low``, ``ci_high``: its 95 % interval, for differences alone: it holds the truth in 94 to
+    - ``ci_low``, ``ci_high``: its 95 % interval, for differences only: it holds the truth in 94 to
       98 % of independent, autocorrelated and decaying pairs (simulated in the tests). NaN for fewer
       than 16 differences, or where both series are so smooth that a trend must be left.
-    - ``n``: how many points: common steps, or the differences that are left of them.
+    - ``n``: the number of points: common steps, or the differences that remain of them.
 
     Empty if one of the tables is.
 
@@ -100,15 +101,32 @@ def correlate(
     the Royal Statistical Society 89, 1926.
     C. W. J. Granger and P. Newbold, *Spurious regressions in econometrics*, Journal of
     Econometrics 2, 1974.
+
+    Examples
+    --------
+    Any two trends correlate in levels, here PER with a loss that falls by itself:
+
+    >>> import rankscope as rs
+    >>> metrics = rs.open_results("results").metrics.query("run == 'relora' and role == 'q'")
+    >>> loss = metrics[["run", "step"]].drop_duplicates().assign(
+    ...     task="novels", group="all", metric="loss", value=lambda rows: -rows["step"]
+    ... )
+    >>> correlations = rs.correlate(metrics.assign(per=metrics["step"]), loss, columns=["per"])
+    >>> correlations[["form", "method", "value", "n"]]
+              form    method  value  n
+    0       levels  spearman   -1.0  4
+    1       levels   pearson   -1.0  4
+    2  differences  spearman    NaN  2
+    3  differences   pearson    NaN  2
     """
     if metrics.empty or evaluation.empty:
         return pd.DataFrame(columns=list(COLUMNS))
     performance = _performance(evaluation, measures)
     rows = [
-        (run, component, role, column, *measure, *found)
+        (run, component, role, column, *measure, *correlated)
         for run, role, column, rank in _iter_ranks(metrics, columns, component)
         for measure, reached in performance.get(run, {}).items()
-        for found in _iter_correlations(rank, reached)
+        for correlated in _iter_correlations(rank, reached)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -116,30 +134,32 @@ def correlate(
 def _iter_ranks(
     metrics: pd.DataFrame, columns: Sequence[str], component: str
 ) -> Iterator[tuple[str, str, str, Series]]:
-    """Yield run, role, column and the rank metric by step."""
-    for role, rows in chosen_rows(metrics, component=component).groupby("role", sort=True):
+    """Yield run, role, column and the rank metric by step, from the run's last break on."""
+    rows = chosen_rows(metrics, component=component)
+    begins = rows["run"].map(cuts_of(metrics).breaks).fillna(-math.inf)
+    for role, of_role in rows[rows["step"] >= begins].groupby("role", sort=True):
         for column in columns:
-            for run, points in known_centres(rows, column).groupby("run", sort=True):
+            for run, points in known_centres(of_role, column).groupby("run", sort=True):
                 yield str(run), str(role), column, points.set_index("step")["centre"]
 
 
 def _performance(
     evaluation: pd.DataFrame, measures: Sequence[Measure] | None
 ) -> dict[str, dict[Measure, Series]]:
-    """Of every run, its measures by step, each where it is finite after taking logarithms."""
-    there = {(str(t), str(g), str(m)): rows for (t, g, m), rows in evaluation.groupby(KEY)}
+    """Measures by run, each a series over the steps at which its (log) value is finite."""
+    measured = {(str(t), str(g), str(m)): rows for (t, g, m), rows in evaluation.groupby(KEY)}
     if measures is None:
-        measures = [key for key in there if key[1] == "all" and key[2] in WHOLE_TASK]
-    found: dict[str, dict[Measure, Series]] = {}
+        measures = [key for key in measured if key[1] == "all" and key[2] in WHOLE_TASK]
+    by_run: dict[str, dict[Measure, Series]] = {}
     for measure in measures:
-        if measure not in there:
-            raise RankscopeError(
+        if measure not in measured:
+            raise WrongSettingError(
                 f"nothing was measured as {measure!r}: the evaluation has "
-                + ", ".join(map(str, there))
+                + ", ".join(map(str, measured))
             )
-        for run, rows in there[measure].groupby("run"):
-            found.setdefault(str(run), {})[measure] = _by_step(rows, measure)
-    return found
+        for run, rows in measured[measure].groupby("run"):
+            by_run.setdefault(str(run), {})[measure] = _by_step(rows, measure)
+    return by_run
 
 
 def _by_step(rows: pd.DataFrame, measure: Measure) -> Series:
@@ -156,7 +176,7 @@ def _by_step(rows: pd.DataFrame, measure: Measure) -> Series:
 def _iter_correlations(
     rank: Series, reached: Series
 ) -> Iterator[tuple[str, str, float, float, float, int]]:
-    """Yield form, method, value, interval and points."""
+    """Yield form, method, value, both ends of the interval, and the number of points."""
     levels = pd.concat([rank, reached], axis=1, join="inner").sort_index().to_numpy(np.float64).T
     changes = tuple(map(later_changes, levels))
     for form, (x, y) in (("levels", levels), ("differences", changes)):

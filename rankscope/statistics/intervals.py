@@ -1,4 +1,4 @@
-"""Measures with their 95 % confidence intervals."""
+"""`Measure`, a number with its 95 % confidence interval, and the formulas of such intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that was measured, of a group of texts or of pairs of sentences.
+    """One number that was measured on a group of texts or of pairs of sentences.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Measure:
     value, ci_low, ci_high
         The number and its 95 % confidence interval, NaN where there is none.
     n
-        How many of what is sampled it is of: documents, or pairs of sentences.
+        Size of the sample: the number of documents, or of pairs of sentences.
     """
 
     group: str
@@ -40,10 +40,11 @@ class Measure:
 
 
 def proportion_interval(proportion: float, n: float) -> tuple[float, float]:
-    """Interval of a proportion that was found in ``n`` > 0 independent trials.
+    """Interval of a proportion of ``n`` > 0 independent trials, after Wilson.
 
     Unlike the normal approximation it stays within [0, 1] and is not empty where all trials went
-    the same way. NaN twice for a proportion that is NaN.
+    the same way. NaN twice for a proportion that is NaN. Not scipy's, which counts whole successes:
+    an effective number of trials is a fraction.
 
     References
     ----------
@@ -61,15 +62,15 @@ def proportion_interval(proportion: float, n: float) -> tuple[float, float]:
 def ratio_interval(
     numerators: NDArray[np.float64], denominators: NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Interval of Σ numerators / Σ denominators, pairs of which were drawn together.
+    """Interval of Σ numerators / Σ denominators, which were sampled in pairs.
 
-    The loss per token of a text set is such a ratio: documents are drawn, not tokens, and tokens of
-    one document are alike. The residuals of the ratio estimate its variance, Student's t with
-    n − 1 degrees of freedom gives the factor.
+    The loss per token of a text set is such a ratio: documents are sampled, not tokens, and tokens
+    of one document are alike. The residuals of the ratio estimate its variance, and Student's t
+    with n − 1 degrees of freedom gives the factor.
 
     Returns
     -------
-    NaN twice for fewer than two pairs, or where a numerator is not finite.
+    Lower and upper end; NaN twice for fewer than two pairs, or where a numerator is not finite.
 
     References
     ----------
@@ -95,9 +96,10 @@ def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 def mean_of_means_interval(
     intervals: Sequence[tuple[float, float]], mean: float
 ) -> tuple[float, float]:
-    """Interval of the mean of independent quantities from the interval of each.
+    """Interval of the mean of independent quantities, from the interval of each.
 
-    Half widths add as squares. NaN twice where one of them has no interval, or there is none.
+    Half widths add as squares. NaN twice where one of the quantities has no interval, and for no
+    quantities.
     """
     if not intervals:
         return NO_INTERVAL

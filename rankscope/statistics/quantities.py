@@ -1,10 +1,10 @@
-"""What a figure has to know about each column of the metrics table: its name, its scale."""
+"""What a figure has to know about each column of the metrics table: its label and its scale."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import WrongSettingError
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Quantity:
     label
         Axis label, with the symbol or formula that defines the quantity.
     log
-        Spans decades: drawn on a log axis, and summarised by median and quantiles, since a mean
-        would be that of its largest value. Otherwise by mean, minimum and maximum.
+        Spans decades: it is drawn on a log axis and summarised by median and quantiles, since its
+        largest value would decide a mean. Others are summarised by mean, minimum and maximum.
     tail
         Depends on the small singular values, so that rounding noise may move it.
     """
@@ -36,7 +36,7 @@ class Quantity:
 QUANTITIES = {
     "effective_rank": Quantity("effective rank", tail=True),
     "per": Quantity("PER = effective rank / min(m, n)", tail=True),
-    "per_resolved": Quantity("PER of what is above the noise floor"),
+    "per_resolved": Quantity("PER of the values above the noise floor"),
     "rank_utilisation": Quantity("effective rank / largest possible rank", tail=True),
     "stable_rank": Quantity("stable rank", tail=True),
     "participation_ratio": Quantity("participation ratio", tail=True),
@@ -61,9 +61,9 @@ QUANTITIES = {
 
 
 def quantity(column: str) -> Quantity:
-    """How to draw a column; `RankscopeError` with the known ones if it is none of them."""
+    """How to draw a column; `WrongSettingError`, which lists the known ones, for any other."""
     try:
         return QUANTITIES[column]
     except KeyError:
         known = ", ".join(QUANTITIES)
-        raise RankscopeError(f"no metric is called {column!r}: choose one of {known}") from None
+        raise WrongSettingError(f"unknown metric {column!r}: choose one of {known}") from None

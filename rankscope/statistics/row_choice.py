@@ -6,10 +6,8 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from rankscope.errors import RankscopeError
-
-ROLES = ("q", "k", "v", "o", "gate", "up", "down", "embed", "unembed", "router", "other")
-"""Roles in the order in which a block uses them; others come after, by name."""
+from rankscope.checkpoints.families.names import ROLES
+from rankscope.errors import WrongSettingError
 
 
 def chosen_rows(
@@ -19,7 +17,7 @@ def chosen_rows(
 
     Raises
     ------
-    RankscopeError
+    WrongSettingError
         If a column is missing or there are no such rows: the message says what there is.
     """
     wanted = {"component": component, "role": role, "run": run}
@@ -27,22 +25,43 @@ def chosen_rows(
         if value is None:
             continue
         if column not in table.columns:
-            raise RankscopeError(f"the table has no column {column!r}: give the metrics table")
+            raise WrongSettingError(f"the table has no column {column!r}: pass the metrics table")
         rows = table[table[column] == value]
         if rows.empty:
             there = ", ".join(map(str, table[column].dropna().unique())) or "nothing"
-            raise RankscopeError(f"no rows with {column} {value!r}: the table holds {there}")
+            raise WrongSettingError(f"no rows with {column} {value!r}: the table holds {there}")
         table = rows
     return table
 
 
 def distinct(table: pd.DataFrame, column: str) -> list[object]:
-    """Distinct values of a column, without missing ones; `RankscopeError` if there is no such."""
+    """Distinct values of a column, without missing ones.
+
+    Raises
+    ------
+    WrongSettingError
+        If there is no such column.
+    """
     if column not in table.columns:
-        raise RankscopeError(
+        raise WrongSettingError(
             f"the table has no column {column!r}: it has {', '.join(map(str, table))}"
         )
     return list(table[column].dropna().unique())
+
+
+def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:
+    """Values of a column by run, for tables that lack it.
+
+    Raises
+    ------
+    WrongSettingError
+        If there is no such column, or a run has several values of it.
+    """
+    distinct(table, column)
+    values = table[["run", column]].drop_duplicates()
+    if values["run"].duplicated().any():
+        raise WrongSettingError(f"a run has several values of {column!r}: use one per run")
+    return dict(values.itertuples(index=False, name=None))
 
 
 def has_component(table: pd.DataFrame, component: str) -> bool:
@@ -51,18 +70,20 @@ def has_component(table: pd.DataFrame, component: str) -> bool:
 
 
 def in_order(roles: Iterable[str]) -> list[str]:
-    """Roles without repetition, attention first, then the MLP, then the embeddings."""
-    place = {role: i for i, role in enumerate(ROLES)}
-    return sorted(set(roles), key=lambda role: (place.get(role, len(place)), role))
+    """Roles without repetition in the order in which a block uses them; unknown ones last."""
+    order = {role: i for i, role in enumerate(ROLES)}
+    return sorted(set(roles), key=lambda role: (order.get(role, len(order)), role))
 
 
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
-    """The distinct shapes (rows, columns) among matrices."""
+    """Distinct shapes (rows, columns) of the matrices."""
     return sorted(set(zip(rows["rows"].astype(int), rows["cols"].astype(int), strict=True)))
 
 
 def role_title(role: str, rows: pd.DataFrame) -> str:
     """Title of a panel: the role, with the shape of its matrices if they share one."""
-    there = shapes(rows)
-    name = role or "all"
-    return f"{name}  {there[0][0]}×{there[0][1]}" if len(there) == 1 else name
+    name, distinct_shapes = role or "all", shapes(rows)
+    if len(distinct_shapes) > 1:
+        return name
+    height, width = distinct_shapes[0]
+    return f"{name}  {height}×{width}"

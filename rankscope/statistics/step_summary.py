@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -16,28 +19,34 @@ NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effect
 PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
 
 
-def summary(rows: pd.DataFrame, column: str, *, hue: str = "run") -> pd.DataFrame:
+def summary(
+    rows: pd.DataFrame, column: str, *, hue: str = "run", cuts: Cuts | None = None
+) -> pd.DataFrame:
     """Summarise a metric over the matrices of every step.
 
     Parameters
     ----------
     rows
-        Rows of the metrics table, one a matrix a step; all of them enter.
+        Rows of the metrics table, one per matrix and step; all of them enter.
     column
         The metric.
     hue
-        The column that tells the series apart.
+        The column that identifies the series.
+    cuts
+        Where lines are cut, as `cuts_of` a whole table says; if not given, at no break or restart.
 
     Returns
     -------
-    One row a series, kind of window and step, in order, with columns ``hue``, ``window``, ``step``,
-    and
+    One row per series, kind of window and step, in order, with columns ``hue``, ``window``,
+    ``step``, and
 
     - ``centre``, ``low``, ``high``: mean, minimum and maximum; for a quantity that spans decades
       the median and the 10 % and 90 % quantiles. NaN if no matrix has a value.
     - ``undefined``: how many of the matrices have no value, being zero, say, or not finite.
     - ``noisy``: whether in one of them rounding noise may move a rank by more than 1 %.
     - ``bound``: whether ``centre`` is only a lower bound, as some condition numbers are.
+    - ``stretch``: the number of the stretch that the point is in of its line, which is cut at
+      breaks, within windows of another kind, and, for parts of cycles, at restarts.
     """
     drawn = quantity(column)
     rows = rows.assign(
@@ -49,7 +58,48 @@ def summary(rows: pd.DataFrame, column: str, *, hue: str = "run") -> pd.DataFram
         for (name, window, step), group in rows.groupby([hue, "window", "step"], sort=True)
     ]
     columns = [hue, "window", "step", "centre", "low", "high", "undefined", "noisy", "bound"]
-    return pd.DataFrame(points, columns=columns)
+    table = pd.DataFrame(points, columns=columns)
+    return table.assign(stretch=_stretches(rows, table, hue, cuts or Cuts()))
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Steps at which no line of a run goes on.
+
+    Attributes
+    ----------
+    breaks
+        By run, the step of its last break, at which another model begins.
+    restarts
+        By run, the steps of its merges: a part of a cycle after one is of another adapter.
+    """
+
+    breaks: Mapping[str, int] = field(default_factory=dict)
+    restarts: Mapping[str, Collection[int]] = field(default_factory=dict)
+
+
+def cuts_of(table: pd.DataFrame) -> Cuts:
+    """Cuts of all runs: breaks are kept beside the table, restarts are its recorded merges."""
+    restarts: dict[str, Collection[int]] = {}
+    if {"component", "run", "step"} <= {*table.columns}:
+        merges = table[table["component"] == "merge"]
+        restarts = {str(run): set(steps) for run, steps in merges.groupby("run")["step"]}
+    return Cuts(table.attrs.get("breaks", {}), restarts)
+
+
+def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, cuts: Cuts) -> pd.Series[int]:
+    stretches = pd.Series(0, index=points.index)
+    for (name, window), line in points.groupby([hue, "window"], sort=False):
+        series = rows[rows[hue] == name]
+        runs = set(series.loc[series["window"] == window, "run"]) if "run" in series else set()
+        others = set(series.loc[series["run"].isin(runs), "step"]) if runs else set()
+        at: set[float] = others - {*line["step"]}
+        at |= {cuts.breaks[run] for run in runs if run in cuts.breaks}
+        if window == "within":
+            # A window from the restart on is of the next adapter; one up to it is of the last.
+            at |= {step + 0.5 for run in runs for step in cuts.restarts.get(run, ())}
+        stretches[line.index] = np.searchsorted(sorted(at), line["step"], side="right")
+    return stretches
 
 
 def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float | bool]:
@@ -68,24 +118,24 @@ def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float
     low, centre, high = (log_quantile(values, share) for share in (0.1, 0.5, 0.9))
     if column == "condition_number":
         censored = (group["condition_number_status"] == "lower-bound").to_numpy()[known]
-        # The true median is one of those that the censored values allow, from what they are now
-        # up to infinity: if raising them moves it, it is known only from below.
+        # Censored values may be anything from their bound up to infinity: where raising them would
+        # move the median, it is known only from below.
         point["bound"] = log_quantile(np.where(censored, np.inf, values), 0.5) > centre
     return point | {"centre": centre, "low": low, "high": high}
 
 
 def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Points of a `summary` as far as they are known, for arithmetic with them.
+    """Points of a `summary` that are known, for arithmetic with them.
 
-    Not where no matrix has a value, nor where the centre is infinite or only a lower bound. Of a
-    quantity that spans decades the decimal logarithm.
+    Left out are steps at which no matrix has a value, and centres that are infinite or only a
+    lower bound. Quantities that span decades enter by their decimal logarithm.
 
     Returns
     -------
     Columns ``run``, ``step``, ``centre``; the same to the last bit in whatever order the rows are.
     """
     drawn = quantity(column)
-    # A mean in another order is another rounding, which would move a metric that stands still.
+    # A mean in another order is rounded otherwise, which would move a metric that stands still.
     points = summary(rows.sort_values(column), column)
     is_known = np.isfinite(points["centre"]) & ~points["bound"].astype(bool)
     known: pd.DataFrame = points.loc[is_known, ["run", "step", "centre"]]
@@ -93,13 +143,16 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def log_quantile(values: Values, share: float) -> float:
-    """Quantile of positive values, interpolated on the log scale; infinite ones count as such."""
+    """Quantile of positive values, interpolated on the log scale; they may be infinite.
+
+    Not ``np.quantile`` of the logarithms: beside an infinite value it is NaN.
+    """
     ordered = np.sort(values)
-    place = share * (ordered.size - 1)
-    below, above = ordered[int(np.floor(place))], ordered[int(np.ceil(place))]
+    position = share * (ordered.size - 1)
+    below, above = ordered[int(np.floor(position))], ordered[int(np.ceil(position))]
     if below == above:
         return float(below)
-    between = place - np.floor(place)
+    between = position - np.floor(position)
     return float(below ** (1 - between) * above**between)
 
 
@@ -107,8 +160,9 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
     """Whether rounding noise may be more than 1 % of a matrix's effective rank.
 
     PER counts noise as dimensions, ``per_resolved`` leaves out all that may be noise: the truth
-    lies between, and where they differ it is not known. So where no value is above the floor. In
-    results of an older version, which have no ``per_resolved``, ``noise_share`` decides.
+    is between the two, and where they differ it is not known. The same holds where no value is
+    above the floor. Results of an older version have no ``per_resolved``: there ``noise_share``
+    decides.
     """
     if "per_resolved" not in rows or rows["per_resolved"].isna().all():
         return rows["noise_share"].astype(float).ge(NOISY_SHARE)
@@ -117,7 +171,7 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
 
 
 def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> str:
-    """Say what differs among the matrices of one series at one step.
+    """What differs among the matrices of one series at one step, in words.
 
     "layers", "layers and heads", and so on; empty if there is one matrix only.
     """
@@ -128,10 +182,10 @@ def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> str:
 
 
 def line_text(column: str, over: str) -> str:
-    """Say what the line of a metric is."""
+    """What the line of a metric is, in words."""
     return f"{'median' if quantity(column).log else 'mean'} over {over}"
 
 
 def band_text(column: str, over: str) -> str:
-    """Say what the band of a metric is."""
+    """What the band of a metric is, in words."""
     return f"10 to 90 % of {over}" if quantity(column).log else f"min to max over {over}"

@@ -1,4 +1,4 @@
-"""What a run is about to do, in a few lines for the person who started it."""
+"""What a run is about to do, in a few lines for the person who starts it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def summary(config: Config, corpus: Corpus) -> list[str]:
     counts = parameter_counts(config, config.model.vocab_size or corpus.vocab_size)
     return [
         *map(counts_line, counts),
+        *([f"initial weights from {config.init}"] if config.init else []),
         schedule_line(config),
         data_line(config, corpus),
         *departure_lines(config),
@@ -25,7 +26,9 @@ def summary(config: Config, corpus: Corpus) -> list[str]:
 
 def counts_line(counts: ParameterCounts) -> str:
     """Parameters of a phase in one line."""
-    kinds = f"embedding and head {counts.embedding + counts.head:,}"
+    kinds = (
+        f"embedding and head {counts.embedding + counts.head:,}{'' if counts.head else ', tied'}"
+    )
     if counts.adapters:
         kinds += f", adapters {counts.adapters:,} on {counts.wrapped:,} frozen"
     return f"{counts.method}: {counts.total:,} parameters, {counts.trainable:,} trainable ({kinds})"
@@ -43,7 +46,7 @@ def schedule_line(config: Config) -> str:
 
 
 def data_line(config: Config, corpus: Corpus) -> str:
-    """Where the tokens come from and how many there are."""
+    """Source and number of the tokens, in one line."""
     return (
         f"{config.data.source}: {len(corpus.training):,} tokens to train on, "
         f"{len(corpus.validation):,} to validate on, vocabulary {corpus.vocab_size:,}"
@@ -51,14 +54,14 @@ def data_line(config: Config, corpus: Corpus) -> str:
 
 
 def departure_lines(config: Config) -> list[str]:
-    """What differs from the published programs under a heading; nothing if nothing does."""
-    found = departures(config)
+    """What differs from the published programs, under a heading; no lines if nothing does."""
+    lines = departures(config)
     heading = "Unlike the programs of Lialin et al. 2023 and Weiss et al. 2025"
-    return [heading, *(f"  {line}" for line in found)] if found else []
+    return [heading, *(f"  {line}" for line in lines)] if lines else []
 
 
 def boundary_lines(line: Timeline) -> list[str]:
-    """Say when each phase begins and at which steps adapters restart."""
+    """When each phase begins, and at which steps the adapters restart."""
     peak = line.schedule.learning_rate
     lines = [
         f"step {phase.start:,}: {phase.method}, learning rate {peak * phase.rate:g} before decay"
@@ -69,4 +72,5 @@ def boundary_lines(line: Timeline) -> list[str]:
         shown = [*restarts[: MOST_STEPS - 2], "...", restarts[-1]]
     else:
         shown = restarts
-    return [*lines, f"{len(restarts)} restarts: {', '.join(shown)}"] if restarts else lines
+    count = f"{len(restarts)} restart{'s'[: len(restarts) != 1]}"
+    return [*lines, f"{count}: {', '.join(shown)}"] if restarts else lines

@@ -6,31 +6,31 @@ import difflib
 import hashlib
 import json
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from rankscope.errors import RankscopeError
-from rankscope.training.config import Config
+from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.training.config import PROGRAMS, Config
 
-# Changing these in the middle of a run does not change what is learned. The data may have moved:
-# a hash of the tokens is compared on its own.
+# Changing these in the middle of a run does not change what is learned. The data may have moved,
+# since a hash of the tokens is compared separately.
 FREE_TO_CHANGE = frozenset(
     {"out", "device", "data.source"}
     | {f"log.{key}" for key in ("log_every", "eval_every", "save_every", "save_log_spaced")}
     | {f"log.{key}" for key in ("save_before_restarts", "keep_last", "keep_every")}
     | {f"log.{key}" for key in ("blimp", "blimp_pairs", "blimp_every", "tensorboard", "wandb")}
 )
-_KINDS: dict[Any, str] = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "a string",
-    tuple[str, ...]: "a list of strings",
-    tuple[int, ...]: "a list of integers",
-    tuple[float, ...]: "a list of numbers",
+# What only some methods use: beginnings of dotted keys.
+_OF_RESTARTS = ("schedule.restart_every", "schedule.restart_warmup_steps", "relora.rank_policy")
+_UNUSED = {
+    "full": ("phases.", "adapter.", "relora.", *_OF_RESTARTS),
+    "lora": ("phases.", *_OF_RESTARTS),
+    "relora": ("phases.",),
 }
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
 
 def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
@@ -39,34 +39,70 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     Parameters
     ----------
     path
-        A TOML file. Keys that it leaves out keep their defaults.
+        A TOML file. Settings that it leaves out keep their defaults.
     overrides
-        ``key=value`` with dotted keys, as ``schedule.steps=200``; later ones win.
+        ``key=value`` with dotted keys, such as ``schedule.steps=200``; later ones win. Another
+        ``method`` than the file's drops what only the file's method uses, with a warning.
 
     Raises
     ------
-    RankscopeError
-        If the file cannot be read, or a key or value is not one that a run can have.
+    WrongSettingError
+        If the file cannot be read, a setting is unknown or has an impossible value, or settings
+        contradict each other.
     """
     try:
         values = _flatten(tomllib.loads(path.read_text(encoding="utf-8")))
-        return config_from(values | dict(map(_parse_override, overrides)))
+        chosen = _with_published(dict(map(_parse_override, overrides)))
+        unused = [key for key in values if _is_unused(key, values, chosen)]
+        kept = {key: value for key, value in values.items() if key not in unused}
+        config = config_from({**_with_published(kept), **chosen})
     except OSError as error:
-        raise RankscopeError(f"cannot be read: {error.strerror}", path=path) from None
+        raise WrongSettingError(f"cannot be read: {error.strerror}", path=path) from None
     except ValueError as error:  # not TOML, or not even text
-        raise RankscopeError(f"is not a TOML file: {error}", path=path) from None
-    except RankscopeError as error:
-        raise RankscopeError(error.message, path=path) from None
+        raise WrongSettingError(f"is not a TOML file: {error}", path=path) from None
+    except WrongSettingError as error:
+        raise WrongSettingError(error.message, path=path) from None
+    if unused:
+        message = f"{path}: method = {config.method!r} does not use its {', '.join(unused)}"
+        warnings.warn(message, RankscopeWarning, stacklevel=2)
+    return config
 
 
 def config_from(values: Mapping[str, object]) -> Config:
-    """Build a configuration from dotted keys; unknown keys and wrong types are errors."""
+    """Build a configuration from dotted keys; unknown keys and wrong types are errors.
+
+    ``relora.published`` may be the name of a program, which sets all of its switches; those that
+    are given too win.
+    """
     known = flat_config(Config())
+    values = _with_published(values)
     for key in values:
         if key not in known:
-            raise RankscopeError(f"there is no setting {key!r}{_did_you_mean(key, list(known))}")
+            message = f"unknown setting {key!r}{_did_you_mean(key, list(known))}"
+            raise WrongSettingError(message)
     config: Config = _built(Config, values, "")
     return config
+
+
+def _with_published(values: Mapping[str, object]) -> dict[str, object]:
+    """Replace the name of a published program by its switches."""
+    rest = dict(values)
+    if (program := rest.pop("relora.published", None)) is None:
+        return rest
+    if program not in PROGRAMS:
+        raise WrongSettingError(
+            f"relora.published = {program!r} is unknown: choose from {', '.join(PROGRAMS)}, or set "
+            "single switches, such as relora.published.dropout = 0.1"
+        )
+    switches = asdict(PROGRAMS[str(program)])
+    return {f"relora.published.{key}": value for key, value in switches.items()} | rest
+
+
+def _is_unused(key: str, values: Mapping[str, object], chosen: Mapping[str, object]) -> bool:
+    """Whether a method is chosen instead of the file's, and does not use this key of the file."""
+    method = chosen.get("method", "")
+    is_other = method != values.get("method", Config.method)
+    return is_other and key not in chosen and key.startswith(_UNUSED.get(str(method), ()))
 
 
 def flat_config(config: Config) -> dict[str, object]:
@@ -75,7 +111,7 @@ def flat_config(config: Config) -> dict[str, object]:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """One sentence for each setting that decides what is learned and is not the same."""
+    """One sentence per changed setting, of those that decide what is learned."""
     before, after = flat_config(old), flat_config(new)
     return [
         f"{key} was {before[key]!r} and is now {after[key]!r}"
@@ -85,7 +121,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def to_toml(config: Config) -> str:
-    """Write a configuration as TOML that `load_config` reads back to an equal one."""
+    """The configuration as TOML, which `load_config` reads back to an equal one."""
     return "\n".join(_toml_lines(asdict(config), "")).lstrip("\n") + "\n"
 
 
@@ -108,7 +144,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
 def _parse_override(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise RankscopeError(f"the override {text!r} is not of the form key=value")
+        raise WrongSettingError(f"{text!r} is not of the form key=value")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -126,15 +162,22 @@ def _built(kind: Any, values: Mapping[str, object], prefix: str) -> Any:
     return kind(**settings)
 
 
-def _checked(key: str, value: object, expected: Any) -> object:
-    """Return the value in the setting's type, where nothing is lost by that."""
-    if isinstance(value, list) and (inner := get_args(expected)):
-        converted = [_converted(item, inner[0]) for item in value]
-        if all(type(item) is inner[0] for item in converted):
-            return tuple(converted)
-    elif type(converted_value := _converted(value, expected)) is expected:
-        return converted_value
-    raise RankscopeError(f"{key} = {value!r} must be {_KINDS[expected]}")
+def _checked(key: str, value: Any, expected: Any) -> object:
+    """The value in the type of the setting, if it can be converted without loss."""
+    is_list = get_origin(expected) is tuple
+    plain = _plain(get_args(expected)[0] if is_list else expected)
+    if isinstance(value, list) == is_list:
+        items = [_converted(item, plain) for item in (value if is_list else [value])]
+        if all(type(item) is plain for item in items):
+            return tuple(items) if is_list else items[0]
+    kind = f"a list of {_KINDS[plain].split()[-1]}s" if is_list else _KINDS[plain]
+    raise WrongSettingError(f"{key} = {value!r} must be {kind}")
+
+
+def _plain(expected: Any) -> type:
+    """The type without its vocabulary, which the dataclasses check."""
+    plain: type = str if get_origin(expected) in (Literal, Union) else expected
+    return plain
 
 
 def _converted(value: object, expected: Any) -> object:
@@ -157,7 +200,7 @@ def _toml(value: object) -> str:
 
 
 def _toml_lines(table: Mapping[str, Any], prefix: str) -> list[str]:
-    """Lines of a table: its own settings first, as TOML wants it, then the tables inside it."""
+    """Lines of a table: its own settings first, as TOML requires, then the tables inside it."""
     own = {key: value for key, value in table.items() if not isinstance(value, dict)}
     lines = ["", f"[{prefix[:-1]}]"] if prefix and own else []
     lines += [f"{key} = {_toml(value)}" for key, value in own.items()]

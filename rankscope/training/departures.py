@@ -1,7 +1,7 @@
-"""In what a run departs from the two published recipes of pre-training with ReLoRA.
+"""How a run differs from the two published programs for pre-training with ReLoRA.
 
-They are Guitaricet/relora of Lialin et al. 2023 (arXiv:2307.05695) and relora-pico of Weiss et al.
-2025 (arXiv:2509.12960), taken as the programs they are; `PublishedConfig` has the details.
+These are Guitaricet/relora of Lialin et al. 2023 (arXiv:2307.05695) and relora-pico of Weiss et al.
+2025 (arXiv:2509.12960), as the programs run; `PublishedConfig` has the details.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ WEISS_DECAY, LIALIN_CLIP = 0.01, 1.0
 
 
 def departures(config: Config) -> list[str]:
-    """Say what a run does otherwise than the published programs: a short line for each.
+    """List what a run does differently from the published programs, one short line each.
 
-    A behaviour of theirs that is switched on is not listed, nor is what cannot matter here, as
-    merges in a run without any. Shape, data and length are the run's own affair. Without adapters
-    there is nothing to compare.
+    A published behaviour that is switched on is not listed, nor is anything that cannot matter in
+    this run, such as merges where there are none. Shape, data and length are not compared. A run
+    without adapters has no differences.
     """
     if not config.has_adapters:
         return []
@@ -36,20 +36,20 @@ def _of_adapters(config: Config) -> Iterator[str]:
         ours = f"dropout {published.dropout:g}" if published.dropout else "no dropout"
         yield f"{ours} before the adapters (both: {DROPOUT:g})"
     if not published.zero_factors:
-        yield "only B is zero at first (both: A = B = 0, so they learn nothing till a restart)"
+        yield "only B is zero at first (both: A = B = 0, so they learn nothing until a restart)"
     if config.adapter.rank_stabilised:
         yield "scale = alpha / sqrt(rank) (both: alpha / rank)"
     if relora.rank_policy != "fixed":
         yield f"ranks by the policy {relora.rank_policy!r} (both: fixed)"
     if relora.a_init != "random":
-        yield f"A by {relora.a_init!r} (both: random)"
+        yield f"A chosen by {relora.a_init!r} (both: random)"
     if config.precision == "float32":
         yield "forward pass in float32 (both: bfloat16)"
     yield f"parameters and Adam's moments in float32 ({LIALIN}: bfloat16)"
 
 
 def _of_restarts(config: Config) -> Iterator[str]:
-    """What can only matter where adapters are merged or begin anew."""
+    """Differences that matter only where adapters are merged or restart."""
     published, boundaries = config.relora.published, timeline(config).boundaries
     scale_is_one = config.relora.rank_policy == "fixed" and (
         config.adapter.scale(config.adapter.rank) == 1
@@ -61,13 +61,13 @@ def _of_restarts(config: Config) -> Iterator[str]:
             yield "a merge adds in float64 and rounds once to float32 (both: bfloat16)"
     if any(boundary.event == "restart" for boundary in boundaries):
         if not published.factors_survive:
-            yield f"a restart's new A and B stay ({WEISS}: DeepSpeed's copies overwrite them)"
+            yield f"new A and B stay after a restart ({WEISS}: DeepSpeed's copies overwrite them)"
         if published.pruned_moments != PRUNED:
             pruned = f"{published.pruned_moments:.1%} of Adam's moments of A and B pruned"
             ours = pruned if published.pruned_moments else "Adam's state of A and B deleted"
             yield f"{ours} at a restart (both: {PRUNED:.1%} of it pruned at random)"
     if not published.zero_rate_step:
-        yield "no step has rate 0 (both: the first one, and one in every cycle)"
+        yield "no step has rate 0 (both: the first one, and one per cycle)"
 
 
 def _of_optimizer(optimizer: OptimizerConfig) -> Iterator[str]:

@@ -7,7 +7,6 @@ learning rate, batch, restarts, measurements and checkpoints all follow from it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,37 +17,29 @@ from rankscope.training.adapters.published import keyed_dropout
 from rankscope.training.config import Config
 from rankscope.training.data.batches import training_batch
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.measuring import Measurements
+from rankscope.training.ending import Ending, StopRequest, TrainingOutcome
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe
 from rankscope.training.model import LanguageModel
+from rankscope.training.precision import forward_precision
+from rankscope.training.probe import Probe
 from rankscope.training.processes import Processes
 from rankscope.training.progress import Clock
 from rankscope.training.run_folder.recording import Recorder
-from rankscope.training.run_folder.retention import is_log_spaced
+from rankscope.training.run_folder.saves import is_saved
 from rankscope.training.run_folder.start import Start
 from rankscope.training.run_folder.state import Position, load_state
 from rankscope.training.schedule import Boundary, timeline
 from rankscope.training.settling import Settling
-from rankscope.training.signals import StopRequest
 
-NON_FINITE, UNWRITABLE = 6, 5  # exit codes
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended."""
-
-    step: int
-    exit_code: int  # 0 complete or out of time, 5 not writable, 6 loss not finite, 130/143 signal
-    message: str  # one line
+ADVICE = "What is saved is from before; try a lower schedule.learning_rate"
 
 
 class NonFiniteLossError(Exception):
-    """A loss or gradient that is NaN or infinite, and not for the first time."""
+    """Too many losses or gradients in a row are NaN or infinite, or the weights themselves are."""
 
 
 class Trainer:
-    """What the steps of one run share."""
+    """The state that the steps of one run share."""
 
     def __init__(
         self,
@@ -64,7 +55,7 @@ class Trainer:
         self.config, self.corpus, self.model = config, corpus, model
         self.start, self.recorder, self.processes = start, recorder, processes
         self.clock = Clock(seconds=start.position.seconds, step=start.position.step)
-        self.measured, self.pairs = Measurements(config, corpus, model), pairs
+        self.probe, self.pairs = Probe(config, corpus, model), pairs
         self.first_phase_end = start.position.first_phase_end
         self.timeline = timeline(config, first_phase_end=self.first_phase_end)
         self.cycles = Cycles(config)
@@ -79,12 +70,12 @@ class Trainer:
         )
         self.loss = torch.compile(model.loss) if config.compile else model.loss
 
-    def train(self, stop: StopRequest) -> Outcome:
+    def train(self, stop: StopRequest) -> TrainingOutcome:
         """Take the steps that remain.
 
-        Work at step t comes in this order: look at the ranks, validate, save, pass a boundary,
+        The work at a step comes in this order: look at the ranks, validate, save, pass a boundary,
         update. What is saved is the state before a boundary, so a resumed run begins with the
-        restart of its step, if any.
+        restart of its step, if there is one.
         """
         step, stopping, loss = self.start.position.step, False, math.nan
         try:
@@ -94,6 +85,7 @@ class Trainer:
                 self.validate_and_save(0, stopping=False)
             else:
                 load_state(self.start.state, self.model, self.optimizer, self.cycles)
+            self.clock.steps_per_second(step)  # speed is that of the updates from here on
             while step < self.config.schedule.steps and not stopping:
                 if boundary := self.timeline.boundary(step):
                     self.pass_boundary(boundary)
@@ -105,14 +97,14 @@ class Trainer:
                 loss = self.validate_and_save(step, stopping=stopping)
         except NonFiniteLossError as error:
             self.recorder.log(step, {"event": "non-finite", "reason": str(error)})
-            return Outcome(step, NON_FINITE, str(error))
+            return TrainingOutcome(step, "non-finite", str(error))
         except OSError as error:
-            message = f"stopped at step {step}: {error}; put that right and go on with --resume"
-            return Outcome(step, UNWRITABLE, message)
+            message = f"stopped at step {step}: {error}; fix that and continue with `resume`"
+            return TrainingOutcome(step, "unwritable", message)
         return self.outcome(step, loss, stop)
 
     def update(self, step: int) -> None:
-        """Learn from the batch of this step; leave it out if its loss or gradient is not finite."""
+        """Learn from the batch of this step, or skip it if its loss or gradient is not finite."""
         config = self.config
         batch = training_batch(
             self.corpus, config.batch, seed=config.seed, step=step, order=config.data.order
@@ -122,9 +114,7 @@ class Trainer:
         for index, part in enumerate(parts):
             key = config.seed, step, self.processes.rank, index
             with (
-                torch.autocast(
-                    config.device, torch.bfloat16, enabled=config.precision == "bfloat16"
-                ),
+                forward_precision(config),
                 keyed_dropout(self.model, config.relora.published, *key),
             ):
                 part_loss = self.loss(part) / len(parts)
@@ -145,7 +135,7 @@ class Trainer:
         self.report(step, loss, norm)
 
     def skip(self, step: int, loss: float, norm: float) -> None:
-        """Leave an update out. Learning rate and restarts keep their steps.
+        """Skip an update; learning rate and restarts keep their steps.
 
         Raises
         ------
@@ -155,13 +145,12 @@ class Trainer:
         self.skipped += 1
         if self.skipped > self.config.optimizer.tolerated_skips:
             raise NonFiniteLossError(
-                f"stopped at step {step}: the loss is {loss}, the gradient norm {norm}. What is "
-                "saved is from before; try a lower schedule.learning_rate"
+                f"stopped at step {step}: the loss is {loss}, the gradient norm {norm}. {ADVICE}"
             )
         self.recorder.log(step, {"event": "skipped", "skipped": self.skipped})
 
     def pass_boundary(self, boundary: Boundary) -> None:
-        """Record and merge the adapters that end here, begin new ones; the function stays."""
+        """Record and merge the adapters that end here, and begin new ones; the function stays."""
         step, model = boundary.step, self.model
         restarts = self.timeline.merges_before(step) + boundary.merges
         before, shapes = self.finite_probe_loss(step), self.trained_shapes()
@@ -171,29 +160,29 @@ class Trainer:
         if boundary.after.has_adapters:
             self.begin_cycle(step, merged=merged)
         else:
-            self.cycles.begun = {}
+            self.cycles.starts = {}
             unwrap(model)
             renew(self.optimizer, model)
         if self.config.compile and shapes != self.trained_shapes():
-            torch.compiler.reset()  # else it would give up after a few other shapes
+            torch.compiler.reset()  # else torch gives up compiling after a few other shapes
         self.processes.require_equal(dict(model.state_dict()), f"the parameters of step {step}")
         values: dict[str, str | int | float] = {
             "event": boundary.event,
             "method": boundary.after.method,
             "restart": restarts,
             "loss_before": before,
-            "loss_after": self.measured.probe_loss(),
+            "loss_after": self.probe.loss(),
             "trained_parameters": sum(shape.numel() for shape in self.trained_shapes()),
         }
         self.recorder.log(step, values | self.cycles.summary(merged))
 
     def begin_cycle(self, step: int, *, merged: dict[str, Tensor]) -> None:
-        """Give the model its next adapters, by the gradient at this point."""
+        """Give the model its next adapters, chosen by the gradient at this point."""
         cycle = self.timeline.cycles_before(step)
         self.cycles.begin(
             self.model,
             self.optimizer,
-            self.measured.cycle_gradients(cycle),
+            self.probe.cycle_gradients(cycle),
             cycle=cycle,
             cycles=self.timeline.cycles_before(self.config.schedule.steps),
             merged=merged,
@@ -201,7 +190,7 @@ class Trainer:
         )
 
     def look_at_ranks(self, step: int) -> None:
-        """End the first phase here if it may end, and the ranks of the updates have settled."""
+        """End the first phase here if it may end and the ranks of its updates have settled."""
         if self.settling.is_due(step) and step < self.timeline.phases[1].start:
             self.recorder.log(step, {"rank_change": self.settling.look(self.model)})
             if self.settling.has_settled(step):
@@ -212,11 +201,11 @@ class Trainer:
         """Do what is due at this step before its boundary; return the validation loss or NaN."""
         last, loss = step == self.config.schedule.steps, math.nan
         if last or step % self.config.log.eval_every == 0:
-            loss = self.measured.validation_loss()
+            loss = self.probe.validation_loss()
             self.recorder.log(step, {"validation_loss": loss})
         if self.pairs is not None and (last or step % self.config.log.blimp_steps == 0):
             self.recorder.log(step, self.pairs.judged(self.model))
-        saving = last or self.is_save(step)
+        saving = is_saved(step, self.config.log, self.timeline)
         if saving or stopping:
             self.finite_probe_loss(step)
         if saving:
@@ -225,54 +214,35 @@ class Trainer:
                 self.model,
                 timeline=self.timeline,
                 cycles=self.cycles,
-                gradients=self.measured.probe_gradients(),
+                gradients=self.probe.gradients(),
                 validation_loss=loss,
             )
         if saving or stopping:
             self.recorder.state(self.model, self.optimizer, self.position(step), cycles=self.cycles)
         return loss
 
-    def is_save(self, step: int) -> bool:
-        """Whether a checkpoint of this step is written.
-
-        Not before a restart where an update of rate zero came just before, as in the published
-        schedule, and that step was saved: the two would hold the same weights.
-        """
-        log = self.config.log
-        if step % log.save_every == 0 or (
-            log.save_log_spaced and is_log_spaced(step, log.save_every)
-        ):
-            return True
-        is_due = log.save_before_restarts and self.timeline.boundary(step) is not None
-        return is_due and not (
-            self.timeline.learning_rate(step - 1) == 0 and self.is_save(step - 1)
-        )
-
     def position(self, step: int) -> Position:
-        """Return what is to be remembered of this step."""
+        """What a resumption at this step needs to know."""
         return Position(
             step,
             self.clock.seconds(),
             first_phase_end=self.first_phase_end,
             seen=self.settling.seen,
-            begun=self.cycles.begun,
+            starts=self.cycles.starts,
         )
 
     def finite_probe_loss(self, step: int) -> float:
-        """Return the loss on the probe; raise `NonFiniteLossError` where the weights are broken."""
-        if not math.isfinite(loss := self.measured.probe_loss()):
-            raise NonFiniteLossError(
-                f"stopped at step {step}: the loss is {loss}. What is saved is from before; try a "
-                "lower schedule.learning_rate"
-            )
+        """Loss on the probe; raises `NonFiniteLossError` if the weights are broken."""
+        if not math.isfinite(loss := self.probe.loss()):
+            raise NonFiniteLossError(f"stopped at step {step}: the loss is {loss}. {ADVICE}")
         return loss
 
     def trained_shapes(self) -> list[torch.Size]:
-        """Shapes of what the optimizer changes."""
+        """Shapes of the parameters that the optimizer changes."""
         return [parameter.shape for parameter in trained_parameters(self.model)]
 
     def report(self, step: int, loss: float, norm: float) -> None:
-        """Show the update of this step, and now and then log it."""
+        """Show the update of this step, and log it where that is due."""
         progress, batch = self.recorder.progress, self.config.batch
         progress.update(step + 1, loss=loss)
         if step % self.config.log.log_every == 0:
@@ -287,13 +257,13 @@ class Trainer:
             }
             self.recorder.log(step, values)
 
-    def outcome(self, step: int, loss: float, stop: StopRequest) -> Outcome:
-        """Say how the run ended."""
+    def outcome(self, step: int, loss: float, stop: StopRequest) -> TrainingOutcome:
+        """How the run ended, all steps done or stopped before."""
         run, steps = self.config.out, self.config.schedule.steps
         if step == steps:
-            message = f"{run}: {steps} steps, validation loss {loss:.4f} nats a token"
-            return Outcome(step, 0, message)
-        code = 0 if stop.signal is None else 128 + stop.signal
+            message = f"{run}: {steps} steps, validation loss {loss:.4f} nats per token"
+            return TrainingOutcome(step, "complete", message)
         reason = "out of time" if stop.signal is None else "interrupted"
-        message = f"{run}: {reason}, saved at step {step} of {steps}; go on with --resume"
-        return Outcome(step, code, message)
+        message = f"{run}: {reason}, saved at step {step} of {steps}; continue with `resume`"
+        ending: Ending = "stopped" if stop.signal is None else "interrupted"
+        return TrainingOutcome(step, ending, message, stop.signal)

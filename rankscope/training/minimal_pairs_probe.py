@@ -1,4 +1,4 @@
-"""Which of two sentences a model in training prefers, by the code that evaluates finished runs."""
+"""Minimal pairs during training, judged by the code that evaluates finished runs."""
 
 from __future__ import annotations
 
@@ -6,44 +6,46 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import WrongSettingError, printable
 from rankscope.scoring.accuracy import accuracy_measures
 from rankscope.scoring.blimp import Paradigm, read_blimp
 from rankscope.scoring.minimal_pairs import EncodedPairs, encode_pairs, pair_differences
 from rankscope.scoring.text_model import TextEncoder, TextModel
 from rankscope.training.config import Config
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.data.text_encoder import text_encoder
-from rankscope.training.gradients import evaluating
+from rankscope.training.data.corpus_tokenizer import text_encoder
 from rankscope.training.model import LanguageModel
+from rankscope.training.probe import evaluating
 
 
 def open_minimal_pairs(config: Config, corpus: Corpus) -> MinimalPairsProbe | None:
-    """Read and tokenise the pairs of ``log.blimp``; None where that is empty.
+    """Read and tokenise the pairs of ``log.blimp``; None if that is empty.
 
     Raises
     ------
+    WrongSettingError
+        If the corpus has no tokenizer, or a sentence with the end of document before it is longer
+        than the sequences that the model learns from.
     RankscopeError
-        If they cannot be read, the corpus has no tokenizer, or a sentence with the end of document
-        before it is longer than the sequences that the model learns from.
+        If the pairs cannot be read.
     """
     if not config.log.blimp:
         return None
     if corpus.tokenizer is None or corpus.end_of_document is None:
-        raise RankscopeError(
-            f"holds token ids without a tokenizer, which log.blimp = {config.log.blimp!r} needs: "
-            "leave log.blimp out, or give text or a folder of `rankscope data prepare`",
+        raise WrongSettingError(
+            "holds token ids without a tokenizer, which log.blimp needs: leave log.blimp out, or "
+            "train on text or on a folder of `rankscope data prepare`",
             path=config.data.source,
         )
-    read = read_blimp(config.log.blimp, pairs_each=config.log.blimp_pairs or None)
+    read = read_blimp(config.log.blimp, pairs=config.log.blimp_pairs or None)
     encoder = text_encoder(corpus.tokenizer, corpus.end_of_document)
     encoded = encode_pairs(encoder, read.pairs)
     inputs = int(encoded.lengths.max()) - 1
     if inputs > config.batch.sequence_length:
-        raise RankscopeError(
-            f"the sentence {printable(encoded.longest, limit=60)!r} makes {inputs} tokens of "
-            f"input, more than batch.sequence_length = {config.batch.sequence_length}: leave "
-            "log.blimp out, or learn from longer sequences",
+        raise WrongSettingError(
+            f"the sentence {printable(encoded.longest, limit=60)!r} has {inputs} input tokens, "
+            f"more than batch.sequence_length = {config.batch.sequence_length}: leave log.blimp "
+            "out, or train on longer sequences",
             path=config.log.blimp,
         )
     return MinimalPairsProbe(config, encoder, encoded, read.paradigms)
@@ -75,9 +77,9 @@ class MinimalPairsProbe:
     def judged(self, model: LanguageModel) -> dict[str, float]:
         """Accuracy on all pairs and on those of each phenomenon, for a line of the log.
 
-        The model is in eval mode and float32, its adapters included; nothing of it changes. A tie,
-        where both sentences are equally likely, counts a half; ties are counted, too. Accuracies
-        are NaN where a loss is.
+        In eval mode and float32, adapters included; the model does not change. A tie, where both
+        sentences are equally likely, counts as a half, and the number of ties is given too.
+        Accuracies are NaN if a loss is.
         """
         with evaluating(model):
             differences = pair_differences(self._text_model(model), self.encoded)
@@ -103,7 +105,7 @@ class MinimalPairsProbe:
             model.token_losses,
             self.encoder,
             len(model.lm_head.weight),
-            window=batch.sequence_length,
+            context=batch.sequence_length,
             tokens_at_once=batch.sequences_at_once * batch.sequence_length,
             device=self.config.device,
         )

@@ -1,4 +1,4 @@
-"""The Llama decoder, with the parameter names and the arithmetic of Hugging Face's.
+"""The Llama decoder, with the parameter names and the arithmetic of Hugging Face.
 
 Shapes: b sequences, t positions, d = hidden_size, h heads of head_dim dimensions.
 """
@@ -6,6 +6,7 @@ Shapes: b sequences, t positions, d = hidden_size, h heads of head_dim dimension
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -18,46 +19,52 @@ from rankscope.training.keyed import keyed_generator
 
 
 class LanguageModel(nn.Module):
-    """A decoder of token ids (b, t) to the logits of each next token, (b, t, vocab_size)."""
+    """A decoder from token ids (b, t) to the logits of each next token, (b, t, vocab_size).
+
+    With ``tie_word_embeddings`` the output layer and the embedding are one parameter, which gets
+    the gradients of both uses and has the name of the embedding.
+    """
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config
         self.model = Decoder(config, vocab_size)
         self.lm_head = nn.Linear(config.hidden_size, vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the token that follows each of the given ones."""
+        """Logits of the token that follows each given token."""
         return cast(Tensor, self.lm_head(self.model(tokens)))
 
     def loss(self, tokens: Tensor) -> Tensor:
-        """Mean negative log-likelihood, in nats a token, of ``tokens[:, 1:]``; b x (t + 1)."""
+        """Mean negative log-likelihood of ``tokens[:, 1:]``, nats per token; tokens (b, t + 1)."""
         return next_token_loss(self.model(tokens[:, :-1]), self.lm_head.weight, tokens[:, 1:])
 
     def token_losses(self, tokens: Tensor, counted: Tensor) -> Tensor:
-        """Negative log-likelihoods in nats of ``tokens[:, 1:]`` where the mask is true.
+        """Negative log-likelihoods in nats of those ``tokens[:, 1:]`` where the mask is true.
 
         Parameters
         ----------
         tokens
             Ids (b, t + 1).
         counted
-            Mask (b, t). Logits are computed where it is true alone.
+            Mask (b, t). Logits are computed only where it is true.
 
         Returns
         -------
-        One a true value, in row-major order; without a gradient.
+        One loss per true value, in row-major order; without a gradient.
         """
         hidden = self.model(tokens[:, :-1])[counted]
         return next_token_losses(hidden, self.lm_head.weight, tokens[:, 1:][counted])
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Draw every matrix as the configuration says, each from its own generator.
+        """Draw every matrix as the configuration says, each from a generator of its own.
 
-        ``normal`` is N(0, initializer_range²) for all; ``torch`` what PyTorch's layers begin with:
-        N(0, 1) for the embedding and U(±1/sqrt(in)) for all others. The same seed gives the same
-        weights whichever method trains them.
+        ``normal`` is N(0, initializer_range²) for all matrices; ``torch`` is what PyTorch's layers
+        begin with: N(0, 1) for the embedding and U(±1/sqrt(in)) for all others. The same seed
+        gives the same weights, whichever method trains them.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -74,7 +81,7 @@ class LanguageModel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, blocks and the last normalisation."""
+    """Embedding, blocks and the final norm."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
@@ -111,7 +118,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention; several query heads share a key and a value head."""
+    """Causal self-attention; groups of query heads share a key head and a value head."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -128,7 +135,7 @@ class Attention(nn.Module):
             projection(x).unflatten(-1, (-1, self.head_dim))  # (b, t, h, head_dim)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        # Turned before the transposition: elementwise work on contiguous tensors is faster.
+        # Rotated before the transposition: elementwise work is faster on contiguous tensors.
         q, k, v = (y.transpose(1, 2) for y in (rotate(q, cos, sin), rotate(k, cos, sin), v))
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return cast(Tensor, self.o_proj(y.transpose(1, 2).flatten(2)))
@@ -149,12 +156,25 @@ class MLP(nn.Module):
         return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
 
+def load_weights(model: LanguageModel, tensors: Mapping[str, Tensor]) -> None:
+    """Load every parameter by its name; where the head is tied, the embedding is loaded for both.
+
+    Raises
+    ------
+    RuntimeError
+        As torch does, if a parameter is missing, unexpected or of another shape.
+    """
+    tied, embedding = model.config.tie_word_embeddings, tensors.get("model.embed_tokens.weight")
+    both = {"lm_head.weight": embedding} if tied and embedding is not None else {}
+    model.load_state_dict({**tensors, **both})
+
+
 def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
-    """Angle by which every position turns every pair of coordinates.
+    """Angle by which every position rotates every pair of coordinates.
 
     Returns
     -------
-    (length, 1, head_dim / 2), float32; the 1 stands for the heads.
+    (length, 1, head_dim / 2), float32; the 1 is the axis of the heads.
     """
     pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device)
     frequencies = 1.0 / theta ** (pairs / head_dim)
@@ -163,9 +183,9 @@ def rotary_angles(length: int, head_dim: int, theta: float, device: torch.device
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair of coordinates of ``x`` (b, t, h, head_dim) by its position's angle.
+    """Rotate each pair of coordinates of ``x`` (b, t, h, head_dim) by its position's angle.
 
-    Coordinates i and i + head_dim / 2 form a pair, in Hugging Face's layout; the original RoPE
+    In Hugging Face's layout, coordinates i and i + head_dim / 2 form a pair; the original RoPE
     pairs neighbours. ``sin`` is negative in its first half.
     """
     first, second = x.chunk(2, dim=-1)

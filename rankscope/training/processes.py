@@ -1,7 +1,7 @@
 """Several processes that train one model, each on its share of every batch.
 
-Every process holds the whole model and takes the same steps; what they exchange are gradients,
-once a step, and a few numbers. `DistributedDataParallel` is left out on purpose: it remembers the
+Every process holds the whole model and takes the same steps; they exchange gradients, once per
+step, and a few numbers. `DistributedDataParallel` is not used on purpose: it remembers the
 parameters it was given, and adapters of another rank are other parameters.
 
 Everything here is collective: all processes must make the same calls in the same order.
@@ -10,11 +10,9 @@ Everything here is collective: all processes must make the same calls in the sam
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -23,7 +21,6 @@ from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError, printable
 
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 BUCKET = 1 << 25  # numbers averaged at once, 128 MiB of float32
 
 T = TypeVar("T")
@@ -31,19 +28,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among those that train together; see `joined`.
+    """One of the processes that train together; see `launch.joined`.
 
-    A process on its own may call everything here as well: nothing is exchanged, and
+    A process that trains alone may call everything here too: nothing is exchanged, and
     ``torch.distributed`` is not touched.
     """
 
     rank: int  # from 0
     size: int  # how many there are
-    device: torch.device  # of this process; what is exchanged lives there
+    device: torch.device  # of this process; holds what is exchanged
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes files and shows progress."""
+        """Whether this process writes files and shows progress."""
         return self.rank == 0
 
     def share(self, batch: Tensor, micro: int) -> tuple[Tensor, ...]:
@@ -52,10 +49,10 @@ class Processes:
         Parameters
         ----------
         batch
-            All sequences of a step, (b, t + 1), the same in every process. Process k has the k-th
-            of ``size`` equal runs of them; see `check_shares`.
+            All sequences of a step, (b, t + 1), the same in every process. Process k takes the
+            k-th of ``size`` equal parts; see `launch.check_shares`.
         micro
-            Sequences of a micro-batch; 0: all of the part at once.
+            Sequences of a micro-batch; 0: the whole part at once.
         """
         part = len(batch) // self.size
         own = batch[self.rank * part : (self.rank + 1) * part]
@@ -64,8 +61,8 @@ class Processes:
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its mean over the processes, bit for bit the same in each.
 
-        Parts are of equal size, so the mean of their mean losses' gradients is the gradient of the
-        whole batch's mean loss. A NaN or infinity of one process is one of all.
+        Parts are of equal size, so the mean of their gradients is the gradient of the mean loss of
+        the whole batch. A NaN or infinity in one process becomes one in all.
 
         Parameters
         ----------
@@ -75,7 +72,7 @@ class Processes:
         Raises
         ------
         ValueError
-            If one has no gradient. Taking that as zero would hide a parameter that is left out.
+            If a parameter has no gradient. Zero would hide that it was left out.
         """
         if self.size == 1:
             return
@@ -101,7 +98,7 @@ class Processes:
         return self.sum(x) / self.size
 
     def agreed(self, value: T) -> T:
-        """Return the first process's value, which must be small and can be pickled."""
+        """Return the first process's value, which must be small and picklable."""
         if self.size == 1:
             return value
         values = [value]
@@ -115,7 +112,7 @@ class Processes:
         Raises
         ------
         RankscopeError, OSError
-            In all of them, what ``work`` raised in the first: they end together, for one reason.
+            In all processes what ``work`` raised in the first, so that they end together.
         """
         if self.size == 1:
             return work()
@@ -130,14 +127,14 @@ class Processes:
         Parameters
         ----------
         tensors
-            Of any type, on any device. Only their hashes are exchanged.
+            Of any dtype, on any device. Only their hashes are exchanged.
         what
-            What they are and when, for the message, as ``"the parameters of step 100"``.
+            What they are, for the message, such as ``"the parameters of step 100"``.
 
         Raises
         ------
         RankscopeError
-            In all processes, about the first tensor that differs.
+            In all processes, naming the first tensor that differs.
         """
         if self.size == 1:
             return
@@ -149,8 +146,8 @@ class Processes:
                 if digests[0].get(name) != theirs.get(name):
                     raise RankscopeError(
                         f"differs between processes 0 and {other}, but {what} must be the same in "
-                        "all: they no longer train one model. Go on with --resume from what was "
-                        "saved before",
+                        "all: they no longer train one model. Start again with `resume`, from what "
+                        "was saved before",
                         tensor=name,
                         reason="unequal",
                     )
@@ -165,112 +162,16 @@ class Processes:
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
-        """Turn what the library says of a peer that has ended or hangs into one line."""
+        """Turn torch's error about a process that has ended or hangs into one line."""
         try:
             yield
         except RuntimeError as error:
             raise RankscopeError(
-                f"process {self.rank} of {self.size} ends, because another one has ended or does "
-                f"not answer ({_first_line(error)}). See what that one said; go on with --resume "
-                "from what was saved",
+                f"process {self.rank} of {self.size} ends because another one has ended or does "
+                f"not answer ({first_line(error)}). See what that one said, then start again with "
+                "`resume`, from what was saved",
                 reason="lost",
             ) from None
-
-
-@contextmanager
-def joined(device: str, *, timeout: timedelta = timedelta(minutes=30)) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started; without it, be the only one.
-
-    Parameters
-    ----------
-    device
-        ``"cpu"`` or ``"cuda"``; of several GPUs the one of ``LOCAL_RANK``.
-    timeout
-        How long to wait for another process before giving it up. One that has ended is noticed at
-        once on the CPU; between GPUs it is ``torchrun`` that ends the others.
-
-    Raises
-    ------
-    RankscopeError
-        If the environment is incomplete, a GPU is missing, or not all processes come.
-    """
-    processes = _from_environment(device)
-    if processes.size == 1:
-        yield processes
-        return
-    if processes.device.type == "cuda":
-        torch.cuda.set_device(processes.device)  # where nccl puts what it pickles
-    try:
-        dist.init_process_group(
-            BACKENDS[device], rank=processes.rank, world_size=processes.size, timeout=timeout
-        )
-    except (RuntimeError, ValueError) as error:
-        raise RankscopeError(
-            f"process {processes.rank} of {processes.size} could not join the others "
-            f"({_first_line(error)}): start all of them with torchrun",
-            reason="lost",
-        ) from None
-    try:
-        yield processes
-    finally:
-        dist.destroy_process_group()
-
-
-def check_shares(sequences: int, micro: int, size: int) -> None:
-    """Make sure that a batch can be shared.
-
-    Parameters
-    ----------
-    sequences
-        Those of a whole step, ``batch.sequences``.
-    micro
-        ``batch.micro_sequences``; 0: each process takes its part at once.
-    size
-        Number of processes.
-
-    Raises
-    ------
-    RankscopeError
-        If the parts of the processes, or the micro-batches of a part, were not of equal size.
-        Their mean would then not be the mean of the batch.
-    """
-    if sequences % (size * (micro or 1)) == 0:
-        return
-    parts = f"{size} processes" if size > 1 else "one process"
-    unit = f"{size} x batch.micro_sequences = {size * micro}" if micro else str(size)
-    raise RankscopeError(
-        f"batch.sequences = {sequences} cannot be shared evenly among {parts}: it must be a "
-        f"multiple of {unit}"
-    )
-
-
-def _from_environment(device: str) -> Processes:
-    """Read what ``torchrun`` says of this process."""
-    size = _number("WORLD_SIZE", 1) if "WORLD_SIZE" in os.environ else 1
-    if size == 1:
-        return Processes(0, 1, torch.device(device))
-    rank = _number("RANK", 0)
-    if rank >= size:
-        raise RankscopeError(f"RANK = {rank} in the environment must be below WORLD_SIZE = {size}")
-    if device == "cpu":
-        return Processes(rank, size, torch.device("cpu"))
-    local_rank, gpus = _number("LOCAL_RANK", 0), torch.cuda.device_count()
-    if local_rank >= gpus:
-        raise RankscopeError(
-            f"device = {device!r} needs a GPU for every process, but torch finds {gpus} for "
-            f"LOCAL_RANK = {local_rank}: start at most as many as there are with torchrun"
-        )
-    return Processes(rank, size, torch.device(device, local_rank))
-
-
-def _number(variable: str, smallest: int) -> int:
-    text = os.environ.get(variable, "")
-    if not text.isdecimal() or int(text) < smallest:
-        raise RankscopeError(
-            f"{variable} = {text!r} in the environment must be a whole number of at least "
-            f"{smallest}: start several processes with torchrun, or one without WORLD_SIZE"
-        )
-    return int(text)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -280,7 +181,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 def _iter_buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours of at most `BUCKET` numbers together; a larger tensor has one of its own."""
+    """Group neighbours of at most `BUCKET` numbers; a larger tensor is a group by itself."""
     bucket: list[Tensor] = []
     numbers = 0
     for tensor in tensors:
@@ -307,5 +208,6 @@ def _digest(tensor: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, cut to what fits into another message."""
     return printable(str(error).partition("\n")[0], limit=160)

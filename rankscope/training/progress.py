@@ -1,4 +1,4 @@
-"""What a training says while it runs: on standard error, a bar only on a terminal."""
+"""Progress of a training on standard error, with a bar only on a terminal."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 class TrainingProgress:
-    """A bar with time left, loss and speed on a terminal; else a plain line now and then.
+    """A bar with remaining time, loss and speed on a terminal; elsewhere a line now and then.
 
-    A quiet one says nothing: of several processes one is enough.
+    Of several processes, all but one are ``quiet``.
     """
 
     def __init__(self, *, start: int, steps: int, quiet: bool = False) -> None:
@@ -56,7 +56,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def update(self, step: int, *, loss: float) -> None:
-        """Show how far the training is; ``loss`` in nats a token."""
+        """Show how far the training is; ``loss`` in nats per token."""
         shown = f"loss {loss:.3f}  {self.tokens_per_second:,.0f} tokens/s"
         self._bar.update(self._task, completed=step, description=shown)
         waited = time.monotonic() - self._last_line
@@ -68,23 +68,23 @@ class TrainingProgress:
         self._last_line = time.monotonic()
         if self._quiet:
             return
-        with suppress(OSError):  # nobody reads any more: no reason to stop training
+        with suppress(OSError):  # a reader that has left is no reason to stop training
             self._console.print(line, markup=False)
 
 
 class Clock:
-    """Seconds of training, those before a resumption included, and speed."""
+    """Seconds of training, including those before a resumption, and speed."""
 
     def __init__(self, *, seconds: float, step: int) -> None:
         self._began = time.monotonic() - seconds
         self._last_time, self._last_step = time.monotonic(), step
 
     def seconds(self) -> float:
-        """Return the seconds since the run began, interruptions left out."""
+        """Seconds since the run began, without interruptions."""
         return time.monotonic() - self._began
 
     def steps_per_second(self, step: int) -> float:
-        """Speed since the last call."""
+        """Speed since the last call, or since the clock was made."""
         now = time.monotonic()
         speed = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_time, self._last_step = now, step

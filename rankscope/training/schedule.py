@@ -1,7 +1,7 @@
 """What happens at which step: pure functions of one integer, the optimizer steps completed.
 
-Work at a boundary is done before the update of its step, so a checkpoint of that step never sits
-between a merge and the new adapters, and the update is the first of its cycle.
+The work at a boundary is done before the update of its step, so a checkpoint of that step is never
+from between a merge and the new adapters, and the update is the first of its cycle.
 """
 
 from __future__ import annotations
@@ -11,26 +11,26 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
-from rankscope.training.config import LOW_RANK_METHODS, Config, ScheduleConfig
+from rankscope.training.config import LOW_RANK_METHODS, Config, PhaseMethod, ScheduleConfig
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One method from a step on; ``rate`` multiplies its learning rate."""
+    """A method from a step on; ``rate`` multiplies its learning rate."""
 
-    method: str
+    method: PhaseMethod
     start: int
     rate: float = 1.0
 
     @property
     def has_adapters(self) -> bool:
-        """Whether adapters are trained, and the weights below them frozen."""
+        """Whether adapters are trained while the weights below them are frozen."""
         return self.method in LOW_RANK_METHODS
 
 
 @dataclass(frozen=True)
 class Boundary:
-    """A step before whose update something ends: a cycle, or a phase."""
+    """A step before whose update a cycle or a phase ends."""
 
     step: int
     before: Phase
@@ -43,22 +43,22 @@ class Boundary:
 
     @property
     def event(self) -> str:
-        """What it is called in the log."""
+        """Its name in the log."""
         return "restart" if self.before is self.after else "phase"
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Every step of a run: its phase, its learning rate, and what is done before its update.
+    """Phase and learning rate of every step of a run, and what is done before its update.
 
     Attributes
     ----------
     schedule
         Length, learning rate and restarts.
     phases
-        In their order, the first from step 0 on.
+        In order; the first begins at step 0.
     zero_rate_step
-        Whether the published schedule is followed, see `published_multiplier`.
+        Whether to follow the published schedule, see `published_multiplier`.
     """
 
     schedule: ScheduleConfig
@@ -66,21 +66,21 @@ class Timeline:
     zero_rate_step: bool = False
 
     def phase(self, step: int) -> Phase:
-        """Phase of the update of this step."""
+        """Phase that the update of this step belongs to."""
         return [phase for phase in self.phases if phase.start <= step][-1]
 
     def boundary(self, step: int) -> Boundary | None:
-        """What ends before the update of this step."""
-        at = bisect_left(self._boundary_steps, step)
-        found = at < len(self._boundary_steps) and self._boundary_steps[at] == step
-        return self.boundaries[at] if found else None
+        """What ends before the update of this step, if anything does."""
+        index = bisect_left(self._boundary_steps, step)
+        is_one = index < len(self._boundary_steps) and self._boundary_steps[index] == step
+        return self.boundaries[index] if is_one else None
 
     def merges_before(self, step: int) -> int:
-        """Merges done by the time that this step is reached, its own not counted."""
+        """Number of merges before this step, not counting one at the step itself."""
         return sum(b.merges for b in self.boundaries[: bisect_left(self._boundary_steps, step)])
 
     def cycles_before(self, step: int) -> int:
-        """Adapters begun by the time that this step is reached, its own not counted."""
+        """Number of cycles begun before this step, not counting one at the step itself."""
         if step == 0:
             return 0
         past = self.boundaries[: bisect_left(self._boundary_steps, step)]
@@ -88,17 +88,17 @@ class Timeline:
 
     @cached_property
     def boundaries(self) -> tuple[Boundary, ...]:
-        """All of them. The last step has no update, so no cycle ends there unlearned."""
+        """All boundaries in order; none at the last step, which has no update."""
         ends = [phase.start for phase in self.phases[1:]] + [self.schedule.steps]
-        found: list[Boundary] = []
+        boundaries: list[Boundary] = []
         for index, (phase, end) in enumerate(zip(self.phases, ends, strict=True)):
             if index:
-                found.append(Boundary(phase.start, self.phases[index - 1], phase))
+                boundaries.append(Boundary(phase.start, self.phases[index - 1], phase))
             if phase.method == "relora":
                 first = phase.start + self.schedule.restart_every + self.zero_rate_step
                 restarts = range(first, end, self.schedule.restart_every)
-                found += [Boundary(step, phase, phase) for step in restarts]
-        return tuple(found)
+                boundaries += [Boundary(step, phase, phase) for step in restarts]
+        return tuple(boundaries)
 
     @cached_property
     def _boundary_steps(self) -> list[int]:
@@ -111,20 +111,20 @@ class Timeline:
         return peak * multiplier(step, self)
 
     def last_boundary(self, step: int) -> int | None:
-        """Step of the last boundary at this step or before it."""
-        at = bisect_right(self._boundary_steps, step)
-        return self._boundary_steps[at - 1] if at else None
+        """Step of the last boundary at or before this step."""
+        count = bisect_right(self._boundary_steps, step)
+        return self._boundary_steps[count - 1] if count else None
 
 
 def timeline(config: Config, *, first_phase_end: int | None = None) -> Timeline:
-    """Lay out a run.
+    """Timeline of a run.
 
     Parameters
     ----------
     config
         The run.
     first_phase_end
-        Where the first phase ended before its time, see `rankscope.training.settling`.
+        Where the first phase ended, if it ended early; see `rankscope.training.settling`.
     """
     methods, lengths = config.phase_methods, list(config.phases.lengths)
     if first_phase_end is not None:
@@ -139,11 +139,11 @@ def timeline(config: Config, *, first_phase_end: int | None = None) -> Timeline:
 
 
 def learning_rate_multiplier(step: int, timeline: Timeline) -> float:
-    """Part of the peak learning rate that is used at a step, in (0, 1].
+    """Share of the peak learning rate at a step, in (0, 1].
 
     The product of (1) a linear warm-up at the start, (2) one after every boundary and (3) a decay
-    from 1 at the end of (1) to ``minimum_ratio``. Both warm-ups start at 1 / length rather than
-    at 0, where a batch would be learned from in vain.
+    from 1 at the end of (1) to ``minimum_ratio``. Both warm-ups start at 1 / length rather than at
+    0, which would waste a batch.
     """
     schedule, boundary = timeline.schedule, timeline.last_boundary(step)
     restart = 1.0
@@ -153,13 +153,13 @@ def learning_rate_multiplier(step: int, timeline: Timeline) -> float:
 
 
 def published_multiplier(step: int, timeline: Timeline) -> float:
-    """Part of the peak learning rate at a step, in [0, 1], as the published programs have it.
+    """Share of the peak learning rate at a step, in [0, 1], as in the published programs.
 
     With f = ``restart_every``, p = ``restart_warmup_steps``, w = ``warmup_steps`` and the decay c:
     t/w below w, (t mod f)/p · c(⌊t/f⌋f + p) in the first p steps from every multiple of f on, and
-    c(t) otherwise. So step 0 and every multiple of f have rate 0, and the restart comes after
-    that update. From ``training_utils.py`` of Guitaricet/relora, which relora-pico took over.
-    Where there are phases, multiples of f count from the start of each, and a start is one.
+    c(t) otherwise. So step 0 and every multiple of f have rate 0, and the restart comes after that
+    update. From ``training_utils.py`` in Guitaricet/relora, which relora-pico took over.
+    In phases, multiples of f are counted from the start of each phase, which is one of them.
     """
     schedule, phase = timeline.schedule, timeline.phase(step)
     p, w = schedule.restart_warmup_steps, schedule.warmup_steps

@@ -11,8 +11,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.jobs import Job, Outcome
-from rankscope.analysis.outcome import Analysis
+from rankscope.analysis.analyzed import Analysis
+from rankscope.analysis.jobs import Outcome, SpectraJob
 from rankscope.analysis.plan import Selection, Windows
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import survey
@@ -29,7 +29,7 @@ SHAPES = {
 class Inline(AbstractContextManager["Inline"]):
     """Decomposes where it is called."""
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
         for job in jobs:
             yield job, decompose(job.task.component.recipe)
 
@@ -54,9 +54,7 @@ def analysed(
     selection = Selection.of(
         components=components or None, since=start, windows=windows, steps=steps
     )
-    return analyze_runs(
-        found.runs, selection, out=out, engine=Inline(), skips=found.skips, notes=found.notes
-    )
+    return analyze_runs(found, selection, out=out, engine=Inline())
 
 
 def weights(rng: np.random.Generator, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> Tensors:

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection, plan_run
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
 from rankscope.results import results as opened
 from rankscope.results.columns import COLUMNS, EVALUATION_COLUMNS, EVALUATION_FILE, KEY
@@ -33,7 +33,7 @@ from tests.conftest import (
 
 
 def analysis(path: Path, out: Path, *, jobs: int = 2) -> Analysis:
-    return analyze_runs(open_runs([path]), Selection(), out=out, engine=LocalWorkers(jobs))
+    return analyze_runs(survey([path]), Selection(), out=out, engine=LocalWorkers(jobs))
 
 
 def test_the_table_has_one_row_a_matrix_a_step(relora_run: TinyRun) -> None:
@@ -134,8 +134,8 @@ def test_updates_span_the_steps_that_are_asked_for(relora_run: TinyRun) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"components": ["wieght"]}, "'wieght' is no component: known are weight"),
-        ({"roles": ["query"]}, "'query' is no role"),
+        ({"components": ["wieght"]}, "unknown name 'wieght' in `components`: choose from weight"),
+        ({"roles": "q,query"}, "unknown name 'query' in `roles`"),
         ({"steps": (0, 10, 0)}, "stride"),
         (
             {"steps": (1000, None, 1)},
@@ -262,7 +262,7 @@ def test_planning_reads_headers_only(relora_run: TinyRun, monkeypatch: pytest.Mo
     for path in merges.glob("*"):
         path.unlink()  # the scales of merges are read, being single numbers
     monkeypatch.setattr("rankscope.checkpoints.tensors.StoredTensor.read", refuse)
-    plans = list(plan_run(open_runs([relora_run.path])[0], Selection()))
+    plans = list(plan_run(survey([relora_run.path]).runs[0], Selection()))
     assert [plan.step for plan in plans] == [0, 10, 20, 30]
 
 

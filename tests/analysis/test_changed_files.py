@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.jobs import Engine, Job, Outcome
+from rankscope.analysis.analyzed import Analysis
+from rankscope.analysis.jobs import Outcome, SpectraEngine, SpectraJob
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.outcome import Analysis
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.discovery import survey
 from tests.analysis.series import Inline, weights, write_step
 from tests.conftest import TinyRun
 
@@ -24,10 +24,10 @@ Do = Callable[[], object]
 class Disturbed(AbstractContextManager["Disturbed"]):
     """An engine during whose work something happens to the files."""
 
-    def __init__(self, engine: AbstractContextManager[Engine], do: Do, *, when: str) -> None:
+    def __init__(self, engine: AbstractContextManager[SpectraEngine], do: Do, *, when: str) -> None:
         self._engine, self._do, self._when = engine, do, when
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Outcome]]:
+    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
         with self._engine as engine:
             if self._when == "planned":  # all of it, and nothing is read
                 jobs = list(jobs)
@@ -40,7 +40,7 @@ class Disturbed(AbstractContextManager["Disturbed"]):
                 self._do()
             yield from found
 
-    def _begun(self, jobs: Iterable[Job]) -> Iterator[Job]:
+    def _begun(self, jobs: Iterable[SpectraJob]) -> Iterator[SpectraJob]:
         is_first = True
         for job in jobs:
             if is_first:
@@ -83,10 +83,10 @@ def turned(path: Path) -> None:
 
 
 def analysis(
-    run: Path, out: Path, engine: AbstractContextManager[Engine], *components: str
+    run: Path, out: Path, engine: AbstractContextManager[SpectraEngine], *components: str
 ) -> Analysis:
     selection = Selection.of(components=components or None)
-    return analyze_runs(open_runs([run]), selection, out=out, engine=engine)
+    return analyze_runs(survey([run]), selection, out=out, engine=engine)
 
 
 def steps_of(found: Analysis, status: str) -> set[tuple[str, int]]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import Job, Outcome
-from rankscope.analysis.plan import Selection, Task, plan_run
-from rankscope.analysis.worker import Failure, decompose
+from rankscope.analysis.jobs import Outcome, SpectraJob
+from rankscope.analysis.plan import Selection, SpectraTask, plan_run
+from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Failure, Job
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum, stack_spectra
 from tests.conftest import TinyRun
@@ -41,16 +42,16 @@ class Held:
         return 1.0
 
 
-def outcomes(jobs: list[Job]) -> dict[int, Outcome]:
+def outcomes(jobs: list[SpectraJob]) -> dict[int, Outcome]:
     from rankscope.analysis.device_worker import DeviceWorker
 
     with DeviceWorker("cpu", 2) as worker:
         return {job.plan: outcome for job, outcome in worker.run(iter(jobs))}
 
 
-def held(*matrices: np.ndarray | None) -> list[Job]:
+def held(*matrices: np.ndarray | None) -> list[SpectraJob]:
     return [
-        Job(i, Task(Component("weight", 0, "q", None, f"w{i}", Held(matrix)), str(i)))
+        Job(i, SpectraTask(Component("weight", 0, "q", None, f"w{i}", Held(matrix)), str(i)))
         for i, matrix in enumerate(matrices)
     ]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import CHUNK_JOBS, Failure, Job
+from rankscope.analysis.jobs import CHUNK_JOBS, SpectraJob
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import Task
+from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Failure, Job
 from rankscope.spectra.matrices import Dense
 
 
@@ -43,9 +44,9 @@ class Constant:
         return 1.0
 
 
-def jobs(*sources: Constant) -> list[Job]:
+def jobs(*sources: Constant) -> list[SpectraJob]:
     return [
-        Job(i, Task(Component("weight", 0, "q", None, f"w{i}", source), str(i)))
+        Job(i, SpectraTask(Component("weight", 0, "q", None, f"w{i}", source), str(i)))
         for i, source in enumerate(sources)
     ]
 

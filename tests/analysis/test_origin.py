@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import rankscope as rs
-from rankscope.analysis.outcome import Analysis, recall
+from rankscope.analysis.analyze import recall
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import open_run, survey
 from rankscope.errors import RankscopeError
@@ -86,7 +87,7 @@ def test_by_default_an_adapter_is_measured_from_its_base_and_a_model_from_its_fi
     found = analysed(tunings.lora, CUMULATIVE, base=tunings.base)
     assert held_against_numpy(found, tunings) == {("lora", 50), ("lora", 100)}
     assert [note.message for note in found.notes] == [
-        f"its cumulative updates are since its base model, {tunings.base}"
+        f"its cumulative updates begin at its base model, {tunings.base}"
     ]
     rows = analysed(tunings.full, CUMULATIVE).rows
     assert {row["step"] for row in rows} == {100}
@@ -154,7 +155,7 @@ def test_merges_since_a_start_outside_the_run_all_count(
 def test_a_start_is_asked_for_with_cumulative_updates(tunings: FineTunings) -> None:
     table = rs.analyze(tunings.full, since=tunings.base, roles=["q"], layers=[0])
     assert set(table["component"]) == {"weight", "update", CUMULATIVE}
-    with pytest.raises(RankscopeError, match="not asked for"):
+    with pytest.raises(RankscopeError, match="not among the `components`"):
         rs.analyze(tunings.full, components=["weight"], since=tunings.base)
 
 
@@ -170,7 +171,7 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
     assert [tuple(r) for r in table[["step", "name"]].to_numpy().tolist()] == [
         r[:2] for r in rows[2]
     ]
-    runs = survey([tunings.full]).runs
+    runs = survey([tunings.full])
     assert recall(out, runs, Selection.of(components=[CUMULATIVE])) is None
     start = open_run(tunings.base).checkpoints[0]
     assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=start)) is not None
@@ -213,4 +214,4 @@ def analysed_with(path: Path, selection: Selection) -> Analysis:
     from rankscope.analysis.analyze import analyze_runs
     from tests.analysis.series import Inline
 
-    return analyze_runs(survey([path]).runs, selection, engine=Inline())
+    return analyze_runs(survey([path]), selection, engine=Inline())

@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.outcome import Recalled, recall
+from rankscope.analysis.analyze import analyze_runs, recall
+from rankscope.analysis.analyzed import RecalledAnalysis
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.run import Checkpoint
 from tests.conftest import TinyRun
 
 
-def record(path: Path, out: Path, selection: Selection | None = None) -> Recalled | None:
-    return recall(out, open_runs([path]), selection or Selection())
+def record(path: Path, out: Path, selection: Selection | None = None) -> RecalledAnalysis | None:
+    return recall(out, survey([path]), selection or Selection())
 
 
 def test_the_same_question_about_the_same_files_is_answered_from_the_record(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
     assert record(relora_run.path, tmp_path) is None
-    found = analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    found = analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     answered = record(relora_run.path, tmp_path)
     assert answered is not None and answered.record["rows"] == len(found.rows)
     assert answered.table.equals(found.table)
@@ -29,13 +29,13 @@ def test_the_same_question_about_the_same_files_is_answered_from_the_record(
 def test_another_question_other_files_and_a_lost_table_are_not(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
-    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     assert record(relora_run.path, tmp_path, Selection(roles=("q",))) is None
     path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
     tensors = load_file(path)
     save_file({name: tensor + np.float32(1) for name, tensor in tensors.items()}, path)
     assert record(relora_run.path, tmp_path) is None
-    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     assert record(relora_run.path, tmp_path) is not None
     (tmp_path / "metrics.parquet").unlink()
     assert record(relora_run.path, tmp_path) is None
@@ -53,13 +53,13 @@ def test_what_changed_during_the_analysis_is_not_taken_for_analysed(
             save_file({name: 2 * tensor for name, tensor in tensors.items()}, path)
 
     changed: list[str] = []
-    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path, progress=change)
+    analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path, progress=change)
     assert changed
     assert record(relora_run.path, tmp_path) is None
 
 
 def test_a_log_that_grew_is_read_again(relora_run: TinyRun, tmp_path: Path) -> None:
-    analyze_runs(open_runs([relora_run.path]), Selection(), out=tmp_path)
+    analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     (relora_run.path / "metrics.jsonl").write_text('{"step": 30, "loss": 1.0}\n')
     assert record(relora_run.path, tmp_path) is None
 
@@ -69,12 +69,12 @@ def test_what_failed_is_tried_again(
 ) -> None:
     path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
     content = path.read_bytes()
-    runs = open_runs([relora_run.path])
-    whole = {checkpoint.step: checkpoint.read() for checkpoint in runs[0]}
+    found = survey([relora_run.path])
+    whole = {checkpoint.step: checkpoint.read() for checkpoint in found.runs[0]}
     path.write_bytes(content[:-100])  # after its header was read
     monkeypatch.setattr(Checkpoint, "read", lambda checkpoint: whole[checkpoint.step])
-    found = analyze_runs(runs, Selection(components=("weight",)), out=tmp_path)
-    assert found.key is None and found.skips[0].message.startswith("is cut short")
+    done = analyze_runs(found, Selection(components=("weight",)), out=tmp_path)
+    assert done.key is None and done.skips[0].message.startswith("is cut short")
     path.write_bytes(content)
     monkeypatch.undo()
     assert record(relora_run.path, tmp_path, Selection(components=("weight",))) is None

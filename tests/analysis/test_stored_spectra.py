@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import rankscope as rs
-from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.analyze import analyze_runs, recall
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.outcome import Analysis, recall
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
 from tests.analysis.series import Inline, analysed, weights, write_step
 from tests.conftest import TinyRun
@@ -35,7 +35,7 @@ def bytes_of(out: Path) -> dict[str, bytes]:
 
 def again(path: Path, out: Path, *, shuffled: int | None = None, jobs: int = 1) -> Analysis:
     engine = LocalWorkers(jobs) if shuffled is None else Shuffled(shuffled)
-    return analyze_runs(open_runs([path]), Selection(), out=out, engine=engine)
+    return analyze_runs(survey([path]), Selection(), out=out, engine=engine)
 
 
 class Shuffled(Inline):
@@ -95,9 +95,9 @@ def test_what_was_asked_for_first_changes_no_byte_of_the_store(
 def test_a_stored_file_that_was_removed_is_written_again(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     analysed(run, out=out)
-    assert recall(out, open_runs([run]), Selection()) is not None
+    assert recall(out, survey([run]), Selection()) is not None
     stored(out, 1).unlink()
-    assert recall(out, open_runs([run]), Selection()) is None
+    assert recall(out, survey([run]), Selection()) is None
     analysed(run, out=out)
     assert stored(out, 1).is_file()
 

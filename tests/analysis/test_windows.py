@@ -198,7 +198,7 @@ def test_whole_cycles_span_a_checkpoint_that_cannot_be_read(relora_run: TinyRun)
 
 
 def test_an_unknown_kind_of_window_is_refused(relora_run: TinyRun) -> None:
-    with pytest.raises(RankscopeError, match=r"known are steps, cycles"):
+    with pytest.raises(RankscopeError, match=r"choose from steps, cycles"):
         rs.analyze(relora_run.path, windows="epochs")  # type: ignore[arg-type]
 
 

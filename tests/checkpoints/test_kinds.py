@@ -359,6 +359,22 @@ def test_long_biases_are_not_flattened_parameters(tmp_path: Path) -> None:
         assert not open_run(tmp_path / f"{name}_step_5.pt")[5].read().skips
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a" * 5000, "a\n\x1b[2J"])
+def test_an_odd_name_in_a_manifest_is_one_line(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint-5" / "model.safetensors", "safetensors")
+    listed = {"format": "rankscope-checkpoint-1", "files": {name: {"bytes": 5, "blake2b": ""}}}
+    (tmp_path / "checkpoint-5" / "MANIFEST.json").write_text(json.dumps(listed))
+    with pytest.raises(RankscopeError, match="is missing, but 5 bytes were written") as caught:
+        open_run(tmp_path)[5].read()
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
+def test_a_manifest_that_is_a_pipe_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint-5" / "model.safetensors", "safetensors")
+    os.mkfifo(tmp_path / "checkpoint-5" / "MANIFEST.json")
+    assert open_run(tmp_path)[5].contents.parameters
+
+
 def test_shards_without_their_index_are_read_if_all_are_there(tmp_path: Path) -> None:
     names = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     for i, name in enumerate(names):

@@ -88,10 +88,10 @@ print(opened - before, bytes_read() - opened, parameters)
 
 PLANNED = """
 import resource, sys
-from rankscope.analysis.plan import Plans, Selection
-from rankscope.checkpoints.discovery import open_runs
+from rankscope.analysis.plan import Selection, SpectraPlans
+from rankscope.checkpoints.discovery import survey
 
-tasks = sum(len(plan.tasks) for plan in Plans(open_runs(sys.argv[1:]), Selection()))
+tasks = sum(len(plan.tasks) for plan in SpectraPlans(survey(sys.argv[1:]), Selection()))
 print(tasks, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

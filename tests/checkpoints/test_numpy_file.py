@@ -123,6 +123,8 @@ DAMAGED = {
     "shape beyond memory": npy(GOOD.replace("(2,)", f"({2**40}, {2**40})"), bytes(8)),
     "negative shape": npy(GOOD.replace("(2,)", "(-1, -2)"), bytes(8)),
     "shape that is none": npy(GOOD.replace("(2,)", "2"), bytes(8)),
+    "an axis too many": npy(GOOD.replace("(2,)", f"({'1, ' * 64}2)"), bytes(8)),
+    "shape of many digits": npy(GOOD.replace("(2,)", f"({'9' * 4000}, {'9' * 4000})"), bytes(8)),
     "code": npy(GOOD.replace("(2,)", "__import__('os').mkdir('ran')"), bytes(8)),
     "nested": npy("(" * 5000, bytes(8)),
     "no dict": npy("[1, 2]", bytes(8)),

@@ -489,7 +489,11 @@ def test_settings_that_are_damaged_do_not_hide_the_checkpoint(
 
 
 def test_other_models_are_not_taken_for_these(tmp_path: Path, rng: np.random.Generator) -> None:
-    for name, text in (("plain", json.dumps(CONFIG)), ("damaged", "{")):
+    for name, text in (
+        ("plain", json.dumps(CONFIG)),
+        ("damaged", "{"),
+        ("odd", json.dumps({"model_type": ["pico"]})),
+    ):
         folder = tmp_path / name
         folder.mkdir()
         as_safetensors(random_weights(rng), folder)
@@ -498,4 +502,4 @@ def test_other_models_are_not_taken_for_these(tmp_path: Path, rng: np.random.Gen
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "relora_config.json").write_text("{}")
     assert layout_of(tmp_path / "empty") is None
-    assert len(open_runs([tmp_path])) == 2
+    assert len(open_runs([tmp_path])) == 3

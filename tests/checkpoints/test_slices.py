@@ -6,6 +6,7 @@ import sys
 import textwrap
 from argparse import Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -435,6 +436,22 @@ def test_one_of_metas_slices_is_not_a_model(tmp_path: Path) -> None:
     meta_slices(tmp_path, meta_model(), 2)
     (tmp_path / "consolidated.01.pth").unlink()
     assert "the configuration has" in refusal(tmp_path)
+
+
+def test_damaged_parameters_of_meta_are_named(tmp_path: Path) -> None:
+    meta_slices(tmp_path, meta_model(), 2)
+    (tmp_path / "params.json").write_text("{")
+    with pytest.raises(RankscopeError, match=r"params\.json: is not valid JSON"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("factor", [float("inf"), 1e308, "x", None])
+def test_an_odd_multiplier_of_meta_is_read_or_refused(factor: object, tmp_path: Path) -> None:
+    meta_slices(tmp_path, meta_model(), 2)
+    params = json.loads((tmp_path / "params.json").read_text())
+    (tmp_path / "params.json").write_text(json.dumps(params | {"ffn_dim_multiplier": factor}))
+    with suppress(RankscopeError):
+        read(tmp_path)
 
 
 def test_a_slice_missing_between_others_is_noticed(tmp_path: Path) -> None:

@@ -55,12 +55,17 @@ DAMAGED = {
         file_with({"a": entry([2**33, 2**33], 0, 16)}, DATA),
         "its offsets span 16",
     ),
+    "a size of many digits": (
+        file_with({"a": entry([10**4200, 10**4200], 0, 16)}, DATA),
+        "takes over",
+    ),
     "negative dimension": (file_with({"a": entry([-2, -2], 0, 16)}, DATA), "non-negative integers"),
     "fractional dimension": (
         file_with({"a": entry([2.0, 2], 0, 16)}, DATA),
         "non-negative integers",
     ),
     "bool dimension": (file_with({"a": entry([True, 4], 0, 16)}, DATA), "non-negative integers"),
+    "an axis too many": (file_with({"a": entry([1] * 63 + [2, 2], 0, 16)}, DATA), "has 65 axes"),
     "offsets reversed": (file_with({"a": entry([2, 2], 16, 0)}, DATA), "ends before it starts"),
     "dtype that is a list": (file_with({"a": entry([2, 2], 0, 16, ["F32"])}, DATA), "is not text"),
     "no shape": (

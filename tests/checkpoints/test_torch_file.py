@@ -306,6 +306,13 @@ HOSTILE = {
     "keys nested deeply": b"}(" + NESTED[2:-1] + b"I1\nu.",
     "keys that double": b"}(\x8c\x01x\x85" + b"2\x86" * 60 + b"I1\nu.",
     "a set whose items double": b"\x8f(\x8c\x01x\x85" + b"2\x86" * 60 + b"\x90.",
+    "sets in sets that double": b"\x80\x04(K\x00\x91" + b"\x940(h\x00K\x01\x86h\x00K\x02\x86\x91.",
+    "sets in sets in sets": b"\x80\x04(((K\x00\x91\x91\x91.",
+    "a key of many parts": b"}(" + b"N" * 2000 + b"tNs.",
+    "a long key of bytes": b"}B" + struct.pack("<I", 2000) + bytes(2000) + b"Ns.",
+    "marks without end": b"(" * 10**6,
+    "marks that are not there": b"t.",
+    "an axis too many": tensor_program("(" + "I1\n" * 65 + "t", "(" + "I1\n" * 65 + "t"),
     "a set of a range": b"cbuiltins\nset\n(cbuiltins\nrange\n(L1000000000000L\ntRtR.",
     "zeros by number": b"cbuiltins\nbytearray\n(L1000000000000L\ntR.",
     "a list copied often": b"]("

@@ -5,12 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.cli import main
+from rankscope.cli.exit_codes import MEANINGS
 from rankscope.cli.options import LAYOUT_NAMES
 from tests.conftest import TinyRun, random_weights, write_model
 
@@ -37,16 +41,16 @@ def test_analyze_prints_the_answer_and_writes_the_table(
 
 
 def test_json_is_one_document_on_stdout(relora_run: TinyRun, tmp_path: Path) -> None:
-    for version, arguments in (
+    for schema, arguments in (
         (2, ("analyze", relora_run.path, "--out", tmp_path / "out", "--json")),
         (1, ("inspect", relora_run.path, "--json")),
     ):
         done = rankscope(*arguments)
-        assert json.loads(done.stdout)["schema_version"] == version
+        assert json.loads(done.stdout)["schema_version"] == schema
         assert done.stderr == ""
 
 
-def test_inspect_tells_what_is_there(relora_run: TinyRun) -> None:
+def test_inspect_says_what_is_there(relora_run: TinyRun) -> None:
     done = rankscope("inspect", relora_run.path)
     assert done.returncode == 0
     for words in ("4 checkpoints", "rank 2, scale 2", "4 of size 4, 2 with keys", "24×16"):
@@ -54,18 +58,18 @@ def test_inspect_tells_what_is_there(relora_run: TinyRun) -> None:
 
 
 @pytest.mark.parametrize("command", ["analyze", "inspect", "figures"])
-def test_a_wrong_path_is_one_line_and_exit_4(command: str, tmp_path: Path) -> None:
+def test_a_path_without_anything_is_one_line(command: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "absent", tmp_path / "empty"):
+    for path, code in ((tmp_path / "absent", 2), (tmp_path / "empty", 4)):
         done = rankscope(command, path)
-        assert done.returncode == 4
+        assert done.returncode == code
         assert done.stderr.startswith(f"rankscope: {path}: ")
         assert done.stderr.count("\n") == 1 and not done.stdout
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = rankscope("inspect", tmp_path / "absent", "--debug")
-    assert done.returncode == 4 and "Traceback" in done.stderr
+    assert done.returncode == 2 and "Traceback" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -77,11 +81,40 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("analyze", ".", "--layers", "x"),
         ("analyze", ".", "--jobs", "0"),
         ("nonsense",),
+        ("analyze", "run", "--steps", "40:50"),
+        ("analyze", "run", "--layout", "nonsense"),
+        ("analyze", "run", "--family", "nonsense"),
+        ("analyze", "run", "--base", "nonsense"),
+        ("analyze", "run", "--since", "nonsense"),
+        ("analyze", "run", "--out", "run"),
+        ("evaluate", "run", "--blimp", "nonsense"),
+        ("evaluate", "run", "--text", "nonsense"),
+        ("figures", "run", "--width", "nonsense"),
+        ("data", "prepare", "nonsense", "--out", "new"),
+        ("train", "nonsense.toml"),
+        ("train", "config.toml", "--set", "method=nonsense"),
+        ("train", "config.toml", "--set", "nonsense=1"),
     ],
 )
-def test_wrong_use_is_exit_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = rankscope(*arguments, cwd=tmp_path)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
+def test_wrong_use_is_exit_2(
+    arguments: tuple[str, ...],
+    relora_run: TinyRun,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    relora_run.path.rename(relora_run.path.with_name("run"))
+    (relora_run.path.parent / "config.toml").write_text('method = "full"\n')
+    (relora_run.path.parent / "rankscope-results").mkdir()  # or workers would start at once
+    monkeypatch.chdir(relora_run.path.parent)
+    # In this process, which is quicker: without what main changes for good.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "argv", ["rankscope", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr()
+    assert (ended.value.code, shown.out) == (2, "")
+    assert "nonsense" in shown.err or "nonsense" not in arguments[-1]
 
 
 def test_skips_are_exit_3_and_with_strict_4(relora_run: TinyRun, tmp_path: Path) -> None:
@@ -168,9 +201,24 @@ def test_a_bar_is_drawn_on_a_terminal_only(relora_run: TinyRun, tmp_path: Path) 
     assert "analysing" not in done.stdout
 
 
-def test_help_and_version() -> None:
-    assert "analyze" in rankscope("--help").stdout
-    assert rankscope("--version").stdout == "0.1.0\n"
+def test_help_names_the_commands_and_the_exit_codes() -> None:
+    shown = rankscope("--help").stdout
+    assert "analyze" in shown and max(map(len, shown.splitlines())) <= 80
+    for code, meaning in MEANINGS.items():
+        assert f"  {code:<8}  {meaning}\n" in shown
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert rankscope("--version").stdout == f"{version('rankscope')}\n"
+
+
+def test_names_in_files_cannot_control_the_terminal(tmp_path: Path) -> None:
+    weights = random_weights(np.random.default_rng(0))
+    weights["odd\x1b]0;owned\x07.thing"] = weights["lm_head.weight"]
+    write_model(tmp_path / "ru\x1b[31mn" / "step_1", weights)
+    for command in ("inspect", "analyze"):
+        done = rankscope(command, tmp_path, cwd=tmp_path)
+        assert done.returncode == 0 and not set("\x1b\x07") & set(done.stdout + done.stderr)
 
 
 def test_help_names_every_layout() -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from rankscope.cli import main
-from rankscope.evaluation import scoring as execute
+from rankscope.evaluation import model_engine
 from tests.evaluation.models import DOCUMENTS, write_own_run
 from tests.scoring.agreement import write_agreement
 
@@ -86,7 +86,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("a model was opened")
 
-    monkeypatch.setattr(execute, "open_text_model", refuse)
+    monkeypatch.setattr(model_engine, "open_text_model", refuse)
 
 
 def weights(run: Path, step: int) -> Path:
@@ -133,13 +133,10 @@ def test_json_is_one_document_on_stdout(rankscope: Rankscope, run: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "--text, --held-out or --blimp"),
-        (("--held-out", "--steps", "a:b"), "steps 'a:b'"),
-        (("--held-out", "--steps", "1:2:0"), "stride of steps"),
         (("--held-out", "--window", "0"), "--window"),
         (("--held-out", "--device", "tpu"), "--device"),
     ],
-    ids=["no-task", "steps", "stride-of-steps", "window", "device"],
+    ids=["window", "device"],
 )
 def test_wrong_use_is_exit_2(
     rankscope: Rankscope, run: Path, no_model: None, arguments: tuple[str, ...], words: str
@@ -148,24 +145,32 @@ def test_wrong_use_is_exit_2(
     assert done.code == 2 and words in done.stderr and not done.stdout
 
 
+WRONG_SETTINGS = [
+    ((), "give --text or --blimp, or set --held-out"),
+    (("--held-out", "--steps", "a:b"), "--steps 'a:b' is neither like 0,100,200 nor like"),
+    (("--held-out", "--steps", "1:2:0"), "the stride of --steps is 0"),
+    (("--held-out", "--steps", "5:3"), "no checkpoint at the requested --steps; available: run:"),
+    (("--text", "absent.txt"), "--text 'absent.txt' matches nothing"),
+    (("--text", "x=absent"), "--text 'x=absent' matches nothing"),
+    (("--text", "novel.txt", "--text", "./novel.txt"), "cannot be called 'novel'"),
+    (("--text", "blimp=novel.txt"), "cannot be called 'blimp'"),
+    (("--text", "pairs.zip"), "is in none of the formats .txt"),
+    (("--blimp", "absent.zip"), "absent.zip: does not exist"),
+    (("--blimp", "novel.txt"), "novel.txt: is not a folder, nor a .jsonl or .zip file"),
+    (("--held-out", "--tokenizer", "absent"), "absent: does not exist: --tokenizer"),
+    (("--held-out", "--window", "8", "--stride", "9"), "--stride is 9 tokens and --window is 8"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "words", "code"),
     [
-        (("--text", "absent.txt"), "--text 'absent.txt' finds nothing"),
-        (("--text", "x=absent"), "--text 'x=absent' finds nothing"),
-        (("--text", "novel.txt", "--text", "./novel.txt"), "cannot be called 'novel'"),
-        (("--text", "blimp=novel.txt"), "cannot be called 'blimp'"),
-        (("--text", "pairs.zip"), "is none of .txt"),
-        (("--blimp", "absent.zip"), "absent.zip: cannot be read"),
-        (("--blimp", "pairs.zip"), "pairs.zip: cannot be unpacked"),
-        (("--blimp", "novel.txt"), "novel.txt: is neither a folder"),
-        (("--held-out", "--window", "8", "--stride", "9"), "stride of 9"),
-        (("--held-out", "--steps", "5:3"), "none of the steps asked for is there; run: steps 0, 3"),
-        (("--held-out", "--format", "nonsense"), "is not a layout"),
+        *((*case, 2) for case in WRONG_SETTINGS),
+        (("--blimp", "pairs.zip"), "pairs.zip: cannot be unpacked", 4),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_input_is_one_line_and_exit_4_before_a_model_is_opened(
+def test_wrong_settings_and_data_are_one_line_before_a_model_is_opened(
     rankscope: Rankscope,
     run: Path,
     text: Path,
@@ -173,10 +178,11 @@ def test_wrong_input_is_one_line_and_exit_4_before_a_model_is_opened(
     no_model: None,
     arguments: tuple[str, ...],
     words: str,
+    code: int,
 ) -> None:
     (tmp_path / "pairs.zip").write_bytes(b"PK no archive")
     done = rankscope("evaluate", run, *arguments, "--out", "out")
-    assert done.code == 4 and not done.stdout
+    assert done.code == code and not done.stdout
     assert words in done.stderr and done.stderr.startswith("rankscope: ")
     assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
@@ -194,9 +200,8 @@ def test_a_wrong_run_is_one_line_and_exit_4(rankscope: Rankscope, tmp_path: Path
     [
         (("--prefix", "nonsense"), "no token and no id 'nonsense'"),
         (("--tokenizer", "novel.txt"), "novel.txt: cannot be read as a tokenizer"),
-        (("--tokenizer", "absent"), "absent: is no tokenizer.json"),
-        (("--window", "65"), "more than the 64 that the model takes"),
-        (("--stride", "65"), "stride of 65"),
+        (("--window", "65"), "--window is 65 tokens, but the model takes at most 64 at once"),
+        (("--stride", "65"), "--stride is 65 tokens and --window is 64"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )

@@ -134,7 +134,7 @@ def test_the_account_is_one_line_whose_sum_is_the_number_of_tensors(
     write_model(tmp_path / "step_1", tensors)
     shown = rankscope("inspect", tmp_path / "step_1").stdout
     matrices = len(tensors) - 1
-    words = f"{len(tensors)}: {matrices} matrices, 1 no linear map; 0 not understood"
+    words = f"{len(tensors)}: {matrices} matrices, 1 not a linear map; 0 not understood"
     assert f"tensors    {words}" in shown
     assert account_text({"matrix": 1, "part of": 1, "not understood": 3}) == (
         "5: 1 matrix, 1 part of a matrix; 3 not understood"
@@ -203,3 +203,33 @@ def test_a_missing_base_is_said_and_a_given_one_is_taken(
     assert done.returncode == 0 and "note " in done.stdout and "base model" in done.stdout
     run = described(tmp_path / "lora", "--base", tmp_path / "base")
     assert run["base"] == str(tmp_path / "base") and run["notes"] == []
+
+
+def test_a_damaged_step_is_marked_in_the_list_of_steps(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for step in range(1, 21):
+        write_model(tmp_path / "run" / f"checkpoint-{step}", random_weights(rng))
+    damaged = tmp_path / "run" / "checkpoint-9" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    assert described(tmp_path / "run")["unreadable_steps"] == [9]
+    lines = [line.split() for line in rankscope("inspect", tmp_path / "run").stdout.splitlines()]
+    assert ["9", "folder", "checkpoint-9", "(cannot", "be", "read)"] in lines
+    assert ["…", "5", "more"] in lines and ["…", "8", "more"] in lines
+
+
+def test_a_step_that_nothing_states_is_explained(tmp_path: Path, rng: np.random.Generator) -> None:
+    write_model(tmp_path / "base-model", random_weights(rng))
+    shown = rankscope("inspect", tmp_path / "base-model").stdout
+    assert "order: nothing states a step" in shown
+
+
+def test_a_state_without_a_manifest_is_not_a_run(
+    relora_run: TinyRun, rng: np.random.Generator
+) -> None:
+    (relora_run.path / "config.toml").write_text('method = "relora"\n')
+    write_model(relora_run.path / "state" / "step-00000030", random_weights(rng))
+    done = rankscope("inspect", relora_run.path, "--json")
+    assert done.returncode == 0
+    (run,) = json.loads(done.stdout)["runs"]
+    assert len(run["steps"]) == 4

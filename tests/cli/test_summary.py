@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from rankscope.analysis.results_folder import described
+from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.contents import Skip
-from rankscope.cli.output import print_summary, tell_notes, tell_skips
+from rankscope.cli.output import print_evaluations, print_summary, tell_notes, tell_skips
 from tests.analysis.series import analysed, weights, write_step
 from tests.cli.test_app import rankscope
 from tests.conftest import RANK, TinyRun, random_factors, random_weights, write_adapter
@@ -35,7 +36,8 @@ def test_adapters_alone_have_a_table_by_role(
 ) -> None:
     lines = printed(capsys, lora)
     start = lines.index(["adapter:", "first→last", "step"])
-    heading = ["run", "role", "step", "matrices", "PER", "effective", "rank", "rank", "of", "κ_r"]
+    heading = ["run", "role", "step", "matrices", "PER", "effective", "rank", "rank"]
+    heading += ["max.", "rank", "κ", "over", "rank"]
     assert lines[start + 1] == heading
     rows = {line[1]: line for line in lines[start + 2 : start + 9]}
     assert set(rows) >= {"q", "k", "v", "o"}
@@ -99,11 +101,12 @@ def test_the_unit_of_the_steps_labels_the_tables(
 
     from rankscope.analysis.analyze import analyze_runs
     from rankscope.analysis.plan import Selection
-    from rankscope.checkpoints.discovery import open_runs
+    from rankscope.checkpoints.discovery import survey
     from tests.analysis.series import Inline
 
-    runs = [replace(run, unit="epoch") for run in open_runs([lora])]
-    found = analyze_runs(runs, Selection(), engine=Inline())
+    met = survey([lora])
+    runs = tuple(replace(run, unit="epoch") for run in met.runs)
+    found = analyze_runs(replace(met, runs=runs), Selection(), engine=Inline())
     assert found.unit == "epoch"
     print_summary(described(found), named=())
     lines = capsys.readouterr().out.splitlines()
@@ -113,7 +116,8 @@ def test_the_unit_of_the_steps_labels_the_tables(
 
 def test_zero_matrices_are_named_with_their_steps(relora_run: TinyRun) -> None:
     findings = described(analysed(relora_run.path))["summary"]["findings"]
-    assert "zero matrices, which have no rank: relora adapter (14 at step 0)" in findings
+    why = "adapters start with B = 0"
+    assert f"zero matrices, which have no rank: relora adapter (14 at step 0: {why})" in findings
 
 
 def test_few_skips_are_listed_and_many_are_counted_by_kind(
@@ -125,14 +129,14 @@ def test_few_skips_are_listed_and_many_are_counted_by_kind(
     many = [Skip(f"/x/{n}", "", "cut-short", "is cut short") for n in range(80)]
     tell_skips([*many, Skip("/y", "", "empty", "is empty")])
     assert capsys.readouterr().err.splitlines() == [
-        "skipped: /x/0: is cut short (and 79 more alike)",
+        "skipped: /x/0: is cut short (and 79 more like it)",
         "skipped: /y: is empty",
     ]
     kinds = [Skip("/x", str(n), "new", f"is new {n}") for n in range(60)]
     tell_skips(kinds, file="skipped.jsonl")
     tell_notes(kinds)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[20] == "… and 40 kinds more, all in skipped.jsonl"
+    assert lines[20] == "… and 40 more kinds, all in skipped.jsonl"
     assert lines[21] == "note: /x: '0': is new 0" and len(lines) == 42
 
 
@@ -181,3 +185,67 @@ def test_a_weight_that_is_a_product_has_an_infinite_condition_number_in_valid_js
     record = json.loads(again.stdout, parse_constant=lambda word: pytest.fail(word))
     (line,) = [one for one in record["summary"]["lines"] if one["component"] == "weight"]
     assert line["condition"] == ["inf", "inf"]
+
+
+def row(step: int, per: float, **what: object) -> dict[str, object]:
+    """A row of the table, as far as a summary reads it."""
+    usual = {
+        "run": "a", "step": step, "layer": 0, "role": "q", "component": "weight", "name": "q",
+        "window": None, "since": None, "rows": 9, "cols": 9, "dtype": "float32", "status": "ok",
+        "effective_rank": 9 * per, "per": per, "per_resolved": per, "numerical_rank": 9,
+        "max_rank": 9, "noise_source": "storage", "condition_number": 2.0,
+        "condition_number_status": "ok", "condition_number_r": 2.0,
+    }  # fmt: skip
+    return usual | what
+
+
+def test_a_finding_says_when_most_of_a_fall_had_happened() -> None:
+    falling = [row(step, per) for step, per in ((0, 0.9), (50, 0.7), (100, 0.4), (150, 0.4))]
+    (finding,) = summarise(falling).findings
+    assert "0.900 → 0.400 (80 % of it by step 100)" in finding
+    (finding,) = summarise(falling[::3], units={"a": "epoch"}).findings
+    assert "0.900 → 0.400;" in finding  # two steps do not say when
+    (finding,) = summarise(falling, units={"a": "epoch"}).findings
+    assert "by epoch 100" in finding
+
+
+def test_one_merge_and_one_matrix_are_singular() -> None:
+    merged = row(10, 0.5, component="merged_total")
+    (finding,) = summarise([merged]).findings
+    assert "after 1 merge their" in finding
+    noisy = row(10, 0.5, per_resolved=0.1, component="base")
+    assert "PER of 1 base matrix may be" in summarise([noisy]).findings[-1]
+
+
+def test_zero_matrices_say_why_where_that_is_known() -> None:
+    nothing = {"status": "zero", "effective_rank": None, "per": None}
+    adapter = row(0, 0.5, component="adapter", **nothing)
+    update = row(20, 0.5, component="update", since=10, **nothing)
+    merge = row(20, 0.5, component="merge", **nothing)
+    (finding,) = summarise([adapter, update, merge]).findings
+    assert finding.endswith(
+        "a adapter (1 at step 0: adapters start with B = 0), "
+        "a update (1 at step 20: the weights are those of step 10), a merge (1 at step 20)"
+    )
+
+
+def test_per_is_spelled_out_once_and_the_last_line_says_where_to_read_on(
+    relora_run: TinyRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = analysed(relora_run.path)
+    print_summary(described(found), named=())
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("PER: proportional effective rank") for line in lines) == 1
+    assert sum(line.startswith("κ over rank: ") for line in lines) == 1
+    assert lines[-1].startswith("docs/numerics.md: ")
+
+
+def test_intervals_over_few_documents_are_called_nominal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measure = {"value": 4.0, "ci_low": 3.9, "ci_high": 4.1}
+    for documents, is_nominal in ((1, False), (2, True), (49, True), (50, False)):
+        at = {"perplexity": measure | {"n": documents}}
+        one = {"run": "a", "task": "novel", "steps": [1], "first": at, "last": at}
+        print_evaluations([one | {"tokens_per_second": 9.0}])
+        assert ("nominal" in capsys.readouterr().out) == is_nominal

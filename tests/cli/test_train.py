@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from rankscope.cli.train import train
-from rankscope.errors import RankscopeError
+from rankscope.cli.app import main
+from rankscope.cli.train import _exit_code, train
+from rankscope.errors import RankscopeError, RankscopeWarning
 from rankscope.training.config_file import load_config
+from rankscope.training.ending import TrainingOutcome
 
 SMALL = """
 method = "relora"
@@ -37,6 +40,15 @@ validation_tokens = 64
 probe_sequences = 4
 """
 PROGRAM = "import typer; from rankscope.cli.train import train; typer.run(train)"
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Give the signals back that the command line takes."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -95,8 +107,10 @@ def test_the_shown_configuration_is_one(
         (["--set", "schedule.step=9"], "did you mean 'schedule.steps'"),
         (["--set", "adapter.rank=999"], r"adapter.rank = 999 exceeds"),
         (["--data", "missing.txt"], "missing.txt"),
-        (["--data", ""], "is none of"),
+        (["--data", ""], "is not one of"),
         (["--set", "device=cuda"], "device = 'cuda'"),
+        (["--init", "nowhere"], "nowhere: does not exist"),
+        (["--set", "relora.published=everything"], "choose from none, lialin2023, weiss2025"),
     ],
 )
 def test_a_mistake_is_named(
@@ -107,6 +121,77 @@ def test_a_mistake_is_named(
     assert isinstance(result.exception, RankscopeError)
     assert message in str(result.exception)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["missing.toml"],
+        ["CONFIG", "--set", "schedule.step=9"],
+        ["CONFIG", "--set", "schedule.steps=0"],
+        ["CONFIG", "--set", "adapter.rank=999"],
+        ["CONFIG", "--set", "method=full", "--set", "schedule.restart_every=3"],
+        ["CONFIG", "--init", "nowhere"],
+    ],
+)
+def test_wrong_settings_and_missing_files_are_wrong_use(
+    config: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+) -> None:
+    given = [config if option == "CONFIG" else option for option in options]
+    monkeypatch.setattr(sys, "argv", ["rankscope", "train", *given, "--out", str(tmp_path / "x")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_folder_in_use_is_refused_with_the_names_of_options(
+    config: str,
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    again = ["rankscope", "train", config, "--data", text, "--out", str(tmp_path / "run")]
+    ends = []
+    for arguments in ([*again, "--max-minutes", "0"], again):
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        ends.append((ended.value.code, capsys.readouterr().err.splitlines()[-1]))
+    assert [code for code, _ in ends] == [0, 2]
+    assert "continue with --resume" in ends[0][1]
+    assert "continue it with --resume or choose another --out" in ends[1][1]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (TrainingOutcome(3, "complete", ""), 0),
+        (TrainingOutcome(3, "stopped", ""), 0),
+        (TrainingOutcome(3, "unwritable", ""), 5),
+        (TrainingOutcome(3, "non-finite", ""), 6),
+        (TrainingOutcome(3, "interrupted", "", signal.SIGINT), 130),
+        (TrainingOutcome(3, "interrupted", "", signal.SIGTERM), 143),
+    ],
+)
+def test_the_command_knows_the_exit_codes(outcome: TrainingOutcome, code: int) -> None:
+    assert _exit_code(outcome) == code
+
+
+def test_another_method_is_one_line_and_a_run(
+    app: typer.Typer, config: str, text: str, tmp_path: Path
+) -> None:
+    options = [config, "--data", text, "--out", str(tmp_path / "run"), "--set", "method=full"]
+    with pytest.warns(RankscopeWarning, match="method = 'full' does not use its adapter.rank"):
+        result = CliRunner().invoke(app, options)
+    assert result.exit_code == 0
+    assert weights(tmp_path / "run")
+    assert not (tmp_path / "run" / "merges").exists()
 
 
 def test_the_exit_code_is_that_of_the_training(
@@ -129,7 +214,7 @@ def test_without_torch_it_says_what_to_install(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_process_told_to_end_saves_and_goes_on_to_the_same_weights(
+def test_an_interrupted_process_saves_and_resumes_to_the_same_weights(
     config: str, text: str, tmp_path: Path, number: int, code: int
 ) -> None:
     settings = {"schedule.steps": 600, "log.save_every": 200, "relora.probe_sequences": 4}

@@ -50,9 +50,9 @@ def frobenius(matrix: Rational) -> mpmath.mpf:
 
 
 def misses(lower: NDArray[Any], upper: NDArray[Any], true: list[mpmath.mpf]) -> list[float]:
-    """How far the true values are outside of their intervals, in half widths; those that are.
+    """Distances of true values from their intervals, in half widths, where they are outside.
 
-    The singular values past the given intervals have to be zero, up to the digits of the oracle.
+    Singular values past the given intervals have to be zero, up to the digits of the oracle.
     """
     found = []
     with mpmath.workdps(DIGITS):

@@ -90,7 +90,7 @@ def test_a_weight_that_its_adapter_cancels_stays_in_its_intervals(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5, 3e-8])
-def test_an_update_over_a_merge_stays_in_its_intervals_however_small_it_is(
+def test_a_small_update_over_a_merge_stays_in_its_intervals(
     dtype: torch.dtype, size: float, on_disk: Callable[..., dict[str, Tensor]],
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
@@ -111,7 +111,7 @@ def test_an_update_over_a_merge_stays_in_its_intervals_however_small_it_is(
     assert row["relative_size_error"] < 1e-5 * row["relative_size"]  # type: ignore[operator]
 
 
-def test_an_update_by_an_adapter_whose_columns_cancel_stays_in_its_intervals(
+def test_an_update_whose_columns_cancel_stays_in_its_intervals(
     on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
     half, other = rng.normal(size=(SIDE, 3)), rng.normal(size=(3, SIDE))
@@ -124,7 +124,7 @@ def test_an_update_by_an_adapter_whose_columns_cancel_stays_in_its_intervals(
 
 
 @pytest.mark.parametrize("moved", [1.0, 1e-6, 1e-12])
-def test_an_update_of_live_adapters_on_one_base_stays_in_its_intervals(
+def test_an_update_of_live_adapters_stays_in_its_intervals(
     moved: float, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
     base, left, right = (rng.normal(size=s) for s in ((SIDE, SIDE), (SIDE, RANK), (RANK, SIDE)))
@@ -161,12 +161,12 @@ def test_published_circuits_that_nearly_cancel_stay_in_their_intervals(
     v = np.hstack([half, -half])  # times [X; X] is zero
     o = np.vstack([other, other + cancel * rng.normal(size=other.shape)])
     found = on_disk(dtype, o=o, v=v)
-    source = Circuits(Weight(found["o"]), Weight(found["v"]), heads, published=True)
+    recipe = Circuits(Weight(found["o"]), Weight(found["v"]), heads, published=True)
     o, v = (found[name].read().astype(np.float64) for name in "ov")
     blocks = [
         exact(v[h * 4 : h * 4 + 4]) @ exact(o[:, h * 4 : h * 4 + 4]) for h in range(heads.count)
     ]
-    (result,) = spectra(source.read())
+    (result,) = spectra(recipe.read())
     assert result.shape == (4, width)
     check(result, np.hstack(blocks))
     row = measure(result, whole=False)
@@ -178,7 +178,7 @@ def test_published_circuits_that_nearly_cancel_stay_in_their_intervals(
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("size", [1e-2, 1e-3, 1e-6])
 @pytest.mark.parametrize("adapted", [False, True])
-def test_rounding_of_the_factors_is_not_counted_as_rank_of_a_circuit(
+def test_rounding_of_its_factors_is_not_rank_of_a_circuit(
     dtype: str, size: float, adapted: bool, on_disk: Callable[..., dict[str, Tensor]],
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
@@ -247,14 +247,14 @@ def test_a_change_that_is_exactly_zero_is_zero_on_every_route(
     heads = Heads(3, 3, 4)
     opposite = Adapter(on_disk(A=right)["A"], on_disk(B=-left)["B"], 0.7)
     assert one.adapter is not None
-    for source in (
+    for recipe in (
         Difference(one, other),
         Difference(plain, plain_too),
         CircuitsChange(Circuits(one, plain, heads), Circuits(other, plain_too, heads)),
         Products((one.adapter, opposite)),
         Products((opposite, one.adapter, one.adapter, opposite)),
     ):
-        for found in spectra(source.read()):
+        for found in spectra(recipe.read()):
             assert found.status == "zero" and found.values[0] == 0
             row = measure(found)
             assert row["effective_rank"] is None and row["spectral_norm"] == 0
@@ -305,7 +305,7 @@ def test_a_sum_that_cancels_inexactly_has_no_rank_but_bounds(rng: np.random.Gene
 
 
 @pytest.mark.parametrize("wide", [torch.float32, torch.float64])
-def test_a_merge_on_record_keeps_the_rounding_of_its_base_in_the_weight_and_not_in_the_change(
+def test_after_a_merge_the_weight_keeps_the_rounding_of_its_base(
     wide: torch.dtype, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
     low = rng.normal(size=(96, 16)) @ rng.normal(size=(16, 96))
@@ -323,7 +323,7 @@ def test_a_merge_on_record_keeps_the_rounding_of_its_base_in_the_weight_and_not_
     assert unrecorded.significant_bits == 8  # it may as well be that only the first was rounded
 
 
-def test_what_needs_all_its_bits_is_not_read_again_after_a_merge(
+def test_a_weight_of_all_bits_does_not_read_its_origin(
     on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
     found = on_disk(W=rng.normal(size=(12, 12)), V=rng.normal(size=(12, 12)))
@@ -333,7 +333,7 @@ def test_what_needs_all_its_bits_is_not_read_again_after_a_merge(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["W", "A", "B"])
-def test_what_is_not_finite_in_a_part_leaves_no_spectrum_of_the_whole(
+def test_a_part_that_is_not_finite_leaves_no_spectrum(
     bad: float, where: str, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
     arrays = {name: rng.normal(size=s) for name, s in
@@ -349,10 +349,10 @@ def test_what_is_not_finite_in_a_part_leaves_no_spectrum_of_the_whole(
     heads, plain = Heads(3, 3, 4), Weight(fine["W"])
     circuits, before = (Circuits(weight, plain, heads) for weight in (one, other_one))
     published = Circuits(one, plain, heads, published=True)
-    for source in (one, Difference(one, other_one), published):
-        assert [s.status for s in spectra(source.read())] == ["nonfinite"]
-    for source in (circuits, CircuitsChange(circuits, before), CircuitsChange(before, circuits)):
-        found_spectra = spectra(source.read())
+    for recipe in (one, Difference(one, other_one), published):
+        assert [s.status for s in spectra(recipe.read())] == ["nonfinite"]
+    for recipe in (circuits, CircuitsChange(circuits, before), CircuitsChange(before, circuits)):
+        found_spectra = spectra(recipe.read())
         assert "nonfinite" in [s.status for s in found_spectra]
         for one_head in found_spectra:  # the other heads have spectra, with bounds
             if one_head.status != "nonfinite":
@@ -371,6 +371,6 @@ def test_factors_at_both_ends_of_float64_have_bounds(
     heads = Heads(3, 3, 4)
     now = Circuits(Weight(found["o2"]), Weight(found["v"]), heads)
     then = Circuits(Weight(found["o"]), Weight(found["v"]), heads)
-    for source in (now, CircuitsChange(now, then)):
-        for one in spectra(source.read()):
+    for recipe in (now, CircuitsChange(now, then)):
+        for one in spectra(recipe.read()):
             assert one.status == "ok" and 0 < one.error < 1e-10 and one.noise_floor < 1e-10

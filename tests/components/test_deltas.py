@@ -113,7 +113,7 @@ def test_an_unknown_scale_leaves_norms_empty_and_ranks_as_they_are(
     assert [entry.spectrum.is_scaled for entry in read_entries(path)] == [True, False]
 
 
-def test_no_product_of_unknown_scale_is_part_of_a_sum_of_known_ones(
+def test_a_sum_with_a_product_of_unknown_scale_has_none(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write(tmp_path / "checkpoint-10", random(rng))
@@ -147,7 +147,7 @@ def test_a_base_that_stands_for_its_weight_is_planned_once(
         ("blocks.1.anything", (8, 16), ["other"]),
     ],
 )
-def test_merges_are_told_apart_as_weights_are(
+def test_merges_are_identified_as_weights_are(
     module: str,
     shape: tuple[int, int],
     roles: list[str],

@@ -82,7 +82,7 @@ def test_a_power_of_two_scales_the_floor(scale: float, rng: np.random.Generator)
     assert floor_of(scaled, "float32") == pytest.approx(floor_of(parts, "float32") * scale)
 
 
-def test_one_plain_factor_is_enough_and_two_have_a_floor_of_their_own(
+def test_one_factor_with_dependent_errors_is_enough(
     rng: np.random.Generator,
 ) -> None:
     left, right = (

@@ -75,7 +75,7 @@ def merged(
 @pytest.mark.parametrize("rank", [4, 16, 64])
 @pytest.mark.parametrize("merges", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_floor_of_float32_merges_is_above_their_error_and_gives_the_true_rank(
+def test_the_floor_of_float32_merges_gives_the_true_rank(
     rank: int, merges: int, shape: tuple[int, int], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     for size in (10.0, 1.0, 0.1, 0.01):
@@ -122,7 +122,7 @@ def test_a_merge_on_record_is_one_rounding_of_the_sum(
         assert one.change(merges=merges).rounding.floor == expected.floor
 
 
-def test_a_frozen_weight_that_changed_without_a_record_was_merged_once_at_least(
+def test_an_unrecorded_change_of_a_frozen_weight_counts_as_a_merge(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     one = merged(tmp_path, rng, shape=(32, 48), rank=16, merges=1, size=1.0)

@@ -44,8 +44,8 @@ def test_the_base_is_the_frozen_weight_alone(relora_run: TinyRun) -> None:
 
 
 def test_the_adapter_stays_factored(relora_run: TinyRun) -> None:
-    source = components(relora_run, "adapter", 20)[f"{FIRST}.weight"].recipe
-    matrix = source.read()
+    recipe = components(relora_run, "adapter", 20)[f"{FIRST}.weight"].recipe
+    matrix = recipe.read()
     assert isinstance(matrix, LowRank)
     assert matrix.multiplied() == pytest.approx(relora_run.delta(20, FIRST), abs=1e-12)
 
@@ -88,7 +88,7 @@ def test_each_merge_in_between_adds_its_rounding(relora_run: TinyRun) -> None:
     assert 1 < floors[1] / floors[0] < 2
 
 
-def test_circuits_are_the_products_of_each_head_with_the_values_of_its_group(
+def test_each_head_reads_the_values_of_its_group(
     relora_run: TinyRun,
 ) -> None:
     found = components(relora_run, "ov", 20)["model.layers.1.self_attn.ov"]

@@ -51,7 +51,7 @@ def test_with_a_vocabulary_the_data_need_not_be_there() -> None:
         text(RELORA | {"data.source": "no/such/file.bin", "model.vocab_size": 0})
 
 
-def test_a_run_without_a_gpu_for_it_is_described_all_the_same(
+def test_a_run_for_a_missing_gpu_is_described(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -59,7 +59,7 @@ def test_a_run_without_a_gpu_for_it_is_described_all_the_same(
     assert "no GPU" in said and "not timed" in said
 
 
-def test_too_large_a_batch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_a_batch_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rankscope.dry_run.report.device_memory", lambda device: 10_000_000)
     assert "too little, lower batch.micro_sequences" in text(RELORA)
 
@@ -70,5 +70,5 @@ def test_the_command_prints_and_writes_nothing(tmp_path: Path) -> None:
     path.write_text("[model]\nhidden_size = 16\nintermediate_size = 24\nvocab_size = 257\n")
     result = CliRunner().invoke(app, [str(path), "--dry-run", "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.exception
-    assert "tokens/s" in result.stdout and "in all on this device" in result.stdout
+    assert "tokens/s" in result.stdout and "in total on this device" in result.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["small.toml"]

@@ -42,7 +42,7 @@ def test_a_linear_decay_goes_from_the_upper_left_to_the_lower_right() -> None:
     assert all(column == list(range(column[0], column[-1] + 1)) for column in columns)
 
 
-def test_the_dip_after_a_restart_is_seen_though_it_is_shorter_than_a_column() -> None:
+def test_a_dip_shorter_than_a_column_is_seen() -> None:
     relora = {"method": "relora", "schedule.restart_every": 5000, "schedule.steps": 20_000}
     columns = dots(chart(**CONSTANT | relora | {"schedule.restart_warmup_steps": 50}))
     assert [at for at, column in enumerate(columns) if column[0] == 0] == [20, 40, 60]

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import rankscope as rs
-from rankscope.errors import RankscopeError
-from rankscope.evaluation import scoring as execute
-from rankscope.evaluation.quiet import quiet_transformers
+from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+from rankscope.evaluation import model_engine, score_plans
+from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.score_files import PairScores, ScoreFile, read_scores
 from rankscope.training.data.tokenizer import byte_tokenizer, train_bpe
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_own_run
@@ -84,13 +84,13 @@ def place(trained: Path, tmp_path: Path) -> Place:
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     """Runs and steps of the models that are opened, as it happens."""
     found: Opened = []
-    real = execute.open_text_model
+    real = model_engine.open_text_model
 
     def open_text_model(checkpoint: Any, run: Any, *arguments: Any, **options: Any) -> Any:
         found.append((run.name, checkpoint.step))
         return real(checkpoint, run, *arguments, **options)
 
-    monkeypatch.setattr(execute, "open_text_model", open_text_model)
+    monkeypatch.setattr(model_engine, "open_text_model", open_text_model)
     return found
 
 
@@ -115,7 +115,7 @@ def values(table: pd.DataFrame, step: int) -> list[float]:
     return [float(value) for value in table.loc[table["step"] == step, "value"]]
 
 
-def test_a_second_call_opens_no_model_and_leaves_every_file_as_it_was(
+def test_a_second_call_opens_no_model_and_changes_no_file(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     first = both(held_out=True)
@@ -186,7 +186,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_numbers_of_other_settings_are_never_reused_and_wait_until_they_are_asked_for(
+def test_numbers_of_other_settings_are_kept_and_never_mixed(
     place: Place, both: Evaluate, opened: Opened, change: str
 ) -> None:
     steps = (3, 4, 1)
@@ -228,7 +228,7 @@ def test_what_other_calls_wrote_stays(place: Place, opened: Opened) -> None:
     assert place.files() == before
 
 
-def test_steps_that_are_not_asked_for_stay_and_are_not_returned(
+def test_steps_not_asked_for_stay_and_are_not_returned(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     whole = both()
@@ -262,7 +262,7 @@ def test_a_kill_loses_the_scores_in_hand_alone(
     survive: int,
 ) -> None:
     written = 0
-    real = execute.write_scores
+    real = score_plans.write_scores
 
     def write(path: Path, file: ScoreFile) -> None:
         nonlocal written
@@ -272,7 +272,7 @@ def test_a_kill_loses_the_scores_in_hand_alone(
         written += 1
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(execute, "write_scores", write)
+        patch.setattr(score_plans, "write_scores", write)
         both()
     assert len(list(place.out.glob("scores/*/*/step-*"))) == survive
     opened.clear()
@@ -283,7 +283,7 @@ def test_a_kill_loses_the_scores_in_hand_alone(
     }
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_a_model_is_opened(
+def test_a_folder_that_cannot_be_written_is_found_at_once(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     place.out.write_text("a file")
@@ -298,7 +298,7 @@ def test_a_full_disk_is_an_error_of_writing(
     def write(path: Path, file: ScoreFile) -> None:
         raise OSError(28, os.strerror(28), str(path))
 
-    monkeypatch.setattr(execute, "write_scores", write)
+    monkeypatch.setattr(score_plans, "write_scores", write)
     with pytest.raises(OSError, match="No space left"):
         both()
 
@@ -337,7 +337,7 @@ def test_a_damaged_record_costs_no_scores(
 
 
 @pytest.mark.parametrize("first_call", [False, True], ids=["new", "scored-before"])
-def test_a_damaged_checkpoint_is_named_and_the_others_go_on(
+def test_a_damaged_checkpoint_is_named_and_the_others_are_scored(
     place: Place, both: Evaluate, first_call: bool
 ) -> None:
     if first_call:
@@ -367,44 +367,47 @@ def test_a_model_of_nan_has_numbers_of_nan(place: Place, both: Evaluate, opened:
     assert last["novel"]["loss"]["value"] is None and last["blimp"]["accuracy"]["value"] is None
 
 
-def test_where_nothing_can_be_evaluated_the_reason_is_told_and_earlier_results_stay(
-    place: Place, both: Evaluate
-) -> None:
+def test_where_nothing_can_be_evaluated_earlier_results_stay(place: Place, both: Evaluate) -> None:
     both()
     before = place.files()
     for step in STEPS:
         place.weights(step).write_bytes(b"")
     with pytest.raises(RankscopeError, match=r"no checkpoint could be .*step-00000000.* is empty"):
         both()
-    assert place.files() == before
+    after = place.files()
+    skipped = after.pop("evaluation-skipped.jsonl").decode().splitlines()
+    assert len(skipped) == len(STEPS)
+    assert after.items() < before.items()
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"text": "absent.txt"}, "finds nothing"),
-        ({"text": "x=absent.txt"}, "finds nothing"),
+        ({"text": "absent.txt"}, "matches nothing"),
+        ({"text": "x=absent.txt"}, "matches nothing"),
         ({"blimp": "absent"}, "absent"),
-        ({"window": 8, "stride": 9}, "stride of 9"),
-        ({"window": 0}, "window of 0"),
-        ({"pairs": 0}, "0 pairs"),
-        ({"device": "tpu"}, "device"),
-        ({"steps": (5, 3, 1)}, "none of the steps"),
-        ({"steps": (1, 2, 1)}, "steps 0, 3, 4, 6"),
-        ({"steps": (0, 2, 0)}, "stride of steps"),
+        ({"window": 8, "stride": 9}, "`stride` is 9 tokens and `window` is 8"),
+        ({"window": 0}, "`window` is 0 tokens"),
+        ({"pairs": 0}, "`pairs` is 0"),
+        ({"max_documents": 0}, "`max_documents` is 0"),
+        ({"device": "tpu"}, "unknown name 'tpu' in `device`: choose from cpu, cuda"),
+        ({"tokenizer": "absent.json"}, r"absent\.json: does not exist"),
+        ({"steps": (5, 3, 1)}, "no checkpoint at the requested `steps`"),
+        ({"steps": [1, 2]}, "available: run: steps 0, 3, 4, 6"),
+        ({"steps": (0, 2, 0)}, "stride of `steps`"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_wrong_arguments_are_found_before_a_model_is_opened(
     both: Evaluate, opened: Opened, options: dict[str, Any], words: str
 ) -> None:
-    with pytest.raises(RankscopeError, match=words) as caught:
+    with pytest.raises(WrongSettingError, match=words) as caught:
         both(**options)
     assert not opened and "\n" not in str(caught.value)
 
 
 def test_nothing_to_evaluate_on_is_an_error(place: Place) -> None:
-    with pytest.raises(RankscopeError, match="nothing to evaluate on"):
+    with pytest.raises(WrongSettingError, match="nothing to evaluate on"):
         rs.evaluate(place.run)
 
 
@@ -412,11 +415,10 @@ def test_nothing_to_evaluate_on_is_an_error(place: Place) -> None:
     ("options", "words"),
     [
         ({"prefix": "nonsense"}, "no token and no id 'nonsense'"),
-        ({"tokenizer": "absent.json"}, "absent.json"),
-        ({"window": WINDOW + 1}, "more than the 64"),
-        ({"stride": WINDOW + 1}, "stride of 65"),
+        ({"window": WINDOW + 1}, "takes at most 64 at once"),
+        ({"stride": WINDOW + 1}, "`stride` is 65 tokens"),
     ],
-    ids=["prefix", "tokenizer", "window", "stride"],
+    ids=["prefix", "window", "stride"],
 )
 def test_what_no_checkpoint_takes_is_told(
     both: Evaluate, options: dict[str, Any], words: str
@@ -425,7 +427,7 @@ def test_what_no_checkpoint_takes_is_told(
         both(blimp=None, **options)
 
 
-def test_text_that_cannot_be_read_opens_no_model_and_is_named_once(
+def test_text_that_cannot_be_read_is_named_once_and_opens_no_model(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     place.text.write_bytes(b'{"text": "\xff\xfe"}\n')
@@ -436,9 +438,7 @@ def test_text_that_cannot_be_read_opens_no_model_and_is_named_once(
         assert set(both()["task"]) == {"blimp"}
 
 
-def test_a_run_without_held_out_text_is_skipped_and_the_others_go_on(
-    place: Place, opened: Opened
-) -> None:
+def test_a_run_without_held_out_text_is_skipped(place: Place, opened: Opened) -> None:
     folder = place.run.parent / "model"
     write_hugging_face(folder, "gpt2")
     with pytest.warns(UserWarning, match="1 skipped"):
@@ -528,3 +528,61 @@ def test_choices_are_those_of_summed_log_probabilities_of_transformers(place: Pl
     for uid, some in expected.items():
         (found,) = table.loc[table["group"] == f"uid:{uid}", "value"]
         assert found == pytest.approx(np.mean(np.array(some) > 0), abs=1e-12)
+
+
+def test_where_nothing_is_new_no_pairs_are_read_and_the_record_stays(
+    place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = both(held_out=True)
+    record = (place.out / "evaluation.json").read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was read or written")
+
+    monkeypatch.setattr("rankscope.evaluation.benchmark.read_blimp", refuse)
+    monkeypatch.setattr("rankscope.evaluation.model_engine.open_text_model", refuse)
+    monkeypatch.setattr("rankscope.evaluation.evaluation_folder.write_with_record", refuse)
+    assert_frame_equal(both(held_out=True), first)
+    assert (place.out / "evaluation.json").read_bytes() == record
+
+
+@pytest.mark.parametrize("name", ["evaluation.parquet", "evaluation.csv", "a file of scores"])
+def test_a_lost_or_emptied_file_is_written_again(place: Place, both: Evaluate, name: str) -> None:
+    both(steps=6)
+    before = place.files()
+    path = place.out / name
+    if name == "a file of scores":
+        next(place.out.glob("scores/run/novel-*/*")).unlink()
+    else:
+        path.write_bytes(b"")
+    both(steps=6)
+    assert place.files().keys() == before.keys()
+    tables = {name for name in before if name.startswith("evaluation.")}
+    assert {name: place.files()[name] for name in tables} == {name: before[name] for name in tables}
+
+
+def test_a_checkpoint_that_changes_while_it_is_scored_has_no_numbers(
+    place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = model_engine.open_text_model
+
+    def open_text_model(checkpoint: Any, *arguments: Any, **options: Any) -> Any:
+        model = real(checkpoint, *arguments, **options)
+        if checkpoint.step == 3:
+            change_weights(place, 3, 2.0)
+        return model
+
+    with monkeypatch.context() as patch, pytest.warns(RankscopeWarning, match="1 skipped"):
+        patch.setattr(model_engine, "open_text_model", open_text_model)
+        table = both(blimp=None)
+    assert set(table["step"]) == {0, 4, 6}
+    assert table.attrs["skipped"][0]["reason"] == "changed-while-reading"
+    assert set(both(blimp=None)["step"]) == set(STEPS)
+
+
+def test_what_was_met_with_the_runs_is_said(place: Place, both: Evaluate) -> None:
+    copy = place.run / "checkpoints" / "Copy of step-00000006"
+    shutil.copytree(place.checkpoint(6), copy)
+    for _ in range(2):  # recalled the second time
+        table = both(steps=6, blimp=None)
+        assert [note["path"] for note in table.attrs["notes"]] == [str(copy)]

@@ -17,8 +17,8 @@ from transformers.utils import logging as transformers_logging
 from rankscope.errors import RankscopeError
 from rankscope.evaluation import hugging_face
 from rankscope.evaluation.hugging_face import hugging_face_model
+from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.model_parts import ModelParts
-from rankscope.evaluation.quiet import quiet_transformers
 from rankscope.scoring.text_model import TextModel
 from tests.evaluation.models import (
     CAUSAL,
@@ -62,7 +62,7 @@ def test_losses_are_those_of_the_logits_in_float64(tmp_path: Path, make: str) ->
     found = losses_of(model)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), by_definition(reference), atol=1e-4, rtol=0)
-    assert (model.vocab_size, model.window) == (WORDS, WINDOW)
+    assert (model.vocab_size, model.context) == (WORDS, WINDOW)
 
 
 def test_chunks_of_the_logits_do_not_change_the_losses(
@@ -181,7 +181,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("std", [0.3, 0.02], ids=["large", "as drawn"])
 def test_an_encoder_is_refused_since_it_looks_ahead(tmp_path: Path, std: float) -> None:
     new_model("bert", std=std).save_pretrained(tmp_path)
-    refused(tmp_path, "is no causal language model")
+    refused(tmp_path, "is not a causal language model")
 
 
 def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:
         ({"model_type": "unheard_of"}, "unheard_of"),
         (
             {"model_type": "unheard_of", "auto_map": {"AutoConfig": "mine.MyConfig"}},
-            "brings its own code.*--trust-remote-code",
+            "comes with its own code.*`trust_remote_code`",
         ),
     ],
     ids=["unknown", "own code"],
@@ -215,13 +215,13 @@ def test_a_model_that_transformers_do_not_know_is_refused(
         ({"max_position_embeddings": 7}, 7),
         ({"n_positions": 8}, 8),
         ({"max_seq_len": 9, "max_position_embeddings": None}, 9),
-        ({}, hugging_face.UNSTATED_WINDOW),
+        ({}, hugging_face.UNSTATED_CONTEXT),
     ],
 )
-def test_the_window_is_what_the_config_states_under_any_of_its_names(
+def test_the_context_is_what_the_config_states_under_any_name(
     settings: dict[str, Any], window: int
 ) -> None:
-    assert hugging_face._window(type("Config", (), settings)) == window
+    assert hugging_face._context(type("Config", (), settings)) == window
 
 
 def test_a_diverged_model_opens_and_its_losses_say_so(tmp_path: Path) -> None:

@@ -40,5 +40,5 @@ def test_the_prefix_is_the_token_asked_for_and_says_what_it_is(
 def test_a_token_that_is_not_there_is_one_line_that_says_what_to_do(
     wanted: str, named: str
 ) -> None:
-    with pytest.raises(RankscopeError, match=rf"{re.escape(named)}.*--prefix none"):
+    with pytest.raises(RankscopeError, match=rf"{re.escape(named)}.*`prefix`.*none"):
         prefix_token(wanted, Vocabulary(IDS, None, None))

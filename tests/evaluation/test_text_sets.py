@@ -12,7 +12,7 @@ import pytest
 
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.text_sets import TextSet, text_sets
-from rankscope.scoring.text_documents import Document
+from rankscope.scoring.text_documents import TextDocument
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data" / "eltec-eng-30.jsonl.xz"
 COMPRESSIONS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
@@ -98,13 +98,13 @@ def test_a_pattern_that_is_named_is_one_set() -> None:
     assert names_and_files(f"paloma={Path.cwd()}/**/val") == {"paloma": absolute}
 
 
-def test_a_pattern_without_a_name_is_a_set_for_each_that_matches() -> None:
+def test_each_match_of_a_pattern_without_a_name_is_a_set() -> None:
     for name in ("b", "a", "c"):
         write(f"texts/{name}.jsonl", {"text": "a"})
     assert list(names_and_files("texts/*.jsonl")) == ["a", "b", "c"]
 
 
-def test_values_with_one_name_are_one_set_where_each_file_is_once() -> None:
+def test_values_with_one_name_are_one_set() -> None:
     for path in ("a/x.txt", "b/x.txt"):
         write(path, "a")
     assert names_and_files("both=b", "other=a/x.txt", "both=*/x.txt") == {
@@ -133,20 +133,20 @@ def test_what_exists_under_the_whole_value_is_no_name() -> None:
         (["blimp=a.txt"], "cannot be called 'blimp'"),
         (["blimp.txt"], "cannot be called 'blimp'"),
         (["held-out=a.txt"], "cannot be called 'held-out'"),
-        (["missing.txt"], r"'missing\.txt' finds nothing"),
-        (["x=missing.txt"], r"'x=missing\.txt' finds nothing"),
-        (["none/*.txt"], "finds nothing"),
-        (["b/*.csv"], "finds nothing"),
-        ([""], "'' finds nothing"),
-        (["x="], "'x=' finds nothing"),
-        (["b/t.csv"], r"b/t\.csv: is none of \.txt"),
-        (["x=b/t.csv"], r"b/t\.csv: is none of \.txt"),
-        (["empty"], r"empty: holds no file of \.txt"),
+        (["missing.txt"], r"'missing\.txt' matches nothing"),
+        (["x=missing.txt"], r"'x=missing\.txt' matches nothing"),
+        (["none/*.txt"], "matches nothing"),
+        (["b/*.csv"], "matches nothing"),
+        ([""], "'' matches nothing"),
+        (["x="], "'x=' matches nothing"),
+        (["b/t.csv"], r"b/t\.csv: is in none of the formats \.txt"),
+        (["x=b/t.csv"], r"b/t\.csv: is in none of the formats \.txt"),
+        (["empty"], r"empty: holds no file in one of the formats \.txt"),
         (["n" * 300], "cannot be read"),
     ],
     ids=lambda value: "+".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_what_stands_for_no_set_is_refused_in_one_line(given: list[str], message: str) -> None:
+def test_what_matches_no_set_is_refused_in_one_line(given: list[str], message: str) -> None:
     for path in ("a.txt", "b/a.txt", "blimp.txt", "b/t.csv", "c4/val/a.txt", "wiki/val/a.txt"):
         write(path, "a")
     Path("empty").mkdir()
@@ -166,21 +166,21 @@ def test_lines_name_the_source_and_the_domain_of_their_text() -> None:
     write("paloma.jsonl.gz", *rows)
     (one,) = text_sets(["paloma.jsonl.gz"])
     assert list(one.iter_documents(None)) == [
-        Document("a", "c4_en", "xyz"),
-        Document("b", "c4_en"),
-        Document("c"),
-        Document("d"),
+        TextDocument("a", "c4_en", "xyz"),
+        TextDocument("b", "c4_en"),
+        TextDocument("c"),
+        TextDocument("d"),
     ]
 
 
-def test_of_several_files_those_that_name_no_source_are_one_each() -> None:
+def test_a_file_that_names_no_source_is_one_in_a_set_of_several() -> None:
     write("set/wiki.jsonl", {"text": "a"}, {"text": "b", "source": "own"})
     write("set/books.v1.txt.xz", "c")
     (one,) = text_sets(["set"])
     assert list(one.iter_documents(None)) == [
-        Document("c", "books.v1"),
-        Document("a", "wiki"),
-        Document("b", "own"),
+        TextDocument("c", "books.v1"),
+        TextDocument("a", "wiki"),
+        TextDocument("b", "own"),
     ]
 
 
@@ -217,7 +217,7 @@ def test_of_more_files_than_wanted_documents_some_are_not_opened(most: int) -> N
     assert {b - a for a, b in itertools.pairwise(found)} <= {99 // most, 99 // most + 1}
 
 
-def test_without_a_limit_or_with_a_high_one_all_documents_come() -> None:
+def test_a_limit_that_is_high_or_missing_keeps_all_documents() -> None:
     write("a.jsonl", *({"text": str(i)} for i in range(5)))
     (one,) = text_sets(["a.jsonl"])
     assert texts(one) == texts(one, 5) == texts(one, 99) == list("01234")
@@ -244,7 +244,7 @@ def test_a_set_without_text_is_refused(path: str, row: object) -> None:
         list(one.iter_documents(None))
 
 
-def test_the_digest_is_of_bytes_and_names_and_not_of_the_place() -> None:
+def test_the_digest_is_of_bytes_and_names_wherever_they_are() -> None:
     write("set/a.txt", "a")
     write("set/deep/b.txt", "b")
     (one,) = text_sets(["set"])

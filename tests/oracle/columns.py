@@ -1,4 +1,4 @@
-"""Every column of a row from the exact matrix, and how far the package is from it."""
+"""Every column of a row from the exact matrix, and the package's distance from it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Report:
         self.largest[column] = max(self.largest[column], float(error))
 
     def equal(self, key: Key, column: str, found: Any, true: Any) -> None:
-        """Note what is not as it has to be."""
+        """Note a value that differs from the truth."""
         empty = found is None or found is pd.NA or (isinstance(found, float) and math.isnan(found))
         if (true is None) != empty or (not empty and found != true):
             self.wrong.append((key, column, found, true))
@@ -52,13 +52,13 @@ class Report:
 def compare(
     report: Report, key: Key, truth: Truth, row: Mapping[str, Any], spectrum: pd.DataFrame
 ) -> None:
-    """Hold one row and its stored spectrum against the truth."""
+    """Compare one row and its stored spectrum with the truth."""
     report.rows += 1
     true = singular_values(truth.matrix)
     s, lower, upper = (spectrum[name].to_numpy() for name in ("singular_value", "lower", "upper"))
     report.intervals += len(s)
     report.false += [(key, "singular_value", miss) for miss in misses(lower, upper, true)]
-    # Past the rank that the construction allows they are zero, and here of the last digits.
+    # Past the rank that the construction allows they are zero; here they are rounding.
     true = [*true[: truth.max_rank], *[mpmath.mpf(0)] * (len(true) - truth.max_rank)]
     since, restarts, kind = truth.window
     for column, value in (

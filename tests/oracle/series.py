@@ -1,4 +1,4 @@
-"""Three small runs on disk that have between them what makes composite matrices hard.
+"""Three small runs on disk, which together have everything that makes composite matrices hard.
 
 ``relora``: this package's layout, live adapters, merges whose ranks change, patterns of rank and
 alpha, rank-stabilised scales, grouped heads, tied embeddings, biases; a base that was trained in
@@ -96,7 +96,7 @@ def write_plain(path: Path, rng: np.random.Generator) -> Path:
 
 
 def write_tuned(path: Path, base: Path, rng: np.random.Generator) -> Path:
-    """Adapters of steps 100, 200 and 300 on one base, the last with the left factors before it."""
+    """Adapters of steps 100, 200 and 300 on one base; the last repeats the left factors."""
     write_model(base, {name: tensor.half() for name, tensor in random_weights(rng).items()})
     config = {
         "r": 2,
@@ -142,17 +142,17 @@ def random_factors(rng: np.random.Generator, ranks: Mapping[str, int], size: flo
 
 
 def rank_of(config: Mapping[str, object], module: str) -> int:
-    """Rank of a module: that of the first pattern that fits, else r."""
+    """Rank of a module: that of the first matching pattern, otherwise r."""
     import re
 
     patterns = config.get("rank_pattern", {})
     assert isinstance(patterns, dict)
-    found = (rank for p, rank in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module))
-    return int(next(found, config["r"]))  # type: ignore[call-overload]
+    ranks = (rank for p, rank in patterns.items() if re.fullmatch(rf"(.*\.)?({p})", module))
+    return int(next(ranks, config["r"]))  # type: ignore[call-overload]
 
 
 def scale_of(config: Mapping[str, object], module: str) -> float:
-    """α/r or α/√r in float64, as a trainer has it."""
+    """α/r or α/√r in float64, as a trainer computes it."""
     patterns = config.get("alpha_pattern", {})
     assert isinstance(patterns, dict)
     alpha = next((a for p, a in patterns.items() if module.endswith(p)), config["lora_alpha"])

@@ -1,4 +1,4 @@
-"""Every number of an analysis again, from the files, by code that shares nothing with the package.
+"""Every number of an analysis, computed again from the files by code that shares nothing with it.
 
 pytest -s tests/oracle                          # prints the largest relative error per column
 """
@@ -18,8 +18,8 @@ from tests.oracle.truth import Key, truths
 
 pytestmark = pytest.mark.slow
 ROLES = ["q", "k", "v", "o", "gate", "up", "down", "embed"]
-# Relative errors that no column may exceed. Values below a floor of the arithmetic are not known
-# to many digits; what divides by one is empty or known to 1 %.
+# The largest relative error allowed in each column. A condition number is given only where its
+# divisor is known to 1 %.
 LIMITS = {
     "noise_floor": 1e-5,
     "per_gaussian": 1e-6,
@@ -67,7 +67,7 @@ def test_no_interval_misses_the_truth(report: Report) -> None:
     assert report.rows > 300 and report.intervals > 3000
 
 
-def test_no_column_says_anything_else(report: Report) -> None:
+def test_every_text_and_count_is_right(report: Report) -> None:
     assert not report.wrong
 
 

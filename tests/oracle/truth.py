@@ -31,7 +31,7 @@ ATTENTION = "model.layers.0.self_attn"
 
 
 class Key(NamedTuple):
-    """What a row is of."""
+    """The matrix that a row describes."""
 
     run: str
     step: int
@@ -42,7 +42,7 @@ class Key(NamedTuple):
 
 @dataclass
 class Truth:
-    """A matrix without an error, and what the columns beside its spectrum have to say."""
+    """An exact matrix, and the values of the columns that do not follow from its spectrum."""
 
     matrix: Rational
     floor: float  # of the storage
@@ -105,7 +105,7 @@ class State:
 
 
 def bits_of(tensor: Tensor) -> tuple[int, int]:
-    """Significant bits of the narrowest format that holds every value, at most of its own."""
+    """Significant bits of the narrowest format that holds every value, at most those of its own."""
     for dtype, found in HELD.items():
         if tensor.any() and bool((tensor.double() == tensor.to(dtype).double()).all()):
             return min(found, HELD[tensor.dtype])
@@ -124,7 +124,7 @@ def variances(tensor: Tensor) -> Matrix:
 
 
 def edge(variance: Matrix) -> float:
-    """Three halves of the largest row and column deviations put together."""
+    """1.5 times the sum of the largest row deviation and the largest column deviation."""
     return float(1.5 * (np.sqrt(variance.sum(axis=1).max()) + np.sqrt(variance.sum(axis=0).max())))
 
 
@@ -182,7 +182,7 @@ def read_merges(run: Path) -> dict[int, dict[str, Adapter]]:
 
 
 def truths(runs: dict[str, Path]) -> Iterator[tuple[Key, Truth]]:
-    """Every row that an analysis of everything has to give."""
+    """Every row that an analysis of all components has to give."""
     merges = read_merges(runs["relora"])
     for run, series in states(runs).items():
         of_run = merges if run == "relora" else {}

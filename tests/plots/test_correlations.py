@@ -92,7 +92,7 @@ def test_parts_of_a_task_are_named(results: Any) -> None:
 def test_a_correlation_without_an_interval_is_a_dot_alone(correlations: pd.DataFrame) -> None:
     bare = correlations.assign(ci_low=np.nan, ci_high=np.nan)
     figure = plots.rank_and_performance(bare, method="pearson")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert figure.get_supxlabel() == "Pearson's $r$"
     assert not any("interval" in text.get_text() for text in figure.legends[0].get_texts())
 
@@ -103,7 +103,7 @@ def test_the_figure_and_its_legend_fit_any_width(
 ) -> None:
     with plots.paper_style(width):
         figure = plots.rank_and_performance(correlations)
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         legend = figure.legends[0].get_window_extent()
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.width

@@ -4,13 +4,15 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pytest
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import WrongSettingError
 from rankscope.plots.style import (
     WIDTHS,
+    name_title,
     paper_style,
     plain,
     series_styles,
     width_in_inches,
+    wrapped,
 )
 
 
@@ -43,8 +45,8 @@ def test_a_width_is_a_venue_or_a_number_of_inches(width: str | float, inches: fl
 
 
 @pytest.mark.parametrize("width", ["aclx", "", 0, -3, "inf", "nan", 1e9])
-def test_a_width_that_makes_no_figure_is_refused(width: str | float) -> None:
-    with pytest.raises(RankscopeError, match="width"), paper_style(width):
+def test_an_impossible_width_is_refused(width: str | float) -> None:
+    with pytest.raises(WrongSettingError, match="width"), paper_style(width):
         pass
 
 
@@ -72,11 +74,29 @@ def test_long_names_keep_their_ends() -> None:
 
 
 @pytest.mark.parametrize("name", ["a_$b$", r"$\frac{x$", "$", "\udc80", "_run", "a\nb", "x" * 900])
-def test_any_name_is_drawn_as_it_stands(name: str) -> None:
+def test_any_name_is_drawn_as_it_is(name: str) -> None:
     figure, ax = plt.subplots()
     ax.set_title(plain(name))
     ax.plot([0, 1], label=plain(name))
     ax.legend()
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     assert "\n" not in plain(name)
     assert len(ax.get_legend_handles_labels()[1]) == 1
+
+
+@pytest.mark.parametrize("name", ["relora", "llama-5L-relora-r6-lr6e-3-seed1", "x" * 90, "_a_$b$"])
+@pytest.mark.parametrize("inches", [0.4, 1.0, 3.0])
+def test_a_title_keeps_to_its_lines_and_the_ends_of_the_name(name: str, inches: float) -> None:
+    lines = name_title(name, inches).replace(r"\$", "$").split("\n")
+    assert len(lines) <= 3
+    shown = "".join(line.removeprefix(" ") for line in lines)
+    assert shown == name or (shown[:3], shown[-3:]) == (name[:3], name[-3:])
+
+
+def test_names_are_broken_after_their_punctuation() -> None:
+    assert name_title("full-hidden48-layers2", 0.6) == "full-\nhidden48-\nlayers2"
+
+
+def test_a_label_is_wrapped_at_its_words_but_never_a_formula() -> None:
+    assert wrapped("PER = effective rank / min(m, n)", 1.0) == "PER = effective\nrank / min(m, n)"
+    assert wrapped(r"$\kappa = \sigma_1/\sigma_q$", 0.3) == r"$\kappa = \sigma_1/\sigma_q$"

@@ -73,7 +73,7 @@ def test_the_ranks_are_ordered(found: Spectrum) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(any_spectrum)
-def test_a_condition_number_is_known_to_one_percent_or_a_lower_bound(found: Spectrum) -> None:
+def test_a_condition_number_is_known_to_one_per_cent_or_a_bound(found: Spectrum) -> None:
     row, q = measure(found), min(found.shape)
     number, status = row["condition_number"], row["condition_number_status"]
     if number is None:
@@ -155,7 +155,7 @@ def hand_made(values: list[float], *, error: float, floor: float, **columns: obj
     return Spectrum(**made | columns)  # type: ignore[arg-type]
 
 
-def test_a_change_has_a_signal_to_noise_ratio_instead_of_a_condition_number() -> None:
+def test_a_change_has_a_signal_to_noise_ratio() -> None:
     found = hand_made([8.0, 2.0, 0.25, 0.125], error=1e-9, floor=0.5)
     row = measure(found, whole=False)
     assert row["signal_to_noise"] == 16
@@ -177,7 +177,7 @@ def test_per_resolved_counts_what_is_certainly_above_the_floor() -> None:
     assert noise["per_resolved"] is None and noise["per"] is not None
 
 
-def test_nothing_above_the_arithmetic_has_no_rank_and_rounding_of_a_store_has() -> None:
+def test_values_below_the_error_of_the_arithmetic_have_no_rank() -> None:
     values = [0.4, 0.3, 0.2, 0.1]
     unresolved = measure(hand_made(values, error=0.5, floor=0.5, noise_source="arithmetic"))
     assert unresolved["numerical_rank"] == 0 and unresolved["spectral_norm"] == 0.4
@@ -193,7 +193,7 @@ def test_nothing_above_the_arithmetic_has_no_rank_and_rounding_of_a_store_has() 
     assert measure(hand_made(values, error=1e-9, floor=0.5))["per"] is not None
 
 
-def test_relative_size_lies_within_its_bound_at_both_ends() -> None:
+def test_relative_size_is_within_its_bound_at_both_ends() -> None:
     found = hand_made([3.0, 4.0][::-1], error=0.5, floor=1e-9, before=Norm(50.0, 5.0))
     row = measure(found, whole=False)
     assert row["relative_size"] == pytest.approx(0.1)

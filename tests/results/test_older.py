@@ -53,9 +53,7 @@ def test_every_metric_of_an_older_table_is_what_it_is_today(older: Path, now: pd
         assert (table[name] == now[name]).all()
 
 
-def test_a_change_of_an_older_table_has_its_size_and_its_start(
-    older: Path, now: pd.DataFrame
-) -> None:
+def test_an_older_change_has_its_size_and_its_start(older: Path, now: pd.DataFrame) -> None:
     table = read(older)
     for component in ("update", "cumulative_update"):
         old, new = (one.xs(component, level="component") for one in (table, now))
@@ -65,7 +63,7 @@ def test_a_change_of_an_older_table_has_its_size_and_its_start(
         assert (old["signal_to_noise"] == old["spectral_norm"] / old["noise_floor"]).all()
 
 
-def test_a_change_whose_weight_is_not_in_the_table_has_no_size(older: Path) -> None:
+def test_a_change_without_its_weight_in_the_table_has_no_size(older: Path) -> None:
     table = pd.read_parquet(older / "metrics.parquet")
     store = next((older / "spectra").glob("*/step-00000010.safetensors"))
     store.unlink()

@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path, rng: np.random
             assert getattr(one.spectrum, name) == getattr(other.spectrum, name)
 
 
-def test_an_absent_file_holds_nothing_and_an_empty_list_can_be_written(tmp_path: Path) -> None:
+def test_an_absent_file_and_an_empty_one_hold_nothing(tmp_path: Path) -> None:
     assert read_entries(tmp_path / "none") == []
     write_entries(tmp_path / "empty", [])
     assert read_entries(tmp_path / "empty") == []

@@ -53,15 +53,13 @@ def test_another_spelling_of_a_number_is_noticed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\x02\0\0\0\0\0\0\0{}", save(VECTORS)])
-def test_a_file_that_is_not_one_of_ours_is_an_error_that_names_it(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_a_foreign_file_is_an_error_that_names_it(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(RankscopeError, match="bad: is damaged"):
         read_vectors(tmp_path / "bad", version="2")
 
 
-def test_another_version_is_told_from_damage(path: Path) -> None:
+def test_another_version_is_not_damage(path: Path) -> None:
     with pytest.raises(OtherVersionError, match="is of version 2, not 3"):
         read_vectors(path, version="3")
     assert read_vectors(path, version="3", older=("2",))[1] == ABOUT
@@ -78,7 +76,7 @@ def test_a_description_that_was_changed_by_hand_is_noticed(tmp_path: Path) -> No
         read_vectors(path, version="2")
 
 
-def test_a_file_from_before_digests_is_read_only_where_its_version_is_asked_for(
+def test_a_file_without_a_digest_is_read_only_as_an_older_version(
     tmp_path: Path,
 ) -> None:
     about = {"version": "1", "key": "k"}

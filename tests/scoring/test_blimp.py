@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rankscope.errors import RankscopeError
-from rankscope.scoring.blimp import Paradigm, read_blimp
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.scoring.blimp import Paradigm, blimp_digest, read_blimp
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 # The paper's table of phenomena: how many paradigms each has.
@@ -94,7 +94,7 @@ def test_paradigms_are_sorted_wherever_their_files_lie(
     assert list(read.pairs) == expected
 
 
-def test_the_form_does_not_change_the_digest(tmp_path: Path) -> None:
+def test_the_form_does_not_change_the_pairs(tmp_path: Path) -> None:
     folder = write(tmp_path / "one", {"a.jsonl": rows_of("a"), "b.jsonl": rows_of("b")})
     together = write(tmp_path / "other", {"data/all.jsonl": rows_of("b") + rows_of("a")})
     assert read_blimp(as_zip(folder)) == read_blimp(folder) == read_blimp(together)
@@ -114,20 +114,31 @@ def test_the_form_does_not_change_the_digest(tmp_path: Path) -> None:
 )
 def test_whatever_is_used_changes_the_digest(tmp_path: Path, change: dict[str, object]) -> None:
     [row] = rows_of("a", count=1)
-    before = read_blimp(write(tmp_path / "before", {"a.jsonl": [row]}))
-    after = read_blimp(write(tmp_path / "after", {"a.jsonl": [row | change]}))
-    ignored = read_blimp(
-        write(tmp_path / "ignored", {"a.jsonl": [row | {"pairID": "7", "x": [1]}]})
-    )
-    assert before.digest != after.digest
-    assert before == ignored
+    before = write(tmp_path / "before", {"a.jsonl": [row]})
+    after = write(tmp_path / "after", {"a.jsonl": [row | change]})
+    assert blimp_digest(before) != blimp_digest(after)
+    assert read_blimp(before) != read_blimp(after)
+    ignored = write(tmp_path / "ignored", {"a.jsonl": [row | {"pairID": "7", "x": [1]}]})
+    assert read_blimp(before) == read_blimp(ignored)
 
 
-@pytest.mark.parametrize("pairs_each", [1, 2, 3, 9])
-def test_of_each_paradigm_the_first_pairs_are_taken(tmp_path: Path, pairs_each: int) -> None:
+def test_the_digest_is_of_names_and_bytes_wherever_they_are(tmp_path: Path) -> None:
+    folder = write(tmp_path / "one", {"a.jsonl": rows_of("a"), "b/b.jsonl": rows_of("b")})
+    kept = {path: blimp_digest(path) for path in (folder, as_zip(folder), folder / "a.jsonl")}
+    assert len(set(kept.values())) == 3
+    (folder / "notes.txt").write_text("no pairs")
+    assert blimp_digest(folder) == kept[folder]
+    moved = folder.rename(tmp_path / "moved")
+    assert blimp_digest(moved) == kept[folder]
+    (moved / "a.jsonl").rename(moved / "c.jsonl")  # a file names the paradigm of its pairs
+    assert blimp_digest(moved) != kept[folder]
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3, 9])
+def test_the_first_pairs_of_each_paradigm_are_taken(tmp_path: Path, pairs: int) -> None:
     folder = write(tmp_path / "pairs", {f"{u}.jsonl": rows_of(u, count=3) for u in "ab"})
-    cut = write(tmp_path / "cut", {f"{u}.jsonl": rows_of(u, count=3)[:pairs_each] for u in "ab"})
-    assert read_blimp(folder, pairs_each=pairs_each) == read_blimp(cut)
+    cut = write(tmp_path / "cut", {f"{u}.jsonl": rows_of(u, count=3)[:pairs] for u in "ab"})
+    assert read_blimp(folder, pairs=pairs) == read_blimp(cut)
 
 
 def test_other_sets_of_minimal_pairs_need_only_sentences(tmp_path: Path) -> None:
@@ -166,7 +177,7 @@ GOOD = '{"sentence_good": "A.", "sentence_bad": "B."}\n'
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("{", "no JSON"),
+        ("{", "it is not JSON"),
         ("[1]", "not an object"),
         ('{"sentence_good": "A."}', 'no "sentence_bad"'),
         ('{"sentence_good": 1, "sentence_bad": "B."}', '"sentence_good" is not a string'),
@@ -214,7 +225,7 @@ def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
 
 def test_a_paradigm_in_two_files_would_count_twice(tmp_path: Path) -> None:
     folder = write(tmp_path, {"a.jsonl": rows_of("a"), "copy/a.jsonl": rows_of("a")})
-    with pytest.raises(RankscopeError, match=r"'a', and so does .*a\.jsonl") as caught:
+    with pytest.raises(RankscopeError, match=r"'a', as does .*a\.jsonl") as caught:
         read_blimp(folder)
     assert caught.value.path == str(folder / "copy" / "a.jsonl")
 
@@ -233,14 +244,16 @@ def test_what_holds_no_pairs_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["absent", "absent.zip", "absent.jsonl"])
 def test_an_absent_path_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(RankscopeError, match=f"{name}: cannot be read: No such file"):
-        read_blimp(tmp_path / name)
+    for read in (read_blimp, blimp_digest):
+        with pytest.raises(WrongSettingError, match=f"{name}: does not exist"):
+            read(tmp_path / name)
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text(GOOD)
-    with pytest.raises(RankscopeError, match=r"neither a folder nor a \.jsonl or \.zip"):
-        read_blimp(tmp_path / "pairs.csv")
+    for read in (read_blimp, blimp_digest):
+        with pytest.raises(WrongSettingError, match=r"not a folder, nor a \.jsonl or \.zip"):
+            read(tmp_path / "pairs.csv")
 
 
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
@@ -255,11 +268,6 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     with pytest.raises(RankscopeError, match="cannot be unpacked") as caught:
         read_blimp(path)
     assert caught.value.path == str(path / "a.jsonl")
-
-
-def test_no_pairs_of_each_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RankscopeError, match="leave nothing to score"):
-        read_blimp(tmp_path, pairs_each=0)
 
 
 def test_the_published_set_has_the_papers_12_phenomena_and_67_paradigms() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
-from rankscope.scoring.likelihood import Span, span_losses
-from rankscope.scoring.text_model import TextEncoder, TextModel, TokenLosses
+from rankscope.scoring.likelihood import span_losses
+from rankscope.scoring.text_model import Span, TextEncoder, TextModel, TokenLosses
 from rankscope.training.config import ModelConfig
 from rankscope.training.model import LanguageModel
 
@@ -27,7 +27,7 @@ def one_thread() -> None:
 
 
 def scorer(token_losses: TokenLosses, *, tokens_at_once: int = 16) -> TextModel:
-    return TextModel(token_losses, ENCODER, VOCABULARY, window=64, tokens_at_once=tokens_at_once)
+    return TextModel(token_losses, ENCODER, VOCABULARY, context=64, tokens_at_once=tokens_at_once)
 
 
 def bigram_losses(tokens: Tensor, counted: Tensor) -> Tensor:

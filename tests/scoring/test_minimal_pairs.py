@@ -114,7 +114,9 @@ def test_no_pairs_have_no_differences() -> None:
 def test_a_sentence_may_fill_the_window_but_not_exceed_it() -> None:
     encoded = encode_pairs(word_encoder(), PAIRS)  # at most <s> and 4 words, the last no input
     assert len(pair_differences(bigram_model(window=4), encoded)) == len(PAIRS) == len(encoded)
-    with pytest.raises(RankscopeError, match=r"'the dogs bark loudly' makes 4 tokens .* takes 3"):
+    with pytest.raises(
+        RankscopeError, match=r"'the dogs bark loudly' has 4 input tokens, .* takes 3"
+    ):
         pair_differences(bigram_model(window=3), encoded)
 
 
@@ -215,7 +217,7 @@ def test_choices_on_the_published_pairs_are_those_of_plain_sums(leading_space: b
     path = DATA / "BLiMP.zip"
     if not path.exists():
         pytest.skip("needs the published pairs")
-    pairs = read_blimp(path, pairs_each=2).pairs
+    pairs = read_blimp(path, pairs=2).pairs
     model, plain = transformers_model([sentence for pair in pairs for sentence in pair])
     space = " " if leading_space else ""
     expected = [plain(space + good) - plain(space + bad) for good, bad in pairs]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscope.scoring.perplexity import DocumentScores, perplexity_measures
-from rankscope.scoring.text_documents import Document, encode_documents, score_documents
+from rankscope.scoring.text_documents import TextDocument, encode_documents, score_documents
 from rankscope.statistics.intervals import Measure, mean_interval, ratio_interval
 from tests.scoring.toy_models import (
     BYTES,
@@ -26,11 +26,11 @@ from tests.scoring.toy_models import (
 )
 
 PALOMA = [
-    Document("first text of the first domain", "c4", "a"),
-    Document("second text, a longer one", "c4", "a"),
-    Document("other domain", "c4", "b"),
-    Document("no domain here", "wiki"),
-    Document("and none here either", "wiki"),
+    TextDocument("first text of the first domain", "c4", "a"),
+    TextDocument("second text, a longer one", "c4", "a"),
+    TextDocument("other domain", "c4", "b"),
+    TextDocument("no domain here", "wiki"),
+    TextDocument("and none here either", "wiki"),
 ]
 
 
@@ -155,7 +155,7 @@ def test_the_mean_of_document_perplexities_is_that_of_the_study(
 ) -> None:
     likelihoods = bigram_table()
     model = toy_model(bigram_losses(likelihoods), prefix=prefix, window=window)
-    documents = [*PALOMA, Document("x")]  # a single token is no document of theirs
+    documents = [*PALOMA, TextDocument("x")]  # a single token is no document of theirs
     perplexities = []
     for document in documents:
         ids = list(document.text.encode())[:window]

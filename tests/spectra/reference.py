@@ -92,6 +92,6 @@ def distance(found: float, true: str) -> mpmath.mpf:
 
 
 def is_inside(lower: float, true: str, upper: float) -> bool:
-    """Whether the true value lies in an interval, without rounding it first."""
+    """Whether the true value is in an interval, without rounding it first."""
     with mpmath.workdps(2 * DIGITS):
         return bool(mpmath.mpf(float(lower)) <= mpmath.mpf(true) <= mpmath.mpf(float(upper)))

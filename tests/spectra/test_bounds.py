@@ -21,7 +21,7 @@ eigenvalues = st.lists(st.floats(-1e-12, 1), max_size=6).map(
 def test_intervals_by_the_gram_matrix_hold_every_square_within_its_bound(
     squares: np.ndarray, long_side: int, exponent: int
 ) -> None:
-    """The bound on the eigenvalues, of which those of the values and their squares are rounded."""
+    """The interval of each eigenvalue is within that of its root, which is rounded."""
     squares = np.ldexp(squares, 2 * exponent)
     trace, largest, sides = abs(squares).sum(), squares[0], (long_side, len(squares))
     bound = gram_bound(trace, largest, long_side=sides[0], short_side=sides[1])

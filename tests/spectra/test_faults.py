@@ -1,4 +1,4 @@
-"""Solvers that answer wrongly, as solvers have: nothing that they say may come out as a number."""
+"""Solvers that return wrong values, as some have: none of them may become a number."""
 
 from collections.abc import Callable
 from typing import Any

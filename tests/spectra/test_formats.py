@@ -1,4 +1,4 @@
-"""Which format a matrix is rounded to, read from its values."""
+"""The format that a matrix is rounded to, read from its values."""
 
 from fractions import Fraction
 
@@ -106,7 +106,7 @@ def test_the_spacing_of_float16_near_zero_stays_whatever_bits_are_needed(
 
 @pytest.mark.parametrize("holder", [np.float32, np.float64])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_low_rank_weight_saved_in_a_wider_format_keeps_the_floor_of_its_own(
+def test_a_weight_saved_in_a_wider_format_keeps_its_floor(
     dtype: str, holder: type, rng: np.random.Generator
 ) -> None:
     low = rng.normal(size=(96, 16)) @ rng.normal(size=(16, 128))

@@ -32,7 +32,7 @@ def test_the_values_are_those_of_the_product_multiplied_out(
     assert truth[found.max_rank :] == pytest.approx(0, abs=1e-12)
 
 
-def test_intervals_hold_prescribed_values_and_the_floor_parts_zeros_from_the_rest(
+def test_intervals_hold_prescribed_values_and_the_floor_excludes_zeros(
     matrix_with: Make,
 ) -> None:
     s, t = np.array([3.0, 1.0, 1e-6, 0.0]), np.array([2.0, 1e-3, 0.0])

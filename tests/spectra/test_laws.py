@@ -1,4 +1,4 @@
-"""What holds of every matrix, whatever its spectrum."""
+"""Laws that hold for every matrix, whatever its spectrum."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def graded(seed: int, m: int, n: int, decades: float) -> Matrix:
-    """A random matrix whose singular values span so many decades."""
+    """A random matrix whose singular values span this many decades."""
     rng = np.random.default_rng(seed)
     q = min(m, n)
     left, right = (np.linalg.qr(rng.normal(size=(side, q)))[0] for side in (m, n))

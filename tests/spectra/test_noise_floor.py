@@ -69,7 +69,7 @@ def test_a_weight_that_did_not_change_has_no_rank(dtype: str, rng: np.random.Gen
     assert spectrum(Dense(one.later - one.earlier, dtype, one.rounding)).status == "zero"
 
 
-def test_an_update_far_below_one_ulp_has_no_rank_and_a_condition_of_at_least_one(
+def test_an_update_far_below_one_ulp_has_no_rank(
     rng: np.random.Generator,
 ) -> None:
     one = update(rng, rng.normal(size=(64, 64)), "bfloat16", rank=4, size=3e-4)

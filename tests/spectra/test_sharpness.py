@@ -68,7 +68,7 @@ def test_a_spectrum_whose_energy_is_off_by_a_billionth_is_refused() -> None:
     assert not agree(1 + 1e-9, 1.0, 1000)
 
 
-def test_a_product_that_is_multiplied_out_has_the_floor_of_its_decomposition() -> None:
+def test_a_multiplied_product_has_the_floor_of_its_decomposition() -> None:
     """Its own error is smaller here: 12u, where QR and SVD may err by 20u."""
     corner = np.diag([1.0, 0.0])
     found = rs.spectrum(LowRank(corner, corner))
@@ -114,7 +114,7 @@ def test_values_that_end_subnormal_have_wider_intervals() -> None:
     assert (found.lower <= found.values).all()
 
 
-def test_the_error_of_a_spectrum_is_the_longer_side_of_its_widest_interval() -> None:
+def test_the_error_of_a_spectrum_covers_both_sides_of_its_intervals() -> None:
     s, low, high = np.array([[1.0, 0.5], [0.9, 0.2], [1.1, 0.55]])
     one = Spectrum((2, 2), "float64", s, Ends(low, high), 0.0, "storage", "gram")
     assert one.error == pytest.approx(0.3)
@@ -124,13 +124,13 @@ def test_tiny_matrices_have_their_condition_number() -> None:
     assert condition_number([2e-301, 1e-301]) == pytest.approx(2)
 
 
-def test_a_value_counts_only_if_its_whole_interval_is_above_the_floor() -> None:
+def test_a_value_counts_if_its_interval_is_above_the_floor() -> None:
     row = measure(made([1.0, 0.101], width=0.009, floor=0.1009))
     assert row["numerical_rank"] == 1
 
 
 @pytest.mark.parametrize(("width", "known"), [(0.009, True), (0.03, False)])
-def test_no_condition_number_divides_by_what_is_not_known_to_one_per_cent(
+def test_condition_numbers_divide_by_what_is_known_to_one_per_cent(
     width: float, known: bool
 ) -> None:
     row = measure(made([1.0, 0.5], width=width, floor=1e-3))

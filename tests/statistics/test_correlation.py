@@ -248,16 +248,24 @@ def test_empty_tables_give_an_empty_table_with_the_columns(which: str) -> None:
     assert tuple(table.columns) == COLUMNS
 
 
-def test_wrong_wishes_are_answered_with_what_there_is() -> None:
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     metrics, evaluation = ranks_of([1.0, 2]), reached([1.0, 2])
     with pytest.raises(RankscopeError, match="the table holds weight"):
         rs.correlate(metrics, evaluation, component="wieght")
-    with pytest.raises(RankscopeError, match="no metric is called 'pre'"):
+    with pytest.raises(RankscopeError, match="unknown metric 'pre'"):
         rs.correlate(metrics, evaluation, columns=["pre"])
     with pytest.raises(RankscopeError, match=r"the evaluation has \('novels', 'all', 'loss'\)"):
         rs.correlate(metrics, evaluation, measures=[("blimp", "all", "accuracy")])
     with pytest.raises(RankscopeError, match="two values"):
         rs.correlate(metrics, pd.concat([evaluation, evaluation]))
+
+
+def test_only_the_steps_from_a_break_on_enter() -> None:
+    x, y = walks(13)
+    metrics, evaluation = ranks_of(x), reached(y)
+    metrics.attrs["breaks"] = {"a": 10}
+    later = rs.correlate(ranks_of(x[10:], steps=range(10, STEPS)), evaluation, columns=["per"])
+    pd.testing.assert_frame_equal(rs.correlate(metrics, evaluation, columns=["per"]), later)
 
 
 def test_the_tables_stay_as_they_are() -> None:

@@ -12,9 +12,9 @@ import torch
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
-from rankscope.training.gradients import effective_gradients
+from rankscope.training.initial_model import initial_model
 from rankscope.training.model import LanguageModel
-from rankscope.training.train import build_model
+from rankscope.training.probe import effective_gradients
 
 VOCABULARY = 31
 MakeConfig = Callable[..., Config]
@@ -76,7 +76,7 @@ def make_model(make_config: MakeConfig) -> Callable[..., LanguageModel]:
 
     def make(overrides: dict[str, Any] | None = None) -> LanguageModel:
         config = make_config(overrides)
-        model = build_model(config, VOCABULARY)
+        model = initial_model(config, VOCABULARY)
         if config.phase_methods[0] != "full":
             probe = torch.randint(VOCABULARY, (4, 13), generator=torch.Generator().manual_seed(8))
             gradients = effective_gradients(model, iter([probe]))

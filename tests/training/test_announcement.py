@@ -16,12 +16,12 @@ def corpus() -> Corpus:
     return Corpus(ids[:2000], ids[2000:], vocab_size=31, end_of_document=None, tokenizer=None)
 
 
-@pytest.mark.parametrize(("every", "told"), [(5, "3 restarts"), (10, "1 restart,"), (18, "0 re")])
-def test_the_summary_tells_what_will_happen(corpus: Corpus, every: int, told: str) -> None:
+@pytest.mark.parametrize(("every", "said"), [(5, "3 restarts"), (10, "1 restart,"), (18, "0 re")])
+def test_the_summary_says_what_will_happen(corpus: Corpus, every: int, said: str) -> None:
     schedule = {"schedule.steps": 18, "schedule.warmup_steps": 2, "schedule.restart_every": every}
     config = config_from({"method": "relora", "out": "ckpts/here"} | schedule)
     text = "\n".join(summary(config, corpus))
-    assert f"18 steps of 1,024 tokens, {told}" in text
+    assert f"18 steps of 1,024 tokens, {said}" in text
     assert "2,000 tokens to train on, 1,000 to validate on, vocabulary 31" in text
     assert "writing to ckpts/here" in text
     assert all(line in text for line in departures(config))
@@ -50,6 +50,6 @@ def test_a_long_list_of_restarts_is_shortened_but_counted(restarts: int) -> None
     if not count:
         assert len(lines) == 1
     else:
-        assert lines[-1].startswith(f"{count} restarts: ")
+        assert lines[-1].startswith(f"{count} restart{'s'[: count != 1]}: ")
         assert len(lines[-1].split(": ")[1].split(", ")) <= MOST_STEPS
         assert lines[-1].endswith(f"{line.boundaries[-1].step}")

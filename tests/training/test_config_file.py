@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rankscope.errors import RankscopeError
-from rankscope.training.config import Config
+from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.training.config import AdapterConfig, Config, PublishedConfig
 from rankscope.training.config_file import (
     config_digest,
     config_from,
@@ -52,7 +52,7 @@ def test_a_later_override_wins_over_an_earlier_one_and_over_the_file(tmp_path: P
     ],
 )
 def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(key: str, meant: str) -> None:
-    with pytest.raises(RankscopeError, match=f"no setting '{key}'; did you mean '{meant}'"):
+    with pytest.raises(WrongSettingError, match=f"unknown setting '{key}'; did you mean '{meant}'"):
         config_from({key: 1})
 
 
@@ -69,7 +69,7 @@ def test_an_unknown_setting_is_refused_with_the_one_that_was_meant(key: str, mea
     ],
 )
 def test_a_value_of_another_type_is_refused(key: str, value: object, wanted: str) -> None:
-    with pytest.raises(RankscopeError, match=f"{key} = .* must be {wanted}"):
+    with pytest.raises(WrongSettingError, match=f"{key} = .* must be {wanted}"):
         config_from({key: value})
 
 
@@ -78,9 +78,9 @@ def test_an_integer_is_a_number() -> None:
 
 
 def test_a_section_is_not_a_setting() -> None:
-    with pytest.raises(RankscopeError, match="no setting 'schedule'"):
+    with pytest.raises(WrongSettingError, match="unknown setting 'schedule'"):
         config_from({"schedule": 3})
-    with pytest.raises(RankscopeError, match=r"no setting 'seed\.x'"):
+    with pytest.raises(WrongSettingError, match=r"unknown setting 'seed\.x'"):
         config_from({"seed.x": 3})
 
 
@@ -89,7 +89,7 @@ def test_an_unreadable_file_is_named_in_one_line(tmp_path: Path, content: bytes 
     path = tmp_path / "config.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(RankscopeError) as error:
+    with pytest.raises(WrongSettingError) as error:
         load_config(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -98,7 +98,7 @@ def test_an_unreadable_file_is_named_in_one_line(tmp_path: Path, content: bytes 
 def test_an_override_without_a_value_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("")
-    with pytest.raises(RankscopeError, match="'seed' is not of the form key=value"):
+    with pytest.raises(WrongSettingError, match="'seed' is not of the form key=value"):
         load_config(path, overrides=["seed"])
 
 
@@ -131,3 +131,77 @@ def test_the_two_demo_runs_differ_in_the_method_alone() -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_is_valid(path: Path) -> None:
     assert load_config(path).out.startswith("ckpts/")
+
+
+def test_another_method_drops_what_only_that_of_the_file_uses() -> None:
+    path = CONFIGS / "demo-relora.toml"
+    with pytest.warns(
+        RankscopeWarning, match="does not use its .*schedule.restart_every"
+    ) as caught:
+        config = load_config(path, overrides=["method=full"])
+    assert len(caught) == 1
+    assert config.schedule.restart_every == 0
+    assert config.adapter == AdapterConfig()
+    assert config.model == load_config(path).model
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("demo-relora", "lora"),
+        ("demo-budget", "full"),
+        ("demo-budget", "lora"),
+        ("demo-phases", "full"),
+        ("demo-phases", "relora"),
+        ("demo-phases", "lora"),
+        ("weiss2025-tiny-as-published", "full"),
+    ],
+)
+def test_every_method_can_be_chosen_for_a_preset(name: str, method: str) -> None:
+    with pytest.warns(RankscopeWarning):
+        config = load_config(CONFIGS / f"{name}.toml", overrides=[f"method={method}"])
+    assert config.method == method
+
+
+def test_low_rank_settings_stay_for_another_low_rank_method() -> None:
+    with pytest.warns(RankscopeWarning):
+        config = load_config(CONFIGS / "demo-budget.toml", overrides=["method=lora"])
+    assert config.adapter.rank_stabilised
+    assert (config.relora.rank_policy, config.relora.a_init) == ("fixed", "grad_sample")
+
+
+def test_the_method_of_the_file_drops_nothing() -> None:
+    path = CONFIGS / "demo-relora.toml"
+    assert load_config(path, overrides=["method=relora"]) == load_config(path)
+
+
+def test_what_is_chosen_beside_a_method_is_not_dropped() -> None:
+    chosen = ["method=full", "schedule.restart_every=50"]
+    with pytest.raises(WrongSettingError, match="restart_every = 50 contradicts method = 'full'"):
+        load_config(CONFIGS / "demo-relora.toml", overrides=chosen)
+    with pytest.warns(RankscopeWarning, match="adapter.rank"):
+        load_config(
+            CONFIGS / "demo-relora.toml", overrides=["method=full", "schedule.restart_every=0"]
+        )
+
+
+def test_one_name_switches_on_everything_that_a_program_does() -> None:
+    relora = CONFIGS / "weiss2025-tiny.toml"
+    config = load_config(relora, overrides=["relora.published=weiss2025"])
+    published = load_config(CONFIGS / "weiss2025-tiny-as-published.toml")
+    assert config.relora.published == published.relora.published
+    assert all(flat_config(config)[key] for key in flat_config(config) if ".published." in key)
+    theirs = load_config(relora, overrides=["relora.published=lialin2023"]).relora.published
+    assert not (theirs.merge_without_scale or theirs.factors_survive)
+
+
+def test_a_switch_wins_over_the_program_and_the_program_over_the_file() -> None:
+    path = CONFIGS / "weiss2025-tiny-as-published.toml"
+    chosen = ["relora.published.dropout=0.5", "relora.published=none"]
+    published = load_config(path, overrides=chosen).relora.published
+    assert published == PublishedConfig(dropout=0.5)
+
+
+def test_an_unknown_program_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(WrongSettingError, match="choose from none, lialin2023, weiss2025"):
+        config_from({"relora.published": "all of it"})

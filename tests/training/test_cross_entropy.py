@@ -111,7 +111,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_no_tensor_is_larger_than_the_inputs_and_the_logits_of_a_chunk(training: bool) -> None:
+def test_no_tensor_is_larger_than_inputs_and_a_chunk(training: bool) -> None:
     hidden, head = torch.randn(400, 8).requires_grad_(), torch.randn(1000, 8).requires_grad_()
     targets = torch.randint(1000, (400,))
     chunk = 10 * 4 * 1000

@@ -31,7 +31,7 @@ def test_a_run_without_adapters_departs_from_nothing() -> None:
     assert found({"method": "full"}) == []
 
 
-def test_with_everything_as_published_only_the_type_of_the_parameters_is_left() -> None:
+def test_as_published_only_the_dtype_of_parameters_differs() -> None:
     (line,) = found(RELORA | PUBLISHED)
     assert "float32" in line and LIALIN in line and WEISS not in line
 
@@ -72,7 +72,7 @@ def test_what_cannot_matter_is_not_said() -> None:
     assert "merge adds scale" in " ".join(found(RELORA | {"adapter.alpha": 8.0}))
 
 
-def test_adapters_merged_only_at_the_end_of_their_phase_have_no_restart() -> None:
+def test_adapters_merged_at_the_end_of_a_phase_have_no_restart() -> None:
     phases = {"phases.methods": ["lora", "full"], "phases.lengths": [500]}
     lines = " ".join(found({"method": "phases"} | phases))
     assert "a merge adds" in lines and "at a restart" not in lines

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from rankscope.analysis.outcome import Analysis, recall
+from rankscope.analysis.analyze import recall
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_runs
-from rankscope.durable import write_folder
-from rankscope.training.run_folder.checkpoint import CHECKPOINT_FORMAT
+from rankscope.checkpoints.discovery import survey
+from rankscope.durable import write_folder, write_listed_file
+from rankscope.training.run_folder.checkpoint import CHECKPOINT_FORMAT, MERGES_FORMAT
 from tests.analysis.series import analysed, weights
 from tests.conftest import CONFIG
 
@@ -63,7 +64,7 @@ def test_a_flipped_bit_is_one_skip_of_its_checkpoint(run: Path, name: str) -> No
 
 @pytest.mark.parametrize("change", ["cut", "gone"])
 @pytest.mark.parametrize("name", ALL)
-def test_a_file_that_is_gone_or_of_another_size_is_found_without_reading_it(
+def test_a_missing_file_or_another_size_is_noticed_unread(
     run: Path, name: str, change: str
 ) -> None:
     path = run / "checkpoints" / "step-00000010" / name
@@ -77,7 +78,7 @@ def test_a_file_that_is_gone_or_of_another_size_is_found_without_reading_it(
     assert not {one for one in measured(found) if one[1] == 10}
 
 
-def test_each_file_is_read_once_for_its_digest_and_an_unchanged_call_reads_none(
+def test_each_file_is_read_once_for_its_digest(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -100,7 +101,7 @@ def test_each_file_is_read_once_for_its_digest_and_an_unchanged_call_reads_none(
     large = [size for size in sizes if size > 4096]
     assert sorted(large) == sorted(path.stat().st_size for path in files)
     sizes.clear()
-    assert recall(tmp_path / "out", open_runs([run]), Selection()) is not None
+    assert recall(tmp_path / "out", survey([run]), Selection()) is not None
     assert not [size for size in sizes if size > 4096]
 
 
@@ -109,3 +110,37 @@ def test_a_manifest_of_something_else_says_nothing(run: Path) -> None:
         path.write_text(path.read_text().replace(CHECKPOINT_FORMAT, "another-1"))
     damaged(run, "model.safetensors")
     assert not analysed(run).skips
+
+
+@pytest.fixture
+def merged(run: Path, rng: np.random.Generator) -> Path:
+    """Add the record of two merges, as the trainer writes them."""
+    for step in (10, 20):
+        tensors = {
+            f"model.layers.0.mlp.up_proj.{name}": value
+            for name, value in {
+                "lora_A": rng.standard_normal((2, 16)),
+                "lora_B": rng.standard_normal((24, 2)),
+                "scale": np.array([2.0]),
+            }.items()
+        }
+        path = run / "merges" / f"step-{step:08d}.safetensors"
+        write_listed_file(path, save(tensors), kind=MERGES_FORMAT)
+    return run
+
+
+def test_a_flipped_bit_of_a_merge_is_one_skip(merged: Path) -> None:
+    assert not analysed(merged).skips
+    path = merged / "merges" / "step-00000020.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    (skip,) = analysed(merged).skips
+    assert (skip.reason, skip.path) == ("damaged", str(path))
+
+
+def test_merges_of_an_older_trainer_have_no_manifest_and_are_read(merged: Path) -> None:
+    (merged / "merges" / "MANIFEST.json").unlink()
+    found = analysed(merged)
+    assert not found.skips
+    assert ("merge", 20) in measured(found)

@@ -14,22 +14,16 @@ import torch
 from safetensors.numpy import load_file
 
 from rankscope.training.config import Config
+from rankscope.training.loop import Trainer
 from rankscope.training.run_folder import state
+from rankscope.training.schedule import Boundary
 from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]
 PHASES = {"method": "phases", "phases.methods": ["full", "relora"], "phases.lengths": [6]}
 STABLE = {"adapter.rank_stabilised": True}
-PUBLISHED = {
-    "relora.published.zero_factors": True,
-    "relora.published.merge_without_scale": True,
-    "relora.published.factors_survive": True,
-    "relora.published.merge_in_bfloat16": True,
-    "relora.published.pruned_moments": 0.9,
-    "relora.published.dropout": 0.1,
-    "relora.published.zero_rate_step": True,
-}
+PUBLISHED = {"relora.published": "weiss2025", "relora.published.pruned_moments": 0.9}
 METHODS: dict[str, dict[str, Any]] = {
     "warm-start": PHASES | {"phases.rates": [1.0, 2.0]},
     "finish": PHASES | {"phases.methods": ["relora", "full"], "phases.lengths": [12]},
@@ -71,7 +65,7 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 @EVERY_METHOD
-def test_a_run_resumed_from_any_step_is_the_same_to_the_last_bit(
+def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     make_config: MakeConfig,
     read_log: ReadLog,
     tmp_path: Path,
@@ -146,15 +140,19 @@ def has_boundary(run: Path, step: int) -> bool:
     return any(e["step"] == step and e.get("event") in ("restart", "phase") for e in lines)
 
 
-def test_phases_train_what_they_say_and_the_checkpoints_show_it(make_config: MakeConfig) -> None:
+def test_phases_train_what_they_say_and_the_checkpoints_show_it(
+    make_config: MakeConfig, read_log: ReadLog
+) -> None:
     config = make_config(METHODS["sandwich"] | {"log.save_every": 1})
     train(config)
     run = Path(config.out)
+    changes = [e for e in read_log(run) if e.get("event") == "phase"]
+    assert ["rank" in e for e in changes] == [True, False]  # no adapters begin at the second
     methods = [json.loads((p / "state.json").read_bytes())["method"] for p in checkpoints(run)]
     assert methods == ["full"] * 5 + ["relora"] * 9 + ["full"] * 5
     adapted = [(p / "adapter").exists() for p in checkpoints(run)]
     assert adapted == [method == "relora" for method in methods]
-    assert [p.stem for p in sorted((run / "merges").iterdir())] == [
+    assert [p.stem for p in sorted((run / "merges").glob("*.safetensors"))] == [
         "step-00000009",
         "step-00000013",
     ]
@@ -223,4 +221,27 @@ def test_checkpoints_are_saved_and_kept_where_the_configuration_says(
     kept = make_config({"out": str(run.parent / "kept"), **settings, "log.keep_last": 2})
     train(kept)
     assert [int(p.name[5:]) for p in checkpoints(Path(kept.out))] == [0, 4, 8, 16, 18]
-    assert len(list((Path(kept.out) / "merges").iterdir())) == 3
+    assert len(list((Path(kept.out) / "merges").glob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize(("compiled", "resets"), [(True, [5, 10, 15]), (False, [])])
+def test_compiled_code_is_dropped_where_ranks_change(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, compiled: bool, resets: list[int]
+) -> None:
+    steps, when = [-1], []
+    real_boundary = Trainer.pass_boundary
+
+    def boundary(self: Trainer, boundary: Boundary) -> None:
+        steps.append(boundary.step)
+        real_boundary(self, boundary)
+
+    monkeypatch.setattr(Trainer, "pass_boundary", boundary)
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: when.append(steps[-1]))
+    growing = METHODS["schedule"] | {"relora.final_rank": 6, "compile": compiled}
+    train(make_config(growing))
+    assert when == resets
+    when.clear()
+    fixed = make_config({"compile": True})
+    train(make_config({"compile": True, "out": f"{fixed.out}-fixed"}))
+    assert when == []

@@ -17,7 +17,7 @@ from rankscope.dry_run.report import iter_dry_run
 from rankscope.errors import RankscopeError
 from rankscope.scoring.blimp import read_blimp
 from rankscope.training.config import Config
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.model import LanguageModel
 from rankscope.training.run_folder import state
@@ -81,7 +81,7 @@ def sentence_score(model: LanguageModel, sentence: str) -> float:
 
 
 @pytest.mark.parametrize("method", [{}, FULL], ids=["relora", "full"])
-def test_what_is_logged_is_what_the_checkpoint_thinks_of_each_sentence_alone(
+def test_the_log_agrees_with_the_checkpoint_on_single_sentences(
     make_text_config: MakeConfig, read_log: ReadLog, method: dict[str, Any]
 ) -> None:
     config = make_text_config({**method, "log.blimp_pairs": 7})  # odd: a wrong sign would be seen
@@ -89,7 +89,7 @@ def test_what_is_logged_is_what_the_checkpoint_thinks_of_each_sentence_alone(
     model = trained_model(Path(config.out) / "checkpoints/step-00000018")  # adapters added
     choices = [
         sentence_score(model, good) > sentence_score(model, bad)
-        for good, bad in read_blimp(config.log.blimp, pairs_each=7).pairs
+        for good, bad in read_blimp(config.log.blimp, pairs=7).pairs
     ]
     logged = entries(read_log(Path(config.out)), of_pairs=True)[-1]
     assert logged == {
@@ -136,7 +136,7 @@ def test_a_model_and_the_random_numbers_are_left_as_they_were(
         assert torch.equal(parameter, before[name]) and parameter.grad is None
 
 
-def test_a_run_resumed_at_a_judgement_or_between_two_logs_each_once(
+def test_a_resumed_run_logs_each_judgement_once(
     make_text_config: MakeConfig,
     read_log: ReadLog,
     tmp_path: Path,
@@ -191,7 +191,7 @@ def test_a_broken_model_has_no_accuracy(
 FAULTS = {
     "missing": ({"log.blimp": "no/such/pairs.zip"}, r"no/such/pairs\.zip: cannot be read"),
     "damaged": ({}, "line 2 is not a minimal pair"),
-    "too-long": ({"batch.sequence_length": 20}, r"tokens of input, more than batch.* = 20"),
+    "too-long": ({"batch.sequence_length": 20}, r"input tokens, more than batch.* = 20"),
 }
 
 
@@ -227,7 +227,7 @@ def test_a_dry_run_says_what_is_judged_and_how_long_it_takes(make_text_config: M
     config = make_text_config({"log.blimp_every": 9})
     tokens = sum(
         len(sentence.encode())
-        for pair in read_blimp(config.log.blimp, pairs_each=10).pairs
+        for pair in read_blimp(config.log.blimp, pairs=10).pairs
         for sentence in pair
     )
     said = "\n".join(iter_dry_run(config, timing_seconds=0.2))

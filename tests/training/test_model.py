@@ -72,7 +72,7 @@ def test_the_loss_is_the_mean_surprise_of_every_next_token(
     torch.testing.assert_close(model.loss(tokens), -picked.mean())
 
 
-def test_token_losses_are_those_of_the_tokens_that_count_in_their_order(
+def test_token_losses_are_those_of_the_counted_tokens(
     make_model: MakeModel, tokens: torch.Tensor
 ) -> None:
     model = make_model()
@@ -93,9 +93,7 @@ def test_the_loss_is_the_mean_of_all_token_losses(
     torch.testing.assert_close(losses.mean(), model.loss(tokens).detach())
 
 
-def test_what_stands_to_the_right_of_a_token_does_not_change_its_loss(
-    make_model: MakeModel, tokens: torch.Tensor
-) -> None:
+def test_later_tokens_do_not_change_a_loss(make_model: MakeModel, tokens: torch.Tensor) -> None:
     model, counted = make_model(), torch.zeros(4, 12, dtype=torch.bool)
     counted[:, :7] = True
     padded = tokens.clone()

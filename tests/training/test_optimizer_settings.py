@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from rankscope.training.config import Config
 from rankscope.training.data.batches import training_batch
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
+from rankscope.training.initial_model import initial_model
 from rankscope.training.schedule import timeline
-from rankscope.training.train import build_model, train
+from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
 STEPS = 4
@@ -31,7 +32,7 @@ RUN = {
 def by_hand(config: Config) -> dict[str, torch.Tensor]:
     """Weights after all steps; Kingma & Ba's moments, decay as Loshchilov & Hutter apply it."""
     corpus, settings = load_corpus(config.data, config.batch), config.optimizer
-    model = build_model(config, corpus.vocab_size)
+    model = initial_model(config, corpus.vocab_size)
     named = dict(model.named_parameters())
     means = {name: torch.zeros_like(p) for name, p in named.items()}
     squares = {name: torch.zeros_like(p) for name, p in named.items()}

@@ -64,9 +64,12 @@ def test_every_phase_is_counted_on_its_own() -> None:
     assert first.adapters == third.wrapped == 0
 
 
-def test_a_rank_that_a_layer_cannot_have_is_refused_unless_a_policy_bounds_it() -> None:
+def test_an_impossible_rank_is_refused_unless_a_policy_bounds_it() -> None:
     wide = {"method": "relora", "schedule.restart_every": 100, "adapter.rank": 33}
-    with pytest.raises(RankscopeError, match="rank = 33 exceeds the smaller side of k_proj"):
+    with pytest.raises(
+        RankscopeError,
+        match=r"rank = 33 exceeds the smaller side of model\.layers\.0\.self_attn\.k_proj",
+    ):
         parameter_counts(config_from(wide), 257)
     bounded = {"relora.rank_policy": "budget", "adapter.rank_stabilised": True}
     (counts,) = parameter_counts(config_from(wide | bounded), 257)

@@ -37,7 +37,7 @@ def test_every_preset_is_described_without_data(
     assert f"into {config.out}" in lines[0]
 
 
-def test_every_preset_has_its_own_folder_and_its_line_in_the_table() -> None:
+def test_every_preset_has_a_folder_and_a_line_in_the_table() -> None:
     assert len({preset(name).out for name in PRESETS}) == len(PRESETS)
     table = (CONFIGS / "README.md").read_text(encoding="utf-8")
     assert [name for name in PRESETS if f"`{name}`" not in table] == []
@@ -50,7 +50,7 @@ def test_every_preset_has_its_own_folder_and_its_line_in_the_table() -> None:
         ("small", 64_595_328, 66_192_768, 40_240_512),
     ],
 )
-def test_the_models_of_weiss_et_al_have_the_published_sizes(
+def test_the_models_of_weiss_have_the_published_sizes(
     size: str, full: int, total: int, trainable: int
 ) -> None:
     config = preset(f"weiss2025-{size}-full")
@@ -62,14 +62,14 @@ def test_the_models_of_weiss_et_al_have_the_published_sizes(
 
 
 @pytest.mark.parametrize(("size", "millions"), [("60m", 60), ("130m", 130), ("250m", 250)])
-def test_the_models_of_lialin_et_al_have_the_size_in_their_name(size: str, millions: int) -> None:
+def test_the_models_of_lialin_have_the_size_in_their_name(size: str, millions: int) -> None:
     config = preset(f"relora-{size}")
     full, _ = parameter_counts(config, config.model.vocab_size)
     assert full.total == pytest.approx(millions * 1e6, rel=0.05)
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
-def test_the_pair_of_weiss_et_al_differs_in_adapters_and_schedule_alone(size: str) -> None:
+def test_the_pair_of_weiss_differs_in_adapters_and_schedule(size: str) -> None:
     differ = sections_that_differ(f"weiss2025-{size}", f"weiss2025-{size}-full")
     ours = {"method", "out", "adapter"}
     published = {"warmup_steps", "decay", "minimum_ratio", "restart_every", "restart_warmup_steps"}
@@ -77,7 +77,7 @@ def test_the_pair_of_weiss_et_al_differs_in_adapters_and_schedule_alone(size: st
 
 
 @pytest.mark.parametrize("size", ["60m", "130m", "250m"])
-def test_the_pair_of_lialin_et_al_differs_in_adapters_and_phases_alone(size: str) -> None:
+def test_the_pair_of_lialin_differs_in_adapters_and_phases(size: str) -> None:
     differ = sections_that_differ(f"relora-{size}", f"relora-{size}-full")
     restarts = {"schedule.restart_every", "schedule.restart_warmup_steps"}
     assert differ == {"method", "out", "adapter", "phases"} | restarts
@@ -100,7 +100,7 @@ def test_as_published_differs_by_the_switches_and_the_optimizer_alone(size: str)
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
-def test_the_rates_of_weiss_et_al_are_where_the_paper_leaves_them(size: str) -> None:
+def test_the_rates_of_weiss_et_al_end_as_in_the_paper(size: str) -> None:
     full, relora = (timeline(preset(f"weiss2025-{size}{end}")) for end in ("-full", ""))
     remaining = (200_000 - 19_999) / (200_000 - 2500)
     assert full.learning_rate(19_999) == pytest.approx(3e-4 * remaining)
@@ -122,3 +122,15 @@ def test_the_warm_start_has_the_rates_of_the_pair() -> None:
     rates = [phases.schedule.learning_rate * rate for rate in phases.phases.rates]
     pair = [preset(name).schedule.learning_rate for name in ("demo-full", "demo-relora")]
     assert rates == pytest.approx(pair)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_saves_at_whole_cycles_or_says_so(name: str) -> None:
+    config, text = preset(name), (CONFIGS / f"{name}.toml").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("save_every")]
+    if (cycle := config.schedule.restart_every) == 0:
+        low_rank = preset(name.removesuffix("-full").replace("demo", "demo-relora"))
+        assert config.log.save_every == low_rank.log.save_every  # the same windows
+    elif config.log.save_every % cycle:
+        assert "of a cycle" in line
+        assert "--windows cycles" in line

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
@@ -19,11 +16,11 @@ from rankscope.training import processes as module
 from rankscope.training.adapters.lora_linear import LoRALinear, iter_adapters, renew
 from rankscope.training.config import ModelConfig
 from rankscope.training.keyed import keyed_generator
+from rankscope.training.launch import joined
 from rankscope.training.model import LanguageModel, is_projection
-from rankscope.training.processes import Processes, check_shares, joined
+from rankscope.training.processes import Processes
 from tests.training.several import run_processes
 
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 VOCABULARY, SEQUENCES = 31, 8
 MICRO = (0, 1, 2, 4)  # sequences of a micro-batch; with two processes each has four
 ONE = Processes(0, 1, torch.device("cpu"))
@@ -198,20 +195,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-@pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Set the environment of a process; nothing of torchrun's is left from outside."""
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-
-    def set_variables(**values: str) -> None:
-        for variable, value in values.items():
-            monkeypatch.setenv(variable, value)
-
-    yield set_variables
-    assert not dist.is_initialized()
-
-
 def assert_near(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float) -> None:
     assert one.keys() == two.keys()
     for name in one:
@@ -220,7 +203,7 @@ def assert_near(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float
 
 @pytest.mark.parametrize("micro", MICRO)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_two_processes_have_the_gradient_that_one_has_of_the_whole_batch(
+def test_two_processes_have_the_gradient_of_the_whole_batch(
     both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float, micro: int
 ) -> None:
     alone = gradients(ONE, dtype, micro=0)
@@ -229,7 +212,7 @@ def test_two_processes_have_the_gradient_that_one_has_of_the_whole_batch(
     assert all(norm > 0 for norm in (g.norm() for g in alone.values()))
 
 
-def test_the_mean_gradient_is_the_same_to_the_bit_in_every_process(
+def test_the_mean_gradient_is_bitwise_equal_in_all_processes(
     both: list[dict[str, Any]],
 ) -> None:
     for key in [key for key in both[0] if key.startswith("torch.")]:
@@ -237,7 +220,7 @@ def test_the_mean_gradient_is_the_same_to_the_bit_in_every_process(
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_mean_gradient_does_not_depend_on_the_size_of_a_bucket(
+def test_the_size_of_a_bucket_does_not_matter(
     both: list[dict[str, Any]],
 ) -> None:
     for answer in both:
@@ -246,7 +229,7 @@ def test_the_mean_gradient_does_not_depend_on_the_size_of_a_bucket(
 
 
 @pytest.mark.parametrize("ranks", [(2, 2), (2, 4, 1)], ids=["same rank", "other ranks"])
-def test_over_merges_two_processes_stay_one_model_and_the_one_that_one_process_trains(
+def test_two_processes_train_the_same_model_as_one_across_merges(
     both: list[dict[str, Any]], ranks: tuple[int, ...]
 ) -> None:
     first, second = (answer["merged"][ranks] for answer in both)
@@ -254,7 +237,7 @@ def test_over_merges_two_processes_stay_one_model_and_the_one_that_one_process_t
     assert_near(first, train_with_merges(ONE, ranks), 1e-9)
 
 
-def test_a_gradient_that_is_not_finite_in_one_process_is_so_in_all(
+def test_a_gradient_not_finite_in_one_process_is_so_in_all(
     both: list[dict[str, Any]],
 ) -> None:
     for answer in both:
@@ -278,7 +261,7 @@ def test_what_the_first_process_has_is_what_all_have(both: list[dict[str, Any]])
         assert answer["result"] == "from 0"
 
 
-def test_an_error_of_the_first_process_ends_all_with_the_same_line(
+def test_an_error_of_the_first_process_ends_all(
     both: list[dict[str, Any]],
 ) -> None:
     for answer in both:
@@ -292,7 +275,7 @@ def test_equal_tensors_are_accepted(both: list[dict[str, Any]], same: str) -> No
 
 
 @pytest.mark.parametrize("difference", ["bit", "sign", "type", "shape", "missing", "surplus"])
-def test_any_difference_is_refused_in_all_processes_with_the_name_of_the_first_tensor(
+def test_all_processes_name_the_first_tensor_that_differs(
     both: list[dict[str, Any]], difference: str
 ) -> None:
     for answer in both:
@@ -307,71 +290,7 @@ def test_a_process_that_is_gone_ends_the_others_with_one_line(tmp_path: Path, ta
     first, _ = run_processes(tmp_path, __file__, task, str(tmp_path))
     assert first.code == 4, first.output
     assert len(first.output.splitlines()) == 1
-    assert first.output.startswith("[lost] process 0 of 2 ends, because another one")
-
-
-def test_without_torchrun_there_is_one_process_and_nothing_is_exchanged(
-    environment: Callable[..., None],
-) -> None:
-    with joined("cpu") as processes:
-        assert processes == ONE
-        assert processes.is_first
-        assert not dist.is_initialized()
-        assert processes.any(True)
-        assert not processes.any(False)
-        assert processes.sum(0.1) == processes.mean(0.1) == 0.1
-        value, tokens = object(), torch.arange(6).view(2, 3)  # the first cannot be sent anywhere
-        assert processes.agreed(value) is value
-        assert processes.result_of_first(lambda: value) is value
-        processes.mean_gradients([nn.Parameter(torch.zeros(1))])
-        processes.require_equal({"a": tokens}, "the tokens")
-        assert torch.equal(torch.cat(processes.share(tokens, 1)), tokens)
-
-
-def test_one_process_of_torchrun_is_like_none(environment: Callable[..., None]) -> None:
-    environment(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
-    with joined("cpu") as processes:
-        assert processes == ONE
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE = 'two' .* whole number"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE = '0' .* at least 1"),
-        ({"WORLD_SIZE": "2"}, "RANK = '' .* torchrun"),
-        ({"WORLD_SIZE": "2", "RANK": "-1"}, "RANK = '-1'"),
-        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK = 2 .* below WORLD_SIZE = 2"),
-        ({"WORLD_SIZE": "2", "RANK": "0"}, "process 0 of 2 could not join .* torchrun"),
-    ],
-)
-def test_an_environment_that_torchrun_does_not_make_is_refused(
-    environment: Callable[..., None], variables: dict[str, str], message: str
-) -> None:
-    environment(**variables)
-    with pytest.raises(RankscopeError, match=message), joined("cpu"):
-        pass
-
-
-def test_more_processes_than_gpus_are_refused(environment: Callable[..., None]) -> None:
-    gpus = torch.cuda.device_count()
-    environment(WORLD_SIZE="999", RANK=str(gpus), LOCAL_RANK=str(gpus))
-    with pytest.raises(RankscopeError, match=rf"torch finds {gpus} .* start at most"):
-        joined("cuda").__enter__()
-
-
-def test_a_process_that_waits_in_vain_for_the_others_says_so(
-    environment: Callable[..., None],
-) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment(RANK="1", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    with (
-        pytest.raises(RankscopeError, match="process 1 of 2 could not join"),
-        joined("cpu", timeout=timedelta(seconds=1)),
-    ):
-        pass
+    assert first.output.startswith("[lost] process 0 of 2 ends because another one")
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
@@ -382,29 +301,6 @@ def test_shares_are_a_partition_of_the_batch_in_its_order(size: int, micro: int)
     assert torch.equal(torch.cat([torch.cat(own) for own in parts]), batch)
     expected = micro or SEQUENCES // size
     assert all(len(part) == expected for own in parts for part in own)
-
-
-@pytest.mark.parametrize(
-    ("sequences", "micro", "size"), [(8, 0, 2), (8, 2, 2), (8, 8, 1), (12, 3, 4), (7, 0, 7)]
-)
-def test_batches_that_divide_can_be_shared(sequences: int, micro: int, size: int) -> None:
-    check_shares(sequences, micro, size)
-
-
-@pytest.mark.parametrize(
-    ("sequences", "micro", "size", "message"),
-    [
-        (10, 0, 4, "batch.sequences = 10 .* 4 processes.* multiple of 4$"),
-        (8, 8, 2, "batch.sequences = 8 .* multiple of 2 x batch.micro_sequences = 16$"),
-        (12, 4, 2, "batch.sequences = 12 .* multiple of 2 x batch.micro_sequences = 8$"),
-        (1, 0, 2, "batch.sequences = 1 .* 2 processes"),
-    ],
-)
-def test_batches_that_do_not_divide_are_refused(
-    sequences: int, micro: int, size: int, message: str
-) -> None:
-    with pytest.raises(RankscopeError, match=message):
-        check_shares(sequences, micro, size)
 
 
 def test_a_parameter_without_a_gradient_is_a_mistake() -> None:

@@ -94,9 +94,7 @@ def test_boundaries_are_the_phases_starts_and_the_restarts_counted_from_them(
 
 
 @kinds
-def test_the_multiplier_is_warm_up_times_ramp_times_decay_at_every_step(
-    plan: Timeline, steps: list[int]
-) -> None:
+def test_the_multiplier_is_warm_up_times_ramp_times_decay(plan: Timeline, steps: list[int]) -> None:
     for step, multiplier in enumerate(multipliers(plan)):
         expected = min(1, (step + 1) / WARMUP) * cosine(step)
         past = [boundary for boundary in steps if boundary <= step]
@@ -182,7 +180,7 @@ def test_the_learning_rate_is_the_multiplier_of_its_peak() -> None:
     assert max(rates) == 0.5
 
 
-def test_the_rate_of_a_phase_multiplies_the_learning_rate_in_it_alone() -> None:
+def test_the_rate_of_a_phase_multiplies_its_learning_rate_alone() -> None:
     plan = run(["full", "relora", "full"], [6, 24], rates=[1.0, 2.0, 0.5])
     plain = run(["full", "relora", "full"], [6, 24])
     for step in range(STEPS):
@@ -256,7 +254,7 @@ def test_every_cycle_but_one_that_is_still_trained_has_been_merged(plan: Timelin
     ("decay", "half", "end"),
     [("cosine", 0.6, 0.2), ("linear", 0.6, 0.2), ("constant", 1.0, 1.0)],
 )
-def test_a_decay_goes_from_one_after_the_warm_up_to_the_minimum_at_the_horizon(
+def test_a_decay_falls_from_one_to_the_minimum_at_the_horizon(
     decay: str, half: float, end: float
 ) -> None:
     plan = run(["full"], decay=decay, minimum_ratio=0.2, horizon=44)
@@ -352,6 +350,6 @@ def test_the_last_published_restart_has_an_update_after_it() -> None:
     assert boundary_steps(run(["relora"], published=True, restart_every=39)) == []
 
 
-def test_without_restarts_the_published_schedule_has_the_first_update_at_rate_zero() -> None:
+def test_without_restarts_the_published_first_update_has_rate_zero() -> None:
     plan = run(["lora"], published=True)
     assert [step for step in range(STEPS) if plan.learning_rate(step) == 0] == [0]

@@ -17,10 +17,11 @@ from rankscope.training import loop
 from rankscope.training.adapters.published import keyed_dropout
 from rankscope.training.config import Config, PublishedConfig
 from rankscope.training.config_file import to_toml
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
+from rankscope.training.initial_model import initial_model
 from rankscope.training.processes import Processes
 from rankscope.training.schedule import timeline
-from rankscope.training.train import build_model, train
+from rankscope.training.train import train
 from tests.training.several import Ended, run_processes
 
 MakeConfig = Callable[..., Config]
@@ -140,7 +141,7 @@ def test_the_loop_keys_its_dropout_by_the_process(
     for rank in (0, 1):
         trainer = object.__new__(loop.Trainer)
         trainer.config, trainer.corpus = config, corpus
-        trainer.model = build_model(config, corpus.vocab_size)
+        trainer.model = initial_model(config, corpus.vocab_size)
         trainer.processes = replace(Processes(0, 1, torch.device("cpu")), rank=rank)
         monkeypatch.setattr(Processes, "share", lambda self, batch, micro: (batch,))
         trainer.loss, trainer.skipped = trainer.model.loss, 0

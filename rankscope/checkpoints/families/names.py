@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 
-# In the order in which tables list them.
+# In the order in which a block uses them; tables and figures list them so.
 ROLES = (
-    *("q", "k", "v", "o", "q_a", "q_b", "kv_a", "kv_b"),
-    *("gate", "up", "down", "router", "other", "embed", "unembed"),
+    *("q", "k", "v", "q_a", "q_b", "kv_a", "kv_b", "o"),
+    *("router", "gate", "up", "down", "other", "embed", "unembed"),
 )
 
 # Wrappers of training frameworks write their attribute into every name.

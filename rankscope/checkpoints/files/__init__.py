@@ -1,1 +1,1 @@
-"""Files that hold tensors, one kind each: their headers are read, and where each tensor lies."""
+"""Files that hold tensors, one module per kind: their headers are read, which say where each is."""

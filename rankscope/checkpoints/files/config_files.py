@@ -11,7 +11,7 @@ from rankscope.checkpoints.manifest import check_content
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError, printable
 
-MAX_BYTES = 64 * 2**20
+MAX_JSON, MAX_YAML = 64 * 2**20, 2**20  # bytes; YAML is parsed at about 100 kB a second
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
     RankscopeError
         If the file is not a JSON object or is implausibly large.
     """
-    content = _content(path, "JSON")
+    content = _content(path, "JSON", MAX_JSON)
     if content is None:
         return {}
     check_content(path, content)
@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     RankscopeError
         If the file is not a YAML mapping of plain values or is implausibly large.
     """
-    content = _content(path, "YAML")
+    content = _content(path, "YAML", MAX_YAML)
     if content is None:
         return {}
     import yaml  # here, since most checkpoints have none
@@ -62,11 +62,11 @@ def config_beside(path: Path) -> Mapping[str, Any]:
     return read_json(path.parent / "config.json")
 
 
-def _content(path: Path, kind: str) -> bytes | None:
+def _content(path: Path, kind: str, limit: int) -> bytes | None:
     if not path.exists():
         return None
     with open_regular(path) as (file, size):
-        if size > MAX_BYTES:
+        if size > limit:
             raise RankscopeError(f"has {size} bytes, too many for a {kind} file", path=path)
         return file.read()
 

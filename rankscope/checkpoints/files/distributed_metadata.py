@@ -11,7 +11,7 @@ from typing import Any
 
 from rankscope.checkpoints.files.pickles import MAX_BYTES, Opaque, read_pickle
 from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
-from rankscope.checkpoints.tensors import open_regular
+from rankscope.checkpoints.tensors import MAX_AXES, open_regular
 from rankscope.errors import RankscopeError, printable
 
 # The classes that it is made of have been in several modules; OLMo-core has its own.
@@ -91,7 +91,7 @@ class Listed:
 
 
 def read_metadata(path: Path) -> Listed:
-    """Read which tensors a distributed checkpoint holds, and where their pieces lie.
+    """Read which tensors a distributed checkpoint holds, and where their pieces are.
 
     Raises
     ------
@@ -194,7 +194,8 @@ def _iter_keys(name: str, keys: Any) -> Iterator[str]:
 
 def _sizes(numbers: Any) -> Sizes:
     """The numbers as a tuple, if they are counts."""
-    if not _is_row(numbers) or any(type(n) is not int or n < 0 for n in numbers):
+    is_row = _is_row(numbers) and len(numbers) <= MAX_AXES
+    if not is_row or any(type(n) is not int or n < 0 for n in numbers):
         raise ValueError("sizes or offsets are not non-negative integers")
     return tuple(numbers)
 

@@ -116,7 +116,7 @@ def is_distributed(kind: str) -> bool:
 
 
 def distributed(kind: str, state: Any) -> StoredTensor | HeldPiece | None:
-    """The tensor that a pickled DTensor or ShardedTensor stands for.
+    """The tensor that a pickled DTensor or ShardedTensor represents.
 
     Parameters
     ----------
@@ -202,10 +202,11 @@ def _short(record: Any) -> str:
     return record.name.rpartition(".")[2] if isinstance(record, Opaque) else ""
 
 
-def _sizes(found: Any) -> Sizes:
-    if not isinstance(found, tuple | list) or any(type(n) is not int or n < 0 for n in found):
+def _sizes(numbers: Any) -> Sizes:
+    is_row = isinstance(numbers, tuple | list)
+    if not is_row or any(type(n) is not int or n < 0 for n in numbers):
         raise ValueError("has sizes that are not non-negative integers")
-    return tuple(found)
+    return tuple(numbers)
 
 
 def _record(name: str, inner: Mapping[str, Any]) -> type[Record]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 PARAMETER = frozenset(
@@ -52,9 +53,10 @@ COUNTED = re.compile(r"\d+|(?<![A-Za-z])[a-dx-z](?![a-z])|(?<![A-Z])[A-DX-Z](?![
 PAIRED = re.compile(r"\d+|(?<![A-Za-z])[a-z]{2}(?![a-z])|(?<![A-Z])[A-Z]{2}(?![a-z])")
 
 
-def words_of(name: str) -> set[str]:
+@lru_cache(maxsize=2**14)
+def words_of(name: str) -> frozenset[str]:
     """Words in a name, in lower case."""
-    return {word.lower() for word in WORD.findall(name)}
+    return frozenset(word.lower() for word in WORD.findall(name))
 
 
 def is_parameter_name(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from rankscope.checkpoints.files.file_names import OTHER_SUFFIXES
 from rankscope.checkpoints.files.zip_file import FilePart, zip_entries
-from rankscope.checkpoints.tensors import open_regular
+from rankscope.checkpoints.tensors import AGAIN, open_regular
 from rankscope.errors import RankscopeError
 
 LOOK = 512  # bytes from the start of a file
@@ -150,7 +150,7 @@ def not_weights(start: bytes, size: int, path: str | Path, *, kind: str) -> Rank
     reason = damage(start, size)
     if reason:
         return RankscopeError(DAMAGE_MESSAGES[reason].format(kind=kind), path=path, reason=reason)
-    message = f"is cut short or not a {kind} file ({size} bytes): copy or download it again"
+    message = f"is cut short or not a {kind} file ({size} bytes): {AGAIN}"
     return RankscopeError(message, path=path, reason="cut-short")
 
 

@@ -20,6 +20,7 @@ from rankscope.checkpoints.files.kinds import LOOK, not_weights
 from rankscope.checkpoints.files.zip_file import FilePart, data_start, stored_start, zip_entries
 from rankscope.checkpoints.tensors import (
     DTYPES,
+    MAX_AXES,
     InOneFile,
     StoredTensor,
     Tensor,
@@ -169,7 +170,8 @@ def _header(raw: bytes, path: Path, name: str) -> _Header:
             raise ValueError("no header")
         entries = ast.literal_eval(raw[start:end].decode("utf-8" if version == 3 else "latin-1"))
         kind, shape, is_fortran = entries["descr"], entries["shape"], entries["fortran_order"]
-        if not isinstance(shape, tuple) or not all(type(x) is int and x >= 0 for x in shape):
+        is_shape = isinstance(shape, tuple) and len(shape) <= MAX_AXES
+        if not is_shape or not all(type(x) is int and x >= 0 for x in shape):
             raise ValueError("no shape")
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         message = "does not have the header of a numpy array"

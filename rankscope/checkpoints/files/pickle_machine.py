@@ -28,8 +28,10 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 # Arguments of all calls together: a call may copy them, and a few bytes can repeat a large one.
-MAX_ARGUMENTS = 2**25  # entries of containers, or 8 characters each
-MAX_KEY_BITS = 128
+MAX_ARGUMENTS = 2**28  # bytes, an entry of a container counting `ENTRY`
+ENTRY = 64
+MAX_MARKS = 10_000  # open at once, which is how deeply containers are nested
+MAX_KEY_BITS, MAX_KEY_PARTS = 128, 1000
 
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
@@ -102,14 +104,20 @@ class Machine:
         self.memo[len(self.memo) if slot is None else slot] = self.stack[-1]
 
     def _get(self, slot: Any) -> None:
+        if slot not in self.memo:
+            raise ValueError("reads an empty slot of its memo")
         self.stack.append(self.memo[slot])
 
     def _marked(self) -> list[Any]:
         """Pop the last mark and return everything above it."""
+        if not self.below:
+            raise ValueError("takes more marks than there are")
         above, self.stack = self.stack, self.below.pop()
         return above
 
     def _mark(self, _: Any) -> None:
+        if len(self.below) == MAX_MARKS:
+            raise ValueError("is nested too deeply")
         self.below.append(self.stack)
         self.stack = []
 
@@ -222,8 +230,9 @@ class Machine:
 
 def _size(argument: Any) -> int:
     if isinstance(argument, str | bytes | bytearray):
-        return len(argument) // 8
-    return len(argument) if isinstance(argument, list | tuple | dict | set | frozenset) else 0
+        return len(argument)
+    is_container = isinstance(argument, list | tuple | dict | set | frozenset)
+    return ENTRY * len(argument) if is_container else 0
 
 
 def _extend(target: Any, values: list[Any]) -> None:
@@ -250,9 +259,17 @@ def _dict(flat: list[Any]) -> dict[Any, Any]:
 
 
 def safe_key(key: Any) -> Any:
-    """The key, if hashing it is quick: that of tuples in tuples can take for ever, or crash."""
-    if isinstance(key, tuple) and any(isinstance(part, tuple) for part in key):
-        raise ValueError("has a key of nested tuples")
+    """The key, if it is quick to hash, compare and print.
+
+    Tuples in tuples and sets in sets can take for ever or crash: two equal towers of
+    n levels are compared 2**n times.
+    """
+    if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
+        raise ValueError("has a key of nested tuples or sets")
+    if isinstance(key, frozenset) and any(isinstance(part, frozenset) for part in key):
+        raise ValueError("has a key of nested tuples or sets")
+    if isinstance(key, tuple | frozenset | bytes) and len(key) > MAX_KEY_PARTS:
+        raise ValueError("has too large a key")
     if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
         raise ValueError("has too large a number as a key")
     return key

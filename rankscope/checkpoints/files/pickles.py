@@ -22,7 +22,7 @@ __all__ = [
     "unsafe",
 ]
 
-MAX_BYTES = 256 * 2**20  # of one pickle; the data of tensors lies outside of it
+MAX_BYTES = 256 * 2**20  # of one pickle; the data of tensors is outside of it
 SHOWN = 4  # names in a line
 
 
@@ -43,10 +43,10 @@ def read_pickle(file: BinaryIO, names: Mapping[str, Any], *, path: str | Path) -
     RankscopeError
         If the pickle is damaged; or, with the reason ``unsafe-pickle``, if it names anything else.
     """
-    machine, found = _run(file, names, None, path)
+    machine, content = _run(file, names, None, path)
     if machine.unknown:
         raise unsafe(machine.unknown, path)
-    return found
+    return content
 
 
 def read_object(
@@ -81,8 +81,8 @@ def read_object(
     """
     if trust:
         return _trusted(file, names, persistent, path), ()
-    machine, found = _run(file, names, persistent, path)
-    return found, tuple(machine.unknown)
+    machine, content = _run(file, names, persistent, path)
+    return content, tuple(machine.unknown)
 
 
 def skim_pickle(

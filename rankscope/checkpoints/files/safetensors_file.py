@@ -18,7 +18,13 @@ from rankscope.checkpoints.files.kinds import LOOK, MAX_HEADER, not_weights
 from rankscope.checkpoints.files.opened_file import Unread
 from rankscope.checkpoints.manifest import digest_of
 from rankscope.checkpoints.pieces import Piece, pieces_of
-from rankscope.checkpoints.tensors import StoredTensor, Tensor, open_regular
+from rankscope.checkpoints.tensors import (
+    AGAIN,
+    MAX_AXES,
+    StoredTensor,
+    Tensor,
+    open_regular,
+)
 from rankscope.errors import RankscopeError, printable
 
 METADATA = "__metadata__"  # null in the headers of some writers
@@ -115,6 +121,8 @@ def _stored(
     if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
         shown = printable(f"{shape} and offsets {offsets}", limit=120)
         raise fault(f"its shape {shown} must be non-negative integers")
+    if len(shape) > MAX_AXES:
+        raise fault(f"has {len(shape)} axes, more than the {MAX_AXES} that numpy reads")
     start, length = data_start + offsets[0], offsets[1] - offsets[0]
     if not isinstance(dtype, str):
         raise fault("its dtype is not text")
@@ -148,7 +156,7 @@ def _check_cover(
             raise RankscopeError(message, path=path, tensor=tensor.name)
         end = max(end, tensor.offset + tensor.nbytes)
     if end > size:
-        message = f"is cut short: {end - size} of {end} bytes are missing"
+        message = f"is cut short: {end - size} of {end} bytes are missing; {AGAIN}"
         raise RankscopeError(message, path=path, reason="cut-short")
     if end < size:
         raise RankscopeError(f"has {size - end} bytes after its last tensor", path=path)

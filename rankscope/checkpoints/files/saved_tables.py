@@ -7,7 +7,7 @@ another network. The rules, and the price of an error in each:
 
 - *optimizer*: a network with parts called ``state`` and ``param_groups`` is lost; the account shows
   it.
-- *copy*: one of two networks that were made alike and have hardly moved apart is left out; the
+- *copy*: one of two networks that were made alike and have hardly diverged is left out; the
   account and a note show it.
 - *network*: a table of numbers with names like those of parameters is measured.
 - *neither*: a network whose names say nothing gives one skip per matrix.
@@ -123,7 +123,7 @@ class _Sorting:
         if self._key is not None and not self._has_stated():
             self.nothing = f"has no weights under its key {self._key!r}, where its layout has them"
             return {}
-        units, beside = self._units.found, self._units.beside
+        units, beside = self._units.units, self._units.beside
         chosen = [unit for unit in units if self._key == unit.key or unit.is_network]
         if not chosen:
             rest = [unit for unit in units if is_optimizer_key(unit.key)]
@@ -145,7 +145,7 @@ class _Sorting:
 
     def _has_stated(self) -> bool:
         """Whether there is any tensor where the layout has its model."""
-        keyed = (unit for unit in self._units.found if unit.key == self._key)
+        keyed = (unit for unit in self._units.units if unit.key == self._key)
         return any(unit.table or unit.nameless for unit in keyed)
 
     def _preference(self, unit: Unit) -> tuple[bool, bool, bool, int]:

@@ -66,7 +66,7 @@ class Branch:
                 yield (key,), child, self
 
 
-def tree_of(found: Any, path: str) -> Branch:
+def tree_of(content: Any, path: str) -> Branch:
     """The tree of a saved object; one that is neither a container nor a tensor is an empty list.
 
     A container that occurs twice, or within itself, is in the tree once.
@@ -76,7 +76,7 @@ def tree_of(found: Any, path: str) -> Branch:
     RankscopeError
         If it is nested too deeply.
     """
-    grown = _Growing(path).grown(found, "", 0)
+    grown = _Growing(path).grown(content, "", 0)
     if isinstance(grown, Branch):
         return grown
     return Branch("list", {} if grown is None else {"0": grown})

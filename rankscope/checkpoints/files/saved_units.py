@@ -69,7 +69,7 @@ class Units:
         Tables of optimizers, with the keys that lead to them.
     """
 
-    found: list[Unit] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
     beside: dict[str, Leaf] = field(default_factory=dict)
     optimizers: list[tuple[Keys, Branch]] = field(default_factory=list)
 
@@ -104,8 +104,8 @@ def _divide(branch: Branch, keys: Keys, key: str | None, units: Units) -> None:
     if is_optimizer(branch):
         units.optimizers.append((keys, branch))
     elif branch.kind == "module" or not (is_stated or _is_container(branch)):
-        units.found.append(Unit(keys))
-        _fill(units.found[-1], branch, (), units)
+        units.units.append(Unit(keys))
+        _fill(units.units[-1], branch, (), units)
     else:
         for name, child in branch.children.items():
             if isinstance(child, Branch):

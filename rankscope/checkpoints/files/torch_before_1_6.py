@@ -20,7 +20,7 @@ from rankscope.checkpoints.files.torch_tensors import (
     storage_identity,
 )
 from rankscope.checkpoints.files.zip_file import FilePart
-from rankscope.checkpoints.tensors import DTYPES
+from rankscope.checkpoints.tensors import AGAIN, DTYPES
 from rankscope.errors import RankscopeError, printable
 
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -97,11 +97,11 @@ def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[st
     for key in keys:
         kind, count = held[str(key)]
         if part.bytes_at(place, 8) != count.to_bytes(8, "little"):
-            raise RankscopeError(f"is cut short or damaged at byte {place}", path=path)
+            raise RankscopeError(f"is cut short or damaged at byte {place}: {AGAIN}", path=path)
         nbytes = count * DTYPES[kind.dtype][0]
         storages[str(key)] = Storage(str(path), kind.dtype, part.start + place + 8, nbytes)
         place += 8 + nbytes
     if place > part.size:
-        message = f"is cut short: {place - part.size} of {place} bytes are missing"
+        message = f"is cut short: {place - part.size} of {place} bytes are missing; {AGAIN}"
         raise RankscopeError(message, path=path, reason="cut-short")
     return storages

@@ -13,7 +13,7 @@ from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED
 from rankscope.checkpoints.files.distributed_tensors import distributed, is_distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
 from rankscope.checkpoints.files.pickle_machine import Opaque, StandIn
-from rankscope.checkpoints.tensors import DTYPES, StoredTensor, span
+from rankscope.checkpoints.tensors import DTYPES, MAX_AXES, StoredTensor, span
 from rankscope.errors import RankscopeError
 
 # An expanded tensor may be larger than its file, but not by so much that reading it is a trap.
@@ -166,7 +166,9 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, dtype: Any) -> Any
 
 
 def _are_counts(numbers: Any) -> bool:
-    return isinstance(numbers, list | tuple) and all(type(x) is int and x >= 0 for x in numbers)
+    """Whether these are sizes or strides of an array that numpy can have."""
+    is_row = isinstance(numbers, list | tuple) and len(numbers) <= MAX_AXES
+    return is_row and all(type(x) is int and x >= 0 for x in numbers)
 
 
 def _is_row_major(axes: tuple[tuple[int, int], ...]) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from rankscope.checkpoints.tensors import AGAIN
 from rankscope.errors import RankscopeError, printable
 
 LOCAL_HEADER = 30  # bytes before the second copy of an entry's name, which is beside its data
@@ -73,7 +74,7 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
             listing = archive.infolist()
     except Exception as error:  # zipfile raises whatever a damaged directory leads it to
         what = printable((str(error) or type(error).__name__).splitlines()[0])
-        message = f"is cut short or damaged ({what})"
+        message = f"is cut short or damaged ({what}): {AGAIN}"
         raise RankscopeError(message, path=path, reason="cut-short") from None
     twice = [name for name, count in Counter(i.filename for i in listing).items() if count > 1]
     if twice:
@@ -96,7 +97,7 @@ def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     place = info.header_offset + LOCAL_HEADER + lengths
     if place + info.compress_size > part.size:
-        raise _damaged(info, "is cut short", path, reason="cut-short")
+        raise _damaged(info, f"is cut short: {AGAIN}", path, reason="cut-short")
     return place
 
 
@@ -129,7 +130,8 @@ def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int
     content = part.bytes_at(place, info.file_size)
     # Torch writes 0 where it is told not to compute checksums.
     if info.CRC and zlib.crc32(content) != info.CRC:
-        raise _damaged(info, "is damaged: its checksum differs", path, reason="damaged")
+        message = f"is damaged, its checksum differs: {AGAIN}"
+        raise _damaged(info, message, path, reason="damaged")
     return content
 
 

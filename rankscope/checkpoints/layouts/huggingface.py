@@ -25,6 +25,7 @@ from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError, printable
 
+MAX_NAME = 255  # bytes of the name of a file
 # The preferred first. A variant has no hyphen, unlike a shard: `model-00001-of-00002`.
 INDICES = (
     re.compile(r"model\.safetensors\.index(?P<variant>\.\w+)?\.json"),
@@ -167,7 +168,8 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(listing, dict) or not listing:
         raise RankscopeError("has no weight_map", path=index)
     for shard in set(map(str, listing.values())):
-        if Path(shard).name != shard or shard in ("", ".", ".."):
+        is_name = Path(shard).name == shard and shard not in ("", ".", "..")
+        if not is_name or len(shard.encode(errors="replace")) > MAX_NAME:
             shown = repr(printable(shard))
             raise RankscopeError(f"lists the shard {shown}, not a file beside it", path=index)
     return {name: str(shard) for name, shard in listing.items()}

@@ -61,10 +61,10 @@ def _key(path: Path, options: Options) -> str | None:
 
 def step(folder: Path) -> Step | None:
     """Step in the folder's name, else in the file, where iter_num counts micro-batches."""
-    found = step_of(folder)
-    if found is None and (folder / WEIGHTS).is_file():
+    named = step_of(folder)
+    if named is None and (folder / WEIGHTS).is_file():
         return step_under(folder / WEIGHTS, "step_count")
-    return found
+    return named
 
 
 LAYOUT = Layout(

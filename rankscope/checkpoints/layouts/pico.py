@@ -97,11 +97,11 @@ def merges_before(step: int, *, every: int, warmup: int) -> int:
     return max(0, -(-(step - first) // every)) if every > 1 else 0
 
 
-def _model_type(folder: Path) -> object:
+def _model_type(folder: Path) -> str:
     try:
-        return read_json(folder / "config.json").get("model_type")
+        return str(read_json(folder / "config.json").get("model_type"))
     except RankscopeError:
-        return None  # the layout that recognises the folder will show it when it reads it
+        return ""  # the layout that recognises the folder will show it when it reads it
 
 
 def _settings(folder: Path) -> Mapping[str, Any]:
@@ -149,7 +149,7 @@ def _open_weights(folder: Path, options: Options) -> Opened:
                 path=folder / FABRIC,
             )
         path, key = slices[0], "module"
-    prefix = PREFIXES.get(str(_model_type(folder)), "pico_decoder.")
+    prefix = PREFIXES.get(_model_type(folder), "pico_decoder.")
     opened = open_table(path, options, key=key)
     named = {prefix + plain_name(name): tensor for name, tensor in opened.tensors.items()}
     return replace(opened, tensors=under_names(named))

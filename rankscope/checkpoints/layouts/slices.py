@@ -105,8 +105,8 @@ def read(path: Path, options: Options) -> Contents:
     try:
         return _joined(slices, group, options)
     except RankscopeError as error:
-        if error.reason != "unreadable":
-            raise
+        if error.reason != "unreadable" or (error.path and not error.tensor):
+            raise  # what is wrong with a file by itself, such as a damaged params.json
         where = "" if error.tensor is None else f" {printable(error.tensor)!r}"
         raise _refused(f"{_in_words(group)}:{where} {error.message}", path, group) from None
 

@@ -7,7 +7,6 @@ Meta's Llama files are ``consolidated.NN.pth`` with ``params.json``.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ ROWS, COLUMNS = 0, 1
 HEADS_IN_ORDER = 2  # since this version every slice of q, k, v is head by head
 LAYER = re.compile(r"(?<![^.])layers\.(\d+)(?=\.)")
 NEEDED = ("hidden_size", "num_attention_heads")
+LARGEST = 2**40  # of the numbers that configurations state
 META_WHOLE = ("router", "gate", "router_DE")  # every process has all of it
 
 
@@ -171,7 +171,7 @@ def _hidden(params: Mapping[str, Any]) -> int | None:
         return stated
     hidden = 8 * (_count(params, "dim") or 0) // 3
     factor = params.get("ffn_dim_multiplier")
-    if isinstance(factor, int | float) and 0 < factor < math.inf:
+    if isinstance(factor, int | float) and 0 < factor < LARGEST:
         hidden = int(factor * hidden)
     return -(-hidden // multiple) * multiple
 
@@ -190,6 +190,6 @@ def _is_gated(config: Mapping[str, Any]) -> bool:
 
 
 def _count(config: Mapping[str, Any], key: str) -> int | None:
-    """A number above zero; None for -1, which some write for a vocabulary that is not known."""
+    """A plausible number; None for others, such as -1 for a vocabulary that is not known."""
     value = config.get(key)
-    return value if type(value) is int and value > 0 else None
+    return value if type(value) is int and 0 < value < LARGEST else None

@@ -1,6 +1,6 @@
-"""The adapters of one cycle after another: how they end, and of what rank and subspace they begin.
+"""Cycles of adapters: how they end, and with which rank and subspace they begin.
 
-G gradient of the loss with respect to the effective weight, A the new ``lora_A``.
+G is the gradient of the loss with respect to the effective weight, A the new ``lora_A``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
+from rankscope.metrics import effective_rank
+from rankscope.training.adapters.energies import (
+    averaged,
+    core_singular_values,
+    normalised_energies,
+)
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
@@ -21,43 +27,37 @@ from rankscope.training.adapters.lora_linear import (
     wrap,
 )
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear
-from rankscope.training.adapters.ranks import (
-    averaged,
-    core_singular_values,
-    effective_rank,
-    next_ranks,
-    normalised_energies,
-)
+from rankscope.training.adapters.ranks import next_ranks
 from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
 from rankscope.training.config import Config
 from rankscope.training.keyed import keyed_generator
 
-Begun = dict[str, float | int]
+CycleStart = dict[str, float | int]
 
 
 @dataclass
 class Cycles:
-    """What is known of the adapters, and decides on the next ones.
+    """Ends and begins the adapters of a run, and knows how the present ones began.
 
     Attributes
     ----------
     config
         The run.
-    begun
-        For each adapter of the present cycle its ``rank``, the ``captured_energy`` of A, that is
-        how much of G lies in the span of its rows, and the ``overlap`` of that span with the one
-        of the cycle before, both in [0, 1]. No overlap in the first cycle.
+    starts
+        For each adapter of the present cycle: its ``rank``; the ``captured_energy`` of A, that is
+        the share of G within the span of its rows; and, from the second cycle on, the ``overlap``
+        of that span with the previous one. The last two are in [0, 1].
     energies
         For the rank policy ``budget``: normalised squared singular values of G, averaged over the
         cycles so far, by name.
     """
 
     config: Config
-    begun: dict[str, Begun] = field(default_factory=dict)
+    starts: dict[str, CycleStart] = field(default_factory=dict)
     energies: dict[str, Tensor] = field(default_factory=dict)
 
     def end(self, model: nn.Module) -> dict[str, Tensor]:
-        """Merge every adapter into its weight; return the singular values of what was merged."""
+        """Merge every adapter into its weight; return the singular values of each delta by name."""
         merged = {}
         for name, layer in iter_adapters(model):
             left = layer.merged_scale * layer.lora_B.double()
@@ -81,21 +81,21 @@ class Cycles:
         Parameters
         ----------
         model, optimizer
-            Changed in place; the optimizer forgets the old adapters. None: there is none yet.
+            Changed in place; the optimizer forgets the old adapters. It may be None.
         gradients
-            G of every projection, as ``<module>.weight``.
+            G of every projection, by the name ``<module>.weight``.
         cycle, cycles
-            Number of this cycle, from 0, and of all; with the seed and the name it decides A.
+            Number of this cycle, from 0, and how many there are. Seed, name and cycle decide A.
         merged
-            What `end` returned, empty where no adapters ended.
+            What `end` returned; empty if no adapters ended.
         agree
-            Returns the first process's value, so that all processes have the same adapters.
+            Returns the first process's value, so that all processes get the same adapters.
         """
         config, published = self.config, self.config.relora.published
         old_a = {name: layer.lora_A.detach().cpu() for name, layer in iter_adapters(model)}
-        factors = agree(self._factors(model, gradients, cycle, cycles, merged))
-        self.begun = {
-            name: self._begun(a, gradients[f"{name}.weight"].cpu(), old_a.get(name))
+        factors = agree(self._factors(model, gradients, merged, cycle=cycle, cycles=cycles))
+        self.starts = {
+            name: self._start(a, gradients[f"{name}.weight"].cpu(), old_a.get(name))
             for name, a in factors.items()
         }
         old = OldAdapters(model, optimizer, published) if optimizer and published else None
@@ -104,36 +104,37 @@ class Cycles:
         if optimizer is not None:
             renew(optimizer, model)
         if old is not None:
-            old.haunt(seed=config.seed, cycle=cycle)
+            old.restore_survivors(seed=config.seed, cycle=cycle)
 
     def layer(self, weight: nn.Parameter, a: Tensor, scale: float) -> LoRALinear:
-        """Return the layer that a projection is replaced by."""
+        """Layer that replaces a projection."""
         if published := self.config.relora.published:
             return PublishedLinear(weight, a, scale=scale, published=published)
         return LoRALinear(weight, a, scale=scale)
 
     def summary(self, merged: Mapping[str, Tensor]) -> dict[str, float]:
-        """Means over the adapters, for the log: what was merged, and what began after that."""
+        """Means over the adapters, for the log: of what was merged, and of what began."""
         values: dict[str, float] = {}
         if merged:
-            ranks = {name: effective_rank(s) if s.any() else 0.0 for name, s in merged.items()}
+            ranks = {n: effective_rank(s.numpy()) if s.any() else 0.0 for n, s in merged.items()}
             values["merged_effective_rank"] = fmean(ranks.values())
             values["merged_rank_utilisation"] = fmean(r / len(merged[n]) for n, r in ranks.items())
         for key in ("rank", "captured_energy", "overlap"):
-            if known := [begun[key] for begun in self.begun.values() if key in begun]:
+            if known := [start[key] for start in self.starts.values() if key in start]:
                 values[key] = fmean(known)
-        if self.begun:
-            values["rank_min"] = min(begun["rank"] for begun in self.begun.values())
-            values["rank_max"] = max(begun["rank"] for begun in self.begun.values())
+        if self.starts:
+            values["rank_min"] = min(start["rank"] for start in self.starts.values())
+            values["rank_max"] = max(start["rank"] for start in self.starts.values())
         return values
 
     def _factors(
         self,
         model: nn.Module,
         gradients: Mapping[str, Tensor],
+        merged: Mapping[str, Tensor],
+        *,
         cycle: int,
         cycles: int,
-        merged: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
         """A of every adapter of the next cycle, float32 on the CPU."""
         settings, adapter = self.config.relora, self.config.adapter
@@ -153,27 +154,19 @@ class Cycles:
             energies=self.energies,
         )
         require_ranks(ranks, shapes)
-        return {name: self._new_a(name, shapes, ranks, gradients, cycle) for name in shapes}
-
-    def _new_a(
-        self,
-        name: str,
-        shapes: Mapping[str, tuple[int, int]],
-        ranks: Mapping[str, int],
-        gradients: Mapping[str, Tensor],
-        cycle: int,
-    ) -> Tensor:
-        settings, seed = self.config.relora, self.config.seed
         if settings.published.zero_factors and cycle == 0:
-            return torch.zeros(ranks[name], shapes[name][1])
-        return new_a(
-            settings.a_init,
-            shapes[name],
-            ranks[name],
-            generator=keyed_generator(seed, "lora_A", cycle, name),
-            gradient=gradients[f"{name}.weight"],
-        )
+            return {name: torch.zeros(ranks[name], shapes[name][1]) for name in shapes}
+        return {
+            name: new_a(
+                settings.a_init,
+                shape,
+                ranks[name],
+                generator=keyed_generator(self.config.seed, "lora_A", cycle, name),
+                gradient=gradients[f"{name}.weight"],
+            )
+            for name, shape in shapes.items()
+        }
 
-    def _begun(self, a: Tensor, gradient: Tensor, old_a: Tensor | None) -> Begun:
-        begun: Begun = {"rank": len(a), "captured_energy": captured_energy(gradient, a)}
-        return begun if old_a is None else begun | {"overlap": overlap(a, old_a)}
+    def _start(self, a: Tensor, gradient: Tensor, old_a: Tensor | None) -> CycleStart:
+        start: CycleStart = {"rank": len(a), "captured_energy": captured_energy(gradient, a)}
+        return start if old_a is None else start | {"overlap": overlap(a, old_a)}

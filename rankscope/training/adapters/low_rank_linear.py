@@ -2,9 +2,10 @@
 
 y = (W + L·R) x with W (out, in), L = scale·B (out, r), R = A (r, in); g = d loss / d y, n tokens.
 
-For many tokens the sum is formed first: its r·out·in products are few beside the n·out·in of the
-product with x, and one large product is faster than a large, two slim ones and an addition. What
-training W would cost, gᵀx (out, in), is never formed: by the chain rule
+For many tokens the sum is formed first: its r·out·in multiplications are few compared with the
+n·out·in of the product with x, and one large product is faster than a large one, two slim ones and
+an addition. The gradient gᵀx (out, in), which training W would need, is never formed: by the chain
+rule
 
     d loss / d L = gᵀ (x Rᵀ),    d loss / d R = (g L)ᵀ x,    d loss / d x = g (W + L·R).
 """
@@ -21,17 +22,17 @@ from rankscope.training.precision import as_given, product_type
 
 
 def low_rank_linear(x: Tensor, weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return ``(weight + left @ right) x``; with ``left = 0`` it is ``weight x`` to the last bit.
+    """``(weight + left @ right) x``; with ``left = 0`` equal to ``weight x`` to the last bit.
 
     Parameters
     ----------
     x
-        Activations (..., in). Under autocast they, and the sum of the weights, are rounded to its
-        type once; the sum itself is formed in the type of the weights.
+        Activations (..., in). Under autocast, they and the sum of the weights are rounded once to
+        its dtype; the sum itself is formed in the dtype of the weights.
     weight
         W, (out, in). It gets a gradient only if it requires one.
     left, right
-        The factors of the delta, (out, r) and (r, in), of the type of the weight.
+        The factors of the delta, (out, r) and (r, in), in the dtype of the weight.
 
     Returns
     -------
@@ -47,7 +48,7 @@ def low_rank_linear(x: Tensor, weight: Tensor, left: Tensor, right: Tensor) -> T
 
 
 def _factored(x: Tensor, weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """For so few tokens that the sum would cost more than the products with the factors."""
+    """The same for few tokens, where the sum would cost more than the products with the factors."""
     return F.linear(x, weight) + F.linear(F.linear(x, right), left)
 
 
@@ -56,7 +57,7 @@ def _weight_sum(weight: Tensor, left: Tensor, right: Tensor, dtype: torch.dtype)
 
 
 class _SummedLinear(torch.autograd.Function):
-    """The sum is formed again in the backward pass: kept, it would cost a second model's memory."""
+    """Forms the sum again in the backward pass: keeping it would take a second model's memory."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class _SummedLinear(torch.autograd.Function):
                 d_x = (g @ _weight_sum(weight, left, right, x.dtype)).view(shape)
             if for_weight:
                 d_weight = (g.T @ x).to(weight.dtype)
-            if for_left:  # the slim matrix on the left: a third faster than its transpose
+            if for_left:  # with the slim matrix on the left: a third faster than the transpose
                 d_left = ((x @ right.T.to(x.dtype)).T @ g).T.to(left.dtype)
             if for_right:
                 d_right = ((g @ left.to(x.dtype)).T @ x).to(right.dtype)

@@ -1,9 +1,9 @@
-"""What the published programs do differently, each behaviour on its own switch.
+"""Behaviours of the published programs, each with a switch.
 
-The papers describe ReLoRA as `rankscope.training.adapters.lora_linear` does it. The programs of
-Lialin et al. 2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) depart from that, partly
-without intent. The switches of ``[relora.published]`` bring these behaviours back, to measure what
-each of them does.
+The papers describe ReLoRA as `rankscope.training.adapters.lora_linear` implements it. The programs
+of Lialin et al. 2023 (Guitaricet/relora) and Weiss et al. 2025 (relora-pico) differ from that, in
+part unintentionally. The switches of ``[relora.published]`` bring these behaviours back, so that
+the effect of each can be measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from rankscope.training.adapters.lora_linear import LoRALinear, iter_adapters
 from rankscope.training.config import PublishedConfig
-from rankscope.training.keyed import keyed_generator
+from rankscope.training.keyed import keyed_generator, keyed_global_generators
 
 
 class PublishedLinear(LoRALinear):
@@ -30,7 +30,7 @@ class PublishedLinear(LoRALinear):
     ) -> None:
         super().__init__(weight, a, scale=scale)
         self.published = published
-        if published.merge_in_bfloat16:  # the whole frozen weight was kept in it
+        if published.merge_in_bfloat16:  # which the whole frozen weight was kept in
             self.weight.data = self.weight.bfloat16().to(self.weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ class PublishedLinear(LoRALinear):
 
 
 @dataclass(frozen=True)
-class _Remains:
-    """Of one factor of an adapter that has ended: its values and its optimizer state."""
+class _OldFactor:
+    """A factor of an adapter that has ended, with its values and optimizer state."""
 
     name: str
     parameter: nn.Parameter
@@ -65,17 +65,17 @@ class _Remains:
 
 
 class OldAdapters:
-    """The adapters of the cycle that ends, which the published programs do not let go.
+    """The adapters of the ended cycle, which partly survive in the published programs.
 
-    Made before the new adapters are, and put back in part by `haunt` after that.
+    Made before the new adapters; `restore_survivors` is called after these have been made.
     """
 
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, published: PublishedConfig
     ) -> None:
         self.optimizer, self.published = optimizer, published
-        self.remains = [
-            _Remains(
+        self.factors = [
+            _OldFactor(
                 f"{name}.{factor}",
                 parameter,
                 parameter.detach().clone(),
@@ -85,22 +85,23 @@ class OldAdapters:
             for factor, parameter in (("lora_A", layer.lora_A), ("lora_B", layer.lora_B))
         ]
 
-    def haunt(self, *, seed: int, cycle: int) -> None:
-        """Bring back what survives of them.
+    def restore_survivors(self, *, seed: int, cycle: int) -> None:
+        """Restore what survives of the old adapters.
 
-        With ``pruned_moments``, Adam goes on counting and most entries of its moments, chosen at
-        random for each moment on its own, become zero. With ``factors_survive``, the next step of
-        the optimizer starts from the old factors: it holds float32 copies of the parameters, knows
-        nothing of the new ones, and writes its own back. So the new factors live for one gradient.
+        With ``pruned_moments``, Adam keeps its step count, and most entries of its moments become
+        zero, chosen at random for each moment separately. With ``factors_survive``, the next step
+        of the optimizer starts from the old factors: it holds float32 copies of the parameters,
+        does not know the new ones, and writes its copies back. So the new factors live for one
+        gradient.
         """
         if self.published.pruned_moments:
-            for old in self.remains:
+            for old in self.factors:
                 if old.state:
                     self.optimizer.state[old.parameter] = self._pruned(old, seed=seed, cycle=cycle)
-        if self.published.factors_survive and self.remains:
-            handle = self.optimizer.register_step_pre_hook(lambda *_: self._return(handle))
+        if self.published.factors_survive and self.factors:
+            handle = self.optimizer.register_step_pre_hook(lambda *_: self._write_back(handle))
 
-    def _pruned(self, old: _Remains, *, seed: int, cycle: int) -> dict[str, Any]:
+    def _pruned(self, old: _OldFactor, *, seed: int, cycle: int) -> dict[str, Any]:
         pruned = dict(old.state)
         for moment in ("exp_avg", "exp_avg_sq"):
             generator = keyed_generator(seed, "prune", cycle, old.name, moment)
@@ -110,9 +111,9 @@ class OldAdapters:
         return pruned
 
     @torch.no_grad()
-    def _return(self, handle: torch.utils.hooks.RemovableHandle) -> None:
+    def _write_back(self, handle: torch.utils.hooks.RemovableHandle) -> None:
         handle.remove()
-        for old in self.remains:
+        for old in self.factors:
             old.parameter.copy_(old.values)
 
 
@@ -120,14 +121,13 @@ class OldAdapters:
 def keyed_dropout(model: nn.Module, published: PublishedConfig, *key: str | int) -> Iterator[None]:
     """Draw the dropout masks of a forward pass from a generator of their own.
 
-    ``key`` is the seed and what tells this pass from all others. Dropout knows only torch's global
-    generators, which are as before when this ends.
+    ``key`` is the seed and what identifies this pass among all others. At the end torch's global
+    generators are as before.
     """
     if not published.dropout:
         yield
         return
+    seed, *rest = key
     device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        seed, *rest = key
-        torch.manual_seed(keyed_generator(int(seed), "dropout", *rest).initial_seed())
+    with keyed_global_generators(device, int(seed), "dropout", *rest):
         yield

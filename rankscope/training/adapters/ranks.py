@@ -1,12 +1,12 @@
 """The rank of every adapter, chosen anew at each restart.
 
-r rank of the adapter of a weight (out, in), at most n = min(out, in), with r * (out + in) trainable
-parameters; σ singular values of the delta that a cycle added; G gradient of the effective weight,
-with singular values g. Energies are g², normalised to sum 1.
+r is the rank of the adapter of a weight (out, in), at most n = min(out, in), with r * (out + in)
+trainable parameters; σ are the singular values of the delta that a cycle added; g those of G, the
+gradient of the effective weight. Energies are g², normalised to sum 1.
 
-The ranks that a policy may choose for a module are the multiples of ``multiple`` from ``minimum``
-to ``maximum``, where 0 stands for n. A module too small for the least of them gets the largest rank
-that it can have. `allowed_rank` is the one place that knows this.
+A policy may choose the multiples of ``multiple`` from ``minimum`` to ``maximum``, where 0 stands
+for n. A module too small for the lowest of them gets the largest rank that it can have.
+`allowed_rank` is the one place that decides this.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from rankscope.errors import RankscopeError
-from rankscope.training.adapters.subspaces import finite_float64
+from rankscope.errors import WrongSettingError
+from rankscope.metrics import effective_rank
+from rankscope.training.adapters.energies import energy_rank, finite_float64
 from rankscope.training.config import ReLoRAConfig
 
-SATURATED, GROWTH = 0.85, 1.5
-IDLE, MARGIN, KEPT_ENERGY = 0.6, 1.25, 0.9
+SATURATED, GROWTH = 0.85, 1.5  # a rank used to this share grows by this factor
+IDLE, MARGIN, KEPT_ENERGY = 0.6, 1.25, 0.9  # one used less shrinks to this × what holds the energy
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -42,8 +42,8 @@ def next_ranks(
 
     - ``fixed``: ``base_rank``.
     - ``budget``: `budget_ranks` of the energies, from the first cycle on.
-    - ``saturation``: `saturation_rank` of each delta; ``base_rank`` for a module without one, as
-      in the first cycle.
+    - ``saturation``: `saturation_rank` of each delta; ``base_rank`` for a module without a delta,
+      as in the first cycle.
     - ``schedule``: `scheduled_rank` from ``base_rank`` to ``settings.final_rank``.
 
     Parameters
@@ -59,14 +59,16 @@ def next_ranks(
     deltas
         Singular values of the deltas just merged, as `core_singular_values` returns them.
     ranks
-        Ranks of the cycle that ended; asked for the modules in ``deltas`` only.
+        Ranks of the cycle that ended, at least for the modules in ``deltas``.
     energies
-        Normalised energies of G, (n,), for ``budget``; others ignore them.
+        Normalised energies of G, (n,), for ``budget``; other policies ignore them.
 
     Raises
     ------
+    WrongSettingError
+        If the bounds leave no choice.
     RankscopeError
-        If the bounds leave no choice, or a spectrum holds NaN or infinity.
+        If a spectrum holds NaN or infinity.
     """
     minimum, maximum = settings.minimum_rank, settings.maximum_rank
     multiple, policy = settings.rank_multiple, settings.rank_policy
@@ -89,7 +91,7 @@ def next_ranks(
             wanted = scheduled_rank(cycle, cycles, start=base_rank, end=settings.final_rank)
             chosen[name] = allowed_rank(wanted, minimum=minimum, maximum=cap, multiple=multiple)
         else:
-            raise ValueError(f"{policy!r} is no rank policy")
+            raise ValueError(f"{policy!r} is not a rank policy")
     return chosen
 
 
@@ -104,20 +106,20 @@ def budget_ranks(
 ) -> dict[str, int]:
     """Ranks with the trainable parameters of a uniform rank, spent where gradients need them.
 
-    The budget is ``Σ min(rank, n) * (out + in)``: a module smaller than ``rank`` counts with n, as
-    it could not be given more. Every module starts at the least rank that is allowed. Then the
+    The budget is ``Σ min(rank, n) * (out + in)``: a module smaller than ``rank`` counts with n,
+    the most that it can have. Every module starts at its lowest allowed rank. Then, repeatedly, the
     step of ``multiple`` ranks with the largest normalised energy per parameter,
-    ``Σ g² / (‖G‖²_F * multiple * (out + in))``, is taken, over and over, among those that still
-    fit. Of equal steps the one from the lower rank comes first, then the lesser name.
+    ``Σ g² / (‖G‖²_F * multiple * (out + in))``, is taken among those that still fit. Of equal steps
+    the one from the lower rank comes first, then the one of the alphabetically first name.
 
-    So the total never exceeds the budget, and what is left of it pays for no further step. Only
-    the shape of each module's spectrum counts, not the size of its gradient. G can be asked for
-    more directions than the adapter has; the delta of an adapter of rank r has no more than r.
+    So the total never exceeds the budget, and the rest of it does not pay for a further step. Only
+    the shape of each module's spectrum counts, not the size of its gradient. G is used because it
+    has more directions than the adapter: the delta of an adapter of rank r has at most r.
 
     Parameters
     ----------
     energies
-        As from `normalised_energies`, descending; entries that are missing at the end count as 0.
+        From `normalised_energies`, descending; missing entries at the end count as 0.
     shapes
         ``(out, in)`` of every wrapped weight.
     rank
@@ -127,14 +129,16 @@ def budget_ranks(
 
     Raises
     ------
+    WrongSettingError
+        If the lowest ranks cost more than the budget.
     RankscopeError
-        If the least ranks cost more than the budget, or energies hold NaN or infinity.
+        If energies hold NaN or infinity.
 
     Notes
     -----
     A rule of this package. One budget for all modules, spent on single directions by a score, is
     the idea of AdaLoRA (Zhang et al. 2023, arXiv:2303.10512); scoring a direction by its share of
-    the explained energy is that of InRank (Zhao et al. 2023, arXiv:2306.11250).
+    the explained energy is the idea of InRank (Zhao et al. 2023, arXiv:2306.11250).
     """
     ranks, steps = {}, []
     for name, shape in shapes.items():
@@ -149,12 +153,12 @@ def budget_ranks(
     uniform = {name: min(rank, *shape) for name, shape in shapes.items()}
     left = adapter_parameters(uniform, shapes) - adapter_parameters(ranks, shapes)
     if left < 0:
-        raise RankscopeError(
+        raise WrongSettingError(
             f"adapter.rank = {rank} does not pay for relora.minimum_rank = {minimum} and "
             f"relora.rank_multiple = {multiple} in every module: raise the first, or lower these"
         )
-    # The steps of a module cost the same and are worth less and less, so they come in order, and
-    # once one of them does not fit, none of the rest does.
+    # All steps of a module cost the same and each is worth less than the one before, so they come
+    # in order, and once one does not fit, none of the module's others does.
     for _, _, name in sorted(steps):
         cost = multiple * sum(shapes[name])
         if cost <= left:
@@ -167,12 +171,12 @@ def saturation_rank(values: Tensor, rank: int, *, minimum: int, maximum: int, mu
     """Next rank of a module by how much of its rank the last delta used, ``u = erank(σ) / r``.
 
     u ≥ 0.85: ``ceil(1.5 r)``. u ≤ 0.6: ``ceil(1.25 r₀.₉)``, with r₀.₉ the `energy_rank` of 90%.
-    Otherwise r. The outcome is made an `allowed_rank`. A zero delta says nothing and leaves r.
+    Otherwise r. The result is rounded to an `allowed_rank`. A zero delta leaves r unchanged.
 
-    σ is censored: a delta of r factors has no effective rank above r, whatever the update would
-    have liked. A high u thus only says that r was used up, so the rank grows by a factor and not
-    to a value that was measured; and rank 1 always counts as used up, since its u is 1. The number
-    of trainable parameters changes: report it (`adapter_parameters`) beside every result.
+    σ is censored: the delta of r factors cannot have an effective rank above r, however many
+    directions the update needed. So a high u only means that r was used up, and the rank grows by
+    a factor instead of to a measured value; rank 1 always counts as used up, since its u is 1. The
+    number of trainable parameters changes: report it (`adapter_parameters`) with every result.
 
     Parameters
     ----------
@@ -194,7 +198,7 @@ def saturation_rank(values: Tensor, rank: int, *, minimum: int, maximum: int, mu
     InRank (Zhao et al. 2023, arXiv:2306.11250).
     """
     values = finite_float64(values, "the spectrum of a delta")
-    used = effective_rank(values) / rank  # NaN for a zero delta: neither of the two below
+    used = effective_rank(values.numpy()) / rank  # NaN for a zero delta: neither case below
     wanted = rank
     if used >= SATURATED:
         wanted = math.ceil(GROWTH * rank)
@@ -206,8 +210,8 @@ def saturation_rank(values: Tensor, rank: int, *, minimum: int, maximum: int, mu
 def scheduled_rank(cycle: int, cycles: int, *, start: int, end: int) -> int:
     """Rank of cycle k of K on a straight line, ``round(start + (end - start) * k / (K - 1))``.
 
-    The baseline for policies that measure something. A single cycle has the rank ``start``;
-    halves are rounded to the even number.
+    The baseline for the policies that measure. A single cycle has the rank ``start``; halves are
+    rounded to the even number.
     """
     if cycles <= 1:
         return start
@@ -215,10 +219,10 @@ def scheduled_rank(cycle: int, cycles: int, *, start: int, end: int) -> int:
 
 
 def allowed_rank(rank: int, *, minimum: int, maximum: int, multiple: int) -> int:
-    """Least multiple of ``multiple`` that is not below ``rank`` and ``minimum``, or the largest.
+    """Lowest multiple of ``multiple`` that is at least ``rank`` and ``minimum``.
 
-    The largest is the last multiple up to ``maximum``; where there is none of at least
-    ``minimum``, it is ``maximum`` itself.
+    At most the last multiple up to ``maximum``; if no multiple lies between ``minimum`` and
+    ``maximum``, the rank is ``maximum`` itself.
     """
     smallest = math.ceil(minimum / multiple) * multiple
     if smallest > maximum:
@@ -231,72 +235,6 @@ def adapter_parameters(ranks: Mapping[str, int], shapes: Shapes) -> int:
     return sum(r * sum(shapes[name]) for name, r in ranks.items())
 
 
-def core_singular_values(left: Tensor, right: Tensor) -> Tensor:
-    """Singular values of ``left @ right`` without forming it: (min(out, r, in),), descending.
-
-    With ``left = Q R`` and ``right.T = P S`` they are those of the small ``R @ S.T``. Float64, on
-    the CPU; a value below 1e-16 times the largest is rounding noise.
-
-    Parameters
-    ----------
-    left, right
-        ``scale * B`` (out, r) and A (r, in).
-
-    Raises
-    ------
-    RankscopeError
-        If a factor holds NaN or infinity.
-    """
-    cores = [
-        torch.linalg.qr(finite_float64(factor, name), mode="r").R
-        for factor, name in ((left, "lora_B"), (right.T, "lora_A"))
-    ]
-    values: Tensor = torch.linalg.svdvals(cores[0] @ cores[1].T)
-    return values
-
-
-def effective_rank(values: Tensor) -> float:
-    """``exp(-Σ p ln p)`` of ``p = values / Σ values``, in [1, k]; NaN if all of them are zero.
-
-    From singular values, not their squares: O. Roy and M. Vetterli, "The effective rank: a measure
-    of effective dimensionality", EUSIPCO 2007.
-    """
-    p = values / values.sum()
-    return float(torch.special.entr(p).sum().exp())
-
-
-def energy_rank(values: Tensor, share: float) -> int:
-    """Least k with ``Σ_{j≤k} σ²_j ≥ share * Σ σ²``, of descending values; 0 if all are zero."""
-    if not values.any():
-        return 0
-    energy = values.square().cumsum(0)
-    return int((energy < share * energy[-1]).sum()) + 1
-
-
-def normalised_energies(gradient: Tensor) -> Tensor:
-    """Squared singular values of G over their sum, (n,), float64, descending.
-
-    A zero gradient prefers no direction: 1/n each.
-
-    Raises
-    ------
-    RankscopeError
-        If the gradient holds NaN or infinity.
-    """
-    g = torch.linalg.svdvals(finite_float64(gradient, "a gradient"))
-    energy: Tensor = g.square()  # float64 holds the square of every float32
-    return energy / energy.sum() if g.any() else torch.full_like(g, 1 / len(g))
-
-
-def averaged(previous: Tensor | None, new: Tensor, *, weight: float = 0.5) -> Tensor:
-    """One step of an exponential moving average: ``(1 - weight) * previous + weight * new``.
-
-    Of energies over restarts, because a single probe gives noisy ranks. Without a previous average
-    it is ``new``; the average of normalised energies is normalised.
-    """
-    return new if previous is None else (1 - weight) * previous + weight * new
-
-
 def _cap(shape: tuple[int, int], maximum: int) -> int:
-    """Return the largest rank a module of this shape can be given."""
+    """Largest rank that a module of this shape can get."""
     return min(maximum or min(shape), *shape)

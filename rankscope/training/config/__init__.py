@@ -1,14 +1,17 @@
-"""What a training run is told: a tree of frozen dataclasses that check themselves.
+"""The settings of a training run: a tree of frozen dataclasses that check themselves.
 
-A setting is known by its dotted name, as ``schedule.steps``. Those of ``model`` are named as in a
+A setting has a dotted name, such as ``schedule.steps``. Those of ``model`` have the names of a
 Hugging Face ``config.json``.
 """
 
 from rankscope.training.config.adapter_settings import (
+    PROGRAMS,
     PROJECTIONS,
     AdapterConfig,
     PublishedConfig,
+    RankPolicy,
     ReLoRAConfig,
+    Subspace,
 )
 from rankscope.training.config.learning import (
     BatchConfig,
@@ -19,6 +22,7 @@ from rankscope.training.config.learning import (
 from rankscope.training.config.schedule_settings import (
     LOW_RANK_METHODS,
     LogConfig,
+    PhaseMethod,
     PhasesConfig,
     ScheduleConfig,
 )
@@ -26,6 +30,7 @@ from rankscope.training.config.tree import Config
 
 __all__ = [
     "LOW_RANK_METHODS",
+    "PROGRAMS",
     "PROJECTIONS",
     "AdapterConfig",
     "BatchConfig",
@@ -34,8 +39,11 @@ __all__ = [
     "LogConfig",
     "ModelConfig",
     "OptimizerConfig",
+    "PhaseMethod",
     "PhasesConfig",
     "PublishedConfig",
+    "RankPolicy",
     "ReLoRAConfig",
     "ScheduleConfig",
+    "Subspace",
 ]

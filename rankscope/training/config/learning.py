@@ -1,10 +1,11 @@
-"""What is learned, by what model and in what batches."""
+"""Settings of what is learned: data, model, batches and optimizer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import WrongSettingError
 from rankscope.training.config.checks import (
     at_least,
     in_unit_interval,
@@ -15,34 +16,35 @@ from rankscope.training.config.checks import (
 )
 
 TOKENIZERS = ("bytes", "bpe")
-ORDERS = ("random", "epochs")
-INITIALISATIONS = ("normal", "torch")
+Order = Literal["random", "epochs"]
+Initialisation = Literal["normal", "torch"]
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which text is learned, what a token is, and in which order it comes."""
+    """The text that is learned, its tokens, and their order."""
 
     source: str = "pydoc_data.topics"  # this module's text, a text or token file, a prepared folder
-    # A prepared folder has its own tokenizer, vocabulary and held-out part, whatever stands here.
+    # A prepared folder has its own tokenizer, vocabulary and held-out part, so the next three
+    # settings do not matter for it.
     tokenizer: str = "bytes"  # or "bpe": byte pairs trained on it; or the path of a tokenizer.json
-    vocab_size: int = 4096  # for "bpe" and for files of token ids; 257 for "bytes" in any case
+    vocab_size: int = 4096  # for "bpe" and for files of token ids; "bytes" always has 257
     validation_fraction: float = 0.05
-    order: str = "random"  # sequences at random places, or "epochs": each once, then again
+    order: Order = "random"  # sequences at random positions, or "epochs": each once per epoch
 
     def __post_init__(self) -> None:
         if not self.tokenizer.endswith(".json"):
             one_of("data.tokenizer", self.tokenizer, (*TOKENIZERS, "PATH/tokenizer.json"))
-        one_of("data.order", self.order, ORDERS)
+        one_of("data.order", self.order, get_args(Order))
         if self.tokenizer == "bpe" and self.vocab_size < 257:
-            raise RankscopeError(
+            raise WrongSettingError(
                 f"data.vocab_size = {self.vocab_size} is too small: data.tokenizer = 'bpe' needs "
                 "at least 257, the bytes and an end of document"
             )
         at_least("data.vocab_size", self.vocab_size, 1)
         if not 0 < self.validation_fraction <= 0.5:
-            raise RankscopeError(
-                f"data.validation_fraction = {self.validation_fraction} must lie in (0, 0.5]"
+            raise WrongSettingError(
+                f"data.validation_fraction = {self.validation_fraction} must be in (0, 0.5]"
             )
 
 
@@ -55,10 +57,13 @@ class ModelConfig:
     num_hidden_layers: int = 2
     num_attention_heads: int = 4
     num_key_value_heads: int = 2
-    vocab_size: int = 0  # 0: that of the data; more: rows that no token uses
+    vocab_size: int = 0  # rows of the embedding, at least the data's vocabulary; 0: just those
+    tie_word_embeddings: bool = False  # the output layer is the embedding
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-6
-    initialisation: str = "normal"  # N(0, initializer_range²), or the defaults of "torch"
+    initialisation: Initialisation = (
+        "normal"  # N(0, initializer_range²), or the defaults of "torch"
+    )
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
@@ -66,7 +71,7 @@ class ModelConfig:
         at_least("model.intermediate_size", self.intermediate_size, 1)
         at_least("model.num_key_value_heads", self.num_key_value_heads, 1)
         at_least("model.vocab_size", self.vocab_size, 0)
-        one_of("model.initialisation", self.initialisation, INITIALISATIONS)
+        one_of("model.initialisation", self.initialisation, get_args(Initialisation))
         for name in ("rope_theta", "rms_norm_eps", "initializer_range"):
             positive(f"model.{name}", getattr(self, name))
         multiple_of(
@@ -75,7 +80,7 @@ class ModelConfig:
             "model.num_key_value_heads",
             self.num_key_value_heads,
         )
-        # Rotary embeddings turn pairs of coordinates, so a head needs an even number of them.
+        # Rotary embeddings rotate pairs of coordinates, so a head needs an even number.
         multiple_of(
             "model.hidden_size",
             self.hidden_size,
@@ -95,7 +100,7 @@ class BatchConfig:
 
     sequences: int = 16
     sequence_length: int = 64
-    micro_sequences: int = 0  # so many at a time, to save memory; 0: all at once
+    micro_sequences: int = 0  # in one forward pass, to save memory; 0: all at once
 
     def __post_init__(self) -> None:
         at_least("batch.sequences", self.sequences, 1)
@@ -119,14 +124,14 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and gradient clipping. No decay by default: it would not reach a frozen weight."""
+    """AdamW and gradient clipping; no decay by default, since it would not reach frozen weights."""
 
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm of one step; 0: any
-    tolerated_skips: int = 3  # steps in a row without a finite loss, which are left out
+    clip: float = 1.0  # largest gradient norm of a step; 0: no clipping
+    tolerated_skips: int = 3  # steps in a row that may be skipped because a loss is not finite
 
     def __post_init__(self) -> None:
         in_unit_interval("optimizer.beta1", self.beta1)

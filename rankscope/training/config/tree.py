@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import WrongSettingError
 from rankscope.training.config.adapter_settings import AdapterConfig, ReLoRAConfig
 from rankscope.training.config.checks import at_least, one_of
 from rankscope.training.config.learning import (
@@ -15,30 +16,31 @@ from rankscope.training.config.learning import (
 )
 from rankscope.training.config.schedule_settings import (
     LOW_RANK_METHODS,
-    PHASE_METHODS,
     LogConfig,
+    PhaseMethod,
     PhasesConfig,
     ScheduleConfig,
 )
 
-METHODS = (*PHASE_METHODS, "phases")
-DEVICES = ("cpu", "cuda")
-PRECISIONS = ("float32", "bfloat16")
+Method = PhaseMethod | Literal["phases"]
+Device = Literal["cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Config:
     """A whole training run.
 
-    Everything that influences the trained weights stands here, so that the stored ``config.toml``
-    of a run, the data and the program are enough to train it again.
+    It holds everything that influences the trained weights, so that the stored ``config.toml`` of a
+    run, the data and the program are enough to train it again.
     """
 
-    method: str = "full"
+    method: Method = "full"
     out: str = "ckpts/run"
+    init: str = ""  # folder of a Hugging Face Llama model to start from; empty: drawn by the seed
     seed: int = 1
-    device: str = "cpu"
-    precision: str = "float32"  # of the forward pass; parameters are float32 in any case
+    device: Device = "cpu"
+    precision: Precision = "float32"  # of the forward pass; parameters are always float32
     compile: bool = False  # torch.compile
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -51,17 +53,17 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
-        one_of("method", self.method, METHODS)
-        one_of("device", self.device, DEVICES)
-        one_of("precision", self.precision, PRECISIONS)
+        one_of("method", self.method, (*get_args(PhaseMethod), "phases"))
+        one_of("device", self.device, get_args(Device))
+        one_of("precision", self.precision, get_args(Precision))
         at_least("seed", self.seed, 0)
         self._check_phases()
         self._check_restarts()
         self._check_ranks()
 
     @property
-    def phase_methods(self) -> tuple[str, ...]:
-        """Methods one after another; a run of one method is one phase."""
+    def phase_methods(self) -> tuple[PhaseMethod, ...]:
+        """Methods in order; a run of one method is one phase."""
         return self.phases.methods if self.method == "phases" else (self.method,)
 
     @property
@@ -71,33 +73,40 @@ class Config:
 
     def _check_phases(self) -> None:
         if (self.method == "phases") != bool(self.phases.methods):
-            need = "needs some" if self.method == "phases" else "has none: set method = 'phases'"
-            raise RankscopeError(
-                f"phases.methods = {list(self.phases.methods)} does not fit "
-                f"method = {self.method!r}, which {need}"
+            if self.method == "phases":
+                raise WrongSettingError(
+                    "method = 'phases' needs phases.methods, such as ['full', 'relora']"
+                )
+            raise WrongSettingError(
+                f"phases.methods = {list(self.phases.methods)} needs method = 'phases', but "
+                f"method = {self.method!r}: leave one of them out"
             )
         if sum(self.phases.lengths) >= self.schedule.steps:
-            raise RankscopeError(
-                f"phases.lengths = {list(self.phases.lengths)} leave nothing of "
-                f"schedule.steps = {self.schedule.steps} to the last phase"
+            raise WrongSettingError(
+                f"phases.lengths = {list(self.phases.lengths)} leave no steps of "
+                f"schedule.steps = {self.schedule.steps} for the last phase"
             )
         begins_full = len(self.phase_methods) > 1 and self.phase_methods[0] == "full"
         if self.phases.switch != "steps" and not begins_full:
-            raise RankscopeError(
-                f"phases.switch = {self.phases.switch!r} ends a first phase that is full rank, "
-                f"but phases.methods = {list(self.phases.methods)}"
+            raise WrongSettingError(
+                f"phases.switch = {self.phases.switch!r} ends a first phase of full rank, but "
+                f"phases.methods = {list(self.phases.methods)}"
             )
 
     def _check_restarts(self) -> None:
         every, restarts = self.schedule.restart_every, "relora" in self.phase_methods
-        if restarts != (every > 0):
-            need = "needs a positive one" if restarts else "never restarts: set it 0"
-            raise RankscopeError(
-                f"schedule.restart_every = {every} does not fit method = {self.method!r}, "
-                f"which {need}"
+        if restarts and every == 0:
+            raise WrongSettingError(
+                "ReLoRA needs schedule.restart_every, the number of steps of a cycle; for adapters "
+                "without restarts set method = 'lora'"
+            )
+        if every and not restarts:
+            raise WrongSettingError(
+                f"schedule.restart_every = {every} contradicts method = {self.method!r}, which "
+                "never restarts: leave one of them out"
             )
         if self.relora.published.zero_rate_step and every == 1:
-            raise RankscopeError(
+            raise WrongSettingError(
                 "relora.published.zero_rate_step with schedule.restart_every = 1 would make every "
                 "learning rate 0"
             )
@@ -106,12 +115,12 @@ class Config:
         if self.relora.rank_policy == "fixed":
             return
         if not self.adapter.rank_stabilised:
-            raise RankscopeError(
-                f"relora.rank_policy = {self.relora.rank_policy!r} changes the rank, and alpha / "
-                "rank with it the size of every step: set adapter.rank_stabilised = true"
+            raise WrongSettingError(
+                f"relora.rank_policy = {self.relora.rank_policy!r} changes the rank, and with it "
+                "alpha / rank, the size of every step: set adapter.rank_stabilised = true"
             )
         if "relora" not in self.phase_methods:
-            raise RankscopeError(
+            raise WrongSettingError(
                 f"relora.rank_policy = {self.relora.rank_policy!r} chooses ranks at restarts, "
-                f"which method = {self.method!r} has not"
+                f"but method = {self.method!r} never restarts"
             )

@@ -1,4 +1,4 @@
-"""Where the text comes from: Python's own documentation, or files of the user's."""
+"""Documents of text: Python's own documentation, and files of text or JSON lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO, cast
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 
 PYTHON_DOCUMENTATION = "pydoc_data.topics"
 COMPRESSIONS = ("", ".gz", ".xz", ".zst")
 TEXT_FORMATS = tuple(kind + packed for kind in (".txt", ".jsonl") for packed in COMPRESSIONS)
-# C4's and Dolma's lines of JSON; a plain .json is more often something else.
+# C4's and Dolma's JSON lines; a plain .json is more often something else.
 LINES_NAMED_JSON = tuple(".json" + packed for packed in COMPRESSIONS[1:])
 
 
@@ -27,15 +27,16 @@ def read_documents(source: str) -> list[str]:
     Parameters
     ----------
     source
-        ``pydoc_data.topics`` for the language reference that every Python brings along, one
-        document a topic; or a file: ``.txt`` is one document, ``.jsonl`` holds one object a line
-        with the document under ``"text"``; either may be compressed as ``.gz``, ``.xz`` or
-        ``.zst``.
+        ``pydoc_data.topics`` for the language reference that comes with every Python, one document
+        per topic; or a file: ``.txt`` is one document, ``.jsonl`` holds one object per line with
+        the document under ``"text"``; either may be compressed as ``.gz``, ``.xz`` or ``.zst``.
 
     Raises
     ------
+    WrongSettingError
+        If there is no such file, or its name ends otherwise.
     RankscopeError
-        If the file cannot be read, has another format or holds no text.
+        If the file cannot be read or holds no text.
     """
     if not (documents := list(iter_documents(source))):
         raise RankscopeError("holds no text", path=source)
@@ -48,9 +49,9 @@ def iter_documents(source: str, *, text_key: str = "text") -> Iterator[str]:
     Parameters
     ----------
     source
-        As there; the source may hold no text.
+        As there, but the source may be without text.
     text_key
-        Where the text stands in a line of JSON.
+        Key of the text in a JSON line.
     """
     yield from (text for text, _ in iter_records(source, text_key=text_key))
 
@@ -58,7 +59,7 @@ def iter_documents(source: str, *, text_key: str = "text") -> Iterator[str]:
 def iter_records(
     source: str, *, text_key: str = "text"
 ) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Yield each document of a source with the object that it stands in, by itself where in none.
+    """Yield each document of a source and the object that holds it, one with only the text if none.
 
     Parameters
     ----------
@@ -69,14 +70,16 @@ def iter_records(
         yield from ((text, {text_key: text}) for text in _python_documentation())
         return
     path = Path(source)
-    if not path.exists():
-        raise RankscopeError(
-            "does not exist: give --data a text, token ids or a folder of `rankscope data prepare`",
+    with reading(path):
+        is_there = path.exists()
+    if not is_there:
+        raise WrongSettingError("does not exist", path=path)
+    if not path.name.lower().endswith(TEXT_FORMATS + LINES_NAMED_JSON):
+        raise WrongSettingError(
+            f"is not one of {', '.join(TEXT_FORMATS)}: turn data of other formats into a folder "
+            "with `rankscope data prepare`",
             path=path,
         )
-    if not path.name.lower().endswith(TEXT_FORMATS + LINES_NAMED_JSON):
-        formats = ", ".join((*TEXT_FORMATS, ".bin", ".npy"))
-        raise RankscopeError(f"is none of {formats}, nor a prepared folder", path=path)
     with reading(path), _open_text(path) as file:
         is_lines = not path.name.lower().endswith(TEXT_FORMATS[: len(COMPRESSIONS)])
         records = _iter_jsonl(path, file, text_key) if is_lines else _iter_whole(file, text_key)
@@ -84,19 +87,34 @@ def iter_records(
 
 
 @contextmanager
-def reading(path: Path | str) -> Iterator[None]:
-    """Turn what goes wrong with a file's bytes into one line that names it."""
+def reading(
+    path: Path | str, *, what: str = "", errors: type[Exception] = OSError
+) -> Iterator[None]:
+    """Turn what goes wrong with a file's bytes into one line that names it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it should hold.
+    errors
+        Exceptions to catch besides those of damaged files.
+    """
     try:
         yield
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+    except RankscopeError:
+        raise
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError, errors) as error:
         reason = getattr(error, "strerror", None) or (str(error).splitlines() or ["damaged"])[0]
-        raise RankscopeError(f"cannot be read: {reason}", path=path) from None
+        as_what = f" as {what}" if what else ""
+        raise RankscopeError(f"cannot be read{as_what}: {reason}", path=path) from None
 
 
 def _python_documentation() -> Iterator[str]:
-    """Yield the topics, each paragraph only where it stands first.
+    """Yield the topics, each paragraph only where it comes first.
 
-    A fifth of the text stands in several topics; held-out topics would not be unseen text.
+    A fifth of the text is in several topics, so held-out topics would not be unseen text.
     """
     from pydoc_data.topics import topics
 
@@ -136,8 +154,8 @@ def _iter_jsonl(
         try:
             record = json.loads(line)
             text = record[text_key]
-            text.encode()  # an escaped half of a surrogate pair is no text
-        except (ValueError, TypeError, KeyError, AttributeError):
+            text.encode()  # half of a surrogate pair, which JSON can escape, is not text
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise RankscopeError(
                 f'line {number} is not an object with a string under "{text_key}"', path=path
             ) from None

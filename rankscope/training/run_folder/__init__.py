@@ -1,1 +1,1 @@
-"""A run's folder: what is written there, complete or not at all, and read back."""
+"""The folder of a run: files that are complete or absent, and what reads them back."""

@@ -1,7 +1,7 @@
-"""What a checkpoint for the analysis holds: files that transformers and peft open as they are.
+"""Checkpoints for the analysis: files that transformers and peft open as they are.
 
-``model.safetensors`` holds the weights without live adapters, ``adapter/`` the adapters not yet
-merged; loaded with peft on top of each other they are the model that was trained.
+``model.safetensors`` holds the weights without live adapters, ``adapter/`` the adapters that are
+not merged yet; peft loads one on top of the other, which gives the model that was trained.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rankscope.durable import write_file, write_folder
-from rankscope.training.adapters.cycles import Begun
+from rankscope.durable import write_folder, write_listed_file
+from rankscope.training.adapters.cycles import CycleStart
 from rankscope.training.adapters.lora_linear import iter_adapters
 from rankscope.training.config import AdapterConfig, Config
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 from rankscope.training.schedule import Timeline
 
-CHECKPOINT_FORMAT = "rankscope-checkpoint-1"
+CHECKPOINT_FORMAT, MERGES_FORMAT = "rankscope-checkpoint-1", "rankscope-merges-1"
 
 
 def step_name(step: int) -> str:
@@ -38,11 +38,11 @@ def write_checkpoint(
     corpus: Corpus,
     timeline: Timeline,
     step: int,
-    begun: Mapping[str, Begun],
+    starts: Mapping[str, CycleStart],
     gradients: Mapping[str, Tensor],
     validation_loss: float,
 ) -> None:
-    """Write ``checkpoints/step-<step>`` of a run, all of it or nothing.
+    """Write ``checkpoints/step-<step>`` of a run, completely or not at all.
 
     Parameters
     ----------
@@ -51,24 +51,25 @@ def write_checkpoint(
     model
         The model as it is before the boundary work of this step.
     config, corpus, timeline
-        What the run is, what its tokens are, and what happens when.
+        The run, its tokens, and what happens at which step.
     step
         Optimizer steps completed.
-    begun
-        What is known of the present adapters, see `Cycles`.
+    starts
+        How the present adapters began, see `Cycles`.
     gradients
         For ``gradients.safetensors``.
     validation_loss
-        In nats a token; NaN where it was not measured at this step.
+        In nats per token; NaN if it was not measured at this step.
     """
-    weights = {name: w for name, w in model.state_dict().items() if ".lora_" not in name}
+    # Parameters rather than the state dict, which would store tied embeddings twice.
+    weights = {name: w for name, w in model.named_parameters() if ".lora_" not in name}
     adapters = dict(iter_adapters(model))
     state = _state(config, timeline, step, validation_loss)
     files = {
         "config.json": _json(hugging_face_config(config, corpus)),
         "model.safetensors": tensor_bytes(weights),
         "gradients.safetensors": tensor_bytes(gradients),
-        "state.json": _json({**state, "adapters": begun} if adapters else state),
+        "state.json": _json({**state, "adapters": starts} if adapters else state),
     }
     if adapters:
         ranks = {name: layer.rank for name, layer in adapters.items()}
@@ -78,14 +79,18 @@ def write_checkpoint(
 
 
 def write_merge(run: Path, model: nn.Module, *, step: int, restarts: int) -> None:
-    """Write ``merges/step-<step>.safetensors``: every adapter as it is about to be merged."""
+    """Write ``merges/step-<step>.safetensors``, every adapter just before it is merged.
+
+    ``merges/MANIFEST.json`` lists the digests of all merges.
+    """
     tensors: dict[str, Tensor] = {}
     for name, layer in iter_adapters(model):
         tensors[f"{name}.lora_A"] = layer.lora_A
         tensors[f"{name}.lora_B"] = layer.lora_B
         tensors[f"{name}.scale"] = torch.tensor([layer.merged_scale], dtype=torch.float64)
     content = tensor_bytes(tensors, step=str(step), restart=str(restarts))
-    write_file(run / "merges" / f"{step_name(step)}.safetensors", content)
+    path = run / "merges" / f"{step_name(step)}.safetensors"
+    write_listed_file(path, content, kind=MERGES_FORMAT)
 
 
 def hugging_face_config(config: Config, corpus: Corpus) -> dict[str, object]:
@@ -116,13 +121,13 @@ def hugging_face_config(config: Config, corpus: Corpus) -> dict[str, object]:
         "rms_norm_eps": model.rms_norm_eps,
         "rope_parameters": {"rope_theta": model.rope_theta, "rope_type": "default"},
         "rope_theta": model.rope_theta,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": model.tie_word_embeddings,
         "vocab_size": model.vocab_size or corpus.vocab_size,
     }
 
 
 def peft_config(adapter: AdapterConfig, ranks: Mapping[str, int]) -> dict[str, object]:
-    """Describe adapters to peft, given the rank of each."""
+    """Describe the adapters to peft, given their ranks by name."""
     return {
         "base_model_name_or_path": "..",
         "bias": "none",
@@ -147,9 +152,9 @@ def _state(
         "restarts": timeline.merges_before(step),
         "tokens": step * config.batch.tokens,
         "seed": config.seed,
-        # Of the phase that these weights come out of, which a boundary at this step ends.
+        # These weights are the end of a phase where a boundary at this step ends it.
         "method": timeline.phase(max(step - 1, 0)).method,
-        # The last checkpoint has no update after it: what it says is the rate of the last update.
+        # No update follows the last checkpoint, so it has the rate of the one before it.
         "learning_rate": timeline.learning_rate(min(step, config.schedule.steps - 1)),
     }
     return state if math.isnan(validation_loss) else {**state, "validation_loss": validation_loss}

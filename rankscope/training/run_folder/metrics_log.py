@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one object a line, appended as the training goes."""
+"""``metrics.jsonl``: one JSON object per line, appended as the training proceeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from rankscope.durable import append, write_file
 
 Value = str | int | float
-# In lines of what is done before a state is saved.
+# Keys of lines that are written before the state of their step is saved.
 MEASURED = {"validation_loss", "blimp_accuracy", "rank_change"}
 
 
@@ -22,7 +22,7 @@ class MetricsLog:
     run
         The run's folder.
     mirror
-        Gets the step and the values of every line written, NaN and infinities as strings.
+        Called with the step and the values of every line, NaN and infinities as strings.
     """
 
     def __init__(
@@ -32,17 +32,17 @@ class MetricsLog:
         self._mirror = mirror
 
     def rewind(self, step: int) -> None:
-        """Drop what was logged after the state of this step had been saved.
+        """Drop what was logged after the state of this step was saved.
 
-        What is measured at a step is logged before its state is saved, all other work after that.
-        A line that was cut off by the end of a process is dropped with the rest.
+        Measurements of a step are logged before its state is saved, and all other work after that.
+        A line that was cut off when a process ended is dropped too.
         """
         lines = self.path.read_bytes().splitlines() if self.path.exists() else []
         kept = [line for line in lines if _is_before(line, step)]
         write_file(self.path, b"".join(line + b"\n" for line in kept))
 
     def write(self, step: int, **values: Value) -> None:
-        """Append a line; NaN and infinities, which JSON does not have, become strings."""
+        """Append a line; NaN and infinities, which JSON lacks, become strings."""
         valid = {
             k: v if not isinstance(v, float) or math.isfinite(v) else str(v)
             for k, v in values.items()
@@ -53,7 +53,7 @@ class MetricsLog:
             self._mirror(step, valid)
 
     def iter_lines(self) -> Iterator[tuple[int, dict[str, Value]]]:
-        """Step and values of each line, of a log that `rewind` has put right."""
+        """Step and values of each line; `rewind` must have repaired the log before."""
         with self.path.open(encoding="utf-8") as file:
             for line in file:
                 values = json.loads(line)

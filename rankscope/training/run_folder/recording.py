@@ -1,4 +1,4 @@
-"""Everything that a run leaves behind, written by one process."""
+"""The one process that writes what a run leaves behind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rankscope.training.model import LanguageModel
 from rankscope.training.progress import TrainingProgress
 from rankscope.training.run_folder.checkpoint import write_checkpoint, write_merge
 from rankscope.training.run_folder.metrics_log import MetricsLog
-from rankscope.training.run_folder.retention import drop_checkpoints
+from rankscope.training.run_folder.saves import drop_checkpoints
 from rankscope.training.run_folder.state import Position, write_state
 from rankscope.training.schedule import Timeline
 
 
 class Recorder:
-    """Log, checkpoints, merges and states of a run; where it is not the first process, nothing."""
+    """Writes log, checkpoints, merges and states of a run; in other processes it does nothing."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Recorder:
             self.metrics.write(step, **values)
 
     def merge(self, step: int, model: LanguageModel, *, restarts: int) -> None:
-        """Record the adapters as they are about to be merged, for the so many-th time."""
+        """Record the adapters just before they are merged; ``restarts`` counts this merge too."""
         if self.writes:
             write_merge(self.run, model, step=step, restarts=restarts)
 
@@ -55,7 +55,7 @@ class Recorder:
         gradients: Mapping[str, Tensor],
         validation_loss: float,
     ) -> None:
-        """Write what the analysis reads, and drop what is not to be kept."""
+        """Write what the analysis reads, and drop the checkpoints that are no longer kept."""
         if self.writes:
             write_checkpoint(
                 self.run,
@@ -64,7 +64,7 @@ class Recorder:
                 corpus=self.corpus,
                 timeline=timeline,
                 step=step,
-                begun=cycles.begun,
+                starts=cycles.starts,
                 gradients=gradients,
                 validation_loss=validation_loss,
             )
@@ -78,6 +78,6 @@ class Recorder:
         *,
         cycles: Cycles,
     ) -> None:
-        """Write what the run goes on from."""
+        """Write what the run can be resumed from."""
         if self.writes:
             write_state(self.run, model, optimizer, position, energies=cycles.energies)

@@ -1,26 +1,38 @@
-"""Whether a folder is a place to start a run in, or to go on with one."""
+"""Where a run begins: a new folder or the newest state of one, held by one trainer at a time."""
 
 from __future__ import annotations
 
+import fcntl
+import importlib.metadata
 import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.durable import make_folder, sweep, write_file
-from rankscope.errors import RankscopeError
+import numpy as np
+import safetensors
+import torch
+
+from rankscope.durable import is_temporary, make_folder, sweep, write_file
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.training.config import Config
-from rankscope.training.config_file import differences, load_config, to_toml
+from rankscope.training.config_file import config_digest, differences, load_config, to_toml
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.run_folder.checkpoint import step_name
-from rankscope.training.run_folder.environment import DECIDES_THE_LAST_BIT, environment
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.state import Position, newest_state, read_position
 from rankscope.training.schedule import timeline
 
+# If one of these changes, the same steps give results that agree, but not to the last bit.
+DECIDES_THE_LAST_BIT = ("torch", "threads", "processes", "cpu_capability", "device", "machine")
+
 
 @dataclass(frozen=True)
 class Start:
-    """Where a training begins: a state on disk, or nothing yet."""
+    """Where a training begins: at a state on disk, or at step 0."""
 
     position: Position = field(default_factory=Position)
     state: Path | None = None
@@ -32,9 +44,11 @@ def find_start(config: Config, *, resume: bool) -> Start:
 
     Raises
     ------
-    RankscopeError
+    WrongSettingError
         If the folder holds something else, a run of another configuration, an unfinished run
-        while ``resume`` is False, or a run whose states are all damaged or gone.
+        while ``resume`` is False, or checkpoints without a state.
+    RankscopeError
+        If all states of the run are damaged.
     """
     run = Path(config.out)
     if not (run / "config.toml").exists():
@@ -45,16 +59,16 @@ def find_start(config: Config, *, resume: bool) -> Start:
         _refuse_to_overwrite(run)
         return Start()
     if changed := differences(load_config(run / "config.toml"), config):
-        raise RankscopeError(
+        raise WrongSettingError(
             f"holds a run of another configuration: {'; '.join(changed)}. "
-            "Undo the change or choose another folder with --out",
+            "Undo the change or choose another `out`",
             path=run,
         )
     position = read_position(state)
     if position.step < config.schedule.steps and not resume:
-        raise RankscopeError(
+        raise WrongSettingError(
             f"holds an unfinished run, at step {position.step} of {config.schedule.steps}: "
-            "go on with --resume or choose another folder with --out",
+            "continue it with `resume` or choose another `out`",
             path=run,
         )
     return Start(position, state, warnings)
@@ -70,27 +84,27 @@ def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> 
     start
         What `find_start` returned. What was logged after it is dropped.
     corpus
-        The tokens; their hash is recorded, and compared with that of the beginning.
+        The tokens; their hash is recorded, and compared with the one from the beginning.
     processes
         How many train together.
 
     Returns
     -------
-    Warnings: what is not as it was when the run began.
+    Warnings about what has changed since the run began.
 
     Raises
     ------
-    RankscopeError
+    WrongSettingError
         If the run began with other data.
     """
     run = Path(config.out)
     for folder in (run, run / "checkpoints", run / "merges", run / "state"):
         sweep(folder)
-    found = environment(config, corpus, processes=processes)
-    warnings = [] if start.state is None else _compare_environments(run, found)
-    # First of all files: without it the folder would not be known for a run.
+    now = environment(config, corpus, processes=processes)
+    warnings = [] if start.state is None else _compare_environments(run, now)
+    # The first of all files: by it the folder is recognised as a run.
     write_file(run / "config.toml", to_toml(config).encode())
-    write_file(run / "environment.json", (json.dumps(found, indent=2) + "\n").encode())
+    write_file(run / "environment.json", (json.dumps(now, indent=2) + "\n").encode())
     merges = any(boundary.merges for boundary in timeline(config).boundaries)
     for name in ("checkpoints", "state") + (("merges",) if merges else ()):
         make_folder(run / name)
@@ -100,44 +114,88 @@ def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> 
     return warnings
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold ``run.lock`` of a run folder; the system releases it however the process ends.
+
+    Raises
+    ------
+    RankscopeError
+        If another process holds it.
+    """
+    descriptor = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 32).decode().strip()
+            raise RankscopeError(f"another trainer (pid {pid}) writes here", path=folder) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, object]:
+    """What a run is trained with, for ``environment.json``: versions, threads and hashes."""
+    return {
+        "rankscope": importlib.metadata.version("rankscope"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "safetensors": safetensors.__version__,
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if config.device == "cuda" else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "config_blake2b": config_digest(config),
+        "data_blake2b": corpus.digest(),
+        "training_tokens": len(corpus.training),
+        "validation_tokens": len(corpus.validation),
+        "vocab_size": corpus.vocab_size,
+    }
+
+
 def _refuse_foreign(run: Path) -> None:
     if not run.exists():
         return
     if not run.is_dir():
-        raise RankscopeError("is a file, not a run folder: choose another --out", path=run)
-    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and p.name[:5] != ".tmp-"]
+        raise WrongSettingError("is a file, not a run folder: choose another `out`", path=run)
+    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and not is_temporary(p.name)]
     if foreign:
-        raise RankscopeError(
-            f"is not a run folder, but holds {min(foreign)!r}: choose an empty one with --out",
+        raise WrongSettingError(
+            f"is not a run folder, and holds {min(foreign)!r}: choose an empty folder as `out`",
             path=run,
         )
 
 
 def _refuse_to_overwrite(run: Path) -> None:
-    """Somebody may have removed the states of a finished run; its checkpoints are still one."""
+    """Keep the checkpoints of a finished run whose states somebody has removed."""
     checkpoints = sorted((run / "checkpoints").glob("step-*"))
     if checkpoints and checkpoints[-1].name != step_name(0):
-        raise RankscopeError(
-            f"holds checkpoints up to {checkpoints[-1].name}, but no state to go on from: "
-            "choose another folder with --out",
+        raise WrongSettingError(
+            f"holds checkpoints up to {checkpoints[-1].name}, but no state to resume from: "
+            "choose another `out`",
             path=run,
         )
 
 
-def _compare_environments(run: Path, found: dict[str, object]) -> list[str]:
+def _compare_environments(run: Path, now: dict[str, object]) -> list[str]:
     path = run / "environment.json"
     try:
         before = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return [f"{path} cannot be read, so the data cannot be compared"]
-    if before.get("data_blake2b") != found["data_blake2b"]:
-        raise RankscopeError(
-            "the data are not those that the run began with: bring them back or start a new run",
-            path=run,
+    if before.get("data_blake2b") != now["data_blake2b"]:
+        raise WrongSettingError(
+            "this run began with other data: bring them back, or start a new run", path=run
         )
     return [
-        f"{key} was {before.get(key)!r} and is now {found[key]!r}: "
-        "the run goes on, but not to the last bit as it would have"
+        f"{key} was {before.get(key)!r} and is now {now[key]!r}: "
+        "the run continues, but not to the last bit as it would have"
         for key in DECIDES_THE_LAST_BIT
-        if before.get(key) != found[key]
+        if before.get(key) != now[key]
     ]

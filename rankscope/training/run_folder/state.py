@@ -1,7 +1,7 @@
-"""The state from which a run goes on, bit for bit: parameters, Adam's moments, the step.
+"""The state from which a run resumes, bit for bit: parameters, Adam's moments, the step.
 
-Batches, new adapters and initial weights come from keyed generators, so there is no state of a
-random generator to keep.
+Batches, new adapters and initial weights come from keyed generators, so no random generator has a
+state to keep.
 """
 
 from __future__ import annotations
@@ -15,39 +15,40 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rankscope.durable import damage, remove_folder, write_folder
+from rankscope.durable import damage, read_manifest, remove_folder, write_folder
 from rankscope.errors import RankscopeError
-from rankscope.training.adapters.cycles import Begun, Cycles
+from rankscope.training.adapters.cycles import Cycles, CycleStart
 from rankscope.training.adapters.lora_linear import renew, wrap
+from rankscope.training.model import LanguageModel, load_weights
 from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 
-STATE_FORMAT = "rankscope-state-2"
+STATE_FORMAT = "rankscope-state-3"
 KEPT_STATES = 2
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run is, and what it remembers beside its tensors.
+    """Where a run is, and what it remembers besides its tensors.
 
     Attributes
     ----------
     step, seconds
         Optimizer steps completed, and the time they took.
     first_phase_end
-        Where the first phase ended before its time, if it did.
+        Step at which the first phase ended, if it ended early.
     seen
-        What was seen of the ranks of the updates, see `Settling`.
-    begun
-        What is known of the present adapters, see `Cycles`.
+        Ranks of the updates so far, see `Settling`.
+    starts
+        How the present adapters began, see `Cycles`.
     """
 
     step: int = 0
     seconds: float = 0.0
     first_phase_end: int | None = None
     seen: dict[str, float] = field(default_factory=dict)
-    begun: dict[str, Begun] = field(default_factory=dict)
+    starts: dict[str, CycleStart] = field(default_factory=dict)
 
 
 def write_state(
@@ -58,7 +59,7 @@ def write_state(
     *,
     energies: dict[str, Tensor],
 ) -> None:
-    """Write ``state/step-<step>`` of a run, and only then remove all but the newest two."""
+    """Write ``state/step-<step>`` of a run, then remove all states but the newest two."""
     moments: dict[str, Tensor] = {}
     adam_steps: dict[str, int] = {}
     for name, parameter in model.named_parameters():
@@ -66,7 +67,7 @@ def write_state(
             adam_steps[name] = int(state["step"])
             moments |= {f"{name}.{moment}": state[moment] for moment in _MOMENTS}
     files = {
-        "model.safetensors": tensor_bytes(model.state_dict()),
+        "model.safetensors": tensor_bytes(dict(model.named_parameters())),
         "optimizer.safetensors": tensor_bytes(moments),
         "state.json": json.dumps({**asdict(position), "adam_steps": adam_steps}).encode(),
     }
@@ -78,16 +79,17 @@ def write_state(
 
 
 def iter_states(run: Path) -> Iterator[Path]:
-    """State folders of a run, the newest first, unverified."""
+    """State folders of a run, the newest first, not verified."""
     yield from sorted((run / "state").glob("step-*"), reverse=True)
 
 
 def newest_state(run: Path) -> tuple[Path | None, list[str]]:
-    """Find the newest state that is what was written.
+    """Find the newest undamaged state.
 
     Returns
     -------
-    Its folder, or None where the run has no states; and one sentence a damaged state passed over.
+    Its folder, or None if the run has no states; and a sentence for each damaged state that was
+    passed over.
 
     Raises
     ------
@@ -102,30 +104,42 @@ def newest_state(run: Path) -> tuple[Path | None, list[str]]:
         passed_over.append(f"{folder} is damaged ({reason})")
     if passed_over:
         raise RankscopeError(
-            f"refusing to start over, for every state of this run is damaged: "
-            f"{'; '.join(passed_over)}",
+            "every state of this run is damaged, and starting over would overwrite it: "
+            f"{'; '.join(passed_over)}. Choose another `out`",
             path=run,
         )
     return None, []
 
 
 def read_position(folder: Path) -> Position:
-    """Where the run was when this state was written."""
+    """Where the run was when this state was written.
+
+    Raises
+    ------
+    RankscopeError
+        If another version of the trainer wrote it.
+    """
+    if (written := read_manifest(folder).get("format")) != STATE_FORMAT:
+        raise RankscopeError(
+            f"is a state of the format {written!r}, and this version resumes {STATE_FORMAT!r}: "
+            "resume with the version that wrote it",
+            path=folder,
+        )
     state = json.loads((folder / "state.json").read_bytes())
     del state["adam_steps"]
     return Position(**state)
 
 
 def load_state(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, cycles: Cycles
+    folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, cycles: Cycles
 ) -> None:
-    """Put a state back into the initial model of the same configuration and its optimizer."""
+    """Load a state into the initial model of the same configuration, and into its optimizer."""
     tensors = load_file(folder / "model.safetensors")
     for name, tensor in tensors.items():
         if name.endswith(".lora_A"):
             module, scale = name.removesuffix(".lora_A"), cycles.config.adapter.scale(len(tensor))
             wrap(model, module, tensor, scale=scale, make=cycles.layer)
-    model.load_state_dict(tensors)
+    load_weights(model, tensors)
     renew(optimizer, model)
     moments = load_file(folder / "optimizer.safetensors")
     adam_steps: dict[str, int] = json.loads((folder / "state.json").read_bytes())["adam_steps"]
@@ -139,4 +153,4 @@ def load_state(
         }
     energies = folder / "energies.safetensors"
     cycles.energies = load_file(energies) if energies.exists() else {}
-    cycles.begun = read_position(folder).begun
+    cycles.starts = read_position(folder).starts

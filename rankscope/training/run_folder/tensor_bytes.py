@@ -1,7 +1,7 @@
-"""Tensors as the bytes of a safetensors file, the same bytes for the same tensors.
+"""Tensors as the bytes of a safetensors file: equal tensors give equal bytes.
 
-The library's own writer orders the metadata of a file differently from one call to the next, and
-files that differ only in that have different digests.
+The library's own writer orders the metadata of a file differently from one call to the next, so
+its files differ in their digests even if their tensors are equal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def tensor_bytes(tensors: Mapping[str, Tensor], **metadata: str) -> bytes:
     tensors
         float32 or float64, on any device.
     metadata
-        What the header says beside ``format: pt``.
+        What the header says besides ``format: pt``.
 
     References
     ----------

@@ -1,7 +1,7 @@
 """TensorBoard and Weights & Biases, as mirrors of ``metrics.jsonl``.
 
-The log is the one record of a run. A mirror shows its numbers elsewhere, so whatever goes wrong
-with one is said once, and the training goes on without it.
+The log is the record of a run, and a mirror shows its numbers elsewhere. So a mirror that fails is
+reported once, and the training continues without it.
 """
 
 from __future__ import annotations
@@ -15,33 +15,34 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rankscope.durable import make_folder, write_file
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import WrongSettingError, printable
 from rankscope.training.config import Config, LogConfig
 from rankscope.training.config_file import flat_config
 from rankscope.training.run_folder.metrics_log import MetricsLog, Value
 
 
 class Mirror(Protocol):
-    """A place that shows the numbers of a log."""
+    """Shows the numbers of a log elsewhere."""
 
-    lacks_from: int  # logged lines of this step and later ones are not in it yet
+    lacks_from: int  # lines of this step and later ones are not in it yet
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Show numbers by their names."""
+        """Add the numbers of a step, by their names."""
 
     def close(self) -> None:
-        """Wait until everything is where it belongs."""
+        """Wait until everything has arrived."""
 
 
 class TensorBoardMirror:
-    """Event files in ``RUN/tensorboard``; those of an earlier start are shown up to ``step``.
+    """Event files in ``RUN/tensorboard``; those of an earlier start count up to ``step``.
 
-    What was logged while the setting was off is not in them, unless it was off from the beginning.
+    Lines that were logged while the setting was off are missing, unless it was off from the
+    beginning.
     """
 
     def __init__(self, run: Path, *, step: int) -> None:
         folder = run / "tensorboard"
-        # Hides what comes after the state that the run goes on from, and all of its own step too.
+        # Hides the step that the run resumes from, and everything after it.
         self.lacks_from = step if folder.exists() else 0
         writer = import_module("torch.utils.tensorboard").SummaryWriter
         self._writer: Any = writer(str(folder), purge_step=self.lacks_from)
@@ -50,7 +51,7 @@ class TensorBoardMirror:
         """Add a point to the curve of each name."""
         for name, number in numbers.items():
             self._writer.add_scalar(name, number, step)
-        self._writer.flush()  # a process that is killed leaves no gap for the next one
+        self._writer.flush()  # so that a killed process leaves no gap
 
     def close(self) -> None:
         """Finish the event file."""
@@ -58,11 +59,10 @@ class TensorBoardMirror:
 
 
 class WandbMirror:
-    """A run of a Weights & Biases project, which ``RUN/wandb/PROJECT.json`` remembers.
+    """A run of a Weights & Biases project, remembered in ``RUN/wandb/PROJECT.json``.
 
-    What wandb has not sent or written when its process is killed is lost, so what is logged between
-    a start and its end counts as sent once wandb has finished. Until then it is sent again, and
-    equal points lie on top of each other.
+    What wandb has not sent when its process is killed is lost. So lines count as sent only once
+    wandb has finished; until then they are sent again, and equal points are drawn over each other.
     """
 
     def __init__(self, run: Path, *, config: Config) -> None:
@@ -81,11 +81,11 @@ class WandbMirror:
             resume="allow",
             config=flat_config(config),
             allow_val_change=True,
-            settings=wandb.Settings(console="off"),  # else it takes the progress bar for text
+            settings=wandb.Settings(console="off"),  # else it records the progress bar as text
         )
         self._remember(self.lacks_from)
-        # What wandb counts itself only ever grows, and a line below that would be thrown away:
-        # a step may have two lines, and a resumed run goes back to the state it goes on from.
+        # wandb's own counter only grows, and drops lines below it. But a step may have two lines,
+        # and a resumed run goes back to the step of its state.
         self._run.define_metric("*", step_metric="step")
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -96,7 +96,7 @@ class WandbMirror:
     def close(self) -> None:
         """Wait until all is sent."""
         self._run.finish()
-        self._remember(self._last)  # of whose lines there may be more
+        self._remember(self._last)  # this step may get more lines
 
     def _remember(self, lacks_from: int) -> None:
         memory = {"id": self._run.id, "lacks_from": lacks_from}
@@ -104,14 +104,14 @@ class WandbMirror:
 
 
 class Trackers:
-    """The mirrors of one run; each is dropped, with a warning, when it first fails."""
+    """The mirrors of one run; a mirror that fails is dropped with a warning."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._mirrors: dict[str, Mirror] = {}
 
     def add(self, setting: str, open_mirror: Callable[[], Mirror], log: MetricsLog) -> None:
-        """Open a mirror, known by its setting, and bring it up to the log."""
+        """Open the mirror of a setting, and bring it up to date with the log."""
         with self._dispensable(setting):
             mirror = open_mirror()
             for step, values in log.iter_lines():
@@ -136,42 +136,42 @@ class Trackers:
     def _dispensable(self, setting: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # of packages that may raise anything
+        except Exception as error:  # these packages may raise anything
             self._mirrors.pop(setting, None)
             reason = printable(f"{type(error).__name__}: {error}")
-            self._warn(f"{setting} is off until the next start, for it failed: {reason}")
+            self._warn(f"{setting} failed, and is off until the next start: {reason}")
 
 
 def require_trackers(log: LogConfig) -> None:
-    """Raise `RankscopeError` if a mirror is wanted whose package is not installed."""
+    """Raise `WrongSettingError` if the package of a mirror is not installed."""
     for name, value in (("tensorboard", log.tensorboard), ("wandb", log.wandb)):
         spec = find_spec(name) if value else None
-        # Both packages write folders of their own name, which Python takes for empty packages.
+        # Both write folders of their own name, which Python takes for empty packages.
         if value and (spec is None or spec.origin is None):
             shown = "true" if value is True else repr(value)
-            raise RankscopeError(
+            raise WrongSettingError(
                 f"log.{name} = {shown} needs {name}: pip install 'rankscope[{name}]'"
             )
 
 
 @contextmanager
 def open_trackers(config: Config, *, step: int, warn: Callable[[str], None]) -> Iterator[Trackers]:
-    """Open the mirrors that ``log.tensorboard`` and ``log.wandb`` ask for; close them at the end.
+    """Open the mirrors that ``log.tensorboard`` and ``log.wandb`` name; close them at the end.
 
-    A mirror that is new, because the setting was off until now, gets the whole log.
+    A new mirror, whose setting was off until now, gets the whole log.
 
     Parameters
     ----------
     config
-        The run; the log in its folder must hold nothing that is not before ``step``'s work.
+        The run; its log must hold nothing later than ``step``.
     step
-        Where the run starts or goes on.
+        Where the run starts or resumes.
     warn
-        Gets one sentence for each mirror that fails.
+        Called with one sentence for each mirror that fails.
 
     Raises
     ------
-    RankscopeError
+    WrongSettingError
         If a package is not installed. Every other failure is a warning.
     """
     require_trackers(config.log)
@@ -188,7 +188,7 @@ def open_trackers(config: Config, *, step: int, warn: Callable[[str], None]) -> 
 
 
 def numbers_of(values: Mapping[str, Value]) -> dict[str, float]:
-    """Return the numbers of a log line, those of an event as ``event/name``."""
+    """Return the numbers of a log line; those of an event are named ``event/name``."""
     event = values.get("event")
     prefix = "" if event is None else f"{event}/"
     return {prefix + name: x for name, x in values.items() if isinstance(x, int | float)}

@@ -1,27 +1,40 @@
-"""A trained model out of a checkpoint of this trainer."""
+"""A Llama model out of a folder: a checkpoint of this trainer, or one of Hugging Face's."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 from rankscope.training.config import AdapterConfig, ModelConfig
-from rankscope.training.model import LanguageModel
+from rankscope.training.model import LanguageModel, load_weights
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+# What `LanguageModel` does, and a configuration may say differently; by default as transformers.
+ARITHMETIC: dict[str, object] = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "rope_type": "default",
+}
 
 
-def trained_model(checkpoint: Path) -> LanguageModel:
-    """Read a checkpoint's model, a live adapter added to the weights, in eval mode.
+def trained_model(folder: Path) -> LanguageModel:
+    """Read a model, float32, in eval mode; a live adapter of this trainer is added to the weights.
 
     Parameters
     ----------
-    checkpoint
-        A folder such as ``RUN/checkpoints/step-00001000``.
+    folder
+        A checkpoint such as ``RUN/checkpoints/step-00001000``, or any folder with the
+        ``config.json`` and the safetensors of a Llama model.
 
     Raises
     ------
@@ -29,19 +42,47 @@ def trained_model(checkpoint: Path) -> LanguageModel:
         If a file is missing or damaged, or describes another kind of model.
     """
     try:
-        settings = json.loads((checkpoint / "config.json").read_bytes())
-        known = {f.name for f in fields(ModelConfig)} & settings.keys()
-        shape = ModelConfig(**{name: settings[name] for name in known})
-        model = LanguageModel(shape, settings["vocab_size"])
-        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        if (checkpoint / "adapter").is_dir():
-            _add_adapter(model, checkpoint / "adapter")
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        settings = json.loads((folder / "config.json").read_bytes())
+        model = LanguageModel(_shape(settings, folder), settings["vocab_size"])
+        load_weights(model, _weights(folder))
+        if (folder / "adapter").is_dir():
+            _add_adapter(model, folder / "adapter")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).partition("LanguageModel: ")[2] or str(error)
         raise RankscopeError(
-            f"is not a complete checkpoint of `rankscope train`: {reason}", path=checkpoint
+            f"is not a complete checkpoint of a Llama model: {printable(reason)}", path=folder
         ) from None
     return model.eval()
+
+
+def _shape(settings: dict[str, Any], folder: Path) -> ModelConfig:
+    """The shape that a Hugging Face configuration describes, if this model has its arithmetic."""
+    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    given = {"rope_type": rope.get("rope_type", rope.get("type", "default")), **settings}
+    for name, ours in ARITHMETIC.items():
+        if (theirs := given.get(name, ours)) != ours:
+            message = f"its {name} is {theirs!r}, and this trainer computes {ours!r}"
+            raise RankscopeError(message, path=folder / "config.json")
+    if (theta := rope.get("rope_theta")) is not None:
+        given["rope_theta"] = theta
+    given.setdefault("num_key_value_heads", given["num_attention_heads"])
+    known = {f.name for f in fields(ModelConfig)} & given.keys()
+    shape = ModelConfig(**{name: given[name] for name in known - {"vocab_size"}})
+    if (head_dim := given.get("head_dim") or shape.head_dim) != shape.head_dim:
+        message = f"its head_dim is {head_dim}, and this trainer computes {shape.head_dim}"
+        raise RankscopeError(message, path=folder / "config.json")
+    return shape
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the model, without the tables of angles that old versions stored."""
+    files = {WEIGHTS}
+    if not (folder / WEIGHTS).exists() and (folder / INDEX).exists():
+        files = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(files):
+        tensors |= load_file(folder / Path(file).name)
+    return {name: t for name, t in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
 
 
 @torch.no_grad()

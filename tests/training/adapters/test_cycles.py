@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
+from rankscope.metrics import effective_rank
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
@@ -17,11 +18,10 @@ from rankscope.training.adapters.lora_linear import (
     trained_parameters,
 )
 from rankscope.training.adapters.published import PublishedLinear
-from rankscope.training.adapters.ranks import effective_rank
 from rankscope.training.config import Config
-from rankscope.training.gradients import effective_gradients
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
+from rankscope.training.probe import effective_gradients
 
 VOCABULARY, RANK = 31, 2
 MakeConfig = Callable[..., Config]
@@ -66,7 +66,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def give_deltas(model: LanguageModel, rank: int) -> None:
-    """Let every delta have so many equal singular values and no others."""
+    """Give every delta ``rank`` equal singular values and no others."""
     with torch.no_grad():
         for _, layer in iter_adapters(model):
             layer.lora_A.copy_(torch.eye(*layer.lora_A.shape))
@@ -81,7 +81,7 @@ def test_every_target_gets_an_adapter_of_rank_and_scale_as_configured(
     cycles = Cycles(config)
     begin(cycles, model, gradients)
     adapters = dict(iter_adapters(model))
-    assert adapters.keys() == cycles.begun.keys()
+    assert adapters.keys() == cycles.starts.keys()
     assert {name.rpartition(".")[2] for name in adapters} == {"v_proj", "up_proj"}
     assert all(type(layer) is LoRALinear for layer in adapters.values())
     assert all(layer.rank == RANK for layer in adapters.values())
@@ -127,7 +127,7 @@ def test_the_same_configuration_gives_the_same_adapters_to_the_bit(
             torch.rand(disturbance)  # others may use the global generator
             begin(cycles, model, gradients)
             begin(cycles, model, gradients, cycle=1, merged=cycles.end(model))
-            drawn.append((a_of(model), cycles.begun))
+            drawn.append((a_of(model), cycles.starts))
         assert same(drawn[0][0], drawn[1][0])
         assert drawn[0][1] == drawn[1][1]
 
@@ -142,7 +142,7 @@ def test_adapters_differ_between_layers_cycles_and_seeds(
     assert len(set(rows)) == len(rows) == 3 * 14
 
 
-def test_the_number_of_a_cycle_decides_and_not_what_was_before_it(
+def test_only_the_number_of_a_cycle_decides_on_its_adapters(
     make_config: MakeConfig, gradients: Gradients
 ) -> None:
     config = make_config()
@@ -163,7 +163,7 @@ def test_what_the_processes_agree_on_is_what_the_layers_get(
     }
     begin(cycles, model, gradients, agree=lambda _: other)
     assert same(a_of(model), other)
-    assert {begun["rank"] for begun in cycles.begun.values()} == {3}
+    assert {begun["rank"] for begun in cycles.starts.values()} == {3}
     assert all(x.scale == cycles.config.adapter.scale(3) for _, x in iter_adapters(model))
 
 
@@ -240,7 +240,7 @@ def test_the_top_of_the_gradient_is_captured_in_full(
 ) -> None:
     cycles = Cycles(make_config({"relora.a_init": "grad_top"}))
     begin(cycles, model, gradients)
-    for name, begun in cycles.begun.items():
+    for name, begun in cycles.starts.items():
         energy = torch.linalg.svdvals(gradients[f"{name}.weight"].double()).square()
         best = float(energy[:RANK].sum() / energy.sum())
         assert begun["captured_energy"] == pytest.approx(best, rel=1e-5)
@@ -254,22 +254,35 @@ def test_no_subspace_captures_more_than_the_top(
     for kind in ("grad_top", a_init):
         cycles = Cycles(make_config({"relora.a_init": kind}))
         begin(cycles, model, gradients)
-        captured[kind] = {name: begun["captured_energy"] for name, begun in cycles.begun.items()}
+        captured[kind] = {name: begun["captured_energy"] for name, begun in cycles.starts.items()}
     for name, best in captured["grad_top"].items():
         assert 0 <= captured[a_init][name] <= best + 1e-6
 
 
-def test_the_overlap_is_with_the_cycle_before_and_the_first_has_none(
+def test_the_overlap_is_with_the_previous_cycle(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients
 ) -> None:
     cycles = Cycles(make_config({"relora.a_init": "grad_top"}))
     begin(cycles, model, gradients)
-    assert all("overlap" not in begun for begun in cycles.begun.values())
+    assert all("overlap" not in begun for begun in cycles.starts.values())
     begin(cycles, model, gradients, cycle=1)
-    assert all(begun["overlap"] == pytest.approx(1) for begun in cycles.begun.values())
+    assert all(begun["overlap"] == pytest.approx(1) for begun in cycles.starts.values())
     begin(Cycles(make_config({"relora.a_init": "orthogonal"})), model, gradients, cycle=2)
     begin(cycles, model, gradients, cycle=3)
-    assert all(begun["overlap"] < 0.9 for begun in cycles.begun.values())
+    assert all(begun["overlap"] < 0.9 for begun in cycles.starts.values())
+
+
+def test_two_planes_that_share_an_axis_overlap_by_half(
+    make_config: MakeConfig, model: LanguageModel, gradients: Gradients
+) -> None:
+    cycles = Cycles(make_config({"relora.a_init": "grad_top"}))
+    for cycle, axes in enumerate(([0, 1], [1, 2])):
+        planes = {}
+        for name, gradient in gradients.items():
+            planes[name] = torch.zeros_like(gradient)
+            planes[name][[0, 1], axes] = torch.tensor([2.0, 1.0])
+        begin(cycles, model, planes, cycle=cycle)
+    assert all(start["overlap"] == pytest.approx(0.5) for start in cycles.starts.values())
 
 
 def test_zero_factors_capture_nothing_and_overlap_with_nothing(
@@ -278,13 +291,13 @@ def test_zero_factors_capture_nothing_and_overlap_with_nothing(
     cycles = Cycles(make_config({"relora.published.zero_factors": True}))
     begin(cycles, model, gradients)
     assert not any(a.any() for a in a_of(model).values())
-    assert {begun["captured_energy"] for begun in cycles.begun.values()} == {0.0}
+    assert {begun["captured_energy"] for begun in cycles.starts.values()} == {0.0}
     begin(cycles, model, gradients, cycle=1, merged=cycles.end(model))
     assert all(a.any() for a in a_of(model).values())
-    assert {begun["overlap"] for begun in cycles.begun.values()} == {0.0}
+    assert {begun["overlap"] for begun in cycles.starts.values()} == {0.0}
 
 
-def test_a_budget_goes_to_the_layers_whose_gradient_needs_it_and_is_not_exceeded(
+def test_a_budget_goes_to_the_layers_whose_gradient_needs_it(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients
 ) -> None:
     flat, narrow = "model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"
@@ -295,7 +308,7 @@ def test_a_budget_goes_to_the_layers_whose_gradient_needs_it_and_is_not_exceeded
     cycles = Cycles(make_config(BUDGET | {"adapter.rank": 4}))
     begin(cycles, model, gradients)
     adapters = dict(iter_adapters(model))
-    assert all(adapters[name].rank == begun["rank"] for name, begun in cycles.begun.items())
+    assert all(adapters[name].rank == begun["rank"] for name, begun in cycles.starts.items())
     assert adapters[narrow].rank == 1
     assert adapters[flat].rank > 1
     sides = {name: sum(layer.weight.shape) for name, layer in adapters.items()}
@@ -315,7 +328,7 @@ def test_a_schedule_of_ranks_reaches_the_layers(
 
 
 @pytest.mark.parametrize(("used", "grows"), [(4, True), (1, False)])
-def test_an_adapter_that_was_saturated_grows_and_one_that_was_not_shrinks(
+def test_a_saturated_adapter_grows_and_an_idle_one_shrinks(
     make_config: MakeConfig, model: LanguageModel, gradients: Gradients, used: int, grows: bool
 ) -> None:
     settings = {"relora.rank_policy": "saturation", "adapter.rank_stabilised": True}
@@ -381,7 +394,7 @@ def test_the_summary_is_the_mean_over_the_adapters(
     used = {name: layer.rank for name, layer in iter_adapters(model)}
     merged = cycles.end(model)
     begin(cycles, model, gradients, cycle=1, merged=merged)
-    summary, begun, n = cycles.summary(merged), cycles.begun.values(), len(used)
+    summary, begun, n = cycles.summary(merged), cycles.starts.values(), len(used)
     for key in ("rank", "captured_energy", "overlap"):
         assert summary[key] == pytest.approx(sum(values[key] for values in begun) / n)
     assert summary["rank_min"] == min(values["rank"] for values in begun)
@@ -392,12 +405,12 @@ def test_the_summary_is_the_mean_over_the_adapters(
     )
 
 
-def test_an_adapter_that_learned_nothing_counts_with_rank_zero_in_the_summary(
+def test_an_idle_adapter_counts_with_rank_zero(
     make_config: MakeConfig,
 ) -> None:
     cycles = Cycles(make_config())
     merged = {"one": torch.zeros(2), "other": torch.tensor([1.0, 1.0])}
-    assert effective_rank(merged["other"]) == pytest.approx(2)
+    assert effective_rank(merged["other"].numpy()) == pytest.approx(2)
     summary = cycles.summary(merged)
     assert summary["merged_effective_rank"] == pytest.approx(1)
     assert summary["merged_rank_utilisation"] == pytest.approx(0.5)

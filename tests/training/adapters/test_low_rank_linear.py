@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rankscope.training.adapters import low_rank_linear as module
 from rankscope.training.adapters.low_rank_linear import low_rank_linear
 
 # out, in, rank, leading sides of x; the first of each pair sums the weights, the second does not.
@@ -144,3 +145,28 @@ def test_it_compiles_to_one_graph_that_outlives_merges(tokens: int) -> None:
             left.zero_()
             right.normal_()
     assert counter.frame_count == 1
+
+
+def test_a_backward_pass_inside_autocast_keeps_the_precision_of_the_forward_pass() -> None:
+    gradients = []
+    for inside in (False, True):
+        inputs = problem(12, 9, 3, (40,), torch.float32)
+        y = low_rank_linear(*inputs)
+        with torch.autocast("cpu", torch.bfloat16, enabled=inside):
+            gradients.append(torch.autograd.grad(y.square().sum(), inputs))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_sum_is_formed_for_many_tokens_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+
+    def factored(*inputs: Tensor) -> Tensor:
+        taken.append(len(inputs[0]))
+        return real(*inputs)
+
+    real = module._factored
+    monkeypatch.setattr(module, "_factored", factored)
+    for tokens in (1, 4, 6, 60):  # the bound is 12 x 9 / (12 + 9), a little above 5
+        low_rank_linear(*problem(12, 9, 3, (tokens,)))
+    assert taken == [1, 4]

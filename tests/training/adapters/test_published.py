@@ -17,9 +17,9 @@ from rankscope.training.adapters.lora_linear import (
 )
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear, keyed_dropout
 from rankscope.training.config import Config, PublishedConfig
-from rankscope.training.gradients import effective_gradients, evaluating
 from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
+from rankscope.training.probe import effective_gradients, evaluating
 from rankscope.training.schedule import timeline
 
 VOCABULARY, LR = 31, 1e-2
@@ -167,7 +167,7 @@ def test_without_switches_nothing_departs_and_the_layers_are_the_plain_ones(
     assert departures(run) == set()
 
 
-def test_a_published_layer_with_every_switch_off_is_the_plain_layer_to_the_bit(
+def test_a_published_layer_without_switches_is_the_plain_layer(
     make_run: MakeRun,
 ) -> None:
     plain, published = make_run(), make_run(zero_rate_step=True)  # a switch of the schedule
@@ -199,7 +199,7 @@ def test_zero_factors_are_dead_until_the_first_restart(make_run: MakeRun) -> Non
 
 
 @pytest.mark.parametrize("scale", [0.25, 0.5, 2.0])
-def test_a_merge_without_the_scale_changes_the_output_by_its_share_of_what_the_adapter_added(
+def test_a_merge_without_the_scale_changes_the_output_by_its_share(
     scale: float,
 ) -> None:
     layer = linear((9, 7), 3, scale, merge_without_scale=True)
@@ -218,7 +218,7 @@ def test_a_merge_without_a_scale_of_one_is_the_plain_merge() -> None:
     assert torch.equal(plain.weight, published.weight)
 
 
-def test_surviving_factors_are_back_after_one_step_and_their_update_stays_merged(
+def test_surviving_factors_are_back_after_one_step(
     make_run: MakeRun,
 ) -> None:
     run = make_run(factors_survive=True)
@@ -293,12 +293,12 @@ def restarted(
     old = OldAdapters(model, optimizer, PublishedConfig(pruned_moments=part))
     layer.reset(torch.ones_like(layer.lora_A), scale=layer.scale)
     renew(optimizer, model)
-    old.haunt(seed=seed, cycle=cycle)
+    old.restore_survivors(seed=seed, cycle=cycle)
     return before, optimizer
 
 
 @pytest.mark.parametrize("part", [0.5, 0.9, 0.999])
-def test_pruning_zeroes_this_part_of_each_moment_on_its_own_and_keeps_the_step(
+def test_pruning_zeroes_its_share_of_each_moment_separately(
     part: float,
 ) -> None:
     layer = linear((32, 2000), 16, 2.0)
@@ -413,7 +413,7 @@ def test_the_global_generator_is_as_before(dropout: float) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_with_all_switches_on_the_first_cycle_is_dead_and_the_second_learns(
+def test_as_published_the_first_cycle_is_dead_and_the_second_learns(
     make_run: MakeRun,
 ) -> None:
     run = make_run(**ALL)
@@ -429,3 +429,18 @@ def test_with_all_switches_on_the_first_cycle_is_dead_and_the_second_learns(
     assert all(not a.any() and b.any() for a, b in run.factors())
     run.learn(1)
     assert all(a.any() and b.any() for a, b in run.factors())
+
+
+def test_old_factors_are_written_back_once() -> None:
+    layer = linear((8, 6), 2, 2.0)
+    model = nn.ModuleDict({"q_proj": layer})
+    optimizer = torch.optim.SGD(trained_parameters(model), lr=LR)
+    old, new = layer.lora_A.detach().clone(), torch.ones_like(layer.lora_A)
+    survivors = OldAdapters(model, optimizer, PublishedConfig(factors_survive=True))
+    layer.reset(new, scale=layer.scale)
+    survivors.restore_survivors(seed=3, cycle=1)
+    optimizer.step()  # without a gradient
+    assert torch.equal(layer.lora_A, old)
+    layer.reset(new, scale=layer.scale)
+    optimizer.step()
+    assert torch.equal(layer.lora_A, new)

@@ -11,45 +11,21 @@ from torch import Tensor
 
 from rankscope import metrics
 from rankscope.errors import RankscopeError
+from rankscope.training.adapters import ranks
 from rankscope.training.adapters.ranks import (
     adapter_parameters,
     allowed_rank,
-    averaged,
     budget_ranks,
-    core_singular_values,
-    effective_rank,
-    energy_rank,
     next_ranks,
-    normalised_energies,
     saturation_rank,
     scheduled_rank,
 )
 from rankscope.training.config import ReLoRAConfig
+from tests.training.adapters.prescribed import falling
 
-SHAPES = [(8, 8), (12, 5), (5, 12), (1, 7), (30, 3)]
 MODULES = {"q": (16, 16), "k": (8, 16), "up": (40, 16), "down": (16, 40), "small": (3, 9)}
 
 Spectra = dict[str, list[float]]
-
-
-def orthonormal(rows: int, columns: int, *, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    draw = torch.randn(rows, columns, dtype=torch.float64, generator=generator)
-    return torch.linalg.qr(draw).Q
-
-
-def matrix(shape: tuple[int, int], values: list[float], *, seed: int = 0) -> Tensor:
-    """A matrix with the given singular values, and zeros for the rest."""
-    k = len(values)
-    left, right = (
-        orthonormal(shape[0], k, seed=2 * seed),
-        orthonormal(shape[1], k, seed=2 * seed + 1),
-    )
-    return left * torch.tensor(values, dtype=torch.float64) @ right.T
-
-
-def falling(n: int, base: float) -> list[float]:
-    return [base**k for k in range(n)]
 
 
 def decaying(bases: dict[str, float], shapes: dict[str, tuple[int, int]]) -> dict[str, Tensor]:
@@ -61,114 +37,6 @@ def decaying(bases: dict[str, float], shapes: dict[str, tuple[int, int]]) -> dic
     return found
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("rank", [1, 3, 9])
-def test_the_core_has_the_singular_values_of_the_product(shape: tuple[int, int], rank: int) -> None:
-    generator = torch.Generator().manual_seed(0)
-    left = torch.randn(shape[0], rank, dtype=torch.float64, generator=generator)
-    right = torch.randn(rank, shape[1], dtype=torch.float64, generator=generator)
-    values = core_singular_values(left, right)
-    expected = torch.linalg.svdvals(left @ right)[: len(values)]
-    assert len(values) == min(*shape, rank)
-    torch.testing.assert_close(values, expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("rank", [1, 4])
-def test_a_prescribed_spectrum_of_a_delta_is_found_to_float64(rank: int) -> None:
-    wanted = torch.tensor(falling(rank, 1e-3), dtype=torch.float64)
-    left, right = orthonormal(20, rank, seed=0) * wanted, orthonormal(11, rank, seed=1).T
-    values = core_singular_values(left, right)
-    torch.testing.assert_close(values, wanted, rtol=1e-5, atol=1e-15)
-
-
-def test_a_new_adapter_has_a_delta_of_zero_singular_values() -> None:
-    values = core_singular_values(torch.zeros(6, 2), torch.rand(2, 5))
-    assert torch.equal(values, torch.zeros(2, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_factors_that_are_not_finite_are_refused(bad: float) -> None:
-    left = torch.ones(4, 2)
-    left[1, 1] = bad
-    with pytest.raises(RankscopeError, match=r"lora_B of shape \(4, 2\) holds NaN or infinity"):
-        core_singular_values(left, torch.ones(2, 5))
-
-
-@pytest.mark.parametrize("k", [1, 2, 7])
-def test_k_equal_values_have_effective_rank_k(k: int) -> None:
-    assert effective_rank(torch.full((k,), 0.3, dtype=torch.float64)) == pytest.approx(k)
-
-
-@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=8), st.integers(0, 3))
-@settings(max_examples=30, deadline=None)
-def test_effective_rank_is_that_of_the_measurements(values: list[float], zeros: int) -> None:
-    spectrum = torch.tensor(sorted(values, reverse=True) + [0.0] * zeros, dtype=torch.float64)
-    assert effective_rank(spectrum) == pytest.approx(metrics.effective_rank(spectrum.numpy()))
-
-
-def test_a_zero_delta_has_no_effective_rank_as_in_the_measurements() -> None:
-    assert math.isnan(effective_rank(torch.zeros(3)))
-    assert math.isnan(metrics.effective_rank([0.0, 0.0, 0.0]))
-
-
-@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=8), st.floats(0.01, 1.0))
-@settings(max_examples=50, deadline=None)
-def test_energy_rank_is_the_least_that_keeps_the_share(values: list[float], share: float) -> None:
-    spectrum = torch.tensor(sorted(values, reverse=True), dtype=torch.float64)
-    k = energy_rank(spectrum, share)
-    energy = spectrum.square()
-    assert energy[:k].sum() >= share * energy.sum() * (1 - 1e-12)
-    assert energy[: k - 1].sum() < share * energy.sum() * (1 + 1e-12)
-
-
-def test_energy_rank_of_equal_values_is_their_share_rounded_up() -> None:
-    assert [energy_rank(torch.ones(10), share) for share in (0.05, 0.1, 0.75, 1.0)] == [1, 1, 8, 10]
-
-
-def test_the_energy_rank_of_zeros_is_zero() -> None:
-    assert energy_rank(torch.zeros(4), 0.9) == 0
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_energies_are_squared_singular_values_of_sum_one(shape: tuple[int, int]) -> None:
-    values = falling(min(shape), 0.5)
-    energy = torch.tensor(values, dtype=torch.float64).square()
-    found = normalised_energies(matrix(shape, values))
-    torch.testing.assert_close(found, energy / energy.sum())
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_zero_gradient_prefers_no_direction(shape: tuple[int, int]) -> None:
-    n = min(shape)
-    expected = torch.full((n,), 1 / n, dtype=torch.float64)
-    assert torch.equal(normalised_energies(torch.zeros(shape)), expected)
-
-
-@pytest.mark.parametrize("factor", [1e-44, 7.0, 1e30])
-def test_energies_do_not_depend_on_the_size_of_a_gradient(factor: float) -> None:
-    gradient = matrix((9, 6), falling(6, 0.6))
-    torch.testing.assert_close(
-        normalised_energies(factor * gradient), normalised_energies(gradient)
-    )
-
-
-def test_a_gradient_with_nan_is_refused() -> None:
-    with pytest.raises(RankscopeError, match=r"a gradient of shape \(2, 3\) holds NaN"):
-        normalised_energies(torch.full((2, 3), math.nan))
-
-
-def test_averages_start_with_the_first_value_keep_the_sum_and_forget() -> None:
-    first = normalised_energies(matrix((6, 6), falling(6, 0.9)))
-    then = normalised_energies(matrix((6, 6), falling(6, 0.1)))
-    average = averaged(None, first)
-    assert torch.equal(average, first)
-    for k in range(1, 20):
-        average = averaged(average, then)
-        assert average.sum() == pytest.approx(1)
-        torch.testing.assert_close(average - then, 0.5**k * (first - then))
-    assert torch.equal(averaged(first, then, weight=1.0), then)
-
-
 @given(
     minimum=st.integers(1, 20),
     maximum=st.integers(1, 40),
@@ -176,7 +44,7 @@ def test_averages_start_with_the_first_value_keep_the_sum_and_forget() -> None:
     rank=st.integers(1, 60),
 )
 @settings(max_examples=150, deadline=None)
-def test_an_allowed_rank_is_the_least_on_the_grid_that_is_not_below(
+def test_an_allowed_rank_is_rounded_up_to_the_grid(
     minimum: int, maximum: int, multiple: int, rank: int
 ) -> None:
     grid = [r for r in range(minimum, maximum + 1) if r % multiple == 0] or [maximum]
@@ -195,7 +63,7 @@ budgets = given(
 
 @budgets
 @settings(max_examples=60, deadline=None)
-def test_a_budget_is_never_exceeded_and_the_rest_of_it_pays_for_nothing(
+def test_a_budget_is_used_up_and_never_exceeded(
     bases: dict[str, float], rank: int, maximum: int, multiple: int
 ) -> None:
     if rank < multiple:
@@ -334,10 +202,20 @@ def test_saturation_stays_within_its_bounds(
     assert minimum <= found <= 14
     assert found % multiple == 0
     start = allowed_rank(rank, minimum=minimum, maximum=14, multiple=multiple)
-    if effective_rank(torch.tensor(values, dtype=torch.float64)) / rank <= 0.6:
+    if metrics.effective_rank(values) / rank <= 0.6:
         assert found <= start
     else:
         assert found >= start
+
+
+def test_a_use_exactly_at_a_bound_counts_as_beyond_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, rank = [4.0, 2.0, 1.0, 0.5], 4
+    used = metrics.effective_rank(values) / rank
+    monkeypatch.setattr(ranks, "SATURATED", used)
+    assert saturated(values, rank) == 6
+    monkeypatch.setattr(ranks, "SATURATED", 1.0)
+    monkeypatch.setattr(ranks, "IDLE", used)
+    assert saturated(values, rank) == math.ceil(1.25 * 2)
 
 
 @pytest.mark.parametrize(("start", "end"), [(1, 16), (16, 1), (4, 4)])
@@ -386,9 +264,7 @@ def test_the_fixed_policy_keeps_the_rank(chosen: Choose, cycle: int) -> None:
 
 
 @pytest.mark.parametrize("policy", ["saturation", "schedule"])
-def test_the_first_cycle_has_the_base_rank_or_what_the_module_can_have(
-    chosen: Choose, policy: str
-) -> None:
+def test_the_first_cycle_has_the_base_rank_where_possible(chosen: Choose, policy: str) -> None:
     ranks = chosen(ReLoRAConfig(rank_policy=policy))
     assert ranks == dict.fromkeys(MODULES, 6) | {"small": 3}
 

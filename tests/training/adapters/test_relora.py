@@ -287,7 +287,7 @@ def test_small_updates_survive_many_merges(size: float) -> None:
 
 
 @pytest.mark.parametrize(("shape", "ranks"), [((12, 10), [3] * 5), ((7, 15), [1, 4, 2, 3])])
-def test_merges_of_ranks_r_add_the_sum_of_the_ranks_up_to_the_smaller_side(
+def test_ranks_of_merges_add_up_to_the_smaller_side(
     shape: tuple[int, int], ranks: list[int]
 ) -> None:
     layer = trained_layer(shape, 1, 2.0, torch.float64)
@@ -340,7 +340,7 @@ def test_a_reset_does_not_keep_the_tensor_that_it_was_given() -> None:
         assert torch.equal(fresh, drawn((9, 7), rank, "next"))
 
 
-def test_one_step_after_a_restart_the_adapters_are_still_the_new_ones(
+def test_one_step_after_a_restart_the_adapters_are_new(
     make_model: MakeModel, tokens: Tensor
 ) -> None:
     model = make_model()
@@ -373,7 +373,7 @@ def test_a_restart_begins_adam_anew_for_the_adapters_alone(
 
 
 @pytest.mark.parametrize("rank", [RANK, RANK + 3])
-def test_a_restart_leaves_embeddings_norms_and_head_and_their_moments_to_the_bit(
+def test_a_restart_leaves_everything_else_to_the_bit(
     make_model: MakeModel, tokens: Tensor, rank: int
 ) -> None:
     model = make_model()
@@ -386,7 +386,7 @@ def test_a_restart_leaves_embeddings_norms_and_head_and_their_moments_to_the_bit
 
 
 @pytest.mark.parametrize("rank", [1, RANK + 3])
-def test_when_the_rank_changes_the_new_parameters_are_trained_and_the_old_are_forgotten(
+def test_after_a_change_of_rank_the_new_parameters_are_trained(
     make_model: MakeModel, tokens: Tensor, rank: int
 ) -> None:
     model = make_model()
@@ -409,9 +409,7 @@ def test_when_the_rank_changes_the_new_parameters_are_trained_and_the_old_are_fo
         assert not torch.equal(layer.lora_A, new[name])
 
 
-def test_a_frozen_weight_changes_at_merges_only_and_has_neither_gradient_nor_moments(
-    make_model: MakeModel, tokens: Tensor
-) -> None:
+def test_a_frozen_weight_changes_only_at_merges(make_model: MakeModel, tokens: Tensor) -> None:
     model = make_model()
     begin(model, 0)
     optimizer = adamw(model)
@@ -483,7 +481,7 @@ def test_the_optimizer_trains_what_each_phase_trains(make_model: MakeModel, toke
 
 
 @pytest.mark.parametrize("direction", ["full to ReLoRA", "ReLoRA to full"])
-def test_a_change_of_phase_keeps_what_goes_on_and_drops_what_does_not(
+def test_a_change_of_phase_keeps_only_the_moments_that_continue(
     make_model: MakeModel, tokens: Tensor, direction: str
 ) -> None:
     model = make_model()
@@ -515,3 +513,12 @@ def test_projections_trained_again_start_with_fresh_moments(
         if "_proj." in name:
             moved = (parameter - before[name]).abs().max().item()
             assert moved == pytest.approx(LR, rel=1e-3)  # what Adam's first step does
+
+
+def test_a_weight_that_gets_frozen_keeps_no_gradient(make_model: MakeModel) -> None:
+    model = make_model()
+    tokens = torch.zeros(1, 5, dtype=torch.int64)
+    model.loss(tokens).backward()  # type: ignore[no-untyped-call]
+    begin(model, 0)
+    assert all(layer.weight.grad is None for _, layer in iter_adapters(model))
+    assert model.lm_head.weight.grad is not None

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankscope.training.data.held_out import Split, document_digest, held_out_below, hold_out
+from rankscope.training.data.held_out import Split, choose_split, document_digest, hold_out
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5])
@@ -29,8 +29,16 @@ def test_copies_of_a_document_are_on_one_side() -> None:
     assert not set(training) & set(validation)
 
 
-def test_one_document_is_not_held_out() -> None:
-    assert hold_out(["only"], 0.5) == (["only"], [])
+def test_of_one_document_the_last_part_is_held_out() -> None:
+    assert hold_out(["only one"], 0.25) == (["only o"], ["ne"])
+
+
+def test_of_copies_of_one_document_each_is_cut() -> None:
+    assert hold_out(["only one"] * 2, 0.25) == (["only o"] * 2, ["ne"] * 2)
+
+
+def test_a_document_too_short_to_cut_is_trained_on() -> None:
+    assert hold_out(["one"], 0.05) == (["one"], [])
 
 
 def test_of_two_documents_one_is_left_to_train_on() -> None:
@@ -38,14 +46,14 @@ def test_of_two_documents_one_is_left_to_train_on() -> None:
     assert len(training) == len(validation) == 1
 
 
-def test_many_copies_of_a_document_are_held_out_for_what_they_are() -> None:
+def test_copies_of_a_document_count_as_many() -> None:
     documents = [f"document {i % 10}" for i in range(400)]
     _, validation = hold_out(documents, 0.3)
     assert 120 <= len(validation) < 160
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.15, 0.35, 0.55])
-def test_copies_that_straddle_the_fraction_make_the_part_larger_and_never_smaller(
+def test_copies_that_straddle_the_fraction_are_all_held_out(
     fraction: float,
 ) -> None:
     documents = [f"document {i % 10}" for i in range(400)]
@@ -55,12 +63,13 @@ def test_copies_that_straddle_the_fraction_make_the_part_larger_and_never_smalle
     assert len(validation) % 40 == 0
 
 
-def test_no_document_is_below_where_all_are_the_same() -> None:
-    digests, sizes = np.full(5, 7, dtype=np.uint64), np.ones(5, dtype=np.uint64)
-    assert held_out_below(digests, sizes, fraction=0.5) == 7
+@pytest.mark.parametrize(("digests", "split"), [([7] * 5, Split(7, 0.5)), ([7, 8], Split(8))])
+def test_documents_are_cut_only_if_all_are_copies(digests: list[int], split: Split) -> None:
+    sizes = np.ones(len(digests), dtype=np.uint64)
+    assert choose_split(np.array(digests, dtype=np.uint64), sizes, fraction=0.5) == split
 
 
-def test_ids_are_on_one_side_whatever_type_they_are_held_in() -> None:
+def test_the_digest_of_ids_depends_on_no_type() -> None:
     digests = {document_digest(np.arange(9).astype(dtype)) for dtype in ("<u2", ">u2", "<u4", "u8")}
     assert len(digests) == 1
     assert digests != {document_digest(np.arange(1, 10, dtype=np.uint16))}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer
 
-from rankscope.errors import RankscopeError
-from rankscope.training.config import BatchConfig, DataConfig
-from rankscope.training.data.opening import load_corpus
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.training.data.prepare import prepare_tokens
 from rankscope.training.data.prepare_settings import PrepareSettings
-from rankscope.training.data.token_folder import open_token_folder, read_sidecar
+from rankscope.training.data.token_folder import open_token_folder
 from rankscope.training.data.tokenizer import train_bpe
 
 TEXTS = [f"{'äbc'[i % 3]} document {i} " * (4 + i % 5) for i in range(60)]
@@ -32,7 +30,7 @@ def lines(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Path:
+def rows(tmp_path: Path, datasets: ModuleType) -> Path:
     ids = np.random.default_rng(0).integers(1000, size=(50, 9))
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"input_ids": ids.tolist()}), path, row_group_size=7)
@@ -41,11 +39,10 @@ def rows(tmp_path: Path) -> Path:
 
 def documents_of(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
     """Ids of each document, of those to train on and of those held out."""
-    corpus = open_token_folder(folder)
-    assert corpus.documents is not None
-    ids = np.concatenate([corpus.training, corpus.validation])
-    documents = [part.tolist() for part in np.split(ids, corpus.documents[1:-1].astype(int))]
-    training = read_sidecar(folder).training.documents
+    opened = open_token_folder(folder)
+    ids = np.concatenate([opened.training, opened.validation])
+    documents = [part.tolist() for part in np.split(ids, opened.documents[1:-1].astype(int))]
+    training = opened.sidecar.training.documents
     return documents[:training], documents[training:]
 
 
@@ -53,28 +50,6 @@ def stored_tokenizer(folder: Path) -> str:
     path = folder / "tokenizer.json"
     path.write_text(train_bpe(TEXTS[:10], 280).to_str())
     return str(path)
-
-
-@pytest.mark.parametrize("kind", ["bytes", "bpe", "file"])
-def test_a_prepared_folder_holds_what_loading_the_text_gives(
-    tmp_path: Path, lines: Path, kind: str
-) -> None:
-    tokenizer = stored_tokenizer(tmp_path) if kind == "file" else kind
-    size = 300 if kind == "bpe" else None
-    settings = PrepareSettings(tokenizer=tokenizer, vocab_size=size, validation_fraction=0.1)
-    sidecar = prepare_tokens([str(lines)], tmp_path / "out", settings=settings)
-    batch = BatchConfig(sequence_length=8)
-    config = DataConfig(
-        source=str(lines), tokenizer=tokenizer, vocab_size=300, validation_fraction=0.1
-    )
-    loaded = load_corpus(config, batch)
-    opened = load_corpus(replace(config, source=str(tmp_path / "out")), batch)
-    assert np.array_equal(opened.training, loaded.training)
-    assert np.array_equal(opened.validation, loaded.validation)
-    assert opened.digest() == loaded.digest() == replace(opened, recorded_digest=None).digest()
-    for name in ("vocab_size", "end_of_document", "tokenizer", "validation_bytes"):
-        assert getattr(opened, name) == getattr(loaded, name)
-    assert (sidecar.tokenizer, sidecar.dtype) == (kind, "uint16")
 
 
 def test_every_document_comes_back_from_its_ids_on_one_side(tmp_path: Path, lines: Path) -> None:
@@ -93,9 +68,8 @@ def test_every_document_comes_back_from_its_ids_on_one_side(tmp_path: Path, line
     assert 0.2 <= share < 0.2 + max(map(len, TEXTS)) / sum(map(len, TEXTS))
 
 
-def test_the_folder_depends_on_the_text_and_not_on_how_it_is_stored(
-    tmp_path: Path, lines: Path
-) -> None:
+@pytest.mark.usefixtures("datasets")
+def test_the_folder_does_not_depend_on_the_format(tmp_path: Path, lines: Path) -> None:
     pq.write_table(pa.table({"text": TEXTS}), tmp_path / "docs.parquet", row_group_size=7)
     halves = tmp_path / "halves"
     halves.mkdir()
@@ -109,7 +83,7 @@ def test_the_folder_depends_on_the_text_and_not_on_how_it_is_stored(
     assert len(digests) == 1
 
 
-def test_what_is_held_out_is_not_learned_from(tmp_path: Path) -> None:
+def test_byte_pairs_are_learned_from_training_documents_alone(tmp_path: Path) -> None:
     texts = [chr(97 + i) * 200 for i in range(10)]
     path = tmp_path / "docs.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -135,7 +109,7 @@ def test_rows_of_ids_stay_rows(tmp_path: Path, rows: Path) -> None:
     assert len(validation) == 5
     assert (sidecar.row_tokens, sidecar.tokenizer, sidecar.end_of_document) == (9, None, None)
     assert sidecar.training.bytes is None
-    assert open_token_folder(tmp_path / "out").row_tokens == 9
+    assert open_token_folder(tmp_path / "out").sidecar.row_tokens == 9
 
 
 def test_ids_are_described_by_the_tokenizer_they_were_made_with(tmp_path: Path) -> None:
@@ -161,18 +135,21 @@ def test_ids_are_stored_as_narrow_as_the_vocabulary_allows(
     ids.tofile(tmp_path / "ids.bin")
     settings = PrepareSettings(dtype="uint32", vocab_size=size)
     sidecar = prepare_tokens([str(tmp_path / "ids.bin")], tmp_path / "out", settings=settings)
-    corpus = open_token_folder(tmp_path / "out")
+    opened = open_token_folder(tmp_path / "out")
     assert sidecar.dtype == dtype
-    assert np.array_equal(np.concatenate([corpus.training, corpus.validation]), ids)
+    assert np.array_equal(np.concatenate([opened.training, opened.validation]), ids)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (PrepareSettings(), "say what their vocabulary is, with --vocab-size"),
-        (PrepareSettings(tokenizer="bpe", vocab_size=1000), "--tokenizer bpe is for text"),
+        (PrepareSettings(), "state the size of their vocabulary as `vocab_size`"),
+        (PrepareSettings(tokenizer="bpe", vocab_size=1000), "`tokenizer` bpe is for text"),
         (PrepareSettings(vocab_size=900), r"rows\.parquet: holds the token id \d+, but .* 900"),
-        (PrepareSettings(vocab_size=1000, end_of_document="</s>"), "--end-of-document </s>"),
+        (
+            PrepareSettings(vocab_size=1000, end_of_document="</s>"),
+            "`end_of_document` .* is not",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_ids_are_named(
@@ -186,9 +163,9 @@ def test_settings_that_do_not_fit_ids_are_named(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (PrepareSettings(vocab_size=300), "--vocab-size 300 is for --tokenizer bpe"),
-        (PrepareSettings(tokenizer="bpe", end_of_document="7"), "--end-of-document 7"),
-        (PrepareSettings(tokenizer="missing.json"), "missing.json: cannot be read"),
+        (PrepareSettings(vocab_size=300), "`vocab_size` 300 is for token ids and"),
+        (PrepareSettings(tokenizer="bpe", end_of_document="7"), "`end_of_document` '7' is for"),
+        (PrepareSettings(tokenizer="missing.json"), "missing.json: does not exist"),
         (PrepareSettings(text_key="body"), 'line 1 .*"body"'),
     ],
 )
@@ -210,13 +187,13 @@ def test_settings_that_do_not_fit_texts_are_named(
         ("vocab_size", 0),
     ],
 )
-def test_a_setting_that_nothing_has_is_named(name: str, value: object) -> None:
-    with pytest.raises(RankscopeError, match=f"--{name.replace('_', '-')} {value}"):
+def test_an_impossible_setting_is_named(name: str, value: object) -> None:
+    with pytest.raises(WrongSettingError, match=f"`{name}` '?{value}"):
         PrepareSettings(**{name: value})  # type: ignore[arg-type]
 
 
 def test_texts_and_ids_do_not_mix(tmp_path: Path, lines: Path, rows: Path) -> None:
-    with pytest.raises(RankscopeError, match=r"rows\.parquet: .*one is text, the other ids"):
+    with pytest.raises(RankscopeError, match=r"rows\.parquet: .*one is text, the other token ids"):
         prepare_tokens([str(lines), str(rows)], tmp_path / "out")
 
 
@@ -228,11 +205,11 @@ def test_too_little_text_is_refused(tmp_path: Path, text: str, message: str) -> 
     assert not (tmp_path / "out").exists()
 
 
-def test_what_stands_at_the_place_is_left_alone(tmp_path: Path, lines: Path) -> None:
+def test_an_existing_file_or_folder_is_left_alone(tmp_path: Path, lines: Path) -> None:
     for name in ("file", "folder/file"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-        with pytest.raises(RankscopeError, match="exists: choose another --out"):
+        with pytest.raises(WrongSettingError, match="exists: choose another `out`"):
             prepare_tokens([str(lines)], tmp_path / name.partition("/")[0])
         assert (tmp_path / name).read_text() == "mine"
 

@@ -46,11 +46,11 @@ def test_a_numpy_file_is_read_as_it_says(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "dtype", "message"),
     [
-        (IDS.astype("<u2").tobytes(), None, "--dtype uint16"),
-        (b"", None, "--dtype"),
+        (IDS.astype("<u2").tobytes(), None, "`dtype` is uint16 or uint32"),
+        (b"", None, "`dtype`"),
         (b"", "uint16", "cannot be read as token ids"),
         (b"odd", "uint16", "cannot be read as token ids"),
-        (llm_c(20240520, 2, IDS.astype("<u2")), None, "version 2, but 1 is known"),
+        (llm_c(20240520, 2, IDS.astype("<u2")), None, "version 2, but only version 1 is known"),
         (llm_c(20240520, 1, IDS.astype("<u2"))[:-1], None, "299.5 .* header says 300"),
         (llm_c(20240520, 1, IDS.astype("<u2")) + b"..", None, "301 .* header says 300"),
         (llm_c(20240801, 7, IDS.astype("<u2")), None, "150 .* header says 300"),

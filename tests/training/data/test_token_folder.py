@@ -9,7 +9,7 @@ import pytest
 
 from rankscope.errors import RankscopeError
 from rankscope.training.config import BatchConfig, DataConfig
-from rankscope.training.data.opening import load_corpus
+from rankscope.training.data.corpus import load_corpus
 from rankscope.training.data.prepare import prepare_tokens
 
 

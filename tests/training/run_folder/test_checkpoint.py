@@ -16,10 +16,11 @@ from rankscope.durable import damage
 from rankscope.errors import RankscopeError
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.config import Config
+from rankscope.training.initial_model import initial_model
 from rankscope.training.model import LanguageModel
 from rankscope.training.run_folder.state import load_state
 from rankscope.training.run_folder.trained_model import trained_model
-from rankscope.training.train import build_model, train
+from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
 FULL = {"method": "full", "schedule.restart_every": 0}
@@ -45,7 +46,7 @@ def checkpoint(run: str | Path, step: int) -> Path:
 
 def as_trained(config: Config) -> LanguageModel:
     """The model as the loop had it at the end: parameters from its state, scale from its config."""
-    model = build_model(config, 31)
+    model = initial_model(config, 31)
     optimizer = torch.optim.AdamW(model.parameters())
     load_state(Path(config.out) / "state/step-00000018", model, optimizer, Cycles(config))
     return model
@@ -83,7 +84,7 @@ def test_transformers_computes_what_full_rank_training_trained(
     assert not (folder / "adapter").exists()
 
 
-def test_a_low_rank_checkpoint_holds_the_frozen_weights_and_the_live_adapter_apart(
+def test_frozen_weights_and_live_adapter_are_stored_separately(
     run: Path,
 ) -> None:
     folder = checkpoint(run, 6)
@@ -127,7 +128,7 @@ def test_every_file_of_a_checkpoint_is_in_its_manifest(run: Path) -> None:
 
 
 def test_a_merge_record_holds_the_factors_the_scale_and_the_step(run: Path) -> None:
-    files = sorted((run / "merges").iterdir())
+    files = sorted((run / "merges").glob("*.safetensors"))
     assert [p.name for p in files] == [f"step-{t:08d}.safetensors" for t in (5, 10, 15)]
     with safe_open(files[1], "np") as file:
         assert file.metadata() == {"format": "pt", "step": "10", "restart": "2"}
@@ -139,9 +140,17 @@ def test_a_merge_record_holds_the_factors_the_scale_and_the_step(run: Path) -> N
     assert record[f"{name}.scale"].tolist() == [1.5]
 
 
+def test_a_merge_record_has_the_scale_that_was_merged(make_config: MakeConfig) -> None:
+    config = make_config({"relora.published.merge_without_scale": True, "schedule.steps": 6})
+    train(config)
+    record = load_file(Path(config.out) / "merges" / "step-00000005.safetensors")
+    scales = {float(value[0]) for name, value in record.items() if name.endswith(".scale")}
+    assert scales == {1.0}  # while the forward pass has 1.5
+
+
 def test_the_frozen_weights_are_the_first_ones_and_the_recorded_merges(run: Path) -> None:
     weights = load_file(checkpoint(run, 0) / "model.safetensors")
-    merges = [load_file(p) for p in sorted((run / "merges").iterdir())]
+    merges = [load_file(p) for p in sorted((run / "merges").glob("*.safetensors"))]
     for step, done in ((6, 1), (12, 2), (18, 3)):
         now = load_file(checkpoint(run, step) / "model.safetensors")
         for name in (n.removesuffix(".weight") for n in weights if "_proj" in n):

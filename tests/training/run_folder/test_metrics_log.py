@@ -19,6 +19,7 @@ def test_rewinding_keeps_what_was_logged_before_the_state_was_saved(tmp_path: Pa
     log.write(4, loss=2.0)
     log.write(5, validation_loss=1.0)
     log.write(5, blimp_accuracy=0.5, blimp_pairs=2)
+    log.write(5, rank_change=0.5)
     log.write(5, event="restart")
     log.write(5, loss=3.0)
     log.write(6, validation_loss=4.0)
@@ -28,6 +29,7 @@ def test_rewinding_keeps_what_was_logged_before_the_state_was_saved(tmp_path: Pa
         {"step": 4, "loss": 2.0},
         {"step": 5, "validation_loss": 1.0},
         {"step": 5, "blimp_accuracy": 0.5, "blimp_pairs": 2},
+        {"step": 5, "rank_change": 0.5},
     ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
-from rankscope.training.run_folder.start import find_start
+from rankscope.training.run_folder.start import find_start, locked
 from rankscope.training.train import train
 
 MakeConfig = Callable[..., Config]
@@ -80,3 +81,26 @@ def test_what_killed_writers_left_is_swept_at_the_start(make_config: MakeConfig)
     left.mkdir()
     train(config, resume=True)
     assert not left.exists()
+
+
+def test_a_second_trainer_is_refused_by_the_number_of_the_first(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(RankscopeError, match=f"pid {os.getpid()}"),
+        locked(tmp_path),
+    ):
+        pass
+
+
+def test_the_lock_is_given_back_even_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), locked(tmp_path):
+        raise KeyError
+    with locked(tmp_path):
+        pass
+
+
+def test_the_number_is_that_of_the_present_holder_alone(tmp_path: Path) -> None:
+    """A lock that a process with a longer number held before keeps none of its digits."""
+    (tmp_path / "run.lock").write_text("123456789012\n")
+    with locked(tmp_path):
+        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"

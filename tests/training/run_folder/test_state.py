@@ -87,9 +87,31 @@ def test_a_run_whose_states_are_all_damaged_is_not_started_over(
     for step in (3, 20):
         write_state(run, model, learning(model), Position(step), energies={})
         (run / "state" / f"step-{step:08d}" / "MANIFEST.json").unlink()
-    with pytest.raises(RankscopeError, match=r"refusing to start over.*00000020.*00000003"):
+    with pytest.raises(RankscopeError, match=r"every state .* is damaged.*00000020.*00000003"):
         newest_state(run)
 
 
 def test_a_run_without_states_has_none(run: Path) -> None:
     assert newest_state(run) == (None, [])
+
+
+def test_energies_and_the_start_of_the_cycle_come_back(
+    run: Path, make_model: MakeModel, make_config: Callable[..., Config]
+) -> None:
+    model, cycles = make_model(), Cycles(make_config())
+    position = Position(7, starts={"q_proj": {"rank": 2, "captured_energy": 0.25}})
+    energies = {"q_proj": torch.tensor([0.75, 0.25], dtype=torch.float64)}
+    write_state(run, model, learning(model), position, energies=energies)
+    load_state(run / "state" / "step-00000007", model, learning(model), cycles)
+    assert cycles.starts == position.starts
+    torch.testing.assert_close(cycles.energies, energies)
+
+
+def test_a_state_of_another_version_is_refused_in_words(run: Path, make_model: MakeModel) -> None:
+    model = make_model()
+    write_state(run, model, learning(model), Position(3), energies={})
+    path = run / "state" / "step-00000003"
+    manifest = (path / "MANIFEST.json").read_text()
+    (path / "MANIFEST.json").write_text(manifest.replace("rankscope-state-3", "rankscope-state-2"))
+    with pytest.raises(RankscopeError, match="resume with the version that wrote it"):
+        read_position(path)

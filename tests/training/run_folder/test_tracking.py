@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.training.config import Config
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.tracking import (
@@ -197,7 +197,7 @@ def test_wandb_goes_on_with_the_same_run_and_lacks_nothing(
     assert distinct(wandb.curves("run-0")) == log_curves(run)
 
 
-def test_wandb_is_sent_again_what_it_may_have_lost_in_a_kill(
+def test_what_a_kill_may_have_lost_is_sent_to_wandb_again(
     make_config: MakeConfig, run: Path, wandb: FakeWandb
 ) -> None:
     config = make_config({"log.wandb": "study"})
@@ -249,7 +249,7 @@ def test_the_log_does_not_depend_on_its_mirrors(
 
 
 @pytest.mark.parametrize("call", ["init", "define_metric", "log", "finish"])
-def test_a_mirror_that_fails_is_one_warning_and_the_rest_goes_on(
+def test_a_failing_mirror_is_one_warning(
     make_config: MakeConfig, run: Path, wandb: FakeWandb, call: str
 ) -> None:
     wandb.broken = call
@@ -257,7 +257,7 @@ def test_a_mirror_that_fails_is_one_warning_and_the_rest_goes_on(
     config = make_config({"log.tensorboard": True, "log.wandb": "study"})
     log_steps(config, 0, STEPS, warnings.append)
     assert warnings == [
-        "log.wandb is off until the next start, for it failed: ConnectionError: no\\nroute"
+        "log.wandb failed, and is off until the next start: ConnectionError: no\\nroute"
     ]
     assert tensorboard_curves(run) == log_curves(run)
 
@@ -290,7 +290,7 @@ def test_mirrors_are_finished_when_the_training_is_interrupted(
     ],
 )
 @pytest.mark.parametrize("folder", [False, True], ids=["absent", "folder of its name"])
-def test_a_package_that_is_not_installed_is_asked_for_before_anything_is_written(
+def test_a_missing_package_is_named_before_anything_is_written(
     make_config: MakeConfig,
     run: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -322,6 +322,8 @@ def test_packages_of_mirrors_that_are_off_are_not_asked_for(
     for name in ("tensorboard", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
     require_trackers(make_config().log)
+    with pytest.raises(WrongSettingError, match=r"needs wandb: pip install"):
+        require_trackers(make_config({"log.wandb": "study"}).log)
 
 
 def test_a_dropped_mirror_is_not_called_again() -> None:

@@ -1,7 +1,0 @@
-"""Condition numbers of the weights over training, with lower bounds marked as such."""
-
-from rankscope.cli.figures import draw_as_script
-from rankscope.plots import condition_number
-
-if __name__ == "__main__":
-    draw_as_script(__file__, lambda results: condition_number(results.metrics, "weight"))

@@ -1,7 +1,0 @@
-"""Proportional effective rank of the adapters' deltas, by layer and step."""
-
-from rankscope.cli.figures import draw_as_script
-from rankscope.plots import heatmaps
-
-if __name__ == "__main__":
-    draw_as_script(__file__, lambda results: heatmaps(results.metrics, component="adapter"))

@@ -1,0 +1,77 @@
+"""What came of a call of `analyze`: computed now, or recalled from an earlier call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankscope.analysis.plan import Selection
+from rankscope.analysis.spectra_files import MEASURED
+from rankscope.checkpoints.run import Run
+from rankscope.pipeline.calls import CallResult
+from rankscope.results.measure import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Analysis(CallResult):
+    """What one call measured.
+
+    Attributes
+    ----------
+    runs, selection
+        What was asked.
+    rows
+        One per matrix and step, by run and step.
+    breaks
+        The last step of a run that does not continue the steps before, by the run's name.
+    """
+
+    runs: tuple[Run, ...]
+    selection: Selection
+    rows: tuple[Row, ...]
+    breaks: Mapping[str, int]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        from rankscope.results.results import table_of
+
+        table = table_of(self.rows)
+        table.attrs["unit"] = self.unit
+        return table
+
+    @property
+    def unit(self) -> str:
+        """What the steps of the runs count; all of it where runs count different things."""
+        return " or ".join(dict.fromkeys(run.unit for run in self.runs))
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that are measurements; where there are none, no results are written."""
+        return sum(row["status"] in MEASURED for row in self.rows)
+
+
+@dataclass(frozen=True)
+class RecalledAnalysis(CallResult):
+    """An earlier analysis whose results still hold, with its folder and its record."""
+
+    out: Path
+    record: Mapping[str, Any]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows as a DataFrame."""
+        from rankscope.results.results import open_results
+
+        return open_results(self.out).metrics
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that are measurements."""
+        return sum(count for status, count in self.record["status"].items() if status in MEASURED)

@@ -1,0 +1,230 @@
+"""What checkpoints are scored on: text sets, the text that a run held out, minimal pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rankscope.checkpoints.run import Run
+from rankscope.errors import WrongSettingError
+from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
+from rankscope.evaluation.score_files import PairScores, Scores
+from rankscope.evaluation.text_sets import BLIMP, HELD_OUT, TextSet, text_sets
+from rankscope.scoring.blimp import Blimp, blimp_digest, read_blimp
+from rankscope.scoring.document_spans import Cut
+from rankscope.scoring.text_documents import (
+    EncodedDocuments,
+    TextDocument,
+    encode_documents,
+    score_documents,
+)
+from rankscope.scoring.text_model import ShareDone, TextEncoder, TextModel
+
+if TYPE_CHECKING:
+    from rankscope.scoring.minimal_pairs import EncodedPairs
+
+
+class Benchmark(Protocol):
+    """One thing that every checkpoint is scored on."""
+
+    @property
+    def name(self) -> str:
+        """What the table calls it: the task."""
+
+    def open(self) -> None:
+        """Read what is the same for all runs, before any of them is scored.
+
+        Raises
+        ------
+        RankscopeError
+            If it cannot be read.
+        """
+
+    def settings(self, run: Run) -> dict[str, Any]:
+        """All that the scores depend on except the model; plain values, for the record.
+
+        Raises
+        ------
+        RankscopeError
+            If the run has not got what it would be scored on.
+        """
+
+    def prepare(self, encoder: TextEncoder, run: Run) -> None:
+        """Tokenise what is scored, once for all models with the same tokenizer.
+
+        Raises
+        ------
+        RankscopeError
+            If the text cannot be read.
+        """
+
+    def score(self, model: TextModel, run: Run, progress: ShareDone) -> Scores:
+        """Score a model.
+
+        Raises
+        ------
+        RankscopeError
+            If the model does not take the text.
+        """
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What to score checkpoints on; the parameters of `rankscope.evaluate` that say so."""
+
+    text: Sequence[str | Path] = ()
+    blimp: str | Path | None = None
+    held_out: bool = False
+    cut: Cut = field(default_factory=Cut)
+    max_documents: int | None = None
+    pairs: int | None = None
+    leading_space: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_documents", "pairs"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise WrongSettingError(f"`{name}` is {count}, which leaves nothing to score")
+        if not (self.text or self.held_out or self.blimp is not None):
+            raise WrongSettingError(
+                "nothing to evaluate on: give `text` or `blimp`, or set `held_out`"
+            )
+
+
+@dataclass
+class TextBenchmark:
+    """Likelihood of documents."""
+
+    name: str
+    documents: Callable[[Run], Iterable[TextDocument]]
+    digest: Callable[[Run], str]
+    options: BenchmarkOptions
+    _encoded: dict[str, EncodedDocuments] = field(default_factory=dict, init=False)
+
+    def open(self) -> None:
+        """Nothing: text is read once, when it is tokenised."""
+
+    def settings(self, run: Run) -> dict[str, Any]:
+        """The data, and how documents are cut."""
+        cut = self.options.cut
+        return {
+            "kind": "text",
+            "data": self.digest(run),
+            "window": cut.context,
+            "stride": cut.stride,
+            "document_perplexity": cut.document_perplexity,
+            "max_documents": self.options.max_documents,
+        }
+
+    def prepare(self, encoder: TextEncoder, run: Run) -> None:
+        """Read and tokenise every document."""
+        self._documents(encoder, run)
+
+    def score(self, model: TextModel, run: Run, progress: ShareDone) -> Scores:
+        """Losses of every document."""
+        documents = self._documents(model.encoder, run)
+        return score_documents(model, documents, self.options.cut, progress=progress)
+
+    def _documents(self, encoder: TextEncoder, run: Run) -> EncodedDocuments:
+        key = encoder.digest + self.digest(run)
+        if key not in self._encoded:
+            self._encoded = {key: encode_documents(encoder, self.documents(run))}
+        return self._encoded[key]
+
+
+@dataclass
+class PairsBenchmark:
+    """Choices between the sentences of minimal pairs."""
+
+    path: Path
+    options: BenchmarkOptions
+    name: str = BLIMP
+    _encoded: dict[str, EncodedPairs] = field(default_factory=dict, init=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the files; reading the pairs out of them takes many times as long."""
+        return blimp_digest(self.path)
+
+    @cached_property
+    def blimp(self) -> Blimp:
+        """The pairs."""
+        return read_blimp(self.path, pairs=self.options.pairs)
+
+    def open(self) -> None:
+        """Read the pairs."""
+        _ = self.blimp
+
+    def settings(self, run: Run) -> dict[str, Any]:
+        """The data, and what stands before a sentence."""
+        return {
+            "kind": "pairs",
+            "data": self.digest,
+            "pairs": self.options.pairs,
+            "leading_space": self.options.leading_space,
+        }
+
+    def prepare(self, encoder: TextEncoder, run: Run) -> None:
+        """Read and tokenise every sentence."""
+        self._pairs(encoder)
+
+    def score(self, model: TextModel, run: Run, progress: ShareDone) -> Scores:
+        """Difference of log-likelihoods of every pair."""
+        from rankscope.scoring.minimal_pairs import pair_differences
+
+        differences = pair_differences(model, self._pairs(model.encoder), progress=progress)
+        return PairScores(self.blimp.paradigms, differences)
+
+    def _pairs(self, encoder: TextEncoder) -> EncodedPairs:
+        from rankscope.scoring.minimal_pairs import encode_pairs
+
+        key, leading_space = encoder.digest, self.options.leading_space
+        if key not in self._encoded:
+            pairs = encode_pairs(encoder, self.blimp.pairs, leading_space=leading_space)
+            self._encoded = {key: pairs}
+        return self._encoded[key]
+
+
+def benchmarks_of(options: BenchmarkOptions) -> list[Benchmark]:
+    """Everything that the options ask for.
+
+    Raises
+    ------
+    WrongSettingError
+        If data that were named are not there.
+    RankscopeError
+        If they cannot be read.
+    """
+    benchmarks: list[Benchmark] = [
+        text_benchmark(text_set, options) for text_set in text_sets(map(str, options.text))
+    ]
+    if options.held_out:
+        benchmarks.append(held_out_benchmark(options))
+    if options.blimp is not None:
+        pairs = PairsBenchmark(Path(options.blimp), options)
+        _ = pairs.digest  # now, so that a wrong path is found before anything is opened
+        benchmarks.append(pairs)
+    return benchmarks
+
+
+def text_benchmark(text_set: TextSet, options: BenchmarkOptions) -> TextBenchmark:
+    """A text set, the same for every run."""
+    digest = text_set.digest()
+    return TextBenchmark(
+        text_set.name,
+        lambda _: text_set.iter_documents(options.max_documents),
+        lambda _: digest,
+        options,
+    )
+
+
+def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
+    """The text that each run held out of its own training."""
+
+    def documents(run: Run) -> list[TextDocument]:
+        return [TextDocument(text) for text in held_out_documents(run)[: options.max_documents]]
+
+    return TextBenchmark(HELD_OUT, documents, held_out_digest, options)

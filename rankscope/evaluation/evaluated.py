@@ -1,0 +1,100 @@
+"""What came of a call of `evaluate`: computed now, or recalled from an earlier call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankscope.evaluation.score_files import PairScores, ScoreFile
+from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.calls import CallResult
+from rankscope.results.columns import EVALUATION_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A curve with its files of scores, by step."""
+
+    curve: Curve
+    files: tuple[ScoreFile, ...]
+
+    @property
+    def is_pairs(self) -> bool:
+        """Whether they are of minimal pairs; else of documents."""
+        return isinstance(self.files[0].scores, PairScores)
+
+
+@dataclass(frozen=True)
+class Evaluation(CallResult):
+    """What one call scored.
+
+    Attributes
+    ----------
+    curves
+        Of each run and task, where the scores with the settings of this call are.
+    asked
+        Steps that were asked for, of each run by its name.
+    scored
+        The curves of this call with the files that are there and true; those without one are left
+        out.
+    """
+
+    curves: tuple[Curve, ...]
+    asked: Mapping[str, tuple[int, ...]]
+    scored: tuple[Scored, ...]
+
+    @property
+    def measured(self) -> int:
+        """Number of scored checkpoints and tasks; where there is none, no results are written."""
+        return sum(len(scored.files) for scored in self.scored)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows of this call."""
+        return table_of_scores(self.scored)
+
+
+@dataclass(frozen=True)
+class RecalledEvaluation(CallResult):
+    """An earlier evaluation whose results still hold, and what is asked of it now."""
+
+    out: Path
+    curves: tuple[Curve, ...]
+    asked: Mapping[str, tuple[int, ...]]
+
+    @property
+    def measured(self) -> int:
+        """Number of rows that were asked for."""
+        return len(self.table)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows of this call; the file holds those of other calls too."""
+        from rankscope.results.results import open_results
+
+        table = open_results(self.out).evaluation
+        tasks = {(curve.run, curve.task) for curve in self.curves}
+        keys = zip(table["run"], table["task"], table["step"], strict=True)
+        kept = [(run, task) in tasks and step in self.asked[run] for run, task, step in keys]
+        return table[kept].reset_index(drop=True)
+
+
+def table_of_scores(listed: Iterable[Scored]) -> pd.DataFrame:
+    """Every number of these scores, one row each."""
+    import pandas as pd
+
+    from rankscope.results.results import typed_evaluation
+
+    rows = [
+        {"run": scored.curve.run, "step": file.step, "task": scored.curve.task, **asdict(measure)}
+        for scored in listed
+        for file in scored.files
+        for measure in file.measures
+    ]
+    return typed_evaluation(pd.DataFrame(rows, columns=list(EVALUATION_COLUMNS)))

@@ -1,0 +1,247 @@
+"""Which scores are asked for, where each is kept, and what it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.contents import Parameter, Skip
+from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.survey import Survey
+from rankscope.durable import safe_name
+from rankscope.errors import RankscopeError
+from rankscope.evaluation.benchmark import Benchmark
+from rankscope.evaluation.open_model import OpenOptions, open_encoder
+from rankscope.evaluation.score_files import (
+    VERSION,
+    PairScores,
+    ScoreFile,
+    read_scores,
+    score_path,
+    write_scores,
+)
+from rankscope.pipeline import execution
+from rankscope.pipeline.choices import Numbers
+from rankscope.pipeline.engine import Failure
+from rankscope.pipeline.execution import Plan, skip_of
+from rankscope.results.columns import SCORES_FOLDER
+from rankscope.results.vectors import OtherVersionError
+from rankscope.scoring.text_model import TextEncoder
+
+BESIDE = ("*config.json", "*.py")  # what says, beside weights, how to compute with them
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The scores of one run on one task with the same settings: one file per step.
+
+    Attributes
+    ----------
+    folder
+        Where they are, within the results.
+    settings
+        All that they depend on except the checkpoint and its tokenizer.
+    """
+
+    run: str
+    path: str
+    task: str
+    folder: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """One checkpoint to score on one benchmark.
+
+    Attributes
+    ----------
+    key
+        Digest of all that the scores depend on.
+    files
+        What the model is opened from, each file in the state in which it was planned.
+    """
+
+    key: str
+    benchmark: Benchmark
+    curve: Curve
+    run: Run
+    checkpoint: Checkpoint
+    encoder: TextEncoder
+    files: tuple[tuple[str, State | None], ...] = ()
+    work: float = 1.0
+
+
+class ScorePlans(execution.Plans[ScoreTask]):
+    """The plans of all runs: one per checkpoint and benchmark.
+
+    Attributes
+    ----------
+    curves
+        Of the plans so far, where the scores of each run and task go.
+    """
+
+    def __init__(
+        self,
+        found: Survey,
+        benchmarks: Sequence[Benchmark],
+        options: OpenOptions,
+        steps: Numbers | None,
+    ) -> None:
+        self._benchmarks, self._options = benchmarks, options
+        self._asked = {
+            run.name: [c for c in run if steps is None or c.step in steps] for run in found.runs
+        }
+        self.curves: list[Curve] = []
+        paths = [run.path for run in found.runs]
+        plans = self._iter_plans(found.runs)
+        super().__init__(plans, VERSION, paths, found.skips, found.notes)
+
+    @property
+    def count(self) -> int:
+        """Number of plans, at most."""
+        return len(self._benchmarks) * sum(map(len, self._asked.values()))
+
+    @property
+    def asked(self) -> dict[str, tuple[int, ...]]:
+        """Steps that were asked for, of each run by its name."""
+        return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
+
+    def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[ScoreTask]]:
+        for run in runs:
+            curves: list[tuple[Benchmark, Curve]] = []
+            for benchmark in self._benchmarks:
+                try:
+                    curves.append((benchmark, curve_of(run, benchmark, self._options)))
+                except RankscopeError as error:
+                    yield Plan(run.name, 0, (), (skip_of(error, run.path),))
+            self.curves += [curve for _, curve in curves]
+            for checkpoint in self._asked[run.name] if curves else ():
+                yield from self._iter_checkpoint(run, checkpoint, curves)
+
+    def _iter_checkpoint(
+        self, run: Run, checkpoint: Checkpoint, curves: Sequence[tuple[Benchmark, Curve]]
+    ) -> Iterator[Plan[ScoreTask]]:
+        try:
+            encoder = open_encoder(checkpoint, run, self._options)
+        except RankscopeError as error:  # most often the same for all checkpoints of the run
+            yield Plan(run.name, checkpoint.step, (), (skip_of(error, run.path),))
+            return
+        try:
+            files = model_files(checkpoint)
+            states = tuple((str(path), state_of(path)) for path in files)
+            model = model_digest(files, encoder)
+        except RankscopeError as error:
+            yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
+            return
+        for benchmark, curve in curves:
+            key = score_key(curve, model)
+            task = ScoreTask(key, benchmark, curve, run, checkpoint, encoder, states)
+            yield Plan(run.name, checkpoint.step, (task,))
+
+
+class ScoreFiles:
+    """The store of an evaluation: one file per run, step and task."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, plan: Plan[ScoreTask]) -> Path:
+        """File of the one task of a plan."""
+        return score_path(self._out, plan.tasks[0].curve.folder, plan.step)
+
+    def read(self, path: Path) -> list[ScoreFile]:
+        """The scores of a file; none where it is absent or of another version."""
+        try:
+            return [read_scores(path, older=())] if path.exists() else []
+        except OtherVersionError:
+            return []
+
+    def write(self, path: Path, stored: list[ScoreFile], new: list[ScoreFile]) -> None:
+        """Write the scores of a file, which are those of one checkpoint."""
+        write_scores(path, *new)
+
+    def entries(self, task: ScoreTask, result: ScoreFile) -> list[ScoreFile]:
+        """The result as it is."""
+        return [result]
+
+    def failed(self, task: ScoreTask, failure: Failure) -> tuple[list[ScoreFile], Skip]:
+        """No scores, and why."""
+        path = failure.path or str(task.checkpoint.path)
+        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+
+    def fault(self, task: ScoreTask, entry: ScoreFile) -> Skip | None:
+        """How many scores are NaN or infinite; None where all are finite."""
+        if not entry.non_finite:
+            return None
+        what = "pair" if isinstance(entry.scores, PairScores) else "document"
+        what += "" if entry.non_finite == 1 else "s"
+        message = (
+            f"no finite score for {entry.non_finite} {what} of {task.benchmark.name} at step "
+            f"{entry.step}, so none for the groups that contain them"
+        )
+        return Skip(str(task.checkpoint.path), "", "nonfinite", message)
+
+
+def curve_of(run: Run, benchmark: Benchmark, options: OpenOptions) -> Curve:
+    """Where the scores of a run on a benchmark go.
+
+    Raises
+    ------
+    RankscopeError
+        If the run has not got what it would be scored on.
+    """
+    settings = benchmark.settings(run) | {
+        "prefix": options.prefix,
+        "precision": options.precision,
+        "tokenizer": options.tokenizer,
+    }
+    name = f"{safe_name(benchmark.name)}-{digest_of(VERSION, settings)[:8]}"
+    folder = f"{SCORES_FOLDER}/{safe_name(run.name)}/{name}"
+    return Curve(run.name, str(run.path.absolute()), benchmark.name, folder, settings)
+
+
+def model_digest(files: Iterable[Path], encoder: TextEncoder) -> str:
+    """Digest of a model by its files and its tokenizer."""
+    return digest_of(encoder.digest, [fingerprint(path) for path in files])
+
+
+def score_key(curve: Curve, model: str) -> str:
+    """Digest of all that the scores of a model with this `model_digest` depend on."""
+    return digest_of(VERSION, curve.settings, model)
+
+
+def model_files(checkpoint: Checkpoint) -> list[Path]:
+    """Files that decide, beside its tokenizer, what a checkpoint makes of a text.
+
+    These are its weights, adapter and base model, with the settings and the code beside them; not
+    gradients or optimizer states.
+
+    Raises
+    ------
+    RankscopeError
+        If the checkpoint cannot be read.
+    """
+    parameters = checkpoint.read().parameters.values()
+    paths = {Path(path) for parameter in parameters for path in _paths(parameter)}
+    for folder in {checkpoint.path, *(path.parent for path in paths)}:
+        for pattern in BESIDE:
+            paths |= set(folder.glob(pattern))
+    return sorted(paths)
+
+
+def _paths(parameter: Parameter) -> Iterable[str]:
+    if parameter.tensor is not None:
+        yield from parameter.tensor.paths
+    if parameter.adapter is not None:
+        yield from (path for tensor in parameter.adapter.tensors for path in tensor.paths)
+
+
+def digest_of(*values: object) -> str:
+    """Digest of plain values."""
+    return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()

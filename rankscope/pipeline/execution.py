@@ -1,0 +1,298 @@
+"""From plans to a store: what it lacks is computed, and a file is written when it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.fingerprint import state_of
+from rankscope.errors import RankscopeError
+from rankscope.pipeline.engine import Engine, Failure, Job, ResultT, Task, TaskT
+
+Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
+CHANGED = "changed-while-reading"
+
+
+class Stored(Protocol):
+    """An entry of a file of the store."""
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that it was computed from."""
+
+
+EntryT = TypeVar("EntryT", bound=Stored)
+ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
+
+
+@dataclass(frozen=True)
+class Plan(Generic[TaskT]):
+    """What is asked of one run at one step, all of it in one file of the store."""
+
+    run: str
+    step: int
+    tasks: tuple[TaskT, ...]
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[Skip, ...] = ()
+
+
+def skip_of(error: RankscopeError, path: Path) -> Skip:
+    """What an error says of the file that it names, or else of ``path``."""
+    return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
+
+
+class Store(Protocol[TaskT, ResultT_contra, EntryT]):
+    """Where results are kept, and what is kept of each."""
+
+    def path(self, plan: Plan[TaskT]) -> Path:
+        """File with the entries of a plan."""
+
+    def read(self, path: Path) -> list[EntryT]:
+        """Entries of a file; none where there is no file. A damaged one is a `RankscopeError`."""
+
+    def write(self, path: Path, stored: list[EntryT], new: list[EntryT]) -> None:
+        """Write a file in one go: new entries, and stored ones that they do not replace."""
+
+    def entries(self, task: TaskT, result: ResultT_contra) -> list[EntryT]:
+        """What is kept of a result."""
+
+    def failed(self, task: TaskT, failure: Failure) -> tuple[list[EntryT], Skip]:
+        """What represents a failure among the results, never stored, and the line that names it."""
+
+    def fault(self, task: TaskT, entry: EntryT) -> Skip | None:
+        """Why an entry is not a measurement; None if it is one."""
+
+
+@dataclass(frozen=True)
+class Executed(Generic[TaskT, EntryT]):
+    """What came of a plan: every entry is now in the store, or has failed.
+
+    Attributes
+    ----------
+    number
+        Index of the plan among all.
+    entries
+        What was asked for, in the order of the plan's tasks.
+    skips
+        What has no measurement, and why.
+    computed
+        Number of entries that the store did not have.
+    has_failed
+        Whether a task failed that may succeed when it is tried again.
+    mended
+        What was damaged in the store and is computed anew.
+    """
+
+    number: int
+    plan: Plan[TaskT]
+    entries: tuple[EntryT, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    computed: int = 0
+    has_failed: bool = False
+    mended: tuple[Skip, ...] = ()
+
+
+class Plans(Generic[TaskT]):
+    """Plans, handed out once; afterwards the digest of all that the results depend on.
+
+    The key is of the plans that were handed out, not of the files as they are later: what changed
+    during a call is not taken for done.
+
+    Parameters
+    ----------
+    plans
+        Made as they are asked for.
+    about
+        What the results depend on besides, plain values.
+
+    Attributes
+    ----------
+    notes
+        What is worth a line although nothing is missing.
+    """
+
+    def __init__(self, plans: Iterable[Plan[TaskT]], *about: object) -> None:
+        self._plans = plans
+        self._digest = hashlib.blake2b(repr(about).encode(), digest_size=12)
+        self.notes: list[Skip] = []
+
+    def __iter__(self) -> Iterator[Plan[TaskT]]:
+        for plan in self._plans:
+            keys = [task.key for task in plan.tasks]
+            said = plan.skips, plan.notes
+            self._digest.update(repr((plan.run, plan.step, keys, said)).encode())
+            self.notes += plan.notes
+            yield plan
+
+    @property
+    def key(self) -> str:
+        """Digest of the plans so far."""
+        return self._digest.hexdigest()
+
+
+class Meter:
+    """Progress over all plans, each counting alike."""
+
+    def __init__(self, progress: Progress | None, plans: int) -> None:
+        self._progress, self._plans = progress, max(plans, 1)
+        self._done = 0.0
+
+    def add(self, share: float, plan: Plan[TaskT]) -> None:
+        """Report that this share of a plan was just done."""
+        self._done += share
+        self.show(0.0, plan.run, plan.step)
+
+    def show(self, share: float, run: str, step: int) -> None:
+        """Report that this share of a task is done, which `add` counts when it is complete."""
+        if self._progress is not None:
+            self._progress(min((self._done + share) / self._plans, 1.0), f"{run}, step {step}")
+
+
+@dataclass
+class _OpenPlan(Generic[TaskT, EntryT]):
+    """A plan with tasks that are not done."""
+
+    number: int
+    plan: Plan[TaskT]
+    path: Path
+    stored: list[EntryT]
+    mended: tuple[Skip, ...]
+    missing: list[TaskT] = field(default_factory=list)
+    new: list[EntryT] = field(default_factory=list)
+    failed: list[EntryT] = field(default_factory=list)
+    failed_keys: set[str] = field(default_factory=set)
+    skips: list[Skip] = field(default_factory=list)
+    done: int = 0
+
+    @cached_property
+    def work(self) -> float:
+        return sum(task.work for task in self.missing)
+
+
+def execute(
+    plans: Iterable[Plan[TaskT]],
+    *,
+    store: Store[TaskT, ResultT, EntryT],
+    engine: AbstractContextManager[Engine[TaskT, ResultT]],
+    meter: Meter,
+) -> Iterator[Executed[TaskT, EntryT]]:
+    """Yield what came of each plan as soon as it is complete and in the store.
+
+    Parameters
+    ----------
+    plans
+        Drawn on as the work proceeds.
+    engine
+        What carries out the tasks; entered here.
+    meter
+        Told whenever something is done.
+
+    Raises
+    ------
+    OSError
+        If the store cannot be written.
+    """
+    unfinished: dict[int, _OpenPlan[TaskT, EntryT]] = {}
+    complete: deque[Executed[TaskT, EntryT]] = deque()
+
+    def iter_jobs() -> Iterator[Job[TaskT]]:
+        for number, plan in enumerate(plans):
+            if not plan.tasks:
+                complete.append(Executed(number, plan, skips=plan.skips))
+                meter.add(1.0, plan)
+                continue
+            opened = _opened(number, plan, store)
+            if not opened.missing:
+                complete.append(_closed(opened, store))
+                meter.add(1.0, plan)
+                continue
+            unfinished[number] = opened
+            for task in sorted(opened.missing, key=lambda task: task.work, reverse=True):
+                yield Job(number, task)
+
+    with engine as workers:
+        for job, result in workers.run(iter_jobs()):
+            opened = unfinished[job.plan]
+            _take(opened, job.task, result, store)
+            meter.add(job.task.work / opened.work, opened.plan)
+            if opened.done == len(opened.missing):
+                complete.append(_closed(unfinished.pop(job.plan), store))
+            while complete:
+                yield complete.popleft()
+    yield from complete
+
+
+def _opened(
+    number: int, plan: Plan[TaskT], store: Store[TaskT, ResultT, EntryT]
+) -> _OpenPlan[TaskT, EntryT]:
+    """A plan with what the store has of it; a damaged file has nothing, and is replaced."""
+    path = store.path(plan)
+    stored: list[EntryT] = []
+    mended: tuple[Skip, ...] = ()
+    try:
+        stored = store.read(path)
+    except RankscopeError as error:
+        message = f"{error.message}: what is asked of this step is computed anew"
+        mended = (Skip(str(path), "", "damaged-store", message),)
+    held = {entry.key for entry in stored}
+    missing = [task for task in plan.tasks if task.key not in held]
+    return _OpenPlan(number, plan, path, stored, mended, missing)
+
+
+def _take(
+    opened: _OpenPlan[TaskT, EntryT],
+    task: TaskT,
+    result: ResultT | Failure,
+    store: Store[TaskT, ResultT, EntryT],
+) -> None:
+    """Add the result of a task; a failure is an entry too, but is tried again next time."""
+    opened.done += 1
+    changed = _changed(task)
+    if changed is not None:
+        result = Failure(CHANGED, "was written to while it was read: run it again", changed)
+    if isinstance(result, Failure):
+        entries, skip = store.failed(task, result)
+        opened.failed += entries
+        opened.failed_keys.add(task.key)
+        opened.skips.append(skip)
+    else:
+        opened.new += store.entries(task, result)
+
+
+def _changed(task: Task) -> str | None:
+    """A file that was written to since it was planned; one that was removed gave what it held."""
+    for path, state in task.files:
+        if state_of(path) not in (state, None):
+            return path
+    return None
+
+
+def _closed(
+    opened: _OpenPlan[TaskT, EntryT], store: Store[TaskT, ResultT, EntryT]
+) -> Executed[TaskT, EntryT]:
+    """Write the file, if there is anything new."""
+    if opened.new:
+        store.write(opened.path, opened.stored, opened.new)
+    by_key: dict[str, list[EntryT]] = {}
+    for entry in opened.stored + opened.new + opened.failed:
+        by_key.setdefault(entry.key, []).append(entry)
+    asked = [(task, entry) for task in opened.plan.tasks for entry in by_key.get(task.key, ())]
+    faults = (
+        store.fault(task, entry) for task, entry in asked if task.key not in opened.failed_keys
+    )
+    return Executed(
+        opened.number,
+        opened.plan,
+        tuple(entry for _, entry in asked),
+        (*opened.plan.skips, *opened.skips, *(skip for skip in faults if skip is not None)),
+        computed=len(opened.new),
+        has_failed=bool(opened.failed_keys),
+        mended=opened.mended,
+    )

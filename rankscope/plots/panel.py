@@ -1,0 +1,130 @@
+"""`Panel`: the one core of the axes-level functions, from the look of each series to the legend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
+from matplotlib.typing import LineStyleType
+
+from rankscope.plots.style import SeriesStyle, plain, series_styles
+
+GREY = "0.35"
+BAND_ALPHA = 0.18
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes to draw on, with a style for every series and the entries of their legend.
+
+    Legend entries are marks without points: lines are drawn apart from their markers, so that some
+    markers can be hollow, and a grey entry says what a mark means in whatever colour.
+    """
+
+    ax: Axes
+    styles: Mapping[Any, SeriesStyle]
+
+    def series(
+        self, name: object, *, marker: bool = True, dashes: LineStyleType | None = None
+    ) -> SeriesStyle:
+        """Enter a series into the legend; returns its style."""
+        style = self.styles[name]
+        self.ax.plot(
+            [],
+            [],
+            color=style.color,
+            linestyle=style.dashes if dashes is None else dashes,
+            marker=style.marker if marker else "",
+            label=plain(name),
+        )
+        return style
+
+    def line(
+        self, label: str, dashes: LineStyleType = "-", *, width: float = 1.1, alpha: float = 1
+    ) -> None:
+        """Enter the meaning of a kind of line."""
+        self.ax.plot(
+            [], [], color=GREY, linestyle=dashes, linewidth=width, alpha=alpha, label=label
+        )
+
+    def mark(self, label: str, marker: str = "o", *, hollow: bool = True) -> None:
+        """Enter the meaning of a marker."""
+        face = "white" if hollow else GREY
+        self.ax.plot(
+            [], [], linestyle="", marker=marker, color=GREY, markerfacecolor=face, label=label
+        )
+
+    def band(self, label: str) -> None:
+        """Enter what the bands are."""
+        self.ax.fill_between([], [], [], color=GREY, alpha=0.25, linewidth=0, label=label)
+
+    def note(self, label: str) -> None:
+        """Enter a remark without a mark."""
+        self.ax.plot([], [], linestyle="", color=GREY, label=label)
+
+
+@contextmanager
+def drawn_on(
+    ax: Axes | None,
+    names: Iterable[object],
+    *,
+    legend: bool,
+    place: Literal["best", "upper right"] = "best",
+) -> Iterator[Panel]:
+    """Yield the panel that an axes-level function draws; at the end, draw its legend if wanted.
+
+    Parameters
+    ----------
+    ax
+        Where to draw; the current axes if not given.
+    names
+        Every series of the study, so that each keeps its look where others are missing.
+    legend
+        Whether to draw a legend; its entries are there either way.
+    place
+        Where in the axes the legend is.
+    """
+    panel = Panel(plt.gca() if ax is None else ax, series_styles(names))
+    yield panel
+    if legend:
+        handles, labels = entries([panel.ax])
+        panel.ax.legend(handles, labels, loc=place)
+
+
+def entries(panels: Iterable[Axes]) -> tuple[list[Artist], list[str]]:
+    """Legend entries of all the panels, each text once, series before explanations."""
+    by_label: dict[str, Artist] = {}
+    for ax in panels:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            by_label.setdefault(label, handle)
+    order = sorted(by_label, key=lambda label: _is_explanation(by_label[label]))
+    return [by_label[label] for label in order], order
+
+
+def _is_explanation(handle: Artist) -> bool:
+    color = getattr(handle, "get_color", lambda: GREY)()
+    return isinstance(color, str) and color == GREY
+
+
+def step_label(table: pd.DataFrame) -> str:
+    """What the steps of a table count, which results keep beside their tables: ``step``, say."""
+    return str(table.attrs.get("unit", "step"))
+
+
+def label_log_axis(ax: Axes) -> None:
+    """Put readable ticks on a log axis: 1, 2, 5, 10, … where it spans less than two decades."""
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    low, high = ax.get_ylim()
+    if not 0 < low < high or high / low > 100:
+        ax.yaxis.set_major_locator(LogLocator())
+        ax.yaxis.set_major_formatter(LogFormatterMathtext())
+        return
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

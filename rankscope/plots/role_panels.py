@@ -1,0 +1,199 @@
+"""Figures of one metric with a panel for every role: `per` and `condition_number`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.typing import LineStyleType
+
+from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.metric_lines import metric
+from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.style import paper_look, series_styles
+from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+
+NEAR_ZERO, HALF = 0.3, 0.5
+LIMIT_WIDTH = 0.6
+LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank", "ov": "head size"}
+
+
+@paper_look()
+def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> Figure:
+    """Figure of the proportional effective rank over training, a panel for every role.
+
+    Lines, bands and hollow markers as in `metric`. A dotted line is the PER that a Gaussian matrix
+    of the shape would have: without it roles of different shapes are not comparable. Where the
+    construction limits the rank, a thin line in the colour of the series is this limit over
+    min(m, n): for adapters, merges and OV circuits their own rank. Updates over a whole cycle have
+    at most the adapter rank r; changes between two states of live adapters up to 2r.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    component
+        ``weight``, ``update``, ``adapter``, ``gradient``, …
+    hue
+        The column that identifies the lines, as in `metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no rows of this component.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> table["method"] = table["run"].str.extract("(relora|full)", expand=False)
+    >>> figure = rs.plots.per(table, "update", hue="method")
+    >>> [ax.get_title() for ax in figure.axes][:2]
+    ['q  16×16', 'k  8×16']
+    """
+    figure, panels, hole = _role_panels(table, "per", component, hue)
+    rows = chosen_rows(table, component=component)
+    for role, ax in zip(in_order(rows["role"]), panels, strict=True):
+        panel = Panel(ax, series_styles(distinct(table, hue)))
+        draw_gaussian_baseline(panel, rows[rows["role"] == role])
+        for limit in _rank_limits(table, component, role):
+            _draw_limit(panel, limit, hue)
+    _limit_share(panels[0])
+    return finish_grid(figure, panels, hole=hole)
+
+
+@paper_look()
+def condition_number(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    column: str | None = None,
+    hue: str = "run",
+) -> Figure:
+    """Figure of condition numbers over training on a log axis, a panel for every role.
+
+    Medians and 10–90 % bands over layers; a median that is only a lower bound has an arrow.
+    ``condition_number_r`` depends on the rank r that it is taken at: the title of each panel gives
+    it, and the legend says so where it differs between the lines.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    component
+        ``weight``, ``update``, ``adapter``, …
+    column
+        Which condition number. If not given, ``condition_number`` for whole weights, and for
+        everything else ``condition_number_r``, since what has low rank by construction has an
+        infinite κ; ``condition_number_90`` is the steady one for square matrices.
+    hue
+        The column that identifies the lines, as in `metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no rows of this component, or the column is unknown.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> figure = rs.plots.condition_number(table, "adapter")
+    >>> figure.axes[0].get_title()
+    'q  16×16, r = 2'
+    """
+    if column is None:
+        column = "condition_number" if component in ("weight", "base") else "condition_number_r"
+    figure, panels, hole = _role_panels(table, column, component, hue)
+    return finish_grid(figure, panels, hole=hole)
+
+
+def _role_panels(
+    table: pd.DataFrame, column: str, component: str, hue: str
+) -> tuple[Figure, list[Axes], Axes | None]:
+    rows = chosen_rows(table, component=component)
+    roles = in_order(rows["role"])
+    figure, panels, hole = panel_grid(len(roles))
+    for role, ax in zip(roles, panels, strict=True):
+        metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
+        of_role = rows[rows["role"] == role]
+        title = role_title("OV circuit" if component.startswith("ov") else role, of_role)
+        ax.set_title(title + (_rank_text(of_role) if column == "condition_number_r" else ""))
+    return figure, panels, hole
+
+
+def _rank_text(rows: pd.DataFrame) -> str:
+    """At which ranks condition numbers are taken, for a title."""
+    ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna().astype(int)
+    if ranks.empty:
+        return ""
+    low, high = ranks.min(), ranks.max()
+    return f", r = {low}" if low == high else f", r = {low}–{high}"
+
+
+def _limit_share(ax: Axes) -> None:
+    """Show a share from 0 to 1, without an end that nothing comes near to."""
+    low, high = ax.get_ylim()
+    bottom = 0 if low < NEAR_ZERO else low
+    ax.set_ylim(bottom, high if high < HALF else 1.02 if bottom == 0 else min(high, 1.02))
+
+
+def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame) -> None:
+    """Draw the PER of a Gaussian matrix of every shape among the rows as a dotted line.
+
+    Not for matrices whose construction keeps them far from it, such as adapters.
+    """
+    whole = rows[rows["max_rank"] == _sides(rows)]
+    baselines = sorted(set(whole["per_gaussian"].dropna().round(6)))
+    for baseline in baselines:
+        panel.ax.axhline(baseline, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+    if baselines:
+        panel.line("Gaussian matrix", ":", width=0.9)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """The most that the construction of some matrices allows."""
+
+    rows: pd.DataFrame
+    label: str
+    dashes: LineStyleType = (0, (6, 2))
+
+
+def _rank_limits(table: pd.DataFrame, component: str, role: str) -> list[_Limit]:
+    """Limits of PER in a panel.
+
+    That of a whole cycle is the rank of the run's adapters, since the update itself also holds the
+    rounding of a merge. That of a change between two states of live adapters is its own rank: there
+    the adapters are subtracted, not the weights. A change across restarts has no known limit.
+    """
+    of_role = table[table["role"] == role]
+    own = of_role[of_role["component"] == component]
+    if component != "update":
+        return [_Limit(own, f"{LIMITED_BY.get(component, 'rank')} / min(m, n)")]
+    windows = own["window"].fillna("") if "window" in own else pd.Series("", index=own.index)
+    cycling = set(own.loc[windows == "cycle", "run"])
+    adapters = of_role[of_role["component"].eq("adapter") & of_role["run"].isin(cycling)]
+    live = own[~windows.isin(["cycle", "across"]) & (own["max_rank"] < _sides(own))]
+    return [
+        _Limit(adapters, "adapter rank / min(m, n): whole cycles"),
+        _Limit(live, "largest rank of a change of adapters / min(m, n)", (0, (6, 2, 1, 2))),
+    ]
+
+
+def _draw_limit(panel: Panel, limit: _Limit, hue: str) -> None:
+    """Draw a limit in the colour of each series, where it is below 1."""
+    share = (limit.rows["max_rank"] / _sides(limit.rows)).astype(float)
+    limits = share.groupby(limit.rows[hue]).max()
+    limits = limits[limits < 1]
+    for name, height in limits.items():
+        color = panel.styles[name].color
+        panel.ax.axhline(height, color=color, linestyle=limit.dashes, linewidth=LIMIT_WIDTH)
+    if len(limits):
+        panel.line(limit.label, limit.dashes, width=LIMIT_WIDTH)
+
+
+def _sides(rows: pd.DataFrame) -> pd.Series[int]:
+    return rows[["rows", "cols"]].min(axis=1)

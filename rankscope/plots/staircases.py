@@ -1,0 +1,194 @@
+"""Ranks as staircases: `merged_rank` and `merged_ranks`, how that of all merges so far grows."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, step_label
+from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.step_summary import band_text, summarised_over, summary
+
+THIN, WIDE = 0.7, 3.5
+SMALL = 2.5
+DASHED = (0, (4, 1.5))
+PALE = "0.82"
+
+
+def merged_rank(
+    table: pd.DataFrame,
+    *,
+    role: str | None = None,
+    hue: str = "run",
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the rank of the sum of all merges against the step, as a staircase.
+
+    The line is the mean numerical rank over the matrices, its band from minimum to maximum; the
+    thin dashed line is the mean effective rank. Both start at 0 before the first merge. The wide
+    grey stairs are the most that k merges of rank r can have, min(r·k, m, n); the dotted line is
+    min(m, n).
+
+    Parameters
+    ----------
+    table
+        The metrics table, with ``merged_total`` rows. Colours are decided from all of it.
+    role
+        Which role; all if not given.
+    hue
+        The column that identifies the lines.
+    legend, ax
+        As in `rankscope.plots.metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If nothing was merged.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> ax = rs.plots.merged_rank(rs.open_results("results").metrics, role="q")
+    >>> ax.get_ylabel()
+    'rank of all merges, mean over layers'
+    """
+    rows = chosen_rows(table, component="merged_total", role=role)
+    ends = table.groupby(hue)["step"].max()
+    ranks, effective = (summary(rows, c, hue=hue) for c in ("numerical_rank", "effective_rank"))
+    over = summarised_over(rows, hue=hue)
+    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+        for name, series in ranks.groupby(hue, sort=True):
+            stairs = _stairs(series, ends[name])
+            dashed = _stairs(effective[effective[hue] == name], ends[name])
+            # Only the merges are points: the first and the last row extend the staircase.
+            draw_staircase(
+                panel.ax,
+                stairs,
+                stairs.iloc[1:-1],
+                dashed.set_index("step")["centre"],
+                panel.series(name, dashes="-"),
+                tread="post",
+            )
+            _draw_most(panel.ax, _most(table[table[hue] == name], role), end=int(ends[name]))
+        for least_side in sorted(set(rows[["rows", "cols"]].min(axis=1))):
+            panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
+        _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
+        label = "rank of all merges"
+        panel.ax.set(
+            xlabel=step_label(table), ylabel=f"{label}, mean over {over}" if over else label
+        )
+        panel.ax.set_ylim(bottom=0, auto=True)
+    return panel.ax
+
+
+@paper_look()
+def merged_ranks(table: pd.DataFrame, *, hue: str = "run") -> Figure:
+    """Figure of `merged_rank` with a panel for every role; parameters and errors as there.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.merged_ranks(rs.open_results("results").metrics)
+    >>> [ax.get_title() for ax in figure.axes][:2]
+    ['q  16×16', 'k  8×16']
+    """
+    rows = chosen_rows(table, component="merged_total")
+    roles = in_order(rows["role"])
+    figure, panels, hole = panel_grid(len(roles))
+    for role, ax in zip(roles, panels, strict=True):
+        merged_rank(table, role=role, hue=hue, legend=False, ax=ax)
+        ax.set_title(role_title(role, rows[rows["role"] == role]))
+    return finish_grid(figure, panels, hole=hole)
+
+
+def draw_staircase(
+    ax: Axes,
+    ranks: pd.DataFrame,
+    merges: pd.DataFrame,
+    effective: pd.Series[float],
+    style: SeriesStyle,
+    *,
+    tread: Literal["pre", "post"],
+) -> None:
+    """Draw the stairs of one series: their mean, range, merges, and an effective rank.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    ranks
+        ``step``, ``centre``, ``low`` and ``high``; the band is left out where it has no width.
+    merges
+        Rows of ``ranks`` that get a marker.
+    effective
+        Effective rank by step, drawn dashed.
+    style
+        Colour and marker of the series.
+    tread
+        Whether a value holds before its step ("pre") or from it on ("post").
+    """
+    color, steps, stairs = style.color, ranks["step"], f"steps-{tread}"
+    ax.plot(steps, ranks["centre"], color=color, drawstyle=stairs)
+    ax.plot(
+        merges["step"], merges["centre"], linestyle="", marker=style.marker, ms=SMALL, color=color
+    )
+    if (ranks["low"] < ranks["high"]).any():
+        ax.fill_between(
+            steps,
+            ranks["low"],
+            ranks["high"],
+            step=tread,
+            color=color,
+            alpha=BAND_ALPHA,
+            linewidth=0,
+        )
+    ax.plot(
+        effective.index,
+        effective,
+        color=color,
+        linewidth=THIN,
+        linestyle=DASHED,
+        drawstyle=stairs,
+    )
+
+
+def _stairs(series: pd.DataFrame, end: int) -> pd.DataFrame:
+    """A summary from rank 0 at step 0 on, and up to the run's last step."""
+    flat = {"step": 0, "centre": 0.0, "low": 0.0, "high": 0.0}
+    values = series[list(flat)].fillna(0.0)
+    last = values.iloc[[-1]].assign(step=end)
+    return pd.concat([pd.DataFrame([flat]), values, last], ignore_index=True)
+
+
+def _most(table: pd.DataFrame, role: str | None) -> pd.Series[float]:
+    """The most that sums of merges can have, mean over layers by step: ranks up to min(m, n)."""
+    merges = table[table["component"] == "merge"].sort_values("step")
+    if role is not None:
+        merges = merges[merges["role"] == role]
+    matrices = merges.groupby(["layer", "role", "name"], dropna=False)
+    added = matrices["max_rank"].cumsum().astype(float)
+    most = added.clip(upper=merges[["rows", "cols"]].min(axis=1))
+    return most.groupby(merges["step"]).mean()
+
+
+def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
+    if most.empty:
+        return
+    steps = [0, *most.index, end]
+    heights = [0.0, *most, most.iloc[-1]]
+    ax.plot(steps, heights, color=PALE, linewidth=WIDE, drawstyle="steps-post", zorder=1)
+    ax.plot([], [], color=PALE, linewidth=WIDE, label="adapters' ranks added up")
+
+
+def _explain(panel: Panel, *, over: str, has_band: bool) -> None:
+    panel.line("numerical rank")
+    panel.line("effective rank", DASHED, width=THIN)
+    panel.line("min(m, n)", ":", width=THIN)
+    if has_band:
+        panel.band(band_text("numerical_rank", over))

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from rankscope import plots
+from rankscope.cli.figures import figures
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.results.columns import EVALUATION_FILE
+from rankscope.results.results import METRICS_FILE, TRAINING_FILE
+from tests.plots.conftest import SyntheticResults, synthetic_results
+
+SCRIPTS = Path(__file__).parents[2] / "figures"
+PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()", "figures"]
+RUNNER = CliRunner()
+APP = typer.Typer()
+APP.command()(figures)
+
+
+@pytest.fixture(scope="session")
+def results() -> SyntheticResults:
+    return synthetic_results()
+
+
+@pytest.fixture(scope="session")
+def folder(results: SyntheticResults, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder of one role, with weights, updates and performance, but no spectra."""
+    path, table = tmp_path_factory.mktemp("results"), results.metrics
+    kept = table["component"].isin(["weight", "update"]) & (table["role"] == "v")
+    table[kept].to_parquet(path / METRICS_FILE)
+    results.training.to_csv(path / TRAINING_FILE, index=False)
+    results.evaluation.to_parquet(path / EVALUATION_FILE)
+    return path
+
+
+@pytest.fixture
+def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) -> Path:
+    """Results of a real analysis with its spectra, and performance of its runs."""
+    copied = shutil.copytree(example_folder / "results", tmp_path / "results")
+    evaluation = results.evaluation
+    evaluation.assign(step=evaluation["step"] // 10).to_parquet(copied / EVALUATION_FILE)
+    results.training.to_csv(copied / TRAINING_FILE, index=False)
+    return copied
+
+
+def test_figures_are_written_and_named_and_the_others_explained(
+    folder: Path, tmp_path: Path
+) -> None:
+    outcome = RUNNER.invoke(APP, [str(folder), "--out", str(tmp_path / "new" / "f")])
+    assert outcome.exit_code == 0, outcome.output
+    written = outcome.stdout.split()
+    assert str(tmp_path / "new" / "f" / "loss.pdf") in written
+    assert sorted(map(Path, written)) == sorted((tmp_path / "new" / "f").iterdir())
+    assert "left out per-gradients: the results hold no gradients" in outcome.stderr
+    assert "left out update-spectra: no spectra" in outcome.stderr
+    names = {Path(path).stem for path in written}
+    assert names == set(plots.FIGURES) - {
+        "per-gradients",
+        "per-ov",
+        *("per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"),
+        *("per-cumulative-updates", "heatmap-per-cumulative-updates"),
+        "update-spectra",
+        "merged-rank",
+    }
+
+
+def test_an_evaluation_alone_has_its_figures(results: SyntheticResults, tmp_path: Path) -> None:
+    results.evaluation.to_parquet(tmp_path / EVALUATION_FILE)
+    outcome = RUNNER.invoke(APP, [str(tmp_path)])
+    assert outcome.exit_code == 0, outcome.output
+    names = {Path(path).stem for path in outcome.stdout.split()}
+    assert names == {"performance", "blimp-phenomena"}
+    assert outcome.stderr.count("left out") == len(plots.FIGURES) - len(names)
+    assert "left out rank-and-performance: the results hold no weights" in outcome.stderr
+
+
+def test_figures_of_no_results_are_refused(tmp_path: Path) -> None:
+    outcome = RUNNER.invoke(APP, [str(tmp_path)])
+    assert isinstance(outcome.exception, RankscopeError)
+    assert str(tmp_path) in str(outcome.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "f").touch()
+    outcome = RUNNER.invoke(APP, [str(folder), "--out", str(tmp_path / "f")])
+    assert isinstance(outcome.exception, WrongSettingError)
+    assert "is a file" in str(outcome.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "known"),
+    [
+        ("--width", "acm", "choose one of acl, acl-text"),
+        ("--only", "per-wieghts", "choose from loss, per-weights"),
+        ("--component", "adapter", "choose from weight, update"),
+        ("--run", "ful", "choose from full, relora"),
+        ("--role", "q", "choose from v"),
+    ],
+)
+def test_an_unknown_name_is_wrong_use(
+    folder: Path, tmp_path: Path, option: str, name: str, known: str
+) -> None:
+    done = subprocess.run(
+        [*PROGRAM, str(folder), "--out", str(tmp_path / "f"), option, name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert name in done.stderr and known in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--only", "per-weights", "--only", "loss"], {"per-weights", "loss"}),
+        (["--component", "update", "--run", "full"], {"per-updates", "heatmap-per-updates",
+                                                      "condition-numbers-updates"}),
+    ],
+)  # fmt: skip
+def test_figures_can_be_chosen(
+    folder: Path, tmp_path: Path, options: list[str], names: set[str]
+) -> None:
+    outcome = RUNNER.invoke(APP, [str(folder), "--out", str(tmp_path), *options])
+    assert outcome.exit_code == 0, outcome.output
+    assert {Path(path).stem for path in outcome.stdout.split()} == names
+
+
+def test_progress_moves_on_from_figure_to_figure(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[float, str]] = []
+
+    @contextmanager
+    def bar(title: str) -> Iterator[Callable[[float, str], None]]:
+        yield lambda share, label: shown.append((share, label))
+
+    monkeypatch.setattr("rankscope.cli.progress.progress_bar", bar)
+    options = ["--only", "loss", "--only", "performance"]
+    RUNNER.invoke(APP, [str(folder), "--out", str(tmp_path), *options], catch_exceptions=False)
+    assert shown == [(0, "loss"), (0.5, "performance")]
+
+
+def run_script(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -> object:
+    """Run a script as its own program would; returns the exit status."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+    return end.value.code
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
+def test_a_script_draws_its_figure(
+    everything: Path,
+    tmp_path: Path,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    options = [everything, "--out", out, "--width", "acl"]
+    assert run_script(name, *options, monkeypatch=monkeypatch) == 0
+    assert capsys.readouterr().out.split() == [f"{out / name}.pdf", f"{out / name}.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ([], 4, "merged-rank.py: the results hold no recorded merges"),
+        (["--width", "acm"], 2, "merged-rank.py: unknown width 'acm'"),
+    ],
+)
+def test_a_script_that_draws_nothing_says_why_in_one_line(
+    folder: Path,
+    tmp_path: Path,
+    options: list[str],
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_script("merged-rank", folder, *options, monkeypatch=monkeypatch) == code
+    shown = capsys.readouterr()
+    assert shown.err.startswith(message) and shown.err.count("\n") == 1
+    assert not shown.out and not list(tmp_path.iterdir())
