@@ -12,10 +12,10 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.recipes import Recipe
 from rankscope.spectra.bases import Basis, basis_of
 from rankscope.spectra.bounds import Values
+from rankscope.spectra.chance import SIDES
 from rankscope.spectra.matrices import Decomposable, Dense, LowRank
 from rankscope.spectra.rounding import Rounding
 from rankscope.spectra.subspace_measures import (
-    SIDES,
     Change,
     Measure,
     compare_products,
@@ -28,7 +28,7 @@ from rankscope.spectra.subspace_measures import (
 DENSE = ("weight", "base")
 
 
-class State(NamedTuple):
+class Position(NamedTuple):
     """The matrix at one step, and the digest of what it is read from."""
 
     step: int
@@ -71,7 +71,7 @@ class SubspaceSeries:
         Further sizes, such as the rank of the adapter.
     first
         The matrix at the first step of all.
-    states
+    positions
         At least two; the first of them is only compared with.
     """
 
@@ -79,8 +79,8 @@ class SubspaceSeries:
     name: str
     most: int
     ranks: tuple[int, ...]
-    first: State
-    states: tuple[State, ...]
+    first: Position
+    positions: tuple[Position, ...]
 
     def compare(self) -> list[Compared]:
         """Decompose each matrix once, in order, and compare it.
@@ -94,30 +94,30 @@ class SubspaceSeries:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """What is read from disk."""
-        states = (self.first, *self.states)
-        return tuple(tensor for state in states for tensor in state.recipe.tensors())
+        positions = (self.first, *self.positions)
+        return tuple(tensor for position in positions for tensor in position.recipe.tensors())
 
     @property
     def work(self) -> float:
         """About how many floating-point operations it takes: twice those of the values alone."""
-        return 2 * sum(state.recipe.work for state in (self.first, *self.states))
+        return 2 * sum(position.recipe.work for position in (self.first, *self.positions))
 
     def _iter_compared(self) -> Iterator[Compared]:
         first = self._decomposed(self.first)
-        before = first if self.states[0] == self.first else self._decomposed(self.states[0])
-        for state in self.states[1:]:
-            now = self._decomposed(state)
+        before = first if self.positions[0] == self.first else self._decomposed(self.positions[0])
+        for position in self.positions[1:]:
+            now = self._decomposed(position)
             yield self._held_against(now, before)
             if first.step != before.step:
                 yield self._held_against(now, first)
             before = now
 
-    def _decomposed(self, state: State) -> _Decomposed:
-        matrix = state.recipe.read()
+    def _decomposed(self, position: Position) -> _Decomposed:
+        matrix = position.recipe.read()
         if self.kind in DENSE and isinstance(matrix, LowRank):
             floor = Rounding.by_norm(float(matrix.floor), matrix.significant_bits)
             matrix = Dense(matrix.multiplied(), matrix.dtype, floor, float(matrix.error))
-        return _Decomposed(state.step, matrix, basis_of(matrix, self.most))
+        return _Decomposed(position.step, matrix, basis_of(matrix, self.most))
 
     def _held_against(self, now: _Decomposed, before: _Decomposed) -> Compared:
         nothing = np.empty(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
+SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
 
@@ -58,6 +59,13 @@ TEXT = (
     "condition_number_status",
     "route",
 )
+
+SUBSPACE_COLUMNS = (
+    *("run", "step", "against", "layer", "role", "component", "head", "expert", "name"),
+    *("measure", "side", "k", "value", "error", "noise", "null", "status"),
+)
+SUBSPACE_WHOLE = ("step", "against", "layer", "head", "expert", "k")
+SUBSPACE_TEXT = ("run", "role", "component", "name", "measure", "side", "status")
 
 EVALUATION_COLUMNS = (
     *("run", "step", "task", "group", "metric"),

@@ -19,7 +19,8 @@ from rankscope.durable import safe_name
 from rankscope.errors import RankscopeError
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
 from rankscope.spectra.bounds import Values
-from rankscope.spectra.subspace_measures import SIDES, Measure
+from rankscope.spectra.chance import SIDES
+from rankscope.spectra.subspace_measures import Measure
 
 VERSION = "1"  # of the arithmetic and of the file: other numbers are never reused
 

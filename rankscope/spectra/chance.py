@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from rankscope.spectra.bounds import Values
 
 Side = Literal["left", "right"]
+SIDES: tuple[Side, ...] = get_args(Side)
 SHARE_OF_GAP = 0.25  # up to which the first order is within a few hundredths of a simulation
 
 

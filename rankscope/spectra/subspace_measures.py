@@ -18,13 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from rankscope.spectra.bases import Basis, basis_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
 from rankscope.spectra.chance import (
+    SIDES,
     Side,
     deviation,
     first_order_overlap,
@@ -37,7 +38,6 @@ from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import Rounding
 
 MeasureName = Literal["overlap", "intruders", "update_energy"]
-SIDES: tuple[Side, ...] = get_args(Side)
 STEP = 4  # sizes grow by this factor: 1, 4, 16, 64
 DRAWN_ENTRIES = 2**18  # small matrices are simulated several times, at least once in any case
 MOST_DRAWS = 8
