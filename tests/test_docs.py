@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from rankscope.checkpoints.contents import Class
-from rankscope.checkpoints.families.family import SPLITS, families, read_family
+from rankscope.checkpoints.families.family_files import SPLITS, families, read_family
 from rankscope.checkpoints.layouts import LAYOUTS
 
 ROOT = Path(__file__).parents[1]

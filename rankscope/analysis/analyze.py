@@ -109,7 +109,8 @@ def analyze(
     One row per matrix and step: the columns run, step, layer, role, component, head, expert, name,
     rows, cols, dtype, status and the metrics. What was skipped is in ``attrs["skipped"]``, with
     a warning; ``attrs["notes"]`` has what is worth a line although nothing is missing, and
-    ``attrs["unit"]`` what the steps of the runs count.
+    ``attrs["unit"]`` what the steps of the runs count, ``attrs["breaks"]`` the step of each run at
+    which another model last begins.
 
     Raises
     ------

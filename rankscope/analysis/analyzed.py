@@ -49,7 +49,7 @@ class Analysis(CallResult):
         from rankscope.results.results import table_of
 
         table = table_of(self.rows)
-        table.attrs["unit"] = self.unit
+        table.attrs |= {"unit": self.unit, "breaks": dict(self.breaks)}
         return table
 
     @property

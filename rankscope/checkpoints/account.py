@@ -1,4 +1,4 @@
-"""The account of a checkpoint: every tensor of its files, in exactly one class."""
+"""The account of a checkpoint: every tensor in its files has exactly one class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rankscope.checkpoints.regions import Part
 from rankscope.checkpoints.tensors import Tensor
 
 NO_RULE = "no rule says what it is: it is not measured"
-UNREADABLE = "unreadable"  # reason of a skip whose tensor has no elements that can be read
+UNREADABLE = "unreadable"  # reason of a skip of a tensor whose elements cannot be read
 Key = tuple[tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class Classed:
-    """A tensor whose class is known, and why it is in it; its stored parts are in the same."""
+    """A tensor with its class and the reason; its stored parts have the same class."""
 
     tensor: Tensor
     kind: Class
@@ -26,7 +26,7 @@ class Classed:
 
 @dataclass(frozen=True)
 class Rest:
-    """What one stage leaves for the next ones, by plain name, and what it made of the others."""
+    """What one stage leaves for the next, by plain name, and the classes of the other tensors."""
 
     tensors: dict[str, Tensor]
     classed: tuple[Classed, ...] = ()
@@ -39,23 +39,23 @@ def account_of(
     parameters: Iterable[Parameter],
     skips: Iterable[Skip],
 ) -> tuple[tuple[Accounted, ...], tuple[Skip, ...]]:
-    """Put every stored tensor into its class, by what became of it.
+    """Find the class of every stored tensor.
 
     Parameters
     ----------
     stored
-        Every tensor of the files, as stored.
+        Every tensor in the files, as stored.
     classed
-        Those whose class was known without making a parameter of them; the first entry counts.
+        Tensors that are not measured; the first entry of a tensor counts.
     parameters
-        What is measured. A tensor that one of them reads is a matrix, or part of one.
+        What is measured. A tensor that one of these reads is a matrix, or part of one.
     skips
         A tensor that one of these names, and that nothing else accounts for, is not understood.
 
     Returns
     -------
     The account, in the order of ``stored``; and a skip for every tensor that nothing accounts for,
-    so that no tensor vanishes without a line.
+    so that no tensor disappears silently.
     """
     skips = tuple(skips)
     classes: dict[Key, tuple[Class, str]] = {}
@@ -78,7 +78,7 @@ def account_of(
         account[key] = Accounted(
             tensor.paths[0], tensor.name, tensor.dtype, tensor.shape, kind, reason
         )
-    for skip in skips:  # of what has neither a shape nor a format that is known
+    for skip in skips:  # of tensors whose shape and format are unknown
         if skip.reason == UNREADABLE:
             one = Accounted(skip.path, skip.tensor, "", (), "not understood", skip.message)
             account.setdefault(((skip.path,), skip.tensor), one)
@@ -86,7 +86,7 @@ def account_of(
 
 
 def roots(tensor: Tensor) -> Iterator[Tensor]:
-    """Stored tensors that a tensor is made of: the whole of a part, the parts of a product."""
+    """The stored tensors that a tensor is made of: the whole of a part, the parts of a product."""
     parts = (tensor.whole,) if isinstance(tensor, Part) else getattr(tensor, "parts", ())
     if not parts:
         yield tensor
@@ -95,17 +95,17 @@ def roots(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _measured(parameters: Iterable[Parameter]) -> dict[Key, tuple[Class, str]]:
-    """Class of every stored tensor that is read for a parameter.
+    """Class of every stored tensor that a parameter reads.
 
-    One that several parameters lie in is a matrix still, and has all of their roles.
+    A tensor that holds several parameters is a matrix too, with all of their roles.
     """
     roles: dict[Key, dict[str, None]] = {}
     parts: dict[Key, str] = {}
     for parameter in parameters:
         if parameter.tensor is not None:
-            found = list(roots(parameter.tensor))
-            for root in found:
-                if len(found) == 1:
+            stored = list(roots(parameter.tensor))
+            for root in stored:
+                if len(stored) == 1:
                     roles.setdefault(_key(root), {})[parameter.role] = None
                 else:
                     parts.setdefault(_key(root), parameter.name)
@@ -114,11 +114,11 @@ def _measured(parameters: Iterable[Parameter]) -> dict[Key, tuple[Class, str]]:
             for root in roots(factor):
                 parts.setdefault(_key(root), f"the adapter of {parameter.name}")
     classes: dict[Key, tuple[Class, str]] = {key: ("part of", name) for key, name in parts.items()}
-    return classes | {key: ("matrix", ", ".join(found)) for key, found in roles.items()}
+    return classes | {key: ("matrix", ", ".join(names)) for key, names in roles.items()}
 
 
 def _message(name: str, named: Mapping[str, str]) -> str | None:
-    """What a skip says of a tensor, which it may name by its module."""
+    """The message of the skip of a tensor, which may name its module instead; None without one."""
     plain = plain_name(name)
     for candidate in (name, plain, plain.removesuffix(".weight")):
         if candidate in named:

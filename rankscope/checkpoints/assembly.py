@@ -1,4 +1,4 @@
-"""From named tensors and a config to `Contents`: what every layout ends with."""
+"""From named tensors and a config to `Contents`: the last step of every layout."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
-from rankscope.checkpoints.adapters.adapted_family import adapted_family
-from rankscope.checkpoints.adapters.derived_tensors import is_derived
+from rankscope.checkpoints.adapters.composed_tensors import is_composed
 from rankscope.checkpoints.adapters.grouping import cells_of, tables_of
-from rankscope.checkpoints.adapters.parted import Parted
-from rankscope.checkpoints.adapters.separation import factors_among
+from rankscope.checkpoints.adapters.separation import Parted, factors_among
 from rankscope.checkpoints.adapters.unknown_pairs import unknown_pairs
 from rankscope.checkpoints.contents import Contents, Delta, Parameter, Skip, is_rescaled
+from rankscope.checkpoints.families.coordinates import Coordinates
 from rankscope.checkpoints.families.family import GENERIC, Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.parameters import parameters_of
-from rankscope.checkpoints.families.places import Places
 from rankscope.checkpoints.families.quantised import without_quantised
-from rankscope.checkpoints.families.recognition import family_of
+from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
 from rankscope.checkpoints.families.stacks import unstacked
-from rankscope.checkpoints.families.tower_families import with_towers
 from rankscope.checkpoints.files.opened_file import out_of_reach
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor, is_same_storage
 
 PARAMETRISED = ".parametrizations."
-FEW = 4  # matrices that a model has at least for a line on most of them
+FEW = 4  # models with fewer modules get no note about roles
 
 HALF_GRADIENT = "the gradient of a factor, which is not that of its matrix"
 
@@ -48,7 +45,7 @@ def contents_of(
     restarts: int | None = None,
     named: str | None = None,
 ) -> Contents:
-    """Tell family and heads, and turn the tensors into parameters.
+    """Recognise family and heads, and turn the tensors into parameters.
 
     Parameters
     ----------
@@ -57,76 +54,100 @@ def contents_of(
     tensors, gradients
         By name as stored.
     config
-        What the model's config says, under any of the names that configs have; empty if nothing.
+        The config of the model, with any of the usual names of entries; empty if there is none.
     adapters
-        By the module that each belongs to, in plain names.
+        By plain name of the module that each changes.
     skips
         What the layout itself left out.
     notes
-        What the layout has to say although nothing is missing.
+        What the layout says although nothing is missing.
     aside
-        Stored tensors that the layout keeps from being parameters, each in its class.
+        Stored tensors that the layout does not make parameters of, each with its class.
     restarts
-        How often the adapters had been merged and started anew, where the layout records it.
+        How often the adapters had been merged and restarted, if the layout records that.
     named
         What the config of adapters calls the model that they were put on.
     """
-    stages = [_by_plain_name(tensors)]
-    # Before factors, for what goes with packed numbers may look like them and is not an adapter.
-    stages.append(_reparametrised(stages[-1].tensors, config, options))
-    stages.append(without_quantised(stages[-1].tensors, config))
-    made = factors_among(stages[-1].tensors, options, config)
-    stages.append(_within_reach(made.tensors))
-    stages.append(unstacked(stages[-1].tensors, config))
-    weights = stages[-1].tensors
-    deltas = {**made.adapters, **(adapters or {})}
-    family = options.family or _family(weights, made, deltas, config, named)
-    doubtful = unknown_pairs(weights, family)
-    weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
+    stages, parted = _weights(tensors, config, options)
+    deltas = {**parted.adapters, **(adapters or {})}
+    family = options.family or _family(stages[-1].tensors, parted, deltas, config, named=named)
+    doubtful = unknown_pairs(stages[-1].tensors, family)
+    weights = {name: t for name, t in stages[-1].tensors.items() if name not in doubtful}
+    slopes = _gradients(gradients or {}, options)
     towers = Towers(config, family)
-    stages.append(_by_plain_name(gradients or {}))
-    pushed = dict(stages[-1].tensors)
-    halves = {name for cell in cells_of(pushed, tables_of(options)) for name in cell.names.values()}
-    aside = [*aside, *(Classed(pushed.pop(n), "part of", HALF_GRADIENT) for n in halves)]
-    places = Places({**pushed, **weights}, family, towers, deltas)
-    found = parameters_of(weights, family, towers, deltas, factors=made.factors, places=places)
-    pushing = parameters_of(pushed, family, towers, places=places)
-    stages += [found.others, pushing.others]
-    parameters = (*found.parameters.values(), *pushing.parameters.values())
+    coordinates = Coordinates({**slopes.tensors, **weights}, family, towers, deltas)
+    found = parameters_of(
+        weights, family, towers, deltas, factors=parted.factors, coordinates=coordinates
+    )
+    found_slopes = parameters_of(slopes.tensors, family, towers, coordinates=coordinates)
+    stages += [slopes, found.others, found_slopes.others]
+    parameters = (*found.parameters.values(), *found_slopes.parameters.values())
+    aside = [
+        Classed(root, one.kind, one.reason)
+        for one in (*aside, *parted.aside)
+        for root in roots(one.tensor)
+    ]
     factors = [factor for delta in deltas.values() for factor in delta.tensors]
-    aside = [*aside, *made.aside]
     stored = [
         *(root for tensor in (*tensors.values(), *factors) for root in roots(tensor)),
         *(gradients or {}).values(),
-        *(root for one in aside for root in roots(one.tensor)),
+        *(one.tensor for one in aside),
     ]
-    classed = [
-        *_unused(deltas, parameters),
-        *(Classed(root, one.kind, one.reason) for one in aside for root in roots(one.tensor)),
-        *(one for stage in stages for one in stage.classed),
-    ]
-    told = (skip for stage in stages for skip in stage.skips)
-    skips = (*skips, *made.skips, *doubtful.values(), *told)
+    of_stages = (one for stage in stages for one in stage.classed)
+    classed = [*_unused(deltas, parameters), *aside, *of_stages]
+    skips = (
+        *(*skips, *parted.skips, *doubtful.values()),
+        *(skip for stage in stages for skip in stage.skips),
+    )
     account, unnamed = account_of(stored, classed, parameters, skips)
     on_roles = _on_roles(found.parameters.values(), family.name)
     return Contents(
         layout=layout,
         family=family.name,
         parameters=found.parameters,
-        gradients=pushing.parameters,
+        gradients=found_slopes.parameters,
         heads=towers.main,
         skips=(*skips, *unnamed),
         account=account,
-        notes=(*notes, *made.notes, *_alone(found.parameters), *on_roles),
+        notes=(*notes, *parted.notes, *_alone(found.parameters), *on_roles),
         base_named=named,
         restarts=restarts,
+    )
+
+
+def _weights(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
+) -> tuple[list[Rest], Parted]:
+    """The stages up to the weights, which the last of them has; and what factors make."""
+    stages = [_by_plain_name(tensors)]
+    # Before factors: low-rank tensors beside packed numbers belong to those, and are not adapters.
+    stages.append(_reparametrised(stages[-1].tensors, config, options))
+    stages.append(without_quantised(stages[-1].tensors, config))
+    parted = factors_among(stages[-1].tensors, options, config)
+    stages.append(_within_reach(parted.tensors))
+    stages.append(unstacked(stages[-1].tensors, config))
+    return stages, parted
+
+
+def _gradients(gradients: Mapping[str, Tensor], options: Options) -> Rest:
+    """The gradients by plain name, without those of single factors."""
+    plain = _by_plain_name(gradients)
+    cells = cells_of(plain.tensors, tables_of(options))
+    halves = {name for cell in cells for name in cell.names.values()}
+    return replace(
+        plain,
+        tensors={n: t for n, t in plain.tensors.items() if n not in halves},
+        classed=(
+            *plain.classed,
+            *(Classed(plain.tensors[n], "part of", HALF_GRADIENT) for n in halves),
+        ),
     )
 
 
 def _reparametrised(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
 ) -> Rest:
-    """The weights of reparametrised modules; adapters that are parametrisations are left alone."""
+    """The weights of reparametrised modules, except adapters that are parametrisations."""
     names = (n for cell in cells_of(tensors, tables_of(options)) for n in cell.names.values())
     adapted = {n.partition(PARAMETRISED)[0] + PARAMETRISED for n in names if PARAMETRISED in n}
     apart = {n: t for n, t in tensors.items() if n.startswith(tuple(adapted))}
@@ -135,16 +156,16 @@ def _reparametrised(
 
 
 def _within_reach(tensors: Mapping[str, Tensor]) -> Rest:
-    """The tensors without those whose numbers nothing here can read, each with a skip."""
+    """The tensors without those whose numbers cannot be read, each of which has a skip."""
     unread = {name: why for name, one in tensors.items() if (why := out_of_reach(name, one))}
     skips = [Skip(tensors[n].paths[0], tensors[n].name, *why) for n, why in unread.items()]
     return Rest({n: t for n, t in tensors.items() if n not in unread}, skips=tuple(skips))
 
 
 def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
-    """The tensors by name without what wrappers put into it; of two with one name, the first.
+    """The tensors by name without wrappers; of two with one name, the first.
 
-    A compiled model is often saved together with the model that it was made of.
+    A compiled model is often saved together with the model that it was made from.
     """
     plain: dict[str, Tensor] = {}
     classed, skips = [], []
@@ -153,35 +174,37 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
         if is_same_storage(first, tensor) and first is not tensor:
             classed.append(Classed(tensor, "part of", f"the same storage as {first.name}"))
         elif first is not tensor:
-            message = f"has the name of {first.name} but for a wrapper, and other numbers"
+            message = f"has the name of {first.name} except for a wrapper, and different numbers"
             classed.append(Classed(tensor, "not understood", message))
             skips.append(Skip(tensor.paths[0], tensor.name, "same-name", message))
     return Rest(plain, tuple(classed), tuple(skips))
 
 
 def _on_roles(parameters: Collection[Parameter], family: str) -> Iterator[Skip]:
-    """A line where more than half of the matrices of a model have no known role."""
-    unknown = [one for one in parameters if one.role == "other"]
-    if 2 * len(unknown) > len(parameters) >= FEW:
+    """A note if more than half of the modules of a model have no known role."""
+    modules = {one.module: one.role for one in parameters}
+    unknown = [module for module, role in modules.items() if role == "other"]
+    if 2 * len(unknown) > len(modules) >= FEW:
         message = (
-            f"{len(unknown)} of {len(parameters)} matrices have no role in the family {family}, as "
-            f"{unknown[0].name}: the table of a family of your own names them"
+            f"{len(unknown)} of {len(modules)} modules have no role in the family {family}, such "
+            f"as {unknown[0]}: a family file of your own can name them"
         )
         yield Skip("", "", "roles-unknown", message)
 
 
 def _family(
     plain: Mapping[str, Tensor],
-    made: Parted,
+    parted: Parted,
     deltas: Mapping[str, Delta],
     config: Mapping[str, Any],
+    *,
     named: str | None,
 ) -> Family:
-    """Family of the model; of factors alone, the one that knows most of their modules."""
+    """Family of the model; for factors alone, the one that knows most of their modules."""
     changed: dict[str, tuple[int, ...]] = {m: delta.shape for m, delta in deltas.items()}
-    changed |= {module: factor.shape for module, factor in made.factors.values()}
-    changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_derived(t)}
-    # A stored tensor may be transposed, which its adapter is not: it decides the family.
+    changed |= {module: factor.shape for module, factor in parted.factors.values()}
+    changed |= {n.removesuffix(".weight"): t.shape for n, t in plain.items() if is_composed(t)}
+    # A stored tensor may be transposed, and its adapter is not: the shape of the tensor decides.
     modules = changed | {name.removesuffix(".weight"): t.shape for name, t in plain.items()}
     shapes = {module: shape for module, shape in modules.items() if len(shape) > 1}
     family = family_of(config, shapes)
@@ -191,7 +214,7 @@ def _family(
 
 
 def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Iterator[Classed]:
-    """Tensors of deltas that no parameter has, since they do not fit: a skip names the module."""
+    """Tensors of deltas that do not fit their weight; a skip names the module."""
     used = {
         (root.paths, root.name)
         for parameter in parameters
@@ -202,18 +225,18 @@ def _unused(deltas: Mapping[str, Delta], parameters: Iterable[Parameter]) -> Ite
     for module, delta in deltas.items():
         for root in (root for tensor in delta.tensors for root in roots(tensor)):
             if (root.paths, root.name) not in used:
-                reason = f"is of a delta that does not fit the weight of {module}"
+                reason = f"belongs to a delta that does not fit the weight of {module}"
                 yield Classed(root, "not understood", reason)
 
 
 def _alone(parameters: Mapping[str, Parameter]) -> tuple[Skip, ...]:
-    """A line on deltas that DoRA rescales, of which the weights are not there."""
+    """A note on DoRA's deltas without the weights that they rescale."""
     alone = [p for p in parameters.values() if p.tensor is None and is_rescaled(p.adapter)]
     if not alone:
         return ()
     message = (
-        f"{len(alone)} adapters are DoRA's, which rescales the rows of the weight: without their "
-        "base only B·A is measured"
+        f"{len(alone)} adapter{'s are' if len(alone) > 1 else ' is'} of DoRA, which rescales the "
+        "rows of the weight: without the base model only B·A is measured"
     )
     path = "" if alone[0].adapter is None else alone[0].adapter.tensors[0].paths[0]
     return (Skip(path, "", "dora", message),)

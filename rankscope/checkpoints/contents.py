@@ -1,4 +1,4 @@
-"""What one checkpoint holds, in the words that the analysis uses: parameters, adapters, heads."""
+"""`Contents`: what one checkpoint holds, as the analysis needs it: parameters, adapters, heads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankscope.errors import RankscopeError
 
 @dataclass(frozen=True)
 class Skip:
-    """Something that was found and left out, and why."""
+    """Something that is left out, and why; also a note, which costs nothing."""
 
     path: str
     tensor: str
@@ -29,7 +29,7 @@ Class = Literal["matrix", "part of", "no linear map", "optimizer", "not understo
 
 @dataclass(frozen=True)
 class Accounted:
-    """One tensor as stored, and the class that it ended in.
+    """One tensor as stored, and its class.
 
     Attributes
     ----------
@@ -37,10 +37,10 @@ class Accounted:
         Its name in the file.
     kind
         ``matrix``: measured. ``part of``: measured as part of the matrix that ``reason`` names.
-        ``no linear map``: a vector, norm, position, mask or buffer. ``optimizer``: state that a
-        training keeps for itself. ``not understood``: not measured, and a skip says so.
+        ``no linear map``: a vector, norm, table of positions, mask or buffer. ``optimizer``: state
+        that a training keeps for itself. ``not understood``: not measured, with a skip.
     reason
-        The role of a matrix; else why the tensor is in its class.
+        The role of a matrix; otherwise why the tensor is in its class.
     """
 
     path: str
@@ -58,11 +58,11 @@ class Adapter:
     Attributes
     ----------
     scale
-        None where no file states it. Ranks do not depend on it; norms and the weight that the
-        model uses do.
+        None if no file states it. Ranks do not depend on it; norms and the weight that the model
+        uses do.
     magnitude
         Norms that DoRA gives to the rows of the weight, (out, 1), or to its columns, (1, in). The
-        model then uses magnitude · (W + delta) / ‖W + delta‖, and the delta is not its change.
+        model then uses magnitude · (W + delta) / ‖W + delta‖, so the delta is not the change of W.
     """
 
     lora_A: Tensor  # (r, in)
@@ -72,7 +72,7 @@ class Adapter:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape of the weight that it belongs to, (out, in)."""
+        """Shape of the weight that it changes, (out, in)."""
         return self.lora_B.shape[0], self.lora_A.shape[1]
 
     @property
@@ -82,20 +82,20 @@ class Adapter:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything that it is read from."""
+        """All tensors that it is made of."""
         factors = self.lora_A, self.lora_B
         return factors if self.magnitude is None else (*factors, self.magnitude)
 
 
 @dataclass(frozen=True)
 class KroneckerAdapter:
-    """A delta on disk that is a Kronecker product: ``scale · first ⊗ second``, as LoKr has it.
+    """A delta on disk that is a Kronecker product: ``scale · first ⊗ second``, as in LoKr.
 
     Attributes
     ----------
     rows
-        Those of the delta that it stands for, where a fused weight was cut between the blocks of
-        ``second``: first row, and size and stride of every axis. None for all.
+        The rows of the product that it consists of, if a fused weight was cut within a block of
+        ``second``: first row, and size and stride of every axis. None for all rows.
     """
 
     first: Tensor
@@ -105,19 +105,19 @@ class KroneckerAdapter:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape of the weight that it belongs to, (out, in)."""
+        """Shape of the weight that it changes, (out, in)."""
         height, width = (a * b for a, b in zip(self.first.shape, self.second.shape, strict=True))
         return height if self.rows is None else prod(n for n, _ in self.rows[1]), width
 
     @property
     def rank(self) -> int:
-        """The most that its construction allows."""
+        """The highest rank that its construction allows."""
         most = min(self.first.shape) * min(self.second.shape)
         return min(most, *self.shape)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything that it is read from."""
+        """All tensors that it is made of."""
         return self.first, self.second
 
 
@@ -125,7 +125,7 @@ Delta = Adapter | KroneckerAdapter
 
 
 def is_rescaled(delta: Delta | None) -> bool:
-    """Whether the model rescales the weight with the delta in it, so that it is not the change."""
+    """Whether the model rescales the sum of weight and delta, so the delta is not the change."""
     return isinstance(delta, Adapter) and delta.magnitude is not None
 
 
@@ -136,18 +136,18 @@ class Parameter:
     Attributes
     ----------
     name
-        Name of the tensor; of a part of a fused or stacked one, with the part in brackets.
+        Name of the tensor; for a part of a fused or stacked tensor, with the part in brackets.
     module
         Path of the module that it belongs to.
     tensor
-        The matrix as (outputs, inputs), whatever its file has.
+        The matrix as (outputs, inputs), however it is stored. None for an adapter alone.
     block
-        Path of the block of the model that it lies in; empty outside of blocks.
+        Path of the block of the model that it is in; empty outside of blocks.
     heads
-        Attention heads of the tower that it lies in; None where they are not known.
+        Attention heads of the tower that it is in; None if unknown.
     is_factor
-        Whether it is one of two factors with an activation between them. Then their product is not
-        a linear map, and the factor is measured as what it is.
+        Whether it is one of two factors with an activation between them. Their product is not a
+        linear map then, and each factor is measured by itself.
     """
 
     name: str
@@ -170,7 +170,7 @@ class Parameter:
 
     @property
     def dtype(self) -> str:
-        """Storage format of the weight; of the adapter where there is no weight."""
+        """Storage format of the weight, or of the adapter if there is no weight."""
         if self.tensor is not None:
             return self.tensor.dtype
         return self.adapter.tensors[0].dtype if self.adapter is not None else ""
@@ -178,7 +178,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention heads of a model; ``kv_count`` of them have keys and values of their own."""
+    """Attention heads of a model, with the number of heads for keys and values."""
 
     count: int
     kv_count: int
@@ -187,22 +187,22 @@ class Heads:
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that a layout found in one checkpoint. Holds no data.
+    """Everything that a layout found in one checkpoint. It holds no data.
 
     Attributes
     ----------
     account
-        Every tensor of the checkpoint's files once, with the class that it ended in.
+        Every tensor in the checkpoint's files once, with its class.
     notes
         What is worth a line although nothing is missing from the results.
     base
-        Folder of the model that an adapter was put on, where it was found.
+        Folder of the model that an adapter was put on; None if it was not found.
     base_named
-        What the adapter's config calls that model; two states of an adapter are compared without
-        it where they name the same.
+        What the adapter's config calls that model. Two states of an adapter that name the same
+        model can be compared without it.
     restarts
-        How often the adapters had been merged and started anew, where the layout records it. None
-        for this package's own runs, which keep the merges themselves.
+        How often the adapters had been merged and restarted, if the layout records that. None for
+        rankscope's own runs, which record the merges themselves.
     """
 
     layout: str
@@ -224,15 +224,15 @@ class Contents:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Names of tensors that are not a linear map, such as norms."""
+        """Names of the tensors that are not a linear map, such as norms."""
         return tuple(one.tensor for one in self.account if one.kind == "no linear map")
 
 
 def restarts_between(earlier: Contents, later: Contents) -> int:
-    """Merges from one checkpoint to a later one of the same run; 0 where they are not counted.
+    """Merges between two checkpoints of a run; 0 if they are not counted.
 
-    A trainer that resumes may count from zero again: then it is those since, and any between
-    ``earlier`` and the checkpoint that it resumed from are not known.
+    A resumed trainer may count from zero again. Then this is the number since it resumed; merges
+    between ``earlier`` and the checkpoint that it resumed from are not known.
     """
     now, before = later.restarts, earlier.restarts or 0
     if now is None:

@@ -1,12 +1,12 @@
-"""Whether a checkpoint of a series goes on from the one before it, or something else begins there.
+"""Whether a checkpoint continues the one before it, or another model begins there.
 
-The difference of two models is not an update, and looks like one. So a series is taken for one
-training only as long as names, shapes, configurations and logs agree. All of it is told from
-headers and from small JSON files beside the weights.
+The difference of two models looks like an update and is not one. So checkpoints are one training
+only while names, shapes, configurations and logs agree. All of that is in headers and in small JSON
+files beside the weights.
 
-What the rules cost when they err: a break that is none loses the updates of one interval, and a
-line names both steps. A break that goes unseen, as between two trainings of one model without
-logs, gives an update that is none.
+The cost of an error: a false break loses the updates of one interval, and a line names both steps.
+A break that goes unnoticed, as between two trainings of one model without logs, gives a false
+update.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ History = Mapping[tuple[int, str], frozenset[str]]  # step and name of a loss â†
 
 @dataclass(frozen=True)
 class Trace:
-    """What tells of a checkpoint's training beside its tensors: its config, and its log so far."""
+    """What the files beside a checkpoint say about its training: the config, and the log so far."""
 
     config: Mapping[str, Any]
     history: History
 
 
 def trace_of(checkpoint: Path) -> Trace:
-    """Read what lies beside the weights; a file that is absent or damaged says nothing."""
+    """Read the files beside the weights; one that is missing or damaged says nothing."""
     config = _read(checkpoint / "config.json")
     nested = config.get("text_config")
     stated = config | nested if isinstance(nested, dict) else config
@@ -49,8 +49,8 @@ def trace_of(checkpoint: Path) -> Trace:
         if type(step) is int:
             losses = {key: value for key, value in record.items() if str(key).endswith("loss")}
             for key, value in losses.items():
-                place = step, str(key)
-                history[place] = history.get(place, frozenset()) | {repr(value)}
+                entry = step, str(key)
+                history[entry] = history.get(entry, frozenset()) | {repr(value)}
     return Trace({key: stated[key] for key in SIZES if key in stated}, history)
 
 
@@ -62,19 +62,19 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def difference(earlier: Contents, later: Contents) -> str:
-    """What makes two checkpoints different models, in words; empty where nothing does.
+    """What shows that two checkpoints are different models, in words; empty if nothing does.
 
-    At least half of the matrices must have the same names, and a third of these the same shapes:
-    so a resized vocabulary, a new head, and layers that are missing in one file are no other
-    model. Adapters that stand alone are held against those weights only that they belong to. A
-    family counts where it reads the same tensors otherwise, such as transposed.
+    At least half of the matrices must have the same names, and at least a third of those the same
+    shapes. A resized vocabulary, a new head, or layers that are missing in one file do not make
+    another model. Adapters alone are compared only with the weights that they belong to. A
+    different family counts if it reads the same tensors in another way, such as transposed.
     """
     before, now = earlier.parameters, later.parameters
     common = [name for name in now if name in before]
     alone = stand_alone(earlier) or stand_alone(later)
     whole = (min if alone else max)(len(before), len(now))
     if 2 * len(common) < whole:
-        examples = ", ".join(_example(own, other) for own, other in ((before, now), (now, before)))
+        examples = ", ".join(_example(one, other) for one, other in ((before, now), (now, before)))
         return f"other names, {len(common)} of {whole} matrices in common ({examples})"
     changed = [name for name in common if now[name].shape != before[name].shape]
     if 3 * len(changed) > 2 * len(common):
@@ -82,27 +82,27 @@ def difference(earlier: Contents, later: Contents) -> str:
         was, are = list(before[name].shape), list(now[name].shape)
         return f"other shapes of {len(changed)} of {len(common)} matrices ({name}: {was}, {are})"
     if not alone and not all(_read_alike(before[name], now[name]) for name in common):
-        return f"another model: its family was {earlier.family}, and is {later.family}"
+        return f"another model: its family was {earlier.family} and is now {later.family}"
     if earlier.heads and later.heads and earlier.heads != later.heads:
         counts = (f"{heads.count} of size {heads.size}" for heads in (earlier.heads, later.heads))
-        return "another model: its heads were {}, and are {}".format(*counts)
+        return "another model: its heads were {} and are now {}".format(*counts)
     return ""
 
 
 def difference_of_traces(earlier: Trace, later: Trace) -> str:
-    """What says that two checkpoints are of different trainings; empty where nothing does.
+    """What shows that two checkpoints are of different trainings; empty if nothing does.
 
-    The log of a training that goes on holds what was logged before. Where the two have a step in
-    common, and the same loss was logged there with other values, they are of two trainings.
+    The log of a training that continues has the earlier entries. If both logs have the same loss at
+    the same step with different values, they are of two trainings.
     """
     for key in [key for key in earlier.config if key in later.config]:
         was, now = earlier.config[key], later.config[key]
         if was != now:
-            return f"another model: its config.json stated {key} {was}, and states {now}"
-    for place, values in earlier.history.items():
-        others = later.history.get(place)
+            return f"another model: its config.json stated {key} {was} and now states {now}"
+    for entry, values in earlier.history.items():
+        others = later.history.get(entry)
         if others is not None and not others & values:
-            step, loss = place
+            step, loss = entry
             return (
                 f"the history of another run: its trainer_state.json states {loss} "
                 f"{min(others)} at step {step}, and that of the checkpoint before {min(values)}"
@@ -111,7 +111,7 @@ def difference_of_traces(earlier: Trace, later: Trace) -> str:
 
 
 def _read_alike(one: Parameter, other: Parameter) -> bool:
-    """Whether two checkpoints' families take a matrix for the same, turned and cut alike."""
+    """Whether the families of two checkpoints read a matrix alike: role, orientation, cut."""
     both = one.tensor, other.tensor
     return one.role == other.role and len({isinstance(tensor, Part) for tensor in both}) == 1
 
@@ -122,8 +122,8 @@ def _missing(
     return [name for name, one in of_those.items() if name not in from_these and has(one)]
 
 
-def _example(own: Collection[str], other: Collection[str]) -> str:
-    name = next((name for name in own if name not in other), "")
+def _example(names: Collection[str], others: Collection[str]) -> str:
+    name = next((name for name in names if name not in others), "")
     return name if len(name) <= 80 else f"{name[:79]}â€¦"
 
 
@@ -136,56 +136,64 @@ def gaps(
     steps: tuple[str, str],
     has: Callable[[Parameter], bool],
 ) -> Iterator[Skip]:
-    """A skip for every matrix that one of two checkpoints of a series lacks.
+    """A skip for every matrix that only one of two consecutive checkpoints has.
 
-    Not where a skip of the later one names it already. Adapters that stand alone come and go
-    without the weights that they belong to, which are not missed then.
+    There is none if a skip of the later checkpoint names the matrix already. If only one of the two
+    holds adapters alone, a single skip says so.
 
     Parameters
     ----------
     held
-        Matrices of all checkpoints before: what comes back is not new.
+        Matrices of all earlier checkpoints: what comes back is not new.
     path
-        Of the later one.
+        That of the later checkpoint.
     steps
-        The two, in words.
+        The steps of the two, in words.
     has
         Whether a matrix is asked for.
     """
-    if stand_alone(earlier) or stand_alone(later):
-        return
     before, now = steps
-    said = {plain_name(skip.tensor).removesuffix(".weight") for skip in later.skips}
+    alone = stand_alone(earlier), stand_alone(later)
+    if any(alone):
+        if not all(alone):
+            which = (before, now) if alone[0] else (now, before)
+            message = (
+                "{} holds adapters without their weights, and {} the weights: there is no update "
+                "from one to the other, unless `base` says where the weights are"
+            ).format(*which)
+            yield Skip(path, "", "adapters-alone", message)
+        return
+    named = {plain_name(skip.tensor).removesuffix(".weight") for skip in later.skips}
     for name in _missing(later.parameters, earlier.parameters, has):
-        if name.partition("[")[0].removesuffix(".weight") not in said:
-            message = f"is in {before} and not in {now}: the next update spans the gap"
+        if name.partition("[")[0].removesuffix(".weight") not in named:
+            message = f"is in {before} but not in {now}: the next update spans the gap"
             yield Skip(path, name, "absent", message)
     for name in _missing(earlier.parameters, later.parameters, has):
         if name not in held:
-            message = f"is in {now} and not in {before}: there is no update of it"
+            message = f"is in {now} but not in {before}: it has no update there"
             yield Skip(path, name, "new", message)
 
 
 def stand_alone(contents: Contents) -> bool:
-    """Whether most of a checkpoint is adapters without the weights that they belong to."""
+    """Whether most of a checkpoint is adapters without the weights that they change."""
     parameters = contents.parameters.values()
     return 2 * sum(one.tensor is None for one in parameters) > len(parameters)
 
 
 def same_names(earlier: Contents, later: Contents, *, bare: int) -> tuple[Contents, int] | None:
-    """``later`` under the names of ``earlier``, where a wrapper's prefix is all that differs.
+    """``later`` with the names of ``earlier``, if they differ only in the prefix of a wrapper.
 
-    It is certain where every matrix of the two has its like in the other, with the same shape: the
-    same name behind one prefix. None where it is not.
+    That is certain if every matrix has a counterpart of the same shape in the other checkpoint, and
+    the two names differ by the same prefix. None otherwise.
 
     Parameters
     ----------
     bare
-        Length of the prefix in the names of ``earlier`` that earlier checkpoints went without.
+        Length of the prefix in the names of ``earlier`` that earlier checkpoints did not have.
 
     Returns
     -------
-    ``later`` renamed, and ``bare`` as it is from there on.
+    ``later`` renamed, and the new value of ``bare``.
     """
     names, others = set(earlier.parameters), set(later.parameters)
     if names == others:
@@ -195,14 +203,14 @@ def same_names(earlier: Contents, later: Contents, *, bare: int) -> tuple[Conten
     if not added and not removed:
         return None
     ours = min(names)[:bare] + removed
-    found = _renamed(later, added, ours)
-    now, before = found.parameters, earlier.parameters
+    renamed = _renamed(later, added, ours)
+    now, before = renamed.parameters, earlier.parameters
     alike = all(now[name].shape == before[name].shape for name in before)
-    return (found, len(ours)) if alike else None
+    return (renamed, len(ours)) if alike else None
 
 
 def _prefix(short: Collection[str], long: Collection[str]) -> str:
-    """What every name of ``long`` has before one of ``short``, which are as many; else empty."""
+    """The prefix of every name in ``long`` before one in ``short``; empty if there is none."""
     if len(short) != len(long) or not short:
         return ""
     example = min(short)

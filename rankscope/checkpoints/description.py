@@ -1,4 +1,4 @@
-"""What a run holds, in plain values: for ``inspect``, and for anybody who lists checkpoints."""
+"""What a run holds, in plain values, as ``inspect`` prints them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rankscope.checkpoints.same_weights import identical_steps
 
 
 class Description:
-    """A run in plain values, from its checkpoints as they are read one by one.
+    """A run in plain values, collected while its checkpoints are read one by one.
 
-    The last that can be read is described, and not the first, since adapters and gradients may
-    come later. Of the others their accounts are kept, where these differ.
+    It describes the last checkpoint that can be read, since adapters and gradients may come later.
+    Accounts of earlier checkpoints are kept if they differ.
     """
 
     def __init__(self, run: Run) -> None:
@@ -34,10 +34,10 @@ class Description:
     def described(self, skips: list[Skip], notes: list[Skip]) -> dict[str, Any]:
         """The run by its steps and its last checkpoint.
 
-        ``accounts`` are those of the last step, and of the last before each change of an account.
+        ``accounts`` has one entry for each stretch of steps with the same account.
         """
         run = self._run
-        found: dict[str, Any] = {
+        description: dict[str, Any] = {
             "run": run.name,
             "path": str(run.path),
             "unit": run.unit,
@@ -49,12 +49,12 @@ class Description:
             "described_step": None,
         }
         if self._last is None:
-            return found
+            return description
         checkpoint, contents = self._last
         now = _account(checkpoint, contents)
         accounts = {"accounts": [*self._accounts, now]}
         also = also_recognised(checkpoint.path, checkpoint.layout)
-        return found | {"also_readable_as": also} | now | accounts | _described(contents)
+        return description | {"also_readable_as": also} | now | accounts | _described(contents)
 
 
 def _described(contents: Contents) -> dict[str, Any]:
@@ -86,13 +86,13 @@ def _step(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _below(run: Path, path: Path) -> str:
-    """Path of a checkpoint in its run."""
+    """Path of a checkpoint relative to its run."""
     below = path.relative_to(run).as_posix() if path.is_relative_to(run) else str(path)
     return path.name if below == "." else below
 
 
 def _account(checkpoint: Checkpoint, contents: Contents) -> dict[str, Any]:
-    """Every tensor of a checkpoint in its class, and how many there are of each."""
+    """Every tensor of a checkpoint with its class, and the number of tensors in each class."""
     return {
         "described_step": checkpoint.step,
         "account": dict(Counter(one.kind for one in contents.account)),
@@ -112,7 +112,7 @@ def _tensor(checkpoint: Checkpoint, one: Accounted) -> dict[str, Any]:
 
 
 def _kinds(contents: Contents) -> frozenset[tuple[str, str, str, tuple[int, ...]]]:
-    """What makes two accounts the same: the tensors with their classes, wherever they lie."""
+    """What two equal accounts share: the tensors with their classes, whatever files they are in."""
     return frozenset((one.tensor, one.kind, one.dtype, one.shape) for one in contents.account)
 
 

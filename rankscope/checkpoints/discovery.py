@@ -1,4 +1,7 @@
-"""Finding runs in folders: what is a checkpoint, and of which run and step."""
+"""Finding the runs in folders: the door of this room.
+
+`survey` reads the tree of every path, then the runs in it, then what became of everything else.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ from pathlib import Path
 
 from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.files.weights_file import refusal
+from rankscope.checkpoints.folder_tree import LINK, Node, Walk
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey, fault_of
 from rankscope.checkpoints.tree_places import iter_lost_steps, iter_notes, iter_places
 from rankscope.checkpoints.tree_runs import TreeRuns
-from rankscope.checkpoints.walk import LINK, Node, Walk
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import RankscopeError, WrongSettingError, printable
 
 MOST = 400  # characters of a list in an error
 
@@ -33,20 +36,28 @@ def open_run(
 ) -> Run:
     """Open the one run at ``path``: a folder of checkpoints, or a single checkpoint.
 
-    Lists folders and reads step numbers; no tensor is read yet. The options are those of
-    `survey`.
+    Lists folders and reads step numbers, but no tensors. The options are those of `survey`.
 
     Raises
     ------
     RankscopeError
-        If there is no run, or more than one: then `open_runs` opens them.
+        If there is no run, or more than one; `open_runs` opens several.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> run = rs.open_run("ckpts/relora")
+    >>> run.steps
+    (0, 10, 20, 30)
+    >>> run[10].contents.parameters["model.layers.0.self_attn.q_proj.weight"].role
+    'q'
     """
     runs = open_runs([path], layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     if len(runs) > 1:
         names = ", ".join(run.name for run in runs[:5])
         more = ", …" if len(runs) > 5 else ""
         raise RankscopeError(
-            f"holds {len(runs)} runs ({names}{more}): name one, or use open_runs", path=path
+            f"holds {len(runs)} runs ({names}{more}): give the path of one", path=path
         )
     return runs[0]
 
@@ -59,15 +70,26 @@ def open_runs(
     trust_pickle: bool = False,
     base: str | Path | None = None,
 ) -> list[Run]:
-    """Open every run in and below the given folders: the runs of `survey`, which says the rest.
+    """Open every run in and below the given folders.
+
+    These are the runs of `survey`, which also says what became of everything else. The options are
+    the same.
 
     Raises
     ------
     RankscopeError
-        If a path does not exist or holds no checkpoint, or the layout or family is not known.
+        If a path does not exist or holds no checkpoint, or the layout or family is unknown.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> for run in rs.open_runs(["ckpts"]):
+    ...     print(run)
+    Run('full', 3 checkpoints, steps 5, 10, 100)
+    Run('relora', 4 checkpoints, steps 0, 10, 20, 30)
     """
-    found = survey(paths, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
-    return list(found.runs)
+    surveyed = survey(paths, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
+    return list(surveyed.runs)
 
 
 def survey(
@@ -78,27 +100,27 @@ def survey(
     trust_pickle: bool = False,
     base: str | Path | None = None,
 ) -> Survey:
-    """Open every run in and below the given folders, and say what became of all that was met.
+    """Open every run in and below the given folders, and say what became of everything else.
 
-    A run is what the names of siblings say together (`rankscope.checkpoints.sibling_names`), in a
-    folder or in its folder ``checkpoints``; their checkpoints may lie a few folders below the
-    folder of the step. It is named by its path below the folder given, with a word behind it where
-    a folder holds several: ``RUN/actor``, ``RUN/ema``, ``RUN/stage1``. Steps are counted anew in
-    each, since an update from one to another would mean nothing. Links are not followed, so that a
-    ``latest`` does not count a step twice; results of this package are not looked into.
+    A run is a series of checkpoints, as the names of siblings say together
+    (`rankscope.checkpoints.sibling_names`). They are in a folder or in its folder ``checkpoints``;
+    each checkpoint may be a few folders below the folder of its step. A run is called by its path
+    below the given folder, with another word if a folder holds several: ``RUN/actor``, ``RUN/ema``,
+    ``RUN/stage1``. Links are not followed, so that ``latest`` does not count a step twice.
+    rankscope's results are not looked into.
 
-    In a cache of the Hugging Face hub, a model is a run ``ORG/NAME``, whose steps are in the names
-    of its branches (`rankscope.checkpoints.hub_folder`).
+    In a cache of the Hugging Face hub, a model is a run ``ORG/NAME``, and the names of its branches
+    state the steps (`rankscope.checkpoints.hub_folder`).
 
     Parameters
     ----------
     paths
-        Folders of a run, of a tree of runs, or of one checkpoint; or a checkpoint that is a file;
-        or ``ORG/NAME`` of a model that is in the hub's cache, where there is no such folder.
+        Folders of a run, of a tree of runs, or of one checkpoint; a checkpoint that is a file; or
+        ``ORG/NAME`` of a model in the hub's cache, if there is no folder of that name.
     layout
-        Read every checkpoint as this on-disk layout, instead of recognising it.
+        Read every checkpoint as this on-disk layout, instead of recognising the layout.
     family
-        Take every model for one of this family, by its name or by a TOML file that describes it.
+        Read every model as one of this family, given by name or as a TOML file that describes it.
     trust_pickle
         Let a pickle make objects of any class, which may run code that its writer chose.
     base
@@ -106,14 +128,17 @@ def survey(
 
     Raises
     ------
+    WrongSettingError
+        If a path or the base does not exist, or the layout or family is unknown.
     RankscopeError
-        If a path, or the base, does not exist; if a path holds no checkpoint, or the layout or
-        family is not known.
+        If a path holds no checkpoint.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise RankscopeError(f"{layout!r} is not a layout: known are {', '.join(sorted(LAYOUTS))}")
+        known = ", ".join(sorted(LAYOUTS))
+        raise WrongSettingError(f"{layout!r} is not a layout: choose from {known}")
     if base is not None and not Path(base).exists():
-        raise RankscopeError("does not exist: the base is the folder of a model", path=base)
+        message = "does not exist: `base` must be the folder of a model"
+        raise WrongSettingError(message, path=base)
     options = Options(
         layout,
         None if family is None else read_family(family),
@@ -125,11 +150,11 @@ def survey(
     skips: dict[Skip, None] = {}
     notes: dict[Skip, None] = {}
     for path in map(_followed, map(Path, paths)):
-        found = _surveyed(path, options)
-        runs.update({(run.path.resolve(), run.stage): run for run in found.runs})
-        places.update({place.path: place for place in found.places})
-        skips.update(dict.fromkeys(found.skips))
-        notes.update(dict.fromkeys(found.notes))
+        surveyed = _surveyed(path, options)
+        runs.update({(run.path.resolve(), run.stage): run for run in surveyed.runs})
+        places.update({place.path: place for place in surveyed.places})
+        skips.update(dict.fromkeys(surveyed.skips))
+        notes.update(dict.fromkeys(surveyed.notes))
     return _distinct(Survey(tuple(runs.values()), tuple(places.values()), (*skips,), (*notes,)))
 
 
@@ -156,7 +181,7 @@ def _surveyed(path: Path, options: Options) -> Survey:
 
 
 def _followed(path: Path) -> Path:
-    """Where a path that was given leads to: a link's target, whose name may state the step."""
+    """The path itself, or the target of a link, whose name may state the step."""
     if path.exists():
         # The target of a link into the blobs of the hub's cache is named by a hash.
         return path.resolve() if path.is_symlink() and not hub_folder.is_blob_link(path) else path
@@ -164,11 +189,11 @@ def _followed(path: Path) -> Path:
     if cached is not None:
         return cached
     where = f", nor does {hub_folder.cache_folder()} hold it" if hub_folder.is_name(path) else ""
-    raise RankscopeError(f"does not exist{where}", path=path)
+    raise WrongSettingError(f"does not exist{where}", path=path)
 
 
 def _nothing_found(path: Path, tree: Node, layout: str | None) -> str:
-    what = "is no file of weights" if path.is_file() else "holds no checkpoint"
+    what = "is not a file of weights" if path.is_file() else "holds no checkpoint"
     if tree.why:
         return f"{tree.why}: give the folder of a run"
     if layout is not None:
@@ -177,14 +202,14 @@ def _nothing_found(path: Path, tree: Node, layout: str | None) -> str:
     if links:
         name = links[0].path.relative_to(path).as_posix()
         return (
-            f"{what}, but {len(links)} links, such as {name}, and links in a folder are not "
-            "followed: give what they lead to, or a link by itself"
+            f"{what}, but {len(links)} link{'s' * (len(links) > 1)}, such as {name}; links in a "
+            "folder are not followed: give what they lead to, or one of the links"
         )
-    return fault_of(path) or f"{what} that is known{_refused(path, tree)}"
+    return fault_of(path) or f"{what} that is recognised{_refused(path, tree)}"
 
 
 def _refused(path: Path, tree: Node) -> str:
-    """Files that look like checkpoints and are not read, one of each kind, by name."""
+    """The names of files that look like checkpoints and are not read, one of each kind."""
     kinds: dict[str, Path] = {}
     for node in tree:
         if node.is_file and not node.why and (why := refusal(node.path)):
@@ -199,26 +224,26 @@ def _refused(path: Path, tree: Node) -> str:
     return printable(": " + "; ".join(named), limit=MOST)
 
 
-def _distinct(found: Survey) -> Survey:
-    """The survey with names that differ: with as much of their paths as tells those that collide.
-
-    ``a/run`` and ``b/run`` where both are called ``run``.
-    """
-    counts = Counter(run.name for run in found.runs)
-    collide = [run for run in found.runs if counts[run.name] > 1]
-    names = {(run.path, run.stage): run.name for run in found.runs}
-    names |= {(run.path, run.stage): _told_apart(run, collide) for run in collide}
+def _distinct(surveyed: Survey) -> Survey:
+    """The survey with a different name for every run: ``a/run``, ``b/run`` instead of ``run``."""
+    counts = Counter(run.name for run in surveyed.runs)
+    collide = [run for run in surveyed.runs if counts[run.name] > 1]
+    names = {(run.path, run.stage): run.name for run in surveyed.runs}
+    names |= {(run.path, run.stage): _distinct_name(run, collide) for run in collide}
     renamed = {c.path: names[run.path, run.stage] for run in collide for c in run}
-    runs = (replace(run, name=names[run.path, run.stage]) for run in found.runs)
-    places = (replace(one, run=renamed.get(one.path, one.run)) for one in found.places)
-    return replace(found, runs=tuple(runs), places=tuple(places))
+    runs = (replace(run, name=names[run.path, run.stage]) for run in surveyed.runs)
+    places = (replace(one, run=renamed.get(one.path, one.run)) for one in surveyed.places)
+    return replace(surveyed, runs=tuple(runs), places=tuple(places))
 
 
-def _told_apart(run: Run, others: Iterable[Run]) -> str:
-    """The end of a run's path that no other of these has, and its stage."""
+def _distinct_name(run: Run, others: Iterable[Run]) -> str:
+    """The shortest end of a run's path that no other of these has, and its stage."""
     parts = run.path.resolve().parts
-    rest = [o.path.resolve().parts for o in others if (o.path, o.stage) != (run.path, run.stage)
-            and o.stage == run.stage]  # fmt: skip
+    rest = [
+        other.path.resolve().parts
+        for other in others
+        if (other.path, other.stage) != (run.path, run.stage) and other.stage == run.stage
+    ]
     size = next((n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in rest)), 0)
     name = Path(*parts[-size:]).as_posix()
     return name if run.stage is None else f"{name}/{run.stage}"

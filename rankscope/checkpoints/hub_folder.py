@@ -1,9 +1,8 @@
-"""The cache of the Hugging Face hub on this machine, read offline: its folders and branches.
+"""The folders and branches in the cache of the Hugging Face hub, read offline.
 
-A model's folder ``models--ORG--NAME`` holds ``refs/BRANCH``, a file with a commit, and
-``snapshots/COMMIT``, whose files are links into ``blobs``. Copies of caches are often partial:
-links are broken, branches point to nothing, or ``refs`` is gone. What is there is read all the
-same.
+The folder of a model, ``models--ORG--NAME``, holds ``refs/BRANCH``, a file with a commit, and
+``snapshots/COMMIT``, whose files are links into ``blobs``. Copies of caches are often incomplete:
+links are broken, branches point to nothing, or ``refs`` is missing. What is there is read anyway.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MAX_REF_BYTES = 256
 
 
 def cache_folder() -> Path:
-    """Folder in which the hub's own tools keep models, by the environment variables they follow."""
+    """Folder in which the hub's tools keep models, by the environment variables that they read."""
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
@@ -31,29 +30,32 @@ def cache_folder() -> Path:
 
 
 def is_name(path: Path) -> bool:
-    """Whether a path could be meant as a model's name on the hub, ``ORG/NAME``."""
+    """Whether a path may be meant as the name of a model on the hub, ``ORG/NAME``."""
     return NAME.fullmatch(path.as_posix()) is not None and ".." not in path.name
 
 
 def cached_model(name: Path) -> Path | None:
-    """Folder of the model ``ORG/NAME`` in the cache, if it is there."""
+    """Folder of the model ``ORG/NAME`` in the cache; None if it is not there."""
     folder = cache_folder() / (MODEL + name.as_posix().replace("/", "--"))
     return folder if is_name(name) and is_model(folder) else None
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder is that of a model in a cache, or such a folder renamed."""
+    """Whether a folder is that of a model in a cache, even if it was renamed."""
     named = folder.name.startswith(MODEL) or (folder / "refs").is_dir()
     return named and (folder / "snapshots").is_dir()
 
 
 def model_name(folder: Path) -> str:
-    """Name of a model on the hub, from that of its folder."""
+    """Name of a model on the hub, from the name of its folder."""
     return folder.name.removeprefix(MODEL).replace("--", "/")
 
 
 def model_around(path: Path) -> tuple[Path, Path] | None:
-    """What is to be read of a cache at a path, and its model: all snapshots, or the one given."""
+    """The folder to read in a cache, and that of its model; None if the path is not in a cache.
+
+    The folder is that of the model, or the one snapshot that the path leads to.
+    """
     real = path.resolve()
     if is_model(real):
         return path, path
@@ -65,12 +67,12 @@ def model_around(path: Path) -> tuple[Path, Path] | None:
 
 
 def is_blob_link(path: Path) -> bool:
-    """Whether a path is one of the links that a snapshot's files are."""
+    """Whether a path is a link into the blobs of a cache, as the files of a snapshot are."""
     return path.is_symlink() and "blobs" in path.readlink().parts
 
 
 def snapshots_of(model: Path) -> list[Path]:
-    """Folders of the snapshots that are there, by commit.
+    """Folders of the snapshots that are there, sorted by commit.
 
     Raises
     ------
@@ -84,17 +86,17 @@ def snapshots_of(model: Path) -> list[Path]:
 
 
 def read_branches(model: Path) -> dict[str, list[str]]:
-    """Branches that point to each commit, by name; branches that cannot be read are passed over."""
+    """The branches of each commit, sorted by name; branches that cannot be read are ignored."""
     branches: dict[str, list[str]] = {}
-    for place, _, files in os.walk(model / "refs"):
-        for path in (Path(place, name) for name in files):
+    for folder, _, files in os.walk(model / "refs"):
+        for path in (Path(folder, name) for name in files):
             branch = path.relative_to(model / "refs").as_posix()
             branches.setdefault(commit_in(path), []).append(branch)
     return {commit: sorted(names) for commit, names in branches.items() if commit}
 
 
 def commit_in(path: Path) -> str:
-    """Commit that a branch's file holds; empty if the file is not there or damaged."""
+    """The commit in the file of a branch; empty if the file is missing or damaged."""
     try:
         with open_regular(path) as (file, _):
             return file.read(MAX_REF_BYTES).decode("ascii", errors="replace").strip()

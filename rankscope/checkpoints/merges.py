@@ -25,13 +25,13 @@ class Merge:
 
 
 def find_merges(run: Path) -> tuple[Path, ...]:
-    """Files of the merges of a run, in the order of their steps."""
+    """The files of the merges of a run, in the order of their steps."""
     files = [path for path in (run / "merges").glob("*.safetensors") if _step(path) is not None]
     return tuple(sorted(files, key=lambda path: _step(path) or 0))
 
 
 def read_merge(path: Path) -> Merge:
-    """Read the header of a merge's file, and the scales, which are single numbers.
+    """Read the header of the file of a merge, and the scales, which are single numbers.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def read_merge(path: Path) -> Merge:
 
 
 def read_merges(paths: Iterable[Path]) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
-    """Merges up to the first that cannot be read: later sums of merges are not known then."""
+    """The merges before the first that cannot be read; sums after that are not known."""
     merges: list[Merge] = []
     for path in paths:
         try:

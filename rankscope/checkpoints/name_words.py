@@ -1,7 +1,7 @@
-"""Words that names of checkpoints are made of, by what they say of the number or name beside them.
+"""Words in the names of checkpoints, grouped by what they say about the number beside them.
 
-Each list is of plain words of the trade, in lower case. A word that is missing costs what the rule
-that uses the list says it costs; none of them decides alone what a number is.
+All words are in lower case. No word decides on its own what a number means; the rule that uses a
+list says what a missing word costs.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 Kind = Literal["step", "epoch", "tokens", "free"]
+Unit = Literal["step", "epoch", "tokens", "samples"]  # what the steps of a run count
 
 
 def _split(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that count where siblings differ in their numbers; those of `steps` count in any name.
+# Words that count where siblings differ in their numbers. `steps.py` has those that always count.
 STEPS = _split(
     "step steps globalstep timestep timesteps iter iters iteration iterations it its update "
     "updates ba"
@@ -39,7 +40,7 @@ MEASURES = _split(
     "bleu rouge meteor f1 auc auroc map map50 map95 iou miou dice psnr ssim fid lpips mse mae rmse "
     "nll elbo cer wer err error top1 top5 r2 precision recall metric avg mean time timestamp"
 )
-# What tells one training, or one part of a model, from another.
+# What distinguishes one training, or one part of a model, from another.
 SETTINGS = _split(
     "seed seeds run runs exp expt experiment trial try attempt fold split rank shard part worker "
     "gpu device node host proc process size dim dims hidden width depth layer layers head heads lr "
@@ -48,17 +49,17 @@ SETTINGS = _split(
     "client user teacher student fp bf int bit bits res resolution px img ctx context len length "
     "seq max min total num n warmup topk job id idx no opt lora q"
 )
-# max_steps_1000 is a setting, and not a step that a training reached.
+# max_steps_1000 is a setting, not a step that the training reached.
 LIMITS = _split("max min total num n warmup up save eval log lr every per")
 
-# The one at the end, the one that was best, and one that is kept once more.
+# The last checkpoint, the best one, and copies.
 ENDS = _split(
     "final finish finished last latest end ended done complete completed best newest main"
 )
 COPIES = _split("copy duplicate dup bak backup")
-# What was written after a training was taken up again.
+# Written after a training was resumed.
 RESUMED = _split("resume resumed resuming continue continued continuing cont")
-# What the name of any checkpoint can have.
+# Words that the name of any checkpoint may have.
 PLAIN = _split(
     "of a model models checkpoint checkpoints ckpt weights weight state dict pytorch torch net "
     "network params save saved snapshot step steps epoch epochs iter iteration global"

@@ -1,4 +1,4 @@
-"""What a user says about how checkpoints are to be read."""
+"""What a user says about how to read checkpoints: the contract of all layouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankscope.checkpoints.families.family import Family
 
 @dataclass(frozen=True)
 class Options:
-    """How to read.
+    """How to read checkpoints.
 
     Attributes
     ----------
@@ -19,8 +19,8 @@ class Options:
     family
         Family of the model; None to recognise it.
     trust_pickle
-        Whether a pickle may run code of this machine's packages to make objects that are no
-        tensors. Whoever wrote such a file decides what is run.
+        Whether a pickle may run code of this machine's packages to make objects that are not
+        tensors. Whoever wrote the file decides what runs.
     base
         Folder of the model that adapters were put on; None to look where their configs say.
     """

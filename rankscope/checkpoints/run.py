@@ -1,9 +1,8 @@
-"""`Run` and `Checkpoint`: what was found on disk, opened without reading a tensor."""
+"""`Run` and `Checkpoint`: what is on disk, opened without reading a tensor."""
 
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,33 +13,42 @@ from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.manifest import check_sizes
 from rankscope.checkpoints.merges import find_merges
-from rankscope.checkpoints.name_parts import Unit
+from rankscope.checkpoints.name_words import Unit
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of a run at one training step, on disk. Holds paths, never a tensor.
+    """The weights of a run at one training step, on disk. It holds paths, never a tensor.
 
     Attributes
     ----------
     path
         Its folder or its file.
     step
-        Optimizer steps completed.
+        Optimizer steps completed, or what else the run counts (`Run.unit`).
     step_source
         Where the step was read: the name of a file beside the weights; a key beside them in their
-        file; ``folder``, ``file`` or ``branch`` for its name; ``order`` where nothing tells.
+        file; ``folder``, ``file`` or ``branch`` for its name; ``order`` if it is unknown.
     layout
         Name of the on-disk layout.
     options
-        How it is to be read.
+        How to read it.
     tokens
-        Tokens seen by then, where the name of the checkpoint states them.
+        Tokens seen by then, if the name of the checkpoint states them.
     fault
-        Why it cannot be read, where that is known without reading it: its step is known all the
-        same.
+        Why it cannot be read, if that is known from its name or first bytes; its step is known
+        nevertheless.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> checkpoint = rs.open_run("ckpts/relora")[20]
+    >>> checkpoint.layout, checkpoint.step_source
+    ('huggingface', 'state.json')
+    >>> checkpoint.contents.parameters["model.layers.0.mlp.up_proj.weight"].adapter.rank
+    2
     """
 
     path: Path
@@ -53,7 +61,7 @@ class Checkpoint:
 
     @cached_property
     def contents(self) -> Contents:
-        """Parameters, adapters, gradients and heads; the headers are read on first use.
+        """Parameters, adapters, gradients and heads; their headers are read on first use.
 
         Raises
         ------
@@ -63,7 +71,7 @@ class Checkpoint:
         return self.read()
 
     def read(self) -> Contents:
-        """Read `contents` without keeping them, for whoever goes through many checkpoints."""
+        """Read the headers without keeping them, as is best for many checkpoints."""
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
         check_sizes(self.path)
@@ -84,17 +92,28 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its checkpoints in the order of their steps, and the merges it recorded.
+    """One training: its checkpoints in the order of their steps, and the merges that it recorded.
 
     ``run[2000]`` is the checkpoint of step 2000; iterating gives all of them.
 
     Attributes
     ----------
     stage
-        What tells this run from others in the same folder: a stage of the training, or words and
-        folders around its steps (``actor``, ``ema``).
+        What distinguishes this run from others in the same folder: a stage of the training, or
+        words and folders around its steps (``actor``, ``ema``).
     unit
         What its steps count.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> run = rs.open_run("ckpts/relora")
+    >>> run
+    Run('relora', 4 checkpoints, steps 0, 10, 20, 30)
+    >>> [checkpoint.path.name for checkpoint in run]
+    ['step-00000000', 'step-00000010', 'step-00000020', 'step-00000030']
+    >>> len(run.merge_files)
+    2
     """
 
     name: str
@@ -105,12 +124,12 @@ class Run:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Steps that there is a checkpoint of, ascending."""
+        """The steps of its checkpoints, ascending."""
         return tuple(checkpoint.step for checkpoint in self.checkpoints)
 
     @property
     def merge_files(self) -> tuple[Path, ...]:
-        """Records of the merges, in the order of their steps."""
+        """The files that record its merges, in the order of their steps."""
         return find_merges(self.path)
 
     def __getitem__(self, step: int) -> Checkpoint:
@@ -142,19 +161,24 @@ class Run:
 
 
 def roles_of(parameters: Iterable[Parameter]) -> list[tuple[str, str, int, str, str]]:
-    """Role, layers, number of matrices, shapes and dtypes: one line a role."""
+    """Role, layers, number of matrices, shapes and dtypes: one line per role."""
     by_role: dict[str, list[Parameter]] = {}
     for parameter in parameters:
         by_role.setdefault(parameter.role, []).append(parameter)
     return [
-        (role, ranges(p.layer for p in found), len(found),
-         _counted("×".join(map(str, p.shape)) for p in found), _counted(p.dtype for p in found))
-        for role, found in sorted(by_role.items(), key=lambda one: ROLES.index(one[0]))
-    ]  # fmt: skip
+        (
+            role,
+            ranges(p.layer for p in group),
+            len(group),
+            _listed_once("×".join(map(str, p.shape)) for p in group),
+            _listed_once(p.dtype for p in group),
+        )
+        for role, group in sorted(by_role.items(), key=lambda one: ROLES.index(one[0]))
+    ]
 
 
 def ranges(layers: Iterable[int | None]) -> str:
-    """Indices in words: ``0–3, 5``."""
+    """Indices of layers in words: ``0–3, 5``."""
     known = sorted({layer for layer in layers if layer is not None})
     parts: list[list[int]] = []
     for layer in known:
@@ -165,12 +189,12 @@ def ranges(layers: Iterable[int | None]) -> str:
     return ", ".join(f"{p[0]}–{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
 
 
-def _counted(values: Iterable[str]) -> str:
-    return ", ".join(Counter(values))
+def _listed_once(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
 
 
 def listed(steps: tuple[int, ...]) -> str:
-    """Steps in words, the middle of a long series left out."""
+    """Steps in words, without the middle of a long series."""
     if len(steps) <= 6:
         return f"steps {', '.join(map(str, steps))}" if len(steps) != 1 else f"step {steps[0]}"
     return f"steps {steps[0]}, {steps[1]}, {steps[2]} … {steps[-1]}"

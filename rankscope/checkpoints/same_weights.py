@@ -1,7 +1,7 @@
-"""Checkpoints of a run that hold the same weights under different steps.
+"""Which checkpoints of a run hold the same weights under different steps.
 
-Released series have such branches: a wrong upload makes every update between them zero, and the
-next one the sum of all that it replaced.
+Released models have such branches. A wrong upload makes every update between them zero, and the
+next update the sum of all that it replaced.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
-SAMPLE = 256  # elements of each tensor
+SAMPLE = 256  # elements of each tensor that are compared
 
 
 def identical_steps(run: Run) -> list[tuple[int, ...]]:
-    """Steps of a run whose weights are the same, group by group; empty if all differ.
+    """Groups of steps of a run whose weights are the same; empty if all differ.
 
-    The same files are the same weights, as where two snapshots of the hub's cache share a blob.
-    Other files are compared by their headers and some elements of every matrix and adapter: the
-    digests of whole files also differ where a step was written beside the same weights. A
-    checkpoint that cannot be read is the same as no other.
+    The same files are the same weights, as when two snapshots of the hub's cache share a blob.
+    Other files are compared by their headers and some elements of every matrix and adapter, since
+    digests of whole files differ even if only the step beside the weights does. A checkpoint that
+    cannot be read is not the same as any other.
     """
     by_files: dict[tuple[str, ...], str] = {}
     steps: dict[str, list[int]] = {}
@@ -46,8 +46,8 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
 def hold_the_same(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two checkpoints hold the same weights, as `identical_steps` compares them.
 
-    They count as the same where elements differ that are not among those compared, as in an
-    embedding of which a few rows were edited. What cannot be read is the same as nothing.
+    An error: weights that differ only in elements that are not compared, such as an embedding
+    with a few edited rows, count as the same.
     """
     try:
         first, second = one.read(), other.read()
@@ -63,25 +63,25 @@ def _files(contents: Contents) -> tuple[str, ...]:
 
 
 def _digest(contents: Contents) -> str:
-    """Digest of names, shapes, and elements from the middle of every tensor."""
+    """Digest of names and shapes, and of elements from the middle of every tensor."""
     digest = hashlib.blake2b(digest_size=16)
-    for place, tensor in _iter_tensors(contents):
+    for label, tensor in _iter_tensors(contents):
         start = max(math.prod(tensor.shape) - SAMPLE, 0) // 2
         stop = min(start + SAMPLE, math.prod(tensor.shape))
-        digest.update(repr((place, tensor.dtype, tensor.shape)).encode())
+        digest.update(repr((label, tensor.dtype, tensor.shape)).encode())
         with sampling():
             digest.update(tensor.elements(start, stop).tobytes())
     return digest.hexdigest()
 
 
 def _iter_tensors(contents: Contents) -> Iterator[tuple[str, Tensor]]:
-    """Every stored tensor of the weights and adapters once, and what is stored beside them."""
+    """Every stored tensor of the weights and adapters once, with a label that includes scales."""
     seen = set()
     for name, parameter in sorted(contents.parameters.items()):
         adapter = parameter.adapter
         scale = None if adapter is None else adapter.scale
         made_of = (*(adapter.tensors if adapter else ()), *filter(None, (parameter.tensor,)))
-        # Only whole tensors are read from the middle without reading all that comes before.
+        # Only stored tensors can be read from the middle without all that comes before.
         for tensor in (stored for one in made_of for stored in roots(one)):
             if tensor.dtype in FLOATS and (key := (tensor.paths, tensor.name)) not in seen:
                 seen.add(key)

@@ -1,7 +1,7 @@
-"""What a checkpoint's name, and the small files beside its weights, say of its place in training.
+"""The step of one checkpoint, from its name and from the small files beside its weights.
 
-Names are of folders, of files without their suffix, and of branches. They are free text, so a
-number is taken for a step only behind a word that means one, such as in ``checkpoint-500``: not in
+A name is that of a folder, of a file without its suffix, or of a branch. Names are free text, so a
+number is a step only after a word that means one, as in ``checkpoint-500``; it is not in
 ``llama-1b``, ``model-00001-of-00006``, ``pico-decoder-small-1`` or ``checkpoint-2024-05-11``.
 """
 
@@ -14,27 +14,26 @@ from pathlib import Path
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.name_words import COPIES
 
-# File beside the weights → the key of optimizer steps completed; by trust. Where micro steps are
-# counted too (the `global_step` of a training_state.json), they are not taken.
+# File beside the weights → its key for the optimizer steps completed, most trusted first. Micro
+# steps do not count (the `global_step` of a training_state.json).
 STATE_FILES = {
     "state.json": "step",
     "trainer_state.json": "global_step",
     "training_state.json": "update_step",
 }
-LIMIT = 10**18  # what tables hold
-
-# Digits that count nothing: the number of a shard, and calendar dates. A step that is worth a name
-# is round, and no date ends in 00.
+LIMIT = 10**18  # tables hold steps as 64-bit integers
+# Digits that count nothing: numbers of shards, and calendar dates. No date ends in 00, as steps
+# that are worth saving do.
 SHARD = r"\d{5}-of-\d{5}"
 DATE = r"(?<!\d)(?:19|20)\d\d(?P<dash>[-_]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12]\d|3[01])(?!\d)"
 NO_COUNT = re.compile(rf"{SHARD}|{DATE}", re.ASCII)
 SUFFIX = re.compile(r"\.[A-Za-z]+[0-9]?")
 UNFINISHED = re.compile(r"(?:^|[-_.])(?:tmp|temp|partial)(?:$|[-_.])")
-# A number is not the start of a longer one, of a version (3.5) or of a size (7b); 10k is 10000.
+# Not the start of a longer number, of a version (3.5) or of a size (7b); 10k is 10000.
 NUMBER = r"(?P<number>\d{1,18})(?P<thousands>k?)(?![a-z\d]|\.\d)"
-# max_steps_1000 is a setting of the run, and no step that it reached.
+# max_steps_1000 is a setting of the run, not a step that it reached.
 SETTING = r"(?P<setting>(?:max|min|total|num|n|warm_?up|save|eval|log|lr)[-_])?"
-# Kinds of names, surest first. `checkpoint_3_5000` has the epoch before the step.
+# Most certain first. `checkpoint_3_5000` has the epoch before the step.
 STEP_PATTERNS = tuple(
     re.compile(pattern, re.ASCII)
     for pattern in (
@@ -60,12 +59,12 @@ NO_STAGE = re.compile(r"(?:[-_](?:global|model|epoch[-_=]?\d+))+$")
 
 
 def step_of(path: Path) -> tuple[int, str] | None:
-    """Step of a checkpoint and its source, a file's name or ``folder``; None if nothing tells.
+    """Step of a checkpoint and its source, a file's name or ``folder``; None if unknown.
 
     Raises
     ------
     RankscopeError
-        If a state file is there and damaged.
+        If a state file is damaged.
     """
     for name, key in STATE_FILES.items():
         step = read_json(path / name).get(key)
@@ -76,10 +75,10 @@ def step_of(path: Path) -> tuple[int, str] | None:
 
 
 def stated_name(path: Path) -> str:
-    """Name of a folder, or of a file without its suffix: what the functions below take.
+    """Name of a folder, or of a file without its suffix, as the functions below take it.
 
-    What stands behind a dot is no suffix if numbers or dashes are in it: ``model.ckpt-1000``. Of
-    ``step_100.pt.bak`` it is the inner one, so that the name says that it is a copy.
+    What follows a dot is not a suffix if it has a dash or several digits: ``model.ckpt-1000``. The
+    suffix of ``step_100.pt.bak`` is the inner one, so that the name shows that it is a copy.
     """
     if not SUFFIX.fullmatch(path.suffix) or not path.is_file():
         return path.name
@@ -87,7 +86,7 @@ def stated_name(path: Path) -> str:
 
 
 def suffix_of(path: Path) -> str:
-    """Suffix of a file, which tells its kind: the inner one of ``step_100.pt.bak``."""
+    """Suffix of a file, which shows its kind: ``.pt`` for ``step_100.pt.bak``."""
     inner = Path(path.stem).suffix
     is_copy = path.suffix[1:].lower() in COPIES and SUFFIX.fullmatch(inner)
     return inner if is_copy else path.suffix
@@ -96,8 +95,8 @@ def suffix_of(path: Path) -> str:
 def step_in_name(name: str) -> int | None:
     """Step that a name states: ``step-00002000``, ``checkpoint-500``, ``2000``, ``000600_ckpt``.
 
-    Of several, the last behind the word step counts (``epoch=0-step=100``). A folder that is still
-    being written (``tmp-checkpoint-500``) states none.
+    Of several numbers, the last after the word step counts (``epoch=0-step=100``). A folder that is
+    still being written (``tmp-checkpoint-500``) states none.
     """
     found = stated_step(name)
     if found is None:
@@ -107,7 +106,7 @@ def step_in_name(name: str) -> int | None:
 
 
 def tokens_in_name(name: str) -> int | None:
-    """Tokens seen that a name states: ``step1000-tokens4B``, ``step-001000-2BT``."""
+    """Number of tokens seen that a name states: ``step1000-tokens4B``, ``step-001000-2BT``."""
     found = TOKENS.search(name.lower())
     if found is None:
         return None
@@ -118,8 +117,8 @@ def tokens_in_name(name: str) -> int | None:
 def stage_in_name(name: str) -> str | None:
     """Stage of a training that a name states before the step, in lower case.
 
-    ``stage2-ingredient1-step1000-tokens5B`` is of ``stage2-ingredient1``, and
-    ``anneal_iter_0001000`` of ``anneal``; ``model-step-100`` is of none.
+    It is ``stage2-ingredient1`` in ``stage2-ingredient1-step1000-tokens5B`` and ``anneal`` in
+    ``anneal_iter_0001000``; ``model-step-100`` has none.
     """
     found = stated_step(name)
     if found is None:
@@ -129,7 +128,7 @@ def stage_in_name(name: str) -> str | None:
 
 
 def stated_step(name: str) -> re.Match[str] | None:
-    """Where a name states a step, its digits in the group ``number``; dates are blanked out."""
+    """Match of the step that a name states, its digits in the group ``number``."""
     text = NO_COUNT.sub(lambda date: " " * len(date[0]), name.lower())
     if UNFINISHED.search(text):
         return None
@@ -141,5 +140,5 @@ def stated_step(name: str) -> re.Match[str] | None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a name says that what it names is still being written."""
+    """Whether a name says that its file or folder is still being written."""
     return UNFINISHED.search(name.lower()) is not None

@@ -1,4 +1,4 @@
-"""What a look at folders gives: runs, and a line for everything else that was met."""
+"""`Survey`: the runs in folders, and what became of everything else that is there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WEIGHTS = (
     *(".h5", ".hdf5", ".keras", ".msgpack", ".gguf", ".ggml", ".onnx", ".nemo", ".tflite", ".pb"),
     *(".mlmodel", ".distcp"),
 )
-# What layouts read beside the weights, and what belongs to the folder of a run.
+# Files that layouts read beside the weights, and files of the folder of a run.
 BESIDE = re.compile(
     r"(?:.*[._-])?config\.(?:json|ya?ml|toml)|config\..*|meta_\d+\.json|.*\.index(?:\..*)?\.json"
     r"|(?:trainer|training)_?state\.json|state\.json|metrics\.jsonl|MANIFEST\.json|\.metadata"
@@ -30,13 +30,13 @@ BESIDE = re.compile(
 
 @dataclass(frozen=True)
 class Place:
-    """What became of one folder or file.
+    """A folder or file, and what became of it.
 
     Attributes
     ----------
     use
-        ``step``: a checkpoint of a run. ``part``: it belongs to a run or to one of its steps.
-        ``left out``: it is not read. ``unreadable``: it is a step, and cannot be read.
+        ``step``: it is a checkpoint of a run. ``part``: it belongs to a run or to one of its steps.
+        ``left out``: it is not read. ``unreadable``: it is a step that cannot be read.
     reason
         Why it is left out or unreadable.
     """
@@ -50,13 +50,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Survey:
-    """Everything that was met.
+    """The runs in some folders, and what became of everything else in these.
 
     Attributes
     ----------
     places
-        What became of every folder and file, in the order in which they were met. What lies in the
-        folder of a checkpoint is not listed by itself, nor is what lies in a folder without any.
+        Every folder and file, in order. The files of a checkpoint are not listed one by one, nor
+        are those in a folder without checkpoints.
     skips
         Checkpoints that are missing from the runs, and why.
     notes
@@ -70,20 +70,20 @@ class Survey:
 
 
 def is_results(folder: Path) -> bool:
-    """Whether a folder is one that this package wrote results into."""
+    """Whether a folder holds results that rankscope wrote."""
     has_table = any((folder / name).is_file() for name in ("metrics.parquet", "evaluation.parquet"))
     has_record = any((folder / name).is_file() for name in ("analysis.json", "evaluation.json"))
     return has_record and (has_table or (folder / "spectra").is_dir())
 
 
 def fault_of(path: Path) -> str:
-    """Why a path is nearly a checkpoint and is none, as far as anything knows such files."""
+    """Why a path that is almost a checkpoint is not one; empty if nothing is known about it."""
     flaw = next(filter(None, (known.flaw(path) for known in LAYOUTS.values())), "")
     return flaw or (weights_file.refusal(path) if path.is_file() else "")
 
 
 def reason_of(file: Path) -> str:
-    """Why a file is not read, where it is not a checkpoint."""
+    """Why a file that is not a checkpoint is not read."""
     refusal = weights_file.refusal(file)
     if refusal:
         return refusal
@@ -95,6 +95,6 @@ def reason_of(file: Path) -> str:
 
 
 def is_notable(file: Path) -> bool:
-    """Whether a file that is not read would be looked for: by its name, or by what it holds."""
+    """Whether a user may miss a file that is not read, by its name or its content."""
     looks = file.suffix.lower() in WEIGHTS and NO_MODEL.fullmatch(file.name) is None
     return looks or bool(weights_file.refusal(file))

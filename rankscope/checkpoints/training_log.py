@@ -1,4 +1,4 @@
-"""What a run logged while training: its loss by step, in the words of one table."""
+"""What a run logged while training, as records with the same keys whoever wrote them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TRAINER_NAMES = {"eval_loss": "validation_loss"}
 
 
 def log_file(run: Run) -> Path | None:
-    """The log that grows while a run trains, if there is one."""
+    """The log that grows while a run trains; None if there is none."""
     path = run.path / "metrics.jsonl"
     return path if path.is_file() else None
 
@@ -22,8 +22,8 @@ def log_file(run: Run) -> Path | None:
 def read_training_log(run: Run) -> list[dict[str, Any]]:
     """Records with a step, from ``metrics.jsonl`` or the last checkpoint's trainer_state.json.
 
-    A run without a log has none; lines that are damaged, such as the last one of a run that was
-    killed, are passed over.
+    A run without a log has no records. Damaged lines, such as the last one of a run that was
+    killed, are ignored.
     """
     path = log_file(run)
     if path is not None:

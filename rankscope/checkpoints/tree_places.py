@@ -1,4 +1,4 @@
-"""A line for everything in a tree: what belongs to a run, and what is left out and why."""
+"""The places of a tree: what became of every folder and file, and the lines about them."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.file_names import NO_MODEL_FOLDERS
+from rankscope.checkpoints.folder_tree import LINK, STATE, Node
 from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import BESIDE, Place, Use, is_notable, reason_of
 from rankscope.checkpoints.tree_runs import TreeRuns
-from rankscope.checkpoints.walk import LINK, STATE, Node
 
-MANY = 5  # from here on, files of a folder that are left out for one reason share a line
+MANY = 5  # more files of a folder that are left out for one reason share a line
 
 
 def iter_places(tree: Node, reading: TreeRuns) -> Iterator[Place]:
     """What became of each folder and file of a tree, in order.
 
-    A folder in which nothing is a checkpoint is one line, and so are files in it that look like
-    weights. The files in the folder of a checkpoint are part of it, and have no line.
+    A folder without checkpoints is one place, and so is each file in it that looks like weights.
+    The files in the folder of a checkpoint are parts of it and not listed.
     """
     if tree.is_cache:
-        yield from reading.uses.values()
+        yield from reading.places.values()
         return
     owners = {run.path: run.name for run in reversed(reading.runs)}
-    yield from _iter_below(tree, reading.uses, owners, owner="")
+    yield from _iter_below(tree, reading.places, owners, owner="")
 
 
 def _iter_below(
-    node: Node, uses: Mapping[Path, Place], owners: Mapping[Path, str], *, owner: str
+    node: Node, places: Mapping[Path, Place], owners: Mapping[Path, str], *, owner: str
 ) -> Iterator[Place]:
-    used = uses.get(node.path)
-    owner = owners.get(node.path, used.run if used is not None else owner)
+    known = places.get(node.path)
+    owner = owners.get(node.path, known.run if known is not None else owner)
     if node.is_cache:
-        yield from (place for path, place in uses.items() if path.is_relative_to(node.path))
+        yield from (place for path, place in places.items() if path.is_relative_to(node.path))
         return
-    if used is not None:
-        yield used
+    if known is not None:
+        yield known
     elif node.sliced:
-        wholes = [whole for path in node.sliced if (whole := uses.get(path))]
+        wholes = [whole for path in node.sliced if (whole := places.get(path))]
         step = wholes[0].step if len(node.sliced) == 1 and wholes else None
         yield Place(node.path, "part", wholes[0].run if wholes else owner, step, node.why)
     elif node.why:
@@ -48,13 +48,13 @@ def _iter_below(
         yield Place(node.path, use, owner if use == "part" else "", reason=node.why)
     elif node.is_file:
         yield _file(node.path, owner)
-    elif not any(one.path in uses or one.is_cache for one in node):
+    elif not any(one.path in places or one.is_cache for one in node):
         yield from _iter_unused(node, owner)
         return
     for child in node.children:
-        is_within = used is not None and bool(node.layout) and child.is_file
-        if not is_within or child.path in uses:
-            yield from _iter_below(child, uses, owners, owner=owner)
+        is_part = known is not None and bool(node.layout) and child.is_file
+        if not is_part or child.path in places:
+            yield from _iter_below(child, places, owners, owner=owner)
 
 
 def _file(path: Path, owner: str) -> Place:
@@ -65,7 +65,7 @@ def _file(path: Path, owner: str) -> Place:
 
 
 def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
-    """A folder without checkpoints, and what in it could be taken for one."""
+    """A folder without checkpoints, and the files in it that look like one."""
     inside = [node for node in folder if node is not folder]
     is_state = any(node.why == STATE for node in inside)
     if owner and (is_state or folder.path.name in NO_MODEL_FOLDERS):
@@ -77,7 +77,8 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
     elif links == len(inside):
         why = f"holds links only, {links} of them, which are not followed"
     else:
-        why = f"holds no checkpoint ({len(inside)} files and folders)"
+        what = "files and folders" if len(inside) > 1 else "file or folder"
+        why = f"holds no checkpoint ({len(inside)} {what})"
     yield Place(folder.path, "left out", reason=why)
     for node in inside:
         if node.is_file and not node.why and is_notable(node.path):
@@ -85,11 +86,10 @@ def _iter_unused(folder: Node, owner: str) -> Iterator[Place]:
 
 
 def iter_lost_steps(places: Iterable[Place], root: Path) -> Iterator[Skip]:
-    """A skip for every link that is called as a step is, and leads to nothing that is read.
+    """A skip for every link that has the name of a step and leads to nothing that is read.
 
-    Steps are kept on another disk, with a link in their place. What lies below the folder that was
-    given is met there, so that a link to it costs nothing. Errs where a link to data has the name
-    of a step.
+    Such steps are on another disk, for example. A link to something below the folder that was given
+    costs nothing, since that is read itself. An error: a link to data that has the name of a step.
     """
     for place in places:
         if place.reason != LINK or lone_number(stated_name(place.path)) is None:
@@ -98,21 +98,21 @@ def iter_lost_steps(places: Iterable[Place], root: Path) -> Iterator[Skip]:
         if not target.exists():
             what = "is a link that leads nowhere"
         elif not target.is_relative_to(root.resolve()):
-            what = "is a link out of the folder given, and links are not followed"
+            what = "leads out of the folder given, and links are not followed"
         else:
             continue
-        yield Skip(str(place.path), "", "link", f"{what}: put the checkpoint itself there")
+        yield Skip(str(place.path), "", "link", f"{what}: put the checkpoint there instead")
 
 
 def iter_notes(places: Iterable[Place], named: Collection[str]) -> Iterator[Skip]:
-    """A line for each that looks like weights and is not read, or holds nothing but links.
+    """A note for each file that looks like weights and is not read, and each folder of links.
 
-    Where there are many in a folder, one line for all of them.
+    Many in one folder share a note.
 
     Parameters
     ----------
     named
-        Paths that have a line already.
+        Paths that have a note or a skip already.
     """
     groups: dict[tuple[Path, str], list[Place]] = {}
     for place in places:

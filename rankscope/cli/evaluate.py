@@ -124,8 +124,7 @@ def evaluate(
         tasks = {(curve.run, curve.task) for curve in found.curves}
         own = [one for one in record["evaluations"] if (one["run"], one["task"]) in tasks]
         print_evaluations(own)
-        count = len(found.table)
-        typer.echo(f"{count} numbers, {found.computed} scores newly computed → {out}")
+        typer.echo(f"{found.measured} scores, {found.computed} newly computed → {out}")
 
     end_call(
         found,

@@ -76,7 +76,12 @@ class Moment:
 def component_of(kind: str, parameter: Parameter, recipe: Recipe) -> Component:
     """The component of a parameter that a recipe reads."""
     return Component(
-        kind, parameter.layer, parameter.role, parameter.expert, parameter.name, recipe
+        kind=kind,
+        layer=parameter.layer,
+        role=parameter.role,
+        expert=parameter.expert,
+        name=parameter.name,
+        recipe=recipe,
     )
 
 

@@ -98,7 +98,7 @@ class Formed:
             total,
             self.dtype,
             (*self.stored, *other.stored),
-            float(np.hypot(self._beside(), other._beside())),
+            beside=float(np.hypot(self._beside(), other._beside())),
             error=self.error + other.error + UNIT_ROUNDOFF * norm_of(total).value,
             bits=min(self.bits, other.bits),
         )
@@ -126,15 +126,16 @@ def scaled_along(one: Formed, numbers: NDArray[np.float64]) -> Formed:
         values = numbers * one.values
     largest = float(np.abs(finite_part(numbers)).max(initial=0.0))
     powers = nearest_powers(numbers)
+    made_of = one.made_of and (scaled_along(one.made_of[0], numbers), one.made_of[1])
     return Formed(
         values,
         one.dtype,
         tuple((powers * stored, kind) for stored, kind in one.stored),
-        largest * one.beside,
-        one.relative,
-        largest * one.error + UNIT_ROUNDOFF * norm_of(values).value,
-        one.bits,
-        None if one.made_of is None else (scaled_along(one.made_of[0], numbers), one.made_of[1]),
+        beside=largest * one.beside,
+        relative=one.relative,
+        error=largest * one.error + UNIT_ROUNDOFF * norm_of(values).value,
+        bits=one.bits,
+        made_of=made_of,
     )
 
 

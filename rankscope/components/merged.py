@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.recognition import adapted_family
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.component import Component, component_of
 from rankscope.components.recipes import Products

@@ -142,7 +142,14 @@ def _circuit_updates(moment: Moment) -> Iterator[Component]:
         if later.heads != earlier.heads or later.shape != earlier.shape:
             message = f"was {earlier.heads} on {earlier.shape}, is {later.heads} on {later.shape}"
             path = later.output.tensor.paths[0]
-            recipe = Misfit((), "", path, circuit.name, "shape-changed", message)
+            recipe = Misfit(
+                shape=(),
+                dtype="",
+                path=path,
+                name=circuit.name,
+                reason="shape-changed",
+                message=message,
+            )
         heads = circuit.heads if isinstance(recipe, CircuitsChange) else 0
         change = replace(circuit, kind="ov_update", recipe=recipe, heads=heads)
         yield change.over(moment.since_previous, *modules[circuit.name])
@@ -169,12 +176,12 @@ def _ov(
             recipe = _misfit(output, "config-mismatch", message)
         has_heads = not published and isinstance(recipe, Circuits)
         yield Component(
-            "ov-published" if published else "ov",
-            output.layer,
-            "o",
-            None,
-            _circuit(output),
-            recipe,
+            kind="ov-published" if published else "ov",
+            layer=output.layer,
+            role="o",
+            expert=None,
+            name=_circuit(output),
+            recipe=recipe,
             heads=heads.count if has_heads else 0,
         )
 
@@ -238,7 +245,14 @@ ON_REQUEST = ("base", "cumulative_update", "ov_update", "ov-published")
 def _misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
     tensors = (parameter.tensor, *(parameter.adapter.tensors if parameter.adapter else ()))
     path = next((tensor.paths[0] for tensor in tensors if tensor is not None), "")
-    return Misfit(parameter.shape, parameter.dtype, path, parameter.name, reason, message)
+    return Misfit(
+        shape=parameter.shape,
+        dtype=parameter.dtype,
+        path=path,
+        name=parameter.name,
+        reason=reason,
+        message=message,
+    )
 
 
 def _parent(parameter: Parameter) -> str:

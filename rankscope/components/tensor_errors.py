@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.checkpoints.adapters.derived_tensors import (
+from rankscope.checkpoints.adapters.composed_tensors import (
     KhatriRao,
     PlusSparse,
     Product,

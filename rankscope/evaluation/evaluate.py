@@ -177,8 +177,13 @@ def evaluate_found(
     require_steps(plans.count, found.runs)
     record = None if out is None else recorded(out / EVALUATION_RECORD, plans, ScoreFiles(out))
     if out is not None and record is not None:
-        curves = tuple(plans.curves)
-        return RecalledEvaluation(**recalled(record), out=out, curves=curves, asked=plans.asked)
+        return RecalledEvaluation(
+            **recalled(record),
+            out=out,
+            curves=tuple(plans.curves),
+            asked=plans.asked,
+            scores=plans.scores,
+        )
     for benchmark in benchmarks:
         benchmark.open()
     require_out(out, found.runs)

@@ -67,11 +67,12 @@ class RecalledEvaluation(CallResult):
     out: Path
     curves: tuple[Curve, ...]
     asked: Mapping[str, tuple[int, ...]]
+    scores: int
 
     @property
     def measured(self) -> int:
-        """Number of rows that were asked for."""
-        return len(self.table)
+        """Number of scored checkpoints and tasks."""
+        return self.scores
 
     @cached_property
     def table(self) -> pd.DataFrame:

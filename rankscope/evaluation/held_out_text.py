@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,7 @@ def held_out_documents(run: Run) -> list[str]:
 
     The documents of a run that was trained on text come from that text. Those of a run that was
     trained on a prepared folder are decoded from its ids: a byte-level tokenizer restores the text
-    exactly, others may have changed it before they encoded it. A corpus of one document was cut at
-    a token, perhaps inside a character, whose rest then reads as U+FFFD.
+    exactly, others may have changed it before they encoded it.
 
     Parameters
     ----------
@@ -63,9 +61,8 @@ def held_out_documents(run: Run) -> list[str]:
         )
     if not Path(source).is_dir() and not source.endswith(TOKEN_FILES):
         _, texts = hold_out(read_documents(source), config.data.validation_fraction)
-        if texts:
-            _refuse_other_text(run, texts)
-            return texts
+        _refuse_other_text(run, texts)
+        return texts
     return _decoded(run, config)
 
 
@@ -106,9 +103,7 @@ def _decoded(run: Run, config: Config) -> list[str]:
     """Documents from the ids that the trainer held out."""
     from tokenizers import Tokenizer
 
-    # With the run's tokenizer, which need not be learned from the text again.
-    data = replace(config.data, tokenizer=str(run.path / TOKENIZER))
-    corpus = load_corpus(data, config.batch)
+    corpus = load_corpus(config.data, config.batch)
     _refuse_other_data(run, "data_blake2b", corpus.digest())
     tokenizer = Tokenizer.from_file(str(run.path / TOKENIZER))
     end = corpus.end_of_document

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.checkpoints.adapters.base_model import base_folder
+from rankscope.checkpoints.adapters.peft_adapter import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.adapters.peft_config import CONFIG as ADAPTER_CONFIG
-from rankscope.checkpoints.adapters.peft_files import WEIGHTS as ADAPTER_WEIGHTS
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.run import Checkpoint

@@ -84,6 +84,8 @@ class ScorePlans(execution.Plans[ScoreTask]):
     ----------
     curves
         Of the plans so far, where the scores of each run and task go.
+    scores
+        Number of tasks in the plans so far.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class ScorePlans(execution.Plans[ScoreTask]):
             run.name: [c for c in run if steps is None or c.step in steps] for run in found.runs
         }
         self.curves: list[Curve] = []
+        self.scores = 0
         paths = [run.path for run in found.runs]
         plans = self._iter_plans(found.runs)
         super().__init__(plans, VERSION, paths, found.skips, found.notes)
@@ -142,6 +145,7 @@ class ScorePlans(execution.Plans[ScoreTask]):
         for benchmark, curve in curves:
             key = score_key(curve, model)
             task = ScoreTask(key, benchmark, curve, run, checkpoint, encoder, states)
+            self.scores += 1
             yield Plan(run.name, checkpoint.step, (task,))
 
 

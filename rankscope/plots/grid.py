@@ -77,17 +77,25 @@ def row_title(ax: Axes, text: str) -> None:
 
 def finish_grid(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> Figure:
     """Move the panels' labels, which are the same, to the figure, and draw the one legend."""
-    label_figure(figure, panels[0].get_xlabel(), panels[0].get_ylabel())
+    labels, height = (panels[0].get_xlabel(), panels[0].get_ylabel()), figure.get_figheight()
     for ax in panels:
         ax.set(xlabel="", ylabel="")
     shared_legend(figure, panels, hole=hole)
+    label_figure(figure, *labels, height=height)
     return figure
 
 
-def label_figure(figure: Figure, x: str, y: str) -> None:
-    """Label the axes that all panels share; a label that is longer than its axis is wrapped."""
+def label_figure(figure: Figure, x: str, y: str, *, height: float) -> None:
+    """Label the axes that all panels share, of ``height`` inches with the label of x.
+
+    The label of y is beside the panels, not the legend above them, and wrapped to their height.
+    """
     figure.supxlabel(x)
-    figure.supylabel(wrapped(y, figure.get_figheight() - FRAME), multialignment="center")
+    figure.supylabel(
+        wrapped(y, height - FRAME),
+        y=(height + FRAME) / 2 / figure.get_figheight(),
+        multialignment="center",
+    )
 
 
 def shared_legend(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> None:

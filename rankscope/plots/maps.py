@@ -103,7 +103,8 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     """Figure of `heatmap` panels, a row for every role and a column for every run.
 
     All panels share one colour scale, from the least to the greatest value of the component. Where
-    a run has no such matrices, its panel says so.
+    a run has no such matrices, its panel says so. Changes over parts of a ReLoRA cycle make
+    stripes, which the label of the colours explains.
 
     Parameters
     ----------
@@ -153,8 +154,9 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
         row_title(line[-1], role)
     for title, ax in zip(titles, grid[0], strict=True):
         ax.set_title(title)
-    _finish(figure, grid, column)
-    label_figure(figure, step_label(table), "layer")
+    has_parts = "window" in rows and bool(rows["window"].eq("within").any())
+    _finish(figure, grid, column, has_parts=has_parts)
+    label_figure(figure, step_label(table), "layer", height=figure.get_figheight())
     return figure
 
 
@@ -163,12 +165,14 @@ def _say_none(ax: Axes, role: str) -> None:
     ax.text(0.5, 0.5, f"no {role}", color=GREY, transform=ax.transAxes, ha="center", va="center")
 
 
-def _finish(figure: Figure, grid: list[list[Axes]], column: str) -> None:
+def _finish(figure: Figure, grid: list[list[Axes]], column: str, *, has_parts: bool) -> None:
     panels = [ax for line in grid for ax in line]
     mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
     label = quantity(column).label
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
-        label = f"{label}; hatched: undefined"
+        label += "; hatched: undefined"
+    if has_parts:
+        label += "; parts of cycles: rank r, then up to 2r"
     _color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
 
 

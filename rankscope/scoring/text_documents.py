@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
+from rankscope.groups import iter_groups
 from rankscope.scoring.document_spans import Cut, document_spans, first_span
 from rankscope.scoring.perplexity import DocumentScores
 from rankscope.scoring.text_model import ShareDone, Span, TextEncoder, TextModel
@@ -19,8 +19,6 @@ CHARACTERS_AT_ONCE = 1 << 22  # to encode; each takes some 40 bytes meanwhile
 DOCUMENTS_AT_ONCE = 512  # likewise: enough of them for every core
 TOKENS_AT_ONCE = 1 << 20  # to score: their spans exist together, sorted by length
 WHOLE = Cut()
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def encode_documents(encoder: TextEncoder, documents: Iterable[TextDocument]) ->
     sizes = list[tuple[int, int]]()
     origins = list[tuple[str | None, str | None]]()
     left_out = 0
-    for group in _iter_groups(documents, _encoding_size, most=CHARACTERS_AT_ONCE):
+    for group in iter_groups(documents, _encoding_size, size=CHARACTERS_AT_ONCE):
         encoded = encoder.encode([document.text for document in group])
         for document, found in zip(group, encoded, strict=True):
             if not found:
@@ -172,7 +170,8 @@ def _document_losses(
 
     losses = np.zeros(len(documents))
     done, work = 0, sum(map(len, documents))
-    for group in _iter_groups(enumerate(documents), lambda one: len(one[1]), most=TOKENS_AT_ONCE):
+    numbered = enumerate(documents)
+    for group in iter_groups(numbered, lambda one: len(one[1]), size=TOKENS_AT_ONCE):
         cut = [(number, span) for number, ids in group for span in spans_of(ids)]
         size = sum(len(ids) for _, ids in group)
         part = _part(progress, done / work, (done + size) / work)
@@ -192,18 +191,3 @@ def _part(progress: ShareDone | None, start: float, end: float) -> ShareDone | N
     if progress is None:
         return None
     return lambda share: progress(start + share * (end - start))
-
-
-def _iter_groups(
-    items: Iterable[Item], size_of: Callable[[Item], int], *, most: int
-) -> Iterator[list[Item]]:
-    """Yield groups of items whose sizes add up to ``most`` or a little more."""
-    group, size = list[Item](), 0
-    for item in items:
-        group.append(item)
-        size += size_of(item)
-        if size >= most:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group

@@ -34,7 +34,7 @@ def spectra(matrix: LowRank) -> list[Spectrum]:
     ]
     floors, errors = (np.ldexp(x[finite], -exponents) for x in (stack.floors, stack.errors))
     decomposed = iter([
-        _spectrum(matrix, s, bound + float(error), float(floor), int(exponent))
+        _spectrum(matrix, s, error=bound + float(error), floor=float(floor), exponent=int(exponent))
         for s, bound, error, floor, exponent in zip(
             _values(core), bounds, errors, floors, exponents, strict=True
         )
@@ -51,15 +51,15 @@ def multiplied_out(matrix: LowRank) -> list[Spectrum]:
     stack = matrix.stack()
     before = stack.before or (None,) * len(stack.left)
     return [
-        replace(_multiplied_out(matrix, *one), before=norm)
-        for *one, norm in zip(
+        replace(_multiplied_out(matrix, left, right, floor=floor, error=error), before=norm)
+        for left, right, floor, error, norm in zip(
             stack.left, stack.right, stack.floors, stack.errors, before, strict=True
         )
     ]
 
 
 def _multiplied_out(
-    matrix: LowRank, left: NDArray[Any], right: NDArray[Any], floor: float, error: float
+    matrix: LowRank, left: NDArray[Any], right: NDArray[Any], *, floor: float, error: float
 ) -> Spectrum:
     if not _is_finite((left, right)):
         return no_spectrum(matrix.shape, matrix.dtype, "nonfinite")
@@ -91,7 +91,7 @@ def _values(cores: Values) -> list[Values | None]:
 
 
 def _spectrum(
-    matrix: LowRank, s: Values | None, error: float, floor: float, exponent: int
+    matrix: LowRank, s: Values | None, *, error: float, floor: float, exponent: int
 ) -> Spectrum:
     if s is None:
         return no_spectrum(matrix.shape, matrix.dtype, "skipped:decomposition-failed")

@@ -71,7 +71,7 @@ def has_component(table: pd.DataFrame, component: str) -> bool:
 
 def in_order(roles: Iterable[str]) -> list[str]:
     """Roles without repetition in the order in which a block uses them; unknown ones last."""
-    order = {role: i for i, role in enumerate(ROLES)}
+    order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
     return sorted(set(roles), key=lambda role: (order.get(role, len(order)), role))
 
 

@@ -51,9 +51,9 @@ HALF_OTHER = {**OTHER, **dict(list(SHAPES.items())[:1])}
         (OTHER, {}, None, "other names, 0 of 4 matrices in common"),
         (HALF_OTHER, {}, None, "other names, 1 of 5 matrices in common"),
         (LARGER, {}, None, r"other shapes of 4 of 4 matrices .*\[16, 24\], \[32, 48\]"),
-        (SHAPES, {"num_hidden_layers": 9}, None, "num_hidden_layers 2, and states 9"),
-        (SHAPES, {"model_type": "mistral"}, None, "model_type llama, and states mistral"),
-        (SHAPES, {"num_attention_heads": 8}, None, "num_attention_heads 4, and states 8"),
+        (SHAPES, {"num_hidden_layers": 9}, None, "num_hidden_layers 2 and now states 9"),
+        (SHAPES, {"model_type": "mistral"}, None, "model_type llama and now states mistral"),
+        (SHAPES, {"num_attention_heads": 8}, None, "num_attention_heads 4 and now states 8"),
         (SHAPES, {}, logged(300, offset=0.1), "the history of another run: .* loss .* at step 50"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every tensor of a checkpoint ends in exactly one class, and the counts add up."""
+"""Every tensor of a checkpoint has exactly one class, and the counts add up."""
 
 import math
 from collections import Counter
@@ -28,7 +28,7 @@ KINDS = ("matrix", "part of", "no linear map", "optimizer", "not understood")
 
 
 def listed(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, StoredTensor]:
-    """Tensors of a file that is not there, one behind the other."""
+    """Tensors of a missing file, one after the other."""
     found, place = {}, 0
     for name, (dtype, shape) in tensors.items():
         found[name] = StoredTensor("/nowhere", name, dtype, shape, place)
@@ -78,7 +78,7 @@ tensors = some.dictionaries(
 
 
 @given(tensors, some.sampled_from([{}, {"num_layers": 2}, {"model_type": "llama"}]))
-def test_whatever_is_stored_is_in_one_class_and_what_is_not_understood_is_a_skip(
+def test_every_tensor_has_one_class_and_doubt_is_a_skip(
     held: dict[str, tuple[str, tuple[int, ...]]], config: dict[str, Any]
 ) -> None:
     contents = contents_of("any", listed(held), config, DEFAULT)
@@ -96,7 +96,7 @@ def test_whatever_is_stored_is_in_one_class_and_what_is_not_understood_is_a_skip
 
 
 @given(some.text("abcdefghijklmnopqrstuvwxyz_.", min_size=1, max_size=12), shapes)
-def test_two_axes_above_one_in_a_weight_of_any_module_are_a_matrix(
+def test_a_weight_with_two_axes_is_a_matrix_whatever_its_name(
     module: str, shape: tuple[int, ...]
 ) -> None:
     name = f"net.x{module}q.weight"
@@ -107,7 +107,7 @@ def test_two_axes_above_one_in_a_weight_of_any_module_are_a_matrix(
         assert classes(contents) == {name: "no linear map"} and not contents.skips
 
 
-def test_a_tensor_under_two_names_is_two_entries_of_which_one_is_measured(tmp_path: Path) -> None:
+def test_a_tensor_under_two_names_is_measured_once(tmp_path: Path) -> None:
     weight = torch.randn(20, 16)
     torch.save({"wte.weight": weight, "lm_head.weight": weight}, tmp_path / "step_1.pt")
     contents = open_run(tmp_path)[1].contents
@@ -118,14 +118,14 @@ def test_a_tensor_under_two_names_is_two_entries_of_which_one_is_measured(tmp_pa
     assert list(contents.parameters) == ["wte.weight"] and not contents.skips
 
 
-def test_a_view_of_other_shape_is_a_matrix_of_its_own(tmp_path: Path) -> None:
+def test_a_view_of_another_shape_is_another_matrix(tmp_path: Path) -> None:
     weight = torch.randn(20, 16)
     torch.save({"wte.weight": weight, "lm_head.weight": weight.T}, tmp_path / "step_1.pt")
     contents = open_run(tmp_path)[1].contents
     assert classes(contents) == {"wte.weight": "matrix", "lm_head.weight": "matrix"}
 
 
-def test_names_that_wrappers_alone_tell_apart_lose_nothing_without_a_line(tmp_path: Path) -> None:
+def test_names_that_differ_in_a_wrapper_lose_nothing_silently(tmp_path: Path) -> None:
     one, other = torch.randn(8, 8), torch.randn(8, 8)
     state = {"fc.weight": one, "_orig_mod.fc.weight": one, "module.fc.weight": other}
     torch.save(state, tmp_path / "step_1.pt")
@@ -139,7 +139,7 @@ def test_names_that_wrappers_alone_tell_apart_lose_nothing_without_a_line(tmp_pa
     assert skip.tensor == "module.fc.weight" and "has the name of fc.weight" in skip.message
 
 
-def test_what_a_layout_keeps_aside_is_in_the_account_and_not_measured() -> None:
+def test_what_a_layout_sets_aside_is_accounted_for() -> None:
     held = listed({"fc.weight": ("float32", (8, 8)), "exp_avg": ("float32", (8, 8))})
     moment = Classed(held.pop("exp_avg"), "optimizer", "a moment of Adam")
     contents = contents_of("any", held, {}, DEFAULT, aside=[moment])
@@ -161,7 +161,7 @@ def test_a_fused_tensor_is_one_entry_with_all_its_roles() -> None:
     }
 
 
-def test_factors_that_do_not_fit_their_weight_are_not_understood_and_the_weight_is_read(
+def test_factors_that_do_not_fit_leave_the_weight_readable(
     tmp_path: Path,
 ) -> None:
     from rankscope.checkpoints.contents import Adapter
@@ -183,7 +183,7 @@ def test_weights_that_zero_3_left_empty_are_said_to_be(tmp_path: Path) -> None:
     assert "ZeRO-3" in contents.skips[0].message and list(contents.parameters) == ["head.weight"]
 
 
-# Every way to store a model that this package reads by itself.
+# Every way to store a model that rankscope reads.
 
 
 def in_safetensors(folder: Path, weights: dict[str, Any]) -> None:
@@ -244,7 +244,7 @@ def test_every_layout_accounts_for_each_tensor_of_its_files(
     assert found["model.layers.0.odd"].kind == "not understood" and len(contents.skips) == 1
 
 
-# Healthy models of plain torch: no skip, and no matrix but those that are multiplied with.
+# Healthy models of plain torch: no skip, and only matrices that the model multiplies with.
 
 
 class Embedded(nn.Module):
@@ -348,7 +348,7 @@ MODELS: list[tuple[Callable[[], Any], set[str]]] = [  # and what is measured, by
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, at nested tensors
 @pytest.mark.parametrize(("make", "measured"), MODELS)
-def test_a_healthy_model_has_no_skip_and_no_matrix_that_is_none(
+def test_a_healthy_model_has_no_skip_and_no_false_matrix(
     make: Callable[[], Any], measured: set[str], tmp_path: Path
 ) -> None:
     state = make().state_dict()

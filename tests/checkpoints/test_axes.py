@@ -1,4 +1,4 @@
-"""Three axes and more: cut where something says how, and else not measured."""
+"""Tensors of three axes and more: cut if something says how, otherwise not measured."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.errors import RankscopeError
@@ -56,9 +56,7 @@ def values(contents: Contents, name: str) -> np.ndarray:
     ],
     ids=lambda shapes: next(iter(shapes)) + str(next(iter(shapes.values()))),
 )
-def test_a_convolution_has_the_kernels_of_an_output_in_a_row(
-    shapes: Shapes, tmp_path: Path
-) -> None:
+def test_a_row_of_a_convolution_is_the_kernels_of_an_output(shapes: Shapes, tmp_path: Path) -> None:
     tensors = made(shapes)
     contents = read(tmp_path, tensors)
     name = next(iter(shapes))
@@ -85,9 +83,7 @@ def test_a_convolution_has_the_kernels_of_an_output_in_a_row(
     ],
     ids=lambda shapes: next(iter(shapes)) + str(next(iter(shapes.values()))),
 )
-def test_what_nothing_explains_is_not_understood_and_says_its_shape_and_what_to_do(
-    shapes: Shapes, tmp_path: Path
-) -> None:
+def test_unexplained_axes_are_skipped_with_shape_and_advice(shapes: Shapes, tmp_path: Path) -> None:
     contents = read(tmp_path, made(shapes | {"other.weight": (4, 4)}))
     assert list(contents.parameters) == ["other.weight"]
     (skip,) = contents.skips
@@ -106,7 +102,7 @@ def test_what_nothing_explains_is_not_understood_and_says_its_shape_and_what_to_
         ("attn.to_kv.weight", (2, 8, 8), "kv"),
     ],
 )
-def test_square_matrices_in_a_tensor_that_is_called_so_are_its_letters(
+def test_square_matrices_in_qkv_have_the_roles_of_its_letters(
     leaf: str, shape: tuple[int, ...], roles: str, tmp_path: Path
 ) -> None:
     tensors = made({f"blocks.1.{leaf}": shape})
@@ -135,7 +131,7 @@ def test_jax_has_the_outputs_last(tmp_path: Path) -> None:
     assert (values(contents, "conv_1.kernel") == conv.reshape(45, 7).T).all()
 
 
-def test_a_router_with_a_row_for_each_says_that_matrices_are_experts(tmp_path: Path) -> None:
+def test_a_router_with_one_row_per_matrix_shows_experts(tmp_path: Path) -> None:
     tensors = made({
         "blocks.0.moe.w1": (4, 6, 8), "blocks.0.moe.gate.weight": (4, 8),
         "blocks.1.mlp.w1": (4, 6, 8), "blocks.1.mlp.gate_bias": (4, 6),
@@ -147,9 +143,7 @@ def test_a_router_with_a_row_for_each_says_that_matrices_are_experts(tmp_path: P
 
 
 @pytest.mark.parametrize("gate", ["mlp.gate", "mlp.router.layer"])
-def test_a_router_beside_the_module_of_its_experts_shares_its_inputs_with_them(
-    gate: str, tmp_path: Path
-) -> None:
+def test_a_router_outside_the_experts_module_shares_their_inputs(gate: str, tmp_path: Path) -> None:
     tensors = made({
         f"layers.0.{gate}.weight": (4, 8),
         "layers.0.mlp.switch.up.weight": (4, 6, 8), "layers.0.mlp.switch.down.weight": (4, 8, 6),
@@ -256,9 +250,7 @@ def options(tmp_path: Path) -> Options:
     return Options(family=read_family(tmp_path / "mine.toml"))
 
 
-def test_a_table_says_which_axes_are_joined_to_outputs_and_inputs(
-    tmp_path: Path, options: Options
-) -> None:
+def test_a_table_says_which_axes_are_joined(tmp_path: Path, options: Options) -> None:
     tensors = made({
         "b.attn.W_Q": (4, 32, 8), "b.attn.W_O": (4, 8, 32), "b.attn.mix": (2, 32, 16),
         "mlp.W": (32, 3, 24), "moe.W": (3, 2, 12, 32),
@@ -280,9 +272,7 @@ def test_a_table_says_which_axes_are_joined_to_outputs_and_inputs(
         assert (values(contents, expert.name) == tensors["moe.W"][i, 1]).all()
 
 
-def test_parts_that_are_not_as_many_as_the_table_names_are_not_understood(
-    tmp_path: Path, options: Options
-) -> None:
+def test_a_wrong_number_of_parts_is_not_understood(tmp_path: Path, options: Options) -> None:
     contents = read(tmp_path, made({"b.attn.mix": (3, 32, 16)}), options=options)
     assert not contents.parameters and [s.reason for s in contents.skips] == ["not-understood"]
 
@@ -290,9 +280,9 @@ def test_parts_that_are_not_as_many_as_the_table_names_are_not_understood(
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ('"in"', "are a list of out, in, layer, expert, part"),
-        ('["in", "head"]', "are a list of out, in, layer, expert, part"),
-        ('["in", "in"]', "need out and in"),
+        ('"in"', "must be a list of out, in, layer, expert, part"),
+        ('["in", "head"]', "must be a list of out, in, layer, expert, part"),
+        ('["in", "in"]', "must have out and in"),
         ('["layer", "layer", "out", "in"]', "any other at most once"),
         ('["in", "out", "in"]', "must be neighbours"),
     ],

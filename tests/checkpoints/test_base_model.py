@@ -1,4 +1,4 @@
-"""The base model of an adapter: looked for where it may lie, given, or said to be missing."""
+"""The base model of an adapter: searched for, given, or reported as missing."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,13 @@ import pytest
 from rankscope.checkpoints.adapters.base_model import base_folder
 from rankscope.checkpoints.layouts import peft
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from tests.conftest import random_factors, random_weights, write_adapter, write_model
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No cache of the hub, and a working folder in which nothing lies."""
+    """No cache of the hub, and an empty working folder."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
@@ -32,7 +32,7 @@ def adapter(folder: Path, rng: np.random.Generator, base: str) -> Path:
 
 @pytest.mark.parametrize("place", ["run/checkpoint-5", "run", ".", ".."])
 @pytest.mark.parametrize("name", ["base-llama", "./base-llama", "models/base-llama"])
-def test_a_relative_path_is_looked_for_beside_the_run_and_above_it(
+def test_a_relative_path_is_searched_beside_and_above_the_run(
     place: str, name: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     root = tmp_path / "project" / "runs"
@@ -51,7 +51,7 @@ def test_the_nearest_of_several_is_taken(tmp_path: Path, rng: np.random.Generato
     assert base_folder(folder) == tmp_path / "a" / "base"
 
 
-def test_a_run_that_is_called_like_its_base_is_not_its_base(
+def test_a_run_with_the_name_of_its_base_is_not_the_base(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     folder = adapter(tmp_path / "gpt2" / "checkpoint-5", rng, "gpt2")
@@ -61,45 +61,57 @@ def test_a_run_that_is_called_like_its_base_is_not_its_base(
 
 
 @pytest.mark.parametrize("named", ["org/absent", "./no/such", "", "x" * 300])
-def test_a_missing_base_is_said_by_its_name_with_what_to_do(
+def test_a_missing_base_is_named_with_what_to_do(
     named: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     contents = peft.read(adapter(tmp_path / "run", rng, named), DEFAULT)
     (note,) = contents.notes
     assert note.reason == "base-missing" and note.path == str(tmp_path / "run")
-    assert named[:50] in note.message and "as the base" in note.message
+    assert named[:50] in note.message and "as `base`" in note.message
     assert "--" not in note.message and len(str(note)) < 500
     assert contents.base is None and not contents.skips
     assert all(p.tensor is None and p.adapter for p in contents.parameters.values())
 
 
-def test_a_base_that_is_given_counts_before_the_one_that_is_named(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_given_base_precedes_the_named_one(tmp_path: Path, rng: np.random.Generator) -> None:
     folder = adapter(tmp_path / "run", rng, "named")
     for name in ("named", "given"):
         write_model(tmp_path / name, random_weights(rng))
     contents = peft.read(folder, Options(base=tmp_path / "given"))
     assert contents.base == str(tmp_path / "given") and not contents.notes
-    with pytest.raises(RankscopeError, match="not a base model"):
+    with pytest.raises(RankscopeError, match="not a model"):
         peft.read(folder, Options(base=tmp_path / "empty"))
 
 
-def test_a_given_base_of_another_model_is_named_for_every_delta(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    folder = adapter(tmp_path / "run", rng, "")
-    weights = {f"other.{i}.weight": np.ones((4, 4), np.float32) for i in range(3)}
-    write_model(tmp_path / "given", weights)
-    contents = peft.read(folder, Options(base=tmp_path / "given"))
-    assert {skip.reason for skip in contents.skips} == {"adapter-misfit"}
-    assert len(contents.skips) == len(random_factors(rng))
-    assert not [p for p in contents.parameters.values() if p.adapter]
-
-
-def test_mlx_has_a_config_of_the_same_name_and_is_no_peft_adapter(tmp_path: Path) -> None:
+def test_a_config_of_mlx_is_not_a_peft_adapter(tmp_path: Path) -> None:
     config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 4, "scale": 20.0}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     assert not peft.recognises(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     assert peft.recognises(tmp_path)
+
+
+def of_other_shape(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {name: np.pad(matrix, 4) for name, matrix in random_weights(rng).items()}
+
+
+@pytest.mark.parametrize("kind", ["shape", "names"])
+def test_a_given_base_of_another_model_is_refused(
+    kind: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "named")
+    weights = random_weights(rng)
+    others = {"shape": of_other_shape(rng), "names": {f"x.{n}y": w for n, w in weights.items()}}
+    write_model(tmp_path / "given", others[kind])
+    with pytest.raises(WrongSettingError, match=r"is not the base model of .*another `base`"):
+        peft.read(folder, Options(base=tmp_path / "given"))
+
+
+def test_another_model_with_the_name_of_the_base_is_ignored(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "base")
+    write_model(tmp_path / "base", of_other_shape(rng))
+    contents = peft.read(folder, DEFAULT)
+    assert "base: model.layers" in contents.notes[0].message and contents.base is None
+    assert all(p.tensor is None and p.adapter for p in contents.parameters.values())

@@ -1,3 +1,5 @@
+"""Opening runs, and what is said of paths that are not one."""
+
 import json
 import shutil
 from pathlib import Path
@@ -68,9 +70,7 @@ def test_the_same_step_under_another_word_is_another_run(
 
 
 @pytest.mark.parametrize("names", [["last"], ["a-copy", "final"]])
-def test_copies_of_a_step_that_is_in_another_name_are_left_out(
-    names: list[str], full_run: Path
-) -> None:
+def test_copies_of_a_step_under_another_name_are_left_out(names: list[str], full_run: Path) -> None:
     for name in names:
         shutil.copytree(full_run / "checkpoint-100", full_run / name)
     assert [c.path.name for c in open_run(full_run)][-1] == "checkpoint-100"
@@ -90,7 +90,7 @@ def test_models_without_steps_are_runs_of_their_own(
     assert all(run.checkpoints[0].step_source == "order" for run in runs)
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path, rng: np.random.Generator) -> None:
+def test_runs_of_one_name_get_different_names(tmp_path: Path, rng: np.random.Generator) -> None:
     for parent in ("a", "b"):
         write_model(tmp_path / parent / "run" / "step_1", random_weights(rng))
     names = [run.name for run in open_runs([tmp_path / "a" / "run", tmp_path / "b" / "run"])]
@@ -104,16 +104,16 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, rng: np.random.Generato
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "holds no checkpoint"),
-        (lambda path: path.write_text("x"), "is no file of weights"),
+        (lambda path: path.write_text("x"), "is not a file of weights"),
     ],
 )
-def test_what_is_no_run_is_refused(make: object, message: str, tmp_path: Path) -> None:
+def test_what_is_not_a_run_is_refused(make: object, message: str, tmp_path: Path) -> None:
     make(tmp_path / "it")  # type: ignore[operator]
     with pytest.raises(RankscopeError, match=f"it: {message}"):
         open_run(tmp_path / "it")
 
 
-def test_a_step_that_is_not_there_is_answered_with_those_that_are(full_run: Path) -> None:
+def test_a_missing_step_is_answered_with_the_existing_ones(full_run: Path) -> None:
     with pytest.raises(RankscopeError, match="no step 7: steps 5, 10, 100"):
         open_run(full_run)[7]
 
@@ -169,7 +169,7 @@ def test_two_ways_of_counting_are_two_runs(tmp_path: Path, rng: np.random.Genera
     ]
 
 
-def test_checkpoints_of_two_layouts_are_no_series_by_name(
+def test_checkpoints_of_two_layouts_are_not_a_series(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write_model(tmp_path / "epoch-1", random_weights(rng))
@@ -201,7 +201,7 @@ def test_every_stage_is_a_run_with_steps_of_its_own(
         open_run(tmp_path / "olmo")
 
 
-def test_stages_of_two_runs_of_one_name_are_told_apart(
+def test_stages_of_runs_of_one_name_get_different_names(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     for name in ("pretrain_iter_0001000", "anneal_iter_0001000"):
@@ -212,9 +212,7 @@ def test_stages_of_two_runs_of_one_name_are_told_apart(
     assert all(run.name.endswith(f"run/{run.stage}") for run in runs)
 
 
-def test_a_link_that_is_given_is_followed_and_takes_its_targets_step(
-    full_run: Path, tmp_path: Path
-) -> None:
+def test_a_given_link_is_followed_and_has_its_targets_step(full_run: Path, tmp_path: Path) -> None:
     (full_run / "checkpoint-100" / "trainer_state.json").unlink()
     (full_run / "latest").symlink_to("checkpoint-100")
     assert open_run(full_run / "latest").steps == (100,)
@@ -225,7 +223,9 @@ def test_a_link_that_is_given_is_followed_and_takes_its_targets_step(
     )
 
 
-def test_what_is_still_being_written_is_no_step(full_run: Path, rng: np.random.Generator) -> None:
+def test_what_is_still_being_written_is_not_a_step(
+    full_run: Path, rng: np.random.Generator
+) -> None:
     write_model(full_run / "tmp-checkpoint-200", random_weights(rng))
     assert open_run(full_run).steps == (5, 10, 100)
 
@@ -237,7 +237,7 @@ def test_steps_that_hold_the_same_weights_are_found(
     same = random_weights(rng)
     for step in (20, 30):
         write_model(full_run / f"checkpoint-{step}", same)
-    # The same weights in a file that says something else beside them.
+    # The same weights in a file with another value beside them.
     write_model(full_run / "checkpoint-40", {})
     save_file(same, full_run / "checkpoint-40" / "model.safetensors", metadata={"step": "40"})
     shutil.copytree(full_run / "checkpoint-5", full_run / "checkpoint-50")
@@ -271,9 +271,7 @@ def test_a_damaged_checkpoint_is_the_same_as_no_other(full_run: Path) -> None:
     assert identical_steps(open_run(full_run)) == []
 
 
-def test_a_base_that_is_not_there_is_refused_before_anything_is_read(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_missing_base_is_refused_before_reading(tmp_path: Path, rng: np.random.Generator) -> None:
     write_model(tmp_path / "step_1", random_weights(rng))
     with pytest.raises(RankscopeError, match="gone: does not exist"):
         survey([tmp_path], base=tmp_path / "gone")

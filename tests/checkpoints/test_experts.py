@@ -146,7 +146,7 @@ def test_latent_attention_has_no_heads_with_keys_of_their_own(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_a_state_dict_without_a_config_is_told_by_its_names(kind: str, tmp_path: Path) -> None:
+def test_names_identify_experts_without_a_config(kind: str, tmp_path: Path) -> None:
     tensors = {n: t.contiguous().numpy() for n, t in model_of(kind).state_dict().items()}
     contents = read(tmp_path, tensors)
     assert contents.family in (FAMILIES[kind], "experts_stacked")
@@ -207,9 +207,7 @@ def test_stacks_in_metas_names_are_as_the_model_multiplies_them(
     assert contents.parameters["layers.0.moe.router.gate.weight"].role == "router"
 
 
-def test_a_stack_of_experts_is_one_even_where_nobody_knows_its_role(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_stack_of_experts_needs_no_known_role(tmp_path: Path, rng: np.random.Generator) -> None:
     stack = rng.normal(size=(EXPERTS, HIDDEN, WIDTH))
     contents = read(tmp_path, {"net.0.experts.mystery": stack})
     assert [(p.role, p.expert) for p in contents.parameters.values()] == [
@@ -218,7 +216,7 @@ def test_a_stack_of_experts_is_one_even_where_nobody_knows_its_role(
     assert all((values(p) == stack[p.expert]).all() for p in contents.parameters.values())
 
 
-def test_experts_are_told_from_a_model_without_them() -> None:
+def test_a_model_without_experts_is_another_family() -> None:
     attention = {f"model.layers.0.self_attn.{p}_proj": (8, 8) for p in "qkvo"}
     dense = attention | {"model.layers.0.mlp.down_proj": (8, 12)}
     sparse = attention | {

@@ -1,4 +1,4 @@
-"""Low-rank factors are told from weights whatever wrote them, and whatever file they are in."""
+"""Low-rank factors are recognised whatever wrote them, and in any file."""
 
 import json
 from collections import Counter
@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import families, parsed
+from rankscope.checkpoints.families.family_files import families, parsed
 from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.layouts import (
     huggingface,
@@ -34,7 +34,7 @@ UNET = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"
 FLAT = "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn1"
 Tensors = dict[str, NDArray[np.floating]]
 
-# Names of the factors of inputs and outputs, whether they are stored turned, path of the module.
+# Names of both factors, whether they are stored transposed, path of the module.
 WRITERS = {
     "peft": (*(f"base_model.model.{Q}.lora_{side}.weight" for side in "AB"), False, Q),
     "state dict": (f"{Q}.lora_A.default.weight", f"{Q}.lora_B.default.weight", False, Q),
@@ -128,7 +128,7 @@ def test_two_factors_are_one_adapter(
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (5, 16), (16, 5)])
-def test_which_way_round_factors_are_stored_is_seen_by_their_shapes(
+def test_shapes_show_how_factors_are_stored(
     shape: tuple[int, int], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     a, b = rng.normal(size=(2, shape[1])), rng.normal(size=(shape[0], 2))
@@ -195,7 +195,7 @@ def test_each_of_several_text_models_has_layers_of_its_own(
 
 ALPHA = {f"{Q}.alpha": np.array(6.0)}
 DIFFUSERS = json.dumps({"model.r": 3, "model.lora_alpha": 6})
-# A tensor, what adapter_config.json has, what the header has, the scale for the rank 3.
+# A tensor, adapter_config.json, the header, and the scale for rank 3.
 SCALES = {
     "alpha": (ALPHA, {}, {}, 2.0),
     "peft": ({}, {"peft_type": "LORA", "lora_alpha": 6, "r": RANK}, {}, 2.0),
@@ -212,7 +212,7 @@ SCALES = {
 
 
 @pytest.mark.parametrize("source", SCALES)
-def test_the_scale_is_that_of_a_tensor_a_file_or_a_header_or_unknown(
+def test_a_tensor_a_file_or_a_header_states_the_scale(
     source: str,
     tmp_path: Path,
     factors: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -237,7 +237,7 @@ def test_the_scale_is_that_of_a_tensor_a_file_or_a_header_or_unknown(
     "holder", ["base_layer.weight", "weight", "linear.weight", "to_wrap.weight"]
 )
 @pytest.mark.parametrize("scale", [2.0, None])
-def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_known(
+def test_a_weight_is_used_with_its_adapter_if_the_scale_is_known(
     holder: str,
     scale: float | None,
     tmp_path: Path,
@@ -261,7 +261,7 @@ def test_a_weight_that_carries_its_adapter_is_used_with_it_where_the_scale_is_kn
     assert [c.kind for c in AT_CHECKPOINTS["adapter"](moment)] == ["adapter"]
 
 
-def test_a_quantised_weight_in_its_adapter_is_named_and_the_delta_stands_alone(
+def test_an_adapter_on_a_quantised_weight_stands_alone(
     tmp_path: Path, factors: tuple[NDArray[np.float64], NDArray[np.float64]]
 ) -> None:
     tensors = {
@@ -289,13 +289,13 @@ def test_the_tensor_of_a_scale_may_hold_a_whole_number(
 
 
 @pytest.mark.parametrize("end", ["diff", "oft_blocks", "a1.weight", "lora_mid.weight"])
-def test_other_changes_of_a_flattened_module_are_no_weights(end: str, tmp_path: Path) -> None:
+def test_other_changes_of_a_flattened_module_are_not_weights(end: str, tmp_path: Path) -> None:
     contents = read(tmp_path, {f"{FLAT}_to_q.{end}": np.ones((6, 4))})
     assert not contents.parameters and len(contents.skips) == 1
     assert classes(contents) == {"not understood": 1}
 
 
-def test_gradients_of_factors_are_no_gradients_of_matrices(
+def test_gradients_of_factors_are_not_gradients_of_matrices(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     write_model(tmp_path, random_weights(rng))
@@ -337,7 +337,7 @@ def test_factors_of_an_embedding_are_stored_the_other_way_round(
 @pytest.mark.parametrize(
     "missing", ["lora_A.weight", "lora_B.weight", "lora_down.weight", "lora_b"]
 )
-def test_half_a_pair_is_named_and_is_no_weight(missing: str, tmp_path: Path) -> None:
+def test_half_a_pair_is_named_and_not_a_weight(missing: str, tmp_path: Path) -> None:
     there = {"lora_A": "lora_B", "lora_B": "lora_A", "lora_down": "lora_up", "lora_b": "lora_a"}
     end = missing.replace(missing.split(".")[0], there[missing.split(".")[0]])
     contents = read(tmp_path, {f"{Q}.{end}": np.ones((4, 16)), "other.weight": np.ones((4, 4))})
@@ -404,7 +404,7 @@ def test_two_whole_matrices_of_lycoris_have_the_scale_one(
     assert values_of(only(contents)) == pytest.approx(np.kron(w1, w2)) and not contents.notes
 
 
-def test_magnitudes_beside_factors_rescale_the_weight_also_where_peft_did_not_write_them(
+def test_magnitudes_of_any_writer_rescale_the_weight(
     tmp_path: Path,
     rng: np.random.Generator,
     factors: tuple[NDArray[np.float64], NDArray[np.float64]],
@@ -458,11 +458,11 @@ def test_a_table_of_the_users_own_is_followed(tmp_path: Path, rng: np.random.Gen
     [
         (7, "must be a table"),
         ({"left": "a"}, "right must be text"),
-        ({"left": "a", "right": "b", "middle": "c"}, "have no middle"),
+        ({"left": "a", "right": "b", "middle": "c"}, "unknown entries: middle"),
         ({"left": "a", "right": "b", "makes": "bias"}, "makes is change or weight"),
         ({"left": "a", "right": "b", "transposed": ["both"]}, "transposed lists left and right"),
         ({"left": "a", "right": "b", "scale": "alpha"}, "scale must be a number"),
-        ({"left": "a", "right": "b", "sparse": ["x"]}, "places and values"),
+        ({"left": "a", "right": "b", "sparse": ["x"]}, "positions and values"),
         ({"left": "a", "right": "b", "spare": "x"}, "spare must be a list"),
     ],
 )
@@ -473,7 +473,7 @@ def test_a_table_that_is_none_is_refused(entry: object, message: str) -> None:
 
 BERT, SQUARE = "roberta.encoder.layer.0.attention", (16, 16)
 T5 = "encoder.block.0.layer"
-# Modules with the shapes of their deltas, what the base is called, roles.
+# Modules with the shapes of their deltas, the name of the base, roles.
 ADAPTED = {
     "gpt2": ({"transformer.h.0.attn.c_attn": (48, 16)}, "gpt2", {"q", "k", "v"}),
     "gpt2 without a name": (
@@ -492,7 +492,7 @@ ADAPTED = {
 
 
 @pytest.mark.parametrize("base", ADAPTED)
-def test_adapters_alone_have_the_roles_of_the_model_that_they_were_put_on(
+def test_adapters_alone_have_the_roles_of_their_model(
     base: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     modules, named, roles = ADAPTED[base]
@@ -512,9 +512,21 @@ def test_adapters_alone_have_the_roles_of_the_model_that_they_were_put_on(
     assert {p.role for p in contents.parameters.values()} == roles and not contents.skips
 
 
-def test_an_ordinary_model_of_every_family_has_no_name_of_a_factor() -> None:
+def test_ordinary_models_have_no_names_of_factors() -> None:
     """No table's end is the end of a role, so that no weight of a family is taken for a factor."""
     for family in families().values():
         for table in (*family.factors,):
             assert table.left not in family.roles and table.right not in family.roles
     assert family_of({}, {}).name == "generic"
+
+
+def test_one_adapter_over_parts_of_a_fused_weight_is_named(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """loralib's MergedLinear: the rank of A is that of all parts together."""
+    name = "transformer.h.0.attn.c_attn"
+    tensors = {f"{name}.lora_A": rng.normal(size=(2 * RANK, IN)),
+               f"{name}.lora_B": rng.normal(size=(2 * OUT, RANK))}  # fmt: skip
+    contents = read(tmp_path, tensors)
+    (skip,) = contents.skips
+    assert "MergedLinear" in skip.message and not contents.parameters

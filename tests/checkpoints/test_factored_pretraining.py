@@ -1,4 +1,4 @@
-"""Models whose projections are products by construction, and tensors that look like factors."""
+"""Models whose projections are products, and tensors that look like factors."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.options import DEFAULT, Options
 from rankscope.components.component import Component, Moment
@@ -87,7 +87,7 @@ def test_sltrain_is_its_scaled_product_plus_its_sparse_part(
 
 
 @pytest.mark.parametrize("places", [[-1], [OUT * IN]])
-def test_a_place_outside_of_the_matrix_is_an_error_of_its_tensor(
+def test_a_position_outside_of_the_matrix_is_an_error(
     places: list[int], tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = sltrain(normal, np.array(places))
@@ -96,7 +96,7 @@ def test_a_place_outside_of_the_matrix_is_an_error_of_its_tensor(
         components(contents)["weight"][0].recipe.read()
 
 
-def test_without_its_settings_sltrain_is_a_product_of_unknown_scale_and_no_weight(
+def test_sltrain_without_settings_is_a_product_of_unknown_scale(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = sltrain(normal, np.arange(7))
@@ -132,7 +132,7 @@ def test_loro_stays_factored_and_so_does_its_update(
     assert found["weight"][0].role == "q" and not found["adapter"]
 
 
-def test_a_fused_product_is_cut_by_the_rows_of_its_left_factor(
+def test_a_fused_product_is_cut_in_its_left_factor(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     module = "transformer.h.0.attn.c_attn"
@@ -163,7 +163,7 @@ def test_factors_with_an_activation_between_are_measured_by_themselves(
     assert "factor" in COMPONENTS
 
 
-def test_a_weight_whose_adapter_has_no_scale_is_its_base_and_candidates_are_no_weights(
+def test_without_a_scale_the_weight_is_the_base_alone(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {
@@ -182,7 +182,7 @@ def test_a_weight_whose_adapter_has_no_scale_is_its_base_and_candidates_are_no_w
     assert sorted(kinds) == ["matrix", *["no linear map"] * 2, *["part of"] * 2]
 
 
-def test_factors_of_a_weight_beside_a_weight_are_both_left_out_by_name(
+def test_factors_beside_a_second_weight_are_left_out(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {f"{Q}.weight": normal(OUT, IN), f"{Q}.weight_in": normal(IN, RANK)}
@@ -204,7 +204,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_two_tensors_that_look_like_factors_are_named_with_the_table_to_write(
+def test_likely_factors_are_named_with_the_table_to_write(
     pair: str, tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     first, one, second, other = PAIRS[pair]
@@ -216,7 +216,7 @@ def test_two_tensors_that_look_like_factors_are_named_with_the_table_to_write(
     assert {skip.reason for skip in contents.skips} == {"looks-like-factors"}
     message = contents.skips[0].message
     assert "24×32 matrix" in message or "32×24 matrix" in message
-    # What it says to write makes of them one matrix.
+    # The table in the message makes them one matrix.
     table = message.partition("family file with ")[2].partition(" says")[0]
     header, _, entries = table.partition("] ")
     lines = entries.replace(", right", "\nright").replace(", makes", "\nmakes")
@@ -228,7 +228,7 @@ def test_two_tensors_that_look_like_factors_are_named_with_the_table_to_write(
     assert parameter.role == "q" and sorted(parameter.shape) == [24, 32]
 
 
-def test_a_weight_beside_what_looks_like_factors_is_not_certain_either(
+def test_a_weight_beside_likely_factors_is_uncertain_too(
     tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {f"{Q}.weight": normal(24, 32), f"{Q}.up": normal(24, 2), f"{Q}.dn": normal(2, 32)}
@@ -239,7 +239,7 @@ def test_a_weight_beside_what_looks_like_factors_is_not_certain_either(
 
 
 @pytest.mark.parametrize("ends", [("left_factor", "right_factor"), ("A_mat", "B_mat")])
-def test_parameters_of_any_module_that_differ_in_one_word_may_be_factors(
+def test_parameters_that_differ_in_one_word_may_be_factors(
     ends: tuple[str, str], tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
     tensors = {f"blk.0.mix.{ends[0]}": normal(24, 4), f"blk.0.mix.{ends[1]}": normal(4, 32)}
@@ -281,3 +281,68 @@ def test_ordinary_layers_are_not_taken_for_factors(
     contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
     assert not [skip for skip in contents.skips if skip.reason == "looks-like-factors"]
     assert not [p for p in contents.parameters.values() if p.adapter or p.is_factor]
+
+
+def test_two_projections_in_the_place_of_one_are_one_weight(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    """As SVD-LLM writes them."""
+    names = ("q_u_proj", "q_v_proj", "o_u_proj", "o_v_proj")
+    shapes = ((OUT, RANK), (RANK, IN)) * 2
+    module = Q.rpartition(".")[0]
+    tensors = {
+        f"{module}.{name}.weight": normal(*shape) for name, shape in zip(names, shapes, strict=True)
+    }
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert not contents.skips
+    assert {p.module: p.role for p in contents.parameters.values()} == {
+        f"{module}.q_proj": "q",
+        f"{module}.o_proj": "o",
+    }
+    matrix = components(contents)["weight"][0].recipe.read()
+    assert isinstance(matrix, LowRank)
+    left, right = (tensors[f"{module}.{name}.weight"].astype(float) for name in names[:2])
+    expected = np.linalg.svd(left @ right, compute_uv=False)[:RANK]
+    assert singular_values(matrix)[:RANK] == pytest.approx(expected)
+
+
+def rwkv(normal: Callable[..., Array]) -> dict[str, Array]:
+    pairs = {f"{kind}{i}": (IN, RANK)[:: 3 - 2 * i] for kind in "wavg" for i in (1, 2)}
+    linear = ("receptance", "key", "value", "output")
+    return {
+        **{f"blocks.0.att.{name}.weight": normal(IN, IN) for name in linear},
+        **{f"blocks.0.att.{name}": normal(*shape) for name, shape in pairs.items()},
+        "blocks.0.att.r_k": normal(4, IN // 4),
+        "blocks.0.ffn.key.weight": normal(2 * IN, IN),
+        "blocks.0.ffn.value.weight": normal(IN, 2 * IN),
+    }
+
+
+def test_the_low_rank_pairs_of_rwkv_are_products_or_factors(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    tensors = rwkv(normal)
+    save_file(tensors, tmp_path / "rwkv.safetensors")
+    contents = open_run(tmp_path / "rwkv.safetensors").checkpoints[0].contents
+    found = components(contents)
+    assert contents.family == "rwkv" and not contents.skips
+    weights = {c.name: c for c in found["weight"]}
+    for kind in "av":  # multiplied as they are
+        matrix = weights[f"blocks.0.att.{kind}.weight"].recipe.read()
+        assert isinstance(matrix, LowRank)
+        product = (tensors[f"blocks.0.att.{kind}1"] @ tensors[f"blocks.0.att.{kind}2"]).T
+        expected = np.linalg.svd(product.astype(float), compute_uv=False)[:RANK]
+        assert singular_values(matrix)[:RANK] == pytest.approx(expected, rel=1e-5)
+    assert {c.name for c in found["factor"]} == {f"blocks.0.att.{k}{i}" for k in "wg" for i in "12"}
+    assert "blocks.0.att.r_k" in contents.left_out
+
+
+def test_w1_and_w2_of_other_models_are_not_factors(
+    tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    module = "layers.0.feed_forward"
+    tensors = {f"{module}.w{i}.weight": normal(*shape) for i, shape in
+               ((1, (OUT, IN)), (2, (IN, OUT)), (3, (OUT, IN)))}  # fmt: skip
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert [p.module for p in contents.parameters.values()] == [f"{module}.w{i}" for i in (1, 2, 3)]
+    assert not any(p.is_factor for p in contents.parameters.values())

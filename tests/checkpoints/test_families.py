@@ -1,4 +1,4 @@
-"""The tables of families, held against the models that transformers builds of them."""
+"""The tables of families, compared with the models that transformers builds."""
 
 import json
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from safetensors.numpy import save_file
 
 from rankscope.checkpoints.contents import Contents, Heads
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import Fused, families, read_family
+from rankscope.checkpoints.families.family import Fused
+from rankscope.checkpoints.families.family_files import families, read_family
 from rankscope.checkpoints.families.heads import Towers, heads_of
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.families.parameters import Found, parameters_of
+from rankscope.checkpoints.families.parameters import FoundParameters, parameters_of
 from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.families.splitting import rows_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors
@@ -148,7 +149,7 @@ def contents_of_model(folder: Path) -> Contents:
 
 
 def without_config(folder: Path, target: Path) -> Path:
-    """The same weights with no word on what model they are of."""
+    """The same weights without a config."""
     (target / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     return target
 
@@ -189,7 +190,7 @@ def test_every_layer_has_all_its_roles_once(case: Case, built: Any) -> None:
 
 
 @every_case
-def test_the_keys_alone_tell_the_family_and_never_split_wrongly(
+def test_keys_alone_identify_the_family_and_never_split_wrongly(
     case: Case, built: Any, tmp_path: Path
 ) -> None:
     folder = built(case)[1]
@@ -209,7 +210,7 @@ def test_the_keys_alone_tell_the_family_and_never_split_wrongly(
 
 
 @every_case
-def test_with_one_token_the_attention_is_v_and_o_head_by_head(case: Case, built: Any) -> None:
+def test_attention_to_one_token_is_v_and_o_per_head(case: Case, built: Any) -> None:
     """With one position, what o is given are the values of each head's group, whatever q and k."""
     model, folder = built(case)
     contents = contents_of_model(folder)
@@ -234,10 +235,8 @@ def test_with_one_token_the_attention_is_v_and_o_head_by_head(case: Case, built:
 
 
 @pytest.mark.parametrize("case", FUSED, ids=str)
-def test_rows_of_a_fused_matrix_do_in_the_model_what_their_part_says(
-    case: Case, built: Any
-) -> None:
-    """Derivatives of the attention tell q, k and v apart, and the heads that they serve.
+def test_rows_of_a_fused_matrix_act_as_their_part(case: Case, built: Any) -> None:
+    """Derivatives of the attention separate q, k and v, and the heads that they serve.
 
     What a position is given depends on its own values, where it is alone; on another position's
     keys besides, where there is one; and on no other position's queries.
@@ -300,9 +299,7 @@ def derivatives(
 
 
 @pytest.mark.parametrize("case", GATES, ids=str)
-def test_what_is_called_up_is_the_half_that_no_activation_is_applied_to(
-    case: Case, built: Any
-) -> None:
+def test_up_is_the_half_without_an_activation(case: Case, built: Any) -> None:
     model, folder = built(case)
     contents = contents_of_model(folder)
     roles = {p.role: p for p in contents.parameters.values() if p.layer == LAYERS - 1}
@@ -365,9 +362,7 @@ def test_attention_to_an_encoder_is_kept_apart(
 
 
 @pytest.mark.parametrize("tower", ["encoder.layers.{}.mlp.fc{}", "layers.{}.fc{}"])
-def test_a_model_with_a_tower_for_images_or_sound_is_told_by_its_language_model(
-    tower: str, tmp_path: Path
-) -> None:
+def test_the_language_model_decides_the_family(tower: str, tmp_path: Path) -> None:
     one = np.ones((4, 4), np.float32)
     tensors = {
         f"model.language_model.layers.{i}.{name}.weight": one
@@ -385,7 +380,7 @@ def test_a_model_with_a_tower_for_images_or_sound_is_told_by_its_language_model(
     assert contents_of_model(tmp_path).family == "llama-like"
 
 
-# What no library writes.
+# Files that no library writes.
 
 
 def nanogpt(rng: np.random.Generator, *, bias: bool) -> dict[str, np.ndarray]:
@@ -407,8 +402,8 @@ def nanogpt(rng: np.random.Generator, *, bias: bool) -> dict[str, np.ndarray]:
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str, Found]:
-    """What the families make of a file; ``tied`` names its embedding a second time."""
+def found_in(path: Path, config: dict[str, Any], *, tied: str = "") -> tuple[str, FoundParameters]:
+    """The family and parameters of a file; ``tied`` is a second name of its embedding."""
     tensors = dict(open_tensors(path))
     if tied:
         tensors[tied] = tensors["transformer.wte.weight"]
@@ -438,7 +433,7 @@ def test_nanogpt_has_the_names_of_gpt2_the_other_way_round(
         assert (own["down"].tensor.read() == down).all()
 
 
-def test_a_config_of_gpt2_whose_weights_lie_the_other_way_is_not_believed(
+def test_weights_the_other_way_round_overrule_the_config(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     save_file(nanogpt(rng, bias=True), tmp_path / "model.safetensors")
@@ -515,14 +510,14 @@ def test_rows_are_shared_out_whole_or_not_at_all(
         ("model.layers.0.mixer.in_proj.weight", False),
     ],
 )
-def test_what_is_no_linear_map_is_left_out(name: str, is_left_out: bool, tmp_path: Path) -> None:
+def test_what_is_not_a_linear_map_is_left_out(name: str, is_left_out: bool, tmp_path: Path) -> None:
     save_file({name: np.ones((6, 4), np.float32)}, tmp_path / "model.safetensors")
     contents = contents_of_model(tmp_path)
     assert (name in contents.left_out) == is_left_out
     assert (name in contents.parameters) != is_left_out
 
 
-def test_a_single_row_is_no_matrix(tmp_path: Path) -> None:
+def test_a_single_row_is_not_a_matrix(tmp_path: Path) -> None:
     save_file({"score.weight": np.ones((1, 4), np.float32)}, tmp_path / "model.safetensors")
     assert contents_of_model(tmp_path).left_out == ("score.weight",)
 
@@ -549,7 +544,7 @@ def test_heads_are_stated_or_unknown(config: dict[str, Any], heads: Heads | None
 # The tables themselves.
 
 
-def test_every_table_that_comes_along_is_read_under_its_own_name() -> None:
+def test_every_table_is_read_under_its_name() -> None:
     folder = resources.files("rankscope.checkpoints.families") / "data"
     tables = [file for file in folder.iterdir() if file.name.endswith(".toml")]
     assert len(families()) == len(tables)
@@ -558,7 +553,7 @@ def test_every_table_that_comes_along_is_read_under_its_own_name() -> None:
         assert family.keys or family.model_types or name == "generic"
 
 
-def test_families_of_one_model_type_are_told_apart_by_config_or_keys() -> None:
+def test_config_or_keys_separate_families_of_one_model_type() -> None:
     by_type: dict[str, list[Any]] = {}
     for family in families().values():
         for model_type in family.model_types:
@@ -598,21 +593,30 @@ def test_a_table_of_ones_own_is_used(tmp_path: Path) -> None:
         ("name = ", "is not valid TOML"),
         ("name = 3", "needs a name"),
         ('description = "no name"', "needs a name"),
-        ('name = "x"\ncolour = "red"', "a family has no colour"),
+        ('name = "x"\ncolour = "red"', "has unknown entries: colour"),
         ('name = "x"\nkeys = "q_proj"', "keys must be a list of strings"),
         ('name = "x"\nroles = ["q"]', "roles must be a table"),
-        ('name = "x"\n[roles]\natt = "query"', "the role of 'att' is 'query': known are q, k, v"),
+        ('name = "x"\n[roles]\natt = "query"', "the role of 'att' is 'query': choose from q, k, v"),
         ('name = "x"\n[config]\nheads = "n"', "must be a list of strings"),
-        ('name = "x"\n[config]\nlayers = ["n"]', "besides heads, kv_heads, head_size, width"),
+        (
+            'name = "x"\n[config]\nlayers = ["n"]',
+            "config may only have heads, kv_heads, head_size, width",
+        ),
         ('name = "x"\n[fused]\nqkv = ["q"]', "'qkv' needs parts"),
         ('name = "x"\n[fused.qkv]\nsplit = "heads"', "'qkv' needs parts"),
-        ('name = "x"\n[fused.qkv]\nparts = []', "'qkv': parts are roles, each once"),
-        ('name = "x"\n[fused.qkv]\nparts = ["q", "q"]', "'qkv': parts are roles, each once"),
-        ('name = "x"\n[fused.qkv]\nparts = ["q", "z"]', "'qkv': parts are roles, each once"),
-        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nsplit = "rows"', "split is one of blocks, heads"),
+        ('name = "x"\n[fused.qkv]\nparts = []', "'qkv': parts must be roles, each once"),
+        ('name = "x"\n[fused.qkv]\nparts = ["q", "q"]', "'qkv': parts must be roles, each once"),
+        ('name = "x"\n[fused.qkv]\nparts = ["q", "z"]', "'qkv': parts must be roles, each once"),
+        (
+            'name = "x"\n[fused.qkv]\nparts = ["q"]\nsplit = "rows"',
+            "split must be one of blocks, heads",
+        ),
         ('name = "x"\n[fused.qkv]\nparts = ["q"]\ntimes = 0', "times a whole number from 1"),
-        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nnumber = 2', "besides parts, split, times"),
-        ('name = "x"\n[fused.gu]\nparts = ["gate", "up"]\nsplit = "groups"', "groups are of q, k"),
+        ('name = "x"\n[fused.qkv]\nparts = ["q"]\nnumber = 2', "may only have parts, split, times"),
+        (
+            'name = "x"\n[fused.gu]\nparts = ["gate", "up"]\nsplit = "groups"',
+            "the split groups needs the parts q, k",
+        ),
     ],
 )
 def test_a_table_that_is_wrong_is_refused_in_one_line(
@@ -626,8 +630,10 @@ def test_a_table_that_is_wrong_is_refused_in_one_line(
     assert "\n" not in str(raised.value)
 
 
-def test_a_family_that_is_not_there_is_answered_with_those_that_are() -> None:
-    with pytest.raises(RankscopeError, match=r"is no family and no file: known are .*llama-like"):
+def test_an_unknown_family_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(
+        RankscopeError, match=r"is neither a family nor a file: choose from .*llama-like"
+    ):
         read_family("lama")
 
 

@@ -1,4 +1,4 @@
-"""Parts of fused and many-axed tensors, held against modules that compute with them.
+"""Parts of fused tensors and of those with many axes, compared with modules that use them.
 
 Each module below has the names and the mathematics of a library's own; torch's are torch's. What
 the parts give must be what the module gives, so that no row of q can pass for one of k.
@@ -215,7 +215,7 @@ class ModdedFour(Modded):
 
 
 class ModdedFlat(ModdedFour):
-    """As wide as four, read as four one behind the other; the MLP's maps as bare parameters."""
+    """As wide as four, read as four in a row; the maps of the MLP are bare parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ class ModdedTall(ModdedFour):
 
 
 class Megatron(Block):
-    """Groups of two heads share a key and a value; their rows lie together."""
+    """Groups of two heads share a key and a value, and their rows are adjacent."""
 
     groups = 2
 
@@ -364,7 +364,7 @@ LENS = {"embed.W_E": (VOCABULARY, WIDTH), "unembed.W_U": (WIDTH, VOCABULARY),
 EARLY = {name: (n, m) for name, (m, n) in LENS.items()}
 GROUPS = {"num_attention_heads": HEADS, "num_query_groups": 2, "hidden_size": WIDTH,
           "group_query_attention": True}  # fmt: skip
-# Family → its block, where blocks are, what else there is, and what a config must say to cut.
+# Family → its block, the path of blocks, other modules, and the config that is needed to split.
 BLOCKS: dict[str, tuple[type[Block], str, Mapping[str, tuple[int, ...]], dict[str, Any]]] = {
     "timm": (Timm, "blocks.{}", {"head.weight": (5, WIDTH)}, {}),
     "lucidrains": (Lucidrains, "transformer.layers.{}", {"mlp_head.1.weight": (5, WIDTH)}, {}),
@@ -440,9 +440,7 @@ def test_what_the_parts_compute_is_what_the_module_computes(name: str, tmp_path:
 
 
 @every_family
-def test_roles_are_those_of_a_block_and_no_position_or_mask_is_among_them(
-    name: str, tmp_path: Path
-) -> None:
+def test_roles_are_those_of_a_block_without_positions_or_masks(name: str, tmp_path: Path) -> None:
     _, contents = written(name, tmp_path)
     for layer in range(2):
         expected = {"q", "k", "v", "o", "up", "down"}
@@ -455,9 +453,7 @@ def test_roles_are_those_of_a_block_and_no_position_or_mask_is_among_them(
 
 
 @pytest.mark.parametrize("name", INTERLEAVED)
-def test_what_lies_head_by_head_is_whole_where_no_config_counts_the_heads(
-    name: str, tmp_path: Path
-) -> None:
+def test_rows_by_head_stay_whole_without_a_number_of_heads(name: str, tmp_path: Path) -> None:
     blocks, contents = written(name, tmp_path, stated=False)
     assert contents.family == name
     (whole,) = (p for p in contents.parameters.values() if p.layer == 1 and p.role == "other")
@@ -465,7 +461,7 @@ def test_what_lies_head_by_head_is_whole_where_no_config_counts_the_heads(
     assert torch.equal(values(whole), stored)
 
 
-def test_heads_of_a_tensor_with_an_axis_for_them_need_no_config(tmp_path: Path) -> None:
+def test_an_axis_for_heads_needs_no_config(tmp_path: Path) -> None:
     _, contents = written("transformer_lens/grouped", tmp_path)
     found = by_role(contents, 0)
     assert found["o"].heads is not None and found["v"].heads is not None

@@ -1,4 +1,4 @@
-"""Families whose names alone tell them, and what their own configs add."""
+"""Families that names alone identify, and what their configs add."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ OUTPUTS = {  # rows of each role; the columns follow
 }  # fmt: skip
 EMBEDS = ("embed", "unembed")
 
-# What each family calls its roles; those of fused tensors joined by +, in the order of their rows.
+# The names of each family's roles; those in a fused tensor joined by +, in the order of rows.
 NAMES: dict[str, dict[str, str]] = {
     "olmo_v1": {
         "transformer.blocks.0.att_proj": "q+k+v",
@@ -118,7 +118,7 @@ def written(family: str, rng: np.random.Generator) -> tuple[dict[str, np.ndarray
 
 
 @pytest.mark.parametrize("family", NAMES)
-def test_every_part_of_a_model_is_found_in_its_own_rows(
+def test_every_part_is_found_in_its_rows(
     family: str, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     tensors, names = written(family, rng)

@@ -1,3 +1,5 @@
+"""Models in the cache of the hub: their branches, steps and snapshots."""
+
 import hashlib
 import json
 from pathlib import Path
@@ -115,7 +117,7 @@ def test_a_snapshot_knows_its_step(
     assert [run.steps for run in two] == [(512,), (1000,)]
 
 
-def test_a_name_opens_from_the_cache_unless_there_is_such_a_folder(
+def test_a_name_opens_from_the_cache_unless_it_is_a_folder(
     hub: Path, pythia: dict[int, Tensors], rng: np.random.Generator
 ) -> None:
     assert open_run(NAME).steps == tuple(pythia)
@@ -125,7 +127,7 @@ def test_a_name_opens_from_the_cache_unless_there_is_such_a_folder(
 
 
 @pytest.mark.parametrize("name", ["EleutherAI/absent", "gpt2", "a/b/c", "../hub", "./x", "/a/b"])
-def test_what_is_neither_a_path_nor_in_the_cache_is_refused(
+def test_neither_a_path_nor_a_cached_name_is_refused(
     name: str, hub: Path, pythia: dict[int, Tensors]
 ) -> None:
     with pytest.raises(RankscopeError, match="does not exist" if name != "../hub" else "hub"):
@@ -161,10 +163,10 @@ def test_main_counts_only_where_no_branch_states_a_step(
     found = survey([NAME])
     assert [(run.name, run.steps) for run in found.runs] == [(NAME, (1000,))]
     (note,) = found.notes
-    assert "is left out: it is of no branch that states a step" in note.message
+    assert "is left out: it is on no branch that states a step" in note.message
 
 
-def test_branches_of_one_commit_that_state_two_steps_are_two_steps_of_the_same_weights(
+def test_two_steps_of_one_commit_hold_the_same_weights(
     hub: Path, pythia: dict[int, Tensors]
 ) -> None:
     assert identical_steps(open_run(NAME)) == []
@@ -175,7 +177,7 @@ def test_branches_of_one_commit_that_state_two_steps_are_two_steps_of_the_same_w
     assert identical_steps(run) == [(1000, 4000), (3000, 143000)]
 
 
-def test_snapshots_that_share_a_blob_are_the_same_without_reading_it(
+def test_snapshots_that_share_a_blob_are_not_read(
     hub: Path, pythia: dict[int, Tensors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_model(hub / FOLDER, pythia[1000], "step2000")
@@ -238,9 +240,7 @@ def test_without_branches_the_files_of_a_snapshot_tell_the_step(
     assert [(c.step, c.step_source) for c in run] == [(3, "trainer_state.json"), (20, "branch")]
 
 
-def test_where_nothing_tells_a_step_every_snapshot_is_a_run(
-    hub: Path, rng: np.random.Generator
-) -> None:
+def test_without_steps_every_snapshot_is_a_run(hub: Path, rng: np.random.Generator) -> None:
     for digit in "12":
         add_snapshot(hub / FOLDER, digit * 40, model_files(random_weights(rng)))
     assert [run.name for run in open_runs([NAME])] == [f"{NAME}@{'1' * 12}", f"{NAME}@{'2' * 12}"]

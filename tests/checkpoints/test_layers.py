@@ -1,4 +1,4 @@
-"""Layers are told by how names recur, whatever the words are."""
+"""Layers follow from how names recur, whatever the words are."""
 
 import time
 
@@ -23,7 +23,7 @@ DIFFUSERS = ("attn1.to_q", "attn1.to_out.0", "attn2.to_q", "attn2.to_out.0", "ff
 EXPERTS = (*ATTENTION, *(f"mlp.experts.{i}.{w}" for i in range(3) for w in ("up", "down")))
 MIXTRAL = (*ATTENTION, *(f"block_sparse_moe.experts.{i}.w{j}" for i in range(4) for j in (1, 2)))
 
-# One part a block: its path, and what is in it; then what else the model has.
+# One entry per kind of block: its path, and its modules; then the other modules of the model.
 FLAT: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "Llama": ("model.layers.{}", GATED, ("model.embed_tokens", "lm_head")),
     "GPT-2": ("transformer.h.{}", GPT, ("transformer.wte",)),
@@ -68,7 +68,7 @@ def flat(name: str, count: int = 3) -> tuple[list[str], list[str]]:
 
 
 @every_flat
-def test_every_matrix_of_a_block_has_the_number_of_the_block(name: str) -> None:
+def test_matrices_have_the_number_of_their_block(name: str) -> None:
     blocks, outside = flat(name)
     layers = Layers(blocks + outside)
     path, inner, _ = FLAT[name]
@@ -80,7 +80,7 @@ def test_every_matrix_of_a_block_has_the_number_of_the_block(name: str) -> None:
 
 
 @every_flat
-def test_an_adapter_of_one_map_a_block_has_the_same_layers(name: str) -> None:
+def test_an_adapter_of_one_map_per_block_has_the_same_layers(name: str) -> None:
     path, inner, _ = FLAT[name]
     named = [m for m in inner if any(not p.isdigit() for p in m.split("."))]
     for module in named:
@@ -127,7 +127,7 @@ def test_a_residual_network_counts_its_blocks_through_the_stages() -> None:
     assert layers.of("conv1") is layers.of("fc") is None
 
 
-def test_a_level_of_a_unet_holds_several_blocks_and_none_shares_a_layer() -> None:
+def test_blocks_of_a_unet_do_not_share_layers() -> None:
     blocks = [
         f"{way}_blocks.{s}.{kind}.{b}"
         for way in ("down", "up")
@@ -213,9 +213,7 @@ def test_neither_a_head_nor_the_order_changes_a_layer(name: str, heads: list[str
 
 
 @given(data=st.data(), name=st.sampled_from([*FLAT]))
-def test_an_adapter_of_some_maps_has_the_layers_of_its_model(
-    data: st.DataObject, name: str
-) -> None:
+def test_an_adapter_has_the_layers_of_its_model(data: st.DataObject, name: str) -> None:
     path, inner, _ = FLAT[name]
     whole = Layers(flat(name)[0])
     some = data.draw(st.lists(st.sampled_from(inner), min_size=1, unique=True))

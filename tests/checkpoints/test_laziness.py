@@ -60,7 +60,7 @@ def write_series(run: Path, steps: int, *, shards: int) -> int:
 
 
 def told_by(program: str, run: Path) -> list[float]:
-    """Numbers that a program, run in a process of its own, prints about this run."""
+    """Numbers that a program in another process prints about this run."""
     done = subprocess.run(
         [sys.executable, "-c", program, str(run)], capture_output=True, text=True, check=True
     )
@@ -71,7 +71,7 @@ READ = """
 import sys
 from pathlib import Path
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 
 def bytes_read():
     lines = Path("/proc/self/io").read_text().splitlines()

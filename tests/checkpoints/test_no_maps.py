@@ -1,4 +1,4 @@
-"""Vectors, norms, positions, masks and buffers: by shape and place, never by a piece of a name."""
+"""Vectors, norms, positions, masks and buffers: by shape and neighbours, not by pieces of names."""
 
 import math
 from typing import Any
@@ -107,7 +107,7 @@ def test_positions_and_types_are_added_and_not_multiplied(
 
 
 @pytest.mark.parametrize("name", ["pos_embed", "positional_encoding", "rel_pos_bias", "type_embed"])
-def test_a_bias_beside_it_says_that_a_matrix_of_such_a_name_is_a_linear_map(name: str) -> None:
+def test_a_bias_shows_a_linear_map_despite_its_name(name: str) -> None:
     contents = read({f"{name}.weight": (96, 3), f"{name}.bias": (96,)})
     assert set(contents.parameters) == {f"{name}.weight", FC}
 
@@ -157,7 +157,7 @@ def test_buffers_cost_nothing(name: str, shape: tuple[int, ...], dtype: str) -> 
         {"attn.q_norm.weight": (4, 8), "attn.q_proj.weight": (32, 16)},
     ],
 )
-def test_a_gain_of_two_axes_is_known_by_its_bias_or_by_the_projection_it_scales(
+def test_a_bias_or_a_projection_identifies_a_gain(
     tensors: dict[str, tuple[int, ...]],
 ) -> None:
     contents = read(tensors)
@@ -179,7 +179,7 @@ def test_biases_of_two_axes_are_biases(tensors: dict[str, tuple[int, ...]]) -> N
     assert next(iter(tensors)) in read(tensors).left_out
 
 
-def test_a_kernel_for_each_channel_is_no_matrix_and_a_first_layer_on_grey_images_is() -> None:
+def test_depthwise_kernels_are_not_a_matrix_but_a_grey_first_layer_is() -> None:
     contents = read({
         "features.2.0.weight": (24, 8, 1, 1), "features.2.1.weight": (24, 1, 3, 3),
         "features.0.weight": (8, 1, 3, 3), "token_dwconv.weight": (8, 1, 5),
@@ -190,9 +190,7 @@ def test_a_kernel_for_each_channel_is_no_matrix_and_a_first_layer_on_grey_images
 
 @pytest.mark.parametrize("kernel", [4, 3])
 @pytest.mark.parametrize("first", ["mamba.conv1d", "mixer.conv", "mixer.short_filter"])
-def test_a_kernel_for_each_of_some_rows_of_a_projection_is_no_matrix(
-    first: str, kernel: int
-) -> None:
+def test_kernels_for_some_rows_of_a_projection_are_not_a_matrix(first: str, kernel: int) -> None:
     module = first.partition(".")[0]
     contents = read({
         f"layers.0.{first}.weight": (96, 1, kernel), f"layers.0.{first}.bias": (96,),
@@ -202,7 +200,7 @@ def test_a_kernel_for_each_of_some_rows_of_a_projection_is_no_matrix(
     assert f"layers.0.{first}.weight" in contents.left_out
 
 
-def test_the_first_layer_of_each_of_several_networks_on_grey_images_is_a_matrix() -> None:
+def test_first_layers_of_several_networks_are_matrices() -> None:
     shapes = {"0.weight": (8, 1, 5, 5), "2.weight": (16, 8, 5, 5), "5.weight": (64, 256)}
     contents = read({f"nets.{i}.{name}": shape for i in (0, 1) for name, shape in shapes.items()})
     assert contents.parameters["nets.1.0.weight"].shape == (8, 25)
@@ -216,7 +214,7 @@ def test_averages_of_a_codebook_are_buffers(average: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["avg_pool.weight", "ema.fc.weight", "moving"])
-def test_a_matrix_with_a_word_for_averages_and_nothing_that_it_averages_is_measured(
+def test_a_word_for_averages_alone_hides_no_matrix(
     name: str,
 ) -> None:
     assert name in read({name: (32, 16), "other.weight": (16, 32)}).parameters

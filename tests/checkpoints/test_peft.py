@@ -1,4 +1,4 @@
-"""What PEFT writes is read as PEFT itself applies it."""
+"""Adapters of PEFT are read as PEFT applies them."""
 
 import json
 from collections.abc import Callable
@@ -111,7 +111,7 @@ def reasons(contents: Contents) -> set[str]:
     return {skip.reason for skip in contents.skips}
 
 
-def test_llama_with_embeddings_patterns_and_saved_modules_is_what_peft_merges(
+def test_llama_with_everything_is_what_peft_merges(
     tmp_path: Path,
 ) -> None:
     model = adapted(
@@ -131,9 +131,7 @@ def test_llama_with_embeddings_patterns_and_saved_modules_is_what_peft_merges(
 
 
 @pytest.mark.parametrize("has_prefix", [True, False])
-def test_gpt2_is_stored_turned_and_fused_and_fits_with_and_without_its_prefix(
-    has_prefix: bool, tmp_path: Path
-) -> None:
+def test_gpt2_fits_with_and_without_its_prefix(has_prefix: bool, tmp_path: Path) -> None:
     model = adapted(tmp_path, gpt2(), target_modules=["c_attn", "c_proj", "c_fc", "wte"])
     assert json.loads((tmp_path / "run/checkpoint-3/adapter_config.json").read_text())[
         "fan_in_fan_out"
@@ -159,7 +157,7 @@ def test_gpt2_is_stored_turned_and_fused_and_fits_with_and_without_its_prefix(
     assert effective(embedding) == pytest.approx(truth["transformer.wte.weight"], abs=1e-5)
 
 
-def test_the_delta_of_each_part_of_neox_is_those_rows_of_pefts_delta(tmp_path: Path) -> None:
+def test_parts_of_neox_are_rows_of_pefts_delta(tmp_path: Path) -> None:
     model = adapted(tmp_path, neox(), target_modules=["query_key_value", "dense_4h_to_h"])
     contents = read(tmp_path)
     for layer in range(2):
@@ -184,7 +182,7 @@ def test_the_delta_of_each_part_of_neox_is_those_rows_of_pefts_delta(tmp_path: P
 )
 def test_scales_and_ranks_are_those_of_peft(config: dict[str, Any], tmp_path: Path) -> None:
     adapted(tmp_path, llama(), target_modules=["q_proj", "up_proj"], **config)
-    # As loaded, since PEFT sorts the patterns when it writes them: that changes which is the first.
+    # As loaded: PEFT sorts the patterns when it writes them, which changes the first match.
     base = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "base")
     model = peft.PeftModel.from_pretrained(base, str(tmp_path / "run" / "checkpoint-3"))
     found = {name: p.adapter for name, p in read(tmp_path).parameters.items() if p.adapter}
@@ -210,14 +208,14 @@ def test_names_of_a_live_state_dict_are_understood(tmp_path: Path) -> None:
     assert set(contents.parameters) == {name for name in truth if truth[name].ndim == 2}
 
 
-def test_an_adapter_with_a_name_lies_in_a_folder_of_the_checkpoint(tmp_path: Path) -> None:
+def test_a_named_adapter_is_in_a_folder_of_the_checkpoint(tmp_path: Path) -> None:
     adapted(tmp_path, llama(), name="mine", target_modules=["q_proj"])
     assert not (tmp_path / "run" / "checkpoint-3" / "adapter_config.json").exists()
     contents = read(tmp_path)
     assert sum(p.adapter is not None for p in contents.parameters.values()) == 2
 
 
-def test_of_two_adapters_in_a_file_one_is_read_and_the_other_named(tmp_path: Path) -> None:
+def test_one_of_two_adapters_in_a_file_is_read(tmp_path: Path) -> None:
     model = adapted(tmp_path, llama(), target_modules=["q_proj"])
     model.add_adapter("second", peft.LoraConfig(r=4, target_modules=["q_proj"]))
     path = tmp_path / "run" / "checkpoint-3" / "adapter_model.safetensors"
@@ -248,7 +246,7 @@ def test_a_bin_file_reads_like_safetensors(tmp_path: Path) -> None:
         ({"layer_replication": [(0, 2), (0, 2)]}, "layer-replication"),
     ],
 )
-def test_where_the_weight_is_not_base_plus_delta_the_delta_stands_alone(
+def test_a_delta_that_is_not_added_stands_alone(
     config: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     adapted(tmp_path, llama(), target_modules=["q_proj"], **config)
@@ -277,9 +275,7 @@ def test_trained_tokens_leave_their_embedding_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("holder", ["mlp.experts.", ""])
-def test_factors_of_stacked_experts_are_named_and_the_experts_left_out(
-    holder: str, tmp_path: Path
-) -> None:
+def test_factors_of_stacked_experts_are_named(holder: str, tmp_path: Path) -> None:
     adapted(
         tmp_path, mixtral(), target_modules=["q_proj"],
         target_parameters=[f"{holder}gate_up_proj", f"{holder}down_proj"],
@@ -303,7 +299,7 @@ def test_a_targeted_parameter_that_is_a_matrix_is_ordinary(tmp_path: Path) -> No
     assert sum(p.adapter is not None for p in contents.parameters.values()) == 4
 
 
-def test_biases_are_no_matrices(tmp_path: Path) -> None:
+def test_biases_are_not_matrices(tmp_path: Path) -> None:
     adapted(tmp_path, gpt2(), target_modules=["c_attn"], bias="all")
     contents = read(tmp_path)
     assert not contents.skips and all("bias" not in name for name in contents.parameters)
@@ -348,7 +344,7 @@ def test_the_base_is_found_in_the_cache_of_the_hub(
     "name",
     [None, 7, "", "org/absent", "../../etc", "a\0b", "x" * 5000, "org/../tiny", "/", "~"],
 )
-def test_a_base_that_is_not_there_is_reported_and_the_delta_read(
+def test_the_delta_is_read_without_its_base(
     name: Any, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     factors = random_factors(rng)
@@ -419,9 +415,7 @@ def test_weights_that_are_missing_are_named(tmp_path: Path) -> None:
         layout.read(tmp_path, DEFAULT)
 
 
-def test_a_model_beside_a_lost_adapter_is_read_as_a_model(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_model_beside_a_lost_adapter_is_a_model(tmp_path: Path, rng: np.random.Generator) -> None:
     write_model(tmp_path, random_weights(rng))
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     assert not layout.recognises(tmp_path)

@@ -1,4 +1,4 @@
-"""Adapters beyond plain LoRA: each delta is the one that PEFT itself adds."""
+"""Adapters beyond plain LoRA: each delta is the one that PEFT adds."""
 
 import json
 from collections.abc import Mapping
@@ -153,9 +153,7 @@ def test_the_delta_is_the_one_that_peft_adds(kind: str, has_base: bool, tmp_path
 
 
 @pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "v_proj"]])
-def test_vera_stands_alone_where_all_its_modules_read_the_same(
-    targets: list[str], tmp_path: Path
-) -> None:
+def test_vera_stands_alone_if_its_modules_read_the_same(targets: list[str], tmp_path: Path) -> None:
     config = peft.VeraConfig(r=4, target_modules=targets, save_projection=True)
     expected = deltas(saved(tmp_path, llama(), config))
     (tmp_path / "base").rename(tmp_path / "elsewhere")
@@ -201,14 +199,14 @@ def test_a_convolution_is_flattened_with_a_row_for_each_output(kind: str, tmp_pa
 
 
 @pytest.mark.parametrize("config", [peft.LoHaConfig, peft.LoKrConfig])
-def test_a_core_of_its_own_is_refused(config: Any, tmp_path: Path) -> None:
+def test_a_tucker_core_is_refused(config: Any, tmp_path: Path) -> None:
     saved(tmp_path, Convolutions(), config(r=1, use_effective_conv2d=True, target_modules=["wide"]))
     contents = layout.read(tmp_path / "adapter", DEFAULT)
     assert [(s.tensor, s.reason) for s in contents.skips] == [("wide", "adapter-unsupported")]
-    assert "core of its own" in contents.skips[0].message and not contents.parameters
+    assert "Tucker core" in contents.skips[0].message and not contents.parameters
 
 
-def test_singular_values_of_lokr_are_all_products_and_none_is_lost(tmp_path: Path) -> None:
+def test_singular_values_of_lokr_are_all_products(tmp_path: Path) -> None:
     saved(tmp_path, llama(), peft.LoKrConfig(r=8, alpha=3, target_modules=TARGETS))
     for parameter in layout.read(tmp_path / "adapter", DEFAULT).parameters.values():
         if parameter.adapter is None:
@@ -223,9 +221,7 @@ def test_singular_values_of_lokr_are_all_products_and_none_is_lost(tmp_path: Pat
 
 
 @pytest.mark.parametrize("rows", [1, 6, 9])
-def test_a_fused_delta_is_cut_between_and_within_the_blocks_of_a_kronecker_product(
-    rows: int, tmp_path: Path
-) -> None:
+def test_a_fused_kronecker_product_is_cut_anywhere(rows: int, tmp_path: Path) -> None:
     rng, module = np.random.default_rng(0), "transformer.h.0.attn.c_attn"
     first, second = rng.normal(size=(36 // rows, 3)), rng.normal(size=(rows, 4))
     tensors = {f"base_model.model.{module}.lokr_w{i}": w for i, w in ((1, first), (2, second))}
@@ -242,9 +238,7 @@ def test_a_fused_delta_is_cut_between_and_within_the_blocks_of_a_kronecker_produ
 
 
 @pytest.mark.parametrize("model", [llama, gpt2, Convolutions])
-def test_dora_is_the_weight_that_peft_merges_and_the_change_is_its_difference(
-    model: Any, tmp_path: Path
-) -> None:
+def test_dora_is_what_peft_merges(model: Any, tmp_path: Path) -> None:
     targets = {llama: [*TARGETS, "embed_tokens"], gpt2: ["c_attn", "c_fc"]}.get(model, ["wide"])
     config = peft.LoraConfig(r=3, lora_alpha=5, use_dora=True, target_modules=targets)
     adapted = saved(tmp_path, model(), config)
@@ -299,13 +293,13 @@ def test_dora_alone_is_its_product_and_that_is_said(tmp_path: Path) -> None:
 def test_other_types_are_refused_by_their_own_name(kind: str, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
     save_file({"a.weight": np.ones((2, 2))}, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(RankscopeError, match=f"of type {kind}: how it changes") as error:
+    with pytest.raises(RankscopeError, match=f"of type {kind}, which is not read") as error:
         layout.read(tmp_path, DEFAULT)
     assert "low-rank" not in error.value.message and len(error.value.message) < 500
 
 
 @pytest.mark.parametrize("entry", ["lora_alpha", "alpha"])
-def test_a_scale_that_no_file_states_is_unknown_and_not_one(entry: str, tmp_path: Path) -> None:
+def test_an_unstated_scale_is_unknown_and_not_one(entry: str, tmp_path: Path) -> None:
     config = peft.LoraConfig(r=3, target_modules=TARGETS)
     if entry == "alpha":
         config = peft.LoHaConfig(r=3, target_modules=TARGETS)

@@ -1,3 +1,5 @@
+"""Quantised weights are skipped by scheme, and their companions with them."""
+
 import json
 from pathlib import Path
 
@@ -186,10 +188,10 @@ UNSTATED: dict[str, tuple[str, str, Tensors]] = {  # no word in the config: sche
         f"{UP}.weight": ("int8", (64, 32)), f"{UP}.scales": ("float16", (64, 4))}),
     "scale": ("scaled int8", f"{UP}.weight", {
         f"{UP}.weight": ("int8", (64, 32)), f"{UP}.scale": ("float16", (64, 2))}),
-    "of no name": ("not known (uint8", f"{UP}.codes_4bit", {
+    "of no name": ("unknown scheme (uint8", f"{UP}.codes_4bit", {
         f"{UP}.codes_4bit": ("uint8", (64, 16)), f"{UP}.steps": ("float32", (64, 2)),
         f"{UP}.offsets": ("bfloat16", (64, 2)), f"{UP}.low": ("float16", (32, 8))}),
-    "in a container": ("not known (int16", "blocks.0.wq", {
+    "in a container": ("unknown scheme (int16", "blocks.0.wq", {
         "blocks.0.wq": ("int16", (64, 16)), "blocks.0.wq_steps": ("float32", (64, 2)),
         "blocks.0.wq_steps_2": ("float32", (4,))}),
 }  # fmt: skip
@@ -295,7 +297,7 @@ def test_stacks_of_quantised_experts_leave_their_neighbours_alone(scale: str) ->
     }
 
 
-def test_a_name_that_begins_like_a_quantised_module_is_not_a_companion() -> None:
+def test_a_similar_name_is_not_a_companion() -> None:
     tensors: Tensors = {
         "model.layers.0.mlp.gate.weight": ("float8_e4m3", (64, 64)),
         "model.layers.0.mlp.gate.weight_scale_inv": ("float32", (1, 1)),

@@ -1,4 +1,4 @@
-"""Reparametrised and pruned weights are those that torch's own modules multiply with."""
+"""Reparametrised and pruned weights are those that torch's modules multiply with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +110,7 @@ def test_the_weight_is_that_of_the_module(made: str, tmp_path: Path) -> None:
     assert all(one.reason.partition("[")[0] == name for one in kinds)
 
 
-def test_a_weight_that_pruning_cut_has_the_rank_that_is_left(tmp_path: Path) -> None:
+def test_a_pruned_weight_has_the_rank_that_is_left(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = nn.ModuleDict({"fc": pruned(nn.Linear(16, 12), "weight"), "out": nn.Linear(12, 4)})
     contents = contents_of_model(net, tmp_path)
@@ -189,13 +189,13 @@ def test_any_other_parametrisation_is_not_understood_by_name(
     assert {found[name] for name in found if ".parametrizations." in name} == {"not understood"}
 
 
-def test_an_original_without_what_it_is_multiplied_with_is_not_understood(tmp_path: Path) -> None:
+def test_an_original_without_its_mask_is_not_understood(tmp_path: Path) -> None:
     torch.save({"fc.weight_orig": torch.randn(6, 8)}, tmp_path / "step_1.pt")
     contents = open_run(tmp_path)[1].contents
     assert not contents.parameters and [s.tensor for s in contents.skips] == ["fc.weight"]
 
 
-def test_a_mask_beside_a_weight_leaves_it_open_what_the_model_uses(tmp_path: Path) -> None:
+def test_a_weight_beside_a_mask_is_uncertain(tmp_path: Path) -> None:
     weight, mask = torch.randn(6, 8), (torch.randn(6, 8) > 0).float()
     state = {"a.weight": weight, "a.mask": mask, "b.weight": weight.clone(), "b.weight_mask": mask}
     torch.save(state, tmp_path / "step_1.pt")
@@ -206,7 +206,7 @@ def test_a_mask_beside_a_weight_leaves_it_open_what_the_model_uses(tmp_path: Pat
     assert (only.tensor.read() == (weight * mask).double().numpy()).all()
 
 
-def test_two_maps_whose_names_end_as_the_parts_of_a_norm_do_are_two_maps(tmp_path: Path) -> None:
+def test_maps_with_names_of_norm_parts_are_maps(tmp_path: Path) -> None:
     state = {"cell.w_g": torch.randn(6, 8), "cell.w_v": torch.randn(6, 8)}
     torch.save(state | {"x.weight_u": torch.randn(6)}, tmp_path / "step_1.pt")
     assert set(open_run(tmp_path)[1].contents.parameters) == {"cell.w_g", "cell.w_v"}

@@ -1,4 +1,4 @@
-"""What the names of siblings say together, on names that nobody has written down."""
+"""The series in the names of siblings, for known and for generated names."""
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +51,11 @@ def counted(names: list[str]) -> list[tuple[list[str], list[int], str]]:
         ("agent_{0}M_steps", (10**6, 2 * 10**6, 10**7), "step"),
         ("iter{0}.5m", (15 * 10**5, 25 * 10**5, 105 * 10**5), "step"),
         ("step_{0}e3", (1000, 2000, 10000), "step"),
+        ("epoch{0}-lr0.00{0}", (1, 2, 10), "epoch"),
+        ("step_{0}_lr{0}e-4_bs32", (1, 2, 10), "step"),
+        ("samples_{0}", (1, 2, 10), "samples"),
+        ("model-{0}000samples", (1000, 2000, 10000), "samples"),
+        ("network-snapshot-kimg{0:06d}", (1000, 2000, 10000), "samples"),
     ],
 )
 def test_a_number_that_counts_makes_a_series(
@@ -86,13 +91,13 @@ def test_a_number_that_counts_makes_a_series(
         ("sdxl-turbo-4-steps", "sdxl-turbo-8-steps"),
         ("model_part_1", "model_part_2"),
         ("0/model", "1/model"),
-        # numbers that do not go together
+        # numbers that contradict each other
         ("epoch=0-step=100", "epoch=0-step=200", "epoch=1-step=100"),
         ("20240512_step_100", "20240511_step_200"),
         ("round_1/checkpoint-10", "round_1/checkpoint-20", "round_2/checkpoint-10"),
     ],
 )
-def test_a_number_that_does_not_count_makes_none_and_is_named(names: tuple[str, ...]) -> None:
+def test_a_number_that_does_not_count_is_named(names: tuple[str, ...]) -> None:
     found = read_siblings(names)
     assert not found.series
     assert found.alike == (tuple(range(len(names))),)
@@ -108,21 +113,23 @@ def test_a_number_that_does_not_count_makes_none_and_is_named(names: tuple[str, 
         (("seed1_step_5", "seed1_step_9", "seed2_step_5", "seed2_step_9"), [[0, 1], [2, 3]]),
         (("agent3_step_5", "agent7_step_9"), [[0], [1]]),
         (("lr0.1_step_5", "lr0.1_step_9", "lr0.01_step_5"), [[0, 1], [2]]),
+        (("step_5_lr0.1", "step_9_lr0.1", "step_5_lr0.01", "step_9_lr0.01"), [[0, 1], [2, 3]]),
+        (("step_5_lr0.1", "step_9_lr0.01"), [[0, 1]]),
         (("step_5_top", "epoch_1_top", "epoch_2_top"), [[0], [1, 2]]),
-        # the last, a copy, and the same number written otherwise
+        # the last, a copy, and the same number with other digits
         (("model_epoch_10", "model_epoch_20", "model_epoch_25_final"), [[0, 1, 2]]),
         (("net_10", "net_20", "net_30", "net_35_last"), [[0, 1, 2, 3]]),
         (("step_5", "step_9", "best_step_7"), [[0, 2, 1]]),
         (("checkpoint-5", "Copy of checkpoint-5", "checkpoint-9 (1)", "checkpoint-9"),
          [[0, 1, 2, 3]]),
         (("step_5", "step_05", "step_9"), [[0, 1, 2]]),
-        # taken up again, or begun anew from a step before
+        # resumed, or restarted from an earlier step
         (("net_step_5", "net_step_9", "net_resumed_step_12"), [[0, 1, 2]]),
         (("epoch_1", "epoch_2", "epoch_3_cont", "epoch_4_cont"), [[0, 1, 2, 3]]),
         (("step_5", "step_9", "resumed_step_9", "resumed_step_12"), [[0, 1], [2, 3]]),
         (("step_5", "step_9", "resumed_step_7"), [[0, 1], [2]]),
         (("a_step_5", "a_step_9", "b_resumed_step_12"), [[0, 1], [2]]),
-        # one alone, as others count
+        # a single one that counts as others do
         (("fold1_epoch_1", "fold1_epoch_2", "fold2_epoch_1"), [[0, 1], [2]]),
         (("v1-100", "v1-200", "v2-100"), [[0, 1], [2]]),
     ],
@@ -143,7 +150,7 @@ def test_one_for_the_end_makes_small_numbers_count(end: str) -> None:
     assert found == [([f"net_{i}" for i in EPOCHS], list(EPOCHS), "step")]
 
 
-def test_another_choice_of_a_step_that_is_there_is_not_of_the_series() -> None:
+def test_a_second_checkpoint_of_a_step_is_not_of_the_series() -> None:
     assert counted(["epoch_3", "epoch_5", "best_epoch_3"]) == [
         (["epoch_3", "epoch_5"], [3, 5], "epoch")
     ]
@@ -179,7 +186,7 @@ METRICS = st.sampled_from(["", "loss", "acc", "val_loss", "reward", "ppl"])
     fractions=FRACTIONS,
     folder=st.booleans(),
 )
-def test_whatever_is_around_a_counter_the_series_is_in_its_order(
+def test_a_counter_orders_the_series_in_any_name(
     first: str, label: str, last: str, separator: str, numbers: list[int], width: int,
     metric: str, fractions: list[int], folder: bool,
 ) -> None:  # fmt: skip
@@ -204,7 +211,7 @@ def test_whatever_is_around_a_counter_the_series_is_in_its_order(
     width=st.sampled_from([0, 3]),
     folder=st.booleans(),
 )
-def test_whatever_is_around_a_setting_there_is_no_series(
+def test_a_setting_makes_no_series_in_any_name(
     first: str, label: str, separator: str, numbers: list[int], width: int, folder: bool
 ) -> None:
     start = f"{first}_" if first else ""
@@ -218,7 +225,9 @@ def test_whatever_is_around_a_setting_there_is_no_series(
     numbers=NUMBERS,
     form=st.sampled_from(["-{}b", "_{}M", "-{}x", "-{:05d}-of-99999", "-v{}", "{}d", "_h{}"]),
 )
-def test_sizes_versions_and_shards_are_no_series(first: str, numbers: list[int], form: str) -> None:
+def test_sizes_versions_and_shards_are_not_a_series(
+    first: str, numbers: list[int], form: str
+) -> None:
     assert counted([first + form.format(number % 10**5) for number in numbers]) == []
 
 

@@ -1,3 +1,5 @@
+"""The step of one checkpoint, from its name or a file beside it."""
+
 import json
 from pathlib import Path
 
@@ -81,7 +83,7 @@ def test_a_name_that_states_a_step_is_understood(name: str, step: int) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_STATED)
-def test_digits_that_mean_something_else_are_no_step(name: str) -> None:
+def test_digits_that_mean_something_else_are_not_a_step(name: str) -> None:
     assert step_in_name(name) is None
 
 
@@ -131,7 +133,7 @@ def test_tokens_are_read_from_a_name(name: str, tokens: int | None) -> None:
         ("checkpoint-500", None),
     ],
 )
-def test_a_stage_stands_before_the_step(name: str, stage: str | None) -> None:
+def test_a_stage_precedes_the_step(name: str, stage: str | None) -> None:
     assert stage_in_name(name) == stage
 
 
@@ -161,7 +163,7 @@ def test_optimizer_steps_in_a_file_count_before_the_name(
 
 
 @pytest.mark.parametrize("step", [-1, "7", 7.0, True, None, [7], 10**18])
-def test_a_file_with_no_usable_step_leaves_it_to_the_name(step: object, tmp_path: Path) -> None:
+def test_without_a_usable_step_in_files_the_name_decides(step: object, tmp_path: Path) -> None:
     folder = tmp_path / "step_9"
     folder.mkdir()
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
@@ -180,7 +182,7 @@ def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
      ("model.ckpt-1000", 1000), ("model.step_7", 7), ("step_0010.pth.tar", 10),
      ("epoch=3.ckpt", None), ("model-00001-of-00002.safetensors", None)],
 )  # fmt: skip
-def test_the_suffix_of_a_file_is_no_part_of_its_name(
+def test_the_suffix_of_a_file_is_not_part_of_its_name(
     name: str, step: int | None, tmp_path: Path
 ) -> None:
     (tmp_path / name).touch()

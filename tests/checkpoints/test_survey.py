@@ -1,4 +1,4 @@
-"""Folders as people keep them: what is a step of which run, and a line for everything else."""
+"""Folders as people keep them: the steps of each run, and a line for everything else."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def named(lines: Iterable[object]) -> str:
         (["seed1_epoch{}.pt", "seed2_epoch{}.pt"], {"run/seed1": "epoch", "run/seed2": "epoch"}),
     ],
 )  # fmt: skip
-def test_a_step_stands_in_a_folder_above_or_among_words(
+def test_a_step_may_be_in_a_folder_above_or_among_words(
     files: Sequence[str], runs: dict[str, str], tmp_path: Path
 ) -> None:
     root = tmp_path / "run"
@@ -90,9 +90,7 @@ def test_a_step_stands_in_a_folder_above_or_among_words(
 
 
 @pytest.mark.parametrize("names", [["0", "1", "2"], ["seed1", "seed2"], ["lr-0.1", "lr-0.01"]])
-def test_a_folder_for_each_of_a_sweep_is_not_a_folder_of_a_step(
-    names: list[str], tmp_path: Path
-) -> None:
+def test_folders_of_a_sweep_are_not_folders_of_steps(names: list[str], tmp_path: Path) -> None:
     for name in names:
         write_file(tmp_path / name / "model.pt")
     assert steps_of(survey([tmp_path])) == {f"{name}/model.pt": (0,) for name in names}
@@ -105,7 +103,7 @@ def test_folders_that_hold_series_of_their_own_are_runs(tmp_path: Path) -> None:
     assert steps_of(survey([tmp_path])) == {"round_1": (10, 20), "round_2": (10, 20)}
 
 
-def test_epochs_within_the_files_tell_the_unit_of_numbers_without_a_word(tmp_path: Path) -> None:
+def test_epochs_in_files_give_numbers_their_unit(tmp_path: Path) -> None:
     for folder, behind in (("epochs", 1), ("others", 70)):
         for number in (10, 20):
             write_file(tmp_path / folder / f"checkpoint_{number:04d}.pth", epoch=number + behind)
@@ -114,22 +112,22 @@ def test_epochs_within_the_files_tell_the_unit_of_numbers_without_a_word(tmp_pat
     assert steps_of(found) == {"epochs": (10, 20), "others": (10, 20)}
 
 
-def test_a_number_that_is_only_guessed_to_count_needs_files_of_one_size(tmp_path: Path) -> None:
+def test_a_guessed_count_needs_files_of_one_size(tmp_path: Path) -> None:
     for number in (100, 200, 300):
         write_file(tmp_path / "steps" / f"mlp_{number}.safetensors")
         write_file(tmp_path / "widths" / f"mlp_{number}.safetensors", rows=number)
     found = survey([tmp_path])
     assert steps_of(found)["steps"] == (100, 200, 300) and len(found.runs) == 4
     (note,) = found.notes
-    assert "widths: mlp_100.safetensors, mlp_200" in str(note) and "numbers only" in str(note)
+    assert "widths: mlp_100.safetensors, mlp_200" in str(note) and "only in numbers" in str(note)
 
 
-def test_what_differs_in_a_number_only_and_is_no_series_is_said(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_a_number_are_noted(tmp_path: Path) -> None:
     for seed in range(5):
         write_file(tmp_path / f"seed{seed}.pt")
     found = survey([tmp_path])
     assert len(found.runs) == 5 and not found.skips
-    assert "seed0.pt, seed1.pt, seed2.pt and 2 more differ in numbers only" in named(found.notes)
+    assert "seed0.pt, seed1.pt, seed2.pt and 2 more differ only in numbers" in named(found.notes)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +163,7 @@ def test_the_final_model_has_its_place_or_is_named(
     assert not found.skips
 
 
-def test_a_final_model_of_another_kind_is_not_the_next_step(
+def test_a_final_model_of_another_kind_is_not_a_step(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     for step in (10, 20):
@@ -176,7 +174,7 @@ def test_a_final_model_of_another_kind_is_not_the_next_step(
     assert "final: is left out" in named(found.notes)
 
 
-def test_one_that_holds_the_weights_of_the_last_step_is_said_to(tmp_path: Path) -> None:
+def test_a_copy_of_the_last_step_is_noted(tmp_path: Path) -> None:
     for step in (100, 200):
         write_hf(tmp_path / f"checkpoint-{step}", step)
     shutil.copytree(tmp_path / "checkpoint-200", tmp_path / "final")
@@ -201,7 +199,7 @@ def test_what_cannot_be_read_keeps_its_step(kinds: tuple[str, str], tmp_path: Pa
     assert found.runs[0][300].contents.parameters
 
 
-def test_an_empty_folder_of_a_step_keeps_it_and_any_other_is_named(tmp_path: Path) -> None:
+def test_an_empty_folder_of_a_step_keeps_its_step(tmp_path: Path) -> None:
     for step in (100, 200):
         write_hf(tmp_path / f"checkpoint-{step}", step)
         write_file(tmp_path / "inner" / f"step_{step}" / "model.pt")
@@ -218,7 +216,7 @@ def test_an_empty_folder_of_a_step_keeps_it_and_any_other_is_named(tmp_path: Pat
     assert uses["inner/logs"][0] == "left out"
 
 
-def test_copies_of_a_step_are_one_and_others_of_it_are_skipped(tmp_path: Path) -> None:
+def test_copies_of_a_step_are_read_once(tmp_path: Path) -> None:
     for step in (100, 200):
         write_hf(tmp_path / f"checkpoint-{step}", step, step=step)
     names = ("Copy of checkpoint-200", "checkpoint-200 (1)", "checkpoint-100_backup")
@@ -232,10 +230,12 @@ def test_copies_of_a_step_are_one_and_others_of_it_are_skipped(tmp_path: Path) -
     assert {Path(note.path).name for note in found.notes} == set(names)
     assert all("holds the same weights" in note.message for note in found.notes)
     (skip,) = found.skips
-    assert "checkpoint-0200: is step 200, and so is checkpoint-200, with other weights" in str(skip)
+    assert "checkpoint-0200: is step 200, and so is checkpoint-200, with different weights" in str(
+        skip
+    )
 
 
-def test_nothing_at_the_top_hides_what_is_below_and_nothing_goes_unmentioned(
+def test_nothing_at_the_top_hides_what_is_below(
     tmp_path: Path,
 ) -> None:
     for seed in (1, 2):
@@ -290,7 +290,7 @@ def test_a_bad_run_does_not_end_the_others(tmp_path: Path) -> None:
     assert "trainer_state.json: is not valid JSON" in named(found.skips)
 
 
-def test_results_of_our_own_are_named_and_not_looked_into(tmp_path: Path) -> None:
+def test_results_of_rankscope_are_not_looked_into(tmp_path: Path) -> None:
     for step in (1, 2):
         write_file(tmp_path / "run" / f"step_{step}.pt")
     results = tmp_path / "rankscope-results"
@@ -303,7 +303,7 @@ def test_results_of_our_own_are_named_and_not_looked_into(tmp_path: Path) -> Non
         open_run(results)
 
 
-def test_links_are_not_followed_and_a_folder_of_them_says_so(tmp_path: Path) -> None:
+def test_links_are_not_followed_and_noted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     for step in (1, 2):
@@ -320,7 +320,7 @@ def test_links_are_not_followed_and_a_folder_of_them_says_so(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("target", "costs"), [("elsewhere", True), ("gone", True), ("run", False)])
-def test_a_link_in_the_place_of_a_step_is_said_unless_it_leads_to_what_is_read(
+def test_a_link_for_a_step_is_a_skip_unless_its_target_is_read(
     target: str, costs: bool, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -335,7 +335,7 @@ def test_a_link_in_the_place_of_a_step_is_said_unless_it_leads_to_what_is_read(
     assert [Path(skip.path).name for skip in found.skips] == ["checkpoint-2"] * costs
 
 
-def test_a_tree_of_files_that_are_not_read_names_each_kind(tmp_path: Path) -> None:
+def test_unreadable_files_are_named_by_kind(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     for step in (1, 2):
         (tmp_path / f"step_{step}.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
@@ -361,7 +361,9 @@ def test_a_copy_by_its_last_suffix_is_one(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "held", [{"rng": torch.get_rng_state()}, {"order": torch.arange(9)}, {"last_epoch": 3}]
 )
-def test_what_a_training_keeps_beside_its_steps_is_no_series(held: object, tmp_path: Path) -> None:
+def test_what_a_training_keeps_beside_its_steps_is_not_a_series(
+    held: object, tmp_path: Path
+) -> None:
     for step in (100, 200):
         write_file(tmp_path / f"model_step_{step}.pt")
         torch.save(held, tmp_path / f"beside_step_{step}.pt")
@@ -380,16 +382,25 @@ def test_a_step_without_weights_among_others_keeps_its_place(tmp_path: Path) -> 
         found.runs[0][200].read()
 
 
-def test_a_given_folder_of_a_step_gives_it_to_what_is_in_it(tmp_path: Path) -> None:
+def test_a_given_folder_of_a_step_gives_its_step(tmp_path: Path) -> None:
     write_file(tmp_path / "step_300" / "model.pt")
     for path in (tmp_path, tmp_path / "step_300"):
         assert open_run(path).steps == (300,)
 
 
-def test_what_the_trainer_resumes_from_is_part_of_its_run(relora_run: TinyRun) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("MANIFEST.json", {"format": "rankscope-state-2"}),
+        ("state.json", {"step": 30, "adam_steps": {}}),
+    ],
+)
+def test_what_the_trainer_resumes_from_is_part_of_its_run(
+    name: str, content: dict[str, object], relora_run: TinyRun
+) -> None:
     state = relora_run.path / "state" / "step-00000030"
     write_hf(state, 1)
-    (state / "MANIFEST.json").write_text(json.dumps({"format": "rankscope-state-2"}))
+    (state / name).write_text(json.dumps(content))
     found = survey([relora_run.path])
     assert steps_of(found) == {"relora": (0, 10, 20, 30)} and not found.notes
     uses = uses_of(found, relora_run.path)

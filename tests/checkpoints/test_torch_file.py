@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.files import zip_file
-from rankscope.checkpoints.files.pickles import Opaque
+from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.saved_tables import sorted_tables
 from rankscope.checkpoints.files.torch_file import open_saved, open_saved_at
 from rankscope.checkpoints.layouts import layout_of

@@ -1,4 +1,4 @@
-"""Towers, and adapters without their model: each has its own heads and its own roles."""
+"""Towers, and adapters without their model: the heads and roles of each."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from rankscope.checkpoints.adapters.adapted_family import adapted_family
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Adapter, Contents, Heads
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.families.family import read_family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.families.heads import Towers
+from rankscope.checkpoints.families.recognition import adapted_family
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.components.circuits import Circuits
@@ -35,7 +35,7 @@ def saved(model: Any, folder: Path) -> Contents:
 
 
 def heads_at(contents: Contents) -> dict[str, set[Heads | None]]:
-    """Heads of the output projections, by the first part of their path that tells the tower."""
+    """Heads of the output projections, by the first part of their path, which names the tower."""
     found: dict[str, set[Heads | None]] = {}
     for one in contents.parameters.values():
         if one.role == "o":
@@ -80,7 +80,7 @@ MODELS = {
     "CLIP": (clip, {"text_model": EIGHT, "vision_model": Heads(6, 6, 8)}),
     "Whisper": (whisper, {"encoder": EIGHT, "decoder": Heads(2, 2, 16)}),
     "LLaVA": (llava, {"language_model": Heads(4, 2, 8), "vision_tower": Heads(6, 6, 8)}),
-    # What its config calls the width of the tower for images is that of the language model.
+    # The width in its config's table of the vision tower is that of the language model.
     "Qwen 2 VL": (qwen, {"language_model": Heads(4, 2, 8), "visual": None}),
 }
 
@@ -149,7 +149,7 @@ def test_circuits_of_both_towers_are_what_their_heads_write(tmp_path: Path) -> N
         ({}, "visual.blocks.0.x", [], None),
     ],
 )  # fmt: skip
-def test_the_name_of_a_tower_tells_its_table_and_then_its_shapes(
+def test_the_name_of_a_tower_chooses_its_table_before_shapes(
     config: dict[str, Any], module: str, shapes: list[tuple[int, ...]], heads: Heads | None
 ) -> None:
     assert Towers(config, GENERIC).of(module, shapes=shapes) == heads
@@ -163,7 +163,7 @@ PREFIX = "base_model.model."
 def adapter_folder(
     folder: Path, modules: dict[str, tuple[int, int]], rng: np.random.Generator
 ) -> Contents:
-    """Read an adapter of PEFT, rank 4, scale 2, whose base is nowhere."""
+    """Read an adapter of PEFT, rank 4, scale 2, without its base."""
     tensors = {}
     for module, (rows, columns) in modules.items():
         tensors[f"{PREFIX}{module}.lora_A.weight"] = rng.normal(size=(4, columns))
@@ -232,22 +232,20 @@ def test_the_parts_of_a_fused_delta_are_its_rows(tmp_path: Path, rng: np.random.
         assert adapter.scale * product == pytest.approx(rows)
 
 
-def test_a_family_that_only_a_config_tells_is_not_guessed_from_deltas() -> None:
+def test_a_family_that_needs_a_config_is_not_guessed() -> None:
     shapes = {f"h.{i}.self_attention.query_key_value": (48, 16) for i in range(2)}
     assert not adapted_family(shapes).when
 
 
-# What most of a model has no role for is said.
+# Models most of which have no role.
 
 
-def test_a_model_of_mostly_unknown_roles_is_noted_and_costs_nothing(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_model_of_mostly_unknown_roles_is_noted(tmp_path: Path, rng: np.random.Generator) -> None:
     tensors = {f"cells.{i}.{n}.weight": rng.normal(size=(8, 8)) for i in range(2) for n in "ab"}
     save_file(tensors, tmp_path / "weights.safetensors")
     contents = contents_of("any", open_tensors(tmp_path / "weights.safetensors"), {}, DEFAULT)
     (note,) = contents.notes
-    assert note.reason == "roles-unknown" and "4 of 4 matrices" in note.message
+    assert note.reason == "roles-unknown" and "4 of 4 modules" in note.message
     assert not contents.skips
 
 

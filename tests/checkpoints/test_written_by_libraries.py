@@ -28,7 +28,7 @@ def model() -> "transformers.LlamaForCausalLM":
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("shard", ["10GB", "20KB"])
-def test_every_matrix_of_a_saved_model_is_the_tensor_in_memory(
+def test_matrices_of_a_saved_model_are_those_in_memory(
     dtype: str, shard: str, model: "transformers.LlamaForCausalLM", tmp_path: Path
 ) -> None:
     model.to(getattr(torch, dtype)).save_pretrained(tmp_path / "step_7", max_shard_size=shard)
@@ -77,7 +77,7 @@ def test_a_variant_is_read_under_its_name(
         assert (parameter.tensor.read() == model.state_dict()[name].numpy()).all()
 
 
-def test_a_model_saved_with_its_adapters_in_it_is_axolotls_base(
+def test_a_model_saved_with_its_adapters_is_axolotls_base(
     model: "transformers.LlamaForCausalLM", tmp_path: Path
 ) -> None:
     config = peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)
@@ -92,3 +92,73 @@ def test_a_model_saved_with_its_adapters_in_it_is_axolotls_base(
         assert parameter.tensor is not None
         found = np.asarray(Weight(parameter.tensor, parameter.adapter).read().values)
         assert found == pytest.approx(merged[name].double().numpy(), abs=1e-6)
+
+
+def test_an_adapter_of_a_vision_model_finds_its_weights(tmp_path: Path) -> None:
+    """transformers 5 calls the modules of a ViT otherwise in memory than in files."""
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        image_size=16, patch_size=8,
+    )  # fmt: skip
+    transformers.ViTModel(config).save_pretrained(tmp_path / "base")
+    base = transformers.ViTModel.from_pretrained(tmp_path / "base")
+    linear = {n.rpartition(".")[2] for n, m in base.named_modules() if type(m).__name__ == "Linear"}
+    lora = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=sorted(linear - {"dense"}))
+    adapted = peft.get_peft_model(base, lora)
+    adapted.save_pretrained(tmp_path / "run" / "checkpoint-3")
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    contents = open_run(tmp_path / "run")[3].contents
+    merged = open_run(tmp_path / "merged").checkpoints[0].contents.parameters
+    assert not contents.skips
+    assert sum(p.adapter is not None for p in contents.parameters.values()) == 12
+    for name, parameter in contents.parameters.items():
+        whole = merged[name].tensor
+        assert parameter.tensor is not None and whole is not None
+        found = np.asarray(Weight(parameter.tensor, parameter.adapter).read().values)
+        assert found == pytest.approx(whole.read().astype(float), abs=1e-6)
+
+
+ROLES_OF = {
+    "XLNetLMHeadModel": {*"qkvo", "up", "down", "embed", "other"},  # other: of relative positions
+    "FunnelForMaskedLM": {*"qkvo", "up", "down", "embed", "other"},
+    "RecurrentGemmaForCausalLM": {*"qkvo", "gate", "up", "down", "embed", "other"},
+}
+CONFIGS = {
+    "XLNetLMHeadModel": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
+    "FunnelForMaskedLM": {
+        **{"block_sizes": [1, 1], "num_decoder_layers": 1, "d_model": 32},
+        **{"n_head": 4, "d_head": 8, "d_inner": 64},
+    },
+    "RecurrentGemmaForCausalLM": {
+        **{"num_hidden_layers": 3, "hidden_size": 32, "intermediate_size": 96, "lru_width": 32},
+        **{"num_attention_heads": 4, "attention_window_size": 16},
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_families_with_parameters_of_three_axes_are_read_whole(kind: str, tmp_path: Path) -> None:
+    made = getattr(transformers, kind)
+    made(made.config_class(vocab_size=64, **CONFIGS[kind])).save_pretrained(tmp_path)
+    contents = open_run(tmp_path).checkpoints[0].contents
+    assert not contents.skips and not contents.notes
+    assert {p.role for p in contents.parameters.values()} == ROLES_OF[kind]
+    assert contents.heads is not None and (contents.heads.count, contents.heads.size) == (4, 8)
+
+
+def test_the_maps_of_xlnet_are_outputs_by_inputs(tmp_path: Path) -> None:
+    config = transformers.XLNetConfig(vocab_size=64, **CONFIGS["XLNetLMHeadModel"])
+    model = transformers.XLNetLMHeadModel(config)
+    model.save_pretrained(tmp_path)
+    parameters = open_run(tmp_path).checkpoints[0].contents.parameters
+    held, x = model.transformer.layer[1].rel_attn, torch.randn(32)
+    given = {
+        "q": torch.einsum("h,hnd->nd", x, held.q).flatten(),
+        "r": torch.einsum("h,hnd->nd", x, held.r).flatten(),
+        "o": torch.einsum("nd,hnd->h", x.reshape(4, 8), held.o),
+    }
+    for name, expected in given.items():
+        tensor = parameters[f"transformer.layer.1.rel_attn.{name}"].tensor
+        assert tensor is not None
+        assert tensor.read() @ x.numpy() == pytest.approx(expected.detach().numpy(), abs=1e-5)

@@ -212,7 +212,8 @@ def test_a_damaged_step_is_marked_in_the_list_of_steps(
         write_model(tmp_path / "run" / f"checkpoint-{step}", random_weights(rng))
     damaged = tmp_path / "run" / "checkpoint-9" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-8])
-    assert described(tmp_path / "run")["unreadable_steps"] == [9]
+    done = rankscope("inspect", tmp_path / "run", "--json")
+    assert json.loads(done.stdout)["runs"][0]["unreadable_steps"] == [9]
     lines = [line.split() for line in rankscope("inspect", tmp_path / "run").stdout.splitlines()]
     assert ["9", "folder", "checkpoint-9", "(cannot", "be", "read)"] in lines
     assert ["…", "5", "more"] in lines and ["…", "8", "more"] in lines

@@ -187,12 +187,12 @@ def test_a_weight_that_is_a_product_has_an_infinite_condition_number_in_valid_js
     assert line["condition"] == ["inf", "inf"]
 
 
-def row(step: int, per: float, **what: object) -> dict[str, object]:
+def row(step: int, per: float | None, **what: object) -> dict[str, object]:
     """A row of the table, as far as a summary reads it."""
     usual = {
         "run": "a", "step": step, "layer": 0, "role": "q", "component": "weight", "name": "q",
         "window": None, "since": None, "rows": 9, "cols": 9, "dtype": "float32", "status": "ok",
-        "effective_rank": 9 * per, "per": per, "per_resolved": per, "numerical_rank": 9,
+        "effective_rank": per and 9 * per, "per": per, "per_resolved": per, "numerical_rank": 9,
         "max_rank": 9, "noise_source": "storage", "condition_number": 2.0,
         "condition_number_status": "ok", "condition_number_r": 2.0,
     }  # fmt: skip
@@ -218,10 +218,9 @@ def test_one_merge_and_one_matrix_are_singular() -> None:
 
 
 def test_zero_matrices_say_why_where_that_is_known() -> None:
-    nothing = {"status": "zero", "effective_rank": None, "per": None}
-    adapter = row(0, 0.5, component="adapter", **nothing)
-    update = row(20, 0.5, component="update", since=10, **nothing)
-    merge = row(20, 0.5, component="merge", **nothing)
+    adapter = row(0, None, component="adapter", status="zero")
+    update = row(20, None, component="update", since=10, status="zero")
+    merge = row(20, None, component="merge", status="zero")
     (finding,) = summarise([adapter, update, merge]).findings
     assert finding.endswith(
         "a adapter (1 at step 0: adapters start with B = 0), "

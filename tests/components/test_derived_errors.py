@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from rankscope.checkpoints.account import roots
-from rankscope.checkpoints.adapters.derived_tensors import (
+from rankscope.checkpoints.adapters.composed_tensors import (
     KhatriRao,
     PlusSparse,
     Product,

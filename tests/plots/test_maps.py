@@ -72,3 +72,10 @@ def test_titles_of_runs_do_not_overlap(table: pd.DataFrame, width: str, ending: 
     left, right = [ax.title.get_window_extent() for ax in panels(figure)]
     assert left.x1 < right.x0
     assert left.x0 >= 0 and left.y1 <= figure.bbox.height
+
+
+def test_stripes_of_parts_of_cycles_are_explained(table: pd.DataFrame) -> None:
+    for window, is_said in (("within", True), ("cycle", False)):
+        figure = plots.heatmaps(table.assign(window=window), component="update")
+        labels = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes]
+        assert any("parts of cycles" in label for label in labels) is is_said

@@ -1,4 +1,4 @@
-"""Where the model that an adapter belongs to lies on this machine."""
+"""Where the base model of an adapter is on this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.hub_folder import MODEL, cache_folder, commit_in
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import WrongSettingError, printable
 
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a repository on the hub
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def base_named(adapter: Path) -> str:
-    """What the config of an adapter calls its base model; empty if nothing.
+    """What the config of an adapter calls its base model; empty if it names none.
 
     Raises
     ------
@@ -31,52 +31,63 @@ def base_named(adapter: Path) -> str:
 def base_folder(adapter: Path, given: Path | None = None) -> Path | None:
     """Folder with the ``config.json`` of the base model; None if it is not on this machine.
 
-    The one that is given; else the path that the adapter's config states, taken from the adapter,
-    from each folder above it, and from the working folder, since it is the one that the training
-    was given; then that name in the cache of the hub. Nothing is downloaded. A folder in which the
-    adapter itself lies is a run that is called like its base, and not the base. Where another
-    model has the same name in a folder above, it is taken: `Contents.base` says which.
+    It is the given folder; else the path in the adapter's config, relative to the adapter, to each
+    folder above it, or to the working folder; else that name in the cache of the hub. Nothing is
+    downloaded. A folder that the adapter itself is in is not the base, but a run that is called
+    like its base. If another model has that name in a folder above, it is taken: `Contents.base`
+    says which folder was.
 
     Raises
     ------
+    WrongSettingError
+        If the given folder is not that of a model.
     RankscopeError
-        If the adapter's config is damaged, or what is given is not the folder of a model.
+        If the adapter's config is damaged.
     """
     if given is not None:
         if not _is_there(given):
-            raise RankscopeError("holds no config.json, so it is not a base model", path=given)
+            message = "holds no config.json, so it is not a model: choose another `base`"
+            raise WrongSettingError(message, path=given)
         return given
     stated, revision = base_named(adapter), read_json(adapter / CONFIG).get("revision")
     if not stated:
         return None
-    for folder in _places(adapter, stated):
+    for folder in _iter_folders(adapter, stated):
         if _is_there(folder) and not _holds(folder, adapter):
             return folder
     return _cached(stated, revision if isinstance(revision, str) else "main")
 
 
-def missing_base(adapter: Path, found: Path | None = None) -> Skip:
-    """A line on an adapter whose base model is not there, or not its weights.
+def missing_base(adapter: Path, found: Path | None = None, misfit: str = "") -> Skip:
+    """A note on an adapter whose base model, or the weights of that, was not found.
+
+    Parameters
+    ----------
+    found
+        The folder that was found under its name.
+    misfit
+        Why that folder is not its base model.
 
     Raises
     ------
     RankscopeError
         If the adapter's config is damaged.
     """
-    named, end = base_named(adapter), "download the model, put it where the adapter's config says, "
-    called = f"its base model {printable(named, limit=120)!r}" if named else "its base model"
+    named = base_named(adapter)
+    called = f"its base model {printable(named, limit=90)!r}" if named else "its base model"
     reason = "is not on this machine" if named else "is named nowhere"
     if found is not None:
-        reason = f"has no weights that are read ({printable(str(found), limit=120)})"
+        folder = printable(str(found), limit=90)
+        reason = f"is not {folder}: {misfit}" if misfit else f"has no readable weights in {folder}"
     message = (
-        f"is an adapter, and {called} {reason}: the weights that it makes are not measured; {end}"
-        "or give its folder as the base"
+        f"is an adapter, and {called} {reason}; its weights are not measured: download the model, "
+        "put it where the adapter's config says, or give its folder as `base`"
     )
     return Skip(str(adapter), "", "base-missing", message)
 
 
-def _places(adapter: Path, stated: str) -> Iterator[Path]:
-    """Where a path may lead to: from the adapter, from what is above it, from here."""
+def _iter_folders(adapter: Path, stated: str) -> Iterator[Path]:
+    """Folders that a path may lead to: from the adapter, from each folder above it, from here."""
     yield adapter / stated
     if not Path(stated).is_absolute():
         yield from (above / stated for above in adapter.absolute().parents)
@@ -91,7 +102,7 @@ def _holds(folder: Path, adapter: Path) -> bool:
 
 
 def _cached(name: str, revision: str) -> Path | None:
-    """Snapshot of a repository in the cache of the hub."""
+    """Snapshot of a model in the cache of the hub; None if it is not there."""
     if not NAME.fullmatch(name) or ".." in (*name.split("/"), *revision.split("/")):
         return None
     repository = cache_folder() / f"{MODEL}{name.replace('/', '--')}"
@@ -103,5 +114,5 @@ def _cached(name: str, revision: str) -> Path | None:
 def _is_there(folder: Path) -> bool:
     try:
         return (folder / "config.json").is_file()
-    except (OSError, ValueError):  # a name that is too long, a folder that may not be entered
+    except (OSError, ValueError):  # a name that is too long, or a folder without permission
         return False

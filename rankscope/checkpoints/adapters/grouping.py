@@ -1,4 +1,4 @@
-"""Which tensors of a checkpoint belong together as the factors of one matrix, by their names."""
+"""`Cell`: the tensors of one module that are factors, recognised by their names."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rankscope.checkpoints.families.factor_tables import FactorTable, known_tables, with_separator
-from rankscope.checkpoints.families.family import families
+from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import Tensor
 
-# Of kinds that are not two factors of one product.
+# Ends of names of deltas that are not a product of two factors.
 KINDS = (
     *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
     *("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t1"),
@@ -21,7 +21,7 @@ NO_ADAPTER = ("weight", "bias")
 
 @dataclass
 class Cell:
-    """The factors of one module and one adapter: tensors and their names, by their ends."""
+    """The factors of one module and one adapter: tensors and names, by the ends of the names."""
 
     module: str
     adapter: str
@@ -30,27 +30,27 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """File of the first of its tensors."""
+        """The file of the first of its tensors."""
         return next(iter(self.tensors.values())).paths[0]
 
     def drop(self, ends: Iterable[str]) -> None:
-        """Forget the tensors with these ends, of which something was made."""
+        """Forget the tensors with these ends."""
         for end in ends:
             self.tensors.pop(end, None)
             self.names.pop(end, None)
 
 
 def tables_of(options: Options) -> tuple[FactorTable, ...]:
-    """Every table that is known, the user's own first."""
+    """All tables, those of the user first."""
     own = () if options.family is None else options.family.factors
     theirs = (table for family in families().values() for table in family.factors)
     return (*own, *theirs, *known_tables())
 
 
 def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> list[Cell]:
-    """Tensors that are factors by the ends of their names, those of a module in one cell.
+    """Tensors that are factors by the ends of their names, grouped by module.
 
-    A name that only looks like that of a factor costs its tensor, if its partner is not there.
+    A tensor whose name only looks like that of a factor is not measured if its partner is missing.
     """
     ends = dict.fromkeys((*(end for table in tables for end in table.needed), *KINDS))
     cells: dict[tuple[str, str], Cell] = {}
@@ -62,13 +62,17 @@ def cells_of(tensors: Mapping[str, Tensor], tables: Sequence[FactorTable]) -> li
             module, adapter, end = found
             cell = cells.setdefault((module, adapter), Cell(module, adapter))
             cell.tensors[end], cell.names[end] = tensor, name
-    return list(cells.values())
+    for cell in cells.values():
+        possible = (table for table in tables if table.is_possible(cell.module, tensors))
+        known = {*KINDS, *(end for table in possible for end in table.needed)}
+        cell.drop([end for end in cell.tensors if end not in known])
+    return [cell for cell in cells.values() if cell.tensors]
 
 
 def _placed(
     name: str, written: Mapping[str, str], tails: tuple[str, ...]
 ) -> tuple[str, str, str] | None:
-    """Module, adapter and end of the name of a factor; None of other names."""
+    """Module, adapter and end of the name of a factor; None for other names."""
     stem = name.removesuffix(".weight")
     above, _, last = stem.rpartition(".")
     for path, adapter in ((stem, ""), (above, last)):
@@ -82,22 +86,18 @@ def _placed(
 def table_for(
     cell: Cell, tables: Sequence[FactorTable], tensors: Collection[str]
 ) -> FactorTable | None:
-    """The first table of which all is there, and nothing that speaks against it."""
+    """The first table whose factors a cell has, and that fits what is beside them."""
     for table in tables:
-        if all(end in cell.tensors for end in table.needed):
-            beside = (f"{cell.module}.{end}" for end in table.unless)
-            if not any(name in tensors for name in beside):
-                return table
+        has_all = all(end in cell.tensors for end in table.needed)
+        if (
+            has_all
+            and table.is_possible(cell.module, tensors)
+            and not table.is_ruled_out(cell.module, tensors)
+        ):
+            return table
     return None
 
 
 def is_strict(ends: Iterable[str]) -> bool:
-    """Whether names are those of factors and of nothing else, so that half a pair is a fault."""
+    """Whether names can only be those of factors, so that half a pair is a fault."""
     return any(mark in end for end in ends for mark in ("lora", "hada_", "lokr_", "vera_"))
-
-
-def model_path(module: str) -> str:
-    """Path of a module in the model, without the holders that adapters put into it."""
-    plain = module.replace(".processor.", ".")
-    holder, found, number = plain.rpartition(".parametrizations.weight.")
-    return holder if found and number.isdecimal() else plain

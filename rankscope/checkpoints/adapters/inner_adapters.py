@@ -1,4 +1,4 @@
-"""Adapters that a model's own layers carry: both factors beside the frozen weight of a module."""
+"""Adapters inside the layers of a model: both factors are beside the frozen weight of a module."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rankscope.errors import RankscopeError
 
 @dataclass(frozen=True)
 class Ends:
-    """How a trainer ends the names of what belongs to an adapter, behind the module's path.
+    """Ends of the names of an adapter's tensors, after the path of the module.
 
-    ``scale`` is there where the scale is trained: the function then has tanh of it.
+    The tensor ``scale`` exists if the scale is trained; the model uses its tanh.
     """
 
     lora_A: str
@@ -28,7 +28,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Separated:
-    """Tensors of a model by plain name, and its adapters by module."""
+    """The tensors of a model by plain name, and its adapters by module."""
 
     tensors: Mapping[str, Tensor]
     adapters: Mapping[str, Adapter]
@@ -39,20 +39,20 @@ class Separated:
 def separated(
     tensors: Mapping[str, Tensor], ends: Ends, *, alpha: object, config: Path
 ) -> Separated:
-    """Take the adapters out of a model's tensors; reads the trained scales, one number each.
+    """Separate the adapters from the other tensors; reads trained scales, one number each.
 
     Parameters
     ----------
     tensors
         By name as stored.
     alpha
-        ``lora_alpha`` as the file ``config`` states it: the scale is that over the rank, where it
-        is not trained.
+        ``lora_alpha`` in the file ``config``: the scale is alpha over the rank unless it is
+        trained.
 
     Raises
     ------
     RankscopeError
-        If a scale is needed and ``alpha`` is no number, or a trained scale cannot be read.
+        If a scale is needed and ``alpha`` is not a number, or a trained scale cannot be read.
     """
     rest = {plain_name(name): tensor for name, tensor in tensors.items()}
     ending = (ends.lora_A, ends.lora_B)
@@ -76,7 +76,7 @@ def separated(
 
 
 def _fault(a: Tensor | None, b: Tensor | None, trained: Tensor | None, ends: Ends) -> str:
-    """What is wrong with the parts of an adapter, if anything."""
+    """What is wrong with the parts of an adapter; empty if nothing is."""
     if a is None or b is None:
         there, missing = (ends.lora_B, ends.lora_A) if a is None else (ends.lora_A, ends.lora_B)
         return f"has {there[1:]} but no {missing[1:]}"

@@ -1,4 +1,4 @@
-"""Two factors of one matrix: whether they fit, which way round, and what stands beside them."""
+"""Two factors of one matrix: whether they fit, which way round, and what is beside them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAGNITUDES = ("lora_magnitude_vector", "magnitude", "m")  # of PEFT, torchtune, 
 
 
 def oriented(left: Tensor, right: Tensor, table: FactorTable) -> tuple[Tensor, Tensor] | None:
-    """The factors as (out, r) and (r, in); None where they have no inner dimension in common.
+    """The factors as (out, r) and (r, in); None if they do not share an inner dimension.
 
-    As the table has them, unless only the other way round leaves them one that is smaller than
-    both outer sides: names say which of the two meets the outputs, and shapes say the rest. It errs
-    where r is not the smallest side and the factors are stored against the table; then they are
-    refused, and not taken for others.
+    Names say which of the two has the outputs; shapes say which way round the factors are stored.
+    They are taken as in the table, unless only the other way gives an inner dimension that is
+    smaller than both outer sides. An error: factors that are stored against the table and whose r
+    is not the smallest side are refused.
     """
     if min(len(left.shape), len(right.shape)) < MATRIX:
         return None
@@ -38,22 +38,24 @@ def oriented(left: Tensor, right: Tensor, table: FactorTable) -> tuple[Tensor, T
 
 
 def fault_in(table: FactorTable, left: Tensor | None, right: Tensor | None) -> str:
-    """What is wrong with two factors by themselves, if anything; names as the table has them."""
+    """What is wrong with two factors, with the names of the table; empty if nothing is."""
     there = {end: one for end, one in ((table.left, left), (table.right, right)) if one is not None}
     for missing, other in ((table.left, table.right), (table.right, table.left)):
         if missing not in there:
             return f"has {other} but no {missing}"
     if any(0 in factor.shape for factor in there.values()):
-        return "a factor is empty, as when it is saved while its parts are on several devices"
+        return "a factor is empty, as when it was saved while its parts were on several devices"
     if left is not None and right is not None and oriented(left, right, table) is None:
         shapes = " and ".join(f"{end} is {list(one.shape)}" for end, one in there.items())
-        return f"its factors do not fit: {shapes}"
+        merged = " (as in loralib's MergedLinear, which does not store which parts of a fused "
+        merged += "weight it changes)"
+        return f"its factors do not fit: {shapes}{merged if _is_merged(left, right) else ''}"
     odd = next((one.dtype for one in there.values() if one.dtype not in FLOATS), None)
     return "" if odd is None else f"is stored as {odd}, not as plain numbers"
 
 
 def scale_tensors(table: FactorTable, module: str, adapter: str) -> dict[str, tuple[str, ...]]:
-    """Names that the tensor of the scale may have, by what it holds."""
+    """Names that the tensor of the scale may have, by kind of scale."""
     kinds = {"alpha": table.alpha, "scaling": table.scaling, "tanh": table.tanh}
     behind = ("", f".{adapter}") if adapter else ("",)
     return {
@@ -66,14 +68,14 @@ def scale_tensors(table: FactorTable, module: str, adapter: str) -> dict[str, tu
 def magnitude_of(
     cell: Cell, table: FactorTable, pair: tuple[Tensor, Tensor], tensors: Mapping[str, Tensor]
 ) -> tuple[Tensor | None, str]:
-    """Norms that DoRA gives to the rows of the weight, or to the columns of an embedding's.
+    """Norms that DoRA gives to the rows of the weight, or to the columns of an embedding.
 
-    With the name of their tensor; None and nothing where there are none.
+    Returned with the name of their tensor; None and an empty name if there are none.
 
     Raises
     ------
     RankscopeError
-        If there are such numbers, and not as many as the weight has rows or columns.
+        If their number is not that of the rows or columns of the weight.
     """
     by_column = "embedding" in table.left
     count = pair[1].shape[1] if by_column else pair[0].shape[0]
@@ -93,10 +95,18 @@ def magnitude_of(
 def _of_convolution(
     left: Tensor, right: Tensor, table: FactorTable
 ) -> tuple[Tensor, Tensor] | None:
-    """The factors of a convolution: the kernel is that of ``right``, a row each inner channel."""
+    """The factors of a convolution: ``right`` has the kernel, one row per inner channel."""
     if table.transposed or prod(left.shape[2:]) != 1 or left.shape[1] != right.shape[0]:
         return None
     return _flat(left), _flat(right)
+
+
+def _is_merged(left: Tensor, right: Tensor) -> bool:
+    """Whether the right factor has several times the rank of the left: one per part."""
+    if len(left.shape) != MATRIX or len(right.shape) != MATRIX:
+        return False
+    parts, rest = divmod(right.shape[0], left.shape[1])
+    return parts in (2, 3) and rest == 0
 
 
 def _flat(tensor: Tensor) -> Tensor:

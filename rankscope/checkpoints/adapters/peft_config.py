@@ -12,35 +12,35 @@ from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError, printable
 
 CONFIG = "adapter_config.json"
-# Types whose delta can be had exactly.
+# Types whose delta can be computed exactly.
 READ = ("LORA", "ADALORA", "VERA", "LOKR", "LOHA")
-# Entries that put something else in place of B·A.
+# Entries that replace B·A by something else.
 OTHER_DELTAS = {
     "use_qalora": "QALoRA",
     "use_bdlora": "block-diagonal LoRA",
     "kasa_config": "KaSA",
     "arrow_config": "Arrow",
 }
-# Initialisations that take a part out of the base's weights, which is nowhere on disk.
+# Initialisations that change the weights of the base, which are not saved.
 CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read the config of an adapter; an absent one is empty.
+    """Read the config of an adapter; empty if there is no file.
 
     Raises
     ------
     RankscopeError
-        If the file is damaged, of an adapter whose delta is not read here, or has an alpha that is
-        not a number or a pattern that is not a regular expression.
+        If the file is damaged, belongs to an adapter whose delta is not read here, or has an alpha
+        that is not a number or a pattern that is not a regular expression.
     """
     path = folder / CONFIG
     config = read_json(path)
     kind = config.get("peft_type", "LORA")
     if kind not in READ:
         raise RankscopeError(
-            f"is a PEFT adapter of type {printable(str(kind), limit=40)}: how it changes weights "
-            f"is not known here; read are {', '.join(READ)}",
+            f"is a PEFT adapter of type {printable(str(kind), limit=40)}, which is not read; types "
+            f"that are: {', '.join(READ)}",
             path=path,
             reason="adapter-type",
         )
@@ -53,19 +53,19 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why the effective weights are not those of the base plus B·A: a code and words, or None."""
+    """Why the weights are not base plus B·A, as a code and in words; None if they are."""
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(CHANGED_BASES):
         return (
             "adapter-init",
-            f"init_lora_weights is {start!r}, which changes the base's weights at the start: the "
-            "delta is B·A as it stands, of the weight nothing is known",
+            f"init_lora_weights is {start!r}, which changes the base's weights at the start: only "
+            "B·A is read, and the weight is not known",
         )
     if config.get("alora_invocation_tokens"):
         return (
             "activated-lora",
-            "an activated LoRA adds its delta behind its invocation tokens alone: only the delta "
-            "is read, since no one weight has it",
+            "an activated LoRA adds its delta only after its invocation tokens: only the delta is "
+            "read",
         )
     if config.get("layer_replication"):
         return (
@@ -76,21 +76,21 @@ def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def is_stack(config: Mapping[str, Any], module: str, *, rank: int) -> bool:
-    """Whether the factors of a module are those of several experts, from ``target_parameters``.
+    """Whether the factors of a module are those of several experts (``target_parameters``).
 
-    PEFT then stores the factors of all experts in one, under the module that holds the parameter
-    and not under its name; a second parameter of the module lies under ``base_layer``.
+    PEFT then stores the factors of all experts in one tensor, under the name of the module that
+    holds the parameter; a second parameter of the module is under ``base_layer``.
     """
     if not config.get("target_parameters"):
         return False
     path = _targeted(config, module)
     is_named = path not in (module, f"{module}.weight")
-    # A target without its module, such as `down_proj`, is told by factors that are too large.
+    # A target without its module, such as `down_proj`, shows in factors that are too large.
     return is_named or rank != by_pattern(config, "rank_pattern", path, config.get("r"))
 
 
 def _targeted(config: Mapping[str, Any], module: str) -> str:
-    """Path that patterns are held against: the module's, or that of its targeted parameter."""
+    """Path that patterns are matched with: that of the module or of its targeted parameter."""
     targets = config.get("target_parameters")
     for target in targets if isinstance(targets, list) else ():
         holder, _, own = str(target).rpartition(".")
@@ -102,7 +102,7 @@ def _targeted(config: Mapping[str, Any], module: str) -> str:
 def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | None:
     """Factor of B·A in the model's function: alpha/r, or alpha/√r for rank-stabilised LoRA.
 
-    The rank is that of the stored factor. None where the config states no alpha.
+    The rank is that of the stored factor. None if the config does not state alpha.
     """
     path = _targeted(config, module)
     alpha = by_pattern(config, "alpha_pattern", path, config.get("lora_alpha"))
@@ -114,8 +114,8 @@ def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | No
 def by_pattern(config: Mapping[str, Any], patterns: str, path: str, default: Any) -> Any:
     """Value of the first pattern that fits the end of a path, as PEFT looks it up.
 
-    PEFT writes the patterns sorted, so that a first one in training may not be the first in the
-    file: then PEFT itself loads the adapter with another scale, and so does this.
+    PEFT writes the patterns sorted, so the first one in training may not be the first in the file.
+    Then PEFT itself loads the adapter with another scale, and so does this.
     """
     stated = config.get(patterns)
     for pattern, value in stated.items() if isinstance(stated, Mapping) else ():
@@ -125,7 +125,7 @@ def by_pattern(config: Mapping[str, Any], patterns: str, path: str, default: Any
 
 
 def fault_of(config: Mapping[str, Any]) -> str:
-    """What is wrong with the numbers of a config and with its patterns, if anything."""
+    """What is wrong with the numbers and patterns of a config; empty if nothing is."""
     alphas = {name: config[name] for name in ("lora_alpha", "alpha") if name in config}
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}

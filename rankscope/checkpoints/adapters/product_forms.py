@@ -1,11 +1,11 @@
-"""Adapters that are made of more than two factors of one product: LoHa, LoKr and VeRA."""
+"""Adapters that are not a product of two stored factors: LoHa, LoKr and VeRA."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from rankscope.checkpoints.adapters.derived_tensors import KhatriRao, Product, ScaledRows
+from rankscope.checkpoints.adapters.composed_tensors import KhatriRao, Product, ScaledRows
 from rankscope.checkpoints.adapters.scaling import Form, Scales
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.regions import Part, Region
@@ -20,21 +20,21 @@ VERA = ("vera_lambda_b", "vera_lambda_d")
 def special_delta(
     module: str, found: Mapping[str, Tensor], scales: Scales, *, alpha: float | None
 ) -> Delta | None:
-    """Delta of a module from tensors by the ends of their names; None if they are of no such kind.
+    """Delta of a module from tensors by the ends of their names; None if it is of another kind.
 
     Parameters
     ----------
     alpha
-        What a tensor beside them states, as LyCORIS has it: the rank times the scale.
+        The rank times the scale, as a tensor of LyCORIS beside them states it.
 
     Raises
     ------
     RankscopeError
-        If they are of such a kind, and do not fit or are not known.
+        If they are of such a kind but do not fit, or the form of the kind is not read.
     """
     tucker = next((end for end in TUCKER if end in found), None)
     if tucker is not None:
-        raise _fault(f"has a core of its own ({tucker}), and such a delta is not read here", found)
+        raise _fault(f"has a Tucker core ({tucker}); such a delta is not read", found)
     if all(end in found for end in HADAMARD):
         return _hadamard(module, found, scales, alpha)
     if "lokr_w1" in found or "lokr_w1_a" in found:
@@ -43,7 +43,7 @@ def special_delta(
 
 
 def shared_delta(found: Mapping[str, Tensor], down: Tensor, up: Tensor) -> Adapter:
-    """Delta of VeRA: diag(b)·up[:out]·diag(d)·down, whose columns are those of the widest module.
+    """Delta of VeRA: diag(b)·up[:out]·diag(d)·down, with the columns of the widest module.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def shared_delta(found: Mapping[str, Tensor], down: Tensor, up: Tensor) -> Adapt
 
 
 def with_columns(adapter: Adapter, count: int) -> Adapter:
-    """The delta of VeRA for a module of this many inputs: the first columns of what is shared."""
+    """The delta of VeRA for a module with ``count`` inputs: the first columns of ``down``."""
     scaled = adapter.lora_A
     if not isinstance(scaled, ScaledRows) or not isinstance(scaled.matrix, Part):
         return adapter
@@ -75,26 +75,26 @@ def with_columns(adapter: Adapter, count: int) -> Adapter:
 def _hadamard(
     module: str, found: Mapping[str, Tensor], scales: Scales, alpha: float | None
 ) -> Adapter:
-    """(w1_a·w1_b) ∘ (w2_a·w2_b), which stays a product of two factors."""
+    """(w1_a·w1_b) ∘ (w2_a·w2_b), which is again a product of two factors."""
     w1_a, w1_b, w2_a, w2_b = (_plain(found, end) for end in HADAMARD)
     pairs = (w1_a, w1_b), (w2_a, w2_b)
     if any(left.shape[1] != right.shape[0] for left, right in pairs):
         raise _fault("its factors do not fit each other", found)
     if (w1_a.shape[0], w1_b.shape[1]) != (w2_a.shape[0], w2_b.shape[1]):
         raise _fault("its two products differ in shape", found)
-    scale = _scale(module, scales, alpha, w1_a.shape[1], "hadamard")
+    scale = _scale(module, scales, alpha, rank=w1_a.shape[1], form="hadamard")
     return Adapter(KhatriRao(w1_b, w2_b, by_rows=True), KhatriRao(w1_a, w2_a), scale)
 
 
 def _kronecker(
     module: str, found: Mapping[str, Tensor], scales: Scales, alpha: float | None
 ) -> KroneckerAdapter:
-    """w1 ⊗ w2, either of which may be a product of two factors."""
+    """w1 ⊗ w2; each of them may be a product of two factors."""
     first, second = (_whole(found, f"lokr_w{i}") for i in (1, 2))
     inner = [part.inner for part in (first, second) if isinstance(part, Product)]
-    if not inner and alpha is not None:  # LyCORIS takes the scale 1 where nothing has a rank
+    if not inner and alpha is not None:  # LyCORIS uses the scale 1 if nothing has a rank
         return KroneckerAdapter(first, second, 1.0)
-    scale = _scale(module, scales, alpha, inner[0] if inner else 1, "kronecker")
+    scale = _scale(module, scales, alpha, rank=inner[0] if inner else 1, form="kronecker")
     return KroneckerAdapter(first, second, scale)
 
 
@@ -109,12 +109,14 @@ def _whole(found: Mapping[str, Tensor], end: str) -> Tensor:
     return Product(left, right)
 
 
-def _scale(module: str, scales: Scales, alpha: float | None, rank: int, form: Form) -> float | None:
+def _scale(
+    module: str, scales: Scales, alpha: float | None, *, rank: int, form: Form
+) -> float | None:
     return scales.of(module, rank=rank, form=form) if alpha is None else alpha / rank
 
 
 def _plain(found: Mapping[str, Tensor], end: str) -> Tensor:
-    """A tensor as a matrix: of a convolution with a row for each output."""
+    """A tensor as a matrix; a convolution has one row per output."""
     tensor = found[end]
     if 0 in tensor.shape:
         raise _fault(f"its {end} is empty", found)

@@ -1,4 +1,4 @@
-"""How large a delta is made: the factor of a product, as files beside it or their headers state."""
+"""The scale of a delta, as files beside the factors or headers state it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rankscope.checkpoints.adapters.derived_tensors import holds_places, whole_numbers
+from rankscope.checkpoints.adapters.composed_tensors import holds_whole_numbers, whole_numbers
 from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, scale_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
@@ -20,7 +20,7 @@ from rankscope.errors import RankscopeError
 Form = Literal["product", "adalora", "kronecker", "hadamard"]
 FILES = ("adapter_config.json", "splora_config.json", "relora_config.json", "lora_config.json")
 ALPHAS = ("lora_alpha", "alpha", "network_alpha", "ss_network_alpha")  # over r
-INSIDE = "lora_adapter_metadata"  # of diffusers: a config in JSON, entries by the model's part
+INSIDE = "lora_adapter_metadata"  # of diffusers: a config in JSON, by part of the model
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Scales:
     config
         Entries as PEFT, MLX or a trainer call them.
     parts
-        The same for modules whose path begins so.
+        The same for modules whose path begins with the key.
     """
 
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Scales:
     skips: tuple[Skip, ...] = ()
 
     def of(self, module: str, *, rank: int, form: Form = "product") -> float | None:
-        """Factor of a delta of this inner dimension; None where nothing states it."""
+        """Scale of a delta of this inner dimension; None if nothing states it."""
         part, _, below = module.partition(".")
         config, path = (self.parts[part], below) if part in self.parts else (self.config, module)
         inner = config.get("lora_parameters")
@@ -63,10 +63,9 @@ class Scales:
 
 
 def scales_beside(factors: Iterable[Tensor], config: Mapping[str, Any]) -> Scales:
-    """What is stated beside the files of factors, in their headers, or in the model's config.
+    """What files beside the factors, their headers, or the model's config state about scales.
 
-    The first of these that states anything counts. A file beside them that is damaged counts as
-    absent, and is named.
+    The first of these that states anything counts. A damaged file counts as missing, with a skip.
     """
     skips: list[Skip] = []
     files = dict.fromkeys(path for factor in factors for path in factor.paths)
@@ -83,7 +82,7 @@ def scales_beside(factors: Iterable[Tensor], config: Mapping[str, Any]) -> Scale
 
 
 def scale_in(kind: str, tensor: Tensor, *, rank: int) -> float | None:
-    """Scale that a tensor states as ``alpha``, ``scaling`` or ``tanh``; None if not one number.
+    """Scale that a tensor states as ``alpha``, ``scaling`` or ``tanh``; None if it is not a number.
 
     Raises
     ------
@@ -92,7 +91,7 @@ def scale_in(kind: str, tensor: Tensor, *, rank: int) -> float | None:
     """
     if math.prod(tensor.shape) != 1:
         return None
-    read = whole_numbers(tensor) if holds_places(tensor) else tensor.read()
+    read = whole_numbers(tensor) if holds_whole_numbers(tensor) else tensor.read()
     value = float(read.reshape(-1)[0])
     if not math.isfinite(value):
         return None
@@ -100,7 +99,7 @@ def scale_in(kind: str, tensor: Tensor, *, rank: int) -> float | None:
 
 
 def _in_header(path: str) -> Scales:
-    """What the header of a safetensors file states; nothing of other files."""
+    """What the header of a safetensors file states; nothing for other files."""
     if not path.endswith(".safetensors"):
         return Scales()
     try:
@@ -135,7 +134,7 @@ def _states(config: Mapping[str, Any]) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, which headers hold as text; None of anything else."""
+    """A finite number, which headers store as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

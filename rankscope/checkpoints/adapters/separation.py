@@ -1,4 +1,4 @@
-"""The factors among the tensors of a checkpoint: taken out, and made the matrices that they are."""
+"""The factors among the tensors of a checkpoint, separated and made into matrices."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rankscope.checkpoints.account import Classed
-from rankscope.checkpoints.adapters.flattened_names import unflattened
+from rankscope.checkpoints.adapters.factor_products import Made, made_of_pair
 from rankscope.checkpoints.adapters.grouping import (
     Cell,
     cells_of,
     is_strict,
-    model_path,
     table_for,
     tables_of,
 )
-from rankscope.checkpoints.adapters.made import Made, made_of_pair
 from rankscope.checkpoints.adapters.pairing import fault_in
-from rankscope.checkpoints.adapters.parted import Parted
 from rankscope.checkpoints.adapters.product_forms import VERA, shared_delta, special_delta
 from rankscope.checkpoints.adapters.scaling import Scales, scale_in, scales_beside
-from rankscope.checkpoints.adapters.wrapped_weights import odd_ones, replaced, unwrapped
+from rankscope.checkpoints.adapters.wrapped_names import (
+    model_path,
+    odd_ones,
+    replaced,
+    unflattened,
+    unwrapped,
+)
 from rankscope.checkpoints.contents import Adapter, Class, Delta, Skip
 from rankscope.checkpoints.families.factor_tables import FactorTable
 from rankscope.checkpoints.options import Options
@@ -32,6 +35,35 @@ from rankscope.errors import RankscopeError, printable
 SHARED = re.compile(r"(?:.*\.)?vera_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?")
 
 
+@dataclass(frozen=True)
+class Parted:
+    """The tensors of a checkpoint, separated into weights, deltas and factors.
+
+    Attributes
+    ----------
+    tensors
+        Everything that is not a factor, by plain name, and weights that are products.
+    adapters
+        Deltas by the module whose weight each changes.
+    factors
+        Factors with an activation between them, by name: the module, and the matrix as
+        (outputs, inputs).
+    apart
+        Modules whose effective weight is not the stored weight plus the delta.
+    uncut
+        Modules whose delta may have more columns than their weight: those of the widest module.
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    adapters: Mapping[str, Delta] = field(default_factory=dict)
+    factors: Mapping[str, tuple[str, Tensor]] = field(default_factory=dict)
+    apart: frozenset[str] = frozenset()
+    uncut: frozenset[str] = frozenset()
+    skips: tuple[Skip, ...] = ()
+    notes: tuple[Skip, ...] = ()
+    aside: tuple[Classed, ...] = ()
+
+
 def factors_among(
     tensors: Mapping[str, Tensor],
     options: Options,
@@ -39,16 +71,16 @@ def factors_among(
     *,
     scales: Scales | None = None,
 ) -> Parted:
-    """Tell factors from weights, and make of every pair the matrix that its product is.
+    """Separate factors from weights, and make the matrix of every pair.
 
-    Nothing is read but scales: tensors of one number each, and what lies beside the files.
+    It reads only scales: tensors of one number, and small files beside the weights.
 
     Parameters
     ----------
     tensors
         By plain name.
     config
-        Of the model, which may state the scale.
+        That of the model, which may state the scale.
     scales
         What is stated about scales; None to look beside the files of the factors.
     """
@@ -65,7 +97,7 @@ def factors_among(
 
 @dataclass
 class _Parting:
-    """What is left of the tensors, and what was made of the others."""
+    """The tensors that are left, and what was made of the others."""
 
     rest: dict[str, Tensor]
     tables: Sequence[FactorTable]
@@ -73,46 +105,47 @@ class _Parting:
     adapters: dict[str, Delta] = field(default_factory=dict)
     factors: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
     uncut: set[str] = field(default_factory=set)
-    skips: dict[str, Skip] = field(default_factory=dict)  # one a module
+    skips: dict[str, Skip] = field(default_factory=dict)  # one per module
     aside: list[Classed] = field(default_factory=list)
 
     def iter_chosen(self, cells: list[Cell]) -> Iterator[Cell]:
-        """The cells of one adapter, where there are several; those of numbers are refused."""
+        """The cells of one adapter if there are several; numbered adapters are refused."""
         names = sorted({cell.adapter for cell in cells}, key=_preferred)
         numbered = [name for name in names if name.isdecimal()]
         for cell in cells:
             if cell.adapter in numbered[1:] or (len(numbered) > 1 and cell.adapter in numbered):
-                message = "has several pairs of factors by number: which of them act is not known"
+                message = "has several numbered pairs of factors, and nothing says which are active"
                 self._refuse(cell, "several-factors", message)
             elif cell.adapter == names[0]:
                 yield cell
             else:
-                read = names[0] or "the one without a name"
-                message = f"is left out: {read} is read"
+                read = names[0] or "the unnamed adapter"
+                message = f"is left out: {read} is read instead"
                 skip = Skip(cell.path, cell.adapter, "other-adapter", message)
                 self.skips.setdefault(f"the adapter {cell.adapter}", skip)
                 self._put_aside(cell.names.values(), "not understood", message)
 
     def take(self, cell: Cell) -> None:
-        """Make of a cell what its tensors say; of what is left over, say that it is half a pair."""
+        """Make matrices of the factors in a cell; refuse what is left as half a pair."""
         module = unflattened(model_path(cell.module))
         try:
             self._take_special(cell, module)
             while (table := table_for(cell, self.tables, self.rest)) is not None:
-                made = made_of_pair(cell, module, table, self.rest, self.scales)
-                self._put(module, made)
+                target = table.target_in(module)
+                made = made_of_pair(cell, target, table, tensors=self.rest, scales=self.scales)
+                self._put(target, made)
                 cell.drop(table.needed)
             self._check_leftovers(cell)
         except RankscopeError as error:
             self._refuse(cell, error.reason, error.message)
 
     def result(self, *, has_factors: bool) -> Parted:
-        """All that was found, weights under the names that they have without adapters."""
+        """The result, with weights under the names that they have without adapters."""
         apart = frozenset(self._iter_apart(has_factors))
         for name in filter(SHARED.fullmatch, list(self.rest) if self.uncut else ()):
             del self.rest[name]
         for name in replaced(self.rest):
-            self._put_aside([name], "no linear map", "the copy of it that was trained is used")
+            self._put_aside([name], "no linear map", "its trained copy is used instead")
         rest = unwrapped(self.rest, self.adapters) if has_factors else self.rest
         return Parted(
             rest,
@@ -126,7 +159,7 @@ class _Parting:
         )
 
     def _iter_apart(self, has_factors: bool) -> Iterator[str]:
-        """Modules whose weight is not its base plus its delta; they and odd tensors get a line."""
+        """Modules whose weight is not base plus delta; these and odd tensors get a skip."""
         for name, (module, reason, message) in odd_ones(self.rest, has_factors).items():
             self.skips[module or name] = Skip(
                 self.rest[name].paths[0], module or name, reason, message
@@ -136,7 +169,7 @@ class _Parting:
                 yield module
 
     def _take_special(self, cell: Cell, module: str) -> None:
-        """The delta of a kind that is not two factors of one product, if the cell is of one."""
+        """Make the delta of a cell whose kind is not a product of two factors."""
         names = tuple(cell.names.values())
         if all(end in cell.tensors for end in VERA):
             self._put(module, Made(self._shared(cell), used=names))
@@ -161,26 +194,26 @@ class _Parting:
         }
         if len(sides) < 2:
             raise RankscopeError(
-                "its projections are not in the file, which was saved without them: only the seed "
-                "that drew them is known",
+                "its projections are not in the file, which has only the seed that they were drawn "
+                "with",
                 reason="vera-projection",
             )
         return shared_delta(cell.tensors, sides["A"], sides["B"])
 
     def _put(self, module: str, made: Made) -> None:
-        """Take what was made, and its tensors from the others."""
+        """Keep what was made, and remove its tensors from the others."""
         weight = f"{module}.weight"
         if made.weight is not None and weight in self.rest:
             message = (
-                "has factors that make a weight, and a weight beside them: which of the two the "
-                "model uses is not known"
+                "has factors that make a weight, and a weight beside them: nothing says which of "
+                "the two the model uses"
             )
             self._put_aside([weight], "not understood", message)
             raise RankscopeError(message, reason="two-weights")
         if made.delta is not None and module in self.adapters:
-            message = "has two deltas: which of them acts is not known"
+            message = "has two deltas, and nothing says which is active"
             raise RankscopeError(message, reason="several-factors")
-        for name in made.used:  # accounted for where they are used
+        for name in made.used:  # they are accounted for as parts of the matrix
             self.rest.pop(name, None)
         for name, kind, reason in made.aside:
             self._put_aside([name], kind, reason)
@@ -191,19 +224,17 @@ class _Parting:
         self.factors |= {name: (module, factor) for name, factor in made.factors.items()}
 
     def _check_leftovers(self, cell: Cell) -> None:
-        """Half a pair is a fault where its name is that of a factor and of nothing else."""
+        """Refuse half a pair if its name can only be that of a factor."""
         strict = {end: one for end, one in cell.tensors.items() if is_strict([end])}
         beside = {f"{cell.module}.{end}" for table in self.tables for end in table.unless}
         if not strict or beside & self.rest.keys():
             return
         table = next((t for t in self.tables if {t.left, t.right} & strict.keys()), None)
         fault = table and fault_in(table, strict.get(table.left), strict.get(table.right))
-        raise RankscopeError(
-            fault or "has not all the factors of its kind", reason="adapter-incomplete"
-        )
+        raise RankscopeError(fault or "lacks a factor of its kind", reason="adapter-incomplete")
 
     def _refuse(self, cell: Cell, reason: str, message: str) -> None:
-        """Leave out the factors of a cell, with a line for the module."""
+        """Leave out the factors of a cell, with a skip for the module."""
         module = unflattened(model_path(cell.module))
         self.skips.setdefault(module, Skip(cell.path, module, reason, message))
         self._put_aside(cell.names.values(), "not understood", message)
@@ -220,15 +251,15 @@ def _preferred(name: str) -> tuple[bool, str]:
 
 
 def _notes(adapters: Mapping[str, Delta]) -> tuple[Skip, ...]:
-    """A line on adapters whose scale nothing states."""
+    """A note on adapters whose scale nothing states."""
     unknown = [module for module, delta in adapters.items() if delta.scale is None]
     if not unknown:
         return ()
     path = adapters[unknown[0]].tensors[0].paths[0]
     which = printable(unknown[0], limit=80)
-    count = f"{len(unknown)} adapters, as of {which}," if len(unknown) > 1 else f"{which}'s adapter"
+    count = f"{len(unknown)} adapters, such as {which}" if len(unknown) > 1 else which
     message = (
-        f"the scale of {count} is in no file: ranks do not depend on it, norms are left empty, and "
-        "the weight that the model uses is not known"
+        f"no file states the scale of {count}: ranks do not depend on it, norms are left empty, "
+        "and the weight that the model uses is not known"
     )
     return (Skip(path, "", "scale-unknown", message),)

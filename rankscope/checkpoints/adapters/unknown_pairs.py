@@ -1,4 +1,4 @@
-"""Two tensors that look like the factors of one matrix, under names that no table knows."""
+"""Pairs of tensors that look like the factors of one matrix but are in no table."""
 
 from __future__ import annotations
 
@@ -14,34 +14,33 @@ from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
 WORD = re.compile(r"[A-Za-z]+|\d+")
-# What ends so is a map or a table by itself: ``image_projection`` beside ``text_projection``.
+# Names with these ends are maps or tables alone: ``image_projection`` beside ``text_projection``.
 WHOLE = ("proj", "projection", "weight", "head", "emb", "embed", "embedding", "embeddings", "table")
-# Parts of a pruned or normed weight, and weights of torch's recurrent layers, come in pairs that
-# are not factors.
+# Parts of a pruned or normalised weight, and weights of torch's recurrent layers, are pairs but not
+# factors.
 NO_FACTOR = re.compile(
     r"weight_(orig|mask|[guv])|original\d?|weight_[ih][hr](_l\d+)?(_reverse)?", re.IGNORECASE
 )
 
 
 def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Skip]:
-    """A line for every tensor that seems to be half of a matrix, by plain name.
+    """A skip for every tensor that may be half of a matrix, by plain name.
 
-    Two tensors seem so that share a side of at most half of both others, and are either
+    Two tensors may be if they share a side of at most half of both other sides, and are either
 
-    * parameters of one module itself, whose names differ in one word (``left_factor`` and
-      ``right_factor``), neither with a role in the family, and not both with a bias, which a
-      product has once; a module has one ``weight``, so that two layers of a bottleneck are not of
-      these; or
-    * the only matrices below a module that the family knows as a projection, and that has no
-      weight of its own (``q_proj.0.weight``, ``q_proj.1.weight``).
+    * parameters of the same module whose names differ in one word (``left_factor`` and
+      ``right_factor``), neither of which has a role in the family, and not both with a bias, since
+      a product has one. (Two layers of a bottleneck are two modules with one ``weight`` each.) Or
+    * the only matrices below a module that the family knows as a projection and that has no weight
+      itself (``q_proj.0.weight``, ``q_proj.1.weight``).
 
-    Where this errs, two matrices are not measured, and the lines say how to have them measured; the
-    other way round, two factors would be measured as weights.
+    The cost of an error: two matrices are not measured, and the skips say how to change that.
+    Without the rule two factors would be measured as weights.
 
     Parameters
     ----------
     tensors
-        By plain name, without those that are factors by a table.
+        By plain name, without the factors that a table knows.
     """
     near = Neighbours(tensors)
     matrices = {
@@ -77,7 +76,7 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
 
 
 def _has_bias(name: str, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a bias of its own is beside a parameter: ``b_in`` beside ``W_in``."""
+    """Whether a parameter has its bias beside it: ``b_in`` beside ``W_in``."""
     module, dot, leaf = name.rpartition(".")
     swaps = (("weight", "bias"), ("w", "b"), ("W", "b"), ("W", "B"))
     own = {leaf.replace(weight, bias, 1) for weight, bias in swaps} - {leaf}
@@ -95,7 +94,7 @@ def _is_known(name: str, family: Family) -> bool:
 
 
 def _doubts(module: str, names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, Skip]:
-    """A line for each of two tensors, and for a weight beside them; none if they share no side."""
+    """Skips for two tensors and a weight beside them; none if the two share no side."""
     found = next(_products(*((name, tensors[name].shape) for name in names)), None)
     if found is None:
         return {}
@@ -108,10 +107,10 @@ def _doubts(module: str, names: list[str], tensors: Mapping[str, Tensor]) -> dic
     table += f", transposed = {turned}" if turned else ""
     message = (
         f"{printable(ends[0], limit=60)} and {printable(ends[1], limit=60)} look like the factors "
-        f"of one {shape[0]}×{shape[1]} matrix, and are not measured: a family file with "
-        f"{printable(table, limit=200)} says that they are"
+        f"of one {shape[0]}×{shape[1]} matrix, so they are not measured: if they are, say so in a "
+        f"family file with {printable(table, limit=200)}"
     )
-    held = [*names, *([weight] if weight in tensors else [])]  # with them it is another matrix
+    held = [*names, *([weight] if weight in tensors else [])]  # the factors may change it
     path = tensors[left].paths[0]
     code = "looks-like-factors"
     return {name: Skip(path, tensors[name].name, code, message) for name in held}
@@ -120,7 +119,7 @@ def _doubts(module: str, names: list[str], tensors: Mapping[str, Tensor]) -> dic
 def _products(
     first: tuple[str, tuple[int, ...]], second: tuple[str, tuple[int, ...]]
 ) -> Iterator[tuple[tuple[str, bool], tuple[str, bool], tuple[int, int]]]:
-    """Ways to multiply two matrices over a side of at most half of the others."""
+    """Ways to multiply two matrices over a side of at most half of their other sides."""
     for (left, a), (right, b) in ((first, second), (second, first)):
         for turned_left in (False, True):
             for turned_right in (False, True):

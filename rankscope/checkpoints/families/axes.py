@@ -1,4 +1,4 @@
-"""Which axes of a tensor are outputs and which inputs, and the matrices that it then holds."""
+"""Which axes of a tensor are outputs and which inputs, and the matrices that it holds."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rankscope.checkpoints.families.family import INDICES, Family
+from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.family_files import INDICES
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
 from rankscope.checkpoints.regions import Part, Region
 from rankscope.checkpoints.tensors import Axis, Tensor
 
 Axes = tuple[str, ...]
 
-KERNEL, TINY = 32, 11  # the largest sides of a kernel that its shape alone tells
-# Words that begin as convolutions do and are not.
+KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its shape
+# Words that begin like convolutions and are not.
 NO_CONVOLUTIONS = ("conve", "convi")
 LETTERS = {"qkvo": ("q", "k", "v", "o"), "qkv": ("q", "k", "v"), "kv": ("k", "v")}
 
 
 @dataclass(frozen=True)
-class Cut:
+class NumberedMatrix:
     """One matrix of a tensor, as (outputs, inputs).
 
     Attributes
     ----------
     indices
-        Its index along each axis that numbers matrices: of ``layer``, ``expert`` and ``part``.
+        Its index along each axis that numbers matrices: ``layer``, ``expert``, ``part``.
     """
 
     matrix: Tensor
@@ -37,15 +38,15 @@ class Cut:
 def axes_of(name: str, shape: tuple[int, ...], family: Family, near: Neighbours) -> Axes | None:
     """What each axis of a tensor is: ``out``, ``in``, or what numbers its matrices.
 
-    Two axes are outputs and inputs, unless the family has them the other way round. More are
-    whatever the family's table says; else a stack of experts in a module of experts, a convolution
-    where name, neighbours or shape say so, and q, k and v one behind the other in a tensor that is
-    called so and has as many. If a rule errs, the rows and columns of a matrix are mixed up: the
-    number is of another matrix. So they ask for more than one sign wherever there is one.
+    Two axes are outputs and inputs, unless the family has them the other way round. More axes are
+    what the family's table says; else a stack of experts in a module of experts, a convolution if
+    name, neighbours or shape say so, or q, k and v one after the other in a tensor of that name.
+    The cost of an error is high: rows and columns are mixed up, and the number is that of another
+    matrix. So each rule asks for more than one sign where it can.
 
     Returns
     -------
-    One word an axis; None if nothing tells, and the tensor must not be measured.
+    One word per axis; None if nothing says what the axes are, so that the tensor is not measured.
     """
     module = name.removesuffix(".weight")
     stated = family.axes_of(module, len(shape))
@@ -62,10 +63,10 @@ def axes_of(name: str, shape: tuple[int, ...], family: Family, near: Neighbours)
 
 
 def parts_in_name(name: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
-    """Roles of matrices that lie one behind the other in a tensor called ``qkv`` or the like.
+    """Roles of the matrices in a tensor called ``qkv`` or similar; None for other tensors.
 
-    The first axis must have as many entries as there are letters, and the matrices be square: in
-    ``qkv`` of (3, width, width) nothing else can be meant.
+    The first axis must have as many entries as there are letters, and the matrices must be square:
+    ``qkv`` of (3, width, width) can mean nothing else.
     """
     if len(shape) != 3 or shape[1] != shape[2]:
         return None
@@ -74,10 +75,10 @@ def parts_in_name(name: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
     return next((parts for parts in found if len(parts) == shape[0]), None)
 
 
-def cuts(tensor: Tensor, axes: Axes) -> Iterator[Cut]:
-    """The matrices of a tensor whose axes are these, in the order of their indices."""
+def matrices_of(tensor: Tensor, axes: Axes) -> Iterator[NumberedMatrix]:
+    """The matrices of a tensor with these axes, in the order of their indices."""
     if axes == ("out", "in"):
-        yield Cut(tensor)
+        yield NumberedMatrix(tensor)
         return
     strides = [math.prod(tensor.shape[axis + 1 :]) for axis in range(len(axes))]
     laid = list(zip(axes, tensor.shape, strides, strict=True))
@@ -90,13 +91,13 @@ def cuts(tensor: Tensor, axes: Axes) -> Iterator[Cut]:
         pairs = list(zip(indices, numbered, strict=True))
         start = sum(index * stride for index, (_, _, stride) in pairs)
         region = Region(start, rows, columns[0])
-        yield Cut(Part(tensor, region), {kind: index for index, (kind, _, _) in pairs})
+        yield NumberedMatrix(Part(tensor, region), {kind: index for index, (kind, _, _) in pairs})
 
 
 def is_convolution(name: str) -> bool:
     """Whether a tensor or its module is called a convolution: ``conv1``, ``dwconv``, ``convs``.
 
-    So is what lies in one under a number, or under a name of its own.
+    So is a tensor in such a module under a number or another name.
     """
     *modules, leaf = name.split(".")
     near = [leaf, *[part for part in modules if not part.isdigit()][-2:]]
@@ -109,13 +110,14 @@ def is_convolution(name: str) -> bool:
 
 
 def is_depthwise(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
-    """Whether a convolution has a kernel for each channel, so that no matrix mixes them.
+    """Whether a convolution has a separate kernel for each channel, so that no matrix mixes them.
 
-    It has one input a kernel, as the first layer on grey images has too. It counts as depthwise if
-    it is called so, or if its block, which a number in its name tells, has a matrix without a
-    kernel that has as many rows or columns as it has channels; or more rows, in the same module:
-    then some of them go into it, as in Mamba-2, unless the columns are a multiple of the channels,
-    which are its own outputs. If this errs, the matrix of a first layer is missing.
+    Each kernel has one input, but so it does in a first layer on grey images. It counts as
+    depthwise if its name says so, or if its block (by the number in its name) has a matrix without
+    a kernel and with as many rows or columns as there are channels. A matrix with more rows in the
+    same module counts too, since some of its rows may be the inputs, as in Mamba-2; but not if its
+    columns are a multiple of the channels, which are then its inputs. The cost of an error: the
+    matrix of a first layer is missing.
     """
     if len(shape) < 3 or shape[1] != 1:
         return False
@@ -136,11 +138,11 @@ def is_depthwise(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
 
 
 def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | None:
-    """Axes of a tensor of which one end is contracted with the inputs: a convolution, or heads.
+    """Axes of a tensor whose first or last axes are inputs: a convolution, or heads.
 
-    The bias tells: it has the axes of the outputs, which come first in torch and last in JAX. Then
-    the name does. Four axes and more of which the last are a kernel's are a convolution's, and so
-    are axes of size 1 behind a matrix.
+    A bias has the axes of the outputs, which come first in torch and last in JAX. Without one, the
+    name may say that it is a convolution. It also is one if it has four or more axes and the last
+    are those of a kernel, or if axes of size 1 follow a matrix.
     """
     first, last = (("out", *["in"] * (len(shape) - 1)), (*["in"] * (len(shape) - 1), "out"))
     bias = near.beside(name).get("bias")
@@ -148,7 +150,7 @@ def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | N
     if bias is not None and not is_jax and bias.shape == shape[:1]:
         return first if bias.shape != shape[-1:] or shape[-1] <= KERNEL else None
     if bias is not None and not is_jax and bias.shape == shape[1:2] and shape[-1] <= KERNEL:
-        return first  # turned round, for a larger output: the spectrum is the same
+        return first  # a transposed convolution: the spectrum is the same
     if bias is not None and 0 < len(bias.shape) < len(shape):
         count = len(bias.shape)
         if bias.shape == shape[-count:]:
@@ -162,10 +164,10 @@ def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | N
 
 
 def _is_kernel(sides: tuple[int, ...]) -> bool:
-    """Whether axes behind outputs and inputs are those of a kernel: small, and alike if not tiny.
+    """Whether axes after outputs and inputs are those of a kernel: small, and equal if not tiny.
 
-    One that is not tiny has its like, or only sides of 1 beside it. A stack of stacks of such small
-    matrices is taken for a convolution.
+    A side that is not tiny must equal another, or have only sides of 1 beside it. An error: stacks
+    of stacks of such small matrices are taken for a convolution.
     """
     large = [side for side in sides if side > TINY]
     if len(sides) < 2 or max(sides) > KERNEL or len({*large}) > 1:
@@ -174,11 +176,11 @@ def _is_kernel(sides: tuple[int, ...]) -> bool:
 
 
 def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
-    """Whether the first axis of a tensor numbers experts: by its module, or by the router there.
+    """Whether the first axis of a tensor numbers experts, by the name of its module or a router.
 
-    A router has a row for each expert, and lies in the same module; or in the one around it, if the
-    experts have a side for its inputs too. A number in the name, as of a single expert, and a
-    convolution's name say that it does not. If this errs, the kernel of each output is taken for a
+    A router has one row per expert and is in the same module; or in the module around it, if the
+    experts have a side as long as its inputs. The number of a single expert in the name, or the
+    name of a convolution, rules it out. An error: each kernel of a convolution is taken for a
     matrix.
     """
     if is_convolution(name):
@@ -198,7 +200,7 @@ def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) ->
 def _has_router(
     module: str, shape: tuple[int, ...], near: Neighbours, *, inputs: tuple[int, ...] = ()
 ) -> bool:
-    """Whether in a module a router has a row for each expert; and one of these inputs, if any."""
+    """Whether a module has a router with one row per expert, and as many inputs as one of these."""
     return any(
         len(tensor.shape) == 2 and tensor.shape[0] == shape[0] != shape[-1]
         for other, tensor in near.within(module)
@@ -208,7 +210,7 @@ def _has_router(
 
 
 def _merged(axes: list[Axis]) -> tuple[Axis, ...]:
-    """The same elements in fewer axes, where one continues the other."""
+    """The same elements in fewer axes, if one axis continues another."""
     found: list[Axis] = []
     for size, stride in axes:
         if found and found[-1][1] == size * stride:

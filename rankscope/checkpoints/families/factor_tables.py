@@ -1,9 +1,9 @@
-"""`FactorTable`: which tensors of a module make one matrix, and how; read from TOML."""
+"""`FactorTable`: which tensors of a module make one matrix, and how. Read from TOML."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -12,46 +12,51 @@ from typing import Any
 from rankscope.errors import RankscopeError
 
 SIDES, MAKES = ("left", "right"), ("change", "weight")
-ENDS = ("left", "right", "alpha", "scaling", "tanh", "diagonal", "between")
-LISTS = ("transposed", "sparse", "spare", "unless")
+ENDS = ("left", "right", "alpha", "scaling", "tanh", "diagonal", "between", "called")
+LISTS = ("transposed", "sparse", "spare", "beside", "unless")
 
 
 @dataclass(frozen=True)
 class FactorTable:
-    """Two tensors of a module whose product is a matrix; see the page in ``docs`` on families.
+    """Two tensors of a module whose product is a matrix; see ``docs/checkpoints.md``.
 
     Attributes
     ----------
     left, right
         Ends of the names of the factors: ``left`` is (outputs, r), ``right`` is (r, inputs). An end
-        that starts with a letter is a part of the path by itself. The name of an adapter and
+        that starts with a letter or digit is a whole part of the path. The name of an adapter and
         ``weight`` may follow.
     makes
-        ``change``: the product is added to the module's weight. ``weight``: it is the weight.
+        ``change``: the product is added to the weight of the module. ``weight``: it is the weight.
+    called
+        The end of the path of the matrix in the model, if that is not the path of the module.
     transposed
-        Which of the two are stored the other way round. Where only the other way gives the two a
-        small side in common, it is taken.
+        Which of the two are stored the other way round. If only the other way gives the two a small
+        side in common, that is used.
     scale
-        Factor of the product; None where a tensor or a file beside the weights states it, or none.
+        Factor of the product; None if a tensor or a file beside the weights states it, or nothing.
     alpha, scaling, tanh
         End of the tensor that holds the factor: times r, as it is, or before its tanh is taken.
     diagonal
-        End of the tensor of r numbers that stand between the factors.
+        End of the tensor with r numbers between the factors.
     sparse
-        Ends of two tensors: places in row-major order of (outputs, inputs), and values to add.
+        Ends of two tensors: positions in row-major order of (outputs, inputs), and values to add.
     between
-        What lies between the factors where that is not a matrix, such as an activation. There is no
-        product then: each factor is measured by itself.
+        What is between the factors if they are not simply multiplied, such as an activation. Each
+        factor is then measured by itself.
     spare
         Ends of other tensors of the module, as patterns, that do not belong to its matrix.
+    beside
+        Ends of tensors that the module must have too.
     unless
-        Ends of tensors beside which the two are something else.
+        Ends of tensors that the module must not have.
     """
 
     name: str
     left: str
     right: str
     makes: str = "change"
+    called: str = ""
     transposed: tuple[str, ...] = ()
     scale: float | None = None
     alpha: str = ""
@@ -61,22 +66,35 @@ class FactorTable:
     sparse: tuple[str, ...] = ()
     between: str = ""
     spare: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """Ends of the tensors that must be there."""
+        """Ends of the tensors that it is made of."""
         return tuple(filter(None, (self.left, self.right, self.diagonal, *self.sparse)))
+
+    def is_possible(self, module: str, tensors: Collection[str]) -> bool:
+        """Whether a module has the other tensors that it must have."""
+        return all(f"{module}.{end}" in tensors for end in self.beside)
+
+    def is_ruled_out(self, module: str, tensors: Collection[str]) -> bool:
+        """Whether a module has a tensor that it must not have."""
+        return any(f"{module}.{end}" in tensors for end in self.unless)
+
+    def target_in(self, module: str) -> str:
+        """Path of the matrix that is made of the factors in a module."""
+        return f"{module}.{self.called}" if self.called else module
 
 
 def with_separator(end: str) -> str:
-    """An end as it stands behind the module's path: one that starts with a letter after a dot."""
+    """An end as it follows the path of the module: after a dot if it starts with a letter."""
     return f".{end}" if end[0].isalnum() else end
 
 
 @cache
 def known_tables() -> tuple[FactorTable, ...]:
-    """The tables that hold for every family, those that ask for most first."""
+    """The tables that apply to every family, the most specific first."""
     text = (resources.files("rankscope.checkpoints.families") / "factors.toml").read_text("utf-8")
     return parsed_tables(tomllib.loads(text)["factors"], _fault)
 
@@ -84,7 +102,7 @@ def known_tables() -> tuple[FactorTable, ...]:
 def parsed_tables(
     entries: Mapping[str, Any], fault: Callable[[str], RankscopeError]
 ) -> tuple[FactorTable, ...]:
-    """Tables of the entry ``factors`` of a TOML file, those that ask for most first.
+    """Tables of the entry ``factors`` of a TOML file, the most specific first.
 
     Raises
     ------
@@ -100,7 +118,7 @@ def _parsed(name: str, entry: Any, fault: Callable[[str], RankscopeError]) -> Fa
         raise fault(f"factors {name!r} must be a table with left and right")
     unknown = entry.keys() - {*ENDS, *LISTS, "makes", "scale"}
     if unknown:
-        raise fault(f"factors {name!r} have no {', '.join(sorted(unknown))}")
+        raise fault(f"factors {name!r} have unknown entries: {', '.join(sorted(unknown))}")
     for key in ENDS:
         value = entry.get(key, "")
         if not isinstance(value, str) or (key in SIDES and not value):
@@ -117,7 +135,7 @@ def _parsed(name: str, entry: Any, fault: Callable[[str], RankscopeError]) -> Fa
     }:
         raise fault(f"factors {name!r}: makes is change or weight, transposed lists left and right")
     if len(entry.get("sparse", [])) not in (0, 2):
-        raise fault(f"factors {name!r}: sparse names two tensors, places and values")
+        raise fault(f"factors {name!r}: sparse names two tensors, positions and values")
     lists = {key: tuple(entry[key]) for key in LISTS if key in entry}
     return FactorTable(**{"name": name, **entry, **lists})
 

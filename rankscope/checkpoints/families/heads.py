@@ -1,4 +1,4 @@
-"""Attention heads of a model, as its config states them: of each tower its own."""
+"""Attention heads of a model and of each of its towers, as the config states them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rankscope.checkpoints.contents import Heads
 from rankscope.checkpoints.families.family import Family
 
-# What configs call them; a family's own names come first.
+# What configs call them; the names of a family come first.
 NAMES = {
     "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_n_heads"),
     "kv_heads": (
@@ -19,7 +19,7 @@ NAMES = {
     "head_size": ("head_dim", "head_size", "d_kv", "d_head", "kv_channels"),
     "width": ("hidden_size", "n_embd", "d_model", "dim", "embed_dim"),
 }
-# What the part of a model is called that a table of its config is on, where the name is another.
+# Other names of the tower that a table of the config describes.
 TOWERS = {
     "text": ("text", "language", "llm"),
     "vision": ("vision", "visual", "image", "vit"),
@@ -30,23 +30,23 @@ STACKS = ("encoder", "decoder")
 
 
 def heads_of(config: Mapping[str, Any], family: Family) -> Heads | None:
-    """Attention heads of a model, of its language model where it has several towers.
+    """Attention heads of a model, or of its language model if it has several towers.
 
-    None where the config does not state them. Entries may lie in ``text_config``; a name with a dot
-    is an entry of a table.
+    None if the config does not state them. Entries may be in ``text_config``; a name with a dot is
+    an entry of a table.
     """
     nested = config.get(MAIN)
     return _stated(nested if isinstance(nested, Mapping) else config, family)
 
 
 class Towers:
-    """Heads of each tower of a model: those of its own table of the config, and no other's.
+    """Heads of each tower of a model, from the table of the config that describes it.
 
-    The table is told by the name of the tower: ``vision_config`` is that of ``vision_model``. A
-    tower that no name tells has the heads of the language model, unless its shapes are not those
-    and just one other table's are. Encoders and decoders of one table may have entries of their
-    own. If this errs, the heads do not fit the shapes, which is said where circuits are cut; or
-    they fit in width and the circuits of a tower are cut into too many or too few.
+    The name of the tower identifies the table: ``vision_config`` describes ``vision_model``. A
+    tower without such a name has the heads of the language model, unless these do not fit its
+    shapes and those of exactly one other table do. One table may have different entries for an
+    encoder and a decoder. The cost of an error: heads that do not fit the shapes, which is said
+    where circuits are cut; or that fit in width, so that a tower has too many or too few circuits.
     """
 
     def __init__(self, config: Mapping[str, Any], family: Family) -> None:
@@ -62,7 +62,7 @@ class Towers:
 
     @classmethod
     def of_one(cls, heads: Heads) -> Towers:
-        """Towers of a model that has one, whose heads are known."""
+        """The towers of a model with only one, whose heads are known."""
         config = {"n_heads": heads.count, "n_kv_heads": heads.kv_count, "head_size": heads.size}
         return cls(config, Family(""))
 
@@ -76,7 +76,7 @@ class Towers:
         block
             Path of the block that it is in, or anything else that its neighbours share.
         shapes
-            Shapes of the maps to queries, keys and values in the block, where they are known.
+            Shapes of the maps to queries, keys and values in the block, if known.
         """
         key = block or module
         if key not in self._found:
@@ -98,26 +98,26 @@ class Towers:
         return fitting[0] if len(fitting) == 1 else main
 
     def _of_stack(self, table: Mapping[str, Any], words: list[str]) -> Heads | None:
-        """Heads of one table; those of its encoder or decoder, where it tells them apart."""
+        """Heads of one table, or of its encoder or decoder if it distinguishes them."""
         stack = next((word for word in reversed(words) if word in STACKS), "")
         return _stated(table, self._family, stack)
 
 
 def _is_called(word: str, table: str) -> bool:
-    """Whether a part of a path is a name of the tower that this table of the config is on."""
-    own = table.removesuffix("_config").removesuffix("_cfg")
-    return word in own.split("_") or word in TOWERS.get(own, ())
+    """Whether a part of a path is a name of the tower that a table of the config describes."""
+    tower = table.removesuffix("_config").removesuffix("_cfg")
+    return word in tower.split("_") or word in TOWERS.get(tower, ())
 
 
 def _has_heads(table: Mapping[str, Any], family: Family) -> bool:
-    """Whether a table of the config is on something that has attention heads."""
+    """Whether a table of the config describes something with attention heads."""
     names = (*family.config.get("heads", ()), *NAMES["heads"])
     stacks = (name for stack in STACKS for name in _of_one_stack(names, stack))
     return any(_entry(table, name) is not None for name in (*names, *stacks))
 
 
 def _has_one_width(table: Mapping[str, Any]) -> bool:
-    """Whether a size of heads is stated, or one width alone: some towers state that of another."""
+    """Whether a table states a size of heads or one width; a second width is another tower's."""
     widths = {table[name] for name in NAMES["width"] if type(table.get(name)) is int}
     return len(widths) < 2 or any(type(table.get(name)) is int for name in NAMES["head_size"])
 
@@ -137,8 +137,8 @@ def _fits(heads: Heads, shapes: tuple[tuple[int, ...], ...]) -> bool:
 
 
 def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads | None:
-    """Heads that one table states, for its encoder or decoder if ``stack`` names one."""
-    if config.get("kv_lora_rank"):  # latent attention: heads share a factor of keys and values
+    """Heads that one table states, or that it states for the ``stack`` encoder or decoder."""
+    if config.get("kv_lora_rank"):  # latent attention: heads share one factor of keys and values
         return None
 
     def stated(what: str) -> int | None:
@@ -160,14 +160,14 @@ def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads
 def _kv_count(config: Mapping[str, Any], stated: int | None) -> int | None:
     if config.get("multi_query") is True and not config.get("new_decoder_architecture"):
         return 1
-    if "num_query_groups" in config:  # Megatron's arguments, which hold 1 where it is not used
+    if "num_query_groups" in config:  # Megatron's arguments, which are 1 if it is not used
         grouped, groups = config.get("group_query_attention"), config["num_query_groups"]
         return groups if grouped and type(groups) is int and groups > 0 else stated
     return stated
 
 
 def _of_one_stack(names: tuple[str, ...], stack: str) -> Iterable[str]:
-    """Names of the entries for an encoder or a decoder alone."""
+    """Names of the entries for only the encoder or the decoder."""
     if not stack:
         return ()
     return (

@@ -1,19 +1,22 @@
-"""Names of parameters: the wrappers in them, and the expert. Layers are told in ``layers.py``.
+"""Names of parameters: the wrappers, the expert and the tower in them; and the roles.
 
-Nothing but these two takes dotted names apart: elsewhere layer, role and expert are columns.
+Only this file and ``layers.py`` take dotted names apart: elsewhere layer, role and expert are
+columns.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 
+Role = Literal[
+    "q", "k", "v", "q_a", "q_b", "kv_a", "kv_b", "o",
+    "router", "gate", "up", "down", "other", "embed", "unembed",
+]  # fmt: skip
 # In the order in which a block uses them; tables and figures list them so.
-ROLES = (
-    *("q", "k", "v", "q_a", "q_b", "kv_a", "kv_b", "o"),
-    *("router", "gate", "up", "down", "other", "embed", "unembed"),
-)
+ROLES: tuple[Role, ...] = get_args(Role)
 
-# Wrappers of training frameworks write their attribute into every name.
+# Attributes of the wrappers of training frameworks, which are in every name.
 OUTER = ("_forward_module.", "module.", "wrapped_model.", "base_model.model.")
 INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d+)(?=\.|$)")
@@ -21,7 +24,7 @@ FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 
 def plain_name(name: str) -> str:
-    """Name of a tensor without what wrappers put into it."""
+    """Name of a tensor without the parts that wrappers add."""
     for wrapper in INNER:
         name = name.replace(wrapper, "")
     while any(name.startswith(wrapper) for wrapper in OUTER):
@@ -31,18 +34,18 @@ def plain_name(name: str) -> str:
 
 
 def tower_of(module: str) -> str:
-    """Path of a module before the first number in it: ``model.visual.blocks``; empty without."""
+    """Path of a module before its first number: ``model.visual.blocks``; empty without a number."""
     found = FIRST_NUMBER.search(module)
     return "" if found is None else module[: found.start()]
 
 
 def expert_of(module: str) -> int | None:
-    """Index of the expert that a module belongs to."""
+    """Index of the expert that a module belongs to; None if it belongs to none."""
     found = EXPERT.search(module)
     return None if found is None else int(found[1])
 
 
 def block_of(module: str) -> str:
-    """Path of a module up to the first number in it: ``model.layers.3``; empty without one."""
+    """Path of a module up to its first number: ``model.layers.3``; empty without a number."""
     found = FIRST_NUMBER.search(module)
     return "" if found is None else module[: found.end()]

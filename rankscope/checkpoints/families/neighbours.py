@@ -1,4 +1,4 @@
-"""What lies beside a tensor, by which its shape is understood; and the words of its name."""
+"""The tensors beside a tensor, which explain its shape; and the words of its name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import cached_property
 from rankscope.checkpoints.tensors import Tensor
 
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-# What a module calls its only tensor, whose name then is that of the module.
+# Names of the only tensor of a module, which then has the name of the module.
 PLAIN_LEAVES = ("weight", "weights", "kernel")
 
 
 class Neighbours:
-    """Tensors of a checkpoint by the module that each is in.
+    """The tensors of a checkpoint by the module that each is in.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Neighbours:
         return {other: held for other, held in self._modules[module].items() if other != leaf}
 
     def within(self, module: str) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor of a module and of the modules in it, by name."""
+        """Name and tensor of everything in a module and below it."""
         return ((name, self._tensors[name]) for name in self._below.get(module, ()))
 
     @cached_property
@@ -48,7 +48,7 @@ class Neighbours:
         return found
 
     def has_bias(self, name: str, size: int) -> bool:
-        """Whether a bias of this many entries is beside it: then that many are its outputs."""
+        """Whether a bias with ``size`` entries is beside it, so that it has as many outputs."""
         leaf = name.rpartition(".")[2]
         beside = self.beside(name)
         own = (f"{leaf}_bias", leaf.replace("weight", "bias"), "bias")
@@ -56,14 +56,14 @@ class Neighbours:
 
 
 def words(text: str) -> tuple[str, ...]:
-    """Words of a part of a name, in small letters: ``relPos_h`` is rel, pos and h."""
+    """Words of a part of a name, in lower case: ``relPos_h`` is rel, pos and h."""
     return tuple(word.lower() for word in WORD.findall(text))
 
 
 def own_part(name: str) -> str:
-    """The part of a name that says what a tensor is: its own, or that of its module.
+    """The part of a name that says what a tensor is: its last one, or that of its module.
 
-    A plain ``weight`` says nothing, nor does the place in a list of parameters.
+    A plain ``weight`` says nothing, and neither does the index in a list of parameters.
     """
     parts = name.split(".")
     if len(parts) > 1 and parts[-1].isdigit():

@@ -1,10 +1,9 @@
 """Tensors that are not a linear map: vectors, norms, positions, masks and buffers.
 
-A tensor with at most one axis above 1 is a vector, whatever it is called. With two axes above 1, a
-piece of a name decides nothing: the whole of its last part must say what it is, and its shape or
-its neighbours must agree. Each rule says what it costs when it errs. That is never a wrong number:
-either a matrix is missing, which the account shows, or a table is measured as a matrix of role
-``other``.
+A tensor with at most one axis above 1 is a vector, whatever its name. For others a piece of a name
+is not enough: the whole last part must say what the tensor is, and its shape or its neighbours must
+agree. Each rule states the cost of an error, which is never a wrong number: either a matrix is
+missing, which the account shows, or a table is measured as a matrix with the role ``other``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ TABLES = {
     *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
     *("encoder", "table", "tables", "bias", "biases", "pe"),
 }
-# What may stand behind: of which axis or tower a table is.
+# Words that may follow: the axis or tower of a table.
 WHICH = {*"0123456789xyhwtuvdkq", "window", "spatial", "temporal", "cls", "layer", "vlm"}
 ENCODINGS = {"wpe", "ape", "rpe", "pe"}
 POSITIONS = {("w", "pos"), ("embed", "positions"), ("positions", "embed")}
@@ -39,8 +38,8 @@ MOVING = {"ema", "avg", "average", "moving"}
 STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
 
 
-class _One(NamedTuple):
-    """A tensor, and what there is to judge it by."""
+class _Judged(NamedTuple):
+    """A tensor, and what it is judged by."""
 
     name: str
     leaf: str
@@ -55,7 +54,7 @@ def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
     shape = tensor.shape
     if sum(size != 1 for size in shape) < 2:
         return "a vector" if shape and max(shape) > 1 else "a number"
-    one = _One(
+    one = _Judged(
         name,
         name.rpartition(".")[2],
         words(own_part(name)),
@@ -67,11 +66,11 @@ def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
 
 
 def is_mask(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor of booleans or whole numbers is a mask or an index, which costs nothing.
+    """Whether a tensor of booleans or whole numbers is a mask or an index, not a packed weight.
 
-    Booleans and 64-bit numbers are, since nobody packs weights into them; narrower ones where the
-    name says so, and complex ones in a table of rotations. One that is called a weight is not. If
-    this errs, the weights of a scheme that packs into such numbers are missing without a skip.
+    Booleans and 64-bit numbers are, since nobody packs weights into them; narrower numbers if the
+    name says so, and complex ones in a table of rotations. A tensor called a weight is not. The
+    cost of an error: weights of a scheme that packs into such numbers are missing without a skip.
     """
     leaf = name.rpartition(".")[2]
     if tensor.dtype in FLOATS or is_weight(name):
@@ -84,12 +83,12 @@ def is_mask(name: str, tensor: Tensor) -> bool:
     return bool(says & (MASKS | {"index", "indexes", "idx", "idxs", "ids", "coords"}))
 
 
-def _is_norm(one: _One) -> bool:
-    """A gain for every entry: with a bias of its own shape, or for every head of a projection.
+def _is_norm(one: _Judged) -> bool:
+    """A gain: with a bias of the same shape, or for every head of a projection.
 
-    A linear map has no bias of two axes of its own shape. Without a bias, the module must be called
-    a norm to its end and a projection beside it must have as many rows as the gain has entries; a
-    gain of two axes of which neither holds is measured as a matrix.
+    A linear map does not have a bias with its own two axes. Without a bias, the name of the module
+    must end in norm, and a projection beside it must have as many rows as the gain has entries. A
+    gain of two axes for which neither holds is measured as a matrix.
     """
     bias = one.beside.get(one.leaf.replace("weight", "bias"))
     if bias is not None and bias.shape == one.shape and one.leaf != "bias":
@@ -102,11 +101,11 @@ def _is_norm(one: _One) -> bool:
     return any(size in t.shape for n, t in one.neighbours.within(parent) if len(t.shape) == 2)
 
 
-def _is_bias(one: _One) -> bool:
-    """A parameter called a bias: of a stack or a head, or GPT-2's causal mask.
+def _is_bias(one: _Judged) -> bool:
+    """A parameter called a bias: that of a stack or of heads, or GPT-2's causal mask.
 
-    No library calls a linear map so. A name such as ``b_Q`` counts only where a weight beside it
-    has the same axes and its inputs besides; one such as ``bq`` only if that is ``wq``.
+    No library calls a linear map a bias. A name such as ``b_Q`` counts only if a weight beside it
+    has the same axes plus that of its inputs; ``bq`` counts only if that weight is ``wq``.
     """
     says = words(one.leaf)
     if {*_without(says, WHICH)[-1:]} & {"bias", "biases"}:
@@ -123,12 +122,12 @@ def _is_bias(one: _One) -> bool:
     )
 
 
-def _is_position(one: _One) -> bool:
-    """A table of positions or of types of tokens, which are looked up and added.
+def _is_position(one: _Judged) -> bool:
+    """A table of positions or types of tokens, which are looked up and added.
 
-    Its last part names a place (``pos``, ``relative``, ``type`` …) and ends as a table does
-    (``emb``, ``encoding``, ``bias`` …), and there is no bias beside it, as there mostly is beside a
-    linear map. A linear map of such a name without a bias is missing.
+    Its name has a word such as ``pos``, ``relative`` or ``type`` and ends in one such as ``emb``,
+    ``encoding`` or ``bias``, and there is no bias beside it, as there usually is beside a linear
+    map. The cost of an error: a linear map with such a name and without a bias is missing.
     """
     if "bias" in one.beside or one.neighbours.has_bias(one.name, one.shape[0]):
         return False
@@ -143,24 +142,24 @@ def _is_position(one: _One) -> bool:
 
 
 def _is_table_of_places(says: tuple[str, ...]) -> bool:
-    """Whether words end as a table's name does, and name a place; an encoder's only a position."""
+    """Whether words are those of a table of positions or, unless it is an encoder's, of types."""
     own = _without(says, WHICH)
     places = POSITIONAL if own[-1:] == ("encoder",) else PLACES
     return bool({*own[-1:]} & TABLES) and bool(places & {*own})
 
 
 def _without(says: tuple[str, ...], ends: set[str]) -> tuple[str, ...]:
-    """The words without those at their end that say of which axis or tower a table is."""
+    """The words without those at the end that say which axis or tower a table is for."""
     while says and says[-1] in ends:
         says = says[:-1]
     return says
 
 
-def _is_rotary(one: _One) -> bool:
-    """Tables of sines and cosines, by the whole name of the buffer or of the module it is in.
+def _is_rotary(one: _Judged) -> bool:
+    """A table of sines and cosines, by the whole name of the buffer or of its module.
 
-    A learnt matrix of such a name is missing; one in a module ``rope`` that is called a weight is
-    not, since buffers are not.
+    The cost of an error: a learnt matrix of such a name is missing, unless it is called a weight in
+    a module ``rope``, as buffers are not.
     """
     if _are_turns({*words(one.leaf)}):
         return True
@@ -171,30 +170,30 @@ def _are_turns(says: set[str]) -> bool:
     return bool(says & TURNS) and says <= TURNS | BESIDE_TURNS
 
 
-def _is_cache(one: _One) -> bool:
-    """Keys and values of earlier tokens: called a cache by its own name, with a batch and heads.
+def _is_cache(one: _Judged) -> bool:
+    """Keys or values of earlier tokens: called a cache, with axes for a batch and heads.
 
-    A stack of linear maps that is a bare parameter of such a name is missing.
+    The cost of an error: a stack of linear maps that is a bare parameter of such a name is missing.
     """
     is_called = bool({"cache", "cached"} & {*words(one.leaf)})
     return is_called and len(one.shape) > 2 and not is_weight(one.name)
 
 
-def _is_float_mask(one: _One) -> bool:
-    """A mask of attention: called one by its own name, and square in its last two axes.
+def _is_float_mask(one: _Judged) -> bool:
+    """A mask of attention: called a mask, and square in its last two axes.
 
-    A square linear map that is a bare parameter of such a name is missing.
+    The cost of an error: a square linear map that is a bare parameter of such a name is missing.
     """
     says = set(words(one.leaf))
     is_square = one.shape[-1] == one.shape[-2] and all(size == 1 for size in one.shape[:-2])
     return is_square and bool(says & MASKS) and says <= MASKS | BESIDE_MASKS
 
 
-def _is_statistic(one: _One) -> bool:
-    """A running mean of another tensor of its module and shape, or of the activations.
+def _is_statistic(one: _Judged) -> bool:
+    """A running mean of another tensor with its module and shape, or of the activations.
 
-    A moving average may also be of a tensor in a module below, as that of a codebook. A parameter
-    that is called so and lies beside one of its shape is missing.
+    A moving average may also be that of a tensor in a module below, such as a codebook. The cost of
+    an error: a parameter of such a name, beside one of its shape, is missing.
     """
     says = words(one.leaf)
     if MOVING & {*says} and not is_weight(one.name):
@@ -208,10 +207,10 @@ def _is_statistic(one: _One) -> bool:
     return bool(STATISTICS & {*says}) and other is not None and other.shape == one.shape
 
 
-def _is_rates(one: _One) -> bool:
-    """How fast a state decays: ``A_log``, with a row for each entry of its ``D``, or ``decay``.
+def _is_rates(one: _Judged) -> bool:
+    """How fast a state decays: ``decay``, or ``A_log`` with one row per entry of its ``D``.
 
-    A linear map that is a bare parameter of such a name is missing.
+    The cost of an error: a linear map that is a bare parameter of such a name is missing.
     """
     if words(one.leaf)[-1:] == ("decay",):
         return True
@@ -219,15 +218,15 @@ def _is_rates(one: _One) -> bool:
     return one.leaf == "A_log" and (skip is None or skip.shape[:1] == one.shape[:1])
 
 
-def _is_added(one: _One) -> bool:
-    """Vectors with an axis of 1 before the last, over which they are broadcast: queries, tokens.
+def _is_added(one: _Judged) -> bool:
+    """Vectors with an axis of 1 before the last, which are broadcast: queries, tokens.
 
-    Only bare parameters: a stack of one matrix that is called a weight is not understood instead.
+    Only bare parameters: a stack of one matrix that is called a weight is not understood.
     """
     return len(one.shape) > 2 and 1 in one.shape[:-1] and not is_weight(one.name)
 
 
-_RULES: tuple[tuple[Callable[[_One], bool], str], ...] = (
+_RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
     (_is_bias, "a bias"),
     (_is_norm, "the gain of a norm"),
     (_is_float_mask, "a mask"),

@@ -1,10 +1,10 @@
-"""Quantised weights: told by their companions, and refused with the name of the scheme.
+"""Quantised weights: recognised by the tensors beside them, and skipped with the scheme's name.
 
-The tensors beside a quantised weight (its scales, zero points, tables) are matrices too, some of
-them of floating-point numbers. They are not weights, and must not be taken for any. Whole numbers
-that are packed into a matrix give the weight away, and the shapes of what lies beside it; the names
-only say what the scheme is called. If a rule errs, a plain weight in the same module is missing,
-which the account shows as part of the quantised one.
+The companions of a quantised weight (scales, zero points, tables) are matrices too, some of
+floating-point numbers, and must not be taken for weights. A quantised weight shows in whole numbers
+that are packed into a matrix, and in the shapes beside it; names only say what the scheme is
+called. The cost of an error: a plain weight in the same module is missing, which the account shows
+as part of the quantised one.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ ADVICE = "give it dequantised"
 
 @dataclass(frozen=True)
 class Scheme:
-    """A way to quantise, and how its tensors are called.
+    """A way to quantise, and the names of its tensors.
 
     Attributes
     ----------
     weight
         End of the name of the tensor that holds the weight.
     sign
-        What stands there instead in the name of the companion that gives it away.
+        End of the name of the companion that identifies it, in place of ``weight``.
     method
-        What ``quant_method`` in the config calls it.
+        Its ``quant_method`` in the config.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Scheme:
     method: str
 
 
-# The first that fits is taken: AWQ has all that GPTQ has but g_idx.
+# The first that fits is taken: AWQ has all tensors of GPTQ except g_idx.
 FOUR_BITS = Scheme("bitsandbytes (4 bits)", "", ".absmax", "bitsandbytes")
 SCHEMES = (
     FOUR_BITS,
@@ -71,24 +71,24 @@ NAMES = {scheme.method: scheme.name for scheme in SCHEMES} | {
     "bitsandbytes": "bitsandbytes",
     "fp8": "FP8",
 }
-# What many schemes call the scales of a weight, so that it tells that there is one, not which.
+# Many schemes have scales of this name, so it shows only that there is one.
 SCALES = ("scale", "scales")
-# A weight that is called so has a module of its own; in a stack of experts other weights lie by it.
+# A weight of this name is alone in its module; a stack of experts has others beside it.
 WEIGHTS = ("weight", "_weight", "qweight", "dqweight")
-PACKED = (1, 2, 4, 8)  # how many weights share a number
+PACKED = (1, 2, 4, 8)  # weights in one number
 
 
 @dataclass
 class _Quantised:
-    """The quantised weights of a checkpoint, and where their companions are."""
+    """The quantised weights of a checkpoint, and their companions."""
 
     schemes: dict[str, str] = field(default_factory=dict)  # name of the tensor → of the scheme
-    modules: dict[str, str] = field(default_factory=dict)  # all in it belongs to this weight
-    stems: dict[str, str] = field(default_factory=dict)  # names of its companions begin so
-    companions: dict[str, str] = field(default_factory=dict)  # by name
+    modules: dict[str, str] = field(default_factory=dict)  # module → its only weight
+    stems: dict[str, str] = field(default_factory=dict)  # start of companions' names → weight
+    companions: dict[str, str] = field(default_factory=dict)  # name of a companion → its weight
 
     def add(self, name: str, scheme: str, *, end: str) -> None:
-        """Take note of a weight, whose name has this end in its scheme."""
+        """Record a weight whose name has this end in its scheme."""
         self.schemes[name] = scheme
         stem = name.removesuffix(end)
         module, _, leaf = stem.rpartition(".")
@@ -100,16 +100,16 @@ class _Quantised:
         self.stems.setdefault(stem, name)
 
     def weight_of(self, name: str) -> str:
-        """The quantised weight that a tensor is there for; empty for any other, and for a bias."""
+        """The quantised weight that a tensor belongs to; empty for other tensors and for biases."""
         if not self.schemes or name in self.schemes or _is_bias(name):
             return ""
         if name in self.companions:
             return self.companions[name]
         module = name.rpartition(".")[0]
         above, _, inner = module.rpartition(".")
-        for place in (module, above if "lora" not in inner else ""):
-            if place in self.modules:
-                return self.modules[place]
+        for path in (module, above if "lora" not in inner else ""):
+            if path in self.modules:
+                return self.modules[path]
         ends = (i for i, letter in enumerate(name) if letter in "._")
         return next((self.stems[name[:i]] for i in ends if name[:i] in self.stems), "")
 
@@ -117,45 +117,46 @@ class _Quantised:
 def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Rest:
     """The plain tensors, and a skip for every weight that is stored quantised.
 
-    Nothing is read: names, formats, shapes and what the config says of quantisation tell. The
-    config knows best what the scheme is called, and the names which weights it was used on.
+    Nothing is read: names, formats, shapes and the config decide. The config has the name of the
+    scheme; the names of the tensors show which weights it was used on.
 
     Parameters
     ----------
     tensors
         By plain name.
     """
-    method, found = _method(config), _Quantised()
+    method, quantised = _method(config), _Quantised()
     for name, tensor in tensors.items():
-        told = _told_by_companions(name, tensor, tensors, method)
-        if told is not None:
-            found.add(name, _with_bits(told[0], name, config), end=told[1])
+        scheme_and_end = _by_companions(name, tensor, tensors, method)
+        if scheme_and_end is not None:
+            scheme, end = scheme_and_end
+            quantised.add(name, _with_bits(scheme, name, config), end=end)
     near = Neighbours(tensors)
     for name, tensor in sorted(tensors.items(), key=lambda one: -math.prod(one[1].shape)):
-        if name not in found.schemes and not found.weight_of(name):
-            _add_packed(found, name, tensor, near)
+        if name not in quantised.schemes and not quantised.weight_of(name):
+            _add_packed(quantised, name, tensor, near)
     for name, tensor in tensors.items():
-        scheme = _told_by_format(name, tensor, method)
-        if scheme and name not in found.schemes and not found.weight_of(name):
-            found.add(name, scheme, end="")
+        scheme = _by_format(name, tensor, method)
+        if scheme and name not in quantised.schemes and not quantised.weight_of(name):
+            quantised.add(name, scheme, end="")
     plain, classed = {}, []
     for name, tensor in tensors.items():
-        if name in found.schemes:
-            message = f"is quantised by {found.schemes[name]}: {ADVICE}"
+        if name in quantised.schemes:
+            message = f"is quantised by {quantised.schemes[name]}: {ADVICE}"
             classed.append(Classed(tensor, "not understood", message))
-        elif weight := found.weight_of(name):
+        elif weight := quantised.weight_of(name):
             classed.append(Classed(tensor, "part of", f"the quantised {weight}"))
         else:
             plain[name] = tensor
     skips = (
         Skip(tensors[name].paths[0], name, "quantised", f"is quantised by {scheme}: {ADVICE}")
-        for name, scheme in found.schemes.items()
+        for name, scheme in quantised.schemes.items()
     )
     return Rest(plain, tuple(classed), tuple(skips))
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    """What the config says about how the model was quantised; empty if nothing."""
+    """The method of quantisation in the config; empty if it states none."""
     inner = config.get("text_config")
     for table in (config, inner if isinstance(inner, Mapping) else {}):
         for entry in ("quantization_config", "compression_config"):
@@ -166,32 +167,32 @@ def _method(config: Mapping[str, Any]) -> str:
     return ""
 
 
-def _told_by_companions(
+def _by_companions(
     name: str, tensor: Tensor, tensors: Mapping[str, Tensor], method: str
 ) -> tuple[str, str] | None:
-    """Name of the scheme and end of the weight's name; None if nothing beside it tells."""
+    """Name of the scheme and end of the weight's name; None if nothing beside it shows one."""
     for scheme in SCHEMES:
         if not name.endswith(scheme.weight) or (tensor.dtype in FLOATS and scheme != FOUR_BITS):
             continue
         if f"{name.removesuffix(scheme.weight)}{scheme.sign}" in tensors:
             agrees = method in ("", scheme.method)
             return scheme.name if agrees else _called(method), scheme.weight
-    # A plain weight may have a learnt scale; the config says where there is more to it.
+    # A plain weight may have a learnt scale; the config says if it is more than that.
     if tensor.dtype in FLOATS and not method:
         return None
     module = name.removesuffix("weight") if name.endswith(".weight") else f"{name}_"
-    if any(f"{place}{end}" in tensors for end in SCALES for place in (f"{name}_", module)):
+    if any(f"{start}{end}" in tensors for end in SCALES for start in (f"{name}_", module)):
         known = "MLX" if tensor.dtype == "uint32" else f"scaled {_short(tensor.dtype)}"
         return _called(method) or known, ""
     return None
 
 
-def _add_packed(found: _Quantised, name: str, tensor: Tensor, near: Neighbours) -> None:
-    """Take note of whole numbers that are packed into a matrix, whatever they are called.
+def _add_packed(quantised: _Quantised, name: str, tensor: Tensor, near: Neighbours) -> None:
+    """Record whole numbers that are packed into a matrix, whatever their name.
 
-    Beside them, and in the same module, must be floating-point numbers whose shape is made of that
-    of the matrix: an axis as long, or as long as an axis that has 2, 4 or 8 weights in a number.
-    Those, and vectors, are its companions.
+    The same module must hold floating-point numbers with an axis as long as one of the matrix, or
+    2, 4 or 8 times as long, for as many weights in one number. Those, and vectors, are its
+    companions.
     """
     is_whole = tensor.dtype not in FLOATS and tensor.dtype.strip("u12346").startswith("int")
     if not is_whole or sum(size > 1 for size in tensor.shape) < MATRIX or is_mask(name, tensor):
@@ -207,12 +208,14 @@ def _add_packed(found: _Quantised, name: str, tensor: Tensor, near: Neighbours) 
     }
     if any(lengths & {*own[other].shape} and own[other].dtype in FLOATS for other in fitting):
         module = name.rpartition(".")[0]
-        found.schemes[name] = f"a scheme that is not known ({tensor.dtype} beside its scales)"
-        found.companions |= {f"{module}.{other}" if module else other: name for other in fitting}
+        quantised.schemes[name] = f"an unknown scheme ({tensor.dtype} beside its scales)"
+        quantised.companions |= {
+            f"{module}.{other}" if module else other: name for other in fitting
+        }
 
 
-def _told_by_format(name: str, tensor: Tensor, method: str) -> str:
-    """Name of the scheme of a weight that stands alone; empty if it is plain."""
+def _by_format(name: str, tensor: Tensor, method: str) -> str:
+    """Name of the scheme of a weight without companions; empty if it is plain."""
     if tensor.dtype in FLOATS or len(tensor.shape) < MATRIX or _is_bias(name):
         return ""
     if is_mask(name, tensor):
@@ -221,7 +224,7 @@ def _told_by_format(name: str, tensor: Tensor, method: str) -> str:
 
 
 def _with_bits(scheme: str, name: str, config: Mapping[str, Any]) -> str:
-    """The scheme with the number of bits where the config of MLX says it, of one module or all."""
+    """The scheme with its number of bits, if the config of MLX states it."""
     stated = config.get("quantization")
     if scheme != "MLX" or not isinstance(stated, Mapping):
         return scheme

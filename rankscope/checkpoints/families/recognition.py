@@ -1,13 +1,18 @@
-"""Which family a model is of: by its config, else by the names and shapes of what it holds."""
+"""The family of a model, by its config or by the names and shapes of its tensors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rankscope.checkpoints.families.family import GENERIC, Family, ends_with, families
+from rankscope.checkpoints.families.family import GENERIC, Family, Fused, ends_with
+from rankscope.checkpoints.families.family_files import families
+from rankscope.checkpoints.families.names import tower_of
 
+SHORT = 3  # a model type of at most this many letters must be a word of the name
 INDEX = re.compile(r"(?<=\.)\d+(?=\.)")  # of a layer or an expert
 
 
@@ -17,14 +22,14 @@ def family_of(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
     Parameters
     ----------
     config
-        Its ``config.json`` or what stands for it; empty where there is none.
+        Its ``config.json`` or an equivalent; empty if there is none.
     shapes
         Shape of the tensor of each module.
 
     Returns
     -------
-    The family; of several that fit, the one that asks for most. The one called ``generic``, which
-    knows the common names, where none fits.
+    The family; of several that fit, the most specific. ``generic``, which knows the common names,
+    if none fits.
     """
     shapes = {INDEX.sub("0", module): shape for module, shape in shapes.items()}  # one layer of all
     stated = config.get("model_type")
@@ -45,7 +50,7 @@ def _held(end: str, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[tuple[int
 
 
 def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether there are keys, and every one occurs, and none that must not."""
+    """Whether a family has keys and all of them occur, and nothing that must not."""
     return (
         bool(family.keys)
         and all(any(_held(end, shapes)) for end in family.keys)
@@ -54,7 +59,7 @@ def _has_keys(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether what is to be wide or tall is, where it occurs; and what is to be twice another."""
+    """Whether shapes are as the family says: wide, tall, or twice another."""
     return (
         all(all(shape[-1] > shape[0] for shape in _held(end, shapes)) for end in family.wide)
         and all(all(shape[-1] < shape[0] for shape in _held(end, shapes)) for end in family.tall)
@@ -63,7 +68,131 @@ def _has_shapes(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _is_twice(end: str, other: str, shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether both occur, and the outputs of the one are always twice the inputs of the other."""
+    """Whether both occur, and the outputs of the first are always twice the inputs of the other."""
     firsts, seconds = list(_held(end, shapes)), list(_held(other, shapes))
     inputs = {2 * shape[-1] for shape in seconds}
     return bool(firsts) and all(shape[-2] in inputs for shape in firsts)
+
+
+@dataclass(frozen=True)
+class TowerFamilies(Family):
+    """The family of a model, with other families for some of its towers.
+
+    Attributes
+    ----------
+    others
+        Families by the path of a tower, up to the number of its block.
+    """
+
+    others: Mapping[str, Family] = field(default_factory=dict)
+
+    def role_of(self, module: str) -> str:
+        """Role of a module in its tower; ``other`` if no table knows it."""
+        other = self._other(module)
+        return super().role_of(module) if other is None else other.role_of(module)
+
+    def fused_in(self, module: str) -> Fused | None:
+        """How the tensor of a module is split; None if it is not."""
+        other = self._other(module)
+        return super().fused_in(module) if other is None else other.fused_in(module)
+
+    def is_transposed(self, module: str) -> bool:
+        """Whether the tensor of a module is stored (inputs, outputs)."""
+        other = self._other(module)
+        return super().is_transposed(module) if other is None else other.is_transposed(module)
+
+    def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
+        """The axes of the tensor of a module, if it has ``count``; None if no table says."""
+        other = self._other(module)
+        return super().axes_of(module, count) if other is None else other.axes_of(module, count)
+
+    def ignores(self, module: str) -> bool:
+        """Whether a module is not a linear map."""
+        other = self._other(module)
+        return super().ignores(module) if other is None else other.ignores(module)
+
+    def _other(self, module: str) -> Family | None:
+        return self.others.get(tower_of(module)) if self.others else None
+
+
+def with_towers(family: Family, shapes: Mapping[str, tuple[int, ...]]) -> Family:
+    """The family, with another for each tower that the other knows more modules of.
+
+    A language model for images has a tower of another family, for example. The cost of an error:
+    roles in a tower are different, or a fused map is cut there that its family leaves whole.
+
+    Parameters
+    ----------
+    shapes
+        Shape of the tensor of each module.
+    """
+    towers: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for module, shape in shapes.items():
+        towers[tower_of(module)][module] = shape
+    if len(towers) < 2:
+        return family
+    others = {}
+    for tower, own in towers.items():
+        found = family_of({}, own) if tower else family
+        if _known(found, own) > _known(family, own):
+            others[tower] = found
+    if not others:
+        return family
+    stated = {entry.name: getattr(family, entry.name) for entry in fields(Family)}
+    return TowerFamilies(**stated, others=others)
+
+
+def _known(family: Family, modules: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(
+        family.role_of(module) != "other" or family.fused_in(module) is not None
+        for module in modules
+    )
+
+
+def adapted_family(shapes: Mapping[str, tuple[int, ...]], named: str = "") -> Family:
+    """The family of a model without weights: the one that knows most of its adapted modules.
+
+    Adapters change only some projections, so no family has all its keys; and their deltas are
+    (outputs, inputs) however the weights are stored. Of families that know equally many modules and
+    agree on all, the simplest is taken; if they differ, the one that the name of the base contains.
+    If that says nothing either, ``generic``: a missing role is better than a wrong one. Families
+    that need an entry in the config are taken only if the name contains them.
+
+    Parameters
+    ----------
+    shapes
+        Shape of the delta of each module.
+    named
+        What the adapter's config calls its base model.
+    """
+    answers = {name: _answer(family, shapes) for name, family in families().items()}
+    known = {name: sum(one != ("other", None) for one in a) for name, a in answers.items()}
+    most = max(known.values(), default=0)
+    best = [name for name, count in known.items() if count == most and most]
+    called = _called(best, named)
+    best = [name for name in best if not families()[name].when]
+    said = {answers[name] for name in best}
+    if called is None and len(said) != 1:
+        return families()[GENERIC]
+    return families()[called or (GENERIC if GENERIC in best else best[-1])]
+
+
+def _answer(family: Family, modules: Iterable[str]) -> tuple[tuple[str, object], ...]:
+    return tuple((family.role_of(module), family.fused_in(module)) for module in modules)
+
+
+def _called(names: Iterable[str], named: str) -> str | None:
+    """The family with the longest model type in the name of the base; None if it has none."""
+    words = re.split(r"[^a-z0-9]+", named.lower())
+    text = "".join(words)
+    fitting = [
+        (len(kind), name)
+        for name in names
+        for kind in (*map(_plain, families()[name].model_types), _plain(name))
+        if (kind in words if len(kind) <= SHORT else kind in text)
+    ]
+    return max(fitting)[1] if fitting else None
+
+
+def _plain(kind: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", kind.lower())

@@ -1,8 +1,8 @@
-"""Layers that are stored one behind the other in one tensor, as Megatron-core's format has them.
+"""Layers that are stored one after the other in one tensor, as in Megatron-core's format.
 
-``decoder.layers.mlp.linear_fc1.weight`` of (3, 64, 32) holds a matrix of each of three layers, and
-what is a vector in a layer has two axes. So all tensors of such a stack are taken apart before
-anything asks for their shapes, and have names with the number of their layer.
+``decoder.layers.mlp.linear_fc1.weight`` of (3, 64, 32) holds one matrix for each of three layers,
+and a vector of a layer has two axes. So all tensors of such a stack are taken apart before anything
+asks for their shapes, and get names with the number of their layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COUNTS = ("num_layers", "num_hidden_layers", "n_layer", "n_layers", "encoder_num
 
 @dataclass(frozen=True)
 class Layer:
-    """What a stacked tensor holds of one layer: everything at one index of its first axis."""
+    """One layer of a stacked tensor: everything at one index of its first axis."""
 
     whole: Tensor
     index: int
@@ -58,7 +58,7 @@ class Layer:
         return self.whole.paths
 
     def read(self) -> NDArray[Any]:
-        """Read the elements of the layer, and no others."""
+        """Read only the elements of the layer."""
         return self.elements(0, math.prod(self.shape)).reshape(self.shape)
 
     def of(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -66,64 +66,63 @@ class Layer:
         return np.asarray(values[self.index])
 
     def elements(self, start: int, stop: int) -> NDArray[Any]:
-        """Read so many of its elements, in row-major order."""
+        """Read elements ``start:stop`` in row-major order."""
         first = self.index * math.prod(self.shape)
         return self.whole.elements(first + start, first + stop)
 
 
 def unstacked(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Rest:
-    """The tensors with every layer of a stack by itself.
+    """The tensors with each layer of a stack as a tensor.
 
     Parameters
     ----------
     tensors
         By plain name.
     config
-        What the model's config says; a number of layers there must be that of the stack.
+        The config of the model; a number of layers there must be that of the stack.
     """
     stacks = {
-        place: count for place in _places(tensors) if (count := _count(place, tensors, config))
+        path: count for path in _layer_lists(tensors) if (count := _count(path, tensors, config))
     }
-    found: dict[str, Tensor] = {}
+    separate: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        place = next((place for place in stacks if name.startswith(f"{place}.")), None)
-        if place is None or tensor.shape[:1] != (stacks[place],):
-            found[name] = tensor
+        path = next((path for path in stacks if name.startswith(f"{path}.")), None)
+        if path is None or tensor.shape[:1] != (stacks[path],):
+            separate[name] = tensor
             continue
-        inner = name.removeprefix(place)
-        for index in range(stacks[place]):
-            found[f"{place}.{index}{inner}"] = Layer(tensor, index)
-    return Rest(found)
+        inner = name.removeprefix(path)
+        for index in range(stacks[path]):
+            separate[f"{path}.{index}{inner}"] = Layer(tensor, index)
+    return Rest(separate)
 
 
-def _places(tensors: Mapping[str, Tensor]) -> dict[str, None]:
-    """Paths of modules that are called layers and have no number behind them."""
-    places: dict[str, None] = {}
+def _layer_lists(tensors: Mapping[str, Tensor]) -> dict[str, None]:
+    """Paths of modules that are called layers and have no number after them."""
+    paths: dict[str, None] = {}
     for name in tensors:
         parts = name.split(".")
         for end, part in enumerate(parts[:-1]):
             if LAYERS & {*words(part)[-1:]} and not any(map(str.isdigit, part)):
                 is_its_own = end + 2 == len(parts) and parts[-1] in LEAVES
                 if not parts[end + 1].isdigit() and not is_its_own:
-                    places.setdefault(".".join(parts[: end + 1]))
+                    paths.setdefault(".".join(parts[: end + 1]))
                 break
-    return places
+    return paths
 
 
-def _count(place: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> int:
-    """How many layers are stacked in a module; 0 if its tensors are not stacks.
+def _count(path: str, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> int:
+    """Number of layers that are stacked in a module; 0 if its tensors are not stacks.
 
-    They are where every tensor of several axes in it has the same first axis and one has three.
-    A weight or a bias of one axis, as a norm has in a layer, says that they are not, and so does
-    a convolution beside which there is nothing else. If this errs, slices of one matrix are
-    measured as matrices of several layers.
+    They are if all its tensors with several axes have the same first axis, and one has three axes.
+    They are not if there is a weight or bias with one axis, as a norm has in a single layer, or
+    only convolutions. An error: slices of one matrix are measured as matrices of several layers.
     """
     within = {
         name: tensor
         for name, tensor in tensors.items()
-        if name.startswith(f"{place}.") and tensor.dtype in FLOATS
+        if name.startswith(f"{path}.") and tensor.dtype in FLOATS
     }
-    if any(name.removeprefix(place)[1:].partition(".")[0].isdigit() for name in within):
+    if any(name.removeprefix(path)[1:].partition(".")[0].isdigit() for name in within):
         return 0
     if any(len(tensor.shape) == 1 and _is_named(name) for name, tensor in within.items()):
         return 0

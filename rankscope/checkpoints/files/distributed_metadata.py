@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.files.pickles import MAX_BYTES, Opaque, read_pickle
+from rankscope.checkpoints.files.inert_names import Opaque
+from rankscope.checkpoints.files.pickles import MAX_BYTES, read_pickle
 from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
 from rankscope.checkpoints.tensors import MAX_AXES, open_regular
 from rankscope.errors import RankscopeError, printable

@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
-from rankscope.checkpoints.files.pickle_machine import Opaque
+from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.tensors import StoredTensor
 
 # Both have been in several modules, and so have the classes that they are made of.

@@ -1,8 +1,9 @@
-"""Names of Python, numpy and pathlib that a pickle may use, and what stands in for each."""
+"""Inert stand-ins for what a pickle names: Python, numpy and pathlib, and anything unknown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 from types import SimpleNamespace
@@ -10,7 +11,57 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.checkpoints.files.pickle_machine import Opaque, safe_key
+MAX_KEY_BITS, MAX_KEY_PARTS = 128, 1000
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What a name in a pickle means: the dotted name, and what a call of it makes."""
+
+    name: str
+    make: Callable[..., Any]
+
+    def __call__(self, *args: Any) -> Any:
+        """Make the inert object."""
+        return self.make(*args)
+
+
+class Opaque:
+    """An object that is not opened: the name of its class, its arguments and its state.
+
+    Attributes
+    ----------
+    items, appended
+        Entries and elements, where its class is a kind of dict or list.
+    """
+
+    __slots__ = ("appended", "args", "items", "name", "state")
+
+    def __init__(self, name: str, *args: Any) -> None:
+        self.name, self.args = name, args
+        self.state: Any = None
+        self.items: dict[Any, Any] = {}
+        self.appended: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"Opaque({self.name!r})"
+
+
+def safe_key(key: Any) -> Any:
+    """The key, if it is quick to hash, compare and print.
+
+    Tuples in tuples and sets in sets can take for ever or crash: two equal towers of
+    n levels are compared 2**n times.
+    """
+    if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
+        raise ValueError("has a key of nested tuples or sets")
+    if isinstance(key, frozenset) and any(isinstance(part, frozenset) for part in key):
+        raise ValueError("has a key of nested tuples or sets")
+    if isinstance(key, tuple | frozenset | bytes) and len(key) > MAX_KEY_PARTS:
+        raise ValueError("has too large a key")
+    if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
+        raise ValueError("has too large a number as a key")
+    return key
 
 
 def _set(items: Any = ()) -> set[Any]:

@@ -145,7 +145,7 @@ def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip
         arrays[name] = (
             _compressed(header, entry, path, name)
             if is_compressed
-            else _stored(header, start, path, name, info)
+            else _stored(header, start, path, name, info=info)
         )
     if not arrays and not skips:
         raise RankscopeError("is a zip without numpy arrays", path=path)
@@ -195,7 +195,7 @@ def _check_size(header: _Header, size: int, path: Path, name: str) -> None:
 
 
 def _stored(
-    header: _Header, start: int, path: Path, name: str, info: zipfile.ZipInfo | None = None
+    header: _Header, start: int, path: Path, name: str, *, info: zipfile.ZipInfo | None = None
 ) -> StoredTensor:
     strides = None
     if header.is_fortran and len(header.shape) > 1:

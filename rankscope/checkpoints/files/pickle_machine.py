@@ -22,51 +22,18 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, BinaryIO
+
+from rankscope.checkpoints.files.inert_names import Opaque, StandIn, safe_key
 
 # Arguments of all calls together: a call may copy them, and a few bytes can repeat a large one.
 MAX_ARGUMENTS = 2**28  # bytes, an entry of a container counting `ENTRY`
 ENTRY = 64
 MAX_MARKS = 10_000  # open at once, which is how deeply containers are nested
-MAX_KEY_BITS, MAX_KEY_PARTS = 128, 1000
 
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """What a name in a pickle means: the dotted name, and what a call of it makes."""
-
-    name: str
-    make: Callable[..., Any]
-
-    def __call__(self, *args: Any) -> Any:
-        """Make the inert object."""
-        return self.make(*args)
-
-
-class Opaque:
-    """An object that is not opened: the name of its class, its arguments and its state.
-
-    Attributes
-    ----------
-    items, appended
-        Entries and elements, where its class is a kind of dict or list.
-    """
-
-    __slots__ = ("appended", "args", "items", "name", "state")
-
-    def __init__(self, name: str, *args: Any) -> None:
-        self.name, self.args = name, args
-        self.state: Any = None
-        self.items: dict[Any, Any] = {}
-        self.appended: list[Any] = []
-
-    def __repr__(self) -> str:
-        return f"Opaque({self.name!r})"
 
 
 class Machine:
@@ -256,23 +223,6 @@ def _dict(flat: list[Any]) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     _set_items(made, flat)
     return made
-
-
-def safe_key(key: Any) -> Any:
-    """The key, if it is quick to hash, compare and print.
-
-    Tuples in tuples and sets in sets can take for ever or crash: two equal towers of
-    n levels are compared 2**n times.
-    """
-    if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
-        raise ValueError("has a key of nested tuples or sets")
-    if isinstance(key, frozenset) and any(isinstance(part, frozenset) for part in key):
-        raise ValueError("has a key of nested tuples or sets")
-    if isinstance(key, tuple | frozenset | bytes) and len(key) > MAX_KEY_PARTS:
-        raise ValueError("has too large a key")
-    if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
-        raise ValueError("has too large a number as a key")
-    return key
 
 
 _PLAIN = {

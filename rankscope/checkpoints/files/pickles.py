@@ -7,20 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rankscope.checkpoints.files.pickle_machine import Machine, Opaque, StandIn, safe_key
+from rankscope.checkpoints.files.pickle_machine import Machine
 from rankscope.errors import RankscopeError, printable
-
-__all__ = [
-    "MAX_BYTES",
-    "Opaque",
-    "StandIn",
-    "listed",
-    "read_object",
-    "read_pickle",
-    "safe_key",
-    "skim_pickle",
-    "unsafe",
-]
 
 MAX_BYTES = 256 * 2**20  # of one pickle; the data of tensors is outside of it
 SHOWN = 4  # names in a line

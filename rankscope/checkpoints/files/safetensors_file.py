@@ -67,7 +67,7 @@ def open_tensors(path: str | Path) -> dict[str, Tensor]:
     digest = digest_of(path)
     for name, entry in header.items():
         if name != METADATA:
-            tensors[name] = _stored(path, name, entry, data_start, digest)
+            tensors[name] = _stored(path, name, entry, data_start=data_start, digest=digest)
     _check_cover(path, list(tensors.values()), data_start, size)
     return {**tensors}
 
@@ -110,7 +110,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _stored(
-    path: str | Path, name: str, entry: Any, data_start: int, digest: FileDigest | None
+    path: str | Path, name: str, entry: Any, *, data_start: int, digest: FileDigest | None
 ) -> StoredTensor | Unread:
     def fault(message: str) -> RankscopeError:
         return RankscopeError(message, path=path, tensor=name)

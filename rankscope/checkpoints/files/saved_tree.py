@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from rankscope.checkpoints.files.distributed_tensors import HeldPiece
+from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.opened_file import SlicedTensor, Unread
-from rankscope.checkpoints.files.pickles import Opaque
 from rankscope.checkpoints.files.torch_tensors import ClosedTensor
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError, printable

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.checksums import Checksum
-from rankscope.checkpoints.files.pickles import MAX_BYTES, Opaque, read_object
+from rankscope.checkpoints.files.inert_names import Opaque
+from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object
 from rankscope.checkpoints.files.torch_tensors import (
     NAMES,
     ClosedTensor,

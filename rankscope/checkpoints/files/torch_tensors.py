@@ -12,7 +12,7 @@ from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED_NAMES
 from rankscope.checkpoints.files.distributed_tensors import distributed, is_distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
-from rankscope.checkpoints.files.pickle_machine import Opaque, StandIn
+from rankscope.checkpoints.files.inert_names import Opaque, StandIn
 from rankscope.checkpoints.tensors import DTYPES, MAX_AXES, StoredTensor, span
 from rankscope.errors import RankscopeError
 
@@ -118,21 +118,20 @@ def _tensor(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> A
     """What ``torch._utils._rebuild_tensor`` and ``_v2`` make."""
     if len(rest) > 2 and isinstance(rest[2], dict) and any(rest[2].values()):
         raise ValueError("holds a tensor whose negation or conjugation is pending")
-    return _view(storage, start, shape, strides, getattr(storage, "dtype", None))
+    return _view(storage, start, shape, strides, dtype=getattr(storage, "dtype", None))
 
 
-def _tensor_of_dtype(
-    storage: Any, start: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any,
-    *_: Any,
-) -> Any:  # fmt: skip
-    return _view(storage, start, shape, strides, dtype)
+def _tensor_of_dtype(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> Any:
+    """What ``_rebuild_tensor_v3`` makes, which states the format after gradient and hooks."""
+    _, _, dtype, *_ = rest
+    return _view(storage, start, shape, strides, dtype=dtype)
 
 
 def _quantised(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> Any:
-    return _view(storage, start, shape, strides, getattr(storage, "dtype", None))
+    return _view(storage, start, shape, strides, dtype=getattr(storage, "dtype", None))
 
 
-def _view(storage: Any, start: Any, shape: Any, strides: Any, dtype: Any) -> Any:
+def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> Any:
     """A tensor on disk; closed if numpy does not have its format."""
     if dtype not in DTYPES:
         sizes = tuple(shape) if _are_counts(shape) else ()

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.adapters.base_model import base_folder
-from rankscope.checkpoints.adapters.joined_factors import on_base, without_factors
-from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter, without_factors
 from rankscope.checkpoints.adapters.peft_config import CONFIG
-from rankscope.checkpoints.adapters.peft_files import read_adapter
+from rankscope.checkpoints.adapters.separation import Parted
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.files.config_files import read_json
@@ -46,7 +45,7 @@ def read(folder: Path, options: Options) -> Contents:
     """
     merged = (folder / BEFORE_MERGE / CONFIG).is_file()
     adapter = folder / BEFORE_MERGE if merged else folder
-    parted, frozen, skips = NONE, {}, []
+    parted, frozen, skips = Parted(), {}, []
     if huggingface.recognises(folder / FROZEN):
         frozen = huggingface.open_weights(folder / FROZEN, options)
     if merged and frozen:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from rankscope.checkpoints.adapters.joined_factors import on_base
-from rankscope.checkpoints.adapters.parted import NONE
+from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter
 from rankscope.checkpoints.adapters.peft_config import CONFIG
-from rankscope.checkpoints.adapters.peft_files import read_adapter
+from rankscope.checkpoints.adapters.separation import Parted
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.config_files import read_json
@@ -55,7 +54,7 @@ def read(folder: Path, options: Options) -> Contents:
     RankscopeError
         If a file is damaged or a shard is missing.
     """
-    adapter = NONE
+    adapter = Parted()
     if (folder / "adapter" / CONFIG).is_file():
         adapter = read_adapter(folder / "adapter", options)
     opened = open_all(folder, options)

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rankscope.checkpoints.adapters.base_model import base_folder, base_named, missing_base
-from rankscope.checkpoints.adapters.joined_factors import on_base
+from rankscope.checkpoints.adapters.peft_adapter import WEIGHTS, misfit, on_base, read_adapter
 from rankscope.checkpoints.adapters.peft_config import CONFIG
-from rankscope.checkpoints.adapters.peft_files import WEIGHTS, read_adapter
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.files.config_files import read_json
@@ -21,7 +20,7 @@ from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
@@ -45,15 +44,22 @@ def read(folder: Path, options: Options) -> Contents:
     adapter = _adapter_in(folder) or folder
     parted, base = read_adapter(adapter, options), base_folder(adapter, options.base)
     has_base = base is not None and huggingface.recognises(base)
-    joined = on_base(parted, huggingface.open_weights(base, options) if base and has_base else {})
+    weights = huggingface.open_weights(base, options) if base and has_base else {}
+    wrong = misfit(parted, weights) if has_base else ""
+    if wrong and options.base is not None:
+        message = f"is not the base model of {adapter}: {wrong}; choose another `base`"
+        raise WrongSettingError(message, path=base)
+    if wrong:
+        has_base, weights = False, {}
+    joined = on_base(parted, weights)
     contents = contents_of(
         "peft",
         joined.tensors,
-        {} if base is None else read_json(base / "config.json"),
+        {} if base is None or wrong else read_json(base / "config.json"),
         options,
         adapters=joined.adapters,
         skips=joined.skips,
-        notes=(*joined.notes, *([] if has_base else [missing_base(adapter, base)])),
+        notes=(*joined.notes, *([] if has_base else [missing_base(adapter, base, wrong)])),
         aside=joined.aside,
         named=base_named(adapter),
     )

@@ -1,4 +1,4 @@
-"""Tensors that no file holds: made, in float64, of several that files do hold."""
+"""Matrices that are computed, in float64, from several stored tensors when they are read."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.errors import RankscopeError
 
 Values = NDArray[np.float64]
-AS_FLOATS = {"int64": "float64", "int32": "float32"}  # of the same size, so that bits are read
+AS_FLOATS = {"int64": "float64", "int32": "float32"}  # formats of the same size
 
 
-class Derived(ABC):
-    """A matrix, (outputs, inputs) or a factor of it, that is computed when it is read."""
+class Composed(ABC):
+    """A matrix (outputs, inputs), or a factor of one, that is computed when it is read."""
 
     @property
     @abstractmethod
     def parts(self) -> tuple[Tensor, ...]:
-        """What it is made of, the one that names it first."""
+        """What it is made of; the first part gives its name."""
 
     @property
     @abstractmethod
@@ -31,7 +31,7 @@ class Derived(ABC):
 
     @abstractmethod
     def read(self) -> Values:
-        """Read the parts and put them together."""
+        """Read the parts and combine them."""
 
     @property
     def name(self) -> str:
@@ -49,13 +49,13 @@ class Derived(ABC):
         return tuple(dict.fromkeys(path for part in self.parts for path in part.paths))
 
     def elements(self, start: int, stop: int) -> Values:
-        """Compute all, and take these of its elements, in row-major order."""
+        """Compute all of it, and take elements ``start:stop`` in row-major order."""
         return self.read().reshape(-1)[start:stop]
 
 
 @dataclass(frozen=True)
-class ScaledRows(Derived):
-    """A matrix whose every row is multiplied by a number of its own: diag(d)·M."""
+class ScaledRows(Composed):
+    """A matrix with each row multiplied by a number: diag(d)·M."""
 
     matrix: Tensor
     numbers: Tensor
@@ -67,7 +67,7 @@ class ScaledRows(Derived):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """That of the matrix."""
+        """The shape of the matrix."""
         return self.matrix.shape[0], self.matrix.shape[1]
 
     def read(self) -> Values:
@@ -77,11 +77,11 @@ class ScaledRows(Derived):
 
 
 @dataclass(frozen=True)
-class KhatriRao(Derived):
-    """All products of a column of one matrix with a column of another, entry by entry.
+class KhatriRao(Composed):
+    """All elementwise products of a column of one matrix with a column of another.
 
-    (L₁R₁) ∘ (L₂R₂), entry by entry, is the product of that of L₁ and L₂ with that of R₁ and R₂ by
-    rows (``by_rows``): of rank r₁·r₂ at most.
+    The elementwise product (L₁R₁) ∘ (L₂R₂) is that of L₁ and L₂, times that of R₁ and R₂ taken by
+    rows (``by_rows``). So its rank is at most r₁·r₂.
     """
 
     first: Tensor
@@ -95,7 +95,7 @@ class KhatriRao(Derived):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The common side of the two, and the product of their other sides."""
+        """The side that the two share, and the product of the other sides."""
         first, second = self.first.shape, self.second.shape
         if self.by_rows:
             return first[0] * second[0], first[1]
@@ -107,7 +107,7 @@ class KhatriRao(Derived):
         return self.of(first, second)
 
     def of(self, first: NDArray[np.floating], second: NDArray[np.floating]) -> Values:
-        """The same of these values."""
+        """The same for these values."""
         first, second = first.astype(np.float64), second.astype(np.float64)
         if self.by_rows:
             return (first[:, None, :] * second[None, :, :]).reshape(self.shape)
@@ -115,8 +115,8 @@ class KhatriRao(Derived):
 
 
 @dataclass(frozen=True)
-class Product(Derived):
-    """A weight that is a product by construction, scale·left·right; it can be had factored."""
+class Product(Composed):
+    """A weight that is a product by construction, scale·left·right. It can be read in factors."""
 
     left: Tensor  # (out, r)
     right: Tensor  # (r, in)
@@ -138,7 +138,7 @@ class Product(Derived):
         return self.right.shape[0]
 
     def factors(self) -> tuple[Values, Values]:
-        """Read both, the scale in the left one."""
+        """Read both factors; the left one includes the scale."""
         return self.scale * self.left.read().astype(np.float64), self.right.read().astype(
             np.float64
         )
@@ -150,21 +150,21 @@ class Product(Derived):
 
 
 @dataclass(frozen=True)
-class PlusSparse(Derived):
-    """A product with a few entries of its own on top, as SLTrain has it."""
+class PlusSparse(Composed):
+    """A product plus a few stored entries, as in SLTrain."""
 
     product: Product
-    places: Tensor  # in row-major order
+    positions: Tensor  # in row-major order
     values: Tensor
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """The product, the places and the values."""
-        return self.product, self.places, self.values
+        """The product, the positions and the values."""
+        return self.product, self.positions, self.values
 
     @property
     def shape(self) -> tuple[int, int]:
-        """That of the product."""
+        """The shape of the product."""
         return self.product.shape
 
     def read(self) -> Values:
@@ -172,36 +172,36 @@ class PlusSparse(Derived):
         return self.product.read() + self.sparse()
 
     def sparse(self) -> Values:
-        """The entries of its own, in a matrix of zeros.
+        """The stored entries in a matrix of zeros.
 
         Raises
         ------
         RankscopeError
-            If a place is outside of the matrix.
+            If a position is outside of the matrix.
         """
-        whole, places = np.zeros(self.shape), whole_numbers(self.places)
-        if places.size and not 0 <= places.min() <= places.max() < whole.size:
-            message = f"has a place outside of a matrix of shape {list(self.shape)}"
-            raise RankscopeError(message, path=self.places.paths[0], tensor=self.places.name)
+        whole, positions = np.zeros(self.shape), whole_numbers(self.positions)
+        if positions.size and not 0 <= positions.min() <= positions.max() < whole.size:
+            message = f"has a position outside of a matrix of shape {list(self.shape)}"
+            raise RankscopeError(message, path=self.positions.paths[0], tensor=self.positions.name)
         added = self.values.read().astype(np.float64).reshape(-1)
-        np.add.at(whole.reshape(-1), places.reshape(-1), added)
+        np.add.at(whole.reshape(-1), positions.reshape(-1), added)  # a position may repeat
         return whole
 
 
-def is_derived(tensor: Tensor) -> bool:
-    """Whether no file holds a tensor as it is."""
-    return isinstance(tensor, Derived)
+def is_composed(tensor: Tensor) -> bool:
+    """Whether a tensor is computed from several."""
+    return isinstance(tensor, Composed)
 
 
-def holds_places(tensor: Tensor) -> bool:
-    """Whether a tensor's whole numbers can be read."""
+def holds_whole_numbers(tensor: Tensor) -> bool:
+    """Whether a tensor holds whole numbers of a format that can be read here."""
     return isinstance(tensor, StoredTensor) and tensor.dtype in AS_FLOATS
 
 
 def whole_numbers(tensor: Tensor) -> NDArray[np.integer]:
-    """Read whole numbers: as the bits of floating-point numbers of the same size."""
+    """Read whole numbers, as the bits of floating-point numbers of the same size."""
     if not isinstance(tensor, StoredTensor) or tensor.dtype not in AS_FLOATS:
-        message = f"is stored as {tensor.dtype}, not as whole numbers that are read here"
+        message = f"is stored as {tensor.dtype}, not as int32 or int64"
         raise RankscopeError(message, path=tensor.paths[0], tensor=tensor.name)
     bits = dataclasses.replace(tensor, dtype=AS_FLOATS[tensor.dtype]).read()
     return np.ascontiguousarray(bits).view(tensor.dtype)

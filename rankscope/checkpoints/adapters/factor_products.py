@@ -1,4 +1,4 @@
-"""What the factors of a module make: a delta, a weight, or factors that are measured themselves."""
+"""What the factors of a module make: a delta, a weight, or factors that are measured alone."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import prod
 
-from rankscope.checkpoints.adapters.derived_tensors import (
+from rankscope.checkpoints.adapters.composed_tensors import (
     PlusSparse,
     Product,
     ScaledRows,
-    holds_places,
+    holds_whole_numbers,
 )
 from rankscope.checkpoints.adapters.grouping import Cell
 from rankscope.checkpoints.adapters.pairing import fault_in, magnitude_of, oriented, scale_tensors
@@ -29,11 +29,11 @@ class Made:
     Attributes
     ----------
     delta, weight, factors
-        One of them: what is added to the weight, the weight itself, or factors by their names.
+        One of these: what is added to the weight, the weight itself, or factors by name.
     used
-        Names of the tensors that are in it.
+        Names of the tensors that it is made of.
     aside
-        Other tensors that belong to it: name, class and reason.
+        Name, class and reason of other tensors that belong to it.
     """
 
     delta: Delta | None = None
@@ -43,39 +43,47 @@ class Made:
     aside: list[tuple[str, Class, str]] = field(default_factory=list)
 
     def put_aside(self, names: Iterable[str], kind: Class, reason: str) -> None:
-        """Take note of tensors that belong to it and are not in it."""
+        """Record tensors that belong to it without being part of the matrix."""
         self.aside += [(name, kind, reason) for name in names]
 
 
 def made_of_pair(
-    cell: Cell, module: str, table: FactorTable, tensors: Mapping[str, Tensor], scales: Scales
+    cell: Cell,
+    module: str,
+    table: FactorTable,
+    *,
+    tensors: Mapping[str, Tensor],
+    scales: Scales,
 ) -> Made:
-    """What two factors and what stands beside them make, as the table says.
+    """What two factors and the tensors beside them make, as the table says.
 
     Parameters
     ----------
     module
-        Path in the model, which the cell's may differ from.
+        Path in the model, which may differ from that of the cell.
     tensors
-        All that is left, by plain name.
+        All tensors that are left, by plain name.
 
     Raises
     ------
     RankscopeError
-        If they do not fit each other, or are not all that the module's weight could be.
+        If the factors do not fit each other, or a part of the weight is missing.
     """
     left, right = cell.tensors[table.left], cell.tensors[table.right]
     fault = fault_in(table, left, right)
     pair = None if fault else oriented(left, right, table)
-    if pair is None:  # which `fault` says
+    if pair is None:  # `fault` says why
         raise RankscopeError(fault, reason="adapter-incomplete")
     if table.between:
         names = cell.names[table.left], cell.names[table.right]
         return Made(factors=dict(zip(names, pair, strict=True)), used=names)
     made = Made(used=tuple(cell.names[end] for end in table.needed))
-    scale = _scale(cell, module, table, tensors, scales, made, rank=pair[1].shape[0])
+    rank = pair[1].shape[0]
+    scale = _scale(cell, module, table, tensors=tensors, scales=scales, made=made, rank=rank)
     made.put_aside(
-        _spare(cell, table, tensors), "no linear map", f"a spare factor of {module}, not in use"
+        _spare(cell, table, tensors),
+        "no linear map",
+        f"a spare factor of {module} that is not in use",
     )
     left, right = pair
     if table.diagonal:
@@ -83,7 +91,7 @@ def made_of_pair(
     if table.makes == "weight" and scale is not None:
         made.weight = _whole(cell, table, Product(left, right, scale))
         return made
-    # Of a weight whose scale is not known, the product alone is measured.
+    # Only the product of a weight whose scale is unknown is measured.
     beside = [cell.names[end] for end in table.sparse]
     made.put_aside(beside, "part of", f"the weight of {module}")
     magnitude, name = magnitude_of(cell, table, pair, tensors)
@@ -96,13 +104,13 @@ def _scale(
     cell: Cell,
     module: str,
     table: FactorTable,
+    *,
     tensors: Mapping[str, Tensor],
     scales: Scales,
     made: Made,
-    *,
     rank: int,
 ) -> float | None:
-    """Scale of a product: that of a tensor, the table's own, or that of files beside it."""
+    """Scale of a product, as a tensor, the table, or a file beside the weights states it."""
     for kind, names in scale_tensors(table, cell.module, cell.adapter).items():
         for name in names:
             if name in tensors:
@@ -115,7 +123,7 @@ def _scale(
 
 
 def _spare(cell: Cell, table: FactorTable, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of what lies in the module and does not belong to its matrix."""
+    """Names of tensors in the module that do not belong to its matrix."""
     above = f"{cell.module}."
     below = (name for name in tensors if table.spare and name.startswith(above))
     return [
@@ -126,14 +134,14 @@ def _spare(cell: Cell, table: FactorTable, tensors: Mapping[str, Tensor]) -> lis
 
 
 def _whole(cell: Cell, table: FactorTable, product: Product) -> Tensor:
-    """A weight that is a product, with its sparse part if it has one."""
+    """A weight that is a product, with its sparse part if there is one."""
     if not table.sparse:
         return product
-    places, values = (cell.tensors[end] for end in table.sparse)
-    if not holds_places(places) or prod(places.shape) != prod(values.shape):
-        message = "its sparse part has not a place for every value"
+    positions, values = (cell.tensors[end] for end in table.sparse)
+    if not holds_whole_numbers(positions) or prod(positions.shape) != prod(values.shape):
+        message = "its sparse part does not have one position per value"
         raise RankscopeError(message, reason="adapter-incomplete")
-    return PlusSparse(product, places, values)
+    return PlusSparse(product, positions, values)
 
 
 def _scaled_rows(matrix: Tensor, numbers: Tensor) -> ScaledRows:

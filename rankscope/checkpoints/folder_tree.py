@@ -1,4 +1,4 @@
-"""One walk through a folder: what lies in it, and which of it is a checkpoint."""
+"""The tree of a folder: what is in it, and which of that is a checkpoint."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rankscope.checkpoints.survey import is_results
 from rankscope.errors import RankscopeError
 
 STATE_FORMAT = "rankscope-state"
+STATE_KEY = "adam_steps"  # only in the state.json of a state to resume from
 STATE = "is what the training resumes from"
 LINK = "is a link, which is not followed"
 SLICE = "is a slice of the checkpoint beside it"
@@ -27,21 +28,21 @@ SLICE = "is a slice of the checkpoint beside it"
 
 @dataclass
 class Node:
-    """A folder or file, and what lies below it.
+    """A folder or file, and what is below it.
 
     Attributes
     ----------
     layout
-        Layout that it is a checkpoint of; empty if none.
+        The layout that it is a checkpoint of; empty if it is not a checkpoint.
     step
         The step that its layout finds for it.
     why
-        Why it is not looked into: it is hidden, a link, results of our own, a state to resume from,
-        a slice.
+        Why it is not looked into: it is hidden, a link, results of rankscope, a state to resume
+        from, or a slice.
     sliced
-        What stands for the checkpoints that it is a slice of: of several where it is a folder.
+        The first slices of the checkpoints that it is, or holds, slices of.
     shared_name
-        What the slices that it stands for are called without their numbers.
+        For a first slice: the name that all slices share, without their numbers.
     """
 
     path: Path
@@ -56,33 +57,33 @@ class Node:
 
     @property
     def name(self) -> str:
-        """Its name as steps are read from it."""
+        """Its name, from which its step is read."""
         return self.shared_name or stated_name(self.path)
 
     def __iter__(self) -> Iterator[Node]:
-        """Itself and everything below it, in the order of a list of folders."""
+        """Itself and everything below it, depth first."""
         yield self
         for child in self.children:
             yield from child
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether it or anything below it is a checkpoint, or a cache that may hold some."""
+        """Whether it or anything below it is a checkpoint, or a hub cache that may hold some."""
         return any(node.layout or node.is_cache for node in self)
 
 
 class Walk:
-    """Makes the tree of a path; what cannot be read on the way is in ``skips``."""
+    """Makes the tree of a path. ``skips`` lists what could not be read on the way."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.skips: list[Skip] = []
 
     def node(self, path: Path, *, is_root: bool = False) -> Node:
-        """The tree of a path. Links in it are not followed, and results are not looked into.
+        """The tree of a path. Links are not followed, and rankscope's results are not looked into.
 
-        The folder of a checkpoint is looked into only if it could be one at the top of others: it
-        is what was given, or its name counts nothing.
+        The folder of a checkpoint is looked into only if it may have other checkpoints below it:
+        if it was given, or if its name has no number that counts.
         """
         node = Node(path, path.is_file())
         node.is_cache = not node.is_file and not is_root and hub_folder.is_model(path)
@@ -95,15 +96,15 @@ class Walk:
         if not node.is_file and (is_root or not node.layout or lone_number(node.name) is None):
             listed = self._listed(path, is_root=is_root)
             slices = self._slices(node, listed)
-            left = [self.node(child) for child in listed if child not in slices]
-            own = [one for ones in slices.values() for one in ones]
-            node.children = sorted([*left, *own], key=lambda child: child.path)
+            others = [self.node(child) for child in listed if child not in slices]
+            sliced = [one for ones in slices.values() for one in ones]
+            node.children = sorted([*others, *sliced], key=lambda child: child.path)
         return node
 
     def _slices(self, folder: Node, listed: list[Path]) -> dict[Path, list[Node]]:
-        """Entries of a folder that are slices of checkpoints, and the nodes of what is in them.
+        """Nodes of the files and folders that are, or hold, slices of checkpoints, by path.
 
-        The first slice stands for the checkpoint, where the folder itself does not.
+        The first slice stands for the checkpoint, unless the folder itself does.
         """
         if folder.layout not in ("", "slices") or self.options.layout not in (None, "slices"):
             return {}
@@ -111,13 +112,12 @@ class Walk:
         for group in sliced_groups(path for path in listed if not path.name.startswith(".")):
             if group.is_whole:
                 continue
-            for entry in dict.fromkeys(_entry(folder.path, file) for file in group.files):
-                if entry != group.path:
-                    part = Node(entry, entry.is_file(), why=SLICE)
-                    found = nodes.setdefault(entry, [part])
-                    found[0].sliced = (*found[0].sliced, group.path)
+            for child in dict.fromkeys(_child(folder.path, file) for file in group.files):
+                if child != group.path:
+                    slices = nodes.setdefault(child, [Node(child, child.is_file(), why=SLICE)])
+                    slices[0].sliced = (*slices[0].sliced, group.path)
             if group.path != folder.path:
-                first = _entry(folder.path, group.path)
+                first = _child(folder.path, group.path)
                 nodes.setdefault(first, []).append(self._first_slice(group))
         return nodes
 
@@ -144,13 +144,13 @@ class Walk:
             return []
 
 
-def _entry(folder: Path, file: Path) -> Path:
-    """What leads from a folder to a file below it."""
+def _child(folder: Path, file: Path) -> Path:
+    """The file or folder in a folder that is, or holds, a file below it."""
     return folder / file.relative_to(folder).parts[0]
 
 
 def _why_not(path: Path, *, is_root: bool) -> str:
-    """Why a path is not looked into; empty if it is. What was given is, whatever its name."""
+    """Why a path is not looked into; empty if it is, as a path that was given always is."""
     if not is_root and path.name.startswith("."):
         return "is hidden"
     if not is_root and path.is_symlink() and not hub_folder.is_blob_link(path):
@@ -163,13 +163,15 @@ def _why_not(path: Path, *, is_root: bool) -> str:
 
 
 def _is_state(folder: Path) -> bool:
-    """Whether this package's trainer resumes from a folder, by its manifest or its place in a run.
+    """Whether rankscope's trainer resumes from a folder: by its place, manifest or state file.
 
     A kill can leave one without a manifest.
     """
     if folder.name == "state" and (folder.parent / "config.toml").is_file():
         return True
     try:
-        return str(read_json(folder / "MANIFEST.json").get("format", "")).startswith(STATE_FORMAT)
+        if str(read_json(folder / "MANIFEST.json").get("format", "")).startswith(STATE_FORMAT):
+            return True
+        return STATE_KEY in read_json(folder / "state.json")
     except RankscopeError:
         return False

@@ -1,4 +1,4 @@
-"""Where a module is in a model: what its name and its neighbours tell, whatever its own tensor."""
+"""`Coordinates`: layer, role, expert, block and heads of a module, by its name and neighbours."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rankscope.checkpoints.tensors import Tensor
 MATRIX, THREE = 2, 3  # numbers of axes
 
 
-class Places:
+class Coordinates:
     """Layer, role, expert, block and heads of the modules of a model.
 
     Parameters
     ----------
     tensors
-        By plain name: all that the model has, for the layers are told by all names.
+        All tensors of the model by plain name, since layers follow from all names.
     adapters
-        Modules that adapters change.
+        The modules that adapters change.
     towers
-        Attention heads of the model's towers; None where nothing states any.
+        Attention heads of the model's towers; None if unknown.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Places:
                 self._projections.setdefault(block_of(module), []).append(shape)
 
     def parameter(self, name: str) -> Parameter:
-        """A parameter of this name that has its place and no tensor yet."""
+        """A parameter of this name with its coordinates and without a tensor."""
         module = name.removesuffix(".weight")
         return Parameter(
             name,
@@ -59,7 +59,7 @@ class Places:
         )
 
     def _heads_of(self, module: str) -> Heads | None:
-        """Attention heads of the tower that a module is in."""
+        """Attention heads of the tower that a module is in; None if unknown."""
         if self._towers is None:
             return None
         block = block_of(module)
@@ -67,12 +67,12 @@ class Places:
 
 
 def heads_of_axes(shape: tuple[int, ...], axes: tuple[str, ...] | None) -> Heads | None:
-    """Heads that a tensor has an axis for: before that of their size, on the same side.
+    """Heads of a tensor that has an axis for them, before that of their size.
 
     Parameters
     ----------
     axes
-        What its axes are; of one that is not cut further.
+        The axes of a tensor that is not cut further.
     """
     if axes is None or len(axes) != THREE or axes.count(axes[0]) != 2:
         return None
