@@ -29,7 +29,7 @@ MAY_IMPORT = {
     },
     "results": {
         *("errors", "durable", "metrics"),
-        *("spectra.spectrum", "spectra.bounds", "spectra.subspace_measures"),
+        *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
     },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {
