@@ -23,7 +23,7 @@ def test_the_limits_are_those_that_the_page_gives() -> None:
         value
         for path in (PACKAGE / "checkpoints").rglob("*.py")
         for name, value in vars(import_module(module_name(path))).items()
-        if name in ("MAX_HEADER", "MAX_BYTES")
+        if name in ("MAX_HEADER", "MAX_BYTES", "MAX_JSON", "MAX_YAML")
     }
     assert stated == limits
 

@@ -22,39 +22,63 @@ from rankscope.cli.options import (
 
 def analyze(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs, trees of runs, or checkpoints.")
+        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
     ],
     out: ResultsFolder = Path("rankscope-results"),
     components: Annotated[
         str | None,
-        typer.Option(help="Components, comma-separated (weight,update,adapter,...), or all."),
+        typer.Option(
+            metavar="NAMES",
+            help="Components to measure, comma-separated (weight,update,adapter,...), or all. By "
+            "default all but base, cumulative_update, ov_update and ov-published.",
+        ),
     ] = None,
     roles: Annotated[
         str | None,
-        typer.Option(help="Roles, comma-separated (q,k,v,o,gate,up,down,...), or all."),
+        typer.Option(
+            metavar="NAMES",
+            help="Roles to measure, comma-separated (q,k,v,o,gate,up,down,...), or all. By default "
+            "all but embed and unembed.",
+        ),
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="Layers: 0,3,6 or FIRST:LAST; LAST is included."),
+        typer.Option(
+            metavar="LAYERS",
+            help="Layers to measure: 0,3,6 or FIRST:LAST, which includes LAST. By default all.",
+        ),
     ] = None,
     steps: StepChoice = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Number of worker processes.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Number of worker processes; by default one per processor."
+        ),
+    ] = None,
     engine: Annotated[
         EngineName,
-        typer.Option(help="Decompose in processes of this machine, on its GPU, or on a cluster."),
+        typer.Option(
+            help="Where matrices are decomposed: in processes of this machine, on its GPU, or on a "
+            "Dask cluster."
+        ),
     ] = "local",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(hidden=True)] = "cpu",
     layout: LayoutName = None,
     family: FamilyName = None,
     trust_pickle: TrustPickle = False,
     base: BaseModel = None,
     since: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint where cumulative updates begin, such as a base model."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Checkpoint from which cumulative updates are measured, such as a base model.",
+        ),
     ] = None,
     windows: Annotated[
         Literal["steps", "cycles"],
-        typer.Option(help="What updates span: from step to step, or only whole cycles of merges."),
+        typer.Option(
+            help="What updates span: from each checkpoint to the next, or only whole cycles of "
+            "ReLoRA, from one merge to the next."
+        ),
     ] = "steps",
     subspaces: Annotated[
         int | None,
@@ -67,13 +91,12 @@ def analyze(
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Measure every checkpoint of RUNs: PER, condition numbers and spectra of each matrix.
+    """Measure the weights and updates of every checkpoint.
 
-    Writes metrics.parquet and .csv, the spectra and analysis.json into --out. A second call
-    computes only what is new or changed.
+    Prints a summary and writes the table (metrics.parquet and .csv), all singular values
+    (spectra/) and analysis.json into the folder that --out names. A second call computes only what
+    is new or changed.
     """
-    if device == "cuda":  # the old spelling
-        engine = "cuda"
     # A new folder means that there is work: the workers load numpy while we plan.
     workers = engine_of(engine, jobs, start=not out.exists())
     from rankscope.analysis.analyze import analyze_found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rankscope.cli.command import Command
-from rankscope.cli.options import require_installed
+from rankscope.cli.options import AsJson, require_installed
 from rankscope.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -32,27 +32,39 @@ def prepare(
     source: Annotated[
         list[str],
         typer.Argument(
+            metavar="SOURCE",
             help="Text (.txt, .jsonl, also .gz, .xz, .zst), .parquet, token files (.bin, .npy), "
-            "folders of these, or hf:ORG/NAME[:config][:split]."
+            "folders of these, or hf:ORG/NAME[:config][:split].",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The folder to make, for `rankscope train --data`.")],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="The folder to make, for `rankscope train --data`."),
+    ],
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="bytes (the default), bpe (byte pairs learned from the text), or "
-            "PATH/tokenizer.json."
+            metavar="bytes|bpe|PATH",
+            help="bytes (the default), bpe (byte pairs learned from the text), or the path of a "
+            "tokenizer.json.",
         ),
     ] = None,
     vocab_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Vocabulary of bpe (default 4096), or of a source of token ids."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Size of the vocabulary: of bpe (default 4096), or of a source of token ids.",
+        ),
     ] = None,
     validation_fraction: Annotated[
-        float, typer.Option(help="Share of the text or ids to hold out.")
+        float, typer.Option(metavar="SHARE", help="Share of the text or ids to hold out.")
     ] = 0.05,
     text_key: Annotated[
-        str, typer.Option(help="Key of the text in JSON lines, or its column in tables.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Key of the text in JSON lines, or its column in tables."
+        ),
     ] = "text",
     end_of_document: Annotated[
         str | None,
@@ -64,7 +76,7 @@ def prepare(
         Literal["uint16", "uint32"] | None,
         typer.Option(help="How token files without a header store ids."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Turn text or token ids into a folder that training opens at once.
 

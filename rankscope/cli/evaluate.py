@@ -19,32 +19,46 @@ from rankscope.cli.options import (
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs, trees of runs, or checkpoints.")
+        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
     ],
     text: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]PATH",
-            help="Text to score: a file, a folder or a pattern of .txt or .jsonl; may be repeated.",
+            help="Text to score: a file, a folder or a pattern of .txt or .jsonl; repeatable.",
         ),
     ] = None,
     held_out: Annotated[
-        bool, typer.Option("--held-out", help="Score the text that each run held out itself.")
+        bool, typer.Option("--held-out", help="Score the text that each run held out.")
     ] = False,
     blimp: Annotated[
-        Path | None, typer.Option(help="BLiMP: its folder, its zip, or a file of pairs.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs.",
+        ),
     ] = None,
     out: ResultsFolder = Path("rankscope-results"),
     steps: StepChoice = None,
     window: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens of context; by default as many as the model takes."),
+        typer.Option(
+            min=1, metavar="N", help="Tokens of context; by default as many as the model takes."
+        ),
     ] = None,
     stride: Annotated[
-        int | None, typer.Option(min=1, help="Tokens between windows; by default no overlap.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Tokens from the start of one context to that of the next; by default no overlap.",
+        ),
     ] = None,
     prefix: Annotated[
-        str, typer.Option(help="The token before every text: auto, bos, eos, none, or a token.")
+        str,
+        typer.Option(
+            metavar="TOKEN", help="Token before every text: auto, bos, eos, none, or a token."
+        ),
     ] = "auto",
     document_perplexity: Annotated[
         bool,
@@ -52,35 +66,52 @@ def evaluate(
     ] = True,
     max_documents: Annotated[
         int | None,
-        typer.Option(min=1, help="Use at most N documents of each text, from all files alike."),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Score at most N documents of each text, as many from each of its files.",
+        ),
     ] = None,
     pairs: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first N pairs of each BLiMP paradigm.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Score only the first N pairs of each BLiMP paradigm."
+        ),
     ] = None,
     leading_space: Annotated[
         bool, typer.Option("--leading-space", help="Put a space before each sentence of a pair.")
     ] = False,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="A tokenizer.json, or a folder with a tokenizer.")
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="A tokenizer.json, or a folder with a tokenizer; by default that of the model.",
+        ),
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where models run.")] = "cpu",
     precision: Annotated[
         Literal["float32", "bfloat16"], typer.Option(help="Precision of weights and products.")
     ] = "float32",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; by default what torch chooses.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads; by default torch decides."),
     ] = None,
     layout: LayoutName = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let models run code that comes with them.")
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Let models run the code that comes with them; for models that you trust.",
+        ),
     ] = False,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Score every checkpoint of RUNs: loss, perplexity and bits per byte of text, and BLiMP.
+    """Score every checkpoint on text and on BLiMP.
 
-    Writes evaluation.parquet and .csv, the scores and evaluation.json into --out, beside what
-    analyze writes there. A second call computes only what is new or changed.
+    Prints loss, perplexity and bits per byte, and accuracy on minimal pairs; and writes
+    evaluation.parquet and .csv, the scores and evaluation.json into the folder that --out names,
+    beside what analyze writes there. A second call computes only what is new or changed.
     """
     require_installed("torch", "tokenizers", what="evaluation", extra="train")
     from rankscope.checkpoints.discovery import survey

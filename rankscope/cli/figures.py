@@ -19,7 +19,11 @@ Folder = Annotated[
     Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
 ]
 Width = Annotated[
-    str, typer.Option(help="Inches, or one of acl, acl-text, iclr, icml, icml-text, neurips.")
+    str,
+    typer.Option(
+        metavar="WIDTH",
+        help="Width of each figure: acl, acl-text, iclr, icml, icml-text or neurips, or inches.",
+    ),
 ]
 Names = list[str] | None
 
@@ -27,26 +31,36 @@ Names = list[str] | None
 def figures(
     results: Folder,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write.", show_default="RESULTS/figures")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder for the figures.", show_default="RESULTS/figures"
+        ),
     ] = None,
     width: Width = "acl-text",
     only: Annotated[
-        Names, typer.Option(metavar="NAME", help="Draw this figure only; may be repeated.")
+        Names,
+        typer.Option(
+            metavar="NAME", help="Draw only this figure, such as per-weights; repeatable."
+        ),
     ] = None,
     component: Annotated[
         Names,
         typer.Option(
-            metavar="NAME", help="Draw the figures of these matrices: update, cumulative_update, …"
+            metavar="NAME",
+            help="Draw only the figures of this component, such as cumulative_update; repeatable.",
         ),
     ] = None,
-    run: Annotated[Names, typer.Option(metavar="NAME", help="Draw these runs only.")] = None,
+    run: Annotated[
+        Names, typer.Option(metavar="NAME", help="Draw only this run; repeatable.")
+    ] = None,
     role: Annotated[
-        Names, typer.Option(metavar="NAME", help="Draw these roles only: q, k, v, o, …")
+        Names, typer.Option(metavar="NAME", help="Draw only this role, such as q; repeatable.")
     ] = None,
 ) -> None:
-    """Draw every figure that RESULTS has data for, as PDF and PNG.
+    """Draw every figure that the results have data for.
 
-    --only, --component, --run and --role choose among them; each may be given more than once.
+    Each is written as PDF and PNG; those without data are listed with what they lack.
+    docs/figures.md says which figure answers which question.
     """
     from rankscope.cli.progress import progress_bar
     from rankscope.errors import RankscopeError
@@ -90,7 +104,9 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
 
     def command(
         results: Folder,
-        out: Annotated[Path, typer.Option(help="Where to write.")] = Path("figures"),
+        out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the figure.")] = Path(
+            "figures"
+        ),
         width: Width = "acl-text",
     ) -> None:
         from rankscope.errors import RankscopeError

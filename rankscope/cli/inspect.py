@@ -12,19 +12,21 @@ from rankscope.cli.options import AsJson, BaseModel, FamilyName, LayoutName, Tru
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A run, a tree of runs, or a checkpoint.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A run, a tree of runs, or a checkpoint.")
+    ],
     layout: LayoutName = None,
     family: FamilyName = None,
     trust_pickle: TrustPickle = False,
     base: BaseModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what PATH holds and how it is understood; nothing is decomposed.
+    """Show what a path holds and how it is understood.
 
-    For each run: layout, family, steps and their files, the account of all tensors, roles and
-    layers with shapes and formats, heads and adapters. For everything else: why it is left out.
-    What an analysis would skip is listed with the reason, and the exit status is then 3.
-    docs/checkpoints.md describes every layout and family.
+    Reads headers only. For each run: layout, family, steps and their files, the account of all
+    tensors, roles and layers with shapes and formats, heads and adapters. For everything else: why
+    it is left out. What an analysis would skip is listed with the reason, and the exit code is then
+    3. docs/checkpoints.md describes every layout and family.
     """
     import json
 

@@ -46,12 +46,19 @@ StepChoice = Annotated[
     typer.Option(
         "--steps",
         metavar="STEPS",
-        help="Steps: 0,100,200 or FIRST:LAST:STRIDE; LAST is included, each may be left out.",
+        help="Steps to read: 0,100,200 or FIRST:LAST:STRIDE, which includes LAST; each part may be "
+        "left out. By default all.",
     ),
 ]
-ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder for the results.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Fail if anything was skipped.")]
+ResultsFolder = Annotated[
+    Path, typer.Option("--out", metavar="FOLDER", help="Folder for the results.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document instead of the summary.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="End with exit code 4 instead of 3 if anything is skipped.")
+]
 TrustPickle = Annotated[
     bool,
     typer.Option(

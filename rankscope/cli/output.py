@@ -168,7 +168,7 @@ def _number(value: float | str | None, form: str) -> str:
     return f"{value:.1e}" if value >= 1e4 else f"{value:{form}}"
 
 
-def tell_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> None:
+def print_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> None:
     """Name what was skipped, or the file that lists everything where it is too much."""
     lines = in_brief(skips)
     for line in lines[:MOST]:
@@ -178,7 +178,7 @@ def tell_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> None
         typer.echo(f"… and {len(lines) - MOST} more kinds{where}", err=True)
 
 
-def tell_notes(notes: Sequence[Skip]) -> None:
+def print_notes(notes: Sequence[Skip]) -> None:
     """Say what is worth a line although nothing is missing."""
     lines = in_brief(notes)
     for line in lines[:MOST]:
@@ -231,8 +231,8 @@ def end_call(
             typer.echo(json.dumps(content, indent=2))
         else:
             print_record(content)
-    tell_notes([*found.mended, *found.notes])
-    tell_skips(found.skips, file=skips)
+    print_notes([*found.mended, *found.notes])
+    print_skips(found.skips, file=skips)
     if not found.measured:
         raise RankscopeError(nothing)
     if found.skips:

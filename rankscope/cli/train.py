@@ -17,38 +17,53 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A TOML file, such as configs/demo-relora.toml.")],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="A TOML file, such as configs/demo-relora.toml."),
+    ],
     override: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting, such as schedule.steps=200."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting, such as schedule.steps=200; repeatable.",
         ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Text, token ids, or a folder made by `rankscope data prepare`."),
+        typer.Option(
+            metavar="PATH",
+            help="What to train on: text, token ids, or a folder made by `rankscope data prepare`.",
+        ),
     ] = None,
     init: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Start from the weights of this Llama model."),
+        typer.Option(
+            metavar="FOLDER", help="Start from the weights of this Hugging Face Llama model."
+        ),
     ] = None,
-    out: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
+    out: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder of the run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an unfinished run.")] = False,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Save and stop after this many minutes.")
+        float | None,
+        typer.Option(min=0, metavar="MINUTES", help="Save and stop after this many minutes."),
     ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print all settings as TOML and stop.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print size, memory, schedule and time, and stop."),
+        typer.Option("--dry-run", help="Print size, memory, schedule, disk and time, and stop."),
     ] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads; by default torch decides.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads; by default torch decides."),
     ] = None,
 ) -> None:
-    """Train a small language model, with full-rank or low-rank updates."""
+    """Train a small language model.
+
+    With full-rank updates, ReLoRA, LoRA or phases of them. docs/training.md describes the settings.
+    """
     from rankscope.training.config_file import load_config, to_toml
 
     # JSON strings are TOML strings: a path is never taken for a number or cut at a quote.

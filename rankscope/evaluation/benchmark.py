@@ -159,7 +159,7 @@ class PairsBenchmark:
         _ = self.blimp
 
     def settings(self, run: Run) -> dict[str, Any]:
-        """The data, and what stands before a sentence."""
+        """The data, and what precedes a sentence."""
         return {
             "kind": "pairs",
             "data": self.digest,

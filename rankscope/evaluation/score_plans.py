@@ -143,8 +143,15 @@ class ScorePlans(execution.Plans[ScoreTask]):
             yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
             return
         for benchmark, curve in curves:
-            key = score_key(curve, model)
-            task = ScoreTask(key, benchmark, curve, run, checkpoint, encoder, states)
+            task = ScoreTask(
+                key=score_key(curve, model),
+                benchmark=benchmark,
+                curve=curve,
+                run=run,
+                checkpoint=checkpoint,
+                encoder=encoder,
+                files=states,
+            )
             self.scores += 1
             yield Plan(run.name, checkpoint.step, (task,))
 

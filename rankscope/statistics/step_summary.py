@@ -64,7 +64,7 @@ def summary(
 
 @dataclass(frozen=True)
 class Cuts:
-    """Steps at which no line of a run goes on.
+    """Steps at which the lines of a run are cut.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     Columns ``run``, ``step``, ``centre``; the same to the last bit in whatever order the rows are.
     """
     drawn = quantity(column)
-    # A mean in another order is rounded otherwise, which would move a metric that stands still.
+    # A mean in another order is rounded differently, which would move a constant metric.
     points = summary(rows.sort_values(column), column)
     is_known = np.isfinite(points["centre"]) & ~points["bound"].astype(bool)
     known: pd.DataFrame = points.loc[is_known, ["run", "step", "centre"]]

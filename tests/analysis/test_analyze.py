@@ -61,7 +61,7 @@ def test_the_rank_of_merges_climbs_by_one_adapter_a_merge(relora_run: TinyRun) -
     assert ranks.loc[20].tolist() == [2 * RANK, 2 * RANK]
 
 
-def test_an_update_over_a_merge_has_the_rank_of_its_adapters(relora_run: TinyRun) -> None:
+def test_an_update_over_a_merge_has_its_adapters_rank(relora_run: TinyRun) -> None:
     table = rs.analyze(relora_run.path, components=["update"]).set_index("step")
     assert (table.loc[20, "numerical_rank"] == RANK).all()
     assert table["condition_number"].isna().all() and (table["signal_to_noise"] > 100).all()
@@ -168,9 +168,7 @@ def test_nan_costs_one_matrix_and_is_told_every_time(relora_run: TinyRun, tmp_pa
     assert [skip["tensor"] for skip in skipped] == ["model.layers.1.mlp.up_proj.weight"]
 
 
-def test_a_broken_checkpoint_is_passed_over_and_the_next_update_spans_it(
-    relora_run: TinyRun, tmp_path: Path
-) -> None:
+def test_the_update_after_a_broken_checkpoint_spans_it(relora_run: TinyRun, tmp_path: Path) -> None:
     (relora_run.path / "checkpoints" / "step-00000020" / "model.safetensors").write_bytes(b"")
     with pytest.warns(UserWarning, match="is empty, not a safetensors file"):
         table = rs.analyze(relora_run.path, components=["weight", "update"])
@@ -236,7 +234,7 @@ def test_results_open_again_with_the_same_columns_and_types(
     assert tuple(results.evaluation.columns) == EVALUATION_COLUMNS
 
 
-def test_results_of_an_evaluation_alone_have_an_empty_table_of_metrics(tmp_path: Path) -> None:
+def test_an_evaluation_alone_has_no_metrics(tmp_path: Path) -> None:
     with pytest.raises(RankscopeError, match=r"no metrics\.parquet and no evaluation\.parquet"):
         rs.open_results(tmp_path)
     row = ("a", 5, "novels", "all", "loss", 3.0, 2.9, 3.1, 7)
@@ -273,7 +271,7 @@ def test_circuits_have_the_rank_of_a_head(relora_run: TinyRun) -> None:
     assert sorted(set(table["head"])) == list(range(HEADS))
 
 
-def test_the_logs_of_runs_that_are_not_asked_for_any_more_leave_the_folder(
+def test_logs_of_other_runs_leave_the_folder(
     relora_run: TinyRun, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     (relora_run.path / "metrics.jsonl").write_text('{"step": 10, "loss": 1.0}\n')

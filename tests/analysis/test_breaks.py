@@ -57,7 +57,7 @@ HALF_OTHER = {**OTHER, **dict(list(SHAPES.items())[:1])}
         (SHAPES, {}, logged(300, offset=0.1), "the history of another run: .* loss .* at step 50"),
     ],
 )
-def test_a_break_is_named_with_both_steps_and_no_update_crosses_it(
+def test_no_update_crosses_a_break_and_both_steps_are_named(
     shapes: dict[str, tuple[int, int]], config: dict[str, object], log: Log | None, words: str,
     tmp_path: Path, rng: np.random.Generator,
 ) -> None:  # fmt: skip
@@ -76,7 +76,7 @@ def test_a_break_is_named_with_both_steps_and_no_update_crosses_it(
     assert [len(updates(plan)) for plan in plans.values()] == [0, 4, 0, len(shapes)]
 
 
-def test_a_family_that_reads_the_same_tensors_otherwise_is_a_break(
+def test_another_reading_of_the_same_tensors_is_a_break(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     """GPT-2 stores its matrices (inputs, outputs); square ones do not show it."""
@@ -113,7 +113,7 @@ LOGS: dict[str, Callable[[int], Log]] = {
 
 
 @pytest.mark.parametrize("log", LOGS.values(), ids=LOGS)
-def test_a_log_that_goes_on_or_says_nothing_is_no_break(
+def test_a_log_that_continues_or_is_silent_is_not_a_break(
     log: Callable[[int], Log], tmp_path: Path, rng: np.random.Generator
 ) -> None:
     for step in (100, 200, 300):
@@ -194,7 +194,7 @@ def test_a_prefix_of_all_names_is_said_and_costs_nothing(
     assert sum(row["component"] == "update" for row in found.rows) == 8
 
 
-def test_a_prefix_is_not_guessed_where_a_tensor_does_not_match(
+def test_a_prefix_is_not_guessed_with_one_mismatch(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     short = dict(list(SHAPES.items())[:3])
@@ -216,7 +216,7 @@ def test_one_layer_is_not_taken_for_the_next(tmp_path: Path, rng: np.random.Gene
     assert [skip.reason for skip in skips_of(planned(tmp_path))] == ["break"]
 
 
-def test_an_absent_tensor_is_named_and_its_next_update_spans_the_gap(
+def test_the_update_after_an_absent_tensor_spans_the_gap(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     gone, series = "layers.1.mlp.up_proj.weight", {s: weights(rng) for s in (100, 200, 300, 400)}

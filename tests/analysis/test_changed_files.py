@@ -95,7 +95,7 @@ def steps_of(found: Analysis, status: str) -> set[tuple[str, int]]:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("when", ["planned", "read"])
-def test_a_file_that_is_rewritten_gives_skips_and_the_next_call_measures_it(
+def test_a_rewritten_file_is_measured_by_the_next_call(
     run: Path, tmp_path: Path, workers: int, when: str
 ) -> None:
     engine = LocalWorkers(workers) if workers else Inline()
@@ -112,9 +112,7 @@ def test_a_file_that_is_rewritten_gives_skips_and_the_next_call_measures_it(
     assert after.computed == sum((row["component"], row["step"]) in missing for row in clean.rows)
 
 
-def test_the_start_of_cumulative_updates_is_looked_at_for_as_long_as_they_last(
-    run: Path, tmp_path: Path
-) -> None:
+def test_the_start_of_cumulative_updates_is_watched(run: Path, tmp_path: Path) -> None:
     disturbed = Disturbed(Inline(), lambda: turned(weights_of(run, 1)), when="begun")
     found = analysis(run, tmp_path / "out", disturbed, "weight", "cumulative_update")
     missing = {("weight", 1), ("cumulative_update", 2), ("cumulative_update", 3)}
@@ -136,9 +134,7 @@ def test_records_of_merges_are_looked_at_from_the_beginning(
     assert steps_of(found, "ok") == {("merge", 10)}
 
 
-def test_a_checkpoint_that_is_removed_once_it_was_read_is_measured(
-    run: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_removed_after_reading_is_measured(run: Path, tmp_path: Path) -> None:
     clean = analysis(run, tmp_path / "clean", Inline())
     disturbed = Disturbed(Inline(), weights_of(run, 1).unlink, when="read")
     found = analysis(run, tmp_path / "out", disturbed)

@@ -70,7 +70,7 @@ def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
             assert other.values[resolved] == pytest.approx(one.values[resolved], rel=1e-10)
 
 
-def test_large_and_small_shapes_and_faults_come_back_each_to_its_job(
+def test_shapes_and_faults_come_back_to_their_jobs(
     rng: np.random.Generator,
 ) -> None:
     matrices: list[np.ndarray | None] = [rng.normal(size=(6, 9)) for _ in range(5)]
@@ -107,7 +107,7 @@ def test_a_faulty_driver_is_caught(
         assert one.values == pytest.approx(np.linalg.svd(matrix.values, compute_uv=False))
 
 
-def test_a_matrix_that_the_driver_gives_up_on_spoils_no_other(
+def test_a_matrix_that_the_driver_fails_on_spoils_no_other(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rankscope.spectra.torch_backend import TorchBackend
@@ -124,7 +124,7 @@ def test_a_matrix_that_the_driver_gives_up_on_spoils_no_other(
     assert [gram.squares is None for gram in grams] == [False, True, False]
 
 
-def test_batches_are_as_large_as_the_driver_and_the_memory_allow() -> None:
+def test_batches_fit_the_driver_and_the_memory() -> None:
     from rankscope.spectra.torch_backend import BATCH, BATCH_BYTES, TorchBackend
 
     backend = TorchBackend("cpu")

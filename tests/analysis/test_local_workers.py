@@ -69,7 +69,7 @@ def test_no_jobs_start_no_worker() -> None:
         assert pool._workers == []
 
 
-def test_a_source_that_cannot_be_read_is_a_failure_with_its_reason() -> None:
+def test_an_unreadable_source_is_a_failure_with_its_reason() -> None:
     found = outcomes(1, Constant(1.0, "unreadable"), Constant(2.0), Constant(1.0, "huge"))
     assert found[0] == Failure("unreadable", "is not there", "file", "w")
     assert found[1][0].values[0] == 2  # type: ignore[index]

@@ -81,7 +81,7 @@ def test_since_a_base_full_and_low_rank_training_compare(tunings: FineTunings) -
     }
 
 
-def test_by_default_an_adapter_is_measured_from_its_base_and_a_model_from_its_first_step(
+def test_an_adapter_is_measured_from_its_base_by_default(
     tunings: FineTunings,
 ) -> None:
     found = analysed(tunings.lora, CUMULATIVE, base=tunings.base)
@@ -132,7 +132,7 @@ def test_a_start_that_is_not_one_checkpoint_is_refused(
         analysed(tunings.full, CUMULATIVE, since=tunings.full)
 
 
-def test_a_step_of_the_run_itself_is_a_start_for_those_after_it(tunings: FineTunings) -> None:
+def test_a_step_of_the_run_is_a_start_for_later_ones(tunings: FineTunings) -> None:
     write_step(tunings.full, 150, random_weights(np.random.default_rng(1)))
     found = analysed(tunings.full, CUMULATIVE, since=tunings.full / "checkpoint-100")
     assert {row["step"] for row in found.rows} == {150}
@@ -180,7 +180,7 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
     assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=copied)) is None
 
 
-def test_results_with_and_without_a_base_are_not_taken_for_each_other(
+def test_results_with_and_without_a_base_are_kept_apart(
     tunings: FineTunings, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

@@ -167,7 +167,7 @@ def test_the_account_is_that_of_every_tensor(tmp_path: Path, rng: np.random.Gene
     assert [one["described_step"] for one in run["accounts"]] == [300]
 
 
-def test_an_account_that_changes_is_given_for_each_stretch_of_steps(
+def test_a_changing_account_is_given_for_each_stretch(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
     for step in (100, 200, 300, 400):
@@ -182,9 +182,7 @@ def test_an_account_that_changes_is_given_for_each_stretch_of_steps(
     assert run["described_step"] == 400 and run["account"] == {"matrix": 4}
 
 
-def test_a_last_step_that_cannot_be_read_leaves_the_one_before_described(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_the_last_readable_step_is_described(tmp_path: Path, rng: np.random.Generator) -> None:
     run = write_run(tmp_path / "run", rng)
     (run / "checkpoint-300" / "model.safetensors").write_bytes(b"")
     (shown,) = preview(survey([run]))["runs"]

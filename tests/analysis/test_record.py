@@ -16,9 +16,7 @@ def record(path: Path, out: Path, selection: Selection | None = None) -> Recalle
     return recall(out, survey([path]), selection or Selection())
 
 
-def test_the_same_question_about_the_same_files_is_answered_from_the_record(
-    relora_run: TinyRun, tmp_path: Path
-) -> None:
+def test_the_same_question_is_answered_from_the_record(relora_run: TinyRun, tmp_path: Path) -> None:
     assert record(relora_run.path, tmp_path) is None
     found = analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     answered = record(relora_run.path, tmp_path)

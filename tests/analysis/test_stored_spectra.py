@@ -49,7 +49,7 @@ class Shuffled(Inline):
         yield from (found[i] for i in self._rng.permutation(len(found)))
 
 
-def test_a_flipped_bit_in_a_stored_file_costs_a_line_and_no_number(
+def test_a_flipped_bit_in_the_store_costs_no_number(
     run: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     out = tmp_path / "out"
@@ -70,9 +70,7 @@ def test_a_flipped_bit_in_a_stored_file_costs_a_line_and_no_number(
     assert not analysed(run, out=out).mended
 
 
-def test_no_engine_and_no_order_of_arrival_changes_a_byte_of_the_store(
-    relora_run: TinyRun, tmp_path: Path
-) -> None:
+def test_neither_engine_nor_order_changes_the_store(relora_run: TinyRun, tmp_path: Path) -> None:
     again(relora_run.path, tmp_path / "one", jobs=1)
     expected = bytes_of(tmp_path / "one")
     assert len(expected) == 6
@@ -83,7 +81,7 @@ def test_no_engine_and_no_order_of_arrival_changes_a_byte_of_the_store(
         assert bytes_of(tmp_path / str(seed)) == expected
 
 
-def test_what_was_asked_for_first_changes_no_byte_of_the_store(
+def test_the_order_of_questions_does_not_change_the_store(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
     again(relora_run.path, tmp_path / "at once")

@@ -46,7 +46,7 @@ def merges(*steps: int, module: str = "q") -> tuple[Merge, ...]:
         (5, 25, 2, "across"),
     ],
 )
-def test_a_window_is_within_a_cycle_or_a_whole_one_or_across_restarts(
+def test_a_window_is_within_or_of_a_cycle_or_across(
     since: int, step: int, restarts: int, kind: str
 ) -> None:
     window = Window(since, step, merges(10, 20), adapted=ADAPTED)
@@ -63,7 +63,7 @@ def test_a_module_that_no_merge_touched_knows_no_cycles() -> None:
     )
 
 
-def test_training_in_full_before_the_adapters_is_no_part_of_a_cycle() -> None:
+def test_full_training_before_adapters_is_outside_cycles() -> None:
     none, now = frozenset[str](), frozenset({"q"})
     assert Window(0, 5, merges(10, 20), adapted=(none, none)).kind("q") == ""
     assert Window(0, 10, merges(10, 20), adapted=(none, now)).kind("q") == "across"
@@ -115,7 +115,7 @@ def test_every_change_has_its_window_in_the_table(relora_run: TinyRun, tmp_path:
     assert (again["since"].fillna(-1) == table["since"].fillna(-1)).all()
 
 
-def test_a_part_of_a_cycle_has_twice_the_rank_and_a_whole_one_has_it_once(
+def test_a_part_of_a_cycle_has_twice_the_rank(
     relora_run: TinyRun,
 ) -> None:
     halfway(relora_run, 15)
@@ -134,7 +134,7 @@ def test_whole_cycles_alone_are_measured_where_they_are_asked_for(relora_run: Ti
     assert set(table.loc[table["component"] == "weight", "step"]) == {0, 10, 15, 20, 30}
 
 
-def test_a_run_without_restarts_has_its_steps_whatever_windows_are_asked_for(
+def test_a_run_without_restarts_has_steps_for_cycles(
     full_run: Path,
 ) -> None:
     table = rs.analyze(full_run, components=["update"], windows="cycles")
@@ -149,7 +149,7 @@ def test_it_is_said_that_no_whole_cycle_lies_between_checkpoints(relora_run: Tin
         )
 
 
-def test_a_component_of_no_whole_cycle_is_said_to_have_none(relora_run: TinyRun) -> None:
+def test_a_component_without_whole_cycles_is_explained(relora_run: TinyRun) -> None:
     found = analysed(relora_run.path, "update", "weight", windows="cycles", steps=(20, None, 1))
     (note,) = [one for one in found.notes if one.reason == "no-update"]
     assert "enclose a whole cycle" in note.message
@@ -228,9 +228,7 @@ def test_merges_are_counted_for_the_modules_that_they_touched(relora_run: TinyRu
     assert floors[f"{other}.weight"] >= edge(values[other], [1, 2]) * 0.99999
 
 
-def test_results_of_version_1_are_read_with_the_columns_that_they_lack_empty(
-    relora_run: TinyRun, tmp_path: Path
-) -> None:
+def test_results_of_version_1_are_read(relora_run: TinyRun, tmp_path: Path) -> None:
     rs.analyze(relora_run.path, components=["update"], out=tmp_path)
     path, added = tmp_path / "metrics.parquet", ["since", "window", "per_resolved", "relative_size"]
     now = rs.open_results(tmp_path).metrics

@@ -16,6 +16,7 @@ from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.cli import main
 from rankscope.cli.exit_codes import MEANINGS
 from rankscope.cli.options import LAYOUT_NAMES
+from rankscope.components.selection import ON_REQUEST
 from tests.conftest import TinyRun, random_weights, write_model
 
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]
@@ -219,6 +220,11 @@ def test_names_in_files_cannot_control_the_terminal(tmp_path: Path) -> None:
     for command in ("inspect", "analyze"):
         done = rankscope(command, tmp_path, cwd=tmp_path)
         assert done.returncode == 0 and not set("\x1b\x07") & set(done.stdout + done.stderr)
+
+
+def test_help_of_analyze_names_what_is_measured_on_request_only() -> None:
+    shown = " ".join(rankscope("analyze", "--help").stdout.split())
+    assert f"all but {', '.join(ON_REQUEST[:-1])} and {ON_REQUEST[-1]}." in shown
 
 
 def test_help_names_every_layout() -> None:

@@ -170,7 +170,7 @@ WRONG_SETTINGS = [
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_wrong_settings_and_data_are_one_line_before_a_model_is_opened(
+def test_wrong_settings_and_data_are_one_line_at_once(
     rankscope: Rankscope,
     run: Path,
     text: Path,
@@ -205,7 +205,7 @@ def test_a_wrong_run_is_one_line_and_exit_4(rankscope: Rankscope, tmp_path: Path
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
-def test_where_nothing_can_be_evaluated_each_reason_is_told_and_exit_is_4(
+def test_with_nothing_scored_each_reason_is_said(
     rankscope: Rankscope,
     run: Path,
     text: Path,
@@ -258,7 +258,7 @@ def test_weights_without_a_model_are_a_skip(
     assert done.stderr.endswith("rankscope: no checkpoint could be evaluated\n")
 
 
-def test_results_that_cannot_be_written_are_exit_5_before_a_model_is_opened(
+def test_results_that_cannot_be_written_are_exit_5(
     rankscope: Rankscope, run: Path, text: Path, no_model: None
 ) -> None:
     for out in (text, text / "out"):

@@ -16,7 +16,7 @@ from rankscope import plots
 from rankscope.cli.figures import figures
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.results.columns import EVALUATION_FILE
-from rankscope.results.results import METRICS_FILE, TRAINING_FILE
+from rankscope.results.results import METRICS_FILE, TRAINING_FILE, typed
 from tests.plots.conftest import SyntheticResults, synthetic_results
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
@@ -36,7 +36,7 @@ def folder(results: SyntheticResults, tmp_path_factory: pytest.TempPathFactory) 
     """A results folder of one role, with weights, updates and performance, but no spectra."""
     path, table = tmp_path_factory.mktemp("results"), results.metrics
     kept = table["component"].isin(["weight", "update"]) & (table["role"] == "v")
-    table[kept].to_parquet(path / METRICS_FILE)
+    typed(table[kept]).to_parquet(path / METRICS_FILE)
     results.training.to_csv(path / TRAINING_FILE, index=False)
     results.evaluation.to_parquet(path / EVALUATION_FILE)
     return path

@@ -39,9 +39,7 @@ def described(*arguments: object) -> dict[str, object]:
     return dict(run)
 
 
-def test_it_tells_layout_family_steps_roles_and_what_it_does_not_know(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_it_shows_what_is_known_and_what_is_not(tmp_path: Path, rng: np.random.Generator) -> None:
     for step in (100, 20):
         write_gpt2(tmp_path / f"checkpoint-{step}", rng)
     run = described(tmp_path)
@@ -78,7 +76,7 @@ def test_steps_with_the_same_weights_are_named(tmp_path: Path, rng: np.random.Ge
     assert "steps 1, 2 hold the same weights" in rankscope("inspect", tmp_path).stdout
 
 
-def test_the_best_of_several_kinds_is_taken_and_the_others_are_named(tmp_path: Path) -> None:
+def test_the_best_kind_is_taken_and_others_are_named(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     layer = {"model": {"h.0.attn.c_proj.weight": torch.ones(4, 4)}, "model_args": {}, "iter_num": 3}
     torch.save(layer, tmp_path / "ckpt.pt")
@@ -99,7 +97,7 @@ def test_a_family_in_a_file_overrules_what_is_told(
     assert done.returncode == 4 and "bad.toml: a family has no rols" in done.stderr
 
 
-def test_every_step_has_its_file_and_the_middle_of_many_is_counted(
+def test_the_middle_of_many_steps_is_counted(
     tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in (100, 200):
@@ -118,18 +116,14 @@ def test_every_step_has_its_file_and_the_middle_of_many_is_counted(
     assert "294 more" in lines and " s20" in lines and " s2970" in lines and " s30" not in lines
 
 
-def test_tokens_of_a_step_are_shown_where_its_name_states_them(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_tokens_that_a_name_states_are_shown(tmp_path: Path, rng: np.random.Generator) -> None:
     write_model(tmp_path / "step1000-tokens4B", random_weights(rng))
     write_model(tmp_path / "step2000-tokens8B", random_weights(rng))
     rows = [line.split() for line in rankscope("inspect", tmp_path).stdout.splitlines()]
     assert ["1000", "4e+09", "folder", "step1000-tokens4B"] in rows
 
 
-def test_the_account_is_one_line_whose_sum_is_the_number_of_tensors(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_the_account_adds_up_to_the_tensors(tmp_path: Path, rng: np.random.Generator) -> None:
     tensors = random_weights(rng)
     write_model(tmp_path / "step_1", tensors)
     shown = rankscope("inspect", tmp_path / "step_1").stdout
@@ -142,9 +136,7 @@ def test_the_account_is_one_line_whose_sum_is_the_number_of_tensors(
     assert account_text({"not understood": 2}) == "2: none understood; 2 not understood"
 
 
-def test_folders_and_files_that_are_no_step_are_named_and_many_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_a_step_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = [
         {"path": str(tmp_path / name), "use": use, "run": run, "step": step, "reason": reason}
         for name, use, run, step, reason in (
@@ -163,9 +155,7 @@ def test_folders_and_files_that_are_no_step_are_named_and_many_are_counted(
     assert not any(line.startswith("a/checkpoint-1 ") for line in lines)
 
 
-def test_what_is_left_out_is_said_once_the_folder_given_too(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_what_is_left_out_is_said_once(tmp_path: Path, rng: np.random.Generator) -> None:
     for name in ("run", "run/checkpoint-1", "run/checkpoint-2"):
         write_model(tmp_path / name, random_weights(rng))
     for number in range(9):
@@ -176,9 +166,7 @@ def test_what_is_left_out_is_said_once_the_folder_given_too(
     assert shown.count("table-8.h5") == 1 and "note " not in shown
 
 
-def test_exit_codes_say_whether_something_would_be_skipped_and_whether_anything_is_left(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_exit_codes_say_what_would_be_skipped(tmp_path: Path, rng: np.random.Generator) -> None:
     for run in ("good", "bad"):
         for step in (1, 2):
             write_model(tmp_path / run / f"checkpoint-{step}", random_weights(rng))
@@ -194,9 +182,7 @@ def test_exit_codes_say_whether_something_would_be_skipped_and_whether_anything_
     assert done.stderr.count("\n") == 1
 
 
-def test_a_missing_base_is_said_and_a_given_one_is_taken(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
+def test_a_missing_base_is_said_and_can_be_given(tmp_path: Path, rng: np.random.Generator) -> None:
     write_adapter(tmp_path / "lora" / "checkpoint-1", random_factors(rng), scale=2.0)
     write_model(tmp_path / "base", random_weights(rng))
     done = rankscope("inspect", tmp_path / "lora")

@@ -427,7 +427,7 @@ def test_what_no_checkpoint_takes_is_told(
         both(blimp=None, **options)
 
 
-def test_text_that_cannot_be_read_is_named_once_and_opens_no_model(
+def test_unreadable_text_is_named_once_and_opens_no_model(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
     place.text.write_bytes(b'{"text": "\xff\xfe"}\n')
@@ -530,7 +530,7 @@ def test_choices_are_those_of_summed_log_probabilities_of_transformers(place: Pl
         assert found == pytest.approx(np.mean(np.array(some) > 0), abs=1e-12)
 
 
-def test_where_nothing_is_new_no_pairs_are_read_and_the_record_stays(
+def test_with_nothing_new_no_pairs_are_read(
     place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = both(held_out=True)
@@ -561,7 +561,7 @@ def test_a_lost_or_emptied_file_is_written_again(place: Place, both: Evaluate, n
     assert {name: place.files()[name] for name in tables} == {name: before[name] for name in tables}
 
 
-def test_a_checkpoint_that_changes_while_it_is_scored_has_no_numbers(
+def test_a_checkpoint_that_changes_meanwhile_has_no_numbers(
     place: Place, both: Evaluate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = model_engine.open_text_model

@@ -101,7 +101,7 @@ def test_it_has_the_columns_and_types_of_every_such_table(table: pd.DataFrame) -
     assert all(table[name].dtype == "str" for name in set(EVALUATION_COLUMNS) - whole - number)
 
 
-def test_a_number_is_there_once_and_rows_go_by_run_task_and_step(table: pd.DataFrame) -> None:
+def test_every_number_is_there_once_in_order(table: pd.DataFrame) -> None:
     assert not table.duplicated(KEY).any()
     places = list(table[["run", "task", "step"]].drop_duplicates().itertuples(index=False))
     assert [tuple(place) for place in places] == sorted(PLACES)
@@ -114,7 +114,7 @@ def test_n_counts_documents_and_pairs(table: pd.DataFrame) -> None:
         assert set(whole.loc[~whole["metric"].str.startswith("macro"), "n"]) == {count}
 
 
-def test_both_files_and_what_is_returned_are_the_same_to_the_last_bit(
+def test_both_files_and_the_table_returned_are_equal_to_the_bit(
     table: pd.DataFrame, tmp_path: Path
 ) -> None:
     assert_frame_equal(open_results(tmp_path).evaluation, table, check_exact=True)
@@ -142,9 +142,7 @@ def test_the_same_scores_leave_every_file_but_the_record_untouched(
     assert [(tmp_path / name).stat().st_mtime_ns for name in names] == before
 
 
-def test_the_record_says_of_each_run_and_task_what_was_found(
-    table: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_the_record_has_the_first_and_last_numbers(table: pd.DataFrame, tmp_path: Path) -> None:
     record = read_record(tmp_path / "evaluation.json")
     assert record["schema_version"] == 1 and record["skipped"] == []
     assert {"python", "rankscope", "numpy"} <= record["versions"].keys()
@@ -159,9 +157,7 @@ def test_the_record_says_of_each_run_and_task_what_was_found(
                 assert numbers == measure
 
 
-def test_speed_is_pairs_or_tokens_over_the_time_that_they_took(
-    table: pd.DataFrame, tmp_path: Path
-) -> None:
+def test_speed_is_pairs_or_tokens_per_second(table: pd.DataFrame, tmp_path: Path) -> None:
     for one in read_record(tmp_path / "evaluation.json")["evaluations"]:
         assert one["seconds"] == 6.0
         if one["task"] == "blimp":

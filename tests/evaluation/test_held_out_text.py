@@ -60,7 +60,7 @@ def test_they_are_the_documents_that_the_training_did_not_see(
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
-def test_a_prepared_folder_gives_the_same_text_back_from_its_ids(
+def test_a_prepared_folder_gives_its_text_back(
     tmp_path: Path, text_file: Path, tokenizer: str
 ) -> None:
     settings = PrepareSettings(
@@ -143,7 +143,7 @@ def test_the_digest_changes_with_the_text_and_nothing_else(tmp_path: Path, text_
 
 
 @pytest.mark.parametrize("ask", [held_out_documents, held_out_digest])
-def test_a_run_of_another_trainer_held_out_nothing_that_is_known(
+def test_what_another_trainer_held_out_is_unknown(
     tmp_path: Path, ask: Callable[[Run], object]
 ) -> None:
     with pytest.raises(RankscopeError, match=r"has no config\.toml.*`text`"):

@@ -81,9 +81,7 @@ def test_nothing_counted_is_no_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", CAUSAL)
-def test_what_stands_to_the_right_of_a_token_does_not_change_its_loss(
-    tmp_path: Path, make: str
-) -> None:
+def test_later_tokens_do_not_change_a_loss(tmp_path: Path, make: str) -> None:
     write_hugging_face(tmp_path, make)
     model, (tokens, counted) = opened(tmp_path), batch()
     counted[:, 9:] = False

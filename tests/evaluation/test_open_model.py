@@ -55,7 +55,7 @@ def losses(model: TextModel) -> Any:
     return span_losses(model, [Span([start, *document], len(document)) for document in ids])
 
 
-def test_a_checkpoint_of_the_trainer_scores_as_in_transformers_and_peft(
+def test_our_checkpoints_score_as_in_transformers_and_peft(
     own_run: Run,
 ) -> None:
     checkpoint = own_run[6]
@@ -94,7 +94,7 @@ def test_its_bfloat16_is_near_its_float32(own_run: Run) -> None:
 @pytest.mark.parametrize(
     ("prefix", "token"), [("auto", 256), ("bos", 256), ("eos", 256), ("none", None), ("a", 97)]
 )
-def test_the_prefix_is_the_token_asked_for_and_changes_the_digest(
+def test_the_prefix_is_as_asked_and_in_the_digest(
     own_run: Run, prefix: str, token: int | None
 ) -> None:
     encoder = open_encoder(own_run[0], own_run, OpenOptions(prefix=prefix))
@@ -146,9 +146,7 @@ def test_a_hugging_face_folder_opens_with_its_tokenizer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "checkpoint-7"], ids=["run", "last checkpoint"])
-def test_the_tokenizer_is_found_in_the_run_or_its_last_checkpoint(
-    tmp_path: Path, place: str
-) -> None:
+def test_the_tokenizer_may_be_in_the_run_or_its_last_checkpoint(tmp_path: Path, place: str) -> None:
     for step in (5, 7):
         write_hugging_face(tmp_path / f"checkpoint-{step}")
         for file in (tmp_path / f"checkpoint-{step}").glob("tokenizer*"):

@@ -27,7 +27,7 @@ IDS = {"<s>": 0, "</s>": 1, "the": 2, "7": 3, "\n": 4}
         ("\n", 0, 1, (4, "token \\n")),
     ],
 )
-def test_the_prefix_is_the_token_asked_for_and_says_what_it_is(
+def test_the_prefix_is_as_asked_and_named(
     wanted: str, bos: int | None, eos: int | None, expected: tuple[int | None, str]
 ) -> None:
     assert prefix_token(wanted, Vocabulary(IDS, bos, eos)) == expected
@@ -37,8 +37,6 @@ def test_the_prefix_is_the_token_asked_for_and_says_what_it_is(
     ("wanted", "named"),
     [("auto", "EOS"), ("bos", "BOS"), ("eos", "EOS"), ("<|x|>", "'<|x|>'"), ("9", "'9'")],
 )
-def test_a_token_that_is_not_there_is_one_line_that_says_what_to_do(
-    wanted: str, named: str
-) -> None:
+def test_a_missing_token_is_one_line_with_advice(wanted: str, named: str) -> None:
     with pytest.raises(RankscopeError, match=rf"{re.escape(named)}.*`prefix`.*none"):
         prefix_token(wanted, Vocabulary(IDS, None, None))

@@ -45,9 +45,7 @@ def test_ids_are_those_of_transformers_with_the_same_file(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("named", ["GPT2TokenizerFast", "LlamaTokenizerFast"])
-def test_the_file_counts_and_not_the_class_that_its_settings_name(
-    lower_case: Path, named: str
-) -> None:
+def test_the_file_counts_and_not_the_class_in_its_settings(lower_case: Path, named: str) -> None:
     (lower_case / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": named}))
     assert read(lower_case).encode(["The CAT"]) == [[1, 2]]
 
@@ -57,7 +55,7 @@ def test_nothing_is_cut_padded_or_added(lower_case: Path) -> None:
     assert read(lower_case).encode([]) == []
 
 
-def test_the_name_of_a_special_token_in_a_text_is_text(tmp_path: Path) -> None:
+def test_a_special_token_named_in_a_text_is_text(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     tokenizer = read(tmp_path)
     (ids,) = tokenizer.encode([f"x{END}y"])
@@ -91,7 +89,7 @@ def test_the_first_place_that_has_one_gives_the_tokenizer(
     ],
     ids=["name", "object", "map", "config", "unknown", "list", "usual", "word", "outside"],
 )
-def test_what_begins_a_text_is_said_by_its_files_else_by_the_model(
+def test_the_files_say_what_begins_a_text_else_the_model(
     lower_case: Path,
     file: str,
     settings: dict[str, Any],
@@ -103,7 +101,7 @@ def test_what_begins_a_text_is_said_by_its_files_else_by_the_model(
     assert prefix_token("auto", vocabulary)[1] == expected
 
 
-def test_a_model_of_the_trainer_says_itself_what_ended_its_documents(lower_case: Path) -> None:
+def test_our_models_say_what_ended_their_documents(lower_case: Path) -> None:
     vocabulary = read(lower_case).vocabulary({"bos_token_id": 1, "eos_token_id": 1}, is_own=True)
     assert prefix_token("auto", vocabulary) == (1, "EOS the")
 

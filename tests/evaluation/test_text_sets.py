@@ -98,7 +98,7 @@ def test_a_pattern_that_is_named_is_one_set() -> None:
     assert names_and_files(f"paloma={Path.cwd()}/**/val") == {"paloma": absolute}
 
 
-def test_each_match_of_a_pattern_without_a_name_is_a_set() -> None:
+def test_each_match_of_an_unnamed_pattern_is_a_set() -> None:
     for name in ("b", "a", "c"):
         write(f"texts/{name}.jsonl", {"text": "a"})
     assert list(names_and_files("texts/*.jsonl")) == ["a", "b", "c"]
@@ -173,7 +173,7 @@ def test_lines_name_the_source_and_the_domain_of_their_text() -> None:
     ]
 
 
-def test_a_file_that_names_no_source_is_one_in_a_set_of_several() -> None:
+def test_a_file_without_sources_is_one() -> None:
     write("set/wiki.jsonl", {"text": "a"}, {"text": "b", "source": "own"})
     write("set/books.v1.txt.xz", "c")
     (one,) = text_sets(["set"])

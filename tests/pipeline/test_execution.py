@@ -116,7 +116,7 @@ def done(
     return SimpleNamespace(**fields), kept, engine, store
 
 
-def test_results_come_in_the_order_of_the_plans_and_of_their_tasks(tmp_path: Path) -> None:
+def test_results_come_in_the_order_of_plans_and_tasks(tmp_path: Path) -> None:
     total, squares, _, store = done(tmp_path, plan("a", 1, 3, 5, 4), plan("a", 2), plan("b", 1, 2))
     assert squares == [[9, 25, 16], [], [4]]
     assert total.computed == 4 and total.notes == (NOTE,) and not total.skips
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_computed_anew_and_named_once(tmp_path: Path) -> None:
     assert not done(tmp_path, plan("a", 1, 3))[0].mended
 
 
-def test_a_file_that_changed_since_it_was_planned_gives_no_result(tmp_path: Path) -> None:
+def test_a_file_that_changed_meanwhile_gives_no_result(tmp_path: Path) -> None:
     path = tmp_path / "weights"
     path.write_text("old")
     task = Square(3, ((str(path), state_of(path)),))
@@ -178,7 +178,7 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
 
 
-def test_the_key_depends_on_every_task_and_line_and_on_nothing_else(tmp_path: Path) -> None:
+def test_the_key_depends_on_every_task_and_line(tmp_path: Path) -> None:
     def key(*plans: Plan[Square], about: object = None) -> str:
         planned = Plans(plans, about)
         list(planned)

@@ -41,7 +41,7 @@ def test_rows_go_from_the_whole_to_its_parts() -> None:
 
 
 @pytest.mark.parametrize("uid", SHARES)
-def test_a_paradigm_has_its_share_of_good_choices_and_half_of_its_ties(uid: str) -> None:
+def test_ties_count_half_in_a_paradigm(uid: str) -> None:
     measure = rows(DIFFERENCES)[f"uid:{uid}", "accuracy"]
     count = {p.uid: p.count for p in PARADIGMS}[uid]
     interval = proportion_interval(SHARES[uid], count)
@@ -76,7 +76,7 @@ def test_ties_are_counted_in_all_and_where_there_are_any() -> None:
     assert rows(np.ones(7))["all", "ties"].value == 0.0
 
 
-def test_of_paradigms_of_one_size_all_is_the_mean_over_pairs(rng: np.random.Generator) -> None:
+def test_paradigms_of_one_size_average_to_the_mean_over_pairs(rng: np.random.Generator) -> None:
     differences = rng.normal(size=60)
     paradigms = tuple(Paradigm(uid, "", "", 20) for uid in "abc")
     measure = rows(differences, paradigms)["all", "accuracy"]
@@ -141,7 +141,7 @@ def test_paradigms_of_one_size_tell_what_their_pairs_do(size: int, number: int) 
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.45], ids=["alike", "different"])
-def test_the_interval_covers_the_accuracy_at_least_as_often_as_it_says(spread: float) -> None:
+def test_the_interval_covers_the_accuracy_as_often_as_stated(spread: float) -> None:
     rng = np.random.default_rng(11)
     difficulties = np.linspace(0.5 - spread, 0.5 + spread, 8)
     paradigms = tuple(Paradigm(str(i), "", "", 40) for i in range(8))

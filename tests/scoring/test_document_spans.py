@@ -33,7 +33,7 @@ def test_every_token_is_counted_exactly_once(
 
 
 @given(length=st.integers(0, 60), cut=WINDOWS, prefix=st.sampled_from([None, PREFIX]))
-def test_a_span_is_a_piece_of_the_document_that_fits_into_the_window(
+def test_a_span_is_a_piece_that_fits_the_context(
     length: int, cut: tuple[int, int], prefix: int | None
 ) -> None:
     window, stride = cut
@@ -74,7 +74,7 @@ def test_a_stride_that_divides_another_gives_no_token_less_context(
     assert all(more[token] >= fewer[token] for token in fewer)
 
 
-def test_windows_without_overlap_give_a_token_to_look_back_at_and_a_full_last_window() -> None:
+def test_spans_without_overlap_end_with_a_full_context() -> None:
     spans = document_spans(range(10), context=4, stride=4, prefix=PREFIX)
     assert [(list(span.ids), span.counted) for span in spans] == [
         ([PREFIX, 0, 1, 2, 3], 4),

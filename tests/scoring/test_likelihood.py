@@ -88,7 +88,7 @@ def test_what_is_counted_in_two_parts_is_counted_once(
     assert beginning + end == pytest.approx(whole, abs=1e-5)
 
 
-def test_ids_may_be_a_list_or_an_array_of_any_type() -> None:
+def test_ids_are_a_list_or_any_array() -> None:
     ids = [3, 1, 4, 1, 5]
     given = [Span(ids, 4), Span(np.array(ids, np.uint16), 4), Span(np.array(ids, np.int64), 4)]
     assert len(set(span_losses(scorer(bigram_losses), given).tolist())) == 1

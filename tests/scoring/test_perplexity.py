@@ -73,7 +73,7 @@ def values(scores: DocumentScores, group: str = "all") -> dict[str, float]:
 
 @pytest.mark.parametrize("window", [2, 5, 100])
 @pytest.mark.parametrize("prefix", [PREFIX, None], ids=["prefix", "no-prefix"])
-def test_a_uniform_model_is_as_perplexed_as_its_vocabulary_is_large(
+def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(
     window: int, prefix: int | None
 ) -> None:
     model = toy_model(uniform_losses(300), prefix=prefix, vocab_size=300, window=window)
@@ -194,7 +194,7 @@ def test_macro_means_weigh_domains_alike_then_sources_alike() -> None:
     }
 
 
-def test_one_source_of_two_domains_has_a_macro_perplexity_over_all() -> None:
+def test_one_source_of_two_domains_has_a_macro_mean() -> None:
     found = table(scores_of([1.0, 2.0], [1, 1], sources=("c4", "c4"), domains=("a", "b")))
     mean = (math.exp(1) + math.exp(2)) / 2
     assert found["all", "macro_perplexity"].value == pytest.approx(mean)

@@ -67,7 +67,7 @@ def test_texts_are_encoded_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 @prefixes
 @cuts
-def test_the_loss_of_a_bigram_model_does_not_depend_on_how_documents_are_cut(
+def test_a_bigram_loss_does_not_depend_on_the_cut(
     window: int | None, stride: int | None, prefix: int | None
 ) -> None:
     table = bigram_table()
@@ -136,7 +136,7 @@ def counting(prefix: int | None) -> tuple[TextModel, list[int]]:
 @pytest.mark.parametrize(
     ("prefix", "asked", "passes"), [(None, True, 1), (PREFIX, False, 1), (PREFIX, True, 2)]
 )
-def test_first_windows_cost_nothing_where_they_are_scored_or_not_wanted_anyway(
+def test_first_spans_are_scored_only_where_needed(
     prefix: int | None, asked: bool, passes: int
 ) -> None:
     model, counts = counting(prefix)
@@ -180,7 +180,7 @@ def test_a_document_of_megabytes_is_scored() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_broken_model_shows_in_the_documents_that_it_breaks_at(bad: float) -> None:
+def test_a_broken_model_shows_where_it_breaks(bad: float) -> None:
     def losses(tokens: Tensor) -> Tensor:
         return torch.where(tokens[:, 1:] == ord("b"), bad, 1.0)
 
@@ -200,7 +200,7 @@ def test_a_window_that_the_model_does_not_take_is_refused() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
-def test_more_context_never_hurts_a_model_that_only_gains_by_it(stride: int) -> None:
+def test_more_context_never_hurts_a_model_that_gains_by_it(stride: int) -> None:
     def losses(tokens: Tensor) -> Tensor:
         return (1.0 / torch.arange(1, tokens.shape[1])).expand(len(tokens), -1)
 
