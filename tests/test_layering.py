@@ -28,7 +28,7 @@ MAY_IMPORT = {
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
     },
     "results": {
-        *("errors", "durable", "metrics"),
+        *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
     },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},

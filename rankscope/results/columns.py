@@ -20,6 +20,13 @@ METRICS = (
     "rank_utilisation",
     "stable_rank",
     "participation_ratio",
+    "svd_entropy",
+    "energy_rank_90",
+    "energy_rank_99",
+    "tail_index",
+    "tail_index_error",
+    "tail_index_gaussian",
+    "outliers",
     "noise_floor",
     "noise_source",
     "significant_bits",
@@ -46,6 +53,7 @@ COLUMNS = (*KEY, *WINDOW, "rows", "cols", "dtype", "status", *METRICS)
 WHOLE = (
     *("step", "layer", "head", "expert", "since", "restarts"),
     *("rows", "cols", "significant_bits", "numerical_rank", "max_rank"),
+    *("energy_rank_90", "energy_rank_99", "outliers"),
 )
 TEXT = (
     "run",
