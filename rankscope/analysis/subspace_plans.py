@@ -163,7 +163,7 @@ def subspace_rows(executed: Executed[SubspaceTask, Comparison]) -> list[Row]:
     }
     return [
         {"run": executed.plan.run, "step": one.step, "against": one.against, **place, **vars(found)}
-        for one in executed.entries
+        for one in sorted(executed.entries, key=lambda one: (one.step, -one.against))
         for found in one.measures
     ]
 

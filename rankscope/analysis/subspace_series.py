@@ -122,7 +122,7 @@ class SubspaceSeries:
     def _held_against(self, now: _Decomposed, before: _Decomposed) -> Compared:
         nothing = np.empty(0)
         if now.basis is None or before.basis is None:
-            status = now.why_not or before.why_not
+            status = (now if now.basis is None else before).why_not
             measures = [Measure("overlap", s, 0, None, None, None, None, status) for s in SIDES]
             return Compared(now.step, before.step, tuple(measures), (nothing, nothing))
         ks = sizes(self.most, *self.ranks)
@@ -144,10 +144,8 @@ class _Decomposed:
     basis: Basis | None
 
     @property
-    def why_not(self) -> Literal["ok", "zero", "nonfinite"]:
-        """Why there is no basis."""
-        if self.basis is not None:
-            return "ok"
+    def why_not(self) -> Literal["zero", "nonfinite"]:
+        """Why there is no basis, where there is none."""
         parts = (
             (self.matrix.values,)
             if isinstance(self.matrix, Dense)

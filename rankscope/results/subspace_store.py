@@ -55,7 +55,7 @@ def comparisons_path(folder: Path, run: str, kind: str, name: str) -> Path:
 
 def write_comparisons(path: Path, found: Iterable[Comparison]) -> None:
     """Write all comparisons of one matrix, replacing the file in one go."""
-    ordered = sorted(found, key=lambda one: (one.step, one.against, one.key))
+    ordered = sorted(found, key=lambda one: (one.step, -one.against, one.key))
     vectors: dict[str, Values] = {
         side: np.concatenate([one.cosines[side] for one in ordered] or [np.empty(0)])
         for side in SIDES
