@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from rankscope.errors import RankscopeError, RankscopeWarning, printable
+from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError, printable
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -227,8 +227,10 @@ def open_results(path: str | Path) -> Results:
 
     Raises
     ------
+    WrongSettingError
+        If nothing is at ``path``.
     RankscopeError
-        If there is none at ``path``.
+        If what is there is not a results folder.
 
     Examples
     --------
@@ -238,6 +240,8 @@ def open_results(path: str | Path) -> Results:
     ['adapter', 'gradient', 'merge', 'merged_total', 'ov', 'update', 'weight']
     """
     path = Path(path)
+    if not path.exists():
+        raise WrongSettingError("does not exist", path=path)
     files = (METRICS_FILE, EVALUATION_FILE)
     if not any((path / name).is_file() for name in files):
         raise RankscopeError(
