@@ -411,7 +411,10 @@ OTHER_WRITERS = {
     "figure_files.py": "matplotlib writes figures, which are then moved",
 }
 WRITING = re.compile(
-    r"\.write_(bytes|text)\(|open\([^)]*[\"'][wax]|O_(WRONLY|RDWR)|\.savefig\(|\bnp\.save\("
+    r"^(?!\s*>>>).*"  # not in an example
+    r"(\.write_(bytes|text)\(|\bopen\([^)\n]*[\"'][wax][b+]*[\"']|O_(WRONLY|RDWR)"
+    r"|\.savefig\(|\bnp\.save\()",
+    re.MULTILINE,
 )
 
 
