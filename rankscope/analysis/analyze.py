@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.analyzed import Analysis, RecalledAnalysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
+from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.analysis.origin import open_origin
 from rankscope.analysis.plan import Selection, SpectraPlans, SpectraTask, Windows, count_steps
 from rankscope.analysis.spectra_files import SpectraFiles
@@ -190,8 +191,6 @@ def analyze_runs(
     count = sum(count_steps(run, selection) for run in found.runs)
     require_out(out, found.runs)
     plans = SpectraPlans(found, selection)
-    compared: list[list[Row]] = []
-    key: str | None = None
     with results_folder(out) as folder, engine or engine_of("local") as workers:
         fields, rows = carried_out(
             plans,
@@ -201,16 +200,10 @@ def analyze_runs(
             meter=Meter(progress, count),
             found=found,
         )
+        compared: tuple[Row, ...] = ()
+        key: str | None = None
         if selection.subspaces is not None:
-            matrices = sum(1 for _ in subspace_plans(found, selection))
-            others, compared = carried_out(
-                subspace_plans(found, selection),
-                subspace_rows,
-                store=SubspaceFiles(folder),
-                engine=nullcontext(workers),
-                meter=Meter(progress, matrices),
-                found=found,
-            )
+            others, compared = _compared(found, selection, folder, workers, progress)
             key = others["key"]
             for name in ("skips", "mended"):
                 fields[name] = tuple(dict.fromkeys((*fields[name], *others[name])))
@@ -221,7 +214,7 @@ def analyze_runs(
         selection=selection,
         rows=tuple(row for some in rows for row in some),
         breaks=plans.breaks,
-        subspaces=tuple(row for some in compared for row in some),
+        subspaces=compared,
         subspaces_key=key,
     )
     if out is not None and analysis.measured:
@@ -229,6 +222,25 @@ def analyze_runs(
 
         write_results(out, analysis)
     return analysis
+
+
+def _compared(
+    found: Survey,
+    selection: Selection,
+    folder: Path,
+    workers: AnalysisEngine,
+    progress: Progress | None,
+) -> tuple[dict[str, Any], tuple[Row, ...]]:
+    """Compare singular subspaces of the runs: fields of a call's result, and rows of the table."""
+    fields, rows = carried_out(
+        subspace_plans(found, selection),
+        subspace_rows,
+        store=SubspaceFiles(folder),
+        engine=nullcontext(workers),
+        meter=Meter(progress, sum(1 for _ in subspace_plans(found, selection))),
+        found=found,
+    )
+    return fields, tuple(row for some in rows for row in some)
 
 
 def _holds_subspaces(
