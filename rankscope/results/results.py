@@ -183,7 +183,16 @@ class Results:
         -------
         Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
         lower, upper, noise_floor.
+
+        Raises
+        ------
+        WrongSettingError
+            If the table has no such component.
         """
+        there = self.metrics["component"].unique()
+        if len(there) and component not in there:
+            listing = ", ".join(there)
+            raise WrongSettingError(f"no rows of {component!r} in `component`: it holds {listing}")
         asked = {"run": run, "step": step, "layer": layer, "role": role, "component": component}
         rows = self.metrics
         for column, value in asked.items():

@@ -16,7 +16,7 @@ from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.checkpoints.discovery import survey
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.results import results as opened
 from rankscope.results.columns import COLUMNS, EVALUATION_COLUMNS, EVALUATION_FILE, KEY
 from rankscope.results.results import table_of
@@ -280,3 +280,9 @@ def test_logs_of_other_runs_leave_the_folder(
     write_model(tmp_path / "other" / "step_1", random_weights(rng))
     rs.analyze(tmp_path / "other", out=tmp_path / "out")
     assert rs.open_results(tmp_path / "out").training.empty
+
+
+def test_spectra_of_an_unknown_component_are_refused(relora_run: TinyRun, tmp_path: Path) -> None:
+    rs.analyze(relora_run.path, components="weight", out=tmp_path)
+    with pytest.raises(WrongSettingError, match="'updates' in `component`: it holds weight"):
+        rs.open_results(tmp_path).spectra("updates")
