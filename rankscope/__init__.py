@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from rankscope.spectra.singular_values import singular_values, spectrum
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
+    from rankscope.statistics.depth import depth_profile
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
@@ -58,6 +59,7 @@ _HOMES = {
     "rankscope.errors": ("RankscopeError", "RankscopeWarning"),
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
+    "rankscope.statistics.depth": ("depth_profile",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -84,6 +86,7 @@ __all__ = [
     "analyze",
     "condition_number",
     "correlate",
+    "depth_profile",
     "effective_rank",
     "evaluate",
     "gaussian_per",

@@ -102,7 +102,7 @@ MUTANTS = (
         "results/measure.py",
         "known = spectrum.lower > spectrum.noise_floor",
         "known = spectrum.values > spectrum.noise_floor",
-        MEASURE,
+        SHARP,
     ),
     Mutant(
         "results/measure.py",

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "errors": set(),
     "durable": set(),
     "metrics": set(),
+    "shape_metrics": set(),
     "groups": set(),
     "checkpoints": {"errors"},
     "spectra": {"errors"},
@@ -26,7 +27,10 @@ MAY_IMPORT = {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
     },
-    "results": {"errors", "durable", "metrics", "spectra.spectrum", "spectra.bounds"},
+    "results": {
+        *("errors", "durable", "metrics", "shape_metrics"),
+        *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
+    },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {
         *("errors", "durable", "groups", "metrics", "results"),
@@ -49,7 +53,7 @@ MAY_IMPORT = {
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
-    "plots": {"errors", "metrics", "results", "statistics"},
+    "plots": {"errors", "durable", "metrics", "results", "statistics"},
 }
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.analyzed import Analysis, RecalledAnalysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
+from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.analysis.origin import open_origin
 from rankscope.analysis.plan import Selection, SpectraPlans, SpectraTask, Windows, count_steps
 from rankscope.analysis.spectra_files import SpectraFiles
+from rankscope.analysis.subspace_plans import SubspaceFiles, subspace_plans, subspace_rows
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
+from rankscope.errors import WrongSettingError
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
@@ -49,6 +54,7 @@ def analyze(
     trust_pickle: bool = False,
     base: str | Path | None = None,
     since: str | Path | None = None,
+    subspaces: int | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -94,6 +100,10 @@ def analyze(
         A checkpoint, such as the model that a fine-tuning began with, where ``cumulative_update``
         begins, which is then measured by default. Otherwise it begins at the base model of an
         adapter where that is found, and else at the first step.
+    subspaces
+        Also compare the singular subspaces of weights, adapters and merges, of up to this many
+        dimensions, with those at the step before and at the first. They fill a table of their own
+        in ``out``: `Results.subspaces`.
 
     Returns
     -------
@@ -123,8 +133,16 @@ def analyze(
     """
     start = None if since is None else open_origin(since, trust_pickle=trust_pickle)
     selection = Selection.of(
-        components=components, roles=roles, layers=layers, steps=steps, since=start, windows=windows
+        components=components,
+        roles=roles,
+        layers=layers,
+        steps=steps,
+        since=start,
+        windows=windows,
+        subspaces=subspaces,
     )
+    if subspaces is not None and out is None:
+        raise WrongSettingError("`subspaces` has a table of its own: choose a folder for `out`")
     runs = survey(
         listed_paths(paths), layout=layout, family=family, trust_pickle=trust_pickle, base=base
     )
@@ -156,6 +174,8 @@ def recall(out: Path | None, found: Survey, selection: Selection) -> RecalledAna
     record = recorded(out / ANALYSIS_RECORD, plans, SpectraFiles(out))
     if record is None:
         return None
+    if selection.subspaces is not None and not _holds_subspaces(out, record, found, selection):
+        return None
     return RecalledAnalysis(**recalled(record), out=out, record=record)
 
 
@@ -171,27 +191,65 @@ def analyze_runs(
     count = sum(count_steps(run, selection) for run in found.runs)
     require_out(out, found.runs)
     plans = SpectraPlans(found, selection)
-    with results_folder(out) as folder:
+    with results_folder(out) as folder, engine or engine_of("local") as workers:
         fields, rows = carried_out(
             plans,
             _rows,
             store=SpectraFiles(folder),
-            engine=engine or engine_of("local"),
+            engine=nullcontext(workers),
             meter=Meter(progress, count),
             found=found,
         )
+        compared: tuple[Row, ...] = ()
+        key: str | None = None
+        if selection.subspaces is not None:
+            others, compared = _compared(found, selection, folder, workers, progress)
+            key = others["key"]
+            for name in ("skips", "mended"):
+                fields[name] = tuple(dict.fromkeys((*fields[name], *others[name])))
+            fields["computed"] += others["computed"]
     analysis = Analysis(
         **fields,
         runs=found.runs,
         selection=selection,
         rows=tuple(row for some in rows for row in some),
         breaks=plans.breaks,
+        subspaces=compared,
+        subspaces_key=key,
     )
     if out is not None and analysis.measured:
         from rankscope.analysis.results_folder import write_results
 
         write_results(out, analysis)
     return analysis
+
+
+def _compared(
+    found: Survey,
+    selection: Selection,
+    folder: Path,
+    workers: AnalysisEngine,
+    progress: Progress | None,
+) -> tuple[dict[str, Any], tuple[Row, ...]]:
+    """Compare singular subspaces of the runs: fields of a call's result, and rows of the table."""
+    fields, rows = carried_out(
+        subspace_plans(found, selection),
+        subspace_rows,
+        store=SubspaceFiles(folder),
+        engine=nullcontext(workers),
+        meter=Meter(progress, sum(1 for _ in subspace_plans(found, selection))),
+        found=found,
+    )
+    return fields, tuple(row for some in rows for row in some)
+
+
+def _holds_subspaces(
+    out: Path, record: Mapping[str, Any], found: Survey, selection: Selection
+) -> bool:
+    """Whether the table of subspaces is that of the same files, and all of its store is there."""
+    plans, store = subspace_plans(found, selection), SubspaceFiles(out)
+    are_there = [store.path(plan).is_file() for plan in plans]
+    return all(are_there) and record.get("subspaces_key") == plans.key
 
 
 def _rows(executed: Executed[SpectraTask, Entry]) -> list[Row]:

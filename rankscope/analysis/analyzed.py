@@ -30,12 +30,18 @@ class Analysis(CallResult):
         One per matrix and step, by run and step.
     breaks
         The last step of a run that does not continue the steps before, by the run's name.
+    subspaces
+        One row per comparison of singular subspaces and measure.
+    subspaces_key
+        Digest of what they depend on; None where none were asked for, or some failed.
     """
 
     runs: tuple[Run, ...]
     selection: Selection
     rows: tuple[Row, ...]
     breaks: Mapping[str, int]
+    subspaces: tuple[Row, ...] = ()
+    subspaces_key: str | None = None
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any
 
-from rankscope.analysis.jobs import Outcome, SpectraJob, in_chunks
+from rankscope.analysis.jobs import AnalysisJob, Outcome, in_chunks
 from rankscope.analysis.worker import decompose_all
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
@@ -39,7 +39,7 @@ class DaskWorkers:
         if self._client is not None:
             self._client.close()  # ends the local cluster too, but no other
 
-    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
+    def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         """Decompose every job's recipe; results come as they are ready, in no order.
 
         Raises
@@ -65,8 +65,8 @@ class DaskWorkers:
                 in_flight[added] = more
                 finished.add(added)
 
-    def _submit(self, chunk: list[SpectraJob]) -> Any:
-        recipes = [job.task.component.recipe for job in chunk]
+    def _submit(self, chunk: list[AnalysisJob]) -> Any:
+        recipes = [job.task.recipe for job in chunk]
         # Not pure: Dask must not answer a second try of what failed from memory.
         return self._client.submit(decompose_all, recipes, pure=False)
 

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import TracebackType
 
-from rankscope.analysis.jobs import Outcome, SpectraJob
+from rankscope.analysis.jobs import AnalysisJob, Outcome
+from rankscope.analysis.subspace_series import Compared, SubspaceSeries
 from rankscope.analysis.worker import explained
 from rankscope.pipeline.engine import Failure
 from rankscope.spectra.matrices import Decomposable, Dense
@@ -17,7 +18,7 @@ from rankscope.spectra.torch_backend import TorchBackend
 
 READ_AHEAD = 8  # matrices that are held ready, each as large as in the model
 
-Read = Decomposable | Failure
+Read = Decomposable | Failure | list[Compared]
 
 
 class DeviceWorker:
@@ -46,14 +47,14 @@ class DeviceWorker:
     ) -> None:
         self._readers.shutdown(wait=False, cancel_futures=True)
 
-    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
+    def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         """Decompose every job's recipe; consecutive dense matrices of one shape go together."""
-        batch: list[tuple[SpectraJob, Dense]] = []
+        batch: list[tuple[AnalysisJob, Dense]] = []
         for job, matrix in self._read(jobs):
             if batch and not (isinstance(matrix, Dense) and matrix.shape == batch[0][1].shape):
                 yield from self._decomposed(batch)
                 batch = []
-            if isinstance(matrix, Failure):
+            if isinstance(matrix, Failure | list):
                 yield job, matrix
             elif not isinstance(matrix, Dense):
                 yield job, spectra(matrix)
@@ -65,10 +66,10 @@ class DeviceWorker:
         if batch:
             yield from self._decomposed(batch)
 
-    def _read(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Read]]:
+    def _read(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Read]]:
         """Jobs in their order, each with its matrix."""
         waiting = iter(jobs)
-        ahead: deque[tuple[SpectraJob, Future[Read]]] = deque()
+        ahead: deque[tuple[AnalysisJob, Future[Read]]] = deque()
         while True:
             for job in islice(waiting, READ_AHEAD - len(ahead)):
                 ahead.append((job, self._readers.submit(_matrix_of, job)))
@@ -78,15 +79,17 @@ class DeviceWorker:
             yield job, read.result()
 
     def _decomposed(
-        self, batch: list[tuple[SpectraJob, Dense]]
-    ) -> Iterator[tuple[SpectraJob, Outcome]]:
+        self, batch: list[tuple[AnalysisJob, Dense]]
+    ) -> Iterator[tuple[AnalysisJob, Outcome]]:
         found = stack_spectra([matrix for _, matrix in batch], self._backend)
         for (job, _), spectrum in zip(batch, found, strict=True):
             yield job, [spectrum]
 
 
-def _matrix_of(job: SpectraJob) -> Read:
+def _matrix_of(job: AnalysisJob) -> Read:
     try:
-        return job.task.component.recipe.read()
+        recipe = job.task.recipe
+        # Singular vectors are found on the processor, by these threads.
+        return recipe.compare() if isinstance(recipe, SubspaceSeries) else recipe.read()
     except Exception as error:
         return explained(error)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, TypeAlias, get_args
 
-from rankscope.analysis.jobs import SpectraEngine
+from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
 EngineName: TypeAlias = Literal["local", "cuda", "dask"]
-OpenEngine: TypeAlias = AbstractContextManager[SpectraEngine]
+OpenEngine: TypeAlias = AbstractContextManager[AnalysisEngine]
 
 
 def engine_of(name: EngineName, jobs: int | None = None, *, start: bool = False) -> OpenEngine:

@@ -1,4 +1,4 @@
-"""Jobs of an analysis: recipes go out, spectra or failures come back.
+"""Jobs of an analysis: recipes go out; spectra, comparisons or failures come back.
 
 Loads nothing but the standard library, so that worker processes can be started before anything else
 is loaded.
@@ -7,24 +7,27 @@ is loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rankscope.groups import iter_groups
 from rankscope.pipeline.engine import Engine, Failure, Job
 
 if TYPE_CHECKING:
     from rankscope.analysis.plan import SpectraTask
+    from rankscope.analysis.subspace_plans import SubspaceTask
+    from rankscope.analysis.subspace_series import Compared
     from rankscope.spectra.spectrum import Spectrum
 
 CHUNK_WORK = 2e8  # operations; some 20 ms, against which sending a chunk costs nothing
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 
-Outcome: TypeAlias = "list[Spectrum] | Failure"  # one spectrum per head where there are heads
-SpectraJob: TypeAlias = "Job[SpectraTask]"
-SpectraEngine: TypeAlias = "Engine[SpectraTask, list[Spectrum]]"
+# One spectrum per head where there are heads, or one comparison per pair of steps.
+Outcome: TypeAlias = "list[Spectrum] | list[Compared] | Failure"
+AnalysisJob: TypeAlias = "Job[SpectraTask] | Job[SubspaceTask]"
+AnalysisEngine: TypeAlias = "Engine[Any, Any]"  # each kind of task has its kind of result
 
 
-def in_chunks(jobs: Iterable[SpectraJob]) -> Iterator[list[SpectraJob]]:
+def in_chunks(jobs: Iterable[AnalysisJob]) -> Iterator[list[AnalysisJob]]:
     """Group small jobs, so that each chunk is worth sending."""
     least = CHUNK_WORK / CHUNK_JOBS
     return iter_groups(jobs, lambda job: max(job.task.work, least), size=CHUNK_WORK)

@@ -18,8 +18,8 @@ from types import TracebackType
 from rankscope.analysis.jobs import (
     CHUNK_JOBS,
     CHUNK_WORK,
+    AnalysisJob,
     Outcome,
-    SpectraJob,
     in_chunks,
 )
 from rankscope.pipeline.engine import Failure
@@ -42,7 +42,7 @@ PROGRAM = "from rankscope.analysis.worker import serve"
 
 @dataclass(frozen=True)
 class _Chunk:
-    jobs: list[SpectraJob]
+    jobs: list[AnalysisJob]
     is_retry: bool = False
 
 
@@ -82,7 +82,7 @@ class LocalWorkers:
         for program in self._programs:
             program.wait()
 
-    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
+    def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         """Decompose every job's recipe; results come as they are ready, in no order.
 
         When a worker dies nothing is lost: its chunks are tried once more, job by job, and a job
@@ -154,7 +154,7 @@ class _Worker:
         """Hand over a chunk; if the process has died, that shows when its result is awaited."""
         self.at_hand.append(chunk)
         with contextlib.suppress(OSError):
-            self.connection.send([job.task.component.recipe for job in chunk.jobs])
+            self.connection.send([job.task.recipe for job in chunk.jobs])
 
     def receive(self) -> list[Outcome] | None:
         """Results of the first chunk; None if the process died."""

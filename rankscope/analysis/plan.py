@@ -17,6 +17,7 @@ from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.survey import Survey
 from rankscope.checkpoints.training_log import log_file
 from rankscope.components.component import Component
+from rankscope.components.recipes import Recipe
 from rankscope.components.selection import COMPONENTS, ON_REQUEST
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.pipeline import execution
@@ -42,6 +43,7 @@ class Selection:
     steps: Numbers | None = None
     since: Checkpoint | None = None
     windows: Windows = "steps"
+    subspaces: int | None = None  # size of the largest that are compared; None for no comparison
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class Selection:
         steps: Steps | None = None,
         since: Checkpoint | None = None,
         windows: Windows = "steps",
+        subspaces: int | None = None,
     ) -> Selection:
         """Selection in which None stands for the default; every value as text, too.
 
@@ -72,6 +75,8 @@ class Selection:
             raise WrongSettingError(
                 f"`since` is where {CUMULATIVE} begins, which is not among the `components`"
             )
+        if subspaces is not None and subspaces < 1:
+            raise WrongSettingError(f"`subspaces` is {subspaces}: give 1 or more")
         return cls(
             named,
             default.roles if roles is None else names_of(roles, ROLES, setting="roles"),
@@ -79,6 +84,7 @@ class Selection:
             steps_of(steps),
             since,
             windows,
+            subspaces,
         )
 
     @property
@@ -123,9 +129,14 @@ class SpectraTask:
     files: tuple[tuple[str, State | None], ...] = ()
 
     @property
+    def recipe(self) -> Recipe:
+        """What to read and decompose."""
+        return self.component.recipe
+
+    @property
     def work(self) -> float:
         """Operations, about."""
-        return self.component.recipe.work or 1.0
+        return self.recipe.work or 1.0
 
 
 def count_steps(run: Run, selection: Selection) -> int:
@@ -194,7 +205,7 @@ def plan_run(
         asked = sorted(filter(selection.has, step.components), key=_order)
         if facts is not None:
             facts.add(step, asked)
-        tasks = [_task(component, seen) for component in asked]
+        tasks = [task_of(component, seen) for component in asked]
         yield Plan(run.name, step.step, tuple(tasks), step.skips, step.notes)
 
 
@@ -210,7 +221,7 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
     )
 
 
-def _task(component: Component, seen: dict[str, State | None]) -> SpectraTask:
+def task_of(component: Component, seen: dict[str, State | None]) -> SpectraTask:
     """What to do for a component; ``seen`` are the files of the run so far."""
     paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
     files = []

@@ -23,6 +23,10 @@ from rankscope.results.columns import (
     ANALYSIS_SKIPS,
     COLUMNS,
     METRICS_FILE,
+    SUBSPACE_COLUMNS,
+    SUBSPACE_TEXT,
+    SUBSPACE_WHOLE,
+    SUBSPACES_FILE,
     TEXT,
     TRAINING_FILE,
     WHOLE,
@@ -44,12 +48,18 @@ def write_results(out: Path, analysis: Analysis) -> None:
     metrics = _csv(analysis.rows, COLUMNS)
     logs = training_records(analysis.runs)
     keys = dict.fromkeys(key for record in logs for key in record)
+    subspaces = _csv(analysis.subspaces, SUBSPACE_COLUMNS)
     files = {
-        METRICS_FILE: _parquet(metrics),
+        METRICS_FILE: _parquet(metrics, COLUMNS, WHOLE, TEXT),
         "metrics.csv": metrics,
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
         TRAINING_FILE: _csv(logs, list(keys)) if logs else None,
+        SUBSPACES_FILE: None,
+        "subspaces.csv": None,
     }
+    if analysis.selection.subspaces is not None:
+        files["subspaces.csv"] = subspaces
+        files[SUBSPACES_FILE] = _parquet(subspaces, SUBSPACE_COLUMNS, SUBSPACE_WHOLE, SUBSPACE_TEXT)
     write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
 
 
@@ -65,6 +75,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
         "schema_version": 2,
         **provenance(PACKAGES),
         "key": analysis.key,
+        "subspaces_key": analysis.subspaces_key,
         "options": _described_options(analysis),
         "runs": [_described_run(run) for run in analysis.runs],
         "rows": len(analysis.rows),
@@ -85,6 +96,7 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
         "layers": None if asked.layers is None else str(asked.layers),
         "steps": None if asked.steps is None else str(asked.steps),
         "windows": asked.windows,
+        "subspaces": asked.subspaces,
         "since": None if asked.since is None else str(asked.since.path),
         "base": next((str(base) for base in bases if base is not None), None),
     }
@@ -108,17 +120,19 @@ def _described_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _parquet(metrics: bytes) -> bytes:
+def _parquet(
+    content: bytes, columns: Sequence[str], whole: Sequence[str], text: Sequence[str]
+) -> bytes:
     """The table as Parquet, from its CSV, where every number is written in full.
 
     Arrow would load pandas to take Python values, which costs more than all the rest of this file.
     """
     types = {
-        name: pa.int64() if name in WHOLE else pa.string() if name in TEXT else pa.float64()
-        for name in COLUMNS
+        name: pa.int64() if name in whole else pa.string() if name in text else pa.float64()
+        for name in columns
     }
     table = pa.csv.read_csv(
-        io.BytesIO(metrics),
+        io.BytesIO(content),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[""]),
     )

@@ -15,15 +15,18 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from rankscope.analysis.jobs import Outcome
+from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
 from rankscope.spectra.singular_values import spectra
 
 
-def decompose(recipe: Recipe) -> Outcome:
-    """Spectra of one recipe: one, or one per head where it is a stack."""
+def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
+    """Spectra of a recipe, one for each head where it is a stack; or comparisons of a series."""
     try:
+        if isinstance(recipe, SubspaceSeries):
+            return recipe.compare()
         return spectra(recipe.read())
     except Exception as error:
         return explained(error)
@@ -40,7 +43,7 @@ def explained(error: Exception) -> Failure:
     raise error
 
 
-def decompose_all(recipes: list[Recipe]) -> list[Outcome]:
+def decompose_all(recipes: list[Recipe | SubspaceSeries]) -> list[Outcome]:
     """Spectra of a chunk of recipes."""
     return [decompose(recipe) for recipe in recipes]
 

@@ -80,6 +80,14 @@ def analyze(
             "ReLoRA, from one merge to the next."
         ),
     ] = "steps",
+    subspaces: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Also compare singular subspaces of up to K dimensions with earlier steps.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -106,6 +114,7 @@ def analyze(
         steps=steps,
         since=None if since is None else open_origin(since, trust_pickle=trust_pickle),
         windows=windows,
+        subspaces=subspaces,
     )
     met = survey(runs, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     with progress_bar("analysing") as progress:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import io
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from rankscope.durable import write_file
 
 # Neither file says when and by which version it was made, so that git sees only real changes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -49,15 +51,11 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     >>> [path.name for path in paths]
     ['per-weights.pdf', 'per-weights.png']
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix, metadata in _METADATA.items():
-        path = folder / f"{name}.{suffix}"
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as beside:
-            draft = Path(beside) / path.name
-            with mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
-                figure.savefig(draft, dpi=300, metadata=metadata)
-            draft.replace(path)
-        written.append(path)
+        content = io.BytesIO()
+        with mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
+            figure.savefig(content, format=suffix, dpi=300, metadata=metadata)
+        written.append(Path(folder) / f"{name}.{suffix}")
+        write_file(written[-1], content.getvalue())
     return written

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
+SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
 
@@ -19,6 +20,13 @@ METRICS = (
     "rank_utilisation",
     "stable_rank",
     "participation_ratio",
+    "svd_entropy",
+    "energy_rank_90",
+    "energy_rank_99",
+    "tail_index",
+    "tail_index_error",
+    "tail_index_gaussian",
+    "outliers",
     "noise_floor",
     "noise_source",
     "significant_bits",
@@ -45,6 +53,7 @@ COLUMNS = (*KEY, *WINDOW, "rows", "cols", "dtype", "status", *METRICS)
 WHOLE = (
     *("step", "layer", "head", "expert", "since", "restarts"),
     *("rows", "cols", "significant_bits", "numerical_rank", "max_rank"),
+    *("energy_rank_90", "energy_rank_99", "outliers"),
 )
 TEXT = (
     "run",
@@ -58,6 +67,13 @@ TEXT = (
     "condition_number_status",
     "route",
 )
+
+SUBSPACE_COLUMNS = (
+    *("run", "step", "against", "layer", "role", "component", "head", "expert", "name"),
+    *("measure", "side", "k", "value", "error", "noise", "null", "status"),
+)
+SUBSPACE_WHOLE = ("step", "against", "layer", "head", "expert", "k")
+SUBSPACE_TEXT = ("run", "role", "component", "name", "measure", "side", "status")
 
 EVALUATION_COLUMNS = (
     *("run", "step", "task", "group", "metric"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope import metrics
+from rankscope import metrics, shape_metrics
 from rankscope.results.columns import METRICS, WINDOW
 from rankscope.results.spectra_store import Entry
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
@@ -85,7 +85,7 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
     conditions = _conditions(spectrum, rank)
     if not whole:
         conditions = {"condition_number_r": conditions["condition_number_r"]}
-    return row | _ranks(spectrum, rank) | conditions
+    return row | _ranks(spectrum, rank) | _shape(spectrum) | conditions
 
 
 def _in_range(number: float) -> float | None:
@@ -140,6 +140,34 @@ def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
         "numerical_rank": rank,
         "noise_share": metrics.noise_share(s, spectrum.noise_floor, rank),
     }
+
+
+def _shape(spectrum: Spectrum) -> dict[str, Number]:
+    """Entropy, energy, tail and outliers; the tail only where the rank is not capped."""
+    s, shape = spectrum.values, spectrum.shape
+    row: dict[str, Number] = {
+        "svd_entropy": _known(shape_metrics.svd_entropy(s)),
+        "energy_rank_90": int(shape_metrics.energy_rank(s, 0.9)),
+        "energy_rank_99": int(shape_metrics.energy_rank(s, 0.99)),
+    }
+    if spectrum.max_rank < min(shape):
+        return row
+    tail = shape_metrics.tail_index(
+        spectrum.lower, s, spectrum.upper, noise_floor=spectrum.noise_floor
+    )
+    outliers = shape_metrics.outliers(s, shape)
+    row |= {
+        "tail_index": _known(tail.value),
+        "tail_index_error": _in_range(max(tail.high - tail.value, tail.value - tail.low)),
+        "tail_index_gaussian": _known(shape_metrics.gaussian_tail_index(shape)),
+    }
+    # A bulk below the floor is the bulk of the rounding.
+    has_bulk = bool(np.median(s) > spectrum.noise_floor)
+    return row | {"outliers": int(outliers) if has_bulk and not math.isnan(outliers) else None}
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from rankscope.errors import RankscopeError, RankscopeWarning, printable
+from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError, printable
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -21,6 +21,10 @@ from rankscope.results.columns import (
     EVALUATION_WHOLE,
     METRICS_FILE,
     SPECTRA_FOLDER,
+    SUBSPACE_COLUMNS,
+    SUBSPACE_TEXT,
+    SUBSPACE_WHOLE,
+    SUBSPACES_FILE,
     TEXT,
     TRAINING_FILE,
     WHOLE,
@@ -48,6 +52,11 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
     """A table of an evaluation with its columns and their types."""
     return _with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
+
+
+def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of subspaces with its columns and their types."""
+    return _with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
 
 
 def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
@@ -117,6 +126,18 @@ class Results:
         if not path.is_file():
             return typed_evaluation(pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
         return self._described(typed_evaluation(pd.read_parquet(path)))
+
+    @cached_property
+    def subspaces(self) -> pd.DataFrame:
+        """How leading singular subspaces moved, one row per comparison and measure.
+
+        Columns run, step, against, layer, role, component, head, expert, name, measure, side, k,
+        value, error, noise, null, status. Empty unless the analysis was asked for ``subspaces``.
+        """
+        path = self.path / SUBSPACES_FILE
+        if not path.is_file():
+            return typed_subspaces(pd.DataFrame(columns=list(SUBSPACE_COLUMNS)))
+        return self._described(typed_subspaces(pd.read_parquet(path)))
 
     @property
     def unit(self) -> str:
@@ -206,8 +227,10 @@ def open_results(path: str | Path) -> Results:
 
     Raises
     ------
+    WrongSettingError
+        If nothing is at ``path``.
     RankscopeError
-        If there is none at ``path``.
+        If what is there is not a results folder.
 
     Examples
     --------
@@ -217,6 +240,8 @@ def open_results(path: str | Path) -> Results:
     ['adapter', 'gradient', 'merge', 'merged_total', 'ov', 'update', 'weight']
     """
     path = Path(path)
+    if not path.exists():
+        raise WrongSettingError("does not exist", path=path)
     files = (METRICS_FILE, EVALUATION_FILE)
     if not any((path / name).is_file() for name in files):
         raise RankscopeError(

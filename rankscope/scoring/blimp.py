@@ -158,7 +158,7 @@ def _files_in(folder: Path) -> list[Path]:
 def _reading(path: Path) -> Iterator[None]:
     """Refuse what cannot hold minimal pairs, and say what cannot be read."""
     if not path.exists():
-        raise WrongSettingError("does not exist: `blimp` is a folder, a zip or a file", path=path)
+        raise WrongSettingError("does not exist: give a folder, a zip or a .jsonl file", path=path)
     if not path.is_dir() and path.suffix.lower() not in (SUFFIX, ".zip"):
         raise WrongSettingError(f"is not a folder, nor a {SUFFIX} or .zip file", path=path)
     try:

@@ -226,7 +226,7 @@ def test_the_update_after_an_absent_tensor_spans_the_gap(
     found = analysed(tmp_path, "update")
     (skip,) = found.skips
     assert (skip.tensor, skip.reason) == (gone, "absent")
-    assert "is in step 100 and not in step 200" in skip.message
+    assert "is in step 100 but not in step 200" in skip.message
     for row in found.rows:
         before = 100 if row["name"] == gone else row["step"] - 100
         change = series[row["step"]][row["name"]].astype(np.float64) - series[before][row["name"]]

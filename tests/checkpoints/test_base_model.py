@@ -115,3 +115,18 @@ def test_another_model_with_the_name_of_the_base_is_ignored(
     contents = peft.read(folder, DEFAULT)
     assert "base: model.layers" in contents.notes[0].message and contents.base is None
     assert all(p.tensor is None and p.adapter for p in contents.parameters.values())
+
+
+def test_a_quantised_base_is_the_base_whatever_its_shapes(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "base")
+    packed = {
+        name: np.zeros((len(matrix), matrix.shape[1] // 2), np.uint8)
+        for name, matrix in random_weights(rng).items()
+        if matrix.ndim == 2
+    }
+    write_model(tmp_path / "base", packed)  # type: ignore[arg-type]
+    contents = peft.read(folder, DEFAULT)
+    assert contents.base is not None and not contents.notes
+    assert {skip.reason for skip in contents.skips} == {"quantised"}

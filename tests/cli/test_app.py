@@ -90,7 +90,6 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("analyze", "run", "--out", "run"),
         ("evaluate", "run", "--blimp", "nonsense"),
         ("evaluate", "run", "--text", "nonsense"),
-        ("figures", "run", "--width", "nonsense"),
         ("data", "prepare", "nonsense", "--out", "new"),
         ("train", "nonsense.toml"),
         ("train", "config.toml", "--set", "method=nonsense"),

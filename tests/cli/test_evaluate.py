@@ -187,11 +187,13 @@ def test_wrong_settings_and_data_are_one_line_at_once(
     assert done.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_a_wrong_run_is_one_line_and_exit_4(rankscope: Rankscope, tmp_path: Path) -> None:
+def test_a_missing_run_is_wrong_use_and_an_empty_one_holds_nothing(
+    rankscope: Rankscope, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
-    for name in ("absent", "empty"):
+    for name, code in (("absent", 2), ("empty", 4)):
         done = rankscope("evaluate", name, "--held-out")
-        assert done.code == 4 and done.stderr.count("\n") == 1
+        assert done.code == code and done.stderr.count("\n") == 1
         assert done.stderr.startswith(f"rankscope: {name}: ")
 
 

@@ -46,11 +46,11 @@ def make_product(seed: int, inner: int, decades: float) -> LowRank:
 
 @settings(max_examples=200, deadline=None)
 @given(any_spectrum)
-def test_every_number_is_finite_or_an_infinite_condition(found: Spectrum) -> None:
+def test_only_conditions_and_tails_are_infinite(found: Spectrum) -> None:
     row = measure(found)
     assert tuple(row) == METRICS
     for name, value in row.items():
-        if isinstance(value, float) and not name.startswith("condition_number"):
+        if isinstance(value, float) and not name.startswith(("condition_number", "tail_index")):
             assert math.isfinite(value), name
         assert value is None or isinstance(value, str) or not math.isnan(value), name
 

@@ -37,7 +37,7 @@ def now(tmp_path: Path) -> pd.DataFrame:
 
 def test_the_fixture_is_of_the_first_schema() -> None:
     assert json.loads((OLDER / "analysis.json").read_text())["schema_version"] == 1
-    assert len(set(COLUMNS) - set(pd.read_parquet(OLDER / "metrics.parquet").columns)) == 8
+    assert len(set(COLUMNS) - set(pd.read_parquet(OLDER / "metrics.parquet").columns)) == 15
 
 
 def test_every_metric_of_an_older_table_is_what_it_is_today(older: Path, now: pd.DataFrame) -> None:
@@ -45,7 +45,7 @@ def test_every_metric_of_an_older_table_is_what_it_is_today(older: Path, now: pd
     table = read(older)
     assert (table.index == now.index).all()
     floors = ("noise_floor", "noise_source", "signal_to_noise", "significant_bits")
-    errors = ("per_error", "sigma_error", "relative_size_error", "noise_share")
+    errors = ("per_error", "sigma_error", "relative_size_error", "noise_share", "tail_index_error")
     for name in set(METRICS) - {*floors, *errors, "route", "condition_number_status"}:
         old, new = (one[name].to_numpy(np.float64, na_value=np.nan) for one in (table, now))
         np.testing.assert_allclose(old, new, rtol=1e-6, err_msg=name)

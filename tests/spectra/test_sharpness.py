@@ -127,6 +127,7 @@ def test_tiny_matrices_have_their_condition_number() -> None:
 def test_a_value_counts_if_its_interval_is_above_the_floor() -> None:
     row = measure(made([1.0, 0.101], width=0.009, floor=0.1009))
     assert row["numerical_rank"] == 1
+    assert row["condition_number_status"] == "lower-bound"
 
 
 @pytest.mark.parametrize(("width", "known"), [(0.009, True), (0.03, False)])

@@ -19,10 +19,12 @@ class Ended:
         self.code, self.output = code, output
 
 
-def run_processes(folder: Path, *arguments: str, size: int = 2, limit: float = 60.0) -> list[Ended]:
+def run_processes(
+    folder: Path, *arguments: str, size: int = 2, limit: float = 240.0
+) -> list[Ended]:
     """Run ``python ARGUMENTS`` as torchrun would, several times at once; none is left behind.
 
-    When one has failed, the others have a few seconds to notice.
+    When one has failed, the others have half a minute to notice.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -48,7 +50,7 @@ def run_processes(folder: Path, *arguments: str, size: int = 2, limit: float = 6
         deadline = time.monotonic() + limit
         while any(process.poll() is None for process in started) and time.monotonic() < deadline:
             if any(process.poll() for process in started):
-                deadline = min(deadline, time.monotonic() + 3)
+                deadline = min(deadline, time.monotonic() + 30)  # a busy machine
             time.sleep(0.02)
         codes = [process.poll() for process in started]  # None: did not end in time
     finally:

@@ -189,7 +189,7 @@ def test_a_broken_model_has_no_accuracy(
 
 
 FAULTS = {
-    "missing": ({"log.blimp": "no/such/pairs.zip"}, r"no/such/pairs\.zip: cannot be read"),
+    "missing": ({"log.blimp": "no/such/pairs.zip"}, r"no/such/pairs\.zip: does not exist"),
     "damaged": ({}, "line 2 is not a minimal pair"),
     "too-long": ({"batch.sequence_length": 20}, r"input tokens, more than batch.* = 20"),
 }

@@ -18,7 +18,7 @@ from rankscope.checkpoints.contents import Adapter, Skip
 from rankscope.checkpoints.families.names import block_of, plain_name
 from rankscope.checkpoints.files.weights_file import open_weights_file
 from rankscope.checkpoints.options import Options
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
@@ -125,27 +125,30 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
 def misfit(found: Parted, base: Mapping[str, Tensor]) -> str:
     """What shows that this is not the base model of an adapter; empty if it may be.
 
-    It is not if most modules of the adapter are missing from it, or have other shapes.
+    It is not if most modules of the adapter are missing from it, or have other shapes. The shapes
+    of packed numbers say nothing.
     """
-    shapes = {_module(plain_name(name)): tensor.shape for name, tensor in base.items()}
-    stored = _stored_name({*found.adapters}, {*shapes})
+    weights = {_module(plain_name(name)): tensor for name, tensor in base.items()}
+    stored = _stored_name({*found.adapters}, {*weights})
     deltas = {m: delta for m, delta in found.adapters.items() if m not in found.uncut | found.apart}
-    known = {module: shapes[stored(module)] for module in deltas if stored(module) in shapes}
+    known = {module: weights[stored(module)] for module in deltas if stored(module) in weights}
     if 2 * len(known) < len(deltas):
         example = next(module for module in deltas if module not in known)
         return f"it lacks {len(deltas) - len(known)} of {len(deltas)} modules, such as {example}"
-    wrong = [m for m, shape in known.items() if not _may_fit(deltas[m].shape, shape)]
+    wrong = [m for m, weight in known.items() if not _may_fit(deltas[m].shape, weight)]
     if 2 * len(wrong) > len(known):
         module = wrong[0]
-        delta, weight = list(deltas[module].shape), list(known[module])
+        delta, weight = list(deltas[module].shape), list(known[module].shape)
         return f"{module} is {weight} and its delta {delta}"
     return ""
 
 
-def _may_fit(delta: tuple[int, ...], weight: tuple[int, ...]) -> bool:
-    """Whether a delta may be of a weight, which may be stored transposed or as a convolution."""
-    flat = (weight[0], prod(weight[1:]))
-    return len(weight) == 3 or delta in (flat, flat[::-1])
+def _may_fit(delta: tuple[int, ...], weight: Tensor) -> bool:
+    """Whether a delta may be of a weight, which may be transposed, a convolution or packed."""
+    if weight.dtype not in FLOATS or len(weight.shape) == 3:
+        return True
+    flat = (weight.shape[0], prod(weight.shape[1:]))
+    return delta in (flat, flat[::-1])
 
 
 def with_own_columns(found: Parted) -> Parted:

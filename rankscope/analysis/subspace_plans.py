@@ -1,0 +1,213 @@
+"""Which matrices to follow through their steps, and where their comparisons are kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rankscope.analysis.history import Asked, iter_steps
+from rankscope.analysis.plan import Selection, task_of
+from rankscope.analysis.subspace_series import Compared, Position, SubspaceSeries
+from rankscope.checkpoints.contents import Delta, Skip
+from rankscope.checkpoints.fingerprint import State
+from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.survey import Survey
+from rankscope.components.component import Component
+from rankscope.components.recipes import Products, Weight
+from rankscope.pipeline.engine import Failure
+from rankscope.pipeline.execution import CHANGED, Executed, Plan, Plans
+from rankscope.results.columns import SUBSPACES_FOLDER
+from rankscope.results.measure import Row
+from rankscope.results.subspace_store import (
+    VERSION,
+    Comparison,
+    comparisons_path,
+    read_comparisons,
+    write_comparisons,
+)
+from rankscope.spectra.chance import SIDES
+
+FOLLOWED = ("weight", "adapter", "merge")
+# Steps that are compared in one task, for which the first step and the one before the segment are
+# decomposed besides. Segments begin at the same steps whatever comes later, so that a new step of
+# a run leaves all but the last of them as they are.
+SEGMENT = 8
+
+
+@dataclass(frozen=True)
+class SubspaceTask:
+    """A segment of a series of one matrix.
+
+    Attributes
+    ----------
+    component
+        The matrix at the last step, for its coordinates.
+    recipe
+        The series; it reads the matrices one by one.
+    key, files
+        As for spectra.
+    """
+
+    component: Component
+    recipe: SubspaceSeries
+    key: str
+    files: tuple[tuple[str, State | None], ...]
+
+    @property
+    def work(self) -> float:
+        """Operations, about."""
+        return self.recipe.work or 1.0
+
+
+@dataclass
+class _Followed:
+    """A matrix since the last break of its run.
+
+    Attributes
+    ----------
+    component
+        The matrix as it was last.
+    positions
+        Its steps, with what each is read from.
+    """
+
+    component: Component
+    ranks: set[int] = field(default_factory=set)
+    positions: list[Position] = field(default_factory=list)
+    files: dict[str, State | None] = field(default_factory=dict)
+
+
+def subspace_plans(found: Survey, selection: Selection) -> Plans[SubspaceTask]:
+    """Plan one file for each matrix that is there at two steps or more; reads headers only."""
+
+    def iter_plans() -> Iterator[Plan[SubspaceTask]]:
+        for run in found.runs:
+            yield from _plan_run(run, selection)
+
+    return Plans(iter_plans(), VERSION, selection.subspaces)
+
+
+def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
+    components = tuple(name for name in FOLLOWED if name in selection.components)
+    seen: dict[str, State | None] = {}
+    followed: dict[tuple[str, str], _Followed] = {}
+    parts: list[_Followed] = []
+    for step in iter_steps(run, Asked(components, selection.has_step, selection.has)):
+        if step.breaks:
+            followed = {key: one for key, one in followed.items() if key[0] == "merge"}
+        for component in filter(selection.has, step.components):
+            task = task_of(component, seen)
+            key = component.kind, component.name
+            if key not in followed:
+                followed[key] = _Followed(component)
+                parts.append(followed[key])
+            one = followed[key]
+            one.component = component
+            one.ranks |= _ranks(component)
+            one.positions.append(Position(step.step, component.recipe, task.key))
+            one.files |= dict(task.files)
+    by_file: dict[tuple[str, str], list[SubspaceTask]] = {}
+    for one in parts:
+        if len(one.positions) > 1:
+            key = one.component.kind, one.component.name
+            by_file.setdefault(key, []).extend(_segments(one, selection.subspaces or 0))
+    for tasks in by_file.values():
+        last = max(task.recipe.positions[-1].step for task in tasks)
+        yield Plan(run.name, last, tuple(tasks))
+
+
+def _segments(one: _Followed, most: int) -> Iterator[SubspaceTask]:
+    for start in range(0, len(one.positions) - 1, SEGMENT):
+        positions = tuple(one.positions[start : start + SEGMENT + 1])
+        first = one.positions[0]
+        series = SubspaceSeries(
+            one.component.kind,
+            one.component.name,
+            most,
+            tuple(sorted(one.ranks)),
+            first,
+            positions,
+        )
+        keys = VERSION, most, series.ranks, first.key, [position.key for position in positions]
+        digest = hashlib.blake2b(repr(keys).encode(), digest_size=12).hexdigest()
+        paths = dict.fromkeys(path for tensor in series.tensors() for path in tensor.paths)
+        files = tuple((path, one.files.get(path)) for path in paths)
+        yield SubspaceTask(one.component, series, digest, files)
+
+
+def _ranks(component: Component) -> set[int]:
+    """Ranks of the adapters of a matrix, at which its subspaces are compared too."""
+    recipe = component.recipe
+    deltas: tuple[Delta | None, ...] = ()
+    if isinstance(recipe, Weight):
+        deltas = (recipe.adapter,)
+    elif isinstance(recipe, Products):
+        deltas = recipe.adapters
+    return {delta.rank for delta in deltas if delta is not None}
+
+
+def subspace_rows(executed: Executed[SubspaceTask, Comparison]) -> list[Row]:
+    """Rows of the table of subspaces, those of one matrix."""
+    if not executed.plan.tasks:
+        return []
+    component = executed.plan.tasks[-1].component
+    place = {
+        "layer": component.layer,
+        "role": component.role,
+        "component": component.kind,
+        "head": None,
+        "expert": component.expert,
+        "name": component.name,
+    }
+    return [
+        {"run": executed.plan.run, "step": one.step, "against": one.against, **place, **vars(found)}
+        for one in sorted(executed.entries, key=lambda one: (one.step, -one.against))
+        for found in one.measures
+    ]
+
+
+class SubspaceFiles:
+    """Comparisons in the results folder: one file per matrix."""
+
+    def __init__(self, out: Path) -> None:
+        self._folder = out / SUBSPACES_FOLDER
+
+    def path(self, plan: Plan[SubspaceTask]) -> Path:
+        """File of a matrix."""
+        component = plan.tasks[0].component
+        return comparisons_path(self._folder, plan.run, component.kind, component.name)
+
+    def read(self, path: Path) -> list[Comparison]:
+        """Comparisons of a file; none where it is absent or of another version."""
+        return read_comparisons(path)
+
+    def write(self, path: Path, stored: list[Comparison], new: list[Comparison]) -> None:
+        """Write the comparisons of a file; a new one replaces that of the same two steps."""
+        replaced = {(one.step, one.against) for one in new}
+        kept = [one for one in stored if (one.step, one.against) not in replaced]
+        write_comparisons(path, kept + new)
+
+    def entries(self, task: SubspaceTask, result: list[Compared]) -> list[Comparison]:
+        """The comparisons of a segment."""
+        return [
+            Comparison(
+                task.key,
+                one.step,
+                one.against,
+                one.measures,
+                dict(zip(SIDES, one.cosines, strict=True)),
+            )
+            for one in result
+        ]
+
+    def failed(self, task: SubspaceTask, failure: Failure) -> tuple[list[Comparison], Skip]:
+        """Nothing, and a line; what concerns a whole file is said once, not per matrix."""
+        is_of_file = failure.reason in (CHANGED, "damaged")
+        name = failure.tensor or ("" if is_of_file else task.component.name)
+        return [], Skip(failure.path, name, failure.reason, failure.message)
+
+    def fault(self, task: SubspaceTask, entry: Comparison) -> Skip | None:
+        """None: a comparison says in its status where there is no number."""
+        return None

@@ -1,0 +1,231 @@
+"""Singular vectors with certificates: leading subspaces, and by how much they can be off.
+
+Legend: A is m×n, q = min(m, n); s₁ ≥ s₂ ≥ … its singular values; U and V its left and right
+singular vectors; the short side is the one of q dimensions. A subspace is only as certain as its
+gap: with Û, V̂ the computed leading k vectors, ρ = max(‖A V̂ − Û Ŝ‖, ‖Aᵀ Û − V̂ Ŝ‖) and the gap
+s_k − s_{k+1}, the largest angle θ between the computed and the true subspaces obeys
+
+    sin θ ≤ ρ / (gap − ρ).
+
+P.-Å. Wedin, "Perturbation bounds in connection with singular value decomposition", BIT 12 (1972),
+99. Single vectors inside a cluster of equal values are not even defined, which is why no vector is
+compared with the vector of the same index.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankscope.spectra.bounds import (
+    UNIT_ROUNDOFF,
+    Values,
+    Within,
+    gram_bound,
+    product_bound,
+)
+from rankscope.spectra.matrices import Decomposable, Dense, LowRank
+
+
+@dataclass(frozen=True)
+class Complete:
+    """All singular vectors of the short side of a dense matrix, and the matrix itself.
+
+    Attributes
+    ----------
+    wide
+        The matrix, turned so that its short side comes first; (q, M).
+    vectors
+        Eigenvectors of ``wide @ wide.T`` by descending eigenvalue; (q, q).
+    bound
+        Bound on the error of that Gram matrix and its eigenvalues, as `gram_bound` gives it.
+    is_left_short
+        Whether the vectors are left ones.
+    """
+
+    wide: Values
+    vectors: Values
+    bound: float
+    is_left_short: bool
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Singular values of a matrix and its leading singular vectors.
+
+    Attributes
+    ----------
+    shape
+        Rows and columns, (m, n).
+    values, lower, upper
+        Singular values, descending, and intervals that contain the true ones; (q,), or (r,) for a
+        product of inner dimension r, whose others are exactly zero.
+    left, right
+        The leading K singular vectors of each side, orthonormal up to rounding; (m, K) and (n, K).
+    residuals
+        The larger norm of A v − s u and Aᵀ u − s v of each of the K pairs, with all rounding; (K,).
+    defect
+        How far both sets of vectors are from orthonormal, in the spectral norm.
+    noise_floor
+        What rounding to the storage format may have changed A by, in the spectral norm.
+    complete
+        All vectors of the short side, of a dense matrix only.
+    """
+
+    shape: tuple[int, int]
+    values: Values
+    lower: Values
+    upper: Values
+    left: Values
+    right: Values
+    residuals: Values
+    defect: float
+    noise_floor: float
+    complete: Complete | None = None
+
+    @property
+    def matrix(self) -> Values:
+        """A itself, of a dense matrix only."""
+        if self.complete is None:
+            raise ValueError("a product is not kept multiplied out")
+        wide = self.complete.wide
+        return wide if self.complete.is_left_short else wide.T
+
+    @property
+    def count(self) -> int:
+        """K, the number of vectors of each side."""
+        return int(self.left.shape[1])
+
+    def gap(self, k: int) -> float:
+        """What s_k − s_{k+1} is at least: where that is not positive, no subspace is certain."""
+        following = float(self.upper[k]) if k < len(self.upper) else 0.0
+        return float(self.lower[k - 1]) - following
+
+    def residual(self, k: int) -> float:
+        """Bound on ρ of the leading k vectors together."""
+        return float(np.sqrt((self.residuals[:k] ** 2).sum()))
+
+    def error(self, k: int) -> float:
+        """Bound on the sine of the angle by which the arithmetic moved the leading subspaces.
+
+        Infinite where the gap does not decide it.
+        """
+        return sine(self.residual(k), self.gap(k)) + self.defect
+
+    def noise(self, k: int) -> float:
+        """The same for what rounding to the storage format moved them by; infinite likewise."""
+        return sine(self.noise_floor, self.gap(k))
+
+    def is_resolved(self, k: int) -> bool:
+        """Whether the gap is above everything that rounding may have put there."""
+        return self.gap(k) > max(self.noise_floor, self.residual(k))
+
+
+def basis_of(matrix: Decomposable, count: int) -> Basis | None:
+    """Return the leading singular subspaces of a matrix or of a product given by its factors.
+
+    Parameters
+    ----------
+    matrix
+        `Dense` or a single `LowRank`.
+    count
+        How many vectors of each side at most.
+
+    Returns
+    -------
+    None where there are none: an entry is not finite, a side is empty, the matrix is zero, or the
+    solver failed.
+    """
+    if isinstance(matrix, LowRank):
+        if matrix.inner < min(matrix.shape):
+            return _of_product(matrix, count)
+        matrix = Dense.stored(matrix.multiplied())
+    return _of_dense(matrix, count) if isinstance(matrix, Dense) else None
+
+
+def _of_dense(matrix: Dense, count: int) -> Basis | None:
+    values = np.asarray(matrix.values, np.float64)
+    if 0 in values.shape or not np.isfinite(values).all():
+        return None
+    wide = values if values.shape[0] <= values.shape[1] else values.T
+    try:
+        squares, vectors = np.linalg.eigh(wide @ wide.T)
+    except np.linalg.LinAlgError:
+        return None
+    squares, vectors = squares[::-1].copy(), vectors[:, ::-1]
+    if not squares[0] > 0:
+        return None
+    trace = float(np.vdot(wide, wide))
+    bound = gram_bound(trace, float(squares[0]), long_side=wide.shape[1], short_side=wide.shape[0])
+    s = np.sqrt(np.maximum(squares, 0))
+    within = Within.of_squares(bound, float(s[0])).widened(matrix.error)
+    lower, upper = within.ends(s)
+    # Below the bound on the values the long side would be divided by noise.
+    count = min(count, int((lower > 0).sum()))
+    if not count:
+        return None
+    short = np.ascontiguousarray(vectors[:, :count])
+    long, _ = np.linalg.qr(wide.T @ short)
+    long *= np.where(np.einsum("ij,ij->j", long, wide.T @ short) < 0, -1.0, 1.0)
+    defect = _defect(short) + _defect(long)
+    residuals = _residuals(wide, short, s[:count], long) + matrix.error + float(s[0]) * defect
+    left, right = (short, long) if wide is values else (long, short)
+    floor = matrix.rounding.floor
+    return Basis(
+        matrix.shape, s, lower, upper, left, right, residuals, defect, floor,
+        Complete(wide, vectors, bound, is_left_short=wide is values),
+    )  # fmt: skip
+
+
+def _residuals(wide: Values, short: Values, s: Values, long: Values) -> Values:
+    """Norms of the columns of both residuals, the larger of each pair, with their own rounding."""
+    forward = wide @ long - short * s
+    backward = wide.T @ short - long * s
+    rounding = (max(wide.shape) + 2) * UNIT_ROUNDOFF * float(np.linalg.norm(wide))
+    found = np.maximum(np.linalg.norm(forward, axis=0), np.linalg.norm(backward, axis=0))
+    return np.asarray(found + rounding, np.float64)
+
+
+def _of_product(matrix: LowRank, count: int) -> Basis | None:
+    """By QR of both factors and an SVD of the small core, as the values are found."""
+    left, right = np.asarray(matrix.left, np.float64), np.asarray(matrix.right, np.float64)
+    if 0 in matrix.shape or matrix.inner == 0 or left.ndim == 3:
+        return None
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+        return None
+    left_q, left_r = np.linalg.qr(left)
+    right_q, right_r = np.linalg.qr(right.T)
+    try:
+        u, s, vt = np.linalg.svd(left_r @ right_r.T)
+    except np.linalg.LinAlgError:
+        return None
+    if not s[0] > 0:
+        return None
+    bound = float(matrix.error) + product_bound(
+        float(np.linalg.norm(left)),
+        float(np.linalg.norm(right)),
+        matrix.shape,
+        inner=matrix.inner,
+    )
+    lower, upper = np.maximum(s - bound, 0), s + bound
+    count = min(count, int((lower > 0).sum()))
+    if not count:
+        return None
+    a, b = left_q @ u[:, :count], right_q @ vt[:count].T
+    defect = _defect(a) + _defect(b)
+    residuals = np.full(count, bound + float(s[0]) * defect)
+    return Basis(matrix.shape, s, lower, upper, a, b, residuals, defect, float(matrix.floor))
+
+
+def _defect(vectors: Values) -> float:
+    """Bound on ‖QᵀQ − I‖ of the computed vectors, with the rounding of forming it."""
+    k = vectors.shape[1]
+    found = float(np.linalg.norm(vectors.T @ vectors - np.eye(k)))
+    return float(found + (len(vectors) + 2) * UNIT_ROUNDOFF * k)
+
+
+def sine(perturbation: float, gap: float) -> float:
+    """Bound on the sine of an angle, infinite where the gap does not allow for one."""
+    return perturbation / (gap - perturbation) if gap > perturbation else math.inf

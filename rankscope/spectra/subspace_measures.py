@@ -1,0 +1,249 @@
+"""How the leading singular subspaces of a matrix moved from one checkpoint to another.
+
+Three measures, each with its certificate and with what chance alone would give:
+
+- ``overlap``, ‖U_kᵀU′_k‖²_F/k: 1 where the leading k-dimensional subspaces are the same, k over the
+  number of dimensions where they have nothing to do with each other.
+- ``intruders``: how many of the top 10 left singular vectors have no counterpart, a cosine of 0.5
+  or more, among all left singular vectors before. R. Shuttleworth et al., "LoRA vs Full
+  Fine-tuning: An Illusion of Equivalence", arXiv:2410.21228.
+- ``update_energy``, ‖U_kᵀΔW‖²_F/‖ΔW‖²_F: the share of a change in the subspace of what it changed.
+
+Vectors of the same index are not compared: a random change of 3 %, which moves no singular value by
+more than 0.1 %, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rankscope.spectra.bases import Basis, basis_of
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
+from rankscope.spectra.chance import (
+    SIDES,
+    Side,
+    deviation,
+    first_order_overlap,
+    gaussian_change,
+    is_first_order,
+    random_overlap,
+)
+from rankscope.spectra.intruders import Intruders, intruders_of
+from rankscope.spectra.matrices import Dense
+from rankscope.spectra.rounding import Rounding
+
+MeasureName = Literal["overlap", "intruders", "update_energy"]
+STEP = 4  # sizes grow by this factor: 1, 4, 16, 64
+DRAWN_ENTRIES = 2**18  # small matrices are simulated several times, at least once in any case
+MOST_DRAWS = 8
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number about a pair of subspaces.
+
+    Attributes
+    ----------
+    k
+        Size of the subspaces; of ``intruders`` how many vectors were looked at.
+    value
+        None where the gap does not allow for a number.
+    error
+        Bound on what the arithmetic made of it; of ``intruders`` how many are undecided.
+    noise
+        The same of rounding to the storage format; None where that leaves nothing certain.
+    null
+        What chance would give.
+    status
+        ``ok``; ``no-gap``: rounding alone may have chosen the subspace; ``zero``: nothing changed,
+        or there is no matrix; ``nonfinite``: an entry is NaN or infinite.
+    """
+
+    measure: MeasureName
+    side: Side
+    k: int
+    value: float | None
+    error: float | None
+    noise: float | None
+    null: float | None
+    status: Literal["ok", "no-gap", "zero", "nonfinite"] = "ok"
+
+
+@dataclass(frozen=True)
+class Change:
+    """The difference of two dense matrices.
+
+    Attributes
+    ----------
+    values
+        Later − earlier, (m, n).
+    norm
+        Its Frobenius norm.
+    noise
+        Frobenius norm that rounding to the storage formats gave it.
+    """
+
+    values: Values
+    norm: float
+    noise: float
+
+    @classmethod
+    def between(cls, later: Dense, earlier: Dense) -> Change:
+        """Subtract in float64."""
+        values = np.asarray(later.values, np.float64) - np.asarray(earlier.values, np.float64)
+        noise = math.hypot(_energy(later.rounding), _energy(earlier.rounding))
+        return cls(values, float(np.linalg.norm(values)), noise)
+
+
+def sizes(most: int, *ranks: int) -> tuple[int, ...]:
+    """Sizes of the subspaces to compare: 1, 4, 16, … and ``most``, and the ranks up to it."""
+    grown = [STEP**i for i in range(32) if STEP**i < most]
+    return tuple(sorted({*grown, most, *(rank for rank in ranks if 0 < rank <= most)}))
+
+
+def compare_products(now: Basis, before: Basis, ks: Sequence[int]) -> Iterator[Measure]:
+    """Compare two products, such as successive merges: by chance they would be unrelated."""
+    for side in SIDES:
+        dimensions = now.shape[0] if side == "left" else now.shape[1]
+        cross = _cross(now, before, side)
+        for k in _possible(ks, now, before):
+            null = random_overlap(k, dimensions)
+            yield _overlap(now, before, cross, side, k, null)
+
+
+def compare_weights(
+    now: Basis, before: Basis, change: Change, ks: Sequence[int], key: tuple[str | int, ...]
+) -> Iterator[Measure]:
+    """Compare a weight with itself at an earlier step: by chance the change would be Gaussian.
+
+    Parameters
+    ----------
+    key
+        What a simulation of chance depends on, beside its norm.
+    """
+    nulls = Nulls(before, change, ks, key)
+    for side in SIDES:
+        cross = _cross(now, before, side)
+        dimensions = now.shape[0] if side == "left" else now.shape[1]
+        for k in _possible(ks, now, before):
+            if k < min(now.shape):
+                yield _overlap(now, before, cross, side, k, nulls.overlap(side, k))
+        for k in _possible(ks, before, before):
+            if k < dimensions:
+                yield _update_energy(before, change, side, k, random_overlap(k, dimensions))
+    found = intruders_of(now, before)
+    if found is not None:
+        yield _intruders(found, nulls)
+
+
+class Nulls:
+    """What a Gaussian change of the same norm would do, to first order or by simulation."""
+
+    def __init__(
+        self, before: Basis, change: Change, ks: Sequence[int], key: tuple[str | int, ...]
+    ) -> None:
+        self._before, self._ks, self._key = before, ks, key
+        self._sigma = deviation(change.norm, before.shape)
+        self._drawn: list[Basis] | None = None
+
+    def overlap(self, side: Side, k: int) -> float | None:
+        """Overlap of the leading k-subspaces before and after such a change."""
+        before = self._before
+        if not before.is_resolved(k):
+            return None
+        if is_first_order(self._sigma, before.shape, before.gap(k)):
+            return first_order_overlap(before.values, k, before.shape, side, self._sigma)
+        crosses = [_cross(drawn, before, side) for drawn in self._simulated()]
+        return float(np.mean([(cross[:k, :k] ** 2).sum() / k for cross in crosses]))
+
+    def intruders(self, count: int) -> float:
+        """How many intruders there would be among the leading vectors."""
+        before = self._before
+        if is_first_order(self._sigma, before.shape, before.gap(min(count, before.count))):
+            return 0.0
+        found = [intruders_of(drawn, before) for drawn in self._simulated()]
+        return float(np.mean([one.certain + one.undecided / 2 for one in found if one is not None]))
+
+    def _simulated(self) -> list[Basis]:
+        """Bases of the matrix with changes drawn for it; drawn once, and only where needed."""
+        if self._drawn is None:
+            before, shape = self._before, self._before.shape
+            draws = min(max(DRAWN_ENTRIES // (shape[0] * shape[1]), 1), MOST_DRAWS)
+            self._drawn = []
+            for draw in range(draws):
+                values = before.matrix + gaussian_change(shape, self._sigma, *self._key, draw)
+                drawn = basis_of(Dense(values, "float64", Rounding.by_norm(0.0, 53)), before.count)
+                if drawn is not None:
+                    self._drawn.append(drawn)
+        return self._drawn
+
+
+def _overlap(
+    now: Basis, before: Basis, cross: Values, side: Side, k: int, null: float | None
+) -> Measure:
+    if not (now.is_resolved(k) and before.is_resolved(k)):
+        return Measure("overlap", side, k, None, None, None, null, "no-gap")
+    dimensions = now.shape[0] if side == "left" else now.shape[1]
+    value = float((cross[:k, :k] ** 2).sum() / k)
+    error = now.error(k) + before.error(k) + 2 * (dimensions + k) * UNIT_ROUNDOFF
+    return Measure("overlap", side, k, value, error, _known(now.noise(k) + before.noise(k)), null)
+
+
+def _update_energy(before: Basis, change: Change, side: Side, k: int, null: float) -> Measure:
+    if change.norm == 0:
+        return Measure("update_energy", side, k, None, None, None, null, "zero")
+    if not before.is_resolved(k):
+        return Measure("update_energy", side, k, None, None, None, null, "no-gap")
+    inside = (
+        before.left[:, :k].T @ change.values
+        if side == "left"
+        else change.values @ before.right[:, :k]
+    )
+    value = float((inside / change.norm).ravel() @ (inside / change.norm).ravel())
+    error = before.error(k) + 4 * (max(before.shape) + k) * UNIT_ROUNDOFF
+    # Of the share itself: what rounding put into the change is anywhere in it.
+    noise = before.noise(k) + 2 * change.noise / change.norm
+    return Measure("update_energy", side, k, value, error, _known(noise), null)
+
+
+def _intruders(found: Intruders, nulls: Nulls) -> Measure:
+    return Measure(
+        "intruders",
+        "left",
+        found.count,
+        found.certain,
+        found.undecided,
+        found.undecided_by_storage,
+        nulls.intruders(found.count),
+    )
+
+
+def _possible(ks: Sequence[int], now: Basis, before: Basis) -> list[int]:
+    return [k for k in ks if k <= min(now.count, before.count)]
+
+
+def _cross(now: Basis, before: Basis, side: Side) -> Values:
+    """Cosines between the leading vectors of a side, (K, K′)."""
+    pair = (now.left, before.left) if side == "left" else (now.right, before.right)
+    return np.asarray(pair[0].T @ pair[1], np.float64)
+
+
+def principal_cosines(now: Basis, before: Basis, side: Side, k: int) -> Values:
+    """Cosines of the principal angles between two k-subspaces, descending, (k,)."""
+    found = np.linalg.svd(_cross(now, before, side)[:k, :k], compute_uv=False)
+    return np.asarray(np.minimum(found, 1.0), np.float64)
+
+
+def _known(noise: float) -> float | None:
+    """A bound, where it says anything of a number between 0 and 1."""
+    return noise if noise < 1 else None
+
+
+def _energy(rounding: Rounding) -> float:
+    """Frobenius norm that rounding gives a matrix."""
+    return math.hypot(rounding.unit * math.sqrt(float(rounding.rows.sum())), rounding.beside)

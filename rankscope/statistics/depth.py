@@ -1,0 +1,101 @@
+"""How a metric changes with depth, step by step, and when that turns round."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from rankscope.errors import WrongSettingError
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.row_choice import chosen_rows
+
+LEAST_LAYERS = 3  # two layers have a slope and nothing to judge it by
+COLUMNS = ("run", "role", "window", "step", "layers", "slope", "low", "high", "reverses")
+
+
+def depth_profile(
+    table: pd.DataFrame,
+    column: str,
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    run: str | None = None,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Return the slope of a metric over the layers, for each run, role and step.
+
+    The slope is the median of those of all pairs of layers (Theil and Sen), which one odd layer
+    does not move. Of a quantity that spans decades, such as a condition number, it is that of the
+    decimal logarithm.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column
+        The metric.
+    component, role, run
+        Which rows; all roles and runs by default.
+    confidence
+        Of the interval, which takes layers as independent of each other given the line.
+
+    Returns
+    -------
+    Columns ``run``, ``role``, ``window``, ``step``; ``layers``, how many have a value; ``slope``
+    per layer with its interval ``low`` to ``high``, NaN below three layers; and ``reverses``:
+    whether the sign is certain and the opposite of the last certain one.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no such rows or no such column.
+
+    References
+    ----------
+    P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", JASA 63 (1968),
+    1379.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.analyze("ckpts/relora", components=["weight"])
+    >>> rs.depth_profile(table, "per", role="q")[["step", "layers"]].head(2)
+       step  layers
+    0     0       2
+    1    10       2
+    """
+    if column not in table.columns:
+        raise WrongSettingError(f"the table has no column {column!r}: give the metrics table")
+    rows = chosen_rows(table, component=component, role=role, run=run)
+    rows = rows[rows["layer"].notna()]
+    rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
+    found = []
+    for (name, part, window), series in rows.groupby(["run", "role", "window"], sort=True):
+        last = 0.0
+        for step, layers in series.groupby("step", sort=True):
+            line = _slope(layers, column, confidence)
+            sign = np.sign(line["low"]) if line["low"] * line["high"] > 0 else 0.0
+            place = {"run": name, "role": part, "window": window, "step": step}
+            found.append(place | line | {"reverses": bool(sign * last < 0)})
+            last = sign or last
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _slope(rows: pd.DataFrame, column: str, confidence: float) -> dict[str, float]:
+    """Theil–Sen slope over layers; heads and experts of a layer enter by their mean."""
+    values = rows[column].astype(float)
+    if quantity(column).log:
+        values = values.where(values > 0).map(np.log10)
+    values = values.where(np.isfinite(values)).dropna()
+    layers = rows.loc[values.index, "layer"].astype(int)
+    means = values.groupby(layers).mean()
+    if len(means) < LEAST_LAYERS:
+        return {"layers": len(means), "slope": np.nan, "low": np.nan, "high": np.nan}
+    line = stats.theilslopes(means.to_numpy(), means.index.to_numpy(), alpha=confidence)
+    return {
+        "layers": len(means),
+        "slope": float(line.slope),
+        "low": float(line.low_slope),
+        "high": float(line.high_slope),
+    }

@@ -1,0 +1,140 @@
+"""Subspaces over the steps of a run, from checkpoints on disk to the table."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+import rankscope as rs
+from rankscope.analysis import subspace_plans
+from rankscope.errors import WrongSettingError
+from tests.conftest import RANK, TinyRun, random_weights, write_model
+
+NAME = "model.layers.0.mlp.up_proj.weight"
+
+
+def subspaces(path: Path, out: Path, **options: object) -> pd.DataFrame:
+    settings = {"components": "weight,adapter,merge", "roles": "up", "jobs": 1} | options
+    rs.analyze(path, out=out, subspaces=4, **settings)  # type: ignore[arg-type]
+    return rs.open_results(out).subspaces
+
+
+@pytest.fixture
+def drifting(tmp_path: Path) -> Path:
+    """Weights that drift, at steps 0 to 50."""
+    rng = np.random.default_rng(8)
+    weights = random_weights(rng)
+    for step in range(0, 60, 10):
+        write_model(tmp_path / "run" / f"checkpoint-{step}", weights)
+        weights = {
+            name: (w + 0.05 * rng.normal(size=w.shape)).astype(np.float32)
+            for name, w in weights.items()
+        }
+    return tmp_path / "run"
+
+
+def stored(run: Path, step: int) -> np.ndarray:
+    return load_file(run / f"checkpoint-{step}" / "model.safetensors")[NAME].astype(np.float64)
+
+
+@pytest.mark.parametrize(("step", "against"), [(30, 20), (30, 0), (10, 0)])
+def test_the_table_has_what_plain_decompositions_of_the_files_give(
+    drifting: Path, tmp_path: Path, step: int, against: int
+) -> None:
+    table = subspaces(drifting, tmp_path / "out", components="weight").query(
+        "step == @step and against == @against and name == @NAME"
+    )
+    now, before = stored(drifting, step), stored(drifting, against)
+    (u, _, vt), (u0, _, vt0) = np.linalg.svd(now), np.linalg.svd(before)
+    pairs = {"left": (u, u0, now - before), "right": (vt.T, vt0.T, (now - before).T)}
+    for side, (new, old, change) in pairs.items():
+        for k in (1, 4):
+            rows = table[(table["side"] == side) & (table["k"] == k)].set_index("measure")
+            overlap, energy = rows.loc["overlap"], rows.loc["update_energy"]
+            truth = ((new[:, :k].T @ old[:, :k]) ** 2).sum() / k
+            assert abs(overlap["value"] - truth) <= overlap["error"] + 1e-12
+            inside = ((old[:, :k].T @ change) ** 2).sum() / (change**2).sum()
+            assert abs(energy["value"] - inside) <= energy["error"] + 1e-12
+            assert energy["null"] == k / len(new)
+    assert set(table["component"]) == {"weight"} and set(table["layer"]) == {0}
+
+
+def test_every_step_is_held_against_the_one_before_and_the_first(
+    drifting: Path, tmp_path: Path
+) -> None:
+    table = subspaces(drifting, tmp_path / "out", components="weight")
+    pairs = set(zip(table["step"], table["against"], strict=True))
+    before = {(step, step - 10) for step in range(10, 60, 10)}
+    assert pairs == before | {(step, 0) for step in range(10, 60, 10)}
+
+
+def test_a_random_drift_moves_subspaces_as_far_as_chance_says(
+    drifting: Path, tmp_path: Path
+) -> None:
+    table = subspaces(drifting, tmp_path / "out", components="weight", roles="up,gate,down")
+    rows = table.query("measure == 'overlap' and status == 'ok'")
+    assert len(rows) > 100
+    assert abs((rows["value"] - rows["null"]).mean()) < 0.02
+
+
+def test_adapters_and_merges_are_compared_at_their_rank_against_unrelated_ones(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    table = subspaces(relora_run.path, tmp_path / "out")
+    merges = table.query("component == 'merge' and measure == 'overlap'")
+    assert set(zip(merges["step"], merges["against"], strict=True)) == {(20, 10)}
+    assert set(merges["k"]) == {1, RANK}
+    left = merges.query("side == 'left' and k == @RANK and name == @NAME")
+    module = NAME.removesuffix(".weight")
+    q = [np.linalg.qr(relora_run.factors[step][module][0])[0] for step in (20, 10)]
+    assert left["value"].item() == pytest.approx(((q[0].T @ q[1]) ** 2).sum() / RANK)
+    assert left["null"].item() == RANK / q[0].shape[0]
+    first = table.query("component == 'adapter' and against == 0")
+    assert set(first["status"]) == {"zero"} and first["value"].isna().all()
+
+
+def test_a_new_step_leaves_what_was_found_and_computes_the_last_segment(
+    drifting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subspace_plans, "SEGMENT", 2)
+    last, out = drifting / "checkpoint-50", tmp_path / "out"
+    aside = shutil.move(last, tmp_path / "aside")
+    early = subspaces(drifting, out, components="weight")
+    files = sorted((out / "subspaces").rglob("*.safetensors"))
+    before = [path.read_bytes() for path in files]
+    assert subspaces(drifting, out, components="weight").equals(early)
+    assert [path.read_bytes() for path in files] == before
+    shutil.move(aside, last)
+    whole = subspaces(drifting, out, components="weight")
+    fresh = subspaces(drifting, tmp_path / "fresh", components="weight")
+    pd.testing.assert_frame_equal(whole, fresh)
+    assert whole.query("step < 50").reset_index(drop=True).equals(early)
+
+
+def test_a_damaged_file_of_the_store_is_computed_anew(drifting: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    table = subspaces(drifting, out, components="weight")
+    path = next((out / "subspaces").rglob("*.safetensors"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-8] + bytes(8))
+    (out / "analysis.json").unlink()
+    assert subspaces(drifting, out, components="weight").equals(table)
+    assert path.read_bytes() == content
+
+
+def test_the_table_is_that_of_the_last_call(drifting: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    subspaces(drifting, out, components="weight")
+    rs.analyze(drifting, out=out, components="weight", roles="up", jobs=1)
+    assert rs.open_results(out).subspaces.empty
+    assert not subspaces(drifting, out, components="weight").empty
+
+
+def test_subspaces_need_a_folder_and_a_size(drifting: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongSettingError, match="choose a folder for `out`"):
+        rs.analyze(drifting, subspaces=4)
+    with pytest.raises(WrongSettingError, match="give 1 or more"):
+        rs.analyze(drifting, out=tmp_path, subspaces=0)
