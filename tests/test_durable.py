@@ -408,7 +408,7 @@ OTHER_WRITERS = {
     "token_folder.py": "token ids may be larger than memory; in a folder of `new_folder`, flushed",
     "start.py": "the lock of a run, which must keep its inode",
     "command.py": "the null device",
-    "figure_files.py": "matplotlib writes figures, which are then moved",
+    "figure_files.py": "matplotlib writes into memory",
 }
 WRITING = re.compile(
     r"^(?!\s*>>>).*"  # not in an example
