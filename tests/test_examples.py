@@ -11,6 +11,7 @@ NAMES = [name for name in rankscope.__all__ if name != "plots"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *(f"plots.{name}" for name in rankscope.plots.__all__)])
+@pytest.mark.slow
 def test_it_ends_with_an_example(name: str) -> None:
     value = rankscope
     for part in name.split("."):

@@ -168,6 +168,7 @@ def loaded_by(code: str) -> set[str]:
         ("from rankscope import plots; plots.per", {"torch"}),
     ],
 )
+@pytest.mark.slow
 def test_heavy_packages_load_only_where_they_are_needed(code: str, absent: set[str]) -> None:
     assert not loaded_by(code) & absent
 

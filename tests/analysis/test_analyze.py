@@ -36,6 +36,7 @@ def analysis(path: Path, out: Path, *, jobs: int = 2) -> Analysis:
     return analyze_runs(survey([path]), Selection(), out=out, engine=LocalWorkers(jobs))
 
 
+@pytest.mark.slow
 def test_the_table_has_one_row_a_matrix_a_step(relora_run: TinyRun) -> None:
     table = rs.analyze(relora_run.path)
     assert list(table.columns) == list(COLUMNS)
@@ -74,6 +75,7 @@ def test_a_zero_adapter_is_a_row_without_ranks(relora_run: TinyRun) -> None:
     assert (table["spectral_norm"] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_second_call_computes_nothing_and_gives_the_same(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -85,6 +87,7 @@ def test_a_second_call_computes_nothing_and_gives_the_same(
     assert (tmp_path / "out" / "metrics.csv").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_computed_again(relora_run: TinyRun, tmp_path: Path) -> None:
     analysis(relora_run.path, tmp_path / "out")
     path = relora_run.path / "checkpoints" / "step-00000030" / "model.safetensors"
@@ -99,12 +102,14 @@ def test_only_what_changed_is_computed_again(relora_run: TinyRun, tmp_path: Path
     pd.testing.assert_frame_equal(again.table, clean.table)
 
 
+@pytest.mark.slow
 def test_asking_for_less_keeps_what_is_stored(relora_run: TinyRun, tmp_path: Path) -> None:
     analysis(relora_run.path, tmp_path / "out")
     rs.analyze(relora_run.path, out=tmp_path / "out", components=["weight"], roles=["q"])
     assert analysis(relora_run.path, tmp_path / "out").computed == 0
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_bit(relora_run: TinyRun, tmp_path: Path) -> None:
     for jobs in (1, 3):
         analysis(relora_run.path, tmp_path / str(jobs), jobs=jobs)
@@ -188,6 +193,7 @@ def test_a_shape_that_changes_is_a_skipped_update(relora_run: TinyRun) -> None:
     assert row["status"] == "skipped:shape-changed"
 
 
+@pytest.mark.slow
 def test_a_damaged_store_is_computed_anew(relora_run: TinyRun, tmp_path: Path) -> None:
     first = analysis(relora_run.path, tmp_path / "out")
     damaged = next((tmp_path / "out" / "spectra").glob("*/step-00000010.safetensors"))
@@ -197,6 +203,7 @@ def test_a_damaged_store_is_computed_anew(relora_run: TinyRun, tmp_path: Path) -
     pd.testing.assert_frame_equal(first.table, again.table)
 
 
+@pytest.mark.slow
 def test_a_killed_analysis_loses_only_the_checkpoint_in_hand(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -218,6 +225,7 @@ def test_a_killed_analysis_loses_only_the_checkpoint_in_hand(
     assert again.computed < clean.computed
 
 
+@pytest.mark.slow
 def test_results_open_again_with_the_same_columns_and_types(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -271,6 +279,7 @@ def test_circuits_have_the_rank_of_a_head(relora_run: TinyRun) -> None:
     assert sorted(set(table["head"])) == list(range(HEADS))
 
 
+@pytest.mark.slow
 def test_logs_of_other_runs_leave_the_folder(
     relora_run: TinyRun, tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -56,6 +56,7 @@ def held(*matrices: np.ndarray | None) -> list[SpectraJob]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
     plans = plan_run(open_run(relora_run.path), Selection())
     tasks = [task for plan in plans for task in plan.tasks]

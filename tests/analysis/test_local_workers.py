@@ -57,6 +57,7 @@ def outcomes(workers: int, *sources: Constant) -> dict[int, object]:
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.slow
 def test_every_job_has_one_result(workers: int) -> None:
     count = 2 * CHUNK_JOBS + 3
     found = outcomes(workers, *(Constant(float(i + 1)) for i in range(count)))
@@ -76,6 +77,7 @@ def test_an_unreadable_source_is_a_failure_with_its_reason() -> None:
     assert isinstance(found[2], Failure) and found[2].reason == "too-large"
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_worker_takes_no_other_along() -> None:
     sources = [Constant(float(i + 1)) for i in range(150)]
     sources[70] = Constant(0.0, "dies")
@@ -96,6 +98,7 @@ def is_running(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks the kernel by its files")
 @pytest.mark.parametrize("started_early", [True, False])
 @pytest.mark.parametrize("leaves_early", [True, False])
+@pytest.mark.slow
 def test_leaving_ends_the_workers(started_early: bool, leaves_early: bool) -> None:
     processes: set[int] = set()
     one = Constant(1.0, "tells its process")

@@ -132,6 +132,7 @@ def write_run(path: Path, rng: np.random.Generator) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.slow
 def test_what_an_analysis_skips_is_shown_before(
     damage: Damage, tmp_path: Path, rng: np.random.Generator
 ) -> None:

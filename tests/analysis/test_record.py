@@ -16,6 +16,7 @@ def record(path: Path, out: Path, selection: Selection | None = None) -> Recalle
     return recall(out, survey([path]), selection or Selection())
 
 
+@pytest.mark.slow
 def test_the_same_question_is_answered_from_the_record(relora_run: TinyRun, tmp_path: Path) -> None:
     assert record(relora_run.path, tmp_path) is None
     found = analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
@@ -24,6 +25,7 @@ def test_the_same_question_is_answered_from_the_record(relora_run: TinyRun, tmp_
     assert answered.table.equals(found.table)
 
 
+@pytest.mark.slow
 def test_another_question_other_files_and_a_lost_table_are_not(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -39,6 +41,7 @@ def test_another_question_other_files_and_a_lost_table_are_not(
     assert record(relora_run.path, tmp_path) is None
 
 
+@pytest.mark.slow
 def test_what_changed_during_the_analysis_is_not_taken_for_analysed(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -56,6 +59,7 @@ def test_what_changed_during_the_analysis_is_not_taken_for_analysed(
     assert record(relora_run.path, tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_log_that_grew_is_read_again(relora_run: TinyRun, tmp_path: Path) -> None:
     analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     (relora_run.path / "metrics.jsonl").write_text('{"step": 30, "loss": 1.0}\n')

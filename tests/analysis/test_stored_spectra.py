@@ -49,6 +49,7 @@ class Shuffled(Inline):
         yield from (found[i] for i in self._rng.permutation(len(found)))
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_the_store_costs_no_number(
     run: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -81,6 +82,7 @@ def test_neither_engine_nor_order_changes_the_store(relora_run: TinyRun, tmp_pat
         assert bytes_of(tmp_path / str(seed)) == expected
 
 
+@pytest.mark.slow
 def test_the_order_of_questions_does_not_change_the_store(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ def halfway(run: TinyRun, step: int) -> None:
     (folder / "state.json").write_text(json.dumps({"step": step}))
 
 
+@pytest.mark.slow
 def test_every_change_has_its_window_in_the_table(relora_run: TinyRun, tmp_path: Path) -> None:
     halfway(relora_run, 15)
     table = rs.analyze(relora_run.path, components=[*CHANGES, "weight"], out=tmp_path / "out")
@@ -156,6 +157,7 @@ def test_a_component_without_whole_cycles_is_explained(relora_run: TinyRun) -> N
     assert [skip.reason for skip in found.skips] == ["no-cycles"]
 
 
+@pytest.mark.slow
 def test_the_command_measures_whole_cycles(relora_run: TinyRun, tmp_path: Path) -> None:
     halfway(relora_run, 15)
     given = ["analyze", str(relora_run.path), "--out", str(tmp_path), "--components", "update"]

@@ -78,6 +78,7 @@ tensors = some.dictionaries(
 
 
 @given(tensors, some.sampled_from([{}, {"num_layers": 2}, {"model_type": "llama"}]))
+@pytest.mark.slow
 def test_every_tensor_has_one_class_and_doubt_is_a_skip(
     held: dict[str, tuple[str, tuple[int, ...]]], config: dict[str, Any]
 ) -> None:

@@ -68,6 +68,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Opened]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_changes_no_number(kind: str, tmp_path: Path) -> None:
     write, opened = KINDS[kind]
     path = write(tmp_path)

@@ -97,6 +97,7 @@ print(tasks, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="asks the kernel what was read")
+@pytest.mark.slow
 def test_opening_reads_headers_only(tmp_path: Path) -> None:
     size = write_series(tmp_path, 200, shards=3)
     opening, reading, parameters = told_by(READ, tmp_path)
@@ -106,6 +107,7 @@ def test_opening_reads_headers_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted otherwise elsewhere")
+@pytest.mark.slow
 def test_memory_grows_neither_with_checkpoints_nor_with_shards(tmp_path: Path) -> None:
     write_series(tmp_path / "short", 5, shards=2)
     write_series(tmp_path / "long", 100, shards=8)

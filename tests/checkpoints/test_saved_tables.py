@@ -459,6 +459,7 @@ objects = st.recursive(
 
 @given(found=st.dictionaries(keys, objects, max_size=5))
 @settings(max_examples=150, deadline=None)
+@pytest.mark.slow
 def test_every_tensor_of_any_object_is_passed_on_once(
     found: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

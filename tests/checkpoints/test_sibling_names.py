@@ -186,6 +186,7 @@ METRICS = st.sampled_from(["", "loss", "acc", "val_loss", "reward", "ppl"])
     fractions=FRACTIONS,
     folder=st.booleans(),
 )
+@pytest.mark.slow
 def test_a_counter_orders_the_series_in_any_name(
     first: str, label: str, last: str, separator: str, numbers: list[int], width: int,
     metric: str, fractions: list[int], folder: bool,

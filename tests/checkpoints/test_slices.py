@@ -721,6 +721,7 @@ def saved_by_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 @pytest.mark.parametrize("trust", [True, False])
 @pytest.mark.parametrize("world", ["1", "2"])
+@pytest.mark.slow
 def test_recorded_pieces_are_joined_to_the_bit(
     kind: str, whole: str, trust: bool, world: str, saved_by_processes: Path
 ) -> None:

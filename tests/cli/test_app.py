@@ -28,6 +28,7 @@ def rankscope(*arguments: object, **options: object) -> subprocess.CompletedProc
     )  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.slow
 def test_analyze_prints_the_answer_and_writes_the_table(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -41,6 +42,7 @@ def test_analyze_prints_the_answer_and_writes_the_table(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_json_is_one_document_on_stdout(relora_run: TinyRun, tmp_path: Path) -> None:
     for schema, arguments in (
         (2, ("analyze", relora_run.path, "--out", tmp_path / "out", "--json")),
@@ -59,6 +61,7 @@ def test_inspect_says_what_is_there(relora_run: TinyRun) -> None:
 
 
 @pytest.mark.parametrize("command", ["analyze", "inspect", "figures"])
+@pytest.mark.slow
 def test_a_path_without_anything_is_one_line(command: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path, code in ((tmp_path / "absent", 2), (tmp_path / "empty", 4)):
@@ -117,6 +120,7 @@ def test_wrong_use_is_exit_2(
     assert "nonsense" in shown.err or "nonsense" not in arguments[-1]
 
 
+@pytest.mark.slow
 def test_skips_are_exit_3_and_with_strict_4(relora_run: TinyRun, tmp_path: Path) -> None:
     broken = relora_run.path / "checkpoints" / "step-00000020" / "model.safetensors"
     broken.write_bytes(b"")
@@ -127,6 +131,7 @@ def test_skips_are_exit_3_and_with_strict_4(relora_run: TinyRun, tmp_path: Path)
     assert done.returncode == 4
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_analysed_earlier_results_stay(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -180,6 +185,7 @@ def test_an_interrupt_ends_it_at_once_and_leaves_no_process(
     assert "interrupted" in stderr and "Traceback" not in stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_gets_no_complaint(relora_run: TinyRun) -> None:
     done = subprocess.run(
         ["bash", "-c", '"$0" -c "$1" inspect "$2" | head -1',
@@ -189,6 +195,7 @@ def test_a_reader_that_leaves_gets_no_complaint(relora_run: TinyRun) -> None:
     assert done.stdout.startswith("relora") and done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_bar_is_drawn_on_a_terminal_only(relora_run: TinyRun, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     done = subprocess.run(

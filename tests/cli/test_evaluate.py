@@ -93,6 +93,7 @@ def weights(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}" / "model.safetensors"
 
 
+@pytest.mark.slow
 def test_it_prints_a_table_a_task_and_writes_the_results(
     rankscope: Rankscope, run: Path, text: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_it_prints_a_table_a_task_and_writes_the_results(
     assert done.code == 0 and " 0 newly computed" in done.stdout
 
 
+@pytest.mark.slow
 def test_only_the_tasks_and_runs_of_the_call_are_printed(
     rankscope: Rankscope, run: Path, text: Path, pairs: Path
 ) -> None:
@@ -269,6 +271,7 @@ def test_results_that_cannot_be_written_are_exit_5(
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_of_an_evaluation_alone(
     rankscope: Rankscope, run: Path, text: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -277,6 +280,7 @@ def test_figures_are_drawn_of_an_evaluation_alone(
     assert done.code == 0 and list((tmp_path / "figures").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_where_nothing_is_new_neither_torch_nor_pandas_is_loaded(
     rankscope: Rankscope, run: Path, text: Path, pairs: Path
 ) -> None:

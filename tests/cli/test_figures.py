@@ -52,6 +52,7 @@ def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) 
     return copied
 
 
+@pytest.mark.slow
 def test_figures_are_written_and_named_and_the_others_explained(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_figures_are_written_and_named_and_the_others_explained(
     }
 
 
+@pytest.mark.slow
 def test_an_evaluation_alone_has_its_figures(results: SyntheticResults, tmp_path: Path) -> None:
     results.evaluation.to_parquet(tmp_path / EVALUATION_FILE)
     outcome = RUNNER.invoke(APP, [str(tmp_path)])

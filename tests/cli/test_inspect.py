@@ -67,6 +67,7 @@ def test_what_will_be_skipped_is_told_with_its_reason(relora_run: TinyRun) -> No
     assert "skipped" in done.stdout and "has lora_A but no lora_B" in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_steps_with_the_same_weights_are_named(tmp_path: Path, rng: np.random.Generator) -> None:
     weights = random_weights(rng)
     for step in (1, 2, 3):
@@ -84,6 +85,7 @@ def test_the_best_kind_is_taken_and_others_are_named(tmp_path: Path) -> None:
     assert (run["layout"], run["also_readable_as"]) == ("nanogpt", ["torch"])
 
 
+@pytest.mark.slow
 def test_a_family_in_a_file_overrules_what_is_told(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -155,6 +157,7 @@ def test_what_is_not_a_step_is_named(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not any(line.startswith("a/checkpoint-1 ") for line in lines)
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said_once(tmp_path: Path, rng: np.random.Generator) -> None:
     for name in ("run", "run/checkpoint-1", "run/checkpoint-2"):
         write_model(tmp_path / name, random_weights(rng))
@@ -166,6 +169,7 @@ def test_what_is_left_out_is_said_once(tmp_path: Path, rng: np.random.Generator)
     assert shown.count("table-8.h5") == 1 and "note " not in shown
 
 
+@pytest.mark.slow
 def test_exit_codes_say_what_would_be_skipped(tmp_path: Path, rng: np.random.Generator) -> None:
     for run in ("good", "bad"):
         for step in (1, 2):
@@ -182,6 +186,7 @@ def test_exit_codes_say_what_would_be_skipped(tmp_path: Path, rng: np.random.Gen
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_missing_base_is_said_and_can_be_given(tmp_path: Path, rng: np.random.Generator) -> None:
     write_adapter(tmp_path / "lora" / "checkpoint-1", random_factors(rng), scale=2.0)
     write_model(tmp_path / "base", random_weights(rng))

@@ -81,6 +81,7 @@ def test_an_update_of_the_second_step_alone_has_one_number(
     assert not any("→" in word for word in lines[tables["update:"] + 2])
 
 
+@pytest.mark.slow
 def test_what_was_asked_for_by_name_has_its_table(
     relora_run: TinyRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,6 +141,7 @@ def test_few_skips_are_listed_and_many_are_counted_by_kind(
     assert lines[21] == "note: /x: '0': is new 0" and len(lines) == 42
 
 
+@pytest.mark.slow
 def test_notes_are_said_and_cost_nothing(lora: Path, tmp_path: Path) -> None:
     done = rankscope("analyze", lora, "--out", tmp_path / "out", "--jobs", 1)
     assert done.returncode == 0
@@ -152,6 +154,7 @@ def test_notes_are_said_and_cost_nothing(lora: Path, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "rankscope: no matrix could be analysed"
 
 
+@pytest.mark.slow
 def test_a_base_and_a_start_are_options(
     lora: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -168,6 +171,7 @@ def test_a_base_and_a_start_are_options(
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_infinite_condition_number_is_valid_json(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:

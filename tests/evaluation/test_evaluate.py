@@ -115,6 +115,7 @@ def values(table: pd.DataFrame, step: int) -> list[float]:
     return [float(value) for value in table.loc[table["step"] == step, "value"]]
 
 
+@pytest.mark.slow
 def test_a_second_call_opens_no_model_and_changes_no_file(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
@@ -139,6 +140,7 @@ def test_only_a_new_checkpoint_is_scored(
     assert_frame_equal(second[second["step"] < 6].reset_index(drop=True), first)
 
 
+@pytest.mark.slow
 def test_only_a_changed_checkpoint_is_scored_again(
     place: Place, both: Evaluate, opened: Opened
 ) -> None:
@@ -186,6 +188,7 @@ CHANGES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.slow
 def test_numbers_of_other_settings_are_kept_and_never_mixed(
     place: Place, both: Evaluate, opened: Opened, change: str
 ) -> None:
@@ -211,6 +214,7 @@ def test_numbers_of_other_settings_are_kept_and_never_mixed(
     assert old.items() <= place.files().items()
 
 
+@pytest.mark.slow
 def test_what_other_calls_wrote_stays(place: Place, opened: Opened) -> None:
     shutil.copytree(place.run, place.run.parent / "another")
     parts = [
@@ -304,6 +308,7 @@ def test_a_full_disk_is_an_error_of_writing(
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", None], ids=["empty", "other", "cut"])
+@pytest.mark.slow
 def test_damaged_scores_are_computed_again_if_they_are_asked_for(
     place: Place, both: Evaluate, opened: Opened, content: bytes | None
 ) -> None:
@@ -326,6 +331,7 @@ def test_damaged_scores_are_computed_again_if_they_are_asked_for(
     ["", "{", "[]", "{}", '{"evaluations": 3}', '{"evaluations": [{"run": "run"}]}', "\xff"],
     ids=["empty", "cut", "list", "no-list", "number", "incomplete", "no-text"],
 )
+@pytest.mark.slow
 def test_a_damaged_record_costs_no_scores(
     place: Place, both: Evaluate, opened: Opened, content: str
 ) -> None:
@@ -438,6 +444,7 @@ def test_unreadable_text_is_named_once_and_opens_no_model(
         assert set(both()["task"]) == {"blimp"}
 
 
+@pytest.mark.slow
 def test_a_run_without_held_out_text_is_skipped(place: Place, opened: Opened) -> None:
     folder = place.run.parent / "model"
     write_hugging_face(folder, "gpt2")
@@ -507,6 +514,7 @@ def test_perplexity_is_that_of_a_loop_with_transformers(place: Place) -> None:
     assert table.loc[("all", "perplexity"), "n"] == len(TEXT)
 
 
+@pytest.mark.slow
 def test_choices_are_those_of_summed_log_probabilities_of_transformers(place: Place) -> None:
     log_probabilities = float64_logits(place.checkpoint(6))
 

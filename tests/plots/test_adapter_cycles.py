@@ -170,6 +170,7 @@ def test_a_log_without_captured_energy_has_no_subspaces(training: pd.DataFrame) 
         plots.subspaces(training)
 
 
+@pytest.mark.slow
 def test_the_figure_has_a_panel_for_every_role_and_one_of_subspaces(results: Any) -> None:
     figure = plots.adapter_ranks(results)
     axes = titled(figure)
@@ -196,6 +197,7 @@ def test_every_panel_holds_its_band(greatest: str) -> None:
     ("ranks", "energies", "is_drawn"),
     [([4, 4], None, False), ([4, 5], None, True), ([4, 4], 0.5, True), ([], 0.5, True)],
 )
+@pytest.mark.slow
 def test_the_figure_is_drawn_where_ranks_differ_or_subspaces_were_logged(
     ranks: list[int], energies: float | None, is_drawn: bool
 ) -> None:

@@ -38,6 +38,7 @@ def dots(ax: Axes, *, hollow: bool) -> dict[float, float]:
     }
 
 
+@pytest.mark.slow
 def test_every_role_and_run_has_a_dot_of_either_form(correlations: pd.DataFrame) -> None:
     _, ax = plt.subplots()
     assert plots.correlation(correlations, column="per", measure=LOSS, ax=ax) is ax

@@ -52,6 +52,7 @@ def test_a_zero_spectrum_is_refused(results: Any) -> None:
         plots.spectrum(results.spectra("update", step=5))
 
 
+@pytest.mark.slow
 def test_update_spectra_show_an_early_a_middle_and_a_late_step(results: Any) -> None:
     figure = plots.update_spectra(results)
     assert [ax.get_title() for ax in panels(figure)] == ["step 100", "step 600", "step 900"]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rankscope import plots
 
 
+@pytest.mark.slow
 def test_a_saved_figure_is_the_same_bytes_each_time(table: pd.DataFrame, tmp_path: Path) -> None:
     written, one_role = [], table[table["role"] == "v"]
     for folder in (tmp_path / "a", tmp_path / "b"):

@@ -29,6 +29,7 @@ def tick_sizes(figure: Figure) -> set[float]:
     return {label.get_fontsize() for label in labels if label.get_text()}
 
 
+@pytest.mark.slow
 def test_every_figure_looks_the_same_wherever_it_is_made_and_drawn(results: Any) -> None:
     with plots.paper_style("icml-text"):
         size = tuple(mpl.rcParams["figure.figsize"])
@@ -133,6 +134,7 @@ def drawn(results: Any) -> dict[str, Any]:
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
+@pytest.mark.slow
 def test_adapters_alone_have_their_figures(alone: Path) -> None:
     found = drawn(rs.open_results(alone))
     assert found.keys() >= ADAPTERS and "per-weights" not in found
@@ -140,6 +142,7 @@ def test_adapters_alone_have_their_figures(alone: Path) -> None:
     assert titles == ["q", "k", "v", "o", "gate", "up", "down"]
 
 
+@pytest.mark.slow
 def test_runs_of_adapters_alone_are_drawn_beside_others(results: Any) -> None:
     table = results.metrics
     kept = {"full": ["weight"], "relora": ["adapter"]}
@@ -152,10 +155,12 @@ def test_runs_of_adapters_alone_are_drawn_beside_others(results: Any) -> None:
     assert "relora" in titles and "full" not in titles
 
 
+@pytest.mark.slow
 def test_beside_weights_adapters_need_none(results: Any) -> None:
     assert not ADAPTERS & drawn(results).keys()
 
 
+@pytest.mark.slow
 def test_cumulative_updates_have_figures_where_they_were_measured(results: Any) -> None:
     table = results.metrics
     updates = table[table["component"] == "update"].assign(component="cumulative_update")
@@ -164,6 +169,7 @@ def test_cumulative_updates_have_figures_where_they_were_measured(results: Any) 
 
 
 @pytest.mark.parametrize("unit", ["epoch", "step or epoch"])
+@pytest.mark.slow
 def test_axes_of_steps_say_what_they_count(alone: Path, unit: str) -> None:
     record = alone / "analysis.json"
     units = unit.split(" or ")

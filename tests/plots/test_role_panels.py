@@ -33,6 +33,7 @@ def test_per_has_a_panel_for_every_role_and_one_legend(table: pd.DataFrame) -> N
     assert (figure.get_supxlabel(), figure.get_supylabel()[:3]) == ("step", "PER")
 
 
+@pytest.mark.slow
 def test_per_draws_the_gaussian_baseline_of_each_shape(table: pd.DataFrame) -> None:
     for ax, square in zip(panels(plots.per(table)), [True, False, False, True], strict=False):
         dotted = [
@@ -42,6 +43,7 @@ def test_per_draws_the_gaussian_baseline_of_each_shape(table: pd.DataFrame) -> N
         assert (height < 0.82) is square
 
 
+@pytest.mark.slow
 def test_updates_show_the_rank_that_their_windows_allow(table: pd.DataFrame) -> None:
     """Over a whole cycle r, between two states of live adapters up to 2r, else nothing known."""
     cycle, live = (
@@ -73,6 +75,7 @@ def test_updates_show_the_rank_that_their_windows_allow(table: pd.DataFrame) -> 
     assert not {cycle, live} & set(legend_texts(plots.per(full, "update")))
 
 
+@pytest.mark.slow
 def test_panels_of_condition_numbers_say_at_which_rank_they_are(table: pd.DataFrame) -> None:
     one = table[table["run"].eq("relora") & table["component"].eq("adapter")]
     for ranks, told in (
@@ -94,6 +97,7 @@ def test_panels_of_condition_numbers_say_at_which_rank_they_are(table: pd.DataFr
     assert not any("r = " in ax.get_title() for ax in panels(weights))
 
 
+@pytest.mark.slow
 def test_kappa_of_updates_is_over_the_values_they_can_have(table: pd.DataFrame) -> None:
     assert plots.condition_number(table).get_supylabel() == r"$\kappa = \sigma_1/\sigma_q$"
     assert r"\sigma_r" in plots.condition_number(table, "update").get_supylabel()
@@ -130,6 +134,7 @@ def test_a_figure_of_one_role_has_one_panel(table: pd.DataFrame) -> None:
     assert "relora" in legend_texts(figure)
 
 
+@pytest.mark.slow
 def test_long_names_of_runs_leave_the_panels_their_size(table: pd.DataFrame) -> None:
     long = table.assign(run=table["run"] + "-with-4-layers-and-seed-12345")
     widths, heights = [], []
@@ -142,6 +147,7 @@ def test_long_names_of_runs_leave_the_panels_their_size(table: pd.DataFrame) -> 
     assert heights[1] == pytest.approx(heights[0], rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_run_may_be_called_anything(results: Any) -> None:
     name = r"$\frac{x$ _^%"
     table = results.metrics.assign(run=results.metrics["run"].replace("full", name))

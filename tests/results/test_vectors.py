@@ -34,6 +34,7 @@ def test_the_same_content_gives_the_same_bytes(path: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("older", [(), ("0", "3", "6")])
 @pytest.mark.parametrize("bit", range(8))
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_is_noticed(path: Path, bit: int, older: tuple[str, ...]) -> None:
     content = path.read_bytes()
     for place in range(len(content)):

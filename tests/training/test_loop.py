@@ -61,6 +61,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *, step: int, number: int) -> Non
 
 
 @pytest.mark.parametrize("method", [{}, FULL, LORA])
+@pytest.mark.slow
 def test_training_lowers_the_loss(
     make_config: MakeConfig, read_log: ReadLog, method: dict[str, Any]
 ) -> None:
@@ -73,6 +74,7 @@ def test_training_lowers_the_loss(
     assert f"{losses[-1]:.4f}" in outcome.message
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_the_same_to_the_last_bit(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -82,6 +84,7 @@ def test_the_same_run_twice_is_the_same_to_the_last_bit(
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_both_arms_see_the_same_text_from_the_same_weights(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path
 ) -> None:
@@ -92,6 +95,7 @@ def test_both_arms_see_the_same_text_from_the_same_weights(
     assert len({entry[1]["loss"] for entry in firsts}) == 1
 
 
+@pytest.mark.slow
 def test_a_restart_is_logged_with_equal_losses_before_and_after(
     make_config: MakeConfig, read_log: ReadLog
 ) -> None:
@@ -125,6 +129,7 @@ def test_adam_counts_cycles_for_adapters_and_the_run_otherwise(
         assert step == (3 if ".lora_" in name else 18), name
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_whole_batch(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -137,6 +142,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
 
 
 @pytest.mark.parametrize("method", [{}, FULL, LORA])
+@pytest.mark.slow
 def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     make_config: MakeConfig,
     read_log: ReadLog,
@@ -162,6 +168,7 @@ def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("step", [0, 4, 5, 11])
+@pytest.mark.slow
 def test_a_signal_ends_the_step_saves_and_loses_nothing(
     make_config: MakeConfig,
     read_log: ReadLog,
@@ -264,6 +271,7 @@ def test_a_damaged_state_costs_the_steps_since_the_one_before(
     assert results(part) == results(whole)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_reaches_neither_optimizer_nor_disk(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +337,7 @@ def test_a_learning_rate_beyond_all_reason_saves_nothing_that_is_not_finite(
 
 
 @pytest.mark.parametrize("writes", [15, 25, 60])
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_so_that_it_can_go_on(
     make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
@@ -387,6 +396,7 @@ def killed_everywhere(
     return n
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_writes_resumes_equal(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
 ) -> None:

@@ -65,6 +65,7 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 @EVERY_METHOD
+@pytest.mark.slow
 def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     make_config: MakeConfig,
     read_log: ReadLog,
@@ -94,6 +95,7 @@ def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
 
 
 @EVERY_METHOD
+@pytest.mark.slow
 def test_nothing_that_happens_between_two_updates_changes_the_function(
     make_config: MakeConfig, read_log: ReadLog, overrides: dict[str, Any]
 ) -> None:
@@ -110,6 +112,7 @@ def test_nothing_that_happens_between_two_updates_changes_the_function(
 
 
 @EVERY_METHOD
+@pytest.mark.slow
 def test_low_rank_weights_are_the_ones_before_and_the_recorded_merges(
     make_config: MakeConfig, overrides: dict[str, Any]
 ) -> None:
@@ -140,6 +143,7 @@ def has_boundary(run: Path, step: int) -> bool:
     return any(e["step"] == step and e.get("event") in ("restart", "phase") for e in lines)
 
 
+@pytest.mark.slow
 def test_phases_train_what_they_say_and_the_checkpoints_show_it(
     make_config: MakeConfig, read_log: ReadLog
 ) -> None:
@@ -172,6 +176,7 @@ def test_an_automatic_phase_ends_early_and_says_why(
     assert (Path(config.out) / "checkpoints/step-00000006").exists()  # before the change
 
 
+@pytest.mark.slow
 def test_ranks_and_subspaces_are_in_every_checkpoint_and_in_the_log(
     make_config: MakeConfig, read_log: ReadLog
 ) -> None:
@@ -197,6 +202,7 @@ def test_ranks_and_subspaces_are_in_every_checkpoint_and_in_the_log(
     assert restarts[0]["trained_parameters"] < restarts[-1]["trained_parameters"]
 
 
+@pytest.mark.slow
 def test_a_budget_of_ranks_is_that_of_the_uniform_rank(
     make_config: MakeConfig, read_log: ReadLog
 ) -> None:
@@ -209,6 +215,7 @@ def test_a_budget_of_ranks_is_that_of_the_uniform_rank(
     assert all(0.95 * expected <= size <= expected for size in sizes)
 
 
+@pytest.mark.slow
 def test_checkpoints_are_saved_and_kept_where_the_configuration_says(
     make_config: MakeConfig,
 ) -> None:

@@ -81,6 +81,7 @@ def sentence_score(model: LanguageModel, sentence: str) -> float:
 
 
 @pytest.mark.parametrize("method", [{}, FULL], ids=["relora", "full"])
+@pytest.mark.slow
 def test_the_log_agrees_with_the_checkpoint_on_single_sentences(
     make_text_config: MakeConfig, read_log: ReadLog, method: dict[str, Any]
 ) -> None:
@@ -103,6 +104,7 @@ def test_the_log_agrees_with_the_checkpoint_on_single_sentences(
 
 
 @pytest.mark.parametrize("every", [0, 5], ids=["with-validation", "every-fifth"])
+@pytest.mark.slow
 def test_judging_changes_nothing_else(
     make_text_config: MakeConfig, read_log: ReadLog, tmp_path: Path, every: int
 ) -> None:
@@ -136,6 +138,7 @@ def test_a_model_and_the_random_numbers_are_left_as_they_were(
         assert torch.equal(parameter, before[name]) and parameter.grad is None
 
 
+@pytest.mark.slow
 def test_a_resumed_run_logs_each_judgement_once(
     make_text_config: MakeConfig,
     read_log: ReadLog,
@@ -157,6 +160,7 @@ def test_a_resumed_run_logs_each_judgement_once(
             assert both[0] == both[1]
 
 
+@pytest.mark.slow
 def test_pairs_may_come_and_go_when_a_run_is_resumed(
     make_text_config: MakeConfig, read_log: ReadLog, tmp_path: Path
 ) -> None:

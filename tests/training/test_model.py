@@ -184,6 +184,7 @@ def test_under_autocast_the_loss_is_float32_and_near(
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by dynamo
 @pytest.mark.parametrize("low_rank", [False, True])
+@pytest.mark.slow
 def test_the_loss_compiles_to_one_graph_that_outlives_merges(low_rank: bool) -> None:
     torch._dynamo.reset()
     model = LanguageModel(ModelConfig(hidden_size=16, intermediate_size=24), vocab_size=31)

@@ -203,6 +203,7 @@ def assert_near(one: dict[str, Tensor], two: dict[str, Tensor], tolerance: float
 
 @pytest.mark.parametrize("micro", MICRO)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_the_whole_batch(
     both: list[dict[str, Any]], dtype: torch.dtype, tolerance: float, micro: int
 ) -> None:

@@ -41,6 +41,7 @@ def train_in_two(config: Config, folder: Path, *options: str) -> list[Ended]:
 
 
 @pytest.mark.parametrize("overrides", [{}, ADAPTIVE], ids=["fixed", "budget"])
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, overrides: dict[str, Any]
 ) -> None:
@@ -60,6 +61,7 @@ def test_two_processes_train_what_one_does(
         np.testing.assert_allclose(theirs[key], weight, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_goes_on_where_it_stopped(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -73,6 +75,7 @@ def test_a_run_of_two_processes_goes_on_where_it_stopped(
         assert (Path(part.out) / path).read_bytes() == (Path(whole.out) / path).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_batch_that_two_processes_cannot_share_is_refused_by_both(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -98,6 +101,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_processes_whose_weights_differ_end_at_the_next_restart(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:

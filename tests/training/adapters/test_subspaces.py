@@ -134,6 +134,7 @@ def test_the_other_half_of_a_mix_differs_from_draw_to_draw() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.slow
 def test_samples_follow_the_singular_values(rank: int) -> None:
     values = [0.6, 0.3, 0.1]
     gradient, right = gradient_of((4, 3), values)

@@ -54,6 +54,7 @@ def as_trained(config: Config) -> LanguageModel:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("overrides", [{}, STABLE, ADAPTIVE])
+@pytest.mark.slow
 def test_transformers_and_peft_compute_what_was_trained(
     make_config: MakeConfig, ids: torch.Tensor, overrides: dict[str, object]
 ) -> None:

@@ -39,6 +39,7 @@ def test_the_environment_says_with_what_it_was_trained(make_config: MakeConfig) 
     assert len(stored["data_blake2b"]) == len(stored["config_blake2b"]) == 32
 
 
+@pytest.mark.slow
 def test_another_number_of_threads_is_a_warning(
     make_config: MakeConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
