@@ -95,8 +95,7 @@ def evaluate(
         The token before every text: ``auto`` (the one that begins texts if the tokenizer has it,
         else the one that ends them), ``bos``, ``eos``, ``none``, or a token.
     tokenizer
-        A tokenizer.json, or a folder with a tokenizer, instead of those stored with the
-        checkpoints.
+        A tokenizer.json, or a folder with a tokenizer, instead of those with the checkpoints.
     device
         ``cpu`` or ``cuda``.
     precision
