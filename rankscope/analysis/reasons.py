@@ -1,4 +1,4 @@
-"""Why a component that was asked for has no row in a run."""
+"""Why a requested component has no row in a run."""
 
 from __future__ import annotations
 

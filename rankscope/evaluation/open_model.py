@@ -58,7 +58,7 @@ def open_text_model(
     Raises
     ------
     WrongSettingError
-        If a GPU is asked for and there is none.
+        If a GPU is requested and there is none.
     RankscopeError
         With the reason ``no-model`` if its layout or kind has no causal language model; if the
         weights are damaged or incomplete, there is no tokenizer, or a package is not installed.

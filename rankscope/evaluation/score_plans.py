@@ -1,4 +1,4 @@
-"""Which scores are asked for, where each is kept, and what it depends on."""
+"""Which scores are requested, where each is kept, and what it depends on."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Executed(Generic[TaskT, EntryT]):
     number
         Index of the plan among all.
     entries
-        What was asked for, in the order of the plan's tasks.
+        What was requested, in the order of the plan's tasks.
     skips
         What has no measurement, and why.
     computed
