@@ -59,7 +59,7 @@ def why_none(component: str, facts: Facts) -> str:
     if not facts.read:
         return "no checkpoint of it can be read"
     if component == "gradient":
-        return "no gradients are stored beside its weights"
+        return "no gradients are stored with its weights"
     if component in ("merge", "merged_total"):
         return "it keeps no record of merges"
     if component in ("adapter", "base") and not facts.adapters:

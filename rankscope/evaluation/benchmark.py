@@ -222,7 +222,7 @@ def text_benchmark(text_set: TextSet, options: BenchmarkOptions) -> TextBenchmar
 
 
 def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
-    """The text that each run held out of its own training."""
+    """The text that each run held out of its training."""
 
     def documents(run: Run) -> list[TextDocument]:
         return [TextDocument(text) for text in held_out_documents(run)[: options.max_documents]]

@@ -93,7 +93,7 @@ def find_tokenizer(paths: Sequence[Path], *, trust_remote_code: bool) -> StoredT
     paths
         Folders, or files such as ``tokenizer.json``.
     trust_remote_code
-        Whether code beside an older tokenizer's files may be run.
+        Whether code next to an older tokenizer's files may be run.
 
     Raises
     ------

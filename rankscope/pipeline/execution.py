@@ -55,7 +55,7 @@ class Store(Protocol[TaskT, ResultT_contra, EntryT]):
         """File with the entries of a plan."""
 
     def read(self, path: Path) -> list[EntryT]:
-        """Entries of a file; none where there is no file. A damaged one is a `RankscopeError`."""
+        """Entries of a file; none where there is no file. A damaged one raises `RankscopeError`."""
 
     def write(self, path: Path, stored: list[EntryT], new: list[EntryT]) -> None:
         """Write a file in one go: new entries, and stored ones that they do not replace."""

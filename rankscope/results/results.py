@@ -112,7 +112,7 @@ class Results:
         message = (
             f"{printable(str(self.path))}: an older version wrote this table, which lacks "
             f"{', '.join(names)}, and whose noise floors of products lack the rounding of their "
-            "factors: `rankscope analyze` into this folder makes it anew"
+            "factors: `rankscope analyze` into this folder rewrites it"
         )
         warnings.warn(RankscopeWarning(message), stacklevel=4)
 

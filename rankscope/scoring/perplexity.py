@@ -1,6 +1,6 @@
 """Perplexities of text sets, of their sources and of their domains, from the losses of documents.
 
-Intervals are over sampled documents: tokens of one document are alike.
+Intervals are over sampled documents: tokens of one document are correlated.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def ratio_interval(
     """Interval of Σ numerators / Σ denominators, which were sampled in pairs.
 
     The loss per token of a text set is such a ratio: documents are sampled, not tokens, and tokens
-    of one document are alike. The residuals of the ratio estimate its variance, and Student's t
-    with n − 1 degrees of freedom gives the factor.
+    of one document are correlated. The residuals of the ratio estimate its variance, and Student's
+    t with n − 1 degrees of freedom gives the factor.
 
     Returns
     -------
