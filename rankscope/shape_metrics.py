@@ -1,9 +1,9 @@
 """The shape of a spectrum, and what chance alone gives: entropy, energy, tail and outliers.
 
 Functions of singular values as in `rankscope.metrics`: ``s`` is descending, shape ``(k,)``; a zero
-matrix has no shape, and the result is NaN. Each number depends on the shape of the matrix, so a
-Gaussian matrix of that shape is what to hold it against: what heavy-tail theory calls the ideal
-exponent, 2, is what any square Gaussian matrix has.
+matrix has no shape, and the result is NaN. Each number depends on the shape of the matrix, so
+compare it with a Gaussian matrix of that shape: what heavy-tail theory calls the ideal exponent, 2,
+is what any square Gaussian matrix has.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Interval(NamedTuple):
 def svd_entropy(s: ArrayLike) -> float:
     """Entropy of the energies, −Σ p ln p/ln k with p = s²/Σs²: in [0, 1].
 
-    1 where all values are equal, 0 where one holds all energy. Of squares, unlike
-    `rankscope.metrics.effective_rank`, so that small values hardly count. NaN for a zero matrix and
-    for a single value.
+    1 where all values are equal, 0 where one holds all energy. It uses squares, unlike
+    `rankscope.metrics.effective_rank`, so small values hardly count. NaN for a zero matrix and for
+    a single value.
 
     References
     ----------
@@ -76,7 +76,7 @@ def tail_index(lower: ArrayLike, s: ArrayLike, upper: ArrayLike, *, noise_floor:
     lower, s, upper
         Singular values, descending, and their intervals; shape ``(q,)``, all q of the matrix.
     noise_floor
-        λ_{k+1} must be certainly above it.
+        λ_{k+1} must certainly be above it.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def tail_index(lower: ArrayLike, s: ArrayLike, upper: ArrayLike, *, noise_floor:
     return Interval(
         _hill(middle[:k], float(middle[k])),
         _hill(high[:k], float(low[k])),
-        # The values are descending: those above are never below the one that they are held against.
+        # The values are descending: those above are never below the threshold.
         _hill(np.maximum(low[:k], high[k]), float(high[k])),
     )
 
@@ -108,7 +108,7 @@ def _hill(above: Values, threshold: float) -> float:
 def gaussian_tail_index(shape: tuple[int, int]) -> float:
     """`tail_index` of a large Gaussian matrix of this shape: 2.1 square, 3.5 at 1:4.
 
-    A small one has less: 2.08 and 3.40 where q is 96.
+    A small one has less: 2.08 and 3.40 for q = 96.
 
     With x the Marchenko–Pastur distributed eigenvalues and m their median,
     1 + 1/(E[ln x | x > m] − ln m). A vector has none.
@@ -125,10 +125,10 @@ def gaussian_tail_index(shape: tuple[int, int]) -> float:
 def outliers(s: ArrayLike, shape: tuple[int, int]) -> float:
     """How many singular values are above what a Gaussian bulk of their median would reach.
 
-    Beyond the Marchenko–Pastur edge come the spread of the largest value of a finite matrix and
-    that of the median, from which the variance of the bulk is taken. Of matrices that are nothing
-    but Gaussian about one in a hundred has an outlier (three where q is below 16); the edge alone
-    finds some in 16 to 31 of a hundred.
+    The limit is the Marchenko–Pastur edge plus the spread of the largest value of a finite matrix
+    and that of the median, which gives the variance of the bulk. Among purely Gaussian matrices,
+    about one in a hundred has an outlier (three for q below 16); the edge alone finds some in 16 to
+    31 of a hundred.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def outliers(s: ArrayLike, shape: tuple[int, int]) -> float:
 
 @lru_cache(maxsize=1024)
 def gaussian_edge(shape: tuple[int, int]) -> float:
-    """What s₁ over the median of the singular values exceeds in 1 % of Gaussian matrices."""
+    """What s₁ over the median singular value exceeds in 1 % of Gaussian matrices."""
     q, long_side = min(shape), max(shape)
     roots = math.sqrt(long_side - 0.5), math.sqrt(q - 0.5)
     centre, spread = sum(roots) ** 2, sum(roots) * (1 / roots[0] + 1 / roots[1]) ** (1 / 3)
@@ -172,7 +172,7 @@ def gaussian_edge(shape: tuple[int, int]) -> float:
 
 
 def entry_gini(values: ArrayLike) -> float:
-    """Gini coefficient of the entries' absolute values: 0 all alike, towards 1 for a single one.
+    """Gini coefficient of the entries' absolute values: 0 if all equal, near 1 for a single one.
 
     Σ (2i − n − 1) x₍ᵢ₎/(n Σ x) with x₍ᵢ₎ ascending. √2 − 1 = 0.414 for Gaussian entries. NaN
     for a zero matrix, and where an entry is not finite.
@@ -192,7 +192,7 @@ def entry_gini(values: ArrayLike) -> float:
 
 
 def entry_hoyer(values: ArrayLike) -> float:
-    """Hoyer's sparsity of the entries, (√n − ‖x‖₁/‖x‖₂)/(√n − 1): 0 all alike, 1 a single one.
+    """Hoyer's sparsity of the entries, (√n − ‖x‖₁/‖x‖₂)/(√n − 1): 0 if equal, 1 for one.
 
     NaN for a zero matrix, a single entry, and where an entry is not finite.
 

@@ -58,14 +58,14 @@ def analyze(
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
-    Whatever takes several values takes them as text too, as the command line does: ``"q,v"``.
+    Settings with several values also take them as text, as on the command line: ``"q,v"``.
 
     Parameters
     ----------
     paths
         Folders: of a run, of a tree of runs, or of one checkpoint.
     out
-        Folder for the table and the spectra. What is there already and still true is not computed
+        Folder for the table and the spectra. What is already there and still valid is not computed
         again. None keeps nothing.
     components
         Which matrices: ``weight``, ``update``, ``adapter``, ``merge``, ``merged_total``,
@@ -78,10 +78,10 @@ def analyze(
     steps
         Which steps: ``[0, 100]``, or a range as ``"0:1000:100"`` or ``(0, 1000, 100)``: first step,
         last step (None: to the end) and stride. A range of steps or layers includes its last
-        number. All by default. Updates are measured between the steps that are asked for.
+        number. All by default. Updates are measured between the requested steps.
     windows
         What updates span: ``steps``, from each checkpoint to the next; or ``cycles``, from one
-        merge to the next where merges are on record. A part of a cycle is a different object.
+        merge to the next where merges were recorded. Updates within a cycle are different objects.
     jobs
         Number of worker processes; the number of processors by default.
     engine
@@ -93,30 +93,29 @@ def analyze(
     family
         Read the models as members of this family: its name, or a TOML file that describes it.
     trust_pickle
-        Let pickles make objects of any class, which may run code that their writer chose.
+        Let pickles create objects of any class, which may run code that their writer chose.
     base
-        Folder of the model that adapters were put on, where it is not found.
+        Folder of the adapters' base model, where it is not found.
     since
-        A checkpoint, such as the model that a fine-tuning began with, where ``cumulative_update``
-        begins, which is then measured by default. Otherwise it begins at the base model of an
-        adapter where that is found, and else at the first step.
+        Checkpoint where ``cumulative_update`` begins, such as the model before fine-tuning; it is
+        then measured by default. Otherwise it begins at an adapter's base model if that is found,
+        else at the first step.
     subspaces
         Also compare the singular subspaces of weights, adapters and merges, of up to this many
-        dimensions, with those at the step before and at the first. They fill a table of their own
-        in ``out``: `Results.subspaces`.
+        dimensions, with those at the previous step and the first. They have a separate table in
+        ``out``: `Results.subspaces`.
 
     Returns
     -------
     One row per matrix and step: the columns run, step, layer, role, component, head, expert, name,
     rows, cols, dtype, status and the metrics. What was skipped is in ``attrs["skipped"]``, with
-    a warning; ``attrs["notes"]`` has what is worth a line although nothing is missing, and
-    ``attrs["unit"]`` what the steps of the runs count, ``attrs["breaks"]`` the step of each run at
-    which another model last begins.
+    a warning; ``attrs["notes"]`` has remarks where nothing is missing, ``attrs["unit"]`` what the
+    steps count, and ``attrs["breaks"]`` the last step of each run at which another model begins.
 
     Raises
     ------
     WrongSettingError
-        If a setting is unknown, contradicts another, or asks for steps that are not there.
+        If a setting is unknown, contradicts another, or asks for steps that do not exist.
     RankscopeError
         If there is nothing to analyse.
     OSError
@@ -142,7 +141,7 @@ def analyze(
         subspaces=subspaces,
     )
     if subspaces is not None and out is None:
-        raise WrongSettingError("`subspaces` has a table of its own: choose a folder for `out`")
+        raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")
     runs = survey(
         listed_paths(paths), layout=layout, family=family, trust_pickle=trust_pickle, base=base
     )
@@ -167,7 +166,7 @@ def analyze_found(
 
 
 def recall(out: Path | None, found: Survey, selection: Selection) -> RecalledAnalysis | None:
-    """Return the last analysis into ``out`` if it asked the same of files that are the same."""
+    """Return the last analysis in ``out`` if it made the same request of the same files."""
     if out is None:
         return None
     plans = SpectraPlans(found, selection)
@@ -246,14 +245,14 @@ def _compared(
 def _holds_subspaces(
     out: Path, record: Mapping[str, Any], found: Survey, selection: Selection
 ) -> bool:
-    """Whether the table of subspaces is that of the same files, and all of its store is there."""
+    """Whether the table of subspaces is of the same files and its store is complete."""
     plans, store = subspace_plans(found, selection), SubspaceFiles(out)
     are_there = [store.path(plan).is_file() for plan in plans]
     return all(are_there) and record.get("subspaces_key") == plans.key
 
 
 def _rows(executed: Executed[SpectraTask, Entry]) -> list[Row]:
-    # Here and not at the top: what writes the tables loads while the workers are at work.
+    # Imported here, not at the top, so that it loads while the workers compute.
     import rankscope.analysis.results_folder  # noqa: F401
 
     plan = executed.plan

@@ -1,4 +1,4 @@
-"""What came of a call of `analyze`: computed now, or recalled from an earlier call."""
+"""The result of `analyze`, computed now or recalled from an earlier call."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Analysis(CallResult):
     Attributes
     ----------
     runs, selection
-        What was asked.
+        What was requested.
     rows
         One per matrix and step, by run and step.
     breaks
-        The last step of a run that does not continue the steps before, by the run's name.
+        The last step that does not continue the previous ones, by run name.
     subspaces
         One row per comparison of singular subspaces and measure.
     subspaces_key
-        Digest of what they depend on; None where none were asked for, or some failed.
+        Digest of what they depend on; None if none were requested or some failed.
     """
 
     runs: tuple[Run, ...]
@@ -54,7 +54,7 @@ class Analysis(CallResult):
 
     @property
     def unit(self) -> str:
-        """What the steps of the runs count; all of it where runs count different things."""
+        """What the steps count; all units where runs differ."""
         return " or ".join(dict.fromkeys(run.unit for run in self.runs))
 
     @property

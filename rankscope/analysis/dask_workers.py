@@ -17,7 +17,7 @@ from rankscope.analysis.worker import decompose_all
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
 
-AHEAD = 2  # chunks in flight for each thread of the cluster
+AHEAD = 2  # chunks in flight per thread of the cluster
 
 
 class DaskWorkers:
@@ -40,7 +40,7 @@ class DaskWorkers:
             self._client.close()  # ends the local cluster too, but no other
 
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
-        """Decompose every job's recipe; results come as they are ready, in no order.
+        """Decompose every job's recipe; results come as they are ready, in any order.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class DaskWorkers:
 
     def _submit(self, chunk: list[AnalysisJob]) -> Any:
         recipes = [job.task.recipe for job in chunk]
-        # Not pure: Dask must not answer a second try of what failed from memory.
+        # Not pure: a retry must not get the failed result from Dask's memory.
         return self._client.submit(decompose_all, recipes, pure=False)
 
 

@@ -16,13 +16,13 @@ from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
 from rankscope.spectra.torch_backend import TorchBackend
 
-READ_AHEAD = 8  # matrices that are held ready, each as large as in the model
+READ_AHEAD = 8  # matrices held ready, each as large as in the model
 
 Read = Decomposable | Failure | list[Compared]
 
 
 class DeviceWorker:
-    """One device for all matrices; products are so small that the processor decomposes them.
+    """One device for all matrices; products are small enough for the processor.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Engines by name: processes of this machine, a Dask cluster, or a GPU."""
+"""Engines by name: processes on this machine, a Dask cluster, or a GPU."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ BETWEEN = ("update", "ov_update")  # two neighbours; cumulative updates share on
 
 @dataclass(frozen=True)
 class Asked:
-    """What is wanted of a run.
+    """What is wanted from a run.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Step:
     components
         Matrices of the wanted components, whether or not their layer and role are wanted.
     breaks
-        Whether it does not continue the steps before.
+        Whether it does not continue the previous steps.
     """
 
     step: int
@@ -108,7 +108,7 @@ class _Part:
     origin
         Where its cumulative updates begin; None where that is not known.
     last, trace
-        The checkpoint before, and what is stored beside its weights.
+        The previous checkpoint, and what is stored next to its weights.
     held
         The last checkpoint that holds a matrix, by the matrix's name and whether its weight is
         there: an adapter alone and a weight are not measured from each other.
@@ -123,7 +123,7 @@ class _Part:
     bare: int = 0
 
     def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
-        """Make this the checkpoint before the next, and a start of updates if it may be one."""
+        """Make this the previous checkpoint, and a start of updates if it may be one."""
         self.last, self.trace = now, trace
         if is_start:
             self.held |= {_identity(one): now for one in now.contents.parameters.values()}
@@ -131,7 +131,7 @@ class _Part:
 
 @dataclass
 class _Walk:
-    """What is known between two checkpoints of a run, and what was said of the current one."""
+    """State between two checkpoints of a run, and what was reported about the current one."""
 
     run: Run
     asked: Asked
@@ -144,11 +144,11 @@ class _Walk:
 
     @property
     def last(self) -> Contents | None:
-        """The checkpoint before; None where the series begins or has just broken."""
+        """The previous checkpoint; None where the series begins or has just broken."""
         return None if self.part is None else self.part.last.contents
 
     def at(self, checkpoint: Checkpoint) -> Step:
-        """Read a checkpoint, and find what to measure of it."""
+        """Read a checkpoint, and find what to measure in it."""
         self.skips, self.notes = [], []
         contents = self._read(checkpoint)
         if contents is None:
@@ -213,7 +213,7 @@ class _Walk:
         return Seen(checkpoint.step, contents, restarts)
 
     def _origin(self, first: Seen) -> Seen | None:
-        """Where the cumulative updates of the part that begins here begin."""
+        """Start of the cumulative updates in the part that begins here."""
         if "cumulative_update" not in self.asked.components:
             return None
         try:
@@ -236,7 +236,7 @@ class _Walk:
                 yield from AT_CHECKPOINTS[name](moment)
 
     def _since_each(self, now: Seen, part: _Part) -> Iterator[Moment]:
-        """The checkpoint's matrices, by the last checkpoint that held them."""
+        """The checkpoint's matrices, grouped by the last checkpoint that held them."""
         by_step: dict[int, dict[str, Parameter]] = {}
         for parameter in now.contents.parameters.values():
             earlier = part.held.get(_identity(parameter))
@@ -248,7 +248,7 @@ class _Walk:
             yield self._moment(replace(now, contents=contents), seen[step], None)
 
     def _moment(self, now: Seen, previous: Seen | None, origin: Seen | None) -> Moment:
-        """A checkpoint with those that it is measured from; it was saved before any merge."""
+        """A checkpoint with those it is measured from; it precedes any merge at its step."""
 
         def window(earlier: Seen | None) -> Window | None:
             if earlier is None:

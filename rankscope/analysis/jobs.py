@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rankscope.analysis.subspace_series import Compared
     from rankscope.spectra.spectrum import Spectrum
 
-CHUNK_WORK = 2e8  # operations; some 20 ms, against which sending a chunk costs nothing
+CHUNK_WORK = 2e8  # operations; about 20 ms, so that sending a chunk costs little
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 
 # One spectrum per head where there are heads, or one comparison per pair of steps.
 Outcome: TypeAlias = "list[Spectrum] | list[Compared] | Failure"
 AnalysisJob: TypeAlias = "Job[SpectraTask] | Job[SubspaceTask]"
-AnalysisEngine: TypeAlias = "Engine[Any, Any]"  # each kind of task has its kind of result
+AnalysisEngine: TypeAlias = "Engine[Any, Any]"  # each kind of task has a different result
 
 
 def in_chunks(jobs: Iterable[AnalysisJob]) -> Iterator[list[AnalysisJob]]:

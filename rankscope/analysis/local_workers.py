@@ -24,7 +24,7 @@ from rankscope.analysis.jobs import (
 )
 from rankscope.pipeline.engine import Failure
 
-# Chunks that a worker has at hand, so that it does not wait while results are written.
+# Chunks queued at a worker, so that it does not wait while results are written.
 AHEAD_CHUNKS = 2  # at least; more while they are small:
 AHEAD_WORK = 10 * CHUNK_WORK
 
@@ -78,14 +78,14 @@ class LocalWorkers:
             for program in self._programs:
                 program.kill()
         for worker in self._workers:
-            worker.connection.close()  # an idle process takes this as the end
+            worker.connection.close()  # this ends an idle process
         for program in self._programs:
             program.wait()
 
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
-        """Decompose every job's recipe; results come as they are ready, in no order.
+        """Decompose every job's recipe; results come as they are ready, in any order.
 
-        When a worker dies nothing is lost: its chunks are tried once more, job by job, and a job
+        When a worker dies, nothing is lost: its chunks are tried once more, job by job, and a job
         whose worker dies again is a failure.
         """
         chunks, again = map(_Chunk, in_chunks(jobs)), deque[_Chunk]()
@@ -118,7 +118,7 @@ class LocalWorkers:
             self._workers += self._programs[-1].workers
 
     def _hand_out(self, chunks: Iterator[_Chunk], again: deque[_Chunk]) -> None:
-        """Give chunks to the workers that have fewest, and start those that are missing."""
+        """Give chunks to the workers that have fewest, and start missing workers."""
         while True:
             ready = [worker for worker in self._workers if worker.takes_more]
             idle = [worker for worker in ready if not worker.at_hand]
@@ -136,14 +136,14 @@ class LocalWorkers:
 
 @dataclass
 class _Worker:
-    """The way to one worker process, and the chunks that it has at hand."""
+    """The connection to one worker process, and the chunks queued there."""
 
     connection: Connection
     at_hand: deque[_Chunk] = field(default_factory=deque)
 
     @property
     def takes_more(self) -> bool:
-        """Whether it should have one more chunk at hand, and the connection has room for it."""
+        """Whether it should queue one more chunk, and the connection has room for it."""
         if len(self.at_hand) < AHEAD_CHUNKS:
             return True
         jobs = [job for chunk in self.at_hand for job in chunk.jobs]

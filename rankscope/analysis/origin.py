@@ -1,7 +1,7 @@
-"""Where cumulative updates begin: at a checkpoint that was named, a base model, or the first step.
+"""Where cumulative updates begin: at a named checkpoint, a base model, or the first step.
 
 The base model of an adapter comes before the first step, whether that step was saved or not.
-Measured from it, an adapter and a full fine-tuning of the same model are comparable.
+Measured from it, an adapter and a full fine-tune of the same model are comparable.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def open_origin(path: str | Path, *, trust_pickle: bool = False) -> Checkpoint:
 
 
 def origin_of(run: Run, first: Seen, since: Checkpoint | None) -> Seen:
-    """Where the cumulative updates of a run begin, or of its part that starts with ``first``.
+    """Where cumulative updates begin in a run, or in its part that starts with ``first``.
 
     Raises
     ------

@@ -32,9 +32,9 @@ OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf a
 
 @dataclass(frozen=True)
 class Selection:
-    """Which matrices to analyse; the parameters of `rankscope.analyze` that say so.
+    """Which matrices to analyse, as in the parameters of `rankscope.analyze`.
 
-    ``since`` is opened already. None stands for all layers and all steps.
+    ``since`` is already open. For layers and steps, None means all.
     """
 
     components: tuple[str, ...] = tuple(c for c in COMPONENTS if c not in ON_REQUEST)
@@ -43,7 +43,7 @@ class Selection:
     steps: Numbers | None = None
     since: Checkpoint | None = None
     windows: Windows = "steps"
-    subspaces: int | None = None  # size of the largest that are compared; None for no comparison
+    subspaces: int | None = None  # size of the largest compared; None for no comparison
 
     @classmethod
     def of(
@@ -57,14 +57,15 @@ class Selection:
         windows: Windows = "steps",
         subspaces: int | None = None,
     ) -> Selection:
-        """Selection in which None stands for the default; every value as text, too.
+        """Make a selection: None means the default, and any value may be text.
 
-        Where a start of cumulative updates is given, they are among the components by default.
+        If ``since`` is given, the default components include cumulative updates.
 
         Raises
         ------
         WrongSettingError
-            If a name is unknown, layers or steps cannot be understood, or settings contradict.
+            If a name is unknown, layers or steps cannot be parsed, or settings contradict each
+            other.
         """
         default = cls()
         names_of([windows], get_args(Windows), setting="windows")
@@ -89,24 +90,24 @@ class Selection:
 
     @property
     def asked(self) -> Asked:
-        """What is wanted of every run."""
+        """What is wanted from every run."""
         is_whole = self.windows == "cycles"
         return Asked(self.components, self.has_step, self.has, self.since, is_whole)
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Components that were asked for by name: none where it is the default, or all."""
+        """Components requested by name: none if the default or all were requested."""
         default = Selection().components
         if self.since is not None and self.components == (*default, CUMULATIVE):
             return (CUMULATIVE,)
         return () if self.components in (default, COMPONENTS) else self.components
 
     def has_step(self, step: int) -> bool:
-        """Whether this step is asked for."""
+        """Whether this step is requested."""
         return self.steps is None or step in self.steps
 
     def has(self, matrix: Component | Parameter) -> bool:
-        """Whether this matrix is asked for."""
+        """Whether this matrix is requested."""
         in_layers = self.layers is None or matrix.layer in self.layers
         return matrix.role in self.roles and in_layers
 
@@ -120,8 +121,8 @@ class SpectraTask:
     key
         Digest of all that its spectra depend on.
     files
-        The state of each of its files when this analysis first saw it: where its elements are was
-        read then, and holds for no other state.
+        The state of each file when this analysis first saw it: the location of the elements was
+        read then, and holds only for that state.
     """
 
     component: Component
@@ -135,7 +136,7 @@ class SpectraTask:
 
     @property
     def work(self) -> float:
-        """Operations, about."""
+        """Approximate number of operations."""
         return self.recipe.work or 1.0
 
 
@@ -149,12 +150,12 @@ def count_steps(run: Run, selection: Selection) -> int:
 class SpectraPlans(execution.Plans[SpectraTask]):
     """The plans of all runs; afterwards also where series break, and why components are missing.
 
-    The results depend on what was said of how the runs were found, too.
+    The results also depend on what was reported when the runs were found.
 
     Attributes
     ----------
     breaks
-        The last step of each run that does not continue the steps before, if there is one.
+        The last step of each run that does not continue the previous ones, if any.
     """
 
     def __init__(self, found: Survey, selection: Selection) -> None:
@@ -180,7 +181,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
             self._explain(run, facts)
 
     def _explain(self, run: Run, facts: Facts) -> None:
-        """Say why what was asked for by name is missing; where all is, of one component."""
+        """Say why components requested by name are missing; if all are, explain one."""
         missing = [name for name in self._selection.named if name not in facts.planned]
         if not missing and not facts.planned:
             components = self._selection.components
@@ -198,7 +199,7 @@ def plan_run(
     Parameters
     ----------
     facts
-        Takes in what the run holds.
+        Collects what the run holds.
     """
     seen = {str(path): state_of(path) for path in run.merge_files}
     for step in iter_steps(run, selection.asked):
@@ -210,7 +211,7 @@ def plan_run(
 
 
 def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
-    """Key of the order of the table: layers ascending, what is outside of them last."""
+    """Sort key of the table: layers ascending, matrices outside layers last."""
     return (
         COMPONENTS.index(component.kind),
         component.layer is None,
@@ -222,7 +223,7 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
 
 
 def task_of(component: Component, seen: dict[str, State | None]) -> SpectraTask:
-    """What to do for a component; ``seen`` are the files of the run so far."""
+    """The task of a component; ``seen`` has the files of the run so far."""
     paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
     files = []
     for path in paths:
@@ -233,7 +234,7 @@ def task_of(component: Component, seen: dict[str, State | None]) -> SpectraTask:
 
 
 def _key(component: Component) -> str:
-    """Digest of the recipe with the fingerprint of each file in the place of its path."""
+    """Digest of the recipe with each file's fingerprint in place of its path."""
     recipe = repr(component.recipe)
     for path in {path for tensor in component.recipe.tensors() for path in tensor.paths}:
         recipe = recipe.replace(repr(path), _fingerprint(path))

@@ -22,7 +22,7 @@ SCHEMA_VERSION = 1
 
 
 def preview(met: Survey) -> dict[str, Any]:
-    """All that headers say of what a survey met, in plain values.
+    """All that headers say about what a survey found, in plain values.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def _previewed(run: Run) -> dict[str, Any]:
 
 
 def _misfits(step: Step, selection: Selection) -> Iterator[Skip]:
-    """Matrices of a step that are asked for and cannot be formed."""
+    """Requested matrices of a step that cannot be formed."""
     for component in filter(selection.has, step.components):
         recipe = component.recipe
         if isinstance(recipe, Misfit):
@@ -74,5 +74,5 @@ def _place(place: Place) -> dict[str, Any]:
 
 
 def _distinct(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The lines without repetitions."""
+    """The lines without duplicates."""
     return list({tuple(line.values()): line for line in lines}.values())

@@ -1,4 +1,4 @@
-"""Why a component that was asked for has no row in a run."""
+"""Why a requested component has no row in a run."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ CIRCUITS = ("ov", "ov_update", "ov-published")
 
 @dataclass
 class Facts:
-    """What the steps of a run hold together.
+    """What the steps of a run hold, taken together.
 
     Attributes
     ----------
     read
         Number of checkpoints that could be read.
     weights, adapters, heads
-        Whether any holds weights, adapters, and numbers of heads.
+        Whether any step has weights, adapters, and a number of heads.
     last_break
-        The last step that does not continue those before; None where the series does not break.
+        The last step that does not continue the previous ones; None if the series does not break.
     whole_cycles
-        Whether only updates over whole cycles are asked for.
+        Whether only updates over whole cycles are requested.
     offered, planned
-        Components that exist, and those that have matrices in the layers and roles asked for.
+        Components that exist, and those with matrices in the requested layers and roles.
     """
 
     read: int = 0
@@ -40,7 +40,7 @@ class Facts:
     planned: set[str] = field(default_factory=set)
 
     def add(self, step: Step, asked: Iterable[Component]) -> None:
-        """Take in what one step holds, and which of it is asked for."""
+        """Add what one step holds, and which of its components are requested."""
         self.offered |= {one.kind for one in step.components}
         self.planned |= {one.kind for one in asked}
         self.last_break = step.step if step.breaks else self.last_break
@@ -59,7 +59,7 @@ def why_none(component: str, facts: Facts) -> str:
     if not facts.read:
         return "no checkpoint of it can be read"
     if component == "gradient":
-        return "no gradients are stored beside its weights"
+        return "no gradients are stored with its weights"
     if component in ("merge", "merged_total"):
         return "it keeps no record of merges"
     if component in ("adapter", "base") and not facts.adapters:

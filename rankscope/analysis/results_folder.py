@@ -69,7 +69,7 @@ def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def described(analysis: Analysis) -> dict[str, Any]:
-    """What was analysed, with which settings and versions, and what came of it."""
+    """What was analysed, with which settings and versions, and a summary of the results."""
     units = {run.name: run.unit for run in analysis.runs}
     return {
         "schema_version": 2,
@@ -125,7 +125,8 @@ def _parquet(
 ) -> bytes:
     """The table as Parquet, from its CSV, where every number is written in full.
 
-    Arrow would load pandas to take Python values, which costs more than all the rest of this file.
+    Arrow would load pandas to take Python values, which costs more than everything else in this
+    file.
     """
     types = {
         name: pa.int64() if name in whole else pa.string() if name in text else pa.float64()

@@ -40,7 +40,7 @@ class SpectraFiles:
         return [_entry(task, spectrum, head) for head, spectrum in enumerate(result)]
 
     def failed(self, task: SpectraTask, failure: Failure) -> tuple[list[Entry], Skip]:
-        """A row without a spectrum; what concerns a whole file is said once, not per matrix."""
+        """A row without a spectrum; what concerns a whole file is reported once, not per matrix."""
         tensors = task.component.recipe.tensors()
         dtype = tensors[0].dtype if tensors else ""
         nothing = no_spectrum((0, 0), dtype, f"skipped:{failure.reason}")

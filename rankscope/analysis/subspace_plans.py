@@ -30,9 +30,8 @@ from rankscope.results.subspace_store import (
 from rankscope.spectra.chance import SIDES
 
 FOLLOWED = ("weight", "adapter", "merge")
-# Steps that are compared in one task, for which the first step and the one before the segment are
-# decomposed besides. Segments begin at the same steps whatever comes later, so that a new step of
-# a run leaves all but the last of them as they are.
+# Steps compared in one task, which also decomposes the first step and the one before the segment.
+# Segments begin at fixed steps, so that a new step of a run changes only the last of them.
 SEGMENT = 8
 
 
@@ -47,7 +46,7 @@ class SubspaceTask:
     recipe
         The series; it reads the matrices one by one.
     key, files
-        As for spectra.
+        As in `SpectraTask`.
     """
 
     component: Component
@@ -57,7 +56,7 @@ class SubspaceTask:
 
     @property
     def work(self) -> float:
-        """Operations, about."""
+        """Approximate number of operations."""
         return self.recipe.work or 1.0
 
 
@@ -68,7 +67,7 @@ class _Followed:
     Attributes
     ----------
     component
-        The matrix as it was last.
+        The matrix at its latest step.
     positions
         Its steps, with what each is read from.
     """
@@ -80,7 +79,7 @@ class _Followed:
 
 
 def subspace_plans(found: Survey, selection: Selection) -> Plans[SubspaceTask]:
-    """Plan one file for each matrix that is there at two steps or more; reads headers only."""
+    """Plan one file for each matrix that exists at two or more steps; reads headers only."""
 
     def iter_plans() -> Iterator[Plan[SubspaceTask]]:
         for run in found.runs:
@@ -138,7 +137,7 @@ def _segments(one: _Followed, most: int) -> Iterator[SubspaceTask]:
 
 
 def _ranks(component: Component) -> set[int]:
-    """Ranks of the adapters of a matrix, at which its subspaces are compared too."""
+    """Ranks of a matrix's adapters, at which its subspaces are also compared."""
     recipe = component.recipe
     deltas: tuple[Delta | None, ...] = ()
     if isinstance(recipe, Weight):
@@ -149,7 +148,7 @@ def _ranks(component: Component) -> set[int]:
 
 
 def subspace_rows(executed: Executed[SubspaceTask, Comparison]) -> list[Row]:
-    """Rows of the table of subspaces, those of one matrix."""
+    """Rows of one matrix in the table of subspaces."""
     if not executed.plan.tasks:
         return []
     component = executed.plan.tasks[-1].component
@@ -203,11 +202,11 @@ class SubspaceFiles:
         ]
 
     def failed(self, task: SubspaceTask, failure: Failure) -> tuple[list[Comparison], Skip]:
-        """Nothing, and a line; what concerns a whole file is said once, not per matrix."""
+        """No comparison, and a skip; what concerns a whole file is said once, not per matrix."""
         is_of_file = failure.reason in (CHANGED, "damaged")
         name = failure.tensor or ("" if is_of_file else task.component.name)
         return [], Skip(failure.path, name, failure.reason, failure.message)
 
     def fault(self, task: SubspaceTask, entry: Comparison) -> Skip | None:
-        """None: a comparison says in its status where there is no number."""
+        """None: a comparison without a number says why in its status."""
         return None

@@ -24,7 +24,7 @@ from rankscope.spectra.subspace_measures import (
     sizes,
 )
 
-# A weight is by chance what it was before plus noise; adapters and merges start from nothing.
+# By chance, a weight is its earlier self plus noise; adapters and merges start from nothing.
 DENSE = ("weight", "base")
 
 
@@ -38,17 +38,17 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Compared:
-    """A matrix at one step, held against the same matrix at an earlier one.
+    """A matrix at one step, compared with the same matrix at an earlier one.
 
     Attributes
     ----------
     step, against
         The later and the earlier step.
     measures
-        What was found, `Measure` by `Measure`.
+        What was found.
     cosines
-        Of the principal angles between the largest subspaces compared, left and right; empty where
-        there are none.
+        Cosines of the principal angles between the largest compared subspaces, left and right;
+        empty where there are none.
     """
 
     step: int
@@ -59,7 +59,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class SubspaceSeries:
-    """A matrix at some steps in order, each to be held against the first and the one before.
+    """A matrix at successive steps, each to be compared with the first and the previous one.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class SubspaceSeries:
     first
         The matrix at the first step of all.
     positions
-        At least two; the first of them is only compared with.
+        At least two; the first only serves for comparison.
     """
 
     kind: str
@@ -99,7 +99,7 @@ class SubspaceSeries:
 
     @property
     def work(self) -> float:
-        """About how many floating-point operations it takes: twice those of the values alone."""
+        """Approximate floating-point operations: twice those of the singular values alone."""
         return 2 * sum(position.recipe.work for position in (self.first, *self.positions))
 
     def _iter_compared(self) -> Iterator[Compared]:

@@ -21,20 +21,20 @@ WINDOWS = {
     "cycle": " of a cycle",
     "across": " across restarts",
 }
-MOST_OF_A_FALL = 0.8  # share of a fall of PER, whose step says when it happened
+MOST_OF_A_FALL = 0.8  # share of a fall in PER; the step that reaches it dates the fall
 
 
 @dataclass(frozen=True)
 class Line:
-    """One component and role of a run, from its first step to its last; layers together.
+    """One component and role of a run, from its first step to its last; all layers together.
 
-    Changes within a cycle, of whole cycles and across restarts are different objects, and have a
-    line each: ``window`` says which.
+    Changes within a cycle, of whole cycles and across restarts are different objects on separate
+    lines: ``window`` says which.
 
     ``steps`` are the first and the last, which may be the same. PER and effective rank are means
-    over layers, rank and condition numbers are medians. The condition number is κ for weights,
-    ``is_bound`` where only a lower bound is known; for all others it is κ over the rank, the only
-    one that a matrix of low rank has.
+    over layers; rank and condition numbers are medians. The condition number is κ for weights,
+    ``is_bound`` where it is only a lower bound; for all others it is κ over the rank, the only one
+    that a matrix of low rank has.
     """
 
     run: str
@@ -72,9 +72,9 @@ def summarise(
     Parameters
     ----------
     breaks
-        The step of the last break of a run, by the run's name.
+        The step of each run's last break, by run name.
     units
-        What the steps of a run count, by the run's name; optimizer steps where it is missing.
+        What the steps of each run count, by run name; optimizer steps if missing.
     """
     starts, named = breaks or {}, units or {}
     measured = [row for row in rows if row["effective_rank"] is not None]
@@ -136,7 +136,7 @@ def _condition(rows: list[Row]) -> tuple[float | None, bool]:
 
 
 def _falls(ranked: list[Row], units: Mapping[str, str]) -> list[str]:
-    """The weight matrix of each run whose PER fell most, and when it did."""
+    """The weight matrix of each run whose PER fell most, and when."""
     weights = [row for row in ranked if row["component"] == "weight"]
     findings = []
     for run, rows in _grouped(weights, lambda row: row["run"]).items():

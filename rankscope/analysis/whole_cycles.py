@@ -14,8 +14,8 @@ from rankscope.errors import RankscopeError
 def ends_cycle(contents: Contents, step: int, merges: Sequence[Merge]) -> bool:
     """Whether a window of whole cycles may end, and the next one begin, at this checkpoint.
 
-    In a run without restarts it may at any checkpoint. Where restarts are only counted it may at
-    none: it is known that a cycle ended, but not where.
+    In a run without restarts, it may at any checkpoint. Where restarts are only counted, it may at
+    none: a cycle is known to have ended, but not where.
     """
     if merges:
         begins = step == 0 and bool(contents.adapted)
@@ -26,7 +26,7 @@ def ends_cycle(contents: Contents, step: int, merges: Sequence[Merge]) -> bool:
 def no_cycles(
     run: Run, merges: Sequence[Merge], steps: Iterable[int], origins: Mapping[str, Parameter]
 ) -> tuple[Skip, ...]:
-    """The line that says that whole cycles are asked for and no two checkpoints enclose one."""
+    """The skip where whole cycles are requested and no two checkpoints enclose one."""
     if merges:
         begins = any(parameter.adapter is not None for parameter in origins.values())
         ends = sum(any(m.step == s for m in merges) or (s == 0 and begins) for s in steps)
@@ -41,14 +41,14 @@ def no_cycles(
 def origins_of(run: Run, merges: Sequence[Merge]) -> Mapping[str, Parameter]:
     """Weights of the first checkpoint, if it precedes the first merge.
 
-    The steps that are asked for do not matter: a merged weight keeps the rounding of the weight
+    The requested steps do not matter: a merged weight keeps the rounding of the weight
     that it was merged into.
     """
     if not merges or not run.checkpoints or run.checkpoints[0].step > merges[0].step:
         return {}
     try:
         return run.checkpoints[0].read().parameters
-    except RankscopeError:  # said where the checkpoint itself is read
+    except RankscopeError:  # reported where the checkpoint itself is read
         return {}
 
 

@@ -23,7 +23,7 @@ from rankscope.spectra.singular_values import spectra
 
 
 def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
-    """Spectra of a recipe, one for each head where it is a stack; or comparisons of a series."""
+    """Spectra of a recipe, one per head for a stack; or comparisons of a series."""
     try:
         if isinstance(recipe, SubspaceSeries):
             return recipe.compare()
@@ -33,7 +33,7 @@ def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
 
 
 def explained(error: Exception) -> Failure:
-    """Why a recipe failed; an error that is a fault of the program is raised again."""
+    """Why a recipe failed; an error that is a bug is raised again."""
     if isinstance(error, RankscopeError):
         return Failure(error.reason, error.message, error.path or "", error.tensor or "")
     if isinstance(error, MemoryError):

@@ -58,7 +58,7 @@ def analyze(
     engine: Annotated[
         EngineName,
         typer.Option(
-            help="Where matrices are decomposed: in processes of this machine, on its GPU, or on a "
+            help="Where matrices are decomposed: in processes on this machine, on its GPU, or on a "
             "Dask cluster."
         ),
     ] = "local",
@@ -97,7 +97,7 @@ def analyze(
     (spectra/) and analysis.json into the folder that --out names. A second call computes only what
     is new or changed.
     """
-    # A new folder means that there is work: the workers load numpy while we plan.
+    # A new folder means there is work to do: the workers load numpy while we plan.
     workers = engine_of(engine, jobs, start=not out.exists())
     from rankscope.analysis.analyze import analyze_found
     from rankscope.analysis.origin import open_origin

@@ -27,7 +27,7 @@ from rankscope.cli.inspect import inspect
 from rankscope.cli.train import train
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
-# Below a line of \b, help is not wrapped.
+# After a line with \b, help is not wrapped.
 EXIT_CODES = "\n".join(
     ["\b", "Exit codes:", *(f"  {code:<8}  {text}" for code, text in MEANINGS.items())]
 )
@@ -37,7 +37,7 @@ app = typer.Typer(
     help="How the rank of a network's weights and updates evolves over training.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    rich_markup_mode=None,  # plain help starts at once and pipes well
+    rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
 for command in (analyze, evaluate, inspect, figures, train):
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Print the library's own warnings as one line each, and any other as Python does."""
+    """Print the library's warnings as one line each, and any other as Python does."""
     if issubclass(category, RankscopeWarning):
         typer.echo(f"rankscope: {in_options(str(message))}", err=True)
     else:

@@ -22,10 +22,10 @@ running_options: ContextVar[Mapping[str, str]] = ContextVar("running_options")  
 
 
 class Program(TyperGroup):
-    """The whole command line, which ends quietly when the reader of its output has left."""
+    """The whole command line, which ends quietly when its output pipe is closed."""
 
     def make_context(self, *args: Any, **settings: Any) -> Any:
-        """Parse the arguments, and print the help where they ask for it."""
+        """Parse the arguments, and print help if asked."""
         with _quiet_without_reader():
             return super().make_context(*args, **settings)
 
@@ -41,7 +41,7 @@ def _quiet_without_reader() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more at its exit, and would complain.
+        # Python flushes stdout once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(CLOSED_PIPE) from None
 
@@ -83,7 +83,7 @@ def in_options(message: str) -> str:
 
 
 def _present(arguments: Iterable[str], known: set[str]) -> Iterator[str]:
-    """Replace each old spelling by the present one, where the command has that and not the old."""
+    """Replace each old spelling by the present one, if the command has only that."""
     was_device = False
     for argument in arguments:
         name, equals, value = argument.partition("=")

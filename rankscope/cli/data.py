@@ -108,7 +108,7 @@ def prepare(
 
 
 class _ProgressLines:
-    """A plain line on stderr every few seconds, where there is no terminal for a bar."""
+    """A plain line on stderr every few seconds, if there is no terminal for a bar."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()

@@ -1,4 +1,4 @@
-"""What ``inspect`` prints about runs, and about every folder and file that it met."""
+"""What ``inspect`` prints about runs, and about every folder and file that it found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
 from rankscope.cli.output import in_brief, plain, print_columns
 
-MOST = 10  # lines of one kind; of more, the first and the last are printed, and a count
+MOST = 10  # lines of one kind; if there are more, the first, the last and a count are printed
 ENDS = 3
 CLASSES = {  # class of a tensor → singular and plural in words
     "matrix": ("matrix", "matrices"),
@@ -27,7 +27,7 @@ Rows = list[tuple[str, ...]]
 
 
 def print_run(run: dict[str, Any]) -> None:
-    """Print a run as `rankscope.checkpoints.description` describes it on stdout."""
+    """Print on stdout a run as described by `rankscope.checkpoints.description`."""
     typer.echo(f"{typer.style(plain(run['run']), bold=True)}  {plain(run['path'])}")
     for name, value in _facts(run):
         typer.echo(f"  {name:<10} {plain(value)}")
@@ -88,14 +88,14 @@ def _below(root: Path, path: str) -> str:
 
 
 def _abridged(paths: list[str]) -> list[str]:
-    """The paths; of many only the first and the last, and a count of the others."""
+    """The paths; if many, only the first, the last, and a count of the others."""
     if len(paths) <= MOST:
         return paths
     return [*paths[:ENDS], f"… {len(paths) - 2 * ENDS} more", *paths[-ENDS:]]
 
 
 def _steps(run: dict[str, Any]) -> Rows:
-    """Which step is which folder or file; of many only the first, the last and damaged ones."""
+    """Which step is which folder or file; if many, only the first, the last and damaged ones."""
     steps, damaged = run["steps"], run.get("unreadable_steps", ())
     has_tokens = any(step["tokens"] is not None for step in steps)
     rows: Rows = [(run["unit"], "tokens" if has_tokens else "", "from", "path")]
@@ -160,7 +160,7 @@ def _model(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _accounts(run: dict[str, Any]) -> list[tuple[str, str]]:
-    """Number of tensors of each class, in one line; and earlier numbers with their last step."""
+    """Number of tensors per class, in one line; and earlier numbers with their last step."""
     later, lines = run["accounts"][-1]["account"], []
     for one in reversed(run["accounts"][:-1]):
         if one["account"] != later:
@@ -172,7 +172,7 @@ def _accounts(run: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def account_text(account: dict[str, int]) -> str:
-    """Number of tensors, in all and of each class."""
+    """Number of tensors, in total and per class."""
     counts = Counter(account)
     parts = [
         f"{counts[kind]} {words[counts[kind] > 1]}"

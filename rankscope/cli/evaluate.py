@@ -69,7 +69,7 @@ def evaluate(
         typer.Option(
             min=1,
             metavar="N",
-            help="Score at most N documents of each text, as many from each of its files.",
+            help="Score at most N documents of each text, equally from each of its files.",
         ),
     ] = None,
     pairs: Annotated[
@@ -85,7 +85,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="A tokenizer.json, or a folder with a tokenizer; by default that of the model.",
+            help="A tokenizer.json, or a folder with a tokenizer; by default the model's.",
         ),
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where models run.")] = "cpu",
@@ -111,7 +111,7 @@ def evaluate(
 
     Prints loss, perplexity and bits per byte, and accuracy on minimal pairs; and writes
     evaluation.parquet and .csv, the scores and evaluation.json into the folder that --out names,
-    beside what analyze writes there. A second call computes only what is new or changed.
+    next to what analyze writes there. A second call computes only what is new or changed.
     """
     require_installed("torch", "tokenizers", what="evaluation", extra="train")
     from rankscope.checkpoints.discovery import survey

@@ -1,4 +1,4 @@
-"""``rankscope figures``, and the frame of the scripts that draw one figure each."""
+"""``rankscope figures``, and the framework of scripts that draw one figure each."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def figures(
 ) -> None:
     """Draw every figure that the results have data for.
 
-    Each is written as PDF and PNG; those without data are listed with what they lack.
+    Each is written as PDF and PNG; figures without data are listed with what they lack.
     docs/figures.md says which figure answers which question.
     """
     from rankscope.cli.progress import progress_bar
@@ -97,9 +97,9 @@ def figures(
 def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
     """Run a script that draws one figure: ``python SCRIPT RESULTS [--out FOLDER] [--width W]``.
 
-    The figure is named after the script. Errors that the user can put right are one line: the exit
-    status is 2 for wrong use, and 4 where the results hold nothing to draw, which a script under
-    the name of a figure in `rankscope.plots.FIGURES` need not check.
+    The figure is named after the script. Errors that the user can fix are one line: the exit status
+    is 2 for wrong use, and 4 if the results hold nothing to draw, which a script named after a
+    figure in `rankscope.plots.FIGURES` need not check.
     """
 
     def command(
@@ -133,7 +133,7 @@ def _open(results: Path) -> Results:
 
     from rankscope.results.results import open_results
 
-    # Where there is a screen, the default would open a window for every figure.
+    # On a desktop, the default would open a window for every figure.
     mpl.use("agg")
     return open_results(results)
 
@@ -147,7 +147,7 @@ def _folder(path: Path) -> Path:
 
 
 def _write(figure: Figure | None, folder: Path, name: str) -> list[Path]:
-    """Write a figure and return where: nowhere for None."""
+    """Write a figure and return its files: none for None."""
     from rankscope.plots import save_figure
 
     return [] if figure is None else save_figure(figure, folder, name)

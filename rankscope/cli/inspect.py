@@ -21,7 +21,7 @@ def inspect(
     base: BaseModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a path holds and how it is understood.
+    """Show what a path holds and how it is interpreted.
 
     Reads headers only. For each run: layout, family, steps and their files, the account of all
     tensors, roles and layers with shapes and formats, heads and adapters. For everything else: why

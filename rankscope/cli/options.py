@@ -1,4 +1,4 @@
-"""The options that several commands share, and the check that what a command needs is installed."""
+"""Options that several commands share, and the check that a command's packages are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from rankscope.errors import RankscopeError
 
-# Written out, so that --help need not load the layouts; a test compares the two.
+# Written out so that --help need not load the layouts; a test compares them.
 LAYOUT_NAMES = (
     "relora, pico, axolotl-relora, peft, deepspeed, litgpt, olmo_v1, huggingface, dcp, slices, "
     "nanogpt, nanochat, lightning, torch, safetensors, numpy"
@@ -29,7 +29,7 @@ FamilyName = Annotated[
     typer.Option(
         "--family",
         metavar="NAME|FILE",
-        help="Take the models for this family instead of recognising it: a name of "
+        help="Read the models as this family instead of recognising it: a name from "
         "docs/checkpoints.md, or a TOML file that describes one.",
     ),
 ]
@@ -38,7 +38,7 @@ BaseModel = Annotated[
     typer.Option(
         "--base",
         metavar="FOLDER",
-        help="The model that the adapters were trained on, where it is not found by itself.",
+        help="The model that the adapters were trained on, if it is not found automatically.",
     ),
 ]
 StepChoice = Annotated[

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rankscope.pipeline.calls import CallResult
 
 MOST = 20  # lines
-SHOWN = ("weight", "update", "merged_total")  # others where they were asked for by name
-FEW_DOCUMENTS = 50  # below, 95 % intervals over documents hold the truth less often
-EVALUATED = {  # metric that is printed → the head of its column
+SHOWN = ("weight", "update", "merged_total")  # others if they were requested by name
+FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
+EVALUATED = {  # printed metric → its column heading
     "loss": "loss (nats/token)",
     "perplexity": "perplexity",
     "bits_per_byte": "bits/byte",
@@ -37,10 +37,10 @@ TRUST = "docs/numerics.md: how far to trust these numbers, and which to choose"
 
 
 def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
-    """Print the summary that ``analysis.json`` holds on stdout: one table per component.
+    """Print on stdout the summary in ``analysis.json``: one table per component.
 
-    Those are weights, updates and sums of merges; of runs without weights, such as adapters without
-    their model, all that was measured; and those ``named`` by the user.
+    The tables are of weights, updates and sums of merges; for runs without weights, such as
+    adapters alone, of all that was measured; and of components ``named`` by the user.
     """
     from rankscope.analysis.summary import WINDOWS
 
@@ -58,7 +58,7 @@ def print_summary(record: dict[str, Any], *, named: Collection[str]) -> None:
         lines = [line for line in kept if _kind(line) == (component, window)]
         unit = " or ".join(dict.fromkeys(units[line["run"]] for line in lines))
         ends = "" if all(a == b for a, b in (line["steps"] for line in lines)) else "first → last "
-        span = "" if component == "merge" else WINDOWS[window]  # a merge always is of a cycle
+        span = "" if component == "merge" else WINDOWS[window]  # a merge is always of a cycle
         title = f"{component.replace('_', ' ')}{span}: {ends}{unit}"
         typer.echo(typer.style(title, bold=True))
         print_columns(_summary_rows(component, lines, unit), left=2)
@@ -114,12 +114,12 @@ def print_columns(rows: list[tuple[str, ...]], *, left: int, indent: str = "") -
 
 
 def plain(text: str) -> str:
-    """Return the text as a terminal may have it: names in files may hold what it would obey."""
+    """Return the text safe for a terminal: names in files may hold control sequences."""
     return printable(text, limit=len(text) * 10)
 
 
 def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
-    """Print what ``evaluation.json`` says of some runs and tasks on stdout: one table per task."""
+    """Print on stdout what ``evaluation.json`` says of some runs and tasks: one table per task."""
     for task in dict.fromkeys(one["task"] for one in evaluations):
         found = [one for one in evaluations if one["task"] == task]
         title = f"{task}: first → last step (± half the width of the 95 % interval)"
@@ -169,7 +169,7 @@ def _number(value: float | str | None, form: str) -> str:
 
 
 def print_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> None:
-    """Name what was skipped, or the file that lists everything where it is too much."""
+    """List what was skipped, or if it is too much, name the file that does."""
     lines = in_brief(skips)
     for line in lines[:MOST]:
         typer.echo(f"skipped: {in_options(line)}", err=True)
@@ -179,7 +179,7 @@ def print_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> Non
 
 
 def print_notes(notes: Sequence[Skip]) -> None:
-    """Say what is worth a line although nothing is missing."""
+    """Print remarks where nothing is missing."""
     lines = in_brief(notes)
     for line in lines[:MOST]:
         typer.echo(f"note: {in_options(line)}", err=True)
@@ -188,7 +188,7 @@ def print_notes(notes: Sequence[Skip]) -> None:
 
 
 def in_brief(skips: Sequence[Skip]) -> list[str]:
-    """One line each; where there are many, one per reason and message, with their number."""
+    """One line each; if there are many, one per reason and message, with a count."""
     if len(skips) <= MOST:
         return [str(skip) for skip in skips]
     kinds: dict[tuple[str, str], list[Skip]] = {}
@@ -209,7 +209,7 @@ def end_call(
     nothing: str,
     strict: bool,
 ) -> None:
-    """Print what came of a call, and leave with the exit code of results that lack something.
+    """Print the result of a call, and exit with its code if something is missing.
 
     Parameters
     ----------

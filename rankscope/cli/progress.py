@@ -1,4 +1,4 @@
-"""A progress bar on stderr, if that is a terminal."""
+"""A progress bar on stderr, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
     """Draw a bar while the block runs.
 
     Yields the function that moves it, which takes the share done (0 to 1) and what is being worked
-    on; or None where stderr is not a terminal.
+    on; or None if stderr is not a terminal.
     """
     if not sys.stderr.isatty():
         yield None

@@ -62,7 +62,7 @@ def train(
 ) -> None:
     """Train a small language model.
 
-    With full-rank updates, ReLoRA, LoRA or phases of them. docs/training.md describes the settings.
+    Uses full-rank updates, ReLoRA, LoRA or phases of them. docs/training.md describes the settings.
     """
     from rankscope.training.config_file import load_config, to_toml
 

@@ -1,1 +1,1 @@
-"""Runs scored step by step: from checkpoints and text to one table beside that of the spectra."""
+"""Runs scored step by step: from checkpoints and text to one table."""

@@ -1,4 +1,4 @@
-"""What checkpoints are scored on: text sets, the text that a run held out, minimal pairs."""
+"""What checkpoints are scored on: text sets, a run's held-out text, minimal pairs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Benchmark(Protocol):
         Raises
         ------
         RankscopeError
-            If the run has not got what it would be scored on.
+            If the run lacks what it would be scored on.
         """
 
     def prepare(self, encoder: TextEncoder, run: Run) -> None:
@@ -67,13 +67,13 @@ class Benchmark(Protocol):
         Raises
         ------
         RankscopeError
-            If the model does not take the text.
+            If the model cannot take the text.
         """
 
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What to score checkpoints on; the parameters of `rankscope.evaluate` that say so."""
+    """What to score checkpoints on, as in the parameters of `rankscope.evaluate`."""
 
     text: Sequence[str | Path] = ()
     blimp: str | Path | None = None
@@ -146,7 +146,7 @@ class PairsBenchmark:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the files; reading the pairs out of them takes many times as long."""
+        """Digest of the files; parsing the pairs takes many times as long."""
         return blimp_digest(self.path)
 
     @cached_property
@@ -189,12 +189,12 @@ class PairsBenchmark:
 
 
 def benchmarks_of(options: BenchmarkOptions) -> list[Benchmark]:
-    """Everything that the options ask for.
+    """All benchmarks that the options ask for.
 
     Raises
     ------
     WrongSettingError
-        If data that were named are not there.
+        If named data do not exist.
     RankscopeError
         If they cannot be read.
     """
@@ -205,7 +205,7 @@ def benchmarks_of(options: BenchmarkOptions) -> list[Benchmark]:
         benchmarks.append(held_out_benchmark(options))
     if options.blimp is not None:
         pairs = PairsBenchmark(Path(options.blimp), options)
-        _ = pairs.digest  # now, so that a wrong path is found before anything is opened
+        _ = pairs.digest  # now, so that a wrong path fails before anything is opened
         benchmarks.append(pairs)
     return benchmarks
 
@@ -222,7 +222,7 @@ def text_benchmark(text_set: TextSet, options: BenchmarkOptions) -> TextBenchmar
 
 
 def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
-    """The text that each run held out of its own training."""
+    """The text that each run held out of its training."""
 
     def documents(run: Run) -> list[TextDocument]:
         return [TextDocument(text) for text in held_out_documents(run)[: options.max_documents]]

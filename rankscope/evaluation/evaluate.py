@@ -1,4 +1,4 @@
-"""`evaluate`: from run folders and text to the table of what the models are worth."""
+"""`evaluate`: from run folders and text to the table of model performance."""
 
 from __future__ import annotations
 
@@ -72,30 +72,30 @@ def evaluate(
     held_out
         Whether to score each run of this package's trainer on the text that it held out.
     out
-        Folder for the table and the scores. What is there already and still true is not computed
+        Folder for the table and the scores. What is already there and still valid is not computed
         again, and what other calls wrote stays in the table. None keeps nothing.
     steps
         Which steps: ``[0, 100]``, or a range as ``"0:1000:100"`` or ``(0, 1000, 100)``: first step,
         last step, which is included (None: to the end), and stride; all by default.
     window
-        Input tokens that a model is given at once; by default as many as it takes.
+        Input tokens that a model is given at once; by default the most that it takes.
     stride
         Tokens from one window to the next, at most ``window``; by default the same, so that
         windows do not overlap.
     document_perplexity
-        Whether to compute the number of Weiss et al. 2025 too, the mean of the perplexities of the
-        documents' first windows without a prefix. It takes passes of its own.
+        Whether to also compute the number of Weiss et al. 2025, the mean of the perplexities of the
+        documents' first windows without a prefix. It takes extra passes.
     max_documents
-        At most this many documents of each text set, from all its files alike; all by default.
+        At most this many documents of each text set, equally from all its files; all by default.
     pairs
         Only the first pairs of each BLiMP paradigm, at most this many; all by default.
     leading_space
         Whether to put a space before every sentence of a pair, as evaluation harnesses do.
     prefix
-        The token before every text: ``auto`` (the one that begins texts if the tokenizer has one,
+        The token before every text: ``auto`` (the one that begins texts if the tokenizer has it,
         else the one that ends them), ``bos``, ``eos``, ``none``, or a token.
     tokenizer
-        A tokenizer.json, or a folder with a tokenizer, instead of those beside the checkpoints.
+        A tokenizer.json, or a folder with a tokenizer, instead of those with the checkpoints.
     device
         ``cpu`` or ``cuda``.
     precision
@@ -113,7 +113,7 @@ def evaluate(
     Raises
     ------
     WrongSettingError
-        If a setting is unknown, contradicts another, or names data or steps that are not there.
+        If a setting is unknown, contradicts another, or names data or steps that do not exist.
     RankscopeError
         If the data cannot be read, or no checkpoint can be evaluated.
     OSError
@@ -204,7 +204,7 @@ def evaluate_found(
 
 
 def _scored(all_executed: Iterable[Executed[ScoreTask, ScoreFile]]) -> tuple[Scored, ...]:
-    """The curves with the files that came of their plans, by run and task."""
+    """The curves with the files of their plans, by run and task."""
     files: dict[tuple[str, str], tuple[Curve, list[ScoreFile]]] = {}
     for executed in all_executed:
         for task in executed.plan.tasks:

@@ -1,4 +1,4 @@
-"""What came of a call of `evaluate`: computed now, or recalled from an earlier call."""
+"""The result of `evaluate`, computed now or recalled from an earlier call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Scored:
 
     @property
     def is_pairs(self) -> bool:
-        """Whether they are of minimal pairs; else of documents."""
+        """Whether the scores are of minimal pairs, not of documents."""
         return isinstance(self.files[0].scores, PairScores)
 
 
@@ -37,12 +37,11 @@ class Evaluation(CallResult):
     Attributes
     ----------
     curves
-        Of each run and task, where the scores with the settings of this call are.
+        One per run and task: where the scores with this call's settings are.
     asked
-        Steps that were asked for, of each run by its name.
+        The requested steps, by run name.
     scored
-        The curves of this call with the files that are there and true; those without one are left
-        out.
+        The curves of this call with their valid files; those without any are left out.
     """
 
     curves: tuple[Curve, ...]
@@ -62,7 +61,7 @@ class Evaluation(CallResult):
 
 @dataclass(frozen=True)
 class RecalledEvaluation(CallResult):
-    """An earlier evaluation whose results still hold, and what is asked of it now."""
+    """An earlier evaluation whose results still hold, and what is requested now."""
 
     out: Path
     curves: tuple[Curve, ...]

@@ -1,4 +1,4 @@
-"""The results of evaluations in the results folder: the table, and the record of its origin."""
+"""Evaluations in the results folder: the table, and the record of its origin."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ PACKAGES = ("rankscope", "numpy", "safetensors", "tokenizers", "torch", "transfo
 def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
     """Write the table and the record; unchanged files stay untouched.
 
-    The table holds the curves of this evaluation and those that earlier ones left, except those of
-    the same run and task with other settings. It is sorted by run, task and step. Where nothing was
-    scored, only the reasons are written, and what earlier evaluations wrote stays.
+    The table holds the curves of this evaluation and of earlier ones, except those of the same run
+    and task with other settings. It is sorted by run, task and step. Where nothing was scored, only
+    the reasons are written, and what earlier evaluations wrote stays.
 
     Returns
     -------
-    The evaluation with its further skips: damaged scores of earlier evaluations.
+    The evaluation with further skips: damaged scores of earlier evaluations.
 
     Raises
     ------
@@ -62,9 +62,9 @@ def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
 
 
 def _with_earlier(out: Path, evaluation: Evaluation) -> tuple[list[Scored], list[Skip]]:
-    """Curves of the table: of earlier evaluations what still holds, and this one's.
+    """Curves of the table: this evaluation's, and those of earlier ones that still hold.
 
-    An earlier step that was asked for now, and has no scores that are true, is left out.
+    An earlier step that is requested now but has no valid scores is left out.
     """
     damaged: list[Skip] = []
     curves: dict[tuple[str, str], Scored] = {}
@@ -102,7 +102,7 @@ def _recorded(out: Path) -> list[tuple[Curve, list[int]]]:
 
 
 def _described(listed: Sequence[Scored], evaluation: Evaluation) -> dict[str, Any]:
-    """What was evaluated, with which settings and versions, and what came of it."""
+    """What was evaluated, with which settings and versions, and the main results."""
     return {
         "schema_version": 1,
         **provenance(PACKAGES),
@@ -129,7 +129,7 @@ def _described_curve(scored: Scored) -> dict[str, Any]:
 
 
 def _overall(file: ScoreFile) -> dict[str, Any]:
-    """Measures of all documents or pairs, and None where one is not finite."""
+    """Measures of all documents or pairs together; None where one is not finite."""
     return {
         measure.metric: {
             name: value if math.isfinite(value) else None

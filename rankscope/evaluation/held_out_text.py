@@ -43,7 +43,7 @@ def held_out_documents(run: Run) -> list[str]:
     ------
     RankscopeError
         If it is not a run of the trainer, if its data are missing or differ from those that it was
-        trained on, or if they are ids and no tokenizer is known.
+        trained on, or if they are ids without a known tokenizer.
     """
     config = _config(run)
     source = config.data.source
@@ -67,7 +67,7 @@ def held_out_documents(run: Run) -> list[str]:
 
 
 def held_out_digest(run: Run) -> str:
-    """Digest that changes with the text that a run held out.
+    """Digest that changes with a run's held-out text.
 
     It is computed from what the run recorded of its token ids and from its tokenizer, or from the
     text where the run recorded nothing.

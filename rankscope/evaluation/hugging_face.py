@@ -19,9 +19,9 @@ from rankscope.scoring.text_model import TextEncoder, TextModel
 # Logits of one batch in bytes, and input tokens where the vocabulary is small.
 LOGIT_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 MOST_TOKENS = {"cpu": 1 << 12, "cuda": 1 << 16}
-# Logits that are copied to float32 at once: as many as a processor's caches hold.
+# Logits that are copied to float32 at once: as many as processor caches hold.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 256 << 20}
-# Names that families have for the number of positions that they were trained with.
+# What families call the number of positions that they were trained with.
 CONTEXT_NAMES = (
     "max_position_embeddings",
     "n_positions",
@@ -31,10 +31,10 @@ CONTEXT_NAMES = (
     "seq_length",
     "context_length",
 )
-# For models that state none because they have no limit: Mamba and BLOOM were trained with these.
+# For models that state none because they have no limit: Mamba and BLOOM were trained with this.
 UNSTATED_CONTEXT = 2048
-# Relative to the largest logit: more than rounding, less than what later words change even in a
-# BERT before any training (0.006). For the causal models of transformers the change is 0.
+# Relative to the largest logit: more than rounding, less than the effect of later words even in an
+# untrained BERT (0.006). For the causal models of transformers the effect is 0.
 AHEAD = {"float32": 1e-3, "bfloat16": 1e-2}
 
 
@@ -48,7 +48,7 @@ def hugging_face_model(
 ) -> TextModel:
     """Open a model with its adapter from this machine's disk; nothing is downloaded.
 
-    Logits are in the model's precision, the losses float32 in any case.
+    Logits are in the model's precision, losses always in float32.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _vocabulary_size(model: Any, folder: Path, device: str, *, ahead: float) -> 
             f"opens, but does not run: {first_line(error)}", path=folder, reason=NO_MODEL
         ) from None
     first, second = logits[:, :4]
-    # A model that has diverged gives NaN: a result, and no sign that it is of the wrong kind.
+    # A model that has diverged gives NaN: a result, not a sign of the wrong kind of model.
     if bool((first - second).abs().max() > ahead * first.abs().max()):
         raise RankscopeError(
             "is not a causal language model: its prediction for a token depends on later tokens",

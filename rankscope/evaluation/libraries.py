@@ -1,4 +1,4 @@
-"""Calling transformers, peft and tokenizers: without their output, and with errors in one line."""
+"""Calls to transformers, peft and tokenizers: without their output, and with one-line errors."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def require(package: str) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of a library, its type where it says nothing."""
+    """The first line of a library's error; its type if it has no message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers and peft from writing anything; afterwards they do as they did before.
+    """Silence transformers and peft, and restore their settings afterwards.
 
-    One of their warnings is raised instead: that some weights of an adapter are missing, which peft
-    says in no other way.
+    One of their warnings becomes an error: that some weights of an adapter are missing, which peft
+    reports in no other way.
     """
     from transformers.utils import logging as library_logging
 

@@ -16,7 +16,7 @@ from rankscope.scoring.text_model import TextModel
 
 
 class ModelEngine(AbstractContextManager["ModelEngine"]):
-    """Scores checkpoints in this process; a model is opened once for all its benchmarks in a row.
+    """Scores checkpoints in this process; a model is opened once for successive benchmarks.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class ModelEngine(AbstractContextManager["ModelEngine"]):
     def run(
         self, jobs: Iterable[Job[ScoreTask]]
     ) -> Iterator[tuple[Job[ScoreTask], ScoreFile | Failure]]:
-        """Score every job's checkpoint on its benchmark, in the order in which they come."""
+        """Score every job's checkpoint on its benchmark, in order."""
         for job in jobs:
             yield job, self._scored(job.task)
 

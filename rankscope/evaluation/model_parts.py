@@ -80,7 +80,7 @@ def _is_own(folder: Path) -> bool:
 
 
 def _on_base(folder: Path, given: Path | None) -> ModelParts:
-    # A Trainer's checkpoint may hold no more than the folder of an adapter that has a name.
+    # A Trainer's checkpoint may hold only the folder of a named adapter.
     adapter = next((path.parent for path in sorted(folder.glob(f"*/{ADAPTER_CONFIG}"))), folder)
     adapter = folder if (folder / ADAPTER_CONFIG).is_file() else adapter
     if not any((adapter / name).is_file() for name in ADAPTER_WEIGHTS):

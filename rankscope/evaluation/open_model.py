@@ -22,7 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class OpenOptions:
-    """How to open checkpoints; the parameters of `rankscope.evaluate` that say so."""
+    """How to open checkpoints, as in the parameters of `rankscope.evaluate`."""
 
     tokenizer: str | None = None
     prefix: str = AUTO
@@ -58,7 +58,7 @@ def open_text_model(
     Raises
     ------
     WrongSettingError
-        If a GPU is asked for and there is none.
+        If a GPU is requested and there is none.
     RankscopeError
         With the reason ``no-model`` if its layout or kind has no causal language model; if the
         weights are damaged or incomplete, there is no tokenizer, or a package is not installed.
@@ -86,8 +86,8 @@ def open_text_model(
 def open_encoder(checkpoint: Checkpoint, run: Run, options: OpenOptions) -> TextEncoder:
     """Open the tokenizer of a checkpoint; no weights are read.
 
-    It is looked for beside the weights, beside the weights of an adapter's base model, in the run's
-    folder, and beside the run's last checkpoint.
+    It is looked for next to the weights or those of an adapter's base model, in the run's folder,
+    and in the run's last checkpoint.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from rankscope.training.run_folder.trained_model import trained_model
 
 # Input tokens at once; the logits are computed a few at a time anyway. With one thread, twice as
 # many outgrow the caches: short sentences take a fifth longer. Half as many are too few for a
-# second thread to pay. For long texts it hardly matters; see benchmarks/evaluation_batches.py.
+# second thread to pay off. For long texts it hardly matters; see benchmarks/evaluation_batches.py.
 TOKENS_AT_ONCE = {"cpu": 1 << 11, "cuda": 1 << 16}
 
 
@@ -33,7 +33,7 @@ def own_text_model(
         token_losses=model.token_losses,
         encoder=encoder,
         vocab_size=model.lm_head.out_features,
-        # Rotary positions have no end, but the sequences that it was trained on had one.
+        # Rotary positions have no limit, but the training sequences had one.
         context=read_json(checkpoint / "config.json")["max_position_embeddings"],
         tokens_at_once=TOKENS_AT_ONCE[device],
         device=device,

@@ -39,7 +39,7 @@ def prefix_token(wanted: str, vocabulary: Vocabulary) -> tuple[int | None, str]:
     Parameters
     ----------
     wanted
-        ``auto``: the token that begins a text, or where there is none the one that ends it, which
+        ``auto``: the token that begins a text, or if there is none, the one that ends it, which
         then separated documents in training; ``bos``, ``eos``: that one; ``none``; else a token by
         its text, or by its id if there is no such text.
     vocabulary

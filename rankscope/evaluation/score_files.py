@@ -1,8 +1,8 @@
 """The score store: one file per run, step and task, from which all numbers of the table derive.
 
 A file holds vectors (`rankscope.results.vectors`): the difference of every minimal pair, or loss,
-tokens, bytes and words of every document; its description says of which. Another measure, or a
-comparison of two models pair by pair, needs no model again.
+tokens, bytes and words of every document; its description says which. Another measure, or a
+comparison of two models pair by pair, need not run a model again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rankscope.scoring.blimp import Paradigm
 from rankscope.scoring.perplexity import DocumentScores, perplexity_measures
 from rankscope.statistics.intervals import Measure
 
-VERSION, OLDER = "2", ("1",)  # of arithmetic and file: other numbers are never reused
+VERSION, OLDER = "2", ("1",)  # of arithmetic and file: numbers of other versions are never reused
 _VECTORS = ("losses", "tokens", "bytes", "words", "first_losses", "first_tokens")
 
 
@@ -60,7 +60,7 @@ class ScoreFile:
 
     @cached_property
     def measures(self) -> list[Measure]:
-        """Every number that the table has of these scores."""
+        """Every number of the table that derives from these scores."""
         if isinstance(self.scores, PairScores):
             return accuracy_measures(self.scores.differences, self.scores.paradigms)
         return perplexity_measures(self.scores)

@@ -1,4 +1,4 @@
-"""Which scores are asked for, where each is kept, and what it depends on."""
+"""Which scores are requested, where each is kept, and what it depends on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rankscope.results.columns import SCORES_FOLDER
 from rankscope.results.vectors import OtherVersionError
 from rankscope.scoring.text_model import TextEncoder
 
-BESIDE = ("*config.json", "*.py")  # what says, beside weights, how to compute with them
+BESIDE = ("*config.json", "*.py")  # files next to weights that say how to compute with them
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ScoreTask:
     key
         Digest of all that the scores depend on.
     files
-        What the model is opened from, each file in the state in which it was planned.
+        What the model is opened from, with each file's state when it was planned.
     """
 
     key: str
@@ -83,7 +83,7 @@ class ScorePlans(execution.Plans[ScoreTask]):
     Attributes
     ----------
     curves
-        Of the plans so far, where the scores of each run and task go.
+        Where the scores of each run and task go, for the plans so far.
     scores
         Number of tasks in the plans so far.
     """
@@ -107,12 +107,12 @@ class ScorePlans(execution.Plans[ScoreTask]):
 
     @property
     def count(self) -> int:
-        """Number of plans, at most."""
+        """Largest possible number of plans."""
         return len(self._benchmarks) * sum(map(len, self._asked.values()))
 
     @property
     def asked(self) -> dict[str, tuple[int, ...]]:
-        """Steps that were asked for, of each run by its name."""
+        """The requested steps, by run name."""
         return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
 
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[ScoreTask]]:
@@ -205,7 +205,7 @@ def curve_of(run: Run, benchmark: Benchmark, options: OpenOptions) -> Curve:
     Raises
     ------
     RankscopeError
-        If the run has not got what it would be scored on.
+        If the run lacks what it would be scored on.
     """
     settings = benchmark.settings(run) | {
         "prefix": options.prefix,
@@ -228,9 +228,9 @@ def score_key(curve: Curve, model: str) -> str:
 
 
 def model_files(checkpoint: Checkpoint) -> list[Path]:
-    """Files that decide, beside its tokenizer, what a checkpoint makes of a text.
+    """Files that decide, with the tokenizer, how a checkpoint scores a text.
 
-    These are its weights, adapter and base model, with the settings and the code beside them; not
+    These are its weights, adapter and base model, with the settings and code next to them; not
     gradients or optimizer states.
 
     Raises

@@ -51,7 +51,7 @@ class StoredTokenizer:
     bos, eos
         The tokens that begin and end a text, where the tokenizer's files name them.
     stored
-        All that the ids depend on.
+        Everything that the ids depend on.
     """
 
     encode: Callable[[Sequence[str]], list[list[int]]]
@@ -62,7 +62,7 @@ class StoredTokenizer:
     stored: str
 
     def vocabulary(self, config: Mapping[str, Any], *, is_own: bool) -> Vocabulary:
-        """Its tokens, with those that begin and end a text by its own files, else by the model's.
+        """Its tokens; its own files, else the model's, say which begin and end a text.
 
         Parameters
         ----------
@@ -86,14 +86,14 @@ class StoredTokenizer:
 
 
 def find_tokenizer(paths: Sequence[Path], *, trust_remote_code: bool) -> StoredTokenizer | None:
-    """Read the tokenizer of the first path that has one; None if none has.
+    """Read the tokenizer of the first path that has one; None if none does.
 
     Parameters
     ----------
     paths
         Folders, or files such as ``tokenizer.json``.
     trust_remote_code
-        Whether code beside an older tokenizer's files may be run.
+        Whether code next to an older tokenizer's files may be run.
 
     Raises
     ------

@@ -69,9 +69,9 @@ class TextSet:
         Parameters
         ----------
         max_documents
-            At most this many, from the beginnings of all files alike: where files are sources, the
-            first of them alone would not represent the set. Fewer where the last files have less
-            than their share. None for all.
+            At most this many, equally from the beginning of each file: where files are sources, the
+            first alone would not represent the set. Fewer if the last files have less than their
+            share. None for all.
 
         Raises
         ------
@@ -110,12 +110,12 @@ def text_sets(given: Iterable[str]) -> list[TextSet]:
         files at any depth, or a pattern such as ``paloma/*/val`` that matches files and folders.
         Hidden files are left out, and so are files in other formats that a pattern matches.
 
-        A named set has all files of all values with its name. Without a name every file and folder
-        is a set by itself, named after the folder, or the file without its format.
+        A named set has all files of all values with its name. Without a name, every file and folder
+        is a separate set, named after the folder, or the file without its extension.
 
     Returns
     -------
-    In the order in which their names first appear.
+    In order of first appearance of their names.
 
     Raises
     ------

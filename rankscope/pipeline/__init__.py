@@ -1,1 +1,1 @@
-"""What spectra and scores have in common: plans, execution against a store, and the call around."""
+"""Shared by spectra and scores: plans, execution against a store, and the surrounding call."""

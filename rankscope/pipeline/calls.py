@@ -29,21 +29,20 @@ KeptT = TypeVar("KeptT")
 
 @dataclass(frozen=True)
 class CallResult(ABC):
-    """What came of a call, be it computed now or recalled from an earlier one.
+    """The result of a call, computed now or recalled from an earlier one.
 
     Attributes
     ----------
     skips
         What has no result, and why.
     notes
-        What is worth a line although nothing is missing.
+        Remarks where nothing is missing.
     mended
-        What was damaged in the store and was computed anew: worth a line in this call only.
+        What was damaged in the store and recomputed: reported by this call only.
     computed
         Number of entries that were not in the store.
     key
-        Digest of what the results depend on; None where something failed that may succeed when it
-        is tried again.
+        Digest of what the results depend on; None if something failed that may succeed on a retry.
     """
 
     skips: tuple[Skip, ...]
@@ -60,7 +59,7 @@ class CallResult(ABC):
     @property
     @abstractmethod
     def table(self) -> pd.DataFrame:
-        """The rows that were asked for."""
+        """The requested rows."""
 
 
 def recalled(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,14 +77,14 @@ def listed_paths(paths: Paths) -> list[str | Path]:
 
 
 def require_steps(count: int, runs: Sequence[Run]) -> None:
-    """Raise `WrongSettingError` if none of the requested steps is there."""
+    """Raise `WrongSettingError` if none of the requested steps exists."""
     if not count:
         available = "; ".join(f"{run.name}: {listed(run.steps)}" for run in runs)
         raise WrongSettingError(f"no checkpoint at the requested `steps`; available: {available}")
 
 
 def require_out(out: Path | None, runs: Iterable[Run]) -> None:
-    """Check that results can be written, and not among what they are computed from.
+    """Check that results can be written, and not over their inputs.
 
     Raises
     ------
@@ -128,11 +127,11 @@ def carried_out(
     keep
         Takes from each plan's entries what the call needs, so that not all are in memory at once.
     found
-        Where the runs were found, with what was said there.
+        The survey that found the runs, with what it reported.
 
     Returns
     -------
-    Fields of a `CallResult`, and what was kept of each plan, in order.
+    Fields of a `CallResult`, and what was kept from each plan, in order.
     """
     done = []
     for executed in execute(plans, store=store, engine=engine, meter=meter):
@@ -152,10 +151,10 @@ def carried_out(
 def recorded(
     path: Path, plans: Plans[TaskT], store: Store[TaskT, ResultT, EntryT]
 ) -> dict[str, Any] | None:
-    """Content of a record, if its results are those of the plans and all of them are there.
+    """Content of a record, if its results are those of the plans and all are there.
 
     Reads headers, and the tables for their digests: a table that was emptied, damaged or replaced
-    by that of another call is written again, as is a file of the store that was removed.
+    by another call's is written again, as is a removed file of the store.
     """
     record = read_record(path)
     if not record.get("key") or not is_intact(path):

@@ -16,7 +16,7 @@ Steps = str | int | StepRange | Iterable[int]
 
 @dataclass(frozen=True)
 class Numbers:
-    """Steps or layers that are asked for: those listed, or else a range, its last one included."""
+    """Requested steps or layers: those listed, or else a range that includes its last number."""
 
     listed: tuple[int, ...] | None = None
     first: int = 0

@@ -54,7 +54,7 @@ class Job(Generic[TaskT]):
 
 
 class Engine(Protocol[TaskT, ResultT_co]):
-    """What carries out tasks while its ``with`` block lasts."""
+    """Carries out tasks within its ``with`` block."""
 
     def run(self, jobs: Iterable[Job[TaskT]]) -> Iterator[tuple[Job[TaskT], ResultT_co | Failure]]:
-        """Carry out every job's task; results come as they are ready, in no order."""
+        """Carry out every job's task; results come as they are ready, in any order."""

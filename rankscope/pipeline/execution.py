@@ -16,7 +16,7 @@ from rankscope.checkpoints.fingerprint import state_of
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Engine, Failure, Job, ResultT, Task, TaskT
 
-Progress = Callable[[float, str], None]  # share of all the work that is done; what is worked on
+Progress = Callable[[float, str], None]  # share of all work done; what is being worked on
 CHANGED = "changed-while-reading"
 
 
@@ -34,7 +34,7 @@ ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
 @dataclass(frozen=True)
 class Plan(Generic[TaskT]):
-    """What is asked of one run at one step, all of it in one file of the store."""
+    """What is requested of one run at one step, all in one file of the store."""
 
     run: str
     step: int
@@ -44,7 +44,7 @@ class Plan(Generic[TaskT]):
 
 
 def skip_of(error: RankscopeError, path: Path) -> Skip:
-    """What an error says of the file that it names, or else of ``path``."""
+    """What an error says about the file that it names, or else about ``path``."""
     return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
 
 
@@ -55,7 +55,7 @@ class Store(Protocol[TaskT, ResultT_contra, EntryT]):
         """File with the entries of a plan."""
 
     def read(self, path: Path) -> list[EntryT]:
-        """Entries of a file; none where there is no file. A damaged one is a `RankscopeError`."""
+        """Entries of a file; none where there is no file. A damaged one raises `RankscopeError`."""
 
     def write(self, path: Path, stored: list[EntryT], new: list[EntryT]) -> None:
         """Write a file in one go: new entries, and stored ones that they do not replace."""
@@ -64,7 +64,7 @@ class Store(Protocol[TaskT, ResultT_contra, EntryT]):
         """What is kept of a result."""
 
     def failed(self, task: TaskT, failure: Failure) -> tuple[list[EntryT], Skip]:
-        """What represents a failure among the results, never stored, and the line that names it."""
+        """What represents a failure among the results, never stored, and the skip to report."""
 
     def fault(self, task: TaskT, entry: EntryT) -> Skip | None:
         """Why an entry is not a measurement; None if it is one."""
@@ -72,22 +72,22 @@ class Store(Protocol[TaskT, ResultT_contra, EntryT]):
 
 @dataclass(frozen=True)
 class Executed(Generic[TaskT, EntryT]):
-    """What came of a plan: every entry is now in the store, or has failed.
+    """The outcome of a plan: every entry is now in the store, or has failed.
 
     Attributes
     ----------
     number
         Index of the plan among all.
     entries
-        What was asked for, in the order of the plan's tasks.
+        What was requested, in the order of the plan's tasks.
     skips
         What has no measurement, and why.
     computed
         Number of entries that the store did not have.
     has_failed
-        Whether a task failed that may succeed when it is tried again.
+        Whether a task failed that may succeed on a retry.
     mended
-        What was damaged in the store and is computed anew.
+        What was damaged in the store and recomputed.
     """
 
     number: int
@@ -102,20 +102,20 @@ class Executed(Generic[TaskT, EntryT]):
 class Plans(Generic[TaskT]):
     """Plans, handed out once; afterwards the digest of all that the results depend on.
 
-    The key is of the plans that were handed out, not of the files as they are later: what changed
-    during a call is not taken for done.
+    The key covers the plans as handed out, not the files as they are later: what changed during a
+    call does not count as done.
 
     Parameters
     ----------
     plans
-        Made as they are asked for.
+        Made on demand.
     about
-        What the results depend on besides, plain values.
+        What else the results depend on, as plain values.
 
     Attributes
     ----------
     notes
-        What is worth a line although nothing is missing.
+        Remarks where nothing is missing.
     """
 
     def __init__(self, plans: Iterable[Plan[TaskT]], *about: object) -> None:
@@ -138,7 +138,7 @@ class Plans(Generic[TaskT]):
 
 
 class Meter:
-    """Progress over all plans, each counting alike."""
+    """Progress over all plans, weighted equally."""
 
     def __init__(self, progress: Progress | None, plans: int) -> None:
         self._progress, self._plans = progress, max(plans, 1)
@@ -157,7 +157,7 @@ class Meter:
 
 @dataclass
 class _OpenPlan(Generic[TaskT, EntryT]):
-    """A plan with tasks that are not done."""
+    """A plan with unfinished tasks."""
 
     number: int
     plan: Plan[TaskT]
@@ -183,12 +183,12 @@ def execute(
     engine: AbstractContextManager[Engine[TaskT, ResultT]],
     meter: Meter,
 ) -> Iterator[Executed[TaskT, EntryT]]:
-    """Yield what came of each plan as soon as it is complete and in the store.
+    """Yield the outcome of each plan as soon as it is complete and in the store.
 
     Parameters
     ----------
     plans
-        Drawn on as the work proceeds.
+        Consumed as the work proceeds.
     engine
         What carries out the tasks; entered here.
     meter
@@ -232,14 +232,14 @@ def execute(
 def _opened(
     number: int, plan: Plan[TaskT], store: Store[TaskT, ResultT, EntryT]
 ) -> _OpenPlan[TaskT, EntryT]:
-    """A plan with what the store has of it; a damaged file has nothing, and is replaced."""
+    """A plan with its stored entries; a damaged file counts as empty, and is replaced."""
     path = store.path(plan)
     stored: list[EntryT] = []
     mended: tuple[Skip, ...] = ()
     try:
         stored = store.read(path)
     except RankscopeError as error:
-        message = f"{error.message}: what is asked of this step is computed anew"
+        message = f"{error.message}: what this step needs is computed anew"
         mended = (Skip(str(path), "", "damaged-store", message),)
     held = {entry.key for entry in stored}
     missing = [task for task in plan.tasks if task.key not in held]
@@ -267,7 +267,7 @@ def _take(
 
 
 def _changed(task: Task) -> str | None:
-    """A file that was written to since it was planned; one that was removed gave what it held."""
+    """A file that was written to since it was planned; a removed one was read before."""
     for path, state in task.files:
         if state_of(path) not in (state, None):
             return path

@@ -14,7 +14,7 @@ from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.spectrum import Norm, Spectrum
 
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
-# Those that grow with the matrix: unknown if the matrix is known only up to its scale.
+# They scale with the matrix: unknown if the matrix is known only up to its scale.
 NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigma_error")
 SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
@@ -40,9 +40,9 @@ def row_of(run: str, step: int, entry: Entry) -> Row:
 def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
     """Metrics by column; None where a metric is not defined.
 
-    A zero matrix has norms but no rank and no condition number, and so has a matrix with no value
-    above the error of the arithmetic. A matrix without a spectrum has only its status. One that is
-    known only up to its scale has ranks and ratios but no norms.
+    A zero matrix has norms but no rank and no condition number; likewise a matrix with no value
+    above the error of the arithmetic. A matrix without a spectrum has only its status. One known
+    only up to its scale has ranks and ratios but no norms.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
         The spectrum of the matrix.
     whole
         Whether it is a weight or a gradient of full rank. In changes and products, values below the
-        noise floor do not belong to the matrix; instead of a condition number they have s[0] over
+        noise floor do not belong to the matrix; instead of a condition number, they have s[0] over
         the floor, their signal-to-noise ratio.
     """
     row = _measured(spectrum, whole=whole)
@@ -101,12 +101,12 @@ def frobenius_norm(spectrum: Spectrum) -> Norm:
 
 
 def _rounding(spectrum: Spectrum) -> float:
-    """A generous bound on the relative error of a root of the sum of squares of all values."""
+    """A generous bound on the relative error of the root of the sum of all squared values."""
     return 4 * (len(spectrum.values) + 4) * UNIT_ROUNDOFF
 
 
 def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
-    """Frobenius norm of a change over that of the matrix before, and a bound on its error."""
+    """Frobenius norm of a change over that of the earlier matrix, and a bound on its error."""
     before = spectrum.before
     if before is None or not before.error < before.value < math.inf:
         return {}
@@ -161,7 +161,7 @@ def _shape(spectrum: Spectrum) -> dict[str, Number]:
         "tail_index_error": _in_range(max(tail.high - tail.value, tail.value - tail.low)),
         "tail_index_gaussian": _known(shape_metrics.gaussian_tail_index(shape)),
     }
-    # A bulk below the floor is the bulk of the rounding.
+    # A bulk below the floor consists of rounding.
     has_bulk = bool(np.median(s) > spectrum.noise_floor)
     return row | {"outliers": int(outliers) if has_bulk and not math.isnan(outliers) else None}
 
@@ -180,7 +180,7 @@ def _conditions(spectrum: Spectrum, rank: int) -> dict[str, Number]:
         status = "inf"
     elif not known[-1]:
         number, status = _least_condition(spectrum), "lower-bound"
-    last = -(-9 * q // 10)  # ⌈0.9q⌉, in whole numbers
+    last = -(-9 * q // 10)  # ⌈0.9q⌉, in integers
     is_known = last > spectrum.max_rank or known[last - 1]
     return {
         "condition_number": number,

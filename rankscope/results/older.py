@@ -1,8 +1,8 @@
-"""Tables of an older version: what their store still gives of the columns that came later.
+"""Tables of an older version: how their store fills columns that were added later.
 
-Every metric follows from a stored spectrum, so those are computed again. How large a change is
-follows from the spectrum of what changed, where the table has that at the start of its window. What
-was not stored stays empty: how many significant bits a matrix has, and the restarts in a window.
+Every metric follows from a stored spectrum, so metrics are computed again. The relative size of a
+change follows from the spectrum of what changed, if the table has it at the start of the window.
+What was not stored stays empty: a matrix's significant bits, and the restarts in a window.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rankscope.results.measure import FULL_RANK, frobenius_norm, measure
 from rankscope.results.spectra_store import read_entries, store_path
 from rankscope.spectra.spectrum import Spectrum
 
-# The component that each change is a change of, which has a row at the start of the window.
+# What each change is a change of: a component with a row at the start of the window.
 CHANGED = {"update": "weight", "cumulative_update": "weight", "ov_update": "ov"}
 OF_MERGES = ("merge", "merged_total")  # their steps need not be those of checkpoints
 OF_CHANGES = (*WINDOW, "signal_to_noise", "relative_size", "relative_size_error")
@@ -29,12 +29,12 @@ Key = tuple[object, ...]
 
 
 def filled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """A table with all columns, of which those that an older version lacked come from the store.
+    """A table with all columns; those that an older version lacked come from the store.
 
     Parameters
     ----------
     table
-        With today's columns and types.
+        With the current columns and types.
     folder
         The spectra store that was written with it.
     """
@@ -52,7 +52,7 @@ def empty_columns(table: pd.DataFrame, added: frozenset[str]) -> list[str]:
 
 
 def _stored(table: pd.DataFrame, folder: Path) -> dict[Key, Spectrum]:
-    """Every stored spectrum by run, step and place; a file that is damaged holds none."""
+    """Every stored spectrum by run, step and place; damaged files are passed over."""
     stored: dict[Key, Spectrum] = {}
     for run, step in table[["run", "step"]].drop_duplicates().itertuples(index=False):
         try:

@@ -1,7 +1,7 @@
-"""The record of a call: what it wrote into a results folder, and whether that is still there.
+"""The record of a call: what it wrote into a results folder, and whether it is intact.
 
 A record holds digests of the files that were written with it. It is removed before any of them is
-replaced and written again after the last, so that a kill never leaves the record of one call beside
+replaced and written again after the last, so that a kill never leaves the record of one call with
 the table of another.
 """
 
@@ -34,7 +34,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
-    """When and by which command something is written, and the versions of installed packages."""
+    """When and by which command something is written, and installed package versions."""
     versions = {"python": platform.python_version()}
     for package in packages:
         with contextlib.suppress(PackageNotFoundError):
@@ -49,7 +49,7 @@ def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether every file of a record is as it was written with it."""
+    """Whether every file of a record is as it was written."""
     files = read_record(path).get(FILES)
     if not isinstance(files, dict):
         return False
@@ -64,12 +64,12 @@ def write_with_record(
     Parameters
     ----------
     path
-        Path of the record; the files are beside it.
+        Path of the record; the files are in the same folder.
     record
         Anything that JSON can hold; an infinite number becomes the word ``inf``.
     files
-        Content by name; None removes a file. A file that would not change is left untouched, so
-        that make sees what is new.
+        Content by name; None removes a file. A file that would not change is left alone, so that
+        make sees what is new.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def write_with_record(
 
 
 def _plain(value: Any) -> Any:
-    """The same for JSON, which has no such numbers: the word ``inf``, and null for NaN."""
+    """The value as JSON allows it: the word ``inf``, and null for NaN."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, Mapping):

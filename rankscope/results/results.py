@@ -112,7 +112,7 @@ class Results:
         message = (
             f"{printable(str(self.path))}: an older version wrote this table, which lacks "
             f"{', '.join(names)}, and whose noise floors of products lack the rounding of their "
-            "factors: `rankscope analyze` into this folder makes it anew"
+            "factors: `rankscope analyze` into this folder rewrites it"
         )
         warnings.warn(RankscopeWarning(message), stacklevel=4)
 
@@ -129,10 +129,10 @@ class Results:
 
     @cached_property
     def subspaces(self) -> pd.DataFrame:
-        """How leading singular subspaces moved, one row per comparison and measure.
+        """How leading singular subspaces moved: one row per comparison and measure.
 
         Columns run, step, against, layer, role, component, head, expert, name, measure, side, k,
-        value, error, noise, null, status. Empty unless the analysis was asked for ``subspaces``.
+        value, error, noise, null, status. Empty unless the analysis was called with ``subspaces``.
         """
         path = self.path / SUBSPACES_FILE
         if not path.is_file():
@@ -147,11 +147,11 @@ class Results:
 
     @property
     def breaks(self) -> dict[str, int]:
-        """The last step of a run at which another model begins, by the run's name."""
+        """The last step at which another model begins, by run name."""
         return dict(read_record(self.path / ANALYSIS_RECORD).get("breaks", {}))
 
     def _described(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with ``unit`` and ``breaks`` beside it, for the axes and lines of figures."""
+        """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures."""
         table.attrs |= {"unit": self.unit, "breaks": self.breaks}
         return table
 
@@ -237,7 +237,7 @@ def open_results(path: str | Path) -> Results:
     Raises
     ------
     WrongSettingError
-        If nothing is at ``path``.
+        If there is nothing at ``path``.
     RankscopeError
         If what is there is not a results folder.
 

@@ -1,10 +1,10 @@
 """The spectra store: one file per step, with every spectrum and what it was computed from.
 
 A file (`rankscope.results.vectors`) holds the values of all spectra in one float64 vector, one
-after the other, and describes each spectrum in that order. Intervals that follow from the values
-and one bound are stored as that bound; the others are in the vectors ``lower`` and ``upper``. A
-metric or a figure needs nothing else, so a new one never touches a checkpoint. Entries are ordered
-by their places, so that the bytes of a file do not depend on what was computed first.
+after another, and describes each spectrum in that order. Intervals that follow from the values and
+one bound are stored as that bound; the others are in the vectors ``lower`` and ``upper``. A metric
+or a figure needs nothing else, so a new one never touches a checkpoint. Entries are ordered by
+their places, so that the bytes of a file do not depend on what was computed first.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from rankscope.results.vectors import OtherVersionError, read_vectors, write_vec
 from rankscope.spectra.bounds import Ends, Values, Within
 from rankscope.spectra.spectrum import Norm, Spectrum
 
-VERSION = "3"  # of the arithmetic and of the file: other numbers are never reused
-# For figures. Files of version 1 lack bits, norms of what changed, and digests; those of both have
-# the intervals of every value.
+VERSION = "3"  # of arithmetic and file: numbers of other versions are never reused
+# For figures. Files of version 1 lack bits, norms of what changed, and digests; versions 1 and 2
+# store the interval of every value.
 READABLE = ("1", "2", "3")
 
 
@@ -55,7 +55,7 @@ def store_path(folder: Path, run: str, step: int) -> Path:
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
-    """Write the spectra of one step, given in any order, replacing the file in one step."""
+    """Write the spectra of one step, given in any order, replacing the file in one go."""
     entries = sorted(entries, key=_order)
     spectra = [entry.spectrum for entry in entries]
     apart = [one for one in spectra if isinstance(one.bounds, Ends)]

@@ -1,7 +1,7 @@
-"""The store of subspace comparisons: one file per run and matrix, with what was found at each step.
+"""The store of subspace comparisons: one file per run and matrix, with the results of each step.
 
-Each matrix has a file, rather than each step, since what is compared of one matrix is computed
-together and written when it is done. The file holds the cosines of the principal angles as vectors
+Files are per matrix, not per step, since the comparisons of one matrix are computed together and
+written when done. The file holds the cosines of the principal angles as vectors
 (`rankscope.results.vectors`) and all other numbers in its description.
 """
 
@@ -22,12 +22,12 @@ from rankscope.spectra.bounds import Values
 from rankscope.spectra.chance import SIDES
 from rankscope.spectra.subspace_measures import Measure
 
-VERSION = "1"  # of the arithmetic and of the file: other numbers are never reused
+VERSION = "1"  # of arithmetic and file: numbers of other versions are never reused
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of one matrix at one step, held against an earlier one.
+    """One matrix at one step, compared with an earlier step.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Comparison:
     measures
         The numbers.
     cosines
-        Of the principal angles between the largest subspaces, by side.
+        Cosines of the principal angles between the largest subspaces, by side.
     """
 
     key: str
@@ -49,7 +49,7 @@ class Comparison:
 
 
 def comparisons_path(folder: Path, run: str, kind: str, name: str) -> Path:
-    """File of a matrix of a run; no name becomes a path of its own."""
+    """File of a matrix of a run; no name can point outside the folder."""
     return folder / safe_name(run) / f"{safe_name(f'{kind} {name}')}.safetensors"
 
 

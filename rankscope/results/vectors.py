@@ -2,7 +2,7 @@
 
 A file is a safetensors file whose metadata has one entry, ``rankscope``: a JSON document with the
 version, the description, and a digest of both and the vectors. Damage anywhere in the file, even a
-single flipped bit, is noticed before a number is used. The same content gives the same bytes.
+single flipped bit, is detected before a number is used. The same content gives the same bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
     about
         The description: anything that JSON can hold.
     version
-        Version of the arithmetic and the format; asking for another raises `OtherVersionError`.
+        Version of arithmetic and format; reading it as another raises `OtherVersionError`.
 
     Raises
     ------
@@ -55,12 +55,12 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
 def read_vectors(
     path: Path, *, version: str, older: Collection[str] = ()
 ) -> tuple[dict[str, NDArray[Any]], Any]:
-    """Read vectors and their description, and check that both are as they were written.
+    """Read vectors and their description, and check that both are as written.
 
     Parameters
     ----------
     older
-        Other versions to accept; a file of these that has no digest is not checked.
+        Other versions to accept; files of these without a digest are not checked.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def read_vectors(
             listing = json.loads(text)
             stated = listing["version"]
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        # Before the version is trusted, since a flipped bit changes that too.
+        # Checked before the version is trusted, since a flipped bit may change that too.
         has_digest = "digest" in listing
         if has_digest and not _is_sound(text, listing, vectors):
             raise ValueError("its digest does not fit its content")
@@ -91,7 +91,7 @@ def read_vectors(
 
 
 def _is_sound(text: str, listing: Mapping[str, Any], vectors: Vectors) -> bool:
-    """Whether everything is as it was written, down to the spelling of each number."""
+    """Whether everything is as written, down to the spelling of each number."""
     digest = _digest(listing["version"], listing["about"], vectors)
     return bool(text == _dumped(listing) and listing["digest"] == digest)
 

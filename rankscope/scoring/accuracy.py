@@ -28,16 +28,16 @@ def accuracy_measures(
 
     ``accuracy``
         Of a paradigm, the share of pairs whose good sentence the model finds more probable; equal
-        probabilities count 1/2, so that guessing has 1/2 however many ties there are. Of a group,
-        the unweighted mean over its paradigms: where all have the same number of pairs, as in
-        BLiMP, that is the mean over pairs. NaN without an interval where a difference is NaN: a
+        probabilities count 1/2, so that guessing scores 1/2 however many ties there are. Of a
+        group, the unweighted mean over its paradigms: where all have the same number of pairs, as
+        in BLiMP, that is the mean over pairs. NaN without an interval where a difference is NaN: a
         broken model did not choose wrongly.
     ``ties``
         Number of pairs with equal probabilities, without an interval: for ``all``, and for each
         paradigm that has any.
 
-    The interval takes the paradigms as given and the pairs as drawn, see `effective_pairs`. To
-    compare two models, compare their choices pair by pair: both met the same pairs.
+    The interval takes the paradigms as given and the pairs as sampled, see `effective_pairs`. To
+    compare two models, compare their choices pair by pair: both saw the same pairs.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def accuracy_measures(
 
 
 def effective_pairs(counts: NDArray[np.integer]) -> float:
-    """Number of pairs of one paradigm as informative as these of several: U² / Σ 1/n_u.
+    """Number of pairs of one paradigm that are as informative as these: U² / Σ 1/n_u.
 
     The mean of U shares p_u has the variance Σ p_u (1 − p_u) / n_u / U². With the mean p for every
     p_u that is p (1 − p) / n, n as above. For paradigms of one size this n is the number of pairs,
-    and the variance errs on the large side: p (1 − p) is concave, so paradigms of different
-    difficulty vary less than paradigms of the mean one, and ties vary less than choices.
+    and the variance is overestimated: p (1 − p) is concave, so paradigms of different
+    difficulty vary less than paradigms of average difficulty, and ties vary less than choices.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from pathlib import Path
 from rankscope.errors import RankscopeError, WrongSettingError
 
 SUFFIX = ".jsonl"
-# The files know a 13th phenomenon; the paper's table counts its two paradigms under another.
+# The files have a 13th phenomenon; the paper's table counts its two paradigms under another.
 PHENOMENA = {"s-selection": "argument_structure"}
 # One of the 67 files writes its field with a slash.
 FIELDS = {"syntax/semantics": "syntax_semantics"}
@@ -31,7 +31,7 @@ class Paradigm:
     uid
         Its name.
     phenomenon, field
-        What it is counted under, empty where the file does not say.
+        What it is counted under; empty where the file does not say.
     count
         Number of pairs, at least 1.
     """
@@ -61,7 +61,7 @@ class Blimp:
 def blimp_digest(path: str | Path) -> str:
     """Digest of the files that `read_blimp` reads: of their bytes, and their names in the folder.
 
-    It stays the same when they move to another place as a whole.
+    It stays the same when they are moved together.
 
     Raises
     ------
@@ -84,8 +84,8 @@ def blimp_digest(path: str | Path) -> str:
 def read_blimp(path: str | Path, *, pairs: int | None = None) -> Blimp:
     """Minimal pairs of BLiMP, or of another set in its form.
 
-    Every line has ``sentence_good`` and ``sentence_bad``. ``UID`` names the paradigm; the file's
-    name does where it is missing. ``linguistics_term`` is the phenomenon, one of the paper's 12:
+    Every line has ``sentence_good`` and ``sentence_bad``. ``UID`` names the paradigm, or if it is
+    missing, the file's name does. ``linguistics_term`` is the phenomenon, one of the paper's 12:
     ``s-selection`` belongs to ``argument_structure``. ``syntax/semantics`` is read as the ``field``
     ``syntax_semantics``. Other keys and empty lines are ignored. Pairs of two equal sentences are
     kept; BLiMP has 7 of them.
@@ -96,7 +96,7 @@ def read_blimp(path: str | Path, *, pairs: int | None = None) -> Blimp:
         A folder of ``.jsonl`` files at any depth, a ``.zip`` of such a folder, or one such file.
         Names that begin with a dot are ignored, and so is ``__MACOSX``.
     pairs
-        Take only the first pairs of each paradigm, at most this many; None for all.
+        Take at most this many pairs of each paradigm, the first ones; None for all.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _blimp(found: list[tuple[str, _Gathered]], most: int | None) -> Blimp:
 
 
 def _iter_files(path: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield path and content of each file; a member of an archive as if that were a folder."""
+    """Yield path and content of each file, treating an archive as a folder."""
     with _reading(path):
         if path.is_dir():
             for file in _files_in(path):
@@ -156,7 +156,7 @@ def _files_in(folder: Path) -> list[Path]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Refuse what cannot hold minimal pairs, and say what cannot be read."""
+    """Refuse what cannot hold minimal pairs, and report what cannot be read."""
     if not path.exists():
         raise WrongSettingError("does not exist: give a folder, a zip or a .jsonl file", path=path)
     if not path.is_dir() and path.suffix.lower() not in (SUFFIX, ".zip"):

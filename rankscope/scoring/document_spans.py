@@ -1,4 +1,4 @@
-"""A document cut into what a model takes at once, every token scored once."""
+"""A document cut into spans that a model takes at once, every token scored once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Cut:
     stride
         Tokens from one span to the next; None for the context, so that spans do not overlap.
     document_perplexity
-        Whether the first span of each document is scored by itself too, without a prefix.
+        Whether the first span of each document is also scored by itself, without a prefix.
     """
 
     context: int | None = None
@@ -38,7 +38,7 @@ class Cut:
 
 
 def require_fit(stride: int, context: int) -> None:
-    """Raise `WrongSettingError` if a stride passes over tokens."""
+    """Raise `WrongSettingError` if a stride skips tokens."""
     if not 1 <= stride <= context:
         raise WrongSettingError(
             f"`stride` is {stride} tokens and `window` is {context}, so some tokens would never "
@@ -49,12 +49,12 @@ def require_fit(stride: int, context: int) -> None:
 def document_spans(ids: Ids, *, context: int, stride: int, prefix: int | None) -> list[Span]:
     """Cut a document into spans that together score each of its tokens exactly once.
 
-    The first span fills the context and counts all that it can. Each further one counts the next
-    ``stride`` tokens, given the latest ``context`` tokens before the last of these; so the end of
-    a document, where fewer are left to count, has no less context. With ``stride == context`` the
-    first token of a span has only the token before it as context, as in the rolling windows of
-    the usual evaluation harness. Shorter strides give every token after the first span at least
-    ``context − stride + 1`` tokens of context and cost ``context / stride`` times as much.
+    The first span fills the context and counts all that it can. Each later one counts the next
+    ``stride`` tokens, given the latest ``context`` tokens before the last of these; so the end of a
+    document, where fewer remain to count, has no less context. With ``stride == context`` the first
+    token of a span has only the token before it as context, as in the rolling windows of the usual
+    evaluation harness. Shorter strides give every token after the first span at least ``context −
+    stride + 1`` tokens of context and cost ``context / stride`` times as much.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def document_spans(ids: Ids, *, context: int, stride: int, prefix: int | None) -
     stride
         Tokens that each span after the first counts, 1 to ``context``.
     prefix
-        Id of the token before the document; None for none, and then the first token is not scored,
-        since nothing says how likely it is.
+        Id of the token before the document; None for none: the first token then has no probability
+        and is not scored.
 
     Returns
     -------
@@ -92,7 +92,6 @@ def document_spans(ids: Ids, *, context: int, stride: int, prefix: int | None) -
 def first_span(ids: Ids, *, context: int) -> Span:
     """The first ``context`` tokens of a document alone, the first of them not scored.
 
-    Unlike in `document_spans`, nothing precedes them, and the last token that is scored is among
-    them.
+    Unlike in `document_spans`, nothing precedes them, and the last scored token is among them.
     """
     return Span(ids[:context], max(0, min(len(ids), context) - 1))

@@ -28,7 +28,7 @@ def span_losses(
     model
         Scores tokens.
     spans
-        Each with at most ``model.context + 1`` ids; one that counts nothing costs nothing.
+        Each with at most ``model.context + 1`` ids; one without counted tokens costs nothing.
     progress
         Called after every batch.
 

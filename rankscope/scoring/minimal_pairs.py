@@ -32,7 +32,7 @@ class EncodedPairs:
     counted
         Number of ids at its end that distinguish it from its partner, (2n,).
     longest
-        The sentence with the most ids, to name it where it is too long.
+        The sentence with the most ids, to be named if it is too long.
     """
 
     ids: NDArray[np.uint32]
@@ -48,7 +48,7 @@ class EncodedPairs:
 def encode_pairs(
     encoder: TextEncoder, pairs: Sequence[tuple[str, str]], *, leading_space: bool = False
 ) -> EncodedPairs:
-    """Token ids of pairs of sentences, and which of them have to be scored.
+    """Token ids of sentence pairs, and which of them must be scored.
 
     The tokens that both sentences of a pair begin with are equally probable in both, so the
     difference of ln p needs only what follows.
@@ -57,7 +57,7 @@ def encode_pairs(
     ----------
     encoder
         Without a prefix, the first token of a sentence has no probability and is not scored.
-        Sentences that differ in nothing else tie.
+        Sentences that differ only there tie.
     pairs
         The good sentence first.
     leading_space
@@ -94,7 +94,7 @@ def pair_differences(
     Parameters
     ----------
     model
-        The one whose encoder made the pairs, or another checkpoint of it.
+        The model whose encoder made the pairs, or another checkpoint of it.
     encoded
         n pairs.
     progress
@@ -102,7 +102,7 @@ def pair_differences(
 
     Returns
     -------
-    (n,). Exactly 0 where both have the same tokens, which costs nothing. NaN where the model's
+    (n,). Exactly 0 where both have the same tokens, at no cost. NaN where the model's
     losses are NaN, or infinite for both.
 
     Raises

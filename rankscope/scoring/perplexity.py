@@ -1,6 +1,6 @@
 """Perplexities of text sets, of their sources and of their domains, from the losses of documents.
 
-Intervals are those of drawing documents: tokens of one document are alike.
+Intervals are over sampled documents: tokens of one document are correlated.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from rankscope.statistics.intervals import (
 
 @dataclass(frozen=True)
 class DocumentScores:
-    """What a model makes of n documents.
+    """Scores of a model on n documents.
 
     Attributes
     ----------
     losses
-        (n,): −ln p of the scored tokens of a document together, in nats.
+        (n,): total −ln p of the scored tokens of a document, in nats.
     tokens
         (n,): number of scored tokens: all, or without a prefix all but the first.
     bytes, words
-        (n,): bytes of the whole document's UTF-8 text, and its words between white space.
+        (n,): bytes of the whole document's UTF-8 text, and its whitespace-separated words.
     first_losses, first_tokens
         (n,): losses and tokens of the first window alone, without a prefix; None where they were
-        not asked for.
+        not requested.
     sources, domains
         The corpus that a document belongs to, and the part of it; None where it names none.
     is_prefixed
@@ -83,8 +83,8 @@ def perplexity_measures(scores: DocumentScores) -> list[Measure]:
     document that names no source is only in ``all``, one that names no domain only in ``all`` and
     its source; macro means leave both out where other documents name them.
 
-    Rows are left out where the number does not exist: those of bytes and words where documents have
-    no prefix, since the loss of the first token is then missing; words where the text has none; the
+    Rows are left out where the number does not exist: per byte and word where documents have no
+    prefix, since the loss of the first token is then missing; words where the text has none; the
     mean over documents where no first window was scored or has two tokens; macro means over a
     single part.
 
@@ -98,7 +98,7 @@ def perplexity_measures(scores: DocumentScores) -> list[Measure]:
     .. [3] The Language Model Evaluation Harness of EleutherAI, metrics of rolling log-likelihoods.
     .. [4] Weiss et al. 2025, by the metric ``perplexity`` of the library evaluate.
     """
-    # What overflows or is undefined is inf or NaN in the table, without a warning.
+    # Overflow and undefined values are inf and NaN in the table, without a warning.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return list(_iter_measures(_all_documents(scores), scores))
 

@@ -15,7 +15,7 @@ from rankscope.scoring.document_spans import Cut, document_spans, first_span
 from rankscope.scoring.perplexity import DocumentScores
 from rankscope.scoring.text_model import ShareDone, Span, TextEncoder, TextModel
 
-CHARACTERS_AT_ONCE = 1 << 22  # to encode; each takes some 40 bytes meanwhile
+CHARACTERS_AT_ONCE = 1 << 22  # to encode; each takes about 40 bytes meanwhile
 DOCUMENTS_AT_ONCE = 512  # likewise: enough of them for every core
 TOKENS_AT_ONCE = 1 << 20  # to score: their spans exist together, sorted by length
 WHOLE = Cut()
@@ -23,12 +23,12 @@ WHOLE = Cut()
 
 @dataclass(frozen=True)
 class TextDocument:
-    """A text that is scored by itself, and where it comes from.
+    """A text that is scored on its own, and where it comes from.
 
     Attributes
     ----------
     source
-        The corpus that it belongs to, where its text set has several.
+        The corpus that it belongs to, if its text set has several.
     domain
         The part of the source that it belongs to.
     """
@@ -47,11 +47,11 @@ class EncodedDocuments:
     ids
         Token ids of each document, at least one.
     bytes, words
-        (n,): bytes of its UTF-8 text, and words between white space.
+        (n,): bytes of its UTF-8 text, and whitespace-separated words.
     sources, domains
         As in `TextDocument`.
     left_out
-        Number of documents that gave no token; they are not among the n.
+        Number of documents without a token; they are not among the n.
     """
 
     ids: tuple[NDArray[np.uint32], ...]
@@ -68,7 +68,7 @@ def encode_documents(encoder: TextEncoder, documents: Iterable[TextDocument]) ->
     Raises
     ------
     RankscopeError
-        If none gives a token.
+        If none has a token.
     """
     ids = list[NDArray[np.uint32]]()
     sizes = list[tuple[int, int]]()
@@ -104,8 +104,8 @@ def score_documents(
     model
         Scores tokens; its own tokenizer encoded the documents.
     cut
-        How documents are cut. The first span by itself, for ``mean_document_perplexity``, is more
-        work where the text has a prefix, else only for long documents.
+        How documents are cut. Scoring the first span by itself, for ``mean_document_perplexity``,
+        is extra work if there is a prefix, else only for long documents.
     progress
         Called after every batch.
 
@@ -165,7 +165,7 @@ def _document_losses(
     spans_of: Callable[[NDArray[np.uint32]], list[Span]],
     progress: ShareDone | None,
 ) -> NDArray[np.float64]:
-    """Sum the losses of each document's spans; those of some documents at a time share batches."""
+    """Sum the losses of each document's spans; several documents at a time share batches."""
     from rankscope.scoring.likelihood import span_losses
 
     losses = np.zeros(len(documents))
@@ -176,7 +176,7 @@ def _document_losses(
         size = sum(len(ids) for _, ids in group)
         part = _part(progress, done / work, (done + size) / work)
         found = span_losses(model, [span for _, span in cut], progress=part)
-        # Adds up where a document has several spans, as `losses[numbers] += …` would not.
+        # Adds up several spans of a document, unlike `losses[numbers] += …`.
         np.add.at(losses, np.array([number for number, _ in cut], dtype=int), found)
         done += size
     return losses
@@ -187,7 +187,7 @@ def _encoding_size(document: TextDocument) -> int:
 
 
 def _part(progress: ShareDone | None, start: float, end: float) -> ShareDone | None:
-    """Progress of the whole from that of a part."""
+    """Progress of the whole, from that of a part."""
     if progress is None:
         return None
     return lambda share: progress(start + share * (end - start))

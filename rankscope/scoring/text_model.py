@@ -1,4 +1,4 @@
-"""A language model with its tokenizer, as far as scoring needs to know them."""
+"""A language model with its tokenizer, as far as scoring needs them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 TokenLosses = Callable[["Tensor", "Tensor"], "Tensor"]
-ShareDone = Callable[[float], None]  # is called with the share of the work that is done
+ShareDone = Callable[[float], None]  # is called with the share of the work done
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """Token ids of which the last ``counted`` are scored, given all before them.
 
-    ``counted`` is less than the number of ids: the first has nothing before it.
+    ``counted`` is less than the number of ids: nothing precedes the first.
     """
 
     ids: Ids
@@ -38,9 +38,9 @@ class TextEncoder:
         Token ids of each text, without special tokens.
     prefix
         Id of the token before every text, so that the first token has a probability too; None for
-        none, and then the first token is not scored.
+        none: the first token is then not scored.
     prefix_name
-        That token in words, for the record: ``BOS <s>``, ``EOS <|endoftext|>``, ``none``.
+        That token's name, for the record: ``BOS <s>``, ``EOS <|endoftext|>``, ``none``.
     digest
         Digest of everything that the ids depend on.
     """
@@ -58,9 +58,9 @@ class TextModel:
     Attributes
     ----------
     token_losses
-        Function of token ids (b, t + 1), int64, and of a mask (b, t): −ln p of those of
-        ``tokens[:, 1:]`` where the mask is true, given all before them, in row-major order;
-        float32 or better. What is to the right of a token does not change its loss.
+        Function of token ids (b, t + 1), int64, and of a mask (b, t): −ln p of ``tokens[:, 1:]``
+        where the mask is true, given all before them, in row-major order; float32 or better. Later
+        tokens do not change a token's loss.
     encoder
         Its tokenizer.
     vocab_size
@@ -68,9 +68,9 @@ class TextModel:
     context
         Most tokens that it takes as input at once.
     tokens_at_once
-        Input tokens per batch, as suits memory and caches.
+        Input tokens per batch, to suit memory and caches.
     device
-        Where the token ids have to be.
+        Where the token ids must be.
     """
 
     token_losses: TokenLosses

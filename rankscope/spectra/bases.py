@@ -1,4 +1,4 @@
-"""Singular vectors with certificates: leading subspaces, and by how much they can be off.
+"""Singular vectors with certificates: leading subspaces, and how far off they can be.
 
 Legend: A is m×n, q = min(m, n); s₁ ≥ s₂ ≥ … its singular values; U and V its left and right
 singular vectors; the short side is the one of q dimensions. A subspace is only as certain as its
@@ -8,7 +8,7 @@ s_k − s_{k+1}, the largest angle θ between the computed and the true subspace
     sin θ ≤ ρ / (gap − ρ).
 
 P.-Å. Wedin, "Perturbation bounds in connection with singular value decomposition", BIT 12 (1972),
-99. Single vectors inside a cluster of equal values are not even defined, which is why no vector is
+99. Single vectors within a cluster of equal values are not even defined, which is why no vector is
 compared with the vector of the same index.
 """
 
@@ -40,7 +40,7 @@ class Complete:
     vectors
         Eigenvectors of ``wide @ wide.T`` by descending eigenvalue; (q, q).
     bound
-        Bound on the error of that Gram matrix and its eigenvalues, as `gram_bound` gives it.
+        Bound on the error of that Gram matrix and its eigenvalues, from `gram_bound`.
     is_left_short
         Whether the vectors are left ones.
     """
@@ -69,7 +69,7 @@ class Basis:
     defect
         How far both sets of vectors are from orthonormal, in the spectral norm.
     noise_floor
-        What rounding to the storage format may have changed A by, in the spectral norm.
+        How much rounding to the storage format may have changed A, in the spectral norm.
     complete
         All vectors of the short side, of a dense matrix only.
     """
@@ -99,7 +99,7 @@ class Basis:
         return int(self.left.shape[1])
 
     def gap(self, k: int) -> float:
-        """What s_k − s_{k+1} is at least: where that is not positive, no subspace is certain."""
+        """Lower bound on s_k − s_{k+1}: where it is not positive, no subspace is certain."""
         following = float(self.upper[k]) if k < len(self.upper) else 0.0
         return float(self.lower[k - 1]) - following
 
@@ -110,16 +110,16 @@ class Basis:
     def error(self, k: int) -> float:
         """Bound on the sine of the angle by which the arithmetic moved the leading subspaces.
 
-        Infinite where the gap does not decide it.
+        Infinite where the gap is too small.
         """
         return sine(self.residual(k), self.gap(k)) + self.defect
 
     def noise(self, k: int) -> float:
-        """The same for what rounding to the storage format moved them by; infinite likewise."""
+        """The same bound for rounding to the storage format; infinite likewise."""
         return sine(self.noise_floor, self.gap(k))
 
     def is_resolved(self, k: int) -> bool:
-        """Whether the gap is above everything that rounding may have put there."""
+        """Whether the gap exceeds anything that rounding may have caused."""
         return self.gap(k) > max(self.noise_floor, self.residual(k))
 
 
@@ -131,12 +131,11 @@ def basis_of(matrix: Decomposable, count: int) -> Basis | None:
     matrix
         `Dense` or a single `LowRank`.
     count
-        How many vectors of each side at most.
+        Largest number of vectors of each side.
 
     Returns
     -------
-    None where there are none: an entry is not finite, a side is empty, the matrix is zero, or the
-    solver failed.
+    None if an entry is not finite, a side is empty, the matrix is zero, or the solver failed.
     """
     if isinstance(matrix, LowRank):
         if matrix.inner < min(matrix.shape):
@@ -162,7 +161,7 @@ def _of_dense(matrix: Dense, count: int) -> Basis | None:
     s = np.sqrt(np.maximum(squares, 0))
     within = Within.of_squares(bound, float(s[0])).widened(matrix.error)
     lower, upper = within.ends(s)
-    # Below the bound on the values the long side would be divided by noise.
+    # Below the bound on the values, the long side would be divided by noise.
     count = min(count, int((lower > 0).sum()))
     if not count:
         return None
@@ -189,7 +188,7 @@ def _residuals(wide: Values, short: Values, s: Values, long: Values) -> Values:
 
 
 def _of_product(matrix: LowRank, count: int) -> Basis | None:
-    """By QR of both factors and an SVD of the small core, as the values are found."""
+    """By QR of both factors and an SVD of the small core, like the values."""
     left, right = np.asarray(matrix.left, np.float64), np.asarray(matrix.right, np.float64)
     if 0 in matrix.shape or matrix.inner == 0 or left.ndim == 3:
         return None
@@ -227,5 +226,5 @@ def _defect(vectors: Values) -> float:
 
 
 def sine(perturbation: float, gap: float) -> float:
-    """Bound on the sine of an angle, infinite where the gap does not allow for one."""
+    """Bound on the sine of an angle; infinite where the gap is too small."""
     return perturbation / (gap - perturbation) if gap > perturbation else math.inf

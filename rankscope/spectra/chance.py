@@ -1,8 +1,8 @@
-"""What chance alone would do to singular subspaces: the null that every overlap is drawn against.
+"""What chance alone would do to singular subspaces: the null to compare every overlap with.
 
-A change without any content, Gaussian and of the same norm, also turns subspaces; and two subspaces
-that have nothing to do with each other still overlap. Legend as in `rankscope.spectra.bases`; σ is
-the deviation of one entry of the change, D.
+A change without content, Gaussian and of the same norm, also turns subspaces; and two unrelated
+subspaces still overlap. Legend as in `rankscope.spectra.bases`; σ is the standard deviation of an
+entry of the change, D.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rankscope.spectra.bounds import Values
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = get_args(Side)
-SHARE_OF_GAP = 0.25  # up to which the first order is within a few hundredths of a simulation
+SHARE_OF_GAP = 0.25  # up to here the first order is within a few hundredths of a simulation
 
 
 def random_overlap(k: int, dimensions: int) -> float:
@@ -26,17 +26,17 @@ def random_overlap(k: int, dimensions: int) -> float:
 
 
 def deviation(change_norm: float, shape: tuple[int, int]) -> float:
-    """σ of a Gaussian change whose expected squared Frobenius norm is that of a change."""
+    """σ of a Gaussian change with the expected squared Frobenius norm of a given change."""
     return change_norm / math.sqrt(shape[0] * shape[1])
 
 
 def spectral_edge(sigma: float, shape: tuple[int, int]) -> float:
-    """Spectral norm that a large Gaussian matrix has, σ(√m + √n)."""
+    """Spectral norm of a large Gaussian matrix, σ(√m + √n)."""
     return sigma * (math.sqrt(shape[0]) + math.sqrt(shape[1]))
 
 
 def is_first_order(sigma: float, shape: tuple[int, int], gap: float) -> bool:
-    """Whether a change is so small against the gap that `first_order_overlap` holds."""
+    """Whether a change is small enough against the gap for `first_order_overlap` to hold."""
     return spectral_edge(sigma, shape) <= SHARE_OF_GAP * gap
 
 
@@ -46,8 +46,8 @@ def first_order_overlap(
     """Expected overlap of the leading k-subspaces of A and A + D, D Gaussian, to first order in D.
 
     D turns u_i towards u_j by [s_i u_jᵀDv_i + s_j u_iᵀDv_j]/(s_i² − s_j²), of variance
-    σ²(s_i² + s_j²)/(s_i² − s_j²)², and into what no singular vector of the side reaches by σ²/s_i²
-    for each dimension of it. What leaves the subspace, i ≤ k < j, is lost to the overlap.
+    σ²(s_i² + s_j²)/(s_i² − s_j²)², and into each dimension that no singular vector of the side
+    reaches with variance σ²/s_i². What leaves the subspace, i ≤ k < j, is lost to the overlap.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def first_order_overlap(
     shape, side
         Shape of A, and which of its subspaces.
     sigma
-        As `deviation` gives it.
+        From `deviation`.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def first_order_overlap(
 
 
 def gaussian_change(shape: tuple[int, int], sigma: float, *key: str | int) -> Values:
-    """Return a Gaussian matrix that depends on its key and on nothing else."""
+    """Return a Gaussian matrix that depends only on its arguments."""
     digest = hashlib.blake2b(repr(key).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     generator = np.random.default_rng(int.from_bytes(digest, "little"))
     return sigma * generator.standard_normal(shape)

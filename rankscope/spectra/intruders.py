@@ -1,8 +1,8 @@
-"""Intruders: leading singular vectors that have no counterpart among those of an earlier matrix.
+"""Intruders: leading singular vectors without a counterpart among those of an earlier matrix.
 
-As PEFT defines them, after Shuttleworth et al. 2024: of the top 10 left singular vectors u′ those
-whose largest |cosine| with all left singular vectors u before is below 0.5. Where values before are
-too close for their vectors to be told apart, only the subspace of the cluster is known: with p the
+As PEFT defines them, after Shuttleworth et al. 2024: of the top 10 left singular vectors u′, those
+whose largest |cosine| with any earlier left singular vector u is below 0.5. Where earlier values
+are too close to separate their vectors, only the subspace of the cluster is known: with p the
 length of u′ projected onto the subspace of c vectors, the largest cosine is between p/√c and p. So
 each vector is certainly an intruder, certainly not one, or undecided.
 """
@@ -19,21 +19,21 @@ from rankscope.spectra.bounds import Values
 
 TOP = 10
 LEAST_COSINE = 0.5
-RESOLVED = 0.1  # the sine of an angle; a boundary that is less certain divides nothing
+RESOLVED = 0.1  # the sine of an angle; a less certain boundary does not separate clusters
 
 
 @dataclass(frozen=True)
 class Intruders:
-    """What is known of the leading vectors.
+    """What is known about the leading vectors.
 
     Attributes
     ----------
     count
-        How many vectors were looked at, 10 or all that there are.
+        How many vectors were examined: 10, or all if there are fewer.
     certain, undecided
-        How many certainly are intruders, and of how many the arithmetic cannot say.
+        How many certainly are intruders, and how many the arithmetic leaves undecided.
     undecided_by_storage
-        Of how many nothing is certain once rounding to the storage format is reckoned with.
+        How many are undecided once rounding to the storage format is included.
     """
 
     count: int
@@ -44,7 +44,7 @@ class Intruders:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Neighbouring singular vectors, start to end, of which only the common subspace is known.
+    """Neighbouring singular vectors, start to end, known only by their common subspace.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ def intruders_of(now: Basis, before: Basis) -> Intruders | None:
 
 
 def _decide(now: Basis, before: Basis, count: int, floors: bool) -> list[bool | None]:
-    """Of each leading vector whether it is an intruder, None where that is not certain."""
+    """Whether each leading vector is an intruder; None where that is uncertain."""
     ours = _clusters({k: _angle_of(now, k, floors) for k in range(1, now.count + 1)})
     theirs, cosines, rest = _all_clusters(before, now.left, floors)
     decided: list[bool | None] = []
@@ -88,12 +88,12 @@ def _decide(now: Basis, before: Basis, count: int, floors: bool) -> list[bool | 
 
 
 def _is_intruder(own: Cluster, theirs: list[Cluster], cosines: Values, rest: Values) -> bool | None:
-    """Decide for every vector of a cluster of leading vectors alike, by squares of cosines."""
+    """Decide for all vectors of a cluster of leading vectors together, by squared cosines."""
     block = cosines[:, own.start : own.end]
     largest, smallest = _extremes(block, theirs)
     counts, errors = (np.array([getattr(x, name) for x in theirs]) for name in ("size", "error"))
     errors = errors + own.error
-    # No unit vector of the cluster reaches further out than all its vectors together.
+    # No unit vector of the cluster reaches further out than all its vectors combined.
     beyond = float(rest[own.start : own.end].sum()) + own.error
     if max(beyond, float((largest + errors).max(initial=0.0))) < LEAST_COSINE**2:
         return True
@@ -116,9 +116,9 @@ def _extremes(block: Values, clusters: list[Cluster]) -> tuple[Values, Values]:
 
 
 def _clusters(angles: Mapping[int, float]) -> list[Cluster]:
-    """Clusters between boundaries, from the angle by which the leading vectors up to each are off.
+    """Clusters between boundaries, given how far off the leading vectors up to each may be.
 
-    A boundary that is off by more than `RESOLVED` is none: its vectors are of one cluster.
+    A boundary that is off by more than `RESOLVED` does not count: one cluster spans it.
     """
     found, start, above = [], 0, 0.0
     for end, angle in sorted(angles.items()):
@@ -139,15 +139,16 @@ def _all_clusters(
 
     Returns
     -------
-    Clusters; cosines (q, K); and of each vector the square of the length that may lie outside of
-    all clusters, (K,).
+    Clusters; cosines (q, K); and for each vector the squared length that may be outside all
+    clusters, (K,).
     """
     complete, s = before.complete, before.values
     assert complete is not None
     floor = before.noise_floor if floors else 0.0
     with np.errstate(divide="ignore"):
         inverse = np.where(s > 0, 1 / s, np.inf)
-    # The vectors are off by the bound over the gap of the squares, (s + s′)(s − s′) ≥ s (s − s′).
+    # The vectors are off by the bound divided by the gap of the squares, (s + s′)(s − s′) ≥ s (s −
+    # s′).
     perturbations = complete.bound * inverse + floor
     gaps = before.lower - np.append(before.upper[1:], 0.0)
     angles = {
@@ -155,9 +156,9 @@ def _all_clusters(
     }
     if complete.is_left_short:
         cosines = complete.vectors.T @ vectors
-        angles[len(s)] = 0.0  # together they are all that there is
+        angles[len(s)] = 0.0  # together they span the whole side
     else:
-        # u = A v / s, which is orthonormal up to the bound over s².
+        # u = A v / s, which is orthonormal up to the bound divided by s².
         angles = {
             k: angle + complete.bound * float(inverse[k - 1]) ** 2 for k, angle in angles.items()
         }

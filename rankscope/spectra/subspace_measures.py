@@ -1,13 +1,14 @@
 """How the leading singular subspaces of a matrix moved from one checkpoint to another.
 
-Three measures, each with its certificate and with what chance alone would give:
+Three measures, each with its certificate and what chance alone would give:
 
 - ``overlap``, ‖U_kᵀU′_k‖²_F/k: 1 where the leading k-dimensional subspaces are the same, k over the
-  number of dimensions where they have nothing to do with each other.
-- ``intruders``: how many of the top 10 left singular vectors have no counterpart, a cosine of 0.5
-  or more, among all left singular vectors before. R. Shuttleworth et al., "LoRA vs Full
+number of dimensions where they are unrelated.
+- ``intruders``: how many of the top 10 left singular vectors have no counterpart, with a cosine of
+0.5 or more, among all earlier left singular vectors. R. Shuttleworth et al., "LoRA vs Full
   Fine-tuning: An Illusion of Equivalence", arXiv:2410.21228.
-- ``update_energy``, ‖U_kᵀΔW‖²_F/‖ΔW‖²_F: the share of a change in the subspace of what it changed.
+- ``update_energy``, ‖U_kᵀΔW‖²_F/‖ΔW‖²_F: the share of a change that is in the subspace of what it
+changed.
 
 Vectors of the same index are not compared: a random change of 3 %, which moves no singular value by
 more than 0.1 %, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
@@ -39,7 +40,7 @@ from rankscope.spectra.rounding import Rounding
 
 MeasureName = Literal["overlap", "intruders", "update_energy"]
 STEP = 4  # sizes grow by this factor: 1, 4, 16, 64
-DRAWN_ENTRIES = 2**18  # small matrices are simulated several times, at least once in any case
+DRAWN_ENTRIES = 2**18  # small matrices are simulated several times, others once
 MOST_DRAWS = 8
 
 
@@ -50,15 +51,15 @@ class Measure:
     Attributes
     ----------
     k
-        Size of the subspaces; of ``intruders`` how many vectors were looked at.
+        Size of the subspaces; for ``intruders``, how many vectors were examined.
     value
-        None where the gap does not allow for a number.
+        None where the gap is too small for a number.
     error
-        Bound on what the arithmetic made of it; of ``intruders`` how many are undecided.
+        Bound on the error of the arithmetic; for ``intruders``, how many are undecided.
     noise
-        The same of rounding to the storage format; None where that leaves nothing certain.
+        The same for rounding to the storage format; None where that leaves nothing certain.
     null
-        What chance would give.
+        What chance alone would give.
     status
         ``ok``; ``no-gap``: rounding alone may have chosen the subspace; ``zero``: nothing changed,
         or there is no matrix; ``nonfinite``: an entry is NaN or infinite.
@@ -85,7 +86,7 @@ class Change:
     norm
         Its Frobenius norm.
     noise
-        Frobenius norm that rounding to the storage formats gave it.
+        The Frobenius norm that rounding to the storage formats contributed.
     """
 
     values: Values
@@ -124,7 +125,7 @@ def compare_weights(
     Parameters
     ----------
     key
-        What a simulation of chance depends on, beside its norm.
+        What a simulation of chance depends on, besides the change's norm.
     """
     nulls = Nulls(before, change, ks, key)
     for side in SIDES:
@@ -170,7 +171,7 @@ class Nulls:
         return float(np.mean([one.certain + one.undecided / 2 for one in found if one is not None]))
 
     def _simulated(self) -> list[Basis]:
-        """Bases of the matrix with changes drawn for it; drawn once, and only where needed."""
+        """Bases of the matrix plus random changes; drawn once, and only if needed."""
         if self._drawn is None:
             before, shape = self._before, self._before.shape
             draws = min(max(DRAWN_ENTRIES // (shape[0] * shape[1]), 1), MOST_DRAWS)
@@ -206,7 +207,7 @@ def _update_energy(before: Basis, change: Change, side: Side, k: int, null: floa
     )
     value = float((inside / change.norm).ravel() @ (inside / change.norm).ravel())
     error = before.error(k) + 4 * (max(before.shape) + k) * UNIT_ROUNDOFF
-    # Of the share itself: what rounding put into the change is anywhere in it.
+    # Of the share itself: the rounding in the change may be anywhere in it.
     noise = before.noise(k) + 2 * change.noise / change.norm
     return Measure("update_energy", side, k, value, error, _known(noise), null)
 
@@ -240,7 +241,7 @@ def principal_cosines(now: Basis, before: Basis, side: Side, k: int) -> Values:
 
 
 def _known(noise: float) -> float | None:
-    """A bound, where it says anything of a number between 0 and 1."""
+    """A bound, if it says anything about a number between 0 and 1."""
     return noise if noise < 1 else None
 
 

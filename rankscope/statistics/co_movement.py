@@ -1,4 +1,4 @@
-"""Whether two series of one training move together beyond the trends that every training has.
+"""Whether two series of one training run move together beyond the trends that all runs have.
 
 Shapes: n points; x, y are series (n,).
 """
@@ -23,20 +23,20 @@ FEWEST = {"levels": 4, "differences": 2 * (DEGREE + 1)}
 """Fewest points for a correlation to say anything; a cubic fits four points exactly."""
 FEWEST_FOR_INTERVAL = 16
 STILL = 1e-12
-"""A series that varies by less than this share of its size varies by rounding alone."""
+"""A series that varies by less than this share of its size shows only rounding."""
 SMOOTH = 1.5
-"""A lag-one correlation above this many standard deviations of white noise's is a trend."""
+"""A lag-one correlation above this many of white noise's standard deviations is a trend."""
 RANK_VARIANCE = 1.06
 """Variance of Fisher's z for Spearman's correlation over that for Pearson's (Fieller 1957)."""
 
 
 def later_changes(levels: Values) -> Values:
-    """Changes from step to step, without the early ones and without their own slow trend.
+    """Changes from step to step, without the early ones and without their slow trend.
 
-    In nearly every training almost everything changes fast at first and slowly later, so that the
-    plain differences of two unrelated series correlate, in half of all pairs "significantly".
-    Therefore the first third of the differences is dropped, and a cubic in time is fitted to the
-    rest and subtracted.
+    In nearly every run, almost everything changes fast at first and slowly later, so the plain
+    differences of two unrelated series correlate, in half of all pairs "significantly". So the
+    first third of the differences is dropped, and a cubic in time is fitted to the rest and
+    subtracted.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def later_changes(levels: Values) -> Values:
 
     Returns
     -------
-    Array (n − 1 − ⌊(n − 1)/3⌋,); zeros where nothing but rounding is left.
+    Array (n − 1 − ⌊(n − 1)/3⌋,); zeros where only rounding is left.
     """
     changes = np.diff(levels)
     kept = changes[len(changes) // 3 :]
@@ -71,13 +71,13 @@ def interval_of(x: Values, y: Values, method: Method) -> tuple[float, float]:
     """95 % interval of the correlation of two series of changes.
 
     Fisher's z with the number of points that independent series would need for the same variance
-    (Bartlett 1946): n/(1 + 2·ρx·ρy), where ρx and ρy are the series' own correlations at lag one.
-    Series of independent levels have differences with ρ = −1/2, for which two thirds of n count.
+    (Bartlett 1946): n/(1 + 2·ρx·ρy), where ρx and ρy are the series' autocorrelations at lag one.
+    Independent levels have differences with ρ = −1/2, for which two thirds of n count.
 
     Returns
     -------
     Lower and upper end; NaN twice for fewer than 16 points, where either series does not vary, or
-    where both are still smooth: then a trend is left, which no number of points distinguishes from
+    where both are still smooth: a trend is then left, which no number of points distinguishes from
     a relation.
 
     References

@@ -45,21 +45,21 @@ def correlate(
     """Correlate ranks with performance over the checkpoints of each run.
 
     Each role's rank metric, summarised over layers as in its figure, is a series over steps, and
-    so is each measure of performance. The steps that enter are those at which both are known: not
-    those where a median condition number is only a lower bound or a value is infinite. Where
-    another model begins within a run, only the steps from there on enter. Quantities that span
-    decades, condition numbers and perplexities, enter by their logarithm, for all forms and
-    methods; the logarithm of a perplexity is the loss, so the two correlate alike.
+    so is each measure of performance. The steps used are those at which both are known: not those
+    where a median condition number is only a lower bound or a value is infinite. Where another
+    model begins within a run, only the steps from there on are used. Quantities that span decades,
+    condition numbers and perplexities, enter by their logarithm, for all forms and methods; the log
+    of a perplexity is the loss, so both correlate alike.
 
     **What a correlation over one training does not show.** Two curves that both move as training
     proceeds correlate near ±1 whatever the cause: many points of a trend say no more than its
-    direction. The form ``levels`` is therefore evidence of nothing, and has no interval. The form
+    direction. The form ``levels`` is therefore evidence for nothing, and has no interval. The form
     ``differences`` asks whether one moves more than usual when the other does: it correlates the
-    changes between successive common steps, without the first third of them and without their own
-    slow trend (`rankscope.statistics.co_movement.later_changes`), since in every training almost
-    everything changes fast at first and slowly later. Even then both may follow a third thing,
-    such as the learning rate. And a run is a sample of one: ``n`` counts steps, not independent
-    trainings, and the interval is about other steps like these, not about another run.
+    changes between successive common steps, without the first third of them and without their slow
+    trend (`rankscope.statistics.co_movement.later_changes`), since in every run almost everything
+    changes fast at first and slowly later. Even then both may follow a third thing, such as the
+    learning rate. And a run is a sample of one: ``n`` counts steps, not independent trainings, and
+    the interval is about other steps like these, not another run.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ def correlate(
         Which matrices: ``weight``, ``update``, …
     measures
         Which measures of performance, as triples (task, group, metric), such as
-        ``("blimp", "phenomenon:binding", "accuracy")``. If not given, the loss, perplexity and
-        accuracy of every task as a whole, where there are any.
+        ``("blimp", "phenomenon:binding", "accuracy")``. By default the loss, perplexity and
+        accuracy of every task as a whole, if any.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def correlate(
     - ``ci_low``, ``ci_high``: its 95 % interval, for differences only: it holds the truth in 94 to
       98 % of independent, autocorrelated and decaying pairs (simulated in the tests). NaN for fewer
       than 16 differences, or where both series are so smooth that a trend must be left.
-    - ``n``: the number of points: common steps, or the differences that remain of them.
+    - ``n``: the number of points: common steps, or their remaining differences.
 
     Empty if one of the tables is.
 

@@ -1,4 +1,4 @@
-"""How a metric changes with depth, step by step, and when that turns round."""
+"""How a metric changes with depth, step by step, and when the trend reverses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankscope.errors import WrongSettingError
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows
 
-LEAST_LAYERS = 3  # two layers have a slope and nothing to judge it by
+LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
 COLUMNS = ("run", "role", "window", "step", "layers", "slope", "low", "high", "reverses")
 
 
@@ -25,9 +25,9 @@ def depth_profile(
 ) -> pd.DataFrame:
     """Return the slope of a metric over the layers, for each run, role and step.
 
-    The slope is the median of those of all pairs of layers (Theil and Sen), which one odd layer
-    does not move. Of a quantity that spans decades, such as a condition number, it is that of the
-    decimal logarithm.
+    The slope is the median over all pairs of layers (Theil and Sen), which one odd layer does not
+    move. A quantity that spans decades, such as a condition number, enters by its decimal
+    logarithm.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def depth_profile(
     component, role, run
         Which rows; all roles and runs by default.
     confidence
-        Of the interval, which takes layers as independent of each other given the line.
+        Level of the interval, which takes layers as independent given the line.
 
     Returns
     -------
     Columns ``run``, ``role``, ``window``, ``step``; ``layers``, how many have a value; ``slope``
-    per layer with its interval ``low`` to ``high``, NaN below three layers; and ``reverses``:
-    whether the sign is certain and the opposite of the last certain one.
+    per layer with its interval ``low`` to ``high``, NaN for fewer than three layers; and
+    ``reverses``: whether the sign is certain and the opposite of the last certain one.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def depth_profile(
 
 
 def _slope(rows: pd.DataFrame, column: str, confidence: float) -> dict[str, float]:
-    """Theil–Sen slope over layers; heads and experts of a layer enter by their mean."""
+    """Theil–Sen slope over layers; heads and experts of a layer are averaged."""
     values = rows[column].astype(float)
     if quantity(column).log:
         values = values.where(values > 0).map(np.log10)

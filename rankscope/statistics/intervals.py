@@ -1,4 +1,4 @@
-"""`Measure`, a number with its 95 % confidence interval, and the formulas of such intervals."""
+"""`Measure`, a number with its 95 % confidence interval, and formulas for such intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 @dataclass(frozen=True)
 class Measure:
-    """One number that was measured on a group of texts or of pairs of sentences.
+    """One number measured on a group of texts or sentence pairs.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Measure:
     value, ci_low, ci_high
         The number and its 95 % confidence interval, NaN where there is none.
     n
-        Size of the sample: the number of documents, or of pairs of sentences.
+        Sample size: the number of documents or sentence pairs.
     """
 
     group: str
@@ -42,9 +42,9 @@ class Measure:
 def proportion_interval(proportion: float, n: float) -> tuple[float, float]:
     """Interval of a proportion of ``n`` > 0 independent trials, after Wilson.
 
-    Unlike the normal approximation it stays within [0, 1] and is not empty where all trials went
-    the same way. NaN twice for a proportion that is NaN. Not scipy's, which counts whole successes:
-    an effective number of trials is a fraction.
+    Unlike the normal approximation, it stays within [0, 1] and is not empty if all trials agree.
+    NaN twice for a NaN proportion. Not scipy's, which counts whole successes: an effective number
+    of trials is a fraction.
 
     References
     ----------
@@ -65,8 +65,8 @@ def ratio_interval(
     """Interval of Σ numerators / Σ denominators, which were sampled in pairs.
 
     The loss per token of a text set is such a ratio: documents are sampled, not tokens, and tokens
-    of one document are alike. The residuals of the ratio estimate its variance, and Student's t
-    with n − 1 degrees of freedom gives the factor.
+    of one document are correlated. The residuals of the ratio estimate its variance, and Student's
+    t with n − 1 degrees of freedom gives the factor.
 
     Returns
     -------
@@ -98,8 +98,7 @@ def mean_of_means_interval(
 ) -> tuple[float, float]:
     """Interval of the mean of independent quantities, from the interval of each.
 
-    Half widths add as squares. NaN twice where one of the quantities has no interval, and for no
-    quantities.
+    Half widths add in quadrature. NaN twice if a quantity has no interval, or there is none.
     """
     if not intervals:
         return NO_INTERVAL

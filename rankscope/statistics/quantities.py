@@ -1,4 +1,4 @@
-"""What a figure has to know about each column of the metrics table: its label and its scale."""
+"""What a figure must know about each column of the metrics table: its label and scale."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Quantity:
     label
         Axis label, with the symbol or formula that defines the quantity.
     log
-        Spans decades: it is drawn on a log axis and summarised by median and quantiles, since its
-        largest value would decide a mean. Others are summarised by mean, minimum and maximum.
+        Spans decades: drawn on a log axis and summarised by median and quantiles, since the largest
+        value would dominate a mean. Others are summarised by mean, minimum and maximum.
     tail
-        Depends on the small singular values, so that rounding noise may move it.
+        Depends on small singular values, so that rounding noise may move it.
     """
 
     label: str
@@ -66,7 +66,7 @@ QUANTITIES = {
 
 
 def quantity(column: str) -> Quantity:
-    """How to draw a column; `WrongSettingError`, which lists the known ones, for any other."""
+    """How to draw a column; an unknown one raises `WrongSettingError`, which lists the known."""
     try:
         return QUANTITIES[column]
     except KeyError:

@@ -13,12 +13,12 @@ from rankscope.errors import WrongSettingError
 def chosen_rows(
     table: pd.DataFrame, *, component: str, role: str | None = None, run: str | None = None
 ) -> pd.DataFrame:
-    """Rows of one component, and of one role and one run where these are given.
+    """Rows of one component, and of one role and one run if given.
 
     Raises
     ------
     WrongSettingError
-        If a column is missing or there are no such rows: the message says what there is.
+        If a column is missing or there are no such rows; the message says what exists.
     """
     wanted = {"component": component, "role": role, "run": run}
     for column, value in wanted.items():
@@ -70,7 +70,7 @@ def has_component(table: pd.DataFrame, component: str) -> bool:
 
 
 def in_order(roles: Iterable[str]) -> list[str]:
-    """Roles without repetition in the order in which a block uses them; unknown ones last."""
+    """Distinct roles in the order in which a block uses them; unknown ones last."""
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
     return sorted(set(roles), key=lambda role: (order.get(role, len(order)), role))
 

@@ -1,4 +1,4 @@
-"""Statistics over the matrices of a step: what a line, its band and its markers show."""
+"""Statistics over the matrices of a step, as shown by a line, its band and its markers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def summary(
     hue
         The column that identifies the series.
     cuts
-        Where lines are cut, as `cuts_of` a whole table says; if not given, at no break or restart.
+        Where lines are cut, from `cuts_of` the whole table; by default at no break or restart.
 
     Returns
     -------
@@ -42,11 +42,12 @@ def summary(
 
     - ``centre``, ``low``, ``high``: mean, minimum and maximum; for a quantity that spans decades
       the median and the 10 % and 90 % quantiles. NaN if no matrix has a value.
-    - ``undefined``: how many of the matrices have no value, being zero, say, or not finite.
-    - ``noisy``: whether in one of them rounding noise may move a rank by more than 1 %.
+    - ``undefined``: how many matrices have no value, for example because they are zero or not
+    finite.
+    - ``noisy``: whether rounding noise may move the rank of one of them by more than 1 %.
     - ``bound``: whether ``centre`` is only a lower bound, as some condition numbers are.
-    - ``stretch``: the number of the stretch that the point is in of its line, which is cut at
-      breaks, within windows of another kind, and, for parts of cycles, at restarts.
+    - ``stretch``: which stretch of its line the point is in; lines are cut at breaks, at windows of
+    another kind, and, for parts of cycles, at restarts.
     """
     drawn = quantity(column)
     rows = rows.assign(
@@ -71,7 +72,7 @@ class Cuts:
     breaks
         By run, the step of its last break, at which another model begins.
     restarts
-        By run, the steps of its merges: a part of a cycle after one is of another adapter.
+        By run, the steps of its merges: a part of a cycle after one has another adapter.
     """
 
     breaks: Mapping[str, int] = field(default_factory=dict)
@@ -79,7 +80,7 @@ class Cuts:
 
 
 def cuts_of(table: pd.DataFrame) -> Cuts:
-    """Cuts of all runs: breaks are kept beside the table, restarts are its recorded merges."""
+    """Cuts of all runs: breaks are in the table's ``attrs``, restarts are its recorded merges."""
     restarts: dict[str, Collection[int]] = {}
     if {"component", "run", "step"} <= {*table.columns}:
         merges = table[table["component"] == "merge"]
@@ -96,7 +97,7 @@ def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, cuts: Cuts) -
         at: set[float] = others - {*line["step"]}
         at |= {cuts.breaks[run] for run in runs if run in cuts.breaks}
         if window == "within":
-            # A window from the restart on is of the next adapter; one up to it is of the last.
+            # A window from the restart on has the next adapter; one up to it has the previous one.
             at |= {step + 0.5 for run in runs for step in cuts.restarts.get(run, ())}
         stretches[line.index] = np.searchsorted(sorted(at), line["step"], side="right")
     return stretches
@@ -119,7 +120,7 @@ def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float
     if column == "condition_number":
         censored = (group["condition_number_status"] == "lower-bound").to_numpy()[known]
         # Censored values may be anything from their bound up to infinity: where raising them would
-        # move the median, it is known only from below.
+        # move the median, it is known only as a lower bound.
         point["bound"] = log_quantile(np.where(censored, np.inf, values), 0.5) > centre
     return point | {"centre": centre, "low": low, "high": high}
 
@@ -132,10 +133,10 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
     Returns
     -------
-    Columns ``run``, ``step``, ``centre``; the same to the last bit in whatever order the rows are.
+    Columns ``run``, ``step``, ``centre``; the same to the last bit in any order of the rows.
     """
     drawn = quantity(column)
-    # A mean in another order is rounded differently, which would move a constant metric.
+    # A mean in another order rounds differently, which would move a constant metric.
     points = summary(rows.sort_values(column), column)
     is_known = np.isfinite(points["centre"]) & ~points["bound"].astype(bool)
     known: pd.DataFrame = points.loc[is_known, ["run", "step", "centre"]]
@@ -145,7 +146,7 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 def log_quantile(values: Values, share: float) -> float:
     """Quantile of positive values, interpolated on the log scale; they may be infinite.
 
-    Not ``np.quantile`` of the logarithms: beside an infinite value it is NaN.
+    Not ``np.quantile`` of the logarithms: next to an infinite value it is NaN.
     """
     ordered = np.sort(values)
     position = share * (ordered.size - 1)
@@ -159,10 +160,9 @@ def log_quantile(values: Values, share: float) -> float:
 def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
     """Whether rounding noise may be more than 1 % of a matrix's effective rank.
 
-    PER counts noise as dimensions, ``per_resolved`` leaves out all that may be noise: the truth
-    is between the two, and where they differ it is not known. The same holds where no value is
-    above the floor. Results of an older version have no ``per_resolved``: there ``noise_share``
-    decides.
+    PER counts noise as dimensions, ``per_resolved`` leaves out all that may be noise: the truth is
+    between the two, and unknown where they differ. The same holds where no value is above the
+    floor. For older results, which have no ``per_resolved``, ``noise_share`` decides.
     """
     if "per_resolved" not in rows or rows["per_resolved"].isna().all():
         return rows["noise_share"].astype(float).ge(NOISY_SHARE)
@@ -171,9 +171,9 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
 
 
 def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> str:
-    """What differs among the matrices of one series at one step, in words.
+    """What varies among the matrices of one series at one step, in words.
 
-    "layers", "layers and heads", and so on; empty if there is one matrix only.
+    "layers", "layers and heads", and so on; empty if there is only one matrix.
     """
     places = [column for column in PLURALS if column != hue and column in rows.columns]
     numbers = rows.groupby([hue, "step"])[places].nunique()
