@@ -25,7 +25,6 @@ from rankscope.spectra.subspace_measures import (
 )
 
 # By chance, a weight is its earlier self plus noise; adapters and merges start from nothing.
-DENSE = ("weight", "base")
 
 
 class Position(NamedTuple):
@@ -114,7 +113,8 @@ class SubspaceSeries:
 
     def _decomposed(self, position: Position) -> _Decomposed:
         matrix = position.recipe.read()
-        if self.kind in DENSE and isinstance(matrix, LowRank):
+        # By chance a weight is what it was plus noise; adapters and merges start from nothing.
+        if self.kind == "weight" and isinstance(matrix, LowRank):
             floor = Rounding.by_norm(float(matrix.floor), matrix.significant_bits)
             matrix = Dense(matrix.multiplied(), matrix.dtype, floor, float(matrix.error))
         return _Decomposed(position.step, matrix, basis_of(matrix, self.most))
