@@ -24,8 +24,6 @@ from rankscope.spectra.subspace_measures import (
     sizes,
 )
 
-# By chance, a weight is its earlier self plus noise; adapters and merges start from nothing.
-
 
 class Position(NamedTuple):
     """The matrix at one step, and the digest of what it is read from."""

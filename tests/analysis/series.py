@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.jobs import Outcome, SpectraJob
+from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.plan import Selection, Windows
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import survey
@@ -29,9 +29,9 @@ SHAPES = {
 class Inline(AbstractContextManager["Inline"]):
     """Decomposes where it is called."""
 
-    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
+    def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         for job in jobs:
-            yield job, decompose(job.task.component.recipe)
+            yield job, decompose(job.task.recipe)
 
     def __exit__(self, *_: object) -> None:
         return None

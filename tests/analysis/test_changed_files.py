@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.jobs import Outcome, SpectraEngine, SpectraJob
+from rankscope.analysis.jobs import AnalysisJob, Outcome, SpectraEngine
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
@@ -27,7 +27,7 @@ class Disturbed(AbstractContextManager["Disturbed"]):
     def __init__(self, engine: AbstractContextManager[SpectraEngine], do: Do, *, when: str) -> None:
         self._engine, self._do, self._when = engine, do, when
 
-    def run(self, jobs: Iterable[SpectraJob]) -> Iterator[tuple[SpectraJob, Outcome]]:
+    def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         with self._engine as engine:
             if self._when == "planned":  # all of it, and nothing is read
                 jobs = list(jobs)
@@ -40,7 +40,7 @@ class Disturbed(AbstractContextManager["Disturbed"]):
                 self._do()
             yield from found
 
-    def _begun(self, jobs: Iterable[SpectraJob]) -> Iterator[SpectraJob]:
+    def _begun(self, jobs: Iterable[AnalysisJob]) -> Iterator[AnalysisJob]:
         is_first = True
         for job in jobs:
             if is_first:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import Outcome, SpectraJob
+from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.plan import Selection, SpectraTask, plan_run
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
@@ -42,14 +42,14 @@ class Held:
         return 1.0
 
 
-def outcomes(jobs: list[SpectraJob]) -> dict[int, Outcome]:
+def outcomes(jobs: list[AnalysisJob]) -> dict[int, Outcome]:
     from rankscope.analysis.device_worker import DeviceWorker
 
     with DeviceWorker("cpu", 2) as worker:
         return {job.plan: outcome for job, outcome in worker.run(iter(jobs))}
 
 
-def held(*matrices: np.ndarray | None) -> list[SpectraJob]:
+def held(*matrices: np.ndarray | None) -> list[AnalysisJob]:
     return [
         Job(i, SpectraTask(Component("weight", 0, "q", None, f"w{i}", Held(matrix)), str(i)))
         for i, matrix in enumerate(matrices)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import CHUNK_JOBS, SpectraJob
+from rankscope.analysis.jobs import CHUNK_JOBS, AnalysisJob
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.tensors import StoredTensor
@@ -44,7 +44,7 @@ class Constant:
         return 1.0
 
 
-def jobs(*sources: Constant) -> list[SpectraJob]:
+def jobs(*sources: Constant) -> list[AnalysisJob]:
     return [
         Job(i, SpectraTask(Component("weight", 0, "q", None, f"w{i}", source), str(i)))
         for i, source in enumerate(sources)

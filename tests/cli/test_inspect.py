@@ -85,18 +85,8 @@ def test_the_best_kind_is_taken_and_others_are_named(tmp_path: Path) -> None:
     assert (run["layout"], run["also_readable_as"]) == ("nanogpt", ["torch"])
 
 
-<<<<<<< HEAD
 @pytest.mark.slow
-def test_a_family_in_a_file_overrules_what_is_told(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-||||||| 3fc852c
-def test_a_family_in_a_file_overrules_what_is_told(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-=======
 def test_a_family_in_a_file_overrules_recognition(tmp_path: Path, rng: np.random.Generator) -> None:
->>>>>>> series
     write_gpt2(tmp_path / "step_1", rng)
     (tmp_path / "my.toml").write_text('name = "mine"\n[roles]\nmystery = "router"\n')
     run = described(tmp_path / "step_1", "--family", tmp_path / "my.toml")
