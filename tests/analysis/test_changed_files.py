@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.jobs import AnalysisJob, Outcome, SpectraEngine
+from rankscope.analysis.jobs import AnalysisEngine, AnalysisJob, Outcome
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
@@ -24,7 +24,9 @@ Do = Callable[[], object]
 class Disturbed(AbstractContextManager["Disturbed"]):
     """An engine during whose work something happens to the files."""
 
-    def __init__(self, engine: AbstractContextManager[SpectraEngine], do: Do, *, when: str) -> None:
+    def __init__(
+        self, engine: AbstractContextManager[AnalysisEngine], do: Do, *, when: str
+    ) -> None:
         self._engine, self._do, self._when = engine, do, when
 
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
@@ -83,7 +85,7 @@ def turned(path: Path) -> None:
 
 
 def analysis(
-    run: Path, out: Path, engine: AbstractContextManager[SpectraEngine], *components: str
+    run: Path, out: Path, engine: AbstractContextManager[AnalysisEngine], *components: str
 ) -> Analysis:
     selection = Selection.of(components=components or None)
     return analyze_runs(survey([run]), selection, out=out, engine=engine)
