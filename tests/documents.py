@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted(ROOT.glob("*/README.md")),
+    *sorted(ROOT.glob("[!.]*/README.md")),
 ]
 PROGRAMS = ("rankscope", "make", "pip", "python", "pytest", "torchrun", "git", "ruff", "mypy")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
