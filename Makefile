@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 test: lint typecheck
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
 
-# All but the tests marked slow: under 90 seconds on two cores.
+# All but the tests marked slow.
 test-fast: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow"
 

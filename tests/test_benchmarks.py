@@ -73,6 +73,7 @@ def test_rounding_is_to_the_nearest_bfloat16(rng: np.random.Generator) -> None:
     assert (np.abs(stored - values) <= ulp / 2).all()
 
 
+@pytest.mark.slow
 def test_memory_counts_every_process_of_the_tree() -> None:
     size = 40_000_000
     child = ALLOCATE.format(size=size)

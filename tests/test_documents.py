@@ -130,6 +130,7 @@ def check(value: Any, source: str, comment: str) -> None:
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: block.place)
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_python_gives_what_it_says(block: Block) -> None:
     names: dict[str, Any] = {"rs": rs}
     for above in PYTHON:
@@ -183,6 +184,7 @@ def test_the_summary_in_the_readme_is_what_was_planted() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow
 def test_accounts_of_tensors_are_those_that_inspect_prints(page: Path) -> None:
     accounts = re.findall(r"^ +(tensors +\d+:.*)$", page.read_text("utf-8"), re.MULTILINE)
     if accounts:

@@ -79,6 +79,7 @@ def may(room: str, module: str) -> bool:
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
+@pytest.mark.slow
 def test_imports_point_one_way(room: str) -> None:
     wrong = {
         (path.name, module)
@@ -118,6 +119,7 @@ def modules() -> dict[str, Path]:
     }
 
 
+@pytest.mark.slow
 def test_imports_make_no_circle() -> None:
     known = modules()
     graph = {

@@ -21,6 +21,7 @@ def options_in(code: str) -> Iterator[str]:
                 yield f"line {node.lineno}: {option}"
 
 
+@pytest.mark.slow
 def test_no_string_outside_the_command_line_names_an_option() -> None:
     found = {
         str(path.relative_to(PACKAGE)): list(options_in(path.read_text(encoding="utf-8")))

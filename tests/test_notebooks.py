@@ -78,6 +78,7 @@ def per(matrix: Matrix) -> float:
     return effective_rank(matrix) / min(matrix.shape)
 
 
+@pytest.mark.slow
 def test_the_numbers_of_the_tour_are_those_of_the_matrices(
     relora_run: TinyRun, full_run: Path, places: dict[str, str]
 ) -> None:
@@ -121,6 +122,7 @@ def test_the_numbers_of_the_tour_are_those_of_the_matrices(
         assert row["effective_rank"] == pytest.approx(np.mean([*map(effective_rank, totals)]))
 
 
+@pytest.mark.slow
 def test_the_numbers_of_performance_are_those_that_were_made(
     relora_run: TinyRun, full_run: Path, tmp_path: Path
 ) -> None:
@@ -134,6 +136,7 @@ def test_the_numbers_of_performance_are_those_that_were_made(
     assert np.isnan(exchanged.loc[("relora", "q"), ("held-out", "levels")])
 
 
+@pytest.mark.slow
 def test_notebooks_take_a_single_run(relora_run: TinyRun, full_run: Path, tmp_path: Path) -> None:
     for run in (relora_run.path, full_run):
         assert len(shown_by(TOUR, f"RUNS = {str(run)!r}")) == 10

@@ -47,9 +47,10 @@ class Within(NamedTuple):
             unit = math.frexp(float(values[0]))[1]
             squares = np.ldexp(values, -unit) ** 2
             lower = np.ldexp(np.sqrt(np.maximum(squares - self.square, 0)), unit)
-            upper = np.ldexp(np.sqrt(squares + self.square), unit)
-        if self.absolute:  # outward, so that no rounding makes an interval narrower than it says
             with np.errstate(over="ignore"):  # an upper end may be infinite
+                upper = np.ldexp(np.sqrt(squares + self.square), unit)
+        if self.absolute:  # outward, so that no rounding makes an interval narrower than it says
+            with np.errstate(over="ignore"):  # as above
                 lower = np.nextafter(lower - self.absolute, -np.inf)
                 upper = np.nextafter(upper + self.absolute, np.inf)
         return np.maximum(lower, 0), upper

@@ -97,6 +97,7 @@ def steps_of(found: Analysis, status: str) -> set[tuple[str, int]]:
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("when", ["planned", "read"])
+@pytest.mark.slow
 def test_a_rewritten_file_is_measured_by_the_next_call(
     run: Path, tmp_path: Path, workers: int, when: str
 ) -> None:

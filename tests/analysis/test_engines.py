@@ -29,6 +29,7 @@ def test_an_unknown_engine_is_refused_with_the_known_ones(relora_run: TinyRun) -
         rs.analyze(relora_run.path, engine="gpu")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_without_a_gpu_worker_processes_give_the_same_bits(
     relora_run: TinyRun, no_gpu: None
 ) -> None:

@@ -71,6 +71,7 @@ def test_a_flipped_bit_in_the_store_costs_no_number(
     assert not analysed(run, out=out).mended
 
 
+@pytest.mark.slow
 def test_neither_engine_nor_order_changes_the_store(relora_run: TinyRun, tmp_path: Path) -> None:
     again(relora_run.path, tmp_path / "one", jobs=1)
     expected = bytes_of(tmp_path / "one")

@@ -41,6 +41,7 @@ def stored(run: Path, step: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("step", "against"), [(30, 20), (30, 0), (10, 0)])
+@pytest.mark.slow
 def test_the_table_has_what_plain_decompositions_of_the_files_give(
     drifting: Path, tmp_path: Path, step: int, against: int
 ) -> None:
@@ -62,6 +63,7 @@ def test_the_table_has_what_plain_decompositions_of_the_files_give(
     assert set(table["component"]) == {"weight"} and set(table["layer"]) == {0}
 
 
+@pytest.mark.slow
 def test_every_step_is_held_against_the_one_before_and_the_first(
     drifting: Path, tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_every_step_is_held_against_the_one_before_and_the_first(
     assert pairs == before | {(step, 0) for step in range(10, 60, 10)}
 
 
+@pytest.mark.slow
 def test_a_random_drift_moves_subspaces_as_far_as_chance_says(
     drifting: Path, tmp_path: Path
 ) -> None:
@@ -80,6 +83,7 @@ def test_a_random_drift_moves_subspaces_as_far_as_chance_says(
     assert abs((rows["value"] - rows["null"]).mean()) < 0.02
 
 
+@pytest.mark.slow
 def test_adapters_and_merges_are_compared_at_their_rank_against_unrelated_ones(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
@@ -96,6 +100,7 @@ def test_adapters_and_merges_are_compared_at_their_rank_against_unrelated_ones(
     assert set(first["status"]) == {"zero"} and first["value"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_new_step_leaves_what_was_found_and_computes_the_last_segment(
     drifting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +119,7 @@ def test_a_new_step_leaves_what_was_found_and_computes_the_last_segment(
     assert whole.query("step < 50").reset_index(drop=True).equals(early)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_the_store_is_computed_anew(drifting: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     table = subspaces(drifting, out, components="weight")
@@ -125,6 +131,7 @@ def test_a_damaged_file_of_the_store_is_computed_anew(drifting: Path, tmp_path: 
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_the_table_is_that_of_the_last_call(drifting: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     subspaces(drifting, out, components="weight")

@@ -230,6 +230,7 @@ def test_merges_are_counted_for_the_modules_that_they_touched(relora_run: TinyRu
     assert floors[f"{other}.weight"] >= edge(values[other], [1, 2]) * 0.99999
 
 
+@pytest.mark.slow
 def test_results_of_version_1_are_read(relora_run: TinyRun, tmp_path: Path) -> None:
     rs.analyze(relora_run.path, components=["update"], out=tmp_path)
     path, added = tmp_path / "metrics.parquet", ["since", "window", "per_resolved", "relative_size"]

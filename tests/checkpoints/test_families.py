@@ -155,6 +155,7 @@ def without_config(folder: Path, target: Path) -> Path:
 
 
 @every_case
+@pytest.mark.slow
 def test_family_and_heads_are_those_of_the_config(case: Case, built: Any) -> None:
     contents = contents_of_model(built(case)[1])
     assert contents.family == case.family
@@ -235,6 +236,7 @@ def test_attention_to_one_token_is_v_and_o_per_head(case: Case, built: Any) -> N
 
 
 @pytest.mark.parametrize("case", FUSED, ids=str)
+@pytest.mark.slow
 def test_rows_of_a_fused_matrix_act_as_their_part(case: Case, built: Any) -> None:
     """Derivatives of the attention separate q, k and v, and the heads that they serve.
 

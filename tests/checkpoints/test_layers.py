@@ -213,6 +213,7 @@ def test_neither_a_head_nor_the_order_changes_a_layer(name: str, heads: list[str
 
 
 @given(data=st.data(), name=st.sampled_from([*FLAT]))
+@pytest.mark.slow
 def test_an_adapter_has_the_layers_of_its_model(data: st.DataObject, name: str) -> None:
     path, inner, _ = FLAT[name]
     whole = Layers(flat(name)[0])

@@ -131,6 +131,7 @@ def test_llama_with_everything_is_what_peft_merges(
 
 
 @pytest.mark.parametrize("has_prefix", [True, False])
+@pytest.mark.slow
 def test_gpt2_fits_with_and_without_its_prefix(has_prefix: bool, tmp_path: Path) -> None:
     model = adapted(tmp_path, gpt2(), target_modules=["c_attn", "c_proj", "c_fc", "wte"])
     assert json.loads((tmp_path / "run/checkpoint-3/adapter_config.json").read_text())[
@@ -180,6 +181,7 @@ def test_parts_of_neox_are_rows_of_pefts_delta(tmp_path: Path) -> None:
         {"alpha_pattern": {"^model.layers.1.mlp.up_proj": 5}, "use_rslora": True},
     ],
 )
+@pytest.mark.slow
 def test_scales_and_ranks_are_those_of_peft(config: dict[str, Any], tmp_path: Path) -> None:
     adapted(tmp_path, llama(), target_modules=["q_proj", "up_proj"], **config)
     # As loaded: PEFT sorts the patterns when it writes them, which changes the first match.

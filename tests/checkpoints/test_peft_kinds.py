@@ -136,6 +136,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("has_base", [True, False])
+@pytest.mark.slow
 def test_the_delta_is_the_one_that_peft_adds(kind: str, has_base: bool, tmp_path: Path) -> None:
     model = saved(tmp_path, llama(), CONFIGS[kind]())
     expected = deltas(model)

@@ -738,6 +738,7 @@ def test_recorded_pieces_are_joined_to_the_bit(
     assert_accounted(contents, int(world) * len(tensors))
 
 
+@pytest.mark.slow
 def test_pieces_on_a_grid_of_processes_are_refused(saved_by_processes: Path) -> None:
     assert not read(saved_by_processes / "1" / "grid").skips
     assert "several axes" in refusal(saved_by_processes / "2" / "grid")

@@ -53,6 +53,7 @@ def test_json_is_one_document_on_stdout(relora_run: TinyRun, tmp_path: Path) -> 
         assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_inspect_says_what_is_there(relora_run: TinyRun) -> None:
     done = rankscope("inspect", relora_run.path)
     assert done.returncode == 0
@@ -154,6 +155,7 @@ def test_results_that_cannot_be_written_are_exit_5(relora_run: TinyRun, tmp_path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_an_interrupt_ends_it_at_once_and_leaves_no_process(
     number: signal.Signals, tmp_path: Path
 ) -> None:
@@ -219,6 +221,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert rankscope("--version").stdout == f"{version('rankscope')}\n"
 
 
+@pytest.mark.slow
 def test_names_in_files_cannot_control_the_terminal(tmp_path: Path) -> None:
     weights = random_weights(np.random.default_rng(0))
     weights["odd\x1b]0;owned\x07.thing"] = weights["lm_head.weight"]

@@ -91,6 +91,7 @@ def test_help_shows_present_spellings_alone(command: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["inspect", "RUN"]])
+@pytest.mark.slow
 def test_a_closed_pipe_is_141_and_nothing_on_stderr(
     arguments: list[str], relora_run: TinyRun
 ) -> None:

@@ -124,6 +124,7 @@ def test_only_the_tasks_and_runs_of_the_call_are_printed(
     assert "accuracy" in done.stdout and "novel" not in done.stdout
 
 
+@pytest.mark.slow
 def test_json_is_one_document_on_stdout(rankscope: Rankscope, run: Path) -> None:
     done = rankscope("evaluate", run, "--held-out", "--steps", "6", "--json")
     assert done.code == 0 and done.stderr == ""
@@ -209,6 +210,7 @@ def test_a_missing_run_is_wrong_use_and_an_empty_one_holds_nothing(
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
 )
+@pytest.mark.slow
 def test_with_nothing_scored_each_reason_is_said(
     rankscope: Rankscope,
     run: Path,

@@ -109,6 +109,7 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
         ("--role", "q", "choose from v"),
     ],
 )
+@pytest.mark.slow
 def test_an_unknown_name_is_wrong_use(
     folder: Path, tmp_path: Path, option: str, name: str, known: str
 ) -> None:
@@ -131,6 +132,7 @@ def test_an_unknown_name_is_wrong_use(
                                                       "condition-numbers-updates"}),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_figures_can_be_chosen(
     folder: Path, tmp_path: Path, options: list[str], names: set[str]
 ) -> None:
@@ -139,6 +141,7 @@ def test_figures_can_be_chosen(
     assert {Path(path).stem for path in outcome.stdout.split()} == names
 
 
+@pytest.mark.slow
 def test_progress_moves_on_from_figure_to_figure(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +166,7 @@ def run_script(name: str, *arguments: object, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SCRIPTS.glob("*.py")))
+@pytest.mark.slow
 def test_a_script_draws_its_figure(
     everything: Path,
     tmp_path: Path,

@@ -39,6 +39,7 @@ def described(*arguments: object) -> dict[str, object]:
     return dict(run)
 
 
+@pytest.mark.slow
 def test_it_shows_what_is_known_and_what_is_not(tmp_path: Path, rng: np.random.Generator) -> None:
     for step in (100, 20):
         write_gpt2(tmp_path / f"checkpoint-{step}", rng)
@@ -58,6 +59,7 @@ def test_it_shows_what_is_known_and_what_is_not(tmp_path: Path, rng: np.random.G
     assert run["left_out"] == ["wpe.weight"]
 
 
+@pytest.mark.slow
 def test_what_will_be_skipped_is_told_with_its_reason(relora_run: TinyRun) -> None:
     path = relora_run.path / "checkpoints" / "step-00000030" / "adapter"
     lora = path / "adapter_model.safetensors"
@@ -97,6 +99,7 @@ def test_a_family_in_a_file_overrules_recognition(tmp_path: Path, rng: np.random
     assert done.returncode == 4 and "bad.toml: has unknown entries: rols" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_middle_of_many_steps_is_counted(
     tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +119,7 @@ def test_the_middle_of_many_steps_is_counted(
     assert "294 more" in lines and " s20" in lines and " s2970" in lines and " s30" not in lines
 
 
+@pytest.mark.slow
 def test_tokens_that_a_name_states_are_shown(tmp_path: Path, rng: np.random.Generator) -> None:
     write_model(tmp_path / "step1000-tokens4B", random_weights(rng))
     write_model(tmp_path / "step2000-tokens8B", random_weights(rng))
@@ -194,6 +198,7 @@ def test_a_missing_base_is_said_and_can_be_given(tmp_path: Path, rng: np.random.
     assert run["base"] == str(tmp_path / "base") and run["notes"] == []
 
 
+@pytest.mark.slow
 def test_a_damaged_step_is_marked_in_the_list_of_steps(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -214,6 +219,7 @@ def test_a_step_that_nothing_states_is_explained(tmp_path: Path, rng: np.random.
     assert "order: nothing states a step" in shown
 
 
+@pytest.mark.slow
 def test_a_state_without_a_manifest_is_not_a_run(
     relora_run: TinyRun, rng: np.random.Generator
 ) -> None:

@@ -232,6 +232,7 @@ def test_zero_matrices_say_why_where_that_is_known() -> None:
     )
 
 
+@pytest.mark.slow
 def test_per_is_spelled_out_once(relora_run: TinyRun, capsys: pytest.CaptureFixture[str]) -> None:
     found = analysed(relora_run.path)
     print_summary(described(found), named=())

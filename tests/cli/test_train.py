@@ -76,6 +76,7 @@ def weights(run: Path) -> bytes:
     return (run / "checkpoints/step-00000012/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_where_it_is_told(
     app: typer.Typer, config: str, text: str, tmp_path: Path
 ) -> None:

@@ -216,6 +216,7 @@ def test_rounding_of_its_factors_is_not_rank_of_a_circuit(
 
 
 @pytest.mark.parametrize("size", [1.0, 1e-5, 1e-10])
+@pytest.mark.slow
 def test_circuits_and_their_changes_stay_in_their_intervals(
     size: float, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
 ) -> None:
@@ -278,6 +279,7 @@ def test_only_the_head_that_changed_has_a_change(
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(-14, 2), st.floats(-8, 8), st.booleans())
+@pytest.mark.slow
 def test_changes_of_products_stay_in_their_intervals(
     seed: int, moved: float, graded: float, turned: bool
 ) -> None:

@@ -197,6 +197,7 @@ def only(recipe: Recipe) -> Spectrum:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_every_interval_holds_the_truth(
     kind: str,
     dtype: torch.dtype,
@@ -213,6 +214,7 @@ def test_every_interval_holds_the_truth(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_what_storing_the_parts_rounded_is_below_the_floor(
     kind: str,
     dtype: torch.dtype,

@@ -75,6 +75,7 @@ def merged(
 @pytest.mark.parametrize("rank", [4, 16, 64])
 @pytest.mark.parametrize("merges", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.slow
 def test_the_floor_of_float32_merges_gives_the_true_rank(
     rank: int, merges: int, shape: tuple[int, int], tmp_path: Path, rng: np.random.Generator
 ) -> None:

@@ -42,6 +42,7 @@ def saved_bytes(config: Config, model: LanguageModel) -> int:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("shape", [SHAPE, DEEP, ALL_HEADS])
+@pytest.mark.slow
 def test_activations_are_about_what_a_forward_pass_keeps(
     shape: dict[str, Any], method: str, precision: str
 ) -> None:

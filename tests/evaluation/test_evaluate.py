@@ -127,6 +127,7 @@ def test_a_second_call_opens_no_model_and_changes_no_file(
     assert not opened and place.files() == before
 
 
+@pytest.mark.slow
 def test_only_a_new_checkpoint_is_scored(
     place: Place, both: Evaluate, opened: Opened, tmp_path: Path
 ) -> None:
@@ -258,6 +259,7 @@ def test_two_runs_of_one_name_never_share_a_curve(place: Place, both: Evaluate) 
 
 
 @pytest.mark.parametrize("survive", [0, 1, 5])
+@pytest.mark.slow
 def test_a_kill_loses_the_scores_in_hand_alone(
     place: Place,
     both: Evaluate,
@@ -343,6 +345,7 @@ def test_a_damaged_record_costs_no_scores(
 
 
 @pytest.mark.parametrize("first_call", [False, True], ids=["new", "scored-before"])
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_others_are_scored(
     place: Place, both: Evaluate, first_call: bool
 ) -> None:
@@ -555,6 +558,7 @@ def test_with_nothing_new_no_pairs_are_read(
 
 
 @pytest.mark.parametrize("name", ["evaluation.parquet", "evaluation.csv", "a file of scores"])
+@pytest.mark.slow
 def test_a_lost_or_emptied_file_is_written_again(place: Place, both: Evaluate, name: str) -> None:
     both(steps=6)
     before = place.files()

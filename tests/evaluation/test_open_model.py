@@ -55,6 +55,7 @@ def losses(model: TextModel) -> Any:
     return span_losses(model, [Span([start, *document], len(document)) for document in ids])
 
 
+@pytest.mark.slow
 def test_our_checkpoints_score_as_in_transformers_and_peft(
     own_run: Run,
 ) -> None:

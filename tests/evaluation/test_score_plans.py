@@ -72,6 +72,7 @@ def change_setting(path: Path) -> None:
     ],
     ids=["weights", "adapter", "config", "adapter-config", "code"],
 )
+@pytest.mark.slow
 def test_a_model_that_computes_otherwise_has_another_digest(
     run: Run, name: str, change: Callable[[Path], Any]
 ) -> None:

@@ -182,6 +182,7 @@ def test_the_figure_has_a_panel_for_every_role_and_one_of_subspaces(results: Any
 
 
 @pytest.mark.parametrize("greatest", ["q", "k", "down"])
+@pytest.mark.slow
 def test_every_panel_holds_its_band(greatest: str) -> None:
     most = {role: 9 if role == greatest else 2 for role in ("q", "k", "down")}
     merges = [rows_of(5, "merge", [1, rank], role=role) for role, rank in most.items()]
@@ -220,6 +221,7 @@ def test_results_without_adapters_and_captured_energy_are_refused(varied: pd.Dat
 
 
 @pytest.mark.parametrize("width", ["acl", "acl-text", 2, 12])
+@pytest.mark.slow
 def test_the_figure_fits_any_width(results: Any, width: str | float) -> None:
     with plots.paper_style(width):
         figure = plots.adapter_ranks(results)

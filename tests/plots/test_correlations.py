@@ -99,6 +99,7 @@ def test_a_correlation_without_an_interval_is_a_dot_alone(correlations: pd.DataF
 
 
 @pytest.mark.parametrize("width", ["acl", "neurips", 12])
+@pytest.mark.slow
 def test_the_figure_and_its_legend_fit_any_width(
     correlations: pd.DataFrame, width: str | float
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_component_that_has_no_figures_by_default_has_them_when_asked(results:
     assert asked["per-merges"](results).get_supylabel().startswith("PER")
 
 
+@pytest.mark.slow
 def test_adapters_beside_weights_are_drawn_when_asked(results: Any) -> None:
     assert gallery(results)["per-adapters"](results) is None
     for asked in ({"components": ["adapter"]}, {"only": ["per-adapters"]}):

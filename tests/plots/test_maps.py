@@ -15,6 +15,7 @@ def panels(figure: Figure) -> list[Axes]:
     return [ax for ax in figure.axes if ax.get_title()]
 
 
+@pytest.mark.slow
 def test_heatmaps_share_one_labelled_scale(table: pd.DataFrame) -> None:
     figure = plots.heatmaps(table, component="update")
     meshes = [m for ax in figure.axes for m in ax.collections if isinstance(m, QuadMesh)]
@@ -64,6 +65,7 @@ def test_a_role_that_a_run_lacks_is_said(table: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("width", ["acl", "acl-text"])
 @pytest.mark.parametrize("ending", ["", "-5L-relora-r6-lr6e-3-seed1", "_" + 40 * "x"])
+@pytest.mark.slow
 def test_titles_of_runs_do_not_overlap(table: pd.DataFrame, width: str, ending: str) -> None:
     rows = table[table["role"].isin(["q", "k"])]
     with plots.paper_style(width):

@@ -152,6 +152,7 @@ def test_long_series_have_few_markers(table: pd.DataFrame) -> None:
     assert len(steps(markers(ax, hollow=False))) <= MOST_MARKERS
 
 
+@pytest.mark.slow
 def test_one_noisy_step_of_many_is_still_marked(table: pd.DataFrame) -> None:
     row = only(table, "weight", "full").iloc[[0]]
     long = pd.concat([row.assign(step=s, noise_share=0.5 * (s == 77)) for s in range(200)])

@@ -31,6 +31,7 @@ def test_every_width_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.slow
 def test_its_python_runs(
     block: str, example_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

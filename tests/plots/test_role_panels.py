@@ -105,6 +105,7 @@ def test_kappa_of_updates_is_over_the_values_they_can_have(table: pd.DataFrame) 
 
 
 @pytest.mark.parametrize("width", ["acl", "neurips", 2, 12])
+@pytest.mark.slow
 def test_a_figure_and_its_legend_fit_any_width(table: pd.DataFrame, width: str | float) -> None:
     with plots.paper_style(width):
         figure = plots.per(table[table["role"].isin(["q", "down"])])
@@ -156,6 +157,7 @@ def test_a_run_may_be_called_anything(results: Any) -> None:
         figure.draw_without_rendering()
 
 
+@pytest.mark.slow
 def test_lines_can_be_groups_of_runs(table: pd.DataFrame) -> None:
     copies = [table.assign(run=table["run"] + f"-seed{seed}") for seed in (1, 2)]
     table = pd.concat(copies, ignore_index=True)

@@ -74,6 +74,7 @@ def test_long_names_keep_their_ends() -> None:
 
 
 @pytest.mark.parametrize("name", ["a_$b$", r"$\frac{x$", "$", "\udc80", "_run", "a\nb", "x" * 900])
+@pytest.mark.slow
 def test_any_name_is_drawn_as_it_is(name: str) -> None:
     figure, ax = plt.subplots()
     ax.set_title(plain(name))

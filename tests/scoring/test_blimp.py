@@ -270,6 +270,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     assert caught.value.path == str(path / "a.jsonl")
 
 
+@pytest.mark.slow
 def test_the_published_set_has_the_paper_s_phenomena() -> None:
     path = DATA / "BLiMP.zip"
     if not path.exists():

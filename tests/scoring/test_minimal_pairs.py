@@ -213,6 +213,7 @@ def transformers_model(sentences: Sequence[str]) -> Transformers:
 
 
 @pytest.mark.parametrize("leading_space", [False, True], ids=["as-it-is", "leading-space"])
+@pytest.mark.slow
 def test_choices_on_the_published_pairs_are_those_of_plain_sums(leading_space: bool) -> None:
     path = DATA / "BLiMP.zip"
     if not path.exists():

@@ -26,6 +26,7 @@ def test_unrelated_subspaces_overlap_by_their_share(k: int, dimensions: int) -> 
 @pytest.mark.parametrize("shape", [(24, 24), (16, 40), (40, 16)])
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.slow
 def test_the_first_order_is_what_a_simulation_gives(
     shape: tuple[int, int], k: int, side: str
 ) -> None:

@@ -80,6 +80,7 @@ def exact_overlap(now: Matrix, before: Matrix, k: int) -> float:
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.slow
 def test_the_true_overlap_is_within_the_error(seed: int) -> None:
     rng = np.random.default_rng(seed)
     shape = [(7, 7), (5, 9), (9, 5)][seed % 3]

@@ -58,6 +58,7 @@ KINDS = (
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_the_interval_of_unrelated_pairs_holds_zero_as_often_as_it_says(
     kind: str, method: Method
 ) -> None:
@@ -71,6 +72,7 @@ def test_the_interval_of_unrelated_pairs_holds_zero_as_often_as_it_says(
 
 
 @pytest.mark.parametrize("kind", ["independent", "walks"])
+@pytest.mark.slow
 def test_the_interval_of_related_pairs_holds_their_correlation(kind: str) -> None:
     made, held = 0.6, []
     x, other = unrelated(kind, 40, np.random.default_rng(6))
@@ -81,6 +83,7 @@ def test_the_interval_of_related_pairs_holds_their_correlation(kind: str) -> Non
     assert 0.93 - slack < np.mean(held) < 0.97 + slack
 
 
+@pytest.mark.slow
 def test_plain_differences_of_decays_would_not_hold_it() -> None:
     """Why the early part and the trend are taken out: the fault that this module is about."""
     x, y = unrelated("slow decays", 40, np.random.default_rng(7))

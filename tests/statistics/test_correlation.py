@@ -88,6 +88,7 @@ def independent() -> pd.DataFrame:
     return pd.concat(row.to_frame().T for x, y in pairs for row in found(x, y).values())
 
 
+@pytest.mark.slow
 def test_levels_of_independent_walks_correlate_and_their_differences_do_not(
     independent: pd.DataFrame,
 ) -> None:

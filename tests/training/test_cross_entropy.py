@@ -44,6 +44,7 @@ def test_loss_and_gradients_are_those_of_all_logits_at_once(
 
 
 @pytest.mark.parametrize("logit_bytes", CHUNKS)
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(logit_bytes: int | None) -> None:
     hidden, head, targets = problem()
     assert torch.autograd.gradcheck(

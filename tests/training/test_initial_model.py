@@ -77,6 +77,7 @@ def test_the_first_checkpoint_holds_the_weights_that_were_given(
         assert torch.equal(weight, given[name]), name
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_one_of_ours_with_its_live_adapter(
     make_config: MakeConfig, tmp_path: Path, tokens: torch.Tensor
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_run_starts_from_one_of_ours_with_its_live_adapter(
         assert torch.equal(ours(tokens), trained_model(last)(tokens))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_does_not_need_the_folder_any_more(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:

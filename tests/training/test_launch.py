@@ -83,6 +83,7 @@ def test_more_processes_than_gpus_are_refused(environment: Callable[..., None]) 
         joined("cuda").__enter__()
 
 
+@pytest.mark.slow
 def test_a_process_that_waits_in_vain_for_the_others_says_so(
     environment: Callable[..., None],
 ) -> None:

@@ -196,6 +196,7 @@ def test_signals_mean_what_they_meant_once_the_training_is_over(make_config: Mak
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
+@pytest.mark.slow
 def test_out_of_time_it_saves_and_ends_well(make_config: MakeConfig) -> None:
     outcome = train(make_config(), max_minutes=0.0)
     assert (outcome.step, outcome.ending) == (1, "stopped")
@@ -259,6 +260,7 @@ def test_nothing_is_written_if_the_data_are_missing(make_config: MakeConfig) -> 
     assert not Path(config.out).exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_state_costs_the_steps_since_the_one_before(
     make_config: MakeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -299,6 +301,7 @@ def test_a_loss_that_is_not_finite_reaches_neither_optimizer_nor_disk(
 
 
 @pytest.mark.parametrize("in_a_row", [1, 3, 4])
+@pytest.mark.slow
 def test_a_few_batches_without_a_finite_loss_are_left_out(
     make_config: MakeConfig, read_log: ReadLog, monkeypatch: pytest.MonkeyPatch, in_a_row: int
 ) -> None:
@@ -451,6 +454,7 @@ def test_a_trained_model_is_opened_for_evaluation(make_config: MakeConfig) -> No
 @pytest.mark.parametrize(
     ("every", "saved"), [(5, [0, 5, 10, 15, 18]), (4, [0, 4, 6, 8, 11, 12, 16])]
 )
+@pytest.mark.slow
 def test_nothing_is_saved_twice_around_an_update_of_rate_zero(
     make_config: MakeConfig, every: int, saved: list[int]
 ) -> None:

@@ -232,6 +232,7 @@ def test_checkpoints_are_saved_and_kept_where_the_configuration_says(
 
 
 @pytest.mark.parametrize(("compiled", "resets"), [(True, [5, 10, 15]), (False, [])])
+@pytest.mark.slow
 def test_compiled_code_is_dropped_where_ranks_change(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, compiled: bool, resets: list[int]
 ) -> None:

@@ -69,6 +69,7 @@ def by_hand(config: Config) -> dict[str, torch.Tensor]:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_a_setting_reaches_the_update(make_config: MakeConfig, settings: dict[str, Any]) -> None:
     visible = {"optimizer.eps": 1e-3}  # else rounding near a gradient of zero would be amplified
     config, plain = make_config(RUN | visible | settings), make_config(RUN | visible)

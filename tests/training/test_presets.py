@@ -27,6 +27,7 @@ def sections_that_differ(one: str, other: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.slow
 def test_every_preset_is_described_without_data(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,6 +213,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch(
     assert all(norm > 0 for norm in (g.norm() for g in alone.values()))
 
 
+@pytest.mark.slow
 def test_the_mean_gradient_is_bitwise_equal_in_all_processes(
     both: list[dict[str, Any]],
 ) -> None:
@@ -287,6 +288,7 @@ def test_all_processes_name_the_first_tensor_that_differs(
 
 
 @pytest.mark.parametrize("task", ["dies", pytest.param("hangs", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_process_that_is_gone_ends_the_others_with_one_line(tmp_path: Path, task: str) -> None:
     first, _ = run_processes(tmp_path, __file__, task, str(tmp_path))
     assert first.code == 4, first.output

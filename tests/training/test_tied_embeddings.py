@@ -41,6 +41,7 @@ def test_the_gradient_is_the_sum_of_both_uses(
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("method", [{}, FULL], ids=["relora", "full"])
+@pytest.mark.slow
 def test_transformers_and_the_trainer_load_it(
     make_config: MakeConfig, tokens: torch.Tensor, method: dict[str, Any]
 ) -> None:
@@ -58,6 +59,7 @@ def test_transformers_and_the_trainer_load_it(
         torch.testing.assert_close(theirs(tokens).logits, ours(tokens), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights(make_config: MakeConfig, tmp_path: Path) -> None:
     whole, part = (make_config({"out": str(tmp_path / n), **TIED}) for n in ("whole", "part"))
     train(whole)
@@ -73,6 +75,7 @@ def test_it_is_counted_once(make_config: MakeConfig) -> None:
     assert untied.total - tied.total == untied.head == 31 * 16
 
 
+@pytest.mark.slow
 def test_the_analysis_reads_it_without_a_skip(make_config: MakeConfig) -> None:
     config = make_config(TIED)
     train(config)

@@ -51,6 +51,7 @@ def test_it_is_the_product_with_the_sum(shape: Any) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weight_is_trained", [False, True])
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(shape: Any, weight_is_trained: bool) -> None:
     x, weight, left, right = problem(*shape)
     weight.requires_grad_(weight_is_trained)

@@ -153,6 +153,7 @@ def zipped(
 
 
 @pytest.mark.parametrize("switch", ALL)
+@pytest.mark.slow
 def test_each_switch_does_what_it_is_named_for_and_nothing_else(
     make_run: MakeRun, switch: str
 ) -> None:

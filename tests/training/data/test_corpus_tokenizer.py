@@ -160,6 +160,7 @@ def random_text(seed: int, length: int) -> str:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+@pytest.mark.slow
 def test_the_ids_of_the_pieces_are_those_of_the_text(seed: int) -> None:
     text = random_text(seed, 2 * PIECE)
     assert len(list(iter_pieces(text))) > 2

@@ -85,6 +85,7 @@ def test_transformers_computes_what_full_rank_training_trained(
     assert not (folder / "adapter").exists()
 
 
+@pytest.mark.slow
 def test_frozen_weights_and_live_adapter_are_stored_separately(
     run: Path,
 ) -> None:
@@ -99,6 +100,7 @@ def test_frozen_weights_and_live_adapter_are_stored_separately(
     assert len(adapter) == 2 * 2 * 7
 
 
+@pytest.mark.slow
 def test_gradients_have_the_names_and_shapes_of_the_weights(run: Path) -> None:
     gradients = load_file(checkpoint(run, 12) / "gradients.safetensors")
     weights = load_file(checkpoint(run, 12) / "model.safetensors")
@@ -119,6 +121,7 @@ def test_the_state_says_where_the_run_was(run: Path) -> None:
         assert ("validation_loss" in state) == (step % 6 == 0)
 
 
+@pytest.mark.slow
 def test_every_file_of_a_checkpoint_is_in_its_manifest(run: Path) -> None:
     folder = checkpoint(run, 12)
     manifest = json.loads((folder / "MANIFEST.json").read_bytes())
@@ -149,6 +152,7 @@ def test_a_merge_record_has_the_scale_that_was_merged(make_config: MakeConfig) -
     assert scales == {1.0}  # while the forward pass has 1.5
 
 
+@pytest.mark.slow
 def test_the_frozen_weights_are_the_first_ones_and_the_recorded_merges(run: Path) -> None:
     weights = load_file(checkpoint(run, 0) / "model.safetensors")
     merges = [load_file(p) for p in sorted((run / "merges").glob("*.safetensors"))]
@@ -165,6 +169,7 @@ def test_the_frozen_weights_are_the_first_ones_and_the_recorded_merges(run: Path
 @pytest.mark.parametrize(
     "name", ["config.json", "model.safetensors", "adapter/adapter_config.json"]
 )
+@pytest.mark.slow
 def test_a_checkpoint_without_one_of_its_files_is_refused_by_name(run: Path, name: str) -> None:
     (checkpoint(run, 6) / name).unlink()
     with pytest.raises(RankscopeError, match="step-00000006: is not a complete checkpoint"):
