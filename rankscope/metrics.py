@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Values = NDArray[np.float64]
-NODES = 20_000  # of the quadrature in `gaussian_per`
+NODES = 20_000  # of the quadrature over the Marchenko–Pastur density
 
 
 def effective_rank(s: ArrayLike) -> float:
@@ -158,15 +158,22 @@ def gaussian_per(shape: tuple[int, int]) -> float:
     """
     if min(shape) == 1:
         return 1.0
-    ratio = min(shape) / max(shape)
+    x, density = marchenko_pastur(min(shape) / max(shape))
+    s = np.sqrt(x)
+    mean = float((density * s).sum())
+    return mean * math.exp(-float((density * s * np.log(s)).sum()) / mean)
+
+
+def marchenko_pastur(ratio: float) -> tuple[Values, Values]:
+    """Eigenvalues x of W·Wᵀ/M in the limit of large Gaussian W, descending, and their weights.
+
+    ``ratio`` is q/M, in (0, 1]. Integrals over the density are sums with these weights.
+    """
     # Midpoints converge fast, the integrand being smooth and periodic; 1e-8 for a square matrix,
     # whose density is infinite at one end.
     angle = (np.arange(NODES) + 0.5) * (math.pi / NODES)
     x = 1 + ratio + 2 * math.sqrt(ratio) * np.cos(angle)
-    density = np.sin(angle) ** 2 / x * (2 / NODES)
-    s = np.sqrt(x)
-    mean = float((density * s).sum())
-    return mean * math.exp(-float((density * s * np.log(s)).sum()) / mean)
+    return x, np.sin(angle) ** 2 / x * (2 / NODES)
 
 
 def stable_rank(s: ArrayLike) -> float:

@@ -13,10 +13,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Values = NDArray[np.float64]
-NODES = 20_000  # of the quadratures over the Marchenko–Pastur density
+from rankscope.metrics import Values, marchenko_pastur
+
 # Of the Tracy–Widom law of real matrices (β = 1); F. Bornemann, Markov Process. Relat. Fields 16
 # (2010), 803.
 TRACY_WIDOM_MEAN, TRACY_WIDOM_DEVIATION, TRACY_WIDOM_99 = -1.2065, 1.2680, 2.0234
@@ -115,7 +115,7 @@ def gaussian_tail_index(shape: tuple[int, int]) -> float:
     """
     if min(shape) == 1:
         return math.nan
-    x, weight = _marchenko_pastur(min(shape) / max(shape))
+    x, weight = _ascending_density(shape)
     median = _quantile(x, weight, 0.5)
     upper = x >= median
     mean = float((weight[upper] * np.log(x[upper])).sum() / weight[upper].sum())
@@ -160,7 +160,7 @@ def gaussian_edge(shape: tuple[int, int]) -> float:
     q, long_side = min(shape), max(shape)
     roots = math.sqrt(long_side - 0.5), math.sqrt(q - 0.5)
     centre, spread = sum(roots) ** 2, sum(roots) * (1 / roots[0] + 1 / roots[1]) ** (1 / 3)
-    x, weight = _marchenko_pastur(q / long_side)
+    x, weight = _ascending_density(shape)
     median = _quantile(x, weight, 0.5)
     # Eigenvalues repel each other, so the median varies by little more than one over q.
     density = (weight / np.gradient(x))[np.searchsorted(x, median)]
@@ -169,44 +169,6 @@ def gaussian_edge(shape: tuple[int, int]) -> float:
     quantile = (TRACY_WIDOM_99 - TRACY_WIDOM_MEAN) / TRACY_WIDOM_DEVIATION
     edge = centre + TRACY_WIDOM_MEAN * spread + quantile * deviation
     return math.sqrt(edge / (median * long_side))
-
-
-def entry_gini(values: ArrayLike) -> float:
-    """Gini coefficient of the entries' absolute values: 0 if all equal, near 1 for a single one.
-
-    Σ (2i − n − 1) x₍ᵢ₎/(n Σ x) with x₍ᵢ₎ ascending. √2 − 1 = 0.414 for Gaussian entries. NaN
-    for a zero matrix, and where an entry is not finite.
-
-    References
-    ----------
-    N. Hurley and S. Rickard, "Comparing measures of sparsity", IEEE Trans. Inf. Theory 55 (2009),
-    4723.
-    """
-    entries = np.sort(np.abs(np.asarray(values)), axis=None)
-    n = entries.size
-    if n == 0 or not entries[-1] > 0 or not np.isfinite(entries[-1]):
-        return math.nan
-    scaled = entries.astype(np.float64) / float(entries[-1])
-    ranks = 2.0 * np.arange(1, n + 1) - n - 1
-    return float(ranks @ scaled / (n * scaled.sum()))
-
-
-def entry_hoyer(values: ArrayLike) -> float:
-    """Hoyer's sparsity of the entries, (√n − ‖x‖₁/‖x‖₂)/(√n − 1): 0 if equal, 1 for one.
-
-    NaN for a zero matrix, a single entry, and where an entry is not finite.
-
-    References
-    ----------
-    P. O. Hoyer, "Non-negative matrix factorization with sparseness constraints", JMLR 5 (2004),
-    1457.
-    """
-    entries = np.abs(np.asarray(values, dtype=np.float64)).ravel()
-    n, largest = entries.size, float(entries.max(initial=0.0))
-    if n < 2 or not largest > 0 or not math.isfinite(largest):
-        return math.nan
-    scaled = entries / largest
-    return float((math.sqrt(n) - scaled.sum() / math.sqrt(scaled @ scaled)) / (math.sqrt(n) - 1))
 
 
 def _energies(s: ArrayLike) -> Values:
@@ -218,11 +180,9 @@ def _energies(s: ArrayLike) -> Values:
     return np.asarray(squares / squares.sum(), np.float64)
 
 
-def _marchenko_pastur(ratio: float) -> tuple[Values, Values]:
-    """Eigenvalues x of W·Wᵀ/M and their weights, ascending; over the angle, as `gaussian_per`."""
-    angle = math.pi - (np.arange(NODES) + 0.5) * (math.pi / NODES)
-    x = 1 + ratio + 2 * math.sqrt(ratio) * np.cos(angle)
-    return x, np.sin(angle) ** 2 / x * (2 / NODES)
+def _ascending_density(shape: tuple[int, int]) -> tuple[Values, Values]:
+    x, weight = marchenko_pastur(min(shape) / max(shape))
+    return x[::-1], weight[::-1]
 
 
 def _quantile(x: Values, weight: Values, share: float) -> float:

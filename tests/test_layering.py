@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "errors": set(),
     "durable": set(),
     "metrics": set(),
-    "shape_metrics": set(),
+    "shape_metrics": {"metrics"},
     "groups": set(),
     "checkpoints": {"errors"},
     "spectra": {"errors"},

@@ -8,8 +8,6 @@ from scipy import stats
 
 from rankscope.shape_metrics import (
     energy_rank,
-    entry_gini,
-    entry_hoyer,
     gaussian_edge,
     gaussian_tail_index,
     outliers,
@@ -117,25 +115,3 @@ def test_the_edge_is_above_that_of_marchenko_and_pastur() -> None:
 @pytest.mark.parametrize(("s", "shape"), [([1.0], (1, 9)), ([3.0, 2], (4, 4)), ([1, 0, 0], (3, 3))])
 def test_there_are_no_outliers_without_a_bulk(s: list[float], shape: tuple[int, int]) -> None:
     assert math.isnan(outliers(s, shape))
-
-
-def test_gini_and_hoyer_of_equal_and_of_single_entries() -> None:
-    ones, single = np.full((4, 5), -2.0), np.zeros((4, 5))
-    single[1, 2] = 7
-    assert entry_gini(ones) == pytest.approx(0) and entry_hoyer(ones) == pytest.approx(0)
-    assert entry_gini(single) == pytest.approx(0.95) and entry_hoyer(single) == pytest.approx(1)
-    for of in (entry_gini, entry_hoyer):
-        assert math.isnan(of(np.zeros((2, 2)))) and math.isnan(of([[1.0, np.nan]]))
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30).filter(lambda x: any(x)))
-def test_gini_is_the_mean_difference_of_all_pairs(entries: list[float]) -> None:
-    x = np.abs(np.array(entries))
-    differences = np.abs(x[:, None] - x[None, :]).mean()
-    assert entry_gini(entries) == pytest.approx(differences / (2 * x.mean()), abs=1e-9)
-
-
-def test_gini_and_hoyer_of_gaussian_entries() -> None:
-    x = np.random.default_rng(1).normal(size=(600, 600))
-    assert entry_gini(x) == pytest.approx(math.sqrt(2) - 1, abs=2e-3)
-    assert entry_hoyer(x) == pytest.approx(1 - math.sqrt(2 / math.pi), abs=2e-3)

@@ -13,7 +13,7 @@ from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.analysis.origin import open_origin
 from rankscope.analysis.plan import Selection, SpectraPlans, SpectraTask, Windows, count_steps
 from rankscope.analysis.spectra_files import SpectraFiles
-from rankscope.analysis.subspace_plans import SubspaceFiles, subspace_plans, subspace_rows
+from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import WrongSettingError
@@ -231,12 +231,13 @@ def _compared(
     progress: Progress | None,
 ) -> tuple[dict[str, Any], tuple[Row, ...]]:
     """Compare singular subspaces of the runs: fields of a call's result, and rows of the table."""
+    plans = SubspacePlans(found, selection)
     fields, rows = carried_out(
-        subspace_plans(found, selection),
+        plans,
         subspace_rows,
         store=SubspaceFiles(folder),
         engine=nullcontext(workers),
-        meter=Meter(progress, sum(1 for _ in subspace_plans(found, selection))),
+        meter=Meter(progress, plans.count),
         found=found,
     )
     return fields, tuple(row for some in rows for row in some)
@@ -246,7 +247,7 @@ def _holds_subspaces(
     out: Path, record: Mapping[str, Any], found: Survey, selection: Selection
 ) -> bool:
     """Whether the table of subspaces is of the same files and its store is complete."""
-    plans, store = subspace_plans(found, selection), SubspaceFiles(out)
+    plans, store = SubspacePlans(found, selection), SubspaceFiles(out)
     are_there = [store.path(plan).is_file() for plan in plans]
     return all(are_there) and record.get("subspaces_key") == plans.key
 

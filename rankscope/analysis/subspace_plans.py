@@ -27,7 +27,6 @@ from rankscope.results.subspace_store import (
     read_comparisons,
     write_comparisons,
 )
-from rankscope.spectra.chance import SIDES
 
 FOLLOWED = ("weight", "adapter", "merge")
 # Steps compared in one task, which also decomposes the first step and the one before the segment.
@@ -78,14 +77,19 @@ class _Followed:
     files: dict[str, State | None] = field(default_factory=dict)
 
 
-def subspace_plans(found: Survey, selection: Selection) -> Plans[SubspaceTask]:
-    """Plan one file for each matrix that exists at two or more steps; reads headers only."""
+class SubspacePlans(Plans[SubspaceTask]):
+    """One plan for each matrix that exists at two or more steps; reads headers only.
 
-    def iter_plans() -> Iterator[Plan[SubspaceTask]]:
-        for run in found.runs:
-            yield from _plan_run(run, selection)
+    Attributes
+    ----------
+    count
+        Number of plans: a matrix is followed to its last step before it is planned.
+    """
 
-    return Plans(iter_plans(), VERSION, selection.subspaces)
+    def __init__(self, found: Survey, selection: Selection) -> None:
+        plans = [plan for run in found.runs for plan in _plan_run(run, selection)]
+        self.count = len(plans)
+        super().__init__(plans, VERSION, selection.subspaces)
 
 
 def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
@@ -129,7 +133,9 @@ def _segments(one: _Followed, most: int) -> Iterator[SubspaceTask]:
             first,
             positions,
         )
-        keys = VERSION, most, series.ranks, first.key, [position.key for position in positions]
+        # With the steps, which a comparison states: the same files may be given other ones.
+        read = [(position.step, position.key) for position in (first, *positions)]
+        keys = VERSION, most, series.ranks, read
         digest = hashlib.blake2b(repr(keys).encode(), digest_size=12).hexdigest()
         paths = dict.fromkeys(path for tensor in series.tensors() for path in tensor.paths)
         files = tuple((path, one.files.get(path)) for path in paths)
@@ -190,16 +196,7 @@ class SubspaceFiles:
 
     def entries(self, task: SubspaceTask, result: list[Compared]) -> list[Comparison]:
         """The comparisons of a segment."""
-        return [
-            Comparison(
-                task.key,
-                one.step,
-                one.against,
-                one.measures,
-                dict(zip(SIDES, one.cosines, strict=True)),
-            )
-            for one in result
-        ]
+        return [Comparison(task.key, one.step, one.against, one.measures) for one in result]
 
     def failed(self, task: SubspaceTask, failure: Failure) -> tuple[list[Comparison], Skip]:
         """No comparison, and a skip; what concerns a whole file is said once, not per matrix."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -10,8 +9,8 @@ import numpy as np
 
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.recipes import Recipe
+from rankscope.errors import RankscopeError
 from rankscope.spectra.bases import Basis, basis_of
-from rankscope.spectra.bounds import Values
 from rankscope.spectra.chance import SIDES
 from rankscope.spectra.matrices import Decomposable, Dense, LowRank
 from rankscope.spectra.rounding import Rounding
@@ -20,9 +19,11 @@ from rankscope.spectra.subspace_measures import (
     Measure,
     compare_products,
     compare_weights,
-    principal_cosines,
     sizes,
 )
+
+# Reasons that are in a file, and stay until it is another file.
+OF_CONTENT = ("damaged", "cut-short", "quantised")
 
 
 class Position(NamedTuple):
@@ -43,15 +44,11 @@ class Compared:
         The later and the earlier step.
     measures
         What was found.
-    cosines
-        Cosines of the principal angles between the largest compared subspaces, left and right;
-        empty where there are none.
     """
 
     step: int
     against: int
     measures: tuple[Measure, ...]
-    cosines: tuple[Values, Values]
 
 
 @dataclass(frozen=True)
@@ -82,12 +79,27 @@ class SubspaceSeries:
     def compare(self) -> list[Compared]:
         """Decompose each matrix once, in order, and compare it.
 
+        A step whose matrix is damaged is passed over: its neighbours are compared across it, and
+        the analysis of its spectrum names it. Where that is the first step of all, the first one
+        of each segment that can be read takes its place.
+
         Raises
         ------
         RankscopeError
-            If a tensor cannot be read.
+            If a file cannot be read for another reason, which may pass.
         """
-        return list(self._iter_compared())
+        start = self._decomposed(self.first)
+        is_first = self.positions[0] == self.first
+        before = start if is_first else self._decomposed(self.positions[0]) or start
+        found: list[Compared] = []
+        for position in self.positions[1:]:
+            now = self._decomposed(position)
+            if now is None:
+                continue
+            earlier = {one.step: one for one in (before, start) if one is not None}
+            found += [self._held_against(now, one) for one in earlier.values()]
+            before, start = now, start or now
+        return found
 
     def tensors(self) -> tuple[Tensor, ...]:
         """What is read from disk."""
@@ -99,18 +111,13 @@ class SubspaceSeries:
         """Approximate floating-point operations: twice those of the singular values alone."""
         return 2 * sum(position.recipe.work for position in (self.first, *self.positions))
 
-    def _iter_compared(self) -> Iterator[Compared]:
-        first = self._decomposed(self.first)
-        before = first if self.positions[0] == self.first else self._decomposed(self.positions[0])
-        for position in self.positions[1:]:
-            now = self._decomposed(position)
-            yield self._held_against(now, before)
-            if first.step != before.step:
-                yield self._held_against(now, first)
-            before = now
-
-    def _decomposed(self, position: Position) -> _Decomposed:
-        matrix = position.recipe.read()
+    def _decomposed(self, position: Position) -> _Decomposed | None:
+        try:
+            matrix = position.recipe.read()
+        except RankscopeError as error:
+            if error.reason in OF_CONTENT:
+                return None
+            raise
         # By chance a weight is what it was plus noise; adapters and merges start from nothing.
         if self.kind == "weight" and isinstance(matrix, LowRank):
             floor = Rounding.by_norm(float(matrix.floor), matrix.significant_bits)
@@ -118,11 +125,10 @@ class SubspaceSeries:
         return _Decomposed(position.step, matrix, basis_of(matrix, self.most))
 
     def _held_against(self, now: _Decomposed, before: _Decomposed) -> Compared:
-        nothing = np.empty(0)
         if now.basis is None or before.basis is None:
             status = (now if now.basis is None else before).why_not
             measures = [Measure("overlap", s, 0, None, None, None, None, status) for s in SIDES]
-            return Compared(now.step, before.step, tuple(measures), (nothing, nothing))
+            return Compared(now.step, before.step, tuple(measures))
         ks = sizes(self.most, *self.ranks)
         if isinstance(now.matrix, Dense) and isinstance(before.matrix, Dense):
             change = Change.between(now.matrix, before.matrix)
@@ -130,9 +136,7 @@ class SubspaceSeries:
             found = compare_weights(now.basis, before.basis, change, ks, key)
         else:
             found = compare_products(now.basis, before.basis, ks)
-        k = min(now.basis.count, before.basis.count)
-        left, right = (principal_cosines(now.basis, before.basis, side, k) for side in SIDES)
-        return Compared(now.step, before.step, tuple(found), (left, right))
+        return Compared(now.step, before.step, tuple(found))
 
 
 @dataclass(frozen=True)

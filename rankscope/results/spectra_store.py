@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from rankscope.durable import safe_name
-from rankscope.errors import RankscopeError
-from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
+from rankscope.results.vectors import read_listed, write_vectors
 from rankscope.spectra.bounds import Ends, Values, Within
 from rankscope.spectra.spectrum import Norm, Spectrum
 
@@ -74,15 +73,7 @@ def read_entries(path: Path) -> list[Entry]:
     RankscopeError
         If the file is damaged.
     """
-    if not path.is_file():
-        return []
-    try:
-        vectors, listing = read_vectors(path, version=VERSION, older=READABLE)
-        return _entries(listing["entries"], vectors)
-    except OtherVersionError:
-        return []
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
+    return read_listed(path, _entries, version=VERSION, older=READABLE)
 
 
 def _joined(vectors: list[Values]) -> Values:
@@ -117,7 +108,8 @@ def _described(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entries(described: list[dict[str, Any]], vectors: Mapping[str, Values]) -> list[Entry]:
+def _entries(about: Mapping[str, Any], vectors: Mapping[str, Values]) -> list[Entry]:
+    described = about["entries"]
     counts = [one["count"] for one in described]
     apart = [count for one, count in zip(described, counts, strict=True) if not one.get("within")]
     values = _cut(vectors["values"], counts)

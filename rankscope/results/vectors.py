@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from rankscope.errors import RankscopeError
 
 Vectors = Mapping[str, NDArray[Any]]
 KEY = "rankscope"
+EntryT = TypeVar("EntryT")
 
 
 class OtherVersionError(RankscopeError):
@@ -88,6 +89,36 @@ def read_vectors(
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
     return vectors, listing["about"]
+
+
+def read_listed(
+    path: Path,
+    entries_of: Callable[[Any, dict[str, NDArray[Any]]], list[EntryT]],
+    *,
+    version: str,
+    older: Collection[str] = (),
+) -> list[EntryT]:
+    """Read the entries of a file of a store; none if it does not exist or is of another version.
+
+    Parameters
+    ----------
+    entries_of
+        Makes the entries from the description and the vectors.
+
+    Raises
+    ------
+    RankscopeError
+        If the file is damaged, or its description does not fit its vectors.
+    """
+    if not path.is_file():
+        return []
+    try:
+        vectors, about = read_vectors(path, version=version, older=older)
+        return entries_of(about, vectors)
+    except OtherVersionError:
+        return []
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
 
 
 def _is_sound(text: str, listing: Mapping[str, Any], vectors: Vectors) -> bool:

@@ -3,12 +3,12 @@
 Three measures, each with its certificate and what chance alone would give:
 
 - ``overlap``, ‖U_kᵀU′_k‖²_F/k: 1 where the leading k-dimensional subspaces are the same, k over the
-number of dimensions where they are unrelated.
+  number of dimensions where they are unrelated.
 - ``intruders``: how many of the top 10 left singular vectors have no counterpart, with a cosine of
-0.5 or more, among all earlier left singular vectors. R. Shuttleworth et al., "LoRA vs Full
+  0.5 or more, among all earlier left singular vectors. R. Shuttleworth et al., "LoRA vs Full
   Fine-tuning: An Illusion of Equivalence", arXiv:2410.21228.
 - ``update_energy``, ‖U_kᵀΔW‖²_F/‖ΔW‖²_F: the share of a change that is in the subspace of what it
-changed.
+  changed.
 
 Vectors of the same index are not compared: a random change of 3 %, which moves no singular value by
 more than 0.1 %, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
@@ -61,8 +61,9 @@ class Measure:
     null
         What chance alone would give.
     status
-        ``ok``; ``no-gap``: rounding alone may have chosen the subspace; ``zero``: nothing changed,
-        or there is no matrix; ``nonfinite``: an entry is NaN or infinite.
+        ``ok``; ``no-gap``: rounding alone may have chosen the subspace, or nothing is certain;
+        ``zero``: nothing changed, or there is no matrix; ``nonfinite``: an entry is NaN or
+        infinite.
     """
 
     measure: MeasureName
@@ -85,20 +86,24 @@ class Change:
         Later − earlier, (m, n).
     norm
         Its Frobenius norm.
-    noise
-        The Frobenius norm that rounding to the storage formats contributed.
+    noise, error
+        The Frobenius norm that rounding to the storage formats contributed, and a bound on that
+        of what forming both matrices rounded.
     """
 
     values: Values
     norm: float
     noise: float
+    error: float
 
     @classmethod
     def between(cls, later: Dense, earlier: Dense) -> Change:
         """Subtract in float64."""
         values = np.asarray(later.values, np.float64) - np.asarray(earlier.values, np.float64)
         noise = math.hypot(_energy(later.rounding), _energy(earlier.rounding))
-        return cls(values, float(np.linalg.norm(values)), noise)
+        # Their errors are known in the spectral norm.
+        error = math.sqrt(min(values.shape)) * (later.error + earlier.error)
+        return cls(values, float(np.linalg.norm(values)), noise, error)
 
 
 def sizes(most: int, *ranks: int) -> tuple[int, ...]:
@@ -127,7 +132,7 @@ def compare_weights(
     key
         What a simulation of chance depends on, besides the change's norm.
     """
-    nulls = Nulls(before, change, ks, key)
+    nulls = Nulls(before, change, key)
     for side in SIDES:
         cross = _cross(now, before, side)
         dimensions = now.shape[0] if side == "left" else now.shape[1]
@@ -145,10 +150,8 @@ def compare_weights(
 class Nulls:
     """What a Gaussian change of the same norm would do, to first order or by simulation."""
 
-    def __init__(
-        self, before: Basis, change: Change, ks: Sequence[int], key: tuple[str | int, ...]
-    ) -> None:
-        self._before, self._ks, self._key = before, ks, key
+    def __init__(self, before: Basis, change: Change, key: tuple[str | int, ...]) -> None:
+        self._before, self._key = before, key
         self._sigma = deviation(change.norm, before.shape)
         self._drawn: list[Basis] | None = None
 
@@ -160,15 +163,15 @@ class Nulls:
         if is_first_order(self._sigma, before.shape, before.gap(k)):
             return first_order_overlap(before.values, k, before.shape, side, self._sigma)
         crosses = [_cross(drawn, before, side) for drawn in self._simulated()]
-        return float(np.mean([(cross[:k, :k] ** 2).sum() / k for cross in crosses]))
+        return _mean([float((cross[:k, :k] ** 2).sum() / k) for cross in crosses])
 
-    def intruders(self, count: int) -> float:
+    def intruders(self, count: int) -> float | None:
         """How many intruders there would be among the leading vectors."""
         before = self._before
         if is_first_order(self._sigma, before.shape, before.gap(min(count, before.count))):
             return 0.0
         found = [intruders_of(drawn, before) for drawn in self._simulated()]
-        return float(np.mean([one.certain + one.undecided / 2 for one in found if one is not None]))
+        return _mean([one.certain + one.undecided / 2 for one in found if one is not None])
 
     def _simulated(self) -> list[Basis]:
         """Bases of the matrix plus random changes; drawn once, and only if needed."""
@@ -192,6 +195,8 @@ def _overlap(
     dimensions = now.shape[0] if side == "left" else now.shape[1]
     value = float((cross[:k, :k] ** 2).sum() / k)
     error = now.error(k) + before.error(k) + 2 * (dimensions + k) * UNIT_ROUNDOFF
+    if error >= 1:
+        return Measure("overlap", side, k, None, None, None, null, "no-gap")
     return Measure("overlap", side, k, value, error, _known(now.noise(k) + before.noise(k)), null)
 
 
@@ -206,8 +211,12 @@ def _update_energy(before: Basis, change: Change, side: Side, k: int, null: floa
         else change.values @ before.right[:, :k]
     )
     value = float((inside / change.norm).ravel() @ (inside / change.norm).ravel())
-    error = before.error(k) + 4 * (max(before.shape) + k) * UNIT_ROUNDOFF
-    # Of the share itself: the rounding in the change may be anywhere in it.
+    # An error E of a change turns it by at most ‖E‖/‖ΔW‖, and moves its share by no more.
+    error = before.error(k) + change.error / change.norm
+    error += 4 * (max(before.shape) + k) * UNIT_ROUNDOFF
+    if error >= 1:
+        return Measure("update_energy", side, k, None, None, None, null, "no-gap")
+    # Twice, since the norm of the rounding is an expected one.
     noise = before.noise(k) + 2 * change.noise / change.norm
     return Measure("update_energy", side, k, value, error, _known(noise), null)
 
@@ -234,10 +243,9 @@ def _cross(now: Basis, before: Basis, side: Side) -> Values:
     return np.asarray(pair[0].T @ pair[1], np.float64)
 
 
-def principal_cosines(now: Basis, before: Basis, side: Side, k: int) -> Values:
-    """Cosines of the principal angles between two k-subspaces, descending, (k,)."""
-    found = np.linalg.svd(_cross(now, before, side)[:k, :k], compute_uv=False)
-    return np.asarray(np.minimum(found, 1.0), np.float64)
+def _mean(drawn: list[float]) -> float | None:
+    """Mean of what was drawn; None if no drawn matrix could be decomposed."""
+    return sum(drawn) / len(drawn) if drawn else None
 
 
 def _known(noise: float) -> float | None:

@@ -1,6 +1,7 @@
 """Subspaces over the steps of a run, from checkpoints on disk to the table."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,41 @@ def test_subspaces_need_a_folder_and_a_size(drifting: Path, tmp_path: Path) -> N
         rs.analyze(drifting, subspaces=4)
     with pytest.raises(WrongSettingError, match="give 1 or more"):
         rs.analyze(drifting, out=tmp_path, subspaces=0)
+
+
+def test_steps_are_those_of_the_folders_whatever_they_were_before(
+    drifting: Path, tmp_path: Path
+) -> None:
+    early = subspaces(drifting, tmp_path / "out", components="weight")
+    for step in range(50, 0, -10):
+        (drifting / f"checkpoint-{step}").rename(drifting / f"checkpoint-{2 * step}")
+    late = subspaces(drifting, tmp_path / "out", components="weight")
+    assert set(late["step"]) == {2 * step for step in early["step"]}
+    fresh = subspaces(drifting, tmp_path / "fresh", components="weight")
+    assert late.equals(fresh)
+
+
+@pytest.mark.parametrize("damaged", [0, 30, 50])
+def test_a_damaged_matrix_costs_its_step_and_its_neighbours_are_compared(
+    tmp_path: Path, damaged: int
+) -> None:
+    torch = pytest.importorskip("torch")
+    rng, steps = np.random.default_rng(3), list(range(0, 60, 10))
+    for step in steps:
+        write_model(tmp_path / "run" / f"checkpoint-{step}", {})
+        (tmp_path / "run" / f"checkpoint-{step}" / "model.safetensors").unlink()
+        weights = {name: torch.from_numpy(w) for name, w in random_weights(rng).items()}
+        path = tmp_path / "run" / f"checkpoint-{step}" / "pytorch_model.bin"
+        torch.save(weights, path)
+        if step == damaged:
+            content = bytearray(path.read_bytes())
+            content[content.index(weights[NAME].numpy().tobytes()) + 8] ^= 64
+            path.write_bytes(content)
+    with pytest.warns(rs.RankscopeWarning, match="do not match their checksum"):
+        table = subspaces(tmp_path / "run", tmp_path / "out", components="weight")
+    whole = [step for step in steps if step != damaged]
+    expected = {(now, earlier) for now, earlier in pairwise(whole)}
+    expected = {(b, a) for a, b in expected} | {(step, whole[0]) for step in whole[1:]}
+    rows = table[table["name"] == NAME]
+    assert set(zip(rows["step"], rows["against"], strict=True)) == expected
+    assert len(table[table["name"] != NAME].groupby(["step", "against"])) == 9

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mpmath import mp
@@ -9,7 +11,6 @@ from rankscope.spectra.subspace_measures import (
     Measure,
     compare_products,
     compare_weights,
-    principal_cosines,
     sizes,
 )
 from tests.spectra.rotations import Matrix, orthonormal, overlap_of, pair
@@ -51,15 +52,6 @@ def test_overlaps_are_those_of_the_prescribed_rotations(
         assert abs(one.value - truth) <= one.error + one.noise
         assert one.error < 1e-9 and one.noise < (1e-3 if stored == "float32" else 1e-11)
     assert {k for _, k in overlaps} == {1, 4, 8}
-
-
-def test_principal_cosines_are_those_of_the_angles(rng: np.random.Generator) -> None:
-    s = 2.0 ** -np.arange(16)
-    before, now = pair(rng, (24, 24), s, LEFT, RIGHT)
-    bases = [basis_of(Dense.stored(one), 4) for one in (now, before)]
-    assert bases[0] is not None and bases[1] is not None
-    cosines = principal_cosines(bases[0], bases[1], "left", 4)
-    assert np.allclose(cosines, np.cos([0, 0.3, 0.7, 1.2]), atol=1e-9)
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -152,3 +144,18 @@ def test_a_random_change_turns_single_vectors_and_leaves_the_subspace(
 @pytest.mark.parametrize("values", [np.zeros((4, 6)), np.full((4, 6), np.nan), np.empty((0, 6))])
 def test_what_has_no_singular_vectors_has_no_basis(values: Matrix) -> None:
     assert basis_of(Dense(values, "float64", Dense.stored(np.ones((4, 6))).rounding), 3) is None
+
+
+def test_what_forming_the_weights_rounded_is_in_the_error_of_the_energy(
+    rng: np.random.Generator,
+) -> None:
+    before, _ = pair(rng, (24, 24), np.linspace(3, 1, 16), {}, {})
+    now = before + 1e-6 * rng.normal(size=before.shape)
+    formed = [replace(Dense.stored(one), error=1e-9) for one in (now, before)]
+    bases = [basis_of(one, 4) for one in formed]
+    assert bases[0] is not None and bases[1] is not None
+    found = list(compare_weights(*bases, Change.between(*formed), (4,), ("w",)))
+    energy = of(found, "update_energy")["left", 4]
+    exact = of(compared(now, before, 4), "update_energy")["left", 4]
+    assert exact.error is not None and energy.error is not None
+    assert exact.error < 1e-9 and energy.error > 2e-9 / 3e-5
