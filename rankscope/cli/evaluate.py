@@ -152,8 +152,9 @@ def evaluate(
         found = evaluate_found(met, benchmarks, options, out=out, steps=chosen, progress=progress)
 
     def print_record(record: dict[str, Any]) -> None:
-        tasks = {(curve.run, curve.task) for curve in found.curves}
-        own = [one for one in record["evaluations"] if (one["run"], one["task"]) in tasks]
+        # With these settings: others of the same run and task stay if nothing replaced them.
+        curves = {(curve.path, curve.folder) for curve in found.curves}
+        own = [one for one in record["evaluations"] if (one["path"], one["folder"]) in curves]
         print_evaluations(own)
         typer.echo(f"{found.measured} scores, {found.computed} newly computed → {out}")
 

@@ -181,8 +181,7 @@ def evaluate_found(
             **recalled(record),
             out=out,
             curves=tuple(plans.curves),
-            asked=plans.asked,
-            scores=plans.scores,
+            planned=frozenset(plans.planned),
         )
     for benchmark in benchmarks:
         benchmark.open()

@@ -61,17 +61,26 @@ class Evaluation(CallResult):
 
 @dataclass(frozen=True)
 class RecalledEvaluation(CallResult):
-    """An earlier evaluation whose results still hold, and what is requested now."""
+    """An earlier evaluation whose results still hold, and what is requested now.
+
+    Attributes
+    ----------
+    out
+        Its folder.
+    curves
+        As in `Evaluation`.
+    planned
+        Run, task and step of each of its scores; what it skipped is not among them.
+    """
 
     out: Path
     curves: tuple[Curve, ...]
-    asked: Mapping[str, tuple[int, ...]]
-    scores: int
+    planned: frozenset[tuple[str, str, int]]
 
     @property
     def measured(self) -> int:
         """Number of scored checkpoints and tasks."""
-        return self.scores
+        return len(self.planned)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -79,10 +88,8 @@ class RecalledEvaluation(CallResult):
         from rankscope.results.results import open_results
 
         table = open_results(self.out).evaluation
-        tasks = {(curve.run, curve.task) for curve in self.curves}
         keys = zip(table["run"], table["task"], table["step"], strict=True)
-        kept = [(run, task) in tasks and step in self.asked[run] for run, task, step in keys]
-        return table[kept].reset_index(drop=True)
+        return table[[key in self.planned for key in keys]].reset_index(drop=True)
 
 
 def table_of_scores(listed: Iterable[Scored]) -> pd.DataFrame:

@@ -84,8 +84,8 @@ class ScorePlans(execution.Plans[ScoreTask]):
     ----------
     curves
         Where the scores of each run and task go, for the plans so far.
-    scores
-        Number of tasks in the plans so far.
+    planned
+        Run, task and step of each task in the plans so far.
     """
 
     def __init__(
@@ -100,10 +100,11 @@ class ScorePlans(execution.Plans[ScoreTask]):
             run.name: [c for c in run if steps is None or c.step in steps] for run in found.runs
         }
         self.curves: list[Curve] = []
-        self.scores = 0
+        self.planned: set[tuple[str, str, int]] = set()
         paths = [run.path for run in found.runs]
+        tasks = [benchmark.name for benchmark in benchmarks]  # one text may have several names
         plans = self._iter_plans(found.runs)
-        super().__init__(plans, VERSION, paths, found.skips, found.notes)
+        super().__init__(plans, VERSION, paths, tasks, found.skips, found.notes)
 
     @property
     def count(self) -> int:
@@ -152,7 +153,7 @@ class ScorePlans(execution.Plans[ScoreTask]):
                 encoder=encoder,
                 files=states,
             )
-            self.scores += 1
+            self.planned.add((run.name, curve.task, checkpoint.step))
             yield Plan(run.name, checkpoint.step, (task,))
 
 

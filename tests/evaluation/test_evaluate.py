@@ -243,6 +243,31 @@ def test_steps_not_asked_for_stay_and_are_not_returned(
     assert_frame_equal(place.table(), whole)
 
 
+def test_a_text_of_two_names_is_not_recalled_for_the_other(place: Place) -> None:
+    def losses(name: str, **settings: Any) -> list[float]:
+        table = rs.evaluate(
+            place.run, text=f"{name}={place.text}", steps=6, out=place.out, **settings
+        )
+        return values(table, 6)
+
+    first = losses("a")
+    other = losses("a", precision="bfloat16")
+    assert losses("b") == first != other
+    assert losses("a") == first
+
+
+def test_a_run_that_is_skipped_has_no_numbers_of_other_settings(place: Place) -> None:
+    another = place.run.parent / "another"
+    shutil.copytree(place.run, another)
+    tokenizer = (place.run / "tokenizer.json").rename(place.run.parent / "tokenizer.json")
+    rs.evaluate(place.run, text=place.text, tokenizer=tokenizer, steps=6, out=place.out)
+    for _ in range(2):  # recalled the second time
+        with pytest.warns(RankscopeWarning, match="no tokenizer"):
+            table = rs.evaluate([place.run, another], text=place.text, steps=6, out=place.out)
+        assert set(table["run"]) == {"another"}
+    assert set(place.table()["run"]) == {"run", "another"}
+
+
 def test_two_runs_of_one_name_never_share_a_curve(place: Place, both: Evaluate) -> None:
     both()
     elsewhere = place.run.parent / "elsewhere" / "run"
