@@ -163,10 +163,10 @@ class SpectraPlans(execution.Plans[SpectraTask]):
         self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
         since = selection.since and str(selection.since.path)
-        logs = [(run.path, _log_digest(run)) for run in found.runs]
         asked = replace(selection, since=None), since
+        runs = [_about(run) for run in found.runs]
         plans = self._iter_plans(found.runs)
-        super().__init__(plans, store.VERSION, asked, found.skips, found.notes, logs)
+        super().__init__(plans, store.VERSION, asked, found.skips, found.notes, runs)
 
     def __iter__(self) -> Iterator[Plan[SpectraTask]]:
         yield from super().__iter__()
@@ -234,18 +234,22 @@ def task_of(component: Component, seen: dict[str, State | None]) -> SpectraTask:
 
 
 def _key(component: Component) -> str:
-    """Digest of the recipe with each file's fingerprint in place of its path."""
+    """Digest of the component with each file's fingerprint in place of its path.
+
+    Its coordinates are stored with its spectra, and another family may give others.
+    """
     recipe = repr(component.recipe)
     for path in {path for tensor in component.recipe.tensors() for path in tensor.paths}:
         recipe = recipe.replace(repr(path), _fingerprint(path))
-    window = (component.since, component.restarts, component.window)
-    text = f"{store.VERSION} {component.kind} {component.heads} {window} {recipe}"
+    text = f"{store.VERSION} {vars(component) | {'recipe': recipe}}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 
-def _log_digest(run: Run) -> str | None:
+def _about(run: Run) -> tuple[object, ...]:
+    """What the record and the figures say about a run, apart from its spectra."""
     log = log_file(run)
-    return None if log is None else _fingerprint(str(log))
+    paths = [checkpoint.path for checkpoint in run]
+    return run.path, run.unit, paths, None if log is None else _fingerprint(str(log))
 
 
 def _fingerprint(path: str) -> str:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs, recall
 from rankscope.analysis.analyzed import RecalledAnalysis
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.run import Checkpoint
-from tests.conftest import TinyRun
+from tests.conftest import TinyRun, random_weights, write_model
 
 
 def record(path: Path, out: Path, selection: Selection | None = None) -> RecalledAnalysis | None:
@@ -64,6 +65,31 @@ def test_a_log_that_grew_is_read_again(relora_run: TinyRun, tmp_path: Path) -> N
     analyze_runs(survey([relora_run.path]), Selection(), out=tmp_path)
     (relora_run.path / "metrics.jsonl").write_text('{"step": 30, "loss": 1.0}\n')
     assert record(relora_run.path, tmp_path) is None
+
+
+def test_steps_of_another_unit_are_not_recalled(tmp_path: Path, rng: np.random.Generator) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    for step in (1, 2):
+        write_model(run / f"step-{step}", random_weights(rng))
+    assert rs.analyze(run, out=out, components="weight", roles="q", jobs=1).attrs["unit"] == "step"
+    for step in (1, 2):
+        (run / f"step-{step}").rename(run / f"epoch-{step}")
+    assert rs.analyze(run, out=out, components="weight", roles="q", jobs=1).attrs["unit"] == "epoch"
+
+
+def test_another_family_gives_other_roles(full_run: Path, tmp_path: Path) -> None:
+    """Of the same bytes: what the store holds has the coordinates of its family."""
+    family = tmp_path / "family.toml"
+    family.write_text(
+        'name = "swapped"\ndescription = "q and k exchanged"\nmodel_types = []\n'
+        'keys = ["q_proj"]\n[roles]\nq_proj = "k"\nk_proj = "q"\n'
+    )
+    for given, role in ((None, "q"), (family, "k")):
+        table = rs.analyze(
+            full_run, out=tmp_path / "out", family=given, components="weight", roles="q,k", jobs=1
+        )
+        of_q = table[table["name"].str.contains("q_proj")]
+        assert len(of_q) and set(of_q["role"]) == {role}
 
 
 def test_what_failed_is_tried_again(
