@@ -9,7 +9,13 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import CHANGED, Plan
 from rankscope.results.columns import SPECTRA_FOLDER
-from rankscope.results.spectra_store import Entry, read_entries, store_path, write_entries
+from rankscope.results.spectra_store import (
+    MATRIX,
+    Entry,
+    read_entries,
+    store_path,
+    write_entries,
+)
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
@@ -62,7 +68,7 @@ class SpectraFiles:
 
 
 def _identity(entry: Entry) -> tuple[int | str | None, ...]:
-    return tuple(entry.place[key] for key in ("component", "name", "head", "expert"))
+    return tuple(entry.place[key] for key in MATRIX)
 
 
 def _entry(task: SpectraTask, spectrum: Spectrum, head: int) -> Entry:

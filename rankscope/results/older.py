@@ -17,7 +17,7 @@ import pandas as pd
 from rankscope.errors import RankscopeError
 from rankscope.results.columns import COLUMNS, WINDOW
 from rankscope.results.measure import FULL_RANK, frobenius_norm, measure
-from rankscope.results.spectra_store import read_entries, store_path
+from rankscope.results.spectra_store import MATRIX, read_entries, store_path
 from rankscope.spectra.spectrum import Spectrum
 
 # What each change is a change of: a component with a row at the start of the window.
@@ -64,8 +64,7 @@ def _stored(table: pd.DataFrame, folder: Path) -> dict[Key, Spectrum]:
 
 
 def _key(run: object, step: object, place: Mapping[Any, Any]) -> Key:
-    names = ("component", "name", "head", "expert")
-    return (run, step, *(None if pd.isna(place[name]) else place[name] for name in names))
+    return (run, step, *(None if pd.isna(place[name]) else place[name] for name in MATRIX))
 
 
 def _steps_of_checkpoints(table: pd.DataFrame) -> dict[object, list[int]]:

@@ -31,7 +31,7 @@ from rankscope.results.columns import (
 )
 from rankscope.results.older import empty_columns, filled
 from rankscope.results.record import read_record
-from rankscope.results.spectra_store import Entry, read_entries, store_path
+from rankscope.results.spectra_store import MATRIX, Entry, read_entries, store_path
 
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
@@ -197,13 +197,13 @@ class Results:
         rows = self.metrics
         for column, value in asked.items():
             rows = rows if value is None else rows[rows[column] == value]
+        # The store may also hold matrices of earlier calls, from files that changed since.
         parts = [
             _values(str(name), int(at), entry)
-            for name, at in rows[["run", "step"]].drop_duplicates().itertuples(index=False)
-            for entry in _stored(store_path(self.path / SPECTRA_FOLDER, str(name), int(at)))
-            if entry.place["component"] == component
-            and (layer is None or entry.place["layer"] == layer)
-            and (role is None or entry.place["role"] == role)
+            for (name, at), some in rows.groupby(["run", "step"], sort=False)
+            for entry in _of_rows(
+                some, _stored(store_path(self.path / SPECTRA_FOLDER, str(name), int(at)))
+            )
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
 
@@ -214,6 +214,13 @@ def _stored(path: Path) -> list[Entry]:
     except RankscopeError as error:
         advice = "remove it, and `rankscope analyze` computes it again"
         raise RankscopeError(f"{error.message}: {advice}", path=path, reason="damaged") from error
+
+
+def _of_rows(rows: pd.DataFrame, entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of these rows of one run and step."""
+    there = rows.loc[~rows["status"].str.startswith("skipped:"), list(MATRIX)]
+    asked = set(there.astype(object).where(there.notna(), None).itertuples(index=False))
+    return [entry for entry in entries if tuple(entry.place[key] for key in MATRIX) in asked]
 
 
 def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:

@@ -27,6 +27,7 @@ VERSION = "3"  # of arithmetic and file: numbers of other versions are never reu
 # For figures. Files of version 1 lack bits, norms of what changed, and digests; versions 1 and 2
 # store the interval of every value.
 READABLE = ("1", "2", "3")
+MATRIX = ("component", "name", "head", "expert")  # which matrix of its step an entry is of
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import rankscope as rs
@@ -111,3 +112,25 @@ def test_figures_of_a_damaged_file_say_what_to_do(run: Path, tmp_path: Path) -> 
     stored(out, 1).write_bytes(content)
     with pytest.raises(RankscopeError, match=r"is damaged .*: remove it, and"):
         rs.open_results(out).spectra("weight")
+
+
+def test_spectra_are_those_of_the_table(relora_run: TinyRun, tmp_path: Path) -> None:
+    """What an earlier call left in the store may be of files that changed since."""
+    rs.analyze(relora_run.path, out=tmp_path, components="weight,ov", jobs=1)
+    whole = rs.open_results(tmp_path).spectra("ov")
+    assert set(whole["layer"]) == {0, 1} and whole["head"].nunique() > 1
+    table = rs.analyze(
+        relora_run.path, out=tmp_path, components="weight", layers=1, roles="q,v", jobs=1
+    )
+    spectra = rs.open_results(tmp_path).spectra("weight")
+    for column in ("step", "layer", "role"):
+        assert set(spectra[column]) == set(table[column])
+
+
+def test_a_matrix_that_can_no_longer_be_read_has_no_spectrum(run: Path, tmp_path: Path) -> None:
+    rs.analyze(run, out=tmp_path, components="weight", jobs=1)
+    assert set(rs.open_results(tmp_path).spectra("weight")["step"]) == {1, 2}
+    rows = pd.read_parquet(tmp_path / "metrics.parquet")
+    rows.loc[rows["step"] == 2, "status"] = "skipped:damaged"  # a failure is not stored
+    rows.to_parquet(tmp_path / "metrics.parquet")
+    assert set(rs.open_results(tmp_path).spectra("weight")["step"]) == {1}
