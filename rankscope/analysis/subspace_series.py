@@ -149,7 +149,7 @@ class _Decomposed:
     basis: Basis | None
 
     @property
-    def why_not(self) -> Literal["zero", "nonfinite"]:
+    def why_not(self) -> Literal["zero", "nonfinite", "no-gap"]:
         """Why there is no basis, where there is none."""
         parts = (
             (self.matrix.values,)
@@ -158,4 +158,6 @@ class _Decomposed:
             if isinstance(self.matrix, LowRank)
             else ()
         )
-        return "zero" if all(np.isfinite(part).all() for part in parts) else "nonfinite"
+        if not all(np.isfinite(part).all() for part in parts):
+            return "nonfinite"
+        return "no-gap" if all(part.any() for part in parts) else "zero"

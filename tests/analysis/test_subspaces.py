@@ -133,6 +133,21 @@ def test_adapters_of_every_kind_are_compared_against_unrelated_ones(
         assert left.null == 4 / 12
 
 
+@pytest.mark.parametrize(("b", "status"), [(1e-30, "no-gap"), (0.0, "zero"), (np.nan, "nonfinite")])
+def test_what_has_no_certain_vector_is_not_called_zero(
+    tmp_path: Path, b: float, status: str
+) -> None:
+    """Both values of this product, 1e-30, are below the error of its large factors."""
+    factors = {"B": np.zeros((6, 2)), "A": np.zeros((2, 5))}
+    factors["B"][:2], factors["A"][:, :2] = np.diag([b, b * 1e30]), np.diag([b * 1e30, b])
+    save_file(factors, tmp_path / "0.safetensors")
+    t = dict(open_tensors(tmp_path / "0.safetensors"))
+    position = Position(0, Products((Adapter(t["A"], t["B"], 1.0),)), "0")
+    positions = position, position._replace(step=1)
+    (one,) = SubspaceSeries("adapter", NAME, 2, (), position, positions).compare()
+    assert {(found.status, found.value) for found in one.measures} == {(status, None)}
+
+
 def dense(matrix: Decomposable) -> np.ndarray:
     return matrix.values if isinstance(matrix, Dense) else matrix.multiplied()
 
