@@ -127,8 +127,8 @@ def outliers(s: ArrayLike, shape: tuple[int, int]) -> float:
 
     The limit is the Marchenko–Pastur edge plus the spread of the largest value of a finite matrix
     and that of the median, which gives the variance of the bulk. Among purely Gaussian matrices,
-    about one in a hundred has an outlier (three for q below 16); the edge alone finds some in 16 to
-    31 of a hundred.
+    about one in a hundred has an outlier; the edge alone finds some in 16 to 31 of a hundred. In
+    square matrices it is two to five for q below 16, six for q = 5 and eight for q = 3.
 
     Parameters
     ----------

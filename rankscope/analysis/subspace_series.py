@@ -8,12 +8,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.recipes import Recipe
+from rankscope.components.recipes import Products, Recipe
 from rankscope.errors import RankscopeError
 from rankscope.spectra.bases import Basis, basis_of
 from rankscope.spectra.chance import SIDES
 from rankscope.spectra.matrices import Decomposable, Dense, LowRank
-from rankscope.spectra.rounding import Rounding
 from rankscope.spectra.subspace_measures import (
     Change,
     Measure,
@@ -113,15 +112,15 @@ class SubspaceSeries:
 
     def _decomposed(self, position: Position) -> _Decomposed | None:
         try:
-            matrix = position.recipe.read()
+            recipe = position.recipe
+            matrix = recipe.factored() if isinstance(recipe, Products) else recipe.read()
         except RankscopeError as error:
             if error.reason in OF_CONTENT:
                 return None
             raise
         # By chance a weight is what it was plus noise; adapters and merges start from nothing.
         if self.kind == "weight" and isinstance(matrix, LowRank):
-            floor = Rounding.by_norm(float(matrix.floor), matrix.significant_bits)
-            matrix = Dense(matrix.multiplied(), matrix.dtype, floor, float(matrix.error))
+            matrix = matrix.dense()
         return _Decomposed(position.step, matrix, basis_of(matrix, self.most))
 
     def _held_against(self, now: _Decomposed, before: _Decomposed) -> Compared:
@@ -130,7 +129,11 @@ class SubspaceSeries:
             measures = [Measure("overlap", s, 0, None, None, None, None, status) for s in SIDES]
             return Compared(now.step, before.step, tuple(measures))
         ks = sizes(self.most, *self.ranks)
-        if isinstance(now.matrix, Dense) and isinstance(before.matrix, Dense):
+        if (
+            self.kind == "weight"
+            and isinstance(now.matrix, Dense)
+            and isinstance(before.matrix, Dense)
+        ):
             change = Change.between(now.matrix, before.matrix)
             key = (self.name, now.step, before.step)
             found = compare_weights(now.basis, before.basis, change, ks, key)
@@ -146,7 +149,7 @@ class _Decomposed:
     basis: Basis | None
 
     @property
-    def why_not(self) -> Literal["zero", "nonfinite"]:
+    def why_not(self) -> Literal["zero", "nonfinite", "no-gap"]:
         """Why there is no basis, where there is none."""
         parts = (
             (self.matrix.values,)
@@ -155,4 +158,6 @@ class _Decomposed:
             if isinstance(self.matrix, LowRank)
             else ()
         )
-        return "zero" if all(np.isfinite(part).all() for part in parts) else "nonfinite"
+        if not all(np.isfinite(part).all() for part in parts):
+            return "nonfinite"
+        return "no-gap" if all(part.any() for part in parts) else "zero"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rankscope.checkpoints.contents import Adapter, Delta, KroneckerAdapter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, multiplied_along, scaled_along
+from rankscope.components.formed import Formed, multiplied_along, near_zero_floor, scaled_along
 from rankscope.components.kronecker_deltas import (
     change_of_kronecker,
     factor_of,
@@ -96,23 +97,25 @@ def _rescaled(
     """
     product = _product(adapter, *factors)
     total = weight if is_zero(product) else weight + multiplied(product)
-    stored, values = magnitude.read(), total.values.astype(np.float64)
-    by_row = stored.shape[1] == 1
+    gain, values = magnitude.read().astype(np.float64), total.values.astype(np.float64)
+    by_row = gain.shape == (len(values), 1)
     norms = np.linalg.norm(values, axis=1 if by_row else 0, keepdims=True)
-    numbers = stored.astype(np.float64) / norms  # a row of zeros has no direction
-    rescaled = multiplied_along(total, numbers, format_of(stored, magnitude.dtype))
+    numbers = gain / norms  # a row of zeros has no direction
+    near_zero = near_zero_floor(total, gain, magnitude.dtype, lambda x: x / norms)
+    rescaled = multiplied_along(total, numbers, format_of(gain, magnitude.dtype))
     terms = values.size / max(numbers.size, 1)  # of the sum in a norm
     more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(rescaled.values).value
     rescaled = replace(rescaled, error=2 * rescaled.error + more)
     if is_zero(product):
-        return rescaled
+        return replace(rescaled, beside=math.hypot(rescaled.beside, near_zero))
     left, right = factors
     if by_row:
         left = scaled_along(left, numbers)
     else:
         right = scaled_along(right, numbers)
     beside = scaled_along(weight, numbers).exact().rounding().floor
-    return replace(rescaled, beside=float(np.hypot(beside, _product(adapter, left, right).floor)))
+    floor = float(_product(adapter, left, right).floor)
+    return replace(rescaled, beside=math.hypot(beside, floor, near_zero))
 
 
 def difference_of(later: Delta | None, earlier: Delta | None) -> LowRank | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -118,6 +119,32 @@ def multiplied_along(one: Formed, numbers: NDArray[np.float64], stored: Format) 
         relative=scaled.relative + 2.0**-stored.significant_bits,
         bits=min(scaled.bits, stored.significant_bits),
     )
+
+
+def times_stored(
+    one: Formed, gain: Matrix, dtype: str, numbers_of: Callable[[Matrix], Matrix]
+) -> Formed:
+    """The same with numbers that are proportional to those of a tensor, and carry its rounding."""
+    formed = multiplied_along(one, numbers_of(gain), format_of(gain, dtype))
+    near_zero = near_zero_floor(one, gain, dtype, numbers_of)
+    return replace(formed, beside=math.hypot(formed.beside, near_zero))
+
+
+def near_zero_floor(
+    one: Formed, gain: Matrix, dtype: str, numbers_of: Callable[[Matrix], Matrix]
+) -> float:
+    """What the stored numbers below the smallest normal one round, beyond `Formed.relative`.
+
+    From there to zero the spacing is constant: each errs as if it were the smallest normal one.
+    """
+    stored = format_of(gain, dtype)
+    least = 2.0**stored.smallest_exponent
+    is_small = np.abs(gain) < least
+    if not is_small.any():
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        as_if = numbers_of(np.where(is_small, least, 0.0)) * one.values
+    return float(2.0**-stored.significant_bits * spectral_norms(finite_part(as_if)[None])[0])
 
 
 def scaled_along(one: Formed, numbers: NDArray[np.float64]) -> Formed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -107,7 +108,7 @@ def sum_of_products(terms: Sequence[LowRank]) -> LowRank:
         np.concatenate([term.left for term in present], axis=-1),
         np.concatenate([term.right for term in present], axis=-2),
         terms[0].dtype,
-        floor=np.sqrt(sum(np.square(term.floor) for term in present)),
+        floor=reduce(np.hypot, (term.floor for term in present)),
         error=sum((term.error for term in present), 0.0),
         significant_bits=min(term.significant_bits for term in present),
         is_scaled=all(term.is_scaled for term in terms),

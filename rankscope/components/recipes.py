@@ -195,8 +195,10 @@ class Products:
 
     def read(self) -> LowRank | Kronecker:
         """[s₁B₁ … sₖBₖ] and [A₁; …; Aₖ], whose product is the sum; a single delta as it is."""
-        if len(self.adapters) == 1:
-            return delta(self.adapters[0])
+        return delta(self.adapters[0]) if len(self.adapters) == 1 else self.factored()
+
+    def factored(self) -> LowRank:
+        """The sum as a product of two factors, whatever the deltas are."""
         return sum_of_products([factored(adapter) for adapter in self.adapters])
 
     def tensors(self) -> tuple[Tensor, ...]:

@@ -22,7 +22,7 @@ from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalis
 from rankscope.checkpoints.families.stacks import Layer
 from rankscope.checkpoints.regions import Part
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, multiplied_along, nearest_powers
+from rankscope.components.formed import Formed, multiplied_along, nearest_powers, times_stored
 from rankscope.components.products import multiplied, product_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import format_of
@@ -62,10 +62,8 @@ def _plus_sparse(tensor: PlusSparse) -> Formed:
 
 
 def _scaled_rows(tensor: ScaledRows) -> Formed:
-    numbers = tensor.numbers.read()
-    found = format_of(numbers, tensor.numbers.dtype)
-    rows = numbers.astype(np.float64).reshape(-1, 1)
-    return multiplied_along(formed_of(tensor.matrix), rows, found)
+    numbers = tensor.numbers.read().astype(np.float64).reshape(-1, 1)
+    return times_stored(formed_of(tensor.matrix), numbers, tensor.numbers.dtype, lambda x: x)
 
 
 def _khatri_rao(tensor: KhatriRao) -> Formed:
@@ -117,10 +115,12 @@ def _masked(tensor: Masked) -> Formed:
 
 def _normalised(tensor: Normalised) -> Formed:
     """A direction times a gain over its norm; to first order, rounding adds nothing through it."""
-    direction, gain = formed_of(tensor.stored), tensor.gain.read()
-    numbers = tensor.numbers(direction.values.astype(np.float64), gain.astype(np.float64))
-    formed = multiplied_along(direction, numbers, format_of(gain, tensor.gain.dtype))
-    terms = direction.values.size / max(numbers.size, 1)  # of the sum in a norm
+    direction, gain = formed_of(tensor.stored), tensor.gain.read().astype(np.float64)
+    values = direction.values.astype(np.float64)
+    formed = times_stored(
+        direction, gain, tensor.gain.dtype, lambda gain: tensor.numbers(values, gain)
+    )
+    terms = values.size / max(tensor.numbers(values, gain).size, 1)  # of the sum in a norm
     more = (terms / 2 + 8) * UNIT_ROUNDOFF * norm_of(formed.values).value
     return replace(formed, error=2 * formed.error + more)
 

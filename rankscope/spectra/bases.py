@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rankscope.spectra import dense
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
     Values,
@@ -59,6 +60,10 @@ class Basis:
     ----------
     shape
         Rows and columns, (m, n).
+    exponent
+        All that scales with the matrix is in units of 2**exponent, in which its largest entry is
+        about 1: fourth powers of the values are in range. The matrix, its Gram matrix's bound,
+        values, residuals and noise floor do.
     values, lower, upper
         Singular values, descending, and intervals that contain the true ones; (q,), or (r,) for a
         product of inner dimension r, whose others are exactly zero.
@@ -84,10 +89,11 @@ class Basis:
     defect: float
     noise_floor: float
     complete: Complete | None = None
+    exponent: int = 0
 
     @property
     def matrix(self) -> Values:
-        """A itself, of a dense matrix only."""
+        """A itself, in units of 2**exponent; of a dense matrix only."""
         if self.complete is None:
             raise ValueError("a product is not kept multiplied out")
         wide = self.complete.wide
@@ -140,14 +146,16 @@ def basis_of(matrix: Decomposable, count: int) -> Basis | None:
     if isinstance(matrix, LowRank):
         if matrix.inner < min(matrix.shape):
             return _of_product(matrix, count)
-        matrix = Dense.stored(matrix.multiplied())
+        with np.errstate(over="ignore", invalid="ignore"):
+            matrix = matrix.dense()
     return _of_dense(matrix, count) if isinstance(matrix, Dense) else None
 
 
 def _of_dense(matrix: Dense, count: int) -> Basis | None:
-    values = np.asarray(matrix.values, np.float64)
-    if 0 in values.shape or not np.isfinite(values).all():
+    if 0 in matrix.shape or not np.isfinite(matrix.values).all():
         return None
+    values, exponent = dense.in_range(matrix.values)
+    error, floor = (math.ldexp(x, -exponent) for x in (matrix.error, matrix.rounding.floor))
     wide = values if values.shape[0] <= values.shape[1] else values.T
     try:
         squares, vectors = np.linalg.eigh(wide @ wide.T)
@@ -159,7 +167,7 @@ def _of_dense(matrix: Dense, count: int) -> Basis | None:
     trace = float(np.vdot(wide, wide))
     bound = gram_bound(trace, float(squares[0]), long_side=wide.shape[1], short_side=wide.shape[0])
     s = np.sqrt(np.maximum(squares, 0))
-    within = Within.of_squares(bound, float(s[0])).widened(matrix.error)
+    within = Within.of_squares(bound, float(s[0])).widened(error)
     lower, upper = within.ends(s)
     # Below the bound on the values, the long side would be divided by noise.
     count = min(count, int((lower > 0).sum()))
@@ -169,12 +177,11 @@ def _of_dense(matrix: Dense, count: int) -> Basis | None:
     long, _ = np.linalg.qr(wide.T @ short)
     long *= np.where(np.einsum("ij,ij->j", long, wide.T @ short) < 0, -1.0, 1.0)
     defect = _defect(short) + _defect(long)
-    residuals = _residuals(wide, short, s[:count], long) + matrix.error + float(s[0]) * defect
+    residuals = _residuals(wide, short, s[:count], long) + error + float(s[0]) * defect
     left, right = (short, long) if wide is values else (long, short)
-    floor = matrix.rounding.floor
     return Basis(
         matrix.shape, s, lower, upper, left, right, residuals, defect, floor,
-        Complete(wide, vectors, bound, is_left_short=wide is values),
+        Complete(wide, vectors, bound, is_left_short=wide is values), exponent,
     )  # fmt: skip
 
 
@@ -189,11 +196,14 @@ def _residuals(wide: Values, short: Values, s: Values, long: Values) -> Values:
 
 def _of_product(matrix: LowRank, count: int) -> Basis | None:
     """By QR of both factors and an SVD of the small core, like the values."""
-    left, right = np.asarray(matrix.left, np.float64), np.asarray(matrix.right, np.float64)
-    if 0 in matrix.shape or matrix.inner == 0 or left.ndim == 3:
+    if 0 in matrix.shape or matrix.inner == 0 or matrix.left.ndim == 3:
         return None
-    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+    if not (np.isfinite(matrix.left).all() and np.isfinite(matrix.right).all()):
         return None
+    (left, left_exponent), (right, right_exponent) = map(
+        dense.in_range, (matrix.left, matrix.right)
+    )
+    exponent = left_exponent + right_exponent
     left_q, left_r = np.linalg.qr(left)
     right_q, right_r = np.linalg.qr(right.T)
     try:
@@ -202,7 +212,8 @@ def _of_product(matrix: LowRank, count: int) -> Basis | None:
         return None
     if not s[0] > 0:
         return None
-    bound = float(matrix.error) + product_bound(
+    error, floor = (float(np.ldexp(x, -exponent)) for x in (matrix.error, matrix.floor))
+    bound = error + product_bound(
         float(np.linalg.norm(left)),
         float(np.linalg.norm(right)),
         matrix.shape,
@@ -215,7 +226,7 @@ def _of_product(matrix: LowRank, count: int) -> Basis | None:
     a, b = left_q @ u[:, :count], right_q @ vt[:count].T
     defect = _defect(a) + _defect(b)
     residuals = np.full(count, bound + float(s[0]) * defect)
-    return Basis(matrix.shape, s, lower, upper, a, b, residuals, defect, float(matrix.floor))
+    return Basis(matrix.shape, s, lower, upper, a, b, residuals, defect, floor, None, exponent)
 
 
 def _defect(vectors: Values) -> float:

@@ -37,7 +37,7 @@ class Decomposed(NamedTuple):
 
 def spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:
     """Spectra of nonempty matrices of one shape, which a backend may process together."""
-    scaled = [_scaled(matrix.values) for matrix in matrices]
+    scaled = [in_range(matrix.values) for matrix in matrices]
     grams = backend.grams([values for values, _ in scaled])
     return [
         _certified(matrix, values, gram, backend, exponent=exponent)
@@ -83,8 +83,8 @@ def _certified(
     ).times_power_of_two(exponent)
 
 
-def _scaled(values: NDArray[Any]) -> tuple[Values, int]:
-    """The entries in float64 divided by a power of two, and its exponent.
+def in_range(values: NDArray[Any]) -> tuple[Values, int]:
+    """The entries in float64 divided by a power of two, and its exponent; not of an empty matrix.
 
     Squares of float64 entries may leave its range; those of the narrower formats cannot.
     """

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.spectra.bounds import Values, frobenius_bound, product_bound
+from rankscope.spectra.bounds import Values, frobenius_bound, multiplying_bound, product_bound
 from rankscope.spectra.formats import FORMATS, format_of
 from rankscope.spectra.rounding import Rounding, rounding_of
 from rankscope.spectra.spectrum import Norm
@@ -161,6 +161,16 @@ class LowRank:
     def multiplied(self) -> Matrix:
         """The product, formed in float64."""
         return np.asarray(self.left, np.float64) @ np.asarray(self.right, np.float64)
+
+    def dense(self) -> Dense:
+        """A single product multiplied out, with the errors of its factors and of forming it."""
+        sizes = norm_of(self.left).value, norm_of(self.right).value
+        return Dense(
+            self.multiplied(),
+            self.dtype,
+            Rounding.by_norm(float(self.floor), self.significant_bits),
+            error=float(self.error) + multiplying_bound(*sizes, inner=self.inner),
+        )
 
     def stack(self) -> LowRank:
         """The stack; a single product becomes a stack of one."""

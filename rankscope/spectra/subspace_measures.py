@@ -35,7 +35,7 @@ from rankscope.spectra.chance import (
     random_overlap,
 )
 from rankscope.spectra.intruders import Intruders, intruders_of
-from rankscope.spectra.matrices import Dense
+from rankscope.spectra.matrices import Dense, norm_of
 from rankscope.spectra.rounding import Rounding
 
 MeasureName = Literal["overlap", "intruders", "update_energy"]
@@ -103,7 +103,7 @@ class Change:
         noise = math.hypot(_energy(later.rounding), _energy(earlier.rounding))
         # Their errors are known in the spectral norm.
         error = math.sqrt(min(values.shape)) * (later.error + earlier.error)
-        return cls(values, float(np.linalg.norm(values)), noise, error)
+        return cls(values, norm_of(values).value, noise, error)
 
 
 def sizes(most: int, *ranks: int) -> tuple[int, ...]:
@@ -152,7 +152,7 @@ class Nulls:
 
     def __init__(self, before: Basis, change: Change, key: tuple[str | int, ...]) -> None:
         self._before, self._key = before, key
-        self._sigma = deviation(change.norm, before.shape)
+        self._sigma = math.ldexp(deviation(change.norm, before.shape), -before.exponent)
         self._drawn: list[Basis] | None = None
 
     def overlap(self, side: Side, k: int) -> float | None:

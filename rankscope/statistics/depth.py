@@ -27,7 +27,7 @@ def depth_profile(
 
     The slope is the median over all pairs of layers (Theil and Sen), which one odd layer does not
     move. A quantity that spans decades, such as a condition number, enters by its decimal
-    logarithm.
+    logarithm. A condition number of which only a lower bound is known is not a value of its layer.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def depth_profile(
     component, role, run
         Which rows; all roles and runs by default.
     confidence
-        Level of the interval, which takes layers as independent given the line.
+        Level of the interval, above 0.5 and below 1; it takes layers as independent given the line.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def depth_profile(
     Raises
     ------
     RankscopeError
-        If the table has no such rows or no such column.
+        If the table has no such rows or no such column, or for another level.
 
     References
     ----------
@@ -67,6 +67,8 @@ def depth_profile(
     """
     if column not in table.columns:
         raise WrongSettingError(f"the table has no column {column!r}: give the metrics table")
+    if not 0.5 < confidence < 1:
+        raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
     rows = chosen_rows(table, component=component, role=role, run=run)
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
@@ -85,6 +87,8 @@ def depth_profile(
 def _slope(rows: pd.DataFrame, column: str, confidence: float) -> dict[str, float]:
     """Theil–Sen slope over layers; heads and experts of a layer are averaged."""
     values = rows[column].astype(float)
+    if column == "condition_number":
+        values = values.where(rows["condition_number_status"] == "ok")
     if quantity(column).log:
         values = values.where(values > 0).map(np.log10)
     values = values.where(np.isfinite(values)).dropna()

@@ -1,17 +1,25 @@
 """Subspaces over the steps of a run, from checkpoints on disk to the table."""
 
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import rankscope as rs
 from rankscope.analysis import subspace_plans
+from rankscope.analysis.subspace_series import Position, SubspaceSeries
+from rankscope.checkpoints.contents import Adapter, KroneckerAdapter
+from rankscope.checkpoints.files.safetensors_file import open_tensors
+from rankscope.checkpoints.tensors import Tensor
+from rankscope.components.deltas import Rescaling
+from rankscope.components.recipes import Products, Recipe
 from rankscope.errors import WrongSettingError
+from rankscope.spectra.matrices import Decomposable, Dense
 from tests.conftest import RANK, TinyRun, random_weights, write_model
 
 NAME = "model.layers.0.mlp.up_proj.weight"
@@ -99,6 +107,49 @@ def test_adapters_and_merges_are_compared_at_their_rank_against_unrelated_ones(
     assert left["null"].item() == RANK / q[0].shape[0]
     first = table.query("component == 'adapter' and against == 0")
     assert set(first["status"]) == {"zero"} and first["value"].isna().all()
+
+
+def test_adapters_of_every_kind_are_compared_against_unrelated_ones(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    shapes = {"W": (12, 10), "B": (12, 2), "A": (2, 10), "m": (12, 1), "w1": (4, 2), "w2": (3, 5)}
+    steps: list[dict[str, Tensor]] = []
+    for step in range(2):
+        path = tmp_path / f"{step}.safetensors"
+        save_file({name: rng.normal(size=shape) for name, shape in shapes.items()}, path)
+        steps.append(dict(open_tensors(path)))
+    kinds: tuple[Callable[[dict[str, Tensor]], Recipe], ...] = (
+        lambda t: Products((KroneckerAdapter(t["w1"], t["w2"], 1.5),)),
+        lambda t: Rescaling(t["W"], Adapter(t["A"], t["B"], 1.5, t["m"])),
+    )
+    for kind in kinds:
+        positions = tuple(Position(i, kind(t), str(i)) for i, t in enumerate(steps))
+        (one,) = SubspaceSeries("adapter", NAME, 4, (), positions[0], positions).compare()
+        assert {found.measure for found in one.measures} == {"overlap"}
+        matrices = [dense(position.recipe.read()) for position in positions]
+        u = [np.linalg.svd(matrix)[0][:, :4] for matrix in matrices]
+        left = next(found for found in one.measures if (found.side, found.k) == ("left", 4))
+        assert left.value == pytest.approx(((u[0].T @ u[1]) ** 2).sum() / 4)
+        assert left.null == 4 / 12
+
+
+@pytest.mark.parametrize(("b", "status"), [(1e-30, "no-gap"), (0.0, "zero"), (np.nan, "nonfinite")])
+def test_what_has_no_certain_vector_is_not_called_zero(
+    tmp_path: Path, b: float, status: str
+) -> None:
+    """Both values of this product, 1e-30, are below the error of its large factors."""
+    factors = {"B": np.zeros((6, 2)), "A": np.zeros((2, 5))}
+    factors["B"][:2], factors["A"][:, :2] = np.diag([b, b * 1e30]), np.diag([b * 1e30, b])
+    save_file(factors, tmp_path / "0.safetensors")
+    t = dict(open_tensors(tmp_path / "0.safetensors"))
+    position = Position(0, Products((Adapter(t["A"], t["B"], 1.0),)), "0")
+    positions = position, position._replace(step=1)
+    (one,) = SubspaceSeries("adapter", NAME, 2, (), position, positions).compare()
+    assert {(found.status, found.value) for found in one.measures} == {(status, None)}
+
+
+def dense(matrix: Decomposable) -> np.ndarray:
+    return matrix.values if isinstance(matrix, Dense) else matrix.multiplied()
 
 
 @pytest.mark.slow

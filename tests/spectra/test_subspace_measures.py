@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,50 @@ def test_a_random_change_turns_single_vectors_and_leaves_the_subspace(
     assert one.value is not None and one.null is not None
     assert one.value > 0.998 and abs(one.value - one.null) < 2e-4
     assert of(found, "intruders")["left", 10].value == 0
+
+
+@pytest.mark.parametrize("exponent", [-1030, -660, 530, 1000])
+@pytest.mark.parametrize("shape", [*SHAPES, (5, 1), (1, 5)])
+def test_a_power_of_two_changes_nothing(
+    rng: np.random.Generator, shape: tuple[int, int], exponent: int
+) -> None:
+    before = rng.normal(size=shape)
+    before[0] *= 5
+    before = np.round(before, 2)
+    now = before + np.round(0.1 * rng.normal(size=shape), 2)
+    if exponent < -1000:  # where numbers are subnormal, those of few bits are still exact
+        before, now = (np.round(one * 64) / 64 for one in (before, now))
+    scaled = compared(np.ldexp(now, exponent), np.ldexp(before, exponent), 4)
+    found = compared(now, before, 4)
+    assert len(scaled) == len(found) > 0
+    for one, other in zip(scaled, found, strict=True):
+        assert (one.measure, one.side, one.k, one.status) == (
+            *(other.measure, other.side, other.k, other.status),
+        )
+        assert one.value == pytest.approx(other.value, rel=1e-9)
+        assert one.null == pytest.approx(other.null, rel=1e-9)
+
+
+@pytest.mark.parametrize("scales", [(1e160, 1e100), (1e160, 1e-160), (1e-200, 1e-200)])
+def test_factors_may_be_of_any_size(rng: np.random.Generator, scales: tuple[float, float]) -> None:
+    pairs = [(rng.normal(size=(24, 3)), rng.normal(size=(3, 32))) for _ in range(2)]
+    found = []
+    for left_scale, right_scale in (scales, (1.0, 1.0)):
+        bases = [basis_of(LowRank(a * left_scale, b * right_scale), 3) for a, b in pairs]
+        assert bases[0] is not None and bases[1] is not None
+        found.append([one.value for one in compare_products(bases[0], bases[1], (1, 3))])
+    assert found[0] == pytest.approx(found[1])
+
+
+@pytest.mark.parametrize("inner", [3, 30])
+def test_rounding_of_the_factors_counts_whatever_their_inner_dimension(
+    rng: np.random.Generator, inner: int
+) -> None:
+    left, right = rng.normal(size=(24, inner)), rng.normal(size=(inner, 32))
+    basis = basis_of(LowRank(left, right, "bfloat16", floor=0.5, error=0.25), 3)
+    assert basis is not None
+    assert math.ldexp(basis.noise_floor, basis.exponent) == 0.5
+    assert (np.ldexp(basis.residuals, basis.exponent) >= 0.25).all()
 
 
 @pytest.mark.parametrize("values", [np.zeros((4, 6)), np.full((4, 6), np.nan), np.empty((0, 6))])

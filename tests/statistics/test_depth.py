@@ -32,6 +32,25 @@ def test_a_quantity_that_spans_decades_has_the_slope_of_its_logarithm() -> None:
     assert depth_profile(table, "condition_number")["slope"].item() == pytest.approx(0.5)
 
 
+def test_a_lower_bound_is_not_a_value() -> None:
+    table = table_of({0: [1.0] * 6})
+    layer = table["layer"].astype(float)
+    table["condition_number"] = 10.0 ** (2 + 0.5 * layer)
+    table["condition_number_status"] = np.where(layer < 4, "ok", "lower-bound")
+    bounded = layer >= 4
+    table.loc[bounded, "condition_number"] = 1e3  # as much as storage lets one know
+    found = depth_profile(table, "condition_number")
+    assert found["layers"].item() == 4 and found["slope"].item() == pytest.approx(0.5)
+    table["condition_number_status"] = "lower-bound"
+    assert depth_profile(table, "condition_number")["slope"].isna().all()
+
+
+@pytest.mark.parametrize("confidence", [0.05, 1.0, 95])
+def test_a_level_is_a_probability_above_a_half(confidence: float) -> None:
+    with pytest.raises(WrongSettingError, match="a level above"):
+        depth_profile(table_of({0: [0.1, 0.2, 0.3]}), "per", confidence=confidence)
+
+
 def test_a_certain_change_of_sign_is_a_reversal_and_an_uncertain_one_is_not() -> None:
     rng = np.random.default_rng(0)
     up = 0.5 + 0.02 * np.arange(12) + 1e-4 * rng.normal(size=12)
