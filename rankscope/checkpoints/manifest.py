@@ -67,6 +67,11 @@ def digest_of(path: str | Path) -> FileDigest | None:
     return None
 
 
+def listed_files(folder: Path) -> tuple[Path, ...]:
+    """The files in the manifest of a folder, also those that are no longer there."""
+    return tuple(folder / name for name in _files(folder))
+
+
 def _files(folder: Path) -> dict[str, FileDigest]:
     state = state_of(folder / MANIFEST)
     return {} if state is None else _listed(folder, *state)

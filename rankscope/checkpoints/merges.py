@@ -8,10 +8,12 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Adapter, Skip
 from rankscope.checkpoints.files.safetensors_file import open_tensors
+from rankscope.checkpoints.manifest import listed_files
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
+SAFETENSORS = ".safetensors"
 SUFFIXES = (".lora_A", ".lora_B", ".scale")
 
 
@@ -25,9 +27,15 @@ class Merge:
 
 
 def find_merges(run: Path) -> tuple[Path, ...]:
-    """The files of the merges of a run, in the order of their steps."""
-    files = [path for path in (run / "merges").glob("*.safetensors") if _step(path) is not None]
-    return tuple(sorted(files, key=lambda path: _step(path) or 0))
+    """The files of the merges of a run, in the order of their steps.
+
+    A file that the manifest lists is among them even if it is missing, since a sum without it is
+    not that of all merges.
+    """
+    folder = run / "merges"
+    files = {*folder.glob(f"*{SAFETENSORS}"), *listed_files(folder)}
+    merges = [path for path in files if path.suffix == SAFETENSORS and _step(path) is not None]
+    return tuple(sorted(merges, key=lambda path: _step(path) or 0))
 
 
 def read_merge(path: Path) -> Merge:
@@ -61,7 +69,8 @@ def read_merges(paths: Iterable[Path]) -> tuple[tuple[Merge, ...], tuple[Skip, .
             merges.append(read_merge(path))
         except RankscopeError as error:
             where = error.path or str(path)
-            return tuple(merges), (Skip(where, error.tensor or "", error.reason, error.message),)
+            message = f"{error.message}; this merge and later ones are not measured"
+            return tuple(merges), (Skip(where, error.tensor or "", error.reason, message),)
     return tuple(merges), ()
 
 

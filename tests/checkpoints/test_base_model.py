@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rankscope.checkpoints.adapters.base_model import base_folder
 from rankscope.checkpoints.layouts import peft
@@ -130,3 +131,45 @@ def test_a_quantised_base_is_the_base_whatever_its_shapes(
     contents = peft.read(folder, DEFAULT)
     assert contents.base is not None and not contents.notes
     assert {skip.reason for skip in contents.skips} == {"quantised"}
+
+
+def test_a_base_quantised_under_other_names_is_the_base(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = adapter(tmp_path / "run", rng, "elsewhere")
+    packed: dict[str, np.ndarray] = {}
+    for name, matrix in random_weights(rng).items():
+        module = name.removesuffix("weight")
+        packed[f"{module}qweight"] = np.zeros((matrix.shape[-1] // 8, len(matrix)), np.int32)
+        packed[f"{module}scales"] = np.ones((1, len(matrix)), np.float16)
+        packed[f"{module}g_idx"] = np.zeros(matrix.shape[-1], np.int32)
+    write_model(tmp_path / "gptq", packed)
+    contents = peft.read(folder, Options(base=tmp_path / "gptq"))
+    assert contents.base == str(tmp_path / "gptq")
+    assert {skip.reason for skip in contents.skips} == {"quantised"}
+    assert {p.module for p in contents.parameters.values() if p.adapter} == {*random_factors(rng)}
+
+
+def test_weights_in_the_file_of_an_adapter_need_not_be_in_its_base(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """PEFT saves an adapted embedding with its adapter, in the size that it was trained in."""
+    folder, module = tmp_path / "run", "model.embed_tokens"
+    write_adapter(folder, {}, scale=2.0)
+    sizes = {
+        "base_layer.weight": (60, 24),
+        "lora_embedding_A": (4, 60),
+        "lora_embedding_B": (24, 4),
+    }
+    stored = {
+        f"base_model.model.{module}.{end}": rng.standard_normal(size).astype(np.float32)
+        for end, size in sizes.items()
+    }
+    save_file(stored, folder / "adapter_model.safetensors")
+    base = random_weights(rng) | {f"{module}.weight": np.ones((50, 24), np.float32)}
+    write_model(tmp_path / "base", base)
+    contents = peft.read(folder, Options(base=tmp_path / "base"))
+    embedding = contents.parameters[f"{module}.weight"]
+    assert embedding.tensor is not None and embedding.adapter is not None
+    assert embedding.tensor.shape == embedding.adapter.shape == (60, 24)
+    assert contents.base is not None and not contents.skips

@@ -94,6 +94,40 @@ def test_a_model_saved_with_its_adapters_is_axolotls_base(
         assert found == pytest.approx(merged[name].double().numpy(), abs=1e-6)
 
 
+@pytest.mark.parametrize("targets", [["q_proj"], ["q_proj", "linear_1"], ["lm_head"]])
+def test_an_adapter_of_a_model_of_text_and_images_finds_its_weights(
+    targets: list[str], tmp_path: Path
+) -> None:
+    """The two parts of the model have another prefix in memory than in files."""
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }  # fmt: skip
+    config = transformers.LlavaConfig(
+        text_config={"model_type": "llama", "vocab_size": 50, **sizes},
+        vision_config={
+            "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, **sizes
+        },
+    )  # fmt: skip
+    model = transformers.LlavaForConditionalGeneration(config)
+    model.save_pretrained(tmp_path / "base")
+    lora = peft.LoraConfig(r=4, init_lora_weights=False, target_modules=targets)
+    adapted = peft.get_peft_model(model, lora)
+    adapted.save_pretrained(tmp_path / "run" / "checkpoint-3", save_embedding_layers=False)
+    adapted.merge_and_unload().save_pretrained(tmp_path / "merged")
+    run = open_run(tmp_path / "run", base=tmp_path / "base")
+    merged = open_run(tmp_path / "merged").checkpoints[0].contents.parameters
+    contents = run[3].contents
+    assert not contents.skips and not contents.notes
+    assert any(one.adapter is not None for one in contents.parameters.values())
+    for name, one in contents.parameters.items():
+        after = merged[name].tensor
+        assert one.tensor is not None and after is not None
+        found = np.asarray(Weight(one.tensor, one.adapter).read().values)
+        assert found == pytest.approx(after.read(), abs=1e-5)
+
+
 def test_an_adapter_of_a_vision_model_finds_its_weights(tmp_path: Path) -> None:
     """transformers 5 calls the modules of a ViT otherwise in memory than in files."""
     torch.manual_seed(0)

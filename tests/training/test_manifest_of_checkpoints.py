@@ -144,3 +144,12 @@ def test_merges_of_an_older_trainer_have_no_manifest_and_are_read(merged: Path) 
     found = analysed(merged)
     assert not found.skips
     assert ("merge", 20) in measured(found)
+
+
+def test_a_merge_that_is_gone_is_in_no_sum(merged: Path) -> None:
+    path = merged / "merges" / "step-00000010.safetensors"
+    path.unlink()
+    found = analysed(merged)
+    (skip,) = found.skips
+    assert skip.path == str(path) and "later ones" in skip.message
+    assert not {one for one in measured(found) if one[0] == "merged_total"}

@@ -16,14 +16,15 @@ from rankscope.checkpoints.adapters.scaling import Scales
 from rankscope.checkpoints.adapters.separation import Parted, factors_among
 from rankscope.checkpoints.contents import Adapter, Skip
 from rankscope.checkpoints.families.names import block_of, plain_name
+from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.files.weights_file import open_weights_file
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "adapter_model.pt")
-# Modules of ViT, DeiT, BEiT, Swin, DINOv2 and others: what files call them, and what transformers 5
-# calls them in memory, where PEFT puts adapters.
+# Modules of ViT, DeiT, BEiT, Swin, DINOv2, of models of text and images, and others. Files and
+# transformers 5, in memory, where PEFT puts adapters, call them differently: both names become one.
 RENAMED = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -34,6 +35,9 @@ RENAMED = tuple(
         (r"\battention\.output\.dense$", "attention.o_proj"),
         (r"\bintermediate\.dense$", "mlp.fc1"),
         (r"\boutput\.dense$", "mlp.fc2"),
+        (r"^language_model\.lm_head$", "lm_head"),
+        (r"^(?:language_model\.model|model\.language_model)\.", "model."),
+        (r"^model\.(?=(?:vision_tower|visual|multi_modal_projector)\.)", ""),
     )
 )
 # Modules that read the same inputs, as their names say, so that all are as wide as the widest.
@@ -92,7 +96,7 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
     """
     weights = {plain_name(name): tensor for name, tensor in base.items()}
     wanted = {*found.adapters, *map(_module, found.tensors)}
-    stored = _stored_name(wanted, set(map(_module, weights)))
+    stored = _stored_name(wanted, _modules(weights))
     apart = {name for module in found.apart for name in (module, stored(module))}
     aside = []
     for name, tensor in found.tensors.items():
@@ -102,7 +106,7 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
             reason = "its trained copy is used instead"
             aside.append(Classed(weights[target], "no linear map", reason))
         weights[target] = tensor
-    held = set(map(_module, weights))
+    held = _modules(weights)
     adapters, skips = {}, []
     for module, adapter in found.adapters.items():
         if not base or stored(module) in held or module in found.apart:
@@ -126,19 +130,24 @@ def misfit(found: Parted, base: Mapping[str, Tensor]) -> str:
     """What shows that this is not the base model of an adapter; empty if it may be.
 
     It is not if most modules of the adapter are missing from it, or have other shapes. The shapes
-    of packed numbers say nothing.
+    of packed numbers say nothing, and neither does a module whose weight is in the adapter's file,
+    such as an embedding of another size.
     """
-    weights = {_module(plain_name(name)): tensor for name, tensor in base.items()}
-    stored = _stored_name({*found.adapters}, {*weights})
-    deltas = {m: delta for m, delta in found.adapters.items() if m not in found.uncut | found.apart}
-    known = {module: weights[stored(module)] for module in deltas if stored(module) in weights}
+    plain = {plain_name(name): tensor for name, tensor in base.items()}
+    weights = {_module(name): tensor for name, tensor in plain.items()}
+    held = _modules(plain)
+    stored = _stored_name({*found.adapters}, held)
+    without = found.uncut | found.apart | set(map(_module, found.tensors))
+    deltas = {module: delta for module, delta in found.adapters.items() if module not in without}
+    known = [module for module in deltas if stored(module) in held]
     if 2 * len(known) < len(deltas):
-        example = next(module for module in deltas if module not in known)
+        example = next(module for module in deltas if stored(module) not in held)
         return f"it lacks {len(deltas) - len(known)} of {len(deltas)} modules, such as {example}"
-    wrong = [m for m, weight in known.items() if not _may_fit(deltas[m].shape, weight)]
+    shaped = {module: weights[stored(module)] for module in known if stored(module) in weights}
+    wrong = [m for m, weight in shaped.items() if not _may_fit(deltas[m].shape, weight)]
     if 2 * len(wrong) > len(known):
         module = wrong[0]
-        delta, weight = list(deltas[module].shape), list(known[module].shape)
+        delta, weight = list(deltas[module].shape), list(shaped[module].shape)
         return f"{module} is {weight} and its delta {delta}"
     return ""
 
@@ -196,6 +205,12 @@ def _left_by(weights: Mapping[str, Tensor], apart: Collection[str]) -> list[Clas
 
 def _module(name: str) -> str:
     return name.removesuffix(".weight")
+
+
+def _modules(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Modules with a weight, which may be quantised and under the name of its scheme."""
+    quantised = (skip.tensor for skip in without_quantised(tensors, {}).skips)
+    return {*map(_module, tensors), *(name.rpartition(".")[0] for name in quantised)}
 
 
 def _stored_name(wanted: Collection[str], held: Collection[str]) -> Callable[[str], str]:
