@@ -261,8 +261,8 @@ def _replace_folder(temporary: Path, path: Path) -> None:
         path.rename(old)
     try:
         temporary.rename(path)
-    except OSError:
-        if old.exists():
+    except BaseException:  # an interruption too
+        if old.exists() and not path.exists():
             old.rename(path)
         raise
     _flush(path.parent)

@@ -171,18 +171,19 @@ def test_leftovers_of_a_dead_process_are_not_in_a_folder(
     assert not (tmp_path / "step" / "half").exists()
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_a_folder_that_cannot_be_replaced_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     write_folder(tmp_path / "step", OLD, kind="test-1")
     real_rename = os.rename
 
     def fail_for_the_new_one(old: Any, new: Any) -> None:
         if Path(new).name == "step" and not str(old).endswith(".old"):
-            raise OSError(errno.EIO, "Input/output error")
+            raise error
         real_rename(old, new)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(os, "rename", fail_for_the_new_one)
         write_folder(tmp_path / "step", NEW, kind="test-1")
     assert content(tmp_path / "step") == OLD

@@ -24,7 +24,14 @@ FREE_TO_CHANGE = frozenset(
     | {f"log.{key}" for key in ("blimp", "blimp_pairs", "blimp_every", "tensorboard", "wandb")}
 )
 # What only some methods use: beginnings of dotted keys.
-_OF_RESTARTS = ("schedule.restart_every", "schedule.restart_warmup_steps", "relora.rank_policy")
+_OF_RESTARTS = (
+    "schedule.restart_every",
+    "schedule.restart_warmup_steps",
+    "relora.rank_policy",
+    "relora.published.zero_factors",
+    "relora.published.factors_survive",
+    "relora.published.pruned_moments",
+)
 _UNUSED = {
     "full": ("phases.", "adapter.", "relora.", *_OF_RESTARTS),
     "lora": ("phases.", *_OF_RESTARTS),
@@ -51,11 +58,11 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
         contradict each other.
     """
     try:
-        values = _flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = _with_published(_flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
         chosen = _with_published(dict(map(_parse_override, overrides)))
         unused = [key for key in values if _is_unused(key, values, chosen)]
         kept = {key: value for key, value in values.items() if key not in unused}
-        config = config_from({**_with_published(kept), **chosen})
+        config = config_from({**kept, **chosen})
     except OSError as error:
         raise WrongSettingError(f"cannot be read: {error.strerror}", path=path) from None
     except ValueError as error:  # not TOML, or not even text

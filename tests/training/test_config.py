@@ -92,6 +92,15 @@ def test_only_relora_restarts(method: str, every: int, message: str) -> None:
         config_from({"method": method, "schedule.restart_every": every})
 
 
+@pytest.mark.parametrize("methods", [["lora"], ["full", "lora"], ["lora", "full"]])
+def test_adapters_that_would_never_learn_are_refused(methods: list[str]) -> None:
+    phases = {"method": "phases", "phases.methods": methods, "phases.lengths": [9]}
+    settings = {"method": "lora"} if methods == ["lora"] else phases
+    with pytest.raises(WrongSettingError, match=r"zero_factors .* would learn nothing"):
+        config_from({**settings, "relora.published.zero_factors": True})
+    assert config_from({"method": "full", "relora.published.zero_factors": True})
+
+
 def test_the_rank_stabilised_scale_divides_by_the_root_of_the_rank() -> None:
     assert AdapterConfig(alpha=8.0).scale(16) == 0.5
     assert AdapterConfig(alpha=8.0, rank_stabilised=True).scale(16) == 2.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,7 @@ def test_another_method_drops_what_only_that_of_the_file_uses() -> None:
         ("demo-phases", "relora"),
         ("demo-phases", "lora"),
         ("weiss2025-tiny-as-published", "full"),
+        ("weiss2025-tiny-as-published", "lora"),
     ],
 )
 def test_every_method_can_be_chosen_for_a_preset(name: str, method: str) -> None:
@@ -168,6 +170,16 @@ def test_low_rank_settings_stay_for_another_low_rank_method() -> None:
         config = load_config(CONFIGS / "demo-budget.toml", overrides=["method=lora"])
     assert config.adapter.rank_stabilised
     assert (config.relora.rank_policy, config.relora.a_init) == ("fixed", "grad_sample")
+
+
+def test_adapters_that_never_restart_do_not_begin_with_what_ends_at_a_restart() -> None:
+    path = CONFIGS / "weiss2025-tiny-as-published.toml"
+    with pytest.warns(RankscopeWarning, match="zero_factors"):
+        config = load_config(path, overrides=["method=lora"])
+    kept = load_config(path).relora.published
+    assert config.relora.published == replace(
+        kept, zero_factors=False, factors_survive=False, pruned_moments=0.0
+    )
 
 
 def test_the_method_of_the_file_drops_nothing() -> None:

@@ -105,6 +105,12 @@ class Config:
                 f"schedule.restart_every = {every} contradicts method = {self.method!r}, which "
                 "never restarts: leave one of them out"
             )
+        low_rank = [method for method in self.phase_methods if method in LOW_RANK_METHODS]
+        if self.relora.published.zero_factors and low_rank == ["lora"]:
+            raise WrongSettingError(
+                "relora.published.zero_factors keeps adapters at zero until the first restart, and "
+                "here there is none, so they would learn nothing: set it to false"
+            )
         if self.relora.published.zero_rate_step and every == 1:
             raise WrongSettingError(
                 "relora.published.zero_rate_step with schedule.restart_every = 1 would make every "
