@@ -18,7 +18,7 @@ from rankscope.plots.grid import label_figure, new_figure, row_title
 from rankscope.plots.panel import GREY, step_label
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import chosen_rows, in_order
+from rankscope.statistics.row_choice import chosen_rows, in_order, role_name
 
 COLORS = "viridis"
 INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
@@ -136,6 +136,7 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     height += TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(roles), len(runs), size=(width, height))
     for role, line in zip(roles, grid, strict=True):
+        name = role_name(role, component)
         for run, ax in zip(runs, line, strict=True):
             if ((rows["role"] == role) & (rows["run"] == run)).any():
                 heatmap(
@@ -149,9 +150,9 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
                     ax=ax,
                 )
             else:
-                _say_none(ax, role)
+                _say_none(ax, name)
             ax.set(xlabel="", ylabel="")
-        row_title(line[-1], role)
+        row_title(line[-1], name)
     for title, ax in zip(titles, grid[0], strict=True):
         ax.set_title(title)
     has_parts = "window" in rows and bool(rows["window"].eq("within").any())
@@ -160,9 +161,9 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     return figure
 
 
-def _say_none(ax: Axes, role: str) -> None:
+def _say_none(ax: Axes, name: str) -> None:
     ax.grid(visible=False)
-    ax.text(0.5, 0.5, f"no {role}", color=GREY, transform=ax.transAxes, ha="center", va="center")
+    ax.text(0.5, 0.5, f"no {name}", color=GREY, transform=ax.transAxes, ha="center", va="center")
 
 
 def _finish(figure: Figure, grid: list[list[Axes]], column: str, *, has_parts: bool) -> None:

@@ -119,7 +119,7 @@ def _role_panels(
     for role, ax in zip(roles, panels, strict=True):
         metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
         of_role = rows[rows["role"] == role]
-        title = role_title("OV circuit" if component.startswith("ov") else role, of_role)
+        title = role_title(role, of_role)
         ax.set_title(title + (_rank_text(of_role) if column == "condition_number_r" else ""))
     return figure, panels, hole
 

@@ -171,7 +171,7 @@ def _most(table: pd.DataFrame, role: str | None) -> pd.Series[float]:
     merges = table[table["component"] == "merge"].sort_values("step")
     if role is not None:
         merges = merges[merges["role"] == role]
-    matrices = merges.groupby(["layer", "role", "name"], dropna=False)
+    matrices = merges.groupby(["run", "layer", "role", "name"], dropna=False)
     added = matrices["max_rank"].cumsum().astype(float)
     most = added.clip(upper=merges[["rows", "cols"]].min(axis=1))
     return most.groupby(merges["step"]).mean()

@@ -80,9 +80,14 @@ def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
     return sorted(set(zip(rows["rows"].astype(int), rows["cols"].astype(int), strict=True)))
 
 
+def role_name(role: str, component: str) -> str:
+    """What a panel calls the matrices of a role: an OV circuit has role ``o`` and is not W_O."""
+    return "OV circuit" if component.startswith("ov") else role or "all"
+
+
 def role_title(role: str, rows: pd.DataFrame) -> str:
-    """Title of a panel: the role, with the shape of its matrices if they share one."""
-    name, distinct_shapes = role or "all", shapes(rows)
+    """Title of a panel: its matrices, of one role and component, with their shape if it is one."""
+    name, distinct_shapes = role_name(role, str(rows["component"].iloc[0])), shapes(rows)
     if len(distinct_shapes) > 1:
         return name
     height, width = distinct_shapes[0]

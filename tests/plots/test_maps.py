@@ -81,3 +81,10 @@ def test_stripes_of_parts_of_cycles_are_explained(table: pd.DataFrame) -> None:
         figure = plots.heatmaps(table.assign(window=window), component="update")
         labels = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes]
         assert any("parts of cycles" in label for label in labels) is is_said
+
+
+def test_ov_circuits_are_not_called_by_the_role_they_are_filed_under(table: pd.DataFrame) -> None:
+    circuits = table[table["role"].eq("o") & table["component"].eq("weight")]
+    figure = plots.heatmaps(circuits.assign(component="ov"), component="ov")
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert texts == ["OV circuit"]

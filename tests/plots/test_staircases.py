@@ -32,6 +32,15 @@ def test_the_merged_rank_climbs_by_the_adapter_rank_up_to_the_least_side(
     assert ax.get_ylabel() == "rank of all merges, mean over layers"
 
 
+def test_what_adapters_can_add_is_of_one_run_where_a_line_is_of_several(
+    table: pd.DataFrame,
+) -> None:
+    seeds = [table[table["run"] == "relora"].assign(run=f"seed{i}") for i in range(2)]
+    ax = plots.merged_rank(pd.concat(seeds).assign(method="relora"), role="k", hue="method")
+    line = next(x for x in ax.lines if x.get_linewidth() == 3.5)
+    assert list(line.get_ydata())[:4] == [0, 4, 8, 12]
+
+
 def test_runs_that_merge_nothing_have_no_merged_rank(table: pd.DataFrame) -> None:
     with pytest.raises(RankscopeError, match="no rows with component 'merged_total'"):
         plots.merged_ranks(table[table["run"] == "full"])
