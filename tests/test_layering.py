@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {
         *("errors", "durable", "groups", "metrics", "results"),
-        *("checkpoints", "spectra", "components", "pipeline"),
+        *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
