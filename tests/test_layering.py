@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
+        "statistics.latex_table",
     },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {

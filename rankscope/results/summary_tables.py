@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,23 @@ def summary_text(record: Mapping[str, Any]) -> str:
     parts = [line for table in tables for line in (table.title, *aligned(table.rows, table.left))]
     findings = (f"• {plain(finding)}" for finding in record["summary"]["findings"])
     return "\n".join([*parts, *legend, *findings])
+
+
+def summary_html(record: Mapping[str, Any]) -> str:
+    """The summary for a notebook."""
+    tables, legend = summary_tables(record)
+    parts = []
+    for table in tables:
+        head, *rows = [
+            "".join(f"<{cell}>{html.escape(plain(text))}</{cell}>" for text in row)
+            for row, cell in zip(table.rows, ["th", *["td"] * len(table.rows)], strict=False)
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        title = f"<caption>{html.escape(table.title)}</caption>"
+        parts.append(f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    findings = (f"<li>{html.escape(plain(one))}</li>" for one in record["summary"]["findings"])
+    terms = "<br>".join(map(html.escape, legend))
+    return f"{''.join(parts)}<p><small>{terms}</small></p><ul>{''.join(findings)}</ul>"
 
 
 def component_text(component: str, window: str = "") -> str:
