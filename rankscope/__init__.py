@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
+    from rankscope.watching.watch import watch
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
@@ -60,6 +61,7 @@ _HOMES = {
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
+    "rankscope.watching.watch": ("watch",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -99,6 +101,7 @@ __all__ = [
     "singular_values",
     "spectrum",
     "stable_rank",
+    "watch",
 ]
 
 

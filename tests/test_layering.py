@@ -55,6 +55,10 @@ MAY_IMPORT = {
         "training.config_file",
     },
     "plots": {"errors", "durable", "metrics", "results", "statistics"},
+    "watching": {
+        *("errors", "durable", "checkpoints", "results"),
+        *("pipeline", "analysis", "statistics"),
+    },
 }
 
 

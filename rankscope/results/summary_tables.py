@@ -146,7 +146,7 @@ def _table(title: str, lines: Lines, unit: str) -> SummaryTable:
     by_role = all(line["role"] for line in lines)
     kappa = "κ" if all(line["component"] == "weight" for line in lines) else "κ over rank"
     ranks = ("PER", "effective rank", "rank", "max. rank")
-    rows = [("run", "role" if by_role else "component", unit, "matrices", *ranks, kappa)]
+    rows: list[Row] = [("run", "role" if by_role else "component", unit, "matrices", *ranks, kappa)]
     for line in sorted(lines, key=lambda line: str(line["run"])):
         what = line["role"] or component_text(*_kind(line))
         rows.append((line["run"], what, *_values(line)))

@@ -37,7 +37,7 @@ def test_a_folder_without_a_summary_says_so(results: rs.Results) -> None:
     content = json.loads(record.read_text())
     del content["summary"]
     record.write_text(json.dumps(content))
-    with pytest.raises(RankscopeError, match="no summary in analysis.json"):
+    with pytest.raises(RankscopeError, match="holds no summary"):
         results.summary()
 
 
