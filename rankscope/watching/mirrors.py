@@ -97,7 +97,7 @@ class TrackioMirror:
 
     def __init__(self, out: Path, run: str) -> None:
         trackio = import_module("trackio")
-        self._run: Any = trackio.init(project=PROJECT, name=run, resume="allow", embed=False)
+        self._run: Any = trackio.init(project=PROJECT, name=run, resume="allow")
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Store the scalars of a step."""
