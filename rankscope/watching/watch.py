@@ -21,7 +21,6 @@ from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.pipeline.choices import Layers, Names, Steps
-from rankscope.pipeline.execution import CHANGED
 from rankscope.results.measure import Row
 from rankscope.watching.kept_rows import by_step, read_rows, values_of, with_kept_rows
 from rankscope.watching.readiness import Files, Readiness, files_of
@@ -66,19 +65,20 @@ class Watch:
     analysis: Analysis | None = None
 
     def __iter__(self) -> Iterator[WatchedStep]:
-        readiness, done, news = Readiness(self.poll), None, time.monotonic()
+        readiness, news = Readiness(self.poll), time.monotonic()
+        done: tuple[tuple[str, Files], ...] = ()
         known = {key: values_of(rows) for key, rows in by_step(read_rows(self.out)).items()}
         while True:
             found = self._found()
             ready, are_pending = _complete(found, readiness)
             state = self._state(ready)
             if state and state != done:
-                is_torn = self._analyse(ready)
-                done = None if is_torn else state
+                self._analyse(ready)
+                done = state  # from before: what changed meanwhile is seen at the next look
                 for seen in self._unknown(ready, known):
                     yield seen
                     news = time.monotonic()
-            if are_pending or (state and done is None):
+            if are_pending:
                 news = time.monotonic()
             elif self._have_ended(found) or time.monotonic() - news >= self.idle:
                 return
@@ -97,8 +97,8 @@ class Watch:
                 warnings.warn(RankscopeWarning(message), stacklevel=3)
         return self.look(there)
 
-    def _analyse(self, ready: Survey) -> bool:
-        """Measure what is new, and write the table; return whether files changed meanwhile."""
+    def _analyse(self, ready: Survey) -> None:
+        """Measure what is new, and write the table."""
         self.analysis = analyze_runs(
             ready,
             self.selection,
@@ -106,7 +106,6 @@ class Watch:
             engine=self.engine(),
             revised=lambda analysis: with_kept_rows(analysis, self.out),
         )
-        return any(skip.reason == CHANGED for skip in self.analysis.skips)
 
     def _unknown(
         self, ready: Survey, known: dict[tuple[str, int], frozenset[tuple[object, ...]]]

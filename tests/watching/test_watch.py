@@ -14,6 +14,7 @@ from rankscope.checkpoints.discovery import survey
 from rankscope.durable import write_folder
 from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.watching import watch as watching
+from rankscope.watching.readiness import Readiness
 from rankscope.watching.watch import Watch
 from tests.analysis.series import Inline, analysed, weights, write_step
 from tests.conftest import write_relora_run
@@ -116,11 +117,30 @@ def test_a_half_written_checkpoint_is_not_read_before_it_is_whole(
         half.parent.mkdir(exist_ok=True)
         half.write_bytes(whole.read_bytes()[:size])
 
-    clock.events = [lambda: grow(100), lambda: grow(2000), None, None, lambda: grow(10**6)]
+    def check() -> None:
+        assert (out / "skipped.jsonl").read_text() == ""
+
+    clock.events = [lambda: grow(100), lambda: grow(2000), None, check, lambda: grow(10**6), check]
     told = [(clock.now, one.step) for one in watch(run, out=out)]
     assert told == [(10.0, 10), (60.0, 20)]
-    assert (out / "skipped.jsonl").read_text() == ""
     assert_same_tables(out, run, tmp_path / "other")
+
+
+def test_a_checkpoint_is_complete_when_its_files_have_not_changed_for_long_enough(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    folder = write_step(tmp_path / "run", 10, weights(rng))
+    (checkpoint,) = rs.open_run(tmp_path / "run")
+    readiness = Readiness(settle=10.0)
+    assert [readiness.is_ready(checkpoint, now) for now in (0.0, 9.0, 10.0)] == [False, False, True]
+    (folder / "trainer_state.json").write_text("{}")
+    assert [readiness.is_ready(checkpoint, now) for now in (11.0, 20.0, 21.0)] == [
+        *(False, False, True),
+    ]
+    (folder / "model.safetensors").write_bytes(b"x" * 3000)
+    assert [readiness.is_ready(checkpoint, now) for now in (30.0, 89.0, 90.0)] == [
+        *(False, False, True),
+    ]
 
 
 def test_a_damaged_checkpoint_is_named_in_the_end(
