@@ -59,6 +59,7 @@ MAY_IMPORT = {
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics"),
     },
+    "report": {"errors", "durable", "metrics", "results", "plots"},
 }
 
 

@@ -55,6 +55,9 @@ def watch(
             "per,numerical_rank,condition_number_r.",
         ),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also keep the page of `rankscope report` up to date.")
+    ] = False,
     components: ComponentChoice = None,
     roles: RoleChoice = None,
     layers: LayerChoice = None,
@@ -102,6 +105,8 @@ def watch(
             typer.echo(step_line(seen))
             if mirrors is not None:
                 mirrors.write(seen.run, seen.step, seen.rows)
+            if report and seen.is_last:
+                _draw(out)
     found = watched.analysis
     if found is None:
         raise RankscopeError("no checkpoint appeared")
@@ -118,6 +123,15 @@ def watch(
         nothing="no matrix could be analysed",
         strict=strict,
     )
+
+
+def _draw(results: Path) -> None:
+    import matplotlib as mpl
+
+    from rankscope.report.page import write_report
+
+    mpl.use("agg")
+    write_report(results)
 
 
 def step_line(seen: WatchedStep) -> str:

@@ -37,12 +37,15 @@ class WatchedStep:
     ----------
     rows
         Its rows of the table, which is written by the time this is seen.
+    is_last
+        Whether no other step of the same look follows: the time to redraw what takes long.
     """
 
     run: str
     step: int
     unit: str
     rows: tuple[Row, ...] = field(repr=False)
+    is_last: bool = True
 
 
 @dataclass
@@ -109,15 +112,16 @@ class Watch:
 
     def _unknown(
         self, ready: Survey, known: dict[tuple[str, int], frozenset[tuple[object, ...]]]
-    ) -> Iterator[WatchedStep]:
+    ) -> list[WatchedStep]:
         """The steps with other values than those known, which are brought up to date."""
         units = {run.name: run.unit for run in ready.runs}
-        rows = () if self.analysis is None else self.analysis.rows
-        for (run, step), own in by_step(rows).items():
-            values = values_of(own)
-            if known.get((run, step)) != values:
-                known[run, step] = values
-                yield WatchedStep(run, step, units[run], tuple(own))
+        rows = by_step(() if self.analysis is None else self.analysis.rows)
+        new = [key for key, own in rows.items() if known.get(key) != values_of(own)]
+        known |= {key: values_of(rows[key]) for key in new}
+        return [
+            WatchedStep(run, step, units[run], tuple(rows[run, step]), (run, step) == new[-1])
+            for run, step in new
+        ]
 
     def _state(self, ready: Survey) -> tuple[tuple[str, Files], ...]:
         """The files of everything that can be measured; empty if that is nothing."""
