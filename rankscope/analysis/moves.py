@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from rankscope.analysis.summary_lines import KINDS, grouped, is_noisy
+from rankscope.analysis.summary_lines import KINDS, by_noise, grouped
 from rankscope.results.columns import KEY
 from rankscope.results.measure import Row
 from rankscope.results.summary_tables import WINDOWS
@@ -43,9 +43,9 @@ def moves_in_words(ranked: Sequence[Row], units: Mapping[str, str]) -> list[str]
         for row in ranked
         if row["component"] in ("weight", "update" if row["run"] in whole else "adapter")
         and (row["window"] or "") in WHOLE
-        and not is_noisy(row)
     ]
-    families = grouped(told, lambda row: tuple(row[name] or "" for name in KINDS))
+    _, certain = by_noise(told)
+    families = grouped(certain, lambda row: tuple(row[name] or "" for name in KINDS))
     sentences = []
     for (component, run, window), rows in families.items():
         subject = f"{run}: PER of {component}s{WINDOWS[window]}"

@@ -10,9 +10,9 @@ from rankscope.analysis.history import BETWEEN
 from rankscope.analysis.moves import moves_in_words
 from rankscope.analysis.summary_lines import (
     Line,
+    by_noise,
     ends_of,
     grouped,
-    is_noisy,
     lines_by_role,
     lines_overall,
     median_of,
@@ -127,7 +127,7 @@ def _zeros(rows: Sequence[Row], units: Mapping[str, str]) -> list[str]:
 
 def _limits(rows: Sequence[Row]) -> list[str]:
     """What the numbers cannot say."""
-    noisy = [row for row in rows if row["noise_source"] == "storage" and is_noisy(row)]
+    noisy, _ = by_noise([row for row in rows if row["noise_source"] == "storage"])
     by_component = grouped(noisy, lambda r: (r["run"], r["component"]))
     return [
         f"{run}: PER of {len(own)} {component.replace('_', ' ')} "

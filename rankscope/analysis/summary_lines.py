@@ -72,10 +72,15 @@ def ends_of(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     return [r for r in rows if r["step"] == first], [r for r in rows if r["step"] == last]
 
 
-def is_noisy(row: Row) -> bool:
-    """Whether rounding can be more than 1 % of its effective rank."""
-    per, resolved = (math.nan if row[n] is None else row[n] for n in ("per", "per_resolved"))
-    return bool(noise_matters(per, resolved))
+def by_noise(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of whose effective rank rounding can be more than 1 %, and the others."""
+    per, resolved = (
+        [math.nan if row[name] is None else row[name] for row in rows]
+        for name in ("per", "per_resolved")
+    )
+    are_noisy = noise_matters(per, resolved).tolist()
+    pairs = list(zip(rows, are_noisy, strict=True))
+    return [row for row, noisy in pairs if noisy], [row for row, noisy in pairs if not noisy]
 
 
 def _line(rows: list[Row], role: str) -> Line:
