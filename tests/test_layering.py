@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "plots": {"errors", "durable", "metrics", "results", "statistics"},
     "watching": {
         *("errors", "durable", "checkpoints", "results"),
-        *("pipeline", "analysis", "statistics"),
+        *("pipeline", "analysis", "statistics", "components.selection"),
     },
     "report": {"errors", "durable", "metrics", "results", "plots"},
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
@@ -76,7 +77,7 @@ class Watch:
             ready, are_pending = _complete(found, readiness)
             state = self._state(ready)
             if state and state != done:
-                self._analyse(ready)
+                self._analyse(ready, {run.name: run.steps for run in found.runs})
                 done = state  # from before: what changed meanwhile is seen at the next look
                 for seen in self._unknown(ready, known):
                     yield seen
@@ -100,18 +101,18 @@ class Watch:
                 warnings.warn(RankscopeWarning(message), stacklevel=3)
         return self.look(there)
 
-    def _analyse(self, ready: Survey) -> None:
+    def _analyse(self, ready: Survey, there: Mapping[str, Sequence[int]]) -> None:
         """Measure what is new, and write the table."""
         self.analysis = analyze_runs(
             ready,
             self.selection,
             out=self.out,
             engine=self.engine(),
-            revised=lambda analysis: with_kept_rows(analysis, self.out),
+            revised=lambda analysis: with_kept_rows(analysis, self.out, there),
         )
 
     def _unknown(
-        self, ready: Survey, known: dict[tuple[str, int], frozenset[tuple[object, ...]]]
+        self, ready: Survey, known: dict[tuple[str, int], frozenset[tuple[Any, ...]]]
     ) -> list[WatchedStep]:
         """The steps with other values than those known, which are brought up to date."""
         units = {run.name: run.unit for run in ready.runs}

@@ -202,6 +202,46 @@ def test_removed_checkpoints_keep_their_rows(
     assert record["key"] is None  # `analyze` measures what is there
 
 
+def test_a_merge_without_its_checkpoint_does_not_cost_the_rows_of_the_checkpoint(
+    tmp_path: Path, clock: Clock, rng: np.random.Generator
+) -> None:
+    run, out = write_relora_run(tmp_path / "relora", rng).path, tmp_path / "out"
+    for folder in (run / "checkpoints").iterdir():
+        manifest(folder)
+    analysed(run, "weight", "update", "merged_total", out=tmp_path / "other")
+    later = tmp_path / "later"
+    later.mkdir()
+
+    def move(name: str, there: Path, here: Path) -> None:
+        shutil.move(there / name, here / name)
+
+    checkpoints, merges = run / "checkpoints", run / "merges"
+    move("step-00000020.safetensors", merges, later)
+    for step in (20, 30):
+        move(f"step-000000{step}", checkpoints, later)
+
+    def rotate() -> None:  # the merge of step 20 comes after its checkpoint is gone
+        move("step-00000020", later, checkpoints)
+        shutil.rmtree(checkpoints / "step-00000010")
+
+    def rotate_again() -> None:
+        move("step-00000030", later, checkpoints)
+        shutil.rmtree(checkpoints / "step-00000020")
+        move("step-00000020.safetensors", later, merges)
+
+    clock.events = [rotate, rotate_again]
+    seen(watch(run, out=out, idle=25.0))
+    table, whole = (rs.open_results(where).metrics for where in (out, tmp_path / "other"))
+    updates = table[table["component"] == "update"]
+    # Each came when the one before was gone.
+    assert updates.groupby("step")["since"].first().to_dict() == {10: 0, 20: 0, 30: 0}
+    shown = [
+        one.loc[one["component"] != "update", ["step", "component", "name", "per", "nuclear_norm"]]
+        for one in (table, whole)
+    ]
+    assert shown[0].reset_index(drop=True).equals(shown[1].reset_index(drop=True))
+
+
 def test_rows_of_another_training_are_not_kept(
     tmp_path: Path, clock: Clock, rng: np.random.Generator
 ) -> None:
