@@ -25,6 +25,7 @@ from rankscope.statistics.row_choice import distinct, has_component
 PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "merge": "merges"}
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
+PLURALS |= {"qk_update": "qk-updates"}
 PER, KAPPA, MAP = "per-", "condition-numbers-", "heatmap-"
 
 
