@@ -28,8 +28,8 @@ def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> 
     Lines, bands and hollow markers as in `metric`. A dotted line is the PER that a Gaussian matrix
     of the shape would have: without it roles of different shapes are not comparable. Where the
     construction limits the rank, a thin line in the colour of the series is this limit over
-    min(m, n): for adapters, merges and circuits of attention their own rank. Updates over a whole cycle have
-    at most the adapter rank r; changes between two states of live adapters up to 2r.
+    min(m, n): for adapters, merges and attention circuits their own rank. Updates over a whole
+    cycle have at most the adapter rank r; changes between two states of live adapters up to 2r.
 
     Parameters
     ----------
