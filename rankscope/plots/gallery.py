@@ -189,6 +189,7 @@ FIGURES: dict[str, GalleryFigure] = {
     **{n: _if_alone(figure) for n, figure in _default("adapter", PER, KAPPA, MAP).items()},
     **_default("gradient", PER),
     **_default("ov", PER),
+    **_default("qk", PER),
     "merged-rank": GalleryFigure(
         lambda r: merged_ranks(r.metrics),
         lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),
