@@ -18,7 +18,8 @@ from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, rol
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
 LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank"}
-LIMITED_BY |= {"ov": "head size", "qk": "head size"}
+LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
+LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
 
 
 @paper_look()

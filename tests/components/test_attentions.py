@@ -270,6 +270,19 @@ def test_live_adapters_are_in_the_circuits(tmp_path: Path) -> None:
     assert np.abs(live - bare).max() > 1e-2
 
 
+@pytest.mark.parametrize("is_later", [False, True])
+def test_the_change_of_circuits_that_one_step_does_not_have_is_said(
+    is_later: bool, tmp_path: Path
+) -> None:
+    steps = [opened(built("Qwen3"), tmp_path / name) for name in ("whole", "without")]
+    without(tmp_path / "without", "k_norm.weight")
+    steps[1] = read(tmp_path / "without")
+    before, now = steps if is_later else steps[::-1]
+    (change,) = AT_CHECKPOINTS["qk_update"](Moment(now, before, since_previous=Window(0, 1)))
+    assert isinstance(change.recipe, Misfit) and change.recipe.reason == "norm-missing"
+    assert change.heads == 0 and change.name == "layers.0.self_attn.qk"
+
+
 def test_the_change_of_circuits_is_the_difference_of_their_products(tmp_path: Path) -> None:
     products, contents = [], []
     model = built("DeepSeek-V3")
