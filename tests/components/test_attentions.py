@@ -239,6 +239,12 @@ def test_what_may_be_between_queries_and_keys_is_said(
         assert found(contents, "qk")
 
 
+def test_a_known_norm_does_not_hide_an_unknown_one(tmp_path: Path) -> None:
+    opened(built("Qwen3"), tmp_path)
+    without(tmp_path, "nothing", **{"q_conv1d.weight": np.ones((24, 1, 4))})
+    assert reason(read(tmp_path)).startswith("norm-unknown: what the model does with layers.0")
+
+
 def test_queries_of_another_size_are_said(tmp_path: Path) -> None:
     """Some models take a gate from the same map as the queries."""
     opened(built("Llama"), tmp_path)

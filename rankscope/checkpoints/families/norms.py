@@ -64,14 +64,16 @@ def with_norms(
             if table.applies(one.role, model_types, config)
         )
         table = next(tables, None)
-        norm = _unknown(one, maps, near) if table is None else _stated(one, table, near)
+        module = "" if table is None else _beside(one, table.beside[one.role])
+        norm = None if table is None else _stated(module, table, near)
+        if not isinstance(norm, UnknownNorm):
+            norm = _unknown(one, maps | {module}, near) or norm
         found[name] = one if norm is None else replace(one, norm=norm)
     return found
 
 
-def _stated(one: Parameter, table: NormTable, near: Neighbours) -> GainedNorm | UnknownNorm:
-    """The norm that a table names beside a map."""
-    module = f"{_parent(one.module)}.{table.beside[one.role]}".lstrip(".")
+def _stated(module: str, table: NormTable, near: Neighbours) -> GainedNorm | UnknownNorm:
+    """The norm that a table says is in a module."""
     held = {name.removeprefix(f"{module}."): tensor for name, tensor in near.within(module)}
     gain = next((held[leaf] for leaf in GAINS if leaf in held), None)
     if gain is None:
@@ -81,14 +83,14 @@ def _stated(one: Parameter, table: NormTable, near: Neighbours) -> GainedNorm | 
     return GainedNorm(gain, table.offset, is_centred=table.kind == "layer")
 
 
-def _unknown(one: Parameter, maps: Collection[str], near: Neighbours) -> UnknownNorm | None:
+def _unknown(one: Parameter, known: Collection[str], near: Neighbours) -> UnknownNorm | None:
     """What else is beside a map and called after what it gives; None if there is nothing."""
     if one.role not in CALLED:
         return None
-    parent = _parent(one.module)
+    parent = one.module.rpartition(".")[0]
     for name, tensor in near.within(parent):
         below = name.removeprefix(parent).lstrip(".")
-        if prod(tensor.shape) > 1 and _is_called(one.role, below) and not _is_of(maps, name):
+        if prod(tensor.shape) > 1 and _is_called(one.role, below) and not _is_of(known, name):
             message = f"what the model does with {name} is not known: {ADVICE}"
             return UnknownNorm("norm-unknown", message)
     return None
@@ -103,10 +105,11 @@ def _is_called(role: str, below: str) -> bool:
     return bool({*own} & called) and {*own} & HALVES == half
 
 
-def _is_of(maps: Collection[str], name: str) -> bool:
+def _is_of(known: Collection[str], name: str) -> bool:
     """Whether a tensor belongs to one of these modules."""
-    return any(path in maps for path in itertools.accumulate(name.split("."), "{}.{}".format))
+    return any(path in known for path in itertools.accumulate(name.split("."), "{}.{}".format))
 
 
-def _parent(module: str) -> str:
-    return module.rpartition(".")[0]
+def _beside(one: Parameter, module: str) -> str:
+    """Path of a module beside that of a map."""
+    return f"{one.module.rpartition('.')[0]}.{module}".lstrip(".")
