@@ -15,6 +15,10 @@ Look into them yourself; nothing is read before it is asked for:
     rs.effective_rank(s)
     rs.spectrum(array)                            # with the interval of each value
 
+Ask whether the training did what it should:
+
+    rs.diagnose("ckpts", results="results")       # findings, worst first, with what to do
+
 Compare with what the models can do:
 
     evaluation = rs.evaluate("ckpts", text="novels.jsonl")
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
+    from rankscope.diagnostics.diagnose import Diagnosis, diagnose
+    from rankscope.diagnostics.finding import Finding
     from rankscope.errors import RankscopeError, RankscopeWarning
     from rankscope.evaluation.evaluate import evaluate
     from rankscope.metrics import (
@@ -56,6 +62,8 @@ _HOMES = {
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
+    "rankscope.diagnostics.diagnose": ("Diagnosis", "diagnose"),
+    "rankscope.diagnostics.finding": ("Finding",),
     "rankscope.errors": ("RankscopeError", "RankscopeWarning"),
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
@@ -77,6 +85,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Checkpoint",
     "Dense",
+    "Diagnosis",
+    "Finding",
     "LowRank",
     "RankscopeError",
     "RankscopeWarning",
@@ -87,6 +97,7 @@ __all__ = [
     "condition_number",
     "correlate",
     "depth_profile",
+    "diagnose",
     "effective_rank",
     "evaluate",
     "gaussian_per",
