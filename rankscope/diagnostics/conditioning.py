@@ -15,10 +15,9 @@ CONDITION = 100.0
 ILL = Kind(
     "cycle-ill-conditioned",
     "warning",
-    "What a whole cycle added to the weights is dominated by few directions; the others are smaller "
-    "by the condition number. The rank r of the adapter is not used.",
-    "Lengthen the warm-up, lower the learning rate, or lower the rank; compare with the effective "
-    "rank in column rank_utilisation.",
+    "What whole cycles added to the weights is dominated by a few directions: the rank of the "
+    "adapter is not used.",
+    "Lengthen the warm-up, lower the learning rate, or lower the rank.",
 )
 
 

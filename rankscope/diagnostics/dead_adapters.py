@@ -16,32 +16,31 @@ from rankscope.diagnostics.restarts import has_restart
 DEAD = Kind(
     "adapter-dead",
     "error",
-    "Both factors are zero. The gradient of B is proportional to A and that of A to B, so both stay "
-    "zero, whatever the optimizer does: these weights learn nothing.",
+    "The gradient of B is proportional to A and that of A to B, so both stay zero whatever the "
+    "optimizer does: these weights learn nothing.",
     "Start each cycle with A random and B = 0: B·A is zero too, and B has a gradient.",
 )
 SCALE = Kind(
     "adapter-scale-dead",
     "error",
-    "The scale multiplies both what the adapter adds and all its gradients. With this scale it adds "
-    "nothing and learns nothing.",
+    "The scale multiplies what the adapter adds and all its gradients: it adds nothing and learns "
+    "nothing.",
     "Use a scale of alpha/r or alpha/√r. Do not reset a trained scale to zero together with B.",
 )
 STUCK = Kind(
     "adapter-does-not-move",
     "error",
-    "Between two checkpoints, and with no restart between them, the adapter did not change by a "
-    "single bit while other weights did: it is not being trained.",
-    "Check that its parameters require gradients and are those that the optimizer holds (a factor "
-    "that was replaced by a new tensor is not), and that their learning rate is not zero.",
+    "No restart is between these checkpoints and other weights moved, so these adapters are not "
+    "being trained.",
+    "Check that they require gradients, that the optimizer holds these very tensors and not "
+    "earlier ones, and that their learning rate is not zero.",
 )
 GRADIENT = Kind(
     "gradient-zero",
     "error",
-    "The stored gradient of these weights is exactly zero, so neither they nor adapters on them "
-    "learn. A factor of zero before or behind them (as in a gated block with a zero weight) does "
-    "this.",
-    "Look for a weight of zero, a mask or a detached tensor between these weights and the loss.",
+    "Neither these weights nor adapters on them learn: a factor of zero before or behind them, a "
+    "mask or a detached tensor cuts them off from the loss.",
+    "Look for it between these weights and the loss; a gated block with one zero weight is enough.",
 )
 
 

@@ -171,11 +171,12 @@ def diagnose(
 
     Examples
     --------
-    The adapters of this run are random rather than trained, and it merged what it says:
-
     >>> import rankscope as rs
-    >>> [finding.code for finding in rs.diagnose("ckpts/relora", results="results")]
-    []
+    >>> found = rs.diagnose("ckpts", results="results")
+    >>> len(found), len(found.runs)
+    (0, 2)
+    >>> print(found.unchecked[0])
+    full: ...
     """
     met = survey(
         listed_paths(runs), layout=layout, family=family, trust_pickle=trust_pickle, base=base

@@ -20,11 +20,10 @@ SURVIVED = 0.3
 RESET_NOTHING = Kind(
     "restart-reset-nothing",
     "error",
-    "After the restart the adapters are still the old ones: the reset was undone or never happened. "
-    "What they hold was merged too, so it counts twice, and every cycle adds the same directions "
-    "again: the rank of the sum of merges does not grow.",
+    "The adapters go on where they were: their reset was undone or never happened. What they hold "
+    "was merged as well, so it counts twice, and each cycle adds the same directions again.",
     "Reset the parameters that the optimizer really updates: with DeepSpeed, FSDP or 16-bit "
-    "optimizers also the float32 copies that it keeps. Compare the adapters one step after a merge.",
+    "optimizers also its float32 copies. Compare the adapters one step after a merge.",
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,8 +100,7 @@ class Evidence:
     def pairs(self) -> tuple[tuple[Moment, Moment], ...]:
         """Each checkpoint and the next one of the same training."""
         breaks = {step.step for step in self.steps if step.breaks}
-        pairs = zip(self.moments[:-1], self.moments[1:], strict=True)
-        return tuple((one, other) for one, other in pairs if other.step not in breaks)
+        return tuple(pair for pair in pairwise(self.moments) if pair[1].step not in breaks)
 
     def sampled(self, tensor: Tensor, step: int, *, most: int = SAMPLE) -> Values:
         """Elements from the middle of a tensor; none where it cannot be read or holds no floats."""

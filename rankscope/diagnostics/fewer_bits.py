@@ -17,15 +17,16 @@ FEWEST_VALUES = 32  # different ones among a thousand entries: fewer are a mask 
 FEWER = Kind(
     "fewer-bits",
     "note",
-    "The weights were rounded to a shorter format before they were saved, so their file says more "
-    "than they hold. Small updates may be lost in such weights; noise floors take this into account.",
-    "Nothing, if they were trained so. Otherwise save the float32 weights that the optimizer keeps.",
+    "The weights were rounded to a shorter format before they were saved. Noise floors take this "
+    "into account; small updates may be lost.",
+    "Nothing, if they were trained so. Otherwise save the float32 weights that the optimizer "
+    "keeps.",
 )
 MERGED_SHORT = Kind(
     "merged-in-fewer-bits",
     "warning",
-    "The frozen weights are kept in a shorter format than their file says, and merges are rounded to "
-    "it: every merge then adds rounding noise of full rank and loses what is below half a unit.",
+    "The frozen weights are kept in a shorter format than their file's, and merges are rounded to "
+    "it: each adds full-rank noise and loses what is below half a unit.",
     "Keep the frozen weights in float32 while they are merged into.",
 )
 

@@ -39,9 +39,13 @@ class Finding:
     Examples
     --------
     >>> import rankscope as rs
-    >>> finding = rs.diagnose("ckpts/relora")[0]
-    >>> finding.severity, finding.code, finding.steps
-    ('error', 'merge-changed-function', (10, 20))
+    >>> with open("ckpts/full/checkpoint-10/model.safetensors", "r+b") as file:
+    ...     size = file.truncate(5000)
+    >>> finding = rs.diagnose("ckpts/full")[0]
+    >>> finding.severity, finding.code, finding.where
+    ('error', 'step-unreadable', 'full, step 10')
+    >>> print(finding.evidence)
+    checkpoint-10/model.safetensors: is cut short: ...
     """
 
     severity: Severity

@@ -11,9 +11,8 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 IDENTICAL = Kind(
     "identical-weights",
     "warning",
-    "These checkpoints hold the same weights under different steps: a wrong upload, a training that "
-    "did not move, or a step that was saved twice. The update between them is zero, and the next one "
-    "is the sum of all that it replaces.",
+    "A wrong upload, a step that was saved twice, or a training that did not move. The update "
+    "between these steps is zero, and the next one is the sum of all that it replaces.",
     "Replace the wrong checkpoint, or leave its step out of the analysis (`steps`).",
 )
 

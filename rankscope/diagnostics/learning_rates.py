@@ -18,24 +18,22 @@ NO_WARMUP = 0.9  # of the rate before, at the first updates of a cycle
 MISALIGNED = Kind(
     "learning-rate-misaligned",
     "warning",
-    "The learning rate dips and warms up again, but not where the adapters restart. A restart at a "
-    "high rate throws new adapters about; a dip elsewhere wastes a part of the cycle.",
-    "Let one number, the update step, decide both: the merge happens before the update whose "
-    "warm-up is the first.",
+    "The learning rate dips and warms up, but not where the adapters restart: new adapters meet a "
+    "high rate, and a part of the cycle is wasted.",
+    "Let one number, the update step, decide both: a merge comes before the first update of a "
+    "warm-up.",
 )
 WITHOUT_WARMUP = Kind(
     "restart-without-warmup",
     "warning",
-    "The learning rate goes on at full height after a restart. Adam's first updates with empty "
-    "moments have the size of the rate whatever the gradient, so new adapters start with large "
-    "random steps.",
+    "Adam's first updates with empty moments are as large as the rate, whatever the gradient, so "
+    "new adapters start with large random steps.",
     "Warm up after each restart, over 50 to 100 updates or a tenth of a short cycle.",
 )
 ZERO_RATE = Kind(
     "learning-rate-zero",
     "note",
-    "The learning rate is exactly 0 at these steps, so their batches train nothing while Adam's "
-    "moments go on.",
+    "The batches of these steps train nothing, while Adam's moments go on.",
     "Let a warm-up start at 1/length instead of 0.",
 )
 

@@ -24,36 +24,33 @@ UNCLEAR = 0.5  # where rounding may be this much of a merge, its factor is not k
 CHANGED = Kind(
     "merge-changed-function",
     "error",
-    "A restart must not change what the model computes: what the adapter added, scale·B·A, is moved "
-    "into the weight. Here it was not, so the loss jumps at every restart, and part of what was "
-    "learned is lost or counted again.",
-    "Merge with the same scale as the forward pass, W ← W + scale·B·A, and compare the loss before "
-    "and after. Do not interpret the ranks of this run's weights as those of ReLoRA.",
+    "A restart must move scale·B·A into the weight and change nothing else. Here it did not, so "
+    "the loss jumps, and part of what was learned is lost or counted twice.",
+    "Merge with the scale of the forward pass, W ← W + scale·B·A, and compare the loss before and "
+    "after. Do not read this run's ranks as those of ReLoRA.",
 )
 NOTHING = Kind(
     "restart-merged-nothing",
     "error",
-    "The adapters restarted, and the frozen weights did not change by a single bit: what the "
-    "adapters had learned was thrown away.",
-    "Merge before the adapters are reset, and into the weights that the model uses (not into a copy "
-    "that the optimizer or the sharding overwrites).",
+    "The adapters restarted, but the frozen weights did not change: what the adapters had learned "
+    "was thrown away.",
+    "Merge before the adapters are reset, and into the weights that the model uses, not into a "
+    "copy that the optimizer or the sharding overwrites.",
 )
 OTHERWISE = Kind(
     "merge-of-something-else",
     "error",
-    "The frozen weights changed by something other than what is on record as merged, so the sum of "
-    "the recorded merges is not what this training added to its weights.",
-    "Check that weights and merges are of the same run and that nothing else trains or replaces the "
-    "frozen weights; use `update`, which is measured from the weights, instead of `merged_total`.",
+    "The frozen weights changed by something other than the merge on record, so the sum of the "
+    "recorded merges is not what this training added.",
+    "Check that weights and merges are of one run and that nothing else trains the frozen "
+    "weights; use `update`, measured from the weights, instead of `merged_total`.",
 )
 ROUNDED = Kind(
     "merge-lost-to-rounding",
     "warning",
-    "The format of the frozen weights is too coarse for these merges: entries that move by less than "
-    "half a unit in the last place stay where they are, and the rest is rounded. The change of the "
-    "weights then looks full-rank, which is rounding.",
-    "Keep the frozen weights in float32 while they are merged into, or merge less often, in larger "
-    "steps.",
+    "The format of the frozen weights is too coarse for these merges: small changes are lost, the "
+    "others rounded. The change of the weights then looks full-rank, which is rounding.",
+    "Keep the frozen weights in float32, or merge less often, in larger steps.",
 )
 
 

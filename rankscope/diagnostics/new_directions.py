@@ -16,9 +16,9 @@ SHARE = 0.5  # of the matrices
 INTRUDERS = Kind(
     "intruder-dimensions",
     "warning",
-    "The change since the first step is small, and yet leading directions of these weights are new: "
-    "unlike a full-rank change of that size, the low-rank one has put strong directions where there "
-    "were none. Such models were found to forget more (Shuttleworth et al. 2024).",
+    "The change is small, and yet leading directions of these weights are new; a full-rank change "
+    "of this size would leave them. Such models were found to forget more (Shuttleworth et al. "
+    "2024).",
     "Lower the learning rate or alpha, raise the rank, or use a rank-stabilised scale; check what "
     "the model forgets.",
 )

@@ -13,10 +13,9 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 NONFINITE = Kind(
     "non-finite",
     "error",
-    "These matrices hold NaN or infinity. They have no spectrum, and the model computes nothing from "
-    "this step on.",
-    "Resume from the last step before it, with a lower learning rate or clipped gradients; drop this "
-    "step from the analysis (`steps`).",
+    "These matrices hold NaN or infinity. They have no spectrum, and the model computes nothing.",
+    "Resume from the last step before, with a lower learning rate or clipped gradients; leave "
+    "these steps out of the analysis (`steps`).",
 )
 
 

@@ -26,11 +26,11 @@ OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 NOT_RESET = Kind(
     "optimizer-not-reset",
     "warning",
-    "Adam's state of the adapters is older than the adapters: it went through a restart. Moments of "
-    "the old adapters push the new ones in the old directions; where they were pruned and the step "
-    "counter was not reset, the first updates are several times too large.",
-    "At a restart delete the state of A and B, moments and step counter, and keep that of all other "
-    "parameters.",
+    "Adam's state of the adapters went through a restart: old moments push the new adapters in "
+    "old directions, and where only the moments were pruned, the first updates are several times "
+    "too large.",
+    "At a restart delete the state of A and B, moments and step counter, and keep that of all "
+    "other parameters.",
 )
 
 
@@ -75,7 +75,7 @@ def _states_beside_checkpoints(evidence: Evidence) -> Iterator[Finding]:
     for moment in evidence.moments:
         counted = moment.contents.restarts or 0
         if counted and moment.contents.layout != "pico":
-            known = list(_iter_ages(moment))
+            known = _ages(moment)
             if known and min(known) == max(known):
                 steps.append(moment.step)
                 ages.append(known[0])
@@ -87,27 +87,27 @@ def _states_beside_checkpoints(evidence: Evidence) -> Iterator[Finding]:
         yield NOT_RESET.at(evidence.place.of(steps), text, {"counter": ages[-1]})
 
 
-def _iter_ages(moment: Moment) -> Iterator[int]:
-    """Step counters in the optimizer's file beside a checkpoint, if there is one to be read."""
+def _ages(moment: Moment) -> list[int]:
+    """Step counters in the optimizer's file beside a checkpoint.
+
+    None where there is no such file, or where a parameter has no state: it was just deleted.
+    """
     path = next((p for n in OPTIMIZERS if (p := moment.checkpoint.path / n).is_file()), None)
     if path is None:
-        return
+        return []
     try:
         entries = open_entries(path, moment.checkpoint.options)
-        state = _state(entries)
-        for one in state.values() if isinstance(state, Mapping) else ():
-            age = _number(one.get("step")) if isinstance(one, Mapping) else None
-            if age is not None:
-                yield age
+        nested = entries.get("optimizer")
+        held = nested if isinstance(nested, Mapping) and "state" in nested else entries
+        states, groups = held.get("state"), held.get("param_groups")
+        if not isinstance(states, Mapping) or not isinstance(groups, list | tuple):
+            return []
+        count = sum(len(group.get("params", ())) for group in groups if isinstance(group, Mapping))
+        found = [_number(one.get("step")) for one in states.values() if isinstance(one, Mapping)]
     except RankscopeError:
-        return
-
-
-def _state(entries: Mapping[str, Any]) -> Any:
-    """The table ``state`` of an optimizer, wherever a trainer nests it."""
-    nested = entries.get("optimizer")
-    held = nested if isinstance(nested, Mapping) and "state" in nested else entries
-    return held.get("state")
+        return []
+    ages = [age for age in found if age is not None]
+    return ages if len(ages) == count else []
 
 
 def _number(value: Any) -> int | None:

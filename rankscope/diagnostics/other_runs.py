@@ -9,6 +9,7 @@ import numpy as np
 
 from rankscope.diagnostics.evidence import Evidence, Moment
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
+from rankscope.diagnostics.restarts import has_restart
 
 # Cosine of the weights with those before. Two trainings have about 0 (their initial weights are
 # unrelated); calm neighbours show that this training does not move so far in such a time. Early
@@ -20,18 +21,17 @@ COMPARED = 2**12  # elements of each matrix
 BREAK = Kind(
     "other-run",
     "error",
-    "From here on this is not the training of the steps before. The difference of two trainings is "
-    "not an update, so none is measured across this point, and a line through it would mix models.",
+    "This is not the training of the steps before. The difference of two trainings is not an "
+    "update, so none is measured across this point.",
     "Put the steps of each training into a folder of their own.",
 )
 JUMPED = Kind(
     "weights-jump",
     "warning",
-    "The weights at this step are unrelated to those before, while they barely turn in the intervals "
-    "around it: probably they are of another training, or were initialised anew. The update across "
-    "it is then a difference of two models.",
-    "Compare the file with its source. If it belongs to another run, move it; if training really "
-    "restarted here, analyse both parts separately (`steps`).",
+    "These weights are unrelated to those before: probably they are of another training, or were "
+    "initialised anew. The update is then a difference of two models.",
+    "Compare the file with its source. If it belongs to another run, move it; otherwise analyse "
+    "both parts separately (`steps`).",
 )
 
 
@@ -45,7 +45,11 @@ def check_other_runs(evidence: Evidence) -> Iterator[Finding | Unchecked]:
 
 
 def _jumps(evidence: Evidence) -> Iterator[Finding]:
-    turned = [(one, other, _cosine(evidence, one, other)) for one, other in evidence.pairs]
+    # A merge may turn a weight; whether it did what it should is for other findings.
+    turned = [
+        (one, other, 1.0 if has_restart(evidence, one, other) else _cosine(evidence, one, other))
+        for one, other in evidence.pairs
+    ]
     for index, (before, now, cosine) in enumerate(turned):
         around = [turned[i] for i in (index - 1, index + 1) if 0 <= i < len(turned)]
         if index == 0 or cosine is None or cosine >= JUMP:

@@ -16,15 +16,15 @@ CHANGE = 0.003
 LOSS = Kind(
     "restart-changed-loss",
     "error",
-    "The loss on the same batch differs before and after the restart, so the restart changed what "
-    "the model computes.",
+    "The loss on one batch differs before and after the restart, so the restart changed what the "
+    "model computes.",
     "See merge-changed-function for what was merged; a correct restart leaves the loss as it was.",
 )
 UNRECORDED = Kind(
     "merge-not-recorded",
     "warning",
-    "The log has a restart of which no merge is on record, so the sum of merges lacks it and windows "
-    "around it look like windows within one cycle.",
+    "No merge is on record for these restarts, so sums of merges lack them, and windows around "
+    "them count as parts of one cycle.",
     "Restore the folder `merges` of the run from a copy.",
 )
 

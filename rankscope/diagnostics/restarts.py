@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from rankscope.checkpoints.adapters.peft_adapter import read_adapter
@@ -61,8 +62,7 @@ class Restart:
 
 def iter_restarts(evidence: Evidence) -> Iterator[Restart]:
     """The restarts of a run, ascending, of which anything can be said from its checkpoints."""
-    following = [*evidence.moments[1:], None]
-    after = dict(zip([one.step for one in evidence.moments], following, strict=True))
+    following = {one.step: other for one, other in pairwise(evidence.moments)}
     for before, now in evidence.pairs:
         if any(before.step <= step < now.step for step in evidence.merges.unread):
             continue
@@ -82,7 +82,7 @@ def iter_restarts(evidence: Evidence) -> Iterator[Restart]:
             continue
         ended = _merged_here(now)
         if ended:
-            later = after[now.step]
+            later = following.get(now.step)
             new = {} if later is None else adapters_of(later)
             yield Restart(now.step, before, now, (ended,), ended, new, "record")
 

@@ -15,10 +15,10 @@ EXCESS = 0.5
 RELEARNED = Kind(
     "restart-same-subspace",
     "warning",
-    "Successive cycles change the weights along the same directions. ReLoRA gains rank only where "
-    "each cycle learns new directions, so these merges add little rank.",
+    "Successive cycles change the weights along the same directions, so these merges add little "
+    "rank. ReLoRA gains rank only where each cycle learns new ones.",
     "Check that restarts draw a new A and reset the optimizer's state. If they do, shorten the "
-    "cycles, or choose the new A from the gradient, sampled rather than its leading directions.",
+    "cycles, or sample A from the gradient's directions.",
 )
 
 

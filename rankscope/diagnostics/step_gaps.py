@@ -15,8 +15,8 @@ FEWEST = 4  # intervals
 GAP = Kind(
     "steps-missing",
     "warning",
-    "The series is regular but for steps that are not there. An update over a gap spans several "
-    "intervals and is larger than its neighbours for that reason alone.",
+    "An update over a gap spans several intervals, and is larger than its neighbours for that "
+    "reason alone.",
     "Restore the missing checkpoints, or compare only updates of equal length (column `since`).",
 )
 

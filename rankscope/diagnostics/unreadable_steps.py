@@ -13,25 +13,25 @@ from rankscope.diagnostics.finding import Finding, Kind, Number, Place, Unchecke
 UNREADABLE = Kind(
     "step-unreadable",
     "error",
-    "This step cannot be read and is missing from every result; the next update spans the gap.",
-    "Copy or download it again. `git lfs pull` fetches what a pointer stands for; an index names its "
-    "missing shards.",
+    "This step is missing from every result, and the next update spans the gap.",
+    "Copy or download it again. `git lfs pull` fetches what a pointer stands for; an index names "
+    "its shards.",
 )
 PARTLY = Kind(
     "partly-read",
     "warning",
-    "Some tensors of this step are not measured, so tables lack these matrices.",
+    "Some tensors of these steps are not measured, so tables lack their matrices.",
     "See docs/checkpoints.md for what is read, and `rankscope inspect` for every tensor.",
 )
 UNFINISHED = Kind(
     "step-unfinished",
     "note",
-    "This checkpoint is still being written, or writing it was cut short; it is left out.",
+    "It is still being written, or writing it was cut short; it is left out.",
     "Wait if the training runs; otherwise delete it.",
 )
 # Reasons that other findings state better, or that cost no measurement.
 ELSEWHERE = ("break", "no-cycles", "adapter-merged", "new", "origin")
-WHOLE = "no-matrices"
+DAMAGE = ("damaged", "cut-short", "lost", "missing-shard")
 
 
 def check_readable(evidence: Evidence) -> Iterator[Finding | Unchecked]:
@@ -52,7 +52,7 @@ def check_readable(evidence: Evidence) -> Iterator[Finding | Unchecked]:
         names = [skip.tensor for _, skip in found if skip.tensor]
         place = evidence.place.of((at for at, _ in found), names)
         numbers: dict[str, Number] = {"reason": found[0][1].reason, "tensors": len(set(names))}
-        is_damage = found[0][1].reason in ("damaged", "cut-short", "unreadable", "lost")
+        is_damage = found[0][1].reason in DAMAGE
         yield PARTLY.at(
             place, f"it {message}" if names else message, numbers,
             severity="error" if is_damage else None,

@@ -10,10 +10,10 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 UNRESOLVED = Kind(
     "update-below-noise",
     "warning",
-    "What changed between these checkpoints is less than what rounding to the storage format may "
-    "have added, so rank and PER of these updates are those of rounding noise, not of training.",
-    "Save checkpoints in float32, or measure over longer windows (`steps`), in which updates grow "
-    "and rounding does not.",
+    "Rounding to the storage format may have done all of this, so rank and PER of these updates "
+    "are those of noise.",
+    "Save checkpoints in float32, or measure over longer windows (`steps`): updates grow and "
+    "rounding does not.",
 )
 
 
