@@ -102,6 +102,12 @@ class Evidence:
         breaks = {step.step for step in self.steps if step.breaks}
         return tuple(pair for pair in pairwise(self.moments) if pair[1].step not in breaks)
 
+    @cached_property
+    def restarts(self) -> tuple[int, ...]:
+        """Steps of the restarts on record or in the log, ascending."""
+        logged = {one["step"] for one in self.log if one.get("event") == "restart"}
+        return tuple(sorted({*self.merges.steps, *logged}))
+
     def sampled(self, tensor: Tensor, step: int, *, most: int = SAMPLE) -> Values:
         """Elements from the middle of a tensor; none where it cannot be read or holds no floats."""
         size = int(np.prod(tensor.shape))

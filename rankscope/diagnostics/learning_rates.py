@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
 
 from rankscope.diagnostics.evidence import Evidence
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
@@ -13,7 +12,7 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 # the second, and the warm-up at the start not the first.
 DIP = 0.8
 SLACK = 1  # steps: some logs state the rate of an update, some the one after it
-NO_WARMUP = 0.9  # of the rate before, at the first updates of a cycle
+NO_WARMUP, FIRST = 0.9, 3  # share of the rate before, and how many updates of a cycle are looked at
 
 MISALIGNED = Kind(
     "learning-rate-misaligned",
@@ -39,15 +38,14 @@ ZERO_RATE = Kind(
 
 
 def check_learning_rates(evidence: Evidence) -> Iterator[Finding | Unchecked]:
-    """Compare the logged learning rate with the steps of the merges."""
+    """Compare the logged learning rate with the steps of the restarts."""
     rates = _rates(evidence)
     steps = list(rates)
     zero = [step for step in steps[:-1] if rates[step] == 0]
     if zero:
         text = f"the log states a learning rate of 0 at {len(zero)} of {len(steps)} steps"
         yield ZERO_RATE.at(evidence.place.of(zero), text, {"steps": len(zero)})
-    merges = evidence.merges.steps
-    if not merges:
+    if not evidence.restarts:
         return
     if len(steps) < 3:
         reason = "the log has no learning rates"
@@ -69,37 +67,36 @@ def _rates(evidence: Evidence) -> dict[int, float]:
 
 
 def _dips_elsewhere(evidence: Evidence, rates: dict[int, float]) -> Iterator[Finding]:
-    merges, steps = evidence.merges.steps, list(rates)
+    restarts, steps = evidence.restarts, list(rates)
     elsewhere = []
     for index in range(1, len(steps) - 1):
         before, at = steps[index - 1], steps[index]
         climbs = max(rates[step] for step in steps[index + 1 : index + 4]) * DIP > rates[at]
         is_dip = climbs and rates[at] < DIP * rates[before]
-        if is_dip and not any(before - SLACK <= merge <= at + SLACK for merge in merges):
+        if is_dip and not any(before - SLACK <= one <= at + SLACK for one in restarts):
             elsewhere.append((before, at))
     if elsewhere:
         before, at = elsewhere[0]
         text = (
             f"{len(elsewhere)} dips of the learning rate are at no restart, the first between "
-            f"steps {before} and {at}; the restarts are at {', '.join(map(str, merges[:4]))}"
-            f"{', …' if len(merges) > 4 else ''}"
+            f"steps {before} and {at}; the restarts are at {', '.join(map(str, restarts[:4]))}"
+            f"{', …' if len(restarts) > 4 else ''}"
         )
         place = evidence.place.of(at for _, at in elsewhere)
-        yield MISALIGNED.at(place, text, {"dips": len(elsewhere), "restarts": len(merges)})
+        yield MISALIGNED.at(place, text, {"dips": len(elsewhere), "restarts": len(restarts)})
 
 
 def _restarts_without_warmup(evidence: Evidence, rates: dict[int, float]) -> Iterator[Finding]:
-    """Restarts at whose first updates the rate is logged and is as high as before."""
-    flat = []
-    for before, at in pairwise(rates):
-        merge = next((m for m in evidence.merges.steps if before <= m < at <= m + 2), None)
-        if merge is not None and rates[at] > 0 and rates[at] >= NO_WARMUP * rates[before]:
-            flat.append((merge, rates[at]))
+    """Restarts at whose first updates the rate is logged, and never below that before."""
+    flat = {}
+    for restart in evidence.restarts:
+        before = [rate for step, rate in rates.items() if step < restart]
+        first = [rates[step] for step in range(restart, restart + FIRST) if step in rates]
+        if before and len(first) > 1 and min(first) >= NO_WARMUP * before[-1] > 0:
+            flat[restart] = min(first)
     if flat:
         text = (
-            f"at the first updates after {len(flat)} restarts the learning rate is as high as "
-            f"before, {flat[0][1]:.2g} after the first of them"
+            f"in the first updates after {len(flat)} of {len(evidence.restarts)} restarts the "
+            f"learning rate is as high as before, {next(iter(flat.values())):.2g} after the first"
         )
-        yield WITHOUT_WARMUP.at(
-            evidence.place.of(merge for merge, _ in flat), text, {"restarts": len(flat)}
-        )
+        yield WITHOUT_WARMUP.at(evidence.place.of(flat), text, {"restarts": len(flat)})
