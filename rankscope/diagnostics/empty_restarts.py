@@ -14,7 +14,7 @@ from rankscope.diagnostics.restarts import Restart, iter_restarts
 
 # A new A is drawn at random, so its cosine with the old one is 0 ± 1/√(r·n), 0.05 for the smallest
 # adapters of the demonstration; B starts at zero, so the sign of what it learns is as random. Half
-# the adapters above this, in both factors, is no accident: healthy runs stay below 0.07.
+# the adapters above this, in both factors, is no accident: healthy runs stay below 0.04.
 SURVIVED = 0.3
 
 RESET_NOTHING = Kind(

@@ -14,7 +14,7 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 if TYPE_CHECKING:
     import pandas as pd
 
-# PER of a weight at the last step over another PER. In six healthy runs of the demonstration, full
+# PER of a weight at the last step over another PER. In ten healthy runs of the demonstration, full
 # rank and ReLoRA, the lowest are 0.37 (of the start), 0.75 (siblings) and 0.50 (full rank).
 OF_START, OF_SIBLINGS, OF_BASELINE = 1 / 4, 1 / 2, 1 / 3
 FEWEST_SIBLINGS = 3

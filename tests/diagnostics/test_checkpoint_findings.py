@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.discovery import open_run
+from rankscope.checkpoints.files.safetensors_file import open_tensors
+from rankscope.diagnostics.dead_adapters import is_zero
 from rankscope.diagnostics.diagnose import diagnose
+from rankscope.diagnostics.evidence import Evidence
+from rankscope.diagnostics.finding import Finding
+from rankscope.diagnostics.unreadable_steps import check_readable
 from tests.analysis.series import write_step
 from tests.conftest import (
     MODULES,
@@ -284,3 +291,32 @@ def test_a_ternary_weight_is_not_short(tmp_path: Path, rng: np.random.Generator)
             ),
         )
     assert codes(diagnose(tmp_path)) <= {"weights-jump"}
+
+
+def test_a_large_tensor_with_zeros_in_its_middle_is_not_zero(relora_run: TinyRun) -> None:
+    known = Evidence.of(open_run(relora_run.path))
+    values = np.zeros((300, 300), np.float32)
+    for is_zero_now in (True, False):
+        save_file({"x": values}, relora_run.path / "x.safetensors")
+        tensor = open_tensors(relora_run.path / "x.safetensors")["x"]
+        assert is_zero(known, tensor, 0) == is_zero_now
+        values[0, 0] = 1.0
+
+
+def test_weights_that_turn_in_every_interval_do_not_jump(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for step in range(0, 60, 10):
+        write_step(tmp_path, step, random_weights(rng))
+    assert not diagnose(tmp_path)
+
+
+@pytest.mark.parametrize(("reason", "severity"), [("damaged", "error"), ("quantised", "warning")])
+def test_a_tensor_that_a_check_could_not_read_is_named(
+    reason: str, severity: str, relora_run: TinyRun
+) -> None:
+    known = Evidence.of(open_run(relora_run.path))
+    known.unread.append((Skip("w.pt", "x", reason, "cannot be read"), 20))
+    (finding,) = check_readable(known)
+    assert isinstance(finding, Finding)
+    assert (finding.severity, finding.steps, finding.matrices) == (severity, (20,), ("x",))

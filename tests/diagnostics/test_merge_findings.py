@@ -301,3 +301,14 @@ def test_axolotls_adapters_that_were_not_reset_are_found(
     kept = load_file(tmp_path / "checkpoint-20" / "adapter" / "adapter_model.safetensors")
     save_file(kept, tmp_path / "checkpoint-30" / "adapter_model.safetensors")
     assert only(diagnose(tmp_path), "restart-reset-nothing").steps == (20,)
+
+
+def test_where_only_a_is_kept_the_restart_did_reset(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """As where the new A is chosen from a gradient that has hardly changed."""
+    write_counted(tmp_path, rng, 1.0)
+    first, second = (tmp_path / f"model_{step}" / "model.safetensors" for step in (1000, 2000))
+    old = load_file(first)
+    edit(second, lambda name, value: old[name] if "lora_A" in name else value)
+    assert not diagnose(tmp_path)
