@@ -58,6 +58,7 @@ MAY_IMPORT = {
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
     "plots": {"errors", "durable", "metrics", "results", "statistics"},
+    "report": {"errors", "durable", "metrics", "results", "plots"},
 }
 
 
