@@ -176,7 +176,7 @@ def diagnose(
     >>> len(found), len(found.runs)
     (0, 2)
     >>> print(found.unchecked[0])
-    full: ...
+    relora: learning-rate-misaligned: the log has no learning rates
     """
     met = survey(
         listed_paths(runs), layout=layout, family=family, trust_pickle=trust_pickle, base=base

@@ -8,7 +8,7 @@ from rankscope.diagnostics.evidence import Evidence
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 
 # Excess of the overlap over chance, (overlap − null)/(1 − null), as the median over matrices. New
-# random adapters had at most 0.01 in healthy runs (single matrices 0.06); adapters that survive
+# random adapters had at most 0.01 in healthy runs (single matrices 0.07); adapters that survive
 # their restarts have 0.9 and more.
 EXCESS = 0.5
 
