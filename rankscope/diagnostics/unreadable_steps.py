@@ -8,7 +8,7 @@ from pathlib import Path
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.survey import Place as SurveyedPlace
 from rankscope.diagnostics.evidence import Evidence
-from rankscope.diagnostics.finding import Finding, Kind, Number, Place, Unchecked
+from rankscope.diagnostics.finding import Finding, Kind, Number, Place, Severity, Unchecked
 
 UNREADABLE = Kind(
     "step-unreadable",
@@ -31,32 +31,37 @@ UNFINISHED = Kind(
 )
 # Reasons that other findings state better, or that cost no measurement.
 ELSEWHERE = ("break", "no-cycles", "adapter-merged", "new", "origin")
+NO_MATRICES = "no-matrices"  # said of a step beside the reasons for it
 DAMAGE = ("damaged", "cut-short", "lost", "missing-shard")
 
 
 def check_readable(evidence: Evidence) -> Iterator[Finding | Unchecked]:
-    """Name the steps that cannot be read, and tensors of others."""
+    """Name the steps that cannot be read, and tensors of others; one finding per reason."""
+    whole: dict[str, list[tuple[int, Skip]]] = {}
     partly: dict[str, list[tuple[int, Skip]]] = {}
     for step in evidence.steps:
-        for skip in step.skips:
-            if skip.reason in ELSEWHERE:
-                continue
-            if step.contents is None or not step.contents.parameters:
-                text = _text(skip)
-                yield UNREADABLE.at(evidence.place.of([step.step]), text, {"reason": skip.reason})
-            else:
-                partly.setdefault(skip.message, []).append((step.step, skip))
+        is_lost = step.contents is None or not step.contents.parameters
+        skips = [skip for skip in step.skips if skip.reason not in ELSEWHERE]
+        if len(skips) > 1:
+            skips = [skip for skip in skips if skip.reason != NO_MATRICES]
+        for skip in skips:
+            of_step = whole if is_lost else partly
+            of_step.setdefault(skip.message, []).append((step.step, skip))
     for skip, at in evidence.unread:
         partly.setdefault(skip.message, []).append((at, skip))
-    for message, found in partly.items():
-        names = [skip.tensor for _, skip in found if skip.tensor]
-        place = evidence.place.of((at for at, _ in found), names)
-        numbers: dict[str, Number] = {"reason": found[0][1].reason, "tensors": len(set(names))}
-        is_damage = found[0][1].reason in DAMAGE
-        yield PARTLY.at(
-            place, f"it {message}" if names else message, numbers,
-            severity="error" if is_damage else None,
-        )  # fmt: skip
+    for found in whole.values():
+        place, numbers = _about(evidence, found)
+        yield UNREADABLE.at(place, _text(found[0][1]), numbers)
+    for found in partly.values():
+        place, numbers = _about(evidence, found)
+        severity: Severity | None = "error" if found[0][1].reason in DAMAGE else None
+        yield PARTLY.at(place, _text(found[0][1]), numbers, severity=severity)
+
+
+def _about(evidence: Evidence, found: list[tuple[int, Skip]]) -> tuple[Place, dict[str, Number]]:
+    names = dict.fromkeys(skip.tensor for _, skip in found if skip.tensor)
+    place = evidence.place.of((step for step, _ in found), names)
+    return place, {"reason": found[0][1].reason, "tensors": len(names)}
 
 
 def surveyed(
@@ -85,5 +90,4 @@ def _place(runs: list[Evidence], path: str, steps: dict[str, int | None]) -> Pla
 
 
 def _text(skip: Skip) -> str:
-    where = "/".join(Path(skip.path).parts[-2:])
-    return f"{where}: {skip.message}" + (f" ({skip.tensor})" if skip.tensor else "")
+    return f"{'/'.join(Path(skip.path).parts[-2:])}: {skip.message}"

@@ -244,6 +244,24 @@ def test_weights_that_end_early_are_found(tmp_path: Path, rng: np.random.Generat
     assert finding.severity == "error" and finding.steps == (20,)
 
 
+def test_what_cannot_be_read_for_one_reason_is_one_finding(tmp_path: Path) -> None:
+    """Quantised weights of two layers at two steps; steps without weights are not identical."""
+    for step in (100, 200):
+        tensors = {}
+        for layer in (0, 1):
+            name = f"model.layers.{layer}.mlp.up_proj"
+            tensors[f"{name}.weight"] = np.ones((64, 8), np.uint32)
+            tensors[f"{name}.scales"] = tensors[f"{name}.biases"] = np.ones((64, 1), np.float32)
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        save_file(tensors, folder / "model.safetensors")
+        config = {"model_type": "llama", "quantization": {"bits": 4, "group_size": 64}}
+        (folder / "config.json").write_text(json.dumps(config))
+    finding = of(tmp_path, "step-unreadable")
+    assert finding.steps == (100, 200) and len(finding.matrices) == 2
+    assert "quantised" in finding.evidence
+
+
 # numbers in the tensors
 
 
