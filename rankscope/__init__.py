@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
+    from rankscope.spectra.paired_subspaces import principal_cosines, subspace_measures
     from rankscope.spectra.singular_values import singular_values, spectrum
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
@@ -69,6 +70,7 @@ _HOMES = {
         "stable_rank",
     ),
     "rankscope.spectra.matrices": ("Dense", "LowRank"),
+    "rankscope.spectra.paired_subspaces": ("principal_cosines", "subspace_measures"),
     "rankscope.spectra.singular_values": ("singular_values", "spectrum"),
     "rankscope.spectra.spectrum": ("Spectrum",),
 }
@@ -95,10 +97,12 @@ __all__ = [
     "open_runs",
     "participation_ratio",
     "plots",
+    "principal_cosines",
     "proportional_effective_rank",
     "singular_values",
     "spectrum",
     "stable_rank",
+    "subspace_measures",
 ]
 
 

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.recipes import Products, Recipe
 from rankscope.errors import RankscopeError
-from rankscope.spectra.bases import Basis, basis_of
-from rankscope.spectra.chance import SIDES
-from rankscope.spectra.matrices import Decomposable, Dense, LowRank
-from rankscope.spectra.subspace_measures import (
-    Change,
-    Measure,
-    compare_products,
-    compare_weights,
-    sizes,
-)
+from rankscope.spectra.paired_subspaces import Chance, Decomposed, compared
+from rankscope.spectra.subspace_measures import Measure, sizes
 
 # Reasons that are in a file, and stay until it is another file.
 OF_CONTENT = ("damaged", "cut-short", "quantised")
@@ -87,12 +77,12 @@ class SubspaceSeries:
         RankscopeError
             If a file cannot be read for another reason, which may pass.
         """
-        start = self._decomposed(self.first)
+        start = self._read(self.first)
         is_first = self.positions[0] == self.first
-        before = start if is_first else self._decomposed(self.positions[0]) or start
+        before = start if is_first else self._read(self.positions[0]) or start
         found: list[Compared] = []
         for position in self.positions[1:]:
-            now = self._decomposed(position)
+            now = self._read(position)
             if now is None:
                 continue
             earlier = {one.step: one for one in (before, start) if one is not None}
@@ -110,7 +100,7 @@ class SubspaceSeries:
         """Approximate floating-point operations: twice those of the singular values alone."""
         return 2 * sum(position.recipe.work for position in (self.first, *self.positions))
 
-    def _decomposed(self, position: Position) -> _Decomposed | None:
+    def _read(self, position: Position) -> Read | None:
         try:
             recipe = position.recipe
             matrix = recipe.factored() if isinstance(recipe, Products) else recipe.read()
@@ -118,46 +108,26 @@ class SubspaceSeries:
             if error.reason in OF_CONTENT:
                 return None
             raise
-        # By chance a weight is what it was plus noise; adapters and merges start from nothing.
-        if self.kind == "weight" and isinstance(matrix, LowRank):
-            matrix = matrix.dense()
-        return _Decomposed(position.step, matrix, basis_of(matrix, self.most))
+        return Read(position.step, Decomposed.of(matrix, self.most, self._chance))
 
-    def _held_against(self, now: _Decomposed, before: _Decomposed) -> Compared:
-        if now.basis is None or before.basis is None:
-            status = (now if now.basis is None else before).why_not
-            measures = [Measure("overlap", s, 0, None, None, None, None, status) for s in SIDES]
-            return Compared(now.step, before.step, tuple(measures))
-        ks = sizes(self.most, *self.ranks)
-        if (
-            self.kind == "weight"
-            and isinstance(now.matrix, Dense)
-            and isinstance(before.matrix, Dense)
-        ):
-            change = Change.between(now.matrix, before.matrix)
-            key = (self.name, now.step, before.step)
-            found = compare_weights(now.basis, before.basis, change, ks, key)
-        else:
-            found = compare_products(now.basis, before.basis, ks)
+    @property
+    def _chance(self) -> Chance:
+        """By chance a weight is what it was plus noise; adapters and merges start from nothing."""
+        return "change" if self.kind == "weight" else "unrelated"
+
+    def _held_against(self, now: Read, before: Read) -> Compared:
+        found = compared(
+            now.matrix,
+            before.matrix,
+            sizes(self.most, *self.ranks),
+            self._chance,
+            key=(self.name, now.step, before.step),
+        )
         return Compared(now.step, before.step, tuple(found))
 
 
-@dataclass(frozen=True)
-class _Decomposed:
-    step: int
-    matrix: Decomposable
-    basis: Basis | None
+class Read(NamedTuple):
+    """The matrix at a step."""
 
-    @property
-    def why_not(self) -> Literal["zero", "nonfinite", "no-gap"]:
-        """Why there is no basis, where there is none."""
-        parts = (
-            (self.matrix.values,)
-            if isinstance(self.matrix, Dense)
-            else (self.matrix.left, self.matrix.right)
-            if isinstance(self.matrix, LowRank)
-            else ()
-        )
-        if not all(np.isfinite(part).all() for part in parts):
-            return "nonfinite"
-        return "no-gap" if all(part.any() for part in parts) else "zero"
+    step: int
+    matrix: Decomposed
