@@ -21,7 +21,7 @@ VERSION = "4"  # of the arithmetic and of the file; numbers of another version a
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of one matrix at one step, compared with an earlier one.
+    """What was found of one matrix at one step, compared with another.
 
     Attributes
     ----------
