@@ -21,12 +21,12 @@ from rankscope.spectra.chance import (
     gaussian_change,
     is_first_order,
 )
-from rankscope.spectra.intruders import intruders_of
+from rankscope.spectra.intruders import likely_intruders
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import Rounding
 
 DRAWN_ENTRIES = 2**18  # small matrices are simulated several times, others once
-MOST_DRAWS = 8
+MOST_DRAWS = 4
 # Of so many neighbours that stay among themselves, each keeps a cosine above 0.5 with one: the
 # largest is at least p/√3, and p at least 0.94 while the change is within `SHARE_OF_GAP`.
 MOST_TOGETHER = 3
@@ -77,8 +77,8 @@ class Nulls:
         ends = [0, *filter(self._is_near, within)]
         if ends[-1] == within[-1] and max(np.diff(ends)) <= MOST_TOGETHER:
             return 0.0
-        found = [intruders_of(drawn, self._before) for drawn in self._simulated]
-        return _mean([one.certain + one.undecided / 2 for one in found if one is not None])
+        found = [likely_intruders(drawn, self._before) for drawn in self._simulated]
+        return _mean([one for one in found if one is not None])
 
     def _is_near(self, k: int) -> bool:
         return is_first_order(self._sigma, self._before.shape, self._before.gap(k))
