@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankscope.spectra.bounds import Values
 
@@ -21,7 +22,7 @@ SIDES: tuple[Side, ...] = get_args(Side)
 SHARE_OF_GAP = 0.25  # up to here the first order is within a few hundredths of a simulation
 # √(πe/2)·erfc(1/√2): √k times the expected smallest singular value of a large Gaussian k×k matrix
 # of unit variance. A. Edelman, SIAM J. Matrix Anal. Appl. 9 (1988), 543.
-DRAWS = 8  # of the turns of first order
+DRAWS = 4  # of the turns of first order
 SMALLEST = 0.6556795424187985
 
 
@@ -118,19 +119,15 @@ def first_order_least_cosines(
     if not ks:
         return {}
     q, most = min(shape), max(ks)
-    values = np.zeros(max(shape))
+    values = np.zeros(q + most)
     values[: len(s)] = s
     generator = _generator(*key)
-    # In float32: of chance, three digits are enough.
-    columns, rows = (
-        generator.standard_normal((DRAWS, dimensions, most), dtype=np.float32)
-        for dimensions in shape
-    )
+    columns, rows = (_leading(generator, dimensions, q, most) for dimensions in shape)
     found: dict[tuple[Side, int], float] = {}
     for side in SIDES:
         own, other = (columns, rows) if side == "left" else (rows, columns)
         for k in ks:
-            kept, lost = values[:k], values[k : own.shape[1], None]
+            kept, lost = values[:k], values[k : own.shape[1], None]  # what is beyond q is zero
             per_unit = sigma / (kept**2 - lost**2)
             turns = own[:, k:, :k] * (kept * per_unit).astype(np.float32)
             mixed = (lost * per_unit)[: q - k].astype(np.float32)  # nothing mixes beyond q
@@ -138,6 +135,23 @@ def first_order_least_cosines(
             squares = np.linalg.eigvalsh(turns.transpose(0, 2, 1) @ turns)[:, -1]
             found[side, k] = float((1 / np.sqrt(1 + squares.astype(np.float64))).mean())
     return found
+
+
+def _leading(
+    generator: np.random.Generator, dimensions: int, q: int, most: int
+) -> NDArray[np.float32]:
+    """Leading columns of Gaussian matrices with so many rows, those beyond q shortened.
+
+    Of the rows beyond q only the Gram matrix matters: that of a triangle of as many rows as columns
+    (Bartlett). In float32: three digits of what chance gives are enough.
+    """
+    beyond = dimensions - q
+    rows = min(beyond, most)
+    drawn = generator.standard_normal((DRAWS, q + rows, most), dtype=np.float32)
+    drawn[:, q:] *= np.triu(np.ones((rows, most), np.float32))
+    index = np.arange(rows)
+    drawn[:, q + index, index] = np.sqrt(generator.chisquare(beyond - index, (DRAWS, rows)))
+    return drawn
 
 
 def gaussian_change(shape: tuple[int, int], sigma: float, *key: str | int) -> Values:

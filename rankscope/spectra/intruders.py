@@ -71,32 +71,27 @@ class Clusters(NamedTuple):
 
 def intruders_of(now: Basis, before: Basis) -> Intruders | None:
     """Count the intruders among the leading left vectors; None where not all vectors are known."""
-    by_arithmetic = _decided(now, before, floors=False)
-    if by_arithmetic is None:
+    if before.complete is None or not now.count:
         return None
-    by_storage = _decided(now, before, floors=True) or []
-    return Intruders(
-        len(by_arithmetic),
-        by_arithmetic.count(True),
-        by_arithmetic.count(None),
-        by_storage.count(None),
-    )
+    cosines = _cosines(now, before)
+    decided, stored = (_decided(now, before, cosines, floors=floors) for floors in (False, True))
+    return Intruders(len(decided), decided.count(True), decided.count(None), stored.count(None))
 
 
 def likely_intruders(now: Basis, before: Basis) -> float | None:
     """The same as one number, without the rounding of storage: half of the undecided count."""
-    decided = _decided(now, before, floors=False)
-    return None if decided is None else decided.count(True) + decided.count(None) / 2
-
-
-def _decided(now: Basis, before: Basis, *, floors: bool) -> list[bool | None] | None:
-    """Whether each leading vector is an intruder, and None where that is uncertain."""
     if before.complete is None or not now.count:
         return None
+    decided = _decided(now, before, _cosines(now, before), floors=False)
+    return decided.count(True) + decided.count(None) / 2
+
+
+def _decided(now: Basis, before: Basis, cosines: Values, *, floors: bool) -> list[bool | None]:
+    """Whether each leading vector is an intruder, and None where that is uncertain."""
     count = min(TOP, now.count)
     ks = range(1, now.count + 1)
     ours = Clusters.between(np.array([_angle_of(now, k, floors) for k in ks]))
-    theirs, cosines, rest = _all_clusters(before, now.left, floors)
+    theirs, rest = _all_clusters(before, cosines, floors)
     decided: list[bool | None] = []
     for start, end, error in zip(*ours, strict=True):
         if start < count:
@@ -140,34 +135,44 @@ def _angle_of(basis: Basis, k: int, floors: bool) -> float:
     return basis.error(k) + (basis.noise(k) if floors else 0.0)
 
 
-def _all_clusters(before: Basis, vectors: Values, floors: bool) -> tuple[Clusters, Values, Values]:
-    """Clusters of all left vectors, their cosines with ``vectors``, and what is beyond them.
+def _cosines(now: Basis, before: Basis) -> Values:
+    """Cosines of all earlier left vectors, u = A v / s on a long side, with the leading ones."""
+    complete = before.complete
+    assert complete is not None
+    if complete.is_left_short:
+        return np.asarray(complete.vectors.T @ now.left)
+    inverse = _inverse(before.values)
+    finite = np.where(np.isfinite(inverse), inverse, 0.0)
+    return np.asarray((complete.vectors.T @ (complete.wide @ now.left)) * finite[:, None])
+
+
+def _all_clusters(before: Basis, cosines: Values, floors: bool) -> tuple[Clusters, Values]:
+    """Clusters of all left vectors, and what is beyond them.
 
     Returns
     -------
-    Clusters; cosines (q, K); and for each vector the squared length that may be outside all
-    clusters, (K,).
+    Clusters; and for each leading vector the squared length that may be outside all clusters, (K,).
     """
     complete, s = before.complete, before.values
     assert complete is not None
     floor = before.noise_floor if floors else 0.0
-    with np.errstate(divide="ignore"):
-        inverse = np.where(s > 0, 1 / s, np.inf)
+    inverse = _inverse(s)
     # The vectors are off by the bound divided by the gap of the squares, (s + s′)(s − s′) ≥ s (s −
     # s′).
     perturbations = complete.bound * inverse + floor
     gaps = before.lower - np.append(before.upper[1:], 0.0)
     angles = np.array([sine(p, gap) for p, gap in zip(perturbations, gaps, strict=True)])
     if complete.is_left_short:
-        cosines = complete.vectors.T @ vectors
         angles[-1] = 0.0  # together they span the whole side
     else:
-        # u = A v / s, which is orthonormal up to the bound divided by s².
-        angles += complete.bound * inverse**2
-        finite = np.where(np.isfinite(inverse), inverse, 0.0)
-        cosines = (complete.vectors.T @ (complete.wide @ vectors)) * finite[:, None]
+        angles += complete.bound * inverse**2  # how far A v / s are from orthonormal
     found = Clusters.between(angles)
     end = int(found.ends[-1]) if len(found.ends) else 0
     rest = 1 - (cosines[:end] ** 2).sum(axis=0) + (angles[end - 1] if end else 0.0)
     is_all = complete.is_left_short and end == len(s)
-    return found, cosines, np.zeros(vectors.shape[1]) if is_all else np.clip(rest, 0.0, 1.0)
+    return found, np.zeros(cosines.shape[1]) if is_all else np.clip(rest, 0.0, 1.0)
+
+
+def _inverse(s: Values) -> Values:
+    with np.errstate(divide="ignore"):
+        return np.where(s > 0, 1 / s, np.inf)

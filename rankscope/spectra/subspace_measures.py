@@ -135,9 +135,11 @@ def compare_weights(
         for k in inner:
             chance = nulls.overlap(side, k), nulls.least_cosine(side, k)
             yield from _overlaps(now, before, cross[:k, :k], side, chance)
-        for k in _possible(ks, before, before):
-            if k < dimensions:
-                yield _update_energy(before, change, side, k, random_overlap(k, dimensions))
+        within = [k for k in _possible(ks, before, before) if k < dimensions]
+        shares = _shares(before, change, side, max(within, default=0))
+        for k in within:
+            share = None if shares is None else float(shares[k - 1])
+            yield _update_energy(before, change, side, k, share)
     found = intruders_of(now, before)
     if found is not None:
         yield _intruders(found, nulls)
@@ -179,17 +181,27 @@ def off_by(now: Basis, before: Basis, side: Side, k: int) -> float | None:
     return error if error < 1 else None
 
 
-def _update_energy(before: Basis, change: Change, side: Side, k: int, null: float) -> Measure:
+def _shares(before: Basis, change: Change, side: Side, most: int) -> Values | None:
+    """Shares of a change's energy in the leading subspaces of 1 to ``most`` dimensions."""
     if change.norm == 0:
+        return None
+    inside = (
+        before.left[:, :most].T @ change.values
+        if side == "left"
+        else (change.values @ before.right[:, :most]).T
+    )
+    inside /= change.norm
+    return np.cumsum(np.einsum("ij,ij->i", inside, inside))
+
+
+def _update_energy(
+    before: Basis, change: Change, side: Side, k: int, share: float | None
+) -> Measure:
+    null = random_overlap(k, before.shape[0] if side == "left" else before.shape[1])
+    if share is None:
         return Measure("update_energy", side, k, None, None, None, null, "zero")
     if not before.is_resolved(k):
         return Measure("update_energy", side, k, None, None, None, null, "no-gap")
-    inside = (
-        before.left[:, :k].T @ change.values
-        if side == "left"
-        else change.values @ before.right[:, :k]
-    )
-    value = float((inside / change.norm).ravel() @ (inside / change.norm).ravel())
     # An error E of a change turns it by at most ‖E‖/‖ΔW‖, and moves its share by no more.
     error = before.error(k) + change.error / change.norm
     error += 4 * (max(before.shape) + k) * UNIT_ROUNDOFF
@@ -197,7 +209,7 @@ def _update_energy(before: Basis, change: Change, side: Side, k: int, null: floa
         return Measure("update_energy", side, k, None, None, None, null, "no-gap")
     # Twice, since the norm of the rounding is an expected one.
     noise = before.noise(k) + 2 * change.noise / change.norm
-    return Measure("update_energy", side, k, value, error, _known(noise), null)
+    return Measure("update_energy", side, k, share, error, _known(noise), null)
 
 
 def _intruders(found: Intruders, nulls: Nulls) -> Measure:

@@ -97,7 +97,7 @@ def test_and_what_a_simulation_gives(k: int, dimensions: int) -> None:
     assert abs(np.mean(drawn) - exact_least_cosine(k, dimensions)) < 4 * np.std(drawn) / 24
 
 
-@pytest.mark.parametrize("shape", [(24, 24), (16, 40), (40, 16)])
+@pytest.mark.parametrize("shape", [(24, 24), (16, 40), (40, 16), (16, 18)])
 @pytest.mark.parametrize("gap", [1.0, 0.3])
 @pytest.mark.slow
 def test_the_least_cosine_of_first_order_is_what_a_simulation_gives(
@@ -117,10 +117,11 @@ def test_the_least_cosine_of_first_order_is_what_a_simulation_gives(
             for side, sides in (("left", left), ("right", right)):
                 lost = 1 - np.cos(subspace_angles(*sides)).min()
                 simulated.setdefault((side, k), []).append(float(lost))
-    many = [first_order_least_cosines(s, ks, shape, sigma, draw) for draw in range(25)]
+    many = [first_order_least_cosines(s, ks, shape, sigma, draw) for draw in range(50)]
     for key, losses in simulated.items():
         ours = 1 - np.mean([one[key] for one in many])  # type: ignore[index]
-        assert ours == pytest.approx(np.mean(losses), rel=0.12)
+        spread = np.std(losses) * np.sqrt(1 / 120 + 1 / 200)
+        assert abs(ours - np.mean(losses)) < 4 * spread + 0.03 * ours
 
 
 def test_what_is_drawn_of_first_order_depends_on_its_key_alone() -> None:

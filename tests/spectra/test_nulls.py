@@ -36,7 +36,7 @@ def test_vectors_of_close_values_become_intruders_by_chance(
     s[:10] -= 1e-6 * np.arange(10)
     before, _ = pair(rng, SHAPE, s, {}, {})
     truth = drawn_intruders(before, 0.01)
-    found = np.mean([nulls(before, 0.01, key=key).intruders(10) for key in range(8)])
+    found = np.mean([nulls(before, 0.01, key=key).intruders(10) for key in range(16)])
     assert truth >= fewest and abs(found - truth) <= 0.35 * truth
 
 
