@@ -13,8 +13,8 @@ Four measures, each with its certificate and what chance alone would give:
 - ``update_energy``, ‖U_kᵀΔW‖²_F/‖ΔW‖²_F: the share of a change that is in the subspace of what it
   changed.
 
-Vectors of the same index are not compared: a random change of 3 %, which moves no singular value by
-more than 0.1 %, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
+Vectors of the same index are not compared: a random change of 3 %, which moves singular values by a
+few thousandths, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
 """
 
 from __future__ import annotations
