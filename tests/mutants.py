@@ -130,7 +130,7 @@ MUTANTS = (
     Mutant(
         "analysis/subspace_series.py", "if index or not self.continues:", "if index:", SUBSPACES
     ),
-    Mutant("analysis/subspace_plans.py", "sorted(selection.against), read", "read[:-1]", SUBSPACES),
+    Mutant("analysis/subspace_plans.py", "sorted(selection.against), read", "read", SUBSPACES),
     Mutant(
         "analysis/subspace_plans.py",
         "{(one.step, min(one.against, one.step)) for one in new}",

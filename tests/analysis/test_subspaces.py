@@ -106,6 +106,18 @@ def test_every_step_is_compared_with_those_that_are_asked_for(
 
 
 @pytest.mark.slow
+def test_a_call_gets_the_comparisons_that_it_asks_for_whatever_is_stored(
+    drifting: Path, tmp_path: Path
+) -> None:
+    for against in ("first", "previous", "first,previous"):
+        asked = {"components": "weight", "layers": 0, "steps": "0:20", "against": against}
+        table = subspaces(drifting, tmp_path, **asked)
+        pairs = set(zip(table["step"], table["against"], strict=True))
+        both = {"first": {(10, 0), (20, 0)}, "previous": {(10, 0), (20, 10)}}
+        assert pairs == set.union(*(both[name] for name in against.split(",")))
+
+
+@pytest.mark.slow
 def test_what_was_compared_with_the_last_step_follows_a_new_one(
     drifting: Path, tmp_path: Path
 ) -> None:

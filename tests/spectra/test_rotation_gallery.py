@@ -142,6 +142,23 @@ def test_where_values_are_close_the_truth_is_within_the_error(
                     assert abs(one.value - truth) <= one.error
 
 
+@pytest.mark.parametrize("is_close_first", [True, False])
+def test_the_error_is_that_of_both_matrices(is_close_first: bool) -> None:
+    """One has its values close together, the other, with the same vectors, far apart."""
+    rng = np.random.default_rng(7)
+    u, v = orthonormal(rng, 6, 5), orthonormal(rng, 8, 5)
+    close = u * (1 + 1e-9 * np.array([3.0, 2, 1, 0, -1])) @ v.T
+    pairs = [close, u * np.array([5.0, 4, 3, 2, 1]) @ v.T]
+    now, before = pairs if is_close_first else pairs[::-1]
+    found = {(one.measure, one.side): one for one in subspace_measures(now, before, k=2)}
+    with mp.workdps(40):
+        left = [mp.svd_r(mp.matrix(one.tolist()))[0][:, :2] for one in (now, before)]
+        truth = float(min(mp.svd_r(left[0].T * left[1], compute_uv=False)))
+    ours, far = found["least_cosine", "left"], subspace_measures(*[pairs[1]] * 2, k=2)[0]
+    assert ours.value is not None and ours.error is not None and far.error is not None
+    assert abs(ours.value - truth) <= ours.error and ours.error > 1e3 * far.error
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
