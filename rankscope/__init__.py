@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from rankscope.report.page import write_report
     from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
+    from rankscope.spectra.paired_subspaces import principal_cosines, subspace_measures
     from rankscope.spectra.singular_values import singular_values, spectrum
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
@@ -80,6 +81,7 @@ _HOMES = {
         "stable_rank",
     ),
     "rankscope.spectra.matrices": ("Dense", "LowRank"),
+    "rankscope.spectra.paired_subspaces": ("principal_cosines", "subspace_measures"),
     "rankscope.spectra.singular_values": ("singular_values", "spectrum"),
     "rankscope.spectra.spectrum": ("Spectrum",),
 }
@@ -109,10 +111,12 @@ __all__ = [
     "open_runs",
     "participation_ratio",
     "plots",
+    "principal_cosines",
     "proportional_effective_rank",
     "singular_values",
     "spectrum",
     "stable_rank",
+    "subspace_measures",
     "write_report",
 ]
 
