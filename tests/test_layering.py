@@ -54,6 +54,10 @@ MAY_IMPORT = {
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
+    "diagnostics": {
+        *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
+        *("pipeline.calls", "spectra.formats", "spectra.rounding"),
+    },
     "plots": {"errors", "durable", "metrics", "results", "statistics"},
     "watching": {
         *("errors", "durable", "checkpoints", "results"),
