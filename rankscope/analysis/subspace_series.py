@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.recipes import Products, Recipe
+from rankscope.components.recipes import OF_CONTENT, Products, Recipe
 from rankscope.errors import RankscopeError
 from rankscope.spectra.bases import Basis, basis_of
 from rankscope.spectra.chance import SIDES
@@ -20,9 +20,6 @@ from rankscope.spectra.subspace_measures import (
     compare_weights,
     sizes,
 )
-
-# Reasons that are in a file, and stay until it is another file.
-OF_CONTENT = ("damaged", "cut-short", "quantised")
 
 
 class Position(NamedTuple):

@@ -24,6 +24,8 @@ from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank, 
 from rankscope.spectra.rounding import Rounding, rounding_of_merges
 
 SAMPLE = 2**16
+# Reasons that are in a file, and stay until it is another file.
+OF_CONTENT = ("damaged", "cut-short", "quantised")
 
 
 class Recipe(Protocol):

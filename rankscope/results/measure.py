@@ -74,6 +74,8 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
         "max_rank": spectrum.max_rank,
         "sigma_error": spectrum.error,
         **_relative_size(spectrum),
+        **_cosine(spectrum),
+        **_entries(spectrum),
     }
     if spectrum.status == "zero":
         return row
@@ -119,6 +121,22 @@ def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
     if not math.isfinite(most):
         return {}
     return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}
+
+
+def _cosine(spectrum: Spectrum) -> dict[str, Number]:
+    cosine = spectrum.cosine
+    if cosine is None:
+        return {}
+    return {
+        "update_cosine": cosine.value,
+        "update_cosine_error": cosine.error,
+        "update_cosine_bias": cosine.bias,
+    }
+
+
+def _entries(spectrum: Spectrum) -> dict[str, Number]:
+    entries = spectrum.entries
+    return {} if entries is None else {"entry_gini": entries.gini, "entry_hoyer": entries.hoyer}
 
 
 def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
