@@ -109,10 +109,11 @@ class Results:
     def _say_what_is_empty(self, names: Sequence[str]) -> None:
         if not names:
             return
+        floors = ", and whose noise floors of products lack the rounding of their factors"
         message = (
             f"{printable(str(self.path))}: an older version wrote this table, which lacks "
-            f"{', '.join(names)}, and whose noise floors of products lack the rounding of their "
-            "factors: `rankscope analyze` into this folder rewrites it"
+            f"{', '.join(names)}{floors if 'significant_bits' in names else ''}: "
+            "`rankscope analyze` into this folder rewrites it"
         )
         warnings.warn(RankscopeWarning(message), stacklevel=4)
 

@@ -49,21 +49,20 @@ def cosine_of(later: Change, earlier: Change, shared: float | None) -> Cosine | 
 
 
 def _norm(change: Change) -> Norm:
+    """Norm of a change; NaN where an entry is not finite."""
     if isinstance(change, LowRank):
-        return change.norms()[0] if _is_finite(change) else Norm(math.nan, math.nan)
-    return norm_of(change.values, change.error)
-
-
-def _is_finite(product: LowRank) -> bool:
-    return all(bool(np.isfinite(factor).all()) for factor in (product.left, product.right))
+        is_finite = all(bool(np.isfinite(part).all()) for part in (change.left, change.right))
+        return change.norms()[0] if is_finite else Norm(math.nan, math.nan)
+    is_finite = bool(np.isfinite(change.values).all())
+    return norm_of(change.values, change.error) if is_finite else Norm(math.nan, math.nan)
 
 
 def _normalised(one: Change, other: Change, size: float, other_size: float) -> tuple[float, float]:
     """⟨A, B⟩ of changes divided by their norms, and a bound on its error."""
-    if isinstance(one, LowRank) and isinstance(other, LowRank):
-        return _of_factors(one, other, size, other_size)
     if isinstance(one, LowRank):
-        return _mixed(other, one, other_size, size)  # type: ignore[arg-type]
+        if isinstance(other, LowRank):
+            return _of_factors(one, other, size, other_size)
+        return _mixed(other, one, other_size, size)
     if isinstance(other, LowRank):
         return _mixed(one, other, size, other_size)
     total = 0.0
@@ -78,10 +77,8 @@ def _of_factors(
     one: LowRank, other: LowRank, size: float, other_size: float
 ) -> tuple[float, float]:
     """The sum of all entries of (L₁ᵀL₂) ∘ (R₁R₂ᵀ), which errs by (m + n + r₁r₂)·u·‖L₁‖…‖R₂‖."""
-    (left, right, grown), (left2, right2, grown2) = (
-        _unit_factors(one, size),
-        _unit_factors(other, other_size),
-    )
+    left, right, grown = _unit_factors(one, size)
+    left2, right2, grown2 = _unit_factors(other, other_size)
     terms = sum(one.shape) + one.inner * other.inner + 16
     total = float(((left.T @ left2) * (right @ right2.T)).sum())
     return total * grown * grown2, terms * UNIT_ROUNDOFF * grown * grown2
