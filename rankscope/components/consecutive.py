@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from rankscope.components.formed import Formed
 from rankscope.components.kronecker_deltas import scale_of
 from rankscope.components.products import IN_RANGE_OR_NOT
 from rankscope.components.recipes import OF_CONTENT, Difference, Weight
-from rankscope.components.tensor_errors import formed_of
+from rankscope.components.tensor_errors import formed_of, product_in
 from rankscope.errors import RankscopeError
 from rankscope.spectra.bounds import Values
 from rankscope.spectra.cosines import cosine_of
@@ -34,32 +34,55 @@ class Consecutive:
 
         Where a file of the change before is damaged, only the cosine is missing.
         """
-        change = self.change.read()
+        change, before = self.change, self.before
+        if isinstance(change, Difference) and isinstance(before, Difference):
+            if product_in(change.later.tensor) is None:
+                return self._of_weights(change, before)
+            # Of two factors that no adapter changes: their rounding is not followed here.
+            return self._with_cosine(change.read(), lambda: (before.read(), None))
+        return self._with_cosine(change.read(), lambda: (before.read(), 0.0))
+
+    def _of_weights(self, change: Difference, before: Difference) -> Decomposable:
+        """Each weight is read once."""
+        later, shared = (formed_of(one.tensor) for one in (change.later, change.earlier))
+
+        def earlier() -> tuple[Decomposable, float | None]:
+            first = formed_of(before.earlier.tensor)
+            return before.bare(shared, first), _term([first, shared, later])
+
+        return self._with_cosine(change.between(later, shared), earlier)
+
+    def _with_cosine(
+        self, change: Decomposable, earlier: Callable[[], tuple[Decomposable, float | None]]
+    ) -> Decomposable:
+        """The change with its cosine.
+
+        Parameters
+        ----------
+        earlier
+            Reads the change before, and what the rounding of the shared weight without its adapter
+            adds to the inner product of the two.
+        """
         if isinstance(change, Kronecker):
             return change
         try:
-            before = self.before.read()
-            if isinstance(before, Kronecker):
-                return change
-            return replace(change, cosine=cosine_of(change, before, self._shared_rounding()))
+            before, of_weight = earlier()
+            of_adapter = _of_adapters(self._adapters)
         except RankscopeError as error:
             if error.reason in OF_CONTENT:
                 return change
             raise
+        if isinstance(before, Kronecker):
+            return change
+        terms = [term for term in (of_weight, of_adapter) if term is not None]
+        shared = sum(terms) if len(terms) == 2 else None
+        return replace(change, cosine=cosine_of(change, before, shared))
 
-    @IN_RANGE_OR_NOT
-    def _shared_rounding(self) -> float | None:
-        """What the rounding of the matrix between adds to the inner product of the two changes."""
+    @property
+    def _adapters(self) -> list[Delta | None]:
+        """Of the three states, in order."""
         states = self.before.earlier, self.change.earlier, self.change.later
-        tensors = [state.tensor if isinstance(state, Weight) else None for state in states]
-        adapters = [state.adapter if isinstance(state, Weight) else state for state in states]
-        if any(map(is_rescaled, adapters)):
-            return None
-        of_weight: float | None = 0.0
-        if tensors[1] is not None and tensors[1] not in (tensors[0], tensors[2]):
-            of_weight = _term([None if one is None else formed_of(one) for one in tensors])
-        of_adapter = _of_adapters(adapters)
-        return None if of_weight is None or of_adapter is None else of_weight + of_adapter
+        return [state.adapter if isinstance(state, Weight) else state for state in states]
 
     def tensors(self) -> tuple[Tensor, ...]:
         """Tensors of both changes."""
@@ -71,9 +94,15 @@ class Consecutive:
         return self.change.work
 
 
+@IN_RANGE_OR_NOT
 def _of_adapters(adapters: Sequence[Delta | None]) -> float | None:
-    """The terms of both factors of scale·B·A: the rounding of B times A, and B times that of A."""
+    """The terms of both factors of scale·B·A: the rounding of B times A, and B times that of A.
+
+    None where that is not known: for other products, and for DoRA, which also rescales the weight.
+    """
     shared = adapters[1]
+    if any(map(is_rescaled, adapters)):
+        return None
     if shared is None:
         return 0.0
     plain = [one if isinstance(one, Adapter) else None for one in adapters]
@@ -84,14 +113,16 @@ def _of_adapters(adapters: Sequence[Delta | None]) -> float | None:
     assert lefts[1] is not None and rights[1] is not None
     sizes = _squares(lefts[1].values).sum(axis=0), _squares(rights[1].values).sum(axis=1)
     terms = _term(lefts, sizes[1][None, :]), _term(rights, sizes[0][:, None])
-    known = [term for term in terms if term is not None]
-    return scale_of(shared) ** 2 * sum(known) if len(known) == len(terms) else None
+    if terms[0] is None or terms[1] is None:
+        return None
+    return scale_of(shared) ** 2 * (terms[0] + terms[1])
 
 
 def _squares(values: Values) -> Values:
     return np.square(values, dtype=np.float64)
 
 
+@IN_RANGE_OR_NOT
 def _term(states: Sequence[Formed | None], weights: Values | None = None) -> float | None:
     """`shared_rounding` of three states of a stored tensor.
 

@@ -8,6 +8,7 @@ other have a negative inner product.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from rankscope.spectra.bounds import Values
 from rankscope.spectra.formats import Format
 from rankscope.spectra.matrices import Matrix
+from rankscope.spectra.rounding import spacings
 
 # Below, a Gaussian of this deviation stays within ±1; the series needs more terms there.
 NARROW = 0.15
@@ -64,7 +66,7 @@ def shared_rounding(
     weight = count if weights is None else np.zeros(classes)
     rows = max(1, BLOCK // max(shared.shape[1], 1))
     for part in (slice(start, start + rows) for start in range(0, len(shared), rows)):
-        places = (_ulps(shared[part], stored) + RANGE).ravel()
+        places = (spacings(shared[part], stored) + RANGE).ravel()
         count += np.bincount(places, minlength=classes)
         if weights is not None:
             spread = np.broadcast_to(weights, shared.shape)[part].ravel()
@@ -73,12 +75,6 @@ def shared_rounding(
             change = shared[part] if other is None else shared[part] - other[part]
             found += np.bincount(places, np.square(change, dtype=np.float64).ravel(), classes)
     return _total(count, weight, squares)
-
-
-def _ulps(values: Matrix, stored: Format) -> NDArray[np.int64]:
-    """Exponent of the spacing of the format at each entry."""
-    exponents = np.where(values == 0, stored.smallest_exponent, np.frexp(values)[1] - 1)
-    return np.maximum(exponents, stored.smallest_exponent).astype(np.int64) - stored.mantissa
 
 
 @np.errstate(over="ignore", under="ignore")
@@ -101,8 +97,14 @@ def _mean(deviation: Values) -> Values:
 
 def _deviation(square: Values) -> Values:
     """The deviation a with a² + G(a) equal to this mean square."""
-    grid = np.geomspace(NARROW, 1, 1000)
-    between = np.interp(square, grid**2 + _mean(grid), grid)
     narrow = square * math.sqrt(math.pi / 2)
     wide = np.sqrt(np.maximum(square - 1 / 6, 0))
+    between = np.interp(square, *_table())
     return np.where(narrow < NARROW, narrow, np.where(square > 1 + 1 / 6, wide, between))
+
+
+@cache
+def _table() -> tuple[Values, Values]:
+    """Mean squares, and the deviations that give them, where neither limit holds."""
+    deviations = np.geomspace(NARROW, 1, 1000)
+    return deviations**2 + _mean(deviations), deviations
