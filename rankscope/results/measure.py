@@ -82,12 +82,20 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
     rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
     if not whole and spectrum.noise_floor > 0:
         row["signal_to_noise"] = _in_range(float(s[0]) / spectrum.noise_floor)
-    if not rank and spectrum.noise_source == "arithmetic":
+    if not has_ranks(spectrum):
         return row | {"numerical_rank": rank}
     conditions = _conditions(spectrum, rank)
     if not whole:
         conditions = {"condition_number_r": conditions["condition_number_r"]}
     return row | _ranks(spectrum, rank) | _shape(spectrum) | conditions
+
+
+def has_ranks(spectrum: Spectrum) -> bool:
+    """Whether a matrix has ranks: it is neither zero nor, as found, all rounding of arithmetic."""
+    if spectrum.status not in ("ok", "vector"):
+        return False
+    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
+    return bool(rank) or spectrum.noise_source != "arithmetic"
 
 
 def _in_range(number: float) -> float | None:
