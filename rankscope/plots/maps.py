@@ -75,9 +75,9 @@ def heatmap(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('step', 'layer')
     """
-    require_metric(table, column)
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
+    require_metric(rows, column)
     cells = _cells(rows, column, log=drawn.log)
     limits = value_limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax

@@ -84,9 +84,9 @@ def metric(
     >>> ax.get_ylabel()
     'stable rank'
     """
-    require_metric(table, column)
-    drawn = quantity(column)
     rows = chosen_rows(table, component=component, role=role)
+    require_metric(rows, column)
+    drawn = quantity(column)
     points = summary(rows, column, hue=hue, cuts=cuts_of(table))
     with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
         if drawn.log:

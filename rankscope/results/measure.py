@@ -94,8 +94,8 @@ def has_ranks(spectrum: Spectrum) -> bool:
     """Whether a matrix has ranks: it is neither zero nor, as found, all rounding of arithmetic."""
     if spectrum.status not in ("ok", "vector"):
         return False
-    rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
-    return bool(rank) or spectrum.noise_source != "arithmetic"
+    is_above = bool((spectrum.lower > spectrum.noise_floor).any())
+    return is_above or spectrum.noise_source != "arithmetic"
 
 
 def _in_range(number: float) -> float | None:

@@ -65,10 +65,10 @@ def depth_profile(
     0     0       2
     1    10       2
     """
-    require_metric(table, column)
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
     rows = chosen_rows(table, component=component, role=role, run=run)
+    require_metric(rows, column)
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
     found = []

@@ -137,6 +137,7 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     -------
     Columns ``run``, ``step``, ``centre``; the same to the last bit in any order of the rows.
     """
+    require_metric(rows, column)
     drawn = quantity(column)
     # A mean in another order rounds differently, which would move a constant metric.
     points = summary(rows.sort_values(column), column)
