@@ -66,6 +66,15 @@ def test_a_step_that_lacks_a_matrix_is_crossed_by_both_windows(
     assert rows == {300: None, 400: pytest.approx(cosine(*w), abs=1e-12)}
 
 
+def test_a_gap_does_not_end_what_came_before_it(
+    tmp_path: Path, states: dict[int, dict[str, NDArray[np.float32]]]
+) -> None:
+    write_step(tmp_path, 300, {name: w for name, w in states[300].items() if name != NAME})
+    rows = found(analysed(tmp_path, "update"))
+    w = [states[step][NAME] for step in (100, 200, 400)]
+    assert rows == {200: None, 400: pytest.approx(cosine(*w), abs=1e-12)}
+
+
 def test_no_cosine_crosses_a_break(tmp_path: Path, rng: np.random.Generator) -> None:
     larger = {name: (2 * rows, 2 * cols) for name, (rows, cols) in SHAPES.items()}
     for step in range(100, 700, 100):
