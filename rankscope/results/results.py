@@ -238,7 +238,8 @@ class Results:
         Returns
         -------
         Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
-        lower, upper, noise_floor.
+        lower, upper, noise_floor. Only of matrices of the table: the store also keeps those of
+        earlier calls, whose checkpoints may have changed since.
 
         Raises
         ------
