@@ -18,7 +18,7 @@ from rankscope.plots.grid import label_figure, new_figure, row_title
 from rankscope.plots.panel import GREY, step_label
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import chosen_rows, in_order, role_name
+from rankscope.statistics.row_choice import chosen_rows, in_order, require_metric, role_name
 
 COLORS = "viridis"
 INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
@@ -77,6 +77,7 @@ def heatmap(
     """
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
+    require_metric(rows, column)
     cells = _cells(rows, column, log=drawn.log)
     limits = value_limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
@@ -203,6 +204,7 @@ def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
 
 def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
     """Least and greatest finite value of a column."""
+    require_metric(rows, column)
     values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
     finite = values[np.isfinite(values)]
     if not finite.size:

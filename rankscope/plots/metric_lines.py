@@ -12,7 +12,7 @@ from matplotlib.transforms import offset_copy
 from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, label_log_axis, step_label
 from rankscope.plots.style import SeriesStyle
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import chosen_rows, distinct
+from rankscope.statistics.row_choice import chosen_rows, distinct, require_metric
 from rankscope.statistics.step_summary import (
     band_text,
     cuts_of,
@@ -60,7 +60,8 @@ def metric(
     table
         The metrics table. Colours are decided from all of it, not from the rows drawn.
     column
-        The metric, such as ``per``, ``stable_rank``, ``condition_number_r`` or ``relative_size``.
+        The metric, such as ``per``, ``stable_rank``, ``condition_number_r`` or ``relative_size``;
+        also one of your own (`Results.with_metric`).
     component, role
         Which matrices: a component, and a role or all.
     hue
@@ -83,8 +84,9 @@ def metric(
     >>> ax.get_ylabel()
     'stable rank'
     """
-    drawn = quantity(column)
     rows = chosen_rows(table, component=component, role=role)
+    require_metric(rows, column)
+    drawn = quantity(column)
     points = summary(rows, column, hue=hue, cuts=cuts_of(table))
     with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
         if drawn.log:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import WrongSettingError
+from rankscope.statistics.quantities import QUANTITIES
 
 
 def chosen_rows(
@@ -47,6 +49,21 @@ def distinct(table: pd.DataFrame, column: str) -> list[object]:
             f"the table has no column {column!r}: it has {', '.join(map(str, table))}"
         )
     return list(table[column].dropna().unique())
+
+
+def require_metric(table: pd.DataFrame, column: str) -> None:
+    """Check that a column can be drawn: a metric, or a column of numbers of one's own.
+
+    Raises
+    ------
+    WrongSettingError
+        If the table has no such column, or its values are not numbers.
+    """
+    if column not in table.columns or not is_numeric_dtype(table[column]):
+        known = ", ".join(QUANTITIES)
+        raise WrongSettingError(
+            f"unknown metric {column!r}: choose one of {known}, or a column of numbers of your own"
+        )
 
 
 def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from rankscope import metrics
 from rankscope.statistics.quantities import Quantity, quantity
+from rankscope.statistics.row_choice import require_metric
 
 Values = NDArray[np.float64]
 
 NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
 
+IS_NOISY = "rounding noise matters"  # a column beside those of the table: no identifier
 PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
 
 
@@ -49,11 +51,11 @@ def summary(
     - ``stretch``: which stretch of its line the point is in; lines are cut at breaks, at windows of
     another kind, and, for parts of cycles, at restarts.
     """
+    require_metric(rows, column)
     drawn = quantity(column)
-    rows = rows.assign(
-        noisy=noise_matters(rows) if drawn.tail else False,
-        window=rows["window"].fillna("") if "window" in rows else "",
-    )
+    window = rows["window"].fillna("") if "window" in rows else ""
+    is_noisy = noise_matters(rows) if drawn.tail else False
+    rows = rows.assign(window=window, **{IS_NOISY: is_noisy})
     points = [
         {hue: name, "window": window, "step": step, **_point(group, column, drawn)}
         for (name, window, step), group in rows.groupby([hue, "window", "step"], sort=True)
@@ -108,7 +110,7 @@ def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float
     known = ~np.isnan(values)
     point: dict[str, float | bool] = {
         "undefined": int((~known).sum()),
-        "noisy": bool(group["noisy"].any()),
+        "noisy": bool(group[IS_NOISY].any()),
         "bound": False,
     }
     values = values[known]
@@ -135,6 +137,7 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     -------
     Columns ``run``, ``step``, ``centre``; the same to the last bit in any order of the rows.
     """
+    require_metric(rows, column)
     drawn = quantity(column)
     # A mean in another order rounds differently, which would move a constant metric.
     points = summary(rows.sort_values(column), column)
