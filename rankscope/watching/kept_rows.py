@@ -23,9 +23,10 @@ MATRIX, VALUES = (*KEY, "since"), ("status", "spectral_norm", "nuclear_norm")
 def with_kept_rows(analysis: Analysis, out: Path, there: Mapping[str, Sequence[int]]) -> Analysis:
     """The analysis with the rows that the table in ``out`` has of checkpoints that are gone.
 
-    A step whose updates begin at a checkpoint that is gone keeps its rows too. A note names the
-    checkpoints. Nothing is kept of a run that was started anew: whose table reaches beyond its last
-    checkpoint, or whose remaining checkpoints have other singular values than in the table.
+    Later steps, whose changes may depend on a checkpoint that is gone, keep the rows that they have
+    in the table too. A note names the checkpoints. Nothing is kept of a run that was started anew:
+    whose table reaches beyond its last checkpoint, or whose remaining checkpoints have other
+    singular values than in the table.
 
     Parameters
     ----------
@@ -39,8 +40,8 @@ def with_kept_rows(analysis: Analysis, out: Path, there: Mapping[str, Sequence[i
     for run in analysis.runs:
         now, before = _steps(analysis.rows, run.name), _of_checkpoints(earlier, run.name)
         gone = before.keys() - {*run.steps}
-        kept = {step for step in before if step in gone or _begins_in(before[step], gone)}
-        is_another = bool(gone) and _is_another(before, now, kept, there[run.name])
+        kept = {step for step in before if gone and step >= min(gone)}
+        is_another = bool(gone) and _is_another(before, now, there[run.name])
         notes += _notes(run, gone - {*there[run.name]}, is_another=is_another)
         kept = set() if is_another else kept
         is_kept |= bool(kept)
@@ -91,21 +92,17 @@ def _of_checkpoints(rows: Iterable[Row], run: str) -> Steps:
     return _steps((row for row in rows if row["component"] not in AT_MERGES), run)
 
 
-def _begins_in(rows: Iterable[Row], gone: set[int]) -> bool:
-    return any(row["since"] in gone for row in rows)
-
-
 def _joined(before: Iterable[Row], now: Iterable[Row]) -> list[Row]:
     """The rows of a step: of its checkpoint as they were, and of its merge, in the usual order."""
     merges = (row for row in now if row["component"] in AT_MERGES)
     return sorted([*before, *merges], key=lambda row: COMPONENTS.index(row["component"]))
 
 
-def _is_another(before: Steps, now: Steps, kept: set[int], there: Sequence[int]) -> bool:
+def _is_another(before: Steps, now: Steps, there: Sequence[int]) -> bool:
     """Whether the table is not of the training whose checkpoints are there now."""
     if max(before) > max(there):
         return True
-    for step in before.keys() & now.keys() - kept:
+    for step in before.keys() & now.keys():
         known, found = (dict(values_of(some[step])) for some in (before, now))
         if any(known[matrix] != found[matrix] for matrix in known.keys() & found.keys()):
             return True

@@ -196,10 +196,26 @@ def test_removed_checkpoints_keep_their_rows(
     for step in (10, 20):
         write_step(run, step, values[step])
     analysed(run, "weight", "update", "merged_total", out=tmp_path / "other")
-    assert (out / "metrics.csv").read_bytes() == (tmp_path / "other/metrics.csv").read_bytes()
+    table, whole = (rs.open_results(where).metrics for where in (out, tmp_path / "other"))
+    earlier = [name for name in table if name.startswith("update_cosine")]  # of two checkpoints ago
+    assert table.drop(columns=earlier).equals(whole.drop(columns=earlier))
     record = json.loads((out / "analysis.json").read_text())
     assert record["notes"][-1]["message"].startswith("the checkpoints of steps 10, 20 are gone")
     assert record["key"] is None  # `analyze` measures what is there
+
+
+def test_what_was_measured_before_a_checkpoint_was_removed_stays(
+    tmp_path: Path, clock: Clock, rng: np.random.Generator
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    for step in (10, 20, 30, 40):
+        write_step(run, step, weights(rng))
+    clock.events = [None, None, lambda: shutil.rmtree(run / "checkpoint-10")]
+    watched = iter(watch(run, out=out))
+    assert [next(watched).step for _ in range(4)] == [10, 20, 30, 40]
+    before = (out / "metrics.csv").read_bytes()
+    assert next(watched, None) is None
+    assert (out / "metrics.csv").read_bytes() == before
 
 
 def test_a_merge_without_its_checkpoint_does_not_cost_the_rows_of_the_checkpoint(
