@@ -9,6 +9,9 @@ import pandas as pd
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import WrongSettingError
 
+SERIES = "series"
+"""Key of ``attrs``: the names of all series of the study, by column."""
+
 
 def chosen_rows(
     table: pd.DataFrame, *, component: str, role: str | None = None, run: str | None = None
@@ -49,6 +52,15 @@ def distinct(table: pd.DataFrame, column: str) -> list[object]:
     return list(table[column].dropna().unique())
 
 
+def series_names(table: pd.DataFrame, column: str) -> list[object]:
+    """Names of all series of the study, which decide how each of them looks.
+
+    Those in the table, and where it is a selection those that its ``attrs`` list.
+    """
+    study = table.attrs.get(SERIES, {}).get(column, [])
+    return list(dict.fromkeys([*study, *distinct(table, column)]))
+
+
 def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:
     """Values of a column by run, for tables that lack it.
 
@@ -72,12 +84,14 @@ def has_component(table: pd.DataFrame, component: str) -> bool:
 def in_order(roles: Iterable[str]) -> list[str]:
     """Distinct roles in the order in which a block uses them; unknown ones last."""
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
-    return sorted(set(roles), key=lambda role: (order.get(role, len(order)), role))
+    there = roles.unique() if isinstance(roles, pd.Series) else {*roles}
+    return sorted(there, key=lambda role: (order.get(role, len(order)), role))
 
 
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
     """Distinct shapes (rows, columns) of the matrices."""
-    return sorted(set(zip(rows["rows"].astype(int), rows["cols"].astype(int), strict=True)))
+    there = rows[["rows", "cols"]].drop_duplicates().astype(int)
+    return sorted(there.itertuples(index=False, name=None))
 
 
 def role_name(role: str, component: str) -> str:

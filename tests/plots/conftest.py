@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +39,7 @@ class SyntheticResults:
     training: pd.DataFrame
     all_spectra: pd.DataFrame
     evaluation: pd.DataFrame
+    subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def spectra(
         self,

@@ -132,7 +132,7 @@ def test_a_score_of_several_runs_is_their_mean_and_their_range(evaluation: pd.Da
     rows = evaluation.query("task == 'novels' and metric == 'loss'")
     mean = rows.groupby("step")["value"].mean()
     np.testing.assert_allclose(curve(ax, "#0072B2")[:, 1], mean)
-    assert legend_texts(ax) == ["m", "mean over runs", "min to max over runs"]
+    assert legend_texts(ax) == ["m", "mean over 2 runs", "min to max over 2 runs"]
 
 
 def test_a_score_is_not_joined_across_a_break(evaluation: pd.DataFrame) -> None:

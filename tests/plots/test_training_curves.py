@@ -103,4 +103,4 @@ def test_a_line_of_several_runs_is_their_mean() -> None:
     ax = plots.loss(pd.concat(runs).assign(method="m"), hue="method")
     (line,) = [line for line in ax.lines if len(line.get_xdata())]
     assert list(line.get_ydata()) == [2, 2]
-    assert "mean over runs" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "mean over 2 runs" in [text.get_text() for text in ax.get_legend().get_texts()]
