@@ -139,7 +139,9 @@ def subspaces(
     if not has_subspaces(training):
         raise RankscopeError("the training table has no value of 'captured_energy'")
     training, hue = by_group(training, group, hue)
-    with drawn_on(ax, distinct(training, hue) if runs is None else runs, legend=legend) as panel:
+    with drawn_on(
+        ax, series_names(training, hue) if runs is None else runs, legend=legend
+    ) as panel:
         for name, series in training.groupby(hue, sort=True):
             restarts = begun_cycles(series, series["run"].unique())
             if restarts.empty:

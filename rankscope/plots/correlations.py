@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.panel import GREY, drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look, plain
+from rankscope.plots.style import SeriesStyle, name_title, paper_look
 from rankscope.statistics.co_movement import Method
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import Over, are_replicates, by_group, runs_over
-from rankscope.statistics.row_choice import distinct, in_order
+from rankscope.statistics.row_choice import distinct, in_order, series_names
 
 Values = NDArray[np.float64]
 
 SPREAD = 0.72
 """Share of a role's height that its dots take up."""
 PALE = 0.45
+INSIDE = 0.85  # of the width, which the panels share; names of roles and metrics take the rest
 NOTES = {
     "levels": "levels: two trends correlate whatever the cause",
     "differences": "later differences between checkpoints, less their own trend",
@@ -91,7 +92,7 @@ def correlation(
     names = sorted(distinct(correlations, hue), key=str)
     over = runs_over(correlations, hue) if are_replicates(correlations, hue) else Over()
     rows = _over_runs(rows, hue) if over else rows
-    with drawn_on(ax, names, legend=legend) as panel:
+    with drawn_on(ax, series_names(correlations, hue), legend=legend) as panel:
         panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)
         kinds = [(name, form) for name in names for form in NOTES]
         for number, (name, form) in enumerate(kinds):
@@ -174,8 +175,9 @@ def rank_and_performance(
             )
             ax.set_xlabel("")
         row_title(line[-1], quantity(column).symbol)
+    inches = INSIDE * float(mpl.rcParams["figure.figsize"][0]) / len(measures)
     for measure, ax in zip(measures, grid[0], strict=True):
-        ax.set_title(_title(measure))
+        ax.set_title(name_title(_measure_name(measure), inches))
     figure.supxlabel(_label(method))
     shared_legend(figure, [ax for line in grid for ax in line], hole=None)
     return figure
@@ -240,10 +242,10 @@ def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
     ]
 
 
-def _title(measure: tuple[str, str, str]) -> str:
+def _measure_name(measure: tuple[str, str, str]) -> str:
     task, group, metric = measure
     part = "" if group == "all" else f"{group.partition(':')[2]} "
-    return plain(f"{task}: {part}{metric}".replace("_", " "))
+    return f"{task}: {part}{metric}".replace("_", " ")
 
 
 def _label(method: Method) -> str:

@@ -24,7 +24,7 @@ from rankscope.statistics.replicates import (
     none_in_common,
     runs_over,
 )
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import cuts_of, over_runs
 
 PHENOMENON = "phenomenon:"
@@ -127,7 +127,9 @@ def score(
     look = _LOOKS.get(metric, _Look(metric))
     is_of_runs = are_replicates(evaluation, hue)
     points = _points_of_runs(rows, hue, look) if is_of_runs else _points(rows, hue)
-    with drawn_on(ax, distinct(evaluation, hue) if runs is None else runs, legend=legend) as panel:
+    with drawn_on(
+        ax, series_names(evaluation, hue) if runs is None else runs, legend=legend
+    ) as panel:
         if look.log:
             panel.ax.set_yscale("log", nonpositive="mask")
         for name, series in points.groupby(hue, sort=True):
@@ -236,7 +238,7 @@ def blimp_phenomena(
     if not groups:
         raise RankscopeError("the evaluation holds no accuracies of BLiMP by phenomenon")
     figure, panels, hole = panel_grid(len(groups))
-    names = distinct(evaluation, hue) if runs is None else runs
+    names = series_names(evaluation, hue) if runs is None else runs
     for group, ax in zip(groups, panels, strict=True):
         score(
             evaluation,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -154,6 +156,8 @@ def gallery(
 ) -> dict[str, GalleryFigure]:
     """Figures to draw: those that are named, those of some components, or else `FIGURES`.
 
+    To these a figure is added for each component that was measured and would have none.
+
     Raises
     ------
     WrongSettingError
@@ -169,7 +173,9 @@ def gallery(
         return {name: every[name] for name in only}
     if components:
         return {name: figure for name, figure in every.items() if figure.component in components}
-    return FIGURES
+    shown = {f.component for f in FIGURES.values() if f.component and f.has_data(results)}
+    rest = (_default(str(component), PER) for component in there if component not in shown)
+    return reduce(or_, rest, FIGURES)
 
 
 def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]]) -> None:
@@ -214,6 +220,7 @@ def _names(results: Results, table: pd.DataFrame, hue: str) -> list[object]:
 
 def _correlated(results: Results, hue: str = "run") -> pd.DataFrame:
     table = correlate(results.metrics, results.evaluation)
+    table.attrs |= results.metrics.attrs
     return (
         table
         if hue in table

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.style import SeriesStyle, plain, series_styles
+from rankscope.plots.style import SeriesStyle, legend_names, series_styles
 from rankscope.statistics.replicates import Over
 from rankscope.statistics.step_summary import band_text, line_text
 
@@ -44,7 +44,7 @@ class Panel:
             color=style.color,
             linestyle=style.dashes if dashes is None else dashes,
             marker=style.marker if marker else "",
-            label=plain(name),
+            label=legend_names(self.styles)[name],
         )
         return style
 
@@ -125,7 +125,7 @@ def entries(panels: Iterable[Axes]) -> tuple[list[Artist], list[str]]:
 
 def _is_explanation(handle: Artist) -> bool:
     color = getattr(handle, "get_color", lambda: GREY)()
-    return isinstance(color, str) and color == GREY
+    return isinstance(color, str) and color.startswith("0.")
 
 
 def step_label(table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel
 from rankscope.plots.style import paper_look, series_styles
@@ -135,7 +135,7 @@ def _role_panels(
         metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
         of_role = rows[rows["role"] == role]
         title = role_title(role, of_role)
-        ax.set_title(title + (_rank_text(of_role) if column == "condition_number_r" else ""))
+        panel_title(ax, title + (_rank_text(of_role) if column == "condition_number_r" else ""))
     return figure, panels, hole
 
 

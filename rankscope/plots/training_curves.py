@@ -20,7 +20,7 @@ from rankscope.statistics.replicates import (
     group_names,
     runs_over,
 )
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.row_choice import series_names
 
 MEAN_OVER = 25
 """The running mean is over the longest run divided by this."""
@@ -83,7 +83,10 @@ def loss(
     is_averaged = False
     # A loss falls; looking for the best place among a million points takes minutes.
     with drawn_on(
-        ax, distinct(training, hue) if names is None else names, legend=legend, place="upper right"
+        ax,
+        series_names(training, hue) if names is None else names,
+        legend=legend,
+        place="upper right",
     ) as panel:
         for name, series in training.groupby(hue, sort=True):
             style = panel.series(name)
@@ -103,7 +106,9 @@ def loss(
             panel.mark("validation", hollow=False)
         if _is_restart(training).any():
             panel.mark("restart", "|")
-        panel.ax.set(xlabel="step", ylabel="loss (nats per token)")
+        panel.ax.set(
+            xlabel="step", ylabel="loss (nats per token)" if _counts_tokens(logged) else "loss"
+        )
     return panel.ax
 
 
@@ -134,6 +139,11 @@ def losses(
 def has_loss(training: pd.DataFrame) -> bool:
     """Whether any training loss was logged."""
     return bool(_values(training, "loss").notna().any())
+
+
+def _counts_tokens(logged: pd.DataFrame) -> bool:
+    """Whether every run logged how many tokens it read: only then is its loss one of a token."""
+    return bool(_values(logged, "tokens").notna().groupby(logged["run"]).any().all())
 
 
 def running_window(logged: pd.DataFrame) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, printable
 
 RUN_GROUP = "run_group"
 """The column that holds the group of each run."""
@@ -149,7 +149,7 @@ class Over:
     places
         What varies among the matrices of one run: "layers and heads".
     runs
-        How many runs the lines are of, where they are of groups: "3 runs", "1–3 runs".
+        How many runs the lines are of, where they are of groups: "3 runs", "3 runs (old: 1)".
     left_out
         How many steps some run of a series lacks.
     """
@@ -167,14 +167,21 @@ class Over:
 
 def runs_over(rows: pd.DataFrame, hue: str) -> Over:
     """How many runs the series are of, and how many steps that costs."""
-    counts = rows.groupby(hue)["run"].nunique()
-    least, most = int(counts.min()), int(counts.max())
-    number = f"{most}" if least == most else f"{least}–{most}"
     left_out = 0
     if "step" in rows:
         incomplete = rows.loc[~at_common_steps(rows, hue), [hue, "step"]]
         left_out = len(incomplete.drop_duplicates())
-    return Over(runs=f"{number} run{'s' * (most > 1)}", left_out=left_out)
+    return Over(runs=_run_counts(rows.groupby(hue)["run"].nunique()), left_out=left_out)
+
+
+def _run_counts(counts: pd.Series[int]) -> str:
+    """How many runs the groups have, with the names of one or two that have another number."""
+    usual = int(counts.mode().max())
+    others = counts[counts != usual]
+    if len(others) > 2:
+        return f"{counts.min()}–{counts.max()} runs"
+    named = ", ".join(f"{printable(str(name), limit=16)}: {n}" for name, n in others.items())
+    return f"{usual} run{'s' * (usual > 1)}" + (f" ({named})" if named else "")
 
 
 def none_in_common(rows: pd.DataFrame, hue: str) -> WrongSettingError:

@@ -182,7 +182,12 @@ def test_runs_without_a_common_step_are_refused() -> None:
 
 
 def test_it_is_said_how_many_runs_a_line_is_of() -> None:
-    rows = rows_of({"full-0": [0.1, 0.3], "full-1": [0.2, 0.4], "relora-0": [0.5]})
-    over = summarised_over(grouped(rows, "full|relora"), hue=RUN_GROUP)
-    assert line_text("per", over) == "mean over layers, then over 1–2 runs"
-    assert band_text("condition_number", over) == "min to max over 1–2 runs"
+    layers = {"full-0": [0.1, 0.3], "full-1": [0.2, 0.4], "relora-0": [0.5], "lora-0": [0.6]}
+    layers |= {"lora-1": [0.5]}
+    over = summarised_over(grouped(rows_of(layers), r"^\w+"), hue=RUN_GROUP)
+    assert line_text("per", over) == "mean over layers, then over 2 runs (relora: 1)"
+    assert band_text("condition_number", over) == "min to max over 2 runs (relora: 1)"
+    alone = {"full-0": [0.1], "a": [0.2], "b": [0.3], "c": [0.2]} | layers
+    assert summarised_over(grouped(rows_of(alone), "^f.*|^l.*|^r.*"), hue=RUN_GROUP).runs == "1 run"
+    many = {f"{n}-{i}": [0.1] for n in range(1, 6) for i in range(n)}
+    assert summarised_over(grouped(rows_of(many), r"(\d)-"), hue=RUN_GROUP).runs == "1–5 runs"
