@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from rankscope.checkpoints.families.names import ROLES
@@ -24,17 +25,19 @@ def chosen_rows(
         If a column is missing or there are no such rows; the message says what exists.
     """
     wanted = {"component": component, "role": role, "run": run}
+    is_chosen = np.ones(len(table), np.bool_)
     for column, value in wanted.items():
         if value is None:
             continue
         if column not in table.columns:
             raise WrongSettingError(f"the table has no column {column!r}: pass the metrics table")
-        rows = table[table[column] == value]
-        if rows.empty:
-            there = ", ".join(map(str, table[column].dropna().unique())) or "nothing"
-            raise WrongSettingError(f"no rows with {column} {value!r}: the table holds {there}")
-        table = rows
-    return table
+        is_value = (table[column] == value).to_numpy(np.bool_, na_value=False)
+        if not (is_chosen & is_value).any():
+            there = table.loc[is_chosen, column].dropna().unique()
+            listing = ", ".join(map(str, there)) or "nothing"
+            raise WrongSettingError(f"no rows with {column} {value!r}: the table holds {listing}")
+        is_chosen &= is_value
+    return table[is_chosen]
 
 
 def distinct(table: pd.DataFrame, column: str) -> list[object]:
