@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
+    from rankscope.statistics.replicates import grouped
     from rankscope.watching.watch import watch
 
 _HOMES = {
@@ -73,6 +74,7 @@ _HOMES = {
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
+    "rankscope.statistics.replicates": ("grouped",),
     "rankscope.watching.watch": ("watch",),
     "rankscope.metrics": (
         "condition_number",
@@ -108,6 +110,7 @@ __all__ = [
     "effective_rank",
     "evaluate",
     "gaussian_per",
+    "grouped",
     "open_results",
     "open_run",
     "open_runs",
