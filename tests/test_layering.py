@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "components": {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
+        *("spectra.cosines", "spectra.shared_rounding"),
     },
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
