@@ -11,21 +11,30 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
+from rankscope.plots.depth_panels import depth_profiles, has_depth
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
+from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
-from rankscope.plots.role_panels import condition_number, per
+from rankscope.plots.merge_alignment import merge_overlaps
+from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
 from rankscope.plots.staircases import merged_ranks
+from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
 from rankscope.results.results import Results
 from rankscope.statistics.correlation import correlate
 from rankscope.statistics.row_choice import distinct, has_component
+from rankscope.statistics.subspace_means import Measure, has_comparisons
 
 PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "merge": "merges"}
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PER, KAPPA, MAP = "per-", "condition-numbers-", "heatmap-"
+
+
+TABLES = ("metrics", "evaluation", "training", "subspaces")
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ def selected(
     WrongSettingError
         If the results have no such run or role.
     """
-    tables = {name: getattr(results, name) for name in ("metrics", "evaluation", "training")}
+    tables = {name: getattr(results, name) for name in TABLES}
     _check("run", runs, (table["run"] for table in tables.values() if "run" in table))
     _check("role", roles, [results.metrics["role"]])
     for name, table in tables.items():
@@ -161,6 +170,17 @@ def _if_alone(figure: GalleryFigure) -> GalleryFigure:
     )
 
 
+def _of_subspaces(
+    measure: Measure, component: str, draw: Callable[[pd.DataFrame], Figure]
+) -> GalleryFigure:
+    return GalleryFigure(
+        lambda results: draw(results.subspaces),
+        lambda results: has_comparisons(results.subspaces, measure, component),
+        f"subspaces of {PLURALS[component]}, which `analyze` measures if `subspaces` is set",
+        component,
+    )
+
+
 def _runs(results: Results, table: pd.DataFrame) -> list[str]:
     """Names of the runs that were analysed or are in the table, to colour them alike everywhere."""
     return [str(run) for run in {*results.metrics["run"].dropna(), *table["run"].dropna()}]
@@ -183,6 +203,32 @@ FIGURES: dict[str, GalleryFigure] = {
         "weights",
         "weight",
     ),
+    "tail-index-weights": GalleryFigure(
+        lambda r: tail_index(r.metrics),
+        lambda r: _has_value(r.metrics, "weight", "tail_index"),
+        "weights above the noise floor",
+        "weight",
+    ),
+    "outliers-weights": GalleryFigure(
+        lambda r: outliers(r.metrics),
+        lambda r: _has_value(r.metrics, "weight", "outliers"),
+        "weights above the noise floor",
+        "weight",
+    ),
+    "depth-per-weights": GalleryFigure(
+        lambda r: depth_profiles(r.metrics),
+        lambda r: has_depth(r.metrics, "weight"),
+        "weights in three layers or more",
+        "weight",
+    ),
+    "overlap-weights": _of_subspaces("overlap", "weight", overlaps),
+    "update-energy-weights": _of_subspaces(
+        "update_energy", "weight", lambda table: overlaps(table, measure="update_energy")
+    ),
+    "intruders-weights": _of_subspaces("intruders", "weight", intruders),
+    "intruders-weights-since-first": _of_subspaces(
+        "intruders", "weight", lambda table: intruders(table, against="first")
+    ),
     **figures_of("update"),
     **_default("cumulative_update", PER, MAP),
     **{n: _if_alone(figure) for n, figure in _default("adapter", PER, KAPPA, MAP).items()},
@@ -193,6 +239,13 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),
         "recorded merges",
         "merged_total",
+    ),
+    "merge-alignment": _of_subspaces("overlap", "merge", merge_overlaps),
+    "circuits-by-head": GalleryFigure(
+        lambda r: head_maps(r.metrics),
+        lambda r: any(_has_value(r.metrics, name, "rank_utilisation") for name in ("ov", "qk")),
+        "attention circuits",
+        "ov",
     ),
     "adapter-ranks": GalleryFigure(
         adapter_ranks,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from rankscope.errors import WrongSettingError
+from rankscope.statistics.intervals import CONFIDENCE
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows
 
@@ -21,7 +24,7 @@ def depth_profile(
     component: str = "weight",
     role: str | None = None,
     run: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return the slope of a metric over the layers, for each run, role and step.
 
@@ -67,38 +70,59 @@ def depth_profile(
     """
     if column not in table.columns:
         raise WrongSettingError(f"the table has no column {column!r}: give the metrics table")
+    rows = chosen_rows(table, component=component, role=role, run=run)
+    return slopes(rows, column, by=["run", "role", "window"], confidence=confidence)[list(COLUMNS)]
+
+
+def slopes(
+    rows: pd.DataFrame, column: str, *, by: Sequence[str], confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """Slopes over the layers as `depth_profile` returns them, one series for each value of ``by``.
+
+    Where a series holds several roles, a layer's value is the mean over them.
+    """
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
-    rows = chosen_rows(table, component=component, role=role, run=run)
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
     found = []
-    for (name, part, window), series in rows.groupby(["run", "role", "window"], sort=True):
+    for names, series in rows.groupby([*by], sort=True):
         last = 0.0
-        for step, layers in series.groupby("step", sort=True):
-            line = _slope(layers, column, confidence)
+        for step, layers in layer_means(series, column).items():
+            line = _slope(layers.dropna(), confidence)
             sign = np.sign(line["low"]) if line["low"] * line["high"] > 0 else 0.0
-            place = {"run": name, "role": part, "window": window, "step": step}
+            place = dict(zip(by, names, strict=True)) | {"step": step}
             found.append(place | line | {"reverses": bool(sign * last < 0)})
             last = sign or last
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    return pd.DataFrame(found, columns=[*by, *COLUMNS[3:]])
 
 
-def _slope(rows: pd.DataFrame, column: str, confidence: float) -> dict[str, float]:
-    """Theil–Sen slope over layers; heads and experts of a layer are averaged."""
+def layer_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean of a metric over the matrices of each layer (index) and step (columns).
+
+    Heads and experts are averaged first, then roles: NaN where one of the roles has no finite
+    value, since the mean of the others is not comparable with that of another layer. Quantities
+    that span decades enter by their decimal logarithm, and condition numbers of which only a lower
+    bound is known not at all.
+    """
     values = rows[column].astype(float)
     if column == "condition_number":
         values = values.where(rows["condition_number_status"] == "ok")
     if quantity(column).log:
         values = values.where(values > 0).map(np.log10)
-    values = values.where(np.isfinite(values)).dropna()
-    layers = rows.loc[values.index, "layer"].astype(int)
-    means = values.groupby(layers).mean()
-    if len(means) < LEAST_LAYERS:
-        return {"layers": len(means), "slope": np.nan, "low": np.nan, "high": np.nan}
-    line = stats.theilslopes(means.to_numpy(), means.index.to_numpy(), alpha=confidence)
+    values = values.where(np.isfinite(values))
+    of_role = values.groupby([rows["layer"].astype(int), rows["step"], rows["role"]]).mean()
+    cells: pd.DataFrame = of_role.unstack("role").mean(axis=1, skipna=False).unstack("step")
+    return cells
+
+
+def _slope(layers: pd.Series[float], confidence: float) -> dict[str, float]:
+    """Theil–Sen slope of values over the layers that are their index."""
+    if len(layers) < LEAST_LAYERS:
+        return {"layers": len(layers), "slope": np.nan, "low": np.nan, "high": np.nan}
+    line = stats.theilslopes(layers.to_numpy(), layers.index.to_numpy(), alpha=confidence)
     return {
-        "layers": len(means),
+        "layers": len(layers),
         "slope": float(line.slope),
         "low": float(line.low_slope),
         "high": float(line.high_slope),

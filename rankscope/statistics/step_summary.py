@@ -17,6 +17,7 @@ Values = NDArray[np.float64]
 NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
 
 PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
+PLURALS |= {"side": "sides"}
 
 
 def summary(

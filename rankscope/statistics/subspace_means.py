@@ -1,0 +1,121 @@
+"""Comparisons of singular subspaces, chosen and averaged over matrices for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.statistics.row_choice import chosen_rows
+from rankscope.statistics.step_summary import cuts_of
+
+Measure = Literal["overlap", "intruders", "update_energy"]
+Against = Literal["previous", "first"]
+AGAINST: tuple[Against, ...] = get_args(Against)
+STATUSES = {"no-gap": "no gap", "zero": "zero", "nonfinite": "not finite"}
+_MATRIX = ["run", "component", "layer", "role", "head", "expert", "name", "step"]
+
+
+def has_comparisons(table: pd.DataFrame, measure: Measure, component: str) -> bool:
+    """Whether a table of subspaces has a number for this measure and component."""
+    if table.empty:
+        return False
+    there = table["measure"].eq(measure) & table["component"].eq(component)
+    return bool(table.loc[there, "value"].notna().any())
+
+
+def comparisons(
+    table: pd.DataFrame,
+    measure: Measure,
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    against: Against = "previous",
+) -> pd.DataFrame:
+    """Rows of one measure that compare each matrix with the previous or with the first one.
+
+    The second checkpoint of a run is compared once, with a checkpoint that is both.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows, or no subspaces were measured.
+    WrongSettingError
+        If ``against`` is another word.
+    """
+    if against not in AGAINST:
+        raise WrongSettingError(f"`against` is {against!r}: choose one of {', '.join(AGAINST)}")
+    if table.empty:
+        raise RankscopeError("no subspaces were measured: call `analyze` with `subspaces`")
+    rows = chosen_rows(table, component=component, role=role)
+    rows = rows[rows["measure"] == measure]
+    if rows.empty:
+        raise RankscopeError(f"the table of subspaces has no {measure} of {component!r}")
+    earlier = rows.groupby(_MATRIX, dropna=False)["against"]
+    wanted = earlier.transform("max" if against == "previous" else "min")
+    return rows[rows["against"] == wanted]
+
+
+def shares(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") -> pd.DataFrame:
+    """Average shares, such as overlaps, over the matrices of each series and step.
+
+    The mean over runs is one of means over their matrices. Rows without a number do not enter.
+
+    Parameters
+    ----------
+    rows
+        From `comparisons`: one measure and one size.
+    hue, x
+        The columns that identify the series and the position.
+
+    Returns
+    -------
+    Columns ``hue``, ``x``, ``value``, ``null``, and ``low`` to ``high``, which contains the mean
+    whatever the arithmetic and the rounding of the stored numbers did within their bounds;
+    ``stretch``, which differs where another model begins.
+    """
+    doubt = rows["error"] + rows["noise"].fillna(np.inf)
+    low, high = (rows["value"] - doubt).clip(lower=0), (rows["value"] + doubt).clip(upper=1)
+    return _means(rows.assign(low=low, high=high), hue, x)
+
+
+def intruder_counts(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") -> pd.DataFrame:
+    """Average the number of intruders per matrix, as `shares` does.
+
+    ``value`` is the mean of the certain ones; ``low`` to ``high`` takes those that the arithmetic
+    or storage leaves undecided as none or all. A row's ``noise`` counts vectors that are undecided
+    with storage, among which may be certain ones: at most as many as exceed ``error``.
+    """
+    noise = rows["noise"].fillna(rows["k"])
+    low = rows["value"] - (noise - rows["error"]).clip(lower=0)
+    high = rows["value"] + np.maximum(noise, rows["error"])
+    known = rows.assign(low=low.clip(lower=0), high=np.minimum(high, rows["k"]))
+    return _means(known, hue, x)
+
+
+def _means(rows: pd.DataFrame, hue: str, x: str) -> pd.DataFrame:
+    numbers = ["value", "low", "high", "null"]
+    known = rows[rows["value"].notna()].astype(dict.fromkeys(numbers, "float64"))
+    matrices = known.groupby([*dict.fromkeys((hue, "run", x))], sort=True)[numbers]
+    # Where one matrix has no null, the others' mean is of other matrices.
+    means = matrices.mean(skipna=False).groupby([hue, x], sort=True).mean(skipna=False)
+    points = means.reset_index()
+    return points.assign(stretch=_stretches(rows, points, hue, x))
+
+
+def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, x: str) -> Sequence[int]:
+    breaks = cuts_of(rows).breaks if x == "step" else {}
+    runs = rows.groupby(hue)["run"].unique()
+    at = {name: sorted({breaks[run] for run in runs[name] if run in breaks}) for name in runs.index}
+    places = zip(points[hue], points[x], strict=True)
+    return [int(np.searchsorted(at[name], place, side="right")) for name, place in places]
+
+
+def left_out(rows: pd.DataFrame) -> str:
+    """How many comparisons have no number and why, in words; empty if all have one."""
+    counts = rows.loc[rows["value"].isna(), "status"].value_counts()
+    reasons = [f"{n} {STATUSES.get(str(status), status)}" for status, n in counts.items()]
+    return f"left out of {len(rows)}: {', '.join(reasons)}" if reasons else ""
