@@ -53,7 +53,7 @@ MAY_IMPORT = {
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
-    "plots": {"errors", "durable", "metrics", "results", "statistics"},
+    "plots": {"errors", "durable", "metrics", "shape_metrics", "results", "statistics"},
 }
 
 

@@ -31,7 +31,7 @@ from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows, distinct
 
 CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
-ROW_TITLE = 0.8  # inches
+ROW_TITLE = 0.28  # of the width
 ROW_HEIGHT = 1.0
 DIGITS = 3
 BESIDE = 0.05  # of the scale, by which it goes on beyond a mark
@@ -105,7 +105,7 @@ def head_map(
     limits = _limits(rows, column, by_chance) if limits is None else limits
     ax = plt.gca() if ax is None else ax
     mesh = draw_cells(ax, _cells(rows, column, log=drawn.log), colour_scale(limits, log=drawn.log))
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
     ax.set(xlabel="head", ylabel="layer")
     if colorbar:
         bar = color_bar(mesh, [ax], _label(column, by_chance))
@@ -166,7 +166,7 @@ def head_maps(
                 head_map(own, column, component=circuit, limits=limits, colorbar=False, ax=ax)
             ax.set(xlabel="", ylabel="")
         at = "–".join(map(str, sorted({*rows.loc[rows["run"] == run, "step"]})))
-        name = name_title(run, ROW_TITLE)
+        name = name_title(run, ROW_TITLE * width)
         row_title(line[-1], f"{name}\n{step_label(table)} {at}")
     for circuit, ax in zip(circuits, grid[0], strict=True):
         ax.set_title(CIRCUITS.get(circuit, circuit))

@@ -29,7 +29,7 @@ from rankscope.statistics.step_summary import PLURALS
 MOST_STEPS = 6
 ROW_HEIGHT = 1.0
 BAR_PAD = 0.1
-ROW_TITLE = 0.7  # inches
+ROW_TITLE = 0.25  # of the width
 # Without the palest colours, which are lost on white paper.
 DARKENING = LinearSegmentedColormap.from_list(
     "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
@@ -189,7 +189,7 @@ def depth_profiles(
     for name, (profiles, slope) in zip(names, grid, strict=True):
         _draw_profiles(profiles, rows[rows[hue] == name], column, scale)
         _draw_slopes(slope, found[found[hue] == name], SeriesStyle(GREY, "o", "-"))
-        row_title(slope, name_title(name, ROW_TITLE))
+        row_title(slope, name_title(name, ROW_TITLE * width))
     panel = Panel(grid[0][1], {})
     _explain(panel, found, rows, hue)
     for ax, title in zip(grid[0], (quantity(column).symbol, _slope_label(column)), strict=True):

@@ -57,9 +57,7 @@ def intruder_count(
     Examples
     --------
     >>> import rankscope as rs
-    >>> rs.analyze("ckpts", out="depth", subspaces=4)["run"].nunique()
-    2
-    >>> ax = rs.plots.intruder_count(rs.open_results("depth").subspaces, against="first")
+    >>> ax = rs.plots.intruder_count(rs.open_results("results").subspaces, against="first")
     >>> ax.get_ylabel()
     'intruders per matrix, against the first checkpoint'
     """
@@ -101,9 +99,7 @@ def intruders(
     Examples
     --------
     >>> import rankscope as rs
-    >>> rs.analyze("ckpts", out="depth", subspaces=4)["run"].nunique()
-    2
-    >>> figure = rs.plots.intruders(rs.open_results("depth").subspaces)
+    >>> figure = rs.plots.intruders(rs.open_results("results").subspaces)
     >>> [ax.get_title() for ax in figure.axes][:3]
     ['per matrix', 'full', 'relora']
     """

@@ -63,9 +63,7 @@ def merge_overlap(
     Examples
     --------
     >>> import rankscope as rs
-    >>> rs.analyze("ckpts", out="depth", subspaces=2)["run"].nunique()
-    2
-    >>> ax = rs.plots.merge_overlap(rs.open_results("depth").subspaces, role="q")
+    >>> ax = rs.plots.merge_overlap(rs.open_results("results").subspaces, role="q")
     >>> [text.get_text() for text in ax.get_legend().get_texts()][:3]
     ['relora', 'mean over layers', 'column space']
     """
@@ -86,9 +84,7 @@ def merge_overlaps(
     Examples
     --------
     >>> import rankscope as rs
-    >>> rs.analyze("ckpts", out="depth", subspaces=2)["run"].nunique()
-    2
-    >>> figure = rs.plots.merge_overlaps(rs.open_results("depth").subspaces)
+    >>> figure = rs.plots.merge_overlaps(rs.open_results("results").subspaces)
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['q, r = 2', 'k, r = 2']
     """

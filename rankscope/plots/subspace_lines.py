@@ -91,9 +91,7 @@ def overlap(
     Examples
     --------
     >>> import rankscope as rs
-    >>> rs.analyze("ckpts", out="depth", subspaces=4)["run"].nunique()
-    2
-    >>> ax = rs.plots.overlap(rs.open_results("depth").subspaces, 4, role="q")
+    >>> ax = rs.plots.overlap(rs.open_results("results").subspaces, 4, role="q")
     >>> ax.get_ylabel()
     'overlap of the leading 4-dimensional subspaces'
     """
@@ -132,9 +130,7 @@ def overlaps(
     Examples
     --------
     >>> import rankscope as rs
-    >>> rs.analyze("ckpts", out="depth", subspaces=4)["run"].nunique()
-    2
-    >>> figure = rs.plots.overlaps(rs.open_results("depth").subspaces)
+    >>> figure = rs.plots.overlaps(rs.open_results("results").subspaces)
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['to the checkpoint before', 'to the first checkpoint']
     """

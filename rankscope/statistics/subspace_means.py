@@ -117,5 +117,5 @@ def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, x: str) -> Se
 def left_out(rows: pd.DataFrame) -> str:
     """How many comparisons have no number and why, in words; empty if all have one."""
     counts = rows.loc[rows["value"].isna(), "status"].value_counts()
-    reasons = [f"{n} {STATUSES.get(str(status), status)}" for status, n in counts.items()]
-    return f"left out of {len(rows)}: {', '.join(reasons)}" if reasons else ""
+    reasons = [f"{n} of {len(rows)} ({STATUSES[str(status)]})" for status, n in counts.items()]
+    return f"left out: {', '.join(reasons)}" if reasons else ""
