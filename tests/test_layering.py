@@ -54,6 +54,7 @@ MAY_IMPORT = {
         "training.config_file",
     },
     "plots": {"errors", "durable", "metrics", "shape_metrics", "results", "statistics"},
+    "report": {"errors", "durable", "metrics", "results", "plots"},
 }
 
 

@@ -24,6 +24,7 @@ from rankscope.cli.exit_codes import (
 )
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
+from rankscope.cli.report import report
 from rankscope.cli.train import train
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, evaluate, inspect, figures, train):
+for command in (analyze, evaluate, inspect, figures, report, train):
     app.command(cls=Command)(command)
 app.add_typer(data)
 
