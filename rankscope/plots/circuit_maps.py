@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -28,7 +29,15 @@ from rankscope.plots.maps import (
 from rankscope.plots.panel import step_label
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.statistics.quantities import quantity
+from rankscope.statistics.replicates import (
+    are_replicates,
+    at_common_steps,
+    by_group,
+    none_in_common,
+    runs_over,
+)
 from rankscope.statistics.row_choice import chosen_rows, distinct
+from rankscope.statistics.step_summary import line_text
 
 CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
 ROW_TITLE = 0.28  # of the width
@@ -101,11 +110,10 @@ def head_map(
         runs = ", ".join(map(str, distinct(rows, "run")))
         raise WrongSettingError(f"a map shows one run: choose `run` from {runs}")
     rows = _of_heads(_at(rows, step, table), component)
-    drawn, by_chance = quantity(column), _by_chance(rows, column)
+    by_chance = _by_chance(rows, column)
     limits = _limits(rows, column, by_chance) if limits is None else limits
     ax = plt.gca() if ax is None else ax
-    mesh = draw_cells(ax, _cells(rows, column, log=drawn.log), colour_scale(limits, log=drawn.log))
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    mesh = _draw(ax, rows, column, colour_scale(limits, log=quantity(column).log))
     ax.set(xlabel="head", ylabel="layer")
     if colorbar:
         bar = color_bar(mesh, [ax], _label(column, by_chance))
@@ -120,6 +128,8 @@ def head_maps(
     *,
     components: Collection[str] = ("ov", "qk"),
     step: int | None = None,
+    hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of `head_map` panels, a row for every run, its circuits side by side on one scale.
 
@@ -133,6 +143,9 @@ def head_maps(
         The circuits to draw; those that are not in the table are left out.
     step
         Which step; each run's last one if not given.
+    hue, group
+        What has a row of panels each: the values of a column, or runs that a pattern puts together
+        as replicates, whose cells are means over the runs at the last step that all have.
 
     Raises
     ------
@@ -146,36 +159,57 @@ def head_maps(
     >>> figure.get_supxlabel()
     'head'
     """
+    table, hue = by_group(table, group, hue)
     circuits = [name for name in components if name in distinct(table, "component")]
     if not circuits:
         raise RankscopeError(f"the table has no {' and no '.join(components)}: no map of heads")
     rows = table[table["component"].isin(circuits)]
-    rows = pd.concat(_at(own, step, table) for _, own in rows.groupby(["run", "component"]))
+    parts = rows.groupby([hue, "component"])
+    rows = pd.concat(_at(_in_common(own, hue), step, table) for _, own in parts)
     rows = _of_heads(rows, circuits[0])
-    runs, by_chance = sorted(rows["run"].unique()), _by_chance(rows, column)
+    names, by_chance = sorted(distinct(rows, hue), key=str), _by_chance(rows, column)
     limits = _limits(rows, column, by_chance)
     width = float(mpl.rcParams["figure.figsize"][0])
-    height = max(FRAME + ROW_HEIGHT * len(runs), LEAST_HEIGHT)
-    figure, grid = new_figure(len(runs), len(circuits), size=(width, height))
-    for run, line in zip(runs, grid, strict=True):
+    height = max(FRAME + ROW_HEIGHT * len(names), LEAST_HEIGHT)
+    figure, grid = new_figure(len(names), len(circuits), size=(width, height))
+    scale = colour_scale(limits, log=quantity(column).log)
+    for name, line in zip(names, grid, strict=True):
         for circuit, ax in zip(circuits, line, strict=True):
-            own = rows[(rows["run"] == run) & (rows["component"] == circuit)]
+            own = rows[(rows[hue] == name) & (rows["component"] == circuit)]
             if own.empty:
                 say_none(ax, CIRCUITS[circuit])
             else:
-                head_map(own, column, component=circuit, limits=limits, colorbar=False, ax=ax)
+                _draw(ax, own, column, scale)
             ax.set(xlabel="", ylabel="")
-        at = "–".join(map(str, sorted({*rows.loc[rows["run"] == run, "step"]})))
-        name = name_title(run, ROW_TITLE * width)
-        row_title(line[-1], f"{name}\n{step_label(table)} {at}")
+        at = "–".join(map(str, sorted({*rows.loc[rows[hue] == name, "step"]})))
+        row_title(line[-1], f"{name_title(name, ROW_TITLE * width)}\n{step_label(table)} {at}")
     for circuit, ax in zip(circuits, grid[0], strict=True):
         ax.set_title(CIRCUITS.get(circuit, circuit))
     panels = [ax for line in grid for ax in line]
     mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
-    bar = color_bar(mesh, panels, wrapped(_label(column, by_chance), height - FRAME))
+    label = _label(column, by_chance)
+    if are_replicates(rows, hue):
+        label += f"; {line_text(column, runs_over(rows, hue))}"
+    bar = color_bar(mesh, panels, wrapped(label, height - FRAME))
     _mark(bar.ax, by_chance)
     label_figure(figure, "head", "layer", height=height)
     return figure
+
+
+def _draw(ax: Axes, rows: pd.DataFrame, column: str, scale: Normalize) -> QuadMesh:
+    mesh = draw_cells(ax, _cells(rows, column, log=quantity(column).log), scale)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    return mesh
+
+
+def _in_common(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
+    """Rows at the steps that all runs of a series have."""
+    if not are_replicates(rows, hue):
+        return rows
+    common = rows[at_common_steps(rows, hue)]
+    if common.empty:
+        raise none_in_common(rows, hue)
+    return common
 
 
 def _at(rows: pd.DataFrame, step: int | None, table: pd.DataFrame) -> pd.DataFrame:

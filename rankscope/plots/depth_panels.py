@@ -21,10 +21,16 @@ from rankscope.plots.maps import COLORS, in_layers
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
 from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, label_log_axis, step_label
 from rankscope.plots.style import SeriesStyle, name_title, paper_look, wrapped
-from rankscope.statistics.depth import LEAST_LAYERS, layer_means, slopes
+from rankscope.statistics.depth import LEAST_LAYERS, layer_means, over_runs, slopes
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order
-from rankscope.statistics.step_summary import PLURALS
+from rankscope.statistics.replicates import (
+    are_replicates,
+    at_common_steps,
+    by_group,
+    none_in_common,
+)
+from rankscope.statistics.row_choice import chosen_rows, in_order, series_names
+from rankscope.statistics.step_summary import summarised_over
 
 MOST_STEPS = 6
 ROW_HEIGHT = 1.0
@@ -97,6 +103,7 @@ def depth_slope(
     component: str = "weight",
     role: str | None = None,
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -104,7 +111,8 @@ def depth_slope(
 
     The slope is Theil and Sen's, its band a 95 % interval that takes layers as independent: where
     depth makes no difference, 1 in 20 excludes 0 by chance. Markers are hollow where the interval
-    contains 0. Quantities that span decades enter by their decimal logarithm.
+    contains 0. Quantities that span decades enter by their decimal logarithm. Replicates have the
+    mean of their slopes, with Student's interval over runs.
 
     Parameters
     ----------
@@ -114,8 +122,8 @@ def depth_slope(
         The metric and the matrices, as in `rankscope.plots.metric`.
     role
         Which role; without one, each layer enters with the mean over those roles that all have.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -134,9 +142,10 @@ def depth_slope(
     >>> ax.get_ylabel()
     'slope of PER per layer'
     """
+    table, hue = by_group(table, group, hue)
     rows = _in_every_layer(chosen_rows(table, component=component, role=role))
     found = _known_slopes(rows, column, hue)
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in found.groupby(hue, sort=True):
             style = panel.series(name)
             _draw_slopes(panel.ax, series, style)
@@ -153,6 +162,7 @@ def depth_profiles(
     component: str = "weight",
     role: str | None = None,
     hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of `layer_profile` beside `depth_slope`, a row for every run.
 
@@ -164,6 +174,8 @@ def depth_profiles(
         As in `depth_slope`.
     hue
         The column with a row of panels for each value: runs, or the roles of one run.
+    group
+        A pattern that makes replicates of runs.
 
     Raises
     ------
@@ -180,6 +192,7 @@ def depth_profiles(
     >>> [ax.get_xlabel() for ax in figure.axes][2:4]
     ['layer', 'step']
     """
+    table, hue = by_group(table, group, hue)
     rows = _in_every_layer(chosen_rows(table, component=component, role=role))
     found = _known_slopes(rows, column, hue)
     names = in_order(rows[hue]) if hue == "role" else sorted(found[hue].unique())
@@ -232,7 +245,13 @@ def _in_every_layer(rows: pd.DataFrame) -> pd.DataFrame:
 def _known_slopes(rows: pd.DataFrame, column: str, hue: str) -> pd.DataFrame:
     if hue == "layer":
         raise WrongSettingError("the slope is over layers: choose another column as `hue`")
-    found = slopes(rows, column, by=[*dict.fromkeys((hue, "window"))])
+    if are_replicates(rows, hue):
+        rows = rows[at_common_steps(rows, hue)]
+        if rows.empty:
+            raise none_in_common(rows, hue)
+        found = over_runs(slopes(rows, column, by=[hue, "run", "window"]), by=[hue, "window"])
+    else:
+        found = slopes(rows, column, by=[hue, "window"])
     if found["slope"].isna().all():
         raise RankscopeError(f"{column!r} has values in fewer than {LEAST_LAYERS} layers: no slope")
     return found
@@ -246,6 +265,8 @@ def _draw_profiles(
     *,
     steps: Collection[int] | None = None,
 ) -> None:
+    if rows["run"].nunique() > 1:
+        rows = rows[at_common_steps(rows.assign(all_runs=0), "all_runs")]
     profiles, is_log = layer_means(rows, column), quantity(column).log
     wanted = (
         _spread([int(step) for step in profiles.columns.to_numpy()]) if steps is None else steps
@@ -294,12 +315,12 @@ def _draw_slopes(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
 
 
 def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) -> None:
-    places = [column for column in ("run", "role", "head", "expert") if column != hue]
-    counts = rows.groupby([hue, "step", "layer"])[places].nunique()
-    over = [PLURALS[place] for place in places if (counts[place] > 1).any()]
+    over = summarised_over(rows.drop(columns="layer"), hue=hue)
     if over:
-        panel.note(f"layers: mean over {' and '.join(over)}")
-    panel.band("95 % interval (Theil–Sen)")
+        panel.note(f"of each layer: mean over {over}")
+    panel.left_out(over)
+    kind = "over runs (Student)" if over.runs else "over layers (Theil–Sen)"
+    panel.band(f"95 % interval {kind}")
     panel.mark("0 within the interval")
     panel.line("no trend: 1 interval in 20 excludes 0 by chance", ":", width=0.9)
     if {"within", "across"} & {*found["window"]}:

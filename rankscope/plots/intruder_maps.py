@@ -13,7 +13,8 @@ from rankscope.plots.maps import color_bar, draw_cells, in_layers, layer_cells, 
 from rankscope.plots.panel import Panel, drawn_on, step_label
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.plots.subspace_lines import DOTTED, EARLIER, NULL_WIDTH, draw_shares
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.replicates import by_group
+from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import Against, comparisons, intruder_counts
 
@@ -26,6 +27,7 @@ def intruder_count(
     role: str | None = None,
     against: Against = "previous",
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -46,6 +48,8 @@ def intruder_count(
         Compared with the ``previous`` or with the ``first`` checkpoint.
     hue
         The column that identifies the lines, such as ``layer`` for one run.
+    group
+        A pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -61,8 +65,9 @@ def intruder_count(
     >>> ax.get_ylabel()
     'intruders per matrix, against the first checkpoint'
     """
+    table, hue = by_group(table, group, hue)
     rows = _counted(table, role, against)
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in intruder_counts(rows, hue=hue).groupby(hue, sort=True):
             draw_shares(panel.ax, series, panel.series(name))
         _explain(panel, rows, hue)
@@ -79,6 +84,7 @@ def intruders(
     role: str | None = None,
     against: Against = "previous",
     hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of `intruder_count`, then a map of the certain ones by layer and step for every run.
 
@@ -88,7 +94,7 @@ def intruders(
     ----------
     table
         The table of subspaces, ``results.subspaces``.
-    role, against, hue
+    role, against, hue, group
         As in `intruder_count`; there is a map for each value of ``hue``.
 
     Raises
@@ -103,6 +109,7 @@ def intruders(
     >>> [ax.get_title() for ax in figure.axes][:3]
     ['per matrix', 'full', 'relora']
     """
+    table, hue = by_group(table, group, hue)
     rows = in_layers(_counted(table, role, against))
     names = sorted(rows[hue].dropna().unique())
     figure, panels, hole = panel_grid(1 + len(names), share_y=False)
@@ -130,5 +137,7 @@ def _counted(table: pd.DataFrame, role: str | None, against: Against) -> pd.Data
 def _explain(panel: Panel, rows: pd.DataFrame, hue: str) -> None:
     over = summarised_over(rows, hue=hue)
     panel.line(f"certain intruders, mean over {over}" if over else "certain intruders")
-    panel.band("with undecided ones")
+    runs = f", min to max over {over.runs}" if over.runs else ""
+    panel.band(f"with undecided ones{runs}")
+    panel.left_out(over)
     panel.line("by chance: Gaussian change of equal norm", DOTTED, width=NULL_WIDTH)

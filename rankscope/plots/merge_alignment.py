@@ -14,7 +14,8 @@ from rankscope.plots.panel import Panel, drawn_on
 from rankscope.plots.staircases import DASHED
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.plots.subspace_lines import DOTTED, NULL_WIDTH, draw_shares, explain_doubt
-from rankscope.statistics.row_choice import distinct, in_order, role_name
+from rankscope.statistics.replicates import Over, by_group
+from rankscope.statistics.row_choice import in_order, role_name, series_names
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import Against, comparisons, left_out, shares
 
@@ -30,6 +31,7 @@ def merge_overlap(
     role: str | None = None,
     against: Against = "previous",
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -50,8 +52,8 @@ def merge_overlap(
         Which role; all if not given.
     against
         Compared with the ``previous`` merge or with the ``first`` one.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -67,17 +69,22 @@ def merge_overlap(
     >>> [text.get_text() for text in ax.get_legend().get_texts()][:3]
     ['relora', 'mean over layers', 'column space']
     """
+    table, hue = by_group(table, group, hue)
     rows = _merges(table, role=role, against=against)
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         points = _draw(panel, rows, hue)
-        _explain(panel, rows, points, over=summarised_over(rows[rows["side"] == "left"], hue=hue))
+        _explain(panel, rows, points, over=_over(rows, hue))
         panel.ax.set(xlabel="merge", ylabel=f"overlap with the {EARLIER[against]}")
     return panel.ax
 
 
 @paper_look()
 def merge_overlaps(
-    table: pd.DataFrame, *, against: Against = "previous", hue: str = "run"
+    table: pd.DataFrame,
+    *,
+    against: Against = "previous",
+    hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of `merge_overlap` with a panel for every role; parameters and errors as there.
 
@@ -88,17 +95,18 @@ def merge_overlaps(
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['q, r = 2', 'k, r = 2']
     """
+    table, hue = by_group(table, group, hue)
     rows = _merges(table, against=against)
     roles = in_order(rows["role"])
     figure, panels, hole = panel_grid(len(roles))
     points: list[pd.DataFrame] = []
     for role, ax in zip(roles, panels, strict=True):
-        panel = Panel(ax, series_styles(distinct(table, hue)))
+        panel = Panel(ax, series_styles(series_names(table, hue)))
         points.append(_draw(panel, rows[rows["role"] == role], hue))
         ax.set_title(
             f"{role_name(role, 'merge')}, r = {_range(rows.loc[rows['role'] == role, 'k'])}"
         )
-    over = summarised_over(rows[rows["side"] == "left"].drop(columns="role"), hue=hue)
+    over = _over(rows.drop(columns="role"), hue)
     _explain(Panel(panels[0], {}), rows, pd.concat(points), over=over)
     panels[0].set(xlabel="merge", ylabel=f"overlap with the {EARLIER[against]}")
     return finish_grid(figure, panels, hole=hole)
@@ -148,11 +156,17 @@ def _merges(
     return rows.assign(merge=[numbers[run][step] for run, step in places])
 
 
-def _explain(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame, *, over: str) -> None:
+def _over(rows: pd.DataFrame, hue: str) -> Over:
+    """What lines are over; of each side, whose lines are apart, and counting merges as steps."""
+    counted = rows.assign(step=rows["merge"])
+    return summarised_over(counted[counted["side"] == "left"], hue=hue)
+
+
+def _explain(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame, *, over: Over) -> None:
     if over:
         panel.line(f"mean over {over}")
     panel.mark(SPACES["left"], hollow=False)
     panel.mark(SPACES["right"])
     for side, name in SPACES.items():
         panel.line(f"unrelated {name}s", NULLS[side], width=NULL_WIDTH)
-    explain_doubt(panel, rows, points)
+    explain_doubt(panel, rows, points, over)

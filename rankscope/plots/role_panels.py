@@ -9,11 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel
 from rankscope.plots.style import paper_look, series_styles
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.replicates import by_group
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    in_order,
+    role_title,
+    series_names,
+)
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
@@ -22,7 +28,13 @@ LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank", "ov": "head si
 
 
 @paper_look()
-def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> Figure:
+def per(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
     """Figure of the proportional effective rank over training, a panel for every role.
 
     Lines, bands and hollow markers as in `metric`. A dotted line is the PER that a Gaussian matrix
@@ -37,8 +49,9 @@ def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> 
         The metrics table.
     component
         ``weight``, ``update``, ``adapter``, ``gradient``, …
-    hue
-        The column that identifies the lines, as in `metric`.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs, as in
+        `metric`.
 
     Raises
     ------
@@ -49,15 +62,15 @@ def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> 
     --------
     >>> import rankscope as rs
     >>> table = rs.open_results("results").metrics
-    >>> table["method"] = table["run"].str.extract("(relora|full)", expand=False)
-    >>> figure = rs.plots.per(table, "update", hue="method")
+    >>> figure = rs.plots.per(table, "update", group="relora|full")
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['q  16×16', 'k  8×16']
     """
-    figure, panels, hole = _role_panels(table, "per", component, hue)
+    table, hue = by_group(table, group, hue)
+    figure, panels, hole = _role_panels(table, hue, "per", component)
     rows = chosen_rows(table, component=component)
     for role, ax in zip(in_order(rows["role"]), panels, strict=True):
-        panel = Panel(ax, series_styles(distinct(table, hue)))
+        panel = Panel(ax, series_styles(series_names(table, hue)))
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
@@ -72,6 +85,7 @@ def condition_number(
     *,
     column: str | None = None,
     hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of condition numbers over training on a log axis, a panel for every role.
 
@@ -89,8 +103,9 @@ def condition_number(
         Which condition number. If not given, ``condition_number`` for whole weights, and for
         everything else ``condition_number_r``, since what has low rank by construction has an
         infinite κ; ``condition_number_90`` is the steady one for square matrices.
-    hue
-        The column that identifies the lines, as in `metric`.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs, as in
+        `metric`.
 
     Raises
     ------
@@ -107,12 +122,18 @@ def condition_number(
     """
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
-    figure, panels, hole = _role_panels(table, column, component, hue)
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), column, component)
     return finish_grid(figure, panels, hole=hole)
 
 
 @paper_look()
-def tail_index(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> Figure:
+def tail_index(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
     """Figure of the exponent of the spectrum's tail over training, a panel for every role.
 
     Lines and bands as in `metric`. The dotted line is the exponent of a Gaussian matrix of the
@@ -120,7 +141,7 @@ def tail_index(table: pd.DataFrame, component: str = "weight", *, hue: str = "ru
 
     Parameters
     ----------
-    table, component, hue
+    table, component, hue, group
         As in `per`.
 
     Raises
@@ -135,7 +156,7 @@ def tail_index(table: pd.DataFrame, component: str = "weight", *, hue: str = "ru
     >>> figure.get_supylabel()
     'tail index (Hill)'
     """
-    figure, panels, hole = _role_panels(table, "tail_index", component, hue)
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), "tail_index", component)
     rows = chosen_rows(table, component=component)
     for role, ax in zip(in_order(rows["role"]), panels, strict=True):
         panel = Panel(ax, series_styles([]))
@@ -144,7 +165,13 @@ def tail_index(table: pd.DataFrame, component: str = "weight", *, hue: str = "ru
 
 
 @paper_look()
-def outliers(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> Figure:
+def outliers(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
     """Figure of the singular values above a Gaussian bulk over training, a panel for every role.
 
     Lines and bands as in `metric`. About one Gaussian matrix in a hundred has an outlier, so the
@@ -152,7 +179,7 @@ def outliers(table: pd.DataFrame, component: str = "weight", *, hue: str = "run"
 
     Parameters
     ----------
-    table, component, hue
+    table, component, hue, group
         As in `per`.
 
     Raises
@@ -167,7 +194,7 @@ def outliers(table: pd.DataFrame, component: str = "weight", *, hue: str = "run"
     >>> figure.get_supylabel()
     'outliers above the Gaussian edge'
     """
-    figure, panels, hole = _role_panels(table, "outliers", component, hue)
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), "outliers", component)
     for ax in panels:
         ax.axhline(GAUSSIAN_OUTLIERS, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
         Panel(ax, {}).line("Gaussian matrix: one in a hundred has one", ":", width=0.9)
@@ -175,7 +202,7 @@ def outliers(table: pd.DataFrame, component: str = "weight", *, hue: str = "run"
 
 
 def _role_panels(
-    table: pd.DataFrame, column: str, component: str, hue: str
+    table: pd.DataFrame, hue: str, column: str, component: str
 ) -> tuple[Figure, list[Axes], Axes | None]:
     rows = chosen_rows(table, component=component)
     roles = in_order(rows["role"])
@@ -184,7 +211,7 @@ def _role_panels(
         metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
         of_role = rows[rows["role"] == role]
         title = role_title(role, of_role)
-        ax.set_title(title + (_rank_text(of_role) if column == "condition_number_r" else ""))
+        panel_title(ax, title + (_rank_text(of_role) if column == "condition_number_r" else ""))
     return figure, panels, hole
 
 

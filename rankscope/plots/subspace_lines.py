@@ -18,7 +18,8 @@ from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, step_label
 from rankscope.plots.role_panels import limit_share
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.replicates import Over, by_group
+from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import (
     AGAINST,
@@ -52,6 +53,7 @@ def overlap(
     role: str | None = None,
     against: Against = "previous",
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -78,8 +80,8 @@ def overlap(
         Which matrices.
     against
         Compared with the ``previous`` or with the ``first`` checkpoint.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -95,8 +97,9 @@ def overlap(
     >>> ax.get_ylabel()
     'overlap of the leading 4-dimensional subspaces'
     """
+    table, hue = by_group(table, group, hue)
     rows = _of_size(_comparisons(table, measure, component, role, against), k)
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         points = _draw(panel, rows, hue)
         _explain(panel, rows, points, chance(measure, component), hue=hue)
         label = LABELS[measure].replace("k-", f"{k}-").replace(" k ", f" {k} ")
@@ -112,6 +115,7 @@ def overlaps(
     measure: Share = "overlap",
     role: str | None = None,
     hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of `overlap`: a row for every size k, against the previous and the first checkpoint.
 
@@ -119,7 +123,7 @@ def overlaps(
     ----------
     table
         The table of subspaces, ``results.subspaces``.
-    component, measure, role, hue
+    component, measure, role, hue, group
         As in `overlap`.
 
     Raises
@@ -134,6 +138,7 @@ def overlaps(
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['to the checkpoint before', 'to the first checkpoint']
     """
+    table, hue = by_group(table, group, hue)
     rows = {one: _comparisons(table, measure, component, role, one) for one in AGAINST}
     ks = sorted(rows["previous"].loc[rows["previous"]["value"].notna(), "k"].unique())
     width, height = float(mpl.rcParams["figure.figsize"][0]), 0.5 + ROW_HEIGHT * len(ks)
@@ -141,7 +146,7 @@ def overlaps(
     points: list[pd.DataFrame] = []
     for k, line in zip(ks, grid, strict=True):
         for against, ax in zip(AGAINST, line, strict=True):
-            panel = Panel(ax, series_styles(distinct(table, hue)))
+            panel = Panel(ax, series_styles(series_names(table, hue)))
             points.append(_draw(panel, _of_size(rows[against], k), hue))
         row_title(line[-1], f"k = {k}")
     for against, ax in zip(AGAINST, grid[0], strict=True):
@@ -216,14 +221,17 @@ def _explain(
     if over:
         panel.line(f"mean over {over}")
     panel.line(f"by chance: {null}", DOTTED, width=NULL_WIDTH)
-    explain_doubt(panel, rows, points)
+    explain_doubt(panel, rows, points, over)
 
 
-def explain_doubt(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame) -> None:
+def explain_doubt(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame, over: Over) -> None:
     """Enter how far error and rounding may move the lines, and which comparisons are left out."""
+    panel.left_out(over)
     below, above = points["value"] - points["low"], points["high"] - points["value"]
     widest = float(np.maximum(below, above).max())
-    if widest >= VISIBLE:
+    if over.runs:
+        panel.band(f"min to max over {over.runs}, with error and rounding")
+    elif widest >= VISIBLE:
         panel.band("bound on error and rounding")
     elif widest > 0:
         decade = 10.0 ** math.floor(math.log10(widest))

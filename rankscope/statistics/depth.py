@@ -11,10 +11,12 @@ from scipy import stats
 from rankscope.errors import WrongSettingError
 from rankscope.statistics.intervals import CONFIDENCE
 from rankscope.statistics.quantities import quantity
+from rankscope.statistics.replicates import RUN_GROUP, grouped
 from rankscope.statistics.row_choice import chosen_rows
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
-COLUMNS = ("run", "role", "window", "step", "layers", "slope", "low", "high", "reverses")
+SERIES = ("run", "role", "window")
+LINE = ("layers", "slope", "low", "high")
 
 
 def depth_profile(
@@ -24,6 +26,7 @@ def depth_profile(
     component: str = "weight",
     role: str | None = None,
     run: str | None = None,
+    group: str | None = None,
     confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return the slope of a metric over the layers, for each run, role and step.
@@ -40,6 +43,9 @@ def depth_profile(
         The metric.
     component, role, run
         Which rows; all roles and runs by default.
+    group
+        A pattern that makes replicates of runs, as in `grouped`. The slope is then the mean of the
+        runs' slopes, with Student's interval for the mean over other runs of the kind.
     confidence
         Level of the interval, above 0.5 and below 1; it takes layers as independent given the line.
 
@@ -47,7 +53,9 @@ def depth_profile(
     -------
     Columns ``run``, ``role``, ``window``, ``step``; ``layers``, how many have a value; ``slope``
     per layer with its interval ``low`` to ``high``, NaN for fewer than three layers; and
-    ``reverses``: whether the sign is certain and the opposite of the last certain one.
+    ``reverses``: whether the sign is certain and the opposite of the last certain one. With
+    ``group``, ``run`` is the name of the group, ``runs`` says how many of its runs have a slope,
+    ``layers`` is the least of theirs, and a single run has no interval.
 
     Raises
     ------
@@ -71,13 +79,19 @@ def depth_profile(
     if column not in table.columns:
         raise WrongSettingError(f"the table has no column {column!r}: give the metrics table")
     rows = chosen_rows(table, component=component, role=role, run=run)
-    return slopes(rows, column, by=["run", "role", "window"], confidence=confidence)[list(COLUMNS)]
+    found = slopes(rows, column, by=SERIES, confidence=confidence)
+    if group is not None:
+        found = grouped(found, group)
+        found = over_runs(found.assign(run=found[RUN_GROUP]), by=SERIES, confidence=confidence)
+    sign = np.sign(found["low"]).where(found["low"] * found["high"] > 0)
+    last = sign.groupby([found[key] for key in SERIES]).transform(lambda s: s.ffill().shift())
+    return found.assign(reverses=sign * last < 0)
 
 
 def slopes(
     rows: pd.DataFrame, column: str, *, by: Sequence[str], confidence: float = CONFIDENCE
 ) -> pd.DataFrame:
-    """Slopes over the layers as `depth_profile` returns them, one series for each value of ``by``.
+    """Slopes over the layers with their intervals, one series for each value of ``by``.
 
     Where a series holds several roles, a layer's value is the mean over them.
     """
@@ -85,16 +99,23 @@ def slopes(
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
-    found = []
-    for names, series in rows.groupby([*by], sort=True):
-        last = 0.0
-        for step, layers in layer_means(series, column).items():
-            line = _slope(layers.dropna(), confidence)
-            sign = np.sign(line["low"]) if line["low"] * line["high"] > 0 else 0.0
-            place = dict(zip(by, names, strict=True)) | {"step": step}
-            found.append(place | line | {"reverses": bool(sign * last < 0)})
-            last = sign or last
-    return pd.DataFrame(found, columns=[*by, *COLUMNS[3:]])
+    found = [
+        dict(zip(by, names, strict=True)) | {"step": step} | _slope(layers.dropna(), confidence)
+        for names, series in rows.groupby([*by], sort=True)
+        for step, layers in layer_means(series, column).items()
+    ]
+    return pd.DataFrame(found, columns=[*by, "step", *LINE])
+
+
+def over_runs(
+    found: pd.DataFrame, *, by: Sequence[str], confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """Mean of the `slopes` of several runs of each series, with Student's interval."""
+    groups = found.groupby([*by, "step"], sort=True)
+    number, mean = groups["slope"].count(), groups["slope"].mean()
+    half = stats.t.ppf((1 + confidence) / 2, number - 1) * groups["slope"].std() / np.sqrt(number)
+    columns = {"runs": number, "layers": groups["layers"].min(), "slope": mean}
+    return pd.DataFrame(columns | {"low": mean - half, "high": mean + half}).reset_index()
 
 
 def layer_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of
 
@@ -62,7 +63,8 @@ def comparisons(
 def shares(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") -> pd.DataFrame:
     """Average shares, such as overlaps, over the matrices of each series and step.
 
-    The mean over runs is one of means over their matrices. Rows without a number do not enter.
+    A series of several runs is the mean of theirs, at the steps that all of them have. Rows without
+    a number do not enter.
 
     Parameters
     ----------
@@ -74,8 +76,9 @@ def shares(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") -> pd.DataF
     Returns
     -------
     Columns ``hue``, ``x``, ``value``, ``null``, and ``low`` to ``high``, which contains the mean
-    whatever the arithmetic and the rounding of the stored numbers did within their bounds;
-    ``stretch``, which differs where another model begins.
+    of the run whatever the arithmetic and the rounding of the stored numbers did within their
+    bounds, and of several runs the means of all; ``stretch``, which differs where another model
+    begins.
     """
     doubt = rows["error"] + rows["noise"].fillna(np.inf)
     low, high = (rows["value"] - doubt).clip(lower=0), (rows["value"] + doubt).clip(upper=1)
@@ -99,10 +102,15 @@ def intruder_counts(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") ->
 def _means(rows: pd.DataFrame, hue: str, x: str) -> pd.DataFrame:
     numbers = ["value", "low", "high", "null"]
     known = rows[rows["value"].notna()].astype(dict.fromkeys(numbers, "float64"))
+    if are_replicates(known, hue):
+        known = known[at_common_steps(known.assign(step=known[x]), hue)]
+        if known.empty:
+            raise none_in_common(rows, hue)
     matrices = known.groupby([*dict.fromkeys((hue, "run", x))], sort=True)[numbers]
     # Where one matrix has no null, the others' mean is of other matrices.
-    means = matrices.mean(skipna=False).groupby([hue, x], sort=True).mean(skipna=False)
-    points = means.reset_index()
+    runs = matrices.mean(skipna=False).groupby([hue, x], sort=True)
+    ends = {"low": runs["low"].min(), "high": runs["high"].max()}
+    points = runs.mean(skipna=False).assign(**ends).reset_index()
     return points.assign(stretch=_stretches(rows, points, hue, x))
 
 

@@ -103,3 +103,15 @@ def test_what_cannot_be_drawn_is_answered_in_one_line(table: pd.DataFrame) -> No
         plots.head_map(table, run="full", step=7)
     with pytest.raises(RankscopeError, match="not measured by layer and head"):
         plots.head_map(table.assign(head=pd.NA), run="full")
+
+
+def test_replicates_have_the_mean_of_their_runs_at_the_last_step_of_all(
+    table: pd.DataFrame,
+) -> None:
+    late = table[table["component"] == "ov"]
+    late = late[(late["run"] == "full") | (late["step"] == 0)]
+    figure = plots.head_maps(late, group="l")
+    (mean,) = [mesh_of(ax) for ax in figure.axes[:1]]
+    first = late[late["step"] == 0].groupby(["layer", "head"])["rank_utilisation"].mean()
+    np.testing.assert_allclose(mean.get_array(), first.unstack().to_numpy(float))
+    assert "mean over 2 runs" in figure.axes[1].get_ylabel().replace("\n", " ")

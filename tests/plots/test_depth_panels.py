@@ -96,7 +96,7 @@ def test_a_figure_has_a_row_for_every_run_or_role(table: pd.DataFrame) -> None:
     assert names == ["full", "relora"]
     assert [ax.get_title() for ax in figure.axes[:2]] == ["PER", "slope of PER per layer"]
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[0] == "95 % interval (Theil–Sen)" or texts[0] == "layers: mean over roles"
+    assert texts[:2] == ["of each layer: mean over roles", "95 % interval over layers (Theil–Sen)"]
     roles = plots.depth_profiles(table[table["run"] == "full"], hue="role")
     assert [text.get_text() for ax in roles.axes for text in ax.texts] == ["q", "up"]
 
@@ -121,3 +121,24 @@ def test_a_slope_needs_layers(
 ) -> None:
     with pytest.raises(error, match=message):
         plots.depth_slope(table.assign(**change), hue=hue)
+
+
+def test_replicates_have_the_mean_of_their_slopes_with_students_interval(
+    table: pd.DataFrame,
+) -> None:
+    ax = plots.depth_slope(table, role="q", group="l")  # both names have an "l"
+    slopes = [
+        [
+            stats.theilslopes(rows["per"], rows["layer"].astype(float)).slope
+            for _, rows in table[(table["run"] == run) & (table["role"] == "q")].groupby("step")
+        ]
+        for run in ("full", "relora")
+    ]
+    line = next(line for line in ax.lines if len(line.get_xdata()))
+    assert list(line.get_ydata()) == pytest.approx(np.mean(slopes, axis=0).tolist())
+    ends = [stats.ttest_1samp(pair, 0).confidence_interval() for pair in zip(*slopes, strict=True)]
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(min(low for low, _ in ends))
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "95 % interval over runs (Student)" in texts
+    assert len(plots.depth_profiles(table, group="l").axes) == 3

@@ -52,3 +52,16 @@ def test_merges_of_different_ranks_are_each_compared_at_their_own(table: pd.Data
 def test_runs_without_two_merges_have_no_alignment(table: pd.DataFrame) -> None:
     with pytest.raises(WrongSettingError, match="no rows with component 'merge'"):
         plots.merge_overlap(table[table["run"] == "full"])
+
+
+def test_replicates_are_compared_merge_by_merge_whatever_their_steps(table: pd.DataFrame) -> None:
+    other = table.query("run == 'relora'").assign(run="relora-1")
+    for column in ("step", "against"):
+        other[column] = 2 * other[column]
+    both = pd.concat([table.query("run == 'relora'"), other])
+    ax = plots.merge_overlap(both, role="up", group="relora")
+    line = next(line for line in ax.lines if len(line.get_xdata()))
+    assert list(line.get_xdata()) == [2, 3]
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[:2] == ["relora", "mean over layers, then over 2 runs"]
+    assert not any("left out" in text for text in texts)

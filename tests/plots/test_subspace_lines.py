@@ -131,6 +131,22 @@ def test_lines_may_be_layers_or_methods(table: pd.DataFrame) -> None:
     one = table[table["run"] == "full"]
     assert legend_of(plots.overlap(one, 1, hue="layer"))[:3] == ["0", "1", "2"]
     both = plots.overlap(table.assign(method="m"), 1, hue="method", ax=new_axes())
-    assert legend_of(both)[:2] == ["m", "mean over runs, layers, roles and sides"]
+    assert legend_of(both)[:2] == ["m", "mean over layers, roles and sides, then over 2 runs"]
     mean = (np.array(naive(table, "full", 1, "value")) + naive(table, "relora", 1, "value")) / 2
     assert lines(both, "-")[0] == pytest.approx(mean)
+
+
+def test_a_pattern_makes_replicates_with_a_band_from_run_to_run(table: pd.DataFrame) -> None:
+    seeds = table.replace({"full": "m-0", "relora": "m-1"})
+    ax = plots.overlap(seeds, 1, group=r"(.*)-\d")
+    ends = np.array([naive(table, run, 1, "value") for run in ("full", "relora")])
+    band = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(ends.min() - 1e-3, abs=1e-6)
+    assert band.max() == pytest.approx(ends.max() + 1e-3, abs=1e-6)
+    assert "min to max over 2 runs, with error and rounding" in legend_of(ax)
+    unequal = seeds[(seeds["run"] == "m-0") | (seeds["step"] != STEPS[-1])]
+    ax = plots.overlap(unequal, 1, group=r"(.*)-\d", ax=new_axes())
+    assert len(lines(ax, "-")[0]) == len(STEPS) - 2
+    assert "left out: 1 points that not all runs of a group have" in legend_of(ax)
+    for figure in (plots.overlaps, plots.intruders):
+        assert "m" in legend_of(figure(seeds, group=r"(.*)-\d"))
