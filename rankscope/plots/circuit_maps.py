@@ -264,7 +264,7 @@ def _limits(rows: pd.DataFrame, column: str, by_chance: list[float]) -> tuple[fl
     low, high = value_limits(rows, column)
     if not by_chance:
         return low, high
-    beside = 1 + BESIDE * max(high / low - 1, BESIDE) if low > 0 else 1.0
+    beside = max(high / low, 1 + BESIDE) ** BESIDE if low > 0 else 1.0
     return min(low, by_chance[0] / beside), max(high, by_chance[-1] * beside)
 
 

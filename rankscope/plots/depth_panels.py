@@ -301,7 +301,7 @@ def _draw_slopes(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
             line["step"], line["low"], line["high"], color=style.color, alpha=BAND_ALPHA, lw=0
         )
         shown = line.iloc[:: math.ceil(len(line) / MOST_MARKERS)]
-        is_open = shown["low"] * shown["high"] <= 0
+        is_open = ~(shown["low"] * shown["high"] > 0)
         for some, face in ((shown[is_open], "white"), (shown[~is_open], style.color)):
             ax.plot(
                 some["step"],
@@ -321,7 +321,8 @@ def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) ->
     panel.left_out(over)
     kind = "over runs (Student)" if over.runs else "over layers (Theil–Sen)"
     panel.band(f"95 % interval {kind}")
-    panel.mark("0 within the interval")
+    is_alone = bool((found["slope"].notna() & found["low"].isna()).any())
+    panel.mark("0 within the interval, or none" if is_alone else "0 within the interval")
     panel.line("no trend: 1 interval in 20 excludes 0 by chance", ":", width=0.9)
     if {"within", "across"} & {*found["window"]}:
         panel.line("thin: part of a cycle; no line: across restarts", width=PART_WIDTH)

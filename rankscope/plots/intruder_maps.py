@@ -63,7 +63,7 @@ def intruder_count(
     >>> import rankscope as rs
     >>> ax = rs.plots.intruder_count(rs.open_results("results").subspaces, against="first")
     >>> ax.get_ylabel()
-    'intruders per matrix, against the first checkpoint'
+    'certain intruders per matrix, against the first checkpoint'
     """
     table, hue = by_group(table, group, hue)
     rows = _counted(table, role, against)
@@ -71,7 +71,7 @@ def intruder_count(
         for name, series in intruder_counts(rows, hue=hue).groupby(hue, sort=True):
             draw_shares(panel.ax, series, panel.series(name))
         _explain(panel, rows, hue)
-        label = f"intruders per matrix, against the {EARLIER[against]}"
+        label = f"certain intruders per matrix, against the {EARLIER[against]}"
         panel.ax.set(xlabel=step_label(table), ylabel=label)
         panel.ax.set_ylim(bottom=0, auto=True)
     return panel.ax
@@ -115,7 +115,7 @@ def intruders(
     figure, panels, hole = panel_grid(1 + len(names), share_y=False)
     height = figure.get_figheight()
     intruder_count(table, role=role, against=against, hue=hue, legend=False, ax=panels[0])
-    panels[0].set(title="per matrix", xlabel="", ylabel="intruders")
+    panels[0].set(title="per matrix", xlabel="", ylabel="certain intruders")
     scale, maps = Normalize(*value_limits(rows, "value")), panels[1:]
     for name, ax in zip(names, maps, strict=True):
         mesh = draw_cells(ax, layer_cells(rows[rows[hue] == name], "value"), scale)
@@ -136,8 +136,8 @@ def _counted(table: pd.DataFrame, role: str | None, against: Against) -> pd.Data
 
 def _explain(panel: Panel, rows: pd.DataFrame, hue: str) -> None:
     over = summarised_over(rows, hue=hue)
-    panel.line(f"certain intruders, mean over {over}" if over else "certain intruders")
+    panel.line(f"mean over {over}" if over else "certain intruders")
     runs = f", min to max over {over.runs}" if over.runs else ""
-    panel.band(f"with undecided ones{runs}")
+    panel.band(f"up to undecided ones{runs}")
     panel.left_out(over)
     panel.line("by chance: Gaussian change of equal norm", DOTTED, width=NULL_WIDTH)

@@ -103,9 +103,8 @@ def merge_overlaps(
     for role, ax in zip(roles, panels, strict=True):
         panel = Panel(ax, series_styles(series_names(table, hue)))
         points.append(_draw(panel, rows[rows["role"] == role], hue))
-        ax.set_title(
-            f"{role_name(role, 'merge')}, r = {_range(rows.loc[rows['role'] == role, 'k'])}"
-        )
+        ranks = rows.loc[(rows["role"] == role) & rows["value"].notna(), "k"]
+        ax.set_title(f"{role_name(role, 'merge')}, r = {_range(ranks)}")
     over = _over(rows.drop(columns="role"), hue)
     _explain(Panel(panels[0], {}), rows, pd.concat(points), over=over)
     panels[0].set(xlabel="merge", ylabel=f"overlap with the {EARLIER[against]}")
@@ -116,7 +115,7 @@ def _draw(panel: Panel, rows: pd.DataFrame, hue: str) -> pd.DataFrame:
     """Draw both spaces of each series; returns the points."""
     drawn: list[pd.DataFrame] = []
     for name, series in rows.groupby(hue, sort=True):
-        style = panel.series(name, marker=False, dashes="-")
+        style = panel.series(name, dashes="-")
         for side, dashes in DASHES.items():
             drawn.append(shares(series[series["side"] == side], hue=hue, x="merge"))
             draw_shares(
@@ -135,6 +134,8 @@ def _draw(panel: Panel, rows: pd.DataFrame, hue: str) -> pd.DataFrame:
 
 
 def _range(numbers: pd.Series[int]) -> str:
+    if numbers.empty:
+        return "?"
     low, high = numbers.min(), numbers.max()
     return f"{low}" if low == high else f"{low}–{high}"
 

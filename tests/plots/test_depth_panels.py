@@ -142,3 +142,7 @@ def test_replicates_have_the_mean_of_their_slopes_with_students_interval(
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "95 % interval over runs (Student)" in texts
     assert len(plots.depth_profiles(table, group="l").axes) == 3
+    alone = plots.depth_slope(table, role="q", group="full|relora", ax=plt.figure().add_subplot())
+    hollow = [line for line in alone.lines if line.get_markerfacecolor() == "white"]
+    assert len(hollow[0].get_xdata()) == len(STEPS)
+    assert "0 within the interval, or none" in alone.get_legend_handles_labels()[1]

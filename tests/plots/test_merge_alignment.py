@@ -65,3 +65,13 @@ def test_replicates_are_compared_merge_by_merge_whatever_their_steps(table: pd.D
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts[:2] == ["relora", "mean over layers, then over 2 runs"]
     assert not any("left out" in text for text in texts)
+
+
+def test_a_merge_of_nothing_is_left_out_and_has_no_rank(table: pd.DataFrame) -> None:
+    zero = table["component"].eq("merge") & table["role"].eq("q") & table["step"].eq(200)
+    lost = table[zero].drop_duplicates(["layer", "side"])
+    lost = lost.assign(k=0, value=np.nan, status="zero")
+    figure = plots.merge_overlaps(pd.concat([table[~zero], lost]))
+    assert figure.axes[0].get_title() == "q, r = 4"
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "left out: 6 of 24 (zero)" in texts
