@@ -32,9 +32,12 @@ class Mutant:
 
 
 SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+ROTATIONS, CHANCE = "tests/spectra/test_rotation_gallery.py", "tests/spectra/test_chance.py"
+SUBSPACES = "tests/analysis/test_subspaces.py"
 METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
 STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.py"
 FACTORS = "tests/components/test_factor_noise.py"
+GAINS, ATTENTIONS = (f"tests/components/test_{name}.py" for name in ("circuit_gains", "attentions"))
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
 LOOP, METHODS = "tests/training/test_loop.py::test_", "tests/training/test_methods.py::test_"
@@ -96,6 +99,45 @@ MUTANTS = (
     ),
     Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner <= min(", SHARP),
     Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner < max(", SHARP),
+    # Subspaces and chance.
+    Mutant(
+        "spectra/bases.py",
+        "return sine(self.residual(k), self.gap(k)) + self.defect",
+        "return self.defect",
+        ROTATIONS,
+    ),
+    Mutant(
+        "spectra/bases.py", "return sine(self.noise_floor, self.gap(k))", "return 0.0", ROTATIONS
+    ),
+    Mutant(
+        "spectra/subspace_measures.py",
+        "error = now.error(k) + before.error(k)",
+        "error = now.error(k)",
+        ROTATIONS,
+    ),
+    Mutant(
+        "spectra/subspace_measures.py", "compute_uv=False)[-1]", "compute_uv=False)[0]", ROTATIONS
+    ),
+    Mutant("spectra/chance.py", "turns[:, : q - k] +=", "turns[:, : q - k] -= 0 *", CHANCE),
+    Mutant("spectra/chance.py", "chisquare(beyond - index", "chisquare(1 + index", CHANCE),
+    Mutant("spectra/chance.py", "1 / (4 * k) + 1 / (4 * rest)", "0", CHANCE),
+    Mutant(
+        "spectra/nulls.py",
+        "and max(np.diff(ends)) <= MOST_TOGETHER",
+        "",
+        "tests/spectra/test_nulls.py",
+    ),
+    Mutant("spectra/intruders.py", "LEAST_COSINE = 0.5", "LEAST_COSINE = 0.15", ROTATIONS),
+    Mutant(
+        "analysis/subspace_series.py", "if index or not self.continues:", "if index:", SUBSPACES
+    ),
+    Mutant("analysis/subspace_plans.py", "sorted(selection.against), read", "read", SUBSPACES),
+    Mutant(
+        "analysis/subspace_plans.py",
+        "{(one.step, min(one.against, one.step)) for one in new}",
+        "set[object]()",
+        SUBSPACES,
+    ),
     # Metrics of a spectrum.
     Mutant("metrics.py", "or s[index] == 0:", "or s[index] < 1e-300:", SHARP),
     Mutant(
@@ -116,6 +158,67 @@ MUTANTS = (
     Mutant("components/factor_noise.py", "rows += vb[:, i] *", "rows += 0 *", FACTORS),
     Mutant("components/factor_noise.py", "+ _largest(wide.gram, forms[0])", "", FACTORS),
     Mutant("components/factor_noise.py", "if not all(one.is_as_stored", "if not all(True", FACTORS),
+    # Circuits: the head, the gain, the orientation, the part of a fused map.
+    Mutant(
+        "components/circuits.py", "[head // (count // len(blocks))]", "[head % len(blocks)]", GAINS
+    ),
+    Mutant(
+        "components/circuits.py",
+        "if self.norm is not None:\n            blocks",
+        "if False:\n            blocks",
+        GAINS,
+    ),
+    Mutant(
+        "components/circuits.py", "blocks = [centred(block) for block in blocks]", "pass", GAINS
+    ),
+    Mutant("components/circuits.py", "even = centred(whole)", "even = whole", GAINS),
+    Mutant("components/circuits.py", "at = widths.index(min(widths)) + 1", "at = 1", GAINS),
+    Mutant(
+        "components/formed.py",
+        "scaled_along(one, offset + column)",
+        "scaled_along(one, column)",
+        GAINS,
+    ),
+    Mutant(
+        "components/formed.py",
+        "beside=math.hypot(scaled.beside, float(",
+        "beside=0 * math.hypot(scaled.beside, float(",
+        GAINS,
+    ),
+    Mutant(
+        "components/formed.py", "if len(np.unique(gain)) == 1 and one.stored:", "if False:", GAINS
+    ),
+    Mutant(
+        "components/attentions.py",
+        "None if isinstance(norm, UnknownNorm) else norm",
+        "None",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "components/attentions.py",
+        "q.link(Cut(heads.count, heads.size), turned=True)",
+        "q.link(Cut(heads.count, heads.size))",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "components/attentions.py",
+        "step=plain + size, start=plain",
+        "step=plain + size",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "components/attentions.py",
+        "if not isinstance(earlier, Circuits):\n        return earlier",
+        "if False:\n        return earlier",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "checkpoints/families/norms.py",
+        'is_centred=table.kind == "layer"',
+        "is_centred=False",
+        ATTENTIONS,
+    ),
+    Mutant("checkpoints/families/norms.py", "if gain is None:", "if False:", ATTENTIONS),
     Mutant(
         "components/deltas.py",
         "np.hypot(beside, _product(adapter, left, right).floor)",

@@ -14,6 +14,7 @@ import typer
 from rankscope.cli.analyze import analyze
 from rankscope.cli.command import Command, Program, in_options
 from rankscope.cli.data import data
+from rankscope.cli.diagnose import diagnose
 from rankscope.cli.evaluate import evaluate
 from rankscope.cli.exit_codes import (
     MEANINGS,
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, evaluate, inspect, figures, report, train):
+for command in (analyze, evaluate, inspect, diagnose, figures, report, train):
     app.command(cls=Command)(command)
 app.add_typer(data)
 

@@ -45,7 +45,7 @@ def intruder_count(
     role
         Which role; all if not given.
     against
-        Compared with the ``previous`` or with the ``first`` checkpoint.
+        Compared with the ``previous``, the ``first`` or the ``last`` checkpoint.
     hue
         The column that identifies the lines, such as ``layer`` for one run.
     group

@@ -21,7 +21,11 @@ from rankscope.statistics.subspace_means import Against, comparisons, left_out, 
 
 SPACES = {"left": "column space", "right": "row space"}
 DASHES: dict[str, LineStyleType] = {"left": "-", "right": DASHED}
-EARLIER: dict[Against, str] = {"previous": "merge before", "first": "first merge"}
+EARLIER: dict[Against, str] = {
+    "previous": "merge before",
+    "first": "first merge",
+    "last": "last merge",
+}
 NULLS: dict[str, LineStyleType] = {"left": DOTTED, "right": (0, (4, 1.5, 1, 1.5))}
 
 
@@ -51,7 +55,7 @@ def merge_overlap(
     role
         Which role; all if not given.
     against
-        Compared with the ``previous`` merge or with the ``first`` one.
+        Compared with the ``previous`` merge, the ``first`` or the ``last`` one.
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Literal
 
 import matplotlib as mpl
@@ -17,7 +18,7 @@ from rankscope.plots.grid import label_figure, new_figure, row_title, shared_leg
 from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, step_label
 from rankscope.plots.role_panels import limit_share
-from rankscope.plots.style import SeriesStyle, paper_look, series_styles
+from rankscope.plots.style import SeriesStyle, paper_look, series_styles, wrapped
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import summarised_over
@@ -29,14 +30,16 @@ from rankscope.statistics.subspace_means import (
     shares,
 )
 
-Share = Literal["overlap", "update_energy"]
+Share = Literal["overlap", "least_cosine", "update_energy"]
 LABELS: dict[Share, str] = {
     "overlap": "overlap of the leading k-dimensional subspaces",
+    "least_cosine": "smallest principal cosine of the leading k dimensions",
     "update_energy": "share of the change in the leading k dimensions",
 }
 EARLIER: dict[Against, str] = {
     "previous": "checkpoint before",
     "first": "first checkpoint",
+    "last": "last checkpoint",
 }
 NULL_WIDTH = 0.9
 ROW_HEIGHT = 0.95
@@ -74,12 +77,13 @@ def overlap(
     k
         Number of leading singular vectors.
     measure
-        ``overlap``, or ``update_energy``: the share of the change's energy that is in the subspace
-        of what it changed.
+        ``overlap``, the mean of the squared principal cosines; ``least_cosine``, the smallest of
+        them; or ``update_energy``: the share of the change's energy that is in the subspace of what
+        it changed.
     component, role
         Which matrices.
     against
-        Compared with the ``previous`` or with the ``first`` checkpoint.
+        Compared with the ``previous``, the ``first`` or the ``last`` checkpoint.
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
@@ -117,7 +121,7 @@ def overlaps(
     hue: str = "run",
     group: str | None = None,
 ) -> Figure:
-    """Figure of `overlap`: a row for every size k, against the previous and the first checkpoint.
+    """Figure of `overlap`: a row for every size k, against each checkpoint that was compared with.
 
     Parameters
     ----------
@@ -139,20 +143,21 @@ def overlaps(
     ['to the checkpoint before', 'to the first checkpoint']
     """
     table, hue = by_group(table, group, hue)
-    rows = {one: _comparisons(table, measure, component, role, one) for one in AGAINST}
-    ks = sorted(rows["previous"].loc[rows["previous"]["value"].notna(), "k"].unique())
+    rows = _by_reference(table, measure, component, role)
+    every = pd.concat(rows.values())
+    ks = sorted(every.loc[every["value"].notna(), "k"].unique())
     width, height = float(mpl.rcParams["figure.figsize"][0]), 0.5 + ROW_HEIGHT * len(ks)
-    figure, grid = new_figure(len(ks), len(AGAINST), size=(width, height))
+    figure, grid = new_figure(len(ks), len(rows), size=(width, height))
     points: list[pd.DataFrame] = []
     for k, line in zip(ks, grid, strict=True):
-        for against, ax in zip(AGAINST, line, strict=True):
+        for of_reference, ax in zip(rows.values(), line, strict=True):
             panel = Panel(ax, series_styles(series_names(table, hue)))
-            points.append(_draw(panel, _of_size(rows[against], k), hue))
+            points.append(_draw(panel, of_reference[of_reference["k"] == k], hue))
         row_title(line[-1], f"k = {k}")
-    for against, ax in zip(AGAINST, grid[0], strict=True):
-        ax.set_title(f"to the {EARLIER[against]}")
+    for against, ax in zip(rows, grid[0], strict=True):
+        ax.set_title(wrapped(f"to the {EARLIER[against]}", 0.95 * width / len(rows)))
     limit_share(grid[0][0])
-    every, null = pd.concat(rows.values()), chance(measure, component)
+    null = chance(measure, component)
     _explain(Panel(grid[0][0], {}), every, pd.concat(points), null, hue=hue)
     shared_legend(figure, [ax for line in grid for ax in line], hole=None)
     label_figure(figure, step_label(table), LABELS[measure], height=height)
@@ -166,6 +171,17 @@ def _comparisons(
     if rows["value"].isna().all():
         raise RankscopeError(f"no {measure} of {component!r} has a number: {left_out(rows)}")
     return rows
+
+
+def _by_reference(
+    table: pd.DataFrame, measure: Share, component: str, role: str | None
+) -> dict[Against, pd.DataFrame]:
+    """Comparisons by what they are with, where there are any."""
+    found: dict[Against, pd.DataFrame] = {}
+    for against in AGAINST:
+        with suppress(RankscopeError):
+            found[against] = _comparisons(table, measure, component, role, against)
+    return found or {"previous": _comparisons(table, measure, component, role, "previous")}
 
 
 def _of_size(rows: pd.DataFrame, k: int) -> pd.DataFrame:
@@ -243,6 +259,6 @@ def explain_doubt(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame, over: 
 
 def chance(measure: Share, component: str) -> str:
     """What the null of a measure is, in words."""
-    if measure == "overlap" and component == "weight":
+    if measure != "update_energy" and component == "weight":
         return "Gaussian change of equal norm"
     return "unrelated subspaces"

@@ -13,11 +13,12 @@ from rankscope.statistics.replicates import are_replicates, at_common_steps, non
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of
 
-Measure = Literal["overlap", "intruders", "update_energy"]
-Against = Literal["previous", "first"]
+Measure = Literal["overlap", "least_cosine", "intruders", "update_energy"]
+Against = Literal["previous", "first", "last"]
 AGAINST: tuple[Against, ...] = get_args(Against)
 STATUSES = {"no-gap": "no gap", "zero": "zero", "nonfinite": "not finite"}
-_MATRIX = ["run", "component", "layer", "role", "head", "expert", "name", "step"]
+PAIR = ("step", "against")
+_MATRIX = ["run", "component", "layer", "role", "head", "expert", "name"]
 
 
 def has_comparisons(table: pd.DataFrame, measure: Measure, component: str) -> bool:
@@ -36,14 +37,14 @@ def comparisons(
     role: str | None = None,
     against: Against = "previous",
 ) -> pd.DataFrame:
-    """Rows of one measure that compare each matrix with the previous or with the first one.
+    """Rows of one measure that compare each matrix with its previous, first or last checkpoint.
 
     The second checkpoint of a run is compared once, with a checkpoint that is both.
 
     Raises
     ------
     RankscopeError
-        If there are no such rows, or no subspaces were measured.
+        If there are no such rows or comparisons, or no subspaces were measured.
     WrongSettingError
         If ``against`` is another word.
     """
@@ -55,9 +56,41 @@ def comparisons(
     rows = rows[rows["measure"] == measure]
     if rows.empty:
         raise RankscopeError(f"the table of subspaces has no {measure} of {component!r}")
-    earlier = rows.groupby(_MATRIX, dropna=False)["against"]
-    wanted = earlier.transform("max" if against == "previous" else "min")
-    return rows[rows["against"] == wanted]
+    there = rows[_is_against(rows, against)]
+    if there.empty:
+        raise RankscopeError(
+            f"no {measure} of {component!r} is against the {against} checkpoint: `against` of "
+            "`analyze` chooses what subspaces are compared with"
+        )
+    return there
+
+
+def _is_against(rows: pd.DataFrame, against: Against) -> pd.Series[bool]:
+    """Which rows compare a matrix with the previous, the first or the last of its checkpoints.
+
+    A table may hold any of these comparisons. What a matrix is compared with tells its steps, and
+    a step that is compared with no earlier one begins its series, or a new one after a break.
+    """
+    pairs = rows[[*_MATRIX, "step", "against"]].drop_duplicates()
+    is_earlier = pairs["against"] < pairs["step"]
+    if against == "last":
+        return rows["against"] > rows["step"]
+    steps = pd.concat([pairs[[*_MATRIX, at]].set_axis([*_MATRIX, "step"], axis=1) for at in PAIR])
+    steps = steps.drop_duplicates().sort_values("step")
+    begun = pairs.loc[is_earlier, [*_MATRIX, "step"]].drop_duplicates().assign(begins=False)
+    steps = steps.merge(begun, on=[*_MATRIX, "step"], how="left")
+    steps["begins"] = steps["begins"].isna()
+    of_matrix = steps.groupby(_MATRIX, dropna=False)["step"]
+    if against == "previous":
+        wanted = of_matrix.shift()
+    else:
+        starts = steps.assign(step=steps["step"].where(steps["begins"]))
+        wanted = starts.groupby(_MATRIX, dropna=False)["step"].ffill()
+    known = rows[[*_MATRIX, "step"]].merge(
+        steps.assign(wanted=wanted), on=[*_MATRIX, "step"], how="left"
+    )
+    is_wanted = known["wanted"].set_axis(rows.index) == rows["against"]
+    return is_wanted.fillna(False).astype(bool)
 
 
 def shares(rows: pd.DataFrame, *, hue: str = "run", x: str = "step") -> pd.DataFrame:

@@ -26,6 +26,11 @@ def table() -> pd.DataFrame:
     return subspaces_of_two_runs()
 
 
+def combinations(n: int) -> list[tuple[str, ...]]:
+    """Every choice of n kinds of comparison."""
+    return list(itertools.combinations(("previous", "first", "last"), n))
+
+
 def rows_of(**columns: object) -> pd.DataFrame:
     """Comparisons of one matrix, unless the columns say otherwise."""
     plain = {"run": "r", "layer": 0, "role": "q", "name": "w", "step": 10, "against": 0}
@@ -118,7 +123,12 @@ def test_the_range_of_intruders_is_exactly_what_the_three_counts_allow() -> None
     ("table_of", "wanted", "error", "message"),
     [
         (lambda t: t.iloc[:0], {}, RankscopeError, "call `analyze` with `subspaces`"),
-        (lambda t: t, {"against": "last"}, WrongSettingError, "choose one of previous, first"),
+        (
+            lambda t: t,
+            {"against": "other"},
+            WrongSettingError,
+            "choose one of previous, first, last",
+        ),
         (lambda t: t, {"component": "gradient"}, WrongSettingError, "holds weight, merge"),
         (lambda t: t, {"role": "v"}, WrongSettingError, "no rows with role 'v'"),
         (lambda t: t[t["measure"] != "overlap"], {}, RankscopeError, "no overlap of 'weight'"),
@@ -136,3 +146,25 @@ def test_a_measure_that_was_not_taken_is_not_there(table: pd.DataFrame) -> None:
     assert has_comparisons(table, "intruders", "weight")
     assert not has_comparisons(table, "intruders", "merge")
     assert not has_comparisons(table.iloc[:0], "overlap", "weight")
+
+
+PAIRS = {
+    "previous": {(10, 0), (20, 10), (40, 30), (50, 40)},
+    "first": {(10, 0), (20, 0), (40, 30), (50, 30)},
+    "last": {(0, 20), (10, 20), (30, 50), (40, 50)},
+}
+
+
+@pytest.mark.parametrize("measured", [set(some) for n in (1, 2, 3) for some in combinations(n)])
+def test_whatever_was_measured_no_comparison_is_taken_for_another(measured: set[str]) -> None:
+    """A model breaks at step 30. Some comparisons are of two kinds, and are in both."""
+    every = sorted(set().union(*(PAIRS[kind] for kind in measured)))
+    rows = rows_of(step=[a for a, _ in every], against=[b for _, b in every], value=0.5)
+    for against, pairs in PAIRS.items():
+        wanted = pairs & set(every)
+        try:
+            chosen = comparisons(rows.assign(measure="overlap"), "overlap", against=against)  # type: ignore[arg-type]
+        except RankscopeError as error:
+            assert not wanted and f"against the {against} checkpoint" in str(error)
+        else:
+            assert set(zip(chosen["step"], chosen["against"], strict=True)) == wanted
