@@ -70,7 +70,7 @@ def test_figures_are_written_and_named_and_the_others_explained(
     names = {Path(path).stem for path in written}
     assert names == set(plots.FIGURES) - {
         "per-gradients",
-        "per-ov",
+        *("per-ov", "per-qk"),
         *("per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"),
         *("per-cumulative-updates", "heatmap-per-cumulative-updates"),
         "update-spectra",
