@@ -36,7 +36,7 @@ from rankscope.statistics.replicates import (
     none_in_common,
     runs_over,
 )
-from rankscope.statistics.row_choice import chosen_rows, distinct
+from rankscope.statistics.row_choice import chosen_rows, distinct, require_metric
 from rankscope.statistics.step_summary import line_text
 
 CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
@@ -261,6 +261,7 @@ def _by_chance(rows: pd.DataFrame, column: str) -> list[float]:
 
 
 def _limits(rows: pd.DataFrame, column: str, by_chance: list[float]) -> tuple[float, float]:
+    require_metric(rows, column)
     low, high = value_limits(rows, column)
     if not by_chance:
         return low, high

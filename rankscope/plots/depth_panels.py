@@ -29,7 +29,7 @@ from rankscope.statistics.replicates import (
     by_group,
     none_in_common,
 )
-from rankscope.statistics.row_choice import chosen_rows, in_order, series_names
+from rankscope.statistics.row_choice import chosen_rows, in_order, require_metric, series_names
 from rankscope.statistics.step_summary import summarised_over
 
 MOST_STEPS = 6
@@ -267,6 +267,7 @@ def _draw_profiles(
 ) -> None:
     if rows["run"].nunique() > 1:
         rows = rows[at_common_steps(rows.assign(all_runs=0), "all_runs")]
+    require_metric(rows, column)
     profiles, is_log = layer_means(rows, column), quantity(column).log
     wanted = (
         _spread([int(step) for step in profiles.columns.to_numpy()]) if steps is None else steps

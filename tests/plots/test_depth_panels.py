@@ -146,3 +146,12 @@ def test_replicates_have_the_mean_of_their_slopes_with_students_interval(
     hollow = [line for line in alone.lines if line.get_markerfacecolor() == "white"]
     assert len(hollow[0].get_xdata()) == len(STEPS)
     assert "0 within the interval, or none" in alone.get_legend_handles_labels()[1]
+
+
+def test_a_metric_of_ones_own_is_drawn_and_an_unknown_one_answered(table: pd.DataFrame) -> None:
+    own = table.assign(mine=2 * table["per"])
+    assert plots.layer_profile(own, "mine", run="full").get_ylabel() == "mine"
+    with pytest.raises(WrongSettingError, match="unknown metric 'pre'"):
+        plots.depth_profiles(table, "pre")
+    with pytest.raises(WrongSettingError, match="unknown metric 'pre'"):
+        plots.layer_profile(table, "pre", run="full")
