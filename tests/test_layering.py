@@ -59,7 +59,7 @@ MAY_IMPORT = {
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
-    "plots": {"errors", "durable", "metrics", "results", "statistics"},
+    "plots": {"errors", "durable", "metrics", "shape_metrics", "results", "statistics"},
     "watching": {
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics", "components.selection"),
