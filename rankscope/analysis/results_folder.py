@@ -17,7 +17,7 @@ import pyarrow.parquet
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.training_log import read_training_log
+from rankscope.checkpoints.training_log import planned_steps, read_training_log
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     ANALYSIS_SKIPS,
@@ -108,6 +108,7 @@ def _described_run(run: Run) -> dict[str, Any]:
         "name": run.name,
         "path": str(run.path),
         "unit": run.unit,
+        "planned": planned_steps(run),
         "checkpoints": [
             {
                 "step": checkpoint.step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,30 @@ def read_training_log(run: Run) -> list[dict[str, Any]]:
     else:
         records = _trainer_history(run)
     return [record for record in records if type(record.get("step")) is int]
+
+
+def configured_steps(run: Run) -> int | None:
+    """The last step that a run of `rankscope train` is to make; None for those of others."""
+    try:
+        config = tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8"))
+        return int(config["schedule"]["steps"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def planned_steps(run: Run) -> int | None:
+    """The last step that a run is to make, by its settings or its last trainer_state.json.
+
+    None where neither says it.
+    """
+    steps = configured_steps(run)
+    if steps is not None or not run.checkpoints:
+        return steps
+    try:
+        most = read_json(run.checkpoints[-1].path / "trainer_state.json").get("max_steps")
+    except RankscopeError:
+        return None
+    return most if type(most) is int and most > 0 else None
 
 
 def _parsed(line: str) -> dict[str, Any]:

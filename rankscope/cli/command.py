@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from rankscope.cli.exit_codes import CLOSED_PIPE
 from rankscope.errors import RankscopeError
 
-OLD_SPELLINGS = {"--format": "--layout", "--device": "--engine"}
+OLD_SPELLINGS = {"--format": "--layout", "--device": "--engine", "--width": "--venue"}
 SETTING = re.compile(r"`(\w+)(?:=True)?`")
 running_options: ContextVar[Mapping[str, str]] = ContextVar("running_options")  # by parameter
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rankscope.cli.command import Command
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 Folder = Annotated[
     Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
 ]
-Width = Annotated[
+Venue = Annotated[
     str,
     typer.Option(
-        metavar="WIDTH",
-        help="Width of each figure: acl, acl-text, iclr, icml, icml-text or neurips, or inches.",
+        metavar="VENUE",
+        help="Draw as wide as a column of acl, iclr, icml, ieee or neurips, as a page's text of "
+        "acl-text, icml-text or ieee-text, or as a number of inches.",
     ),
 ]
 Names = list[str] | None
@@ -36,7 +38,7 @@ def figures(
             metavar="FOLDER", help="Folder for the figures.", show_default="RESULTS/figures"
         ),
     ] = None,
-    width: Width = "acl-text",
+    venue: Venue = "acl-text",
     only: Annotated[
         Names,
         typer.Option(
@@ -67,33 +69,36 @@ def figures(
 ) -> None:
     """Draw every figure that the results have data for.
 
-    Each is written as PDF and PNG; figures without data are listed with what they lack.
-    docs/figures.md says which figure answers which question.
+    Each is written as PDF and PNG, with its caption for LaTeX; figures without data are listed
+    with what they lack. docs/figures.md says which figure answers which question.
     """
     from rankscope.cli.progress import progress_bar
     from rankscope.errors import RankscopeError
 
     with progress_bar("drawing") as progress:
-        from rankscope.plots import paper_style
+        from rankscope.plots import paper_style, save_figure
+        from rankscope.plots.figure_source import source_of
         from rankscope.plots.gallery import gallery, selected
 
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
+        source = source_of(opened)
         chosen = gallery(opened, only=only or (), components=component or ())
         folder = _folder(results / "figures" if out is None else out)
         written: list[Path] = []
         left_out: list[str] = []
-        with paper_style(width):
+        with paper_style(venue):
             for number, (name, figure) in enumerate(chosen.items()):
                 if progress is not None:
                     progress(number / len(chosen), name)
                 try:
-                    paths = _write(figure(opened), folder, name)
+                    drawn = figure.with_caption(name, opened, source)
                 except RankscopeError as error:
                     left_out.append(f"left out {name}: {error}")
                     continue
-                written += paths
-                if not paths:
+                if drawn is None:
                     left_out.append(f"left out {name}: the results hold no {figure.drawn_from}")
+                    continue
+                written += save_figure(drawn[0], folder, name, caption=drawn[1])
     for line in left_out:
         typer.echo(line, err=True)
     for path in written:
@@ -103,9 +108,10 @@ def figures(
 
 
 def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
-    """Run a script that draws one figure: ``python SCRIPT RESULTS [--out FOLDER] [--width W]``.
+    """Run a script that draws one figure: ``python SCRIPT RESULTS [--out FOLDER] [--venue V]``.
 
-    The figure is named after the script. Errors that the user can fix are one line: the exit status
+    The figure is named after the script, and has a caption if `rankscope.plots.FIGURES` has the
+    name. Errors that the user can fix are one line: the exit status
     is 2 for wrong use, and 4 if the results hold nothing to draw, which a script named after a
     figure in `rankscope.plots.FIGURES` need not check.
     """
@@ -115,25 +121,32 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
         out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the figure.")] = Path(
             "figures"
         ),
-        width: Width = "acl-text",
+        venue: Venue = "acl-text",
     ) -> None:
         from rankscope.errors import RankscopeError
-        from rankscope.plots import FIGURES, paper_style
+        from rankscope.plots import FIGURES, paper_style, save_figure
+        from rankscope.plots.figure_source import source_of
 
         name, code = Path(script).stem, WRONG_USE
         try:
-            with paper_style(width):
+            with paper_style(venue):
                 folder, code = _folder(out), NOTHING_DONE
                 opened = _open(results)
-                if name in FIGURES and not FIGURES[name].has_data(opened):
-                    raise RankscopeError(f"the results hold no {FIGURES[name].drawn_from}")
-                for path in _write(draw(opened), folder, name):
+                known = FIGURES.get(name)
+                if known is not None and not known.has_data(opened):
+                    raise RankscopeError(f"the results hold no {known.drawn_from}")
+                figure, caption = draw(opened), None
+                if known is not None:
+                    caption = known.described(figure, name, opened, source_of(opened))
+                for path in save_figure(figure, folder, name, caption=caption):
                     typer.echo(path)
         except RankscopeError as error:
             typer.echo(f"{Path(script).name}: {error}", err=True)
             raise typer.Exit(code) from None
 
-    typer.run(command)
+    program = typer.Typer(add_completion=False)
+    program.command(cls=Command)(command)
+    program()
 
 
 def _open(results: Path) -> Results:
@@ -152,10 +165,3 @@ def _folder(path: Path) -> Path:
     if path.exists() and not path.is_dir():
         raise WrongSettingError("is a file: choose a folder as `out`", path=path)
     return path
-
-
-def _write(figure: Figure | None, folder: Path, name: str) -> list[Path]:
-    """Write a figure and return its files: none for None."""
-    from rankscope.plots import save_figure
-
-    return [] if figure is None else save_figure(figure, folder, name)

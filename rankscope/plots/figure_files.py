@@ -1,4 +1,4 @@
-"""`save_figure`: one figure as PDF and PNG, the same bytes for the same figure."""
+"""`save_figure`: one figure as PDF and PNG with its caption, the same bytes for the same figure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from rankscope.durable import write_file
+from rankscope.plots.captions import Caption, latex
 
 # Neither file says when and by which version it was made, so that git sees only real changes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -18,8 +19,10 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
-    """Write a figure as ``name.pdf`` and ``name.png`` (300 dpi) into a folder.
+def save_figure(
+    figure: Figure, folder: str | Path, name: str, *, caption: Caption | str | None = None
+) -> list[Path]:
+    r"""Write a figure as ``name.pdf`` and ``name.png`` (300 dpi) into a folder.
 
     Each file is written in full and then renamed: whoever reads it at the same time has the old
     one or the new one. Fonts are embedded as TrueType. The same figure gives the same bytes.
@@ -32,10 +35,13 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
         Where to write; made if it does not exist.
     name
         File name without suffix, such as a key of `FIGURES`.
+    caption
+        What to write as ``name.tex`` besides, for ``\caption{\input{name}}``: text in which
+        ``$…$`` is mathematics, as in labels, and all else is printed as it is.
 
     Returns
     -------
-    The files written, PDF first.
+    The files written, PDF first and the caption last.
 
     Raises
     ------
@@ -58,4 +64,8 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
             figure.savefig(content, format=suffix, dpi=300, metadata=metadata)
         written.append(Path(folder) / f"{name}.{suffix}")
         write_file(written[-1], content.getvalue())
+    if caption is not None:
+        # Without a comment sign the end of the line would be a space before what follows.
+        written.append(Path(folder) / f"{name}.tex")
+        write_file(written[-1], f"{latex(str(caption))}%\n".encode())
     return written

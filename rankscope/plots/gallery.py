@@ -6,18 +6,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import or_
+from operator import attrgetter, or_
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.captions import Caption, caption_of, runs_of
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
 from rankscope.plots.depth_panels import depth_profiles, has_depth
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
+from rankscope.plots.figure_source import FigureSource, add_foot
 from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merge_alignment import merge_overlaps
@@ -60,17 +62,38 @@ class GalleryFigure:
         What it needs, in words, to say why it was left out.
     component
         Which matrices it shows; None for figures of something else.
+    table
+        The table that it is drawn from.
     """
 
     draw: Callable[[Results, str], Figure]
     has_data: Callable[[Results], bool]
     drawn_from: str
     component: str | None = None
+    table: Callable[[Results], pd.DataFrame] = attrgetter("metrics")
 
     def __call__(self, results: Results) -> Figure | None:
         """Draw the figure, of the groups of runs if `selected` made any; None without data."""
         hue = RUN_GROUP if RUN_GROUP in results.metrics else "run"
         return self.draw(results, hue) if self.has_data(results) else None
+
+    def with_caption(
+        self, name: str, results: Results, source: FigureSource
+    ) -> tuple[Figure, Caption] | None:
+        """Draw the figure, with remarks of its source at the foot, and its caption."""
+        figure = self(results)
+        return None if figure is None else (figure, self.described(figure, name, results, source))
+
+    def described(
+        self, figure: Figure, name: str, results: Results, source: FigureSource
+    ) -> Caption:
+        """Add the remarks of the source to the foot of a figure that was drawn; its caption."""
+        rows = self.table(results)
+        if self.component is not None:
+            rows = rows[rows["component"] == self.component]
+        caption = caption_of(figure, name, rows, component=self.component, source=source)
+        add_foot(figure, [*source.remarks(runs_of(rows))])
+        return caption
 
 
 def figures_of(component: str) -> dict[str, GalleryFigure]:
@@ -217,6 +240,7 @@ def _if_alone(figure: GalleryFigure) -> GalleryFigure:
         figure,
         draw=lambda results, hue: figure.draw(_alone(results), hue),
         has_data=lambda results: figure.has_data(_alone(results)),
+        table=lambda results: _alone(results).metrics,
         drawn_from="adapters alone",
     )
 
@@ -229,6 +253,7 @@ def _of_subspaces(
         lambda results: has_comparisons(results.subspaces, measure, component),
         f"subspaces of {PLURALS[component]}, which `analyze` measures if `subspaces` is set",
         component,
+        attrgetter("subspaces"),
     )
 
 
@@ -252,6 +277,7 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r, hue: losses(r.training, runs=_names(r, r.training, hue), hue=hue),
         lambda r: has_loss(r.training),
         "logged training loss",
+        table=attrgetter("training"),
     ),
     **_default("weight", PER, KAPPA, MAP),
     "condition-numbers-90-weights": GalleryFigure(
@@ -322,11 +348,13 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r, hue: performance(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
         lambda r: bool(main_measures(r.evaluation)),
         "perplexity, loss or accuracy",
+        table=attrgetter("evaluation"),
     ),
     "blimp-phenomena": GalleryFigure(
         lambda r, hue: blimp_phenomena(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
         lambda r: bool(phenomena(r.evaluation)),
         "accuracies by phenomenon",
+        table=attrgetter("evaluation"),
     ),
     "rank-and-performance": GalleryFigure(
         lambda r, hue: rank_and_performance(_correlated(r, hue), hue=hue),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -20,6 +21,8 @@ from rankscope.statistics.step_summary import band_text, line_text
 
 GREY = "0.35"
 BAND_ALPHA = 0.18
+END_MARK = 2.2
+"""Size of the marker at the end of lines that only colour would tell apart."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,20 @@ def entries(panels: Iterable[Axes]) -> tuple[list[Artist], list[str]]:
     for ax in panels:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             by_label.setdefault(label, handle)
-    order = sorted(by_label, key=lambda label: _is_explanation(by_label[label]))
+    order = sorted(by_label, key=lambda label: is_explanation(by_label[label]))
     return [by_label[label] for label in order], order
 
 
-def _is_explanation(handle: Artist) -> bool:
+def is_explanation(handle: Artist) -> bool:
+    """Whether a legend entry says what a mark means, in whatever colour, and names no series."""
     color = getattr(handle, "get_color", lambda: GREY)()
     return isinstance(color, str) and color.startswith("0.")
+
+
+def last_known(values: pd.Series[float]) -> list[int]:
+    """Place of the last value that is known, for ``markevery``; empty if none is."""
+    known = np.flatnonzero(values.notna().to_numpy())
+    return [int(place) for place in known[-1:]]
 
 
 def step_label(table: pd.DataFrame) -> str:

@@ -9,7 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, step_label
+from rankscope.plots.panel import (
+    BAND_ALPHA,
+    END_MARK,
+    GREY,
+    Panel,
+    drawn_on,
+    last_known,
+    step_label,
+)
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import (
@@ -164,6 +172,9 @@ def draw_staircase(
         linewidth=THIN,
         linestyle=DASHED,
         drawstyle=stairs,
+        marker=style.marker,
+        markersize=END_MARK,
+        markevery=last_known(effective),
     )
 
 

@@ -21,9 +21,17 @@ WIDTHS = {
     "iclr": 5.50,
     "icml": 3.25,
     "icml-text": 6.75,
+    "ieee": 3.48,
+    "ieee-text": 7.13,
     "neurips": 5.50,
 }
-"""Widths in inches of a column, or with ``-text`` of a page's whole text, by venue."""
+"""Widths in inches of a column, or with ``-text`` of a page's whole text, by venue.
+
+They are those of the LaTeX styles, never rounded up by more than TeX lets pass: A4 less 2.5 cm on
+either side, with 0.6 cm between columns (acl.sty); 6.75 in with 0.25 in between (ICML); 5.5 in
+(ICLR, NeurIPS); 43 pc with 1 pc between (IEEEtran), a little less than the 3.5 and 7.16 in that
+IEEE states for its columns.
+"""
 
 # Okabe & Ito's colours, without their yellow, which is lost on white paper.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -78,7 +86,7 @@ def width_in_inches(width: str | float) -> float:
     except ValueError:
         known = ", ".join(WIDTHS)
         raise WrongSettingError(
-            f"unknown width {width!r}: choose one of {known}, or a number of inches"
+            f"unknown venue {width!r}: choose one of {known}, or a number of inches"
         ) from None
     if not 1 <= inches <= 40:
         raise WrongSettingError(f"width {inches:g}: choose between 1 and 40 inches")
@@ -103,7 +111,7 @@ def paper_style(width: str | float = "acl-text", *, aspect: float = 0.62) -> Ite
     Raises
     ------
     RankscopeError
-        For an unknown width.
+        For an unknown venue, or a width outside of 1 to 40 inches.
 
     Examples
     --------

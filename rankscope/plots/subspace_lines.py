@@ -16,7 +16,7 @@ from matplotlib.typing import LineStyleType
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import label_figure, new_figure, row_title, shared_legend
 from rankscope.plots.metric_lines import MOST_MARKERS
-from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, step_label
+from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, last_known, step_label
 from rankscope.plots.role_panels import limit_share
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles, wrapped
 from rankscope.statistics.replicates import Over, by_group
@@ -225,7 +225,16 @@ def draw_shares(
             line[x], line["low"], line["high"], color=style.color, alpha=BAND_ALPHA, linewidth=0
         )
         if len(line) > 1:
-            ax.plot(line[x], line["null"], color=style.color, linestyle=null, linewidth=NULL_WIDTH)
+            ax.plot(
+                line[x],
+                line["null"],
+                color=style.color,
+                linestyle=null,
+                linewidth=NULL_WIDTH,
+                marker=style.marker,
+                markersize=END_MARK,
+                markevery=last_known(line["null"]),
+            )
         else:
             ax.plot(line[x], line["null"], color=style.color, linestyle="", marker="_")
 

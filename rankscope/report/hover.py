@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from rankscope.plots.captions import plain_text
 from rankscope.plots.panel import entries
 
 POINTS_PER_INCH = 72  # the unit of matplotlib's SVG
@@ -97,7 +98,7 @@ def hover_panels(figure: Figure) -> list[HoverPanel]:
         if not series:
             continue
         (left, bottom), (right, top) = ax.bbox.get_points() * scale
-        title = _flat(ax.get_title())
+        title = plain_text(ax.get_title())
         box = (float(left), height - float(top), float(right), height - float(bottom))
         panels.append(HoverPanel(*box, title, series))
     return _thinned(panels)
@@ -107,7 +108,7 @@ def _names(figure: Figure) -> dict[str, str]:
     """Legend texts by the colour of their series."""
     handles, labels = entries(figure.axes)
     return {
-        to_hex(handle.get_color()): _flat(label)
+        to_hex(handle.get_color()): plain_text(label)
         for handle, label in zip(reversed(handles), reversed(labels), strict=True)
         if isinstance(handle, Line2D)
     }
@@ -158,7 +159,7 @@ def _tick_names(axis: Any) -> dict[float, str]:
     """What an axis calls its ticks, by place: maps label cells, not numbers."""
     texts = [label.get_text() for label in axis.get_ticklabels()]
     return {
-        float(place): _flat(text)
+        float(place): plain_text(text)
         for place, text in zip(axis.get_ticklocs(), texts, strict=False)
         if text
     }
@@ -176,11 +177,6 @@ def _is_in(ax: Axes, x: float, y: float) -> bool:
 
 def _text(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e7 else f"{value:.4g}"
-
-
-def _flat(text: str) -> str:
-    """A title or label on one line, without the marks of mathematics."""
-    return " ".join(text.replace(r"\$", "\0").replace("$", "").replace("\0", "$").split())
 
 
 def _thinned(panels: list[HoverPanel]) -> list[HoverPanel]:

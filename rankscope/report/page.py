@@ -14,6 +14,8 @@ from markupsafe import Markup
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
+from rankscope.plots.captions import plain_text
+from rankscope.plots.figure_source import source_of
 from rankscope.plots.gallery import gallery, selected
 from rankscope.plots.style import paper_style
 from rankscope.report.answer import answer
@@ -37,6 +39,7 @@ class PageFigure:
 
     name: str
     title: str
+    caption: str
     svg: Markup
     data: Markup
 
@@ -128,18 +131,19 @@ def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigu
     import matplotlib.pyplot as plt
 
     drawn, left_out = [], []
-    every = gallery(results)
+    every, source = gallery(results), source_of(results)
     for number, (name, figure) in enumerate(every.items()):
         if progress is not None:
             progress(number / len(every), name)
         try:
             with paper_style("acl-text"):
-                made = figure(results)
+                found = figure.with_caption(name, results, source)
         except RankscopeError as error:
             left_out.append(f"{name}: {error}")
             continue
-        if made is None:
+        if found is None:
             continue
+        made, caption = found
         try:
             svg = svg_of(made, name)
             if len(svg) > MOST_BYTES:
@@ -149,13 +153,9 @@ def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigu
         finally:
             plt.close(made)
         about = {"unit": results.unit, "panels": panels}
-        drawn.append(PageFigure(name, _title(name), Markup(svg), _json(about)))
+        texts = (plain_text(caption.title), caption.description)
+        drawn.append(PageFigure(name, *texts, Markup(svg), _json(about)))
     return drawn, left_out
-
-
-def _title(name: str) -> str:
-    words = name.replace("-", " ")
-    return words.replace("per ", "PER of ", 1) if words.startswith("per ") else words.capitalize()
 
 
 def _json(value: Any) -> Markup:

@@ -80,7 +80,7 @@ def latex_table(
         known = {(point["run"], point["step"]): point for point in points.to_dict("records")}
         at = [known.get((run, step)) for run, there in by_run.items() for step in there]
         cells = ["--" if one is None else _cell(one, digits, log=drawn.log) for one in at]
-        body.append(rf"{_text(role)} & {' & '.join(cells)} \\")
+        body.append(rf"{latex_text(role)} & {' & '.join(cells)} \\")
     said = [f"% {drawn.label}" + (f": {line_text(column, over)}" if over else "")]
     if any(NOISY in line for line in body):
         said.append("% * rounding noise may move it by more than 1 %")
@@ -110,7 +110,7 @@ def _head(by_run: dict[str, list[int]]) -> Sequence[str]:
     columns = sum(map(len, by_run.values()))
     spans, rules, at = [], [], 2
     for run, steps in by_run.items():
-        spans.append(rf"\multicolumn{{{len(steps)}}}{{c}}{{{_text(run)}}}")
+        spans.append(rf"\multicolumn{{{len(steps)}}}{{c}}{{{latex_text(run)}}}")
         rules.append(rf"\cmidrule(lr){{{at}-{at + len(steps) - 1}}}")
         at += len(steps)
     numbers = [str(step) for steps in by_run.values() for step in steps]
@@ -124,6 +124,6 @@ def _head(by_run: dict[str, list[int]]) -> Sequence[str]:
     )
 
 
-def _text(name: str) -> str:
-    """A name as LaTeX prints it."""
+def latex_text(name: str) -> str:
+    """A name, or other text without formulas, as LaTeX prints it."""
     return SPECIAL.sub(lambda found: AS_TEXT.get(found[0], "\\" + found[0]), name)

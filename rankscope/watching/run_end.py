@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tomllib
-
 from rankscope.checkpoints.run import Run
-from rankscope.checkpoints.training_log import read_training_log
+from rankscope.checkpoints.training_log import configured_steps, read_training_log
 
 NON_FINITE = "non-finite"  # the event that is logged last when a loss is not finite
 
@@ -16,10 +14,8 @@ def has_ended(run: Run) -> bool:
     An interrupted run has not ended: it may be resumed. That of another program never ends, as far
     as its folder shows.
     """
-    try:
-        config = tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8"))
-        steps = int(config["schedule"]["steps"])
-    except (OSError, ValueError, KeyError, TypeError):
+    steps = configured_steps(run)
+    if steps is None:
         return False
     if run.steps[-1] >= steps:
         return True

@@ -1,0 +1,287 @@
+"""`caption_of`: what a figure shows, in the words of its own labels and legend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+
+from rankscope.plots.figure_source import FigureSource
+from rankscope.plots.panel import entries, is_explanation
+from rankscope.plots.style import plain
+from rankscope.statistics.latex_table import latex_text
+from rankscope.statistics.replicates import RUN_GROUP
+
+MOST_LISTED = 24
+LINES = {"-": "line", ":": "dotted line", "--": "dashed line", "-.": "dash-dotted line"}
+MARKS = {r"$\uparrow$": "arrow", ".": "small marker", "|": "tick"}
+SPELLINGS = {"per": "PER", "blimp": "BLiMP", "ov": "OV", "qk": "QK"}
+SPELLINGS |= {"90": r"$\kappa_{90}$"}
+IN_LATEX = {sign: f"${sign}$" for sign in "<>|"}  # others in the fonts of old
+IN_LATEX |= {
+    "κ": r"$\kappa$",
+    "σ": r"$\sigma$",
+    "×": r"$\times$",
+    "–": "--",
+    "−": "$-$",
+    "…": r"\ldots{}",
+    "→": r"$\to$",
+    "≥": r"$\ge$",
+}
+SYMBOLS = {"kappa": "κ", "sigma": "σ", "lambda": "λ", "Delta": "Δ", "|": "‖", "lceil": "⌈"}
+SYMBOLS |= {"rceil": "⌉", "uparrow": "↑", "times": "×", "log": "log", " ": " "}
+MARKUP = re.compile(r"\\\$|\$[^$]*\$")
+COMMAND = re.compile(r"\\([A-Za-z]+|[| ])")
+
+
+@dataclass(frozen=True)
+class Caption:
+    r"""What to write under a figure, in the markup of its labels: ``$…$`` is mathematics.
+
+    Attributes
+    ----------
+    title
+        What is drawn, in a few words.
+    drawn
+        Sentences on axes, runs, lines, bands and marks, and on what was left out.
+    source
+        The versions and the digests of the tables that it was drawn from.
+    """
+
+    title: str
+    drawn: tuple[str, ...]
+    source: str = ""
+
+    @property
+    def description(self) -> str:
+        """Everything but the source, as plain text."""
+        return plain_text(" ".join((f"{self.title}.", *self.drawn)))
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (f"{self.title}.", *self.drawn, self.source)))
+
+
+def caption_of(
+    figure: Figure, name: str, rows: pd.DataFrame, *, component: str | None, source: FigureSource
+) -> Caption:
+    """The caption of a figure that was drawn.
+
+    Parameters
+    ----------
+    figure
+        Its labels, titles and legend entries are what the caption says.
+    name
+        Name of the figure in `FIGURES`, which becomes the title.
+    rows
+        Rows of the table that it was drawn from.
+    component
+        The component whose matrices it shows, if it is of matrices.
+    source
+        What the records of the results say.
+    """
+    sentences = [
+        *_axes_sentences(figure),
+        *_runs_sentences(figure, rows),
+        *_legend_sentences(figure),
+        *_left_out(rows, component),
+        *map(_sentence, source.remarks(runs_of(rows))),
+    ]
+    return Caption(title_of(name, component), tuple(sentences), source.identity())
+
+
+def runs_of(rows: pd.DataFrame) -> list[str]:
+    """Names of the runs in rows of a table."""
+    return sorted(rows["run"].dropna().astype(str).unique()) if "run" in rows else []
+
+
+def title_of(name: str, component: str | None) -> str:
+    """The name of a figure as a title: ``heatmap-per-weights`` is "Heatmap of PER of weights".
+
+    Examples
+    --------
+    >>> title_of("per-cumulative-updates", "cumulative_update")
+    'PER of cumulative updates'
+    >>> title_of("rank-and-performance", None)
+    'Rank and performance'
+    >>> title_of("intruders-weights-since-first", "weight")
+    'Intruders of weights since first'
+    """
+    words = [SPELLINGS.get(word, word) for word in plain(name, limit=100).split("-")]
+    matrices = [SPELLINGS.get(word, word) for word in (component or "").split("_")]
+    for shown in ([*matrices[:-1], f"{matrices[-1]}s"], matrices):
+        at = next((i for i in range(1, len(words)) if words[i : i + len(shown)] == shown), None)
+        if at is not None:
+            words.insert(at, "of")
+            break
+    if words[0] in ("heatmap", "depth"):
+        words[:1] = {"heatmap": ["heat", "map", "of"], "depth": ["depth", "and"]}[words[0]]
+    text = " ".join(words)
+    return text[0].upper() + text[1:]
+
+
+def latex(markup: str) -> str:
+    r"""Text with ``$…$`` and ``\$`` as in labels, for LaTeX.
+
+    Examples
+    --------
+    >>> print(latex(r"10 to 90 % of a_b, $\kappa_r$"))
+    10 to 90 \% of a\_b, $\kappa_r$
+    """
+    parts = (part if is_math else _in_latex(part) for part, is_math in _pieces(markup))
+    return "".join(parts)
+
+
+def plain_text(markup: str) -> str:
+    r"""Text with ``$…$`` and ``\$`` as in labels, on one line and with letters for symbols.
+
+    Examples
+    --------
+    >>> print(plain_text(r"$\kappa_{90}$ of \$HOME"))
+    κ_90 of $HOME
+    """
+    parts = (_as_letters(part) if is_math else part for part, is_math in _pieces(markup))
+    return " ".join("".join(parts).split())
+
+
+def _pieces(markup: str) -> Iterator[tuple[str, bool]]:
+    """Parts of a text, and whether each is a formula."""
+    at = 0
+    for found in MARKUP.finditer(markup):
+        yield markup[at : found.start()], False
+        yield ("$", False) if found[0] == r"\$" else (found[0], True)
+        at = found.end()
+    yield markup[at:], False
+
+
+def _in_latex(text: str) -> str:
+    return "".join(IN_LATEX.get(character, character) for character in latex_text(text))
+
+
+def _as_letters(formula: str) -> str:
+    shown = COMMAND.sub(lambda found: SYMBOLS.get(found[1], found[1]), formula.strip("$"))
+    return shown.replace("{", "").replace("}", "")
+
+
+def _axes_sentences(figure: Figure) -> Iterator[str]:
+    panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>" and ax.axison]
+    bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    rows = _distinct(ax.get_ylabel() for ax in panels)
+    vertical = figure.get_supylabel() or _listed(rows)
+    across = figure.get_supxlabel() or _listed(_distinct(ax.get_xlabel() for ax in panels))
+    yield _sentence("; ".join(filter(None, (_named("vertical", vertical),
+                                            _named("horizontal", across)))))  # fmt: skip
+    rows = rows if figure.get_supylabel() else []
+    rows = _distinct([*rows, *_row_titles(panels)])
+    columns = _distinct(ax.get_title() for ax in panels)
+    yield from (
+        _sentence(_named(what, _listed(titles)))
+        for what, titles in (("panels", columns), ("rows", rows))
+        if titles
+    )
+    colours = _distinct(text for ax in bars for text in (ax.get_xlabel(), ax.get_ylabel()))
+    if colours:
+        yield _sentence(_named("colour", _listed(colours)))
+
+
+def _row_titles(panels: Iterable[Axes]) -> Iterator[str]:
+    """Texts to the right of panels, which `rankscope.plots.grid.row_title` puts there."""
+    for ax in panels:
+        for text in ax.texts:
+            if isinstance(text, Annotation) and text.xycoords == "axes fraction":
+                yield text.get_text()
+
+
+def _runs_sentences(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
+    """The runs, or the groups of them, that are in the rows and in the legend if it has any."""
+    handles, labels = entries(figure.axes)
+    series = {
+        label.strip()
+        for label, handle in zip(labels, handles, strict=True)
+        if not is_explanation(handle)
+    }
+    if "run" not in rows or rows.empty:
+        return
+    by = RUN_GROUP if RUN_GROUP in rows else "run"
+    groups = {str(name): runs_of(group) for name, group in rows.groupby(by, sort=True)}
+    drawn = {name: runs for name, runs in groups.items() if not series or plain(name) in series}
+    texts = [
+        plain(name) if runs == [name] else f"{plain(name)} ({_listed(map(plain, runs))})"
+        for name, runs in (drawn or groups).items()
+    ]
+    yield _sentence(_named("runs", _listed(texts)))
+
+
+def _legend_sentences(figure: Figure) -> Iterator[str]:
+    for handle, label in zip(*entries(figure.axes), strict=True):
+        if is_explanation(handle):
+            yield _sentence(_named(_look(handle), label))
+
+
+def _look(handle: Artist) -> str:
+    """What a legend shows before a text: "dotted line", say; nothing for a remark."""
+    if not isinstance(handle, Line2D):
+        return "band"
+    marker, line = handle.get_marker(), _line(handle)
+    if marker in ("", "None", None):
+        return line
+    hollow = "hollow marker" if str(handle.get_markerfacecolor()) == "white" else "marker"
+    return MARKS.get(str(marker), hollow)
+
+
+def _line(handle: Line2D) -> str:
+    width, dashes = handle.get_linewidth(), str(handle.get_linestyle())
+    # matplotlib calls all dashes of one's own "--".
+    _, pattern = getattr(handle, "_unscaled_dash_pattern", (0, None))
+    if dashes == "--" and pattern is not None:
+        dashes = "-." if len(pattern) == 4 else ":" if pattern[0] <= 1 else "--"
+    if dashes not in LINES:
+        return ""
+    is_pale = (handle.get_alpha() or 1) < 1
+    adjectives = [("pale", is_pale), ("thin", width < 1), ("wide", width > 2)]
+    return next((f"{word} " for word, holds in adjectives if holds), "") + LINES[dashes]
+
+
+def _left_out(rows: pd.DataFrame, component: str | None) -> Iterator[str]:
+    """How many matrices have no spectrum, and why, of all that may be in the figure."""
+    if component is None or not {"status", "effective_rank"} <= {*rows}:
+        return
+    without = rows.loc[rows["effective_rank"].isna(), "status"]
+    if len(without):
+        counts = without.value_counts().sort_index()
+        why = _listed(f"{status}: {count}" for status, count in counts.items())
+        yield f"Of {len(rows)} matrices at all steps, {len(without)} have no rank ({why})."
+
+
+def _named(what: str, text: str) -> str:
+    text = _flat(text)
+    return f"{what}: {text}" if what and text else text
+
+
+def _sentence(text: str) -> str:
+    """The text as a sentence; its first letter stays where it may be a symbol or a name."""
+    first = text[:1].upper() + text[1:] if re.match(r"[a-z]{2}", text) else text
+    return f"{first}." if first else ""
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return [text for text in dict.fromkeys(map(_flat, texts)) if text]
+
+
+def _flat(text: str) -> str:
+    """A label on one line: names that were broken after their punctuation are whole again."""
+    return " ".join(re.sub(r"(?<=[-_/.])\n", "", text).split())
+
+
+def _listed(texts: Iterable[str]) -> str:
+    every = list(texts)
+    more = [f"and {len(every) - MOST_LISTED} others"] if len(every) > MOST_LISTED else []
+    return ("; " if any(", " in text for text in every) else ", ").join(
+        [*every[:MOST_LISTED], *more]
+    )
