@@ -93,7 +93,7 @@ def caption_of(
         *_left_out(rows, component),
         *map(_sentence, source.remarks(runs_of(rows))),
     ]
-    return Caption(title_of(name, component), tuple(sentences), source.identity())
+    return Caption(title_of(name, component), tuple(filter(None, sentences)), source.identity())
 
 
 def runs_of(rows: pd.DataFrame) -> list[str]:
@@ -276,7 +276,7 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 def _flat(text: str) -> str:
     """A label on one line: names that were broken after their punctuation are whole again."""
-    return " ".join(re.sub(r"(?<=[-_/.])\n", "", text).split())
+    return " ".join(re.sub(r"(?<=\S[-_/.])\n", "", text).split())
 
 
 def _listed(texts: Iterable[str]) -> str:

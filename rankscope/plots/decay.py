@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
-from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, step_label
+from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, mark_end, step_label
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
@@ -81,7 +81,7 @@ def spectrum(
     with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
         panel.ax.set_yscale("log")
         for name, series in relative.groupby(hue, sort=True):
-            _draw_decay(panel, series, panel.series(name, marker=False), is_of_runs=is_of_runs)
+            _draw_decay(panel, series, panel.series(name), is_of_runs=is_of_runs)
         if over:
             panel.line(f"median over {over}")
             panel.band(f"min to max over {over.runs or over}")
@@ -133,8 +133,9 @@ def _draw_decay(
             middle.index, low, high, where=is_above, color=style.color, alpha=BAND_ALPHA, lw=0
         )
     ax.axhline(floor, color=style.color, linestyle=":", linewidth=0.8)
+    mark_end(ax, floor, style)
     last = middle[is_above].iloc[-1:]
-    ax.plot(last.index, last, marker=".", color=style.color)
+    ax.plot(last.index, last, marker=style.marker, markersize=END_MARK, color=style.color)
 
 
 def _bottom(relative: pd.DataFrame, hue: str) -> float:

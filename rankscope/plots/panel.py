@@ -36,9 +36,7 @@ class Panel:
     ax: Axes
     styles: Mapping[Any, SeriesStyle]
 
-    def series(
-        self, name: object, *, marker: bool = True, dashes: LineStyleType | None = None
-    ) -> SeriesStyle:
+    def series(self, name: object, *, dashes: LineStyleType | None = None) -> SeriesStyle:
         """Enter a series into the legend; returns its style."""
         style = self.styles[name]
         self.ax.plot(
@@ -46,7 +44,7 @@ class Panel:
             [],
             color=style.color,
             linestyle=style.dashes if dashes is None else dashes,
-            marker=style.marker if marker else "",
+            marker=style.marker,
             label=legend_names(self.styles)[name],
         )
         return style
@@ -130,6 +128,18 @@ def is_explanation(handle: Artist) -> bool:
     """Whether a legend entry says what a mark means, in whatever colour, and names no series."""
     color = getattr(handle, "get_color", lambda: GREY)()
     return isinstance(color, str) and color.startswith("0.")
+
+
+def mark_end(ax: Axes, height: float, style: SeriesStyle) -> None:
+    """Mark a line across the panel as one of this series, near its end."""
+    ax.plot(
+        [0.97],
+        [height],
+        color=style.color,
+        marker=style.marker,
+        markersize=END_MARK,
+        transform=ax.get_yaxis_transform(),
+    )
 
 
 def last_known(values: pd.Series[float]) -> list[int]:

@@ -11,7 +11,7 @@ from matplotlib.typing import LineStyleType
 
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
-from rankscope.plots.panel import END_MARK, GREY, Panel
+from rankscope.plots.panel import GREY, Panel, mark_end
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import (
@@ -283,16 +283,9 @@ def _draw_limit(panel: Panel, limit: _Limit, hue: str) -> None:
     limits = limits[limits < 1]
     for name, height in limits.items():
         style = panel.styles[name]
-        panel.ax.axhline(
-            height,
-            color=style.color,
-            linestyle=limit.dashes,
-            linewidth=LIMIT_WIDTH,
-            marker=style.marker if limits.nunique() > 1 else "",
-            markersize=END_MARK,
-            markevery=[-1],
-            clip_on=False,
-        )
+        panel.ax.axhline(height, color=style.color, linestyle=limit.dashes, linewidth=LIMIT_WIDTH)
+        if limits.nunique() > 1:
+            mark_end(panel.ax, height, style)
     if len(limits):
         panel.line(limit.label, limit.dashes, width=LIMIT_WIDTH)
 

@@ -204,7 +204,7 @@ def _draw_validation(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> None
 
 
 def _draw_restarts(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
-    steps = series.loc[_is_restart(series), "step"]
+    steps = series.loc[_is_restart(series), "step"].sort_values()
     if len(steps):
         ax.plot(
             steps,

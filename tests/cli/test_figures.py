@@ -65,6 +65,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
     written = outcome.stdout.split()
     assert str(tmp_path / "new" / "f" / "loss.pdf") in written
     assert sorted(map(Path, written)) == sorted((tmp_path / "new" / "f").iterdir())
+    caption = (tmp_path / "new" / "f" / "per-weights.tex").read_text(encoding="utf-8")
+    assert caption.startswith("PER of weights. Vertical: PER = effective rank / min(m, n);")
     assert "left out per-gradients: the results hold no gradients" in outcome.stderr
     assert "left out update-spectra: no spectra" in outcome.stderr
     names = {Path(path).stem for path in written}
@@ -108,7 +110,8 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("option", "name", "known"),
     [
-        ("--width", "acm", "choose one of acl, acl-text"),
+        ("--venue", "acm", "choose one of acl, acl-text"),
+        ("--width", "acm", "choose one of acl, acl-text"),  # the old spelling
         ("--only", "per-wieghts", "choose from loss, per-weights"),
         ("--component", "adapter", "choose from weight, update"),
         ("--run", "ful", "choose from full, relora"),
@@ -184,16 +187,18 @@ def test_a_script_draws_its_figure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    options = [everything, "--out", out, "--width", "acl"]
+    options = [everything, "--out", out, "--venue", "acl"]
     assert run_script(name, *options, monkeypatch=monkeypatch) == 0
-    assert capsys.readouterr().out.split() == [f"{out / name}.pdf", f"{out / name}.png"]
+    written = [f"{out / name}.{suffix}" for suffix in ("pdf", "png", "tex")]
+    assert capsys.readouterr().out.split() == written
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
         ([], 4, "merged-rank.py: the results hold no recorded merges"),
-        (["--width", "acm"], 2, "merged-rank.py: unknown width 'acm'"),
+        (["--venue", "acm"], 2, "merged-rank.py: unknown venue 'acm'"),
+        (["--width", "acm"], 2, "merged-rank.py: unknown venue 'acm'"),
     ],
 )
 def test_a_script_that_draws_nothing_says_why_in_one_line(

@@ -72,8 +72,8 @@ def test_below_the_noise_floor_a_line_is_pale_and_the_axis_does_not_follow_it(re
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "below the noise floor: maybe rounding alone" in texts
     assert "noise floor" not in texts  # it is not in the picture
-    (dot,) = [line for line in ax.lines if line.get_marker() == "."]
-    assert list(dot.get_xdata()) == [4]
+    (dot,) = [line for line in ax.lines if [*line.get_xdata()] == [4]]
+    assert dot.get_marker() == "o"
 
 
 def test_titles_count_what_the_steps_count(results: Any) -> None:
