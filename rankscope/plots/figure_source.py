@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rankscope.plots.grid import LINE_HEIGHT
 from rankscope.plots.panel import GREY
@@ -110,7 +111,7 @@ def add_foot(figure: Figure, remarks: Collection[str]) -> None:
     if figure.get_supylabel():
         _raise_side_label(figure, before, foot)
     engine = figure.get_layout_engine()
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         # A label that has its place is not laid out: its line is left free with the foot.
         bottom = (foot + LINE_HEIGHT * bool(label)) / height
         engine.set(rect=(0, bottom, 1, 1 - bottom))

@@ -87,7 +87,7 @@ def test_help_shows_present_spellings_alone(command: str) -> None:
     assert "--layout" in shown and "--format" not in shown
     assert ("--engine" in shown) == (command == "analyze")
     assert ("--device" in shown) == (command == "evaluate")  # where models run, another setting
-    assert set(OLD_SPELLINGS) == {"--format", "--device"}
+    assert set(OLD_SPELLINGS) == {"--format", "--device", "--width"}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["inspect", "RUN"]])

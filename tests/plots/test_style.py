@@ -108,3 +108,22 @@ def test_names_that_differ_only_in_their_middle_are_told_apart() -> None:
     names = [f"{'a' * 30}-seed{i}-{'b' * 30}" for i in (1, 2)]
     assert len({*legend_names(names).values()}) == 2
     assert legend_names(["c" * 50])["c" * 50] == plain("c" * 50)
+
+
+# Of each style in TeX's points, of which an inch has 72.27, by other arithmetic than the table's.
+POINTS = {
+    "acl": (597.51 - 2 * 71.13 - 17.07) / 2,  # A4, margins of 2.5 cm, 0.6 cm between the columns
+    "acl-text": 597.51 - 2 * 71.13,
+    "iclr": 397.49,  # 5.5 in
+    "icml": (487.82 - 18.07) / 2,  # 6.75 in with 0.25 in between
+    "icml-text": 487.82,
+    "ieee": 252.0,  # (43 pc − 1 pc)/2
+    "ieee-text": 516.0,
+    "neurips": 397.49,
+}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_a_figure_fits_the_column_of_its_venue(name: str) -> None:
+    spare = POINTS[name] - WIDTHS[name] * 72.27
+    assert -0.1 <= spare < 0.9  # TeX lets 0.1 pt pass without calling the box overfull
