@@ -15,6 +15,7 @@ from rankscope.plots.captions import Caption, caption_of, latex, plain_text, tit
 from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.gallery import selected
 from rankscope.plots.panel import Panel
+from rankscope.plots.style import series_styles
 from rankscope.results.results import Results
 from tests.plots.conftest import SyntheticResults
 
@@ -74,9 +75,12 @@ def test_matrices_without_a_rank_are_counted_as_in_the_table(results: SyntheticR
     assert "have no rank" not in caption(chosen, "per-weights")
 
 
-def test_runs_that_the_figure_leaves_out_are_not_in_it(results: SyntheticResults) -> None:
-    chosen = of_roles(results, "v")
-    assert "Runs: relora. " in caption(chosen, "merged-rank")
+def test_runs_that_the_figure_leaves_out_are_not_in_it() -> None:
+    figure, ax = plt.subplots()
+    Panel(ax, series_styles(["full", "relora"])).series("relora")
+    rows = pd.DataFrame({"run": ["full", "relora"]})
+    made = caption_of(figure, "per-weights", rows, component=None, source=NOTHING)
+    assert made.drawn == ("Runs: relora.",)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -88,17 +89,17 @@ def test_a_folder_without_a_record_has_nothing_to_say(tmp_path: Path) -> None:
     assert (source.identity(), [*source.remarks(["a"])]) == ("", [])
 
 
-def overlaps_of_foot(figure: Figure) -> list[str]:
-    """What lies under the remarks: other texts of the figure, tick labels included, and axes."""
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Texts of a figure that lie on each other, on its legend or on axes with their labels."""
     figure.draw_without_rendering()
-    (foot,) = [text for text in figure.texts if text.get_text().startswith("ended early")]
-    box = foot.get_window_extent()
-    assert box.y0 >= 0 and box.x1 <= figure.bbox.x1
-    others = [text for text in figure.texts if text is not foot and text.get_text()]
-    boxes = {text.get_text(): text.get_window_extent() for text in others}
-    boxes |= {f"axes {i}": ax.get_tightbbox() for i, ax in enumerate(figure.axes)}
-    boxes |= {f"legend {i}": one.get_window_extent() for i, one in enumerate(figure.legends)}
-    return [name for name, other in boxes.items() if other is not None and box.overlaps(other)]
+    texts = {text.get_text(): text.get_window_extent() for text in figure.texts}
+    others = {f"axes {i}": ax.get_tightbbox() for i, ax in enumerate(figure.axes)}
+    others |= {f"legend {i}": one.get_window_extent() for i, one in enumerate(figure.legends)}
+    pairs = [
+        *itertools.combinations(texts.items(), 2),
+        *itertools.product(texts.items(), others.items()),
+    ]
+    return [(a, b) for (a, box), (b, other) in pairs if other is not None and box.overlaps(other)]
 
 
 @pytest.mark.parametrize("venue", ["acl", "acl-text"])
@@ -111,7 +112,9 @@ def test_the_foot_covers_nothing(results: SyntheticResults, name: str, venue: st
         width, height = figure.get_size_inches()
         add_foot(figure, REMARKS)
         assert figure.get_figwidth() == width and figure.get_figheight() > height
-        assert overlaps_of_foot(figure) == []
+        assert overlapping(figure) == []
+        foot = figure.texts[-1].get_window_extent()
+        assert foot.y0 >= 0 and foot.x1 <= figure.bbox.x1
 
 
 def test_without_remarks_the_figure_stays_as_it_is() -> None:
