@@ -30,7 +30,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankscope import plots
+    from rankscope import plots, published
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
@@ -96,6 +96,7 @@ __all__ = [
     "participation_ratio",
     "plots",
     "proportional_effective_rank",
+    "published",
     "singular_values",
     "spectrum",
     "stable_rank",
@@ -103,8 +104,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":
-        return import_module("rankscope.plots")
+    if name in ("plots", "published"):
+        return import_module(f"rankscope.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rankscope' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), name)

@@ -53,7 +53,8 @@ MAY_IMPORT = {
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
-    "plots": {"errors", "durable", "metrics", "results", "statistics"},
+    "published": {"errors"},
+    "plots": {"errors", "durable", "metrics", "results", "statistics", "published"},
 }
 
 

@@ -12,6 +12,7 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.published_lines import draw_published_spectra, published_spectra
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
 
@@ -21,7 +22,9 @@ LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank", "ov": "head si
 
 
 @paper_look()
-def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> Figure:
+def per(
+    table: pd.DataFrame, component: str = "weight", *, hue: str = "run", published: bool = False
+) -> Figure:
     """Figure of the proportional effective rank over training, a panel for every role.
 
     Lines, bands and hollow markers as in `metric`. A dotted line is the PER that a Gaussian matrix
@@ -38,11 +41,14 @@ def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> 
         ``weight``, ``update``, ``adapter``, ``gradient``, …
     hue
         The column that identifies the lines, as in `metric`.
+    published
+        Also draw the curves of `rankscope.published.weiss2025`, in grey, where they are of the same
+        component, role and shape.
 
     Raises
     ------
     RankscopeError
-        If the table has no rows of this component.
+        If the table has no rows of this component, or nothing of the kind is published.
 
     Examples
     --------
@@ -53,7 +59,7 @@ def per(table: pd.DataFrame, component: str = "weight", *, hue: str = "run") -> 
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['q  16×16', 'k  8×16']
     """
-    figure, panels, hole = _role_panels(table, "per", component, hue)
+    figure, panels, hole = _role_panels(table, "per", component, hue, published)
     rows = chosen_rows(table, component=component)
     for role, ax in zip(in_order(rows["role"]), panels, strict=True):
         panel = Panel(ax, series_styles(distinct(table, hue)))
@@ -71,6 +77,7 @@ def condition_number(
     *,
     column: str | None = None,
     hue: str = "run",
+    published: bool = False,
 ) -> Figure:
     """Figure of condition numbers over training on a log axis, a panel for every role.
 
@@ -90,11 +97,14 @@ def condition_number(
         infinite κ; ``condition_number_90`` is the steady one for square matrices.
     hue
         The column that identifies the lines, as in `metric`.
+    published
+        As for `per`; the published condition numbers are means over layers, not medians.
 
     Raises
     ------
     RankscopeError
-        If the table has no rows of this component, or the column is unknown.
+        If the table has no rows of this component, the column is unknown, or nothing of the kind is
+        published.
 
     Examples
     --------
@@ -106,21 +116,24 @@ def condition_number(
     """
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
-    figure, panels, hole = _role_panels(table, column, component, hue)
+    figure, panels, hole = _role_panels(table, column, component, hue, published)
     return finish_grid(figure, panels, hole=hole)
 
 
 def _role_panels(
-    table: pd.DataFrame, column: str, component: str, hue: str
+    table: pd.DataFrame, column: str, component: str, hue: str, published: bool
 ) -> tuple[Figure, list[Axes], Axes | None]:
     rows = chosen_rows(table, component=component)
     roles = in_order(rows["role"])
+    others = published_spectra(table, column, component) if published else None
     figure, panels, hole = panel_grid(len(roles))
     for role, ax in zip(roles, panels, strict=True):
         metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
         of_role = rows[rows["role"] == role]
         title = role_title(role, of_role)
         ax.set_title(title + (_rank_text(of_role) if column == "condition_number_r" else ""))
+        if others is not None:
+            draw_published_spectra(Panel(ax, {}), others, role)
     return figure, panels, hole
 
 
