@@ -20,6 +20,11 @@ Compare with what the models can do:
     evaluation = rs.evaluate("ckpts", text="novels.jsonl")
     rs.correlate(table, evaluation)
 
+Compare two runs with each other, or with what a study published:
+
+    rs.compare("full", "relora", results="results")
+    rs.published.weiss2025("spectra")
+
 What the user can put right is raised as `RankscopeError`; what was skipped is a `RankscopeWarning`.
 The names are imported when they are first used, so ``import rankscope`` itself costs nothing.
 """
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
+    from rankscope.comparison.compare import Comparison, compare
     from rankscope.errors import RankscopeError, RankscopeWarning
     from rankscope.evaluation.evaluate import evaluate
     from rankscope.metrics import (
@@ -56,6 +62,7 @@ _HOMES = {
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
+    "rankscope.comparison.compare": ("Comparison", "compare"),
     "rankscope.errors": ("RankscopeError", "RankscopeWarning"),
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
@@ -76,6 +83,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Checkpoint",
+    "Comparison",
     "Dense",
     "LowRank",
     "RankscopeError",
@@ -84,6 +92,7 @@ __all__ = [
     "Run",
     "Spectrum",
     "analyze",
+    "compare",
     "condition_number",
     "correlate",
     "depth_profile",

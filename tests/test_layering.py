@@ -53,6 +53,10 @@ MAY_IMPORT = {
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
+    "comparison": {
+        *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
+        *("spectra.bases", "spectra.chance", "spectra.matrices"),
+    },
     "published": {"errors"},
     "plots": {"errors", "durable", "metrics", "results", "statistics", "published"},
 }

@@ -13,6 +13,7 @@ import typer
 
 from rankscope.cli.analyze import analyze
 from rankscope.cli.command import Command, Program, in_options
+from rankscope.cli.compare import compare
 from rankscope.cli.data import data
 from rankscope.cli.evaluate import evaluate
 from rankscope.cli.exit_codes import (
@@ -40,7 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, evaluate, inspect, figures, train):
+for command in (analyze, evaluate, inspect, figures, compare, train):
     app.command(cls=Command)(command)
 app.add_typer(data)
 

@@ -3,8 +3,8 @@
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
 `adapter_rank`, `subspaces`, `score`, `correlation`.
 Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
-`condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`, `adapter_ranks`,
-`performance`, `blimp_phenomena`, `rank_and_performance`.
+`condition_number`, `differences`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
+`adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks, subspaces
+    from rankscope.plots.chance_bands import differences
     from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
@@ -34,6 +35,7 @@ __all__ = [
     "blimp_phenomena",
     "condition_number",
     "correlation",
+    "differences",
     "heatmap",
     "heatmaps",
     "loss",
@@ -60,6 +62,7 @@ _MODULES = {
     "blimp_phenomena": "evaluation_curves",
     "condition_number": "role_panels",
     "correlation": "correlations",
+    "differences": "chance_bands",
     "heatmap": "maps",
     "heatmaps": "maps",
     "loss": "training_curves",

@@ -1,0 +1,216 @@
+"""`compare`: what differs between two runs beyond chance, and how far apart their weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rankscope.errors import RankscopeError, WrongSettingError, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rankscope.checkpoints.run import Run
+    from rankscope.results.results import Results
+    from rankscope.statistics.differences import Sides
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, or groups of runs, compared.
+
+    Attributes
+    ----------
+    a, b
+        What they are called.
+    metrics
+        Differences of metrics: see `rankscope.statistics.differences.differences` for the columns.
+    weights
+        Distances of the weights at the last common step: see
+        `rankscope.comparison.distances.distances`. Empty for groups of several runs.
+    notes
+        What could not be compared, and why.
+    confidence
+        Level of what a difference must exceed.
+    """
+
+    a: str
+    b: str
+    metrics: pd.DataFrame
+    weights: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    confidence: float = 0.95
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    results: str | Path | None = None,
+    columns: Collection[str] | None = None,
+    confidence: float = 0.95,
+    weights: bool = True,
+) -> Comparison:
+    """Compare two runs: what differs beyond chance, at equal step and at equal loss.
+
+    Parameters
+    ----------
+    a, b
+        Names of runs in ``results``, or their folders.
+    results
+        Folder of results that holds both. If there is nothing yet, both runs are analysed into it;
+        None analyses them and keeps nothing. What is there is not computed again.
+    columns
+        Metrics to compare, of those whose errors are known from the table; a choice by default.
+    confidence
+        Level of what a difference must exceed, above 0.5 and below 1: of 100 comparisons of runs
+        that differ by chance alone, about 5 exceed 95 %.
+    weights
+        Whether to compare the weights too, which reads both models at their last common step, or
+        at their last ones.
+
+    Returns
+    -------
+    The differences with what each must exceed, the distances, and remarks.
+
+    Raises
+    ------
+    WrongSettingError
+        If a run is not in the results, or a setting is out of range.
+    RankscopeError
+        If the runs have no matrix in common.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> found = rs.compare("ckpts/full", "ckpts/relora")
+    >>> found.notes[0]
+    'there is no common step: the last ones are compared (full 100, relora 30)'
+    """
+    if not 0.5 < confidence < 1:
+        raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
+    if results is None:
+        with TemporaryDirectory() as folder:
+            opened = _analysed(a, b, Path(folder) / "results")
+            return _compared(opened, a, b, columns, confidence, weights=weights)
+    there = Path(results)
+    opened = _opened(there) if there.exists() else _analysed(a, b, there)
+    return _compared(opened, a, b, columns, confidence, weights=weights)
+
+
+def _opened(folder: Path) -> Results:
+    from rankscope.results.results import open_results
+
+    return open_results(folder)
+
+
+def _analysed(a: str | Path, b: str | Path, out: Path) -> Results:
+    from rankscope.analysis.analyze import analyze
+
+    for path in (a, b):
+        if not Path(path).exists():
+            raise WrongSettingError(
+                "is not a folder, and there are no `results` in which it could be a run", path=path
+            )
+    analyze([a, b], out=out)
+    return _opened(out)
+
+
+def _compared(
+    results: Results,
+    a: str | Path,
+    b: str | Path,
+    columns: Collection[str] | None,
+    confidence: float,
+    *,
+    weights: bool,
+) -> Comparison:
+    from rankscope.statistics.differences import METRICS, Sides, differences
+    from rankscope.statistics.equal_loss import losses_of
+
+    paths = _paths(results)
+    names = [_name(results, paths, one) for one in (a, b)]
+    if names[0] == names[1]:
+        raise WrongSettingError(f"{names[0]!r} is compared with itself: name two runs")
+    sides = Sides((names[0],), (names[1],))
+    chosen = METRICS if columns is None else tuple(columns)
+    losses = losses_of(results.evaluation, results.training)
+    found = differences(
+        results.metrics, sides, losses=losses, columns=chosen, confidence=confidence
+    )
+    notes = _notes(found, results, sides)
+    table, remarks = _distances(paths, sides) if weights else (_no_distances(), [])
+    if found.empty and table.empty:
+        raise RankscopeError(
+            f"{names[0]} and {names[1]} have no matrix in common: {'; '.join([*notes, *remarks])}"
+        )
+    return Comparison(names[0], names[1], found, table, (*notes, *remarks), confidence)
+
+
+def _paths(results: Results) -> dict[str, Path]:
+    """Folders of the analysed runs by name."""
+    from rankscope.results.columns import ANALYSIS_RECORD
+    from rankscope.results.record import read_record
+
+    runs = read_record(results.path / ANALYSIS_RECORD).get("runs", [])
+    return {run["name"]: Path(run["path"]) for run in runs}
+
+
+def _name(results: Results, paths: Mapping[str, Path], run: str | Path) -> str:
+    """Name of a run in the results, given by name or folder."""
+    there = [str(name) for name in results.metrics["run"].unique()]
+    if str(run) in there:
+        return str(run)
+    for name, path in paths.items():
+        if path.resolve() == Path(run).resolve() and name in there:
+            return name
+    listing = printable(", ".join(there)) or "none"
+    raise WrongSettingError(
+        f"{printable(str(run))!r} is not a run of the `results` in {printable(str(results.path))}, "
+        f"which hold {listing}: name one of them, or choose another folder"
+    )
+
+
+def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:
+    """Why there is no comparison of one kind or the other."""
+    a, b = " and ".join(sides.a), " and ".join(sides.b)
+    notes = []
+    if not (found["at"] == "step").any():
+        steps = results.metrics.groupby("run")["step"].agg(["min", "max"])
+        texts = [f"{run} has {steps['min'][run]} to {steps['max'][run]}" for run in sides.runs]
+        notes.append(f"{a} and {b} have no common step: {', '.join(texts)}")
+    if not (found["at"] == "loss").any():
+        notes.append(
+            f"{a} and {b} are not compared at equal loss: no loss that both reached is known"
+        )
+    return notes
+
+
+def _no_distances() -> pd.DataFrame:
+    import pandas as pd
+
+    from rankscope.comparison.distances import COLUMNS
+
+    return pd.DataFrame(columns=list(COLUMNS))
+
+
+def _distances(paths: Mapping[str, Path], sides: Sides) -> tuple[pd.DataFrame, list[str]]:
+    """Distances of two runs, each the only one of its side, at their last common step."""
+    from rankscope.checkpoints.discovery import open_run
+    from rankscope.comparison.distances import distances
+
+    if sides.has_replicates:
+        return _no_distances(), []
+    runs: list[Run] = []
+    for name in sides.runs:
+        try:
+            runs.append(open_run(paths[name]))
+        except RankscopeError as error:
+            return _no_distances(), [f"the weights are not compared: {error}"]
+    common = sorted({*runs[0].steps} & {*runs[1].steps})
+    last = [run[common[-1] if common else run.steps[-1]] for run in runs]
+    first = (runs[0][common[0]], runs[1][common[0]]) if len(common) > 1 else None
+    return distances(last[0], last[1], start=first)
