@@ -88,7 +88,7 @@ def compare(
     >>> import rankscope as rs
     >>> found = rs.compare("ckpts/full", "ckpts/relora")
     >>> found.notes[0]
-    'there is no common step: the last ones are compared (full 100, relora 30)'
+    'not compared at equal loss: no loss that all runs reached is on record'
     """
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
@@ -176,16 +176,13 @@ def _name(results: Results, paths: Mapping[str, Path], run: str | Path) -> str:
 
 def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:
     """Why there is no comparison of one kind or the other."""
-    a, b = " and ".join(sides.a), " and ".join(sides.b)
     notes = []
     if not (found["at"] == "step").any():
-        steps = results.metrics.groupby("run")["step"].agg(["min", "max"])
-        texts = [f"{run} has {steps['min'][run]} to {steps['max'][run]}" for run in sides.runs]
-        notes.append(f"{a} and {b} have no common step: {', '.join(texts)}")
+        last = results.metrics.groupby("run")["step"].max()
+        steps = ", ".join(f"{run} {last[run]}" for run in sides.runs)
+        notes.append(f"there is no common step: the last ones are compared ({steps})")
     if not (found["at"] == "loss").any():
-        notes.append(
-            f"{a} and {b} are not compared at equal loss: no loss that both reached is known"
-        )
+        notes.append("not compared at equal loss: no loss that all runs reached is on record")
     return notes
 
 

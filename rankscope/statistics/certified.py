@@ -1,5 +1,10 @@
 """How far the value of a metric can be off: arithmetic and storage together, from the table alone.
 
+Of effective ranks the storage counts as far as it makes up values: those that may be nothing but
+noise. How rounding moves the other values is random, and is part of any spread over matrices; a
+bound on it, by continuity of the entropy, would be some hundred times what happens. The tail index
+has the error of its arithmetic alone, likewise. All the rest is bounded whatever rounding did.
+
 Legend: s are the singular values of a matrix, r of them; e is what the arithmetic and rounding to
 the storage format may have moved each by, at most (``sigma_error`` + ``noise_floor``); F is √Σs².
 """
