@@ -81,7 +81,7 @@ def compare(
     WrongSettingError
         If a run is not in the results, or a setting is out of range.
     RankscopeError
-        If the runs have no matrix in common.
+        If the runs have no matrix in common, or their steps count different things.
 
     Examples
     --------
@@ -131,16 +131,18 @@ def _compared(
     from rankscope.statistics.differences import METRICS, Sides, differences
     from rankscope.statistics.equal_loss import losses_of
 
-    paths = _paths(results)
+    paths = {str(run["name"]): Path(run["path"]) for run in _record(results)}
     names = [_name(results, paths, one) for one in (a, b)]
     if names[0] == names[1]:
         raise WrongSettingError(f"{names[0]!r} is compared with itself: name two runs")
     sides = Sides((names[0],), (names[1],))
+    unit = _require_one_unit(results, sides)
     chosen = METRICS if columns is None else tuple(columns)
     losses = losses_of(results.evaluation, results.training)
     found = differences(
         results.metrics, sides, losses=losses, columns=chosen, confidence=confidence
     )
+    found.attrs["unit"] = unit
     notes = _notes(found, results, sides)
     table, remarks = _distances(paths, sides) if weights else (_no_distances(), [])
     if found.empty and table.empty:
@@ -150,13 +152,21 @@ def _compared(
     return Comparison(names[0], names[1], found, table, (*notes, *remarks), confidence)
 
 
-def _paths(results: Results) -> dict[str, Path]:
-    """Folders of the analysed runs by name."""
+def _record(results: Results) -> list[dict[str, str]]:
+    """What is on record of the analysed runs: name, path, unit of the steps."""
     from rankscope.results.columns import ANALYSIS_RECORD
     from rankscope.results.record import read_record
 
-    runs = read_record(results.path / ANALYSIS_RECORD).get("runs", [])
-    return {run["name"]: Path(run["path"]) for run in runs}
+    return list(read_record(results.path / ANALYSIS_RECORD).get("runs", []))
+
+
+def _require_one_unit(results: Results, sides: Sides) -> str:
+    """What the steps of both sides count."""
+    units = {run["name"]: run["unit"] for run in _record(results) if run["name"] in sides.runs}
+    if len({*units.values()}) > 1:
+        listing = ", ".join(f"{name} counts {unit}" for name, unit in units.items())
+        raise RankscopeError(f"steps of different kinds cannot be matched: {listing}")
+    return next(iter(units.values()), "step")
 
 
 def _name(results: Results, paths: Mapping[str, Path], run: str | Path) -> str:

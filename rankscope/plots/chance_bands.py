@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, label_log_axis
+from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, label_log_axis, step_label
 from rankscope.plots.style import paper_look, plain, series_styles
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import in_order, role_name
@@ -73,7 +73,7 @@ def differences(
         ax.set_title(role_name(role, component))
         a, b = (plain(name) for name in names)
         what = f"{drawn.symbol}: {b} / {a}" if drawn.log else f"{drawn.symbol}: {b} − {a}"
-        ax.set(xlabel="step", ylabel=what)
+        ax.set(xlabel=step_label(metrics), ylabel=what)
         if drawn.log:
             label_log_axis(ax)
     return finish_grid(figure, panels, hole=hole)
