@@ -59,6 +59,7 @@ MAY_IMPORT = {
     },
     "published": {"errors"},
     "plots": {"errors", "durable", "metrics", "results", "statistics", "published"},
+    "report": {"errors", "durable", "metrics", "results", "plots"},
 }
 
 

@@ -21,7 +21,7 @@ from rankscope.checkpoints.continuity import (
     same_names,
     trace_of,
 )
-from rankscope.checkpoints.merges import Merge, read_merges
+from rankscope.checkpoints.merges import Merges, read_merges
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
@@ -82,9 +82,10 @@ def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
 
     A checkpoint that cannot be read is reported as a skip.
     """
-    merges, skips = read_merges(run.merge_files)
+    merges = read_merges(run.merge_files)
+    skips = merges.skips
     checkpoints = {c.step: c for c in run.checkpoints if asked.has_step(c.step)}
-    merged_steps = {m.step for m in merges if asked.has_step(m.step)}
+    merged_steps = {m.step for m in merges.read if asked.has_step(m.step)}
     walk = _Walk(run, asked, merges, origins_of(run, merges))
     if asked.whole_cycles:
         skips += no_cycles(run, merges, checkpoints, walk.origins)
@@ -92,7 +93,7 @@ def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
         found = walk.at(checkpoints[step]) if step in checkpoints else Step(step)
         components = list(dict.fromkeys(found.components))  # a base may stand for a weight
         if step in merged_steps:
-            so_far = [merge for merge in merges if merge.step <= step]
+            so_far = [merge for merge in merges.read if merge.step <= step]
             for name in [name for name in AT_MERGES if name in asked.components]:
                 components += AT_MERGES[name](so_far, walk.last)
         yield replace(found, components=tuple(components), skips=(*skips, *found.skips))
@@ -135,7 +136,7 @@ class _Walk:
 
     run: Run
     asked: Asked
-    merges: tuple[Merge, ...]
+    merges: Merges
     origins: Mapping[str, Parameter] = field(default_factory=dict)
     part: _Part | None = None
     skips: list[Skip] = field(default_factory=list)

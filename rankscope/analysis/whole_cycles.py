@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from rankscope.checkpoints.contents import Contents, Parameter, Skip
-from rankscope.checkpoints.merges import Merge
+from rankscope.checkpoints.merges import Merges
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
 
-def ends_cycle(contents: Contents, step: int, merges: Sequence[Merge]) -> bool:
+def ends_cycle(contents: Contents, step: int, merges: Merges) -> bool:
     """Whether a window of whole cycles may end, and the next one begin, at this checkpoint.
 
     In a run without restarts, it may at any checkpoint. Where restarts are only counted, it may at
     none: a cycle is known to have ended, but not where.
     """
-    if merges:
+    if merges.steps:
         begins = step == 0 and bool(contents.adapted)
-        return begins or any(merge.step == step for merge in merges)
+        return begins or step in merges.steps
     return contents.restarts is None
 
 
 def no_cycles(
-    run: Run, merges: Sequence[Merge], steps: Iterable[int], origins: Mapping[str, Parameter]
+    run: Run, merges: Merges, steps: Iterable[int], origins: Mapping[str, Parameter]
 ) -> tuple[Skip, ...]:
     """The skip where whole cycles are requested and no two checkpoints enclose one."""
-    if merges:
+    if merges.steps:
         begins = any(parameter.adapter is not None for parameter in origins.values())
-        ends = sum(any(m.step == s for m in merges) or (s == 0 and begins) for s in steps)
+        ends = sum(step in merges.steps or (step == 0 and begins) for step in steps)
         message = "no two checkpoints are at restarts: no update spans a whole cycle"
         return () if ends > 1 else (Skip(str(run.path), "", "no-cycles", message),)
     if not run.checkpoints or _restarts(run) is None:
@@ -38,13 +38,13 @@ def no_cycles(
     return (Skip(str(run.path), "", "no-cycles", message),)
 
 
-def origins_of(run: Run, merges: Sequence[Merge]) -> Mapping[str, Parameter]:
+def origins_of(run: Run, merges: Merges) -> Mapping[str, Parameter]:
     """Weights of the first checkpoint, if it precedes the first merge.
 
     The requested steps do not matter: a merged weight keeps the rounding of the weight
     that it was merged into.
     """
-    if not merges or not run.checkpoints or run.checkpoints[0].step > merges[0].step:
+    if not merges.steps or not run.checkpoints or run.checkpoints[0].step > merges.steps[0]:
         return {}
     try:
         return run.checkpoints[0].read().parameters
@@ -52,15 +52,18 @@ def origins_of(run: Run, merges: Sequence[Merge]) -> Mapping[str, Parameter]:
         return {}
 
 
-def merged_before(
-    step: int, merges: Sequence[Merge], origins: Mapping[str, Parameter]
-) -> dict[str, Tensor]:
-    """The original weights that a merge changed before this step."""
-    done = {module for merge in merges if merge.step < step for module in merge.adapters}
+def merged_before(step: int, merges: Merges, origins: Mapping[str, Parameter]) -> dict[str, Tensor]:
+    """The original weights that a merge changed before this step.
+
+    One that cannot be read is taken to have changed every weight that had an adapter.
+    """
+    done = {module for merge in merges.read if merge.step < step for module in merge.adapters}
+    is_any_unread = any(merged < step for merged in merges.unread)
     return {
         name: parameter.tensor
         for name, parameter in origins.items()
-        if parameter.tensor is not None and parameter.module in done
+        if parameter.tensor is not None
+        and (parameter.module in done or (is_any_unread and parameter.adapter is not None))
     }
 
 

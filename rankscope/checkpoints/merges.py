@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,35 @@ def read_merge(path: Path) -> Merge:
     return Merge(_step(path) or 0, path, adapters)
 
 
-def read_merges(paths: Iterable[Path]) -> tuple[tuple[Merge, ...], tuple[Skip, ...]]:
-    """The merges before the first that cannot be read; sums after that are not known."""
+@dataclass(frozen=True)
+class Merges:
+    """The merges of a run up to the first that cannot be read; later sums are not known.
+
+    Attributes
+    ----------
+    read
+        In the order of their steps.
+    unread
+        Steps of the others, as their names say.
+    skips
+        Why the first of them cannot be read.
+    """
+
+    read: tuple[Merge, ...] = ()
+    unread: tuple[int, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of all merges."""
+        return (*(merge.step for merge in self.read), *self.unread)
+
+
+NO_MERGES = Merges()
+
+
+def read_merges(paths: Sequence[Path]) -> Merges:
+    """Read the headers of the files of merges, which are in the order of their steps."""
     merges: list[Merge] = []
     for path in paths:
         try:
@@ -70,8 +97,10 @@ def read_merges(paths: Iterable[Path]) -> tuple[tuple[Merge, ...], tuple[Skip, .
         except RankscopeError as error:
             where = error.path or str(path)
             message = f"{error.message}; this merge and later ones are not measured"
-            return tuple(merges), (Skip(where, error.tensor or "", error.reason, message),)
-    return tuple(merges), ()
+            skip = Skip(where, error.tensor or "", error.reason, message)
+            unread = tuple(_step(path) or 0 for path in paths[len(merges) :])
+            return Merges(tuple(merges), unread, (skip,))
+    return Merges(tuple(merges))
 
 
 def _step(path: Path) -> int | None:

@@ -25,6 +25,7 @@ from rankscope.cli.exit_codes import (
 )
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
+from rankscope.cli.report import report
 from rankscope.cli.train import train
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
@@ -41,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, evaluate, inspect, figures, compare, train):
+for command in (analyze, evaluate, inspect, figures, compare, report, train):
     app.command(cls=Command)(command)
 app.add_typer(data)
 

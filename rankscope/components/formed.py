@@ -157,13 +157,25 @@ def scaled_along(one: Formed, numbers: NDArray[np.float64]) -> Formed:
     return Formed(
         values,
         one.dtype,
-        tuple((powers * stored, kind) for stored, kind in one.stored),
+        tuple(scaled_entries(*entries, powers) for entries in one.stored),
         beside=largest * one.beside,
         relative=one.relative,
         error=largest * one.error + UNIT_ROUNDOFF * norm_of(values).value,
         bits=one.bits,
         made_of=made_of,
     )
+
+
+def scaled_entries(
+    values: Matrix, stored: Format, powers: NDArray[np.float64]
+) -> tuple[Matrix, Format]:
+    """Stored entries times powers of two: the spacing of each is multiplied with it.
+
+    Below the smallest normal number the spacing is that of this number, wherever it is moved to.
+    """
+    least = 2.0**stored.smallest_exponent
+    normal = np.where(np.abs(values) < least, least, values)
+    return powers * normal, stored._replace(smallest_exponent=FORMATS["float64"].smallest_exponent)
 
 
 def nearest_powers(numbers: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -22,7 +22,13 @@ from rankscope.checkpoints.derived import Masked, Normalised, SpectrallyNormalis
 from rankscope.checkpoints.families.stacks import Layer
 from rankscope.checkpoints.regions import Part
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.formed import Formed, multiplied_along, nearest_powers, times_stored
+from rankscope.components.formed import (
+    Formed,
+    multiplied_along,
+    nearest_powers,
+    scaled_entries,
+    times_stored,
+)
 from rankscope.components.products import multiplied, product_of
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.formats import format_of
@@ -108,7 +114,7 @@ def _masked(tensor: Masked) -> Formed:
     found = format_of(np.asarray(mask, np.float64), tensor.mask.dtype)
     values = weight.values.astype(np.float64) * mask
     powers = nearest_powers(np.asarray(mask, np.float64))
-    stored = tuple((powers * one, kind) for one, kind in weight.stored)
+    stored = tuple(scaled_entries(*entries, powers) for entries in weight.stored)
     error = weight.error * float(np.abs(mask).max()) + UNIT_ROUNDOFF * norm_of(values).value
     return Formed(values, weight.dtype, (*stored, (values, found)), error=error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rankscope.checkpoints.merges import Merge
+from rankscope.checkpoints.merges import NO_MERGES, Merges
 
 Span = Literal["", "within", "cycle", "across"]
 
@@ -22,7 +22,8 @@ class Window:
     since, step
         Steps of the two checkpoints.
     merges
-        All merges that the run has on record.
+        All merges that the run has on record. One that cannot be read is taken to be of every
+        module that has an adapter.
     counted
         How many merges the checkpoints count in between, in a run that keeps no record; None if
         they do not count them.
@@ -32,7 +33,7 @@ class Window:
 
     since: int
     step: int
-    merges: tuple[Merge, ...] = ()
+    merges: Merges = NO_MERGES
     counted: int | None = None
     adapted: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
 
@@ -45,7 +46,7 @@ class Window:
 
         Where restarts are only counted, one at the start is included.
         """
-        if self.merges:
+        if self.merges.steps:
             return sum(self.since < step < self.step for step in self._steps(*modules))
         return (self.counted or 0) if any(self._adapted(modules)) else 0
 
@@ -63,7 +64,7 @@ class Window:
             return "across"
         if self.since in steps or (self.since == 0 and then and steps):
             return "cycle" if self.step in steps else "within"
-        if (not steps and (self.merges or self.counted is None)) or not (then or now):
+        if (not steps and (self.merges.steps or self.counted is None)) or not (then or now):
             return ""
         return "within" if then and now else "across"
 
@@ -72,4 +73,5 @@ class Window:
         return then, now
 
     def _steps(self, *modules: str) -> list[int]:
-        return [m.step for m in self.merges if not m.adapters.keys().isdisjoint(modules)]
+        read = [m.step for m in self.merges.read if not m.adapters.keys().isdisjoint(modules)]
+        return [*read, *(self.merges.unread if any(self._adapted(modules)) else ())]

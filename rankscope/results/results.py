@@ -182,7 +182,8 @@ class Results:
         Returns
         -------
         Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
-        lower, upper, noise_floor.
+        lower, upper, noise_floor. Only of matrices of the table: the store also keeps those of
+        earlier calls, whose checkpoints may have changed since.
 
         Raises
         ------
@@ -197,14 +198,11 @@ class Results:
         rows = self.metrics
         for column, value in asked.items():
             rows = rows if value is None else rows[rows[column] == value]
-        # The store may also hold matrices of earlier calls, from files that changed since.
-        parts = [
-            _values(str(name), int(at), entry)
-            for (name, at), some in rows.groupby(["run", "step"], sort=False)
-            for entry in _of_rows(
-                some, _stored(store_path(self.path / SPECTRA_FOLDER, str(name), int(at)))
-            )
-        ]
+        parts = []
+        for _, of_step in rows.groupby(["run", "step"], sort=False):
+            run_name, at = of_step[["run", "step"]].iloc[0]
+            entries = _stored(store_path(self.path / SPECTRA_FOLDER, run_name, at))
+            parts += [_values(run_name, at, entry) for entry in _of_rows(of_step, entries)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
 
 

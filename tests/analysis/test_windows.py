@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import rankscope as rs
-from rankscope.checkpoints.merges import Merge
+from rankscope.checkpoints.merges import Merge, Merges
 from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError, RankscopeWarning
 from tests.analysis.series import analysed
@@ -27,8 +27,8 @@ CHANGES = ["update", "cumulative_update", "ov_update", "merge"]
 ADAPTED = frozenset({"q"}), frozenset({"q"})
 
 
-def merges(*steps: int, module: str = "q") -> tuple[Merge, ...]:
-    return tuple(Merge(step, Path(), {module: None}) for step in steps)  # type: ignore[dict-item]
+def merges(*steps: int, module: str = "q") -> Merges:
+    return Merges(tuple(Merge(step, Path(), {module: None}) for step in steps))  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,22 @@ def test_a_module_that_no_merge_touched_knows_no_cycles() -> None:
         1,
         "across",
     )
+
+
+@pytest.mark.parametrize(
+    ("since", "step", "kind"),
+    [(0, 10, "cycle"), (10, 20, "cycle"), (15, 20, "within"), (10, 25, "across")],
+)
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_merge_that_cannot_be_read_ends_a_cycle_all_the_same(
+    since: int, step: int, kind: str, read: int
+) -> None:
+    known = Merges(merges(10, 20).read[:read], (10, 20)[read:])
+    window = Window(since, step, known, adapted=ADAPTED)
+    assert window.kind("q") == kind
+    assert window.restarts("q") == (kind == "across")
+    assert window.merged("q") == len([at for at in (10, 20) if since <= at < step])
+    assert window.kind("v") == ""  # has no adapter
 
 
 def test_full_training_before_adapters_is_outside_cycles() -> None:

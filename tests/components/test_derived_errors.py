@@ -252,6 +252,24 @@ def test_the_floor_knows_each_part_where_it_alone_is_coarse(
         assert brought <= found.noise_floor <= 60 * brought
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_floor_knows_a_part_whose_numbers_are_subnormal(
+    kind: str, on_disk: Callable[..., dict[str, Tensor]], rng: np.random.Generator
+) -> None:
+    """The spacing of float16 is the same from 2**-14 to zero: such numbers have fewer bits."""
+    recipe, matrix = KINDS[kind]
+    parts = made(rng)
+    fine = on_disk(torch.float64, parts)
+    names = {one.name for tensor in recipe(fine).tensors() for one in roots(tensor)}
+    for name in names - {"places", "mask", "u", "v"}:  # u and v have norm 1
+        small = parts | {name: np.ldexp(parts[name], -20)}
+        tensors = on_disk(torch.float64, small) | {name: on_disk(torch.float16, small)[name]}
+        found = only(recipe(tensors))
+        rounded = matrix(fractions(stored(tensors))) - matrix(fractions(small))
+        brought = float(np.linalg.norm(np.asarray(rounded, np.float64), 2))
+        assert brought <= found.noise_floor, name
+
+
 CHANGES: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Recipe]] = {
     "of a product": lambda t, s: Difference(
         Weight(Product(s["B"], s["A"], ALPHA)), Weight(Product(t["B"], t["A"], ALPHA))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rankscope.checkpoints.discovery import open_run
-from rankscope.checkpoints.merges import Merge, read_merge
+from rankscope.checkpoints.merges import Merge, Merges, read_merge
 from rankscope.components.component import Component, Moment
 from rankscope.components.products import sum_of_products
 from rankscope.components.selection import AT_CHECKPOINTS, AT_MERGES
@@ -19,7 +19,7 @@ def components(
     opened = open_run(run.path)
     before = None if previous is None else opened[previous].contents
     recorded = Merge(previous or 0, run.path, dict.fromkeys(MODULES))  # type: ignore[arg-type]
-    window = None if previous is None else Window(previous, step, (recorded,) * merges)
+    window = None if previous is None else Window(previous, step, Merges((recorded,) * merges))
     moment = Moment(opened[step].contents, before, before, window, window)
     return {found.name: found for found in AT_CHECKPOINTS[component](moment)}
 

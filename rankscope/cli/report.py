@@ -1,0 +1,36 @@
+"""``rankscope report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page.", show_default="RESULTS/report.html"),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its title.", show_default="the runs")
+    ] = None,
+) -> None:
+    """Write one HTML page with the answer, figures, numbers and methods.
+
+    It needs no other file and no network, so that it can be mailed or kept beside a paper.
+    """
+    from rankscope.cli.progress import progress_bar
+
+    with progress_bar("drawing") as progress:
+        import matplotlib as mpl
+
+        from rankscope.report.page import write_report
+
+        mpl.use("agg")
+        path = write_report(results, out, title=title, progress=progress)
+    typer.echo(path)

@@ -1,0 +1,118 @@
+"""The page's table of matrices: one row per matrix, with a small curve over its steps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from rankscope.metrics import noise_matters
+
+MOST_ROWS = 2000
+IDENTITY = ("run", "component", "window", "layer", "role", "head", "expert", "name")
+WIDTH, HEIGHT, MARGIN = 90, 20, 2  # of a curve, in CSS pixels
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One matrix of a run over its steps: what it is, its last numbers, and its curve of PER."""
+
+    run: str
+    component: str
+    place: str
+    role: str
+    name: str
+    shape: str
+    steps: str
+    per_first: float | None
+    per: float | None
+    gaussian: float | None
+    rank: str
+    rank_number: float | None
+    kappa: str
+    kappa_number: float | None
+    is_noisy: bool
+    status: str
+    path: str
+    low: float | None
+    high: float | None
+
+
+def matrix_rows(table: pd.DataFrame) -> tuple[list[MatrixRow], int]:
+    """Rows for at most `MOST_ROWS` matrices, and how many matrices there are.
+
+    Weights and updates come before other components where not all fit.
+    """
+    ordered = table.assign(window=table["window"].fillna(""))
+    groups = list(ordered.groupby(list(IDENTITY), dropna=False, sort=False))
+    first = ("weight", "base", "update", "merged_total", "merge", "adapter")
+    rank = {name: place for place, name in enumerate(first)}
+    groups.sort(key=lambda group: rank.get(str(group[0][1]), len(first)))
+    return [_row(own.sort_values("step")) for _, own in groups[:MOST_ROWS]], len(groups)
+
+
+def _row(own: pd.DataFrame) -> MatrixRow:
+    last = own.iloc[-1]
+    per = own["per"].to_numpy(np.float64, na_value=np.nan)
+    known = per[np.isfinite(per)]
+    is_weight = last["component"] in ("weight", "base")
+    kappa = _number(last["condition_number" if is_weight else "condition_number_r"])
+    is_bound = is_weight and last["condition_number_status"] == "lower-bound"
+    rank = _number(last["numerical_rank"])
+    window = f" ({last['window']})" if last["window"] else ""
+    steps = own["step"].tolist()
+    return MatrixRow(
+        run=str(last["run"]),
+        component=f"{last['component']}{window}",
+        place=", ".join(
+            f"{word} {last[word]}" for word in ("layer", "head", "expert") if pd.notna(last[word])
+        ),
+        role=str(last["role"]),
+        name=str(last["name"]),
+        shape=f"{last['rows']}×{last['cols']}",
+        steps=f"{steps[0]}–{steps[-1]}" if len(steps) > 1 else f"{steps[0]}",
+        per_first=float(known[0]) if known.size else None,
+        per=_number(per[-1]),
+        gaussian=_number(last["per_gaussian"]),
+        rank="" if rank is None else f"{rank:.0f} of {last['max_rank']}",
+        rank_number=rank,
+        kappa="" if kappa is None else f"{'≥ ' if is_bound else ''}{kappa:.3g}",
+        kappa_number=kappa,
+        is_noisy=bool(noise_matters(*(_or_nan(last[name]) for name in ("per", "per_resolved")))),
+        status=str(last["status"]),
+        path=curve(np.array(steps, np.float64), per),
+        low=float(known.min()) if known.size else None,
+        high=float(known.max()) if known.size else None,
+    )
+
+
+def curve(steps: np.ndarray, values: np.ndarray) -> str:
+    """SVG path of a curve in a box of `WIDTH` by `HEIGHT`, on an axis from 0 to 1.
+
+    It is interrupted where a value is missing.
+    """
+    if len(steps) < 2:
+        return ""
+    across = MARGIN + (WIDTH - 2 * MARGIN) * (steps - steps[0]) / (steps[-1] - steps[0])
+    down = HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * np.clip(values, 0, 1)
+    parts, pen = [], "M"
+    for x, y in zip(across.tolist(), down.tolist(), strict=True):
+        if not np.isfinite(y):
+            pen = "M"
+            continue
+        parts.append(f"{pen}{x:.1f} {y:.1f}")
+        pen = "L"
+    return "".join(parts)
+
+
+def _number(value: object) -> float | None:
+    if value is None or pd.isna(value):  # type: ignore[call-overload]
+        return None
+    return float(value)  # type: ignore[arg-type]
+
+
+def _or_nan(value: object) -> float:
+    number = _number(value)
+    return math.nan if number is None else number

@@ -1,0 +1,96 @@
+"""Text for the methods section of a paper: what was computed, how, and after whose definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rankscope.results.results import Results
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A source, as a reader would look it up."""
+
+    key: str
+    text: str
+
+
+EFFECTIVE_RANK = Reference(
+    "Roy and Vetterli (2007)",
+    "O. Roy and M. Vetterli. The effective rank: a measure of effective dimensionality. EUSIPCO "
+    "2007.",
+)
+PER = Reference(
+    "Diehl Martinez et al. (2024)",
+    "R. Diehl Martinez, P. Lesci and P. Buttery. Tending Towards Stability: Convergence Challenges "
+    "in Small Language Models. Findings of EMNLP 2024.",
+)
+STUDY = Reference(
+    "Weiss et al. (2025)",
+    "Y. Weiss et al. Investigating ReLoRA: Effects on the Learning Dynamics of Small Language "
+    "Models. BlackboxNLP 2025.",
+)
+WEDIN = Reference(
+    "Wedin (1972)",
+    "P.-Å. Wedin. Perturbation bounds in connection with singular value decomposition. BIT 12 "
+    "(1972), 99–111.",
+)
+INTRUDERS = Reference(
+    "Shuttleworth et al. (2024)",
+    "R. Shuttleworth et al. LoRA vs Full Fine-tuning: An Illusion of Equivalence. "
+    "arXiv:2410.21228.",
+)
+NOISE = Reference(
+    "Bandeira and van Handel (2016)",
+    "A. Bandeira and R. van Handel. Sharp nonasymptotic bounds on the norm of random matrices with "
+    "independent entries. Ann. Probab. 44 (2016), 2479.",
+)
+
+
+@dataclass(frozen=True)
+class Methods:
+    """Paragraphs to paste, and the references that they name."""
+
+    paragraphs: list[str]
+    references: list[Reference]
+
+
+def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
+    """What the results were computed by; only what they really hold is described."""
+    table, references = results.metrics, [EFFECTIVE_RANK, PER, STUDY, NOISE]
+    steps = table.groupby("run")["step"].nunique()
+    span = f"{steps.min()}" if steps.min() == steps.max() else f"{steps.min()} to {steps.max()}"
+    runs = "1 run" if len(steps) == 1 else f"{len(steps)} runs"
+    paragraphs = [
+        f"We analysed {runs} at {span} {results.unit}s each with rankscope "
+        f"{versions.get('rankscope', '')} (NumPy {versions.get('numpy', '?')}). Singular values "
+        "were computed in float64, each with an interval that contains the exact value of the "
+        "matrix as it is stored. Products of factors, such as adapters and attention circuits, "
+        "were decomposed from their factors.",
+        "The proportional effective rank (PER; Roy and Vetterli 2007; Diehl Martinez et al. 2024) "
+        "is exp(−Σ pᵢ ln pᵢ)/min(m, n), where pᵢ is the share of the i-th singular value in their "
+        "sum. Condition numbers are the largest singular value over the smallest; of changes and "
+        "products of low rank r, over the r-th (κ_r). Values that the rounding of the storage "
+        "format may have produced (Bandeira and van Handel 2016) are reported as such and not "
+        "counted in ranks. The measures follow Weiss et al. (2025).",
+    ]
+    subspaces = results.subspaces
+    if len(subspaces):
+        references += [WEDIN, INTRUDERS]
+        overlaps = subspaces[subspaces["measure"] == "overlap"]
+        sizes = ", ".join(str(k) for k in sorted(overlaps["k"].unique()) if k)
+        paragraphs.append(
+            f"Leading singular subspaces were compared by ‖UₖᵀU′ₖ‖²_F/k with k of {sizes}, with "
+            "an error bound after Wedin (1972), and with the value that a random change of equal "
+            "norm gives. Intruder dimensions follow Shuttleworth et al. (2024): among the ten "
+            "leading left vectors, those whose cosine with every vector before is below 0.5."
+        )
+    if len(results.evaluation):
+        tasks = ", ".join(sorted(results.evaluation["task"].unique()))
+        paragraphs.append(
+            f"Performance was measured at the same {results.unit}s on {tasks}; intervals are at "
+            "the level of 95 %."
+        )
+    return Methods(paragraphs, references)

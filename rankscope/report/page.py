@@ -1,0 +1,167 @@
+"""`write_report`: the results of an analysis as one HTML file that needs nothing beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from rankscope.durable import write_file
+from rankscope.errors import RankscopeError
+from rankscope.plots.gallery import FIGURES
+from rankscope.plots.style import paper_style
+from rankscope.report.answer import answer
+from rankscope.report.hover import hover_panels, svg_of
+from rankscope.report.matrix_table import HEIGHT, MOST_ROWS, WIDTH, matrix_rows
+from rankscope.report.methods import methods
+from rankscope.report.sources import account
+from rankscope.results.columns import ANALYSIS_RECORD
+from rankscope.results.record import read_record
+from rankscope.results.results import Results, open_results
+
+REPORT_FILE = "report.html"
+MOST_BYTES = 400_000  # of a figure: heavier ones, of very many lines, are left to PDF and PNG
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A figure of the page: its SVG, and what can be pointed at."""
+
+    name: str
+    title: str
+    svg: Markup
+    data: Markup
+
+
+def write_report(
+    results: str | Path | Results,
+    out: str | Path | None = None,
+    *,
+    title: str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write one HTML file that holds the answer, the figures, the numbers and how they were found.
+
+    It refers to no other file and no network. Names of runs and files remain text whatever they
+    contain.
+
+    Parameters
+    ----------
+    results
+        A folder that `analyze` wrote, or what `open_results` returns.
+    out
+        The file; ``report.html`` in the folder of the results by default.
+    title
+        Title of the page; by default the names of the runs.
+    progress
+        Called with the share that is done and the name of the figure that is drawn next.
+
+    Returns
+    -------
+    Path of the file.
+
+    Raises
+    ------
+    RankscopeError
+        If the folder holds no results.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> path = rs.write_report("results", "report.html")
+    >>> page = path.read_text(encoding="utf-8")
+    >>> "The weights use" in page, "<script src" in page
+    (True, False)
+    """
+    opened = results if isinstance(results, Results) else open_results(results)
+    path = opened.path / REPORT_FILE if out is None else Path(out)
+    figures, left_out = _figures(opened, progress)
+    write_file(path, _page(opened, figures, left_out, title=title).encode())
+    return path
+
+
+def _page(
+    results: Results, figures: list[PageFigure], left_out: list[str], *, title: str | None
+) -> str:
+    read = account(results.path)
+    rows, count = matrix_rows(results.metrics)
+    record = read_record(results.path / ANALYSIS_RECORD)
+    runs = list(dict.fromkeys(str(run) for run in results.metrics["run"]))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = _number
+    return environment.from_string(_asset("report.html.jinja")).render(
+        title=title or f"Rank of {', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}",
+        style=Markup(_asset("report.css")),
+        script=Markup(_asset("report.js")),
+        answer=answer(results),
+        findings=record.get("summary", {}).get("findings", []),
+        figures=figures,
+        left_out=left_out,
+        rows=rows,
+        count=count,
+        most=MOST_ROWS,
+        curve=(WIDTH, HEIGHT),
+        runs=runs,
+        components=list(dict.fromkeys(row.component for row in rows)),
+        roles=list(dict.fromkeys(row.role for row in rows)),
+        account=read,
+        methods=methods(results, read.versions) if len(results.metrics) else None,
+    )
+
+
+def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigure], list[str]]:
+    """Every figure that the results have data for, and why others are not on the page."""
+    import matplotlib.pyplot as plt
+
+    drawn, left_out = [], []
+    for number, (name, figure) in enumerate(FIGURES.items()):
+        if progress is not None:
+            progress(number / len(FIGURES), name)
+        try:
+            with paper_style("acl-text"):
+                made = figure(results)
+        except RankscopeError as error:
+            left_out.append(f"{name}: {error}")
+            continue
+        if made is None:
+            continue
+        try:
+            svg = svg_of(made, name)
+            if len(svg) > MOST_BYTES:
+                left_out.append(f"{name}: too heavy for a page; draw it as PDF and PNG")
+                continue
+            panels = [asdict(panel) for panel in hover_panels(made)]
+        finally:
+            plt.close(made)
+        about = {"unit": results.unit, "panels": panels}
+        drawn.append(PageFigure(name, _title(name), Markup(svg), _json(about)))
+    return drawn, left_out
+
+
+def _title(name: str) -> str:
+    words = name.replace("-", " ")
+    return words.replace("per ", "PER of ", 1) if words.startswith("per ") else words.capitalize()
+
+
+def _json(value: Any) -> Markup:
+    """JSON for a script element: nothing in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return Markup(text.replace("<", r"\u003c").replace("\u2028", r"\u2028"))
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _asset(name: str) -> str:
+    return (files("rankscope.report") / "assets" / name).read_text(encoding="utf-8")

@@ -1,0 +1,189 @@
+"""The page of results: what it says, and that names from files stay text."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import rankscope as rs
+from rankscope.cli.report import report
+from rankscope.errors import RankscopeError
+from rankscope.report import page
+from rankscope.report.answer import answer
+from rankscope.report.hover import hover_panels, svg_of
+from rankscope.report.matrix_table import HEIGHT, MARGIN, WIDTH, curve, matrix_rows
+from rankscope.results.columns import METRICS_FILE
+from tests.planted import effective_rank, full_weight, write_planted_runs
+
+HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> ' \" & $"
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted")
+    write_planted_runs(folder / "ckpts")
+    rs.analyze(folder / "ckpts", out=folder / "results", jobs=1)
+    return folder / "results"
+
+
+@pytest.fixture(scope="module")
+def written(planted: Path) -> str:
+    """The page with three figures: all of them would take long."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = ("loss", "per-weights", "heatmap-per-weights")
+        patch.setattr(page, "FIGURES", {name: page.FIGURES[name] for name in kept})
+        return rs.write_report(planted).read_text(encoding="utf-8")
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the text outside of scripts and styles."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self._inside = "", ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+
+def test_the_page_needs_nothing_beside_it(written: str) -> None:
+    for _, attributes in Elements(written).tags:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert not re.search(r"url\((?!#)", written) and "@import" not in written
+
+
+def test_no_id_occurs_twice(written: str) -> None:
+    ids = [attributes["id"] for _, attributes in Elements(written).tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_results_give_the_same_page(planted: Path, tmp_path: Path, written: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "FIGURES", {"loss": page.FIGURES["loss"]})
+        pages = [rs.write_report(planted, tmp_path / name).read_bytes() for name in "ab"]
+    assert pages[0] == pages[1]
+
+
+def test_the_answer_has_the_planted_numbers(planted: Path) -> None:
+    first, second, third = answer(rs.open_results(planted))
+    sides = [48, 24, 24, 48, 48, 48, 48]
+    pers = [effective_rank(full_weight(400, q, layer)) / q for q in sides for layer in (0, 1)]
+    assert f"full 1.000 → {np.mean(pers):.3f}" in first
+    assert "step 0 → 400" in first
+    assert re.search(r"fell most in layer 1 \w+ of \w+, 1\.000 → 0\.\d+", second)
+    assert "relora of whole cycles rank 4 of 48 and condition number 1" in third
+
+
+def test_a_run_that_lost_nothing_is_said_to_have_lost_nothing(planted: Path) -> None:
+    results = rs.open_results(planted)
+    results.metrics["per"] = 0.5
+    assert "No matrix lost more than" in answer(results)[1]
+
+
+def test_of_many_runs_the_extremes_are_named(planted: Path) -> None:
+    results = rs.open_results(planted)
+    full = results.metrics[results.metrics["run"] == "full"]
+    many = [full.assign(run=f"run{i}", per=full["per"] * (1 - i / 10)) for i in range(6)]
+    vars(results)["metrics"] = pd.concat(many)
+    assert re.search(r"from 0\.\d+ \(run5\) to 0\.\d+ \(run0\) .* of 6 runs", answer(results)[0])
+
+
+def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(planted, tmp_path / "results")
+    table = pd.read_parquet(folder / METRICS_FILE)
+    names = table["name"].where(table["role"] != "q", HOSTILE)
+    table.assign(run=table["run"] + HOSTILE, name=names).to_parquet(folder / METRICS_FILE)
+    record = json.loads((folder / "analysis.json").read_text())
+    record["skipped"] = [{"path": HOSTILE, "tensor": HOSTILE, "reason": "x", "message": HOSTILE}]
+    record["summary"]["findings"] = [HOSTILE]
+    (folder / "analysis.json").write_text(json.dumps(record))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "FIGURES", {"per-weights": page.FIGURES["per-weights"]})
+        source = rs.write_report(folder, title=HOSTILE).read_text(encoding="utf-8")
+    elements = Elements(source)
+    assert not [tag for tag, _ in elements.tags if tag == "img"]
+    assert len([tag for tag, _ in elements.tags if tag == "script"]) == 2  # one figure, the page's
+    assert elements.text.count(HOSTILE) >= 6
+
+
+def test_matrices_have_their_last_numbers_and_a_curve(planted: Path) -> None:
+    rows, count = matrix_rows(rs.open_results(planted).metrics)
+    assert len(rows) == count
+    one = next(r for r in rows if (r.run, r.component, r.role) == ("full", "weight", "q"))
+    assert one.per == pytest.approx(effective_rank(full_weight(400, 48, 0)) / 48, rel=1e-6)
+    assert one.per_first == pytest.approx(1, rel=1e-6)
+    assert (one.rank, one.steps, one.shape) == ("48 of 48", "0–400", "48×48")
+    assert rows[0].component == "weight"
+
+
+def test_a_curve_is_broken_where_a_value_is_missing() -> None:
+    drawn = curve(np.array([0.0, 1, 2, 3]), np.array([1, np.nan, 0, 0.5]))
+    assert drawn == (
+        f"M{MARGIN:.1f} {MARGIN:.1f}M{MARGIN + (WIDTH - 2 * MARGIN) * 2 / 3:.1f} "
+        f"{HEIGHT - MARGIN:.1f}L{WIDTH - MARGIN:.1f} {HEIGHT / 2:.1f}"
+    )
+    assert curve(np.array([5.0]), np.array([0.5])) == ""
+
+
+def test_what_is_pointed_at_is_where_it_is_drawn() -> None:
+    figure, ax = plt.subplots(figsize=(4, 3))
+    ax.plot([1, 2, 3], [10.0, np.nan, 1000.0], color="#0072B2", label="a run")
+    ax.axvline(2)
+    ax.set(yscale="log", title="q", xlim=(0, 4), ylim=(1, 1e4))
+    svg = svg_of(figure, "name")
+    (panel,) = hover_panels(figure)
+    plt.close(figure)
+    width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+    assert (width, height) == (4 * 72, 3 * 72)
+    (series,) = panel.series
+    assert (panel.title, series.label) == ("q", "a run")
+    assert series.values == [("1", "10"), ("3", "1,000")]
+    across = [(x - panel.left) / (panel.right - panel.left) for x, _ in series.at]
+    up = [(panel.bottom - y) / (panel.bottom - panel.top) for _, y in series.at]
+    assert across == pytest.approx([0.25, 0.75], abs=1e-3)
+    assert up == pytest.approx([0.25, 0.75], abs=1e-3)
+
+
+def test_cells_of_a_map_have_their_values() -> None:
+    figure, ax = plt.subplots()
+    ax.pcolormesh([0, 1, 2], [0, 1], [[0.25, np.nan]])
+    ax.set_yticks([0.5], ["layer 3"])
+    svg_of(figure, "map")
+    (panel,) = hover_panels(figure)
+    plt.close(figure)
+    assert panel.series[0].values == [("0.50", "layer 3", "0.25")]
+
+
+def test_a_folder_without_results_has_no_page(tmp_path: Path) -> None:
+    with pytest.raises(RankscopeError):
+        rs.write_report(tmp_path)
+
+
+def test_the_command_writes_the_page_and_names_it(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "FIGURES", {})
+    app = typer.Typer()
+    app.command()(report)
+    done = CliRunner().invoke(app, [str(planted), "--out", str(tmp_path / "a.html")])
+    assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "a.html"))
+    assert "<title>Rank of full, relora" in (tmp_path / "a.html").read_text(encoding="utf-8")
