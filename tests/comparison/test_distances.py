@@ -142,6 +142,23 @@ def test_overlaps_of_two_adapters_are_those_of_the_planted_angles(
         assert value(table, "cosine", module, "adapter").value == pytest.approx(truth, abs=1e-6)
 
 
+def test_a_small_subspace_within_a_large_one_overlaps_wholly(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    large = {
+        module: (rng.normal(size=(m, 4)), rng.normal(size=(4, n)))
+        for module, (m, n) in MODULES.items()
+    }
+    small = {module: (left[:, :1], right[:1]) for module, (left, right) in large.items()}
+    a = adapter(tmp_path / "a", large, rank=4, base="org/base")
+    b = adapter(tmp_path / "b", small, rank=1, base="org/base")
+    for pair in ((a, b), (b, a)):
+        table, _ = distances(*pair)
+        found = value(table, "column_overlap", Q, "adapter")
+        assert found.value == pytest.approx(1, abs=1e-6)
+        assert found.null == pytest.approx(4 / MODULES[Q][0])
+
+
 def test_adapters_on_different_bases_are_not_compared(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:

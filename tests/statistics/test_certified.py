@@ -70,6 +70,10 @@ def test_what_is_only_a_bound_or_not_known_has_no_value(matrix_with) -> None:  #
     table = measured(bfloat16(matrix_with(np.logspace(0, -9, 24), (24, 24))))
     assert table["condition_number_status"].tolist() == ["lower-bound"]
     assert np.isnan(values_and_errors(table, "condition_number")[0]).all()
+    resolved = measured(bfloat16(matrix_with(np.linspace(1, 2, 24), (24, 24))))
+    bounded = resolved.assign(condition_number_status="lower-bound")
+    assert np.isfinite(values_and_errors(resolved, "condition_number")[0]).all()
+    assert np.isnan(values_and_errors(bounded, "condition_number")[0]).all()
     with pytest.raises(WrongSettingError, match="error of 'outliers' is not known"):
         values_and_errors(table, "outliers")
 
