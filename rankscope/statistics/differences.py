@@ -181,7 +181,7 @@ def _judged(found: pd.DataFrame, confidence: float) -> pd.DataFrame:
 
 def _finished(found: pd.DataFrame, sides: Sides, matches: Matched) -> pd.DataFrame:
     """The table with its columns, types and order."""
-    log = found["metric"].map(lambda name: quantity(name).log).astype(bool)
+    log = found["metric"].isin([name for name in found["metric"].unique() if quantity(name).log])
     for side, runs in (("a", sides.a), ("b", sides.b)):
         steps = found["step"].astype(float)
         for at, places in matches.places.items():
