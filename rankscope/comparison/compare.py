@@ -147,7 +147,7 @@ def _compared(
     table, remarks = _distances(paths, sides) if weights else (_no_distances(), [])
     if found.empty and table.empty:
         raise RankscopeError(
-            f"{names[0]} and {names[1]} have no matrix in common: {'; '.join([*notes, *remarks])}"
+            f"{names[0]} and {names[1]} have no matrix of one role, layer and shape in common"
         )
     return Comparison(names[0], names[1], found, table, (*notes, *remarks), confidence)
 
@@ -186,7 +186,9 @@ def _name(results: Results, paths: Mapping[str, Path], run: str | Path) -> str:
 
 def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:
     """Why there is no comparison of one kind or the other."""
-    notes = []
+    notes: list[str] = []
+    if found.empty:
+        return notes
     if not (found["at"] == "step").any():
         last = results.metrics.groupby("run")["step"].max()
         steps = ", ".join(f"{run} {last[run]}" for run in sides.runs)

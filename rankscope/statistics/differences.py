@@ -54,9 +54,9 @@ def differences(
 ) -> pd.DataFrame:
     """Return the differences of two runs or groups of runs, each with what it must exceed.
 
-    Matrices are paired by layer, role, head and expert, at every step that all runs have (where
-    they have none in common, at the last of each), and where all have come down to one loss.
-    Changes are paired where their windows begin alike.
+    Matrices of one shape are paired by layer, role, head and expert, at every step that all runs
+    have (where they have none in common, at the last of each), and where all have come down to one
+    loss. Changes are paired where their windows begin alike.
 
     A difference ``differs`` if it is beyond ``error`` + ``spread``. ``error`` is what arithmetic
     and storage can have done, and, at a loss between two checkpoints, all that lies between them.

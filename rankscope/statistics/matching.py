@@ -16,7 +16,7 @@ STATES = ("weight", "base", "cumulative_update", "merged_total", "ov", "ov-publi
 """Components that are a state of the model: others have no place at a loss."""
 CHANGES = ("update", "ov_update", "qk_update")
 NONE = -1  # no layer, no head, no step where a window begins
-PLACE = ["layer", "head", "expert", "rank"]
+PLACE = ["layer", "head", "expert", "rows", "cols", "rank"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Matched:
     ----------
     rows
         One row per run, matrix and metric: ``at`` (``step``, ``loss`` or ``last``), component,
-        since, step, role, layer, head, expert, metric, rank, value, error. ``rank`` is that which
-        a value is only comparable at.
+        since, step, role, the columns `PLACE`, metric, value, error. ``rank`` is that which a value
+        is only comparable at.
     places
         Where each run is, by ``at`` and run, for moments that are not a common step.
     loss

@@ -125,7 +125,7 @@ def test_models_without_a_matrix_in_common_are_an_error(
 ) -> None:
     write_model(tmp_path / "a", random_weights(rng))
     write_adapter(tmp_path / "b", random_factors(rng), scale=1.0)
-    with pytest.raises(RankscopeError, match="no matrix in common"):
+    with pytest.raises(RankscopeError, match="no matrix of one role, layer and shape in common"):
         rs.compare(tmp_path / "a", tmp_path / "b")
 
 

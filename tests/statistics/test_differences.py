@@ -193,6 +193,12 @@ def test_runs_without_a_common_step_are_compared_at_their_last() -> None:
     assert found["b"][0] == pytest.approx(0.5)
 
 
+def test_matrices_of_different_shapes_are_not_compared() -> None:
+    table = planted({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.51, 0.59]})
+    table.loc[table["run"] == "b", "rows"] = 9
+    assert differences(table, ONE, columns=["per"]).empty
+
+
 def test_heads_of_a_layer_count_as_one() -> None:
     """They share their layer: as independent ones, they would give a spread that is too small."""
     rows = [
