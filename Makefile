@@ -4,7 +4,7 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test test-fast lint typecheck figures notebooks bench bench-train bench-evaluate clean
+.PHONY: demo test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
 
 # Train a full-rank and a ReLoRA model, analyse and evaluate both, draw the figures; called again, it
 # does only what is missing. BLIMP=path also scores both on BLiMP's sentences.
@@ -46,6 +46,10 @@ results/demo/metrics.parquet results/demo/evaluation.parquet:
 
 results/demo/figures/loss.pdf: results/demo/metrics.parquet results/demo/evaluation.parquet
 	$(BIN)/rankscope figures results/demo
+
+# The documentation as a site in build/site; RESULTS=folder draws its gallery from these results.
+docs: $(VENV)/installed
+	$(BIN)/python docs/site/build.py build/site $(if $(filter command line,$(origin RESULTS)),--results $(RESULTS))
 
 notebooks: $(VENV)/installed
 	$(BIN)/pytest -q tests/test_notebooks.py

@@ -35,6 +35,7 @@ SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py
 METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
 STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.py"
 FACTORS = "tests/components/test_factor_noise.py"
+GAINS, ATTENTIONS = (f"tests/components/test_{name}.py" for name in ("circuit_gains", "attentions"))
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
 SEVERAL = "tests/training/test_several_processes.py"
 LOOP, METHODS = "tests/training/test_loop.py::test_", "tests/training/test_methods.py::test_"
@@ -116,6 +117,67 @@ MUTANTS = (
     Mutant("components/factor_noise.py", "rows += vb[:, i] *", "rows += 0 *", FACTORS),
     Mutant("components/factor_noise.py", "+ _largest(wide.gram, forms[0])", "", FACTORS),
     Mutant("components/factor_noise.py", "if not all(one.is_as_stored", "if not all(True", FACTORS),
+    # Circuits: the head, the gain, the orientation, the part of a fused map.
+    Mutant(
+        "components/circuits.py", "[head // (count // len(blocks))]", "[head % len(blocks)]", GAINS
+    ),
+    Mutant(
+        "components/circuits.py",
+        "if self.norm is not None:\n            blocks",
+        "if False:\n            blocks",
+        GAINS,
+    ),
+    Mutant(
+        "components/circuits.py", "blocks = [centred(block) for block in blocks]", "pass", GAINS
+    ),
+    Mutant("components/circuits.py", "even = centred(whole)", "even = whole", GAINS),
+    Mutant("components/circuits.py", "at = widths.index(min(widths)) + 1", "at = 1", GAINS),
+    Mutant(
+        "components/formed.py",
+        "scaled_along(one, offset + column)",
+        "scaled_along(one, column)",
+        GAINS,
+    ),
+    Mutant(
+        "components/formed.py",
+        "beside=math.hypot(scaled.beside, float(",
+        "beside=0 * math.hypot(scaled.beside, float(",
+        GAINS,
+    ),
+    Mutant(
+        "components/formed.py", "if len(np.unique(gain)) == 1 and one.stored:", "if False:", GAINS
+    ),
+    Mutant(
+        "components/attentions.py",
+        "None if isinstance(norm, UnknownNorm) else norm",
+        "None",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "components/attentions.py",
+        "q.link(Cut(heads.count, heads.size), turned=True)",
+        "q.link(Cut(heads.count, heads.size))",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "components/attentions.py",
+        "step=plain + size, start=plain",
+        "step=plain + size",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "components/attentions.py",
+        "if not isinstance(earlier, Circuits):\n        return earlier",
+        "if False:\n        return earlier",
+        ATTENTIONS,
+    ),
+    Mutant(
+        "checkpoints/families/norms.py",
+        'is_centred=table.kind == "layer"',
+        "is_centred=False",
+        ATTENTIONS,
+    ),
+    Mutant("checkpoints/families/norms.py", "if gain is None:", "if False:", ATTENTIONS),
     Mutant(
         "components/deltas.py",
         "np.hypot(beside, _product(adapter, left, right).floor)",

@@ -70,7 +70,7 @@ def analyze(
     components
         Which matrices: ``weight``, ``update``, ``adapter``, ``merge``, ``merged_total``,
         ``factor``, ``gradient`` and ``ov`` by default; ``base``, ``cumulative_update``,
-        ``ov_update`` and ``ov-published`` on request; or ``"all"``.
+        ``ov_update``, ``ov-published``, ``qk`` and ``qk_update`` on request; or ``"all"``.
     roles
         Which roles: by default all but ``embed`` and ``unembed``.
     layers

@@ -29,7 +29,8 @@ from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.execution import skip_of
 
-BETWEEN = ("update", "ov_update")  # two neighbours; cumulative updates share one earlier checkpoint
+# Between neighbours; cumulative updates share one earlier checkpoint.
+BETWEEN = ("update", "ov_update", "qk_update")
 
 
 @dataclass(frozen=True)

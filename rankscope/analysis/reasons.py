@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from rankscope.analysis.history import BETWEEN, Step
 from rankscope.components.component import Component
 
-CHANGES = ("update", "cumulative_update", "ov_update")
-CIRCUITS = ("ov", "ov_update", "ov-published")
+CHANGES = ("update", "cumulative_update", "ov_update", "qk_update")
+CIRCUITS = {"ov": "v and o", "ov_update": "v and o", "ov-published": "v and o"}
+CIRCUITS |= {"qk": "q and k", "qk_update": "q and k"}
 
 
 @dataclass
@@ -77,6 +78,6 @@ def why_none(component: str, facts: Facts) -> str:
     if component in CIRCUITS and not facts.heads:
         return "its number of heads is not known"
     if component in CIRCUITS:
-        return "no layer has both v and o"
+        return f"no layer has both {CIRCUITS[component]}"
     without = "" if facts.last_break is None else " without a break between them"
     return f"no matrix is held by two steps{without}"

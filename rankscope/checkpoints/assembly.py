@@ -16,6 +16,7 @@ from rankscope.checkpoints.families.coordinates import Coordinates
 from rankscope.checkpoints.families.family import GENERIC, Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
+from rankscope.checkpoints.families.norms import with_norms
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
@@ -104,7 +105,7 @@ def contents_of(
     return Contents(
         layout=layout,
         family=family.name,
-        parameters=found.parameters,
+        parameters=with_norms(found.parameters, weights, family, towers),
         gradients=found_slopes.parameters,
         heads=towers.main,
         skips=(*skips, *unnamed),

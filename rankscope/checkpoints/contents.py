@@ -145,6 +145,9 @@ class Parameter:
         Path of the block of the model that it is in; empty outside of blocks.
     heads
         Attention heads of the tower that it is in; None if unknown.
+    norm
+        What normalises its outputs before they are multiplied further, or its inputs if its role is
+        o; None if nothing does.
     is_factor
         Whether it is one of two factors with an activation between them. Their product is not a
         linear map then, and each factor is measured by itself.
@@ -160,6 +163,7 @@ class Parameter:
     is_factor: bool = False
     block: str = ""
     heads: Heads | None = None
+    norm: GainedNorm | UnknownNorm | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -183,6 +187,47 @@ class Heads:
     count: int
     kv_count: int
     size: int
+
+
+@dataclass(frozen=True)
+class LatentHeads(Heads):
+    """Heads of latent attention, whose keys and values are made of one latent vector.
+
+    Attributes
+    ----------
+    size
+        Of a query: what is compared with the latent, then ``rotary`` entries for the position.
+    value_size
+        Of a value.
+    rotary
+        Entries of a query, and of the key that all heads share, that only rotary positions use.
+    """
+
+    value_size: int
+    rotary: int
+
+
+@dataclass(frozen=True)
+class GainedNorm:
+    """A norm with a gain: x ↦ (offset + gain) · x / (a number for each token).
+
+    Attributes
+    ----------
+    is_centred
+        Whether the mean of x is subtracted first, as LayerNorm does.
+    """
+
+    gain: Tensor
+    offset: float = 0.0
+    is_centred: bool = False
+
+
+@dataclass(frozen=True)
+class UnknownNorm:
+    """Something that is, or should be, between two maps, and is not known for certain."""
+
+    reason: str  # a short code, as in `Skip`
+    message: str
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def analyze(
         typer.Option(
             metavar="NAMES",
             help="Components to measure, comma-separated (weight,update,adapter,...), or all. By "
-            "default all but base, cumulative_update, ov_update and ov-published.",
+            "default all but base, cumulative_update, ov_update, ov-published, qk and qk_update.",
         ),
     ] = None,
     roles: Annotated[

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.recipes import Recipe, Weight
+from rankscope.components.recipes import Misfit, Recipe, Weight
 from rankscope.components.windows import Span, Window
 
 
@@ -92,3 +92,17 @@ def weight_of(parameter: Parameter, origins: Mapping[str, Tensor] | None = None)
     if parameter.adapter is not None and parameter.adapter.scale is None:
         return None
     return Weight(parameter.tensor, parameter.adapter, (origins or {}).get(parameter.name))
+
+
+def misfit(parameter: Parameter, reason: str, message: str) -> Misfit:
+    """In place of a matrix of a parameter that should be there but cannot be formed."""
+    tensors = (parameter.tensor, *(parameter.adapter.tensors if parameter.adapter else ()))
+    path = next((tensor.paths[0] for tensor in tensors if tensor is not None), "")
+    return Misfit(
+        shape=parameter.shape,
+        dtype=parameter.dtype,
+        path=path,
+        name=parameter.name,
+        reason=reason,
+        message=message,
+    )

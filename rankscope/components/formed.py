@@ -147,6 +147,42 @@ def near_zero_floor(
     return float(2.0**-stored.significant_bits * spectral_norms(finite_part(as_if)[None])[0])
 
 
+def centred(one: Formed) -> Formed:
+    """The matrix without the mean of its rows, as LayerNorm sees the outputs of a map.
+
+    Subtracting the mean is a projection, through which no error grows: with Gaussian errors E, the
+    norm of D·P·E is at most that of D·E on average, for any diagonal D.
+    """
+    size = norm_of(one.values).value
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = one.values.astype(np.float64)
+        values = values - values.mean(axis=0)
+    error = one.error + (len(values) + 2) * UNIT_ROUNDOFF * size
+    return replace(one, values=values, beside=one._beside(), relative=0.0, error=error)
+
+
+def times_gain(one: Formed, gain: Matrix, dtype: str, *, offset: float = 0.0) -> Formed:
+    """The rows times a gain, stored in a format, that the model adds ``offset`` to.
+
+    A gain whose entries are all equal, as at the start of a training, does not show how it was
+    rounded; it counts as rounded like the matrix, or as its file's format if that is coarser.
+    """
+    column = gain.astype(np.float64).reshape(-1, 1)
+    stored = format_of(gain, dtype)
+    if len(np.unique(gain)) == 1 and one.stored:
+        stored = min(FORMATS[dtype], one.stored[0][1])
+    scaled = scaled_along(one, offset + column)
+    off = np.maximum(np.abs(column), 2.0**stored.smallest_exponent) * 2.0**-stored.significant_bits
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = finite_part(off * one.values)
+    return replace(
+        scaled,
+        beside=math.hypot(scaled.beside, float(spectral_norms(moved[None])[0])),
+        error=scaled.error + UNIT_ROUNDOFF * norm_of(scaled.values).value,
+        bits=min(scaled.bits, stored.significant_bits),
+    )
+
+
 def scaled_along(one: Formed, numbers: NDArray[np.float64]) -> Formed:
     """The same with exact numbers."""
     with np.errstate(over="ignore", invalid="ignore"):

@@ -8,7 +8,7 @@ is relative to the change rather than to the product.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -24,6 +24,7 @@ from rankscope.spectra.matrices import (
     norm_of,
     spectral_norms,
 )
+from rankscope.spectra.rounding import Rounding
 
 # A matrix with an entry that is not finite has no spectrum; its status says so later.
 IN_RANGE_OR_NOT = np.errstate(over="ignore", invalid="ignore", divide="ignore")
@@ -40,24 +41,66 @@ def product_of(
     product is at most ‖L‖·e_R + e_L·‖R‖ + e_L·e_R. What forming the factors rounded enters
     likewise, in Frobenius norms. Factors with dependent errors have another floor: `joint_floor`.
     """
-    finite = left.part(finite_part), right.part(finite_part)
-    rounding = finite[0].rounding(), finite[1].rounding()
-    norms = spectral_norms(finite[0].values[None]), spectral_norms(finite[1].values[None])
-    sizes = frobenius_norms(finite[0].values), frobenius_norms(finite[1].values)
-    floor = joint_floor(left, right)
-    if floor is None:
-        floor = float(product_floor(norms, (rounding[0].floor, rounding[1].floor))[0])
-    error = product_floor(sizes, (left.error, right.error))
-    if scale != 1:
-        error = error + SCALING * sizes[0] * sizes[1]
-    return LowRank(
-        scale * left.values.astype(np.float64),
-        right.values.astype(np.float64),
-        dtype,
-        floor=abs(scale) * floor,
-        error=abs(scale) * float(error),
-        significant_bits=min(one.significant_bits for one in rounding),
+    pair = Factor.of(left), Factor.of(right)
+    product = joined(*pair, dtype)
+    joint = joint_floor(left, right)
+    return replace(
+        product,
+        left=scale * left.values.astype(np.float64),
+        right=right.values.astype(np.float64),
+        floor=abs(scale) * (product.floor if joint is None else joint),
+        error=abs(scale) * (product.error + (scale != 1) * SCALING * pair[0].size * pair[1].size),
         is_scaled=is_scaled,
+    )
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A factor as it was read, and what the errors of its products follow from.
+
+    Attributes
+    ----------
+    norm, size
+        Spectral and Frobenius norm of its finite entries.
+    """
+
+    formed: Formed
+    norm: float
+    size: float
+    rounding: Rounding
+
+    @classmethod
+    def of(cls, formed: Formed) -> Factor:
+        """Measure a factor, once for all products that it is in."""
+        finite = formed.part(finite_part)
+        norm, size = spectral_norms(finite.values[None])[0], frobenius_norms(finite.values)
+        return cls(formed, float(norm), float(size), finite.rounding())
+
+
+@IN_RANGE_OR_NOT
+def joined(left: Factor, right: Factor, dtype: str) -> LowRank:
+    """``left @ right`` of two factors with independent rounding."""
+    floors = left.rounding.floor, right.rounding.floor
+    errors = left.formed.error, right.formed.error
+    return LowRank(
+        left.formed.values,
+        right.formed.values,
+        dtype,
+        floor=float(product_floor((left.norm, right.norm), floors)),
+        error=float(product_floor((left.size, right.size), errors)),
+        significant_bits=min(left.rounding.significant_bits, right.rounding.significant_bits),
+    )
+
+
+def stacked(products: Sequence[LowRank]) -> LowRank:
+    """Products of one shape, as a stack in float64."""
+    return replace(
+        products[0],
+        left=np.stack([one.left for one in products], dtype=np.float64),
+        right=np.stack([one.right for one in products], dtype=np.float64),
+        floor=np.array([one.floor for one in products]),
+        error=np.array([one.error for one in products]),
+        significant_bits=min(one.significant_bits for one in products),
     )
 
 
@@ -91,7 +134,7 @@ def as_product(matrix: Formed, *, is_scaled: bool = True) -> LowRank:
 
 @IN_RANGE_OR_NOT
 def product_floor(
-    norms: tuple[Values, Values], errors: tuple[float | Values, float | Values]
+    norms: tuple[float | Values, float | Values], errors: tuple[float | Values, float | Values]
 ) -> Values:
     """Error of a product from the errors of its factors: ‖L‖·e_R + e_L·‖R‖ + e_L·e_R."""
     return np.asarray(norms[0] * errors[1] + errors[0] * norms[1] + np.multiply(*errors))

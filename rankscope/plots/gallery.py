@@ -25,6 +25,7 @@ from rankscope.statistics.row_choice import distinct, has_component
 PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "merge": "merges"}
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
+PLURALS |= {"qk_update": "qk-updates"}
 PER, KAPPA, MAP = "per-", "condition-numbers-", "heatmap-"
 
 
@@ -188,6 +189,7 @@ FIGURES: dict[str, GalleryFigure] = {
     **{n: _if_alone(figure) for n, figure in _default("adapter", PER, KAPPA, MAP).items()},
     **_default("gradient", PER),
     **_default("ov", PER),
+    **_default("qk", PER),
     "merged-rank": GalleryFigure(
         lambda r: merged_ranks(r.metrics),
         lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),

@@ -18,7 +18,9 @@ from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, rol
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
-LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank", "ov": "head size"}
+LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank"}
+LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
+LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
 
 
 @paper_look()
@@ -30,8 +32,8 @@ def per(
     Lines, bands and hollow markers as in `metric`. A dotted line is the PER that a Gaussian matrix
     of the shape would have: without it roles of different shapes are not comparable. Where the
     construction limits the rank, a thin line in the colour of the series is this limit over
-    min(m, n): for adapters, merges and OV circuits their own rank. Updates over a whole cycle have
-    at most the adapter rank r; changes between two states of live adapters up to 2r.
+    min(m, n): for adapters, merges and attention circuits their own rank. Updates over a whole
+    cycle have at most the adapter rank r; changes between two states of live adapters up to 2r.
 
     Parameters
     ----------

@@ -21,7 +21,8 @@ from rankscope.results.spectra_store import MATRIX, read_entries, store_path
 from rankscope.spectra.spectrum import Spectrum
 
 # What each change is a change of: a component with a row at the start of the window.
-CHANGED = {"update": "weight", "cumulative_update": "weight", "ov_update": "ov"}
+CHANGED = {"update": "weight", "cumulative_update": "weight"}
+CHANGED |= {"ov_update": "ov", "qk_update": "qk"}
 OF_MERGES = ("merge", "merged_total")  # their steps need not be those of checkpoints
 OF_CHANGES = (*WINDOW, "signal_to_noise", "relative_size", "relative_size_error")
 

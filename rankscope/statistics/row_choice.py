@@ -82,7 +82,8 @@ def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
 
 def role_name(role: str, component: str) -> str:
     """What a panel calls the matrices of a role: an OV circuit has role ``o`` and is not W_O."""
-    return "OV circuit" if component.startswith("ov") else role or "all"
+    circuit = component[:2].upper()
+    return f"{circuit} circuit" if circuit in ("OV", "QK") else role or "all"
 
 
 def role_title(role: str, rows: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from rankscope.checkpoints.contents import Adapter, Heads
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.circuits import Circuits, CircuitsChange
+from rankscope.components.circuits import Circuits, CircuitsChange, Cut, Link
 from rankscope.components.products import change_of_product, sum_of_products
 from rankscope.components.recipes import Difference, Products, Weight
 from rankscope.metrics import numerical_rank
@@ -144,6 +144,11 @@ def test_an_update_of_live_adapters_stays_in_its_intervals(
     assert found_spectrum.error < 1e-11 * max(moved, 1e-3)
 
 
+def ov(o: Weight, v: Weight, heads: Heads, *, published: bool = False) -> Circuits:
+    output = Link(o, Cut(heads.count, heads.size), by_columns=True)
+    return Circuits((output, Link(v, Cut(heads.kv_count, heads.size))), heads.count, published)
+
+
 def circuit(o: Matrix, v: Matrix, heads: Heads, head: int) -> Rational:
     size, group = heads.size, heads.count // heads.kv_count
     part = head // group
@@ -161,7 +166,7 @@ def test_published_circuits_that_nearly_cancel_stay_in_their_intervals(
     v = np.hstack([half, -half])  # times [X; X] is zero
     o = np.vstack([other, other + cancel * rng.normal(size=other.shape)])
     found = on_disk(dtype, o=o, v=v)
-    recipe = Circuits(Weight(found["o"]), Weight(found["v"]), heads, published=True)
+    recipe = ov(Weight(found["o"]), Weight(found["v"]), heads, published=True)
     o, v = (found[name].read().astype(np.float64) for name in "ov")
     blocks = [
         exact(v[h * 4 : h * 4 + 4]) @ exact(o[:, h * 4 : h * 4 + 4]) for h in range(heads.count)
@@ -192,7 +197,7 @@ def test_rounding_of_its_factors_is_not_rank_of_a_circuit(
             FORMATS[dtype], B=rng.normal(size=(width, 3)) * 0.1, A=rng.normal(size=(3, width))
         )
         adapter = Adapter(factors["A"], factors["B"], 0.7)
-    earlier, later = (Circuits(Weight(f["o"], adapter), Weight(f["v"]), heads) for f in found)
+    earlier, later = (ov(Weight(f["o"], adapter), Weight(f["v"]), heads) for f in found)
     wide = 0.0 if adapter is None else np.array(product(adapter), np.float64)
     matrix = CircuitsChange(later, earlier).read()
     for head, one in enumerate(spectra(matrix)):
@@ -226,7 +231,7 @@ def test_circuits_and_their_changes_stay_in_their_intervals(
     after = on_disk(
         torch.float64, o=o + size * rng.normal(size=o.shape), v=v + size * rng.normal(size=v.shape)
     )
-    earlier, later = (Circuits(Weight(f["o"]), Weight(f["v"]), heads) for f in (before, after))
+    earlier, later = (ov(Weight(f["o"]), Weight(f["v"]), heads) for f in (before, after))
     arrays = [[f[name].read() for name in "ov"] for f in (before, after)]
     for head, one in enumerate(spectra(earlier.read())):
         check(one, circuit(*arrays[0], heads, head))
@@ -251,7 +256,7 @@ def test_a_change_that_is_exactly_zero_is_zero_on_every_route(
     for recipe in (
         Difference(one, other),
         Difference(plain, plain_too),
-        CircuitsChange(Circuits(one, plain, heads), Circuits(other, plain_too, heads)),
+        CircuitsChange(ov(one, plain, heads), ov(other, plain_too, heads)),
         Products((one.adapter, opposite)),
         Products((opposite, one.adapter, one.adapter, opposite)),
     ):
@@ -269,7 +274,7 @@ def test_only_the_head_that_changed_has_a_change(
     other = o.copy()
     other[:, 4:8] += rng.normal(size=(12, 4))
     earlier, later = (
-        Circuits(Weight(f["o"]), Weight(f["v"]), heads)
+        ov(Weight(f["o"]), Weight(f["v"]), heads)
         for f in (on_disk(o=o, v=v), on_disk(o=other, v=v))
     )
     found = spectra(CircuitsChange(later, earlier).read())
@@ -349,8 +354,8 @@ def test_a_part_that_is_not_finite_leaves_no_spectrum(
     one, other_one = (Weight(f["W"], Adapter(f["A"], f["B"], 0.7)) for f in (found, fine))
     assert one.adapter is not None
     heads, plain = Heads(3, 3, 4), Weight(fine["W"])
-    circuits, before = (Circuits(weight, plain, heads) for weight in (one, other_one))
-    published = Circuits(one, plain, heads, published=True)
+    circuits, before = (ov(weight, plain, heads) for weight in (one, other_one))
+    published = ov(one, plain, heads, published=True)
     for recipe in (one, Difference(one, other_one), published):
         assert [s.status for s in spectra(recipe.read())] == ["nonfinite"]
     for recipe in (circuits, CircuitsChange(circuits, before), CircuitsChange(before, circuits)):
@@ -371,8 +376,8 @@ def test_factors_at_both_ends_of_float64_have_bounds(
     o, v = rng.normal(size=(SIDE, SIDE)) * 1e200, rng.normal(size=(SIDE, SIDE)) * 1e-200
     found = on_disk(torch.float64, o=o, v=v, o2=1.5 * o)
     heads = Heads(3, 3, 4)
-    now = Circuits(Weight(found["o2"]), Weight(found["v"]), heads)
-    then = Circuits(Weight(found["o"]), Weight(found["v"]), heads)
+    now = ov(Weight(found["o2"]), Weight(found["v"]), heads)
+    then = ov(Weight(found["o"]), Weight(found["v"]), heads)
     for recipe in (now, CircuitsChange(now, then)):
         for one in spectra(recipe.read()):
             assert one.status == "ok" and 0 < one.error < 1e-10 and one.noise_floor < 1e-10

@@ -15,7 +15,7 @@ import pandas as pd
 from tests.components.exact import effective_rank, frobenius, misses, singular_values
 from tests.oracle.truth import Key, Truth
 
-CHANGES = ("update", "cumulative_update", "ov_update")
+CHANGES = ("update", "cumulative_update", "ov_update", "qk_update")
 WHOLE = ("weight", "base", "gradient")
 
 

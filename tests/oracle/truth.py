@@ -6,6 +6,7 @@ matrices, and the floors are written out from their definitions in docs/numerics
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -224,6 +225,7 @@ def _at(now: State) -> Iterator[tuple[Key, Truth]]:
     circuits = [_circuit(now, head) for head in range(HEADS)]
     for head, one in enumerate(circuits):
         yield Key(now.run, now.step, "ov", f"{ATTENTION}.ov", head), one
+        yield Key(now.run, now.step, "qk", f"{ATTENTION}.qk", head), _circuit(now, head, "qk")
     value, output = (now.effective(f"{ATTENTION}.{x}_proj") for x in "vo")
     blocks = [value[_part(h // 2)] @ output[:, _part(h)] for h in range(HEADS)]
     floor = float(np.sqrt(sum(one.floor**2 for one in circuits)))
@@ -238,12 +240,16 @@ def _part(index: int) -> slice:
     return slice(index * SIZE, (index + 1) * SIZE)
 
 
-def _circuit(now: State, head: int, *, with_origins: bool = True) -> Truth:
-    """Product of a head's output columns with the value rows of its group, and its floor."""
-    output, value = f"{ATTENTION}.o_proj", f"{ATTENTION}.v_proj"
-    columns, rows = _part(head), _part(head // (HEADS // KV_HEADS))
+def _circuit(now: State, head: int, kind: str = "ov", *, with_origins: bool = True) -> Truth:
+    """Product of a head's output columns with the value rows of its group, and its floor.
+
+    Or of the head's query rows, transposed, with the key rows of its group.
+    """
+    first, second = (f"{ATTENTION}.{one}_proj" for one in kind)
+    own, rows = _part(head), _part(head // (HEADS // KV_HEADS))
+    of_own = (slice(None), own) if kind == "ov" else (own, slice(None))
     sides, edges, bits = [], [], []
-    for module, index in ((output, (slice(None), columns)), (value, (rows, slice(None)))):
+    for module, index in ((first, of_own), (second, (rows, slice(None)))):
         stored = now.stored(module) if with_origins else [now.weights[f"{module}.weight"]]
         variance = sum(variances(t)[index] for t in stored)
         edges.append(float(np.hypot(edge(np.asarray(variance)), now.beside(module))))
@@ -251,7 +257,8 @@ def _circuit(now: State, head: int, *, with_origins: bool = True) -> Truth:
         bits.append(min(bits_of(t)[0] for t in stored))
     norms = [float(np.linalg.norm(np.array(side, np.float64), 2)) for side in sides]
     floor = norms[0] * edges[1] + edges[0] * norms[1] + edges[0] * edges[1]
-    return Truth(sides[0] @ sides[1], floor, min(bits), SIZE)
+    left = sides[0] if kind == "ov" else sides[0].T
+    return Truth(left @ sides[1], floor, min(bits), SIZE)
 
 
 def _changes(
@@ -311,10 +318,10 @@ def window(since: int, step: int, merged: list[int]) -> tuple[int | None, int, s
 
 
 def _circuit_changes(now: State, before: State, merged: list[int]) -> Iterator[tuple[Key, Truth]]:
-    for head in range(HEADS):
-        later, earlier = (_circuit(s, head, with_origins=False) for s in (now, before))
+    for head, kind in itertools.product(range(HEADS), ("ov", "qk")):
+        later, earlier = (_circuit(s, head, kind, with_origins=False) for s in (now, before))
         yield (
-            Key(now.run, now.step, "ov_update", f"{ATTENTION}.ov", head),
+            Key(now.run, now.step, f"{kind}_update", f"{ATTENTION}.{kind}", head),
             Truth(
                 later.matrix - earlier.matrix,
                 float(np.hypot(later.floor, earlier.floor)),

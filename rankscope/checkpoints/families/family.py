@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from typing import Any, Literal
 
 from rankscope.checkpoints.families.factor_tables import FactorTable
+from rankscope.checkpoints.families.norm_tables import NormTable
 
 GENERIC = "generic"  # the family of models that no other fits
 Split = Literal["blocks", "heads", "groups", "alternate", "equal", "flat"]
@@ -78,6 +79,8 @@ class Family:
         What the config calls ``heads``, ``kv_heads``, ``head_size`` and ``width``.
     factors
         Tensors that make one matrix, in addition to those known in every family.
+    norms
+        Norms between the maps of an attention, before those known by the type of a model.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Family:
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     twice: Mapping[str, str] = field(default_factory=dict)
     factors: tuple[FactorTable, ...] = ()
+    norms: tuple[NormTable, ...] = ()
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` if the table does not know it."""

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from rankscope.checkpoints.families.factor_tables import parsed_tables
 from rankscope.checkpoints.families.family import Family, Fused, Split
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.families.norm_tables import parsed_norms
 from rankscope.errors import RankscopeError, WrongSettingError
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -79,13 +80,14 @@ def parsed(table: Mapping[str, Any], path: str) -> Family:
         axes={end: _axes(end, entry, fault) for end, entry in table.get("axes", {}).items()},
         twice=table.get("twice", {}),
         factors=parsed_tables(table.get("factors", {}), fault),
+        norms=parsed_norms(table.get("norms", []), fault),
         **{entry: tuple(table.get(entry, ())) for entry in LISTS},
     )
 
 
 def _check(table: Mapping[str, Any], fault: Fault) -> None:
     """Refuse unknown entries, and values of the wrong kind."""
-    unknown = table.keys() - {"name", "description", *LISTS, *TABLES}
+    unknown = table.keys() - {"name", "description", "norms", *LISTS, *TABLES}
     if unknown:
         raise fault(f"has unknown entries: {', '.join(sorted(unknown))}")
     if not isinstance(table.get("name"), str) or not table["name"]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rankscope.checkpoints.contents import Heads
+from rankscope.checkpoints.contents import Heads, LatentHeads
 from rankscope.checkpoints.families.family import Family
 
 # What configs call them; the names of a family come first.
@@ -83,14 +83,28 @@ class Towers:
             self._found[key] = self._heads(key, tuple(shapes))
         return self._found[key]
 
-    def _heads(self, path: str, shapes: tuple[tuple[int, ...], ...]) -> Heads | None:
-        words = re.findall(r"[a-z]+", path.lower())
-        named = next((k for w in words for k in self._tables if _is_called(w, k)), None)
-        if named is not None:
-            table = self._tables[named]
-            return self._of_stack(table, words) if _has_one_width(table) else None
+    def model_of(self, module: str) -> tuple[frozenset[str], Mapping[str, Any]]:
+        """Model types of the tower that a module is in, and the table that describes it."""
+        table = self._named(_words(module))
+        tables = (self._config, self._main) if table is None else (table,)
+        types = (one.get("model_type") for one in tables)
+        return frozenset(kind for kind in types if isinstance(kind, str)), tables[-1]
+
+    @property
+    def _main(self) -> Mapping[str, Any]:
         nested = self._config.get(MAIN)
-        main = self._of_stack(nested if isinstance(nested, Mapping) else self._config, words)
+        return nested if isinstance(nested, Mapping) else self._config
+
+    def _named(self, words: list[str]) -> Mapping[str, Any] | None:
+        """The table of a tower that a path names."""
+        return next((t for w in words for k, t in self._tables.items() if _is_called(w, k)), None)
+
+    def _heads(self, path: str, shapes: tuple[tuple[int, ...], ...]) -> Heads | None:
+        words = _words(path)
+        table = self._named(words)
+        if table is not None:
+            return self._of_stack(table, words) if _has_one_width(table) else None
+        main = self._of_stack(self._main, words)
         if main is None or not shapes or _fits(main, shapes):
             return main
         others = {_stated(table, self._family) for table in self._tables.values()}
@@ -101,6 +115,10 @@ class Towers:
         """Heads of one table, or of its encoder or decoder if it distinguishes them."""
         stack = next((word for word in reversed(words) if word in STACKS), "")
         return _stated(table, self._family, stack)
+
+
+def _words(path: str) -> list[str]:
+    return re.findall(r"[a-z]+", path.lower())
 
 
 def _is_called(word: str, table: str) -> bool:
@@ -138,8 +156,8 @@ def _fits(heads: Heads, shapes: tuple[tuple[int, ...], ...]) -> bool:
 
 def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads | None:
     """Heads that one table states, or that it states for the ``stack`` encoder or decoder."""
-    if config.get("kv_lora_rank"):  # latent attention: heads share one factor of keys and values
-        return None
+    if config.get("kv_lora_rank"):
+        return _latent(config)
 
     def stated(what: str) -> int | None:
         names = (*family.config.get(what, ()), *NAMES[what])
@@ -155,6 +173,16 @@ def _stated(config: Mapping[str, Any], family: Family, stack: str = "") -> Heads
     if count is None or not size:
         return None
     return Heads(count, _kv_count(config, stated("kv_heads")) or count, size)
+
+
+def _latent(config: Mapping[str, Any]) -> LatentHeads | None:
+    """Heads of latent attention: they share one factor of keys and values."""
+    names = ("num_attention_heads", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    sizes = [size for size in map(config.get, names) if type(size) is int and size > 0]
+    if len(sizes) < len(names):
+        return None
+    count, plain, rotary, value_size = sizes
+    return LatentHeads(count, count, plain + rotary, value_size, rotary)
 
 
 def _kv_count(config: Mapping[str, Any], stated: int | None) -> int | None:

@@ -1,0 +1,115 @@
+"""Norms between the maps of an attention, such as QK-norm: found beside each map, and attached.
+
+What a norm computes is not in its file: whether its gain is the stored numbers or one more, and
+whether it subtracts the mean, follows from a table of norms. Without one, a tensor that may be
+between two maps makes the product of these uncertain. The cost of an error: circuits of a model
+are missing, with the reason, because a tensor that has nothing to do with them is called after q
+or k; or they lack what is between q and k under a name with neither word in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from math import prod
+
+from rankscope.checkpoints.contents import GainedNorm, Parameter, UnknownNorm
+from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.heads import Towers
+from rankscope.checkpoints.families.neighbours import Neighbours, words
+from rankscope.checkpoints.families.no_maps import PLACES
+from rankscope.checkpoints.families.norm_tables import NormTable, known_norms
+from rankscope.checkpoints.tensors import FLOATS, Tensor
+
+ADVICE = "a family file of your own can name its [[norms]]"
+GAINS = ("weight", "scale", "gamma", "gain")
+# Words for what a map of each role gives; letters that distinguish the halves of a map come second.
+CALLED = {
+    "q": ({"q", "qk", "query", "queries"}, set()),
+    "k": ({"k", "qk", "key", "keys"}, set()),
+    "q_a": ({"q"}, {"a"}),
+    "q_b": ({"q"}, {"b"}),
+    "kv_a": ({"kv"}, {"a"}),
+    "kv_b": ({"kv"}, {"b"}),
+}
+HALVES = {"a", "b"}
+# A bias, and maps of positions, are added to the product of queries and keys.
+NOT_BETWEEN = {"bias", "biases"} | PLACES
+GLUED = re.compile(r"^(q|k|qk)(?=(norm|ln|layernorm)$)")
+
+
+def with_norms(
+    parameters: Mapping[str, Parameter],
+    tensors: Mapping[str, Tensor],
+    family: Family,
+    towers: Towers,
+) -> dict[str, Parameter]:
+    """The parameters, each with the norm that is between it and the next map of its attention.
+
+    Parameters
+    ----------
+    tensors
+        All weights of the model by plain name, vectors included.
+    """
+    near = Neighbours(tensors)
+    maps = {one.module for one in parameters.values() if one.role != "other"}
+    found = dict(parameters)
+    for name, one in parameters.items():
+        model_types, config = towers.model_of(one.module)
+        tables = (
+            table
+            for table in (*family.norms, *known_norms())
+            if table.applies(one.role, model_types, config)
+        )
+        table = next(tables, None)
+        module = "" if table is None else _beside(one, table.beside[one.role])
+        norm = None if table is None else _stated(module, table, near)
+        if not isinstance(norm, UnknownNorm):
+            norm = _unknown(one, maps | {module}, near) or norm
+        found[name] = one if norm is None else replace(one, norm=norm)
+    return found
+
+
+def _stated(module: str, table: NormTable, near: Neighbours) -> GainedNorm | UnknownNorm:
+    """The norm that a table says is in a module."""
+    held = {name.removeprefix(f"{module}."): tensor for name, tensor in near.within(module)}
+    gain = next((held[leaf] for leaf in GAINS if leaf in held), None)
+    if gain is None:
+        return UnknownNorm("norm-missing", f"the gain of {module} is not in the checkpoint")
+    if gain.dtype not in FLOATS or (table.kind == "rms" and "bias" in held):
+        return UnknownNorm("norm-unknown", f"{module} is not a norm as its model has it: {ADVICE}")
+    return GainedNorm(gain, table.offset, is_centred=table.kind == "layer")
+
+
+def _unknown(one: Parameter, known: Collection[str], near: Neighbours) -> UnknownNorm | None:
+    """What else is beside a map and called after what it gives; None if there is nothing."""
+    if one.role not in CALLED:
+        return None
+    parent = one.module.rpartition(".")[0]
+    for name, tensor in near.within(parent):
+        below = name.removeprefix(parent).lstrip(".")
+        if prod(tensor.shape) > 1 and _is_called(one.role, below) and not _is_of(known, name):
+            message = f"what the model does with {name} is not known: {ADVICE}"
+            return UnknownNorm("norm-unknown", message)
+    return None
+
+
+def _is_called(role: str, below: str) -> bool:
+    """Whether a name below an attention speaks of what the map of a role gives."""
+    own = words(GLUED.sub(r"\1_", below.split(".")[0]))
+    if own[:1] == ("b",) or {*own, *words(below.rpartition(".")[2])} & NOT_BETWEEN:
+        return False
+    called, half = CALLED[role]
+    return bool({*own} & called) and {*own} & HALVES == half
+
+
+def _is_of(known: Collection[str], name: str) -> bool:
+    """Whether a tensor belongs to one of these modules."""
+    return any(path in known for path in itertools.accumulate(name.split("."), "{}.{}".format))
+
+
+def _beside(one: Parameter, module: str) -> str:
+    """Path of a module beside that of a map."""
+    return f"{one.module.rpartition('.')[0]}.{module}".lstrip(".")
