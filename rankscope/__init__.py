@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
+    from rankscope.statistics.replicates import grouped
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
@@ -70,6 +71,7 @@ _HOMES = {
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
+    "rankscope.statistics.replicates": ("grouped",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -102,6 +104,7 @@ __all__ = [
     "effective_rank",
     "evaluate",
     "gaussian_per",
+    "grouped",
     "open_results",
     "open_run",
     "open_runs",

@@ -56,6 +56,14 @@ def figures(
     role: Annotated[
         Names, typer.Option(metavar="NAME", help="Draw only this role, such as q; repeatable.")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Draw runs whose names match alike as one, with a band over them: '(.*)-seed' "
+            "makes replicates of full-seed1 and full-seed2.",
+        ),
+    ] = None,
 ) -> None:
     """Draw every figure that the results have data for.
 
@@ -69,7 +77,7 @@ def figures(
         from rankscope.plots import paper_style
         from rankscope.plots.gallery import gallery, selected
 
-        opened = selected(_open(results), runs=run or (), roles=role or ())
+        opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         chosen = gallery(opened, only=only or (), components=component or ())
         folder = _folder(results / "figures" if out is None else out)
         written: list[Path] = []

@@ -19,6 +19,13 @@ def report(
     title: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Its title.", show_default="the runs")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="In figures, draw runs whose names match alike as one, with a band over them.",
+        ),
+    ] = None,
 ) -> None:
     """Write one HTML page with the answer, figures, numbers and methods.
 
@@ -32,5 +39,5 @@ def report(
         from rankscope.report.page import write_report
 
         mpl.use("agg")
-        path = write_report(results, out, title=title, progress=progress)
+        path = write_report(results, out, title=title, group=group, progress=progress)
     typer.echo(path)

@@ -14,8 +14,9 @@ from rankscope.plots.panel import drawn_on, step_label
 from rankscope.plots.staircases import DASHED, THIN, draw_staircase
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
-from rankscope.statistics.row_choice import by_run, distinct, in_order, role_title
-from rankscope.statistics.step_summary import band_text, line_text, summarised_over, summary
+from rankscope.statistics.replicates import by_group
+from rankscope.statistics.row_choice import by_run, distinct, in_order, role_title, series_names
+from rankscope.statistics.step_summary import summarised_over, summary
 
 MEAN = "mean over adapters"
 SHARES = ["step", "captured_energy", "overlap"]
@@ -27,6 +28,7 @@ def adapter_rank(
     training: pd.DataFrame | None = None,
     role: str | None = None,
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -45,8 +47,8 @@ def adapter_rank(
         full-rank phase seem to begin at the last checkpoint before them.
     role
         Which role; all if not given.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -62,15 +64,18 @@ def adapter_rank(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['relora', 'mean over layers', 'effective rank when merged']
     """
+    table, hue = by_group(table, group, hue)
     rows = _adapters(table, role)
     if rows.empty:
         whose = "" if role is None else f" of role {role!r}"
         raise RankscopeError(f"the table holds no adapters and no merges{whose}: no rank to draw")
     over = summarised_over(rows, hue=hue)
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
+        has_band = False
         for name, series in rows.groupby(hue, sort=True):
             starts = begun_cycles(training, series["run"].unique())["step"]
             ranks = _by_step(series, {*table.loc[table[hue] == name, "step"], *starts}, hue)
+            has_band |= bool((ranks["low"] < ranks["high"]).any())
             # A row has the rank of the cycle that it ends or is in: the tread is to its left.
             draw_staircase(
                 panel.ax,
@@ -80,10 +85,7 @@ def adapter_rank(
                 panel.series(name, dashes="-"),
                 tread="pre",
             )
-        if over:
-            panel.line(line_text("max_rank", over))
-        if (rows.groupby([hue, "step"])["max_rank"].nunique() > 1).any():
-            panel.band(band_text("max_rank", over))
+        panel.summarised("max_rank", over, has_band=has_band)
         if (rows["component"] == "merge").any():
             panel.line("effective rank when merged", DASHED, width=THIN)
         panel.ax.set(xlabel=step_label(table), ylabel="adapter rank")
@@ -97,6 +99,7 @@ def subspaces(
     *,
     runs: Collection[object] | None = None,
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -114,8 +117,8 @@ def subspaces(
     runs
         All the runs of the study, or values of ``hue``, to keep their colours; those in
         ``training`` if not given.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -135,7 +138,10 @@ def subspaces(
     """
     if not has_subspaces(training):
         raise RankscopeError("the training table has no value of 'captured_energy'")
-    with drawn_on(ax, distinct(training, hue) if runs is None else runs, legend=legend) as panel:
+    training, hue = by_group(training, group, hue)
+    with drawn_on(
+        ax, series_names(training, hue) if runs is None else runs, legend=legend
+    ) as panel:
         for name, series in training.groupby(hue, sort=True):
             restarts = begun_cycles(series, series["run"].unique())
             if restarts.empty:
@@ -150,7 +156,7 @@ def subspaces(
 
 
 @paper_look()
-def adapter_ranks(results: Results, *, hue: str = "run") -> Figure:
+def adapter_ranks(results: Results, *, hue: str = "run", group: str | None = None) -> Figure:
     """Figure of `adapter_rank` with a panel for every role, and one of `subspaces` after them.
 
     Either part is left out where there is no data for it.
@@ -159,8 +165,9 @@ def adapter_ranks(results: Results, *, hue: str = "run") -> Figure:
     ----------
     results
         What an analysis stored: its metrics and the training log.
-    hue
-        The column of the metrics, one value per run, that identifies the lines.
+    hue, group
+        The column of the metrics, one value per run, that identifies the lines; or a pattern that
+        makes replicates of runs.
 
     Raises
     ------
@@ -174,7 +181,8 @@ def adapter_ranks(results: Results, *, hue: str = "run") -> Figure:
     >>> figure.get_supylabel()
     'adapter rank'
     """
-    table, training = results.metrics, results.training
+    table, hue = by_group(results.metrics, group, hue)
+    training = results.training
     rows = _adapters(table)
     roles, has_shares = in_order(rows["role"]), has_subspaces(training)
     if not roles and not has_shares:
@@ -186,7 +194,7 @@ def adapter_ranks(results: Results, *, hue: str = "run") -> Figure:
     if has_shares:
         panels[-1] = _with_own_scale(figure, panels)
         training = training.assign(**{hue: training["run"].map(by_run(table, hue))})
-        subspaces(training, runs=distinct(table, hue), hue=hue, legend=False, ax=panels[-1])
+        subspaces(training, runs=series_names(table, hue), hue=hue, legend=False, ax=panels[-1])
         panels[-1].set_title("new subspaces")
     finish_grid(figure, panels, hole=hole)
     if roles and has_shares:

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.panel import GREY, drawn_on
-from rankscope.plots.style import SeriesStyle, paper_look, plain
+from rankscope.plots.style import SeriesStyle, name_title, paper_look
 from rankscope.statistics.co_movement import Method
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import distinct, in_order
+from rankscope.statistics.replicates import Over, are_replicates, by_group, runs_over
+from rankscope.statistics.row_choice import distinct, in_order, series_names
 
 Values = NDArray[np.float64]
 
 SPREAD = 0.72
 """Share of a role's height that its dots take up."""
 PALE = 0.45
+INSIDE = 0.85  # of the width, which the panels share; names of roles and metrics take the rest
 NOTES = {
     "levels": "levels: two trends correlate whatever the cause",
     "differences": "later differences between checkpoints, less their own trend",
@@ -34,6 +36,8 @@ def correlation(
     column: str,
     measure: tuple[str, str, str],
     method: Method = "spearman",
+    hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -43,7 +47,8 @@ def correlation(
     trend, with their 95 % intervals over steps of one training, where there are any. Hollow, pale
     markers above them are correlations of levels, which are near ±1 for any two curves with a
     trend. `rankscope.correlate` says what neither shows. A correlation that is not defined has no
-    marker.
+    marker. Of several runs, the markers are at the mean of those that are defined and the lines go
+    from the least to the greatest of them; a single run then has no line.
 
     Parameters
     ----------
@@ -53,6 +58,8 @@ def correlation(
         Which rank metric, and which performance: task, group and metric.
     method
         ``spearman`` or ``pearson``.
+    hue, group
+        The column that colours stand for, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -75,28 +82,32 @@ def correlation(
     >>> [label.get_text() for label in ax.get_yticklabels()][:4]
     ['q', 'k', 'v', 'o']
     """
+    correlations, hue = by_group(correlations, group, hue)
     wanted = dict(zip(("task", "group", "metric"), measure, strict=True))
     wanted |= {"column": column, "method": method}
     rows = correlations[np.logical_and.reduce([correlations[c] == wanted[c] for c in wanted])]
     if rows.empty:
         raise WrongSettingError(f"no {method} correlations of {column!r} with {measure!r}")
     roles = in_order(correlations["role"])
-    runs = sorted(distinct(correlations, "run"), key=str)
-    with drawn_on(ax, runs, legend=legend) as panel:
+    names = sorted(distinct(correlations, hue), key=str)
+    over = runs_over(correlations, hue) if are_replicates(correlations, hue) else Over()
+    rows = _over_runs(rows, hue) if over else rows
+    with drawn_on(ax, series_names(correlations, hue), legend=legend) as panel:
         panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)
-        kinds = [(run, form) for run in runs for form in NOTES]
-        for number, (run, form) in enumerate(kinds):
-            dots = rows[(rows["run"] == run) & (rows["form"] == form)]
+        kinds = [(name, form) for name in names for form in NOTES]
+        for number, (name, form) in enumerate(kinds):
+            dots = rows[(rows[hue] == name) & (rows["form"] == form)]
             offset = SPREAD * ((number + 0.5) / len(kinds) - 0.5)
             heights = dots["role"].map(roles.index).to_numpy(np.float64) + offset
-            _draw_dots(panel.ax, dots, heights, style=panel.styles[run], is_pale=form == "levels")
-        for run in runs:
-            panel.series(run)
+            _draw_dots(panel.ax, dots, heights, style=panel.styles[name], is_pale=form == "levels")
+        for name in names:
+            panel.series(name)
         for form, note in NOTES.items():
             if rows.loc[rows["form"] == form, "value"].notna().any():
                 panel.mark(note, hollow=form == "levels")
         if rows["ci_low"].notna().any():
-            panel.line("95 % interval, over steps of one training", width=0.9)
+            interval = "95 % interval, over steps of one training"
+            panel.line(f"mean and range of {over.runs}" if over else interval, width=0.9)
         panel.ax.set_yticks(range(len(roles)), [role or "all" for role in roles])
         panel.ax.set_xticks((-1, 0, 1))
         panel.ax.set_xticks((-0.5, 0.5), minor=True)
@@ -106,7 +117,13 @@ def correlation(
 
 
 @paper_look()
-def rank_and_performance(correlations: pd.DataFrame, *, method: Method = "spearman") -> Figure:
+def rank_and_performance(
+    correlations: pd.DataFrame,
+    *,
+    method: Method = "spearman",
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
     """Figure of `correlation` with a panel for every measure, and a row for every rank metric.
 
     A perplexity is left out beside the loss of the same texts, since their correlations are equal.
@@ -117,6 +134,8 @@ def rank_and_performance(correlations: pd.DataFrame, *, method: Method = "spearm
         What `rankscope.correlate` returned.
     method
         ``spearman`` or ``pearson``.
+    hue, group
+        As for `correlation`.
 
     Raises
     ------
@@ -139,17 +158,26 @@ def rank_and_performance(correlations: pd.DataFrame, *, method: Method = "spearm
             "no correlation is defined: it takes a rank metric and a measure of performance that "
             "both vary, at 4 or more common steps"
         )
+    correlations, hue = by_group(correlations, group, hue)
     measures, columns = _measures(correlations), list(correlations["column"].unique())
-    figure, grid = _role_grid(correlations, lines=len(columns), columns=len(measures))
+    dots = correlations["role"].nunique() * correlations[hue].nunique() * len(NOTES)
+    figure, grid = _role_grid(len(columns), len(measures), dots=dots)
     for column, line in zip(columns, grid, strict=True):
         for measure, ax in zip(measures, line, strict=True):
             correlation(
-                correlations, column=column, measure=measure, method=method, legend=False, ax=ax
+                correlations,
+                column=column,
+                measure=measure,
+                method=method,
+                hue=hue,
+                legend=False,
+                ax=ax,
             )
             ax.set_xlabel("")
         row_title(line[-1], quantity(column).symbol)
+    inches = INSIDE * float(mpl.rcParams["figure.figsize"][0]) / len(measures)
     for measure, ax in zip(measures, grid[0], strict=True):
-        ax.set_title(_title(measure))
+        ax.set_title(name_title(_measure_name(measure), inches))
     figure.supxlabel(_label(method))
     shared_legend(figure, [ax for line in grid for ax in line], hole=None)
     return figure
@@ -160,10 +188,16 @@ def has_correlations(correlations: pd.DataFrame) -> bool:
     return bool(correlations["value"].notna().any())
 
 
-def _role_grid(
-    correlations: pd.DataFrame, *, lines: int, columns: int
-) -> tuple[Figure, list[list[Axes]]]:
-    dots = correlations["role"].nunique() * correlations["run"].nunique() * len(NOTES)
+def _over_runs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
+    """Mean of the runs of each series, with their least and greatest in place of the interval."""
+    places = rows.groupby([hue, "role", "form"], sort=False)["value"]
+    table = places.agg(value="mean", ci_low="min", ci_high="max").reset_index()
+    alone = (places.count() <= 1).to_numpy()
+    ends = {end: table[end].mask(alone) for end in ("ci_low", "ci_high")}
+    return table.assign(**ends)
+
+
+def _role_grid(lines: int, columns: int, *, dots: int) -> tuple[Figure, list[list[Axes]]]:
     size = (float(mpl.rcParams["figure.figsize"][0]), 0.5 + lines * (0.3 + 0.065 * dots))
     figure, grid = new_figure(lines, columns, size=size)
     for line in grid:
@@ -208,10 +242,10 @@ def _measures(correlations: pd.DataFrame) -> list[tuple[str, str, str]]:
     ]
 
 
-def _title(measure: tuple[str, str, str]) -> str:
+def _measure_name(measure: tuple[str, str, str]) -> str:
     task, group, metric = measure
     part = "" if group == "all" else f"{group.partition(':')[2]} "
-    return plain(f"{task}: {part}{metric}".replace("_", " "))
+    return f"{task}: {part}{metric}".replace("_", " ")
 
 
 def _label(method: Method) -> str:

@@ -14,7 +14,15 @@ from rankscope.plots.grid import finish_grid, new_figure, row_title
 from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, step_label
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.results.results import Results
-from rankscope.statistics.row_choice import by_run, chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.replicates import are_replicates, by_group
+from rankscope.statistics.row_choice import (
+    by_run,
+    chosen_rows,
+    distinct,
+    in_order,
+    role_title,
+    series_names,
+)
 from rankscope.statistics.step_summary import summarised_over
 
 MATRIX = ["run", "step", "layer", "role", "component", "head", "name"]
@@ -27,6 +35,7 @@ def spectrum(
     spectra: pd.DataFrame,
     *,
     hue: str = "run",
+    group: str | None = None,
     names: Sequence[object] | None = None,
     legend: bool = True,
     ax: Axes | None = None,
@@ -44,8 +53,9 @@ def spectrum(
     spectra
         One row per singular value: columns ``index`` from 0, ``singular_value``, ``lower``,
         ``upper``, ``noise_floor``, and those that identify the matrix.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs: the line
+        is then the median of their medians, the band from the least to the greatest of these.
     names
         All the values of ``hue`` in the study, to keep their colours; those there if not given.
     legend, ax
@@ -64,15 +74,17 @@ def spectrum(
     >>> [text.get_text() for text in ax.get_legend().get_texts()][:4]
     ['5', '10', '100', 'median over layers']
     """
+    spectra, hue = by_group(spectra, group, hue)
     relative = _relative(spectra)
+    is_of_runs = are_replicates(relative, hue)
     over, bottom = summarised_over(relative, hue=hue), _bottom(relative, hue)
     with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
         panel.ax.set_yscale("log")
         for name, series in relative.groupby(hue, sort=True):
-            _draw_decay(panel, series, panel.series(name, marker=False))
+            _draw_decay(panel, series, panel.series(name, marker=False), is_of_runs=is_of_runs)
         if over:
             panel.line(f"median over {over}")
-            panel.band(f"min to max over {over}")
+            panel.band(f"min to max over {over.runs or over}")
         if (relative.groupby(hue)["noise_floor"].median() > bottom).any():
             panel.line("noise floor", ":", width=0.8)
         if (relative["singular_value"] <= relative["noise_floor"]).any():
@@ -95,10 +107,15 @@ def _relative(spectra: pd.DataFrame) -> pd.DataFrame:
     return positive.assign(index=positive["index"] + 1)
 
 
-def _draw_decay(panel: Panel, series: pd.DataFrame, style: SeriesStyle) -> None:
-    by_index = series.groupby("index")["singular_value"].agg(["median", "min", "max"])
+def _draw_decay(
+    panel: Panel, series: pd.DataFrame, style: SeriesStyle, *, is_of_runs: bool
+) -> None:
+    values = series.set_index(["run", "index"] if is_of_runs else "index")["singular_value"]
+    if is_of_runs:
+        values = values.groupby(["run", "index"]).median()
+    by_index = values.groupby("index").agg(["median", "min", "max"])
     middle, low, high = (by_index[name] for name in ("median", "min", "max"))
-    if series["matrix"].nunique() == 1:
+    if series["matrix"].nunique() == 1 and not is_of_runs:
         interval = series.set_index("index").sort_index()
         if (interval["upper"] > VISIBLE * interval["lower"]).any():
             low, high = (
@@ -136,6 +153,7 @@ def update_spectra(
     component: str = "update",
     roles: list[str] | None = None,
     hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of spectra at an early, a middle and a late step, all runs in each panel.
 
@@ -149,9 +167,9 @@ def update_spectra(
         Which matrices.
     roles
         Which roles; one of attention and one of the MLP if not given.
-    hue
+    hue, group
         The column that identifies the lines: ``run``, ``layer``, or one that ``results.metrics``
-        was given for its runs.
+        was given for its runs; or a pattern that makes replicates of runs.
 
     Raises
     ------
@@ -165,7 +183,7 @@ def update_spectra(
     >>> [ax.get_title() for ax in figure.axes]
     ['step 10']
     """
-    table = results.metrics
+    table, hue = by_group(results.metrics, group, hue)
     rows = chosen_rows(table, component=component)
     rows = rows[rows["spectral_norm"] > 0]
     if rows.empty:
@@ -174,7 +192,7 @@ def update_spectra(
     roles = _typical_roles(rows) if roles is None else roles
     width = float(mpl.rcParams["figure.figsize"][0])
     figure, grid = new_figure(len(roles), len(steps), size=(width, 0.4 + 1.35 * len(roles)))
-    names = distinct(table, hue)
+    names = series_names(table, hue)
     bottoms: list[float] = []
     for role, line in zip(roles, grid, strict=True):
         for step, ax in zip(steps, line, strict=True):

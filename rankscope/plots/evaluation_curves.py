@@ -16,8 +16,17 @@ from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis, step_label
 from rankscope.plots.published_lines import draw_published_scores
 from rankscope.plots.style import paper_look, plain
-from rankscope.statistics.row_choice import distinct
-from rankscope.statistics.step_summary import cuts_of
+from rankscope.statistics.replicates import (
+    Over,
+    are_replicates,
+    at_common_steps,
+    by_group,
+    group_names,
+    none_in_common,
+    runs_over,
+)
+from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.step_summary import cuts_of, over_runs
 
 PHENOMENON = "phenomenon:"
 CHANCE = 0.5
@@ -74,10 +83,11 @@ def score(
 
     The interval is about other texts or sentences of the kind, not about other trainings; below 50
     documents it is nominal, and the legend says so. Where a line is of several runs, it is their
-    mean, and the band goes from the least to the greatest of them. The axis is logarithmic for
-    perplexities, so that equal distances are equal losses. A dotted line is the accuracy of
-    guessing. Infinite values are at the head of the axes, those that are not a number at its foot,
-    hollow.
+    mean (geometric for perplexities: the mean of their losses) at the steps that all of them have,
+    and the band goes from the least to the greatest of them; a single run then has none. The axis
+    is logarithmic for perplexities, so that equal distances are equal losses. A dotted line is the
+    accuracy of guessing. Infinite values are at the head of the axes, those that are not a number
+    at its foot, hollow.
 
     Parameters
     ----------
@@ -91,7 +101,8 @@ def score(
         All the runs of the study, or values of ``hue``, to give each the colour that it has in
         other figures; those in ``evaluation`` if not given.
     hue
-        The column that identifies the lines: ``run``, or one of your own.
+        The column that identifies the lines: ``run``, one of your own, or ``run_group``, which
+        `rankscope.grouped` adds; ``group`` is taken.
     published
         Also draw the curves of `rankscope.published.weiss2025`, in grey: accuracies of the task
         ``blimp``, and perplexities of one whose name has ``paloma`` in it, which are comparable
@@ -119,17 +130,21 @@ def score(
     rows = evaluation[np.logical_and.reduce([evaluation[c] == wanted[c] for c in wanted])]
     if rows.empty:
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")
-    look, points = _LOOKS.get(metric, _Look(metric)), _points(rows, hue)
-    with drawn_on(ax, distinct(evaluation, hue) if runs is None else runs, legend=legend) as panel:
+    look = _LOOKS.get(metric, _Look(metric))
+    is_of_runs = are_replicates(evaluation, hue)
+    points = _points_of_runs(rows, hue, look) if is_of_runs else _points(rows, hue)
+    with drawn_on(
+        ax, series_names(evaluation, hue) if runs is None else runs, legend=legend
+    ) as panel:
         if look.log:
             panel.ax.set_yscale("log", nonpositive="mask")
         for name, series in points.groupby(hue, sort=True):
             draw_series(panel, name, series)
         if published:
             draw_published_scores(panel, evaluation, wanted)
-        is_mean = bool(rows.duplicated([hue, "step"]).any())
+        over = runs_over(rows, hue) if is_of_runs else Over()
         is_few = look.of_texts and bool((rows["n"] < FEW_DOCUMENTS).any())
-        _explain(panel, points, is_mean=is_mean, is_few=is_few)
+        _explain(panel, points, look, over=over, is_few=is_few)
         if metric == "accuracy":
             panel.ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
             panel.line("chance", ":", width=0.9)
@@ -145,6 +160,7 @@ def performance(
     *,
     runs: Collection[object] | None = None,
     hue: str = "run",
+    group: str | None = None,
     published: bool = False,
 ) -> Figure:
     """Figure of the main measure of every task, a panel each: perplexity, or accuracy.
@@ -157,6 +173,8 @@ def performance(
         The evaluation table.
     runs, hue, published
         As for `score`.
+    group
+        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------
@@ -174,6 +192,8 @@ def performance(
     >>> [ax.get_title() for ax in figure.axes]
     ['blimp']
     """
+    runs = group_names(runs, group)
+    evaluation, hue = by_group(evaluation, group, hue)
     shown = main_measures(evaluation)
     if not shown:
         raise RankscopeError("the evaluation holds no perplexity, loss or accuracy of a whole task")
@@ -202,6 +222,7 @@ def blimp_phenomena(
     *,
     runs: Collection[object] | None = None,
     hue: str = "run",
+    group: str | None = None,
     published: bool = False,
 ) -> Figure:
     """Figure of the accuracies in BLiMP's phenomena, a panel each; drawn as in `score`.
@@ -212,6 +233,8 @@ def blimp_phenomena(
         The evaluation table.
     runs, hue, published
         As for `score`.
+    group
+        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------
@@ -229,11 +252,13 @@ def blimp_phenomena(
     >>> [ax.get_title() for ax in figure.axes]
     ['binding']
     """
+    runs = group_names(runs, group)
+    evaluation, hue = by_group(evaluation, group, hue)
     groups = phenomena(evaluation)
     if not groups:
         raise RankscopeError("the evaluation holds no accuracies of BLiMP by phenomenon")
     figure, panels, hole = panel_grid(len(groups))
-    names = distinct(evaluation, hue) if runs is None else runs
+    names = series_names(evaluation, hue) if runs is None else runs
     for group, ax in zip(groups, panels, strict=True):
         score(
             evaluation,
@@ -269,29 +294,44 @@ def phenomena(evaluation: pd.DataFrame) -> list[str]:
 
 def _points(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
     """Rows of the evaluation table as points of a `rankscope.statistics.step_summary.summary`."""
-    breaks = cuts_of(rows).breaks
-    rows = rows.assign(stretch=rows["step"] >= rows["run"].map(breaks).fillna(np.inf))
-    steps = rows.groupby([hue, "step"], sort=True)
-    points = steps["value"].agg(centre=lambda x: x.mean(skipna=False), low="min", high="max")
-    alone = steps.size() == 1
-    for end, bound in (("low", "ci_low"), ("high", "ci_high")):
-        points[end] = points[end].where(~alone, steps[bound].first())
-    table: pd.DataFrame = points.assign(
-        stretch=steps["stretch"].max(),
-        undefined=points["centre"].isna(),
+    begins = rows["run"].map(cuts_of(rows).breaks).fillna(np.inf)
+    points = pd.DataFrame({hue: rows[hue], "run": rows["run"], "step": rows["step"]}).assign(
+        centre=rows["value"],
+        low=rows["ci_low"],
+        high=rows["ci_high"],
+        stretch=rows["step"] >= begins,
+        undefined=rows["value"].isna().astype(int),
         window="",
         noisy=False,
         bound=False,
     )
-    return table.reset_index()
+    return points.sort_values([hue, "step"])
 
 
-def _explain(panel: Panel, points: pd.DataFrame, *, is_mean: bool, is_few: bool) -> None:
-    if is_mean:
-        panel.line("mean over runs")
+def _points_of_runs(rows: pd.DataFrame, hue: str, look: _Look) -> pd.DataFrame:
+    """The same where each point is of several runs, for perplexities by their logarithm."""
+    common, keys = rows[at_common_steps(rows, hue)], [hue, "window", "step"]
+    if common.empty:
+        raise none_in_common(rows, hue)
+    points = _points(common, hue)
+    with np.errstate(divide="ignore"):
+        values = points.assign(centre=np.log(points["centre"])) if look.log else points
+    merged = over_runs(values, keys, log=False)
+    ends = ["centre", "low", "high"]
+    if look.log:
+        merged[ends] = np.exp(merged[ends])
+    return merged.assign(stretch=points.groupby(keys)["stretch"].max().to_numpy())
+
+
+def _explain(panel: Panel, points: pd.DataFrame, look: _Look, *, over: Over, is_few: bool) -> None:
+    if over:
+        panel.line(f"{'geometric mean' if look.log else 'mean'} over {over}")
     if (points["low"] < points["high"]).any():
         interval = f"nominal 95 % interval: under {FEW_DOCUMENTS} documents"
-        panel.band("min to max over runs" if is_mean else interval if is_few else "95 % interval")
+        panel.band(f"min to max over {over}" if over else interval if is_few else "95 % interval")
+    panel.left_out(over)
+    if ((points["undefined"] > 0) & points["centre"].notna()).any():
+        panel.mark("undefined for some")
     if points["centre"].isna().any():
         panel.mark("at the foot: not a number")
     if np.isinf(points["centre"]).any():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,12 +22,20 @@ from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.training_curves import has_loss, losses
 from rankscope.results.results import Results
 from rankscope.statistics.correlation import correlate
-from rankscope.statistics.row_choice import distinct, has_component
+from rankscope.statistics.replicates import RUN_GROUP, groups_of, with_groups
+from rankscope.statistics.row_choice import (
+    SERIES,
+    by_run,
+    distinct,
+    has_component,
+    series_names,
+)
 
 PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "merge": "merges"}
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
+TABLES = ("metrics", "evaluation", "training", "subspaces")
 PER, KAPPA, MAP = "per-", "condition-numbers-", "heatmap-"
 
 
@@ -36,7 +46,8 @@ class GalleryFigure:
     Attributes
     ----------
     draw
-        Draws it; raises `RankscopeError` where the results do not allow it.
+        Draws it, with a column that identifies the lines, such as ``run``; raises
+        `RankscopeError` where the results do not allow it.
     has_data
         Whether the results hold what it needs.
     drawn_from
@@ -45,14 +56,15 @@ class GalleryFigure:
         Which matrices it shows; None for figures of something else.
     """
 
-    draw: Callable[[Results], Figure]
+    draw: Callable[[Results, str], Figure]
     has_data: Callable[[Results], bool]
     drawn_from: str
     component: str | None = None
 
     def __call__(self, results: Results) -> Figure | None:
-        """Draw the figure; None where the results hold nothing to draw it from."""
-        return self.draw(results) if self.has_data(results) else None
+        """Draw the figure, of the groups of runs if `selected` made any; None without data."""
+        hue = RUN_GROUP if RUN_GROUP in results.metrics else "run"
+        return self.draw(results, hue) if self.has_data(results) else None
 
 
 def figures_of(component: str) -> dict[str, GalleryFigure]:
@@ -60,21 +72,23 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
     plural = PLURALS.get(component, component)
     kappa = "condition_number" if component in ("weight", "base") else "condition_number_r"
 
-    def figure(column: str, draw: Callable[[Results], Figure]) -> GalleryFigure:
+    def figure(column: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
         def has_data(results: Results) -> bool:
             return _has_value(results.metrics, component, column)
 
         return GalleryFigure(draw, has_data, plural.replace("-", " "), component)
 
     return {
-        f"per-{plural}": figure("per", lambda r: per(r.metrics, component)),
+        f"per-{plural}": figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
         f"condition-numbers-{plural}": figure(
-            kappa, lambda r: condition_number(r.metrics, component)
+            kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)
         ),
         f"{component.replace('_', '-')}-spectra": figure(
-            "per", lambda r: update_spectra(r, component=component)
+            "per", lambda r, hue: update_spectra(r, component=component, hue=hue)
         ),
-        f"heatmap-per-{plural}": figure("per", lambda r: heatmaps(r.metrics, component=component)),
+        f"heatmap-per-{plural}": figure(
+            "per", lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
+        ),
     }
 
 
@@ -85,29 +99,65 @@ def _has_value(table: pd.DataFrame, component: str, column: str) -> bool:
 
 
 def selected(
-    results: Results, *, runs: Collection[str] = (), roles: Collection[str] = ()
+    results: Results,
+    *,
+    runs: Collection[str] = (),
+    roles: Collection[str] = (),
+    group: str | None = None,
 ) -> Results:
     """The results of some runs and roles; of all where none are named.
+
+    All runs keep the colours that they have in figures of everything. With a pattern in ``group``,
+    the tables get the column of `rankscope.grouped`, and each `GalleryFigure` draws the groups.
 
     Raises
     ------
     WrongSettingError
-        If the results have no such run or role.
+        If the results have no such run or role, or the pattern matches none of the runs.
     """
-    tables = {name: getattr(results, name) for name in ("metrics", "evaluation", "training")}
-    _check("run", runs, (table["run"] for table in tables.values() if "run" in table))
-    _check("role", roles, [results.metrics["role"]])
-    for name, table in tables.items():
-        for column, wanted in (("run", runs), ("role", roles)):
-            if wanted and column in table.columns:
-                tables[name] = tables[name][tables[name][column].isin(wanted)]
-    return _with_tables(results, **tables)
+    tables = {name: getattr(results, name) for name in TABLES}
+    tables = {name: table for name, table in tables.items() if "run" in table}
+    there = dict.fromkeys(
+        str(run) for table in tables.values() for run in table["run"].dropna().unique()
+    )
+    _check("run", runs, [there])
+    _check("role", roles, [results.metrics["role"].unique()])
+    groups = None if group is None else groups_of(there, group)
+    return _with_tables(
+        results,
+        **{
+            name: _chosen(_in_study(table, there, groups), runs=runs, roles=roles)
+            for name, table in tables.items()
+        },
+    )
+
+
+def _in_study(
+    table: pd.DataFrame, runs: Iterable[str], groups: Mapping[str, str] | None
+) -> pd.DataFrame:
+    """The table with what it takes to colour its runs, or groups of them, as in all figures."""
+    names = {"run": [*runs]}
+    if groups is not None:
+        table = with_groups(table, groups)
+        names[RUN_GROUP] = [*dict.fromkeys(groups.values())]
+    table = table.copy(deep=False)
+    table.attrs |= {SERIES: names}
+    return table
+
+
+def _chosen(table: pd.DataFrame, *, runs: Collection[str], roles: Collection[str]) -> pd.DataFrame:
+    for column, wanted in (("run", runs), ("role", roles)):
+        if wanted and column in table.columns:
+            table = table[table[column].isin(wanted)]
+    return table
 
 
 def gallery(
     results: Results, *, only: Collection[str] = (), components: Collection[str] = ()
 ) -> dict[str, GalleryFigure]:
     """Figures to draw: those that are named, those of some components, or else `FIGURES`.
+
+    To these a figure is added for each component that was measured and would have none.
 
     Raises
     ------
@@ -124,7 +174,9 @@ def gallery(
         return {name: every[name] for name in only}
     if components:
         return {name: figure for name, figure in every.items() if figure.component in components}
-    return FIGURES
+    shown = {f.component for f in FIGURES.values() if f.component and f.has_data(results)}
+    rest = (_default(str(component), PER) for component in there if component not in shown)
+    return reduce(or_, rest, FIGURES)
 
 
 def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]]) -> None:
@@ -156,30 +208,36 @@ def _alone(results: Results) -> Results:
 def _if_alone(figure: GalleryFigure) -> GalleryFigure:
     return replace(
         figure,
-        draw=lambda results: figure.draw(_alone(results)),
+        draw=lambda results, hue: figure.draw(_alone(results), hue),
         has_data=lambda results: figure.has_data(_alone(results)),
         drawn_from="adapters alone",
     )
 
 
-def _runs(results: Results, table: pd.DataFrame) -> list[str]:
-    """Names of the runs that were analysed or are in the table, to colour them alike everywhere."""
-    return [str(run) for run in {*results.metrics["run"].dropna(), *table["run"].dropna()}]
+def _names(results: Results, table: pd.DataFrame, hue: str) -> list[object]:
+    """Names of all series that were analysed or are in the table, to colour them alike."""
+    return [*{*series_names(results.metrics, hue), *series_names(table, hue)}]
 
 
-def _correlated(results: Results) -> pd.DataFrame:
-    return correlate(results.metrics, results.evaluation)
+def _correlated(results: Results, hue: str = "run") -> pd.DataFrame:
+    table = correlate(results.metrics, results.evaluation)
+    table.attrs |= results.metrics.attrs
+    return (
+        table
+        if hue in table
+        else table.assign(**{hue: table["run"].map(by_run(results.metrics, hue))})
+    )
 
 
 FIGURES: dict[str, GalleryFigure] = {
     "loss": GalleryFigure(
-        lambda r: losses(r.training, runs=_runs(r, r.training)),
+        lambda r, hue: losses(r.training, runs=_names(r, r.training, hue), hue=hue),
         lambda r: has_loss(r.training),
         "logged training loss",
     ),
     **_default("weight", PER, KAPPA, MAP),
     "condition-numbers-90-weights": GalleryFigure(
-        lambda r: condition_number(r.metrics, column="condition_number_90"),
+        lambda r, hue: condition_number(r.metrics, column="condition_number_90", hue=hue),
         lambda r: _has_value(r.metrics, "weight", "condition_number_90"),
         "weights",
         "weight",
@@ -191,28 +249,28 @@ FIGURES: dict[str, GalleryFigure] = {
     **_default("ov", PER),
     **_default("qk", PER),
     "merged-rank": GalleryFigure(
-        lambda r: merged_ranks(r.metrics),
+        lambda r, hue: merged_ranks(r.metrics, hue=hue),
         lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),
         "recorded merges",
         "merged_total",
     ),
     "adapter-ranks": GalleryFigure(
-        adapter_ranks,
+        lambda r, hue: adapter_ranks(r, hue=hue),
         lambda r: has_varied_ranks(r.metrics) or has_subspaces(r.training),
         "adapters of different ranks and no captured energy",
     ),
     "performance": GalleryFigure(
-        lambda r: performance(r.evaluation, runs=_runs(r, r.evaluation)),
+        lambda r, hue: performance(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
         lambda r: bool(main_measures(r.evaluation)),
         "perplexity, loss or accuracy",
     ),
     "blimp-phenomena": GalleryFigure(
-        lambda r: blimp_phenomena(r.evaluation, runs=_runs(r, r.evaluation)),
+        lambda r, hue: blimp_phenomena(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
         lambda r: bool(phenomena(r.evaluation)),
         "accuracies by phenomenon",
     ),
     "rank-and-performance": GalleryFigure(
-        lambda r: rank_and_performance(_correlated(r)),
+        lambda r, hue: rank_and_performance(_correlated(r, hue), hue=hue),
         lambda r: has_component(r.metrics, "weight") and has_correlations(_correlated(r)),
         "weights and performance that vary at 4 common steps or more",
     ),

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.plots.panel import entries
-from rankscope.plots.style import CHARACTER, wrapped
+from rankscope.plots.style import CHARACTER, TITLE_CHARACTER, wrapped
 
 PANEL_WIDTH = 1.4
 PANEL_HEIGHTS = (1.15, 2.2)
 FRAME = 0.35  # inches that ticks and the label of x take from a figure's height
 WIDEST_IN_CELL = 1.65
 LINE_HEIGHT = 0.135
+INSIDE_PANEL = 0.95  # of a column of panels that a title may fill
 
 
 def panel_grid(
@@ -73,6 +74,14 @@ def new_figure(
 def row_title(ax: Axes, text: str) -> None:
     """Title a row of panels, to the right of its last one."""
     ax.annotate(text, (1.02, 0.5), xycoords="axes fraction", verticalalignment="center")
+
+
+def panel_title(ax: Axes, text: str) -> None:
+    """Title a panel, over two lines at its comma where one would reach into the next panel."""
+    place = ax.get_subplotspec()
+    columns = 1 if place is None else place.get_gridspec().ncols
+    width = INSIDE_PANEL * float(mpl.rcParams["figure.figsize"][0]) / columns
+    ax.set_title(text if TITLE_CHARACTER * len(text) < width else text.replace(", ", ",\n"))
 
 
 def finish_grid(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> Figure:

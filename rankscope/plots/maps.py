@@ -18,7 +18,15 @@ from rankscope.plots.grid import label_figure, new_figure, row_title
 from rankscope.plots.panel import GREY, step_label
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import chosen_rows, in_order, role_name
+from rankscope.statistics.replicates import (
+    Over,
+    are_replicates,
+    by_group,
+    none_in_common,
+    runs_over,
+)
+from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_name
+from rankscope.statistics.step_summary import line_text
 
 COLORS = "viridis"
 INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
@@ -44,7 +52,9 @@ def heatmap(
     Cells are as wide as the distance between steps. Several matrices in one cell, such as heads,
     enter by their mean, condition numbers by their median. The scale is logarithmic for those, and
     where the limits are a decade apart: a low-rank run beside a full-rank one would be all dark.
-    Cells without a value, such as those of zero matrices, are hatched.
+    Cells without a value, such as those of zero matrices, are hatched. Of several runs, such as
+    the rows of one ``run_group`` of `rankscope.grouped`, cells are the mean (or median) of the
+    runs, at the steps that all of them have.
 
     Parameters
     ----------
@@ -99,7 +109,14 @@ def heatmap(
 
 
 @paper_look()
-def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weight") -> Figure:
+def heatmaps(
+    table: pd.DataFrame,
+    column: str = "per",
+    *,
+    component: str = "weight",
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
     """Figure of `heatmap` panels, a row for every role and a column for every run.
 
     All panels share one colour scale, from the least to the greatest value of the component. Where
@@ -114,6 +131,9 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
         The metric.
     component
         Which matrices; those outside the layers, such as embeddings, are left out.
+    hue, group
+        What has a column of panels each: the values of a column, or runs that a pattern puts
+        together as replicates.
 
     Raises
     ------
@@ -127,36 +147,29 @@ def heatmaps(table: pd.DataFrame, column: str = "per", *, component: str = "weig
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['full', 'relora']
     """
+    table, hue = by_group(table, group, hue)
     rows = in_layers(chosen_rows(table, component=component))
-    roles, runs = in_order(rows["role"]), sorted(rows["run"].unique())
+    roles, names = in_order(rows["role"]), sorted(distinct(rows, hue), key=str)
     limits = value_limits(rows, column)
     width = float(mpl.rcParams["figure.figsize"][0])
-    titles = [name_title(run, INSIDE * width / len(runs)) for run in runs]
+    titles = [name_title(name, INSIDE * width / len(names)) for name in names]
     height = max(FRAME + ROW_HEIGHT * len(roles), LEAST_HEIGHT)
     height += TITLE_LINE * max(title.count("\n") for title in titles)
-    figure, grid = new_figure(len(roles), len(runs), size=(width, height))
+    figure, grid = new_figure(len(roles), len(names), size=(width, height))
     for role, line in zip(roles, grid, strict=True):
-        name = role_name(role, component)
-        for run, ax in zip(runs, line, strict=True):
-            if ((rows["role"] == role) & (rows["run"] == run)).any():
-                heatmap(
-                    rows,
-                    column,
-                    component=component,
-                    run=run,
-                    role=role,
-                    limits=limits,
-                    colorbar=False,
-                    ax=ax,
-                )
+        for name, ax in zip(names, line, strict=True):
+            shown = rows[(rows["role"] == role) & (rows[hue] == name)]
+            if len(shown):
+                heatmap(shown, column, component=component, limits=limits, colorbar=False, ax=ax)
             else:
-                _say_none(ax, name)
+                _say_none(ax, role_name(role, component))
             ax.set(xlabel="", ylabel="")
-        row_title(line[-1], name)
+        row_title(line[-1], role_name(role, component))
     for title, ax in zip(titles, grid[0], strict=True):
         ax.set_title(title)
     has_parts = "window" in rows and bool(rows["window"].eq("within").any())
-    _finish(figure, grid, column, has_parts=has_parts)
+    over = runs_over(rows, hue) if are_replicates(rows, hue) else Over()
+    _finish(figure, grid, column, over=over, has_parts=has_parts)
     label_figure(figure, step_label(table), "layer", height=figure.get_figheight())
     return figure
 
@@ -166,10 +179,14 @@ def _say_none(ax: Axes, name: str) -> None:
     ax.text(0.5, 0.5, f"no {name}", color=GREY, transform=ax.transAxes, ha="center", va="center")
 
 
-def _finish(figure: Figure, grid: list[list[Axes]], column: str, *, has_parts: bool) -> None:
+def _finish(
+    figure: Figure, grid: list[list[Axes]], column: str, *, over: Over, has_parts: bool
+) -> None:
     panels = [ax for line in grid for ax in line]
     mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
     label = quantity(column).label
+    if over:
+        label += f"; {line_text(column, over)}"
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
         label += "; hatched: undefined"
     if has_parts:
@@ -217,8 +234,14 @@ def _scale(limits: tuple[float, float], *, log: bool) -> Normalize:
 
 def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
     finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
-    in_cell = finite.groupby(["layer", "step"])["value"]
-    cells = (in_cell.median() if log else in_cell.mean()).unstack("step")
+    runs = finite["run"].nunique()
+    of_run = finite.groupby(["run", "layer", "step"])["value"]
+    values = of_run.median() if log else of_run.mean()
+    in_cell = values.groupby(["layer", "step"])
+    values = (in_cell.median() if log else in_cell.mean())[in_cell.size() == runs]
+    if values.empty:
+        raise none_in_common(rows.assign(run_group="one map"), "run_group")
+    cells = values.unstack("step")
     layers = range(int(cells.index.min()), int(cells.index.max()) + 1)
     return cells.reindex(index=layers).sort_index(axis="columns")
 

@@ -12,11 +12,10 @@ from matplotlib.transforms import offset_copy
 from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, label_log_axis, step_label
 from rankscope.plots.style import SeriesStyle
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.row_choice import chosen_rows, distinct
+from rankscope.statistics.replicates import Over, by_group
+from rankscope.statistics.row_choice import chosen_rows, series_names
 from rankscope.statistics.step_summary import (
-    band_text,
     cuts_of,
-    line_text,
     summarised_over,
     summary,
 )
@@ -34,6 +33,7 @@ def metric(
     component: str = "weight",
     role: str | None = None,
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -44,6 +44,9 @@ def metric(
     the line the median, and the band from the 10 % to the 90 % quantile; matrices whose κ is known
     only from below enter at their bound. The legend says which it is. There is no band where an
     end of it is infinite.
+
+    A line of several runs, by ``group`` or a ``hue`` of your own, is their mean (or median), with a
+    band from the least to the greatest run, as `rankscope.grouped` says.
 
     A line never joins what cannot be compared. It is cut where another model begins, and where
     changes over windows of another kind lie between: whole cycles, parts of a cycle (thin lines,
@@ -65,6 +68,9 @@ def metric(
         Which matrices: a component, and a role or all.
     hue
         The column that identifies the lines; runs, layers, or a column of your own.
+    group
+        A pattern that puts runs together as replicates, in place of ``hue``: see
+        `rankscope.grouped`.
     legend
         Whether to draw a legend; its entries are there either way.
     ax
@@ -73,7 +79,7 @@ def metric(
     Raises
     ------
     RankscopeError
-        If there are no such rows or no such metric.
+        If there are no such rows or no such metric, or the pattern matches no run.
 
     Examples
     --------
@@ -84,16 +90,17 @@ def metric(
     'stable rank'
     """
     drawn = quantity(column)
+    table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component=component, role=role)
     points = summary(rows, column, hue=hue, cuts=cuts_of(table))
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         if drawn.log:
             panel.ax.set_yscale("log", nonpositive="mask")
         for name, series in points.groupby(hue, sort=True):
             draw_series(panel, name, series)
         _explain(panel, points, column, over=summarised_over(rows, hue=hue))
         if column == "condition_number_r" and _ranks_differ(rows, hue):
-            panel.note(f"r differs by {hue}: heights are not comparable")
+            panel.note(f"r differs by {hue.replace('_', ' ')}: heights are not comparable")
         panel.ax.set(xlabel=step_label(table), ylabel=drawn.label)
         if drawn.log:
             label_log_axis(panel.ax)
@@ -200,13 +207,10 @@ def _scatter_arrows(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     )
 
 
-def _explain(panel: Panel, points: pd.DataFrame, column: str, *, over: str) -> None:
+def _explain(panel: Panel, points: pd.DataFrame, column: str, *, over: Over) -> None:
     """Enter into the legend what the marks that occur mean."""
     kinds, is_undefined = {*points["window"]}, points["centre"].isna()
-    if over:
-        panel.line(line_text(column, over))
-    if (points["low"] < points["high"]).any():
-        panel.band(band_text(column, over))
+    panel.summarised(column, over, has_band=bool((points["low"] < points["high"]).any()))
     if "within" in kinds:
         panel.line("part of a cycle: rank r after a restart, then up to 2r", width=PART_WIDTH)
     if "across" in kinds:

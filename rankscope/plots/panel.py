@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.style import SeriesStyle, plain, series_styles
+from rankscope.plots.style import SeriesStyle, legend_names, series_styles
+from rankscope.statistics.replicates import Over
+from rankscope.statistics.step_summary import band_text, line_text
 
 GREY = "0.35"
 BAND_ALPHA = 0.18
@@ -42,7 +44,7 @@ class Panel:
             color=style.color,
             linestyle=style.dashes if dashes is None else dashes,
             marker=style.marker if marker else "",
-            label=plain(name),
+            label=legend_names(self.styles)[name],
         )
         return style
 
@@ -64,6 +66,19 @@ class Panel:
     def band(self, label: str) -> None:
         """Enter what the bands are."""
         self.ax.fill_between([], [], [], color=GREY, alpha=0.25, linewidth=0, label=label)
+
+    def summarised(self, column: str, over: Over, *, has_band: bool) -> None:
+        """Enter what the lines and bands of a metric are over, and which steps that leaves out."""
+        if over:
+            self.line(line_text(column, over))
+        if has_band:
+            self.band(band_text(column, over))
+        self.left_out(over)
+
+    def left_out(self, over: Over) -> None:
+        """Enter how many points are not drawn since some run of their group lacks them."""
+        if over.left_out:
+            self.note(f"left out: {over.left_out} points that not all runs of a group have")
 
     def note(self, label: str) -> None:
         """Enter a remark without a mark."""
@@ -110,7 +125,7 @@ def entries(panels: Iterable[Axes]) -> tuple[list[Artist], list[str]]:
 
 def _is_explanation(handle: Artist) -> bool:
     color = getattr(handle, "get_color", lambda: GREY)()
-    return isinstance(color, str) and color == GREY
+    return isinstance(color, str) and color.startswith("0.")
 
 
 def step_label(table: pd.DataFrame) -> str:

@@ -9,12 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel
 from rankscope.plots.published_lines import draw_published_spectra, published_spectra
 from rankscope.plots.style import paper_look, series_styles
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.replicates import by_group
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    in_order,
+    role_title,
+    series_names,
+)
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
@@ -25,7 +31,12 @@ LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
 
 @paper_look()
 def per(
-    table: pd.DataFrame, component: str = "weight", *, hue: str = "run", published: bool = False
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of the proportional effective rank over training, a panel for every role.
 
@@ -41,8 +52,9 @@ def per(
         The metrics table.
     component
         ``weight``, ``update``, ``adapter``, ``gradient``, …
-    hue
-        The column that identifies the lines, as in `metric`.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs, as in
+        `metric`.
     published
         Also draw the curves of `rankscope.published.weiss2025`, in grey, where they are of the same
         component, role and shape.
@@ -56,15 +68,17 @@ def per(
     --------
     >>> import rankscope as rs
     >>> table = rs.open_results("results").metrics
-    >>> table["method"] = table["run"].str.extract("(relora|full)", expand=False)
-    >>> figure = rs.plots.per(table, "update", hue="method")
+    >>> figure = rs.plots.per(table, "update", group="relora|full")
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['q  16×16', 'k  8×16']
     """
-    figure, panels, hole = _role_panels(table, "per", component, hue, published)
+    table, hue = by_group(table, group, hue)
+    figure, panels, hole = _role_panels(table, hue, "per", component)
+    if published:
+        _draw_published(table, "per", component, panels)
     rows = chosen_rows(table, component=component)
     for role, ax in zip(in_order(rows["role"]), panels, strict=True):
-        panel = Panel(ax, series_styles(distinct(table, hue)))
+        panel = Panel(ax, series_styles(series_names(table, hue)))
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
@@ -79,6 +93,7 @@ def condition_number(
     *,
     column: str | None = None,
     hue: str = "run",
+    group: str | None = None,
     published: bool = False,
 ) -> Figure:
     """Figure of condition numbers over training on a log axis, a panel for every role.
@@ -97,8 +112,9 @@ def condition_number(
         Which condition number. If not given, ``condition_number`` for whole weights, and for
         everything else ``condition_number_r``, since what has low rank by construction has an
         infinite κ; ``condition_number_90`` is the steady one for square matrices.
-    hue
-        The column that identifies the lines, as in `metric`.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs, as in
+        `metric`.
     published
         As for `per`; the published condition numbers are means over layers, not medians.
 
@@ -118,25 +134,31 @@ def condition_number(
     """
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
-    figure, panels, hole = _role_panels(table, column, component, hue, published)
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), column, component)
+    if published:
+        _draw_published(table, column, component, panels)
     return finish_grid(figure, panels, hole=hole)
 
 
 def _role_panels(
-    table: pd.DataFrame, column: str, component: str, hue: str, published: bool
+    table: pd.DataFrame, hue: str, column: str, component: str
 ) -> tuple[Figure, list[Axes], Axes | None]:
     rows = chosen_rows(table, component=component)
     roles = in_order(rows["role"])
-    others = published_spectra(table, column, component) if published else None
     figure, panels, hole = panel_grid(len(roles))
     for role, ax in zip(roles, panels, strict=True):
         metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
         of_role = rows[rows["role"] == role]
         title = role_title(role, of_role)
-        ax.set_title(title + (_rank_text(of_role) if column == "condition_number_r" else ""))
-        if others is not None:
-            draw_published_spectra(Panel(ax, {}), others, role)
+        panel_title(ax, title + (_rank_text(of_role) if column == "condition_number_r" else ""))
     return figure, panels, hole
+
+
+def _draw_published(table: pd.DataFrame, column: str, component: str, panels: list[Axes]) -> None:
+    rows = published_spectra(table, column, component)
+    roles = in_order(chosen_rows(table, component=component)["role"])
+    for role, ax in zip(roles, panels, strict=True):
+        draw_published_spectra(Panel(ax, {}), rows, role)
 
 
 def _rank_text(rows: pd.DataFrame) -> str:

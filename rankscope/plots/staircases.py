@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 from rankscope.plots.grid import finish_grid, panel_grid
 from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, step_label
 from rankscope.plots.style import SeriesStyle, paper_look
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_title
+from rankscope.statistics.replicates import Over, by_group
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    in_order,
+    role_title,
+    series_names,
+)
 from rankscope.statistics.step_summary import band_text, summarised_over, summary
 
 THIN, WIDE = 0.7, 3.5
@@ -25,6 +31,7 @@ def merged_rank(
     *,
     role: str | None = None,
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -41,8 +48,8 @@ def merged_rank(
         The metrics table, with ``merged_total`` rows. Colours are decided from all of it.
     role
         Which role; all if not given.
-    hue
-        The column that identifies the lines.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -58,11 +65,12 @@ def merged_rank(
     >>> ax.get_ylabel()
     'rank of all merges, mean over layers'
     """
+    table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component="merged_total", role=role)
     ends = table.groupby(hue)["step"].max()
     ranks, effective = (summary(rows, c, hue=hue) for c in ("numerical_rank", "effective_rank"))
     over = summarised_over(rows, hue=hue)
-    with drawn_on(ax, distinct(table, hue), legend=legend) as panel:
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in ranks.groupby(hue, sort=True):
             stairs = _stairs(series, ends[name])
             dashed = _stairs(effective[effective[hue] == name], ends[name])
@@ -88,7 +96,7 @@ def merged_rank(
 
 
 @paper_look()
-def merged_ranks(table: pd.DataFrame, *, hue: str = "run") -> Figure:
+def merged_ranks(table: pd.DataFrame, *, hue: str = "run", group: str | None = None) -> Figure:
     """Figure of `merged_rank` with a panel for every role; parameters and errors as there.
 
     Examples
@@ -98,6 +106,7 @@ def merged_ranks(table: pd.DataFrame, *, hue: str = "run") -> Figure:
     >>> [ax.get_title() for ax in figure.axes][:2]
     ['q  16×16', 'k  8×16']
     """
+    table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component="merged_total")
     roles = in_order(rows["role"])
     figure, panels, hole = panel_grid(len(roles))
@@ -186,9 +195,10 @@ def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
     ax.plot([], [], color=PALE, linewidth=WIDE, label="adapters' ranks added up")
 
 
-def _explain(panel: Panel, *, over: str, has_band: bool) -> None:
+def _explain(panel: Panel, *, over: Over, has_band: bool) -> None:
     panel.line("numerical rank")
     panel.line("effective rank", DASHED, width=THIN)
     panel.line("min(m, n)", ":", width=THIN)
     if has_band:
         panel.band(band_text("numerical_rank", over))
+    panel.left_out(over)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
 CHARACTER = 0.045
-"""Inches that a character takes on average, at the size of a legend; titles take a fifth more."""
+"""Inches that a character takes on average, at the size of a legend."""
+TITLE_CHARACTER = 1.2 * CHARACTER
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,15 @@ def plain(text: object, *, limit: int = 40) -> str:
     return _escaped(_shortened(text, limit))
 
 
+def legend_names(names: Iterable[object]) -> dict[Any, str]:
+    """Text of every series in a legend: shortened, unless two would then read the same."""
+    short = {name: plain(name) for name in names}
+    times = Counter(short.values())
+    return {
+        name: text if times[text] == 1 else plain(name, limit=1000) for name, text in short.items()
+    }
+
+
 def name_title(name: object, inches: float, *, lines: int = 3) -> str:
     """Name of a run as a title of at most this size, broken after its punctuation."""
     limit = _characters(inches)
@@ -226,7 +237,7 @@ def wrapped(label: str, inches: float) -> str:
 
 
 def _characters(inches: float) -> int:
-    return max(6, int(inches / (1.2 * CHARACTER)))
+    return max(6, int(inches / TITLE_CHARACTER))
 
 
 def _shortened(text: object, limit: int) -> str:

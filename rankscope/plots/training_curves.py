@@ -11,9 +11,16 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, shared_legend
-from rankscope.plots.panel import drawn_on
+from rankscope.plots.panel import BAND_ALPHA, drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
-from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.replicates import (
+    Over,
+    are_replicates,
+    by_group,
+    group_names,
+    runs_over,
+)
+from rankscope.statistics.row_choice import series_names
 
 MEAN_OVER = 25
 """The running mean is over the longest run divided by this."""
@@ -26,6 +33,7 @@ def loss(
     *,
     runs: Collection[object] | None = None,
     hue: str = "run",
+    group: str | None = None,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -35,7 +43,8 @@ def loss(
     twenty-fifth of the longest run, but at least the steps between two logged values; the legend
     gives its length. Where that leaves nothing to average there is one line, as logged. Markers are
     validation losses, ticks at the foot restarts. Values that are not finite leave gaps. Where a
-    line is of several runs, it is their mean at each step.
+    line is of several runs, it is their mean at the steps that all of them logged, and the band
+    goes from the least to the greatest of their running means.
 
     Parameters
     ----------
@@ -45,8 +54,9 @@ def loss(
     runs
         All the runs of the study, or values of ``hue``, to give each the colour that it has in
         other figures; those in ``training`` if not given.
-    hue
-        The column that identifies the lines: ``run``, or one of your own.
+    hue, group
+        The column that identifies the lines: ``run``, or one of your own; or a pattern that makes
+        replicates of runs.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -64,36 +74,51 @@ def loss(
     """
     if not has_loss(training):
         raise RankscopeError("no loss was logged: the training table has no value of 'loss'")
+    names = group_names(runs, group)
+    training, hue = by_group(training, group, hue)
     logged = training.dropna(subset=["loss"])
+    is_of_runs = are_replicates(training, hue)
+    over = runs_over(logged, hue) if is_of_runs else Over()
     window = running_window(logged)
     is_averaged = False
     # A loss falls; looking for the best place among a million points takes minutes.
     with drawn_on(
-        ax, distinct(training, hue) if runs is None else runs, legend=legend, place="upper right"
+        ax,
+        series_names(training, hue) if names is None else names,
+        legend=legend,
+        place="upper right",
     ) as panel:
         for name, series in training.groupby(hue, sort=True):
             style = panel.series(name)
-            is_averaged |= _draw_training(panel.ax, series, style, window)
-            _draw_validation(panel.ax, series, style)
+            is_averaged |= _draw_training(panel.ax, _by_run(series, "loss"), style, window)
+            _draw_validation(panel.ax, _by_run(series, "validation_loss"), style)
             _draw_restarts(panel.ax, series, style)
         if is_averaged:
             panel.line(f"training, mean of {window} steps")
             panel.line("training, as logged", width=RAW_WIDTH, alpha=RAW_ALPHA)
         else:
             panel.line("training, as logged")
-        if logged.duplicated([hue, "step"]).any():
-            panel.note("mean over runs")
+        if is_of_runs:
+            panel.note(f"mean over {over.runs}")
+            panel.band(f"min to max over {over.runs}")
+            panel.left_out(over)
         if _values(training, "validation_loss").notna().any():
             panel.mark("validation", hollow=False)
         if _is_restart(training).any():
             panel.mark("restart", "|")
-        panel.ax.set(xlabel="step", ylabel="loss (nats per token)")
+        panel.ax.set(
+            xlabel="step", ylabel="loss (nats per token)" if _counts_tokens(logged) else "loss"
+        )
     return panel.ax
 
 
 @paper_look()
 def losses(
-    training: pd.DataFrame, *, runs: Collection[object] | None = None, hue: str = "run"
+    training: pd.DataFrame,
+    *,
+    runs: Collection[object] | None = None,
+    hue: str = "run",
+    group: str | None = None,
 ) -> Figure:
     """Figure of the losses of all runs; parameters and errors as for `loss`.
 
@@ -106,7 +131,7 @@ def losses(
     """
     width, height = mpl.rcParams["figure.figsize"]
     figure, [[ax]] = new_figure(1, 1, size=(width, min(height, 2.4)))
-    loss(training, runs=runs, hue=hue, legend=False, ax=ax)
+    loss(training, runs=runs, hue=hue, group=group, legend=False, ax=ax)
     shared_legend(figure, [ax], hole=None)
     return figure
 
@@ -114,6 +139,11 @@ def losses(
 def has_loss(training: pd.DataFrame) -> bool:
     """Whether any training loss was logged."""
     return bool(_values(training, "loss").notna().any())
+
+
+def _counts_tokens(logged: pd.DataFrame) -> bool:
+    """Whether every run logged how many tokens it read: only then is its loss one of a token."""
+    return bool(_values(logged, "tokens").notna().groupby(logged["run"]).any().all())
 
 
 def running_window(logged: pd.DataFrame) -> int:
@@ -145,21 +175,30 @@ def _is_restart(training: pd.DataFrame) -> pd.Series[bool]:
     return training["event"].eq("restart")
 
 
-def _draw_training(ax: Axes, series: pd.DataFrame, style: SeriesStyle, window: int) -> bool:
+def _by_run(series: pd.DataFrame, column: str) -> pd.DataFrame:
+    """A logged quantity at the steps that all runs of a series have, one column per run."""
+    values = _values(series, column).groupby([series["step"], series["run"]]).mean()
+    wide: pd.DataFrame = values.dropna().unstack("run")
+    return wide.dropna()
+
+
+def _draw_training(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle, window: int) -> bool:
     """Draw the logged losses and their running mean; returns whether that averages anything."""
-    by_step = series.dropna(subset=["loss"]).groupby("step")["loss"].mean().astype(float)
-    spacing = _spacing(by_step.index.to_series())
+    spacing, by_step = _spacing(by_run.index.to_series()), by_run.mean(axis="columns")
     # An odd number, or the mean would be of places half a spacing off.
     points = 2 * round(window / spacing / 2) + 1 if spacing > 0 else 1
     if points > 1:
         ax.plot(by_step.index, by_step, color=style.color, linewidth=RAW_WIDTH, alpha=RAW_ALPHA)
-    smooth = by_step.rolling(points, center=True, min_periods=1).mean()
-    ax.plot(smooth.index, smooth.mask(by_step.isna()), color=style.color, linestyle=style.dashes)
+    smooth = by_run.rolling(points, center=True, min_periods=1).mean()
+    ax.plot(smooth.index, smooth.mean(axis="columns"), color=style.color, linestyle=style.dashes)
+    if by_run.shape[1] > 1:
+        low, high = smooth.min(axis="columns"), smooth.max(axis="columns")
+        ax.fill_between(smooth.index, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=0)
     return points > 1
 
 
-def _draw_validation(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
-    values = _values(series, "validation_loss").groupby(series["step"]).mean().dropna()
+def _draw_validation(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> None:
+    values = by_run.mean(axis="columns")
     if len(values):
         ax.plot(values.index, values, linestyle="", marker=style.marker, color=style.color)
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
-from rankscope.plots.gallery import FIGURES
+from rankscope.plots.gallery import gallery, selected
 from rankscope.plots.style import paper_style
 from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
@@ -46,6 +46,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     title: str | None = None,
+    group: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write one HTML file that holds the answer, the figures, the numbers and how they were found.
@@ -61,6 +62,9 @@ def write_report(
         The file; ``report.html`` in the folder of the results by default.
     title
         Title of the page; by default the names of the runs.
+    group
+        A pattern that makes replicates of runs in the figures, as in `rankscope.grouped`; the rest
+        of the page is about single runs.
     progress
         Called with the share that is done and the name of the figure that is drawn next.
 
@@ -71,7 +75,7 @@ def write_report(
     Raises
     ------
     RankscopeError
-        If the folder holds no results.
+        If the folder holds no results, or the pattern matches no run.
 
     Examples
     --------
@@ -83,7 +87,7 @@ def write_report(
     """
     opened = results if isinstance(results, Results) else open_results(results)
     path = opened.path / REPORT_FILE if out is None else Path(out)
-    figures, left_out = _figures(opened, progress)
+    figures, left_out = _figures(selected(opened, group=group), progress)
     write_file(path, _page(opened, figures, left_out, title=title).encode())
     return path
 
@@ -124,9 +128,10 @@ def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigu
     import matplotlib.pyplot as plt
 
     drawn, left_out = [], []
-    for number, (name, figure) in enumerate(FIGURES.items()):
+    every = gallery(results)
+    for number, (name, figure) in enumerate(every.items()):
         if progress is not None:
-            progress(number / len(FIGURES), name)
+            progress(number / len(every), name)
         try:
             with paper_style("acl-text"):
                 made = figure(results)

@@ -8,10 +8,12 @@ from scipy import stats
 
 from rankscope.errors import WrongSettingError
 from rankscope.statistics.quantities import quantity
+from rankscope.statistics.replicates import RUN_GROUP, grouped
 from rankscope.statistics.row_choice import chosen_rows
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
-COLUMNS = ("run", "role", "window", "step", "layers", "slope", "low", "high", "reverses")
+PLACE = ("run", "role", "window", "step")
+LINE = ("layers", "slope", "low", "high")
 
 
 def depth_profile(
@@ -21,6 +23,7 @@ def depth_profile(
     component: str = "weight",
     role: str | None = None,
     run: str | None = None,
+    group: str | None = None,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Return the slope of a metric over the layers, for each run, role and step.
@@ -37,6 +40,9 @@ def depth_profile(
         The metric.
     component, role, run
         Which rows; all roles and runs by default.
+    group
+        A pattern that makes replicates of runs, as in `grouped`. The slope is then the mean of the
+        runs' slopes, with Student's interval for the mean over other runs of the kind.
     confidence
         Level of the interval, above 0.5 and below 1; it takes layers as independent given the line.
 
@@ -44,7 +50,9 @@ def depth_profile(
     -------
     Columns ``run``, ``role``, ``window``, ``step``; ``layers``, how many have a value; ``slope``
     per layer with its interval ``low`` to ``high``, NaN for fewer than three layers; and
-    ``reverses``: whether the sign is certain and the opposite of the last certain one.
+    ``reverses``: whether the sign is certain and the opposite of the last certain one. With
+    ``group``, ``run`` is the name of the group, ``runs`` says how many of its runs have a slope,
+    ``layers`` is the least of theirs, and a single run has no interval.
 
     Raises
     ------
@@ -72,16 +80,26 @@ def depth_profile(
     rows = chosen_rows(table, component=component, role=role, run=run)
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
-    found = []
-    for (name, part, window), series in rows.groupby(["run", "role", "window"], sort=True):
-        last = 0.0
-        for step, layers in series.groupby("step", sort=True):
-            line = _slope(layers, column, confidence)
-            sign = np.sign(line["low"]) if line["low"] * line["high"] > 0 else 0.0
-            place = {"run": name, "role": part, "window": window, "step": step}
-            found.append(place | line | {"reverses": bool(sign * last < 0)})
-            last = sign or last
-    return pd.DataFrame(found, columns=list(COLUMNS))
+    found = [
+        dict(zip(PLACE, place, strict=True)) | _slope(layers, column, confidence)
+        for place, layers in rows.groupby(list(PLACE), sort=True)
+    ]
+    slopes = pd.DataFrame(found, columns=[*PLACE, *LINE])
+    if group is not None:
+        slopes = _over_runs(grouped(slopes, group), confidence)
+    sign = np.sign(slopes["low"]).where(slopes["low"] * slopes["high"] > 0)
+    of_series = sign.groupby([slopes[key] for key in PLACE[:-1]])
+    last = of_series.transform(lambda signs: signs.ffill().shift())
+    return slopes.assign(reverses=sign * last < 0)
+
+
+def _over_runs(slopes: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Mean slope of the runs of each group, with Student's interval."""
+    groups = slopes.assign(run=slopes[RUN_GROUP]).groupby(list(PLACE), sort=True)
+    number, mean = groups["slope"].count(), groups["slope"].mean()
+    half = stats.t.ppf((1 + confidence) / 2, number - 1) * groups["slope"].std() / np.sqrt(number)
+    columns = {"runs": number, "layers": groups["layers"].min(), "slope": mean}
+    return pd.DataFrame(columns | {"low": mean - half, "high": mean + half}).reset_index()
 
 
 def _slope(rows: pd.DataFrame, column: str, confidence: float) -> dict[str, float]:

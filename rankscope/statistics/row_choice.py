@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import WrongSettingError
+
+SERIES = "series"
+"""Key of ``attrs``: the names of all series of the study, by column."""
 
 
 def chosen_rows(
@@ -21,17 +25,19 @@ def chosen_rows(
         If a column is missing or there are no such rows; the message says what exists.
     """
     wanted = {"component": component, "role": role, "run": run}
+    is_chosen = np.ones(len(table), np.bool_)
     for column, value in wanted.items():
         if value is None:
             continue
         if column not in table.columns:
             raise WrongSettingError(f"the table has no column {column!r}: pass the metrics table")
-        rows = table[table[column] == value]
-        if rows.empty:
-            there = ", ".join(map(str, table[column].dropna().unique())) or "nothing"
-            raise WrongSettingError(f"no rows with {column} {value!r}: the table holds {there}")
-        table = rows
-    return table
+        is_value = (table[column] == value).to_numpy(np.bool_, na_value=False)
+        if not (is_chosen & is_value).any():
+            there = table.loc[is_chosen, column].dropna().unique()
+            listing = ", ".join(map(str, there)) or "nothing"
+            raise WrongSettingError(f"no rows with {column} {value!r}: the table holds {listing}")
+        is_chosen &= is_value
+    return table[is_chosen]
 
 
 def distinct(table: pd.DataFrame, column: str) -> list[object]:
@@ -47,6 +53,15 @@ def distinct(table: pd.DataFrame, column: str) -> list[object]:
             f"the table has no column {column!r}: it has {', '.join(map(str, table))}"
         )
     return list(table[column].dropna().unique())
+
+
+def series_names(table: pd.DataFrame, column: str) -> list[object]:
+    """Names of all series of the study, which decide how each of them looks.
+
+    Those in the table, and where it is a selection those that its ``attrs`` list.
+    """
+    study = table.attrs.get(SERIES, {}).get(column, [])
+    return list(dict.fromkeys([*study, *distinct(table, column)]))
 
 
 def by_run(table: pd.DataFrame, column: str) -> dict[str, object]:
@@ -72,12 +87,14 @@ def has_component(table: pd.DataFrame, component: str) -> bool:
 def in_order(roles: Iterable[str]) -> list[str]:
     """Distinct roles in the order in which a block uses them; unknown ones last."""
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
-    return sorted(set(roles), key=lambda role: (order.get(role, len(order)), role))
+    there = roles.unique() if isinstance(roles, pd.Series) else {*roles}
+    return sorted(there, key=lambda role: (order.get(role, len(order)), role))
 
 
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
     """Distinct shapes (rows, columns) of the matrices."""
-    return sorted(set(zip(rows["rows"].astype(int), rows["cols"].astype(int), strict=True)))
+    there = rows[["rows", "cols"]].drop_duplicates().astype(int)
+    return sorted(there.itertuples(index=False, name=None))
 
 
 def role_name(role: str, component: str) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rankscope import metrics
+from rankscope.statistics.many_at_once import MOST, WHOLE, centres
 from rankscope.statistics.quantities import Quantity, quantity
-
-Values = NDArray[np.float64]
+from rankscope.statistics.replicates import (
+    Over,
+    are_replicates,
+    at_common_steps,
+    none_in_common,
+    runs_over,
+)
 
 NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
 
@@ -22,7 +27,12 @@ PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "
 def summary(
     rows: pd.DataFrame, column: str, *, hue: str = "run", cuts: Cuts | None = None
 ) -> pd.DataFrame:
-    """Summarise a metric over the matrices of every step.
+    """Summarise a metric over the matrices of every step, and over runs that are replicates.
+
+    Where a series has several runs, or ``hue`` is the column of `grouped`, each run is summarised
+    over its matrices first. The mean of these values (the median, for a quantity that spans
+    decades) is then the centre, their least and greatest are the ends of the band, and steps that
+    some run of the series lacks are left out. A single run has no band there.
 
     Parameters
     ----------
@@ -48,19 +58,90 @@ def summary(
     - ``bound``: whether ``centre`` is only a lower bound, as some condition numbers are.
     - ``stretch``: which stretch of its line the point is in; lines are cut at breaks, at windows of
     another kind, and, for parts of cycles, at restarts.
+
+    Raises
+    ------
+    WrongSettingError
+        If there is no such metric, or the runs of every series have no step in common.
     """
     drawn = quantity(column)
     rows = rows.assign(
         noisy=noise_matters(rows) if drawn.tail else False,
         window=rows["window"].fillna("") if "window" in rows else "",
     )
-    points = [
-        {hue: name, "window": window, "step": step, **_point(group, column, drawn)}
-        for (name, window, step), group in rows.groupby([hue, "window", "step"], sort=True)
-    ]
-    columns = [hue, "window", "step", "centre", "low", "high", "undefined", "noisy", "bound"]
-    table = pd.DataFrame(points, columns=columns)
-    return table.assign(stretch=_stretches(rows, table, hue, cuts or Cuts()))
+    keys, used = [hue, "window", "step"], rows
+    if are_replicates(rows, hue):
+        used = rows[at_common_steps(rows, hue)]
+        if used.empty and len(rows):
+            raise none_in_common(rows, hue)
+        points = over_runs(_over_matrices(used, column, [*keys, "run"], drawn), keys, log=drawn.log)
+    else:
+        points = _over_matrices(used, column, keys, drawn)
+    return points.assign(stretch=_stretches(rows, points, hue, cuts or Cuts()))
+
+
+def _over_matrices(
+    rows: pd.DataFrame, column: str, keys: list[str], drawn: Quantity
+) -> pd.DataFrame:
+    """Points that are summarised over all rows with the same keys."""
+    censored = None
+    if column == "condition_number":
+        censored = (rows["condition_number_status"] == "lower-bound").to_numpy(bool)
+    return summarised_by(
+        rows.assign(value=rows[column], bound=False if censored is None else censored),
+        keys,
+        log=drawn.log,
+        band=MOST if drawn.log else WHOLE,
+    )
+
+
+def over_runs(points: pd.DataFrame, keys: list[str], *, log: bool) -> pd.DataFrame:
+    """Points of single runs as one point per ``keys``, whose band is over the runs.
+
+    Parameters
+    ----------
+    points
+        One row per run and point: ``centre``, ``undefined``, ``noisy``, ``bound`` and ``keys``.
+    keys
+        Columns that identify a point of several runs.
+    log
+        Whether the quantity spans decades.
+    """
+    merged = summarised_by(points.assign(value=points["centre"]), keys, log=log, band=WHOLE)
+    undefined = points.groupby(keys, sort=True)["undefined"].sum().to_numpy()
+    alone = merged["low"] == merged["high"]
+    ends = {end: merged[end].mask(alone) for end in ("low", "high")}
+    return merged.assign(undefined=undefined, **ends)
+
+
+def summarised_by(
+    rows: pd.DataFrame, keys: list[str], *, log: bool, band: tuple[float, float]
+) -> pd.DataFrame:
+    """The ``value`` of all rows with the same keys as one point, in the order of the keys.
+
+    ``bound`` says which values are known only from below, ``noisy`` which to mark.
+    """
+    groups = rows.groupby(keys, sort=True)
+    first = groups[["noisy"]].any()
+    of = np.asarray(groups.ngroup(), dtype=np.intp)
+    values = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)
+    inside = of >= 0  # without a key, as matrices outside the layers, a row is in no series
+    found = centres(
+        values[inside],
+        of[inside],
+        len(first),
+        log=log,
+        band=band,
+        censored=rows["bound"].to_numpy(bool)[inside],
+    )
+    points: pd.DataFrame = first.reset_index()
+    return points.assign(
+        centre=found.centre,
+        low=found.low,
+        high=found.high,
+        undefined=found.unknown,
+        bound=found.bound,
+    ).astype({"step": "int64"})
 
 
 @dataclass(frozen=True)
@@ -90,39 +171,21 @@ def cuts_of(table: pd.DataFrame) -> Cuts:
 
 def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, cuts: Cuts) -> pd.Series[int]:
     stretches = pd.Series(0, index=points.index)
+    there = [name for name in (hue, "run", "window", "step") if name in rows]
+    places = rows[list(dict.fromkeys(there))].drop_duplicates()
     for (name, window), line in points.groupby([hue, "window"], sort=False):
-        series = rows[rows[hue] == name]
-        runs = set(series.loc[series["window"] == window, "run"]) if "run" in series else set()
-        others = set(series.loc[series["run"].isin(runs), "step"]) if runs else set()
-        at: set[float] = others - {*line["step"]}
-        at |= {cuts.breaks[run] for run in runs if run in cuts.breaks}
-        if window == "within":
-            # A window from the restart on has the next adapter; one up to it has the previous one.
-            at |= {step + 0.5 for run in runs for step in cuts.restarts.get(run, ())}
+        series = places[places[hue] == name]
+        is_kind = series["window"] == window
+        at: set[float] = set()
+        if "run" in series:
+            runs = set(series.loc[is_kind, "run"])
+            at = set(series.loc[series["run"].isin(runs) & ~is_kind, "step"]) - {*line["step"]}
+            at |= {cuts.breaks[run] for run in runs if run in cuts.breaks}
+            if window == "within":
+                # A window from the restart on has the next adapter, one up to it the previous one.
+                at |= {step + 0.5 for run in runs for step in cuts.restarts.get(run, ())}
         stretches[line.index] = np.searchsorted(sorted(at), line["step"], side="right")
     return stretches
-
-
-def _point(group: pd.DataFrame, column: str, drawn: Quantity) -> dict[str, float | bool]:
-    values = group[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    known = ~np.isnan(values)
-    point: dict[str, float | bool] = {
-        "undefined": int((~known).sum()),
-        "noisy": bool(group["noisy"].any()),
-        "bound": False,
-    }
-    values = values[known]
-    if not values.size:
-        return point | {"centre": np.nan, "low": np.nan, "high": np.nan}
-    if not drawn.log:
-        return point | {"centre": values.mean(), "low": values.min(), "high": values.max()}
-    low, centre, high = (log_quantile(values, share) for share in (0.1, 0.5, 0.9))
-    if column == "condition_number":
-        censored = (group["condition_number_status"] == "lower-bound").to_numpy()[known]
-        # Censored values may be anything from their bound up to infinity: where raising them would
-        # move the median, it is known only as a lower bound.
-        point["bound"] = log_quantile(np.where(censored, np.inf, values), 0.5) > centre
-    return point | {"centre": centre, "low": low, "high": high}
 
 
 def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -136,25 +199,10 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     Columns ``run``, ``step``, ``centre``; the same to the last bit in any order of the rows.
     """
     drawn = quantity(column)
-    # A mean in another order rounds differently, which would move a constant metric.
-    points = summary(rows.sort_values(column), column)
+    points = summary(rows, column)
     is_known = np.isfinite(points["centre"]) & ~points["bound"].astype(bool)
     known: pd.DataFrame = points.loc[is_known, ["run", "step", "centre"]]
     return known.assign(centre=np.log10(known["centre"])) if drawn.log else known
-
-
-def log_quantile(values: Values, share: float) -> float:
-    """Quantile of positive values, interpolated on the log scale; they may be infinite.
-
-    Not ``np.quantile`` of the logarithms: next to an infinite value it is NaN.
-    """
-    ordered = np.sort(values)
-    position = share * (ordered.size - 1)
-    below, above = ordered[int(np.floor(position))], ordered[int(np.ceil(position))]
-    if below == above:
-        return float(below)
-    between = position - np.floor(position)
-    return float(below ** (1 - between) * above**between)
 
 
 def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
@@ -170,22 +218,28 @@ def noise_matters(rows: pd.DataFrame) -> pd.Series[bool]:
     return pd.Series(metrics.noise_matters(per, resolved), index=rows.index)
 
 
-def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> str:
+def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> Over:
     """What varies among the matrices of one series at one step, in words.
 
-    "layers", "layers and heads", and so on; empty if there is only one matrix.
+    "layers", "layers and heads", and so on; false if there is only one matrix. Where series are of
+    several runs: what varies within one, and how many runs there are.
     """
+    is_of_runs = are_replicates(rows, hue)
     places = [column for column in PLURALS if column != hue and column in rows.columns]
-    numbers = rows.groupby([hue, "step"])[places].nunique()
-    varying = [PLURALS[place] for place in places if (numbers[place] > 1).any()]
-    return " and ".join(filter(None, [", ".join(varying[:-1]), *varying[-1:]]))
+    one = [hue, "step", *(["run"] if is_of_runs else [])]
+    numbers = rows.groupby(list(dict.fromkeys(one)))[[p for p in places if p not in one]].nunique()
+    varying = [PLURALS[str(place)] for place in numbers if (numbers[place] > 1).any()]
+    words = " and ".join(filter(None, [", ".join(varying[:-1]), *varying[-1:]]))
+    return replace(runs_over(rows, hue), places=words) if is_of_runs else Over(words)
 
 
-def line_text(column: str, over: str) -> str:
+def line_text(column: str, over: Over) -> str:
     """What the line of a metric is, in words."""
     return f"{'median' if quantity(column).log else 'mean'} over {over}"
 
 
-def band_text(column: str, over: str) -> str:
+def band_text(column: str, over: Over) -> str:
     """What the band of a metric is, in words."""
+    if over.runs:
+        return f"min to max over {over.runs}"
     return f"10 to 90 % of {over}" if quantity(column).log else f"min to max over {over}"

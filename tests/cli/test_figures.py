@@ -107,6 +107,8 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
         ("--component", "adapter", "choose from weight, update"),
         ("--run", "ful", "choose from full, relora"),
         ("--role", "q", "choose from v"),
+        ("--group", "seed", "matches no run: there are full, relora"),
+        ("--group", "(full", "not a regular expression: missing )"),
     ],
 )
 @pytest.mark.slow
@@ -130,6 +132,7 @@ def test_an_unknown_name_is_wrong_use(
         (["--only", "per-weights", "--only", "loss"], {"per-weights", "loss"}),
         (["--component", "update", "--run", "full"], {"per-updates", "heatmap-per-updates",
                                                       "condition-numbers-updates"}),
+        (["--only", "per-weights", "--group", "full|relora"], {"per-weights"}),
     ],
 )  # fmt: skip
 @pytest.mark.slow

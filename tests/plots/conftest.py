@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 import numpy as np
@@ -39,6 +39,7 @@ class SyntheticResults:
     training: pd.DataFrame
     all_spectra: pd.DataFrame
     evaluation: pd.DataFrame
+    subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def spectra(
         self,
@@ -136,6 +137,7 @@ def training_of_run(run: str, rng: np.random.Generator) -> pd.DataFrame:
     steps = np.arange(5, 1000, 5)
     loss = 1.5 + 3.2 * np.exp(-steps / 120) + 0.06 * rng.normal(size=steps.size)
     logged = pd.DataFrame({"run": run, "step": steps, "loss": loss + 0.2 * (run == "relora")})
+    logged["tokens"] = 64 * steps
     logged["validation_loss"] = logged["loss"].where(logged["step"] % 100 == 0)
     logged["event"] = None
     if run == "relora":

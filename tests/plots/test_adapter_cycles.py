@@ -233,4 +233,6 @@ def test_adapters_of_several_runs_are_one_line(varied: pd.DataFrame) -> None:
     both = pd.concat([varied, varied.assign(run="b", max_rank=varied["max_rank"] + 2)])
     ax = plots.adapter_rank(both.assign(method="m"), hue="method", ax=Figure().add_subplot())
     assert height_at(staircase(ax, "-"), 5) == 4
-    assert "mean over runs and layers" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "mean over layers, then over 2 runs" in [
+        text.get_text() for text in ax.get_legend().get_texts()
+    ]

@@ -117,3 +117,16 @@ def test_where_nothing_is_defined_there_is_no_figure(correlations: pd.DataFrame)
             plots.rank_and_performance(rows)
     with pytest.raises(RankscopeError, match="no spearman correlations of 'kappa'"):
         plots.correlation(correlations, column="kappa", measure=LOSS)
+
+
+def test_replicates_are_at_their_mean_with_their_range(correlations: pd.DataFrame) -> None:
+    runs = {"a-0": -0.2, "a-1": 0.6, "b": 0.4}
+    one = correlations.query("column == 'per' and metric == 'loss' and role == 'q'")
+    one = one[(one["form"] == "differences") & (one["method"] == "spearman")].iloc[:1]
+    table = pd.concat([one.assign(run=run, value=value) for run, value in runs.items()])
+    ax = plots.correlation(table, column="per", measure=LOSS, group=r"(.)-\d")
+    assert [*dots(ax, hollow=False).values()] == pytest.approx([0.2, 0.4])
+    (bar,) = [s for lines in ax.collections for s in lines.get_segments() if np.ma.count(s) == 4]
+    assert bar[:, 0].tolist() == pytest.approx([-0.2, 0.6])
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "mean and range of 2 runs (b: 1)" in texts

@@ -91,4 +91,4 @@ def test_spectra_of_runs_can_be_drawn_by_method(results: Any) -> None:
         figure = plots.update_spectra(results, roles=["v"], hue="method")
     finally:
         del results.metrics["method"]
-    assert legend_texts(figure)[:2] == ["m", "median over runs and layers"]
+    assert legend_texts(figure)[:2] == ["m", "median over layers, then over 2 runs"]

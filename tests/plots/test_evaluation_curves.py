@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 
+import rankscope as rs
 from rankscope import plots
 from rankscope.errors import RankscopeError
 from rankscope.plots.evaluation_curves import main_measures, phenomena
@@ -132,7 +133,7 @@ def test_a_score_of_several_runs_is_their_mean_and_their_range(evaluation: pd.Da
     rows = evaluation.query("task == 'novels' and metric == 'loss'")
     mean = rows.groupby("step")["value"].mean()
     np.testing.assert_allclose(curve(ax, "#0072B2")[:, 1], mean)
-    assert legend_texts(ax) == ["m", "mean over runs", "min to max over runs"]
+    assert legend_texts(ax) == ["m", "mean over 2 runs", "min to max over 2 runs"]
 
 
 def test_a_score_is_not_joined_across_a_break(evaluation: pd.DataFrame) -> None:
@@ -141,3 +142,22 @@ def test_a_score_is_not_joined_across_a_break(evaluation: pd.DataFrame) -> None:
     lines = [x for x in ax.lines if x.get_color() == "#0072B2" and x.get_linestyle() != "None"]
     ends = [(min(x.get_xdata()), max(x.get_xdata())) for x in lines if len(x.get_xdata())]
     assert ends == [(0, 400), (500, 900)]
+
+
+def test_a_perplexity_of_several_runs_is_that_of_their_mean_loss(evaluation: pd.DataFrame) -> None:
+    _, (left, right) = plt.subplots(1, 2)
+    rows = evaluation.assign(method="m")
+    for metric, ax in (("loss", left), ("perplexity", right)):
+        plots.score(rows, metric, task="novels", hue="method", ax=ax)
+    np.testing.assert_allclose(curve(right, "#0072B2")[:, 1], np.exp(curve(left, "#0072B2")[:, 1]))
+    assert "geometric mean over 2 runs" in legend_texts(right)
+
+
+def test_one_run_beside_replicates_has_no_interval_of_another_kind(
+    evaluation: pd.DataFrame,
+) -> None:
+    twin = evaluation[evaluation["run"] == "full"].assign(run="full-2")
+    rows = pd.concat([evaluation, twin], ignore_index=True)
+    table = rs.grouped(rows, "full|relora")
+    ax = plots.score(table, "loss", task="novels", hue="run_group")
+    assert not [band for band in ax.collections if band.get_paths()]

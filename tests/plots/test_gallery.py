@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 
 import rankscope as rs
 from rankscope import plots
 from rankscope.errors import WrongSettingError
 from rankscope.plots.gallery import gallery, selected
+from rankscope.plots.style import series_styles
+from rankscope.statistics.replicates import RUN_GROUP
 from tests.analysis.series import analysed
 from tests.conftest import random_factors, write_adapter
 
@@ -59,8 +63,8 @@ def test_every_script_draws_what_the_gallery_has_too() -> None:
     assert {path.stem for path in SCRIPTS.glob("*.py")} <= set(plots.FIGURES)
 
 
-def test_a_component_that_has_no_figures_by_default_has_them_when_asked(results: Any) -> None:
-    assert not any("merges" in name for name in gallery(results))
+def test_a_component_that_has_one_figure_by_default_has_all_when_asked(results: Any) -> None:
+    assert [name for name in gallery(results) if "merges" in name] == ["per-merges"]
     asked = gallery(results, components=["merge"])
     assert {*asked} == {
         "per-merges", "condition-numbers-merges", "merge-spectra", "heatmap-per-merges"
@@ -69,9 +73,9 @@ def test_a_component_that_has_no_figures_by_default_has_them_when_asked(results:
 
 
 @pytest.mark.slow
-def test_adapters_beside_weights_are_drawn_when_asked(results: Any) -> None:
-    assert gallery(results)["per-adapters"](results) is None
-    for asked in ({"components": ["adapter"]}, {"only": ["per-adapters"]}):
+def test_adapters_beside_weights_have_one_figure_and_all_when_asked(results: Any) -> None:
+    assert gallery(results)["heatmap-per-adapters"](results) is None
+    for asked in ({}, {"components": ["adapter"]}, {"only": ["per-adapters"]}):
         assert gallery(results, **asked)["per-adapters"](results) is not None
 
 
@@ -184,3 +188,43 @@ def test_axes_of_steps_say_what_they_count(alone: Path, unit: str) -> None:
     assert ax.get_xlabel() == unit
     record.write_text("{}")
     assert rs.open_results(alone).unit == "step"
+
+
+def test_a_selected_run_keeps_its_colour_in_every_table(results: Any) -> None:
+    chosen = selected(results, runs=["relora"])
+    for drawn in (
+        plots.per(chosen.metrics),
+        plots.losses(chosen.training),
+        plots.performance(chosen.evaluation),
+        plots.FIGURES["rank-and-performance"](chosen),
+    ):
+        assert drawn is not None
+        (handle,) = [
+            entry
+            for legend in drawn.findobj(Legend)
+            for entry, text in zip(legend.legend_handles, legend.get_texts(), strict=True)
+            if text.get_text() == "relora"
+        ]
+        assert handle.get_color() == series_styles(["full", "relora"])["relora"].color
+
+
+@pytest.mark.parametrize("name", ["loss", "per-weights", "heatmap-per-weights", "merged-rank",
+                                  "performance"])  # fmt: skip
+def test_a_figure_of_groups_says_how_many_runs_they_are_of(results: Any, name: str) -> None:
+    figure = plots.FIGURES[name](selected(results, group="(?:full|rel)o?"))
+    assert figure is not None
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert any("1 run" in text for text in texts)
+
+
+def test_a_pattern_may_match_runs_of_one_table_only(results: Any) -> None:
+    results = replace(results, evaluation=results.evaluation[results.evaluation["run"] == "full"])
+    chosen = selected(results, group="(re)lora")
+    assert {*chosen.metrics[RUN_GROUP]} == {"re", "full"}
+    assert {*chosen.evaluation[RUN_GROUP]} == {"full"}
+
+
+def test_every_component_that_was_measured_has_a_figure(results: Any) -> None:
+    drawn = {figure.component for figure in gallery(results).values() if figure.has_data(results)}
+    assert drawn >= {*results.metrics["component"]}
+    assert "per-merges" in gallery(results) and "per-merges" not in plots.FIGURES

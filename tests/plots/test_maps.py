@@ -88,3 +88,13 @@ def test_ov_circuits_are_not_called_by_the_role_they_are_filed_under(table: pd.D
     figure = plots.heatmaps(circuits.assign(component="ov"), component="ov")
     texts = [text.get_text() for ax in figure.axes for text in ax.texts]
     assert texts == ["OV circuit"]
+
+
+def test_a_map_of_replicates_is_their_mean_at_common_steps(table: pd.DataFrame) -> None:
+    q = table.query("component == 'weight' and role == 'q'")
+    figure = plots.heatmaps(q[(q["run"] == "full") | (q["step"] < 500)], group="f|r")
+    (ax,) = panels(plots.heatmaps(q.query("run == 'full' or step < 500").assign(m="m"), hue="m"))
+    wide = q.query("step < 500").pivot_table("per", "layer", ["step", "run"])
+    wanted = wide.T.groupby("step").mean().T.to_numpy()
+    np.testing.assert_allclose(np.asarray(ax.collections[0].get_array()), wanted)
+    assert [panel.get_title() for panel in panels(figure)] == ["f", "r"]

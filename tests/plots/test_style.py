@@ -7,6 +7,7 @@ import pytest
 from rankscope.errors import WrongSettingError
 from rankscope.plots.style import (
     WIDTHS,
+    legend_names,
     name_title,
     paper_style,
     plain,
@@ -101,3 +102,9 @@ def test_names_are_broken_after_their_punctuation() -> None:
 def test_a_label_is_wrapped_at_its_words_but_never_a_formula() -> None:
     assert wrapped("PER = effective rank / min(m, n)", 1.0) == "PER = effective\nrank / min(m, n)"
     assert wrapped(r"$\kappa = \sigma_1/\sigma_q$", 0.3) == r"$\kappa = \sigma_1/\sigma_q$"
+
+
+def test_names_that_differ_only_in_their_middle_are_told_apart() -> None:
+    names = [f"{'a' * 30}-seed{i}-{'b' * 30}" for i in (1, 2)]
+    assert len({*legend_names(names).values()}) == 2
+    assert legend_names(["c" * 50])["c" * 50] == plain("c" * 50)

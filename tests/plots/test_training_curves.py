@@ -103,4 +103,27 @@ def test_a_line_of_several_runs_is_their_mean() -> None:
     ax = plots.loss(pd.concat(runs).assign(method="m"), hue="method")
     (line,) = [line for line in ax.lines if len(line.get_xdata())]
     assert list(line.get_ydata()) == [2, 2]
-    assert "mean over runs" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "mean over 2 runs" in [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_the_loss_of_a_log_without_tokens_has_no_unit(results: Any) -> None:
+    foreign = results.training.assign(run="trainer", tokens=np.nan)
+    both = pd.concat([results.training, foreign], ignore_index=True)
+    assert plots.loss(both).get_ylabel() == "loss"
+
+
+def test_replicates_have_a_band_at_the_steps_that_all_of_them_logged() -> None:
+    runs = {"a-0": [1.0, 2.0, 6.0], "a-1": [3.0, 5.0], "b": [9.0, 9.0, 9.0]}
+    table = pd.concat(
+        pd.DataFrame({"run": run, "step": range(0, 50 * len(loss), 50), "loss": loss})
+        for run, loss in runs.items()
+    )
+    ax = plots.loss(table, group=r"(.)-\d")
+    first, second = (line for line in ax.lines if len(line.get_xdata()))
+    assert (list(first.get_xdata()), list(first.get_ydata())) == ([0, 50], [2, 3.5])
+    assert list(second.get_xdata()) == [0, 50, 100]
+    (band,) = [part for part in ax.collections if part.get_paths()]
+    assert {*map(tuple, band.get_paths()[0].vertices)} == {(0, 1), (0, 3), (50, 2), (50, 5)}
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "min to max over 2 runs (b: 1)" in texts
+    assert "left out: 1 points that not all runs of a group have" in texts

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import rankscope as rs
+from rankscope import plots
 from rankscope.report import page
 from rankscope.results.columns import METRICS_FILE
 from tests.planted import write_planted_runs
@@ -37,7 +38,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.to_parquet(folder / "results" / METRICS_FILE)
     with pytest.MonkeyPatch.context() as patch:
         kept = ("per-weights", "heatmap-per-weights")
-        patch.setattr(page, "FIGURES", {name: page.FIGURES[name] for name in kept})
+        patch.setattr(page, "gallery", lambda _: {name: plots.FIGURES[name] for name in kept})
         return rs.write_report(folder / "results")
 
 

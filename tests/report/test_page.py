@@ -14,6 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 import rankscope as rs
+from rankscope import plots
 from rankscope.cli.report import report
 from rankscope.errors import RankscopeError
 from rankscope.report import page
@@ -39,7 +40,7 @@ def written(planted: Path) -> str:
     """The page with three figures: all of them would take long."""
     with pytest.MonkeyPatch.context() as patch:
         kept = ("loss", "per-weights", "heatmap-per-weights")
-        patch.setattr(page, "FIGURES", {name: page.FIGURES[name] for name in kept})
+        patch.setattr(page, "gallery", lambda _: {name: plots.FIGURES[name] for name in kept})
         return rs.write_report(planted).read_text(encoding="utf-8")
 
 
@@ -78,7 +79,7 @@ def test_no_id_occurs_twice(written: str) -> None:
 
 def test_the_same_results_give_the_same_page(planted: Path, tmp_path: Path, written: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "FIGURES", {"loss": page.FIGURES["loss"]})
+        patch.setattr(page, "gallery", lambda _: {"loss": plots.FIGURES["loss"]})
         pages = [rs.write_report(planted, tmp_path / name).read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
 
@@ -117,7 +118,7 @@ def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:
     record["summary"]["findings"] = [HOSTILE]
     (folder / "analysis.json").write_text(json.dumps(record))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "FIGURES", {"per-weights": page.FIGURES["per-weights"]})
+        patch.setattr(page, "gallery", lambda _: {"per-weights": plots.FIGURES["per-weights"]})
         source = rs.write_report(folder, title=HOSTILE).read_text(encoding="utf-8")
     elements = Elements(source)
     assert not [tag for tag, _ in elements.tags if tag == "img"]
@@ -181,9 +182,16 @@ def test_a_folder_without_results_has_no_page(tmp_path: Path) -> None:
 def test_the_command_writes_the_page_and_names_it(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "FIGURES", {})
+    monkeypatch.setattr(page, "gallery", lambda _: {})
     app = typer.Typer()
     app.command()(report)
     done = CliRunner().invoke(app, [str(planted), "--out", str(tmp_path / "a.html")])
     assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "a.html"))
     assert "<title>Rank of full, relora" in (tmp_path / "a.html").read_text(encoding="utf-8")
+
+
+def test_figures_of_the_page_can_be_of_replicates(planted: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "gallery", lambda _: {"per": plots.FIGURES["per-weights"]})
+        written = rs.write_report(planted, tmp_path / "report.html", group="full|relora")
+    assert "over layers, then over 1 run" in written.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.statistics.depth import depth_profile
@@ -78,3 +79,19 @@ def test_what_is_not_there_is_refused() -> None:
         depth_profile(table, "pr")
     with pytest.raises(RankscopeError, match="no rows with role 'k'"):
         depth_profile(table, "per", role="k")
+
+
+def test_the_slope_of_replicates_is_their_mean_with_students_interval() -> None:
+    slopes = {"full-0": 0.1, "full-1": 0.2, "full-2": 0.6}
+    rows = [
+        {"run": run, "role": "q", "component": "weight", "step": 0, "layer": layer}
+        | {"per": slope * layer}
+        for run, slope in {**slopes, "relora-0": 0.5}.items()
+        for layer in range(5)
+    ]
+    found = depth_profile(pd.DataFrame(rows), "per", group=r"(.*)-\d").set_index("run")
+    wanted = stats.ttest_1samp([*slopes.values()], 0).confidence_interval(0.95)
+    assert found.loc["full", ["slope", "low", "high"]].tolist() == pytest.approx([0.3, *wanted])
+    assert found.loc["full", "runs"] == 3
+    assert found.loc["relora", "slope"] == pytest.approx(0.5)
+    assert found.loc["relora", ["low", "high"]].isna().all()

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rankscope.statistics.many_at_once import log_quantile
+from rankscope.statistics.replicates import Over
 from rankscope.statistics.step_summary import (
     Cuts,
     band_text,
     cuts_of,
-    log_quantile,
     noise_matters,
     summarised_over,
     summary,
@@ -137,12 +138,13 @@ def test_norms_are_not_marked_for_noise() -> None:
 
 def test_it_is_said_what_the_band_goes_over() -> None:
     rows = rows_of([0.1, 0.2], head=pd.array([pd.NA, pd.NA], dtype="Int64"), role=["q", "q"])
-    assert summarised_over(rows) == "layers"
-    assert summarised_over(rows.assign(head=[0, 1])) == "layers and heads"
-    assert summarised_over(rows.assign(role=["q", "k"], head=[0, 1])) == "layers, roles and heads"
-    assert summarised_over(rows.iloc[:1]) == ""
-    assert band_text("per", "layers") == "min to max over layers"
-    assert band_text("condition_number_90", "layers") == "10 to 90 % of layers"
+    assert str(summarised_over(rows)) == "layers"
+    assert str(summarised_over(rows.assign(head=[0, 1]))) == "layers and heads"
+    several = summarised_over(rows.assign(role=["q", "k"], head=[0, 1]))
+    assert str(several) == "layers, roles and heads"
+    assert not summarised_over(rows.iloc[:1])
+    assert band_text("per", Over("layers")) == "min to max over layers"
+    assert band_text("condition_number_90", Over("layers")) == "10 to 90 % of layers"
 
 
 def line_of(steps: list[int], **columns: object) -> pd.DataFrame:
