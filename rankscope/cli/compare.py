@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from rankscope.comparison.compare import Comparison
 
 Form = Literal["terminal", "csv", "markdown", "latex"]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run in the results, or its folder.")]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run or group in the results, or a folder.")
+]
 
 
 def compare(
@@ -24,6 +26,14 @@ def compare(
             help="Results that hold both runs; if it is not there, both are analysed into it.",
         ),
     ] = Path("rankscope-results"),
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Runs whose names match alike are replicates, and RUN names a group: '(.*)-seed' "
+            "makes one of full-seed1 and full-seed2.",
+        ),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="Metrics to compare, comma-separated, such as per."),
@@ -53,7 +63,7 @@ def compare(
     from rankscope.comparison.compare import compare as compared
 
     columns = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    found = compared(a, b, results=results, columns=columns, weights=weights)
+    found = compared(a, b, results=results, group=group, columns=columns, weights=weights)
     _print(found, table, everything=everything)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)

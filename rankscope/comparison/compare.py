@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +50,7 @@ def compare(
     b: str | Path,
     *,
     results: str | Path | None = None,
+    group: str | None = None,
     columns: Collection[str] | None = None,
     confidence: float = 0.95,
     weights: bool = True,
@@ -63,6 +64,9 @@ def compare(
     results
         Folder of results that holds both. If there is nothing yet, both runs are analysed into it;
         None analyses them and keeps nothing. What is there is not computed again.
+    group
+        A pattern that makes replicates of runs, such as seeds: see `rankscope.grouped`. ``a`` and
+        ``b`` are then names of groups in ``results``, or of runs that are in none.
     columns
         Metrics to compare, of those whose errors are known from the table; a choice by default.
     confidence
@@ -93,12 +97,16 @@ def compare(
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
     if results is None:
+        if group is not None:
+            raise WrongSettingError("`group` needs `results`, which hold all runs of both groups")
         with TemporaryDirectory() as folder:
             opened = _analysed(a, b, Path(folder) / "results")
-            return _compared(opened, a, b, columns, confidence, weights=weights)
+            return _compared(
+                opened, _sides(opened, a, b, None), columns, confidence, weights=weights
+            )
     there = Path(results)
-    opened = _opened(there) if there.exists() else _analysed(a, b, there)
-    return _compared(opened, a, b, columns, confidence, weights=weights)
+    opened = _opened(there) if there.exists() or group is not None else _analysed(a, b, there)
+    return _compared(opened, _sides(opened, a, b, group), columns, confidence, weights=weights)
 
 
 def _opened(folder: Path) -> Results:
@@ -119,37 +127,55 @@ def _analysed(a: str | Path, b: str | Path, out: Path) -> Results:
     return _opened(out)
 
 
+def _sides(results: Results, a: str | Path, b: str | Path, group: str | None) -> Sides:
+    """The runs that are meant, by name, folder or group."""
+    from rankscope.statistics.differences import Sides
+    from rankscope.statistics.replicates import groups_of
+
+    runs = [str(name) for name in results.metrics["run"].unique()]
+    names = {run: run for run in runs} if group is None else groups_of(runs, group)
+    meant = [_name(results, {*names.values()}, one) for one in (a, b)]
+    if meant[0] == meant[1]:
+        raise WrongSettingError(f"{meant[0]!r} is compared with itself: name two runs")
+    first, second = (tuple(run for run in runs if names[run] == one) for one in meant)
+    return Sides(first, second, meant[0], meant[1])
+
+
 def _compared(
     results: Results,
-    a: str | Path,
-    b: str | Path,
+    sides: Sides,
     columns: Collection[str] | None,
     confidence: float,
     *,
     weights: bool,
 ) -> Comparison:
-    from rankscope.statistics.differences import METRICS, Sides, differences
+    from rankscope.statistics.differences import METRICS, differences
     from rankscope.statistics.equal_loss import losses_of
 
-    paths = {str(run["name"]): Path(run["path"]) for run in _record(results)}
-    names = [_name(results, paths, one) for one in (a, b)]
-    if names[0] == names[1]:
-        raise WrongSettingError(f"{names[0]!r} is compared with itself: name two runs")
-    sides = Sides((names[0],), (names[1],))
     unit = _require_one_unit(results, sides)
-    chosen = METRICS if columns is None else tuple(columns)
-    losses = losses_of(results.evaluation, results.training)
     found = differences(
-        results.metrics, sides, losses=losses, columns=chosen, confidence=confidence
+        results.metrics,
+        sides,
+        losses=losses_of(_only(results.evaluation, sides), _only(results.training, sides)),
+        columns=METRICS if columns is None else tuple(columns),
+        confidence=confidence,
     )
     found.attrs["unit"] = unit
     notes = _notes(found, results, sides)
-    table, remarks = _distances(paths, sides) if weights else (_no_distances(), [])
+    table, remarks = _distances(results, sides) if weights else (_no_distances(), [])
     if found.empty and table.empty:
         raise RankscopeError(
-            f"{names[0]} and {names[1]} have no matrix of one role, layer and shape in common"
+            f"{sides.name_a} and {sides.name_b} have no matrix of one role, layer and shape in "
+            "common"
         )
-    return Comparison(names[0], names[1], found, table, (*notes, *remarks), confidence)
+    return Comparison(
+        sides.name_a, sides.name_b, found, table, (*notes, *remarks), confidence=confidence
+    )
+
+
+def _only(table: pd.DataFrame, sides: Sides) -> pd.DataFrame:
+    """Rows of the runs that are compared; other runs may lack what these have."""
+    return table[table["run"].isin(sides.runs)] if "run" in table else table
 
 
 def _record(results: Results) -> list[dict[str, str]]:
@@ -169,15 +195,14 @@ def _require_one_unit(results: Results, sides: Sides) -> str:
     return next(iter(units.values()), "step")
 
 
-def _name(results: Results, paths: Mapping[str, Path], run: str | Path) -> str:
-    """Name of a run in the results, given by name or folder."""
-    there = [str(name) for name in results.metrics["run"].unique()]
+def _name(results: Results, there: Collection[str], run: str | Path) -> str:
+    """Name of a run or group in the results, given by name or folder."""
     if str(run) in there:
         return str(run)
-    for name, path in paths.items():
-        if path.resolve() == Path(run).resolve() and name in there:
-            return name
-    listing = printable(", ".join(there)) or "none"
+    for one in _record(results):
+        if Path(one["path"]).resolve() == Path(run).resolve() and one["name"] in there:
+            return one["name"]
+    listing = printable(", ".join(sorted(there))) or "none"
     raise WrongSettingError(
         f"{printable(str(run))!r} is not a run of the `results` in {printable(str(results.path))}, "
         f"which hold {listing}: name one of them, or choose another folder"
@@ -206,13 +231,14 @@ def _no_distances() -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS))
 
 
-def _distances(paths: Mapping[str, Path], sides: Sides) -> tuple[pd.DataFrame, list[str]]:
+def _distances(results: Results, sides: Sides) -> tuple[pd.DataFrame, list[str]]:
     """Distances of two runs, each the only one of its side, at their last common step."""
     from rankscope.checkpoints.discovery import open_run
     from rankscope.comparison.distances import distances
 
     if sides.has_replicates:
         return _no_distances(), []
+    paths = {one["name"]: one["path"] for one in _record(results)}
     runs: list[Run] = []
     for name in sides.runs:
         try:

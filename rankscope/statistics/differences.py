@@ -28,10 +28,12 @@ LAYER = [*MOMENT, "layer"]
 
 @dataclass(frozen=True)
 class Sides:
-    """The runs on either side of a comparison."""
+    """The runs on either side of a comparison, and what the sides are called."""
 
     a: tuple[str, ...]
     b: tuple[str, ...]
+    name_a: str = "a"
+    name_b: str = "b"
 
     @property
     def runs(self) -> tuple[str, ...]:

@@ -105,6 +105,32 @@ def test_checkpoints_that_are_gone_cost_the_distances_alone(study: Path, tmp_pat
     assert "the weights are not compared" in note
 
 
+def test_groups_of_runs_are_compared_by_their_seeds(study: Path, tmp_path: Path) -> None:
+    """The runs of a group are those that the pattern puts together, whatever runs there are."""
+    shutil.copytree(study / "results", tmp_path / "results")
+    table = pd.read_parquet(study / "results" / "metrics.parquet")
+    seeds = [
+        table.assign(run=table["run"] + f"-{seed}", per=table["per"] + 0.001 * seed)
+        for seed in range(3)
+    ]
+    pd.concat(seeds).to_parquet(tmp_path / "results" / "metrics.parquet")
+    settings = {"results": tmp_path / "results", "group": r"(.*)-\d", "columns": ["per"]}
+    found = rs.compare("flat", "falling", **settings)
+    rows = found.metrics
+    assert (found.a, found.b) == ("flat", "falling")
+    assert set(rows["runs_a"]) == set(rows["runs_b"]) == {3}
+    last = rows[(rows["step_a"] == 20) & rows["layer"].isna()]
+    assert last["differs"].all()
+    # Three seeds at 0, 0.001 and 0.002 on either side: sd 0.001, and t with 4 degrees of freedom.
+    np.testing.assert_allclose(rows["spread"], 2.776445 * 0.001 * np.sqrt(2 / 3), rtol=1e-6)
+    assert found.weights.empty
+    assert digest.sentences(found)[0].startswith(f"at the last step, {len(last)} of {len(last)} ")
+    with pytest.raises(WrongSettingError, match="which hold falling, flat"):
+        rs.compare("flat-0", "falling", **settings)
+    with pytest.raises(WrongSettingError, match="`group` needs `results`"):
+        rs.compare("flat", "falling", group="x")
+
+
 @pytest.mark.slow
 def test_two_adapters_on_one_base_are_compared(tmp_path: Path, rng: np.random.Generator) -> None:
     for name in ("code", "prose"):
