@@ -160,6 +160,24 @@ def adapters(bench: Bench) -> None:
         )
 
 
+def vectors(bench: Bench) -> None:
+    """What singular vectors, and comparing them, cost over the values alone."""
+    tell("vectors: short side, both sides, and comparisons")
+    program = programs.vectors(bench.run("float32"), rounds=max(bench.rounds, 3))
+    result = json.loads(program.measured().output)
+    bench.runs["vectors"] = result
+    for method, words, at_most in (
+        ("short_side", "with all vectors of the short side", 4.0),
+        ("both_sides", "and the leading vectors of the long side", None),
+        ("by_formula", "comparing two steps, null by formula", None),
+        ("by_simulation", "comparing two steps, null simulated", None),
+    ):
+        spread = Spread.of([times[method] / times["values"] for times in result["rounds"]])
+        detail = f"{result['matrices']} matrices in {result['rounds'][0][method]:.3f} s"
+        row = Row(f"vectors: {words}, over values", spread, "×", detail, at_most=at_most)
+        bench.rows.append(row)
+
+
 def growth(bench: Bench) -> None:
     """Time and memory against the number of checkpoints."""
     run = bench.scratch / "long"
@@ -210,5 +228,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "everything": _each_dtype(everything),
     "study": against_study,
     "adapters": adapters,
+    "vectors": vectors,
     "growth": growth,
 }

@@ -59,6 +59,11 @@ def dense_adapters(folder: Path, *, rounds: int) -> Program:
     return _module("dense_adapters", str(folder), "--rounds", str(rounds), threads=1)
 
 
+def vectors(run: Path, *, rounds: int) -> Program:
+    """Singular vectors and their comparisons over values alone, taking turns."""
+    return _module("vectors", str(run), "--rounds", str(rounds), threads=1)
+
+
 def scoring(scorer: str, task: str, case: str, *, threads: int) -> Program:
     """Scoring pairs or text once, with one of the scorers that are compared."""
     return _module("evaluation_baselines", scorer, task, "--case", case, threads=threads)

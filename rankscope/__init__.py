@@ -16,6 +16,10 @@ Look into them yourself; nothing is read before it is asked for:
     rs.effective_rank(s)
     rs.spectrum(array)                            # with the interval of each value
 
+Ask whether the training did what it should:
+
+    rs.diagnose("ckpts", results="results")       # findings, worst first, with what to do
+
 Compare with what the models can do:
 
     evaluation = rs.evaluate("ckpts", text="novels.jsonl")
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
     from rankscope.comparison.compare import Comparison, compare
+    from rankscope.diagnostics.diagnose import Diagnosis, diagnose
+    from rankscope.diagnostics.finding import Finding
     from rankscope.errors import RankscopeError, RankscopeWarning
     from rankscope.evaluation.evaluate import evaluate
     from rankscope.metrics import (
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
     from rankscope.report.page import write_report
     from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
+    from rankscope.spectra.paired_subspaces import principal_cosines, subspace_measures
     from rankscope.spectra.singular_values import singular_values, spectrum
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
@@ -67,6 +74,8 @@ _HOMES = {
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
     "rankscope.comparison.compare": ("Comparison", "compare"),
+    "rankscope.diagnostics.diagnose": ("Diagnosis", "diagnose"),
+    "rankscope.diagnostics.finding": ("Finding",),
     "rankscope.errors": ("RankscopeError", "RankscopeWarning"),
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
@@ -81,6 +90,7 @@ _HOMES = {
         "stable_rank",
     ),
     "rankscope.spectra.matrices": ("Dense", "LowRank"),
+    "rankscope.spectra.paired_subspaces": ("principal_cosines", "subspace_measures"),
     "rankscope.spectra.singular_values": ("singular_values", "spectrum"),
     "rankscope.spectra.spectrum": ("Spectrum",),
 }
@@ -90,6 +100,8 @@ __all__ = [
     "Checkpoint",
     "Comparison",
     "Dense",
+    "Diagnosis",
+    "Finding",
     "LowRank",
     "RankscopeError",
     "RankscopeWarning",
@@ -101,6 +113,7 @@ __all__ = [
     "condition_number",
     "correlate",
     "depth_profile",
+    "diagnose",
     "effective_rank",
     "evaluate",
     "gaussian_per",
@@ -110,11 +123,13 @@ __all__ = [
     "open_runs",
     "participation_ratio",
     "plots",
+    "principal_cosines",
     "proportional_effective_rank",
     "published",
     "singular_values",
     "spectrum",
     "stable_rank",
+    "subspace_measures",
     "write_report",
 ]
 

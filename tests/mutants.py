@@ -32,6 +32,8 @@ class Mutant:
 
 
 SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+ROTATIONS, CHANCE = "tests/spectra/test_rotation_gallery.py", "tests/spectra/test_chance.py"
+SUBSPACES = "tests/analysis/test_subspaces.py"
 METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
 STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.py"
 FACTORS = "tests/components/test_factor_noise.py"
@@ -97,6 +99,45 @@ MUTANTS = (
     ),
     Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner <= min(", SHARP),
     Mutant("spectra/singular_values.py", "matrix.inner < min(", "matrix.inner < max(", SHARP),
+    # Subspaces and chance.
+    Mutant(
+        "spectra/bases.py",
+        "return sine(self.residual(k), self.gap(k)) + self.defect",
+        "return self.defect",
+        ROTATIONS,
+    ),
+    Mutant(
+        "spectra/bases.py", "return sine(self.noise_floor, self.gap(k))", "return 0.0", ROTATIONS
+    ),
+    Mutant(
+        "spectra/subspace_measures.py",
+        "error = now.error(k) + before.error(k)",
+        "error = now.error(k)",
+        ROTATIONS,
+    ),
+    Mutant(
+        "spectra/subspace_measures.py", "compute_uv=False)[-1]", "compute_uv=False)[0]", ROTATIONS
+    ),
+    Mutant("spectra/chance.py", "turns[:, : q - k] +=", "turns[:, : q - k] -= 0 *", CHANCE),
+    Mutant("spectra/chance.py", "chisquare(beyond - index", "chisquare(1 + index", CHANCE),
+    Mutant("spectra/chance.py", "1 / (4 * k) + 1 / (4 * rest)", "0", CHANCE),
+    Mutant(
+        "spectra/nulls.py",
+        "and max(np.diff(ends)) <= MOST_TOGETHER",
+        "",
+        "tests/spectra/test_nulls.py",
+    ),
+    Mutant("spectra/intruders.py", "LEAST_COSINE = 0.5", "LEAST_COSINE = 0.15", ROTATIONS),
+    Mutant(
+        "analysis/subspace_series.py", "if index or not self.continues:", "if index:", SUBSPACES
+    ),
+    Mutant("analysis/subspace_plans.py", "sorted(selection.against), read", "read", SUBSPACES),
+    Mutant(
+        "analysis/subspace_plans.py",
+        "{(one.step, min(one.against, one.step)) for one in new}",
+        "set[object]()",
+        SUBSPACES,
+    ),
     # Metrics of a spectrum.
     Mutant("metrics.py", "or s[index] == 0:", "or s[index] < 1e-300:", SHARP),
     Mutant(

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 import rankscope as rs
-from benchmarks import bench, floor, study_baseline
+from benchmarks import bench, floor, study_baseline, vectors
 from benchmarks.make_checkpoints import TINY, rounded, write_adapters, write_run
 from benchmarks.memory import measure
 from benchmarks.report import Row, Spread
 from benchmarks.rounds import ratio
+from rankscope.spectra.matrices import Dense
+from rankscope.spectra.nulls import Nulls
+from rankscope.spectra.subspace_measures import Change
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
@@ -64,6 +67,18 @@ def test_adapters_have_one_pair_per_projection(tmp_path: Path) -> None:
     assert set(table["component"]) == {"adapter"}
     assert len(table) == len(TINY.modules)
     assert set(table["max_rank"]) == {TINY.rank}
+
+
+def test_comparisons_have_the_nulls_that_they_are_called_after(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", TINY, dtype="float32", count=2)
+    (pair,) = vectors.read_pairs(tmp_path / "run", 1)
+    for earlier, is_simulated in ((pair.close, False), (pair.before, True)):
+        assert earlier.basis is not None and isinstance(earlier.matrix, Dense)
+        change = Change.between(pair.matrix, earlier.matrix)
+        nulls = Nulls(earlier.basis, change.norm, (4,), ("w",))
+        nulls.least_cosine("left", 4)
+        nulls.intruders(10)
+        assert ("_simulated" in vars(nulls)) == is_simulated
 
 
 def test_rounding_is_to_the_nearest_bfloat16(rng: np.random.Generator) -> None:
@@ -121,12 +136,12 @@ def test_median_decides_whether_a_limit_is_met(row: Row, met: bool | None) -> No
 def test_benchmark_of_a_toy_model_fills_table_and_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parts = ["floor", "adapters", "growth"]
+    parts = ["floor", "adapters", "vectors", "growth"]
     arguments = ["--tiny", "--scratch", str(tmp_path), "--rounds", "1", "--slow-rounds", "1"]
     bench.main([*arguments, "--only", *parts])
     stored = json.loads((tmp_path / "results.json").read_text())
     shown = capsys.readouterr().out
-    assert len(stored["rows"]) == 11
+    assert len(stored["rows"]) == 15
     assert all(row["what"] in shown for row in stored["rows"])
     assert stored["settings"]["rounds"] == 1
     assert stored["machine"]["versions"]["rankscope"]

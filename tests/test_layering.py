@@ -53,6 +53,10 @@ MAY_IMPORT = {
         *("training.model", "training.run_folder", "training.data", "training.config"),
         "training.config_file",
     },
+    "diagnostics": {
+        *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
+        *("pipeline.calls", "spectra.formats", "spectra.rounding"),
+    },
     "comparison": {
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
         *("spectra.bases", "spectra.chance", "spectra.matrices"),

@@ -55,6 +55,7 @@ def analyze(
     base: str | Path | None = None,
     since: str | Path | None = None,
     subspaces: int | None = None,
+    against: Names | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -102,8 +103,11 @@ def analyze(
         else at the first step.
     subspaces
         Also compare the singular subspaces of weights, adapters and merges, of up to this many
-        dimensions, with those at the previous step and the first. They have a separate table in
-        ``out``: `Results.subspaces`.
+        dimensions, with those at other steps. They have a separate table in ``out``:
+        `Results.subspaces`. Singular vectors are found on the processor, whatever the engine.
+    against
+        The steps that they are compared with: by default ``previous`` and ``first``; ``last``, on
+        request, since a new checkpoint changes all that was compared with it.
 
     Returns
     -------
@@ -139,6 +143,7 @@ def analyze(
         since=start,
         windows=windows,
         subspaces=subspaces,
+        against=against,
     )
     if subspaces is not None and out is None:
         raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")

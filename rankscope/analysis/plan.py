@@ -27,6 +27,7 @@ from rankscope.results import spectra_store as store
 
 CUMULATIVE = "cumulative_update"
 Windows = Literal["steps", "cycles"]
+Against = Literal["previous", "first", "last"]
 OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
 
 
@@ -44,6 +45,7 @@ class Selection:
     since: Checkpoint | None = None
     windows: Windows = "steps"
     subspaces: int | None = None  # size of the largest compared; None for no comparison
+    against: tuple[str, ...] = ("previous", "first")
 
     @classmethod
     def of(
@@ -56,6 +58,7 @@ class Selection:
         since: Checkpoint | None = None,
         windows: Windows = "steps",
         subspaces: int | None = None,
+        against: Names | None = None,
     ) -> Selection:
         """Make a selection: None means the default, and any value may be text.
 
@@ -78,6 +81,14 @@ class Selection:
             )
         if subspaces is not None and subspaces < 1:
             raise WrongSettingError(f"`subspaces` is {subspaces}: give 1 or more")
+        steps_against = default.against
+        if against is not None:
+            steps_against = names_of(against, get_args(Against), setting="against")
+            if subspaces is None or not steps_against:
+                raise WrongSettingError(
+                    "`against` names the steps that subspaces are compared with: give at least "
+                    "one, and `subspaces`"
+                )
         return cls(
             named,
             default.roles if roles is None else names_of(roles, ROLES, setting="roles"),
@@ -86,6 +97,7 @@ class Selection:
             since,
             windows,
             subspaces,
+            steps_against,
         )
 
     @property

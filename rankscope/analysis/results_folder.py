@@ -97,6 +97,7 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
         "steps": None if asked.steps is None else str(asked.steps),
         "windows": asked.windows,
         "subspaces": asked.subspaces,
+        "against": None if asked.subspaces is None else asked.against,
         "since": None if asked.since is None else str(asked.since.path),
         "base": next((str(base) for base in bases if base is not None), None),
     }

@@ -29,8 +29,9 @@ from rankscope.results.subspace_store import (
 )
 
 FOLLOWED = ("weight", "adapter", "merge")
-# Steps compared in one task, which also decomposes the first step and the one before the segment.
-# Segments begin at fixed steps, so that a new step of a run changes only the last of them.
+# Steps compared in one task, which also decomposes the step before the segment, and the first and
+# the last of all. Segments begin at fixed steps: without the last, a new step of a run changes only
+# one of them.
 SEGMENT = 8
 
 
@@ -89,7 +90,7 @@ class SubspacePlans(Plans[SubspaceTask]):
     def __init__(self, found: Survey, selection: Selection) -> None:
         plans = [plan for run in found.runs for plan in _plan_run(run, selection)]
         self.count = len(plans)
-        super().__init__(plans, VERSION, selection.subspaces)
+        super().__init__(plans, VERSION, selection.subspaces, selection.against)
 
 
 def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
@@ -115,27 +116,28 @@ def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
     for one in parts:
         if len(one.positions) > 1:
             key = one.component.kind, one.component.name
-            by_file.setdefault(key, []).extend(_segments(one, selection.subspaces or 0))
+            by_file.setdefault(key, []).extend(_segments(one, selection))
     for tasks in by_file.values():
         last = max(task.recipe.positions[-1].step for task in tasks)
         yield Plan(run.name, last, tuple(tasks))
 
 
-def _segments(one: _Followed, most: int) -> Iterator[SubspaceTask]:
+def _segments(one: _Followed, selection: Selection) -> Iterator[SubspaceTask]:
     for start in range(0, len(one.positions) - 1, SEGMENT):
-        positions = tuple(one.positions[start : start + SEGMENT + 1])
-        first = one.positions[0]
         series = SubspaceSeries(
             one.component.kind,
             one.component.name,
-            most,
+            selection.subspaces or 0,
             tuple(sorted(one.ranks)),
-            first,
-            positions,
+            tuple(one.positions[start : start + SEGMENT + 1]),
+            continues=start > 0,
+            previous="previous" in selection.against,
+            first=one.positions[0] if "first" in selection.against else None,
+            last=one.positions[-1] if "last" in selection.against else None,
         )
         # With the steps, which a comparison states: the same files may be given other ones.
-        read = [(position.step, position.key) for position in (first, *positions)]
-        keys = VERSION, most, series.ranks, read
+        read = [(position.step, position.key) for position in series.read]
+        keys = VERSION, series.most, series.ranks, sorted(selection.against), read
         digest = hashlib.blake2b(repr(keys).encode(), digest_size=12).hexdigest()
         paths = dict.fromkeys(path for tensor in series.tensors() for path in tensor.paths)
         files = tuple((path, one.files.get(path)) for path in paths)
@@ -168,7 +170,9 @@ def subspace_rows(executed: Executed[SubspaceTask, Comparison]) -> list[Row]:
     }
     return [
         {"run": executed.plan.run, "step": one.step, "against": one.against, **place, **vars(found)}
-        for one in sorted(executed.entries, key=lambda one: (one.step, -one.against))
+        for one in sorted(
+            executed.entries, key=lambda one: (one.step, one.against > one.step, -one.against)
+        )
         for found in one.measures
     ]
 
@@ -189,9 +193,12 @@ class SubspaceFiles:
         return read_comparisons(path)
 
     def write(self, path: Path, stored: list[Comparison], new: list[Comparison]) -> None:
-        """Write the comparisons of a file; a new one replaces that of the same two steps."""
-        replaced = {(one.step, one.against) for one in new}
-        kept = [one for one in stored if (one.step, one.against) not in replaced]
+        """Write the comparisons of a file; a new one replaces that of the same two steps.
+
+        One with a later step is with the last, of which there is one: the new one.
+        """
+        replaced = {(one.step, min(one.against, one.step)) for one in new}
+        kept = [one for one in stored if (one.step, min(one.against, one.step)) not in replaced]
         write_comparisons(path, kept + new)
 
     def entries(self, task: SubspaceTask, result: list[Compared]) -> list[Comparison]:

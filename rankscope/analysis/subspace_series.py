@@ -1,25 +1,15 @@
-"""One matrix at successive steps, whose singular subspaces are compared with earlier ones."""
+"""One matrix at successive steps, whose singular subspaces are compared."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.recipes import Products, Recipe
 from rankscope.errors import RankscopeError
-from rankscope.spectra.bases import Basis, basis_of
-from rankscope.spectra.chance import SIDES
-from rankscope.spectra.matrices import Decomposable, Dense, LowRank
-from rankscope.spectra.subspace_measures import (
-    Change,
-    Measure,
-    compare_products,
-    compare_weights,
-    sizes,
-)
+from rankscope.spectra.paired_subspaces import Chance, Decomposed, compared
+from rankscope.spectra.subspace_measures import Measure, sizes
 
 # Reasons that are in a file, and stay until it is another file.
 OF_CONTENT = ("damaged", "cut-short", "quantised")
@@ -35,12 +25,12 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class Compared:
-    """A matrix at one step, compared with the same matrix at an earlier one.
+    """A matrix at one step, compared with the same matrix at another.
 
     Attributes
     ----------
     step, against
-        The later and the earlier step.
+        The step, and that which it is compared with.
     measures
         What was found.
     """
@@ -52,7 +42,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class SubspaceSeries:
-    """A matrix at successive steps, each to be compared with the first and the previous one.
+    """A matrix at successive steps, each to be compared with others.
 
     Attributes
     ----------
@@ -62,55 +52,70 @@ class SubspaceSeries:
         Size of the largest subspaces.
     ranks
         Further sizes, such as the rank of the adapter.
-    first
-        The matrix at the first step of all.
     positions
-        At least two; the first only serves for comparison.
+        At least two.
+    continues
+        Whether the first of them was compared elsewhere, and only serves for comparison here.
+    previous
+        Whether each is compared with the one before it.
+    first, last
+        The matrix at the first and the last step of all, where each is compared with that.
     """
 
     kind: str
     name: str
     most: int
     ranks: tuple[int, ...]
-    first: Position
     positions: tuple[Position, ...]
+    continues: bool
+    previous: bool
+    first: Position | None
+    last: Position | None
 
     def compare(self) -> list[Compared]:
         """Decompose each matrix once, in order, and compare it.
 
         A step whose matrix is damaged is passed over: its neighbours are compared across it, and
         the analysis of its spectrum names it. Where that is the first step of all, the first one
-        of each segment that can be read takes its place.
+        of each segment that can be read takes its place; where it is the last, none does.
 
         Raises
         ------
         RankscopeError
             If a file cannot be read for another reason, which may pass.
         """
-        start = self._decomposed(self.first)
-        is_first = self.positions[0] == self.first
-        before = start if is_first else self._decomposed(self.positions[0]) or start
+        last = None if self.last is None else self._read(self.last)
+        start = None if self.first is None else self._read(self.first)
+        before: Read | None = None
         found: list[Compared] = []
-        for position in self.positions[1:]:
-            now = self._decomposed(position)
+        for index, position in enumerate(self.positions):
+            there = (one for one in (start, last) if one and one.step == position.step)
+            now = next(there, None) or self._read(position)
             if now is None:
                 continue
-            earlier = {one.step: one for one in (before, start) if one is not None}
-            found += [self._held_against(now, one) for one in earlier.values()]
-            before, start = now, start or now
+            if index or not self.continues:
+                others = {one.step: one for one in (before, start, last) if one is not None}
+                found += [self._held_against(now, one) for one in others.values() if one is not now]
+            before = now if self.previous else None
+            start = start or (None if self.first is None else now)
         return found
 
     def tensors(self) -> tuple[Tensor, ...]:
         """What is read from disk."""
-        positions = (self.first, *self.positions)
-        return tuple(tensor for position in positions for tensor in position.recipe.tensors())
+        return tuple(tensor for position in self.read for tensor in position.recipe.tensors())
+
+    @property
+    def read(self) -> tuple[Position, ...]:
+        """All steps that are read."""
+        ends = [one for one in (self.first, self.last) if one is not None]
+        return tuple(dict.fromkeys((*ends, *self.positions)))
 
     @property
     def work(self) -> float:
         """Approximate floating-point operations: twice those of the singular values alone."""
-        return 2 * sum(position.recipe.work for position in (self.first, *self.positions))
+        return 2 * sum(position.recipe.work for position in self.read)
 
-    def _decomposed(self, position: Position) -> _Decomposed | None:
+    def _read(self, position: Position) -> Read | None:
         try:
             recipe = position.recipe
             matrix = recipe.factored() if isinstance(recipe, Products) else recipe.read()
@@ -118,46 +123,26 @@ class SubspaceSeries:
             if error.reason in OF_CONTENT:
                 return None
             raise
-        # By chance a weight is what it was plus noise; adapters and merges start from nothing.
-        if self.kind == "weight" and isinstance(matrix, LowRank):
-            matrix = matrix.dense()
-        return _Decomposed(position.step, matrix, basis_of(matrix, self.most))
+        return Read(position.step, Decomposed.of(matrix, self.most, self._chance))
 
-    def _held_against(self, now: _Decomposed, before: _Decomposed) -> Compared:
-        if now.basis is None or before.basis is None:
-            status = (now if now.basis is None else before).why_not
-            measures = [Measure("overlap", s, 0, None, None, None, None, status) for s in SIDES]
-            return Compared(now.step, before.step, tuple(measures))
-        ks = sizes(self.most, *self.ranks)
-        if (
-            self.kind == "weight"
-            and isinstance(now.matrix, Dense)
-            and isinstance(before.matrix, Dense)
-        ):
-            change = Change.between(now.matrix, before.matrix)
-            key = (self.name, now.step, before.step)
-            found = compare_weights(now.basis, before.basis, change, ks, key)
-        else:
-            found = compare_products(now.basis, before.basis, ks)
+    @property
+    def _chance(self) -> Chance:
+        """By chance a weight is what it was plus noise; adapters and merges start from nothing."""
+        return "change" if self.kind == "weight" else "unrelated"
+
+    def _held_against(self, now: Read, before: Read) -> Compared:
+        found = compared(
+            now.matrix,
+            before.matrix,
+            sizes(self.most, *self.ranks),
+            self._chance,
+            key=(self.name, now.step, before.step),
+        )
         return Compared(now.step, before.step, tuple(found))
 
 
-@dataclass(frozen=True)
-class _Decomposed:
-    step: int
-    matrix: Decomposable
-    basis: Basis | None
+class Read(NamedTuple):
+    """The matrix at a step."""
 
-    @property
-    def why_not(self) -> Literal["zero", "nonfinite", "no-gap"]:
-        """Why there is no basis, where there is none."""
-        parts = (
-            (self.matrix.values,)
-            if isinstance(self.matrix, Dense)
-            else (self.matrix.left, self.matrix.right)
-            if isinstance(self.matrix, LowRank)
-            else ()
-        )
-        if not all(np.isfinite(part).all() for part in parts):
-            return "nonfinite"
-        return "no-gap" if all(part.any() for part in parts) else "zero"
+    step: int
+    matrix: Decomposed

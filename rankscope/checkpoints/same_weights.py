@@ -27,7 +27,7 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
     The same files are the same weights, as when two snapshots of the hub's cache share a blob.
     Other files are compared by their headers and some elements of every matrix and adapter, since
     digests of whole files differ even if only the step beside the weights does. A checkpoint that
-    cannot be read is not the same as any other.
+    cannot be read, or holds no weights that are understood, is not the same as any other.
     """
     by_files: dict[tuple[str, ...], str] = {}
     steps: dict[str, list[int]] = {}
@@ -35,6 +35,8 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
         try:
             contents = checkpoint.read()
             files = _files(contents)
+            if not files:
+                continue
             if files not in by_files:
                 by_files[files] = _digest(contents)
         except RankscopeError:

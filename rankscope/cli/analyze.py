@@ -85,7 +85,15 @@ def analyze(
         typer.Option(
             min=1,
             metavar="K",
-            help="Also compare singular subspaces of up to K dimensions with earlier steps.",
+            help="Also compare singular subspaces of up to K dimensions with those at other steps.",
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEPS",
+            help="Steps that subspaces are compared with: previous, first, last, comma-separated. "
+            "By default previous,first.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -115,6 +123,7 @@ def analyze(
         since=None if since is None else open_origin(since, trust_pickle=trust_pickle),
         windows=windows,
         subspaces=subspaces,
+        against=against,
     )
     met = survey(runs, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     with progress_bar("analysing") as progress:

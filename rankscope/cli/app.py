@@ -15,6 +15,7 @@ from rankscope.cli.analyze import analyze
 from rankscope.cli.command import Command, Program, in_options
 from rankscope.cli.compare import compare
 from rankscope.cli.data import data
+from rankscope.cli.diagnose import diagnose
 from rankscope.cli.evaluate import evaluate
 from rankscope.cli.exit_codes import (
     MEANINGS,
@@ -42,7 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, evaluate, inspect, figures, compare, report, train):
+for command in (analyze, evaluate, inspect, diagnose, figures, compare, report, train):
     app.command(cls=Command)(command)
 app.add_typer(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+FOUND_ERROR = 1
 WRONG_USE = 2
 PARTIAL = 3
 NOTHING_DONE = 4
@@ -12,6 +13,7 @@ CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 
 MEANINGS = {
     "0": "everything found was done",
+    "1": "diagnose found an error",
     "2": "wrong option, setting or name, or named data that is missing",
     "3": "results are written, but something was skipped",
     "4": "nothing could be done, or --strict and something was skipped",

@@ -16,12 +16,12 @@ from rankscope.durable import safe_name
 from rankscope.results.vectors import read_listed, write_vectors
 from rankscope.spectra.subspace_measures import Measure
 
-VERSION = "3"  # of the arithmetic and of the file; numbers of another version are never reused
+VERSION = "4"  # of the arithmetic and of the file; numbers of another version are never reused
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of one matrix at one step, compared with an earlier one.
+    """What was found of one matrix at one step, compared with another.
 
     Attributes
     ----------

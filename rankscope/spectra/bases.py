@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankscope.spectra import dense
 from rankscope.spectra.bounds import (
@@ -36,20 +38,33 @@ class Complete:
 
     Attributes
     ----------
-    wide
-        The matrix, turned so that its short side comes first; (q, M).
+    stored
+        The matrix as it was given; (m, n). Its copy in float64 is made when it is needed.
     vectors
         Eigenvectors of ``wide @ wide.T`` by descending eigenvalue; (q, q).
     bound
         Bound on the error of that Gram matrix and its eigenvalues, from `gram_bound`.
-    is_left_short
-        Whether the vectors are left ones.
     """
 
-    wide: Values
+    stored: NDArray[Any]
     vectors: Values
     bound: float
-    is_left_short: bool
+
+    @property
+    def is_left_short(self) -> bool:
+        """Whether the vectors are left ones."""
+        rows, columns = self.stored.shape
+        return bool(rows <= columns)
+
+    @property
+    def matrix(self) -> Values:
+        """The matrix in units of a power of two, in which its largest entry is about 1."""
+        return dense.in_range(self.stored)[0]
+
+    @property
+    def wide(self) -> Values:
+        """That matrix, turned so that its short side comes first; (q, M)."""
+        return self.matrix if self.is_left_short else self.matrix.T
 
 
 @dataclass(frozen=True)
@@ -96,8 +111,7 @@ class Basis:
         """A itself, in units of 2**exponent; of a dense matrix only."""
         if self.complete is None:
             raise ValueError("a product is not kept multiplied out")
-        wide = self.complete.wide
-        return wide if self.complete.is_left_short else wide.T
+        return self.complete.matrix
 
     @property
     def count(self) -> int:
@@ -156,19 +170,13 @@ def _of_dense(matrix: Dense, count: int) -> Basis | None:
         return None
     values, exponent = dense.in_range(matrix.values)
     error, floor = (math.ldexp(x, -exponent) for x in (matrix.error, matrix.rounding.floor))
-    wide = values if values.shape[0] <= values.shape[1] else values.T
-    try:
-        squares, vectors = np.linalg.eigh(wide @ wide.T)
-    except np.linalg.LinAlgError:
+    is_left_short = values.shape[0] <= values.shape[1]
+    wide = values if is_left_short else values.T
+    found = _short_side(wide)
+    if found is None:
         return None
-    squares, vectors = squares[::-1].copy(), vectors[:, ::-1]
-    if not squares[0] > 0:
-        return None
-    trace = float(np.vdot(wide, wide))
-    bound = gram_bound(trace, float(squares[0]), long_side=wide.shape[1], short_side=wide.shape[0])
-    s = np.sqrt(np.maximum(squares, 0))
-    within = Within.of_squares(bound, float(s[0])).widened(error)
-    lower, upper = within.ends(s)
+    s, vectors, bound = found
+    lower, upper = Within.of_squares(bound, float(s[0])).widened(error).ends(s)
     # Below the bound on the values, the long side would be divided by noise.
     count = min(count, int((lower > 0).sum()))
     if not count:
@@ -178,11 +186,28 @@ def _of_dense(matrix: Dense, count: int) -> Basis | None:
     long *= np.where(np.einsum("ij,ij->j", long, wide.T @ short) < 0, -1.0, 1.0)
     defect = _defect(short) + _defect(long)
     residuals = _residuals(wide, short, s[:count], long) + error + float(s[0]) * defect
-    left, right = (short, long) if wide is values else (long, short)
+    left, right = (short, long) if is_left_short else (long, short)
     return Basis(
         matrix.shape, s, lower, upper, left, right, residuals, defect, floor,
-        Complete(wide, vectors, bound, is_left_short=wide is values), exponent,
+        Complete(matrix.values, vectors, bound), exponent,
     )  # fmt: skip
+
+
+def _short_side(wide: Values) -> tuple[Values, Values, float] | None:
+    """Singular values, all vectors of the short side, and the bound on the squares of the values.
+
+    None if the matrix is zero or the solver failed.
+    """
+    trace = float(np.vdot(wide, wide))
+    try:
+        squares, vectors = np.linalg.eigh(wide @ wide.T)
+    except np.linalg.LinAlgError:
+        return None
+    squares, vectors = squares[::-1], vectors[:, ::-1]
+    if not squares[0] > 0:
+        return None
+    bound = gram_bound(trace, float(squares[0]), long_side=wide.shape[1], short_side=wide.shape[0])
+    return np.sqrt(np.maximum(squares, 0)), vectors, bound
 
 
 def _residuals(wide: Values, short: Values, s: Values, long: Values) -> Values:

@@ -9,10 +9,11 @@ each vector is certainly an intruder, certainly not one, or undecided.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankscope.spectra.bases import Basis, sine
 from rankscope.spectra.bounds import Values
@@ -42,130 +43,136 @@ class Intruders:
     undecided_by_storage: int
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Neighbouring singular vectors, start to end, known only by their common subspace.
+class Clusters(NamedTuple):
+    """Runs of neighbouring singular vectors, each known only by its common subspace.
 
     Attributes
     ----------
-    error
-        Bound on the sine of the angle by which the subspace may be off.
+    starts, ends
+        Indices of the first vector of each and of the one behind its last; (c,).
+    errors
+        Bounds on the sine of the angle by which each subspace may be off; (c,).
     """
 
-    start: int
-    end: int
-    error: float
+    starts: NDArray[np.intp]
+    ends: NDArray[np.intp]
+    errors: Values
 
-    @property
-    def size(self) -> int:
-        """Number of vectors."""
-        return self.end - self.start
+    @classmethod
+    def between(cls, angles: Values) -> Clusters:
+        """Clusters between boundaries, given how far off the leading 1, 2, … vectors may be.
+
+        A boundary that is off by more than `RESOLVED` does not count: one cluster spans it.
+        """
+        ends = np.flatnonzero(angles <= RESOLVED) + 1
+        own = angles[ends - 1]
+        return cls(np.append(0, ends)[:-1], ends, own + np.append(0.0, own)[:-1])
 
 
 def intruders_of(now: Basis, before: Basis) -> Intruders | None:
     """Count the intruders among the leading left vectors; None where not all vectors are known."""
     if before.complete is None or not now.count:
         return None
+    cosines = _cosines(now, before)
+    decided, stored = (_decided(now, before, cosines, floors=floors) for floors in (False, True))
+    return Intruders(len(decided), decided.count(True), decided.count(None), stored.count(None))
+
+
+def likely_intruders(now: Basis, before: Basis) -> float | None:
+    """The same as one number, without the rounding of storage: half of the undecided count."""
+    if before.complete is None or not now.count:
+        return None
+    decided = _decided(now, before, _cosines(now, before), floors=False)
+    return decided.count(True) + decided.count(None) / 2
+
+
+def _decided(now: Basis, before: Basis, cosines: Values, *, floors: bool) -> list[bool | None]:
+    """Whether each leading vector is an intruder, and None where that is uncertain."""
     count = min(TOP, now.count)
-    decided = [_decide(now, before, count, floors) for floors in (False, True)]
-    return Intruders(
-        count,
-        sum(one is True for one in decided[0]),
-        sum(one is None for one in decided[0]),
-        sum(one is None for one in decided[1]),
-    )
-
-
-def _decide(now: Basis, before: Basis, count: int, floors: bool) -> list[bool | None]:
-    """Whether each leading vector is an intruder; None where that is uncertain."""
-    ours = _clusters({k: _angle_of(now, k, floors) for k in range(1, now.count + 1)})
-    theirs, cosines, rest = _all_clusters(before, now.left, floors)
+    ks = range(1, now.count + 1)
+    ours = Clusters.between(np.array([_angle_of(now, k, floors) for k in ks]))
+    theirs, rest = _all_clusters(before, cosines, floors)
     decided: list[bool | None] = []
-    for index in range(count):
-        own = next((one for one in ours if one.start <= index < one.end), None)
-        decided.append(None if own is None else _is_intruder(own, theirs, cosines, rest))
-    return decided
+    for start, end, error in zip(*ours, strict=True):
+        if start < count:
+            one = _is_intruder(cosines[:, start:end], rest[start:end], float(error), theirs)
+            decided += [one] * (min(end, count) - start)
+    return decided + [None] * (count - len(decided))
 
 
-def _is_intruder(own: Cluster, theirs: list[Cluster], cosines: Values, rest: Values) -> bool | None:
+def _is_intruder(block: Values, rest: Values, error: float, theirs: Clusters) -> bool | None:
     """Decide for all vectors of a cluster of leading vectors together, by squared cosines."""
-    block = cosines[:, own.start : own.end]
     largest, smallest = _extremes(block, theirs)
-    counts, errors = (np.array([getattr(x, name) for x in theirs]) for name in ("size", "error"))
-    errors = errors + own.error
+    errors = theirs.errors + error
     # No unit vector of the cluster reaches further out than all its vectors combined.
-    beyond = float(rest[own.start : own.end].sum()) + own.error
+    beyond = float(rest.sum()) + error
     if max(beyond, float((largest + errors).max(initial=0.0))) < LEAST_COSINE**2:
         return True
+    counts = theirs.ends - theirs.starts
     least = float(((smallest - errors) / counts).max(initial=0.0))
     return False if least >= LEAST_COSINE**2 else None
 
 
-def _extremes(block: Values, clusters: list[Cluster]) -> tuple[Values, Values]:
+def _extremes(block: Values, clusters: Clusters) -> tuple[Values, Values]:
     """Largest and smallest squared length of a unit combination of the columns, in each cluster."""
-    if block.shape[1] == 1:
-        starts = [one.start for one in clusters]
-        squares = np.add.reduceat(block[: clusters[-1].end, 0] ** 2, starts) if clusters else block
-        return squares.ravel(), squares.ravel()
-    found = [np.linalg.svd(block[one.start : one.end], compute_uv=False) ** 2 for one in clusters]
+    if not len(clusters.ends):
+        return np.empty(0), np.empty(0)
+    squares = np.einsum("ij,ij->i", block, block)[: clusters.ends[-1]]
+    largest = np.add.reduceat(squares, clusters.starts)
     columns = block.shape[1]
-    return (
-        np.array([values[0] for values in found]),
-        np.array([values[-1] if len(values) == columns else 0.0 for values in found]),
-    )
-
-
-def _clusters(angles: Mapping[int, float]) -> list[Cluster]:
-    """Clusters between boundaries, given how far off the leading vectors up to each may be.
-
-    A boundary that is off by more than `RESOLVED` does not count: one cluster spans it.
-    """
-    found, start, above = [], 0, 0.0
-    for end, angle in sorted(angles.items()):
-        if angle <= RESOLVED:
-            found.append(Cluster(start, end, above + angle))
-            start, above = end, angle
-    return found
+    if columns == 1:
+        return largest, largest
+    smallest = np.zeros(len(largest))
+    for index in np.flatnonzero(clusters.ends - clusters.starts > 1):
+        part = block[clusters.starts[index] : clusters.ends[index]]
+        values = np.linalg.svd(part, compute_uv=False) ** 2
+        largest[index] = values[0]
+        smallest[index] = values[-1] if len(values) == columns else 0.0
+    return largest, smallest
 
 
 def _angle_of(basis: Basis, k: int, floors: bool) -> float:
     return basis.error(k) + (basis.noise(k) if floors else 0.0)
 
 
-def _all_clusters(
-    before: Basis, vectors: Values, floors: bool
-) -> tuple[list[Cluster], Values, Values]:
-    """Clusters of all left vectors, their cosines with ``vectors``, and what is beyond them.
+def _cosines(now: Basis, before: Basis) -> Values:
+    """Cosines of all earlier left vectors, u = A v / s on a long side, with the leading ones."""
+    complete = before.complete
+    assert complete is not None
+    if complete.is_left_short:
+        return np.asarray(complete.vectors.T @ now.left)
+    inverse = _inverse(before.values)
+    finite = np.where(np.isfinite(inverse), inverse, 0.0)
+    return np.asarray((complete.vectors.T @ (complete.wide @ now.left)) * finite[:, None])
+
+
+def _all_clusters(before: Basis, cosines: Values, floors: bool) -> tuple[Clusters, Values]:
+    """Clusters of all left vectors, and what is beyond them.
 
     Returns
     -------
-    Clusters; cosines (q, K); and for each vector the squared length that may be outside all
-    clusters, (K,).
+    Clusters; and for each leading vector the squared length that may be outside all clusters, (K,).
     """
     complete, s = before.complete, before.values
     assert complete is not None
     floor = before.noise_floor if floors else 0.0
-    with np.errstate(divide="ignore"):
-        inverse = np.where(s > 0, 1 / s, np.inf)
+    inverse = _inverse(s)
     # The vectors are off by the bound divided by the gap of the squares, (s + s′)(s − s′) ≥ s (s −
     # s′).
     perturbations = complete.bound * inverse + floor
     gaps = before.lower - np.append(before.upper[1:], 0.0)
-    angles = {
-        k: sine(float(perturbations[k - 1]), float(gaps[k - 1])) for k in range(1, len(s) + 1)
-    }
+    angles = np.array([sine(p, gap) for p, gap in zip(perturbations, gaps, strict=True)])
     if complete.is_left_short:
-        cosines = complete.vectors.T @ vectors
-        angles[len(s)] = 0.0  # together they span the whole side
+        angles[-1] = 0.0  # together they span the whole side
     else:
-        # u = A v / s, which is orthonormal up to the bound divided by s².
-        angles = {
-            k: angle + complete.bound * float(inverse[k - 1]) ** 2 for k, angle in angles.items()
-        }
-        finite = np.where(np.isfinite(inverse), inverse, 0.0)
-        cosines = (complete.vectors.T @ (complete.wide @ vectors)) * finite[:, None]
-    found = _clusters(angles)
-    end = found[-1].end if found else 0
-    rest = 1 - (cosines[:end] ** 2).sum(axis=0) + (angles[end] if end else 0.0)
+        angles += complete.bound * inverse**2  # how far A v / s are from orthonormal
+    found = Clusters.between(angles)
+    end = int(found.ends[-1]) if len(found.ends) else 0
+    rest = 1 - (cosines[:end] ** 2).sum(axis=0) + (angles[end - 1] if end else 0.0)
     is_all = complete.is_left_short and end == len(s)
-    return found, cosines, np.zeros(vectors.shape[1]) if is_all else np.clip(rest, 0.0, 1.0)
+    return found, np.zeros(cosines.shape[1]) if is_all else np.clip(rest, 0.0, 1.0)
+
+
+def _inverse(s: Values) -> Values:
+    with np.errstate(divide="ignore"):
+        return np.where(s > 0, 1 / s, np.inf)

@@ -80,6 +80,17 @@ def spectrum(matrix: ArrayLike | Decomposable) -> Spectrum:
     >>> int((found.lower > found.noise_floor).sum()), found.noise_source
     (2, 'storage')
     """
+    return spectra(decomposable(matrix))[0]
+
+
+def decomposable(matrix: ArrayLike | Decomposable) -> Decomposable:
+    """The one matrix or product that a caller gave.
+
+    Raises
+    ------
+    ValueError
+        As for `spectrum`.
+    """
     if isinstance(matrix, LowRank) and matrix.left.ndim == 3:
         raise ValueError(f"this is a stack of {len(matrix.left)} products: pass one of them")
     if not isinstance(matrix, (Dense, LowRank, Kronecker)):
@@ -89,7 +100,7 @@ def spectrum(matrix: ArrayLike | Decomposable) -> Spectrum:
         if array.ndim != 2:
             raise ValueError(f"a matrix has two axes: this array has shape {array.shape}")
         matrix = Dense.stored(array if array.dtype.kind == "f" else array.astype(np.float64))
-    return spectra(matrix)[0]
+    return matrix
 
 
 def spectra(matrix: Decomposable) -> list[Spectrum]:

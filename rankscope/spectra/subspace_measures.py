@@ -1,17 +1,20 @@
 """How the leading singular subspaces of a matrix moved from one checkpoint to another.
 
-Three measures, each with its certificate and what chance alone would give:
+Four measures, each with its certificate and what chance alone would give:
 
 - ``overlap``, ‖U_kᵀU′_k‖²_F/k: 1 where the leading k-dimensional subspaces are the same, k over the
-  number of dimensions where they are unrelated.
+  number of dimensions where they are unrelated. It is the mean of the squared principal cosines.
+- ``least_cosine``, the smallest singular value of U_kᵀU′_k: the smallest principal cosine, that of
+  the direction which is turned furthest. One direction that is lost takes it to 0, and the overlap
+  to 1 − 1/k.
 - ``intruders``: how many of the top 10 left singular vectors have no counterpart, with a cosine of
   0.5 or more, among all earlier left singular vectors. R. Shuttleworth et al., "LoRA vs Full
   Fine-tuning: An Illusion of Equivalence", arXiv:2410.21228.
 - ``update_energy``, ‖U_kᵀΔW‖²_F/‖ΔW‖²_F: the share of a change that is in the subspace of what it
   changed.
 
-Vectors of the same index are not compared: a random change of 3 %, which moves no singular value by
-more than 0.1 %, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
+Vectors of the same index are not compared: a random change of 3 %, which moves singular values by a
+few thousandths, takes their mean cosine to 0.7 while the leading 16-dimensional subspace stays.
 """
 
 from __future__ import annotations
@@ -23,25 +26,16 @@ from typing import Literal
 
 import numpy as np
 
-from rankscope.spectra.bases import Basis, basis_of
+from rankscope.spectra.bases import Basis
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
-from rankscope.spectra.chance import (
-    SIDES,
-    Side,
-    deviation,
-    first_order_overlap,
-    gaussian_change,
-    is_first_order,
-    random_overlap,
-)
+from rankscope.spectra.chance import SIDES, Side, random_least_cosine, random_overlap
 from rankscope.spectra.intruders import Intruders, intruders_of
 from rankscope.spectra.matrices import Dense, norm_of
+from rankscope.spectra.nulls import Nulls, cosines_between
 from rankscope.spectra.rounding import Rounding
 
-MeasureName = Literal["overlap", "intruders", "update_energy"]
+MeasureName = Literal["overlap", "least_cosine", "intruders", "update_energy"]
 STEP = 4  # sizes grow by this factor: 1, 4, 16, 64
-DRAWN_ENTRIES = 2**18  # small matrices are simulated several times, others once
-MOST_DRAWS = 8
 
 
 @dataclass(frozen=True)
@@ -116,10 +110,10 @@ def compare_products(now: Basis, before: Basis, ks: Sequence[int]) -> Iterator[M
     """Compare two products, such as successive merges: by chance they would be unrelated."""
     for side in SIDES:
         dimensions = now.shape[0] if side == "left" else now.shape[1]
-        cross = _cross(now, before, side)
+        cross = cosines_between(now, before, side)
         for k in _possible(ks, now, before):
-            null = random_overlap(k, dimensions)
-            yield _overlap(now, before, cross, side, k, null)
+            nulls = random_overlap(k, dimensions), random_least_cosine(k, dimensions)
+            yield from _overlaps(now, before, cross[:k, :k], side, nulls)
 
 
 def compare_weights(
@@ -132,85 +126,82 @@ def compare_weights(
     key
         What a simulation of chance depends on, besides the change's norm.
     """
-    nulls = Nulls(before, change, key)
+    # Of all dimensions of the short side, every matrix has the same subspace.
+    inner = [k for k in _possible(ks, now, before) if k < min(now.shape)]
+    nulls = Nulls(before, change.norm, inner, key)
     for side in SIDES:
-        cross = _cross(now, before, side)
+        cross = cosines_between(now, before, side)
         dimensions = now.shape[0] if side == "left" else now.shape[1]
-        for k in _possible(ks, now, before):
-            if k < min(now.shape):
-                yield _overlap(now, before, cross, side, k, nulls.overlap(side, k))
-        for k in _possible(ks, before, before):
-            if k < dimensions:
-                yield _update_energy(before, change, side, k, random_overlap(k, dimensions))
+        for k in inner:
+            chance = nulls.overlap(side, k), nulls.least_cosine(side, k)
+            yield from _overlaps(now, before, cross[:k, :k], side, chance)
+        within = [k for k in _possible(ks, before, before) if k < dimensions]
+        shares = _shares(before, change, side, max(within, default=0))
+        for k in within:
+            share = None if shares is None else float(shares[k - 1])
+            yield _update_energy(before, change, side, k, share)
     found = intruders_of(now, before)
     if found is not None:
         yield _intruders(found, nulls)
 
 
-class Nulls:
-    """What a Gaussian change of the same norm would do, to first order or by simulation."""
+def _overlaps(
+    now: Basis,
+    before: Basis,
+    cross: Values,
+    side: Side,
+    nulls: tuple[float | None, float | None],
+) -> Iterator[Measure]:
+    """Overlap and smallest cosine of the subspaces whose vectors have these cosines, (k, k).
 
-    def __init__(self, before: Basis, change: Change, key: tuple[str | int, ...]) -> None:
-        self._before, self._key = before, key
-        self._sigma = math.ldexp(deviation(change.norm, before.shape), -before.exponent)
-        self._drawn: list[Basis] | None = None
-
-    def overlap(self, side: Side, k: int) -> float | None:
-        """Overlap of the leading k-subspaces before and after such a change."""
-        before = self._before
-        if not before.is_resolved(k):
-            return None
-        if is_first_order(self._sigma, before.shape, before.gap(k)):
-            return first_order_overlap(before.values, k, before.shape, side, self._sigma)
-        crosses = [_cross(drawn, before, side) for drawn in self._simulated()]
-        return _mean([float((cross[:k, :k] ** 2).sum() / k) for cross in crosses])
-
-    def intruders(self, count: int) -> float | None:
-        """How many intruders there would be among the leading vectors."""
-        before = self._before
-        if is_first_order(self._sigma, before.shape, before.gap(min(count, before.count))):
-            return 0.0
-        found = [intruders_of(drawn, before) for drawn in self._simulated()]
-        return _mean([one.certain + one.undecided / 2 for one in found if one is not None])
-
-    def _simulated(self) -> list[Basis]:
-        """Bases of the matrix plus random changes; drawn once, and only if needed."""
-        if self._drawn is None:
-            before, shape = self._before, self._before.shape
-            draws = min(max(DRAWN_ENTRIES // (shape[0] * shape[1]), 1), MOST_DRAWS)
-            self._drawn = []
-            for draw in range(draws):
-                values = before.matrix + gaussian_change(shape, self._sigma, *self._key, draw)
-                drawn = basis_of(Dense(values, "float64", Rounding.by_norm(0.0, 53)), before.count)
-                if drawn is not None:
-                    self._drawn.append(drawn)
-        return self._drawn
+    If projections turn by the sines ε and ε′, singular values of their product, the principal
+    cosines, move by at most ε + ε′ (Weyl); and so does the mean of their squares, its trace.
+    """
+    k = len(cross)
+    names: tuple[MeasureName, MeasureName] = ("overlap", "least_cosine")
+    error = off_by(now, before, side, k)
+    if error is None:
+        yield from (
+            Measure(name, side, k, None, None, None, null, "no-gap")
+            for name, null in zip(names, nulls, strict=True)
+        )
+        return
+    noise = _known(now.noise(k) + before.noise(k))
+    values = float((cross**2).sum() / k), float(np.linalg.svd(cross, compute_uv=False)[-1])
+    for name, value, null in zip(names, values, nulls, strict=True):
+        yield Measure(name, side, k, value, error, noise, null)
 
 
-def _overlap(
-    now: Basis, before: Basis, cross: Values, side: Side, k: int, null: float | None
-) -> Measure:
+def off_by(now: Basis, before: Basis, side: Side, k: int) -> float | None:
+    """Bound on the error of a cosine of two leading subspaces; None where they are not certain."""
     if not (now.is_resolved(k) and before.is_resolved(k)):
-        return Measure("overlap", side, k, None, None, None, null, "no-gap")
+        return None
     dimensions = now.shape[0] if side == "left" else now.shape[1]
-    value = float((cross[:k, :k] ** 2).sum() / k)
     error = now.error(k) + before.error(k) + 2 * (dimensions + k) * UNIT_ROUNDOFF
-    if error >= 1:
-        return Measure("overlap", side, k, None, None, None, null, "no-gap")
-    return Measure("overlap", side, k, value, error, _known(now.noise(k) + before.noise(k)), null)
+    return error if error < 1 else None
 
 
-def _update_energy(before: Basis, change: Change, side: Side, k: int, null: float) -> Measure:
+def _shares(before: Basis, change: Change, side: Side, most: int) -> Values | None:
+    """Shares of a change's energy in the leading subspaces of 1 to ``most`` dimensions."""
     if change.norm == 0:
+        return None
+    inside = (
+        before.left[:, :most].T @ change.values
+        if side == "left"
+        else (change.values @ before.right[:, :most]).T
+    )
+    inside /= change.norm
+    return np.cumsum(np.einsum("ij,ij->i", inside, inside))
+
+
+def _update_energy(
+    before: Basis, change: Change, side: Side, k: int, share: float | None
+) -> Measure:
+    null = random_overlap(k, before.shape[0] if side == "left" else before.shape[1])
+    if share is None:
         return Measure("update_energy", side, k, None, None, None, null, "zero")
     if not before.is_resolved(k):
         return Measure("update_energy", side, k, None, None, None, null, "no-gap")
-    inside = (
-        before.left[:, :k].T @ change.values
-        if side == "left"
-        else change.values @ before.right[:, :k]
-    )
-    value = float((inside / change.norm).ravel() @ (inside / change.norm).ravel())
     # An error E of a change turns it by at most ‖E‖/‖ΔW‖, and moves its share by no more.
     error = before.error(k) + change.error / change.norm
     error += 4 * (max(before.shape) + k) * UNIT_ROUNDOFF
@@ -218,7 +209,7 @@ def _update_energy(before: Basis, change: Change, side: Side, k: int, null: floa
         return Measure("update_energy", side, k, None, None, None, null, "no-gap")
     # Twice, since the norm of the rounding is an expected one.
     noise = before.noise(k) + 2 * change.noise / change.norm
-    return Measure("update_energy", side, k, value, error, _known(noise), null)
+    return Measure("update_energy", side, k, share, error, _known(noise), null)
 
 
 def _intruders(found: Intruders, nulls: Nulls) -> Measure:
@@ -235,17 +226,6 @@ def _intruders(found: Intruders, nulls: Nulls) -> Measure:
 
 def _possible(ks: Sequence[int], now: Basis, before: Basis) -> list[int]:
     return [k for k in ks if k <= min(now.count, before.count)]
-
-
-def _cross(now: Basis, before: Basis, side: Side) -> Values:
-    """Cosines between the leading vectors of a side, (K, K′)."""
-    pair = (now.left, before.left) if side == "left" else (now.right, before.right)
-    return np.asarray(pair[0].T @ pair[1], np.float64)
-
-
-def _mean(drawn: list[float]) -> float | None:
-    """Mean of what was drawn; None if no drawn matrix could be decomposed."""
-    return sum(drawn) / len(drawn) if drawn else None
 
 
 def _known(noise: float) -> float | None:

@@ -19,6 +19,7 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.deltas import Rescaling
 from rankscope.components.recipes import Products, Recipe
 from rankscope.errors import WrongSettingError
+from rankscope.results.subspace_store import read_comparisons
 from rankscope.spectra.matrices import Decomposable, Dense
 from tests.conftest import RANK, TinyRun, random_weights, write_model
 
@@ -82,6 +83,74 @@ def test_every_step_is_held_against_the_one_before_and_the_first(
     assert pairs == before | {(step, 0) for step in range(10, 60, 10)}
 
 
+@pytest.mark.parametrize("against", ["last", "previous", ("first", "last"), "last,previous,first"])
+@pytest.mark.parametrize("segment", [2, 8])
+@pytest.mark.slow
+def test_every_step_is_compared_with_those_that_are_asked_for(
+    drifting: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    against: str | tuple[str, ...],
+    segment: int,
+) -> None:
+    monkeypatch.setattr(subspace_plans, "SEGMENT", segment)
+    table = subspaces(drifting, tmp_path / "out", components="weight", against=against)
+    steps, expected = range(0, 60, 10), set()
+    for step in steps:
+        expected |= {(step, step - 10)} if "previous" in against and step else set()
+        expected |= {(step, 0)} if "first" in against and step else set()
+        expected |= {(step, 50)} if "last" in against and step != 50 else set()
+    pairs = table[["step", "against"]].drop_duplicates()
+    assert set(pairs.itertuples(index=False, name=None)) == expected
+    assert not table.duplicated(["name", "step", "against", "measure", "side", "k"]).any()
+
+
+@pytest.mark.slow
+def test_a_call_gets_the_comparisons_that_it_asks_for_whatever_is_stored(
+    drifting: Path, tmp_path: Path
+) -> None:
+    for against in ("first", "previous", "first,previous"):
+        asked = {"components": "weight", "layers": 0, "steps": "0:20", "against": against}
+        table = subspaces(drifting, tmp_path, **asked)
+        pairs = set(zip(table["step"], table["against"], strict=True))
+        both = {"first": {(10, 0), (20, 0)}, "previous": {(10, 0), (20, 10)}}
+        assert pairs == set.union(*(both[name] for name in against.split(",")))
+
+
+@pytest.mark.slow
+def test_what_was_compared_with_the_last_step_follows_a_new_one(
+    drifting: Path, tmp_path: Path
+) -> None:
+    last, out = drifting / "checkpoint-50", tmp_path / "out"
+    aside = shutil.move(last, tmp_path / "aside")
+    asked = {"components": "weight", "against": "previous,last"}
+    early = subspaces(drifting, out, **asked)
+    assert set(early.query("against > step")["against"]) == {40}
+    shutil.move(aside, last)
+    late = subspaces(drifting, out, **asked)
+    assert set(late.query("against > step")["against"]) == {50}
+    pd.testing.assert_frame_equal(late, subspaces(drifting, tmp_path / "fresh", **asked))
+    path = next((out / "subspaces").rglob("*.safetensors"))
+    held = {(one.step, one.against) for one in read_comparisons(path)}
+    assert (10, 50) in held and (10, 40) not in held
+    now, then = stored(drifting, 20), stored(drifting, 50)
+    u, w = (np.linalg.svd(one)[0][:, :4] for one in (now, then))
+    row = late.query("step == 20 and against == 50 and name == @NAME and side == 'left' and k == 4")
+    values = row.set_index("measure")["value"]
+    assert values["overlap"] == pytest.approx(((u.T @ w) ** 2).sum() / 4)
+    assert values["least_cosine"] == pytest.approx(np.linalg.svd(u.T @ w)[1][-1])
+    inside = ((w.T @ (now - then)) ** 2).sum() / ((now - then) ** 2).sum()
+    assert values["update_energy"] == pytest.approx(inside)
+
+
+def test_steps_to_compare_with_are_named_with_subspaces(drifting: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongSettingError, match="choose from previous, first, last"):
+        rs.analyze(drifting, out=tmp_path, subspaces=4, against="next")
+    for asked in ({"against": "last"}, {"against": [], "subspaces": 4}):
+        with pytest.raises(WrongSettingError, match="give at least one, and `subspaces`"):
+            rs.analyze(drifting, out=tmp_path, **asked)  # type: ignore[arg-type]
+
+
 @pytest.mark.slow
 def test_a_random_drift_moves_subspaces_as_far_as_chance_says(
     drifting: Path, tmp_path: Path
@@ -124,8 +193,8 @@ def test_adapters_of_every_kind_are_compared_against_unrelated_ones(
     )
     for kind in kinds:
         positions = tuple(Position(i, kind(t), str(i)) for i, t in enumerate(steps))
-        (one,) = SubspaceSeries("adapter", NAME, 4, (), positions[0], positions).compare()
-        assert {found.measure for found in one.measures} == {"overlap"}
+        (one,) = series(4, positions).compare()
+        assert {found.measure for found in one.measures} == {"overlap", "least_cosine"}
         matrices = [dense(position.recipe.read()) for position in positions]
         u = [np.linalg.svd(matrix)[0][:, :4] for matrix in matrices]
         left = next(found for found in one.measures if (found.side, found.k) == ("left", 4))
@@ -144,8 +213,18 @@ def test_what_has_no_certain_vector_is_not_called_zero(
     t = dict(open_tensors(tmp_path / "0.safetensors"))
     position = Position(0, Products((Adapter(t["A"], t["B"], 1.0),)), "0")
     positions = position, position._replace(step=1)
-    (one,) = SubspaceSeries("adapter", NAME, 2, (), position, positions).compare()
+    (one,) = series(2, positions).compare()
     assert {(found.status, found.value) for found in one.measures} == {(status, None)}
+
+
+def series(most: int, positions: tuple[Position, ...]) -> SubspaceSeries:
+    return SubspaceSeries(
+        *("adapter", NAME, most, (), positions),
+        continues=False,
+        previous=True,
+        first=positions[0],
+        last=None,
+    )
 
 
 def dense(matrix: Decomposable) -> np.ndarray:

@@ -1,0 +1,237 @@
+"""`diagnose`: what is wrong with runs, or looks wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from typing_extensions import override
+
+from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.survey import Survey
+from rankscope.diagnostics.conditioning import check_conditioning
+from rankscope.diagnostics.dead_adapters import check_adapters
+from rankscope.diagnostics.empty_restarts import check_resets
+from rankscope.diagnostics.evidence import Check, Evidence
+from rankscope.diagnostics.fewer_bits import check_bits
+from rankscope.diagnostics.finding import SEVERITIES, Finding, Unchecked
+from rankscope.diagnostics.identical_weights import check_identical
+from rankscope.diagnostics.learning_rates import check_learning_rates
+from rankscope.diagnostics.merges_checked import check_merges
+from rankscope.diagnostics.new_directions import check_intruders
+from rankscope.diagnostics.nonfinite import check_finite
+from rankscope.diagnostics.optimizer_state import check_optimizer
+from rankscope.diagnostics.other_runs import check_other_runs
+from rankscope.diagnostics.rank_collapse import check_collapse, compared_with_baselines
+from rankscope.diagnostics.restart_log import check_restart_log
+from rankscope.diagnostics.same_subspace import check_subspaces
+from rankscope.diagnostics.step_gaps import check_gaps
+from rankscope.diagnostics.unreadable_steps import check_readable, surveyed
+from rankscope.diagnostics.unresolved_updates import check_resolved
+from rankscope.errors import WrongSettingError
+from rankscope.pipeline.calls import Paths, listed_paths
+from rankscope.results.columns import ANALYSIS_RECORD, SUBSPACES_FILE
+from rankscope.results.record import read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rankscope.results.results import Results
+
+# The last one also says which tensors the others could not read.
+CHECKS: tuple[Check, ...] = (
+    check_merges,
+    check_resets,
+    check_adapters,
+    check_finite,
+    check_other_runs,
+    check_restart_log,
+    check_optimizer,
+    check_learning_rates,
+    check_subspaces,
+    check_collapse,
+    check_conditioning,
+    check_intruders,
+    check_resolved,
+    check_bits,
+    check_identical,
+    check_gaps,
+    check_readable,
+)
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Sequence[Finding]):
+    """The findings about some runs, worst first, and what could not be looked for.
+
+    It is a sequence of `Finding`; ``table`` has them as a DataFrame.
+
+    Attributes
+    ----------
+    findings
+        Worst first.
+    unchecked
+        Checks that could not be made, and why. Where a check is in neither list, it found nothing.
+    runs
+        Names of the runs.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> found = rs.diagnose("ckpts/full")
+    >>> found.worst, [finding.code for finding in found]
+    (None, [])
+    >>> found.table.columns[:4].tolist()
+    ['severity', 'code', 'run', 'steps']
+    """
+
+    findings: tuple[Finding, ...]
+    unchecked: tuple[Unchecked, ...]
+    runs: tuple[str, ...]
+
+    @property
+    def worst(self) -> str | None:
+        """The worst severity; None if nothing was found."""
+        return self.findings[0].severity if self.findings else None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per finding: severity, code, run, steps, unit, matrices, evidence and more."""
+        import pandas as pd
+
+        empty = Finding("note", "", "", (), (), "", "", "").as_row()
+        return pd.DataFrame([one.as_row() for one in self.findings], columns=list(empty))
+
+    def as_document(self) -> dict[str, Any]:
+        """All of it in plain values, for JSON."""
+        counts = Counter(finding.severity for finding in self.findings)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "runs": list(self.runs),
+            "counts": {severity: counts[severity] for severity in SEVERITIES},
+            "findings": [finding.as_row() for finding in self.findings],
+            "unchecked": [vars(one) for one in self.unchecked],
+        }
+
+    @overload
+    def __getitem__(self, index: int) -> Finding: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Finding, ...]: ...
+    @override
+    def __getitem__(self, index: int | slice) -> Finding | tuple[Finding, ...]:
+        return self.findings[index]
+
+    @override
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def __repr__(self) -> str:
+        lines = [f"{one.severity}: {one.code}: {one.where}: {one.evidence}" for one in self]
+        return "\n".join(lines) if lines else f"no findings in {len(self.runs)} runs"
+
+
+def diagnose(
+    runs: Paths,
+    *,
+    results: str | Path | None = None,
+    layout: str | None = None,
+    family: str | Path | None = None,
+    trust_pickle: bool = False,
+    base: str | Path | None = None,
+) -> Diagnosis:
+    """Find what is wrong with runs, or looks wrong, each with its evidence and what to do.
+
+    Reads headers, logs, adapters, and samples of the weights; nothing is decomposed. What takes
+    spectra (rank collapse, conditioning, noise, subspaces) is read from ``results``.
+
+    Parameters
+    ----------
+    runs
+        Folders: of a run, of a tree of runs, or of one checkpoint.
+    results
+        The folder that `analyze` wrote for these runs. None leaves the checks out that need it.
+    layout, family, trust_pickle, base
+        As for `analyze`.
+
+    Returns
+    -------
+    The findings, worst first, and the checks that could not be made.
+
+    Raises
+    ------
+    WrongSettingError
+        If a setting is unknown, a path does not exist, or the results are of other runs.
+    RankscopeError
+        If there is no run, or the results cannot be read.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> found = rs.diagnose("ckpts", results="results")
+    >>> len(found), len(found.runs)
+    (0, 2)
+    >>> print(found.unchecked[0])
+    relora: learning-rate-misaligned: the log has no learning rates
+    """
+    met = survey(
+        listed_paths(runs), layout=layout, family=family, trust_pickle=trust_pickle, base=base
+    )
+    return diagnosed(met, None if results is None else Path(results))
+
+
+def diagnosed(met: Survey, results: Path | None = None) -> Diagnosis:
+    """Diagnose the runs that a survey found."""
+    tables = _opened(results, met.runs)
+    known = [Evidence.of(run, *tables.get(run.name, (None, None))) for run in met.runs]
+    found = list(surveyed(known, met.skips, met.notes, met.places))
+    found += compared_with_baselines(known)
+    unchecked: list[Unchecked] = []
+    for evidence in known:
+        for check in CHECKS:
+            for one in check(evidence):
+                (unchecked if isinstance(one, Unchecked) else found).append(one)  # type: ignore
+    found.sort(key=_order)
+    return Diagnosis(tuple(found), tuple(unchecked), tuple(run.name for run in met.runs))
+
+
+def _order(finding: Finding) -> tuple[int, str, tuple[int, ...]]:
+    return SEVERITIES.index(finding.severity), finding.run, finding.steps
+
+
+Tables = dict[str, tuple["pd.DataFrame", "pd.DataFrame | None"]]
+
+
+def _opened(folder: Path | None, runs: Sequence[Run]) -> Tables:
+    """The rows of each run in the results, by its name."""
+    if folder is None:
+        return {}
+    from rankscope.results.results import open_results
+
+    results = open_results(folder)
+    named = dict(_names(results, runs))
+    if not named:
+        there = ", ".join(map(str, results.metrics["run"].unique()[:5])) or "none"
+        raise WrongSettingError(f"`results` holds other runs: {there}", path=folder)
+    has_subspaces = (folder / SUBSPACES_FILE).is_file()
+    tables: Tables = {}
+    for run, name in named.items():
+        metrics, moved = results.metrics, results.subspaces
+        own = moved[moved["run"] == name] if has_subspaces else None
+        tables[run] = metrics[metrics["run"] == name], own
+    return tables
+
+
+def _names(results: Results, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    """What the results call each run: by its path, else by its name."""
+    record = read_record(results.path / ANALYSIS_RECORD).get("runs", [])
+    by_path = {(Path(one["path"]).resolve(), one["name"].count("/")): one["name"] for one in record}
+    known = {one["name"] for one in record}
+    for run in runs:
+        name = by_path.get((run.path.resolve(), run.name.count("/")))
+        if name is not None or run.name in known:
+            yield run.name, name or run.name
