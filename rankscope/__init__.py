@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
     from rankscope.statistics.replicates import grouped
+    from rankscope.watching.watch import watch
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
@@ -81,6 +82,7 @@ _HOMES = {
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
     "rankscope.statistics.replicates": ("grouped",),
+    "rankscope.watching.watch": ("watch",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -130,6 +132,7 @@ __all__ = [
     "spectrum",
     "stable_rank",
     "subspace_measures",
+    "watch",
     "write_report",
 ]
 

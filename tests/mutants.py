@@ -36,6 +36,9 @@ ROTATIONS, CHANCE = "tests/spectra/test_rotation_gallery.py", "tests/spectra/tes
 SUBSPACES = "tests/analysis/test_subspaces.py"
 METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
 STORE, OLDER = "tests/results/test_spectra_store.py", "tests/results/test_older.py"
+COSINES, OWN = "tests/analysis/test_update_cosine.py", "tests/results/test_own_metrics.py"
+SHARED, CHANGES = "tests/spectra/test_shared_rounding.py", "tests/components/test_consecutive.py"
+CONSECUTIVE = "components/consecutive.py"
 FACTORS = "tests/components/test_factor_noise.py"
 GAINS, ATTENTIONS = (f"tests/components/test_{name}.py" for name in ("circuit_gains", "attentions"))
 OPTIMIZER = "tests/training/test_optimizer_settings.py"
@@ -231,6 +234,38 @@ MUTANTS = (
         "Kronecker(_times(first, 1.0), moved[1].dense()",
         "tests/components/test_kronecker_deltas.py",
     ),
+    # Cosines of successive changes, and entries.
+    Mutant("analysis/history.py", "self.held_before |= {one: seen", "_ = {one: seen", COSINES),
+    Mutant("analysis/history.py", "if one in holds}", "}", COSINES),
+    Mutant("spectra/cosines.py", "+ 2.1 * sum(", "+ 0.6 * sum(", "tests/spectra/test_cosines.py"),
+    Mutant("spectra/cosines.py", "* grown * grown2, terms", "* grown, terms", COSINES),
+    Mutant(
+        "spectra/shared_rounding.py", "narrow = deviation *", "narrow = 0.7 * deviation *", SHARED
+    ),
+    Mutant("spectra/shared_rounding.py", "np.hypot(one, other)", "np.maximum(one, other)", SHARED),
+    Mutant(
+        "spectra/shared_rounding.py",
+        "return np.where(deviation < NARROW",
+        "return np.where(deviation < 0",
+        SHARED,
+    ),
+    Mutant(
+        CONSECUTIVE,
+        "_squares(rights[1].values).sum(axis=1)",
+        "_squares(rights[1].values).mean(axis=1)",
+        CHANGES,
+    ),
+    Mutant(CONSECUTIVE, "if stored.mantissa < max(", "if stored.mantissa < min(", CHANGES),
+    Mutant(CONSECUTIVE, "scale_of(shared) ** 2", "scale_of(shared)", CHANGES),
+    Mutant(
+        "spectra/entries.py",
+        "2 * start + 1 - n",
+        "2 * start + 2 - n",
+        "tests/spectra/test_entries.py",
+    ),
+    Mutant("spectra/entries.py", "if 8 * (", "if 1e-3 * (", "tests/spectra/test_entries.py"),
+    Mutant("results/own_metrics.py", "2 * spectrum.values", "spectrum.values", OWN),
+    Mutant("results/own_metrics.py", "function(values.copy()", "function(values", OWN),
     # Correlations and text.
     Mutant(
         "scoring/perplexity.py",

@@ -30,11 +30,12 @@ MAY_IMPORT = {
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
+        "statistics.latex_table",
     },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {
         *("errors", "durable", "groups", "metrics", "results"),
-        *("checkpoints", "spectra", "components", "pipeline"),
+        *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
@@ -56,6 +57,10 @@ MAY_IMPORT = {
     "diagnostics": {
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
+    },
+    "watching": {
+        *("errors", "durable", "checkpoints", "results"),
+        *("pipeline", "analysis", "statistics", "components.selection"),
     },
     "comparison": {
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),

@@ -31,7 +31,8 @@ ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks")
 PAGES = {
     "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/comparing",
-              "docs/numerics", "docs/evaluation", "docs/training", "configs/README"),
+              "docs/numerics", "docs/watching", "docs/evaluation", "docs/training",
+              "configs/README"),
     "Reference": ("commands", "api", "gallery"),
     "Project": ("docs/design", "CONTRIBUTING", "benchmarks/README", "CHANGELOG", "SECURITY"),
 }  # fmt: skip

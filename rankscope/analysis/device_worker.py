@@ -10,7 +10,7 @@ from types import TracebackType
 
 from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.subspace_series import Compared, SubspaceSeries
-from rankscope.analysis.worker import explained
+from rankscope.analysis.worker import explained, matrix_of
 from rankscope.pipeline.engine import Failure
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
@@ -90,6 +90,6 @@ def _matrix_of(job: AnalysisJob) -> Read:
     try:
         recipe = job.task.recipe
         # Singular vectors are found on the processor, by these threads.
-        return recipe.compare() if isinstance(recipe, SubspaceSeries) else recipe.read()
+        return recipe.compare() if isinstance(recipe, SubspaceSeries) else matrix_of(recipe)
     except Exception as error:
         return explained(error)

@@ -114,6 +114,8 @@ class _Part:
     held
         The last checkpoint that holds a matrix, by the matrix's name and whether its weight is
         there: an adapter alone and a weight are not measured from each other.
+    held_before
+        The last checkpoint before that one that holds it.
     bare
         Length of the prefix that the names of some checkpoints lack.
     """
@@ -122,13 +124,16 @@ class _Part:
     last: Seen
     trace: Trace
     held: dict[tuple[str, bool], Seen] = field(default_factory=dict)
+    held_before: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     bare: int = 0
 
     def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
         """Make this the previous checkpoint, and a start of updates if it may be one."""
         self.last, self.trace = now, trace
         if is_start:
-            self.held |= {_identity(one): now for one in now.contents.parameters.values()}
+            holds = set(map(_identity, now.contents.parameters.values()))
+            self.held_before |= {one: seen for one, seen in self.held.items() if one in holds}
+            self.held |= dict.fromkeys(holds, now)
 
 
 @dataclass
@@ -238,36 +243,41 @@ class _Walk:
                 yield from AT_CHECKPOINTS[name](moment)
 
     def _since_each(self, now: Seen, part: _Part) -> Iterator[Moment]:
-        """The checkpoint's matrices, grouped by the last checkpoint that held them."""
-        by_step: dict[int, dict[str, Parameter]] = {}
+        """The checkpoint's matrices, grouped by the last two checkpoints that held them."""
+        groups: dict[tuple[int, int | None], tuple[Seen, Seen | None, dict[str, Parameter]]] = {}
         for parameter in now.contents.parameters.values():
-            earlier = part.held.get(_identity(parameter))
+            identity = _identity(parameter)
+            earlier, before = part.held.get(identity), part.held_before.get(identity)
             if earlier is not None:
-                by_step.setdefault(earlier.step, {})[parameter.name] = parameter
-        seen = {earlier.step: earlier for earlier in part.held.values()}
-        for step, parameters in by_step.items():
+                key = earlier.step, None if before is None else before.step
+                groups.setdefault(key, (earlier, before, {}))[2][parameter.name] = parameter
+        for earlier, before, parameters in groups.values():
             contents = replace(now.contents, parameters=parameters)
-            yield self._moment(replace(now, contents=contents), seen[step], None)
+            moment = self._moment(replace(now, contents=contents), earlier, None)
+            if before is not None:
+                moment = replace(
+                    moment,
+                    second_last=before.contents,
+                    before_previous=self._window(before, earlier),
+                )
+            yield moment
 
     def _moment(self, now: Seen, previous: Seen | None, origin: Seen | None) -> Moment:
         """A checkpoint with those it is measured from; it precedes any merge at its step."""
-
-        def window(earlier: Seen | None) -> Window | None:
-            if earlier is None:
-                return None
-            is_counted = now.contents.restarts is not None
-            counted = now.restarts - earlier.restarts if is_counted else None
-            adapted = earlier.contents.adapted, now.contents.adapted
-            return Window(earlier.step, now.step, self.merges, counted, adapted)
-
         return Moment(
             now.contents,
             None if previous is None else previous.contents,
             None if origin is None else origin.contents,
-            window(previous),
-            window(origin),
-            merged_before(now.step, self.merges, self.origins),
+            None if previous is None else self._window(previous, now),
+            None if origin is None else self._window(origin, now),
+            origins=merged_before(now.step, self.merges, self.origins),
         )
+
+    def _window(self, earlier: Seen, now: Seen) -> Window:
+        is_counted = now.contents.restarts is not None
+        counted = now.restarts - earlier.restarts if is_counted else None
+        adapted = earlier.contents.adapted, now.contents.adapted
+        return Window(earlier.step, now.step, self.merges, counted, adapted)
 
     def _new_notes(self) -> Iterator[Skip]:
         """The notes that no earlier checkpoint of the run had."""

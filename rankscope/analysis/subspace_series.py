@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.components.recipes import Products, Recipe
+from rankscope.components.recipes import OF_CONTENT, Products, Recipe
 from rankscope.errors import RankscopeError
 from rankscope.spectra.paired_subspaces import Chance, Decomposed, compared
 from rankscope.spectra.subspace_measures import Measure, sizes
-
-# Reasons that are in a file, and stay until it is another file.
-OF_CONTENT = ("damaged", "cut-short", "quantised")
 
 
 class Position(NamedTuple):

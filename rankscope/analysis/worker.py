@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from dataclasses import replace
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -19,6 +20,8 @@ from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
+from rankscope.spectra.entries import sparsity
+from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
 
@@ -27,9 +30,17 @@ def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
     try:
         if isinstance(recipe, SubspaceSeries):
             return recipe.compare()
-        return spectra(recipe.read())
+        return spectra(matrix_of(recipe))
     except Exception as error:
         return explained(error)
+
+
+def matrix_of(recipe: Recipe) -> Decomposable:
+    """Read a matrix; if it is in memory as a whole, also measure its entries."""
+    matrix = recipe.read()
+    if not isinstance(matrix, Dense):
+        return matrix
+    return replace(matrix, entries=sparsity(matrix.values, matrix.error))
 
 
 def explained(error: Exception) -> Failure:

@@ -61,6 +61,8 @@ class Moment:
         The checkpoint, the one before it, and the first of the run.
     since_previous, since_first
         The windows from those to this one.
+    second_last, before_previous
+        The checkpoint before the previous one, and the window from there to the previous one.
     origins
         Weights as they were before the first merge on record, by name.
     """
@@ -70,6 +72,8 @@ class Moment:
     first: Contents | None = None
     since_previous: Window | None = None
     since_first: Window | None = None
+    second_last: Contents | None = None
+    before_previous: Window | None = None
     origins: Mapping[str, Tensor] = field(default_factory=dict)
 
 

@@ -73,6 +73,12 @@ class Formed:
         """Whether nothing but storing its entries rounded them."""
         return not (self.relative or self.beside)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a single stored tensor, or entries of one."""
+        is_single = len(self.stored) == 1 and self.bits == MOST_BITS and self.made_of is None
+        return is_single and self.is_as_stored and not self.error
+
     def dense(self) -> Dense:
         """The matrix for its spectrum."""
         return Dense(self.values, self.dtype, self.rounding(), self.error)

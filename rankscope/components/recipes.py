@@ -24,6 +24,8 @@ from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank, 
 from rankscope.spectra.rounding import Rounding, rounding_of_merges
 
 SAMPLE = 2**16
+# Reasons that are in a file, and stay until it is another file.
+OF_CONTENT = ("damaged", "cut-short", "quantised")
 
 
 class Recipe(Protocol):
@@ -122,28 +124,39 @@ class Difference:
         Frozen weights and adapters are subtracted separately, so that the error is relative to the
         change: what is equal on both sides adds none.
         """
-        pair = self.later.adapter, self.earlier.adapter
-        if pair == (None, None):
+        if (self.later.adapter, self.earlier.adapter) == (None, None):
             products = product_in(self.later.tensor), product_in(self.earlier.tensor)
             if products[0] is not None and products[1] is not None:
                 change = change_of_product(products[0], products[1])
                 return replace(change, before=products[1].norms())
-        later, earlier = formed_of(self.later.tensor), formed_of(self.earlier.tensor)
-        if any(map(is_rescaled, pair)):
-            return self._of_rescaled(later, earlier)
-        moved = difference_of(*pair)
-        before = adapted(earlier.exact(), pair[1])
+        return self.between(formed_of(self.later.tensor), formed_of(self.earlier.tensor))
+
+    def between(self, later: Formed, earlier: Formed) -> Dense | LowRank:
+        """The change, given both weights without their adapters as they were read."""
+        change = self.bare(later, earlier)
+        before = adapted(earlier.exact(), self.earlier.adapter)
         size = norm_of(before.values, before.error)
+        if isinstance(change, LowRank):
+            return replace(change, before=(size,))
+        rounding = change.rounding
+        if not self._is_rescaled or not np.array_equal(later.values, earlier.values):
+            rounding = self._rounding(later, earlier) + rounding
+        return replace(change, rounding=rounding, before=size)
+
+    def bare(self, later: Formed, earlier: Formed) -> Dense | LowRank:
+        """The change without the rounding of the weights, and without the size of what changed."""
+        if self._is_rescaled:
+            return self._of_rescaled(later, earlier)
+        moved = difference_of(self.later.adapter, self.earlier.adapter)
         error = later.error + earlier.error
         if moved is not None and np.array_equal(later.values, earlier.values):
-            return replace(moved, error=moved.error + error, before=(size,))
+            return replace(moved, error=moved.error + error)
         with np.errstate(over="ignore", invalid="ignore"):
             values = later.values.astype(np.float64) - earlier.values
         total = Formed(values, self._dtype, error=error + UNIT_ROUNDOFF * norm_of(values).value)
         if moved is not None and not is_zero(moved):
             total += multiplied(moved)
-        rounding = self._rounding(later, earlier) + total.rounding()
-        return Dense(total.values, self._dtype, rounding, total.error, size)
+        return total.dense()
 
     def _of_rescaled(self, later: Formed, earlier: Formed) -> Dense:
         """The change of a weight under DoRA; a base that is equal on both sides counts as exact."""
@@ -151,11 +164,12 @@ class Difference:
         was = adapted(earlier.exact(), self.earlier.adapter)
         with np.errstate(over="ignore", invalid="ignore"):
             values = now.values.astype(np.float64) - was.values
-        rounding = now.rounding() + was.rounding()
-        if not np.array_equal(later.values, earlier.values):
-            rounding += self._rounding(later, earlier)
         error = now.error + was.error + UNIT_ROUNDOFF * norm_of(values).value
-        return Dense(values, self._dtype, rounding, error, norm_of(was.values, was.error))
+        return Dense(values, self._dtype, now.rounding() + was.rounding(), error)
+
+    @property
+    def _is_rescaled(self) -> bool:
+        return is_rescaled(self.later.adapter) or is_rescaled(self.earlier.adapter)
 
     @property
     def _dtype(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from rankscope.checkpoints.contents import Adapter, Contents, Parameter, is_rescaled
@@ -10,6 +11,7 @@ from rankscope.checkpoints.merges import Merge
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.attentions import circuit_updates, circuits
 from rankscope.components.component import Component, Moment, component_of, misfit, weight_of
+from rankscope.components.consecutive import Consecutive
 from rankscope.components.deltas import DeltaChange, Rescaling
 from rankscope.components.merged import last_merge, merged_total
 from rankscope.components.recipes import Difference, Products, Recipe, Weight
@@ -54,8 +56,23 @@ def _factors(moment: Moment) -> Iterator[Component]:
 
 
 def _updates(moment: Moment) -> Iterator[Component]:
-    if moment.previous is not None and moment.since_previous is not None:
-        yield from _changes("update", moment.now, moment.previous, moment.since_previous)
+    if moment.previous is None or moment.since_previous is None:
+        return
+    earlier: dict[str, Recipe] = {}
+    if moment.second_last is not None and moment.before_previous is not None:
+        changes = _changes("update", moment.previous, moment.second_last, moment.before_previous)
+        earlier = {change.name: change.recipe for change in changes}
+    for update in _changes("update", moment.now, moment.previous, moment.since_previous):
+        yield replace(update, recipe=_after(earlier.get(update.name), update.recipe))
+
+
+def _after(before: Recipe | None, change: Recipe) -> Recipe:
+    """A change with the one before it, where both can be formed in the same way."""
+    if isinstance(before, Difference) and isinstance(change, Difference):
+        return Consecutive(change, before)
+    if isinstance(before, DeltaChange) and isinstance(change, DeltaChange):
+        return Consecutive(change, before)
+    return change
 
 
 def _cumulative_updates(moment: Moment) -> Iterator[Component]:

@@ -25,7 +25,13 @@ from rankscope.statistics.replicates import (
     none_in_common,
     runs_over,
 )
-from rankscope.statistics.row_choice import chosen_rows, distinct, in_order, role_name
+from rankscope.statistics.row_choice import (
+    chosen_rows,
+    distinct,
+    in_order,
+    require_metric,
+    role_name,
+)
 from rankscope.statistics.step_summary import line_text
 
 COLORS = "viridis"
@@ -87,6 +93,7 @@ def heatmap(
     """
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
+    require_metric(rows, column)
     cells = _cells(rows, column, log=drawn.log)
     limits = value_limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
@@ -220,6 +227,7 @@ def in_layers(rows: pd.DataFrame) -> pd.DataFrame:
 
 def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
     """Least and greatest finite value of a column."""
+    require_metric(rows, column)
     values = rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
     finite = values[np.isfinite(values)]
     if not finite.size:

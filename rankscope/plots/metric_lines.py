@@ -13,7 +13,7 @@ from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, label_log_axis, s
 from rankscope.plots.style import SeriesStyle
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import Over, by_group
-from rankscope.statistics.row_choice import chosen_rows, series_names
+from rankscope.statistics.row_choice import chosen_rows, require_metric, series_names
 from rankscope.statistics.step_summary import (
     cuts_of,
     summarised_over,
@@ -63,7 +63,8 @@ def metric(
     table
         The metrics table. Colours are decided from all of it, not from the rows drawn.
     column
-        The metric, such as ``per``, ``stable_rank``, ``condition_number_r`` or ``relative_size``.
+        The metric, such as ``per``, ``stable_rank``, ``condition_number_r`` or ``relative_size``;
+        also one of your own (`Results.with_metric`).
     component, role
         Which matrices: a component, and a role or all.
     hue
@@ -89,9 +90,10 @@ def metric(
     >>> ax.get_ylabel()
     'stable rank'
     """
-    drawn = quantity(column)
     table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component=component, role=role)
+    require_metric(rows, column)
+    drawn = quantity(column)
     points = summary(rows, column, hue=hue, cuts=cuts_of(table))
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         if drawn.log:

@@ -127,7 +127,7 @@ def losses(
     >>> import rankscope as rs
     >>> figure = rs.plots.losses(rs.open_results("results").training)
     >>> figure.axes[0].get_ylabel()
-    'loss (nats per token)'
+    'loss'
     """
     width, height = mpl.rcParams["figure.figsize"]
     figure, [[ax]] = new_figure(1, 1, size=(width, min(height, 2.4)))

@@ -74,18 +74,28 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
         "max_rank": spectrum.max_rank,
         "sigma_error": spectrum.error,
         **_relative_size(spectrum),
+        **_cosine(spectrum),
+        **_entries(spectrum),
     }
     if spectrum.status == "zero":
         return row
     rank = metrics.numerical_rank(spectrum.lower, spectrum.noise_floor)
     if not whole and spectrum.noise_floor > 0:
         row["signal_to_noise"] = _in_range(float(s[0]) / spectrum.noise_floor)
-    if not rank and spectrum.noise_source == "arithmetic":
+    if not has_ranks(spectrum):
         return row | {"numerical_rank": rank}
     conditions = _conditions(spectrum, rank)
     if not whole:
         conditions = {"condition_number_r": conditions["condition_number_r"]}
     return row | _ranks(spectrum, rank) | _shape(spectrum) | conditions
+
+
+def has_ranks(spectrum: Spectrum) -> bool:
+    """Whether a matrix has ranks: it is neither zero nor, as found, all rounding of arithmetic."""
+    if spectrum.status not in ("ok", "vector"):
+        return False
+    is_above = bool((spectrum.lower > spectrum.noise_floor).any())
+    return is_above or spectrum.noise_source != "arithmetic"
 
 
 def _in_range(number: float) -> float | None:
@@ -119,6 +129,22 @@ def _relative_size(spectrum: Spectrum) -> dict[str, Number]:
     if not math.isfinite(most):
         return {}
     return {"relative_size": ratio, "relative_size_error": max(most - ratio, ratio - least)}
+
+
+def _cosine(spectrum: Spectrum) -> dict[str, Number]:
+    cosine = spectrum.cosine
+    if cosine is None:
+        return {}
+    return {
+        "update_cosine": cosine.value,
+        "update_cosine_error": cosine.error,
+        "update_cosine_bias": cosine.bias,
+    }
+
+
+def _entries(spectrum: Spectrum) -> dict[str, Number]:
+    entries = spectrum.entries
+    return {} if entries is None else {"entry_gini": entries.gini, "entry_hoyer": entries.hoyer}
 
 
 def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:

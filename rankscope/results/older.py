@@ -2,7 +2,8 @@
 
 Every metric follows from a stored spectrum, so metrics are computed again. The relative size of a
 change follows from the spectrum of what changed, if the table has it at the start of the window.
-What was not stored stays empty: a matrix's significant bits, and the restarts in a window.
+What was not stored stays empty: a matrix's significant bits, the restarts in a window, the cosine
+of an update with the one before it, and how sparse the entries are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ CHANGED = {"update": "weight", "cumulative_update": "weight"}
 CHANGED |= {"ov_update": "ov", "qk_update": "qk"}
 OF_MERGES = ("merge", "merged_total")  # their steps need not be those of checkpoints
 OF_CHANGES = (*WINDOW, "signal_to_noise", "relative_size", "relative_size_error")
+OF_UPDATES = ("update_cosine", "update_cosine_error", "update_cosine_bias")
 
 Key = tuple[object, ...]
 
@@ -47,8 +49,11 @@ def filled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 def empty_columns(table: pd.DataFrame, added: frozenset[str]) -> list[str]:
     """Which of the added columns hold nothing although matrices of this table have them."""
-    has_changes = not table["component"].isin(FULL_RANK).all()
-    asked = [name for name in COLUMNS if name in added and (has_changes or name not in OF_CHANGES)]
+    without = {
+        *(OF_CHANGES if table["component"].isin(FULL_RANK).all() else ()),
+        *(() if (table["component"] == "update").any() else OF_UPDATES),
+    }
+    asked = [name for name in COLUMNS if name in added - without]
     return [name for name in asked if table[name].isna().all()]
 
 

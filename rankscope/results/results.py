@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,11 @@ from rankscope.results.columns import (
     WHOLE,
 )
 from rankscope.results.older import empty_columns, filled
+from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
 from rankscope.results.record import read_record
-from rankscope.results.spectra_store import MATRIX, Entry, read_entries, store_path
+from rankscope.results.spectra_store import Entry
+from rankscope.results.stored_rows import by_step
+from rankscope.results.summary_tables import summary_html, summary_text
 
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
@@ -74,6 +78,8 @@ class Results:
     ----------
     path
         The folder.
+    own
+        Metrics of your own, from `with_metric`: names and functions.
 
     Examples
     --------
@@ -87,34 +93,86 @@ class Results:
     """
 
     path: Path
+    own: OwnMetrics = ()
+
+    def with_metric(self, name: str, function: OwnMetric) -> Results:
+        """The same results with one more column: a function of every matrix's singular values.
+
+        It is in `metrics`, and drawn by its name in figures: ``rs.plots.metric(table, name)``. It
+        is computed from the stored spectra, when the table is first used.
+
+        Parameters
+        ----------
+        name
+            Name of the column.
+        function
+            Takes the singular values of a matrix, descending, float64, shape ``(k,)``, and
+            ``shape``, the rows and columns of the matrix, if it has a parameter of that name. k is
+            the smaller side, or the inner dimension of a product: its other values are zero.
+            Returns a number; NaN where it is not defined.
+
+        Returns
+        -------
+        `Results`; these remain as they are. The column is empty for matrices that have no rank:
+        zero, not finite, or nothing but rounding of the arithmetic; also, where the scale of an
+        adapter is not known, if the number depends on the scale.
+
+        Raises
+        ------
+        WrongSettingError
+            If the table has such a column; and, when the table is used, if the function fails or
+            gives something else than a number. The message names the matrix.
+
+        Notes
+        -----
+        No interval or noise floor is applied: a number that depends on small singular values may be
+        one of rounding. Compare with ``noise_floor`` and ``per_resolved``.
+
+        Examples
+        --------
+        >>> import rankscope as rs
+        >>> results = rs.open_results("results").with_metric("gap", lambda s: s[0] / s[1])
+        >>> bool((results.metrics["gap"].dropna() >= 1).all())
+        True
+        >>> rs.plots.metric(results.metrics, "gap", role="q").get_ylabel()
+        'gap'
+        """
+        require_new(name, self.own)
+        return replace(self, own=(*self.own, (name, function)))
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """One row per matrix and step, with the columns `COLUMNS`; empty if nothing was analysed.
 
         A table of an older version is completed from its store, with a `RankscopeWarning` that
-        names the columns that remain empty.
+        names the columns that remain empty. Metrics of your own come last.
         """
+        table = self._measured()
+        own = with_own(table, self.path / SPECTRA_FOLDER, self.own) if self.own else table
+        return self._described(own)
+
+    def _measured(self) -> pd.DataFrame:
         path = self.path / METRICS_FILE
         if not path.is_file():
-            return self._described(table_of([]))
+            return table_of([])
         written = pd.read_parquet(path)
         added = frozenset(COLUMNS) - frozenset(written.columns)
         table = typed(written)
         if added:
             table = typed(filled(table, self.path / SPECTRA_FOLDER))
             self._say_what_is_empty(empty_columns(table, added))
-        return self._described(table)
+        return table
 
     def _say_what_is_empty(self, names: Sequence[str]) -> None:
         if not names:
             return
+        floors = ", and whose noise floors of products lack the rounding of their factors"
         message = (
             f"{printable(str(self.path))}: an older version wrote this table, which lacks "
-            f"{', '.join(names)}, and whose noise floors of products lack the rounding of their "
-            "factors: `rankscope analyze` into this folder rewrites it"
+            f"{', '.join(names)}{floors if 'significant_bits' in names else ''}: "
+            "`rankscope analyze` into this folder rewrites it"
         )
-        warnings.warn(RankscopeWarning(message), stacklevel=4)
+        warnings.warn(RankscopeWarning(message), stacklevel=5)
 
     @cached_property
     def evaluation(self) -> pd.DataFrame:
@@ -154,6 +212,55 @@ class Results:
         """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures."""
         table.attrs |= {"unit": self.unit, "breaks": self.breaks}
         return table
+
+    def summary(self) -> str:
+        """The summary that `rankscope analyze` prints, as text: tables, their terms, findings.
+
+        Raises
+        ------
+        RankscopeError
+            If the folder holds no analysis.
+
+        Examples
+        --------
+        >>> import rankscope as rs
+        >>> print(rs.open_results("results").summary())
+        weight: first → last step
+        run     role      step  matrices            PER  effective rank     rank  max. rank ...
+        """
+        return summary_text(self._analysis())
+
+    def to_latex(
+        self,
+        column: str = "per",
+        *,
+        component: str = "weight",
+        steps: Collection[int] | None = None,
+        digits: int = 2,
+    ) -> str:
+        """A metric by role, run and step as a table for a paper.
+
+        Takes the parameters of `rankscope.statistics.latex_table.latex_table`, which says what a
+        cell is.
+        """
+        from rankscope.statistics.latex_table import latex_table
+
+        return latex_table(self.metrics, column, component=component, steps=steps, digits=digits)
+
+    def _repr_html_(self) -> str:
+        title = f"<b>results in {html.escape(printable(str(self.path)))}</b>"
+        if not (self.path / METRICS_FILE).is_file():
+            tasks = ", ".join(map(str, self.evaluation["task"].unique()))
+            return f"{title}<p>an evaluation: {html.escape(tasks)}</p>"
+        return title + summary_html(self._analysis())
+
+    def _analysis(self) -> dict[str, Any]:
+        """The record of the analysis."""
+        record = read_record(self.path / ANALYSIS_RECORD)
+        if "summary" not in record:
+            message = f"holds no summary in {ANALYSIS_RECORD}: `rankscope analyze` writes it"
+            raise RankscopeError(message, path=self.path)
+        return record
 
     @cached_property
     def training(self) -> pd.DataFrame:
@@ -198,27 +305,12 @@ class Results:
         rows = self.metrics
         for column, value in asked.items():
             rows = rows if value is None else rows[rows[column] == value]
-        parts = []
-        for _, of_step in rows.groupby(["run", "step"], sort=False):
-            run_name, at = of_step[["run", "step"]].iloc[0]
-            entries = _stored(store_path(self.path / SPECTRA_FOLDER, run_name, at))
-            parts += [_values(run_name, at, entry) for entry in _of_rows(of_step, entries)]
+        parts = [
+            _values(name, at, entry)
+            for name, at, _, entries in by_step(rows, self.path / SPECTRA_FOLDER)
+            for entry in entries
+        ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
-
-
-def _stored(path: Path) -> list[Entry]:
-    try:
-        return read_entries(path)
-    except RankscopeError as error:
-        advice = "remove it, and `rankscope analyze` computes it again"
-        raise RankscopeError(f"{error.message}: {advice}", path=path, reason="damaged") from error
-
-
-def _of_rows(rows: pd.DataFrame, entries: Iterable[Entry]) -> list[Entry]:
-    """The entries of these rows of one run and step."""
-    there = rows.loc[~rows["status"].str.startswith("skipped:"), list(MATRIX)]
-    asked = set(there.astype(object).where(there.notna(), None).itertuples(index=False))
-    return [entry for entry in entries if tuple(entry.place[key] for key in MATRIX) in asked]
 
 
 def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:

@@ -21,11 +21,12 @@ import numpy as np
 from rankscope.durable import safe_name
 from rankscope.results.vectors import read_listed, write_vectors
 from rankscope.spectra.bounds import Ends, Values, Within
-from rankscope.spectra.spectrum import Norm, Spectrum
+from rankscope.spectra.spectrum import Cosine, Norm, Sparsity, Spectrum
 
-VERSION = "3"  # of arithmetic and file: numbers of other versions are never reused
+VERSION = "4"  # of arithmetic and file: numbers of other versions are never reused
 # For figures. Files of version 1 lack bits, norms of what changed, and digests; versions 1 and 2
-# store the interval of every value.
+# store the interval of every value; versions 1 to 3 lack what the singular values do not show:
+# cosines and entries.
 READABLE = ("1", "2", "3")
 MATRIX = ("component", "name", "head", "expert")  # which matrix of its step an entry is of
 
@@ -105,6 +106,8 @@ def _described(entry: Entry) -> dict[str, Any]:
         "status": spectrum.status,
         "significant_bits": spectrum.significant_bits,
         "before": spectrum.before,
+        "cosine": spectrum.cosine,
+        "entries": spectrum.entries,
         **({} if spectrum.is_scaled else {"is_scaled": False}),
     }
 
@@ -133,6 +136,7 @@ def _cut(vector: Values, counts: list[int]) -> list[Values]:
 
 def _entry(described: dict[str, Any], values: Values, bounds: Within | Ends) -> Entry:
     floor, before = described["noise_floor"], described.get("before")
+    cosine, entries = described.get("cosine"), described.get("entries")
     rows, columns = described["shape"]
     return Entry(
         described["key"],
@@ -148,6 +152,8 @@ def _entry(described: dict[str, Any], values: Values, bounds: Within | Ends) -> 
             status=described["status"],
             significant_bits=described.get("significant_bits", 0),
             before=Norm(*before) if before else None,
+            cosine=Cosine(*cosine) if cosine else None,
+            entries=Sparsity(*entries) if entries else None,
             is_scaled=described.get("is_scaled", True),
         ),
     )

@@ -80,6 +80,8 @@ def _certified(
         route=decomposed.route,
         significant_bits=matrix.rounding.significant_bits,
         before=matrix.before,
+        cosine=matrix.cosine,
+        entries=matrix.entries,
     ).times_power_of_two(exponent)
 
 

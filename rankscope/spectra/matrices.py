@@ -16,7 +16,7 @@ from rankscope.errors import RankscopeError
 from rankscope.spectra.bounds import Values, frobenius_bound, multiplying_bound, product_bound
 from rankscope.spectra.formats import FORMATS, format_of
 from rankscope.spectra.rounding import Rounding, rounding_of
-from rankscope.spectra.spectrum import Norm
+from rankscope.spectra.spectrum import Cosine, Norm, Sparsity
 
 Matrix = NDArray[Any]
 BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole weight is made
@@ -41,6 +41,10 @@ class Dense:
         Bound on the spectral norm of what the arithmetic that made ``values`` rounded.
     before
         For a change: the Frobenius norm of the matrix that changed.
+    cosine
+        For a change: its cosine with the change before it.
+    entries
+        How sparse the entries are, where that was asked for.
 
     Examples
     --------
@@ -62,6 +66,8 @@ class Dense:
     rounding: Rounding
     error: float = 0.0
     before: Norm | None = None
+    cosine: Cosine | None = None
+    entries: Sparsity | None = None
 
     @classmethod
     def stored(cls, values: Matrix, dtype: str | None = None) -> Dense:
@@ -107,6 +113,8 @@ class LowRank:
         The fewest of any factor.
     before
         For changes: the Frobenius norms of the matrices that changed, one for each product.
+    cosine
+        For a single change: its cosine with the change before it.
     is_scaled
         Whether this is the matrix itself, rather than the matrix divided by an unknown factor.
 
@@ -133,6 +141,7 @@ class LowRank:
     error: float | Values = 0.0
     significant_bits: int = FORMATS["float64"].significant_bits
     before: tuple[Norm, ...] = ()
+    cosine: Cosine | None = None
     is_scaled: bool = True
 
     def __post_init__(self) -> None:

@@ -100,12 +100,19 @@ def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
     return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa, mantissa + 1)
 
 
+def spacings(values: NDArray[Any], stored: Format) -> NDArray[np.int64]:
+    """Exponent of the spacing of a format at each entry: 2 to that power."""
+    held = np.ascontiguousarray(values, dtype=np.result_type(values, np.float32))
+    bits, mask = EXPONENT_BITS[held.dtype.name]
+    places = (mask & -mask).bit_length() - 1
+    exponents = (held.view(bits) >> places & mask >> places).astype(np.int64)
+    exponents -= mask >> places + 1  # the bias
+    return np.maximum(exponents, stored.smallest_exponent) - stored.mantissa
+
+
 def deviations(values: NDArray[Any], stored: Format, *, exponent: int = 0) -> NDArray[np.float64]:
     """Standard deviation of the rounding of each entry, in units of 2**exponent."""
-    held = values.astype(np.float64)
-    below = np.where(held == 0, stored.smallest_exponent, np.frexp(held)[1] - 1)
-    ulps = np.maximum(below, stored.smallest_exponent) - stored.mantissa - exponent
-    return np.asarray(np.ldexp(1 / math.sqrt(12), ulps))
+    return np.asarray(np.ldexp(1 / math.sqrt(12), spacings(values, stored) - exponent))
 
 
 def unit_exponent(values: NDArray[Any]) -> int:

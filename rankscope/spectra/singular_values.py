@@ -111,7 +111,7 @@ def spectra(matrix: Decomposable) -> list[Spectrum]:
         (first,), (second,) = spectra(matrix.first), spectra(matrix.second)
         results = [kronecker.product_of(first, second, matrix.dtype)]
     else:
-        results = _of_products(matrix)
+        results = [replace(one, cosine=matrix.cosine) for one in _of_products(matrix)]
     return [replace(_with_status(one), is_scaled=matrix.is_scaled) for one in results]
 
 

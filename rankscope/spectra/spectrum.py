@@ -18,6 +18,30 @@ class Norm(NamedTuple):
     error: float
 
 
+class Sparsity(NamedTuple):
+    """Gini coefficient and Hoyer's sparsity of a matrix's entries: `rankscope.spectra.entries`."""
+
+    gini: float
+    hoyer: float | None
+
+
+class Cosine(NamedTuple):
+    """Cosine of a change with the one before it: `rankscope.spectra.cosines`.
+
+    Attributes
+    ----------
+    value, error
+        The cosine, and a bound on its absolute error.
+    bias
+        What it would be on average if the two changes were independent: not 0, since both contain
+        the rounding of the matrix between them. None if that is not known.
+    """
+
+    value: float
+    error: float
+    bias: float | None
+
+
 @dataclass(frozen=True)
 class Spectrum:
     """Singular values of one matrix, each with an interval that contains the true one.
@@ -47,6 +71,10 @@ class Spectrum:
         fewest of several stored parts. 0 if not known.
     before
         For a change: the Frobenius norm that the matrix had before it.
+    cosine
+        For a change: its cosine with the change before it.
+    entries
+        Of a matrix that was in memory as a whole: how sparse its entries are.
     is_scaled
         Whether the values are those of the matrix, rather than of the matrix divided by an unknown
         factor.
@@ -73,6 +101,8 @@ class Spectrum:
     status: str = "ok"
     significant_bits: int = 0
     before: Norm | None = None
+    cosine: Cosine | None = None
+    entries: Sparsity | None = None
     is_scaled: bool = True
 
     @cached_property

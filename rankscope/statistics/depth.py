@@ -9,7 +9,7 @@ from scipy import stats
 from rankscope.errors import WrongSettingError
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import RUN_GROUP, grouped
-from rankscope.statistics.row_choice import chosen_rows
+from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
 PLACE = ("run", "role", "window", "step")
@@ -73,11 +73,10 @@ def depth_profile(
     0     0       2
     1    10       2
     """
-    if column not in table.columns:
-        raise WrongSettingError(f"the table has no column {column!r}: give the metrics table")
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
     rows = chosen_rows(table, component=component, role=role, run=run)
+    require_metric(rows, column)
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
     found = [

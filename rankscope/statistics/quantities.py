@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rankscope.errors import WrongSettingError
-
 
 @dataclass(frozen=True)
 class Quantity:
@@ -57,6 +55,10 @@ QUANTITIES = {
     "noise_share": Quantity("share of rounding noise"),
     "signal_to_noise": Quantity(r"$\sigma_1$ / noise floor", log=True),
     "relative_size": Quantity(r"$\|\Delta W\|_F/\|W\|_F$", log=True),
+    "update_cosine": Quantity("cosine with the update before"),
+    "update_cosine_bias": Quantity("cosine of independent updates, by rounding"),
+    "entry_gini": Quantity("Gini coefficient of the entries"),
+    "entry_hoyer": Quantity("Hoyer sparsity of the entries"),
     "spectral_norm": Quantity(r"spectral norm $\sigma_1$"),
     "frobenius_norm": Quantity("Frobenius norm"),
     "nuclear_norm": Quantity("nuclear norm"),
@@ -66,9 +68,5 @@ QUANTITIES = {
 
 
 def quantity(column: str) -> Quantity:
-    """How to draw a column; an unknown one raises `WrongSettingError`, which lists the known."""
-    try:
-        return QUANTITIES[column]
-    except KeyError:
-        known = ", ".join(QUANTITIES)
-        raise WrongSettingError(f"unknown metric {column!r}: choose one of {known}") from None
+    """How to draw a column; one that is not listed, such as one of your own, under its name."""
+    return QUANTITIES.get(column) or Quantity(column.replace("$", r"\$"))

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.errors import WrongSettingError
+from rankscope.statistics.quantities import QUANTITIES
 
 SERIES = "series"
 """Key of ``attrs``: the names of all series of the study, by column."""
@@ -53,6 +55,21 @@ def distinct(table: pd.DataFrame, column: str) -> list[object]:
             f"the table has no column {column!r}: it has {', '.join(map(str, table))}"
         )
     return list(table[column].dropna().unique())
+
+
+def require_metric(table: pd.DataFrame, column: str) -> None:
+    """Check that a column can be drawn: a metric, or a column of numbers of one's own.
+
+    Raises
+    ------
+    WrongSettingError
+        If the table has no such column, or its values are not numbers.
+    """
+    if column not in table.columns or not is_numeric_dtype(table[column]):
+        known = ", ".join(QUANTITIES)
+        raise WrongSettingError(
+            f"unknown metric {column!r}: choose one of {known}, or a column of numbers of your own"
+        )
 
 
 def series_names(table: pd.DataFrame, column: str) -> list[object]:

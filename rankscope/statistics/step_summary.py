@@ -18,9 +18,11 @@ from rankscope.statistics.replicates import (
     none_in_common,
     runs_over,
 )
+from rankscope.statistics.row_choice import require_metric
 
 NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
 
+IS_NOISY = "rounding noise matters"  # a column beside those of the table: no identifier
 PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
 
 
@@ -64,11 +66,11 @@ def summary(
     WrongSettingError
         If there is no such metric, or the runs of every series have no step in common.
     """
+    require_metric(rows, column)
     drawn = quantity(column)
-    rows = rows.assign(
-        noisy=noise_matters(rows) if drawn.tail else False,
-        window=rows["window"].fillna("") if "window" in rows else "",
-    )
+    window = rows["window"].fillna("") if "window" in rows else ""
+    is_noisy = noise_matters(rows) if drawn.tail else False
+    rows = rows.assign(window=window, **{IS_NOISY: is_noisy})
     keys, used = [hue, "window", "step"], rows
     if are_replicates(rows, hue):
         used = rows[at_common_steps(rows, hue)]
@@ -87,8 +89,11 @@ def _over_matrices(
     censored = None
     if column == "condition_number":
         censored = (rows["condition_number_status"] == "lower-bound").to_numpy(bool)
+    values = rows[keys].assign(
+        value=rows[column], noisy=rows[IS_NOISY], bound=False if censored is None else censored
+    )
     return summarised_by(
-        rows.assign(value=rows[column], bound=False if censored is None else censored),
+        values,
         keys,
         log=drawn.log,
         band=MOST if drawn.log else WHOLE,
@@ -198,6 +203,7 @@ def known_centres(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     -------
     Columns ``run``, ``step``, ``centre``; the same to the last bit in any order of the rows.
     """
+    require_metric(rows, column)
     drawn = quantity(column)
     points = summary(rows, column)
     is_known = np.isfinite(points["centre"]) & ~points["bound"].astype(bool)

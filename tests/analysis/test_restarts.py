@@ -8,6 +8,7 @@ import pytest
 
 from rankscope.analysis.plan import Selection, plan_run
 from rankscope.checkpoints.discovery import open_run
+from rankscope.components.consecutive import Consecutive
 from rankscope.components.recipes import Difference
 from tests.conftest import MODULES, random_factors, random_weights, write_model
 
@@ -46,5 +47,6 @@ def test_updates_know_how_many_merges_they_span(
             found = [t.component for t in plan.tasks if t.component.kind == component]
             assert len(found) == len(MODULES)
             for one in found:
-                assert isinstance(one.recipe, Difference)
-                assert (one.recipe.merges, one.recipe.restarts) == (0, count)
+                recipe = one.recipe.change if isinstance(one.recipe, Consecutive) else one.recipe
+                assert isinstance(recipe, Difference)
+                assert (recipe.merges, recipe.restarts) == (0, count)

@@ -74,6 +74,8 @@ def compare(
     else:
         report.equal(key, "relative_size", row["relative_size"], None)
     _floor(report, key, truth, row)
+    _cosine(report, key, truth, row)
+    _entries(report, key, truth, row)
     if true[0]:
         rank = _rank(report, key, true, row, lower)
         _ranks(report, key, true, rank, truth, row)
@@ -100,6 +102,34 @@ def _floor(report: Report, key: Key, truth: Truth, row: Mapping[str, Any]) -> No
         report.close("noise_floor", row["noise_floor"], truth.floor)
     elif row["noise_floor"] < truth.floor * (1 - 1e-6):
         report.wrong.append((key, "noise_floor", row["noise_floor"], truth.floor))
+
+
+def _cosine(report: Report, key: Key, truth: Truth, row: Mapping[str, Any]) -> None:
+    one, other = truth.earlier_change, truth.matrix
+    if one is None or not (one != 0).any() or not (other != 0).any():
+        report.equal(key, "update_cosine", row["update_cosine"], None)
+        return
+    norms = frobenius(one) * frobenius(other)
+    dot = (one * other).sum()
+    true = mpmath.mpf(dot.numerator) / dot.denominator / norms
+    report.inside(key, "update_cosine", row["update_cosine"], true, row["update_cosine_error"])
+
+
+def _entries(report: Report, key: Key, truth: Truth, row: Mapping[str, Any]) -> None:
+    """Gini by the mean difference of all pairs, and Hoyer; of weights, and what else is formed."""
+    if math.isnan(row["entry_gini"]):
+        if key.component in WHOLE:
+            report.wrong.append((key, "entry_gini", None, "a number"))
+        return
+    x = [abs(mpmath.mpf(e.numerator) / e.denominator) for e in truth.matrix.ravel()]
+    ordered, n = sorted(x), len(x)
+    total, squares = mpmath.fsum(x), mpmath.fsum(e * e for e in x)
+    # Σ|a − b| over pairs: each value is the larger of a pair as often as there are smaller ones.
+    differences = mpmath.fsum(e * (2 * place - n + 1) for place, e in enumerate(ordered))
+    report.close("entry_gini", row["entry_gini"], differences / (n * total))
+    root = mpmath.sqrt(n)
+    hoyer = (root - total / mpmath.sqrt(squares)) / (root - 1)
+    report.close("entry_hoyer", row["entry_hoyer"], hoyer)
 
 
 def _rank(report: Report, key: Key, true: list[Any], row: Mapping[str, Any], lower: Any) -> int:

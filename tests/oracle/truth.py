@@ -50,6 +50,7 @@ class Truth:
     bits: int
     max_rank: int
     before: Rational | None = None
+    earlier_change: Rational | None = None
     window: tuple[int | None, int | None, str] = (None, None, "")
 
 
@@ -193,8 +194,9 @@ def truths(runs: dict[str, Path]) -> Iterator[tuple[Key, Truth]]:
             yield from _at(now)
             for component, before in (("update", series[max(place - 1, 0)]),
                                       ("cumulative_update", start)):  # fmt: skip
+                earlier = series[place - 2] if component == "update" and place > 1 else None
                 if before.step < now.step:
-                    yield from _changes(component, now, before, sorted(of_run))
+                    yield from _changes(component, now, before, earlier, sorted(of_run))
             if place:
                 yield from _circuit_changes(now, series[place - 1], sorted(of_run))
     yield from _merges(merges)
@@ -262,7 +264,7 @@ def _circuit(now: State, head: int, kind: str = "ov", *, with_origins: bool = Tr
 
 
 def _changes(
-    component: str, now: State, before: State, merged: list[int]
+    component: str, now: State, before: State, earlier: State | None, merged: list[int]
 ) -> Iterator[tuple[Key, Truth]]:
     for module in (*MODULES, EMBEDDING):
         name = f"{module}.weight"
@@ -299,6 +301,7 @@ def _changes(
                 bits,
                 rank,
                 before=before.effective(module),
+                earlier_change=earlier and before.effective(module) - earlier.effective(module),
                 window=window(before.step, now.step, steps),
             ),
         )

@@ -41,7 +41,7 @@ def test_every_figure_looks_the_same_wherever_it_is_made_and_drawn(results: Any)
         for name, draw in plots.FIGURES.items():
             figure = draw(results)
             assert (figure is None) is name.endswith(
-                ("gradients", "ov", "adapters", "cumulative-updates")
+                ("gradients", "ov", "qk", "adapters", "cumulative-updates")
             )
             if figure is not None:
                 figure.draw_without_rendering()

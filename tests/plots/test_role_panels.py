@@ -164,5 +164,5 @@ def test_lines_can_be_groups_of_runs(table: pd.DataFrame) -> None:
     table["method"] = table["run"].str.replace(r"-seed\d+$", "", regex=True)
     texts = legend_texts(plots.per(table, "update", hue="method"))
     assert texts[:2] == ["full", "relora"]
-    assert "mean over runs and layers" in texts
+    assert "mean over layers, then over 2 runs" in texts
     assert legend_texts(plots.condition_number(table, hue="method"))[:2] == ["full", "relora"]

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import safe_open
 
 import rankscope as rs
 from rankscope.results.columns import COLUMNS, METRICS
+from rankscope.results.older import OF_UPDATES
+from rankscope.results.vectors import write_vectors
 from tests.results.older_run import COMPONENTS, write_older_run
 
 OLDER = Path(__file__).parent / "version-1"
+NOT_STORED = (*OF_UPDATES, "entry_gini", "entry_hoyer")
 PLACE = ["step", "component", "name", "head"]
 
 
@@ -37,7 +41,7 @@ def now(tmp_path: Path) -> pd.DataFrame:
 
 def test_the_fixture_is_of_the_first_schema() -> None:
     assert json.loads((OLDER / "analysis.json").read_text())["schema_version"] == 1
-    assert len(set(COLUMNS) - set(pd.read_parquet(OLDER / "metrics.parquet").columns)) == 15
+    assert len(set(COLUMNS) - set(pd.read_parquet(OLDER / "metrics.parquet").columns)) == 20
 
 
 def test_every_metric_of_an_older_table_is_what_it_is_today(older: Path, now: pd.DataFrame) -> None:
@@ -46,7 +50,7 @@ def test_every_metric_of_an_older_table_is_what_it_is_today(older: Path, now: pd
     assert (table.index == now.index).all()
     floors = ("noise_floor", "noise_source", "signal_to_noise", "significant_bits")
     errors = ("per_error", "sigma_error", "relative_size_error", "noise_share", "tail_index_error")
-    for name in set(METRICS) - {*floors, *errors, "route", "condition_number_status"}:
+    for name in set(METRICS) - {*floors, *errors, *NOT_STORED, "route", "condition_number_status"}:
         old, new = (one[name].to_numpy(np.float64, na_value=np.nan) for one in (table, now))
         np.testing.assert_allclose(old, new, rtol=1e-6, err_msg=name)
     for name in ("route", "condition_number_status", "status"):
@@ -78,7 +82,7 @@ def test_what_stays_empty_is_said_in_one_line(older: Path) -> None:
         table = rs.open_results(older).metrics
     (line,) = [str(one.message) for one in said]
     assert "\n" not in line and len(line) < 500 and str(older) in line
-    for name in ("restarts", "window", "significant_bits"):
+    for name in ("restarts", "window", "significant_bits", *NOT_STORED):
         assert name in line and table[name].isna().all()
     assert "relative_size" not in line and "`rankscope analyze`" in line
 
@@ -100,6 +104,7 @@ def test_an_analysis_into_an_older_folder_makes_it_anew(older: Path, tmp_path: P
         table = rs.open_results(older).metrics
         spectra = rs.open_results(older).spectra("update")
     assert table["significant_bits"].notna().all()
+    assert all(table[name].notna().any() for name in NOT_STORED)
     windows = table.loc[table["component"] == "update", "window"]
     assert len(windows) and set(windows) <= {"within", "cycle", "across"}
     assert len(spectra) > 0
@@ -112,3 +117,26 @@ def test_figures_of_an_older_folder_are_drawn(older: Path) -> None:
         table = results.metrics
     axes = rs.plots.metric(table, "per_resolved")
     assert axes.get_lines()
+
+
+def test_a_table_of_version_3_says_only_what_its_store_lacks(older: Path) -> None:
+    run = write_older_run(older.parent / "run" / "relora")
+    rs.analyze(run, out=older, components=["weight", "merge"], jobs=1)
+    for path in (older / "spectra").rglob("*.safetensors"):
+        with safe_open(path, framework="np") as file:
+            about = json.loads(file.metadata()["rankscope"])["about"]
+            vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about["entries"] = [
+            {key: one[key] for key in one if key not in ("cosine", "entries")}
+            for one in about["entries"]
+        ]
+        write_vectors(path, vectors, about, version="3")
+    table = older / "metrics.parquet"
+    written = pd.read_parquet(table)
+    written.drop(columns=list(NOT_STORED)).to_parquet(table)
+    with pytest.warns(rs.RankscopeWarning) as said:
+        found = rs.open_results(older).metrics
+    (line,) = [str(one.message) for one in said]
+    assert "lacks entry_gini, entry_hoyer: `rankscope analyze`" in line
+    assert found["per"].tolist() == written["per"].tolist()
+    assert found["update_cosine"].isna().all()  # of updates, which this table has none of

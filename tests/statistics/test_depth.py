@@ -75,7 +75,7 @@ def test_two_layers_have_no_slope_that_means_anything() -> None:
 
 def test_what_is_not_there_is_refused() -> None:
     table = table_of({0: [0.1, 0.2, 0.3]})
-    with pytest.raises(WrongSettingError, match="no column 'pr'"):
+    with pytest.raises(WrongSettingError, match="unknown metric 'pr'"):
         depth_profile(table, "pr")
     with pytest.raises(RankscopeError, match="no rows with role 'k'"):
         depth_profile(table, "per", role="k")
