@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "components": {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
+        *("spectra.cosines", "spectra.shared_rounding"),
     },
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
@@ -57,6 +58,10 @@ MAY_IMPORT = {
     "diagnostics": {
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
+    },
+    "plots": {
+        *("errors", "durable", "metrics", "shape_metrics"),
+        *("results", "statistics", "published"),
     },
     "watching": {
         *("errors", "durable", "checkpoints", "results"),

@@ -1,4 +1,4 @@
-"""Figures of one metric with a panel for every role: `per` and `condition_number`."""
+"""Figures of one metric with a panel for every role: ranks, κ, tails and outliers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from rankscope.statistics.row_choice import (
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
+GAUSSIAN_OUTLIERS = 0.01
 LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank"}
 LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
 LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
@@ -82,7 +83,7 @@ def per(
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
-    _limit_share(panels[0])
+    limit_share(panels[0])
     return finish_grid(figure, panels, hole=hole)
 
 
@@ -140,6 +141,81 @@ def condition_number(
     return finish_grid(figure, panels, hole=hole)
 
 
+@paper_look()
+def tail_index(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of the exponent of the spectrum's tail over training, a panel for every role.
+
+    Lines and bands as in `metric`. The dotted line is the exponent of a Gaussian matrix of the
+    shape, 2.1 if square and 3.5 at 1:4: a tail is heavy only as far as it is below that line.
+
+    Parameters
+    ----------
+    table, component, hue, group
+        As in `per`.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no rows of this component.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.tail_index(rs.open_results("results").metrics)
+    >>> figure.get_supylabel()
+    'tail index (Hill)'
+    """
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), "tail_index", component)
+    rows = chosen_rows(table, component=component)
+    for role, ax in zip(in_order(rows["role"]), panels, strict=True):
+        panel = Panel(ax, series_styles([]))
+        draw_gaussian_baseline(panel, rows[rows["role"] == role], "tail_index_gaussian")
+    return finish_grid(figure, panels, hole=hole)
+
+
+@paper_look()
+def outliers(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of the singular values above a Gaussian bulk over training, a panel for every role.
+
+    Lines and bands as in `metric`. About one Gaussian matrix in a hundred has an outlier, so the
+    dotted line is at 0.01.
+
+    Parameters
+    ----------
+    table, component, hue, group
+        As in `per`.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no rows of this component.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.outliers(rs.open_results("results").metrics)
+    >>> figure.get_supylabel()
+    'outliers above the Gaussian edge'
+    """
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), "outliers", component)
+    for ax in panels:
+        ax.axhline(GAUSSIAN_OUTLIERS, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+        Panel(ax, {}).line("Gaussian matrix: one in a hundred has one", ":", width=0.9)
+    return finish_grid(figure, panels, hole=hole)
+
+
 def _role_panels(
     table: pd.DataFrame, hue: str, column: str, component: str
 ) -> tuple[Figure, list[Axes], Axes | None]:
@@ -170,20 +246,20 @@ def _rank_text(rows: pd.DataFrame) -> str:
     return f", r = {low}" if low == high else f", r = {low}–{high}"
 
 
-def _limit_share(ax: Axes) -> None:
+def limit_share(ax: Axes) -> None:
     """Show a share from 0 to 1, without an end that nothing comes near to."""
     low, high = ax.get_ylim()
     bottom = 0 if low < NEAR_ZERO else low
     ax.set_ylim(bottom, high if high < HALF else 1.02 if bottom == 0 else min(high, 1.02))
 
 
-def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame) -> None:
-    """Draw the PER of a Gaussian matrix of every shape among the rows as a dotted line.
+def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame, column: str = "per_gaussian") -> None:
+    """Draw what a Gaussian matrix of every shape among the rows has, as a dotted line.
 
     Not for matrices whose construction keeps them far from it, such as adapters.
     """
     whole = rows[rows["max_rank"] == _sides(rows)]
-    baselines = sorted(set(whole["per_gaussian"].dropna().round(6)))
+    baselines = sorted(set(whole[column].dropna().round(6)))
     for baseline in baselines:
         panel.ax.axhline(baseline, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     if baselines:
