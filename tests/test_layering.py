@@ -72,7 +72,6 @@ MAY_IMPORT = {
         *("spectra.bases", "spectra.chance", "spectra.matrices"),
     },
     "published": {"errors"},
-    "plots": {"errors", "durable", "metrics", "results", "statistics", "published"},
     "report": {"errors", "durable", "metrics", "results", "plots"},
 }
 
