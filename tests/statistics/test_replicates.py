@@ -107,6 +107,13 @@ def test_each_run_counts_once_however_many_matrices_it_has() -> None:
     assert (found["low"], found["high"]) == pytest.approx((min(means), max(means)))
 
 
+def test_a_band_is_as_wide_as_its_runs_differ_and_only_a_run_alone_has_none() -> None:
+    same = point(rows_of({"full-0": [0.5, 0.7], "full-1": [0.6]}))
+    assert same[["low", "high"]].tolist() == pytest.approx([0.6, 0.6])
+    for alone in ({"full-0": [0.5, 0.7]}, {"full-0": [0.5, 0.7], "full-1": [math.nan]}):
+        assert point(rows_of(alone))[["low", "high"]].isna().all()
+
+
 def test_condition_numbers_are_medians_of_medians_from_the_least_to_the_greatest() -> None:
     by_run = {"full-0": [1e1, 1e3, 1e9], "full-1": [1e7], "full-2": [1e2, 1e4]}
     found = point(rows_of(by_run), "condition_number")
