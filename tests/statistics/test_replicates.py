@@ -85,6 +85,18 @@ def test_a_run_alone_never_slips_into_a_group_of_its_name() -> None:
         groups_of(["full", "full-0", "full-1"], r"(\w+)-\d")
 
 
+@pytest.mark.parametrize(
+    ("runs", "pattern"),
+    [
+        (["a-b_c-1", "a_b-c-1"], r"^(.*)_(.*)-\d$"),  # a-b and c, a and b-c
+        (["lr1", "old-lr1"], r"^(lr1)|old-(.*)"),
+    ],
+)
+def test_runs_that_do_not_match_alike_are_never_one_group(runs: list[str], pattern: str) -> None:
+    with pytest.raises(WrongSettingError, match="of runs that do not match alike, such as"):
+        groups_of(runs, pattern)
+
+
 def test_lines_are_said_once() -> None:
     with pytest.raises(WrongSettingError, match="`group` and `hue` 'layer'"):
         by_group(rows_of({"full-0": [1.0]}), "full", "layer")
