@@ -95,9 +95,7 @@ class Change:
         """Subtract in float64."""
         values = np.asarray(later.values, np.float64) - np.asarray(earlier.values, np.float64)
         noise = math.hypot(_energy(later.rounding), _energy(earlier.rounding))
-        # Their errors are known in the spectral norm.
-        error = math.sqrt(min(values.shape)) * (later.error + earlier.error)
-        return cls(values, norm_of(values).value, noise, error)
+        return cls(values, norm_of(values).value, noise, later.error + earlier.error)
 
 
 def sizes(most: int, *ranks: int) -> tuple[int, ...]:
