@@ -60,7 +60,7 @@ def with_norms(
     """
     near = Neighbours(tensors)
     maps = _maps([*parameters.values()])
-    widths = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
+    queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
     found = dict(parameters)
     for name, one in parameters.items():
         model_types, config = towers.model_of(one.module)
@@ -74,8 +74,8 @@ def with_norms(
         norm = None if table is None else _stated(module, table, near)
         if not isinstance(norm, UnknownNorm):
             norm = _unknown(one, maps | {module}, near) or norm
-        if one.role == "o" and norm is None:
-            norm = _gate_in(widths.get(_parent(one)))
+        if one.role == "o" and not isinstance(norm, UnknownNorm):
+            norm = _gate_in(queries.get(_parent(one))) or norm
         found[name] = one if norm is None else replace(one, norm=norm)
     return found
 
@@ -93,6 +93,8 @@ def _stated(module: str, table: NormTable, near: Neighbours) -> GainedNorm | Unk
 
 def _unknown(one: Parameter, known: Collection[str], near: Neighbours) -> UnknownNorm | None:
     """What else is beside a map and may be between it and another; None if there is nothing."""
+    if one.role != "o" and one.role not in CALLED:
+        return None
     parent = _parent(one)
     for name, tensor in near.within(parent):
         own = words(GLUED.sub(r"\1_", name.removeprefix(parent).lstrip(".").split(".")[0]))
@@ -111,7 +113,7 @@ def _is_called(role: str, own: set[str]) -> bool:
     """Whether a name speaks of what the map of a role gives or, if that is o, is given."""
     if role == "o":
         return bool(own & (GATES | BEFORE_O))
-    called, half = CALLED.get(role, (set(), set()))
+    called, half = CALLED[role]
     return bool(own & called) and own & HALVES == half
 
 
