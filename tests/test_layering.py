@@ -58,7 +58,7 @@ MAY_IMPORT = {
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
     "plots": {"errors", "durable", "metrics", "results", "statistics"},
-    "report": {"errors", "durable", "metrics", "results", "plots"},
+    "report": {"errors", "durable", "metrics", "results", "statistics", "plots"},
 }
 
 

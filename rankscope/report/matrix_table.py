@@ -53,6 +53,12 @@ def matrix_rows(table: pd.DataFrame) -> tuple[list[MatrixRow], int]:
     return [_row(own.sort_values("step")) for _, own in groups[:MOST_ROWS]], len(groups)
 
 
+def place_of(row: pd.Series) -> str:
+    """Layer, head and expert of a row, as far as it has them, in words."""
+    there = (word for word in ("layer", "head", "expert") if pd.notna(row[word]))
+    return ", ".join(f"{word} {row[word]}" for word in there)
+
+
 def _row(own: pd.DataFrame) -> MatrixRow:
     last = own.iloc[-1]
     per = own["per"].to_numpy(np.float64, na_value=np.nan)
@@ -66,9 +72,7 @@ def _row(own: pd.DataFrame) -> MatrixRow:
     return MatrixRow(
         run=str(last["run"]),
         component=f"{last['component']}{window}",
-        place=", ".join(
-            f"{word} {last[word]}" for word in ("layer", "head", "expert") if pd.notna(last[word])
-        ),
+        place=place_of(last),
         role=str(last["role"]),
         name=str(last["name"]),
         shape=f"{last['rows']}×{last['cols']}",
