@@ -58,7 +58,16 @@ MAY_IMPORT = {
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
     "plots": {"errors", "durable", "metrics", "results", "statistics"},
-    "report": {"errors", "durable", "metrics", "results", "statistics", "plots"},
+    "report": {
+        "errors",
+        "durable",
+        "metrics",
+        "results",
+        "statistics",
+        "plots",
+        "diagnostics",
+        "checkpoints.discovery",
+    },
 }
 
 

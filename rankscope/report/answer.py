@@ -135,7 +135,8 @@ def _series(table: pd.DataFrame, component: str, column: str) -> Iterator[tuple[
 
 
 def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["step"] == rows["step"].max()]
+    is_last: pd.Series[bool] = rows["step"] == rows["step"].max()
+    return rows.loc[is_last]
 
 
 def _at_both_ends(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

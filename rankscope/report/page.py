@@ -20,6 +20,7 @@ from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
 from rankscope.report.matrix_table import HEIGHT, MOST_ROWS, WIDTH, matrix_rows
 from rankscope.report.methods import methods
+from rankscope.report.run_findings import run_findings
 from rankscope.report.sources import account
 from rankscope.results.columns import ANALYSIS_RECORD
 from rankscope.results.record import read_record
@@ -49,10 +50,10 @@ def write_report(
     group: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write one HTML file that holds the answer, the figures, the numbers and how they were found.
+    """Write one HTML file that holds the answer, findings, figures, numbers and methods.
 
     It refers to no other file and no network. Names of runs and files remain text whatever they
-    contain.
+    contain. The findings are those of `diagnose`, if the checkpoints are where they were analysed.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ def write_report(
     title
         Title of the page; by default the names of the runs.
     group
-        A pattern that makes replicates of runs in the figures, as in `rankscope.grouped`; the rest
-        of the page is about single runs.
+        A pattern that makes replicates of runs, as in `rankscope.grouped`, in the answer and the
+        figures; the rest of the page is about single runs.
     progress
         Called with the share that is done and the name of the figure that is drawn next.
 
@@ -87,13 +88,20 @@ def write_report(
     """
     opened = results if isinstance(results, Results) else open_results(results)
     path = opened.path / REPORT_FILE if out is None else Path(out)
-    figures, left_out = _figures(selected(opened, group=group), progress)
-    write_file(path, _page(opened, figures, left_out, title=title).encode())
+    chosen = selected(opened, group=group)
+    figures, left_out = _figures(chosen, progress)
+    written = _page(opened, figures, left_out, answer=answer(chosen), title=title)
+    write_file(path, written.encode())
     return path
 
 
 def _page(
-    results: Results, figures: list[PageFigure], left_out: list[str], *, title: str | None
+    results: Results,
+    figures: list[PageFigure],
+    left_out: list[str],
+    *,
+    answer: list[str],
+    title: str | None,
 ) -> str:
     read = account(results.path)
     rows, count = matrix_rows(results.metrics)
@@ -107,8 +115,9 @@ def _page(
         title=title or f"Rank of {', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}",
         style=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
-        answer=answer(results),
-        findings=record.get("summary", {}).get("findings", []),
+        answer=answer,
+        standing_out=record.get("summary", {}).get("findings", []),
+        found=run_findings(results),
         figures=figures,
         left_out=left_out,
         rows=rows,
