@@ -28,9 +28,8 @@ def answer(results: Results) -> list[str]:
     """Sentences with numbers; none where nothing was measured that they are about."""
     table = _since_breaks(results.metrics, results.breaks)
     unit = results.unit
-    sentences = [_weights(table, unit), _largest_fall(table, unit), _updates(table)]
-    if not any(sentences):
-        sentences = [_adapters(table)]
+    used = _weights(table, unit) or _adapters(table)
+    sentences = [used, _largest_fall(table, unit), _updates(table)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -81,7 +80,8 @@ def _largest_fall(table: pd.DataFrame, unit: str) -> str:
     reached = next(step for step, value in zip(fallen["step"], per, strict=True)
                    if value <= per[0] + 0.8 * fall)  # fmt: skip
     by = f", four fifths of it by {unit} {reached}" if len(per) > 2 else ""
-    where = ", ".join(filter(None, (str(last["role"]), place_of(last))))
+    place = place_of(last)
+    where = f"{last['role']} ({place})" if place else str(last["role"])
     return f"PER fell most in {where} of {last['run']}: {per[0]:.3f} → {per[-1]:.3f}{by}."
 
 
@@ -111,7 +111,7 @@ def _updates(table: pd.DataFrame) -> str:
 
 
 def _adapters(table: pd.DataFrame) -> str:
-    """Of runs of which only adapters are there."""
+    """Of adapters, where no run has weights."""
     parts = []
     for name, own in _series(table, "adapter", "effective_rank"):
         last = _last(own)

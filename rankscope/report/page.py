@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
-from rankscope.plots.gallery import gallery, selected
+from rankscope.plots.gallery import KAPPA, MAP, PER, gallery, selected
 from rankscope.plots.style import paper_style
 from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
-from rankscope.report.matrix_table import HEIGHT, MOST_ROWS, WIDTH, matrix_rows
+from rankscope.report.matrix_table import HEIGHT, WIDTH, matrix_rows
 from rankscope.report.methods import methods
 from rankscope.report.run_findings import run_findings
 from rankscope.report.sources import account
@@ -26,6 +28,13 @@ from rankscope.results.columns import ANALYSIS_RECORD
 from rankscope.results.record import read_record
 from rankscope.results.results import Results, open_results
 
+# Beginnings of names of figures; the longer of two that begin alike comes first.
+CAPTIONS = {
+    "condition-numbers-90-": "Condition numbers of {}, without the smallest tenth of the values",
+    KAPPA: "Condition numbers of {}",
+    MAP + PER: "PER of {}, by layer and step",
+    PER: "PER of {}",
+}
 REPORT_FILE = "report.html"
 MOST_BYTES = 400_000  # of a figure: heavier ones, of very many lines, are left to PDF and PNG
 
@@ -106,13 +115,15 @@ def _page(
     read = account(results.path)
     rows, count = matrix_rows(results.metrics)
     record = read_record(results.path / ANALYSIS_RECORD)
-    runs = list(dict.fromkeys(str(run) for run in results.metrics["run"]))
+    named = pd.concat([results.metrics["run"], results.evaluation["run"]])
+    runs = list(dict.fromkeys(map(str, named)))
+    what = "Rank" if len(results.metrics) else "Performance"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = _number
     return environment.from_string(_asset("report.html.jinja")).render(
-        title=title or f"Rank of {', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}",
+        title=title or f"{what} of {', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}",
         style=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
         answer=answer,
@@ -122,9 +133,8 @@ def _page(
         left_out=left_out,
         rows=rows,
         count=count,
-        most=MOST_ROWS,
         curve=(WIDTH, HEIGHT),
-        runs=runs,
+        runs=list(dict.fromkeys(row.run for row in rows)),
         components=list(dict.fromkeys(row.component for row in rows)),
         roles=list(dict.fromkeys(row.role for row in rows)),
         account=read,
@@ -163,8 +173,12 @@ def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigu
 
 
 def _title(name: str) -> str:
-    words = name.replace("-", " ")
-    return words.replace("per ", "PER of ", 1) if words.startswith("per ") else words.capitalize()
+    """A caption for a figure of the gallery, in words."""
+    kind = next((kind for kind in CAPTIONS if name.startswith(kind)), "")
+    words = name.removeprefix(kind).replace("-", " ")
+    words = re.sub(r"^(ov|qk)\b(?! updates)", lambda match: f"{match[0]} circuits", words)
+    words = re.sub(r"^(ov|qk)\b", lambda match: match[0].upper(), words)
+    return CAPTIONS[kind].format(words) if kind else words.capitalize()
 
 
 def _json(value: Any) -> Markup:

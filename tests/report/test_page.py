@@ -18,12 +18,16 @@ from rankscope import plots
 from rankscope.cli.report import report
 from rankscope.errors import RankscopeError
 from rankscope.plots.gallery import selected
-from rankscope.report import page
+from rankscope.report import matrix_table, page
 from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
 from rankscope.report.matrix_table import HEIGHT, MARGIN, WIDTH, curve, matrix_rows
-from rankscope.results.columns import METRICS_FILE
-from rankscope.results.results import Results, table_of
+from rankscope.report.methods import methods
+from rankscope.report.run_findings import run_findings
+from rankscope.results.columns import EVALUATION_COLUMNS, EVALUATION_FILE, METRICS_FILE
+from rankscope.results.results import Results, table_of, typed_evaluation
+from tests.conftest import TinyRun
+from tests.diagnostics.surgery import adapter, edit
 from tests.planted import effective_rank, full_weight, write_planted_runs
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> ' \" & $"
@@ -91,7 +95,7 @@ def test_the_answer_has_the_planted_numbers(planted: Path) -> None:
     sides = [48, 24, 24, 48, 48, 48, 48]
     pers = [effective_rank(full_weight(400, q, layer)) / q for q in sides for layer in (0, 1)]
     assert f"(PER, mean over matrices, step 0 → 400): full 1.000 → {np.mean(pers):.3f}" in first
-    assert re.search(r"fell most in \w+, layer 1 of \w+: 1\.000 → 0\.\d+, four fifths", second)
+    assert re.search(r"fell most in \w+ \(layer 1\) of \w+: 1\.000 → 0\.\d+, four fifths", second)
     assert "rank 4 of 48 and κ over rank 1 in relora, whole cycles" in third
 
 
@@ -232,3 +236,78 @@ def test_figures_of_the_page_can_be_of_replicates(planted: Path, tmp_path: Path)
         patch.setattr(page, "gallery", lambda _: {"per": plots.FIGURES["per-weights"]})
         written = rs.write_report(planted, tmp_path / "report.html", group="full|relora")
     assert "over layers, then over 1 run" in written.read_text(encoding="utf-8")
+
+
+def without_figures(results: Path, out: Path) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "gallery", lambda _: {})
+        return rs.write_report(results, out).read_text(encoding="utf-8")
+
+
+def test_the_page_shows_findings_and_says_which_runs_are_gone(
+    relora_run: TinyRun, full_run: Path, tmp_path: Path
+) -> None:
+    chosen = {"components": "weight", "roles": "q", "jobs": 1}
+    rs.analyze(relora_run.path.parent, out=tmp_path / "results", **chosen)
+    written = without_figures(tmp_path / "results", tmp_path / "a.html")
+    assert "Nothing was found in 2 runs." in written
+    edit(adapter(relora_run, 0), lambda name, value: 0 * value)
+    shutil.rmtree(full_run)
+    text = Elements(without_figures(tmp_path / "results", tmp_path / "a.html")).text
+    assert "adapter-dead" in text and "→ Start each cycle with A random" in text
+    assert f"Not looked at: {full_run}: does not exist" in text
+    shutil.rmtree(relora_run.path.parent)
+    gone = Elements(without_figures(tmp_path / "results", tmp_path / "a.html")).text
+    assert gone.count("Not looked at") == 2 and "Nothing was found" not in gone
+
+
+def test_files_that_may_run_code_are_not_opened_for_a_page(full_run: Path, tmp_path: Path) -> None:
+    chosen = {"components": "weight", "roles": "q", "jobs": 1}
+    rs.analyze(
+        full_run, out=tmp_path / "results", trust_pickle=True, layout="huggingface", **chosen
+    )
+    found = run_findings(rs.open_results(tmp_path / "results"))
+    assert found is not None and found.diagnosis is None and "trust_pickle" in found.missing[0]
+    options = json.loads((tmp_path / "results" / "analysis.json").read_text())["options"]
+    assert (options["layout"], options["family"]) == ("huggingface", None)
+
+
+def test_an_evaluation_alone_is_no_analysis(planted: Path, tmp_path: Path) -> None:
+    row = {"run": "a", "step": 1, "task": "t", "group": "", "metric": "loss", "value": 2.0, "n": 1}
+    folder = tmp_path / "results"
+    folder.mkdir()
+    columns = list(EVALUATION_COLUMNS)
+    typed_evaluation(pd.DataFrame([row], columns=columns)).to_parquet(folder / EVALUATION_FILE)
+    skip = {"path": "b.pt", "tensor": "", "reason": "damaged", "message": "is cut short"}
+    (folder / "evaluation.json").write_text(json.dumps({"skipped": [skip]}))
+    text = Elements(without_figures(folder, tmp_path / "a.html")).text
+    assert "Performance of a" in text and "an evaluation alone" in text
+    assert "is cut short" in text and "Nothing was skipped" not in text
+
+
+def test_merges_are_no_checkpoints(planted: Path) -> None:
+    said = methods(rs.open_results(planted), {}).paragraphs[0]
+    assert said.startswith("We analysed 2 runs of 5 checkpoints each with")
+
+
+def test_what_is_beyond_the_page_is_said_and_not_offered(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix_table, "MOST_ROWS", 5)
+    written = without_figures(planted, tmp_path / "a.html")
+    assert re.search(r"The first 5 of \d+ matrices; metrics.csv has them all", written)
+    assert "<option>full</option>" in written and "<option>relora</option>" not in written
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [
+        ("per-weights", "PER of weights"),
+        ("heatmap-per-ov-updates", "PER of OV updates, by layer and step"),
+        ("condition-numbers-updates", "Condition numbers of updates"),
+        ("per-ov", "PER of OV circuits"),
+        ("merged-rank", "Merged rank"),
+    ],
+)
+def test_captions_are_words(name: str, caption: str) -> None:
+    assert page._title(name) == caption
