@@ -22,7 +22,7 @@ def example_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(11)
     write_full_run(folder / "ckpts" / "full", rng)
     write_relora_run(folder / "ckpts" / "relora", rng)
-    rs.analyze(folder / "ckpts", out=folder / "results", jobs=1)
+    rs.analyze(folder / "ckpts", out=folder / "results", subspaces=4, jobs=1)
     return folder
 
 

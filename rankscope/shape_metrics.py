@@ -20,6 +20,7 @@ from rankscope.metrics import Values, marchenko_pastur
 # Of the Tracy–Widom law of real matrices (β = 1); F. Bornemann, Markov Process. Relat. Fields 16
 # (2010), 803.
 TRACY_WIDOM_MEAN, TRACY_WIDOM_DEVIATION, TRACY_WIDOM_99 = -1.2065, 1.2680, 2.0234
+DRAWN_VALUES, MOST_DRAWS = 1024, 16
 
 
 class Interval(NamedTuple):
@@ -120,6 +121,41 @@ def gaussian_tail_index(shape: tuple[int, int]) -> float:
     upper = x >= median
     mean = float((weight[upper] * np.log(x[upper])).sum() / weight[upper].sum())
     return 1 + 1 / (mean - math.log(median))
+
+
+@lru_cache(maxsize=64)
+def gaussian_product(shape: tuple[int, int], inner: int) -> tuple[Values, ...]:
+    """Singular values of products of two Gaussian factors, (m, r) and (r, n): what chance gives.
+
+    Each is descending, shape ``(inner,)``. There are several for small factors and one for large
+    ones, which hardly differ; the same arguments give the same values. The triangular factors of a
+    QR decomposition are drawn in place of the factors themselves, from their own law.
+
+    Parameters
+    ----------
+    shape
+        Rows m and columns n of the product.
+    inner
+        r ≤ min(m, n).
+
+    References
+    ----------
+    M. S. Bartlett, "On the theory of statistical regression", Proc. R. Soc. Edinburgh 53 (1933),
+    260.
+    """
+    rng = np.random.default_rng((*shape, inner))
+    count = min(max(DRAWN_VALUES // inner, 1), MOST_DRAWS)
+    return tuple(
+        np.linalg.svd(_triangle(rng, shape[0], inner) @ _triangle(rng, shape[1], inner).T)[1]
+        for _ in range(count)
+    )
+
+
+def _triangle(rng: np.random.Generator, rows: int, inner: int) -> Values:
+    """R of the QR decomposition of a Gaussian (rows, inner) matrix."""
+    triangle = np.triu(rng.standard_normal((inner, inner)), 1)
+    np.fill_diagonal(triangle, np.sqrt(rng.chisquare(rows - np.arange(inner))))
+    return triangle
 
 
 def outliers(s: ArrayLike, shape: tuple[int, int]) -> float:

@@ -26,15 +26,17 @@ MAY_IMPORT = {
     "components": {
         *("errors", "checkpoints"),
         *("spectra.matrices", "spectra.rounding", "spectra.formats", "spectra.bounds"),
+        *("spectra.cosines", "spectra.shared_rounding"),
     },
     "results": {
         *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
+        "statistics.latex_table",
     },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {
         *("errors", "durable", "groups", "metrics", "results"),
-        *("checkpoints", "spectra", "components", "pipeline"),
+        *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
@@ -57,16 +59,22 @@ MAY_IMPORT = {
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
-    "plots": {"errors", "durable", "metrics", "results", "statistics"},
+    "plots": {
+        *("errors", "durable", "metrics", "shape_metrics"),
+        *("results", "statistics", "published"),
+    },
+    "watching": {
+        *("errors", "durable", "checkpoints", "results"),
+        *("pipeline", "analysis", "statistics", "components.selection"),
+    },
+    "comparison": {
+        *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
+        *("spectra.bases", "spectra.chance", "spectra.matrices"),
+    },
+    "published": {"errors"},
     "report": {
-        "errors",
-        "durable",
-        "metrics",
-        "results",
-        "statistics",
-        "plots",
-        "diagnostics",
-        "checkpoints.discovery",
+        *("errors", "durable", "metrics", "results", "statistics", "plots"),
+        *("diagnostics", "checkpoints.discovery"),
     },
 }
 

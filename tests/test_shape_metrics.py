@@ -9,6 +9,7 @@ from scipy import stats
 from rankscope.shape_metrics import (
     energy_rank,
     gaussian_edge,
+    gaussian_product,
     gaussian_tail_index,
     outliers,
     svd_entropy,
@@ -115,3 +116,25 @@ def test_the_edge_is_above_that_of_marchenko_and_pastur() -> None:
 @pytest.mark.parametrize(("s", "shape"), [([1.0], (1, 9)), ([3.0, 2], (4, 4)), ([1, 0, 0], (3, 3))])
 def test_there_are_no_outliers_without_a_bulk(s: list[float], shape: tuple[int, int]) -> None:
     assert math.isnan(outliers(s, shape))
+
+
+@pytest.mark.parametrize(("shape", "inner"), [((20, 12), 5), ((8, 8), 8), ((30, 40), 1)])
+def test_products_of_triangles_have_the_law_of_products_of_gaussian_factors(
+    shape: tuple[int, int], inner: int
+) -> None:
+    rng = np.random.default_rng(1)
+    products = [
+        np.linalg.svd(rng.normal(size=(shape[0], inner)) @ rng.normal(size=(inner, shape[1])))[1]
+        for _ in range(400)
+    ]
+    direct = np.array(products)[:, :inner]
+    drawn = np.array(gaussian_product(shape, inner))
+    assert drawn.shape[1] == inner and (np.diff(drawn) <= 0).all()
+    spread = direct.std(axis=0) / np.sqrt(len(drawn))
+    assert (np.abs(drawn.mean(axis=0) - direct.mean(axis=0)) < 4 * spread).all()
+
+
+def test_a_product_of_rank_one_is_as_large_as_its_two_gaussian_vectors() -> None:
+    s = np.concatenate(gaussian_product((30, 40), 1))
+    mean = stats.chi(30).mean() * stats.chi(40).mean()
+    assert s.mean() == pytest.approx(mean, rel=0.15)

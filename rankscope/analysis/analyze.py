@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,8 +190,12 @@ def analyze_runs(
     out: Path | None = None,
     engine: OpenEngine | None = None,
     progress: Progress | None = None,
+    revised: Callable[[Analysis], Analysis] | None = None,
 ) -> Analysis:
-    """Analyse the runs that a survey found, computing what the store lacks."""
+    """Analyse the runs that a survey found, computing what the store lacks.
+
+    ``revised`` may change the result before it is written.
+    """
     count = sum(count_steps(run, selection) for run in found.runs)
     require_out(out, found.runs)
     plans = SpectraPlans(found, selection)
@@ -221,6 +225,8 @@ def analyze_runs(
         subspaces=compared,
         subspaces_key=key,
     )
+    if revised is not None:
+        analysis = revised(analysis)
     if out is not None and analysis.measured:
         from rankscope.analysis.results_folder import write_results
 

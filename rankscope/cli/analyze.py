@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from rankscope.analysis.engines import EngineName, engine_of
+from rankscope.analysis.engines import engine_of
 from rankscope.cli.options import (
     AsJson,
     BaseModel,
+    ComponentChoice,
+    EngineChoice,
     FamilyName,
+    Jobs,
+    LayerChoice,
     LayoutName,
     ResultsFolder,
+    RoleChoice,
     StepChoice,
     Strict,
     TrustPickle,
+    WindowChoice,
 )
 
 
@@ -25,43 +31,12 @@ def analyze(
         list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
     ],
     out: ResultsFolder = Path("rankscope-results"),
-    components: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Components to measure, comma-separated (weight,update,adapter,...), or all. By "
-            "default all but base, cumulative_update, ov_update, ov-published, qk and qk_update.",
-        ),
-    ] = None,
-    roles: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Roles to measure, comma-separated (q,k,v,o,gate,up,down,...), or all. By default "
-            "all but embed and unembed.",
-        ),
-    ] = None,
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LAYERS",
-            help="Layers to measure: 0,3,6 or FIRST:LAST, which includes LAST. By default all.",
-        ),
-    ] = None,
+    components: ComponentChoice = None,
+    roles: RoleChoice = None,
+    layers: LayerChoice = None,
     steps: StepChoice = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Number of worker processes; by default one per processor."
-        ),
-    ] = None,
-    engine: Annotated[
-        EngineName,
-        typer.Option(
-            help="Where matrices are decomposed: in processes on this machine, on its GPU, or on a "
-            "Dask cluster."
-        ),
-    ] = "local",
+    jobs: Jobs = None,
+    engine: EngineChoice = "local",
     layout: LayoutName = None,
     family: FamilyName = None,
     trust_pickle: TrustPickle = False,
@@ -73,13 +48,7 @@ def analyze(
             help="Checkpoint from which cumulative updates are measured, such as a base model.",
         ),
     ] = None,
-    windows: Annotated[
-        Literal["steps", "cycles"],
-        typer.Option(
-            help="What updates span: from each checkpoint to the next, or only whole cycles of "
-            "ReLoRA, from one merge to the next."
-        ),
-    ] = "steps",
+    windows: WindowChoice = "steps",
     subspaces: Annotated[
         int | None,
         typer.Option(

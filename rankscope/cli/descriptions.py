@@ -11,7 +11,8 @@ import typer
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
-from rankscope.cli.output import in_brief, plain, print_columns
+from rankscope.cli.output import in_brief, print_columns
+from rankscope.results.summary_tables import plain
 
 MOST = 10  # lines of one kind; if there are more, the first, the last and a count are printed
 ENDS = 3

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from rankscope.analysis.engines import EngineName
 from rankscope.errors import RankscopeError
 
 # Written out so that --help need not load the layouts; a test compares them.
@@ -48,6 +49,49 @@ StepChoice = Annotated[
         metavar="STEPS",
         help="Steps to read: 0,100,200 or FIRST:LAST:STRIDE, which includes LAST; each part may be "
         "left out. By default all.",
+    ),
+]
+ComponentChoice = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Components to measure, comma-separated (weight,update,adapter,...), or all. By "
+        "default all but base, cumulative_update, ov_update, ov-published, qk and qk_update.",
+    ),
+]
+RoleChoice = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Roles to measure, comma-separated (q,k,v,o,gate,up,down,...), or all. By default "
+        "all but embed and unembed.",
+    ),
+]
+LayerChoice = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYERS",
+        help="Layers to measure: 0,3,6 or FIRST:LAST, which includes LAST. By default all.",
+    ),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Number of worker processes; by default one per processor."
+    ),
+]
+EngineChoice = Annotated[
+    EngineName,
+    typer.Option(
+        help="Where matrices are decomposed: in processes on this machine, on its GPU, or on a "
+        "Dask cluster."
+    ),
+]
+WindowChoice = Annotated[
+    Literal["steps", "cycles"],
+    typer.Option(
+        help="What updates span: from each checkpoint to the next, or only whole cycles of "
+        "ReLoRA, from one merge to the next."
     ),
 ]
 ResultsFolder = Annotated[

@@ -218,10 +218,11 @@ def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     from rankscope.results.results import Results, open_results
 
     results = given if isinstance(given, Results) else open_results(given)
-    named = dict(_names(results, runs))
+    named = dict(names_in(results, runs))
     if not named:
-        there = ", ".join(map(str, results.metrics["run"].unique()[:5])) or "none"
-        raise WrongSettingError(f"`results` holds other runs: {there}", path=results.path)
+        there = ", ".join(map(str, results.metrics["run"].unique()[:5]))
+        what = f"other runs: {there}" if there else "no analysis"
+        raise WrongSettingError(f"`results` holds {what}", path=results.path)
     has_subspaces = (results.path / SUBSPACES_FILE).is_file()
     tables: Tables = {}
     for run, name in named.items():
@@ -231,7 +232,7 @@ def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     return tables
 
 
-def _names(results: Results, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+def names_in(results: Results, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
     """What the results call each run: by its path, else by its name.
 
     A run may have a longer or a shorter name if another folder above it was given then.

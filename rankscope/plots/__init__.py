@@ -1,10 +1,12 @@
 """Figures from the tables: axes-level functions draw on your axes, figure-level ones make a figure.
 
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
-`adapter_rank`, `subspaces`, `score`, `correlation`.
+`adapter_rank`, `subspaces`, `score`, `correlation`, `overlap`, `merge_overlap`, `intruder_count`,
+`head_map`, `layer_profile`, `depth_slope`.
 Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
-`condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`, `adapter_ranks`,
-`performance`, `blimp_phenomena`, `rank_and_performance`.
+`condition_number`, `differences`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
+`adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`, `tail_index`,
+`outliers`, `overlaps`, `merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`.
 """
 
 from __future__ import annotations
@@ -14,16 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks, subspaces
+    from rankscope.plots.chance_bands import differences
+    from rankscope.plots.circuit_maps import head_map, head_maps
     from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
+    from rankscope.plots.depth_panels import depth_profiles, depth_slope, layer_profile
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
     from rankscope.plots.figure_files import save_figure
     from rankscope.plots.gallery import FIGURES
+    from rankscope.plots.intruder_maps import intruder_count, intruders
     from rankscope.plots.maps import heatmap, heatmaps
+    from rankscope.plots.merge_alignment import merge_overlap, merge_overlaps
     from rankscope.plots.metric_lines import metric
-    from rankscope.plots.role_panels import condition_number, per
+    from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
     from rankscope.plots.staircases import merged_rank, merged_ranks
     from rankscope.plots.style import WIDTHS, paper_style
+    from rankscope.plots.subspace_lines import overlap, overlaps
     from rankscope.plots.training_curves import loss, losses
 
 __all__ = [
@@ -34,13 +42,26 @@ __all__ = [
     "blimp_phenomena",
     "condition_number",
     "correlation",
+    "depth_profiles",
+    "depth_slope",
+    "differences",
+    "head_map",
+    "head_maps",
     "heatmap",
     "heatmaps",
+    "intruder_count",
+    "intruders",
+    "layer_profile",
     "loss",
     "losses",
+    "merge_overlap",
+    "merge_overlaps",
     "merged_rank",
     "merged_ranks",
     "metric",
+    "outliers",
+    "overlap",
+    "overlaps",
     "paper_style",
     "per",
     "performance",
@@ -49,6 +70,7 @@ __all__ = [
     "score",
     "spectrum",
     "subspaces",
+    "tail_index",
     "update_spectra",
 ]
 
@@ -60,13 +82,26 @@ _MODULES = {
     "blimp_phenomena": "evaluation_curves",
     "condition_number": "role_panels",
     "correlation": "correlations",
+    "depth_profiles": "depth_panels",
+    "depth_slope": "depth_panels",
+    "differences": "chance_bands",
+    "head_map": "circuit_maps",
+    "head_maps": "circuit_maps",
     "heatmap": "maps",
     "heatmaps": "maps",
+    "intruder_count": "intruder_maps",
+    "intruders": "intruder_maps",
+    "layer_profile": "depth_panels",
     "loss": "training_curves",
     "losses": "training_curves",
+    "merge_overlap": "merge_alignment",
+    "merge_overlaps": "merge_alignment",
     "merged_rank": "staircases",
     "merged_ranks": "staircases",
     "metric": "metric_lines",
+    "outliers": "role_panels",
+    "overlap": "subspace_lines",
+    "overlaps": "subspace_lines",
     "paper_style": "style",
     "per": "role_panels",
     "performance": "evaluation_curves",
@@ -75,6 +110,7 @@ _MODULES = {
     "score": "evaluation_curves",
     "spectrum": "decay",
     "subspaces": "adapter_cycles",
+    "tail_index": "role_panels",
     "update_spectra": "decay",
 }
 

@@ -13,12 +13,17 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
+from rankscope.plots.depth_panels import depth_profiles, has_depth
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
+from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
-from rankscope.plots.role_panels import condition_number, per
+from rankscope.plots.merge_alignment import merge_overlaps
+from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
 from rankscope.plots.staircases import merged_ranks
+from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
 from rankscope.results.results import Results
 from rankscope.statistics.correlation import correlate
@@ -30,6 +35,7 @@ from rankscope.statistics.row_choice import (
     has_component,
     series_names,
 )
+from rankscope.statistics.subspace_means import Measure, has_comparisons
 
 PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "merge": "merges"}
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
@@ -157,7 +163,7 @@ def gallery(
 ) -> dict[str, GalleryFigure]:
     """Figures to draw: those that are named, those of some components, or else `FIGURES`.
 
-    To these a figure is added for each component that was measured and would have none.
+    To these a figure is added for each component whose spectra were measured and would have none.
 
     Raises
     ------
@@ -174,7 +180,8 @@ def gallery(
         return {name: every[name] for name in only}
     if components:
         return {name: figure for name, figure in every.items() if figure.component in components}
-    shown = {f.component for f in FIGURES.values() if f.component and f.has_data(results)}
+    spectra = _with_tables(results, subspaces=results.subspaces.iloc[:0])
+    shown = {f.component for f in FIGURES.values() if f.component and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
     return reduce(or_, rest, FIGURES)
 
@@ -214,6 +221,17 @@ def _if_alone(figure: GalleryFigure) -> GalleryFigure:
     )
 
 
+def _of_subspaces(
+    measure: Measure, component: str, draw: Callable[[pd.DataFrame, str], Figure]
+) -> GalleryFigure:
+    return GalleryFigure(
+        lambda results, hue: draw(results.subspaces, hue),
+        lambda results: has_comparisons(results.subspaces, measure, component),
+        f"subspaces of {PLURALS[component]}, which `analyze` measures if `subspaces` is set",
+        component,
+    )
+
+
 def _names(results: Results, table: pd.DataFrame, hue: str) -> list[object]:
     """Names of all series that were analysed or are in the table, to colour them alike."""
     return [*{*series_names(results.metrics, hue), *series_names(table, hue)}]
@@ -242,6 +260,38 @@ FIGURES: dict[str, GalleryFigure] = {
         "weights",
         "weight",
     ),
+    "tail-index-weights": GalleryFigure(
+        lambda r, hue: tail_index(r.metrics, hue=hue),
+        lambda r: _has_value(r.metrics, "weight", "tail_index"),
+        "weights above the noise floor",
+        "weight",
+    ),
+    "outliers-weights": GalleryFigure(
+        lambda r, hue: outliers(r.metrics, hue=hue),
+        lambda r: _has_value(r.metrics, "weight", "outliers"),
+        "weights above the noise floor",
+        "weight",
+    ),
+    "depth-per-weights": GalleryFigure(
+        lambda r, hue: depth_profiles(r.metrics, hue=hue),
+        lambda r: has_depth(r.metrics, "weight"),
+        "weights in three layers or more",
+        "weight",
+    ),
+    "overlap-weights": _of_subspaces(
+        "overlap", "weight", lambda table, hue: overlaps(table, hue=hue)
+    ),
+    "update-energy-weights": _of_subspaces(
+        "update_energy",
+        "weight",
+        lambda table, hue: overlaps(table, measure="update_energy", hue=hue),
+    ),
+    "intruders-weights": _of_subspaces(
+        "intruders", "weight", lambda table, hue: intruders(table, hue=hue)
+    ),
+    "intruders-weights-since-first": _of_subspaces(
+        "intruders", "weight", lambda table, hue: intruders(table, against="first", hue=hue)
+    ),
     **figures_of("update"),
     **_default("cumulative_update", PER, MAP),
     **{n: _if_alone(figure) for n, figure in _default("adapter", PER, KAPPA, MAP).items()},
@@ -253,6 +303,15 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),
         "recorded merges",
         "merged_total",
+    ),
+    "merge-alignment": _of_subspaces(
+        "overlap", "merge", lambda table, hue: merge_overlaps(table, hue=hue)
+    ),
+    "circuits-by-head": GalleryFigure(
+        lambda r, hue: head_maps(r.metrics, hue=hue),
+        lambda r: any(_has_value(r.metrics, name, "rank_utilisation") for name in ("ov", "qk")),
+        "attention circuits",
+        "ov",
     ),
     "adapter-ranks": GalleryFigure(
         lambda r, hue: adapter_ranks(r, hue=hue),

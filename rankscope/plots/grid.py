@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ PANEL_HEIGHTS = (1.15, 2.2)
 FRAME = 0.35  # inches that ticks and the label of x take from a figure's height
 WIDEST_IN_CELL = 1.65
 LINE_HEIGHT = 0.135
+Sharing = bool | Literal["col"]
 INSIDE_PANEL = 0.95  # of a column of panels that a title may fill
 
 
@@ -48,9 +50,14 @@ def panel_grid(
 
 
 def new_figure(
-    lines: int, columns: int, *, size: tuple[float, float], share_y: bool = True
+    lines: int,
+    columns: int,
+    *,
+    size: tuple[float, float],
+    share_x: Sharing = True,
+    share_y: Sharing = True,
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Make a figure with a grid of axes that share both scales, or only that of x.
+    """Make a figure with a grid of axes that share both scales, only that of x, or by column.
 
     pyplot forgets the figure at once: a notebook shows it where it is returned, and only there,
     and a program may draw hundreds.
@@ -58,7 +65,7 @@ def new_figure(
     figure, grid = plt.subplots(
         lines,
         columns,
-        sharex=True,
+        sharex=share_x,
         sharey=share_y,
         squeeze=False,
         figsize=size,

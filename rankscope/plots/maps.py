@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -94,24 +95,13 @@ def heatmap(
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
     require_metric(rows, column)
-    cells = _cells(rows, column, log=drawn.log)
+    cells = layer_cells(rows, column, log=drawn.log)
     limits = value_limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
-    mesh = ax.pcolormesh(
-        _edges(cells.columns.to_numpy(dtype=float)),
-        _edges(cells.index.to_numpy(dtype=float)),
-        cells.to_numpy(dtype=float),
-        cmap=COLORS,
-        norm=_scale(limits, log=drawn.log),
-        # A PDF viewer would show hairlines between ten thousand vector cells.
-        rasterized=True,
-    )
-    ax.patch.set(facecolor="white", edgecolor="0.6", hatch="/////")
-    ax.grid(visible=False)
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    mesh = draw_cells(ax, cells, colour_scale(limits, log=drawn.log))
     ax.set(xlabel=step_label(table), ylabel="layer")
     if colorbar:
-        _color_bar(mesh, [ax], drawn.label)
+        color_bar(mesh, [ax], drawn.label)
     return ax
 
 
@@ -169,7 +159,7 @@ def heatmaps(
             if len(shown):
                 heatmap(shown, column, component=component, limits=limits, colorbar=False, ax=ax)
             else:
-                _say_none(ax, role_name(role, component))
+                say_none(ax, role_name(role, component))
             ax.set(xlabel="", ylabel="")
         row_title(line[-1], role_name(role, component))
     for title, ax in zip(titles, grid[0], strict=True):
@@ -181,7 +171,8 @@ def heatmaps(
     return figure
 
 
-def _say_none(ax: Axes, name: str) -> None:
+def say_none(ax: Axes, name: str) -> None:
+    """Say in empty axes what a run lacks."""
     ax.grid(visible=False)
     ax.text(0.5, 0.5, f"no {name}", color=GREY, transform=ax.transAxes, ha="center", va="center")
 
@@ -198,10 +189,28 @@ def _finish(
         label += "; hatched: undefined"
     if has_parts:
         label += "; parts of cycles: rank r, then up to 2r"
-    _color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
+    color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
 
 
-def _color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> None:
+def draw_cells(ax: Axes, cells: pd.DataFrame, norm: Normalize) -> QuadMesh:
+    """Draw a table of numbers as colours, its index upwards; missing ones are hatched."""
+    mesh = ax.pcolormesh(
+        _edges(cells.columns.to_numpy(dtype=float)),
+        _edges(cells.index.to_numpy(dtype=float)),
+        cells.to_numpy(dtype=float),
+        cmap=COLORS,
+        norm=norm,
+        # A PDF viewer would show hairlines between ten thousand vector cells.
+        rasterized=True,
+    )
+    ax.patch.set(facecolor="white", edgecolor="0.6", hatch="/////")
+    ax.grid(visible=False)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    return mesh
+
+
+def color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> Colorbar:
+    """Draw the labelled colours of a map beside its panels."""
     is_tall = len(panels) > 1
     bar = panels[0].figure.colorbar(
         mesh, ax=panels, label=label, aspect=40 if is_tall else 20, pad=0.03 if is_tall else 0.05
@@ -211,6 +220,7 @@ def _color_bar(mesh: QuadMesh, panels: list[Axes], label: str) -> None:
         bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    return bar
 
 
 def _values(ax: Axes) -> NDArray[np.float64]:
@@ -235,12 +245,17 @@ def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
     return float(finite.min()), float(finite.max())
 
 
-def _scale(limits: tuple[float, float], *, log: bool) -> Normalize:
+def colour_scale(limits: tuple[float, float], *, log: bool = False) -> Normalize:
+    """Colours between two limits, on a log scale if wanted or if they are a decade apart."""
     least, greatest = limits
     return LogNorm(*limits) if log or greatest > 10 * least > 0 else Normalize(*limits)
 
 
-def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
+def layer_cells(rows: pd.DataFrame, column: str, *, log: bool = False) -> pd.DataFrame:
+    """Mean (or median) of the finite values of each layer (index) and step (columns).
+
+    Of several runs it is that of the runs, at the steps that all have.
+    """
     finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
     runs = finite["run"].nunique()
     of_run = finite.groupby(["run", "layer", "step"])["value"]

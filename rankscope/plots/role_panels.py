@@ -1,4 +1,4 @@
-"""Figures of one metric with a panel for every role: `per` and `condition_number`."""
+"""Figures of one metric with a panel for every role: ranks, κ, tails and outliers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.published_lines import draw_published_spectra, published_spectra
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import (
@@ -23,6 +24,7 @@ from rankscope.statistics.row_choice import (
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
+GAUSSIAN_OUTLIERS = 0.01
 LIMITED_BY = {"adapter": "adapter rank", "merge": "adapter rank"}
 LIMITED_BY |= dict.fromkeys(("ov", "qk"), "head size")
 LIMITED_BY |= dict.fromkeys(("ov_update", "qk_update"), "2 × head size")
@@ -35,6 +37,7 @@ def per(
     *,
     hue: str = "run",
     group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of the proportional effective rank over training, a panel for every role.
 
@@ -53,11 +56,14 @@ def per(
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs, as in
         `metric`.
+    published
+        Also draw the curves of `rankscope.published.weiss2025`, in grey, where they are of the same
+        component, role and shape.
 
     Raises
     ------
     RankscopeError
-        If the table has no rows of this component.
+        If the table has no rows of this component, or nothing of the kind is published.
 
     Examples
     --------
@@ -69,13 +75,15 @@ def per(
     """
     table, hue = by_group(table, group, hue)
     figure, panels, hole = _role_panels(table, hue, "per", component)
+    if published:
+        _draw_published(table, "per", component, panels)
     rows = chosen_rows(table, component=component)
     for role, ax in zip(in_order(rows["role"]), panels, strict=True):
         panel = Panel(ax, series_styles(series_names(table, hue)))
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
-    _limit_share(panels[0])
+    limit_share(panels[0])
     return finish_grid(figure, panels, hole=hole)
 
 
@@ -87,6 +95,7 @@ def condition_number(
     column: str | None = None,
     hue: str = "run",
     group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of condition numbers over training on a log axis, a panel for every role.
 
@@ -107,11 +116,14 @@ def condition_number(
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs, as in
         `metric`.
+    published
+        As for `per`; the published condition numbers are means over layers, not medians.
 
     Raises
     ------
     RankscopeError
-        If the table has no rows of this component, or the column is unknown.
+        If the table has no rows of this component, the column is unknown, or nothing of the kind is
+        published.
 
     Examples
     --------
@@ -124,6 +136,83 @@ def condition_number(
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
     figure, panels, hole = _role_panels(*by_group(table, group, hue), column, component)
+    if published:
+        _draw_published(table, column, component, panels)
+    return finish_grid(figure, panels, hole=hole)
+
+
+@paper_look()
+def tail_index(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of the exponent of the spectrum's tail over training, a panel for every role.
+
+    Lines and bands as in `metric`. The dotted line is the exponent of a Gaussian matrix of the
+    shape, 2.1 if square and 3.5 at 1:4: a tail is heavy only as far as it is below that line.
+
+    Parameters
+    ----------
+    table, component, hue, group
+        As in `per`.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no rows of this component.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.tail_index(rs.open_results("results").metrics)
+    >>> figure.get_supylabel()
+    'tail index (Hill)'
+    """
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), "tail_index", component)
+    rows = chosen_rows(table, component=component)
+    for role, ax in zip(in_order(rows["role"]), panels, strict=True):
+        panel = Panel(ax, series_styles([]))
+        draw_gaussian_baseline(panel, rows[rows["role"] == role], "tail_index_gaussian")
+    return finish_grid(figure, panels, hole=hole)
+
+
+@paper_look()
+def outliers(
+    table: pd.DataFrame,
+    component: str = "weight",
+    *,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of the singular values above a Gaussian bulk over training, a panel for every role.
+
+    Lines and bands as in `metric`. About one Gaussian matrix in a hundred has an outlier, so the
+    dotted line is at 0.01.
+
+    Parameters
+    ----------
+    table, component, hue, group
+        As in `per`.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has no rows of this component.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.outliers(rs.open_results("results").metrics)
+    >>> figure.get_supylabel()
+    'outliers above the Gaussian edge'
+    """
+    figure, panels, hole = _role_panels(*by_group(table, group, hue), "outliers", component)
+    for ax in panels:
+        ax.axhline(GAUSSIAN_OUTLIERS, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+        Panel(ax, {}).line("Gaussian matrix: one in a hundred has one", ":", width=0.9)
     return finish_grid(figure, panels, hole=hole)
 
 
@@ -141,6 +230,13 @@ def _role_panels(
     return figure, panels, hole
 
 
+def _draw_published(table: pd.DataFrame, column: str, component: str, panels: list[Axes]) -> None:
+    rows = published_spectra(table, column, component)
+    roles = in_order(chosen_rows(table, component=component)["role"])
+    for role, ax in zip(roles, panels, strict=True):
+        draw_published_spectra(Panel(ax, {}), rows, role)
+
+
 def _rank_text(rows: pd.DataFrame) -> str:
     """At which ranks condition numbers are taken, for a title."""
     ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna().astype(int)
@@ -150,20 +246,20 @@ def _rank_text(rows: pd.DataFrame) -> str:
     return f", r = {low}" if low == high else f", r = {low}–{high}"
 
 
-def _limit_share(ax: Axes) -> None:
+def limit_share(ax: Axes) -> None:
     """Show a share from 0 to 1, without an end that nothing comes near to."""
     low, high = ax.get_ylim()
     bottom = 0 if low < NEAR_ZERO else low
     ax.set_ylim(bottom, high if high < HALF else 1.02 if bottom == 0 else min(high, 1.02))
 
 
-def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame) -> None:
-    """Draw the PER of a Gaussian matrix of every shape among the rows as a dotted line.
+def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame, column: str = "per_gaussian") -> None:
+    """Draw what a Gaussian matrix of every shape among the rows has, as a dotted line.
 
     Not for matrices whose construction keeps them far from it, such as adapters.
     """
     whole = rows[rows["max_rank"] == _sides(rows)]
-    baselines = sorted(set(whole["per_gaussian"].dropna().round(6)))
+    baselines = sorted(set(whole[column].dropna().round(6)))
     for baseline in baselines:
         panel.ax.axhline(baseline, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     if baselines:

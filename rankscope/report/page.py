@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rankscope.durable import write_file
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.gallery import KAPPA, MAP, PER, gallery, selected
 from rankscope.plots.style import paper_style
 from rankscope.report.answer import answer
@@ -84,8 +84,10 @@ def write_report(
 
     Raises
     ------
+    WrongSettingError
+        If ``out`` is a folder, or the pattern matches no run.
     RankscopeError
-        If the folder holds no results, or the pattern matches no run.
+        If the folder holds no results.
 
     Examples
     --------
@@ -97,6 +99,8 @@ def write_report(
     """
     opened = results if isinstance(results, Results) else open_results(results)
     path = opened.path / REPORT_FILE if out is None else Path(out)
+    if path.is_dir():
+        raise WrongSettingError("`out` is a folder: give a file", path=path)
     chosen = selected(opened, group=group)
     figures, left_out = _figures(chosen, progress)
     written = _page(opened, figures, left_out, answer=answer(chosen), title=title)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, wi
 from rankscope.results.record import read_record
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
+from rankscope.results.summary_tables import summary_html, summary_text
 
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
@@ -210,6 +212,55 @@ class Results:
         """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures."""
         table.attrs |= {"unit": self.unit, "breaks": self.breaks}
         return table
+
+    def summary(self) -> str:
+        """The summary that `rankscope analyze` prints, as text: tables, their terms, findings.
+
+        Raises
+        ------
+        RankscopeError
+            If the folder holds no analysis.
+
+        Examples
+        --------
+        >>> import rankscope as rs
+        >>> print(rs.open_results("results").summary())
+        weight: first → last step
+        run     role      step  matrices            PER  effective rank     rank  max. rank ...
+        """
+        return summary_text(self._analysis())
+
+    def to_latex(
+        self,
+        column: str = "per",
+        *,
+        component: str = "weight",
+        steps: Collection[int] | None = None,
+        digits: int = 2,
+    ) -> str:
+        """A metric by role, run and step as a table for a paper.
+
+        Takes the parameters of `rankscope.statistics.latex_table.latex_table`, which says what a
+        cell is.
+        """
+        from rankscope.statistics.latex_table import latex_table
+
+        return latex_table(self.metrics, column, component=component, steps=steps, digits=digits)
+
+    def _repr_html_(self) -> str:
+        title = f"<b>results in {html.escape(printable(str(self.path)))}</b>"
+        if not (self.path / METRICS_FILE).is_file():
+            tasks = ", ".join(map(str, self.evaluation["task"].unique()))
+            return f"{title}<p>an evaluation: {html.escape(tasks)}</p>"
+        return title + summary_html(self._analysis())
+
+    def _analysis(self) -> dict[str, Any]:
+        """The record of the analysis."""
+        record = read_record(self.path / ANALYSIS_RECORD)
+        if "summary" not in record:
+            message = f"holds no summary in {ANALYSIS_RECORD}: `rankscope analyze` writes it"
+            raise RankscopeError(message, path=self.path)
+        return record
 
     @cached_property
     def training(self) -> pd.DataFrame:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from rankscope.errors import WrongSettingError
+from rankscope.statistics.intervals import CONFIDENCE
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import RUN_GROUP, grouped
 from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 LEAST_LAYERS = 3  # two layers have a slope but nothing to judge it by
-PLACE = ("run", "role", "window", "step")
+SERIES = ("run", "role", "window")
 LINE = ("layers", "slope", "low", "high")
 
 
@@ -24,7 +27,7 @@ def depth_profile(
     role: str | None = None,
     run: str | None = None,
     group: str | None = None,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> pd.DataFrame:
     """Return the slope of a metric over the layers, for each run, role and step.
 
@@ -73,49 +76,73 @@ def depth_profile(
     0     0       2
     1    10       2
     """
+    rows = chosen_rows(table, component=component, role=role, run=run)
+    found = slopes(rows, column, by=SERIES, confidence=confidence)
+    if group is not None:
+        found = grouped(found, group)
+        found = over_runs(found.assign(run=found[RUN_GROUP]), by=SERIES, confidence=confidence)
+    sign = np.sign(found["low"]).where(found["low"] * found["high"] > 0)
+    last = sign.groupby([found[key] for key in SERIES]).transform(lambda s: s.ffill().shift())
+    return found.assign(reverses=sign * last < 0)
+
+
+def slopes(
+    rows: pd.DataFrame, column: str, *, by: Sequence[str], confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """Slopes over the layers with their intervals, one series for each value of ``by``.
+
+    Where a series holds several roles, a layer's value is the mean over them.
+    """
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
-    rows = chosen_rows(table, component=component, role=role, run=run)
     require_metric(rows, column)
     rows = rows[rows["layer"].notna()]
     rows = rows.assign(window=rows["window"].fillna("") if "window" in rows else "")
     found = [
-        dict(zip(PLACE, place, strict=True)) | _slope(layers, column, confidence)
-        for place, layers in rows.groupby(list(PLACE), sort=True)
+        dict(zip(by, names, strict=True)) | {"step": step} | _slope(layers.dropna(), confidence)
+        for names, series in rows.groupby([*by], sort=True)
+        for step, layers in layer_means(series, column).items()
     ]
-    slopes = pd.DataFrame(found, columns=[*PLACE, *LINE])
-    if group is not None:
-        slopes = _over_runs(grouped(slopes, group), confidence)
-    sign = np.sign(slopes["low"]).where(slopes["low"] * slopes["high"] > 0)
-    of_series = sign.groupby([slopes[key] for key in PLACE[:-1]])
-    last = of_series.transform(lambda signs: signs.ffill().shift())
-    return slopes.assign(reverses=sign * last < 0)
+    return pd.DataFrame(found, columns=[*by, "step", *LINE])
 
 
-def _over_runs(slopes: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Mean slope of the runs of each group, with Student's interval."""
-    groups = slopes.assign(run=slopes[RUN_GROUP]).groupby(list(PLACE), sort=True)
+def over_runs(
+    found: pd.DataFrame, *, by: Sequence[str], confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """Mean of the `slopes` of several runs of each series, with Student's interval."""
+    groups = found.groupby([*by, "step"], sort=True)
     number, mean = groups["slope"].count(), groups["slope"].mean()
     half = stats.t.ppf((1 + confidence) / 2, number - 1) * groups["slope"].std() / np.sqrt(number)
     columns = {"runs": number, "layers": groups["layers"].min(), "slope": mean}
     return pd.DataFrame(columns | {"low": mean - half, "high": mean + half}).reset_index()
 
 
-def _slope(rows: pd.DataFrame, column: str, confidence: float) -> dict[str, float]:
-    """Theil–Sen slope over layers; heads and experts of a layer are averaged."""
+def layer_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean of a metric over the matrices of each layer (index) and step (columns).
+
+    Heads and experts are averaged first, then roles: NaN where one of the roles has no finite
+    value, since the mean of the others is not comparable with that of another layer. Quantities
+    that span decades enter by their decimal logarithm, and condition numbers of which only a lower
+    bound is known not at all.
+    """
     values = rows[column].astype(float)
     if column == "condition_number":
         values = values.where(rows["condition_number_status"] == "ok")
     if quantity(column).log:
         values = values.where(values > 0).map(np.log10)
-    values = values.where(np.isfinite(values)).dropna()
-    layers = rows.loc[values.index, "layer"].astype(int)
-    means = values.groupby(layers).mean()
-    if len(means) < LEAST_LAYERS:
-        return {"layers": len(means), "slope": np.nan, "low": np.nan, "high": np.nan}
-    line = stats.theilslopes(means.to_numpy(), means.index.to_numpy(), alpha=confidence)
+    values = values.where(np.isfinite(values))
+    of_role = values.groupby([rows["layer"].astype(int), rows["step"], rows["role"]]).mean()
+    cells: pd.DataFrame = of_role.unstack("role").mean(axis=1, skipna=False).unstack("step")
+    return cells
+
+
+def _slope(layers: pd.Series[float], confidence: float) -> dict[str, float]:
+    """Theil–Sen slope of values over the layers that are their index."""
+    if len(layers) < LEAST_LAYERS:
+        return {"layers": len(layers), "slope": np.nan, "low": np.nan, "high": np.nan}
+    line = stats.theilslopes(layers.to_numpy(), layers.index.to_numpy(), alpha=confidence)
     return {
-        "layers": len(means),
+        "layers": len(layers),
         "slope": float(line.slope),
         "low": float(line.low_slope),
         "high": float(line.high_slope),

@@ -24,6 +24,7 @@ NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effect
 
 IS_NOISY = "rounding noise matters"  # a column beside those of the table: no identifier
 PLURALS = {"run": "runs", "layer": "layers", "role": "roles", "head": "heads", "expert": "experts"}
+PLURALS |= {"side": "sides"}
 
 
 def summary(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -44,8 +45,11 @@ def folder(results: SyntheticResults, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) -> Path:
-    """Results of a real analysis with its spectra, and performance of its runs."""
+    """Results of a real analysis with its spectra, one layer more, and performance of its runs."""
     copied = shutil.copytree(example_folder / "results", tmp_path / "results")
+    table = pd.read_parquet(copied / METRICS_FILE)
+    deeper = table[table["layer"] == 1].assign(layer=2)
+    pd.concat([table, deeper.astype(table.dtypes)]).to_parquet(copied / METRICS_FILE)
     evaluation = results.evaluation
     evaluation.assign(step=evaluation["step"] // 10).to_parquet(copied / EVALUATION_FILE)
     results.training.to_csv(copied / TRAINING_FILE, index=False)
@@ -66,11 +70,13 @@ def test_figures_are_written_and_named_and_the_others_explained(
     names = {Path(path).stem for path in written}
     assert names == set(plots.FIGURES) - {
         "per-gradients",
-        "per-ov",
+        *("per-ov", "per-qk"),
         *("per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"),
         *("per-cumulative-updates", "heatmap-per-cumulative-updates"),
         "update-spectra",
         "merged-rank",
+        *("overlap-weights", "update-energy-weights", "intruders-weights"),
+        *("intruders-weights-since-first", "merge-alignment", "circuits-by-head"),
     }
 
 

@@ -13,7 +13,14 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.cli.output import print_evaluations, print_notes, print_skips, print_summary
 from tests.analysis.series import analysed, weights, write_step
 from tests.cli.test_app import rankscope
-from tests.conftest import RANK, TinyRun, random_factors, random_weights, write_adapter
+from tests.conftest import (
+    RANK,
+    SHAPES,
+    TinyRun,
+    random_factors,
+    random_weights,
+    write_adapter,
+)
 
 
 @pytest.fixture
@@ -57,8 +64,8 @@ def test_a_run_of_adapters_alone_is_not_lost_among_others(
     for step in (100, 200):
         write_step(lora.parent / "full", step, random_weights(rng))
     lines = printed(capsys, lora.parent)
-    adapters = lines[lines.index(["adapter:", "first→last", "step"]) + 2 :]
-    assert {line[0] for line in adapters if len(line) == 9} == {"lora"}
+    start = lines.index(["adapter:", "first→last", "step"]) + 2
+    assert {line[0] for line in lines[start : start + len(SHAPES)]} == {"lora"}
 
 
 def test_one_checkpoint_has_one_number(
@@ -88,6 +95,10 @@ def test_what_was_asked_for_by_name_has_its_table(
     lines = printed(capsys, relora_run.path)
     titles = {line[0] for line in lines}
     assert {"weight:", "update", "merged"} <= titles and not {"adapter:", "merge:"} & titles
+    title = ["other", "components,", "all", "roles", "together:", "first→last", "step"]
+    start = lines.index(title)
+    others = [line[1] for line in lines[start + 2 : start + 6]]
+    assert {*others} == {"adapter", "merge", "gradient", "ov"}
     spans = [line[1:4] for line in lines if line[0] == "update"]
     assert spans == [["of", "a", "cycle:"], ["within", "a", "cycle:"]]
     asked = ("weight", "adapter", "cumulative_update", "merge")
@@ -115,10 +126,9 @@ def test_the_unit_of_the_steps_labels_the_tables(
     assert "epoch" in lines[start + 1].split()
 
 
-def test_zero_matrices_are_named_with_their_steps(relora_run: TinyRun) -> None:
+def test_adapters_that_start_at_zero_are_no_surprise(relora_run: TinyRun) -> None:
     findings = described(analysed(relora_run.path))["summary"]["findings"]
-    why = "adapters start with B = 0"
-    assert f"zero matrices, which have no rank: relora adapter (14 at step 0: {why})" in findings
+    assert not any("zero" in finding for finding in findings)
 
 
 def test_few_skips_are_listed_and_many_are_counted_by_kind(
@@ -195,6 +205,7 @@ def row(step: int, per: float | None, **what: object) -> dict[str, object]:
     """A row of the table, as far as a summary reads it."""
     usual = {
         "run": "a", "step": step, "layer": 0, "role": "q", "component": "weight", "name": "q",
+        "head": None, "expert": None, "per_error": 0.0,
         "window": None, "since": None, "rows": 9, "cols": 9, "dtype": "float32", "status": "ok",
         "effective_rank": per and 9 * per, "per": per, "per_resolved": per, "numerical_rank": 9,
         "max_rank": 9, "noise_source": "storage", "condition_number": 2.0,
@@ -203,14 +214,64 @@ def row(step: int, per: float | None, **what: object) -> dict[str, object]:
     return usual | what
 
 
-def test_a_finding_says_when_most_of_a_fall_had_happened() -> None:
-    falling = [row(step, per) for step, per in ((0, 0.9), (50, 0.7), (100, 0.4), (150, 0.4))]
-    (finding,) = summarise(falling).findings
-    assert "0.900 → 0.400 (80 % of it by step 100)" in finding
-    (finding,) = summarise(falling[::3], units={"a": "epoch"}).findings
-    assert "0.900 → 0.400;" in finding  # two steps do not say when
-    (finding,) = summarise(falling, units={"a": "epoch"}).findings
-    assert "by epoch 100" in finding
+def falling(layer: int, *per: float, **what: object) -> list[dict[str, object]]:
+    return [
+        row(50 * at, value, layer=layer, name=f"q{layer}", **what) for at, value in enumerate(per)
+    ]
+
+
+def test_a_finding_says_when_a_rank_left_its_band_and_where() -> None:
+    stays, flat = [0.9] * 9, [0.4] * 6
+    rows = [
+        *falling(0, *stays),
+        *falling(1, 0.9, 0.9, 0.7, *flat),
+        *falling(2, 0.9, 0.85, 0.8, 0.75, *[0.7] * 5),
+    ]
+    (finding,) = summarise(rows).findings
+    assert finding == (
+        "a: PER of weights fell most in layer 1 q, 0.900 → 0.700 → 0.400 (left its band by step "
+        "100, complete by step 150); 2 of 3 matrices left their band, the first layer 2 q by step "
+        "50; mean over matrices 0.900 → 0.667"
+    )
+    (finding,) = summarise(falling(1, 0.9, 0.9, *flat), units={"a": "epoch"}).findings
+    assert "0.900 → 0.400;" in finding  # one series is too little to know its fluctuation
+    others = [one for layer in (2, 3) for one in falling(layer, *stays)]
+    (finding,) = summarise([*falling(1, 0.9, 0.9, *flat), *others], units={"a": "epoch"}).findings
+    assert "(complete by epoch 100)" in finding
+    (finding,) = summarise([*falling(1, *np.linspace(0.9, 0.3, 7)), *others]).findings
+    assert "(left its band by step 50, still moving at step 300)" in finding
+
+
+def test_updates_that_rise_are_said_and_noise_is_not() -> None:
+    rises = [0.2, 0.2, 0.2, 0.6, 0.6, 0.6, 0.6]
+    others = [one for layer in (2, 3) for one in falling(layer, *[0.2] * 7, component="update")]
+    update = [*falling(1, *rises, component="update"), *others]
+    weight = row(0, 0.9)
+    said = summarise([weight, *update]).findings
+    assert said[0].startswith("a: PER of updates rose most in layer 1 q, 0.200 → 0.600 (complete")
+    noisy = [one | {"per_resolved": 0.1} for one in update]
+    assert not any("rose" in finding for finding in summarise([weight, *noisy]).findings)
+
+
+def test_weights_that_only_fluctuate_are_not_said_to_move(rng: np.random.Generator) -> None:
+    for _ in range(20):
+        noise = 0.5 + 0.02 * rng.normal(size=(8, 9))
+        rows = [one for layer in range(8) for one in falling(layer, *noise[layer])]
+        assert not any("band" in finding for finding in summarise(rows).findings)
+
+
+def test_two_steps_with_the_same_weights_are_why_updates_are_zero(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    first, last = weights(rng), weights(rng)
+    for step, tensors in ((10, first), (20, first), (30, last)):
+        write_step(tmp_path / "run", step, tensors)
+    findings = described(analysed(tmp_path / "run"))["summary"]["findings"]
+    assert (
+        "run: step 20 holds the same weights as step 10 in all 4 measured matrices: that is why "
+        "the updates between them are zero" in findings
+    )
+    assert not any("no rank" in finding for finding in findings)
 
 
 def test_one_merge_and_one_matrix_are_singular() -> None:
@@ -221,14 +282,15 @@ def test_one_merge_and_one_matrix_are_singular() -> None:
     assert "PER of 1 base matrix may be" in summarise([noisy]).findings[-1]
 
 
-def test_zero_matrices_say_why_where_that_is_known() -> None:
-    adapter = row(0, None, component="adapter", status="zero")
-    update = row(20, None, component="update", since=10, status="zero")
+def test_zero_matrices_are_named_unless_that_is_expected_or_said() -> None:
+    adapters = [row(step, None, component="adapter", status="zero") for step in (0, 30)]
+    frozen = row(20, None, component="update", since=10, status="zero")
+    moving = row(20, 0.5, component="update", since=10, name="k")
     merge = row(20, None, component="merge", status="zero")
-    (finding,) = summarise([adapter, update, merge]).findings
+    finding = summarise([*adapters, frozen, moving, merge]).findings[-1]
     assert finding.endswith(
-        "a adapter (1 at step 0: adapters start with B = 0), "
-        "a update (1 at step 20: the weights are those of step 10), a merge (1 at step 20)"
+        "no rank: a adapter (1 at step 30), a update (1 at step 20: the weights did not change), "
+        "a merge (1 at step 20)"
     )
 
 
@@ -238,7 +300,8 @@ def test_per_is_spelled_out_once(relora_run: TinyRun, capsys: pytest.CaptureFixt
     print_summary(described(found), named=())
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("PER: proportional effective rank") for line in lines) == 1
-    assert sum(line.startswith("κ over rank: ") for line in lines) == 1
+    for term in ("κ: ", "κ over rank: ", "rank: ", "first → last step: "):
+        assert sum(line.startswith(term) for line in lines) == 1
     assert lines[-1].startswith("docs/numerics.md: ")
 
 

@@ -1,5 +1,6 @@
 """Findings from tables: rows as an analysis writes them, with the fault in the numbers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,15 @@ import pytest
 
 from rankscope.checkpoints.discovery import open_run
 from rankscope.diagnostics.conditioning import check_conditioning
-from rankscope.diagnostics.diagnose import diagnose
+from rankscope.diagnostics.diagnose import diagnose, names_in
 from rankscope.diagnostics.evidence import Check, Evidence
 from rankscope.diagnostics.finding import Finding, Unchecked
 from rankscope.diagnostics.new_directions import check_intruders
 from rankscope.diagnostics.rank_collapse import check_collapse
 from rankscope.diagnostics.same_subspace import check_subspaces
 from rankscope.diagnostics.unresolved_updates import check_resolved
-from rankscope.results.columns import SUBSPACE_COLUMNS
-from rankscope.results.results import table_of, typed_subspaces
+from rankscope.results.columns import ANALYSIS_RECORD, SUBSPACE_COLUMNS
+from rankscope.results.results import Results, table_of, typed_subspaces
 from tests.conftest import TinyRun
 from tests.diagnostics.surgery import codes
 
@@ -201,3 +202,24 @@ def test_with_the_results_of_an_analysis_every_check_is_made(
     assert codes(result) == {"merge-of-something-else", "rank-collapse"}
     collapsed = next(one for one in result if one.code == "rank-collapse")
     assert collapsed.matrices == (name,)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "run", "expected"),
+    [
+        (["group/relora"], "relora", "group/relora"),  # a folder above it was given then
+        (["relora"], "group/relora", "relora"),
+        (["ema", "ema/ema"], "ema", "ema"),  # two series in one folder
+        (["ema", "ema/ema"], "ema/ema", "ema/ema"),
+        (["r/actor", "r/critic"], "critic", "r/critic"),
+        (["r/actor"], "critic", None),
+    ],
+)
+def test_a_run_is_known_by_its_path_and_the_end_of_its_name(
+    recorded: list[str], run: str, expected: str | None, tmp_path: Path, relora_run: TinyRun
+) -> None:
+    runs = [{"name": name, "path": str(relora_run.path)} for name in recorded]
+    (tmp_path / ANALYSIS_RECORD).write_text(json.dumps({"runs": runs}))
+    asked = replace(open_run(relora_run.path), name=run)
+    named = dict(names_in(Results(tmp_path), [asked]))
+    assert named.get(run) == expected

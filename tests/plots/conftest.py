@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from rankscope import metrics
+from rankscope import metrics, shape_metrics
 from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.results import typed_evaluation
+from tests.plots.comparisons import subspaces_of_two_runs
 
 Values = NDArray[np.float64]
 
@@ -39,7 +40,7 @@ class SyntheticResults:
     training: pd.DataFrame
     all_spectra: pd.DataFrame
     evaluation: pd.DataFrame
-    subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
+    subspaces: pd.DataFrame
 
     def spectra(
         self,
@@ -84,6 +85,9 @@ def measured(s: Values, shape: tuple[int, int], floor: float) -> dict[str, objec
         "rank_utilisation": metrics.effective_rank(s) / s.size,
         "stable_rank": metrics.stable_rank(s),
         "participation_ratio": metrics.participation_ratio(s),
+        "tail_index": shape_metrics.tail_index(s, s, s, noise_floor=floor).value,
+        "tail_index_gaussian": shape_metrics.gaussian_tail_index(shape),
+        "outliers": shape_metrics.outliers(s, shape),
         "noise_floor": floor,
         "noise_source": "storage",
         "numerical_rank": np.nan if zero else rank,
@@ -177,7 +181,11 @@ def synthetic_results() -> SyntheticResults:
     every = every.assign(lower=0.99 * every["singular_value"], upper=1.01 * every["singular_value"])
     evaluation = pd.concat([evaluation_of_run(run, rng) for run in ("full", "relora")])
     return SyntheticResults(
-        table, training.reset_index(drop=True), every, evaluation.reset_index(drop=True)
+        table,
+        training.reset_index(drop=True),
+        every,
+        evaluation.reset_index(drop=True),
+        subspaces_of_two_runs(),
     )
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_every_figure_looks_the_same_wherever_it_is_made_and_drawn(results: Any)
         for name, draw in plots.FIGURES.items():
             figure = draw(results)
             assert (figure is None) is name.endswith(
-                ("gradients", "ov", "qk", "adapters", "cumulative-updates")
+                ("gradients", "ov", "qk", "adapters", "cumulative-updates", "by-head")
             )
             if figure is not None:
                 figure.draw_without_rendering()
@@ -55,6 +55,7 @@ def test_results_without_rows_give_no_figure(results: Any) -> None:
         metrics = results.metrics.iloc[:0]
         training = pd.DataFrame()
         evaluation = results.evaluation.iloc[:0]
+        subspaces = results.subspaces.iloc[:0]
 
     assert [draw(Empty()) for draw in plots.FIGURES.values()] == [None] * len(plots.FIGURES)
 
@@ -67,7 +68,8 @@ def test_a_component_that_has_one_figure_by_default_has_all_when_asked(results: 
     assert [name for name in gallery(results) if "merges" in name] == ["per-merges"]
     asked = gallery(results, components=["merge"])
     assert {*asked} == {
-        "per-merges", "condition-numbers-merges", "merge-spectra", "heatmap-per-merges"
+        "per-merges", "condition-numbers-merges", "merge-spectra", "heatmap-per-merges",
+        "merge-alignment"
     }  # fmt: skip
     assert asked["per-merges"](results).get_supylabel().startswith("PER")
 
@@ -97,6 +99,7 @@ def test_runs_and_roles_can_be_selected(results: Any) -> None:
     chosen = selected(results, runs=["relora"], roles=["q", "v"])
     assert {*chosen.metrics["run"]} == {*chosen.training["run"]} == {"relora"}
     assert {*chosen.metrics["role"]} == {"q", "v"}
+    assert {*chosen.subspaces["run"]} == {"relora"} and {*chosen.subspaces["role"]} == {"q"}
     assert {*results.metrics["run"]} == {"full", "relora"}
     with pytest.raises(WrongSettingError, match="unknown run 'ful': choose from full, relora"):
         selected(results, runs=["ful"])
@@ -124,6 +127,7 @@ class Tables:
     metrics: pd.DataFrame
     training: pd.DataFrame
     evaluation: pd.DataFrame
+    subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @pytest.fixture

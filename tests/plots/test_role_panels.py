@@ -166,3 +166,22 @@ def test_lines_can_be_groups_of_runs(table: pd.DataFrame) -> None:
     assert texts[:2] == ["full", "relora"]
     assert "mean over layers, then over 2 runs" in texts
     assert legend_texts(plots.condition_number(table, hue="method"))[:2] == ["full", "relora"]
+
+
+def test_a_tail_is_drawn_beside_that_of_a_gaussian_matrix_of_its_shape(table: pd.DataFrame) -> None:
+    figure = plots.tail_index(table)
+    assert figure.get_supylabel() == "tail index (Hill)"
+    for ax in figure.axes[:2]:
+        role = ax.get_title().split()[0]
+        rows = table.query("component == 'weight'")
+        (expected,) = rows.loc[rows["role"] == role, "tail_index_gaussian"].unique()
+        dotted = [
+            line for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata())
+        ]
+        assert [line.get_ydata()[0] for line in dotted] == [pytest.approx(expected, abs=1e-6)]
+    assert "Gaussian matrix" in legend_texts(figure)
+
+
+def test_outliers_say_how_many_gaussian_matrices_have_one(table: pd.DataFrame) -> None:
+    texts = legend_texts(plots.outliers(table))
+    assert "Gaussian matrix: one in a hundred has one" in texts

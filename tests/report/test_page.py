@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import rankscope as rs
 from rankscope import plots
 from rankscope.cli.report import report
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.gallery import selected
 from rankscope.report import matrix_table, page
 from rankscope.report.answer import answer
@@ -311,3 +311,8 @@ def test_what_is_beyond_the_page_is_said_and_not_offered(
 )
 def test_captions_are_words(name: str, caption: str) -> None:
     assert page._title(name) == caption
+
+
+def test_a_folder_is_no_page(planted: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongSettingError, match="`out` is a folder"):
+        rs.write_report(planted, tmp_path)

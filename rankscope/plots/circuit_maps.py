@@ -1,0 +1,280 @@
+"""`head_map` and `head_maps`: a metric of attention circuits by layer and head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rankscope import metrics, shape_metrics
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.grid import label_figure, new_figure, row_title
+from rankscope.plots.maps import (
+    FRAME,
+    LEAST_HEIGHT,
+    color_bar,
+    colour_scale,
+    draw_cells,
+    say_none,
+    value_limits,
+)
+from rankscope.plots.panel import step_label
+from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.replicates import (
+    are_replicates,
+    at_common_steps,
+    by_group,
+    none_in_common,
+    runs_over,
+)
+from rankscope.statistics.row_choice import chosen_rows, distinct, require_metric
+from rankscope.statistics.step_summary import line_text
+
+CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
+ROW_TITLE = 0.28  # of the width
+ROW_HEIGHT = 1.0
+DIGITS = 3
+BESIDE = 0.05  # of the scale, by which it goes on beyond a mark
+
+# What chance gives each metric of the r singular values of a product, given min(m, n).
+_OF_PRODUCT: dict[str, Callable[[metrics.Values, int], float]] = {
+    "effective_rank": lambda s, q: metrics.effective_rank(s),
+    "per": lambda s, q: metrics.effective_rank(s) / q,
+    "rank_utilisation": lambda s, q: metrics.effective_rank(s) / s.size,
+    "stable_rank": lambda s, q: metrics.stable_rank(s),
+    "participation_ratio": lambda s, q: metrics.participation_ratio(s),
+    "svd_entropy": lambda s, q: shape_metrics.svd_entropy(s),
+}
+
+
+def head_map(
+    table: pd.DataFrame,
+    column: str = "rank_utilisation",
+    *,
+    component: str = "ov",
+    run: str | None = None,
+    step: int | None = None,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a metric of one circuit as colours at one step: layers upwards, heads to the right.
+
+    A black line on the colour bar is what the product of two Gaussian factors of the same sizes
+    has, for metrics of rank. Cells without a value are hatched.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column
+        The metric, as in `rankscope.plots.metric`.
+    component
+        The circuit: ``ov``, ``qk``, or the change of one.
+    run
+        Which run; needed if there are several.
+    step
+        Which step; the run's last one with this circuit if not given.
+    limits
+        Ends of the colour scale, which figures of several panels share; those of the rows drawn
+        if not given.
+    colorbar
+        Whether to draw the labelled colour bar beside the axes.
+    ax
+        Where to draw; the current axes if not given.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows, or they are of several runs or not of heads.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> ax = rs.plots.head_map(table, "stable_rank", run="relora")
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('head', 'layer')
+    """
+    rows = chosen_rows(table, component=component, run=run)
+    if len(distinct(rows, "run")) > 1:
+        runs = ", ".join(map(str, distinct(rows, "run")))
+        raise WrongSettingError(f"a map shows one run: choose `run` from {runs}")
+    rows = _of_heads(_at(rows, step, table), component)
+    by_chance = _by_chance(rows, column)
+    limits = _limits(rows, column, by_chance) if limits is None else limits
+    ax = plt.gca() if ax is None else ax
+    mesh = _draw(ax, rows, column, colour_scale(limits, log=quantity(column).log))
+    ax.set(xlabel="head", ylabel="layer")
+    if colorbar:
+        bar = color_bar(mesh, [ax], _label(column, by_chance))
+        _mark(bar.ax, by_chance)
+    return ax
+
+
+@paper_look()
+def head_maps(
+    table: pd.DataFrame,
+    column: str = "rank_utilisation",
+    *,
+    components: Collection[str] = ("ov", "qk"),
+    step: int | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `head_map` panels, a row for every run, its circuits side by side on one scale.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column
+        The metric.
+    components
+        The circuits to draw; those that are not in the table are left out.
+    step
+        Which step; each run's last one if not given.
+    hue, group
+        What has a row of panels each: the values of a column, or runs that a pattern puts together
+        as replicates, whose cells are means over the runs at the last step that all have.
+
+    Raises
+    ------
+    RankscopeError
+        If the table has none of the circuits.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.head_maps(rs.open_results("results").metrics)
+    >>> figure.get_supxlabel()
+    'head'
+    """
+    table, hue = by_group(table, group, hue)
+    circuits = [name for name in components if name in distinct(table, "component")]
+    if not circuits:
+        raise RankscopeError(f"the table has no {' and no '.join(components)}: no map of heads")
+    rows = table[table["component"].isin(circuits)]
+    parts = rows.groupby([hue, "component"])
+    rows = pd.concat(_at(_in_common(own, hue), step, table) for _, own in parts)
+    rows = _of_heads(rows, circuits[0])
+    names, by_chance = sorted(distinct(rows, hue), key=str), _by_chance(rows, column)
+    limits = _limits(rows, column, by_chance)
+    width = float(mpl.rcParams["figure.figsize"][0])
+    height = max(FRAME + ROW_HEIGHT * len(names), LEAST_HEIGHT)
+    figure, grid = new_figure(len(names), len(circuits), size=(width, height))
+    scale = colour_scale(limits, log=quantity(column).log)
+    for name, line in zip(names, grid, strict=True):
+        for circuit, ax in zip(circuits, line, strict=True):
+            own = rows[(rows[hue] == name) & (rows["component"] == circuit)]
+            if own.empty:
+                say_none(ax, CIRCUITS[circuit])
+            else:
+                _draw(ax, own, column, scale)
+            ax.set(xlabel="", ylabel="")
+        at = "–".join(map(str, sorted({*rows.loc[rows[hue] == name, "step"]})))
+        row_title(line[-1], f"{name_title(name, ROW_TITLE * width)}\n{step_label(table)} {at}")
+    for circuit, ax in zip(circuits, grid[0], strict=True):
+        ax.set_title(CIRCUITS.get(circuit, circuit))
+    panels = [ax for line in grid for ax in line]
+    mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
+    label = _label(column, by_chance)
+    if are_replicates(rows, hue):
+        label += f"; {line_text(column, runs_over(rows, hue))}"
+    bar = color_bar(mesh, panels, wrapped(label, height - FRAME))
+    _mark(bar.ax, by_chance)
+    label_figure(figure, "head", "layer", height=height)
+    return figure
+
+
+def _draw(ax: Axes, rows: pd.DataFrame, column: str, scale: Normalize) -> QuadMesh:
+    mesh = draw_cells(ax, _cells(rows, column, log=quantity(column).log), scale)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+    return mesh
+
+
+def _in_common(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
+    """Rows at the steps that all runs of a series have."""
+    if not are_replicates(rows, hue):
+        return rows
+    common = rows[at_common_steps(rows, hue)]
+    if common.empty:
+        raise none_in_common(rows, hue)
+    return common
+
+
+def _at(rows: pd.DataFrame, step: int | None, table: pd.DataFrame) -> pd.DataFrame:
+    """Rows at a step, or at the last one."""
+    at = rows["step"].max() if step is None else step
+    there = rows[rows["step"] == at]
+    if there.empty:
+        steps = ", ".join(map(str, sorted({*rows["step"]})))
+        raise WrongSettingError(f"no circuits at {step_label(table)} {step}: choose one of {steps}")
+    return there
+
+
+def _of_heads(rows: pd.DataFrame, component: str) -> pd.DataFrame:
+    inside = rows[rows["layer"].notna() & rows["head"].notna()]
+    if inside.empty:
+        raise RankscopeError(f"{component!r} is not measured by layer and head: no map to draw")
+    return inside
+
+
+def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
+    """Values by layer and head; every layer and head up to the last has a place."""
+    finite = rows.assign(value=rows[column].astype(float).replace(np.inf, np.nan))
+    in_cell = finite.groupby(["layer", "head"])["value"]
+    cells = (in_cell.median() if log else in_cell.mean()).unstack("head")
+    layers, heads = (
+        range(int(rows[place].min()), int(rows[place].max()) + 1) for place in ("layer", "head")
+    )
+    return cells.reindex(index=layers, columns=heads)
+
+
+def _by_chance(rows: pd.DataFrame, column: str) -> list[float]:
+    """What products of two Gaussian factors of the sizes among the rows have; none for changes."""
+    metric = _OF_PRODUCT.get(column)
+    products = rows[~rows["component"].str.endswith("_update")].dropna(subset=["max_rank"])
+    if metric is None or products.empty:
+        return []
+    sizes = products[["rows", "cols", "max_rank"]].astype(int).drop_duplicates()
+    means = {
+        round(
+            float(
+                np.mean([metric(s, min(m, n)) for s in shape_metrics.gaussian_product((m, n), r)])
+            ),
+            DIGITS,
+        )
+        for m, n, r in sizes.itertuples(index=False)
+        if r > 0
+    }
+    return sorted(means)
+
+
+def _limits(rows: pd.DataFrame, column: str, by_chance: list[float]) -> tuple[float, float]:
+    require_metric(rows, column)
+    low, high = value_limits(rows, column)
+    if not by_chance:
+        return low, high
+    beside = max(high / low, 1 + BESIDE) ** BESIDE if low > 0 else 1.0
+    return min(low, by_chance[0] / beside), max(high, by_chance[-1] * beside)
+
+
+def _label(column: str, by_chance: list[float]) -> str:
+    label = quantity(column).label
+    return f"{label}; black line: two Gaussian factors" if by_chance else label
+
+
+def _mark(bar: Axes, by_chance: list[float]) -> None:
+    for value in by_chance:
+        bar.axhline(value, color="white", linewidth=3)
+        bar.axhline(value, color="black", linewidth=1.4)

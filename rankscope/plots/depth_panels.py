@@ -1,0 +1,335 @@
+"""`layer_profile`, `depth_slope` and `depth_profiles`: how a metric changes with depth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.grid import new_figure, row_title, shared_legend
+from rankscope.plots.maps import COLORS, in_layers
+from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
+from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, label_log_axis, step_label
+from rankscope.plots.style import SeriesStyle, name_title, paper_look, wrapped
+from rankscope.statistics.depth import LEAST_LAYERS, layer_means, over_runs, slopes
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.replicates import (
+    are_replicates,
+    at_common_steps,
+    by_group,
+    none_in_common,
+)
+from rankscope.statistics.row_choice import chosen_rows, in_order, require_metric, series_names
+from rankscope.statistics.step_summary import summarised_over
+
+MOST_STEPS = 6
+ROW_HEIGHT = 1.0
+BAR_PAD = 0.1
+ROW_TITLE = 0.25  # of the width
+# Without the palest colours, which are lost on white paper.
+DARKENING = LinearSegmentedColormap.from_list(
+    "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
+)
+
+
+def layer_profile(
+    table: pd.DataFrame,
+    column: str = "per",
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    run: str | None = None,
+    steps: Collection[int] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a metric against the layer, one line per step, later ones darker.
+
+    Each point is the mean over the matrices of the layer, of the logarithms where the quantity
+    spans decades.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column
+        The metric, as in `rankscope.plots.metric`.
+    component, role, run
+        Which matrices; without a role, the mean is over those roles that every layer has.
+    steps
+        Steps to draw; a few from the first to the last one if not given.
+    colorbar
+        Whether to draw the colours of the steps beside the axes.
+    ax
+        Where to draw; the current axes if not given.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows, or none of them belongs to a layer.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics
+    >>> ax = rs.plots.layer_profile(table, "stable_rank", run="relora", role="q")
+    >>> len(ax.lines)
+    4
+    """
+    rows = _in_every_layer(chosen_rows(table, component=component, role=role, run=run))
+    scale = Normalize(float(rows["step"].min()), float(rows["step"].max()))
+    ax = plt.gca() if ax is None else ax
+    _draw_profiles(ax, rows, column, scale, steps=steps)
+    ax.set(xlabel="layer", ylabel=quantity(column).label)
+    if colorbar:
+        ax.figure.colorbar(ScalarMappable(scale, DARKENING), ax=ax, label=step_label(table))
+    return ax
+
+
+def depth_slope(
+    table: pd.DataFrame,
+    column: str = "per",
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the slope of a metric over the layers against the step: one line per run.
+
+    The slope is Theil and Sen's, its band a 95 % interval that takes layers as independent: where
+    depth makes no difference, 1 in 20 excludes 0 by chance. Markers are hollow where the interval
+    contains 0. Quantities that span decades enter by their decimal logarithm. Replicates have the
+    mean of their slopes, with Student's interval over runs.
+
+    Parameters
+    ----------
+    table
+        The metrics table. Colours are decided from all of it.
+    column, component
+        The metric and the matrices, as in `rankscope.plots.metric`.
+    role
+        Which role; without one, each layer enters with the mean over those roles that all have.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
+    legend, ax
+        As in `rankscope.plots.metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows, or values in fewer than three layers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics.query("role == 'q' and component == 'weight'")
+    >>> deep = pd.concat(table.assign(layer=2 * i + table["layer"]) for i in range(3))
+    >>> ax = rs.plots.depth_slope(deep, "per")
+    >>> ax.get_ylabel()
+    'slope of PER per layer'
+    """
+    table, hue = by_group(table, group, hue)
+    rows = _in_every_layer(chosen_rows(table, component=component, role=role))
+    found = _known_slopes(rows, column, hue)
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
+        for name, series in found.groupby(hue, sort=True):
+            style = panel.series(name)
+            _draw_slopes(panel.ax, series, style)
+        _explain(panel, found, rows, hue)
+        panel.ax.set(xlabel=step_label(table), ylabel=_slope_label(column))
+    return panel.ax
+
+
+@paper_look()
+def depth_profiles(
+    table: pd.DataFrame,
+    column: str = "per",
+    *,
+    component: str = "weight",
+    role: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `layer_profile` beside `depth_slope`, a row for every run.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    column, component, role
+        As in `depth_slope`.
+    hue
+        The column with a row of panels for each value: runs, or the roles of one run.
+    group
+        A pattern that makes replicates of runs.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such rows, or values in fewer than three layers.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> table = rs.open_results("results").metrics.query("role == 'q' and component == 'weight'")
+    >>> deep = pd.concat(table.assign(layer=2 * i + table["layer"]) for i in range(3))
+    >>> figure = rs.plots.depth_profiles(deep)
+    >>> [ax.get_xlabel() for ax in figure.axes][2:4]
+    ['layer', 'step']
+    """
+    table, hue = by_group(table, group, hue)
+    rows = _in_every_layer(chosen_rows(table, component=component, role=role))
+    found = _known_slopes(rows, column, hue)
+    names = in_order(rows[hue]) if hue == "role" else sorted(found[hue].unique())
+    width, height = float(mpl.rcParams["figure.figsize"][0]), 0.55 + ROW_HEIGHT * len(names)
+    figure, grid = new_figure(len(names), 2, size=(width, height), share_x="col", share_y="col")
+    scale = Normalize(float(rows["step"].min()), float(rows["step"].max()))
+    for name, (profiles, slope) in zip(names, grid, strict=True):
+        _draw_profiles(profiles, rows[rows[hue] == name], column, scale)
+        _draw_slopes(slope, found[found[hue] == name], SeriesStyle(GREY, "o", "-"))
+        row_title(slope, name_title(name, ROW_TITLE * width))
+    panel = Panel(grid[0][1], {})
+    _explain(panel, found, rows, hue)
+    for ax, title in zip(grid[0], (quantity(column).symbol, _slope_label(column)), strict=True):
+        ax.set_title(wrapped(title, 0.4 * width))
+    grid[-1][0].set_xlabel("layer")
+    grid[-1][1].set_xlabel(step_label(table))
+    shared_legend(figure, [line[1] for line in grid], hole=None)
+    figure.colorbar(
+        ScalarMappable(scale, DARKENING),
+        ax=[line[0] for line in grid],
+        location="bottom",
+        label=f"{step_label(table)} of each line",
+        aspect=30,
+        pad=BAR_PAD / len(names),
+    )
+    return figure
+
+
+def has_depth(table: pd.DataFrame, component: str) -> bool:
+    """Whether the table has this component in enough layers for a slope."""
+    if not {"component", "layer"} <= {*table.columns}:
+        return False
+    layers = table[table["component"] == component].groupby("run")["layer"].nunique()
+    return bool(layers.max() >= LEAST_LAYERS) if len(layers) else False
+
+
+def _in_every_layer(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of those roles that every layer of their run has.
+
+    A mean over roles would otherwise be one of different matrices in different layers.
+    """
+    rows = in_layers(rows)
+    layers = rows.groupby(["run", "role"])["layer"].transform("nunique")
+    there = rows[layers == rows.groupby("run")["layer"].transform("nunique")]
+    if there.empty:
+        raise RankscopeError("no role is in every layer: choose one as `role`")
+    return there
+
+
+def _known_slopes(rows: pd.DataFrame, column: str, hue: str) -> pd.DataFrame:
+    if hue == "layer":
+        raise WrongSettingError("the slope is over layers: choose another column as `hue`")
+    if are_replicates(rows, hue):
+        rows = rows[at_common_steps(rows, hue)]
+        if rows.empty:
+            raise none_in_common(rows, hue)
+        found = over_runs(slopes(rows, column, by=[hue, "run", "window"]), by=[hue, "window"])
+    else:
+        found = slopes(rows, column, by=[hue, "window"])
+    if found["slope"].isna().all():
+        raise RankscopeError(f"{column!r} has values in fewer than {LEAST_LAYERS} layers: no slope")
+    return found
+
+
+def _draw_profiles(
+    ax: Axes,
+    rows: pd.DataFrame,
+    column: str,
+    scale: Normalize,
+    *,
+    steps: Collection[int] | None = None,
+) -> None:
+    if rows["run"].nunique() > 1:
+        rows = rows[at_common_steps(rows.assign(all_runs=0), "all_runs")]
+    require_metric(rows, column)
+    profiles, is_log = layer_means(rows, column), quantity(column).log
+    wanted = (
+        _spread([int(step) for step in profiles.columns.to_numpy()]) if steps is None else steps
+    )
+    missing = sorted(set(wanted) - {*profiles.columns})
+    if missing:
+        there = ", ".join(map(str, profiles.columns))
+        raise WrongSettingError(f"no step {missing[0]} in `steps`: choose from {there}")
+    if is_log:
+        ax.set_yscale("log")
+    for step in wanted:
+        heights = 10 ** profiles[step] if is_log else profiles[step]
+        ax.plot(profiles.index, heights, color=DARKENING(scale(step)), marker=".", markersize=3)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+    if is_log:
+        label_log_axis(ax)
+
+
+def _spread(steps: list[int]) -> list[int]:
+    """A few steps from the first to the last, by their values as evenly as there are."""
+    aims = np.linspace(steps[0], steps[-1], MOST_STEPS)
+    return sorted({min(steps, key=lambda step: abs(step - aim)) for aim in aims})
+
+
+def _draw_slopes(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
+    """Draw slopes with their intervals, a line for each kind of window."""
+    for window, line in series.groupby("window"):
+        width = PART_WIDTH if window == "within" else None
+        dashes = "" if window == "across" else style.dashes
+        ax.plot(line["step"], line["slope"], color=style.color, linestyle=dashes, linewidth=width)
+        ax.fill_between(
+            line["step"], line["low"], line["high"], color=style.color, alpha=BAND_ALPHA, lw=0
+        )
+        shown = line.iloc[:: math.ceil(len(line) / MOST_MARKERS)]
+        is_open = ~(shown["low"] * shown["high"] > 0)
+        for some, face in ((shown[is_open], "white"), (shown[~is_open], style.color)):
+            ax.plot(
+                some["step"],
+                some["slope"],
+                linestyle="",
+                marker=style.marker,
+                color=style.color,
+                markerfacecolor=face,
+            )
+    ax.axhline(0, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+
+
+def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) -> None:
+    over = summarised_over(rows.drop(columns="layer"), hue=hue)
+    if over:
+        panel.note(f"of each layer: mean over {over}")
+    panel.left_out(over)
+    kind = "over runs (Student)" if over.runs else "over layers (Theil–Sen)"
+    panel.band(f"95 % interval {kind}")
+    is_alone = bool((found["slope"].notna() & found["low"].isna()).any())
+    panel.mark("0 within the interval, or none" if is_alone else "0 within the interval")
+    panel.line("no trend: 1 interval in 20 excludes 0 by chance", ":", width=0.9)
+    if {"within", "across"} & {*found["window"]}:
+        panel.line("thin: part of a cycle; no line: across restarts", width=PART_WIDTH)
+
+
+def _slope_label(column: str) -> str:
+    drawn = quantity(column)
+    logarithm = r"$\log_{10}$ " if drawn.log else ""
+    return f"slope of {logarithm}{drawn.symbol} per layer"

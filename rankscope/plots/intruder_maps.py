@@ -1,0 +1,143 @@
+"""`intruder_count` and `intruders`: singular vectors without a counterpart, by layer and step."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from rankscope.errors import RankscopeError
+from rankscope.plots.grid import FRAME, panel_grid, shared_legend
+from rankscope.plots.maps import color_bar, draw_cells, in_layers, layer_cells, value_limits
+from rankscope.plots.panel import Panel, drawn_on, step_label
+from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.subspace_lines import DOTTED, EARLIER, NULL_WIDTH, draw_shares
+from rankscope.statistics.replicates import by_group
+from rankscope.statistics.row_choice import series_names
+from rankscope.statistics.step_summary import summarised_over
+from rankscope.statistics.subspace_means import Against, comparisons, intruder_counts
+
+LABEL = "certain intruders among the top 10"
+
+
+def intruder_count(
+    table: pd.DataFrame,
+    *,
+    role: str | None = None,
+    against: Against = "previous",
+    hue: str = "run",
+    group: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how many of the top 10 left singular vectors are intruders, against the step.
+
+    An intruder has no absolute cosine of 0.5 or more with any left singular vector of the earlier
+    matrix. The line is the mean number of certain ones per matrix; the band adds those that close
+    singular values leave undecided: the truth is within it. The dotted line is the mean after a
+    Gaussian change of the same norm, where undecided ones count half.
+
+    Parameters
+    ----------
+    table
+        The table of subspaces, ``results.subspaces``. Colours are decided from all of it.
+    role
+        Which role; all if not given.
+    against
+        Compared with the ``previous``, the ``first`` or the ``last`` checkpoint.
+    hue
+        The column that identifies the lines, such as ``layer`` for one run.
+    group
+        A pattern that makes replicates of runs.
+    legend, ax
+        As in `rankscope.plots.metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If no intruders were counted.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> ax = rs.plots.intruder_count(rs.open_results("results").subspaces, against="first")
+    >>> ax.get_ylabel()
+    'certain intruders per matrix, against the first checkpoint'
+    """
+    table, hue = by_group(table, group, hue)
+    rows = _counted(table, role, against)
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
+        for name, series in intruder_counts(rows, hue=hue).groupby(hue, sort=True):
+            draw_shares(panel.ax, series, panel.series(name))
+        _explain(panel, rows, hue)
+        label = f"certain intruders per matrix, against the {EARLIER[against]}"
+        panel.ax.set(xlabel=step_label(table), ylabel=label)
+        panel.ax.set_ylim(bottom=0, auto=True)
+    return panel.ax
+
+
+@paper_look()
+def intruders(
+    table: pd.DataFrame,
+    *,
+    role: str | None = None,
+    against: Against = "previous",
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `intruder_count`, then a map of the certain ones by layer and step for every run.
+
+    Cells are means over the matrices of a layer. Cells without a number are hatched.
+
+    Parameters
+    ----------
+    table
+        The table of subspaces, ``results.subspaces``.
+    role, against, hue, group
+        As in `intruder_count`; there is a map for each value of ``hue``.
+
+    Raises
+    ------
+    RankscopeError
+        If no intruders were counted.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.intruders(rs.open_results("results").subspaces)
+    >>> [ax.get_title() for ax in figure.axes][:3]
+    ['per matrix', 'full', 'relora']
+    """
+    table, hue = by_group(table, group, hue)
+    rows = in_layers(_counted(table, role, against))
+    names = sorted(rows[hue].dropna().unique())
+    figure, panels, hole = panel_grid(1 + len(names), share_y=False)
+    height = figure.get_figheight()
+    intruder_count(table, role=role, against=against, hue=hue, legend=False, ax=panels[0])
+    panels[0].set(title="per matrix", xlabel="", ylabel="certain intruders")
+    scale, maps = Normalize(*value_limits(rows, "value")), panels[1:]
+    for name, ax in zip(names, maps, strict=True):
+        mesh = draw_cells(ax, layer_cells(rows[rows[hue] == name], "value"), scale)
+        width = ax.get_position().width * figure.get_figwidth()
+        ax.set(title=name_title(name, width), ylabel="layer")
+    color_bar(mesh, panels, wrapped(LABEL, height - FRAME))
+    shared_legend(figure, panels, hole=hole)
+    figure.supxlabel(f"{step_label(table)}; against the {EARLIER[against]}")
+    return figure
+
+
+def _counted(table: pd.DataFrame, role: str | None, against: Against) -> pd.DataFrame:
+    rows = comparisons(table, "intruders", role=role, against=against)
+    if rows["value"].isna().all():
+        raise RankscopeError("no intruders were counted")
+    return rows
+
+
+def _explain(panel: Panel, rows: pd.DataFrame, hue: str) -> None:
+    over = summarised_over(rows, hue=hue)
+    panel.line(f"mean over {over}" if over else "certain intruders")
+    runs = f", min to max over {over.runs}" if over.runs else ""
+    panel.band(f"up to undecided ones{runs}")
+    panel.left_out(over)
+    panel.line("by chance: Gaussian change of equal norm", DOTTED, width=NULL_WIDTH)

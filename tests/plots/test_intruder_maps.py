@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import QuadMesh
+
+from rankscope import plots
+from rankscope.errors import RankscopeError
+from tests.plots.comparisons import LAYERS, STEPS, subspaces_of_two_runs
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return subspaces_of_two_runs()
+
+
+def test_a_line_of_certain_ones_has_a_band_of_undecided_ones_and_a_null(
+    table: pd.DataFrame,
+) -> None:
+    ax = plots.intruder_count(table, against="first")
+    rows = table.query("measure == 'intruders' and run == 'full' and against == 0")
+    counts = rows.groupby("step")["value"].agg(["mean", "min"])
+    line, null = [one for one in ax.lines if len(one.get_xdata())][:2]
+    assert list(line.get_ydata()) == pytest.approx(counts["mean"].tolist())
+    assert set(null.get_ydata()) == {0.5}
+    band = ax.collections[0].get_paths()[0].vertices
+    assert band[:, 1].max() == pytest.approx((counts["mean"] + 2).max())
+
+
+def test_there_is_a_map_for_every_run_on_one_scale(table: pd.DataFrame) -> None:
+    figure = plots.intruders(table)
+    assert [ax.get_title() for ax in figure.axes][:3] == ["per matrix", "full", "relora"]
+    meshes = [part for ax in figure.axes[1:3] for part in ax.collections]
+    assert all(isinstance(mesh, QuadMesh) for mesh in meshes)
+    assert {mesh.get_clim() for mesh in meshes} == {(0, table.query("k == 10")["value"].max())}
+    cells = np.asarray(meshes[1].get_array())
+    assert cells.shape == (LAYERS, len(STEPS) - 1)
+    first = table.query("run == 'relora' and measure == 'intruders' and step == 100 and layer == 0")
+    assert cells[0, 0] == first["value"].mean()
+    assert figure.get_supxlabel() == "step; against the checkpoint before"
+
+
+def test_matrices_without_all_vectors_have_no_intruders(table: pd.DataFrame) -> None:
+    with pytest.raises(RankscopeError, match="no intruders of 'weight'"):
+        plots.intruders(table[table["measure"] != "intruders"])
