@@ -72,7 +72,10 @@ MAY_IMPORT = {
         *("spectra.bases", "spectra.chance", "spectra.matrices"),
     },
     "published": {"errors"},
-    "report": {"errors", "durable", "metrics", "results", "plots"},
+    "report": {
+        *("errors", "durable", "metrics", "results", "statistics", "plots"),
+        *("diagnostics", "checkpoints.discovery"),
+    },
 }
 
 
