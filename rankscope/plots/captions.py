@@ -23,7 +23,15 @@ MOST_LISTED = 24
 LINES = {"-": "line", ":": "dotted line", "--": "dashed line", "-.": "dash-dotted line"}
 MARKS = {r"$\uparrow$": "arrow", ".": "small marker", "|": "tick"}
 SPELLINGS = {"per": "PER", "blimp": "BLiMP", "ov": "OV", "qk": "QK"}
-SPELLINGS |= {"90": r"$\kappa_{90}$"}
+CIRCUITS = ("ov", "qk")
+# By beginnings of names of figures; the longer of two that begin alike comes first.
+TITLES = {
+    "condition-numbers-90-": "Condition numbers of {}, without the smallest tenth of the values",
+    "condition-numbers-": "Condition numbers of {}",
+    "heatmap-per-": "PER of {}, by layer and step",
+    "depth-per-": "PER of {}, by depth",
+    "per-": "PER of {}",
+}
 IN_LATEX = {sign: f"${sign}$" for sign in "<>|"}  # others in the fonts of old
 IN_LATEX |= {
     "κ": r"$\kappa$",
@@ -102,28 +110,33 @@ def runs_of(rows: pd.DataFrame) -> list[str]:
 
 
 def title_of(name: str, component: str | None) -> str:
-    """The name of a figure as a title: ``heatmap-per-weights`` is "Heatmap of PER of weights".
+    """The name of a figure of the gallery as a title, in words.
 
     Examples
     --------
-    >>> title_of("per-cumulative-updates", "cumulative_update")
-    'PER of cumulative updates'
-    >>> title_of("rank-and-performance", None)
-    'Rank and performance'
+    >>> title_of("heatmap-per-cumulative-updates", "cumulative_update")
+    'PER of cumulative updates, by layer and step'
     >>> title_of("intruders-weights-since-first", "weight")
     'Intruders of weights since first'
     """
-    words = [SPELLINGS.get(word, word) for word in plain(name, limit=100).split("-")]
-    matrices = [SPELLINGS.get(word, word) for word in (component or "").split("_")]
-    for shown in ([*matrices[:-1], f"{matrices[-1]}s"], matrices):
+    kind = next((kind for kind in TITLES if name.startswith(kind)), "")
+    words = plain(name, limit=100).removeprefix(kind).split("-")
+    if not kind:
+        words = _of_component(words, component)
+    elif words[0] in CIRCUITS and words[-1] != "updates":
+        words.append("circuits")
+    text = TITLES.get(kind, "{}").format(" ".join(SPELLINGS.get(word, word) for word in words))
+    return text[:1].upper() + text[1:]
+
+
+def _of_component(words: list[str], component: str | None) -> list[str]:
+    """Words of a name with "of" before the component that it names."""
+    singular = (component or "").split("_")
+    for shown in ([*singular[:-1], f"{singular[-1]}s"], singular):
         at = next((i for i in range(1, len(words)) if words[i : i + len(shown)] == shown), None)
         if at is not None:
-            words.insert(at, "of")
-            break
-    if words[0] in ("heatmap", "depth"):
-        words[:1] = {"heatmap": ["heat", "map", "of"], "depth": ["depth", "and"]}[words[0]]
-    text = " ".join(words)
-    return text[0].upper() + text[1:]
+            return [*words[:at], "of", *words[at:]]
+    return words
 
 
 def latex(markup: str) -> str:
