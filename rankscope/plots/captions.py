@@ -46,7 +46,7 @@ IN_LATEX |= {
 SYMBOLS = {"kappa": "κ", "sigma": "σ", "lambda": "λ", "Delta": "Δ", "|": "‖", "lceil": "⌈"}
 SYMBOLS |= {"rceil": "⌉", "uparrow": "↑", "times": "×", "log": "log", " ": " "}
 MARKUP = re.compile(r"\\\$|\$[^$]*\$")
-COMMAND = re.compile(r"\\([A-Za-z]+|[| ])")
+COMMAND = re.compile(r"\\(?:([A-Za-z]+) ?|([| ]))")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,9 @@ def _in_latex(text: str) -> str:
 
 
 def _as_letters(formula: str) -> str:
-    shown = COMMAND.sub(lambda found: SYMBOLS.get(found[1], found[1]), formula.strip("$"))
+    shown = COMMAND.sub(
+        lambda found: SYMBOLS.get(found[1] or found[2], found[1] or found[2]), formula.strip("$")
+    )
     return shown.replace("{", "").replace("}", "")
 
 
