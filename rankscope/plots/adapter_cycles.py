@@ -89,7 +89,7 @@ def adapter_rank(
         panel.summarised("max_rank", over, has_band=has_band)
         if (rows["component"] == "merge").any():
             panel.line("effective rank when merged", DASHED, width=THIN)
-        label_steps(panel.ax, table)
+        label_steps(panel.ax, table, rows)
         panel.ax.set_ylabel("adapter rank")
         # Still automatic at the top: another panel that shares the axis may need more.
         panel.ax.set_ylim(bottom=0, auto=True)
@@ -153,7 +153,7 @@ def subspaces(
             _draw_shares(panel.ax, restarts, "overlap", style, hollow=True)
         panel.mark("gradient energy in new A", hollow=False)
         panel.mark("overlap of new and old A")
-        label_steps(panel.ax, training)
+        label_steps(panel.ax, training, training.dropna(subset=["captured_energy"]))
         panel.ax.set(ylabel=MEAN, ylim=(0, 1.03))
     return panel.ax
 

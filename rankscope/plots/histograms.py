@@ -20,7 +20,7 @@ from rankscope.statistics.row_choice import distinct
 from rankscope.statistics.step_summary import summarised_over
 
 PER_DECADE = 10
-FILL = 0.25
+FILL, FILL_OF_ALL = 0.25, 0.75
 
 
 def histogram(
@@ -70,12 +70,13 @@ def histogram(
     edges = bin_edges(lower_end(values, hue), float(values["singular_value"].max()))
     over, is_of_runs = summarised_over(spectra, hue=hue), are_replicates(spectra, hue)
     with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
-        has_noise = False
+        has_noise, fill = False, min(FILL, FILL_OF_ALL / values[hue].nunique())
         for name, series in values.groupby(hue, sort=True):
             every = spectra[spectra[hue] == name]
             certain, doubtful = counts(series, every, edges, by_run=is_of_runs)
             has_noise |= bool(doubtful.any())
-            _draw(panel.ax, edges, certain, doubtful, panel.series(name, marker=False))
+            style = panel.series(name, marker=False)
+            _draw(panel.ax, edges, certain, doubtful, style, fill=fill)
         if over:
             panel.note(f"mean over {over}")
         if has_noise:
@@ -161,9 +162,11 @@ def _draw(
     certain: NDArray[np.float64],
     doubtful: NDArray[np.float64],
     style: SeriesStyle,
+    *,
+    fill: float,
 ) -> None:
     if doubtful.any():
         ax.stairs(doubtful, edges, color=style.color, alpha=PALE, linestyle=style.dashes)
     if certain.any():
-        ax.stairs(certain, edges, color=style.color, alpha=FILL, fill=True, linewidth=0)
+        ax.stairs(certain, edges, color=style.color, alpha=fill, fill=True, linewidth=0)
         ax.stairs(certain, edges, color=style.color, linestyle=style.dashes)

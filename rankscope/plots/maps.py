@@ -169,12 +169,23 @@ def heatmaps(
         row_title(line[-1], role_name(role, component))
     for title, ax in zip(titles, grid[0], strict=True):
         ax.set_title(title)
+    _hide_inner_axes(grid)
     has_parts = "window" in rows and bool(rows["window"].eq("within").any())
     remarks = [*([PARTS] if has_parts else []), *([ON_TOP] if has_restarts else [])]
     over = runs_over(rows, hue) if are_replicates(rows, hue) else Over()
     _finish(figure, grid, column, over=over, remarks=remarks)
     label_figure(figure, step_label(table), "layer", height=figure.get_figheight())
     return figure
+
+
+def _hide_inner_axes(grid: list[list[Axes]]) -> None:
+    """Leave ticks to the outer panels: those of fifty maps take seconds to lay out."""
+    for line in grid[:-1]:
+        for ax in line:
+            ax.xaxis.set_visible(False)
+    for line in grid:
+        for ax in line[1:]:
+            ax.yaxis.set_visible(False)
 
 
 def say_none(ax: Axes, name: str) -> None:

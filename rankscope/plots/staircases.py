@@ -89,7 +89,7 @@ def merged_rank(
             panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
         _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
         label = "rank of all merges"
-        label_steps(panel.ax, table)
+        label_steps(panel.ax, table, table[table[hue].isin(rows[hue])])
         panel.ax.set_ylabel(f"{label}, mean over {over}" if over else label)
         panel.ax.set_ylim(bottom=0, auto=True)
     return panel.ax
