@@ -64,6 +64,12 @@ def figures(
             "makes replicates of full-seed1 and full-seed2.",
         ),
     ] = None,
+    log_steps: Annotated[
+        bool,
+        typer.Option(
+            "--log-steps", help="Steps on a log scale, linear from 0 to the first positive step."
+        ),
+    ] = False,
 ) -> None:
     """Draw every figure that the results have data for.
 
@@ -74,6 +80,7 @@ def figures(
     from rankscope.errors import RankscopeError
 
     with progress_bar("drawing") as progress:
+        from rankscope.plots import log_steps as on_log_scale
         from rankscope.plots import paper_style
         from rankscope.plots.gallery import gallery, selected
 
@@ -87,7 +94,10 @@ def figures(
                 if progress is not None:
                     progress(number / len(chosen), name)
                 try:
-                    paths = _write(figure(opened), folder, name)
+                    drawn = figure(opened)
+                    if log_steps and drawn is not None:
+                        on_log_scale(drawn)
+                    paths = _write(drawn, folder, name)
                 except RankscopeError as error:
                     left_out.append(f"left out {name}: {error}")
                     continue

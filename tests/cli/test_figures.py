@@ -109,7 +109,7 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
     ("option", "name", "known"),
     [
         ("--width", "acm", "choose one of acl, acl-text"),
-        ("--only", "per-wieghts", "choose from loss, per-weights"),
+        ("--only", "per-wieghts", "choose from loss, learning-rate"),
         ("--component", "adapter", "choose from weight, update"),
         ("--run", "ful", "choose from full, relora"),
         ("--role", "q", "choose from v"),

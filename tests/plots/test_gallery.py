@@ -69,7 +69,8 @@ def test_a_component_that_has_one_figure_by_default_has_all_when_asked(results: 
     asked = gallery(results, components=["merge"])
     assert {*asked} == {
         "per-merges", "condition-numbers-merges", "merge-spectra", "heatmap-per-merges",
-        "merge-alignment"
+        "merge-alignment", "merge-histograms", "halves-per-merges",
+        "halves-condition-numbers-merges"
     }  # fmt: skip
     assert asked["per-merges"](results).get_supylabel().startswith("PER")
 
@@ -84,7 +85,10 @@ def test_adapters_beside_weights_have_one_figure_and_all_when_asked(results: Any
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"only": ["per-wieghts"]}, "unknown figure 'per-wieghts': choose from loss, per-weights"),
+        (
+            {"only": ["per-wieghts"]},
+            "unknown figure 'per-wieghts': choose from loss, learning-rate",
+        ),
         ({"components": ["ov"]}, "unknown component 'ov': choose from weight, update"),
     ],
 )
