@@ -37,7 +37,7 @@ from rankscope.statistics.row_choice import (
 from rankscope.statistics.step_summary import line_text
 
 COLORS = "viridis"
-INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
+INSIDE = 0.6  # of the width, which the panels share; labels and the colour bar take the rest
 FRAME = 0.6  # inches above and below the panels
 ROW_HEIGHT = 0.55
 LEAST_HEIGHT = 1.6

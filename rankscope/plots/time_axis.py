@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
@@ -178,11 +178,13 @@ def _set_log(ax: Axes, of: StepLocator) -> str:
     if of.least > 0:
         ax.set_xscale("log")
         low = low if low > 0 else of.first / 2  # the border of a map's first cell
-        left = low / MARGIN
+        left = low if low < of.first else low / MARGIN
     else:
         ax.set_xscale("symlog", linthresh=of.first, linscale=FIRST_PART)
         left = min(low, -0.15 * of.first)
-    ax.set_xlim(left, high * MARGIN)
+    # Beyond the cells of a map there is nothing but the hatching of missing ones.
+    has_map = any(isinstance(part, QuadMesh) for one in shared for part in one.collections)
+    ax.set_xlim(left, high if has_map else high * MARGIN)
     is_wide = high > 100 * of.first
     digits = [1] if is_wide else [1, 2, 5]
     ticks, between = (_round(of.first, high, some) for some in (digits, range(1, 10)))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import typer
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from rankscope import plots
@@ -56,6 +57,9 @@ def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) 
     return copied
 
 
+KINDS = ("weights", "updates")
+
+
 @pytest.mark.slow
 def test_figures_are_written_and_named_and_the_others_explained(
     folder: Path, tmp_path: Path
@@ -73,7 +77,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
         *("per-ov", "per-qk"),
         *("per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"),
         *("per-cumulative-updates", "heatmap-per-cumulative-updates"),
-        "update-spectra",
+        *("update-spectra", "update-histograms", "learning-rate"),
+        *(f"halves-{of}-{kind}" for of in ("per", "condition-numbers") for kind in KINDS),
         "merged-rank",
         *("overlap-weights", "update-energy-weights", "intruders-weights"),
         *("intruders-weights-since-first", "merge-alignment", "circuits-by-head"),
@@ -210,3 +215,14 @@ def test_a_script_that_draws_nothing_says_why_in_one_line(
     shown = capsys.readouterr()
     assert shown.err.startswith(message) and shown.err.count("\n") == 1
     assert not shown.out and not list(tmp_path.iterdir())
+
+
+def test_steps_can_be_on_a_log_scale(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Figure] = []
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *_: saved.append(figure) or [tmp_path])
+    for options in ([], ["--log-steps"]):
+        outcome = RUNNER.invoke(APP, [str(folder), "--only", "loss", *options])
+        assert outcome.exit_code == 0, outcome.output
+    assert [figure.axes[0].get_xscale() for figure in saved] == ["linear", "log"]
