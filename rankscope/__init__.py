@@ -25,6 +25,11 @@ Compare with what the models can do:
     evaluation = rs.evaluate("ckpts", text="novels.jsonl")
     rs.correlate(table, evaluation)
 
+Compare two runs with each other, or with what a study published:
+
+    rs.compare("full", "relora", results="results")
+    rs.published.weiss2025("spectra")
+
 What the user can put right is raised as `RankscopeError`; what was skipped is a `RankscopeWarning`.
 The names are imported when they are first used, so ``import rankscope`` itself costs nothing.
 """
@@ -35,10 +40,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankscope import plots
+    from rankscope import plots, published
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
+    from rankscope.comparison.compare import Comparison, compare
     from rankscope.diagnostics.diagnose import Diagnosis, diagnose
     from rankscope.diagnostics.finding import Finding
     from rankscope.errors import RankscopeError, RankscopeWarning
@@ -68,6 +74,7 @@ _HOMES = {
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
+    "rankscope.comparison.compare": ("Comparison", "compare"),
     "rankscope.diagnostics.diagnose": ("Diagnosis", "diagnose"),
     "rankscope.diagnostics.finding": ("Finding",),
     "rankscope.errors": ("RankscopeError", "RankscopeWarning"),
@@ -93,6 +100,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Checkpoint",
+    "Comparison",
     "Dense",
     "Diagnosis",
     "Finding",
@@ -103,6 +111,7 @@ __all__ = [
     "Run",
     "Spectrum",
     "analyze",
+    "compare",
     "condition_number",
     "correlate",
     "depth_profile",
@@ -118,6 +127,7 @@ __all__ = [
     "plots",
     "principal_cosines",
     "proportional_effective_rank",
+    "published",
     "singular_values",
     "spectrum",
     "stable_rank",
@@ -128,8 +138,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":
-        return import_module("rankscope.plots")
+    if name in ("plots", "published"):
+        return import_module(f"rankscope.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rankscope' has no attribute {name!r}")
     return getattr(import_module(_HOME_OF[name]), name)

@@ -135,10 +135,11 @@ MUTANTS = (
         "analysis/subspace_series.py", "if index or not self.continues:", "if index:", SUBSPACES
     ),
     Mutant("analysis/subspace_plans.py", "sorted(selection.against), read", "read", SUBSPACES),
+    Mutant("analysis/subspace_plans.py", "if one.key not in replaced", "", SUBSPACES),
     Mutant(
         "analysis/subspace_plans.py",
-        "{(one.step, min(one.against, one.step)) for one in new}",
-        "set[object]()",
+        "one.step, min(one.against, one.step)",
+        "one.step, one.against",
         SUBSPACES,
     ),
     # Metrics of a spectrum.
@@ -222,10 +223,14 @@ MUTANTS = (
         ATTENTIONS,
     ),
     Mutant("checkpoints/families/norms.py", "if gain is None:", "if False:", ATTENTIONS),
+    Mutant("checkpoints/families/norms.py", "or _parent(one) in gated", "or True", ATTENTIONS),
+    Mutant(
+        "checkpoints/families/norms.py", "norm = _gate_in(", "norm = None and _gate_in(", ATTENTIONS
+    ),
     Mutant(
         "components/deltas.py",
-        "np.hypot(beside, _product(adapter, left, right).floor)",
-        "beside",
+        "math.hypot(beside, floor, near_zero)",
+        "math.hypot(beside, near_zero)",
         "tests/components/test_derived_errors.py",
     ),
     Mutant(
@@ -264,7 +269,8 @@ MUTANTS = (
         "tests/spectra/test_entries.py",
     ),
     Mutant("spectra/entries.py", "if 8 * (", "if 1e-3 * (", "tests/spectra/test_entries.py"),
-    Mutant("results/own_metrics.py", "2 * spectrum.values", "spectrum.values", OWN),
+    Mutant("results/own_metrics.py", "scale * spectrum.values", "spectrum.values", OWN),
+    Mutant("results/own_metrics.py", "(2.0**-10, 2.0**10)", "(2.0,)", OWN),
     Mutant("results/own_metrics.py", "function(values.copy()", "function(values", OWN),
     # Correlations and text.
     Mutant(

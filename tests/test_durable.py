@@ -410,6 +410,7 @@ OTHER_WRITERS = {
     "start.py": "the lock of a run, which must keep its inode",
     "command.py": "the null device",
     "figure_files.py": "matplotlib writes into memory",
+    "hover.py": "matplotlib writes into memory",
 }
 WRITING = re.compile(
     r"^(?!\s*>>>).*"  # not in an example

@@ -60,12 +60,23 @@ MAY_IMPORT = {
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
-    "plots": {"errors", "durable", "metrics", "shape_metrics", "results", "statistics"},
+    "plots": {
+        *("errors", "durable", "metrics", "shape_metrics"),
+        *("results", "statistics", "published"),
+    },
     "watching": {
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics", "components.selection"),
     },
-    "report": {"errors", "durable", "metrics", "results", "plots"},
+    "comparison": {
+        *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
+        *("spectra.bases", "spectra.chance", "spectra.matrices"),
+    },
+    "published": {"errors"},
+    "report": {
+        *("errors", "durable", "metrics", "results", "statistics", "plots"),
+        *("diagnostics", "checkpoints.discovery"),
+    },
 }
 
 

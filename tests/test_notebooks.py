@@ -18,9 +18,15 @@ from rankscope.results.results import typed_evaluation
 from tests.conftest import MODULES, Matrix, TinyRun
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-DEMO = {"1-tour": 'RUNS = "../ckpts/demo"', "2-rank-and-performance": 'RESULTS = "../results/demo"'}
-IMAGES = {"1-tour": 3, "2-rank-and-performance": 2}
-TOUR, PERFORMANCE = NOTEBOOKS
+DEMO = {
+    "1-tour": 'RUNS = "../ckpts/demo"',
+    "2-rank-and-performance": 'RESULTS = "../results/demo"',
+    "3-directions": 'RUNS = "../ckpts/demo"',
+    "4-your-own-checkpoints": "FOLDER = tempfile.mkdtemp()",
+    "5-reading-the-numbers": "SEED = 0",
+}
+IMAGES = dict(zip(DEMO, (3, 2, 2, 0, 0), strict=True))
+TOUR, PERFORMANCE, DIRECTIONS, OWN, READING = NOTEBOOKS
 
 
 def results_of(runs: Path, folder: Path) -> pd.DataFrame:
@@ -44,6 +50,9 @@ def places(
     return {
         "1-tour": f"RUNS = {str(runs)!r}",
         "2-rank-and-performance": f"RESULTS = {str(results)!r}",
+        "3-directions": f"RUNS = {str(runs)!r}",
+        "4-your-own-checkpoints": f"FOLDER = {str(tmp_path_factory.mktemp('own'))!r}",
+        "5-reading-the-numbers": "SEED = 1",
     }
 
 
@@ -137,9 +146,56 @@ def test_the_numbers_of_performance_are_those_that_were_made(
 
 
 @pytest.mark.slow
-def test_notebooks_take_a_single_run(relora_run: TinyRun, full_run: Path, tmp_path: Path) -> None:
+def test_the_overlaps_of_directions_are_those_of_the_factors(
+    relora_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where its results go
+    _, successive, _, _, turned, intruders, _ = shown_by(
+        DIRECTIONS, f"RUNS = {str(relora_run.path)!r}"
+    )
+    overlaps = []
+    for module in MODULES:
+        bases = [np.linalg.svd(relora_run.delta(step, module))[0][:, :2] for step in (10, 20)]
+        overlaps.append(np.square(bases[0].T @ bases[1]).sum() / 2)
+    assert successive.loc[("relora", "left", 2), "value"] == pytest.approx(np.mean(overlaps))
+    one_by_one, leading = list(turned.values())[1:]
+    assert one_by_one < 0.8 < 0.99 < leading
+    assert intruders["value"].between(0, 10).all()
+
+
+@pytest.mark.slow
+def test_what_is_made_for_ones_own_checkpoints_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, ranks, adapters, differences = shown_by(OWN, f"FOLDER = {str(tmp_path / 'own')!r}")
+    assert list(ranks.loc["q", "numerical_rank"]) == [27, 22, 17]
+    assert list(ranks.loc["k", "numerical_rank"]) == [32, 32, 32]
+    assert (adapters.loc["adapter", "numerical_rank"] == 4).all()
+    assert differences.loc["q", "sum"] == differences.loc["q", "size"] == 3
+    assert differences.drop("q")["sum"].sum() <= 2
+
+
+@pytest.mark.slow
+def test_reading_the_numbers_shows_what_its_text_says() -> None:
+    noise, bits, kappas, gaussian, windows, published = shown_by(READING, "SEED = 2")
+    assert (noise["values above zero"], noise["values above the noise floor"]) == (64, 8)
+    assert noise["κ as computed"] > 100 * noise["κ of the factors"]
+    assert [number for number, _ in bits.values()] == [24, 8]
+    assert kappas["64×64"][0.9] > 10 * kappas["128×64"][0.9]
+    assert list(gaussian.values()) == sorted(gaussian.values())
+    assert [len(values) for values in windows.values()] == [8, 4]
+    assert ("weight", "per") in published.index
+
+
+@pytest.mark.slow
+def test_notebooks_take_a_single_run(
+    relora_run: TinyRun, full_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for run in (relora_run.path, full_run):
         assert len(shown_by(TOUR, f"RUNS = {str(run)!r}")) == 10
+        assert len(shown_by(DIRECTIONS, f"RUNS = {str(run)!r}")) == 7
     results_of(relora_run.path, tmp_path / "results")
     assert len(shown_by(PERFORMANCE, f"RESULTS = {str(tmp_path / 'results')!r}")) == 5
 

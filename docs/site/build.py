@@ -30,8 +30,9 @@ from rankscope.cli.app import app
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks")
 PAGES = {
-    "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/numerics",
-              "docs/watching", "docs/evaluation", "docs/training", "configs/README"),
+    "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/comparing",
+              "docs/numerics", "docs/watching", "docs/evaluation", "docs/training",
+              "configs/README"),
     "Reference": ("commands", "api", "gallery"),
     "Project": ("docs/design", "CONTRIBUTING", "benchmarks/README", "CHANGELOG", "SECURITY"),
 }  # fmt: skip

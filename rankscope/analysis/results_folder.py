@@ -16,6 +16,7 @@ import pyarrow.parquet
 
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.summary import summarise
+from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import read_training_log
 from rankscope.results.columns import (
@@ -89,7 +90,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
 
 def _described_options(analysis: Analysis) -> dict[str, Any]:
     asked = analysis.selection
-    bases = {run.checkpoints[0].options.base for run in analysis.runs if run.checkpoints}
+    read = next((run.checkpoints[0].options for run in analysis.runs if run.checkpoints), DEFAULT)
     return {
         "components": asked.components,
         "roles": asked.roles,
@@ -99,7 +100,10 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
         "subspaces": asked.subspaces,
         "against": None if asked.subspaces is None else asked.against,
         "since": None if asked.since is None else str(asked.since.path),
-        "base": next((str(base) for base in bases if base is not None), None),
+        "layout": read.layout,
+        "family": None if read.family is None else read.family.name,
+        "trust_pickle": read.trust_pickle,
+        "base": None if read.base is None else str(read.base),
     }
 
 

@@ -37,7 +37,7 @@ class SpectraFiles:
         return read_entries(path)
 
     def write(self, path: Path, stored: list[Entry], new: list[Entry]) -> None:
-        """Write the spectra of a file; a new one replaces that of the same matrix."""
+        """Write the spectra of a file; new ones replace those of the same matrix, of all heads."""
         replaced = set(map(_identity, new))
         write_entries(path, [e for e in stored if _identity(e) not in replaced] + new)
 
@@ -68,7 +68,7 @@ class SpectraFiles:
 
 
 def _identity(entry: Entry) -> tuple[int | str | None, ...]:
-    return tuple(entry.place[key] for key in MATRIX)
+    return tuple(entry.place[key] for key in MATRIX if key != "head")
 
 
 def _entry(task: SpectraTask, spectrum: Spectrum, head: int) -> Entry:

@@ -195,11 +195,11 @@ class SubspaceFiles:
     def write(self, path: Path, stored: list[Comparison], new: list[Comparison]) -> None:
         """Write the comparisons of a file; a new one replaces that of the same two steps.
 
-        One with a later step is with the last, of which there is one: the new one.
+        The others of its task go with it: what is left would pass for all that the task gave.
         """
-        replaced = {(one.step, min(one.against, one.step)) for one in new}
-        kept = [one for one in stored if (one.step, min(one.against, one.step)) not in replaced]
-        write_comparisons(path, kept + new)
+        places = set(map(_place, new))
+        replaced = {one.key for one in stored if _place(one) in places}
+        write_comparisons(path, [one for one in stored if one.key not in replaced] + new)
 
     def entries(self, task: SubspaceTask, result: list[Compared]) -> list[Comparison]:
         """The comparisons of a segment."""
@@ -214,3 +214,8 @@ class SubspaceFiles:
     def fault(self, task: SubspaceTask, entry: Comparison) -> Skip | None:
         """None: a comparison without a number says why in its status."""
         return None
+
+
+def _place(one: Comparison) -> tuple[int, int]:
+    """The two steps; of those with the last step there is one, wherever that is."""
+    return one.step, min(one.against, one.step)

@@ -13,6 +13,7 @@ import typer
 
 from rankscope.cli.analyze import analyze
 from rankscope.cli.command import Command, Program, in_options
+from rankscope.cli.compare import compare
 from rankscope.cli.data import data
 from rankscope.cli.diagnose import diagnose
 from rankscope.cli.evaluate import evaluate
@@ -43,7 +44,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts fast and pipes well
     pretty_exceptions_enable=False,
 )
-for command in (analyze, evaluate, watch, inspect, diagnose, figures, report, train):
+for command in (
+    *(analyze, evaluate, watch, inspect, diagnose, compare),
+    *(figures, report, train),
+):
     app.command(cls=Command)(command)
 app.add_typer(data)
 

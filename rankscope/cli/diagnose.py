@@ -91,10 +91,5 @@ def _print_unchecked(found: Diagnosis) -> None:
     from rankscope.cli.command import in_options
     from rankscope.results.summary_tables import plain
 
-    by_reason: dict[str, list[str]] = {}
-    for one in found.unchecked:
-        codes = by_reason.setdefault(one.reason, [])
-        if one.code not in codes:
-            codes.append(one.code)
-    for reason, codes in by_reason.items():
+    for reason, codes in found.unchecked_by_reason().items():
         typer.echo(f"not checked: {', '.join(codes)}: {in_options(plain(reason))}", err=True)

@@ -23,13 +23,14 @@ def report(
         str | None,
         typer.Option(
             metavar="REGEX",
-            help="In figures, draw runs whose names match alike as one, with a band over them.",
+            help="Take runs whose names match alike as one, in the answer and the figures.",
         ),
     ] = None,
 ) -> None:
-    """Write one HTML page with the answer, figures, numbers and methods.
+    """Write one HTML page with the answer, findings, figures, numbers and methods.
 
-    It needs no other file and no network, so that it can be mailed or kept beside a paper.
+    It needs no other file and no network, so that it can be mailed or kept beside a paper. Findings
+    are those of `rankscope diagnose`, if the checkpoints are still where they were analysed.
     """
     from rankscope.cli.progress import progress_bar
 

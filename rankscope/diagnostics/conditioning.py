@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rankscope.diagnostics.evidence import Evidence, rows_of
+from rankscope.diagnostics.evidence import Evidence, needs_spectra, rows_of
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 
 # κ over rank of what a cycle merged, its median over the matrices of a merge. Of healthy runs the
@@ -26,7 +26,7 @@ def check_conditioning(evidence: Evidence) -> Iterator[Finding | Unchecked]:
     rows = rows_of(evidence, "merge")
     if rows is None:
         if evidence.merges.steps:
-            yield Unchecked(evidence.run.name, ILL.code, "needs spectra: give `results`")
+            yield needs_spectra(evidence, ILL.code)
         return
     conditions = rows.groupby("step")["condition_number_r"].median()
     steps = [int(step) for step in conditions.index[conditions >= CONDITION]]

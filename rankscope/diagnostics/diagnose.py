@@ -26,7 +26,7 @@ from rankscope.diagnostics.new_directions import check_intruders
 from rankscope.diagnostics.nonfinite import check_finite
 from rankscope.diagnostics.optimizer_state import check_optimizer
 from rankscope.diagnostics.other_runs import check_other_runs
-from rankscope.diagnostics.rank_collapse import check_collapse, compared_with_baselines
+from rankscope.diagnostics.rank_collapse import check_collapse
 from rankscope.diagnostics.restart_log import check_restart_log
 from rankscope.diagnostics.same_subspace import check_subspaces
 from rankscope.diagnostics.step_gaps import check_gaps
@@ -53,7 +53,6 @@ CHECKS: tuple[Check, ...] = (
     check_optimizer,
     check_learning_rates,
     check_subspaces,
-    check_collapse,
     check_conditioning,
     check_intruders,
     check_resolved,
@@ -107,6 +106,13 @@ class Diagnosis(Sequence[Finding]):
         empty = Finding("note", "", "", (), (), "", "", "").as_row()
         return pd.DataFrame([one.as_row() for one in self.findings], columns=list(empty))
 
+    def unchecked_by_reason(self) -> dict[str, list[str]]:
+        """Codes of the checks that could not be made, by the reason why, for any of the runs."""
+        codes: dict[str, dict[str, None]] = {}
+        for one in self.unchecked:
+            codes.setdefault(one.reason, {})[one.code] = None
+        return {reason: list(those) for reason, those in codes.items()}
+
     def as_document(self) -> dict[str, Any]:
         """All of it in plain values, for JSON."""
         counts = Counter(finding.severity for finding in self.findings)
@@ -138,7 +144,7 @@ class Diagnosis(Sequence[Finding]):
 def diagnose(
     runs: Paths,
     *,
-    results: str | Path | None = None,
+    results: str | Path | Results | None = None,
     layout: str | None = None,
     family: str | Path | None = None,
     trust_pickle: bool = False,
@@ -154,7 +160,8 @@ def diagnose(
     runs
         Folders: of a run, of a tree of runs, or of one checkpoint.
     results
-        The folder that `analyze` wrote for these runs. None leaves the checks out that need it.
+        The folder that `analyze` wrote for these runs, or what `open_results` returns. None leaves
+        the checks out that need it.
     layout, family, trust_pickle, base
         As for `analyze`.
 
@@ -181,22 +188,20 @@ def diagnose(
     met = survey(
         listed_paths(runs), layout=layout, family=family, trust_pickle=trust_pickle, base=base
     )
-    return diagnosed(met, None if results is None else Path(results))
+    return diagnosed(met, results)
 
 
-def diagnosed(met: Survey, results: Path | None = None) -> Diagnosis:
+def diagnosed(met: Survey, results: str | Path | Results | None = None) -> Diagnosis:
     """Diagnose the runs that a survey found."""
-    tables = _opened(results, met.runs)
+    tables = _tables(results, met.runs)
     known = [Evidence.of(run, *tables.get(run.name, (None, None))) for run in met.runs]
     found = list(surveyed(known, met.skips, met.notes, met.places))
-    found += compared_with_baselines(known)
-    unchecked: list[Unchecked] = []
-    for evidence in known:
-        for check in CHECKS:
-            for one in check(evidence):
-                (unchecked if isinstance(one, Unchecked) else found).append(one)  # type: ignore
+    checked = [one for evidence in known for check in CHECKS for one in check(evidence)]
+    checked += check_collapse(known)
+    found += [one for one in checked if isinstance(one, Finding)]
+    unchecked = tuple(one for one in checked if isinstance(one, Unchecked))
     found.sort(key=_order)
-    return Diagnosis(tuple(found), tuple(unchecked), tuple(run.name for run in met.runs))
+    return Diagnosis(tuple(found), unchecked, tuple(run.name for run in met.runs))
 
 
 def _order(finding: Finding) -> tuple[int, str, tuple[int, ...]]:
@@ -206,18 +211,19 @@ def _order(finding: Finding) -> tuple[int, str, tuple[int, ...]]:
 Tables = dict[str, tuple["pd.DataFrame", "pd.DataFrame | None"]]
 
 
-def _opened(folder: Path | None, runs: Sequence[Run]) -> Tables:
+def _tables(given: str | Path | Results | None, runs: Sequence[Run]) -> Tables:
     """The rows of each run in the results, by its name."""
-    if folder is None:
+    if given is None:
         return {}
-    from rankscope.results.results import open_results
+    from rankscope.results.results import Results, open_results
 
-    results = open_results(folder)
-    named = dict(_names(results, runs))
+    results = given if isinstance(given, Results) else open_results(given)
+    named = dict(names_in(results, runs))
     if not named:
-        there = ", ".join(map(str, results.metrics["run"].unique()[:5])) or "none"
-        raise WrongSettingError(f"`results` holds other runs: {there}", path=folder)
-    has_subspaces = (folder / SUBSPACES_FILE).is_file()
+        there = ", ".join(map(str, results.metrics["run"].unique()[:5]))
+        what = f"other runs: {there}" if there else "no analysis"
+        raise WrongSettingError(f"`results` holds {what}", path=results.path)
+    has_subspaces = (results.path / SUBSPACES_FILE).is_file()
     tables: Tables = {}
     for run, name in named.items():
         metrics, moved = results.metrics, results.subspaces
@@ -226,12 +232,24 @@ def _opened(folder: Path | None, runs: Sequence[Run]) -> Tables:
     return tables
 
 
-def _names(results: Results, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
-    """What the results call each run: by its path, else by its name."""
+def names_in(results: Results, runs: Sequence[Run]) -> Iterator[tuple[str, str]]:
+    """What the results call each run: by its path, else by its name.
+
+    A run may have a longer or a shorter name if another folder above it was given then.
+    """
     record = read_record(results.path / ANALYSIS_RECORD).get("runs", [])
-    by_path = {(Path(one["path"]).resolve(), one["name"].count("/")): one["name"] for one in record}
+    by_path: dict[Path, list[str]] = {}
+    for one in record:
+        by_path.setdefault(Path(one["path"]).resolve(), []).append(one["name"])
     known = {one["name"] for one in record}
     for run in runs:
-        name = by_path.get((run.path.resolve(), run.name.count("/")))
-        if name is not None or run.name in known:
-            yield run.name, name or run.name
+        alike = [name for name in by_path.get(run.path.resolve(), ()) if _end_alike(name, run.name)]
+        if alike:
+            yield run.name, min(alike, key=lambda name: abs(len(name) - len(run.name)))
+        elif run.name in known:
+            yield run.name, run.name
+
+
+def _end_alike(one: str, other: str) -> bool:
+    short, long = sorted((f"/{one}", f"/{other}"), key=len)
+    return long.endswith(short)

@@ -138,6 +138,19 @@ def rows_of(evidence: Evidence, component: str) -> pd.DataFrame | None:
     return table[(table["component"] == component) & (table["status"] == "ok")]
 
 
+def needs_spectra(evidence: Evidence, code: str) -> Unchecked:
+    """What to say where a check needs results and none were given."""
+    return Unchecked(evidence.run.name, code, "needs spectra: give `results`")
+
+
+def needs_subspaces(evidence: Evidence, code: str) -> Unchecked:
+    """What to say where a check needs comparisons of subspaces and there are none."""
+    if evidence.metrics is None:
+        return needs_spectra(evidence, code)
+    reason = "the results have no comparison of subspaces: analyze with `subspaces`"
+    return Unchecked(evidence.run.name, code, reason)
+
+
 def grouped(found: Mapping[str, list[int]]) -> Iterator[tuple[tuple[int, ...], tuple[str, ...]]]:
     """Steps with the matrices that share exactly these steps, from the steps of each matrix."""
     by_steps: dict[tuple[int, ...], list[str]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rankscope.diagnostics.evidence import Evidence
+from rankscope.diagnostics.evidence import Evidence, needs_subspaces
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 
 # Of the top 10 left singular vectors. Intruders are defined for small changes of a trained model;
@@ -29,8 +29,7 @@ def check_intruders(evidence: Evidence) -> Iterator[Finding | Unchecked]:
     table = evidence.subspaces
     if table is None:
         if any(moment.contents.adapted for moment in evidence.moments):
-            reason = "the results have no comparison of subspaces: analyze with `subspaces`"
-            yield Unchecked(evidence.run.name, INTRUDERS.code, reason)
+            yield needs_subspaces(evidence, INTRUDERS.code)
         return
     rows = table[
         (table["measure"] == "intruders")

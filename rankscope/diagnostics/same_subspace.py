@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rankscope.diagnostics.evidence import Evidence
+from rankscope.diagnostics.evidence import Evidence, needs_subspaces
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 
 # Excess of the overlap over chance, (overlap − null)/(1 − null), as the median over matrices. New
@@ -28,8 +28,7 @@ def check_subspaces(evidence: Evidence) -> Iterator[Finding | Unchecked]:
         return
     table = evidence.subspaces
     if table is None:
-        reason = "the results have no comparison of subspaces: analyze with `subspaces`"
-        yield Unchecked(evidence.run.name, RELEARNED.code, reason)
+        yield needs_subspaces(evidence, RELEARNED.code)
         return
     rows = table[
         (table["component"] == "merge")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.files.kinds import Damage
 from rankscope.checkpoints.survey import Place as SurveyedPlace
 from rankscope.diagnostics.evidence import Evidence
 from rankscope.diagnostics.finding import Finding, Kind, Number, Place, Severity, Unchecked
@@ -13,7 +15,8 @@ from rankscope.diagnostics.finding import Finding, Kind, Number, Place, Severity
 UNREADABLE = Kind(
     "step-unreadable",
     "error",
-    "This step is missing from every result, and the next update spans the gap.",
+    "What is in these files is missing from every result, and an update across a missing step "
+    "spans the gap.",
     "Copy or download it again. `git lfs pull` fetches what a pointer stands for; an index names "
     "its shards.",
 )
@@ -32,7 +35,7 @@ UNFINISHED = Kind(
 # Reasons that other findings state better, or that cost no measurement.
 ELSEWHERE = ("break", "no-cycles", "adapter-merged", "new", "origin")
 NO_MATRICES = "no-matrices"  # said of a step beside the reasons for it
-DAMAGE = ("damaged", "cut-short", "lost", "missing-shard")
+DAMAGE = ("damaged", "cut-short", "lost", "missing-shard", *get_args(Damage))
 
 
 def check_readable(evidence: Evidence) -> Iterator[Finding | Unchecked]:
@@ -51,11 +54,17 @@ def check_readable(evidence: Evidence) -> Iterator[Finding | Unchecked]:
         partly.setdefault(skip.message, []).append((at, skip))
     for found in whole.values():
         place, numbers = _about(evidence, found)
-        yield UNREADABLE.at(place, _text(found[0][1]), numbers)
+        yield _unreadable(place, found[0][1], numbers)
     for found in partly.values():
         place, numbers = _about(evidence, found)
         severity: Severity | None = "error" if found[0][1].reason in DAMAGE else None
         yield PARTLY.at(place, _text(found[0][1]), numbers, severity=severity)
+
+
+def _unreadable(place: Place, skip: Skip, numbers: dict[str, Number]) -> Finding:
+    """What to do depends on whether the file is damaged, or whole and not understood."""
+    remedy = "" if skip.reason in DAMAGE else PARTLY.remedy
+    return UNREADABLE.at(place, _text(skip), numbers, remedy=remedy)
 
 
 def _about(evidence: Evidence, found: list[tuple[int, Skip]]) -> tuple[Place, dict[str, Number]]:
@@ -74,8 +83,7 @@ def surveyed(
     known = list(runs)
     steps = {str(place.path): place.step for place in places}
     for skip in skips:
-        place = _place(known, skip.path, steps)
-        yield UNREADABLE.at(place, _text(skip), {"reason": skip.reason})
+        yield _unreadable(_place(known, skip.path, steps), skip, {"reason": skip.reason})
     for note in notes:
         if "still being written" in note.message:
             yield UNFINISHED.at(_place(known, note.path, steps), _text(note))

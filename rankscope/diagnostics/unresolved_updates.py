@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rankscope.diagnostics.evidence import Evidence, rows_of
+from rankscope.diagnostics.evidence import Evidence, needs_spectra, rows_of
 from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 
 UNRESOLVED = Kind(
@@ -21,7 +21,7 @@ def check_resolved(evidence: Evidence) -> Iterator[Finding | Unchecked]:
     """Look for updates without a single singular value above the noise floor."""
     rows = rows_of(evidence, "update")
     if rows is None:
-        yield Unchecked(evidence.run.name, UNRESOLVED.code, "needs spectra: give `results`")
+        yield needs_spectra(evidence, UNRESOLVED.code)
         return
     # Numbers that are not known of all rows, as of an adapter without its scale, are no evidence.
     below = rows[(rows["numerical_rank"] == 0) & (rows["signal_to_noise"] < 1)]

@@ -4,10 +4,10 @@ Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `m
 `adapter_rank`, `subspaces`, `score`, `correlation`, `overlap`, `merge_overlap`, `intruder_count`,
 `head_map`, `layer_profile`, `depth_slope`, `layer_halves`, `histogram`, `learning_rate`.
 Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
-`condition_number`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`, `adapter_ranks`,
-`performance`, `blimp_phenomena`, `rank_and_performance`, `tail_index`, `outliers`, `overlaps`,
-`merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`, `by_half`, `update_histograms`,
-`learning_rates`. `log_steps` gives any of them a log axis of steps.
+`condition_number`, `differences`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
+`adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`, `tail_index`,
+`outliers`, `overlaps`, `merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`, `by_half`,
+`update_histograms`, `learning_rates`. `log_steps` gives any of them a log axis of steps.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rankscope.plots.adapter_cycles import adapter_rank, adapter_ranks, subspaces
+    from rankscope.plots.chance_bands import differences
     from rankscope.plots.circuit_maps import head_map, head_maps
     from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
@@ -49,6 +50,7 @@ __all__ = [
     "correlation",
     "depth_profiles",
     "depth_slope",
+    "differences",
     "head_map",
     "head_maps",
     "heatmap",
@@ -95,6 +97,7 @@ _MODULES = {
     "correlation": "correlations",
     "depth_profiles": "depth_panels",
     "depth_slope": "depth_panels",
+    "differences": "chance_bands",
     "head_map": "circuit_maps",
     "head_maps": "circuit_maps",
     "heatmap": "maps",

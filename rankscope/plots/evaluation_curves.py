@@ -14,6 +14,7 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid, shared_legend
 from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
+from rankscope.plots.published_lines import draw_published_scores
 from rankscope.plots.style import paper_look, plain
 from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.replicates import (
@@ -75,6 +76,7 @@ def score(
     group: str = "all",
     runs: Collection[object] | None = None,
     hue: str = "run",
+    published: bool = False,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
@@ -102,6 +104,10 @@ def score(
     hue
         The column that identifies the lines: ``run``, one of your own, or ``run_group``, which
         `rankscope.grouped` adds; ``group`` is taken.
+    published
+        Also draw the curves of `rankscope.published.weiss2025`, in grey: accuracies of the task
+        ``blimp``, and perplexities of one whose name has ``paloma`` in it, which are comparable
+        only for the study's tokenizer and texts.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -135,6 +141,8 @@ def score(
             panel.ax.set_yscale("log", nonpositive="mask")
         for name, series in points.groupby(hue, sort=True):
             draw_series(panel, name, series)
+        if published:
+            draw_published_scores(panel, evaluation, wanted)
         over = runs_over(rows, hue) if is_of_runs else Over()
         is_few = look.of_texts and bool((rows["n"] < FEW_DOCUMENTS).any())
         _explain(panel, points, look, over=over, is_few=is_few)
@@ -155,6 +163,7 @@ def performance(
     runs: Collection[object] | None = None,
     hue: str = "run",
     group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of the main measure of every task, a panel each: perplexity, or accuracy.
 
@@ -164,7 +173,7 @@ def performance(
     ----------
     evaluation
         The evaluation table.
-    runs, hue
+    runs, hue, published
         As for `score`.
     group
         A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
@@ -192,7 +201,17 @@ def performance(
         raise RankscopeError("the evaluation holds no perplexity, loss or accuracy of a whole task")
     figure, panels, _ = panel_grid(len(shown), share_y=False, panel_width=2.0)
     for (task, group, metric), ax in zip(shown, panels, strict=True):
-        score(evaluation, metric, task=task, group=group, runs=runs, hue=hue, legend=False, ax=ax)
+        score(
+            evaluation,
+            metric,
+            task=task,
+            group=group,
+            runs=runs,
+            hue=hue,
+            published=published,
+            legend=False,
+            ax=ax,
+        )
         ax.set(title=plain(task), xlabel="")
     figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
@@ -206,6 +225,7 @@ def blimp_phenomena(
     runs: Collection[object] | None = None,
     hue: str = "run",
     group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of the accuracies in BLiMP's phenomena, a panel each; drawn as in `score`.
 
@@ -213,7 +233,7 @@ def blimp_phenomena(
     ----------
     evaluation
         The evaluation table.
-    runs, hue
+    runs, hue, published
         As for `score`.
     group
         A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
@@ -249,6 +269,7 @@ def blimp_phenomena(
             group=group,
             runs=names,
             hue=hue,
+            published=published,
             legend=False,
             ax=ax,
         )

@@ -13,6 +13,7 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.published_lines import draw_published_spectra, published_spectra
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import (
@@ -37,6 +38,7 @@ def per(
     *,
     hue: str = "run",
     group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of the proportional effective rank over training, a panel for every role.
 
@@ -55,11 +57,14 @@ def per(
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs, as in
         `metric`.
+    published
+        Also draw the curves of `rankscope.published.weiss2025`, in grey, where they are of the same
+        component, role and shape.
 
     Raises
     ------
     RankscopeError
-        If the table has no rows of this component.
+        If the table has no rows of this component, or nothing of the kind is published.
 
     Examples
     --------
@@ -71,6 +76,8 @@ def per(
     """
     table, hue = by_group(table, group, hue)
     figure, panels, hole = _role_panels(table, hue, "per", component)
+    if published:
+        _draw_published(table, "per", component, panels)
     rows = chosen_rows(table, component=component)
     for role, ax in zip(in_order(rows["role"]), panels, strict=True):
         panel = Panel(ax, series_styles(series_names(table, hue)))
@@ -89,6 +96,7 @@ def condition_number(
     column: str | None = None,
     hue: str = "run",
     group: str | None = None,
+    published: bool = False,
 ) -> Figure:
     """Figure of condition numbers over training on a log axis, a panel for every role.
 
@@ -109,11 +117,14 @@ def condition_number(
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs, as in
         `metric`.
+    published
+        As for `per`; the published condition numbers are means over layers, not medians.
 
     Raises
     ------
     RankscopeError
-        If the table has no rows of this component, or the column is unknown.
+        If the table has no rows of this component, the column is unknown, or nothing of the kind is
+        published.
 
     Examples
     --------
@@ -126,6 +137,8 @@ def condition_number(
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
     figure, panels, hole = _role_panels(*by_group(table, group, hue), column, component)
+    if published:
+        _draw_published(table, column, component, panels)
     return finish_grid(figure, panels, hole=hole)
 
 
@@ -225,6 +238,13 @@ def role_panels(
         title = role_title(role, of_role)
         panel_title(ax, title + (_rank_text(of_role) if column == "condition_number_r" else ""))
     return figure, panels, hole
+
+
+def _draw_published(table: pd.DataFrame, column: str, component: str, panels: list[Axes]) -> None:
+    rows = published_spectra(table, column, component)
+    roles = in_order(chosen_rows(table, component=component)["role"])
+    for role, ax in zip(roles, panels, strict=True):
+        draw_published_spectra(Panel(ax, {}), rows, role)
 
 
 def _rank_text(rows: pd.DataFrame) -> str:

@@ -175,7 +175,10 @@ def _set_log(ax: Axes, of: StepLocator) -> str:
         end(float(getattr(one.dataLim, name)) for one in shared)
         for end, name in ((min, "x0"), (max, "x1"))
     )
-    if of.least > 0:
+    has_map = any(isinstance(part, QuadMesh) for one in shared for part in one.collections)
+    # A published curve may begin before the rows; the first cell of a map reaches to its left.
+    is_from_zero = of.least <= 0 or (low <= 0 and not has_map)
+    if not is_from_zero:
         ax.set_xscale("log")
         low = low if low > 0 else of.first / 2  # the border of a map's first cell
         left = low if low < of.first else low / MARGIN
@@ -183,18 +186,17 @@ def _set_log(ax: Axes, of: StepLocator) -> str:
         ax.set_xscale("symlog", linthresh=of.first, linscale=FIRST_PART)
         left = min(low, -0.15 * of.first)
     # Beyond the cells of a map there is nothing but the hatching of missing ones.
-    has_map = any(isinstance(part, QuadMesh) for one in shared for part in one.collections)
     ax.set_xlim(left, high if has_map else high * MARGIN)
     is_wide = high > 100 * of.first
     digits = [1] if is_wide else [1, 2, 5]
     ticks, between = (_round(of.first, high, some) for some in (digits, range(1, 10)))
-    ax.xaxis.set_major_locator(FixedLocator([0.0, *ticks] if of.least <= 0 else ticks))
+    ax.xaxis.set_major_locator(FixedLocator([0.0, *ticks] if is_from_zero else ticks))
     ax.xaxis.set_minor_locator(FixedLocator(between))
     ax.xaxis.set_major_formatter(
         FuncFormatter(lambda step, _: _power(step) if is_wide else f"{step:g}")
     )
     ax.xaxis.set_minor_formatter(NullFormatter())
-    return f" (log scale from {of.first:g} on)" if of.least <= 0 else " (log scale)"
+    return f" (log scale from {of.first:g} on)" if is_from_zero else " (log scale)"
 
 
 def _power(step: float) -> str:

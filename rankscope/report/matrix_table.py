@@ -45,12 +45,21 @@ def matrix_rows(table: pd.DataFrame) -> tuple[list[MatrixRow], int]:
 
     Weights and updates come before other components where not all fit.
     """
-    ordered = table.assign(window=table["window"].fillna(""))
-    groups = list(ordered.groupby(list(IDENTITY), dropna=False, sort=False))
     first = ("weight", "base", "update", "merged_total", "merge", "adapter")
     rank = {name: place for place, name in enumerate(first)}
-    groups.sort(key=lambda group: rank.get(str(group[0][1]), len(first)))
-    return [_row(own.sort_values("step")) for _, own in groups[:MOST_ROWS]], len(groups)
+    places = table["component"].map(rank).fillna(len(first))
+    ordered = table.assign(window=table["window"].fillna(""), place=places)
+    ordered = ordered.sort_values("place", kind="stable")
+    groups = ordered.groupby(list(IDENTITY), dropna=False, sort=False)
+    shown = ordered[groups.ngroup() < MOST_ROWS]
+    each = shown.groupby(list(IDENTITY), dropna=False, sort=False)
+    return [_row(own.sort_values("step")) for _, own in each], groups.ngroups
+
+
+def place_of(row: pd.Series) -> str:
+    """Layer, head and expert of a row, as far as it has them, in words."""
+    there = (word for word in ("layer", "head", "expert") if pd.notna(row[word]))
+    return ", ".join(f"{word} {row[word]}" for word in there)
 
 
 def _row(own: pd.DataFrame) -> MatrixRow:
@@ -66,9 +75,7 @@ def _row(own: pd.DataFrame) -> MatrixRow:
     return MatrixRow(
         run=str(last["run"]),
         component=f"{last['component']}{window}",
-        place=", ".join(
-            f"{word} {last[word]}" for word in ("layer", "head", "expert") if pd.notna(last[word])
-        ),
+        place=place_of(last),
         role=str(last["role"]),
         name=str(last["name"]),
         shape=f"{last['rows']}×{last['cols']}",

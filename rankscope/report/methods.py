@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rankscope.results.columns import ANALYSIS_RECORD
+from rankscope.results.record import read_record
 from rankscope.results.results import Results
 
 
@@ -59,12 +61,13 @@ class Methods:
 
 def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
     """What the results were computed by; only what they really hold is described."""
-    table, references = results.metrics, [EFFECTIVE_RANK, PER, STUDY, NOISE]
-    steps = table.groupby("run")["step"].nunique()
-    span = f"{steps.min()}" if steps.min() == steps.max() else f"{steps.min()} to {steps.max()}"
-    runs = "1 run" if len(steps) == 1 else f"{len(steps)} runs"
+    references = [EFFECTIVE_RANK, PER, STUDY, NOISE]
+    counts = _checkpoints(results)
+    low, high = min(counts), max(counts)
+    span = f"{low} to {high} checkpoints" if low < high else f"{high} checkpoint{'s'[: high != 1]}"
+    runs = "1 run" if len(counts) == 1 else f"{len(counts)} runs"
     paragraphs = [
-        f"We analysed {runs} at {span} {results.unit}s each with rankscope "
+        f"We analysed {runs} of {span}{' each' if len(counts) > 1 else ''} with rankscope "
         f"{versions.get('rankscope', '')} (NumPy {versions.get('numpy', '?')}). Singular values "
         "were computed in float64, each with an interval that contains the exact value of the "
         "matrix as it is stored. Products of factors, such as adapters and attention circuits, "
@@ -90,7 +93,20 @@ def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
     if len(results.evaluation):
         tasks = ", ".join(sorted(results.evaluation["task"].unique()))
         paragraphs.append(
-            f"Performance was measured at the same {results.unit}s on {tasks}; intervals are at "
-            "the level of 95 %."
+            f"Performance was measured on {tasks}; intervals are at the level of 95 %."
         )
     return Methods(paragraphs, references)
+
+
+def _checkpoints(results: Results) -> list[int]:
+    """How many checkpoints of each run have rows; merges on record have steps of their own."""
+    record = read_record(results.path / ANALYSIS_RECORD)
+    saved = {
+        str(run.get("name")): {checkpoint["step"] for checkpoint in run.get("checkpoints", ())}
+        for run in record.get("runs", ())
+    }
+    return [
+        len(steps & saved.get(str(run), steps))
+        for run, own in results.metrics.groupby("run")
+        for steps in [set(own["step"].astype(int))]
+    ]

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rankscope.durable import write_file
-from rankscope.errors import RankscopeError
-from rankscope.plots.gallery import gallery, selected
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.gallery import KAPPA, MAP, PER, gallery, selected
 from rankscope.plots.style import paper_style
 from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
-from rankscope.report.matrix_table import HEIGHT, MOST_ROWS, WIDTH, matrix_rows
+from rankscope.report.matrix_table import HEIGHT, WIDTH, matrix_rows
 from rankscope.report.methods import methods
+from rankscope.report.run_findings import run_findings
 from rankscope.report.sources import account
 from rankscope.results.columns import ANALYSIS_RECORD
 from rankscope.results.record import read_record
 from rankscope.results.results import Results, open_results
 
+# Beginnings of names of figures; the longer of two that begin alike comes first.
+CAPTIONS = {
+    "condition-numbers-90-": "Condition numbers of {}, without the smallest tenth of the values",
+    KAPPA: "Condition numbers of {}",
+    MAP + PER: "PER of {}, by layer and step",
+    PER: "PER of {}",
+}
 REPORT_FILE = "report.html"
 MOST_BYTES = 400_000  # of a figure: heavier ones, of very many lines, are left to PDF and PNG
 
@@ -49,10 +59,10 @@ def write_report(
     group: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Write one HTML file that holds the answer, the figures, the numbers and how they were found.
+    """Write one HTML file that holds the answer, findings, figures, numbers and methods.
 
     It refers to no other file and no network. Names of runs and files remain text whatever they
-    contain.
+    contain. The findings are those of `diagnose`, if the checkpoints are where they were analysed.
 
     Parameters
     ----------
@@ -63,8 +73,8 @@ def write_report(
     title
         Title of the page; by default the names of the runs.
     group
-        A pattern that makes replicates of runs in the figures, as in `rankscope.grouped`; the rest
-        of the page is about single runs.
+        A pattern that makes replicates of runs, as in `rankscope.grouped`, in the answer and the
+        figures; the rest of the page is about single runs.
     progress
         Called with the share that is done and the name of the figure that is drawn next.
 
@@ -74,8 +84,10 @@ def write_report(
 
     Raises
     ------
+    WrongSettingError
+        If ``out`` is a folder, or the pattern matches no run.
     RankscopeError
-        If the folder holds no results, or the pattern matches no run.
+        If the folder holds no results.
 
     Examples
     --------
@@ -87,35 +99,46 @@ def write_report(
     """
     opened = results if isinstance(results, Results) else open_results(results)
     path = opened.path / REPORT_FILE if out is None else Path(out)
-    figures, left_out = _figures(selected(opened, group=group), progress)
-    write_file(path, _page(opened, figures, left_out, title=title).encode())
+    if path.is_dir():
+        raise WrongSettingError("`out` is a folder: give a file", path=path)
+    chosen = selected(opened, group=group)
+    figures, left_out = _figures(chosen, progress)
+    written = _page(opened, figures, left_out, answer=answer(chosen), title=title)
+    write_file(path, written.encode())
     return path
 
 
 def _page(
-    results: Results, figures: list[PageFigure], left_out: list[str], *, title: str | None
+    results: Results,
+    figures: list[PageFigure],
+    left_out: list[str],
+    *,
+    answer: list[str],
+    title: str | None,
 ) -> str:
     read = account(results.path)
     rows, count = matrix_rows(results.metrics)
     record = read_record(results.path / ANALYSIS_RECORD)
-    runs = list(dict.fromkeys(str(run) for run in results.metrics["run"]))
+    named = pd.concat([results.metrics["run"], results.evaluation["run"]])
+    runs = list(dict.fromkeys(map(str, named)))
+    what = "Rank" if len(results.metrics) else "Performance"
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = _number
     return environment.from_string(_asset("report.html.jinja")).render(
-        title=title or f"Rank of {', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}",
+        title=title or f"{what} of {', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}",
         style=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
-        answer=answer(results),
-        findings=record.get("summary", {}).get("findings", []),
+        answer=answer,
+        standing_out=record.get("summary", {}).get("findings", []),
+        found=run_findings(results),
         figures=figures,
         left_out=left_out,
         rows=rows,
         count=count,
-        most=MOST_ROWS,
         curve=(WIDTH, HEIGHT),
-        runs=runs,
+        runs=list(dict.fromkeys(row.run for row in rows)),
         components=list(dict.fromkeys(row.component for row in rows)),
         roles=list(dict.fromkeys(row.role for row in rows)),
         account=read,
@@ -154,8 +177,12 @@ def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigu
 
 
 def _title(name: str) -> str:
-    words = name.replace("-", " ")
-    return words.replace("per ", "PER of ", 1) if words.startswith("per ") else words.capitalize()
+    """A caption for a figure of the gallery, in words."""
+    kind = next((kind for kind in CAPTIONS if name.startswith(kind)), "")
+    words = name.removeprefix(kind).replace("-", " ")
+    words = re.sub(r"^(ov|qk)\b(?! updates)", lambda match: f"{match[0]} circuits", words)
+    words = re.sub(r"^(ov|qk)\b", lambda match: match[0].upper(), words)
+    return CAPTIONS[kind].format(words) if kind else words.capitalize()
 
 
 def _json(value: Any) -> Markup:

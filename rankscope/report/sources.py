@@ -57,8 +57,11 @@ class Account:
 def account(folder: Path) -> Account:
     """The account of a results folder; parts that no record has are empty."""
     record = read_record(folder / ANALYSIS_RECORD)
-    about = record or read_record(folder / EVALUATION_RECORD)
-    skipped, notes = (_lines(record.get(name, ())) for name in ("skipped", "notes"))
+    evaluation = read_record(folder / EVALUATION_RECORD)
+    about = record or evaluation
+    skipped, notes = (
+        _lines([*record.get(name, ()), *evaluation.get(name, ())]) for name in ("skipped", "notes")
+    )
     return Account(
         runs=[_run(run) for run in record.get("runs", ())],
         skipped=skipped[:MOST_LINES],
@@ -87,7 +90,7 @@ def _run(run: Mapping[str, Any]) -> ReadRun:
     checkpoints = run.get("checkpoints", ())
     steps = [checkpoint["step"] for checkpoint in checkpoints]
     unit = str(run.get("unit", "step"))
-    span = f"{len(steps)} {unit}s, {steps[0]} to {steps[-1]}" if len(steps) > 1 else (
+    span = f"{len(steps)} checkpoints, {unit} {steps[0]} to {steps[-1]}" if len(steps) > 1 else (
         f"{unit} {steps[0]}" if steps else f"no {unit}"
     )  # fmt: skip
     layouts = dict.fromkeys(str(checkpoint["layout"]) for checkpoint in checkpoints)

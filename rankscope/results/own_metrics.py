@@ -6,6 +6,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from numbers import Real
 from pathlib import Path
 from typing import TypeAlias
@@ -23,6 +24,8 @@ from rankscope.spectra.spectrum import Spectrum
 # Takes the singular values, and the shape of the matrix if it has a parameter of that name.
 OwnMetric: TypeAlias = Callable[..., float]
 OwnMetrics: TypeAlias = tuple[tuple[str, OwnMetric], ...]
+# A threshold shows only where values cross it; a sum plus 1e-12 must not be moved by much.
+OTHER_SCALES = (2.0**-10, 2.0**10)
 
 
 def require_new(name: str, own: OwnMetrics) -> None:
@@ -82,8 +85,12 @@ def _value(name: str, function: OwnMetric, spectrum: Spectrum, at: str) -> float
     if spectrum.is_scaled:
         return value
     # The matrix is known up to a factor: a number that depends on it is not a number of the matrix.
-    doubled = _called(name, function, 2 * spectrum.values, spectrum.shape, at)
-    return value if math.isclose(value, doubled, rel_tol=1e-9) else math.nan
+    others = (
+        _called(name, function, scale * spectrum.values, spectrum.shape, at)
+        for scale in OTHER_SCALES
+    )
+    is_known = all(math.isclose(value, other, rel_tol=1e-9) for other in others)
+    return value if is_known else math.nan
 
 
 def _called(
@@ -98,10 +105,11 @@ def _called(
     number = (
         given.item() if isinstance(given, np.ndarray | np.generic) and given.size == 1 else given
     )
-    if not isinstance(number, Real):
-        shown = printable(repr(given), limit=80)
-        raise WrongSettingError(f"the metric {name!r} gave {shown} for {at}: return one number")
-    return float(number)
+    with suppress(OverflowError):  # of an integer
+        if isinstance(number, Real):
+            return float(number)
+    shown = printable(repr(given), limit=80)
+    raise WrongSettingError(f"the metric {name!r} gave {shown} for {at}: return one number")
 
 
 def _takes_shape(function: OwnMetric) -> bool:

@@ -38,7 +38,7 @@ class Dense:
     rounding
         What storing the entries rounded; it sets the noise floor.
     error
-        Bound on the spectral norm of what the arithmetic that made ``values`` rounded.
+        Bound on the Frobenius norm of what the arithmetic that made ``values`` rounded.
     before
         For a change: the Frobenius norm of the matrix that changed.
     cosine
@@ -107,8 +107,8 @@ class LowRank:
         Format that the factors were stored in.
     floor, error
         Largest singular value that the rounding of the stored factors may produce, and bound on the
-        spectral norm of what forming the factors in float64 rounded: one number for all products,
-        or one for each.
+        Frobenius norm of what forming the factors in float64 rounded in the product: one number for
+        all products, or one for each.
     significant_bits
         The fewest of any factor.
     before

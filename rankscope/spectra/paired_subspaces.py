@@ -25,6 +25,11 @@ from rankscope.spectra.subspace_measures import (
     off_by,
 )
 
+WHY_NOT = {
+    "zero": "it is zero",
+    "nonfinite": "an entry is NaN or infinite",
+    "no-gap": "all that is left of it is rounding",
+}
 # What the later matrix would be by chance: the earlier one after a Gaussian change, or any other.
 Chance = Literal["change", "unrelated"]
 
@@ -182,9 +187,9 @@ def principal_cosines(
         raise WrongSettingError(f"`side` is {side!r}: give {' or '.join(SIDES)}")
     pair = _taken(now, before, k, "unrelated")[:2]
     later, earlier = (Decomposed.of(one, k, "unrelated") for one in pair)
-    for one in (later, earlier):
+    for name, one in (("now", later), ("before", earlier)):
         if one.basis is None:
-            raise ValueError(f"a matrix has no certain singular vectors: {one.why_not}")
+            raise ValueError(f"`{name}` has no certain singular vectors: {WHY_NOT[one.why_not]}")
     assert later.basis is not None and earlier.basis is not None
     is_there = k <= min(later.basis.count, earlier.basis.count)
     if not is_there or off_by(later.basis, earlier.basis, side, k) is None:
@@ -206,9 +211,10 @@ def _taken(
     if later.shape != earlier.shape:
         shapes = " and ".join(str(one.shape) for one in (later, earlier))
         raise WrongSettingError(f"`now` and `before` have the shapes {shapes}: give one shape")
-    if not 1 <= k <= min(later.shape):
-        most = min(later.shape)
-        raise WrongSettingError(f"`k` is {k}: give 1 to {most} for matrices of {later.shape}")
+    most = min(_most(later), _most(earlier))
+    if not (isinstance(k, int | np.integer) and 1 <= k <= most):
+        what = "matrices" if most == min(later.shape) else f"products of rank {most} and a shape"
+        raise WrongSettingError(f"`k` is {k!r}: give 1 to {most} for {what} of {later.shape}")
     if chance is None:
         are_dense = isinstance(later, Dense) and isinstance(earlier, Dense)
         chance = "change" if are_dense else "unrelated"
@@ -216,3 +222,9 @@ def _taken(
         allowed = " or ".join(get_args(Chance))
         raise WrongSettingError(f"`chance` is {chance!r}: give {allowed}")
     return later, earlier, chance
+
+
+def _most(matrix: Decomposable) -> int:
+    """The highest rank that the construction of a matrix allows."""
+    inner = matrix.inner if isinstance(matrix, LowRank) else min(matrix.shape)
+    return min(inner, *matrix.shape)

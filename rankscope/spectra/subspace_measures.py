@@ -95,9 +95,7 @@ class Change:
         """Subtract in float64."""
         values = np.asarray(later.values, np.float64) - np.asarray(earlier.values, np.float64)
         noise = math.hypot(_energy(later.rounding), _energy(earlier.rounding))
-        # Their errors are known in the spectral norm.
-        error = math.sqrt(min(values.shape)) * (later.error + earlier.error)
-        return cls(values, norm_of(values).value, noise, error)
+        return cls(values, norm_of(values).value, noise, later.error + earlier.error)
 
 
 def sizes(most: int, *ranks: int) -> tuple[int, ...]:
@@ -113,7 +111,7 @@ def compare_products(now: Basis, before: Basis, ks: Sequence[int]) -> Iterator[M
         cross = cosines_between(now, before, side)
         for k in _possible(ks, now, before):
             nulls = random_overlap(k, dimensions), random_least_cosine(k, dimensions)
-            yield from _overlaps(now, before, cross[:k, :k], side, nulls)
+            yield from _overlaps(now, before, k, cross[:k, :k], side, nulls)
 
 
 def compare_weights(
@@ -134,11 +132,11 @@ def compare_weights(
         dimensions = now.shape[0] if side == "left" else now.shape[1]
         for k in inner:
             chance = nulls.overlap(side, k), nulls.least_cosine(side, k)
-            yield from _overlaps(now, before, cross[:k, :k], side, chance)
+            yield from _overlaps(now, before, k, cross[:k, :k], side, chance)
         within = [k for k in _possible(ks, before, before) if k < dimensions]
         shares = _shares(before, change, side, max(within, default=0))
         for k in within:
-            share = None if shares is None else float(shares[k - 1])
+            share = None if shares is None else float(shares[min(k, before.count) - 1])
             yield _update_energy(before, change, side, k, share)
     found = intruders_of(now, before)
     if found is not None:
@@ -148,6 +146,7 @@ def compare_weights(
 def _overlaps(
     now: Basis,
     before: Basis,
+    k: int,
     cross: Values,
     side: Side,
     nulls: tuple[float | None, float | None],
@@ -157,7 +156,6 @@ def _overlaps(
     If projections turn by the sines ε and ε′, singular values of their product, the principal
     cosines, move by at most ε + ε′ (Weyl); and so does the mean of their squares, its trace.
     """
-    k = len(cross)
     names: tuple[MeasureName, MeasureName] = ("overlap", "least_cosine")
     error = off_by(now, before, side, k)
     if error is None:
@@ -225,7 +223,8 @@ def _intruders(found: Intruders, nulls: Nulls) -> Measure:
 
 
 def _possible(ks: Sequence[int], now: Basis, before: Basis) -> list[int]:
-    return [k for k in ks if k <= min(now.count, before.count)]
+    """Sizes up to the ranks that both constructions allow; the matrices may have lower ones."""
+    return [k for k in ks if k <= min(len(now.values), len(before.values))]
 
 
 def _known(noise: float) -> float | None:

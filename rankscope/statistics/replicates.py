@@ -41,8 +41,8 @@ def grouped(table: pd.DataFrame, pattern: str) -> pd.DataFrame:
     Raises
     ------
     WrongSettingError
-        If the pattern is not a regular expression or matches no run, or if a run that it does not
-        match has the name of a group.
+        If the pattern is not a regular expression or matches no run, if a run that it does not
+        match has the name of a group, or if runs that do not match alike would have one name.
 
     Examples
     --------
@@ -66,29 +66,41 @@ def with_groups(table: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
 def groups_of(runs: Iterable[str], pattern: str) -> dict[str, str]:
     """Group of every run by its name, as `grouped` says; nothing for no runs."""
     names = list(dict.fromkeys(runs))
-    try:
-        matches = {name: re.search(pattern, name) for name in names}
-    except re.error as error:
-        raise WrongSettingError(
-            f"{pattern!r} in `group` is not a regular expression: {error}"
-        ) from None
-    groups = {
-        name: "-".join(part for part in match.groups() if part) if match.re.groups else match[0]
-        for name, match in matches.items()
-        if match is not None
-    }
-    groups = {name: group for name, group in groups.items() if group}
+    parts = _captured(names, pattern)
+    groups = {name: "-".join(filter(None, captured)) for name, captured in parts.items()}
     if names and not groups:
         raise WrongSettingError(
             f"{pattern!r} in `group` matches no run: there are {_listing(names)}"
         )
+    alike = {groups[name]: parts[name] for name in groups}
     for name in names:
+        if name in groups and alike[groups[name]] != parts[name]:
+            raise WrongSettingError(
+                f"{pattern!r} in `group` makes one group {groups[name]!r} of runs that do not "
+                f"match alike, such as {printable(name)}: choose other parentheses"
+            )
         if name not in groups and name in groups.values():
             raise WrongSettingError(
                 f"{pattern!r} in `group` makes a group {name!r}, which is also the name of a run "
                 "that it does not match: choose a pattern that matches it, or other parentheses"
             )
     return {name: groups.get(name, name) for name in names}
+
+
+def _captured(names: Iterable[str], pattern: str) -> dict[str, tuple[str, ...]]:
+    """What the parentheses, or without them the whole pattern, matched in each run that matches."""
+    try:
+        matches = {name: re.search(pattern, name) for name in names}
+    except re.error as error:
+        raise WrongSettingError(
+            f"{pattern!r} in `group` is not a regular expression: {error}"
+        ) from None
+    parts = {
+        name: match.groups("") if match.re.groups else (match[0],)
+        for name, match in matches.items()
+        if match is not None
+    }
+    return {name: captured for name, captured in parts.items() if any(captured)}
 
 
 def _listing(names: list[str], most: int = 8) -> str:

@@ -115,10 +115,10 @@ def over_runs(points: pd.DataFrame, keys: list[str], *, log: bool) -> pd.DataFra
         Whether the quantity spans decades.
     """
     merged = summarised_by(points.assign(value=points["centre"]), keys, log=log, band=WHOLE)
-    undefined = points.groupby(keys, sort=True)["undefined"].sum().to_numpy()
-    alone = merged["low"] == merged["high"]
-    ends = {end: merged[end].mask(alone) for end in ("low", "high")}
-    return merged.assign(undefined=undefined, **ends)
+    of_runs = points.groupby(keys, sort=True)
+    is_alone = of_runs["centre"].count().to_numpy() == 1
+    ends = {end: merged[end].mask(is_alone) for end in ("low", "high")}
+    return merged.assign(undefined=of_runs["undefined"].sum().to_numpy(), **ends)
 
 
 def summarised_by(

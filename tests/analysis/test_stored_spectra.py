@@ -1,5 +1,6 @@
 """Laws of the store under an analysis: what is damaged or missing there never becomes a number."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,22 @@ def test_a_matrix_that_can_no_longer_be_read_has_no_spectrum(run: Path, tmp_path
     rows.loc[rows["step"] == 2, "status"] = "skipped:damaged"  # a failure is not stored
     rows.to_parquet(tmp_path / "metrics.parquet")
     assert set(rs.open_results(tmp_path).spectra("weight")["step"]) == {1}
+
+
+def test_heads_that_another_config_replaced_are_not_missing_under_the_first_one(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """The heads that are left of a matrix would pass for all of them."""
+    shapes = {f"layers.0.self_attn.{one}_proj": (16, 16) for one in "vo"}
+    write_step(tmp_path / "run", 1, weights(rng, shapes))
+    config = next((tmp_path / "run").rglob("config.json"))
+    counts = []
+    for heads in (4, 2, 4):
+        about = {
+            "num_attention_heads": heads,
+            "num_key_value_heads": heads,
+            "head_dim": 16 // heads,
+        }
+        config.write_text(json.dumps(json.loads(config.read_text()) | about))
+        counts.append(len(analysed(tmp_path / "run", "ov", out=tmp_path / "out").table))
+    assert counts == [4, 2, 4]

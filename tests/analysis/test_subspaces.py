@@ -118,6 +118,18 @@ def test_a_call_gets_the_comparisons_that_it_asks_for_whatever_is_stored(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("between", ["previous", "last"])
+def test_what_another_call_replaced_is_not_missing_from_the_next_one(
+    drifting: Path, tmp_path: Path, between: str
+) -> None:
+    asked = {"components": "weight", "layers": 0, "steps": "0:20"}
+    before = subspaces(drifting, tmp_path, **asked, against="first,previous,last")
+    subspaces(drifting, tmp_path, **asked, against=between)
+    after = subspaces(drifting, tmp_path, **asked, against="first,previous,last")
+    pd.testing.assert_frame_equal(after, before)
+
+
+@pytest.mark.slow
 def test_what_was_compared_with_the_last_step_follows_a_new_one(
     drifting: Path, tmp_path: Path
 ) -> None:

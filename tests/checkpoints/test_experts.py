@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents, Parameter
+from rankscope.checkpoints.contents import Contents, LatentHeads, Parameter
 from rankscope.checkpoints.families.recognition import family_of
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.layouts import huggingface
@@ -137,9 +137,9 @@ def test_everything_else_of_a_saved_model_has_its_role(kind: str, tmp_path: Path
     assert all(any(kind in name for kind in kinds) for name in contents.left_out)
 
 
-def test_latent_attention_has_no_heads_with_keys_of_their_own(tmp_path: Path) -> None:
+def test_latent_attention_has_heads_of_its_own_kind(tmp_path: Path) -> None:
     contents = saved("DeepseekV3", tmp_path)
-    assert contents.heads is None
+    assert contents.heads == LatentHeads(count=4, kv_count=4, size=8, value_size=6, rotary=4)
     shared = [p for n, p in contents.parameters.items() if "shared_experts" in n]
     assert {p.role for p in shared} == {"gate", "up", "down"}
     assert {p.expert for p in shared} == {None}

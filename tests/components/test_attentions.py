@@ -245,6 +245,55 @@ def test_a_known_norm_does_not_hide_an_unknown_one(tmp_path: Path) -> None:
     assert reason(read(tmp_path)).startswith("norm-unknown: what the model does with layers.0")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "is_said"),
+    [
+        ("g_proj.weight", (4, 16), True),
+        ("gate_proj.weight", (24, 16), True),  # which also is what the gate of an MLP is called
+        ("lambda_q1", (6,), True),
+        ("v_norm.weight", (6,), True),
+        ("inner_attn_ln.weight", (24,), True),
+        ("o_norm.weight", (6,), True),
+        ("q_norm.weight", (6,), False),
+        ("v_bias", (12,), False),
+        ("output_bias", (16,), False),
+        ("attn_norm.weight", (16,), False),
+    ],
+)
+def test_what_may_be_between_values_and_outputs_is_said(
+    name: str, shape: tuple[int, ...], is_said: bool, tmp_path: Path
+) -> None:
+    config = transformers.LlamaConfig(**SIZED)
+    transformers.LlamaModel(config).save_pretrained(tmp_path)
+    without(tmp_path, "nothing", **{name: np.ones(shape, np.float32)})
+    contents = read(tmp_path)
+    if is_said:
+        said = reason(contents, "ov")
+        assert said.startswith("norm-unknown: what the model does with layers.0.self_attn.")
+        assert ("gates have no place" in said) == (name[0] in "gl")
+    else:
+        assert found(contents, "ov")
+
+
+def test_the_gate_of_an_mlp_is_not_one_of_the_attention_beside_it(tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(**SIZED)
+    transformers.LlamaModel(config).save_pretrained(tmp_path)
+    held = load_file(tmp_path / "model.safetensors")
+    flat = {name.replace("self_attn.", "").replace("mlp.", ""): one for name, one in held.items()}
+    save_file(flat, tmp_path / "model.safetensors")
+    (one,) = AT_CHECKPOINTS["ov"](Moment(read(tmp_path)))
+    assert isinstance(one.recipe, Circuits)
+
+
+def test_a_gate_among_the_queries_leaves_no_circuit(tmp_path: Path) -> None:
+    settings = SIZED | {"layer_types": ["full_attention"]}
+    config = transformers.Qwen3_5TextConfig(**settings)
+    transformers.Qwen3_5TextModel(config).save_pretrained(tmp_path)
+    assert "q_proj.weight has 48 rows, and the config states 4 heads of 6" in reason(
+        read(tmp_path), "ov"
+    )
+
+
 def test_queries_of_another_size_are_said(tmp_path: Path) -> None:
     """Some models take a gate from the same map as the queries."""
     opened(built("Llama"), tmp_path)

@@ -210,6 +210,7 @@ def test_a_step_that_cannot_be_read_is_an_error(tmp_path: Path, rng: np.random.G
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 9\n")
     finding = of(tmp_path, "step-unreadable")
     assert finding.steps == (20,) and "git-lfs pointer" in finding.evidence
+    assert finding.remedy.startswith("Copy or download it again")
 
 
 def test_a_missing_shard_is_an_error(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -260,6 +261,7 @@ def test_what_cannot_be_read_for_one_reason_is_one_finding(tmp_path: Path) -> No
     finding = of(tmp_path, "step-unreadable")
     assert finding.steps == (100, 200) and len(finding.matrices) == 2
     assert "quantised" in finding.evidence
+    assert "docs/checkpoints.md" in finding.remedy  # another copy of the file would not help
 
 
 # numbers in the tensors

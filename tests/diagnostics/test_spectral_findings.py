@@ -1,5 +1,7 @@
 """Findings from tables: rows as an analysis writes them, with the fault in the numbers."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,15 @@ import pytest
 
 from rankscope.checkpoints.discovery import open_run
 from rankscope.diagnostics.conditioning import check_conditioning
-from rankscope.diagnostics.diagnose import diagnose
+from rankscope.diagnostics.diagnose import diagnose, names_in
 from rankscope.diagnostics.evidence import Check, Evidence
 from rankscope.diagnostics.finding import Finding, Unchecked
 from rankscope.diagnostics.new_directions import check_intruders
-from rankscope.diagnostics.rank_collapse import check_collapse, compared_with_baselines
+from rankscope.diagnostics.rank_collapse import check_collapse
 from rankscope.diagnostics.same_subspace import check_subspaces
 from rankscope.diagnostics.unresolved_updates import check_resolved
-from rankscope.results.columns import SUBSPACE_COLUMNS
-from rankscope.results.results import table_of, typed_subspaces
+from rankscope.results.columns import ANALYSIS_RECORD, SUBSPACE_COLUMNS
+from rankscope.results.results import Results, table_of, typed_subspaces
 from tests.conftest import TinyRun
 from tests.diagnostics.surgery import codes
 
@@ -55,41 +57,65 @@ def weights(last: dict[int, float]) -> list[dict[str, Any]]:
     return rows + [row(layer, 30, per=last.get(layer, 0.6)) for layer in range(LAYERS)]
 
 
+def collapsed(*runs: Evidence) -> list[Finding]:
+    return [one for one in check_collapse(runs) if isinstance(one, Finding)]
+
+
 def test_a_weight_that_falls_alone_is_below_its_start_and_its_siblings(
     relora_run: TinyRun,
 ) -> None:
-    two = found(check_collapse, evidence(relora_run.path, weights({4: 0.1})))
-    assert [one.matrices for one in two] == [(QUERY.format(4),)] * 2
-    assert [one.numbers["ratio"] for one in two] == pytest.approx([0.1 / 0.8, 0.1 / 0.6])
+    (one,) = collapsed(evidence(relora_run.path, weights({4: 0.1})))  # one finding for both
+    assert one.matrices == (QUERY.format(4),)
+    assert one.numbers["of_first"] == pytest.approx(0.1 / 0.8)
+    assert one.numbers["of_layers"] == pytest.approx(0.1 / 0.6)
+    assert "1 of 6 weights" in one.evidence and "12% of it" in one.evidence
 
 
 def test_layers_that_fall_together_are_below_their_start_only(relora_run: TinyRun) -> None:
     rows = weights(dict.fromkeys(range(LAYERS), 0.15))
-    (one,) = found(check_collapse, evidence(relora_run.path, rows))
+    (one,) = collapsed(evidence(relora_run.path, rows))
     assert len(one.matrices) == LAYERS and one.steps == (30,)
+    assert "of_layers" not in one.numbers
 
 
 @pytest.mark.parametrize("per", [0.35, 0.6, 0.9])
 def test_an_ordinary_fall_is_no_collapse(per: float, relora_run: TinyRun) -> None:
-    assert not found(check_collapse, evidence(relora_run.path, weights({4: per})))
+    assert not collapsed(evidence(relora_run.path, weights({4: per})))
 
 
 def test_a_fall_that_its_error_may_explain_is_no_collapse(relora_run: TinyRun) -> None:
     rows = [one | {"per_error": 3.0} for one in weights({4: 0.1})]
-    assert not found(check_collapse, evidence(relora_run.path, rows))
+    assert not collapsed(evidence(relora_run.path, rows))
 
 
-def test_a_low_rank_run_is_compared_with_the_full_rank_run_beside_it(
+def test_the_first_per_of_another_training_is_not_compared(relora_run: TinyRun) -> None:
+    known = evidence(relora_run.path, weights(dict.fromkeys(range(LAYERS), 0.15)))
+    known.steps = tuple(replace(one, breaks=one.step == 20) for one in known.steps)
+    assert not collapsed(known)
+
+
+def test_a_low_rank_run_is_compared_with_the_full_rank_runs_beside_it(
     relora_run: TinyRun, full_run: Path
 ) -> None:
-    low = evidence(relora_run.path, weights({4: 0.15}))
-    full = evidence(full_run, [one | {"run": "full"} for one in weights({})])
-    (one,) = compared_with_baselines([low, full])
-    assert one.run == "relora" and one.matrices == (QUERY.format(4),)
-    assert one.numbers["ratio"] == pytest.approx(0.15 / 0.6)
-    assert not list(compared_with_baselines([full, full]))
-    earlier = evidence(full_run, [r | {"step": 20} for r in weights({}) if r["step"]])
-    assert not list(compared_with_baselines([low, earlier]))  # other steps are not compared
+    low = evidence(
+        relora_run.path, [r for r in weights(dict.fromkeys(range(6), 0.25)) if r["step"]]
+    )
+
+    def full(name: str, step: int, per: float) -> Evidence:
+        own = weights(dict.fromkeys(range(LAYERS), per))
+        known = evidence(full_run, [r | {"run": name, "step": step} for r in own if r["step"]])
+        known.run = replace(known.run, name=name)
+        return known
+
+    (one,) = collapsed(low, full("a", 30, 0.8), full("b", 30, 0.9))
+    assert one.run == "relora" and len(one.matrices) == LAYERS
+    assert one.numbers["of_full_rank"] == pytest.approx(0.25 / 0.85)
+    assert "the PER in a, b, of full rank" in one.evidence
+    # Runs at other steps are not compared, and take nothing from those that are.
+    assert not collapsed(low, full("a", 20, 0.9))
+    (one,) = collapsed(low, full("a", 30, 0.8), full("early", 20, 0.1))
+    assert one.numbers["of_full_rank"] == pytest.approx(0.25 / 0.8)
+    assert not collapsed(full("a", 30, 0.2), full("b", 30, 0.9))
 
 
 def test_updates_below_the_noise_floor_are_found(relora_run: TinyRun) -> None:
@@ -146,7 +172,12 @@ def test_intruders_count_where_chance_gives_none(
 
 
 def test_without_results_the_checks_that_need_them_are_named(relora_run: TinyRun) -> None:
-    unchecked = {one.code for one in diagnose(relora_run.path).unchecked}
+    said = diagnose(relora_run.path).unchecked
+    assert {one.reason for one in said} == {
+        "needs spectra: give `results`",
+        "the log has no learning rates",
+    }
+    unchecked = {one.code for one in said}
     needed = {"rank-collapse", "cycle-ill-conditioned", "update-below-noise"}
     assert unchecked >= needed | {"restart-same-subspace", "intruder-dimensions"}
 
@@ -171,3 +202,24 @@ def test_with_the_results_of_an_analysis_every_check_is_made(
     assert codes(result) == {"merge-of-something-else", "rank-collapse"}
     collapsed = next(one for one in result if one.code == "rank-collapse")
     assert collapsed.matrices == (name,)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "run", "expected"),
+    [
+        (["group/relora"], "relora", "group/relora"),  # a folder above it was given then
+        (["relora"], "group/relora", "relora"),
+        (["ema", "ema/ema"], "ema", "ema"),  # two series in one folder
+        (["ema", "ema/ema"], "ema/ema", "ema/ema"),
+        (["r/actor", "r/critic"], "critic", "r/critic"),
+        (["r/actor"], "critic", None),
+    ],
+)
+def test_a_run_is_known_by_its_path_and_the_end_of_its_name(
+    recorded: list[str], run: str, expected: str | None, tmp_path: Path, relora_run: TinyRun
+) -> None:
+    runs = [{"name": name, "path": str(relora_run.path)} for name in recorded]
+    (tmp_path / ANALYSIS_RECORD).write_text(json.dumps({"runs": runs}))
+    asked = replace(open_run(relora_run.path), name=run)
+    named = dict(names_in(Results(tmp_path), [asked]))
+    assert named.get(run) == expected

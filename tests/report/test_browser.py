@@ -127,3 +127,29 @@ def test_no_width_scrolls_sideways(opened: "webdriver.Chrome", width: int) -> No
     wide = opened.execute_script("return document.documentElement.scrollWidth")
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert wide <= width
+
+
+def test_on_paper_no_column_is_cut_and_the_page_is_light(opened: "webdriver.Chrome") -> None:
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": dark})
+    size = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}  # A4
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    wide, paper = opened.execute_script(
+        """return [document.documentElement.scrollWidth,
+                   getComputedStyle(document.documentElement).backgroundColor]"""
+    )
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    assert wide <= 720 and paper == "rgb(255, 255, 255)"
+
+
+def test_infinite_condition_numbers_are_the_largest(opened: "webdriver.Chrome") -> None:
+    head = opened.find_elements(by.CSS_SELECTOR, "#matrices th")[11]
+    opened.execute_script(
+        """const cell = document.querySelector("#matrices tbody").rows[3].cells[11];
+        cell.dataset.value = cell.textContent = "inf" """
+    )
+    for place in (-1, 0):
+        head.find_element(by.TAG_NAME, "button").click()
+        texts = [row.find_elements(by.TAG_NAME, "td")[11].text for row in shown(opened)]
+        assert [text for text in texts if text][place] == "inf"

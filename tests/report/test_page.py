@@ -16,12 +16,18 @@ from typer.testing import CliRunner
 import rankscope as rs
 from rankscope import plots
 from rankscope.cli.report import report
-from rankscope.errors import RankscopeError
-from rankscope.report import page
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.gallery import selected
+from rankscope.report import matrix_table, page
 from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
 from rankscope.report.matrix_table import HEIGHT, MARGIN, WIDTH, curve, matrix_rows
-from rankscope.results.columns import METRICS_FILE
+from rankscope.report.methods import methods
+from rankscope.report.run_findings import run_findings
+from rankscope.results.columns import EVALUATION_COLUMNS, EVALUATION_FILE, METRICS_FILE
+from rankscope.results.results import Results, table_of, typed_evaluation
+from tests.conftest import TinyRun
+from tests.diagnostics.surgery import adapter, edit
 from tests.planted import effective_rank, full_weight, write_planted_runs
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> ' \" & $"
@@ -88,24 +94,59 @@ def test_the_answer_has_the_planted_numbers(planted: Path) -> None:
     first, second, third = answer(rs.open_results(planted))
     sides = [48, 24, 24, 48, 48, 48, 48]
     pers = [effective_rank(full_weight(400, q, layer)) / q for q in sides for layer in (0, 1)]
-    assert f"full 1.000 → {np.mean(pers):.3f}" in first
-    assert "step 0 → 400" in first
-    assert re.search(r"fell most in layer 1 \w+ of \w+, 1\.000 → 0\.\d+", second)
-    assert "relora of whole cycles rank 4 of 48 and condition number 1" in third
+    assert f"(PER, mean over matrices, step 0 → 400): full 1.000 → {np.mean(pers):.3f}" in first
+    assert re.search(r"fell most in \w+ \(layer 1\) of \w+: 1\.000 → 0\.\d+, four fifths", second)
+    assert "rank 4 of 48 and κ over rank 1 in relora, whole cycles" in third
 
 
-def test_a_run_that_lost_nothing_is_said_to_have_lost_nothing(planted: Path) -> None:
-    results = rs.open_results(planted)
-    results.metrics["per"] = 0.5
-    assert "No matrix lost more than" in answer(results)[1]
+def weights(run: str, per: dict[int, list[float]]) -> pd.DataFrame:
+    """Rows of weights m0, m1, … with these PERs at each step."""
+    place = {"run": run, "component": "weight", "role": "q", "status": "ok", "per_gaussian": 0.9}
+    return table_of(
+        place | {"step": step, "name": f"m{i}", "per": value}
+        for step, values in per.items()
+        for i, value in enumerate(values)
+    )
 
 
-def test_of_many_runs_the_extremes_are_named(planted: Path) -> None:
-    results = rs.open_results(planted)
-    full = results.metrics[results.metrics["run"] == "full"]
-    many = [full.assign(run=f"run{i}", per=full["per"] * (1 - i / 10)) for i in range(6)]
-    vars(results)["metrics"] = pd.concat(many)
-    assert re.search(r"from 0\.\d+ \(run5\) to 0\.\d+ \(run0\) .* of 6 runs", answer(results)[0])
+def answered(*tables: pd.DataFrame, group: str | None = None) -> list[str]:
+    results = Results(Path("nowhere"))
+    vars(results)["metrics"] = pd.concat(tables)
+    return answer(selected(results, group=group))
+
+
+def test_a_run_that_lost_nothing_is_said_to_have_lost_nothing() -> None:
+    assert "no weight matrix fell" in answered(weights("a", {0: [0.5, 0.6], 9: [0.5, 0.6]}))[1]
+
+
+def test_of_many_runs_the_extremes_are_named() -> None:
+    many = [weights(f"run{i}", {0: [1.0], 9: [0.9 - i / 10]}) for i in range(6)]
+    assert re.search(r"of 6 runs, .* from 0\.400 \(run5\) to 0\.900 \(run0\)", answered(*many)[0])
+
+
+def test_both_ends_are_means_over_the_same_matrices() -> None:
+    table = weights("a", {0: [0.2, 0.8], 9: [0.1, np.nan]})
+    assert "a 0.200 → 0.100" in answered(table)[0]
+
+
+def test_runs_of_other_lengths_say_which_steps_they_are_from() -> None:
+    first = answered(weights("a", {0: [1], 9: [0.5]}), weights("b", {0: [1], 5: [0.6]}))[0]
+    assert "a 1.000 → 0.500 (step 0 → 9), b 1.000 → 0.600 (step 0 → 5)" in first
+
+
+def test_the_answer_is_about_groups_at_their_common_steps() -> None:
+    runs = [weights("x-0", {0: [1.0], 5: [0.8], 9: [0.1]}), weights("x-1", {0: [1.0], 5: [0.6]})]
+    first, second = answered(*runs, weights("full", {0: [1.0], 5: [0.9]}), group=r"(.*)-\d")
+    assert "step 0 → 5): full 1.000 → 0.900, x (2 runs) 1.000 → 0.700;" in first
+    assert "of x-0: 1.000 → 0.100" in second
+
+
+def test_adapters_alone_are_answered_too() -> None:
+    rows = {"run": "lora", "component": "adapter", "step": 5, "name": "m", "status": "ok"}
+    table = table_of([rows | {"effective_rank": 3.5, "max_rank": 4}])
+    assert answered(table) == [
+        "The adapters at the end have effective rank (mean over matrices) 3.50 of 4 in lora."
+    ]
 
 
 def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:
@@ -195,3 +236,83 @@ def test_figures_of_the_page_can_be_of_replicates(planted: Path, tmp_path: Path)
         patch.setattr(page, "gallery", lambda _: {"per": plots.FIGURES["per-weights"]})
         written = rs.write_report(planted, tmp_path / "report.html", group="full|relora")
     assert "over layers, then over 1 run" in written.read_text(encoding="utf-8")
+
+
+def without_figures(results: Path, out: Path) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "gallery", lambda _: {})
+        return rs.write_report(results, out).read_text(encoding="utf-8")
+
+
+def test_the_page_shows_findings_and_says_which_runs_are_gone(
+    relora_run: TinyRun, full_run: Path, tmp_path: Path
+) -> None:
+    chosen = {"components": "weight", "roles": "q", "jobs": 1}
+    rs.analyze(relora_run.path.parent, out=tmp_path / "results", **chosen)
+    written = without_figures(tmp_path / "results", tmp_path / "a.html")
+    assert "Nothing was found in 2 runs." in written
+    edit(adapter(relora_run, 0), lambda name, value: 0 * value)
+    shutil.rmtree(full_run)
+    text = Elements(without_figures(tmp_path / "results", tmp_path / "a.html")).text
+    assert "adapter-dead" in text and "→ Start each cycle with A random" in text
+    assert f"Not looked at: {full_run}: does not exist" in text
+    shutil.rmtree(relora_run.path.parent)
+    gone = Elements(without_figures(tmp_path / "results", tmp_path / "a.html")).text
+    assert gone.count("Not looked at") == 2 and "Nothing was found" not in gone
+
+
+def test_files_that_may_run_code_are_not_opened_for_a_page(full_run: Path, tmp_path: Path) -> None:
+    chosen = {"components": "weight", "roles": "q", "jobs": 1}
+    rs.analyze(
+        full_run, out=tmp_path / "results", trust_pickle=True, layout="huggingface", **chosen
+    )
+    found = run_findings(rs.open_results(tmp_path / "results"))
+    assert found is not None and found.diagnosis is None and "trust_pickle" in found.missing[0]
+    options = json.loads((tmp_path / "results" / "analysis.json").read_text())["options"]
+    assert (options["layout"], options["family"]) == ("huggingface", None)
+
+
+def test_an_evaluation_alone_is_no_analysis(planted: Path, tmp_path: Path) -> None:
+    row = {"run": "a", "step": 1, "task": "t", "group": "", "metric": "loss", "value": 2.0, "n": 1}
+    folder = tmp_path / "results"
+    folder.mkdir()
+    columns = list(EVALUATION_COLUMNS)
+    typed_evaluation(pd.DataFrame([row], columns=columns)).to_parquet(folder / EVALUATION_FILE)
+    skip = {"path": "b.pt", "tensor": "", "reason": "damaged", "message": "is cut short"}
+    (folder / "evaluation.json").write_text(json.dumps({"skipped": [skip]}))
+    text = Elements(without_figures(folder, tmp_path / "a.html")).text
+    assert "Performance of a" in text and "an evaluation alone" in text
+    assert "is cut short" in text and "Nothing was skipped" not in text
+
+
+def test_merges_are_no_checkpoints(planted: Path) -> None:
+    said = methods(rs.open_results(planted), {}).paragraphs[0]
+    assert said.startswith("We analysed 2 runs of 5 checkpoints each with")
+
+
+def test_what_is_beyond_the_page_is_said_and_not_offered(
+    planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix_table, "MOST_ROWS", 5)
+    written = without_figures(planted, tmp_path / "a.html")
+    assert re.search(r"The first 5 of \d+ matrices; metrics.csv has them all", written)
+    assert "<option>full</option>" in written and "<option>relora</option>" not in written
+
+
+@pytest.mark.parametrize(
+    ("name", "caption"),
+    [
+        ("per-weights", "PER of weights"),
+        ("heatmap-per-ov-updates", "PER of OV updates, by layer and step"),
+        ("condition-numbers-updates", "Condition numbers of updates"),
+        ("per-ov", "PER of OV circuits"),
+        ("merged-rank", "Merged rank"),
+    ],
+)
+def test_captions_are_words(name: str, caption: str) -> None:
+    assert page._title(name) == caption
+
+
+def test_a_folder_is_no_page(planted: Path, tmp_path: Path) -> None:
+    with pytest.raises(WrongSettingError, match="`out` is a folder"):
+        rs.write_report(planted, tmp_path)

@@ -115,13 +115,14 @@ def test_a_name_is_an_identifier(results: rs.Results, name: str) -> None:
         (1j, "1j"),
         (np.ones(2), r"array\(\[1., 1.\]\)"),
         ([1], r"\[1\]"),
+        (10**400, "1000"),
     ],
 )
 def test_what_is_not_a_number_is_named_with_the_matrix(
     results: rs.Results, given: object, shown: str
 ) -> None:
     where = r"weight model.layers.0.self_attn.q_proj.weight of full at step 5"
-    with pytest.raises(rs.RankscopeError, match=f"metric 'mine' gave {shown} for {where}: "):
+    with pytest.raises(rs.RankscopeError, match=f"metric 'mine' gave {shown}.* for {where}: "):
         _ = results.with_metric("mine", lambda s: given).metrics  # type: ignore[arg-type, return-value]
 
 
@@ -158,6 +159,9 @@ def test_of_a_matrix_without_scale_only_what_does_not_depend_on_it_is_given(tmp_
     own = rs.open_results(tmp_path / "out").with_metric("top", lambda s: s[0])
     found = own.with_metric("gap", lambda s: s[0] / s[1]).metrics
     assert found["top"].isna().all() and found["gap"].notna().all()
+    above = own.with_metric("above", lambda s: (s > 0.01).sum())
+    guarded = above.with_metric("guarded", lambda s: s[0] / (s.sum() + 1e-12)).metrics
+    assert guarded["above"].isna().all() and guarded["guarded"].notna().all()
 
 
 def test_older_stores_have_it_too(tmp_path: Path) -> None:

@@ -222,3 +222,27 @@ def even(u: Matrix, index: int) -> Matrix:
     """A direction with equal cosines to the first 24 vectors, one for each index."""
     signs = np.where(np.arange(24) // (index + 1) % 2, -1.0, 1.0)
     return np.asarray(u[:, :24] @ signs / np.sqrt(24))
+
+
+@pytest.mark.parametrize("turn", [False, True])
+def test_a_size_above_the_rank_of_a_matrix_has_no_gap_rather_than_no_row(turn: bool) -> None:
+    """A rank that the values lack; where the construction excludes it, no size is possible."""
+    rng = np.random.default_rng(8)
+    full, low = rng.normal(size=(6, 5)), np.ones((6, 5))
+    now, before = (full, low) if turn else (low, full)
+    found = {(one.measure, one.side): one for one in rs.subspace_measures(now, before, k=2)}
+    for side in ("left", "right"):
+        for name in ("overlap", "least_cosine"):
+            assert found[name, side].status == "no-gap" and found[name, side].value is None
+        assert found["update_energy", side].status == ("no-gap" if turn else "ok")
+    with pytest.raises(ValueError, match="singular values 2 and 3 are too close"):
+        rs.principal_cosines(now, before, k=2)
+    product = rs.LowRank(full[:, :2], full[:2])
+    with pytest.raises(rs.RankscopeError, match="give 1 to 2 for products of rank 2"):
+        rs.subspace_measures(product, full, k=3)
+    with pytest.raises(rs.RankscopeError, match=r"`k` is 2.0: give 1 to 5 for matrices"):
+        rs.subspace_measures(full, low, k=2.0)  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match=r"`before` has no certain .*: an entry is NaN or infinite"
+    ):
+        rs.principal_cosines(full, np.nan * full, k=2)

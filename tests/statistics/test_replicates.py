@@ -85,6 +85,18 @@ def test_a_run_alone_never_slips_into_a_group_of_its_name() -> None:
         groups_of(["full", "full-0", "full-1"], r"(\w+)-\d")
 
 
+@pytest.mark.parametrize(
+    ("runs", "pattern"),
+    [
+        (["a-b_c-1", "a_b-c-1"], r"^(.*)_(.*)-\d$"),  # a-b and c, a and b-c
+        (["lr1", "old-lr1"], r"^(lr1)|old-(.*)"),
+    ],
+)
+def test_runs_that_do_not_match_alike_are_never_one_group(runs: list[str], pattern: str) -> None:
+    with pytest.raises(WrongSettingError, match="of runs that do not match alike, such as"):
+        groups_of(runs, pattern)
+
+
 def test_lines_are_said_once() -> None:
     with pytest.raises(WrongSettingError, match="`group` and `hue` 'layer'"):
         by_group(rows_of({"full-0": [1.0]}), "full", "layer")
@@ -105,6 +117,13 @@ def test_each_run_counts_once_however_many_matrices_it_has() -> None:
     found = point(rows_of(by_run))
     assert found["centre"] == pytest.approx(statistics.mean(means))
     assert (found["low"], found["high"]) == pytest.approx((min(means), max(means)))
+
+
+def test_a_band_is_as_wide_as_its_runs_differ_and_only_a_run_alone_has_none() -> None:
+    same = point(rows_of({"full-0": [0.5, 0.7], "full-1": [0.6]}))
+    assert same[["low", "high"]].tolist() == pytest.approx([0.6, 0.6])
+    for alone in ({"full-0": [0.5, 0.7]}, {"full-0": [0.5, 0.7], "full-1": [math.nan]}):
+        assert point(rows_of(alone))[["low", "high"]].isna().all()
 
 
 def test_condition_numbers_are_medians_of_medians_from_the_least_to_the_greatest() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from rankscope.errors import RankscopeError
 
 NormKind = Literal["rms", "layer"]
-Normalised = Literal["q", "k", "q_a", "kv_a", "o"]
+Normalised = Literal["q", "k", "v", "q_a", "kv_a", "o"]
 KINDS: tuple[NormKind, ...] = get_args(NormKind)
 NORMALISED: tuple[Normalised, ...] = get_args(Normalised)
 

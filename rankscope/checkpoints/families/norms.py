@@ -2,9 +2,10 @@
 
 What a norm computes is not in its file: whether its gain is the stored numbers or one more, and
 whether it subtracts the mean, follows from a table of norms. Without one, a tensor that may be
-between two maps makes the product of these uncertain. The cost of an error: circuits of a model
-are missing, with the reason, because a tensor that has nothing to do with them is called after q
-or k; or they lack what is between q and k under a name with neither word in it.
+between two maps makes the product of these uncertain; so does a gate, which multiplies the input
+of o by other numbers for each token. The cost of an error: circuits of a model are missing, with
+the reason, because a tensor that has nothing to do with them is called like one that has; or they
+lack what is between two maps under a name that says nothing of it.
 """
 
 from __future__ import annotations
@@ -29,12 +30,16 @@ GAINS = ("weight", "scale", "gamma", "gain")
 CALLED = {
     "q": ({"q", "qk", "query", "queries"}, set()),
     "k": ({"k", "qk", "key", "keys"}, set()),
+    "v": ({"v", "value", "values"}, set()),
     "q_a": ({"q"}, {"a"}),
     "q_b": ({"q"}, {"b"}),
     "kv_a": ({"kv"}, {"a"}),
     "kv_b": ({"kv"}, {"b"}),
 }
 HALVES = {"a", "b"}
+# Of tensors between values and o: those that multiply by other numbers for each token, and norms.
+GATES = {"g", "gate", "gates", "gated", "gating", "lambda", "lambdas"}
+BEFORE_O = {"o", "out", "output", "inner", "sub", "subln"}
 # A bias, and maps of positions, are added to the product of queries and keys.
 NOT_BETWEEN = {"bias", "biases"} | PLACES
 GLUED = re.compile(r"^(q|k|qk)(?=(norm|ln|layernorm)$)")
@@ -54,7 +59,8 @@ def with_norms(
         All weights of the model by plain name, vectors included.
     """
     near = Neighbours(tensors)
-    maps = {one.module for one in parameters.values() if one.role != "other"}
+    maps = _maps([*parameters.values()])
+    queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
     found = dict(parameters)
     for name, one in parameters.items():
         model_types, config = towers.model_of(one.module)
@@ -68,6 +74,8 @@ def with_norms(
         norm = None if table is None else _stated(module, table, near)
         if not isinstance(norm, UnknownNorm):
             norm = _unknown(one, maps | {module}, near) or norm
+        if one.role == "o" and not isinstance(norm, UnknownNorm):
+            norm = _gate_in(queries.get(_parent(one))) or norm
         found[name] = one if norm is None else replace(one, norm=norm)
     return found
 
@@ -84,25 +92,51 @@ def _stated(module: str, table: NormTable, near: Neighbours) -> GainedNorm | Unk
 
 
 def _unknown(one: Parameter, known: Collection[str], near: Neighbours) -> UnknownNorm | None:
-    """What else is beside a map and called after what it gives; None if there is nothing."""
-    if one.role not in CALLED:
+    """What else is beside a map and may be between it and another; None if there is nothing."""
+    if one.role != "o" and one.role not in CALLED:
         return None
-    parent = one.module.rpartition(".")[0]
+    parent = _parent(one)
     for name, tensor in near.within(parent):
-        below = name.removeprefix(parent).lstrip(".")
-        if prod(tensor.shape) > 1 and _is_called(one.role, below) and not _is_of(known, name):
-            message = f"what the model does with {name} is not known: {ADVICE}"
+        own = words(GLUED.sub(r"\1_", name.removeprefix(parent).lstrip(".").split(".")[0]))
+        leaf = words(name.rpartition(".")[2])
+        if own[:1] == ("b",) or {*own, *leaf} & NOT_BETWEEN:
+            continue
+        if prod(tensor.shape) > 1 and _is_called(one.role, {*own}) and not _is_of(known, name):
+            is_gate = one.role == "o" and not {*own}.isdisjoint(GATES)
+            advice = "gates have no place in a circuit" if is_gate else ADVICE
+            message = f"what the model does with {name} is not known: {advice}"
             return UnknownNorm("norm-unknown", message)
     return None
 
 
-def _is_called(role: str, below: str) -> bool:
-    """Whether a name below an attention speaks of what the map of a role gives."""
-    own = words(GLUED.sub(r"\1_", below.split(".")[0]))
-    if own[:1] == ("b",) or {*own, *words(below.rpartition(".")[2])} & NOT_BETWEEN:
-        return False
+def _is_called(role: str, own: set[str]) -> bool:
+    """Whether a name speaks of what the map of a role gives or, if that is o, is given."""
+    if role == "o":
+        return bool(own & (GATES | BEFORE_O))
     called, half = CALLED[role]
-    return bool({*own} & called) and {*own} & HALVES == half
+    return bool(own & called) and own & HALVES == half
+
+
+def _gate_in(queries: Parameter | None) -> UnknownNorm | None:
+    """What the rows of a map to queries that are not queries may be: a gate of the output."""
+    heads = None if queries is None else queries.heads
+    if queries is None or heads is None or queries.shape[0] == heads.count * heads.size:
+        return None
+    return UnknownNorm(
+        "config-mismatch",
+        f"{queries.name} has {queries.shape[0]} rows, and the config states {heads.count} heads of "
+        f"{heads.size}: some may be a gate, which has no place in a circuit",
+    )
+
+
+def _maps(parameters: Collection[Parameter]) -> set[str]:
+    """Modules of the maps of a known role, without the gates of attentions."""
+    gated = {_parent(one) for one in parameters if one.role == "down"}
+    return {
+        one.module
+        for one in parameters
+        if one.role != "other" and (one.role != "gate" or _parent(one) in gated)
+    }
 
 
 def _is_of(known: Collection[str], name: str) -> bool:
@@ -112,4 +146,9 @@ def _is_of(known: Collection[str], name: str) -> bool:
 
 def _beside(one: Parameter, module: str) -> str:
     """Path of a module beside that of a map."""
-    return f"{one.module.rpartition('.')[0]}.{module}".lstrip(".")
+    return f"{_parent(one)}.{module}".lstrip(".")
+
+
+def _parent(one: Parameter) -> str:
+    """Path of the module that the module of a map is in."""
+    return one.module.rpartition(".")[0]

@@ -94,7 +94,7 @@ if (table) {
   const key = (row, column) => {
     const cell = row.cells[column];
     const text = cell.dataset.value ?? cell.textContent.trim();
-    const number = parseFloat(text.replace(/^layer /, ""));
+    const number = text === "inf" ? Infinity : parseFloat(text.replace(/^layer /, ""));
     return { empty: text === "", number, text };
   };
   const compare = (a, b) => {

@@ -1,0 +1,127 @@
+"""``rankscope compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rankscope.comparison.compare import Comparison
+
+Form = Literal["terminal", "csv", "markdown", "latex"]
+Run = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run or group in the results, or a folder.")
+]
+
+
+def compare(
+    a: Run,
+    b: Run,
+    results: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Results that hold both runs; if it is not there, both are analysed into it.",
+        ),
+    ] = Path("rankscope-results"),
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Runs whose names match alike are replicates, and RUN names a group: '(.*)-seed' "
+            "makes one of full-seed1 and full-seed2.",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Metrics to compare, comma-separated, such as per."),
+    ] = None,
+    table: Annotated[
+        Form, typer.Option(help="Print the differences as such a table.")
+    ] = "terminal",
+    everything: Annotated[
+        bool, typer.Option("--all", help="List all differences, not only those beyond chance.")
+    ] = False,
+    weights: Annotated[
+        bool, typer.Option(help="Also compare the weights themselves, which reads both models.")
+    ] = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write the whole tables (CSV) and figures (PDF, PNG) there."
+        ),
+    ] = None,
+) -> None:
+    """Show what differs between two runs beyond chance, at equal step and at equal loss.
+
+    A difference must exceed its spread over layers, or over seeds if there are several, and what
+    arithmetic and storage may have done. Nothing is decomposed that the results hold.
+    docs/comparing.md says what is compared with what.
+    """
+    from rankscope.comparison.compare import compare as compared
+
+    columns = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    found = compared(a, b, results=results, group=group, columns=columns, weights=weights)
+    _print(found, table, everything=everything)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    if out is not None:
+        for path in _written(found, out):
+            typer.echo(path, err=table != "terminal")
+
+
+def _print(found: Comparison, form: Form, *, everything: bool) -> None:
+    from rankscope.cli.output import print_columns
+    from rankscope.comparison import digest
+
+    if form == "csv":
+        typer.echo(found.metrics.to_csv(index=False), nl=False)
+        return
+    cells = digest.difference_cells(found, everything=everything)
+    far = digest.distance_cells(found)
+    if form != "terminal":
+        shown = {"markdown": digest.as_markdown, "latex": digest.as_latex}[form]
+        typer.echo("\n\n".join(shown(some) for some in (cells, far) if len(some) > 1))
+        return
+    if len(cells) > 1:
+        typer.echo(typer.style(f"differences, {found.a} → {found.b}", bold=True))
+        print_columns(cells, left=4)
+    if len(far) > 1:
+        typer.echo(typer.style(f"distances of the weights, {found.a} and {found.b}", bold=True))
+        print_columns(far, left=3)
+    for line in digest.sentences(found):
+        typer.echo(f"• {line}")
+
+
+def _written(found: Comparison, out: Path) -> list[Path]:
+    """Write both tables and the figures, and return their files."""
+    from rankscope.durable import make_folder, write_file
+
+    files = {"differences.csv": found.metrics, "distances.csv": found.weights}
+    make_folder(out)
+    for name, table in files.items():
+        write_file(out / name, table.to_csv(index=False).encode())
+    return [*(out / name for name in files), *_drawn(found, out)]
+
+
+def _drawn(found: Comparison, out: Path) -> list[Path]:
+    """Draw the first metric of every component that has several common steps."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from rankscope.plots import differences, paper_style, save_figure
+
+    paths = []
+    steps = found.metrics[found.metrics["at"] == "step"]
+    with paper_style():
+        for component, rows in steps.groupby("component"):
+            if rows["step_a"].nunique() > 1:
+                metric = "per" if "per" in set(rows["metric"]) else str(rows["metric"].iloc[0])
+                figure = differences(
+                    found.metrics, metric, component=str(component), names=(found.a, found.b)
+                )
+                name = f"difference-{metric}-{component}".replace("_", "-")
+                paths += save_figure(figure, out, name)
+    return paths

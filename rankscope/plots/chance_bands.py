@@ -1,0 +1,114 @@
+"""`differences`: what two runs differ by over training, against what chance allows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rankscope.errors import WrongSettingError
+from rankscope.plots.grid import finish_grid, panel_grid
+from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, label_log_axis
+from rankscope.plots.style import paper_look, plain, series_styles
+from rankscope.plots.time_axis import label_steps
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.row_choice import in_order, role_name
+
+NAME = "difference"
+
+
+@paper_look()
+def differences(
+    metrics: pd.DataFrame,
+    metric: str = "per",
+    *,
+    component: str = "weight",
+    names: tuple[str, str] = ("a", "b"),
+) -> Figure:
+    """Figure of the difference of two runs in a metric over training, a panel for every role.
+
+    The line is the mean over layers of what the second run has more than the first, or their ratio
+    where the quantity spans decades. The grey band is what it must exceed: its spread by chance and
+    the errors of arithmetic and storage. A filled marker is outside of the band, a hollow one
+    within.
+
+    Parameters
+    ----------
+    metrics
+        `Comparison.metrics` of `rankscope.compare`.
+    metric, component
+        What to draw.
+    names
+        What the two runs are called.
+
+    Raises
+    ------
+    WrongSettingError
+        If this metric of this component was not compared at common steps.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> rs.analyze(["ckpts/relora", "ckpts/full"], out="two", steps=[0, 10, 20]).empty
+    False
+    >>> found = rs.compare("ckpts/relora", "ckpts/full", results="two", weights=False)
+    >>> rs.plots.differences(found.metrics, names=(found.a, found.b)).axes[0].get_title()
+    'q'
+    """
+    rows = metrics[(metrics["at"] == "step") & metrics["layer"].isna()]
+    rows = rows[(rows["component"] == component) & (rows["metric"] == metric)]
+    if rows.empty:
+        there = ", ".join(sorted({*metrics.loc[metrics["at"] == "step", "component"]})) or "nothing"
+        raise WrongSettingError(
+            f"{metric!r} of {component!r} was not compared at common steps: they are of {there}"
+        )
+    drawn = quantity(metric)
+    roles = in_order(rows["role"])
+    figure, panels, hole = panel_grid(len(roles), share_y=not drawn.log)
+    for role, ax in zip(roles, panels, strict=True):
+        panel = Panel(ax, series_styles([NAME]))
+        if drawn.log:
+            ax.set_yscale("log")
+        own = rows[rows["role"] == role].sort_values("step_a")
+        _draw(panel, own, log=drawn.log)
+        ax.set_title(role_name(role, component))
+        a, b = (plain(name) for name in names)
+        what = f"{drawn.symbol}: {b} / {a}" if drawn.log else f"{drawn.symbol}: {b} − {a}"
+        label_steps(ax, metrics, own.assign(step=own["step_a"]))
+        ax.set_ylabel(what)
+        if drawn.log:
+            label_log_axis(ax)
+    return finish_grid(figure, panels, hole=hole)
+
+
+def _draw(panel: Panel, rows: pd.DataFrame, *, log: bool) -> None:
+    """Draw one line with its markers, and the band around no difference."""
+    ax, style = panel.ax, panel.styles[NAME]
+    steps, change, half = (
+        rows[name].to_numpy(dtype=np.float64) for name in ("step_a", "difference", "error")
+    )
+    half = half + rows["spread"].to_numpy(dtype=np.float64)
+    exceeds = rows["differs"].to_numpy(dtype=bool)
+    low, high, centre = (10.0**x if log else x for x in (-half, half, change))
+    ax.fill_between(steps, low, high, color=GREY, alpha=BAND_ALPHA, linewidth=0)
+    ax.axhline(1 if log else 0, color=GREY, linewidth=0.6, zorder=1)
+    ax.plot(steps, centre, color=style.color)
+    for where, face in ((exceeds, style.color), (~exceeds, "white")):
+        _mark(ax, steps[where], centre[where], (style.marker, style.color, face))
+    panel.line("difference, mean over layers")
+    panel.band("what it must exceed: spread and error")
+    panel.mark("within it")
+
+
+def _mark(ax: Axes, steps: np.ndarray, centre: np.ndarray, look: tuple[str, str, str]) -> None:
+    marker, color, face = look
+    ax.plot(
+        steps,
+        centre,
+        linestyle="",
+        marker=marker,
+        color=color,
+        markerfacecolor=face,
+        zorder=3,
+    )

@@ -1,0 +1,129 @@
+"""The curves of a published study, in grey behind one's own."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.typing import LineStyleType
+
+from rankscope.errors import WrongSettingError
+from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.time_axis import step_label
+from rankscope.published import weiss2025
+
+STUDY = "Weiss et al. 2025"
+ALPHA, WIDTH = 0.55, 1.5
+SHAPES = {
+    ("tiny", "down"): (96, 384),
+    ("tiny", "v"): (32, 96),
+    ("tiny", "o"): (96, 96),
+    ("tiny", "ov-published"): (8, 96),
+    ("small", "down"): (384, 1536),
+    ("small", "v"): (128, 384),
+    ("small", "o"): (384, 384),
+    ("small", "ov-published"): (32, 384),
+}
+"""Rows and columns of the study's matrices by scale and role, or component of a circuit."""
+METRICS = {"per": "per"} | dict.fromkeys(
+    ("condition_number", "condition_number_raw"), "condition_number"
+)
+LAST = 20_000
+"""Step at which the study ends; some evaluations go on beyond it."""
+_LOOKS: dict[object, tuple[LineStyleType, float]] = {
+    ("decoder", "small"): ("-", WIDTH),
+    ("relora", "small"): ((0, (4, 1.5)), WIDTH),
+    ("decoder", "tiny"): ("-", WIDTH / 2),
+    ("relora", "tiny"): ((0, (4, 1.5)), WIDTH / 2),
+}
+_METHODS: dict[object, str] = {"decoder": "full rank", "relora": "ReLoRA"}
+_REMARKS: dict[object, str] = {
+    "base_weight": " (without its live adapter)",
+    "lora_update": " (holds rounding noise)",
+}
+
+
+def published_spectra(table: pd.DataFrame, column: str, component: str) -> pd.DataFrame:
+    """Published rows that a figure of this column and component can show.
+
+    They are of the same metric, component, role and shape. Left out is what is only noise, and what
+    may be of another scale (``doubt``); the base of ReLoRA stands in for its weight, and says so.
+
+    Raises
+    ------
+    WrongSettingError
+        If there are none, or the table does not count steps.
+    """
+    _require_steps(table)
+    rows = weiss2025("spectra").query("layers == 'all'")
+    alike = {component, "base"} if component == "weight" else {component}
+    rows = rows[
+        rows["component"].isin(alike)
+        & (rows["metric"] == METRICS.get(column, ""))
+        & rows["doubt"].isin(["", "holds rounding noise"])
+    ]
+    there = table[table["component"] == component]
+    shapes = set(zip(there["role"], there["rows"], there["cols"], strict=True))
+    places = [
+        (role, *SHAPES[scale, kind if kind == "ov-published" else role]) in shapes
+        for scale, role, kind in zip(rows["scale"], rows["role"], rows["component"], strict=True)
+    ]
+    if not any(places):
+        raise WrongSettingError(
+            f"nothing is published of {column!r} of {component!r} in these shapes: leave out "
+            "`published`, or draw `per` or `condition_number` of weights of the study's models"
+        )
+    return rows[places]
+
+
+def draw_published_spectra(panel: Panel, rows: pd.DataFrame, role: str) -> None:
+    """Draw the published curves of one role, means over layers."""
+    for (model, scale, tensor), line in rows[rows["role"] == role].groupby(
+        ["model", "scale", "tensor"]
+    ):
+        label = f"{STUDY}: {_METHODS[model]}{_REMARKS.get(tensor, '')}"
+        _draw(panel, line, _LOOKS[model, scale], label)
+
+
+def draw_published_scores(panel: Panel, evaluation: pd.DataFrame, where: dict[str, str]) -> None:
+    """Draw the published accuracies of BLiMP or perplexities of Paloma, if they are of this kind.
+
+    Models of other sizes have other scores, so both scales are drawn.
+    """
+    rows = published_scores(evaluation, where)
+    for (model, scale), line in rows[rows["step"] <= LAST].groupby(["model", "scale"]):
+        label = f"{STUDY}: {scale}, {_METHODS[model]}"
+        _draw(panel, line, _LOOKS[model, scale], label)
+
+
+def published_scores(evaluation: pd.DataFrame, where: dict[str, str]) -> pd.DataFrame:
+    """Published rows of one task, group and metric; empty where there are none."""
+    _require_steps(evaluation)
+    if where["task"] == "blimp" and where["metric"] == "accuracy":
+        rows = weiss2025("blimp")
+        return rows[rows["group"] == where["group"]]
+    is_paloma = "paloma" in where["task"].lower() and where["group"] == "all"
+    if is_paloma and where["metric"] == "perplexity":
+        return weiss2025("perplexity")
+    return pd.DataFrame(columns=["step", "model", "scale", "value"])
+
+
+def _require_steps(table: pd.DataFrame) -> None:
+    if step_label(table) != "step":
+        raise WrongSettingError(
+            f"the published curves count steps, this table {step_label(table)}: leave out "
+            "`published`"
+        )
+
+
+def _draw(panel: Panel, line: pd.DataFrame, look: tuple[LineStyleType, float], label: str) -> None:
+    dashes, width = look
+    line = line.sort_values("step")
+    panel.ax.plot(
+        line["step"],
+        line["value"],
+        color=GREY,
+        alpha=ALPHA,
+        linestyle=dashes,
+        linewidth=width,
+        zorder=1.5,
+    )
+    panel.line(label, dashes, width=width, alpha=ALPHA)

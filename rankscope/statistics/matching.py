@@ -1,0 +1,167 @@
+"""Matrices of several runs at points where the runs are equally far: a step, or a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from rankscope.statistics.certified import values_and_errors
+from rankscope.statistics.equal_loss import around, at_steps, common_loss
+
+STATES = ("weight", "base", "cumulative_update", "merged_total", "ov", "ov-published", "qk")
+"""Components that are a state of the model: others have no place at a loss."""
+CHANGES = ("update", "ov_update", "qk_update")
+NONE = -1  # no layer, no head, no step where a window begins
+PLACE = ["layer", "head", "expert", "rows", "cols", "rank"]
+
+
+@dataclass(frozen=True)
+class Between:
+    """Where a run is: a share of the way from one checkpoint to the next."""
+
+    before: float
+    after: float
+    share: float = 1.0
+
+    @property
+    def step(self) -> float:
+        """The step, between those of the two checkpoints."""
+        return self.before + self.share * (self.after - self.before)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Measured matrices of runs that are equally far.
+
+    Attributes
+    ----------
+    rows
+        One row per run, matrix and metric: ``at`` (``step``, ``loss`` or ``last``), component,
+        since, step, role, the columns `PLACE`, metric, value, error. ``rank`` is that which a value
+        is only comparable at.
+    places
+        Where each run is, by ``at`` and run, for moments that are not a common step.
+    loss
+        The loss at which the runs are compared; NaN if there is none.
+    """
+
+    rows: pd.DataFrame
+    places: Mapping[str, Mapping[str, Between]]
+    loss: float
+
+
+def matched(
+    table: pd.DataFrame, runs: Collection[str], columns: Collection[str], losses: pd.DataFrame
+) -> Matched:
+    """Values and errors of the metrics at every common step, or else the last, and at one loss.
+
+    Parameters
+    ----------
+    table
+        The metrics table.
+    runs
+        All of them must have a matrix for it to be compared.
+    columns
+        The metrics.
+    losses
+        From `losses_of`; may be empty.
+    """
+    rows = _numbered(table[table["run"].isin(runs)])
+    steps = {run: {*rows.loc[rows["run"] == run, "step"]} for run in runs}
+    last = {run: Between(max(own), max(own)) for run, own in steps.items() if own}
+    loss, reached = _reached(rows, runs, losses)
+    parts = [_at_places(rows, columns, reached).assign(at="loss")]
+    if set.intersection(*steps.values()):
+        parts.append(_measured(_of_one_kind(rows), columns).assign(at="step"))
+    else:
+        rows = rows[~rows["component"].isin(CHANGES)]
+        parts.append(_at_places(rows, columns, last, everything=True).assign(at="last"))
+    return Matched(pd.concat(parts), {"loss": reached, "last": last}, loss)
+
+
+def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose whole numbers are plain ones, to group by."""
+
+    def number(column: str) -> NDArray[np.float64]:
+        if column not in rows:
+            return np.full(len(rows), float(NONE))
+        return rows[column].to_numpy(dtype=np.float64, na_value=NONE)
+
+    return rows.assign(**{name: number(name) for name in ("step", "since", *PLACE[:-1])})
+
+
+def _of_one_kind(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without changes over windows of two kinds; a run without restarts compares with any."""
+    if "window" not in rows:
+        return rows
+    kinds = rows["window"].where(rows["window"] != "")
+    moments = [rows[name] for name in ("component", "since", "step", "role")]
+    return rows[kinds.groupby(moments).transform("nunique") <= 1]
+
+
+def _measured(rows: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    """One row per run, matrix and metric: value and error."""
+    key = ["run", "component", "since", "step", "role", *PLACE[:-1]]
+    if rows.duplicated(key).any():  # as in models with several towers
+        key.append("name")
+    ranks = rows["numerical_rank"].to_numpy(dtype=np.float64, na_value=NONE)
+    is_whole = rows["component"].isin(["weight", "base"])
+    parts = []
+    for column in columns:
+        values, errors = values_and_errors(rows, column)
+        by_rank = column == "condition_number_r"  # comparable at one rank only
+        if by_rank:  # of whole weights it is the condition number once more
+            values = np.where(is_whole, np.nan, values)
+        part = rows[key].assign(metric=column, value=values, error=errors)
+        parts.append(part.assign(rank=ranks if by_rank else NONE))
+    return pd.concat(parts).dropna(subset=["value"])
+
+
+def _reached(
+    rows: pd.DataFrame, runs: Collection[str], losses: pd.DataFrame
+) -> tuple[float, dict[str, Between]]:
+    """The loss to compare at, and where each run reached it."""
+    if losses.empty:
+        return np.nan, {}
+    states = rows[rows["component"].isin(STATES)]
+    curves = {
+        run: at_steps(losses, run, {*states.loc[states["run"] == run, "step"]}) for run in runs
+    }
+    loss = common_loss(list(curves.values()))
+    if np.isnan(loss):
+        return loss, {}
+    return loss, {run: Between(*around(curve, loss)) for run, curve in curves.items()}
+
+
+def _at_places(
+    rows: pd.DataFrame,
+    columns: Collection[str],
+    places: Mapping[str, Between],
+    *,
+    everything: bool = False,
+) -> pd.DataFrame:
+    """Values where each run is, between two of its checkpoints if need be.
+
+    The error is then of both, and all that lies between the value and the farther of the two.
+    """
+    rows = rows if everything else rows[rows["component"].isin(STATES)]
+    parts = []
+    for run, place in places.items():
+        own = rows[rows["run"] == run]
+        early, late = (
+            _measured(own[own["step"] == step], columns) for step in (place.before, place.after)
+        )
+        key = [name for name in late if name not in ("step", "since", "value", "error")]
+        both = early.merge(late, on=key, suffixes=("_early", ""))
+        way, left = both["value"] - both["value_early"], 1 - place.share
+        error = both["error"] * place.share + both["error_early"] * left
+        if left:
+            error += way.abs() * max(place.share, left)
+        parts.append(both[key].assign(value=both["value"] - way * left, error=error))
+    columns_of_none = ["run", "component", "role", *PLACE, "metric", "value", "error"]
+    found = pd.concat(parts) if parts else pd.DataFrame(columns=columns_of_none)
+    return found.assign(step=NONE, since=NONE)
