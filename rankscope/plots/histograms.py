@@ -108,8 +108,8 @@ def update_histograms(
     --------
     >>> import rankscope as rs
     >>> figure = rs.plots.update_histograms(rs.open_results("results"), roles=["v"])
-    >>> figure.get_supylabel()
-    'singular values per matrix'
+    >>> [ax.get_title() for ax in figure.axes]
+    ['step 10']
     """
     figure, panels = spectra_grid(results, histogram, component, roles=roles, hue=hue, group=group)
     return finish_grid(figure, panels, hole=None)

@@ -71,7 +71,7 @@ def loss(
     >>> import rankscope as rs
     >>> ax = rs.plots.loss(rs.open_results("results").training)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['full', 'relora', 'training, as logged']
+    ['full', 'relora', 'training, as logged', 'restart']
     """
     if not has_loss(training):
         raise RankscopeError("no loss was logged: the training table has no value of 'loss'")
