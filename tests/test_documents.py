@@ -50,7 +50,13 @@ NOT_RUN = {
 }
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 RUN = [block for block in PYTHON if not block.text.startswith(tuple(NOT_RUN))]
-OTHER_OPTIONS = {"--nproc-per-node", "--report", "--rows", "--columns"}  # of other programs
+OTHER_OPTIONS = {
+    "--nproc-per-node",
+    "--report",
+    "--rows",
+    "--columns",
+    "--length",
+}  # of other programs
 PROSE = [page for page in PAGES if page.parent.name != "benchmarks"]  # its programs have their own
 
 

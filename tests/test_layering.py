@@ -32,6 +32,7 @@ MAY_IMPORT = {
         *("errors", "durable", "metrics", "shape_metrics"),
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
         "statistics.latex_table",
+        "statistics.restart_schedules",
     },
     "pipeline": {"errors", "durable", "results.record", "checkpoints"},
     "analysis": {

@@ -66,6 +66,12 @@ def figures(
             "makes replicates of full-seed1 and full-seed2.",
         ),
     ] = None,
+    log_steps: Annotated[
+        bool,
+        typer.Option(
+            "--log-steps", help="Steps on a log scale, linear from 0 to the first positive step."
+        ),
+    ] = False,
 ) -> None:
     """Draw every figure that the results have data for.
 
@@ -76,6 +82,7 @@ def figures(
     from rankscope.errors import RankscopeError
 
     with progress_bar("drawing") as progress:
+        from rankscope.plots import log_steps as on_log_scale
         from rankscope.plots import paper_style, save_figure
         from rankscope.plots.figure_source import source_of
         from rankscope.plots.gallery import gallery, selected
@@ -91,14 +98,17 @@ def figures(
                 if progress is not None:
                     progress(number / len(chosen), name)
                 try:
-                    drawn = figure.with_caption(name, opened, source)
+                    drawn = figure(opened)
                 except RankscopeError as error:
                     left_out.append(f"left out {name}: {error}")
                     continue
                 if drawn is None:
                     left_out.append(f"left out {name}: the results hold no {figure.drawn_from}")
                     continue
-                written += save_figure(drawn[0], folder, name, caption=drawn[1])
+                if log_steps:
+                    on_log_scale(drawn)
+                caption = figure.described(drawn, name, opened, source)
+                written += save_figure(drawn, folder, name, caption=caption)
     for line in left_out:
         typer.echo(line, err=True)
     for path in written:

@@ -2,11 +2,12 @@
 
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
 `adapter_rank`, `subspaces`, `score`, `correlation`, `overlap`, `merge_overlap`, `intruder_count`,
-`head_map`, `layer_profile`, `depth_slope`.
+`head_map`, `layer_profile`, `depth_slope`, `layer_halves`, `histogram`, `learning_rate`.
 Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
 `condition_number`, `differences`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
 `adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`, `tail_index`,
-`outliers`, `overlaps`, `merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`.
+`outliers`, `overlaps`, `merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`, `by_half`,
+`update_histograms`, `learning_rates`. `log_steps` gives any of them a log axis of steps.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ if TYPE_CHECKING:
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
     from rankscope.plots.figure_files import save_figure
     from rankscope.plots.gallery import FIGURES
+    from rankscope.plots.half_panels import by_half, layer_halves
+    from rankscope.plots.histograms import histogram, update_histograms
     from rankscope.plots.intruder_maps import intruder_count, intruders
     from rankscope.plots.maps import heatmap, heatmaps
     from rankscope.plots.merge_alignment import merge_overlap, merge_overlaps
     from rankscope.plots.metric_lines import metric
+    from rankscope.plots.rate_curves import learning_rate, learning_rates
     from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
     from rankscope.plots.staircases import merged_rank, merged_ranks
     from rankscope.plots.style import WIDTHS, paper_style
     from rankscope.plots.subspace_lines import overlap, overlaps
+    from rankscope.plots.time_axis import log_steps
     from rankscope.plots.training_curves import loss, losses
 
 __all__ = [
@@ -40,6 +45,7 @@ __all__ = [
     "adapter_rank",
     "adapter_ranks",
     "blimp_phenomena",
+    "by_half",
     "condition_number",
     "correlation",
     "depth_profiles",
@@ -49,9 +55,14 @@ __all__ = [
     "head_maps",
     "heatmap",
     "heatmaps",
+    "histogram",
     "intruder_count",
     "intruders",
+    "layer_halves",
     "layer_profile",
+    "learning_rate",
+    "learning_rates",
+    "log_steps",
     "loss",
     "losses",
     "merge_overlap",
@@ -71,6 +82,7 @@ __all__ = [
     "spectrum",
     "subspaces",
     "tail_index",
+    "update_histograms",
     "update_spectra",
 ]
 
@@ -80,6 +92,7 @@ _MODULES = {
     "adapter_rank": "adapter_cycles",
     "adapter_ranks": "adapter_cycles",
     "blimp_phenomena": "evaluation_curves",
+    "by_half": "half_panels",
     "condition_number": "role_panels",
     "correlation": "correlations",
     "depth_profiles": "depth_panels",
@@ -89,9 +102,14 @@ _MODULES = {
     "head_maps": "circuit_maps",
     "heatmap": "maps",
     "heatmaps": "maps",
+    "histogram": "histograms",
     "intruder_count": "intruder_maps",
     "intruders": "intruder_maps",
+    "layer_halves": "half_panels",
     "layer_profile": "depth_panels",
+    "learning_rate": "rate_curves",
+    "learning_rates": "rate_curves",
+    "log_steps": "time_axis",
     "loss": "training_curves",
     "losses": "training_curves",
     "merge_overlap": "merge_alignment",
@@ -111,6 +129,7 @@ _MODULES = {
     "spectrum": "decay",
     "subspaces": "adapter_cycles",
     "tail_index": "role_panels",
+    "update_histograms": "histograms",
     "update_spectra": "decay",
 }
 

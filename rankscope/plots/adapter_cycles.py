@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import drawn_on, step_label
+from rankscope.plots.panel import drawn_on
 from rankscope.plots.staircases import DASHED, THIN, draw_staircase
 from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.time_axis import label_steps
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import by_run, distinct, in_order, role_title, series_names
@@ -88,7 +89,8 @@ def adapter_rank(
         panel.summarised("max_rank", over, has_band=has_band)
         if (rows["component"] == "merge").any():
             panel.line("effective rank when merged", DASHED, width=THIN)
-        panel.ax.set(xlabel=step_label(table), ylabel="adapter rank")
+        label_steps(panel.ax, table, rows)
+        panel.ax.set_ylabel("adapter rank")
         # Still automatic at the top: another panel that shares the axis may need more.
         panel.ax.set_ylim(bottom=0, auto=True)
     return panel.ax
@@ -151,7 +153,8 @@ def subspaces(
             _draw_shares(panel.ax, restarts, "overlap", style, hollow=True)
         panel.mark("gradient energy in new A", hollow=False)
         panel.mark("overlap of new and old A")
-        panel.ax.set(xlabel="step", ylabel=MEAN, ylim=(0, 1.03))
+        label_steps(panel.ax, training, training.dropna(subset=["captured_energy"]))
+        panel.ax.set(ylabel=MEAN, ylim=(0, 1.03))
     return panel.ax
 
 

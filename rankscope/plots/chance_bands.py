@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, label_log_axis, step_label
+from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, label_log_axis
 from rankscope.plots.style import paper_look, plain, series_styles
+from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import in_order, role_name
 
@@ -69,11 +70,13 @@ def differences(
         panel = Panel(ax, series_styles([NAME]))
         if drawn.log:
             ax.set_yscale("log")
-        _draw(panel, rows[rows["role"] == role].sort_values("step_a"), log=drawn.log)
+        own = rows[rows["role"] == role].sort_values("step_a")
+        _draw(panel, own, log=drawn.log)
         ax.set_title(role_name(role, component))
         a, b = (plain(name) for name in names)
         what = f"{drawn.symbol}: {b} / {a}" if drawn.log else f"{drawn.symbol}: {b} − {a}"
-        ax.set(xlabel=step_label(metrics), ylabel=what)
+        label_steps(ax, metrics, own.assign(step=own["step_a"]))
+        ax.set_ylabel(what)
         if drawn.log:
             label_log_axis(ax)
     return finish_grid(figure, panels, hole=hole)

@@ -26,8 +26,8 @@ from rankscope.plots.maps import (
     say_none,
     value_limits,
 )
-from rankscope.plots.panel import step_label
 from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.time_axis import step_label
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import (
     are_replicates,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import matplotlib as mpl
 import pandas as pd
@@ -11,8 +12,9 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
-from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, mark_end, step_label
+from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, mark_end
 from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.time_axis import step_label
 from rankscope.results.results import Results
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import (
@@ -77,7 +79,7 @@ def spectrum(
     spectra, hue = by_group(spectra, group, hue)
     relative = _relative(spectra)
     is_of_runs = are_replicates(relative, hue)
-    over, bottom = summarised_over(relative, hue=hue), _bottom(relative, hue)
+    over, bottom = summarised_over(relative, hue=hue), lower_end(relative, hue)
     with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
         panel.ax.set_yscale("log")
         for name, series in relative.groupby(hue, sort=True):
@@ -93,12 +95,18 @@ def spectrum(
     return panel.ax
 
 
-def _relative(spectra: pd.DataFrame) -> pd.DataFrame:
+def positive_values(spectra: pd.DataFrame) -> pd.DataFrame:
+    """A copy of the singular values that a log axis can show."""
     if spectra.empty:
         raise RankscopeError("no spectra are stored of these matrices")
     positive = spectra[spectra["singular_value"] > 0].copy()
     if positive.empty:
         raise RankscopeError("no singular value is positive: there is no spectrum to draw")
+    return positive
+
+
+def _relative(spectra: pd.DataFrame) -> pd.DataFrame:
+    positive = positive_values(spectra)
     matrix = [column for column in MATRIX if column in positive.columns]
     largest = positive.groupby(matrix, dropna=False)["singular_value"].transform("max")
     for column in ("singular_value", "lower", "upper", "noise_floor"):
@@ -138,12 +146,12 @@ def _draw_decay(
     ax.plot(last.index, last, marker=style.marker, markersize=END_MARK, color=style.color)
 
 
-def _bottom(relative: pd.DataFrame, hue: str) -> float:
+def lower_end(spectra: pd.DataFrame, hue: str) -> float:
     """Lower end of the axis: below all values above their floor, and below floors that are near."""
-    is_above = relative["singular_value"] > relative["noise_floor"]
-    counted = relative[is_above] if is_above.any() else relative
+    is_above = spectra["singular_value"] > spectra["noise_floor"]
+    counted = spectra[is_above] if is_above.any() else spectra
     least = 0.5 * float(counted["singular_value"].min())
-    floors = relative.groupby(hue)["noise_floor"].median()
+    floors = spectra.groupby(hue)["noise_floor"].median()
     return min([least, *(0.5 * float(floor) for floor in floors if floor > least / NEAR)])
 
 
@@ -184,6 +192,33 @@ def update_spectra(
     >>> [ax.get_title() for ax in figure.axes]
     ['step 10']
     """
+    figure, panels = spectra_grid(results, spectrum, component, roles=roles, hue=hue, group=group)
+    panels[0].set_ylim(bottom=min(ax.get_ylim()[0] for ax in panels))
+    return finish_grid(figure, panels, hole=None)
+
+
+class DrawSpectra(Protocol):
+    """An axes-level function of the singular values of one role and step, such as `spectrum`."""
+
+    def __call__(
+        self, spectra: pd.DataFrame, *, hue: str, names: list[object], legend: bool, ax: Axes
+    ) -> Axes:
+        """Draw them; ``names`` are all series of the study."""
+
+
+def spectra_grid(
+    results: Results,
+    draw: DrawSpectra,
+    component: str,
+    *,
+    roles: list[str] | None,
+    hue: str,
+    group: str | None,
+) -> tuple[Figure, list[Axes]]:
+    """Panels of spectra with a row for every role, and an early, a middle and a late step.
+
+    Parameters and errors are those of `update_spectra`; ``draw`` draws one panel.
+    """
     table, hue = by_group(results.metrics, group, hue)
     rows = chosen_rows(table, component=component)
     rows = rows[rows["spectral_norm"] > 0]
@@ -194,19 +229,16 @@ def update_spectra(
     width = float(mpl.rcParams["figure.figsize"][0])
     figure, grid = new_figure(len(roles), len(steps), size=(width, 0.4 + 1.35 * len(roles)))
     names = series_names(table, hue)
-    bottoms: list[float] = []
     for role, line in zip(roles, grid, strict=True):
         for step, ax in zip(steps, line, strict=True):
             spectra = results.spectra(component=component, step=step, role=role)
             if hue not in spectra.columns:
                 spectra = spectra.assign(**{hue: spectra["run"].map(by_run(table, hue))})
-            spectrum(spectra, hue=hue, names=names, legend=False, ax=ax)
-            bottoms.append(ax.get_ylim()[0])
+            draw(spectra, hue=hue, names=names, legend=False, ax=ax)
         row_title(line[-1], role_title(role, rows[rows["role"] == role]).replace("  ", "\n"))
     for step, ax in zip(steps, grid[0], strict=True):
         ax.set_title(f"{step_label(table)} {step}")
-    grid[0][0].set_ylim(bottom=min(bottoms))
-    return finish_grid(figure, [ax for line in grid for ax in line], hole=None)
+    return figure, [ax for line in grid for ax in line]
 
 
 def _early_middle_late(rows: pd.DataFrame) -> list[int]:

@@ -19,8 +19,9 @@ from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.maps import COLORS, in_layers
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
-from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, label_log_axis, step_label
+from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, label_log_axis
 from rankscope.plots.style import SeriesStyle, name_title, paper_look, wrapped
+from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.depth import LEAST_LAYERS, layer_means, over_runs, slopes
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import (
@@ -150,7 +151,8 @@ def depth_slope(
             style = panel.series(name)
             _draw_slopes(panel.ax, series, style)
         _explain(panel, found, rows, hue)
-        panel.ax.set(xlabel=step_label(table), ylabel=_slope_label(column))
+        time_axis(panel, table, rows, hue=hue)
+        panel.ax.set_ylabel(_slope_label(column))
     return panel.ax
 
 
@@ -201,7 +203,10 @@ def depth_profiles(
     scale = Normalize(float(rows["step"].min()), float(rows["step"].max()))
     for name, (profiles, slope) in zip(names, grid, strict=True):
         _draw_profiles(profiles, rows[rows[hue] == name], column, scale)
-        _draw_slopes(slope, found[found[hue] == name], SeriesStyle(GREY, "o", "-"))
+        style = SeriesStyle(GREY, "o", "-")
+        _draw_slopes(slope, found[found[hue] == name], style)
+        time_axis(Panel(slope, {name: style}), table, rows[rows[hue] == name], hue=hue)
+        slope.set_xlabel("")
         row_title(slope, name_title(name, ROW_TITLE * width))
     panel = Panel(grid[0][1], {})
     _explain(panel, found, rows, hue)

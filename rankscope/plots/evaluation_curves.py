@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid, shared_legend
 from rankscope.plots.metric_lines import draw_series
-from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis, step_label
+from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
 from rankscope.plots.published_lines import draw_published_scores
 from rankscope.plots.style import paper_look, plain
+from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.replicates import (
     Over,
     are_replicates,
@@ -148,7 +149,8 @@ def score(
         if metric == "accuracy":
             panel.ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
             panel.line("chance", ":", width=0.9)
-        panel.ax.set(xlabel=step_label(evaluation), ylabel=look.label)
+        time_axis(panel, evaluation, rows, hue=hue)
+        panel.ax.set_ylabel(look.label)
         if look.log:
             label_log_axis(panel.ax)
     return panel.ax

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +60,29 @@ def save_figure(
     ['per-weights.pdf', 'per-weights.png']
     """
     written = []
-    for suffix, metadata in _METADATA.items():
-        content = io.BytesIO()
-        with mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
+    with _laid_out(figure), mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
+        for suffix, metadata in _METADATA.items():
+            content = io.BytesIO()
             figure.savefig(content, format=suffix, dpi=300, metadata=metadata)
-        written.append(Path(folder) / f"{name}.{suffix}")
-        write_file(written[-1], content.getvalue())
+            written.append(Path(folder) / f"{name}.{suffix}")
+            write_file(written[-1], content.getvalue())
     if caption is not None:
         # Without a comment sign the end of the line would be a space before what follows.
         written.append(Path(folder) / f"{name}.tex")
         write_file(written[-1], f"{latex(str(caption))}%\n".encode())
     return written
+
+
+@contextmanager
+def _laid_out(figure: Figure) -> Iterator[None]:
+    """Make the layout once for all files: it is most of the time of a figure with many panels."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        yield
+        return
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)

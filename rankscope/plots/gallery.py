@@ -20,9 +20,12 @@ from rankscope.plots.decay import update_spectra
 from rankscope.plots.depth_panels import depth_profiles, has_depth
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.figure_source import FigureSource, add_foot
+from rankscope.plots.half_panels import by_half, has_halves
+from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merge_alignment import merge_overlaps
+from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
 from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.subspace_lines import overlaps
@@ -44,7 +47,7 @@ PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
 TABLES = ("metrics", "evaluation", "training", "subspaces")
-PER, KAPPA, MAP = "per-", "condition-numbers-", "heatmap-"
+PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,25 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
 
         return GalleryFigure(draw, has_data, plural.replace("-", " "), component)
 
+    def in_halves(column: str) -> GalleryFigure:
+        made = figure(
+            column, lambda r, hue: by_half(r.metrics, column, component=component, hue=hue)
+        )
+        return replace(
+            made,
+            has_data=lambda r: made.has_data(r) and has_halves(r.metrics, component),
+            drawn_from=f"{made.drawn_from} in four layers or more",
+        )
+
     return {
         f"per-{plural}": figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
         f"condition-numbers-{plural}": figure(
             kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)
+        ),
+        f"halves-per-{plural}": in_halves("per"),
+        f"halves-condition-numbers-{plural}": in_halves(kappa),
+        f"{component.replace('_', '-')}-histograms": figure(
+            "per", lambda r, hue: update_histograms(r, component=component, hue=hue)
         ),
         f"{component.replace('_', '-')}-spectra": figure(
             "per", lambda r, hue: update_spectra(r, component=component, hue=hue)
@@ -279,7 +297,12 @@ FIGURES: dict[str, GalleryFigure] = {
         "logged training loss",
         table=attrgetter("training"),
     ),
-    **_default("weight", PER, KAPPA, MAP),
+    "learning-rate": GalleryFigure(
+        lambda r, hue: learning_rates(r.training, runs=_names(r, r.training, hue), hue=hue),
+        lambda r: has_learning_rate(r.training),
+        "logged learning rate",
+    ),
+    **_default("weight", PER, KAPPA, MAP, HALVES),
     "condition-numbers-90-weights": GalleryFigure(
         lambda r, hue: condition_number(r.metrics, column="condition_number_90", hue=hue),
         lambda r: _has_value(r.metrics, "weight", "condition_number_90"),

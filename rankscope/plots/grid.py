@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -56,8 +57,11 @@ def new_figure(
     size: tuple[float, float],
     share_x: Sharing = True,
     share_y: Sharing = True,
+    ratios: Sequence[float] | None = None,
 ) -> tuple[Figure, list[list[Axes]]]:
     """Make a figure with a grid of axes that share both scales, only that of x, or by column.
+
+    The lines are as high as each other, or in the proportions of ``ratios``.
 
     pyplot forgets the figure at once: a notebook shows it where it is returned, and only there,
     and a program may draw hundreds.
@@ -67,6 +71,7 @@ def new_figure(
         columns,
         sharex=share_x,
         sharey=share_y,
+        height_ratios=ratios,
         squeeze=False,
         figsize=size,
         layout="constrained",

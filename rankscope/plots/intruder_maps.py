@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import FRAME, panel_grid, shared_legend
 from rankscope.plots.maps import color_bar, draw_cells, in_layers, layer_cells, value_limits
-from rankscope.plots.panel import Panel, drawn_on, step_label
+from rankscope.plots.panel import Panel, drawn_on
 from rankscope.plots.style import name_title, paper_look, wrapped
 from rankscope.plots.subspace_lines import DOTTED, EARLIER, NULL_WIDTH, draw_shares
+from rankscope.plots.time_axis import map_time_axis, step_label, time_axis
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import summarised_over
@@ -72,7 +73,8 @@ def intruder_count(
             draw_shares(panel.ax, series, panel.series(name))
         _explain(panel, rows, hue)
         label = f"certain intruders per matrix, against the {EARLIER[against]}"
-        panel.ax.set(xlabel=step_label(table), ylabel=label)
+        time_axis(panel, table, rows, hue=hue)
+        panel.ax.set_ylabel(label)
         panel.ax.set_ylim(bottom=0, auto=True)
     return panel.ax
 
@@ -118,9 +120,11 @@ def intruders(
     panels[0].set(title="per matrix", xlabel="", ylabel="certain intruders")
     scale, maps = Normalize(*value_limits(rows, "value")), panels[1:]
     for name, ax in zip(names, maps, strict=True):
-        mesh = draw_cells(ax, layer_cells(rows[rows[hue] == name], "value"), scale)
+        shown = rows[rows[hue] == name]
+        mesh = draw_cells(ax, layer_cells(shown, "value"), scale)
+        map_time_axis(ax, table, shown)
         width = ax.get_position().width * figure.get_figwidth()
-        ax.set(title=name_title(name, width), ylabel="layer")
+        ax.set(title=name_title(name, width), xlabel="", ylabel="layer")
     color_bar(mesh, panels, wrapped(LABEL, height - FRAME))
     shared_legend(figure, panels, hole=hole)
     figure.supxlabel(f"{step_label(table)}; against the {EARLIER[against]}")

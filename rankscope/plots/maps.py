@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import label_figure, new_figure, row_title
-from rankscope.plots.panel import GREY, step_label
+from rankscope.plots.panel import GREY, least_span
 from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.time_axis import map_time_axis, step_label
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import (
     Over,
@@ -36,11 +37,13 @@ from rankscope.statistics.row_choice import (
 from rankscope.statistics.step_summary import line_text
 
 COLORS = "viridis"
-INSIDE = 0.65  # of the width, which the panels share; labels and the colour bar take the rest
+INSIDE = 0.6  # of the width, which the panels share; labels and the colour bar take the rest
 FRAME = 0.6  # inches above and below the panels
 ROW_HEIGHT = 0.55
 LEAST_HEIGHT = 1.6
 TITLE_LINE = 0.13
+PARTS = "; parts of cycles: rank r, then up to 2r"
+ON_TOP = "; ticks on top: restarts"
 
 
 def heatmap(
@@ -95,13 +98,13 @@ def heatmap(
     drawn = quantity(column)
     rows = in_layers(chosen_rows(table, component=component, role=role, run=run))
     require_metric(rows, column)
-    cells = layer_cells(rows, column, log=drawn.log)
     limits = value_limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
-    mesh = draw_cells(ax, cells, colour_scale(limits, log=drawn.log))
-    ax.set(xlabel=step_label(table), ylabel="layer")
+    mesh = _draw(ax, rows, column, limits)
+    ax.set_ylabel("layer")
+    label = drawn.label + (ON_TOP if map_time_axis(ax, table, rows) else "")
     if colorbar:
-        color_bar(mesh, [ax], drawn.label)
+        color_bar(mesh, [ax], label)
     return ax
 
 
@@ -153,22 +156,36 @@ def heatmaps(
     height = max(FRAME + ROW_HEIGHT * len(roles), LEAST_HEIGHT)
     height += TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(roles), len(names), size=(width, height))
+    has_restarts = False
     for role, line in zip(roles, grid, strict=True):
         for name, ax in zip(names, line, strict=True):
             shown = rows[(rows["role"] == role) & (rows[hue] == name)]
             if len(shown):
-                heatmap(shown, column, component=component, limits=limits, colorbar=False, ax=ax)
+                _draw(ax, shown, column, limits)
+                has_restarts |= map_time_axis(ax, table, shown)
             else:
                 say_none(ax, role_name(role, component))
-            ax.set(xlabel="", ylabel="")
+            ax.set_xlabel("")
         row_title(line[-1], role_name(role, component))
     for title, ax in zip(titles, grid[0], strict=True):
         ax.set_title(title)
+    _hide_inner_axes(grid)
     has_parts = "window" in rows and bool(rows["window"].eq("within").any())
+    remarks = [*([PARTS] if has_parts else []), *([ON_TOP] if has_restarts else [])]
     over = runs_over(rows, hue) if are_replicates(rows, hue) else Over()
-    _finish(figure, grid, column, over=over, has_parts=has_parts)
+    _finish(figure, grid, column, over=over, remarks=remarks)
     label_figure(figure, step_label(table), "layer", height=figure.get_figheight())
     return figure
+
+
+def _hide_inner_axes(grid: list[list[Axes]]) -> None:
+    """Leave ticks to the outer panels: those of fifty maps take seconds to lay out."""
+    for line in grid[:-1]:
+        for ax in line:
+            ax.xaxis.set_visible(False)
+    for line in grid:
+        for ax in line[1:]:
+            ax.yaxis.set_visible(False)
 
 
 def say_none(ax: Axes, name: str) -> None:
@@ -178,7 +195,7 @@ def say_none(ax: Axes, name: str) -> None:
 
 
 def _finish(
-    figure: Figure, grid: list[list[Axes]], column: str, *, over: Over, has_parts: bool
+    figure: Figure, grid: list[list[Axes]], column: str, *, over: Over, remarks: list[str]
 ) -> None:
     panels = [ax for line in grid for ax in line]
     mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
@@ -187,9 +204,14 @@ def _finish(
         label += f"; {line_text(column, over)}"
     if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
         label += "; hatched: undefined"
-    if has_parts:
-        label += "; parts of cycles: rank r, then up to 2r"
+    label += "".join(remarks)
     color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
+
+
+def _draw(ax: Axes, rows: pd.DataFrame, column: str, limits: tuple[float, float]) -> QuadMesh:
+    """Draw the map of some rows, of one role and series, with its colours between the limits."""
+    log = quantity(column).log
+    return draw_cells(ax, layer_cells(rows, column, log=log), colour_scale(limits, log=log))
 
 
 def draw_cells(ax: Axes, cells: pd.DataFrame, norm: Normalize) -> QuadMesh:
@@ -246,9 +268,14 @@ def value_limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
 
 
 def colour_scale(limits: tuple[float, float], *, log: bool = False) -> Normalize:
-    """Colours between two limits, on a log scale if wanted or if they are a decade apart."""
+    """Colours between two limits, on a log scale if wanted or if they are a decade apart.
+
+    They are at least as far apart as `least_span` says.
+    """
     least, greatest = limits
-    return LogNorm(*limits) if log or greatest > 10 * least > 0 else Normalize(*limits)
+    log = log or greatest > 10 * least > 0
+    ends = least_span(*limits, log=log) if least > 0 or not log else limits
+    return LogNorm(*ends) if log else Normalize(*ends)
 
 
 def layer_cells(rows: pd.DataFrame, column: str, *, log: bool = False) -> pd.DataFrame:

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import offset_copy
 
-from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, label_log_axis, step_label
+from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, keep_span, label_log_axis
 from rankscope.plots.style import SeriesStyle
-from rankscope.statistics.quantities import quantity
+from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.quantities import quantity, usual_error
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import chosen_rows, require_metric, series_names
 from rankscope.statistics.step_summary import (
@@ -93,20 +94,27 @@ def metric(
     table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component=component, role=role)
     require_metric(rows, column)
-    drawn = quantity(column)
     points = summary(rows, column, hue=hue, cuts=cuts_of(table))
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
-        if drawn.log:
-            panel.ax.set_yscale("log", nonpositive="mask")
         for name, series in points.groupby(hue, sort=True):
             draw_series(panel, name, series)
-        _explain(panel, points, column, over=summarised_over(rows, hue=hue))
+        explain(panel, points, column, over=summarised_over(rows, hue=hue))
         if column == "condition_number_r" and _ranks_differ(rows, hue):
             panel.note(f"r differs by {hue.replace('_', ' ')}: heights are not comparable")
-        panel.ax.set(xlabel=step_label(table), ylabel=drawn.label)
-        if drawn.log:
-            label_log_axis(panel.ax)
+        time_axis(panel, table, rows, hue=hue)
+        scale_metric(panel.ax, rows, column)
     return panel.ax
+
+
+def scale_metric(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Label the axis of a metric, and give it its scale and the least span worth showing."""
+    drawn = quantity(column)
+    ax.set_ylabel(drawn.label)
+    if drawn.log:
+        ax.set_yscale("log", nonpositive="mask")
+        label_log_axis(ax)
+    else:
+        keep_span(ax, error=usual_error(rows, column))
 
 
 def draw_series(panel: Panel, name: object, points: pd.DataFrame) -> None:
@@ -114,20 +122,27 @@ def draw_series(panel: Panel, name: object, points: pd.DataFrame) -> None:
 
     There is one line per kind of window, and it is cut into its stretches.
     """
-    style = panel.series(name)
-    for kind, line in points.groupby("window", sort=True):
-        for _, stretch in line.groupby("stretch"):
-            _draw_line(panel.ax, stretch, style, width=PART_WIDTH if kind == "within" else None)
-        _draw_markers(panel.ax, line, style, size=SMALL if kind == "across" else None)
+    draw_points(panel.ax, points, panel.series(name))
+
+
+def draw_points(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
+    """Draw the points of a `summary` of one series; see `draw_series`."""
+    for kind in sorted(set(points["window"])):
+        line = points[points["window"] == kind]
+        for number in sorted(set(line["stretch"])):
+            stretch = line[line["stretch"] == number]
+            _draw_line(ax, stretch, style, width=PART_WIDTH if kind == "within" else None)
+        _draw_markers(ax, line, style, size=SMALL if kind == "across" else None)
 
 
 def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle, *, width: float | None) -> None:
-    finite = series.replace([np.inf, -np.inf], np.nan)
-    steps, low, high = finite["step"], finite["low"], finite["high"]
-    ax.plot(steps, finite["centre"], color=style.color, linestyle=style.dashes, linewidth=width)
+    values = series[["centre", "low", "high"]].to_numpy(np.float64)
+    centre, low, high = np.where(np.isfinite(values), values, np.nan).T
+    steps = series["step"].to_numpy()
+    ax.plot(steps, centre, color=style.color, linestyle=style.dashes, linewidth=width)
     if not (low < high).any():
         return
-    if len(finite) == 1:
+    if len(steps) == 1:
         ax.vlines(steps, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=BAR_WIDTH)
     else:
         ax.fill_between(steps, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=0)
@@ -178,8 +193,8 @@ def _scatter(
     if points.empty:
         return
     ax.plot(
-        points["step"],
-        points["centre"],
+        points["step"].to_numpy(),
+        points["centre"].to_numpy(),
         linestyle="",
         marker=style.marker,
         markersize=size,
@@ -196,8 +211,8 @@ def _scatter_arrows(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     ax.update_datalim(list(zip(points["step"], 4 * points["centre"], strict=True)))
     raised = offset_copy(ax.transData, fig=ax.get_figure(root=True), y=6, units="points")
     ax.plot(
-        points["step"],
-        points["centre"],
+        points["step"].to_numpy(),
+        points["centre"].to_numpy(),
         linestyle="",
         marker=r"$\uparrow$",
         markersize=5,
@@ -209,7 +224,7 @@ def _scatter_arrows(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     )
 
 
-def _explain(panel: Panel, points: pd.DataFrame, column: str, *, over: Over) -> None:
+def explain(panel: Panel, points: pd.DataFrame, column: str, *, over: Over) -> None:
     """Enter into the legend what the marks that occur mean."""
     kinds, is_undefined = {*points["window"]}, points["centre"].isna()
     panel.summarised(column, over, has_band=bool((points["low"] < points["high"]).any()))

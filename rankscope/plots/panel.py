@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, NullFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogFormatterMathtext,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
 from matplotlib.typing import LineStyleType
 
 from rankscope.plots.style import SeriesStyle, legend_names, series_styles
@@ -23,6 +30,8 @@ GREY = "0.35"
 BAND_ALPHA = 0.18
 END_MARK = 2.2
 """Size of the marker at the end of lines that only colour would tell apart."""
+LEAST_RATIO, LEAST_SHARE, ERRORS = 1.05, 1e-3, 4
+FEW_TICKS = 4
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,9 @@ class Panel:
     ax: Axes
     styles: Mapping[Any, SeriesStyle]
 
-    def series(self, name: object, *, dashes: LineStyleType | None = None) -> SeriesStyle:
+    def series(
+        self, name: object, *, marker: bool = True, dashes: LineStyleType | None = None
+    ) -> SeriesStyle:
         """Enter a series into the legend; returns its style."""
         style = self.styles[name]
         self.ax.plot(
@@ -44,7 +55,7 @@ class Panel:
             [],
             color=style.color,
             linestyle=style.dashes if dashes is None else dashes,
-            marker=style.marker,
+            marker=style.marker if marker else "",
             label=legend_names(self.styles)[name],
         )
         return style
@@ -148,18 +159,55 @@ def last_known(values: pd.Series[float]) -> list[int]:
     return [int(place) for place in known[-1:]]
 
 
-def step_label(table: pd.DataFrame) -> str:
-    """What the steps of a table count, which results keep beside their tables: ``step``, say."""
-    return str(table.attrs.get("unit", "step"))
+def least_span(
+    low: float, high: float, *, log: bool = False, error: float = 0.0
+) -> tuple[float, float]:
+    """Limits around these that are wide enough not to make differences out of noise.
+
+    On a log axis they are at least 5 % apart, otherwise at least a thousandth of the greater one,
+    and four times the error to which the values are known.
+
+    Parameters
+    ----------
+    low, high
+        Least and greatest value; positive for a log axis.
+    log
+        Whether the axis is logarithmic.
+    error
+        The absolute error of the values.
+    """
+    if log:
+        factor = math.sqrt(max(1.0, LEAST_RATIO * low / high))
+        return low / factor, high * factor
+    least = max(LEAST_SHARE * max(abs(low), abs(high)), ERRORS * error)
+    margin = max(0.0, least - (high - low)) / 2
+    return low - margin, high + margin
+
+
+def keep_span(ax: Axes, *, log: bool = False, error: float = 0.0) -> None:
+    """Let the axis of y show at least the `least_span` of what is drawn."""
+    low, high = map(float, ax.dataLim.intervaly)
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high) or (log and low <= 0):
+        return
+    limits = least_span(low, high, log=log, error=error)
+    if limits != (low, high):
+        # Not as limits: another panel that shares the axis may need more.
+        ax.update_datalim([(0.0, end) for end in limits], updatex=False)
+        ax.autoscale_view(scalex=False)
 
 
 def label_log_axis(ax: Axes) -> None:
-    """Put readable ticks on a log axis: 1, 2, 5, 10, … where it spans less than two decades."""
+    """Put readable ticks on a log axis: 1, 2, 5, 10, … where it spans less than two decades.
+
+    Where it spans less than a factor of 4, ticks are at equal distances, all labelled differently.
+    """
+    keep_span(ax, log=True)
     ax.yaxis.set_minor_formatter(NullFormatter())
     low, high = ax.get_ylim()
     if not 0 < low < high or high / low > 100:
         ax.yaxis.set_major_locator(LogLocator())
         ax.yaxis.set_major_formatter(LogFormatterMathtext())
         return
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    few = high / low < FEW_TICKS
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=4) if few else LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

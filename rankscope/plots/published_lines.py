@@ -6,7 +6,8 @@ import pandas as pd
 from matplotlib.typing import LineStyleType
 
 from rankscope.errors import WrongSettingError
-from rankscope.plots.panel import GREY, Panel, step_label
+from rankscope.plots.panel import GREY, Panel
+from rankscope.plots.time_axis import step_label
 from rankscope.published import weiss2025
 
 STUDY = "Weiss et al. 2025"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -219,11 +220,20 @@ def outliers(
 def _role_panels(
     table: pd.DataFrame, hue: str, column: str, component: str
 ) -> tuple[Figure, list[Axes], Axes | None]:
-    rows = chosen_rows(table, component=component)
+    def draw(role: str, ax: Axes) -> None:
+        metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
+
+    return role_panels(chosen_rows(table, component=component), column, draw)
+
+
+def role_panels(
+    rows: pd.DataFrame, column: str, draw: Callable[[str, Axes], None]
+) -> tuple[Figure, list[Axes], Axes | None]:
+    """Panels of a metric, one for every role of the rows, with their titles; see `panel_grid`."""
     roles = in_order(rows["role"])
     figure, panels, hole = panel_grid(len(roles))
     for role, ax in zip(roles, panels, strict=True):
-        metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
+        draw(role, ax)
         of_role = rows[rows["role"] == role]
         title = role_title(role, of_role)
         panel_title(ax, title + (_rank_text(of_role) if column == "condition_number_r" else ""))

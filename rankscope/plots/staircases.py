@@ -9,16 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import (
-    BAND_ALPHA,
-    END_MARK,
-    GREY,
-    Panel,
-    drawn_on,
-    last_known,
-    step_label,
-)
+from rankscope.plots.panel import BAND_ALPHA, END_MARK, GREY, Panel, drawn_on, last_known
 from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import (
     chosen_rows,
@@ -96,9 +89,8 @@ def merged_rank(
             panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
         _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
         label = "rank of all merges"
-        panel.ax.set(
-            xlabel=step_label(table), ylabel=f"{label}, mean over {over}" if over else label
-        )
+        label_steps(panel.ax, table, table[table[hue].isin(rows[hue])])
+        panel.ax.set_ylabel(f"{label}, mean over {over}" if over else label)
         panel.ax.set_ylim(bottom=0, auto=True)
     return panel.ax
 

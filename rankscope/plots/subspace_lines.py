@@ -16,9 +16,10 @@ from matplotlib.typing import LineStyleType
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import label_figure, new_figure, row_title, shared_legend
 from rankscope.plots.metric_lines import MOST_MARKERS
-from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, last_known, step_label
+from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, last_known
 from rankscope.plots.role_panels import limit_share
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles, wrapped
+from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import summarised_over
@@ -107,7 +108,8 @@ def overlap(
         points = _draw(panel, rows, hue)
         _explain(panel, rows, points, chance(measure, component), hue=hue)
         label = LABELS[measure].replace("k-", f"{k}-").replace(" k ", f" {k} ")
-        panel.ax.set(xlabel=step_label(table), ylabel=label)
+        time_axis(panel, table, rows, hue=hue)
+        panel.ax.set_ylabel(label)
     return panel.ax
 
 
@@ -152,7 +154,10 @@ def overlaps(
     for k, line in zip(ks, grid, strict=True):
         for of_reference, ax in zip(rows.values(), line, strict=True):
             panel = Panel(ax, series_styles(series_names(table, hue)))
-            points.append(_draw(panel, of_reference[of_reference["k"] == k], hue))
+            of_size = of_reference[of_reference["k"] == k]
+            points.append(_draw(panel, of_size, hue))
+            time_axis(panel, table, of_size, hue=hue)
+            ax.set_xlabel("")
         row_title(line[-1], f"k = {k}")
     for against, ax in zip(rows, grid[0], strict=True):
         ax.set_title(wrapped(f"to the {EARLIER[against]}", 0.95 * width / len(rows)))

@@ -13,6 +13,7 @@ from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, shared_legend
 from rankscope.plots.panel import BAND_ALPHA, drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.replicates import (
     Over,
     are_replicates,
@@ -70,7 +71,7 @@ def loss(
     >>> import rankscope as rs
     >>> ax = rs.plots.loss(rs.open_results("results").training)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['full', 'relora', 'training, as logged']
+    ['full', 'relora', 'training, as logged', 'restart']
     """
     if not has_loss(training):
         raise RankscopeError("no loss was logged: the training table has no value of 'loss'")
@@ -90,9 +91,8 @@ def loss(
     ) as panel:
         for name, series in training.groupby(hue, sort=True):
             style = panel.series(name)
-            is_averaged |= _draw_training(panel.ax, _by_run(series, "loss"), style, window)
-            _draw_validation(panel.ax, _by_run(series, "validation_loss"), style)
-            _draw_restarts(panel.ax, series, style)
+            is_averaged |= _draw_training(panel.ax, by_run_and_step(series, "loss"), style, window)
+            _draw_validation(panel.ax, by_run_and_step(series, "validation_loss"), style)
         if is_averaged:
             panel.line(f"training, mean of {window} steps")
             panel.line("training, as logged", width=RAW_WIDTH, alpha=RAW_ALPHA)
@@ -102,13 +102,10 @@ def loss(
             panel.note(f"mean over {over.runs}")
             panel.band(f"min to max over {over.runs}")
             panel.left_out(over)
-        if _values(training, "validation_loss").notna().any():
+        if logged_values(training, "validation_loss").notna().any():
             panel.mark("validation", hollow=False)
-        if _is_restart(training).any():
-            panel.mark("restart", "|")
-        panel.ax.set(
-            xlabel="step", ylabel="loss (nats per token)" if _counts_tokens(logged) else "loss"
-        )
+        time_axis(panel, training, logged, hue=hue)
+        panel.ax.set_ylabel("loss (nats per token)" if _counts_tokens(logged) else "loss")
     return panel.ax
 
 
@@ -138,12 +135,12 @@ def losses(
 
 def has_loss(training: pd.DataFrame) -> bool:
     """Whether any training loss was logged."""
-    return bool(_values(training, "loss").notna().any())
+    return bool(logged_values(training, "loss").notna().any())
 
 
 def _counts_tokens(logged: pd.DataFrame) -> bool:
     """Whether every run logged how many tokens it read: only then is its loss one of a token."""
-    return bool(_values(logged, "tokens").notna().groupby(logged["run"]).any().all())
+    return bool(logged_values(logged, "tokens").notna().groupby(logged["run"]).any().all())
 
 
 def running_window(logged: pd.DataFrame) -> int:
@@ -154,37 +151,32 @@ def running_window(logged: pd.DataFrame) -> int:
     longest = int(logged["step"].max() - logged["step"].min())
     round_numbers = [digit * int(10**k) for k in range(9) for digit in (1, 2, 5)]
     window = max(n for n in round_numbers if n <= max(1, longest // MEAN_OVER))
-    spacings = [_spacing(rows["step"]) for _, rows in logged.groupby("run")]
+    spacings = [usual_spacing(rows["step"]) for _, rows in logged.groupby("run")]
     return max(window, *(int(spacing) for spacing in spacings if spacing > 0), 1)
 
 
-def _spacing(steps: pd.Series[int]) -> float:
+def usual_spacing(steps: pd.Series[int]) -> float:
     """Steps from one logged value to the next, as a rule; NaN for a single one."""
     return float(steps.drop_duplicates().sort_values().diff().median())
 
 
-def _values(training: pd.DataFrame, column: str) -> pd.Series[float]:
+def logged_values(training: pd.DataFrame, column: str) -> pd.Series[float]:
+    """A logged quantity as numbers, NaN where it was not logged."""
     if column not in training.columns:
         return pd.Series(float("nan"), index=training.index)
     return training[column].astype(float)
 
 
-def _is_restart(training: pd.DataFrame) -> pd.Series[bool]:
-    if "event" not in training.columns:
-        return pd.Series(False, index=training.index)
-    return training["event"].eq("restart")
-
-
-def _by_run(series: pd.DataFrame, column: str) -> pd.DataFrame:
+def by_run_and_step(series: pd.DataFrame, column: str) -> pd.DataFrame:
     """A logged quantity at the steps that all runs of a series have, one column per run."""
-    values = _values(series, column).groupby([series["step"], series["run"]]).mean()
+    values = logged_values(series, column).groupby([series["step"], series["run"]]).mean()
     wide: pd.DataFrame = values.dropna().unstack("run")
     return wide.dropna()
 
 
 def _draw_training(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle, window: int) -> bool:
     """Draw the logged losses and their running mean; returns whether that averages anything."""
-    spacing, by_step = _spacing(by_run.index.to_series()), by_run.mean(axis="columns")
+    spacing, by_step = usual_spacing(by_run.index.to_series()), by_run.mean(axis="columns")
     # An odd number, or the mean would be of places half a spacing off.
     points = 2 * round(window / spacing / 2) + 1 if spacing > 0 else 1
     if points > 1:
@@ -201,17 +193,3 @@ def _draw_validation(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> None
     values = by_run.mean(axis="columns")
     if len(values):
         ax.plot(values.index, values, linestyle="", marker=style.marker, color=style.color)
-
-
-def _draw_restarts(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
-    steps = series.loc[_is_restart(series), "step"].sort_values()
-    if len(steps):
-        ax.plot(
-            steps,
-            [0.0] * len(steps),
-            linestyle="",
-            marker="|",
-            markersize=7,
-            color=style.color,
-            transform=ax.get_xaxis_transform(),
-        )

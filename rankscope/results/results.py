@@ -36,6 +36,7 @@ from rankscope.results.record import read_record
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
 from rankscope.results.summary_tables import summary_html, summary_text
+from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
@@ -183,7 +184,7 @@ class Results:
         path = self.path / EVALUATION_FILE
         if not path.is_file():
             return typed_evaluation(pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
-        return self._described(typed_evaluation(pd.read_parquet(path)))
+        return self._described(typed_evaluation(pd.read_parquet(path)), restarts=True)
 
     @cached_property
     def subspaces(self) -> pd.DataFrame:
@@ -195,7 +196,7 @@ class Results:
         path = self.path / SUBSPACES_FILE
         if not path.is_file():
             return typed_subspaces(pd.DataFrame(columns=list(SUBSPACE_COLUMNS)))
-        return self._described(typed_subspaces(pd.read_parquet(path)))
+        return self._described(typed_subspaces(pd.read_parquet(path)), restarts=True)
 
     @property
     def unit(self) -> str:
@@ -208,9 +209,25 @@ class Results:
         """The last step at which another model begins, by run name."""
         return dict(read_record(self.path / ANALYSIS_RECORD).get("breaks", {}))
 
-    def _described(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures."""
+    @property
+    def restarts(self) -> dict[str, list[int]]:
+        """Steps of the recorded merges, ascending, by the name of each run that has any."""
+        path = self.path / METRICS_FILE
+        if not path.is_file():
+            return {}
+        merges = [("component", "==", "merge")]
+        return restarts_of(
+            pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
+        )
+
+    def _described(self, table: pd.DataFrame, *, restarts: bool = False) -> pd.DataFrame:
+        """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures.
+
+        Those without rows of merges also have ``restarts``.
+        """
         table.attrs |= {"unit": self.unit, "breaks": self.breaks}
+        if restarts:
+            table.attrs |= {RESTARTS: self.restarts}
         return table
 
     def summary(self) -> str:
@@ -266,7 +283,11 @@ class Results:
     def training(self) -> pd.DataFrame:
         """What the runs logged during training: run, step, loss and more; empty without logs."""
         path = self.path / TRAINING_FILE
-        return pd.read_csv(path, dtype={"run": str}) if path.is_file() else pd.DataFrame()
+        if not path.is_file():
+            return pd.DataFrame()
+        training = pd.read_csv(path, dtype={"run": str})
+        # Logs count steps, whatever checkpoints count.
+        return training if self.unit != "step" else self._described(training, restarts=True)
 
     def spectra(
         self,

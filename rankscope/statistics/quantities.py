@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -18,11 +21,17 @@ class Quantity:
         value would dominate a mean. Others are summarised by mean, minimum and maximum.
     tail
         Depends on small singular values, so that rounding noise may move it.
+    error
+        The column that bounds its error, if there is one.
+    is_relative
+        Whether that is a bound on the relative error.
     """
 
     label: str
     log: bool = False
     tail: bool = False
+    error: str = ""
+    is_relative: bool = False
 
     @property
     def symbol(self) -> str:
@@ -32,16 +41,20 @@ class Quantity:
 
 
 QUANTITIES = {
-    "effective_rank": Quantity("effective rank", tail=True),
-    "per": Quantity("PER = effective rank / min(m, n)", tail=True),
+    "effective_rank": Quantity("effective rank", tail=True, error="per_error", is_relative=True),
+    "per": Quantity(
+        "PER = effective rank / min(m, n)", tail=True, error="per_error", is_relative=True
+    ),
     "per_resolved": Quantity("PER of the values above the noise floor"),
-    "rank_utilisation": Quantity("effective rank / largest possible rank", tail=True),
+    "rank_utilisation": Quantity(
+        "effective rank / largest possible rank", tail=True, error="per_error", is_relative=True
+    ),
     "stable_rank": Quantity("stable rank", tail=True),
     "participation_ratio": Quantity("participation ratio", tail=True),
     "svd_entropy": Quantity("entropy of the energies"),
     "energy_rank_90": Quantity("values that hold 90 % of the energy"),
     "energy_rank_99": Quantity("values that hold 99 % of the energy", tail=True),
-    "tail_index": Quantity("tail index (Hill)"),
+    "tail_index": Quantity("tail index (Hill)", error="tail_index_error"),
     "outliers": Quantity("outliers above the Gaussian edge"),
     "numerical_rank": Quantity("numerical rank"),
     "max_rank": Quantity("largest possible rank"),
@@ -55,11 +68,11 @@ QUANTITIES = {
     "noise_share": Quantity("share of rounding noise"),
     "signal_to_noise": Quantity(r"$\sigma_1$ / noise floor", log=True),
     "relative_size": Quantity(r"$\|\Delta W\|_F/\|W\|_F$", log=True),
-    "update_cosine": Quantity("cosine with the update before"),
+    "update_cosine": Quantity("cosine with the update before", error="update_cosine_error"),
     "update_cosine_bias": Quantity("cosine of independent updates, by rounding"),
     "entry_gini": Quantity("Gini coefficient of the entries"),
     "entry_hoyer": Quantity("Hoyer sparsity of the entries"),
-    "spectral_norm": Quantity(r"spectral norm $\sigma_1$"),
+    "spectral_norm": Quantity(r"spectral norm $\sigma_1$", error="sigma_error"),
     "frobenius_norm": Quantity("Frobenius norm"),
     "nuclear_norm": Quantity("nuclear norm"),
     "per_error": Quantity("relative error bound of PER", log=True),
@@ -70,3 +83,18 @@ QUANTITIES = {
 def quantity(column: str) -> Quantity:
     """How to draw a column; one that is not listed, such as one of your own, under its name."""
     return QUANTITIES.get(column) or Quantity(column.replace("$", r"\$"))
+
+
+def usual_error(rows: pd.DataFrame, column: str) -> float:
+    """Median of the absolute errors to which a column's values are known; 0 where none is stored.
+
+    Bounds that are not finite do not count.
+    """
+    drawn = quantity(column)
+    if drawn.error not in rows:
+        return 0.0
+    errors = rows[drawn.error].to_numpy(np.float64, na_value=np.nan)
+    if drawn.is_relative:
+        errors = errors * np.abs(rows[column].to_numpy(np.float64, na_value=np.nan))
+    finite = errors[np.isfinite(errors)]
+    return float(np.median(finite)) if finite.size else 0.0

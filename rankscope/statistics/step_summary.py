@@ -18,6 +18,7 @@ from rankscope.statistics.replicates import (
     none_in_common,
     runs_over,
 )
+from rankscope.statistics.restart_schedules import restarts_of
 from rankscope.statistics.row_choice import require_metric
 
 NOISY_SHARE = 1e-3  # of Σσ; spread over some hundred values, 1 % of an effective rank
@@ -167,12 +168,8 @@ class Cuts:
 
 
 def cuts_of(table: pd.DataFrame) -> Cuts:
-    """Cuts of all runs: breaks are in the table's ``attrs``, restarts are its recorded merges."""
-    restarts: dict[str, Collection[int]] = {}
-    if {"component", "run", "step"} <= {*table.columns}:
-        merges = table[table["component"] == "merge"]
-        restarts = {str(run): set(steps) for run, steps in merges.groupby("run")["step"]}
-    return Cuts(table.attrs.get("breaks", {}), restarts)
+    """Cuts of all runs: breaks are in the table's ``attrs``, restarts are from `restarts_of`."""
+    return Cuts(table.attrs.get("breaks", {}), restarts_of(table))
 
 
 def _stretches(rows: pd.DataFrame, points: pd.DataFrame, hue: str, cuts: Cuts) -> pd.Series[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import typer
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from rankscope import plots
@@ -56,6 +57,9 @@ def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) 
     return copied
 
 
+KINDS = ("weights", "updates")
+
+
 @pytest.mark.slow
 def test_figures_are_written_and_named_and_the_others_explained(
     folder: Path, tmp_path: Path
@@ -75,7 +79,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
         *("per-ov", "per-qk"),
         *("per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"),
         *("per-cumulative-updates", "heatmap-per-cumulative-updates"),
-        "update-spectra",
+        *("update-spectra", "update-histograms", "learning-rate"),
+        *(f"halves-{of}-{kind}" for of in ("per", "condition-numbers") for kind in KINDS),
         "merged-rank",
         *("overlap-weights", "update-energy-weights", "intruders-weights"),
         *("intruders-weights-since-first", "merge-alignment", "circuits-by-head"),
@@ -112,7 +117,7 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
     [
         ("--venue", "acm", "choose one of acl, acl-text"),
         ("--width", "acm", "choose one of acl, acl-text"),  # the old spelling
-        ("--only", "per-wieghts", "choose from loss, per-weights"),
+        ("--only", "per-wieghts", "choose from loss, learning-rate"),
         ("--component", "adapter", "choose from weight, update"),
         ("--run", "ful", "choose from full, relora"),
         ("--role", "q", "choose from v"),
@@ -215,3 +220,16 @@ def test_a_script_that_draws_nothing_says_why_in_one_line(
     shown = capsys.readouterr()
     assert shown.err.startswith(message) and shown.err.count("\n") == 1
     assert not shown.out and not list(tmp_path.iterdir())
+
+
+def test_steps_can_be_on_a_log_scale(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Figure] = []
+    monkeypatch.setattr(
+        plots, "save_figure", lambda figure, *_, caption: saved.append(figure) or [tmp_path]
+    )
+    for options in ([], ["--log-steps"]):
+        outcome = RUNNER.invoke(APP, [str(folder), "--only", "loss", *options])
+        assert outcome.exit_code == 0, outcome.output
+    assert [figure.axes[0].get_xscale() for figure in saved] == ["linear", "log"]

@@ -41,6 +41,20 @@ def test_a_figure_that_cannot_be_saved_leaves_the_old_one(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.pdf", "f.png"]
 
 
+def test_a_figure_can_be_changed_and_saved_again(tmp_path: Path) -> None:
+    with plots.paper_style("acl"):
+        figure, ax = plt.subplots()
+        engine = figure.get_layout_engine()
+        first, again = (
+            [path.read_bytes() for path in plots.save_figure(figure, tmp_path, "f")] for _ in "ab"
+        )
+        assert first == again and figure.get_layout_engine() is engine
+        narrow = ax.get_position().x0
+        ax.set_ylabel("a label\nof two lines")
+        plots.save_figure(figure, tmp_path, "f")
+        assert ax.get_position().x0 > narrow
+
+
 def test_a_saved_figure_has_the_width_of_the_column(tmp_path: Path) -> None:
     with plots.paper_style("acl"):
         figure, _ = plt.subplots()

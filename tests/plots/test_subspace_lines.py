@@ -67,6 +67,7 @@ def test_the_legend_says_what_chance_is_and_counts_what_is_left_out(table: pd.Da
         "by chance: Gaussian change of equal norm",
         "error and rounding: at most 0.002",
         "left out: 16 of 96 (no gap)",
+        "restart",
     ]
     energy = plots.overlap(table, 1, measure="update_energy", ax=new_axes())
     assert "by chance: unrelated subspaces" in legend_of(energy)

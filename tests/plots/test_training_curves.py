@@ -5,15 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
 from rankscope.plots.training_curves import running_window
-
-
-def tick_steps(ax: Axes, marker: str) -> list[float]:
-    return [x for line in ax.lines if line.get_marker() == marker for x in line.get_xdata()]
+from tests.plots.drawn import restart_ticks
 
 
 def test_loss_shows_validation_and_restarts(results: Any) -> None:
@@ -23,7 +19,7 @@ def test_loss_shows_validation_and_restarts(results: Any) -> None:
     assert texts[:2] == ["full", "relora"]
     assert {"training, mean of 20 steps", "validation", "restart"} <= set(texts)
     assert "training, as logged" in texts
-    assert tick_steps(ax, "|") == list(range(100, 1000, 100))
+    assert [x for x, _ in restart_ticks(ax)] == list(range(100, 1000, 100))
 
 
 def test_loss_needs_only_run_step_and_loss(results: Any) -> None:

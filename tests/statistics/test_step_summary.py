@@ -161,7 +161,7 @@ def stretches(rows: pd.DataFrame, **cuts: object) -> list[list[int]]:
 
 
 def test_a_line_without_cuts_is_whole() -> None:
-    assert stretches(line_of([0, 10, 20]), breaks={"b": 10}, restarts={"a": {10}}) == [[0, 10, 20]]
+    assert stretches(line_of([0, 10, 20]), breaks={"b": 10}, restarts={"a": [10]}) == [[0, 10, 20]]
 
 
 def test_a_line_is_cut_where_another_model_begins() -> None:
@@ -182,8 +182,8 @@ def test_matrices_of_two_kinds_at_the_same_steps_do_not_cut_each_other() -> None
 
 def test_parts_of_two_cycles_are_not_joined() -> None:
     rows = line_of([5, 10, 15, 20], window="within")
-    assert stretches(rows, restarts={"a": {10}}) == [[5, 10], [15, 20]]
-    assert stretches(rows.assign(window="cycle"), restarts={"a": {10}}) == [[5, 10, 15, 20]]
+    assert stretches(rows, restarts={"a": [10]}) == [[5, 10], [15, 20]]
+    assert stretches(rows.assign(window="cycle"), restarts={"a": [10]}) == [[5, 10, 15, 20]]
 
 
 def test_runs_that_make_up_one_line_are_cut_by_their_own_windows_alone() -> None:
@@ -197,4 +197,4 @@ def test_breaks_are_kept_beside_the_table_and_restarts_are_its_merges() -> None:
     table = line_of([10, 20], component=["merge", "weight"])
     table.attrs["breaks"] = {"a": 20}
     cuts = cuts_of(table)
-    assert (dict(cuts.breaks), dict(cuts.restarts)) == ({"a": 20}, {"a": {10}})
+    assert (dict(cuts.breaks), dict(cuts.restarts)) == ({"a": 20}, {"a": [10]})

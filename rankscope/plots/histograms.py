@@ -1,0 +1,172 @@
+"""`histogram` and `update_histograms`: how singular values are spread, all runs on one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rankscope.plots.decay import MATRIX, PALE, lower_end, positive_values, spectra_grid
+from rankscope.plots.grid import finish_grid
+from rankscope.plots.panel import drawn_on
+from rankscope.plots.style import SeriesStyle, paper_look
+from rankscope.results.results import Results
+from rankscope.statistics.replicates import are_replicates, by_group
+from rankscope.statistics.row_choice import distinct
+from rankscope.statistics.step_summary import summarised_over
+
+PER_DECADE = 10
+FILL, FILL_OF_ALL = 0.25, 0.75
+
+
+def histogram(
+    spectra: pd.DataFrame,
+    *,
+    hue: str = "run",
+    group: str | None = None,
+    names: Sequence[object] | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how many singular values a matrix has of each size, on a log axis: ten bins a decade.
+
+    Heights are numbers of values, mean over the matrices of a series, so that the area of a matrix
+    of rank r is r, however many matrices there are. Filled, with a full outline, are the values
+    above the noise floor of their own matrix; the pale outline is of those that may be nothing but
+    rounding. Those far below all that counts are left out, and the legend says so. Zeros are not
+    drawn.
+
+    Parameters
+    ----------
+    spectra
+        One row per singular value, as for `spectrum`.
+    hue, group
+        The column that identifies the colours, or a pattern that makes replicates of runs: each
+        run then counts alike.
+    names
+        All the values of ``hue`` in the study, to keep their colours; those there if not given.
+    legend, ax
+        As in `metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no spectra, or no positive singular value.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> spectra = rs.open_results("results").spectra("update", role="q")
+    >>> ax = rs.plots.histogram(spectra)
+    >>> ax.get_xscale(), ax.get_ylabel()
+    ('log', 'singular values per matrix')
+    """
+    spectra, hue = by_group(spectra, group, hue)
+    values = positive_values(spectra)
+    edges = bin_edges(lower_end(values, hue), float(values["singular_value"].max()))
+    over, is_of_runs = summarised_over(spectra, hue=hue), are_replicates(spectra, hue)
+    with drawn_on(ax, distinct(spectra, hue) if names is None else names, legend=legend) as panel:
+        has_noise, fill = False, min(FILL, FILL_OF_ALL / values[hue].nunique())
+        for name, series in values.groupby(hue, sort=True):
+            every = spectra[spectra[hue] == name]
+            certain, doubtful = counts(series, every, edges, by_run=is_of_runs)
+            has_noise |= bool(doubtful.any())
+            style = panel.series(name, marker=False)
+            _draw(panel.ax, edges, certain, doubtful, style, fill=fill)
+        if over:
+            panel.note(f"mean over {over}")
+        if has_noise:
+            panel.line("below the noise floor: maybe rounding alone", alpha=PALE)
+        if (values["singular_value"] < edges[0]).any():
+            panel.note("smaller values, which are all noise, are left out")
+        panel.ax.set(
+            xscale="log", xlabel=r"singular value $\sigma$", ylabel="singular values per matrix"
+        )
+        # Still automatic at the top: another panel that shares the axis may need more.
+        panel.ax.set_ylim(bottom=0, auto=True)
+    return panel.ax
+
+
+@paper_look()
+def update_histograms(
+    results: Results,
+    *,
+    component: str = "update",
+    roles: list[str] | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `histogram` at an early, a middle and a late step, all runs in each panel.
+
+    Rows are roles, columns steps; parameters and errors as for `update_spectra`.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> figure = rs.plots.update_histograms(rs.open_results("results"), roles=["v"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['step 10']
+    """
+    figure, panels = spectra_grid(results, histogram, component, roles=roles, hue=hue, group=group)
+    return finish_grid(figure, panels, hole=None)
+
+
+def bin_edges(low: float, high: float) -> NDArray[np.float64]:
+    """Edges of bins from ``low`` or below to above ``high``, a tenth of a decade wide.
+
+    They are whole tenths, so that panels and figures have the same bins.
+    """
+    first, last = np.floor(PER_DECADE * np.log10(low)), np.floor(PER_DECADE * np.log10(high)) + 1
+    edges: NDArray[np.float64] = 10.0 ** (np.arange(first, last + 1) / PER_DECADE)
+    return edges
+
+
+def counts(
+    values: pd.DataFrame, every: pd.DataFrame, edges: NDArray[np.float64], *, by_run: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values per matrix and bin of one series: those above the noise floor, and the others.
+
+    Parameters
+    ----------
+    values
+        The positive singular values.
+    every
+        All rows of the series, which say how many matrices there are, zero ones included.
+    edges
+        Edges of the bins, ascending; values outside do not count.
+    by_run
+        Whether the mean is over runs, each of which is a mean over its matrices.
+    """
+    matrix = [column for column in MATRIX if column in every.columns]
+    matrices = every[matrix].drop_duplicates().groupby("run").size()
+    if by_run:
+        weights = 1 / (values["run"].map(matrices) * len(matrices))
+    else:
+        weights = pd.Series(1 / float(matrices.sum()), index=values.index)
+    is_certain = (values["singular_value"] > values["noise_floor"]).to_numpy(bool)
+    s, of = values["singular_value"].to_numpy(np.float64), weights.to_numpy(np.float64)
+    certain, doubtful = (
+        np.histogram(s[some], edges, weights=of[some])[0].astype(np.float64)
+        for some in (is_certain, ~is_certain)
+    )
+    return certain, doubtful
+
+
+def _draw(
+    ax: Axes,
+    edges: NDArray[np.float64],
+    certain: NDArray[np.float64],
+    doubtful: NDArray[np.float64],
+    style: SeriesStyle,
+    *,
+    fill: float,
+) -> None:
+    if doubtful.any():
+        ax.stairs(doubtful, edges, color=style.color, alpha=PALE, linestyle=style.dashes)
+    if certain.any():
+        ax.stairs(certain, edges, color=style.color, alpha=fill, fill=True, linewidth=0)
+        ax.stairs(certain, edges, color=style.color, linestyle=style.dashes)
