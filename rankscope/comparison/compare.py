@@ -35,6 +35,14 @@ class Comparison:
         What could not be compared, and why.
     confidence
         Level of what a difference must exceed.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> found = rs.compare("full", "relora", results="results", weights=False)
+    >>> rows = found.metrics.query("component == 'weight' and metric == 'per' and layer.isna()")
+    >>> (found.a, found.b), sorted(rows["role"])[:2], bool(rows["differs"].all())
+    (('full', 'relora'), ['down', 'gate'], False)
     """
 
     a: str

@@ -41,7 +41,7 @@ class FigureSource:
         Of the packages that wrote the results.
     digests
         The tables of the results by name, each with the beginning of its BLAKE2b digest of 128
-        bits, as ``b2sum --length 128`` prints it.
+        bits.
     """
 
     skipped: Mapping[str, int]
