@@ -116,8 +116,3 @@ class _Ordered:
             ends = starts + self.sizes[filled] - 1
             found[filled] = np.clip(means, self.values[starts], self.values[ends])
         return found
-
-
-def log_quantile(values: Values, share: float) -> float:
-    """Quantile of positive values, interpolated on the log scale; they may be infinite."""
-    return float(_Ordered.of(values, np.zeros(values.size, np.intp), 1).quantile(share)[0])
