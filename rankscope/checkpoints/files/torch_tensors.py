@@ -148,10 +148,13 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> 
             f"holds a tensor of shape {list(shape)} that reaches beyond its storage of "
             f"{storage.nbytes} bytes",
             path=storage.path,
+            reason="size-mismatch",
         )
     if math.prod(shape) > max(count, MAX_EXPANDED):
         raise RankscopeError(
-            f"holds a tensor of shape {list(shape)} on {count} elements", path=storage.path
+            f"holds a tensor of shape {list(shape)} on {count} elements",
+            path=storage.path,
+            reason="too-large",
         )
     return StoredTensor(
         storage.path,
