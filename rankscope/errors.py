@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-
 LONGEST = 440  # characters; a line has 500, and what is around an error takes its part
 
 

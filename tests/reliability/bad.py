@@ -64,8 +64,12 @@ class Bad:
         The tensors of honest steps.
     headers
         Whether headers show it, so that ``inspect`` says the same as ``analyze``.
+    lines
+        Number of lines about what is lost, of which the first is described here.
     notes
-        Number of remarks beside that line.
+        Number of remarks beside them.
+    breaks
+        Whether no update can be measured at the last step.
     """
 
     name: str
@@ -81,7 +85,9 @@ class Bad:
     hole: int = 0
     step: Callable[[int], dict[str, Array]] | None = None
     headers: bool = True
+    lines: int = 1
     notes: int = 0
+    breaks: bool = False
 
 
 def whole(name: str, family: Family, make: Make, reason: str, what: str, **more: Any) -> Bad:
@@ -142,7 +148,7 @@ def pt(saved: Any, *, is_zip: bool = True) -> bytes:
     return buffer.getvalue()
 
 
-def zipped(entries: Mapping[str, bytes], *, compression: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(entries: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     """A zip with these entries."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
@@ -155,6 +161,12 @@ def unzipped(content: bytes) -> dict[str, bytes]:
     """The entries of a zip."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def flipped(content: bytes, inside: bytes) -> bytes:
+    """The same with one bit flipped in this part."""
+    place = content.index(inside) + 5
+    return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :]
 
 
 def npz(arrays: Mapping[str, Array], *, is_compressed: bool = False) -> bytes:

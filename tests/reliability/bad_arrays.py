@@ -15,6 +15,7 @@ from tests.reliability.bad import (
     K,
     Q,
     fine,
+    flipped,
     honest,
     lost,
     matrix,
@@ -56,11 +57,6 @@ def objects() -> bytes:
     return buffer.getvalue()
 
 
-def flipped(content: bytes, inside: bytes) -> bytes:
-    place = content.index(inside) + 5
-    return content[:place] + bytes([content[place] ^ 0x40]) + content[place + 1 :]
-
-
 BAD_ARRAYS: list[Bad] = [
     bad("npz empty", "npz", b"", "empty", "is empty"),
     bad("npz cut", "npz", lambda: npz(honest())[:-30], "cut-short", ""),
@@ -72,7 +68,7 @@ BAD_ARRAYS: list[Bad] = [
         "checksum",
         headers=False,
     ),
-    bad("npz without arrays", "npz", lambda: zipped({"a.txt": b"a"}), "", ""),
+    bad("npz without arrays", "npz", lambda: zipped({"a.txt": b"a"}), "no-tensors", "numpy arrays"),
     bad(
         "npz header of 10^4000",
         "npz",
@@ -111,7 +107,7 @@ BAD_ARRAYS: list[Bad] = [
         "npz",
         of_k(np.full((6, 4), np.nan)),
         "nonfinite",
-        "NaN or infinite",
+        "NaN or infinity",
         headers=False,
     ),
     ok("npz compressed", "npz", lambda: npz(honest(), is_compressed=True)),

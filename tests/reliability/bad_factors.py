@@ -12,6 +12,7 @@ from tests.reliability.bad import (
     MODULE,
     Array,
     Bad,
+    K,
     Q,
     adapter_arrays,
     delta,
@@ -80,26 +81,20 @@ def four_bits() -> bytes:
     return table(entries, data)
 
 
-FLOAT = np.float32
+FLOAT, INFINITE = np.float32, "NaN or infinity"
 NAN = np.full((2, 4), np.nan, FLOAT)
 ONLY_Q = {Q: delta(2, Q)}
-in_adapter = partial(whole, place="adapter", cost="tensor", truth=ONLY_Q)
+in_adapter = partial(whole, place="adapter", cost="tensor", truth=ONLY_Q, notes=1)
+in_half = partial(in_adapter, reason="adapter-incomplete", tensor=K_MODULE)
 in_merge = partial(whole, place="merge")
 ADAPTERS: list[Bad] = [
-    *(replace(one, name=f"adapter: {one.name}", place="adapter") for one in CHOSEN),
-    in_adapter("adapter: NaN", 58, adapter(a=NAN), "nonfinite", "", tensor=K_MODULE, headers=False),
-    in_adapter(
-        "adapter: other ranks",
-        84,
-        adapter(b=matrix(2, 7, (6, 3))),
-        "adapter-misfit",
-        "",
-        tensor=K_MODULE,
-    ),
-    in_adapter("adapter: one axis", 84, adapter(b=matrix(2, 7, (6,))), "", "", tensor=K_MODULE),
-    in_adapter("adapter: no B", 84, adapter(b=None), "adapter-incomplete", "", tensor=K_MODULE),
-    in_adapter("adapter: F4", 25, four_bits, "unreadable", "F4", tensor=A),
-    in_adapter("adapter: int8", 65, adapter(a=np.ones((2, 4), np.int8)), "quantised", "", tensor=A),
+    *(replace(one, name=f"adapter: {one.name}", place="adapter", notes=1) for one in CHOSEN),
+    in_adapter("adapter: NaN", 58, adapter(a=NAN), "nonfinite", INFINITE, tensor=K, headers=False),
+    in_half("adapter: other ranks", 84, adapter(b=matrix(2, 7, (6, 3))), what="do not fit"),
+    in_half("adapter: one axis", 84, adapter(b=matrix(2, 7, (6,))), what="do not fit"),
+    in_half("adapter: no B", 84, adapter(b=None), what="has lora_A but no lora_B"),
+    in_half("adapter: F4", 25, four_bits, what="is stored as F4"),
+    in_half("adapter: int8", 65, adapter(a=np.ones((2, 4), np.int8)), what="is stored as int8"),
 ]
 MERGES: list[Bad] = [
     *(replace(one, name=f"merge: {one.name}", place="merge") for one in CHOSEN),
@@ -194,13 +189,13 @@ MERGES: list[Bad] = [
         "make no product",
         tensor=K_MODULE,
     ),
-    in_merge("merge: NaN", 58, merge(a=NAN), "nonfinite", "", tensor=K_MODULE, headers=False),
+    in_merge("merge: NaN", 58, merge(a=NAN), "nonfinite", INFINITE, tensor=K, headers=False),
     in_merge(
         "merge: int8",
         65,
         merge(a=np.ones((2, 4), np.int8)),
         "quantised",
-        "",
+        "int8",
         tensor=f"{K_MODULE}.lora_A",
         headers=False,
     ),
@@ -208,9 +203,9 @@ MERGES: list[Bad] = [
         "merge: another shape than its weight",
         "merge",
         merge(a=matrix(2, 7, (2, 5))),
-        "",
-        "",
-        tensor=K_MODULE,
+        "adapter-misfit",
+        "adds [6, 5] to a weight of [6, 4]",
+        tensor=K,
     ),
     fine(
         "merge: another tensor beside",

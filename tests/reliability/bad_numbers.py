@@ -1,4 +1,4 @@
-"""Files that are whole, with numbers and shapes that are not those of a weight: families 58 to 74."""
+"""Whole files with numbers and shapes that are not a weight's: families 58 to 74."""
 
 from __future__ import annotations
 
@@ -79,10 +79,28 @@ FINITE = [
     fine("a vector beside", 62, lambda: tensors(honest() | {"b": np.ones(5, np.float32)})),
 ]
 LOST = [
-    lost("one NaN", 58, k(spoiled((3, 1), by=np.nan)), "nonfinite", "NaN or infinite"),
-    lost("all NaN", 58, k(np.full((6, 4), np.nan, np.float32)), "nonfinite", "NaN or infinite"),
-    lost("one Inf", 59, k(spoiled((0, 0), by=np.inf)), "nonfinite", "NaN or infinite"),
-    lost("Inf and -Inf", 59, k(spoiled((5, 3), by=-np.inf)), "nonfinite", "NaN or infinite"),
+    lost(
+        "one NaN", 58, k(spoiled((3, 1), by=np.nan)), "nonfinite", "NaN or infinity", headers=False
+    ),
+    lost(
+        "all NaN",
+        58,
+        k(np.full((6, 4), np.nan, np.float32)),
+        "nonfinite",
+        "NaN or infinity",
+        headers=False,
+    ),
+    lost(
+        "one Inf", 59, k(spoiled((0, 0), by=np.inf)), "nonfinite", "NaN or infinity", headers=False
+    ),
+    lost(
+        "Inf and -Inf",
+        59,
+        k(spoiled((5, 3), by=-np.inf)),
+        "nonfinite",
+        "NaN or infinity",
+        headers=False,
+    ),
     lost("three axes", 62, k(matrix(2, 1, (6, 2, 2))), "not-understood", "axes"),
     lost("no rows", 63, k(np.zeros((0, 4), np.float32)), "empty", "is empty"),
     lost("no columns", 63, k(np.zeros((6, 0), np.float32)), "empty", "is empty"),

@@ -72,9 +72,7 @@ class CompressedArray(InOneFile):
             except Exception:  # zipfile raises whatever damage leads it to
                 is_whole = False
         if not is_whole:
-            raise RankscopeError(
-                DAMAGED, path=self.path, tensor=self.name, reason="damaged"
-            )
+            raise RankscopeError(DAMAGED, path=self.path, tensor=self.name, reason="damaged")
         return content
 
 

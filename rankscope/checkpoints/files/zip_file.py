@@ -138,8 +138,6 @@ def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int
     return content
 
 
-def _damaged(
-    info: zipfile.ZipInfo, what: str, path: Path, *, reason: str
-) -> RankscopeError:
+def _damaged(info: zipfile.ZipInfo, what: str, path: Path, *, reason: str) -> RankscopeError:
     message = f"its entry {printable(info.filename)} {what}"
     return RankscopeError(message, path=path, reason=reason)
