@@ -58,14 +58,15 @@ def read_merge(path: Path) -> Merge:
         if missing:
             message = f"has no {', '.join(missing)}"
             raise RankscopeError(message, path=path, tensor=module, reason="adapter-incomplete")
-        adapters[module] = _adapter(module, *(parts[suffix] for suffix in SUFFIXES), path=path)
+        adapters[module] = _adapter(module, parts, path=path)
     if not adapters:
         raise RankscopeError("records no module", path=path, reason="no-tensors")
     return Merge(_step(path) or 0, path, adapters)
 
 
-def _adapter(module: str, right: Tensor, left: Tensor, scale: Tensor, *, path: Path) -> Adapter:
+def _adapter(module: str, parts: Mapping[str, Tensor], *, path: Path) -> Adapter:
     """The adapter of a module, whose factors can be multiplied."""
+    right, left, scale = (parts[suffix] for suffix in SUFFIXES)
     fits = len(left.shape) == len(right.shape) == 2 and left.shape[1] == right.shape[0]
     if not fits or 0 in (*left.shape, *right.shape):
         message = f"its factors {list(left.shape)} and {list(right.shape)} make no product"

@@ -148,7 +148,7 @@ def test_few_skips_are_listed_and_many_are_counted_by_kind(
     print_notes(kinds)
     lines = capsys.readouterr().err.splitlines()
     assert lines[20] == "… and 40 more kinds, all in skipped.jsonl"
-    assert lines[21] == "note: /x: '0': is new 0" and len(lines) == 42
+    assert lines[21] == "note: /x: '0': is new 0 [new]" and len(lines) == 42
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ def read_notes(path: str | Path) -> dict[str, str]:
         If the file has no valid header.
     """
     header, _, _ = _read_header(path)
-    return {k: v for k, v in (header.get(METADATA) or {}).items() if isinstance(v, str)}
+    return dict(header.get(METADATA) or {})
 
 
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
