@@ -65,7 +65,7 @@ class Bad:
     headers
         Whether headers show it, so that ``inspect`` says the same as ``analyze``.
     lines
-        Number of lines about what is lost, of which the first is described here.
+        Number of lines about what is lost, of which one is described here.
     notes
         Number of remarks beside them.
     breaks

@@ -29,6 +29,7 @@ from tests.reliability.bad import (
 
 Q2, K2 = matrix(2, 0), matrix(2, 1)
 QS = Q2.size * 4  # bytes of Q
+HUGE = 4 * (4 * 10**5) ** 2
 WHOLE = tensors(honest())
 DATA = Q2.tobytes() + K2.tobytes()
 
@@ -309,14 +310,18 @@ TENSORS = [
         "too-large",
         "",
         hole=2**40,
+        headers=False,
+        lines=3,
     ),
     lost(
-        "50,000 x 50,000",
+        "400,000 x 400,000",
         71,
-        table({Q: entry([6, 4], 0, QS), K: entry([50_000, 50_000], QS, QS + 10**10)}, Q2.tobytes()),
+        table({Q: entry([6, 4], 0, QS), K: entry([4 * 10**5] * 2, QS, QS + HUGE)}, Q2.tobytes()),
         "too-large",
         "",
-        hole=10**10,
+        hole=HUGE,
+        headers=False,
+        lines=3,
     ),
 ]
 OTHERS = [
