@@ -302,7 +302,7 @@ TENSORS = [
             "a" + "\u0301" * 50,
         )
     ),
-    fine("names that fold alike", 36, tensors(alike(2)), step=alike),
+    fine("names that fold alike", 36, tensors(alike(2)), step=alike, notes=1),
     lost(
         "1 TB beside",
         37,
