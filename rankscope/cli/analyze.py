@@ -24,6 +24,7 @@ from rankscope.cli.options import (
     TrustPickle,
     WindowChoice,
 )
+from rankscope.errors import plain
 
 
 def analyze(
@@ -100,7 +101,9 @@ def analyze(
 
     def print_record(record: dict[str, Any]) -> None:
         print_summary(record, named=selection.named)
-        typer.echo(f"{record['rows']} matrices, {found.computed} newly computed → {out}")
+        typer.echo(
+            f"{record['rows']} matrices, {found.computed} newly computed → {plain(str(out))}"
+        )
 
     end_call(
         found,

@@ -15,6 +15,7 @@ from rankscope.cli.options import (
     Strict,
     require_installed,
 )
+from rankscope.errors import plain
 
 
 def evaluate(
@@ -156,7 +157,7 @@ def evaluate(
         curves = {(curve.path, curve.folder) for curve in found.curves}
         own = [one for one in record["evaluations"] if (one["path"], one["folder"]) in curves]
         print_evaluations(own)
-        typer.echo(f"{found.measured} scores, {found.computed} newly computed → {out}")
+        typer.echo(f"{found.measured} scores, {found.computed} newly computed → {plain(str(out))}")
 
     end_call(
         found,

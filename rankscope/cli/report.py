@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rankscope.errors import plain
+
 
 def report(
     results: Annotated[
@@ -41,4 +43,4 @@ def report(
 
         mpl.use("agg")
         path = write_report(results, out, title=title, group=group, progress=progress)
-    typer.echo(path)
+    typer.echo(plain(str(path)))

@@ -27,6 +27,7 @@ from rankscope.checkpoints.tensors import (
 )
 from rankscope.errors import RankscopeError, printable
 
+OWN = b'{"__metadata__":{"rankscope":'  # as `rankscope.results.vectors` begins its files
 METADATA = "__metadata__"  # null in the headers of some writers
 LIMIT = 2**63  # bytes; Python does not print a number of over 4300 digits
 SHARDING, SHARDS = "DCP_SHARDING_INFO", "shard-*-model-*-of-*.safetensors"
@@ -84,6 +85,15 @@ def read_notes(path: str | Path) -> dict[str, str]:
     return {k: v for k, v in (header.get(METADATA) or {}).items() if isinstance(v, str)}
 
 
+def is_own_store(path: str | Path) -> bool:
+    """Whether a file is of the stores in a results folder of rankscope."""
+    try:
+        with open_regular(path) as (file, _):
+            return file.read(8 + len(OWN))[8:] == OWN
+    except RankscopeError:
+        return False
+
+
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
     """Header, offset of the first data byte, and size of the file."""
     with open_regular(path) as (file, size):
@@ -96,9 +106,21 @@ def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise RankscopeError(f"has a damaged safetensors header ({error})", path=path) from error
+    if b"\\u" in raw:
+        _check_text(header, path)
     if not isinstance(header, dict) or not isinstance(header.get(METADATA) or {}, dict):
         raise RankscopeError("has a safetensors header that is not a table", path=path)
     return header, 8 + length, size
+
+
+def _check_text(names: Any, path: str | Path) -> None:
+    """Refuse names with half a character, which JSON can spell and no other file can hold."""
+    for name in names if isinstance(names, dict) else ():
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            message = f"has the name {printable(name)!r} in its header, which is not text"
+            raise RankscopeError(message, path=path) from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

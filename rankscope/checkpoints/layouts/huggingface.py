@@ -166,12 +166,18 @@ def _weight_map(index: Path) -> dict[str, str]:
     listing = read_json(index).get("weight_map")
     if not isinstance(listing, dict) or not listing:
         raise RankscopeError("has no weight_map", path=index)
-    for shard in set(map(str, listing.values())):
-        is_name = Path(shard).name == shard and shard not in ("", ".", "..")
-        if not is_name or len(shard.encode(errors="replace")) > MAX_NAME:
-            shown = repr(printable(shard))
+    for shard in listing.values():
+        if not _is_beside(shard):
+            shown = repr(printable(str(shard)))
             raise RankscopeError(f"lists the shard {shown}, not a file beside it", path=index)
-    return {name: str(shard) for name, shard in listing.items()}
+    return dict(listing)
+
+
+def _is_beside(shard: object) -> bool:
+    """Whether an entry of an index can be the name of a file beside it."""
+    if not isinstance(shard, str) or shard in ("", ".", "..") or "\0" in shard:
+        return False
+    return Path(shard).name == shard and len(shard.encode(errors="replace")) <= MAX_NAME
 
 
 def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Opened:

@@ -1,0 +1,55 @@
+"""Where links in a checkpoint may lead: within the folder given, or into a cache of the hub.
+
+Whoever made a checkpoint chose where its links lead, and what they lead to would be measured, and
+its numbers published, as part of it. The folder given may itself be a link, since the user chose
+that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from rankscope.errors import RankscopeError
+
+OUTSIDE = "is a link that leads out of the folder given, which is not followed"
+_bounds: ContextVar[tuple[Path, Path] | None] = ContextVar("_bounds", default=None)
+
+
+@contextmanager
+def links_within(folder: Path, root: Path | None) -> Iterator[None]:
+    """Let no file below ``folder`` be opened through a link that leads out of ``root``."""
+    token = _bounds.set(None if root is None else (folder, root))
+    try:
+        yield
+    finally:
+        _bounds.reset(token)
+
+
+def check_link(path: str | Path) -> None:
+    """Check that a file which is about to be opened is where it may be.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``outside``, if a link leads there from within the bounds.
+    """
+    bounds = _bounds.get()
+    if bounds is None or not Path(path).is_relative_to(bounds[0]):
+        return
+    if leads_out(path, bounds[1]):
+        raise RankscopeError(f"{OUTSIDE}: put the file there instead", path=path, reason="outside")
+
+
+def leads_out(path: str | Path, root: Path) -> bool:
+    """Whether a path, its links followed, is neither below ``root`` nor in a cache of the hub."""
+    real = Path(os.path.realpath(path))
+    return not real.is_relative_to(os.path.realpath(root)) and not _is_blob(real)
+
+
+def _is_blob(real: Path) -> bool:
+    """Whether a path is that of a file as caches of the hub keep them."""
+    return real.parent.name == "blobs" and (real.parent.parent / "snapshots").is_dir()

@@ -1,0 +1,141 @@
+"""Trouble with configs and adapters."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from tests.conftest import write_adapter
+from tests.reliability.spoiled_run import (
+    CONFIG,
+    DEEP,
+    SHAPES,
+    Make,
+    Q,
+    fine,
+    of,
+    skipped,
+    step_2,
+)
+
+
+def config_says(run: Path, content: object) -> None:
+    """Give step 2 this config.json: an object is merged into the honest one."""
+    if isinstance(content, dict):
+        content = json.dumps(CONFIG | content)
+    (step_2(run) / "config.json").write_text(str(content))
+
+
+def with_adapter(run: Path, change: Make = lambda _: None) -> None:
+    """Put an adapter beside the weights of step 2, and change its folder."""
+    rng = np.random.default_rng(7)
+    factors = {
+        m: (rng.normal(size=(s[0], 2)), rng.normal(size=(2, s[1]))) for m, s in SHAPES.items()
+    }
+    write_adapter(step_2(run) / "adapter", factors, scale=2.0)
+    change(step_2(run) / "adapter")
+
+
+def adapter_config(run: Path, **changes: Any) -> None:
+    """Put an adapter at step 2 whose config differs in these entries."""
+
+    def change(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        entries = json.loads(path.read_text()) | changes
+        path.write_text(json.dumps({k: v for k, v in entries.items() if v is not None}))
+
+    with_adapter(run, change)
+
+
+def without_factor(run: Path, letter: str) -> None:
+    """Remove one factor of the query matrix from the adapter of step 2."""
+
+    def change(folder: Path) -> None:
+        path = folder / "adapter_model.safetensors"
+        gone = f"base_model.model.{Q}.lora_{letter}.weight"
+        save_file({k: v for k, v in load_file(path).items() if k != gone}, path)
+
+    with_adapter(run, change)
+
+
+def adapter_factors(run: Path, left: tuple[int, int], right: tuple[int, int]) -> None:
+    """Put an adapter at step 2 whose factors of the query matrix have these shapes."""
+
+    def change(folder: Path) -> None:
+        path = folder / "adapter_model.safetensors"
+        tensors = load_file(path)
+        tensors[f"base_model.model.{Q}.lora_A.weight"] = np.ones(right, np.float32)
+        tensors[f"base_model.model.{Q}.lora_B.weight"] = np.ones(left, np.float32)
+        save_file(tensors, path)
+
+    with_adapter(run, change)
+
+
+CONFIGS = of(
+    "config.json",
+    skipped("not JSON", lambda r: config_says(r, "{"), "not valid JSON"),
+    skipped("deep", lambda r: config_says(r, DEEP), "not valid JSON"),
+    skipped("a list", lambda r: config_says(r, "[]"), "JSON object"),
+    fine("missing", lambda r: (step_2(r) / "config.json").unlink()),
+    fine("heads that do not divide", lambda r: config_says(r, {"num_attention_heads": 3})),
+    fine("no heads", lambda r: config_says(r, {"num_attention_heads": 0})),
+    fine("more heads for keys", lambda r: config_says(r, {"num_key_value_heads": 9})),
+    fine("heads that are words", lambda r: config_says(r, {"num_attention_heads": "two"})),
+    fine("heads that are a list", lambda r: config_says(r, {"num_attention_heads": [2]})),
+    fine("heads of 400 digits", lambda r: config_says(r, {"num_attention_heads": 10**400})),
+    fine(
+        "heads that are not a number",
+        lambda r: config_says(r, {"num_attention_heads": float("nan")}),
+    ),
+    fine("another width", lambda r: config_says(r, {"hidden_size": 64})),
+    fine("10^9 layers", lambda r: config_says(r, {"num_hidden_layers": 10**9})),
+    fine("a type that is a list", lambda r: config_says(r, {"model_type": ["llama"]})),
+    fine("a type that is a table", lambda r: config_says(r, {"model_type": {"a": 1}})),
+    fine("architectures that are a number", lambda r: config_says(r, {"architectures": 5})),
+    fine("keys twice", lambda r: config_says(r, '{"model_type": "llama", "model_type": "gpt2"}')),
+    fine("a quantisation of words", lambda r: config_says(r, {"quantization_config": "none"})),
+    skipped(
+        "a file of 65 MB", lambda r: os.truncate(step_2(r) / "config.json", 65 * 2**20), "too many"
+    ),
+)
+ADAPTERS = of(
+    "adapters",
+    fine("in order", with_adapter),
+    skipped("A without B", lambda r: without_factor(r, "B"), Q, reason="adapter-incomplete"),
+    skipped("B without A", lambda r: without_factor(r, "A"), Q, reason="adapter-incomplete"),
+    skipped("ranks that differ", lambda r: adapter_factors(r, (4, 2), (3, 4)), Q, reason=""),
+    skipped("A and B swapped", lambda r: adapter_factors(r, (2, 4), (4, 2)), Q, reason=""),
+    skipped("of another model", lambda r: adapter_factors(r, (9, 2), (2, 9)), Q, reason=""),
+    skipped(
+        "a config that is not JSON",
+        lambda r: with_adapter(r, lambda a: (a / "adapter_config.json").write_text("{")),
+        "not valid JSON",
+    ),
+    skipped(
+        "weights that are missing",
+        lambda r: with_adapter(r, lambda a: (a / "adapter_model.safetensors").unlink()),
+        "adapter",
+    ),
+    skipped("a scale of 400 digits", lambda r: adapter_config(r, lora_alpha=10**400), "lora_alpha"),
+    skipped(
+        "a scale that is no number",
+        lambda r: adapter_config(r, lora_alpha=float("nan")),
+        "lora_alpha",
+    ),
+    skipped("a scale of words", lambda r: adapter_config(r, lora_alpha="big"), "lora_alpha"),
+    skipped("no scale", lambda r: adapter_config(r, lora_alpha=None), "", reason=""),
+    skipped(
+        "a pattern that is not one",
+        lambda r: adapter_config(r, alpha_pattern={"((": 4}),
+        "alpha_pattern",
+    ),
+    skipped(
+        "a pattern that is a list", lambda r: adapter_config(r, alpha_pattern=[1]), "alpha_pattern"
+    ),
+    skipped("a type that is a list", lambda r: adapter_config(r, peft_type=["LORA"]), "adapter"),
+)
