@@ -58,10 +58,15 @@ class RankscopeError(Exception):
     def __str__(self) -> str:
         message = printable(self.message, limit=MOST - 100)
         room = (MOST - len(message)) // 2 - 4
-        where = [] if self.path is None else [printable(self.path, limit=min(room, 200))]
+        where = [] if self.path is None else [_end_of(plain(self.path), limit=min(room, 200))]
         if self.tensor is not None:
             where.append(repr(printable(self.tensor, limit=min(room, 200) - 2)))
         return ": ".join([*where, message])
+
+
+def _end_of(path: str, *, limit: int) -> str:
+    """The path; if it is longer, its end, which says most."""
+    return path if len(path) <= limit else f"…{path[1 - limit :]}"
 
 
 class WrongSettingError(RankscopeError):

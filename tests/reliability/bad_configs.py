@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.reliability.spoiled_run import (
     CONFIG,
     DEEP,
     SHAPES,
+    STEPS,
     Make,
     Q,
     fine,
@@ -29,6 +31,12 @@ def config_says(run: Path, content: object) -> None:
     if isinstance(content, dict):
         content = json.dumps(CONFIG | content)
     (step_2(run) / "config.json").write_text(str(content))
+
+
+def configs_say(run: Path, content: dict[str, object]) -> None:
+    """Give every step the honest config.json with these entries."""
+    for step in STEPS:
+        (run / f"checkpoint-{step}" / "config.json").write_text(json.dumps(CONFIG | content))
 
 
 def with_adapter(run: Path, change: Make = lambda _: None) -> None:
@@ -76,31 +84,44 @@ def adapter_factors(run: Path, left: tuple[int, int], right: tuple[int, int]) ->
     with_adapter(run, change)
 
 
+LIES = {
+    "heads that do not divide": {"num_attention_heads": 3},
+    "no heads": {"num_attention_heads": 0},
+    "more heads for keys": {"num_key_value_heads": 9},
+    "heads that are words": {"num_attention_heads": "two"},
+    "heads that are a list": {"num_attention_heads": [2]},
+    "heads of 400 digits": {"num_attention_heads": 10**400},
+    "heads that are not a number": {"num_attention_heads": float("nan")},
+    "another width": {"hidden_size": 64},
+    "a type that is a list": {"model_type": ["llama"]},
+    "a type that is a table": {"model_type": {"a": 1}},
+}
 CONFIGS = of(
     "config.json",
     skipped("not JSON", lambda r: config_says(r, "{"), "not valid JSON"),
     skipped("deep", lambda r: config_says(r, DEEP), "not valid JSON"),
     skipped("a list", lambda r: config_says(r, "[]"), "JSON object"),
     fine("missing", lambda r: (step_2(r) / "config.json").unlink()),
-    fine("heads that do not divide", lambda r: config_says(r, {"num_attention_heads": 3})),
-    fine("no heads", lambda r: config_says(r, {"num_attention_heads": 0})),
-    fine("more heads for keys", lambda r: config_says(r, {"num_key_value_heads": 9})),
-    fine("heads that are words", lambda r: config_says(r, {"num_attention_heads": "two"})),
-    fine("heads that are a list", lambda r: config_says(r, {"num_attention_heads": [2]})),
-    fine("heads of 400 digits", lambda r: config_says(r, {"num_attention_heads": 10**400})),
-    fine(
-        "heads that are not a number",
-        lambda r: config_says(r, {"num_attention_heads": float("nan")}),
-    ),
-    fine("another width", lambda r: config_says(r, {"hidden_size": 64})),
     fine("10^9 layers", lambda r: config_says(r, {"num_hidden_layers": 10**9})),
-    fine("a type that is a list", lambda r: config_says(r, {"model_type": ["llama"]})),
-    fine("a type that is a table", lambda r: config_says(r, {"model_type": {"a": 1}})),
     fine("architectures that are a number", lambda r: config_says(r, {"architectures": 5})),
-    fine("keys twice", lambda r: config_says(r, '{"model_type": "llama", "model_type": "gpt2"}')),
     fine("a quantisation of words", lambda r: config_says(r, {"quantization_config": "none"})),
+    fine("keys twice", lambda r: config_says(r, '{"model_type": "gpt2", "model_type": "llama"}')),
     skipped(
         "a file of 65 MB", lambda r: os.truncate(step_2(r) / "config.json", 65 * 2**20), "too many"
+    ),
+    *(
+        skipped(
+            f"{name}, at one step",
+            partial(config_says, content=lie),
+            "does not continue",
+            reason="break",
+            steps=STEPS,
+        )
+        for name, lie in LIES.items()
+    ),
+    *(
+        fine(f"{name}, at all steps", partial(configs_say, content=lie))
+        for name, lie in LIES.items()
     ),
 )
 ADAPTERS = of(
