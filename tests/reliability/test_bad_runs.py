@@ -74,7 +74,7 @@ def test_a_bad_run_costs_what_is_bad(
     assert case.reason in reasons if case.reason else not skips
     assert sum(line.startswith("skipped: ") for line in said) == len(skips)
     assert json.loads(seen.out)["skips"] == skips
-    assert_measured(out, case.steps)
+    assert_measured(out, case)
 
 
 def assert_printable(done: Called) -> None:
@@ -90,11 +90,13 @@ def assert_nothing_outside_was_opened(place: Path, *calls: Called) -> None:
         assert not [path for path in done.opened if path.startswith(forbidden)]
 
 
-def assert_measured(out: Path, steps: tuple[int, ...]) -> None:
+def assert_measured(out: Path, case: Bad) -> None:
     """The weights of these steps and of no others are in the table, as numpy has them."""
-    table = pd.read_parquet(out / "metrics.parquet")
+    table, steps = pd.read_parquet(out / "metrics.parquet"), case.steps
     rows = table[(table["component"] == "weight") & (table["status"] == "ok")]
     assert sorted(rows["step"].unique()) == list(steps)
+    if case.reason.startswith("adapter-") and 2 in steps:
+        assert 4 not in set(rows[rows["step"] == 2]["rows"])  # the matrix without its adapter
     for step in {1, 3} & set(steps):
         own = rows[rows["step"] == step].set_index("rows")
         for matrix in weights(step).values():
@@ -140,7 +142,7 @@ def test_diagnose_and_watch_bear_it_too(
     quick = ("--out", out, "--poll", "0.001", "--idle", "0.001")
     watched = called(monkeypatch, capsys, "watch", run, *quick)
     assert watched.code == case.exit_code, watched.err
-    assert_measured(out, case.steps)
+    assert_measured(out, case)
     found = called(monkeypatch, capsys, "diagnose", run, "--results", out)
     assert found.code in (0, 1), found.err
     for done in (watched, found):

@@ -8,6 +8,7 @@ an ``adapter`` folder and ``gradients.safetensors`` beside the weights.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter
@@ -157,8 +158,9 @@ def _open_without_index(folder: Path, shards: list[re.Match[str]], options: Opti
         what = f"number {min(absent)} is missing" if absent else "their names differ in the total"
         message = f"has {len(shards)} of {count} shards and no index: {what}"
         raise RankscopeError(message, path=folder, reason="missing-shard")
-    opened = [open_file(folder / one[0], trust=options.trust_pickle) for one in shards]
-    return together(opened, {n: t for one in opened for n, t in one.tensors.items()})
+    held = {one[0]: open_file(folder / one[0], trust=options.trust_pickle) for one in shards}
+    _check_once(held, folder)
+    return together(held.values(), {n: t for one in held.values() for n, t in one.tensors.items()})
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -186,6 +188,7 @@ def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Ope
         shard: open_file(folder / shard, trust=options.trust_pickle)
         for shard in sorted(set(listing.values()))
     }
+    _check_once(held, folder)
     for name, shard in listing.items():
         if name not in held[shard].tensors and all(
             one.tensor.name != name for one in held[shard].aside
@@ -198,6 +201,22 @@ def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Ope
     for one in held.values():
         tensors = dict(one.tensors) | tensors
     return together(held.values(), tensors)
+
+
+def _check_once(held: Mapping[str, Opened], folder: Path) -> None:
+    """Refuse a tensor that two shards hold: whoever loads all of them keeps the last."""
+    places: dict[str, str] = {}
+    for shard, opened in held.items():
+        for name in opened.tensors:
+            if name in places:
+                both = f"{printable(places[name], limit=80)} and {printable(shard, limit=80)}"
+                raise RankscopeError(
+                    f"is in two shards, {both}: it is not certain which of them counts",
+                    path=folder,
+                    tensor=name,
+                    reason="duplicate-tensor",
+                )
+            places[name] = shard
 
 
 LAYOUT = Layout(
