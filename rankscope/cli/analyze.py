@@ -29,7 +29,8 @@ from rankscope.errors import plain
 
 def analyze(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
+        list[Path],
+        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
     ],
     out: ResultsFolder = Path("rankscope-results"),
     components: ComponentChoice = None,

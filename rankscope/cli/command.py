@@ -51,10 +51,6 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, old spellings of options included."""
-        for parameter in self.params:
-            # Whoever opens it says what is wrong, with the exit code of that.
-            if hasattr(parameter.type, "readable"):
-                parameter.type.readable = False
         known = {option for parameter in self.params for option in parameter.opts}
         return super().parse_args(ctx, list(_present(args, known)))
 

@@ -19,7 +19,8 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 def diagnose(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
+        list[Path],
+        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
     ],
     results: Annotated[
         Path | None,

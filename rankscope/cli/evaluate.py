@@ -20,7 +20,8 @@ from rankscope.errors import plain
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
+        list[Path],
+        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
     ],
     text: Annotated[
         list[str] | None,

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from rankscope.results.results import Results
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+    Path,
+    typer.Argument(
+        metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+    ),
 ]
 Venue = Annotated[
     str,

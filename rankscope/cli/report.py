@@ -12,7 +12,10 @@ from rankscope.errors import plain
 
 def report(
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+        Path,
+        typer.Argument(
+            metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+        ),
     ],
     out: Annotated[
         Path | None,

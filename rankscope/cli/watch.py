@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 def watch(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Runs or trees of runs; they need not exist yet."),
+        typer.Argument(
+            metavar="RUN", readable=False, help="Runs or trees of runs; they need not exist yet."
+        ),
     ],
     out: ResultsFolder = Path("rankscope-results"),
     poll: Annotated[
