@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MOST = 499  # characters of a line that is printed
+LONGEST = 440  # characters; a line has 500, and what is around an error takes its part
 
 
 class RankscopeError(Exception):
@@ -56,12 +56,12 @@ class RankscopeError(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        message = printable(self.message, limit=MOST - 100)
-        room = (MOST - len(message)) // 2 - 4
+        message = printable(self.message, limit=LONGEST - 100)
+        room = (LONGEST - len(message)) // 2 - 4
         where = [] if self.path is None else [_end_of(plain(self.path), limit=min(room, 200))]
         if self.tensor is not None:
             where.append(repr(printable(self.tensor, limit=min(room, 200) - 2)))
-        return ": ".join([*where, message])
+        return printable(": ".join([*where, message]), limit=LONGEST)
 
 
 def _end_of(path: str, *, limit: int) -> str:

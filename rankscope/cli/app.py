@@ -31,7 +31,7 @@ from rankscope.cli.report import report
 from rankscope.cli.train import train
 from rankscope.cli.watch import watch
 from rankscope.errors import (
-    MOST,
+    LONGEST,
     RankscopeError,
     RankscopeWarning,
     WrongSettingError,
@@ -110,7 +110,7 @@ def _is_of_writing(error: OSError) -> bool:
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
     """Print the library's warnings as one line each, and any other as Python does."""
     if issubclass(category, RankscopeWarning):
-        typer.echo(f"rankscope: {printable(in_options(str(message)), limit=MOST)}", err=True)
+        typer.echo(f"rankscope: {printable(in_options(str(message)), limit=LONGEST)}", err=True)
     else:
         typer.echo(warnings.formatwarning(message, category, *where[:2]), err=True, nl=False)
 

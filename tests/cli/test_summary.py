@@ -140,8 +140,8 @@ def test_few_skips_are_listed_and_many_are_counted_by_kind(
     many = [Skip(f"/x/{n}", "", "cut-short", "is cut short") for n in range(80)]
     print_skips([*many, Skip("/y", "", "empty", "is empty")])
     assert capsys.readouterr().err.splitlines() == [
-        "skipped: /x/0: is cut short (and 79 more like it)",
-        "skipped: /y: is empty",
+        "skipped: /x/0: is cut short [cut-short] (and 79 more like it)",
+        "skipped: /y: is empty [empty]",
     ]
     kinds = [Skip("/x", str(n), "new", f"is new {n}") for n in range(60)]
     print_skips(kinds, file="skipped.jsonl")

@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.conftest import Tensors
 from tests.reliability.spoiled_run import (
     ANSI,
-    OTHERS,
     STEPS,
     Q,
     fine,
@@ -67,17 +66,14 @@ NAMES = of(
             "an expert of 5000 digits": f"model.layers.0.mlp.experts.{'9' * 5000}.up_proj.weight",
         }.items()
     ),
-    skipped(
-        "with half a character",
-        partial(named, name='"a\\ud800b.weight"', steps=(2,)),
-        "not text",
-        steps=OTHERS,
-    ),
-    skipped(
-        "with a byte in disguise",
-        partial(named, name='"a\\udcffb.weight"', steps=(2,)),
-        "not text",
-        steps=OTHERS,
+    *(
+        skipped(
+            f"with {name}", partial(named, name=text, steps=(2,)), "damaged", reason="header-utf8"
+        )
+        for name, text in {
+            "half a character": '"a\\ud800b.weight"',
+            "a byte in disguise": '"a\\udcffb.weight"',
+        }.items()
     ),
 )
 
