@@ -8,6 +8,7 @@ that.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,7 @@ from pathlib import Path
 from rankscope.errors import RankscopeError
 
 OUTSIDE = "is a link that leads out of the folder given, which is not followed"
+RESUMED = re.compile(r"optim|scheduler|scaler|rng|random_states|training_args")  # from these only
 _bounds: ContextVar[tuple[Path, Path] | None] = ContextVar("_bounds", default=None)
 
 
@@ -42,6 +44,26 @@ def check_link(path: str | Path) -> None:
         return
     if leads_out(path, bounds[1]):
         raise RankscopeError(f"{OUTSIDE}: put the file there instead", path=path, reason="outside")
+
+
+def check_links(folder: Path, root: Path | None) -> None:
+    """Check the files of a checkpoint for programs that open these themselves.
+
+    What only a training reads may lead anywhere.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``outside``, if one is a link that leads out of ``root``.
+    OSError
+        If the folder cannot be listed.
+    """
+    if root is None or not folder.is_dir():
+        return
+    with links_within(folder, root):
+        for path in (*folder.iterdir(), *folder.glob("adapter/*")):
+            if RESUMED.match(path.name) is None:
+                check_link(path)
 
 
 def leads_out(path: str | Path, root: Path) -> bool:
