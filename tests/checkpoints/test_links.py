@@ -9,6 +9,7 @@ import pytest
 
 from rankscope.checkpoints.discovery import open_run, open_runs
 from rankscope.errors import RankscopeError
+from tests.reliability.bad_configs import with_adapter
 from tests.reliability.spoiled_run import honest, link_to, model, replaced, weights, write_step
 
 
@@ -45,6 +46,18 @@ def test_any_file_that_is_read_is_refused_outside(tmp_path: Path, name: str) -> 
     with pytest.raises(RankscopeError) as refused:
         read(run, 2)
     assert refused.value.reason == "outside"
+
+
+def test_a_base_beside_the_checkpoint_is_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = honest(tmp_path / "run")
+    adapter = tmp_path / "adapter"
+    with_adapter(run)
+    (run / "checkpoint-2" / "adapter").rename(adapter)
+    monkeypatch.chdir(adapter)
+    (checkpoint,) = open_run(".", base="../run/checkpoint-1")
+    assert set(checkpoint.contents.parameters) == set(weights(1))
 
 
 def test_what_is_not_read_may_lead_anywhere(tmp_path: Path) -> None:
