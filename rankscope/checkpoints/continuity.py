@@ -98,7 +98,7 @@ def difference_of_traces(earlier: Trace, later: Trace) -> str:
     """
     for key in [key for key in earlier.config if key in later.config]:
         was, now = earlier.config[key], later.config[key]
-        if was != now:
+        if was != now and str(was) != str(now):  # NaN is the same in both
             then, since = (printable(str(value), limit=40) for value in (was, now))
             return f"another model: its config.json stated {key} {then} and now states {since}"
     for entry, values in earlier.history.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.reliability.bad_configs import adapter_config
 from tests.reliability.bad_folders import CLOSED
 from tests.reliability.bad_runs import CASES
 from tests.reliability.called import Called, called
@@ -105,6 +106,19 @@ def assert_measured(out: Path, case: Bad) -> None:
             stated = found[["spectral_norm", "frobenius_norm", "stable_rank"]].astype(float)
             norm = np.sqrt((s**2).sum())
             np.testing.assert_allclose(stated, [s[0], norm, norm**2 / s[0] ** 2], rtol=1e-12)
+
+
+def test_a_scale_beyond_all_numbers_costs_what_it_scales(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = honest(tmp_path / "run")
+    adapter_config(run, lora_alpha=1e308)
+    done = called(monkeypatch, capsys, "analyze", run, "--out", tmp_path / "out")
+    assert done.code == 3, done.err
+    assert all(str(run) in line for line in lines(done.err)), done.err
+    table = pd.read_parquet(tmp_path / "out" / "metrics.parquet")
+    norms = table.loc[table["step"] != 2, "frobenius_norm"]
+    assert (norms[table["component"] == "weight"] < 100).all()
 
 
 ALSO = (  # one of each kind, for the other commands
