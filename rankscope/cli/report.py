@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
+from rankscope.errors import plain
+
 
 def report(
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+        Path,
+        typer.Argument(
+            metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -41,4 +46,4 @@ def report(
 
         mpl.use("agg")
         path = write_report(results, out, title=title, group=group, progress=progress)
-    typer.echo(path)
+    typer.echo(plain(str(path)))

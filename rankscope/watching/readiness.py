@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,8 +52,9 @@ class Readiness:
 def files_of(checkpoint: Checkpoint) -> Files:
     """The files of a checkpoint with their sizes and times."""
     path = checkpoint.path
-    paths = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return tuple((str(one), state_of(one)) for one in paths)
+    # What may not be listed or looked at has no state, and is not an error here.
+    below = [str(Path(folder, name)) for folder, _, names in os.walk(path) for name in names]
+    return tuple((one, state_of(one)) for one in (sorted(below) if path.is_dir() else [str(path)]))
 
 
 def _is_whole(checkpoint: Checkpoint) -> bool:
