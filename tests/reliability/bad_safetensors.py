@@ -290,6 +290,7 @@ TENSORS = [
             "",
             "a\0b",
             "a\nb",
+            "a\rb",
             "\x1b[2J\x1b]0;x\7",
             "../../etc/passwd",
             "/etc/passwd",
