@@ -24,7 +24,8 @@ from tests.reliability.bad import (
     tensors,
     whole,
 )
-from tests.reliability.bad_safetensors import CONTAINER, OTHERS, TYPES
+from tests.reliability.bad_headers import CONTAINER, TYPES
+from tests.reliability.bad_safetensors import OTHERS
 
 K_MODULE, Q_MODULE = f"{MODULE}.k_proj", f"{MODULE}.q_proj"
 A, B = f"base_model.model.{K_MODULE}.lora_A.weight", f"base_model.model.{K_MODULE}.lora_B.weight"

@@ -1,16 +1,15 @@
-"""Bad safetensors files: families 1 to 38."""
+"""Safetensors files of odd tensors, odd names, or other content: families 23 to 38."""
 
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from tests.reliability.bad import (
     Array,
+    Bad,
     K,
     Q,
     entry,
@@ -18,44 +17,19 @@ from tests.reliability.bad import (
     honest,
     lost,
     matrix,
-    npz,
     st,
     table,
     tensors,
+    whole,
 )
-from tests.reliability.bad import (
-    whole as bad,
-)
+from tests.reliability.bad_headers import CONTAINER, DATA, K2, Q2, QS, TYPES, WHOLE, beside_q, k_of
 
-Q2, K2 = matrix(2, 0), matrix(2, 1)
-QS = Q2.size * 4  # bytes of Q
-HUGE = 4 * (4 * 10**5) ** 2
-WHOLE = tensors(honest())
-DATA = Q2.tobytes() + K2.tobytes()
-
-
-def beside_q(k: Any, data: bytes = b"", name: str = K) -> bytes:
-    """An honest matrix of queries, and whatever stands beside it."""
-    return table({Q: entry([6, 4], 0, QS), name: k}, Q2.tobytes() + data)
-
-
-def twice(first: dict[str, Any], second: dict[str, Any], data: bytes) -> bytes:
-    """A header with one name twice, which json.dumps does not write."""
-    return st(f'{{"{K}":{json.dumps(first)},"{K}":{json.dumps(second)}}}'.encode(), data)
-
-
-def k_of(shape: Any, dtype: Any = "F32", start: Any = QS, stop: Any = 2 * QS) -> bytes:
-    return beside_q(entry(shape, start, stop, dtype), K2.tobytes())
+HUGE = 4 * (4 * 10**5) ** 2  # bytes
 
 
 def with_name(name: str) -> Callable[[int], dict[str, Array]]:
     """Steps whose second matrix has this name."""
     return lambda step: {Q: matrix(step, 0), name: matrix(step, 1)}
-
-
-def metadata(content: Any) -> bytes:
-    q, k = entry([6, 4], 0, QS), entry([6, 4], QS, 2 * QS)
-    return table({"__metadata__": content, Q: q, K: k}, DATA)
 
 
 def alike(step: int) -> dict[str, Array]:
@@ -70,171 +44,7 @@ def wide() -> bytes:
     return tensors({Q: Q2, K: K2} | arrays)
 
 
-CONTAINER = [
-    bad("empty", 1, b"", "empty", "is empty"),
-    bad("seven bytes", 2, b"\1" * 7, "cut-short", "7 bytes"),
-    bad("one byte", 2, b"{", "cut-short", "1 bytes"),
-    bad("zeros", 2, bytes(64), "header-json", ""),
-    bad("length beyond the file", 3, st(WHOLE[8:], n=5000), "cut-short", ""),
-    bad("length one too many", 3, st(b"{}", n=3), "cut-short", ""),
-    bad("length 2^63", 4, st(b"{}", n=2**63), "cut-short", ""),
-    bad("length 2^64 - 1", 4, st(b"{}", n=2**64 - 1), "cut-short", ""),
-    bad("length above the limit", 5, st(b"{", n=100_000_001), "cut-short", "", hole=10**8 + 100),
-    bad("length 0", 6, st(b"", b""), "header-json", ""),
-    bad("length 0 before data", 6, st(b"", DATA), "header-json", ""),
-    bad("not JSON", 7, st(b"{hello}"), "header-json", ""),
-    bad("a list", 7, st(b"[1,2]"), "header-json", ""),
-    bad("null", 7, st(b"null"), "header-json", ""),
-    bad("two tables", 7, st(b"{}{}"), "header-json", ""),
-    bad(
-        "name not UTF-8",
-        8,
-        st(b'{"\xff\xfe":' + json.dumps(entry([6, 4], 0, QS)).encode() + b"}", Q2.tobytes()),
-        "header-utf8",
-        "",
-    ),
-    bad(
-        "lone surrogate",
-        9,
-        st(b'{"\\ud800":' + json.dumps(entry([6, 4], 0, QS)).encode() + b"}", Q2.tobytes()),
-        "header-utf8",
-        "",
-    ),
-    bad(
-        "lists nested deeply",
-        10,
-        st(b'{"a":' + b"[" * 10**5 + b"]" * 10**5 + b"}"),
-        "header-json",
-        "",
-    ),
-    bad("tables nested deeply", 10, st(b'{"a":' * 10**5 + b"1" + b"}" * 10**5), "header-json", ""),
-    bad(
-        "name twice, same range",
-        11,
-        twice(entry([6, 4], 0, QS), entry([6, 4], 0, QS), K2.tobytes()),
-        "duplicate-key",
-        "twice",
-    ),
-    bad(
-        "name twice, another shape",
-        12,
-        twice(entry([6, 4], 0, QS), entry([4, 6], 0, QS), K2.tobytes()),
-        "duplicate-key",
-        "twice",
-    ),
-    bad(
-        "name twice, another range",
-        13,
-        twice(entry([6, 4], 0, QS), entry([6, 4], QS, 2 * QS), DATA),
-        "duplicate-key",
-        "twice",
-    ),
-    bad(
-        "metadata twice", 13, st(b'{"__metadata__":{},"__metadata__":{}}'), "duplicate-key", "twice"
-    ),
-    bad(
-        "ranges overlap",
-        14,
-        k_of([6, 4], start=QS // 2, stop=QS // 2 + QS),
-        "overlap",
-        "",
-        tensor=K,
-    ),
-    bad("two names, one range", 15, k_of([6, 4], start=0, stop=QS), "overlap", "", tensor=K),
-    bad("one range within another", 15, k_of([2, 4], start=32, stop=64), "overlap", "", tensor=K),
-    bad(
-        "hole in the middle",
-        16,
-        beside_q(entry([6, 4], QS + 8, 2 * QS + 8), bytes(8) + K2.tobytes()),
-        "hole",
-        "",
-        tensor=K,
-    ),
-    bad(
-        "hole at the start",
-        16,
-        table({Q: entry([6, 4], 8, QS + 8)}, bytes(8) + Q2.tobytes()),
-        "hole",
-        "",
-        tensor=Q,
-    ),
-    bad("bytes after the end", 17, WHOLE + b"PK\3\4", "trailing-bytes", "4"),
-    bad("a zip after the end", 17, WHOLE + npz({"a": Q2}), "trailing-bytes", ""),
-    bad("last byte gone", 18, WHOLE[:-1], "cut-short", "1"),
-    bad("all data gone", 18, WHOLE[: -2 * QS], "cut-short", ""),
-    bad("header cut", 18, WHOLE[:40], "cut-short", ""),
-    bad("range smaller than the shape", 19, k_of([6, 5]), "size-mismatch", "", tensor=K),
-    bad("range larger than the shape", 19, k_of([2, 4]), "size-mismatch", "", tensor=K),
-    bad("shape beyond 64 bits", 20, k_of([2**33, 2**33]), "size-mismatch", "", tensor=K),
-    bad("shape beyond 4300 digits", 20, k_of([10**4200, 10**4200]), "size-mismatch", "", tensor=K),
-]
-TYPES = [
-    *(
-        bad(f"shape {shape}", 21, k_of(shape), "header-type", "", tensor=K)
-        for shape in (
-            [-2, -2],
-            [2.0, 2],
-            ["6", "4"],
-            [True, 24],
-            [None, 4],
-            [[6], 4],
-            24,
-            None,
-            "64",
-            {},
-        )
-    ),
-    bad("range reversed", 22, k_of([6, 4], start=2 * QS, stop=QS), "header-type", "", tensor=K),
-    bad("range negative", 22, k_of([6, 4], start=-QS, stop=0), "header-type", "", tensor=K),
-    bad(
-        "range of fractions", 22, k_of([6, 4], start=96.0, stop=192.0), "header-type", "", tensor=K
-    ),
-    bad(
-        "range beyond 64 bits", 22, k_of([6, 4], start=2**70, stop=2**70 + QS), "hole", "", tensor=K
-    ),
-    bad(
-        "range of three",
-        22,
-        beside_q({"dtype": "F32", "shape": [6, 4], "data_offsets": [QS, QS, 2 * QS]}, K2.tobytes()),
-        "header-type",
-        "",
-        tensor=K,
-    ),
-    *(
-        bad(f"dtype {dtype}", 23, k_of([6, 4], dtype), "header-type", "", tensor=K)
-        for dtype in (["F32"], {}, 32, None)
-    ),
-    *(
-        bad(
-            f"no {field}",
-            23,
-            beside_q(
-                {k: v for k, v in entry([6, 4], QS, 2 * QS).items() if k != field}, K2.tobytes()
-            ),
-            "header-type",
-            "",
-            tensor=K,
-        )
-        for field in ("dtype", "shape", "data_offsets")
-    ),
-    *(
-        bad(f"entry {content}", 23, beside_q(content, K2.tobytes()), "header-type", "", tensor=K)
-        for content in ([], 3, None, "F32")
-    ),
-    bad("metadata with a number", 27, metadata({"step": 3}), "header-type", ""),
-    bad("metadata with a table", 27, metadata({"a": {"b": "c"}}), "header-type", ""),
-    bad("metadata a list", 27, metadata(["a"]), "header-type", ""),
-    bad("metadata a text", 27, metadata("a"), "header-type", ""),
-    bad("no tensors", 32, st(b"{}"), "no-matrices", "no weight matrix"),
-    bad(
-        "metadata alone",
-        32,
-        table({"__metadata__": {"format": "pt"}}),
-        "no-matrices",
-        "no weight matrix",
-    ),
-]
-TENSORS = [
+TENSORS: list[Bad] = [
     lost("dtype F33", 23, k_of([6, 4], "F33"), "unreadable", "F33"),
     lost(
         "dtype F6_E2M3",
@@ -276,7 +86,7 @@ TENSORS = [
         ),
     ),
     fine("2000 tensors", 33, wide),
-    bad(
+    whole(
         "70 axes",
         34,
         table({Q: entry([6, 4], 0, QS), K: entry([1] * 70, QS, QS + 4)}, Q2.tobytes() + b"abcd"),
@@ -325,19 +135,19 @@ TENSORS = [
         lines=3,
     ),
 ]
-OTHERS = [
-    bad(
+OTHERS: list[Bad] = [
+    whole(
         "git-lfs pointer",
         38,
         b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
         "lfs-pointer",
         "git lfs pull",
     ),
-    bad("web page", 38, b"<!DOCTYPE html><html>404</html>", "web-page", "web page"),
-    bad(
+    whole("web page", 38, b"<!DOCTYPE html><html>404</html>", "web-page", "web page"),
+    whole(
         "XML error", 38, b"<?xml version='1.0'?><Error>AccessDenied</Error>", "web-page", "web page"
     ),
-    bad("gzip", 38, gzip.compress(WHOLE, mtime=0), "cut-short", ""),
-    bad("text", 38, b"Internal server error, try again later", "cut-short", ""),
+    whole("gzip", 38, gzip.compress(WHOLE, mtime=0), "cut-short", "cut short"),
+    whole("text", 38, b"Internal server error, try again later", "cut-short", "cut short"),
 ]
-BAD_SAFETENSORS = [*CONTAINER, *TYPES, *TENSORS, *OTHERS]
+BAD_SAFETENSORS: list[Bad] = [*CONTAINER, *TYPES, *TENSORS, *OTHERS]

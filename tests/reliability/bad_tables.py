@@ -49,7 +49,7 @@ def tied() -> dict[str, Any]:
 FORMATS: list[Bad] = [
     *(
         lost(
-            dtype,
+            f"torch {dtype}",
             65,
             k(lambda torch, keys, dtype=dtype: keys.to(getattr(torch, dtype))),
             "quantised",
@@ -112,7 +112,7 @@ FORMATS: list[Bad] = [
 apart = partial(bad, cost="nothing", lines=2, breaks=True)
 TABLES: list[Bad] = [
     bad(
-        "a list",
+        "a list of tensors",
         53,
         of(lambda: [*weights().values()]),
         "not-understood",
