@@ -110,8 +110,8 @@ LOST = [
         for dtype in ("int8", "uint8", "int32", "int64")
     ),
     lost("complex64", 67, k(K2.astype(np.complex64)), "quantised", "complex64"),
-    lost("float8 e4m3", 66, stored("F8_E4M3", BITS.astype(np.uint8)), "quantised", "float8_e4m3"),
-    lost("float8 e5m2", 66, stored("F8_E5M2", BITS.astype(np.uint8)), "quantised", "float8_e5m2"),
+    lost("float8 e4m3", 66, stored("F8_E4M3", BITS.astype(np.uint8)), "quantised", "FP8"),
+    lost("float8 e5m2", 66, stored("F8_E5M2", BITS.astype(np.uint8)), "quantised", "FP8"),
     lost(
         "gone at this step",
         74,
