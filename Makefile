@@ -4,7 +4,8 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
+SCALE   ?= demo
+.PHONY: demo study study-quick test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
 
 # Train a full-rank and a ReLoRA model, analyse and evaluate both, draw the figures; called again, it
 # does only what is missing. BLIMP=path also scores both on BLiMP's sentences.
@@ -19,6 +20,16 @@ demo: $(VENV)/installed
 	@echo
 	@echo "Checkpoints are in ckpts/demo, the tables in results/demo, figures in results/demo/figures."
 	@echo "Next: $(BIN)/rankscope analyze YOUR/CHECKPOINTS, or notebooks/1-tour.ipynb."
+
+# The study: full rank, ReLoRA, and what the published program does differently, at several learning
+# rates and seeds. SCALE=tiny is the shape of the published study's smallest model, on the text that
+# STUDY_TEXT names. Called again, it does only what is missing.
+study: $(VENV)/installed
+	$(BIN)/python studies/relora-small/study.py $(SCALE)
+
+# Its main arms at one learning rate.
+study-quick: $(VENV)/installed
+	$(BIN)/python studies/relora-small/study.py quick
 
 test: lint typecheck
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
