@@ -28,6 +28,7 @@ from rankscope.plots.merge_alignment import merge_overlaps
 from rankscope.plots.published_lines import has_published_scores, has_published_spectra
 from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
+from rankscope.plots.run_scatter import has_run_points, rank_against_performance
 from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
@@ -433,6 +434,12 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r, hue: rank_and_performance(_correlated(r, hue), hue=hue),
         lambda r: has_component(r.metrics, "weight") and has_correlations(_correlated(r)),
         "weights and performance that vary at 4 common steps or more",
+    ),
+    "rank-against-performance": GalleryFigure(
+        lambda r, hue: rank_against_performance(r.metrics, r.evaluation, hue=hue),
+        lambda r: has_run_points(r.metrics, r.evaluation),
+        "weights and performance of 4 runs or more",
+        "weight",
     ),
 }
 """Figures of the results by file name."""

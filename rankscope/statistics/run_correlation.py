@@ -32,8 +32,10 @@ from rankscope.statistics.replicates import groups_of
 
 Values = NDArray[np.float64]
 Scope = Literal["all", "between", "within"]
+PLACE = ["role", "column", *KEY]
+POINTS = (*PLACE, "step", "run", "rank", "performance")
 COLUMNS = (
-    *("component", "role", "column", *KEY, "step", "scope", "method"),
+    *("component", *PLACE, "step", "scope", "method"),
     *("value", "ci_low", "ci_high", "p", "n", "groups"),
 )
 SURE = 0.05
@@ -132,19 +134,14 @@ def correlate_runs(
     2  between    NaN  2
     4   within  -1.00  8
     """
-    if metrics.empty or evaluation.empty:
-        return pd.DataFrame(columns=list(COLUMNS))
-    series = [*iter_rank_series(metrics, columns, component)]
-    asked = measures or _one_of_each_order(evaluation)
-    performance = performance_by_run(evaluation, asked)
-    at = _step_of(series, performance, step)
-    runs = sorted({run for run, *_ in series} & {*performance})
-    groups = {} if group is None else groups_of(runs, group)
+    points = run_points(
+        metrics, evaluation, columns=columns, component=component, measures=measures, step=step
+    )
+    groups = {} if group is None else groups_of(map(str, points["run"].unique()), group)
     rows = [
-        (component, role, column, *measure, at, *found)
-        for (role, column), ranks in _at_step(series, at).items()
-        for measure in asked
-        for found in _iter_found(_points(ranks, performance, measure, at), groups)
+        (component, *place, *found)
+        for place, of_place in points.groupby([*PLACE, "step"], sort=False)
+        for found in _iter_found(of_place.set_index("run"), groups)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -156,13 +153,48 @@ def reversals(correlations: pd.DataFrame) -> pd.DataFrame:
     -------
     The rows of scope ``between`` whose sign is another within groups, where both have p < 0.05.
     """
-    key = [*COLUMNS[: COLUMNS.index("scope")], "method"]
+    key = ["component", *PLACE, "step", "method"]
     sure = correlations[correlations["p"] < SURE]
     within = sure[sure["scope"] == "within"].set_index(key)["value"]
     between = sure[sure["scope"] == "between"]
     inside = pd.MultiIndex.from_frame(between[key]).map(within).to_numpy(dtype=np.float64)
     rows: pd.DataFrame = between[between["value"].to_numpy() * inside < 0]
     return rows
+
+
+def run_points(
+    metrics: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    *,
+    columns: Sequence[str],
+    component: str,
+    measures: Sequence[Measure] | None,
+    step: int | None,
+) -> pd.DataFrame:
+    """Rank and performance of every run at one step.
+
+    Parameters and errors are those of `correlate_runs`.
+
+    Returns
+    -------
+    Columns ``role``, ``column``, ``task``, ``group``, ``metric``, ``step``, ``run``, ``rank`` and
+    ``performance``: quantities that span decades and perplexities by their logarithm.
+    """
+    if metrics.empty or evaluation.empty:
+        return pd.DataFrame(columns=list(POINTS))
+    series = [*iter_rank_series(metrics, columns, component)]
+    asked = measures or _one_of_each_order(evaluation)
+    performance = performance_by_run(evaluation, asked)
+    at = _step_of(series, performance, step)
+    rows = [
+        (role, column, *measure, at, run, ranks[at], reached[measure][at])
+        for run, role, column, ranks in series
+        for measure in asked
+        if measure in (reached := performance.get(run, {}))
+        if at in ranks.index and at in reached[measure].index
+    ]
+    points = pd.DataFrame(rows, columns=list(POINTS))
+    return points.sort_values([*PLACE, "run"], kind="stable").reset_index(drop=True)
 
 
 def _one_of_each_order(evaluation: pd.DataFrame) -> list[Measure]:
@@ -206,16 +238,6 @@ def _step_of(series: Ranks, performance: Performance, asked: int | None) -> int:
     return asked
 
 
-def _at_step(series: Ranks, step: int) -> dict[tuple[str, str], dict[str, float]]:
-    """Value of every rank metric by role and column, and run."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for run, role, column, ranks in series:
-        here = found.setdefault((role, column), {})
-        if step in ranks.index:
-            here[run] = float(ranks[step])
-    return found
-
-
 @dataclass(frozen=True)
 class _Sample:
     """Points of one scope: ``independent`` of them count, 0 where nothing follows from them."""
@@ -226,18 +248,6 @@ class _Sample:
     blocks: NDArray[np.int_]
     independent: int
     groups: int
-
-
-def _points(
-    ranks: Mapping[str, float], performance: Performance, measure: Measure, step: int
-) -> pd.DataFrame:
-    """Rank and performance of each run that has both at the step."""
-    reached = {
-        run: float(there[measure][step])
-        for run, there in performance.items()
-        if run in ranks and measure in there and step in there[measure].index
-    }
-    return pd.DataFrame({"x": pd.Series(ranks), "y": pd.Series(reached)}, dtype=float).dropna()
 
 
 def _iter_found(
@@ -255,7 +265,7 @@ def _iter_found(
 
 
 def _samples(points: pd.DataFrame, groups: Mapping[str, str]) -> list[_Sample]:
-    x, y = (points[name].to_numpy(np.float64) for name in ("x", "y"))
+    x, y = (points[name].to_numpy(np.float64) for name in ("rank", "performance"))
     n, together = len(points), np.zeros(len(points), dtype=np.int_)
     if not groups:
         return [_Sample("all", x, y, together, n, 0)]

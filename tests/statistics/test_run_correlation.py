@@ -95,7 +95,7 @@ def test_within_groups_is_the_correlation_of_deviations_from_their_means(
     ranks["alone-0"], losses["alone-0"] = 0.9, 1.0  # a group of one run does not count
     found = of(study(ranks, losses, group=GROUP), "within")
     table = pd.DataFrame({"x": ranks, "y": losses}).drop("alone-0")
-    apart = table - table.groupby(table.index.str.partition("-").str[0]).transform("mean")
+    apart = table - table.groupby([run[:4] for run in table.index]).transform("mean")
     truth = stats.spearmanr(apart["x"], apart["y"])
     assert found["value"] == pytest.approx(truth.statistic)
     assert (found["n"], found["groups"]) == (27, 9)
@@ -114,10 +114,11 @@ def test_the_step_is_the_last_that_all_runs_have_or_the_one_asked_for() -> None:
     both = pd.concat([evaluation_of(losses, step=step) for step in (10, 20, 30)])
     found = correlate_runs(metrics, both, columns=["per"])
     assert set(found["step"]) == {10}
-    assert found["value"].tolist() == [1.0, 1.0]
+    assert found["value"].tolist() == pytest.approx([1.0, 1.0])
     with pytest.warns(RankscopeWarning, match="at step 20: r4"):
         late = correlate_runs(metrics, both, columns=["per"], step=20)
-    assert (late["value"].tolist(), set(late["n"])) == ([-1.0, -1.0], {4})
+    assert late["value"].tolist() == pytest.approx([-1.0, -1.0])
+    assert set(late["n"]) == {4}
     with pytest.raises(WrongSettingError, match="no run has both"):
         correlate_runs(metrics, both, columns=["per"], step=30)
     with pytest.raises(WrongSettingError, match="no step in common"):
@@ -126,7 +127,7 @@ def test_the_step_is_the_last_that_all_runs_have_or_the_one_asked_for() -> None:
 
 
 def test_a_perplexity_is_left_out_beside_its_loss() -> None:
-    runs = {f"r{i}": 0.1 * i for i in range(4)}
+    runs = {f"r{i}": 0.1 + 0.1 * i for i in range(4)}
     metrics = table_of(row(run, 0, "q", value) for run, value in runs.items())
     losses = evaluation_of(runs)
     both = pd.concat([losses, losses.assign(metric="perplexity")])
