@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rankscope.statistics.certified import values_and_errors
 
@@ -44,13 +45,14 @@ def distances_of(
     key = ["run", "step", *place]
     if changes.duplicated(key).any():  # as in models with several towers
         key.append("name")
-    sized = _with_sizes(changes).set_index(key)[["size", "error"]].unstack(key[2:])
-    sized = sized[sized.columns[sized.notna().groupby(level="run").any().all()]]
-    of_all = sized["size"].notna().all(axis=1)
-    root = (sized[of_all].T.pow(2).groupby(level=0).mean().T) ** 0.5
-    if root.empty:
+    sized = _with_sizes(changes).set_index(key)
+    sizes, errors = (sized[name].unstack(key[2:]) for name in ("size", "error"))
+    in_all = np.asarray(sizes.notna().groupby(level="run").any()).all(axis=0)
+    if not in_all.any():
         return {}
-    known = root.loc[root["error"] <= MOST_ERROR * root["size"], "size"]
+    distance, error = (_root_mean_square(one.to_numpy()[:, in_all]) for one in (sizes, errors))
+    is_known = error <= MOST_ERROR * distance  # not so where that of a matrix is unknown, NaN
+    known = pd.Series(distance[is_known], index=sizes.index[is_known])
     curves = {run: _from_start(known, run, float(starts[0])) for run in runs}
     return curves if all(curve.max() > 0 for curve in curves.values()) else {}
 
@@ -62,6 +64,12 @@ def _with_sizes(changes: pd.DataFrame) -> pd.DataFrame:
     size = np.where(is_zero, 0.0, 10.0**logs)
     error = np.where(is_zero, 0.0, 10.0**logs * (10.0**errors - 1))
     return changes.assign(size=size, error=error)
+
+
+def _root_mean_square(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of every row."""
+    roots: NDArray[np.float64] = np.sqrt((values**2).mean(axis=1))
+    return roots
 
 
 def _from_start(known: pd.Series[float], run: str, start: float) -> pd.Series[float]:

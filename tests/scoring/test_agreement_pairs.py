@@ -73,6 +73,9 @@ def test_the_good_sentence_agrees_and_the_bad_one_does_not(uid: str) -> None:
         at = differing(good, bad)
         assert agrees(good, uid, at)
         assert not agrees(bad, uid, at)
+        if uid == "subject_verb_clause":  # The baker that the men know sings.
+            noun, verb = words(good)[4:6]
+            assert is_plural(noun) == is_plural_verb(verb) != is_plural(words(good)[1])
 
 
 @pytest.mark.parametrize("pairs", [None, 10])

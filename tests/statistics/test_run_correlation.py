@@ -107,11 +107,11 @@ def test_the_step_is_the_last_that_all_runs_have_or_the_one_asked_for() -> None:
     metrics = table_of(
         row(run, 0, "q", 0.1 * i * (1 if step == 10 else -1), step=step)
         for i, run in enumerate(runs)
-        for step in (10, 20)
+        for step in (5, 10, 20)
         if (run, step) != ("r4", 20)
     )
     losses = {run: float(i) for i, run in enumerate(runs)}
-    both = pd.concat([evaluation_of(losses, step=step) for step in (10, 20, 30)])
+    both = pd.concat([evaluation_of(losses, step=step) for step in (5, 10, 20, 30)])
     found = correlate_runs(metrics, both, columns=["per"])
     assert set(found["step"]) == {10}
     assert found["value"].tolist() == pytest.approx([1.0, 1.0])
