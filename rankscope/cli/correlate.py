@@ -96,7 +96,8 @@ def _print(found: pd.DataFrame, form: Form, results: Path) -> None:
 
 def _cells(found: pd.DataFrame) -> list[tuple[str, ...]]:
     """The heading and one row per role, metric, measure and scope."""
-    cells = [("role", "metric", "performance", "over", "n", "Spearman", "Kendall", "p")]
+    heading = ("role", "metric", "performance", "over", "n", "Spearman", "Kendall", "p")
+    cells: list[tuple[str, ...]] = [heading]
     for place, rows in found.groupby(PLACE, sort=False):
         role, column, task, part, metric, scope, n, groups = map(str, place)
         by_method = {str(row["method"]): row for row in rows.to_dict("records")}

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.evaluation_curves import measure_label
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.panel import Panel, label_log_axis
-from rankscope.plots.style import paper_look, plain, series_styles
+from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
 from rankscope.statistics.associations import FEWEST_PAIRS
 from rankscope.statistics.correlation import KEY, Measure
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import are_replicates, by_group
 from rankscope.statistics.row_choice import by_run, chosen_rows, in_order, role_title, series_names
 from rankscope.statistics.run_correlation import run_points
+
+Values = NDArray[np.float64]
 
 OF_RUN, OF_MEAN = 2.2, 6.0
 """Sizes of markers."""
@@ -132,13 +136,24 @@ def _draw(panel: Panel, points: pd.DataFrame, hue: str, *, has_groups: bool) -> 
     for name, series in points.groupby(hue, sort=True):
         style = panel.series(name, dashes="")
         x, y = (series[name].to_numpy(np.float64) for name in ("performance", "rank"))
-        look = {"color": style.color, "marker": style.marker, "linestyle": ""}
         if has_groups and len(x) > 1:
             centre = x.mean(), np.exp(np.log(y).mean()) if log else y.mean()
             for one in zip(x, y, strict=True):
                 ends = np.transpose([centre, one])
                 panel.ax.plot(*ends, color=style.color, linewidth=0.6, zorder=1)
-            panel.ax.plot(*np.transpose([centre]), **look, markersize=OF_MEAN, fillstyle="none")
-        panel.ax.plot(x, y, **look, markersize=OF_RUN)
+            _mark(panel.ax, style, *np.transpose([centre]), is_mean=True)
+        _mark(panel.ax, style, x, y)
     if has_groups:
         panel.mark("mean of a group, with its runs around it")
+
+
+def _mark(ax: Axes, style: SeriesStyle, x: Values, y: Values, *, is_mean: bool = False) -> None:
+    ax.plot(
+        x,
+        y,
+        linestyle="",
+        color=style.color,
+        marker=style.marker,
+        markersize=OF_MEAN if is_mean else OF_RUN,
+        fillstyle="none" if is_mean else "full",
+    )

@@ -59,7 +59,7 @@ def differences(
 
     Matrices of one shape are paired by layer, role, head and expert: at every step that all runs
     have (where they have none in common, at the last of each), where all have come down to one
-    loss, and where the weights of all have gone equally far from where they began
+    loss, and, role by role, where they have gone equally far from where they began in all runs
     (`rankscope.statistics.equal_distance.distances_of`). Changes are paired where their windows
     begin alike.
 
@@ -190,14 +190,16 @@ def _finished(found: pd.DataFrame, sides: Sides, matches: Matched) -> pd.DataFra
     log = found["metric"].isin([name for name in found["metric"].unique() if quantity(name).log])
     for side, runs in (("a", sides.a), ("b", sides.b)):
         steps = found["step"].astype(float)
-        for at, places in matches.places.items():
+        for (at, role), places in matches.places.items():
             where = [places[run].step for run in runs if run in places]
-            steps = steps.mask(found["at"] == at, float(np.mean(where)) if where else np.nan)
+            is_there = (found["at"] == at) & (found["role"] == role)
+            steps = steps.mask(is_there, float(np.mean(where)) if where else np.nan)
         found[f"step_{side}"] = steps
         found[side] = found[side].mask(log, 10.0 ** found[side])
         found[f"runs_{side}"] = len(runs)
-    for at, level in matches.levels.items():
-        found[at] = np.where(found["at"] == at, level, np.nan)
+    found = found.assign(loss=np.nan, distance=np.nan)
+    for (at, role), level in matches.levels.items():
+        found[at] = found[at].mask((found["at"] == at) & (found["role"] == role), level)
     for name in ("since", "layer"):
         found[name] = found[name].where(found[name] != NONE).astype("Int64")
     order = ["at", "step_a", "component", "since", "role", "metric", "layer"]

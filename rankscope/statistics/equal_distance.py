@@ -20,13 +20,12 @@ def distances_of(
     """Distance of each run from its start at its checkpoints: how much its weights have changed.
 
     It is the root mean square of ‖W − W₀‖/‖W₀‖, Frobenius norms, over the matrices that have such a
-    ratio in all runs. Every matrix counts alike, as in the means over layers that are compared, and
-    a run has one distance, so that all of its matrices are compared as they were at one moment.
+    ratio in all runs. Every matrix counts alike, as in the means over layers that are compared.
 
     Parameters
     ----------
     rows
-        Rows of the metrics table.
+        Rows of the metrics table, usually of one role.
     runs
         The runs.
     place

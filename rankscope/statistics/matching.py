@@ -45,14 +45,14 @@ class Matched:
         component, since, step, role, the columns `PLACE`, metric, value, error. ``rank`` is that
         which a value is only comparable at.
     places
-        Where each run is, by ``at`` and run, for moments that are not a common step.
+        Where each run is, by ``at`` and role, then by run, for moments that are not a common step.
     levels
-        The loss and the distance at which the runs are compared, by ``at``; NaN if there is none.
+        The loss or distance at which the runs are compared, by ``at`` and role.
     """
 
     rows: pd.DataFrame
-    places: Mapping[str, Mapping[str, Between]]
-    levels: Mapping[str, float]
+    places: Mapping[tuple[str, str], Mapping[str, Between]]
+    levels: Mapping[tuple[str, str], float]
 
 
 def matched(
@@ -60,8 +60,9 @@ def matched(
 ) -> Matched:
     """Values and errors of the metrics at every common step, or else the last, and at equal levels.
 
-    Those are the lowest loss that all runs came down to, and the largest distance from their start
-    that all of them reached.
+    Those are the lowest loss that all runs came down to, and for each role the largest distance
+    from their start that its matrices reached in all of them: roles move differently, and each has
+    to have moved equally far to be compared.
 
     Parameters
     ----------
@@ -78,16 +79,22 @@ def matched(
     steps = {run: {*rows.loc[rows["run"] == run, "step"]} for run in runs}
     last = {run: Between(max(own), max(own)) for run, own in steps.items() if own}
     fallen, loss = _reached(_loss_curves(rows, runs, losses))
-    distances = distances_of(rows, runs, ["role", *PLACE[:-1]])
-    moved, depth = _reached({run: -curve for run, curve in distances.items()})
-    places = {"loss": fallen, "distance": moved}
-    parts = [_at_places(rows, columns, there).assign(at=at) for at, there in places.items()]
+    parts = [_at_places(rows, columns, fallen).assign(at="loss")]
+    places, levels = dict[tuple[str, str], Mapping[str, Between]](), dict[tuple[str, str], float]()
+    for role, of_role in rows.groupby("role"):
+        distances = distances_of(of_role, runs, PLACE[:-1])
+        moved, depth = _reached({run: -curve for run, curve in distances.items()})
+        if moved:
+            parts.append(_at_places(of_role, columns, moved).assign(at="distance"))
+        name = str(role)
+        places |= {("loss", name): fallen, ("distance", name): moved, ("last", name): last}
+        levels |= {("loss", name): loss, ("distance", name): -depth}
     if set.intersection(*steps.values()):
         parts.append(_measured(_of_one_kind(rows), columns).assign(at="step"))
     else:
         rows = rows[~rows["component"].isin(CHANGES)]
         parts.append(_at_places(rows, columns, last, everything=True).assign(at="last"))
-    return Matched(pd.concat(parts), places | {"last": last}, {"loss": loss, "distance": -depth})
+    return Matched(pd.concat(parts), places, levels)
 
 
 def _numbered(rows: pd.DataFrame) -> pd.DataFrame:

@@ -155,10 +155,10 @@ def reversals(correlations: pd.DataFrame) -> pd.DataFrame:
     """
     key = ["component", *PLACE, "step", "method"]
     sure = correlations[correlations["p"] < SURE]
-    within = sure[sure["scope"] == "within"].set_index(key)["value"]
+    within = sure.loc[sure["scope"] == "within", [*key, "value"]]
     between = sure[sure["scope"] == "between"]
-    inside = pd.MultiIndex.from_frame(between[key]).map(within).to_numpy(dtype=np.float64)
-    rows: pd.DataFrame = between[between["value"].to_numpy() * inside < 0]
+    both = between.merge(within, on=key, suffixes=("", "_within"))
+    rows: pd.DataFrame = both.loc[both["value"] * both["value_within"] < 0, list(COLUMNS)]
     return rows
 
 
@@ -199,9 +199,10 @@ def run_points(
 
 def _one_of_each_order(evaluation: pd.DataFrame) -> list[Measure]:
     """Loss, else perplexity, and accuracy of every task as a whole."""
+    kinds = evaluation[KEY].drop_duplicates().sort_values(KEY).astype(str)
     there = [
-        (str(task), str(group), str(metric))
-        for task, group, metric in evaluation.groupby(KEY).groups
+        (task, group, metric)
+        for task, group, metric in kinds.itertuples(index=False, name=None)
         if group == "all" and metric in WHOLE_TASK
     ]
     return [
@@ -274,16 +275,16 @@ def _samples(points: pd.DataFrame, groups: Mapping[str, str]) -> list[_Sample]:
     means = [np.bincount(of, one) / sizes for one in (x, y)]
     apart = [_apart(one, mean[of]) for one, mean in zip((x, y), means, strict=True)]
     several, inside = int((sizes > 1).sum()), sizes[of] > 1
-    left = [one[inside] for one in apart]
+    x_left, y_left = (one[inside] for one in apart)
     return [
         _Sample("all", x, y, together, 0, len(names)),
-        _Sample("between", *means, together[: len(names)], len(names), len(names)),
-        _Sample("within", *left, of[inside], int(inside.sum()) - several + 1, several),
+        _Sample("between", means[0], means[1], together[: len(names)], len(names), len(names)),
+        _Sample("within", x_left, y_left, of[inside], int(inside.sum()) - several + 1, several),
     ]
 
 
 def _apart(values: Values, centre: Values) -> Values:
     """Deviations, in which differences that are only rounding are none."""
     unit = STILL * np.abs(values).max(initial=0.0) or 1.0
-    apart: Values = np.round((values - centre) / unit)
+    apart: Values = np.round((values - centre) / unit).astype(np.float64)
     return apart

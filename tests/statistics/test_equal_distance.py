@@ -57,16 +57,32 @@ def test_runs_of_which_one_moves_slower_differ_at_a_step_and_not_at_a_distance()
     found = differences(table(), ONE, columns=["per"])
     roles = found[found["layer"].isna() & (found["component"] == "weight")]
     assert roles[roles["step_a"].eq(40) & roles["at"].eq("step")]["differs"].all()
-    there = roles[roles["at"] == "distance"]
+    there = roles[roles["at"] == "distance"].sort_values("role")
     assert there["role"].tolist() == ["k", "q"]
     assert not there["differs"].any()
     # Run a passes the last distance of b on the way; PER is linear in it, so nothing is left.
-    np.testing.assert_allclose(there["distance"], distance_of("b", 40))
+    np.testing.assert_allclose(there["distance"], [size_of("b", role, 40) for role in "kq"])
     np.testing.assert_allclose(there["step_a"], 16)
     np.testing.assert_allclose(there["step_b"], 40)
     np.testing.assert_allclose(there["difference"], 0, atol=1e-12)
     # 0.6 of the way from step 10 to 20, along which PER of run a falls by 0.1 of a unit distance.
     np.testing.assert_allclose(there["error"], 0.6 * 0.5 * distance_of("a", 10), rtol=1e-9)
+
+
+def test_each_role_is_compared_where_it_moved_equally_far_itself() -> None:
+    """The k of run b moves as in run a, its q more slowly; without q, k is where it was."""
+    rows = table()
+    is_k = (rows["role"] == "k") & (rows["run"] == "b") & rows["relative_size"].notna()
+    rows.loc[is_k, "relative_size"] *= SPEEDS["a"] / SPEEDS["b"]
+    found = differences(rows, ONE, columns=["per"])
+    steps = found[found["at"] == "distance"].groupby("role")[["step_a", "step_b"]].mean()
+    np.testing.assert_allclose(steps.loc["k"], [40, 40])
+    np.testing.assert_allclose(steps.loc["q"], [16, 40])
+    alone = differences(rows[rows["role"] == "k"], ONE, columns=["per"])
+    pd.testing.assert_frame_equal(
+        alone[alone["at"] == "distance"].reset_index(drop=True),
+        found[(found["at"] == "distance") & (found["role"] == "k")].reset_index(drop=True),
+    )
 
 
 def test_a_difference_at_equal_distance_is_found() -> None:
@@ -83,8 +99,8 @@ def test_replicates_are_compared_at_a_distance_that_all_reached() -> None:
     found = differences(
         pd.concat([seeds[0], late]), Sides(("a0", "a1"), ("b0", "b1")), columns=["per"]
     )
-    there = found[found["at"] == "distance"]
-    np.testing.assert_allclose(there["distance"], distance_of("b", 20))
+    there = found[(found["at"] == "distance") & (found["role"] == "q")]
+    np.testing.assert_allclose(there["distance"], size_of("b", "q", 20))
     np.testing.assert_allclose(there["step_b"], 20)
 
 
