@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rankscope.cli.options import PublishedCurves
+
 
 def report(
     results: Annotated[
@@ -26,6 +28,7 @@ def report(
             help="Take runs whose names match alike as one, in the answer and the figures.",
         ),
     ] = None,
+    published: PublishedCurves = False,
 ) -> None:
     """Write one HTML page with the answer, findings, figures, numbers and methods.
 
@@ -40,5 +43,7 @@ def report(
         from rankscope.report.page import write_report
 
         mpl.use("agg")
-        path = write_report(results, out, title=title, group=group, progress=progress)
+        path = write_report(
+            results, out, title=title, group=group, published=published, progress=progress
+        )
     typer.echo(path)
