@@ -27,9 +27,10 @@ demo: $(VENV)/installed
 	@echo "Next: $(BIN)/rankscope analyze YOUR/CHECKPOINTS, or notebooks/1-tour.ipynb."
 	@echo
 	@$(BIN)/rankscope report results/demo --answer
+	@echo "One seed, and for both ReLoRA runs the learning rate that suits relora: studies/relora-small has seeds and rates."
 
-# The longest first. One thread each: for a model this small a second one saves a third of the time, and costs ten times
-# as much on a busy machine. Their lines have names, since two trainings print at once.
+# The longest first. One thread each: for a model this small a second one saves a third of the time, and
+# costs ten times as much on a busy machine. Lines have names, since two trainings print at once.
 $(DEMO): ckpts/demo/%: $(VENV)/installed
 	@set -o pipefail; $(BIN)/rankscope train configs/demo-$*.toml --resume --threads 1 2>&1 | sed 's/^/$*: /'
 

@@ -5,12 +5,13 @@ They only say what the numbers show: the first and the last step of each run sin
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 
 from rankscope.plots.gallery import selected
-from rankscope.report.answer_on_losses import last_losses
+from rankscope.report.answer_on_losses import loss_sentence
 from rankscope.report.answer_on_merges import merge_sentences
 from rankscope.report.matrix_table import place_of
 from rankscope.report.runs_in_words import (
@@ -24,7 +25,7 @@ from rankscope.report.runs_in_words import (
     span,
 )
 from rankscope.results.results import Results, open_results
-from rankscope.statistics.replicates import RUN_GROUP
+from rankscope.statistics.replicates import RUN_GROUP, groups_of
 
 WINDOWS = {
     "cycle": "whole cycles",
@@ -39,7 +40,9 @@ SINGLE_RUNS = (
 SMALL = 0.01  # of PER: a fall below it is not worth a sentence
 
 
-def answer(results: str | Path | Results, *, group: str | None = None) -> list[str]:
+def answer(
+    results: str | Path | Results, *, runs: Collection[str] = (), group: str | None = None
+) -> list[str]:
     """Say in a few sentences what the results show.
 
     How much of their dimensions the weights use, beside random matrices, and where less; what rank
@@ -50,6 +53,8 @@ def answer(results: str | Path | Results, *, group: str | None = None) -> list[s
     ----------
     results
         A folder that `analyze` or `evaluate` wrote, or what `open_results` returns.
+    runs
+        Only of these runs, or groups of runs; of all if none is named.
     group
         A pattern that makes replicates of runs, as in `rankscope.grouped`: sentences are then about
         groups, at steps that all of their runs have.
@@ -63,7 +68,7 @@ def answer(results: str | Path | Results, *, group: str | None = None) -> list[s
     Raises
     ------
     WrongSettingError
-        If there is nothing at ``results``, or the pattern matches no run.
+        If there is nothing at ``results``, it has no such run, or the pattern matches none.
     RankscopeError
         If the folder holds no results.
 
@@ -75,16 +80,24 @@ def answer(results: str | Path | Results, *, group: str | None = None) -> list[s
     The weights use this share of their dimensions (PER, mean over matrices): ...
     """
     opened = results if isinstance(results, Results) else open_results(results)
-    chosen = selected(opened, group=group)
+    chosen = selected(opened, runs=_members(opened, runs, group), group=group)
     table, unit = _since_breaks(chosen.metrics, opened.breaks), opened.unit
     used = _weights(table, unit) or _adapters(table)
     sentences = [
         *(used, _largest_fall(table, unit), _updates(table)),
-        *merge_sentences(table, _since_breaks(chosen.subspaces, opened.breaks), chosen.training),
-        last_losses(chosen.evaluation, chosen.training, unit),
+        *merge_sentences(table, _since_breaks(chosen.subspaces, opened.breaks)),
+        loss_sentence(chosen.evaluation, chosen.training, unit),
     ]
     said = [sentence for sentence in sentences if sentence]
     return [*said, SINGLE_RUNS] if said and _are_single(chosen) else said
+
+
+def _members(results: Results, named: Collection[str], group: str | None) -> Collection[str]:
+    """The runs that are named, by their own names or by those of their groups."""
+    if not named or group is None:
+        return named
+    groups = groups_of(map(str, results.metrics["run"].unique()), group)
+    return [run for run, name in groups.items() if name in named]
 
 
 def _are_single(results: Results) -> bool:
@@ -113,8 +126,8 @@ def _weights(table: pd.DataFrame, unit: str) -> str:
     texts = {name: per_text(last) for name, (_, last) in series.items()}
     if len(series) > MOST_RUNS:
         return (
-            f"At the end of {len(series)} runs, the weights use {in_words(final, texts)} "
-            f"of their dimensions (PER, mean over matrices); {beside}."
+            f"At the end of {len(series)} runs, the weights use this share of their dimensions "
+            f"(PER, mean over matrices): {in_words(final, texts)}; {beside}."
         )
     spans = {name: _span(*ends, unit) for name, ends in series.items()}
     is_one = len(set(spans.values())) == 1

@@ -1,4 +1,4 @@
-"""Sentences of the answer on restarts: what merges add up to, whether they go the same way."""
+"""Sentences of the answer on merges: what they add up to, and whether they go the same way."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from rankscope.statistics.replicates import RUN_GROUP
 from rankscope.statistics.subspace_means import at_whole_rank, comparisons, has_comparisons, shares
 
 SIDES = ("left", "right")  # what a matrix writes to, and what it reads from
-JUMP = ("loss_before", "loss_after")
-LEAST_JUMP = 0.0005  # of the loss, in nats: less is not worth a number
 
 
-def merge_sentences(
-    table: pd.DataFrame, subspaces: pd.DataFrame, training: pd.DataFrame
-) -> list[str]:
+def merge_sentences(table: pd.DataFrame, subspaces: pd.DataFrame) -> list[str]:
     """What the tables say of merges; empty strings where they say nothing."""
-    return [_sums(table), _overlaps(subspaces), _jumps(training)]
+    return [_sums(table), _overlaps(subspaces)]
 
 
 def _sums(table: pd.DataFrame) -> str:
@@ -65,22 +61,3 @@ def _overlaps(subspaces: pd.DataFrame) -> str:
 
 def _both_sides(low: pd.Series[float], high: pd.Series[float]) -> str:
     return " and ".join(span(list(ends), 2) for ends in zip(low, high, strict=True))
-
-
-def _jumps(training: pd.DataFrame) -> str:
-    """How the loss on one batch changed at restarts."""
-    if not {*JUMP} <= {*training.columns}:
-        return ""
-    rows = training.dropna(subset=list(JUMP))
-    largest, texts = {}, {}
-    for name, own in each_run(rows):
-        jumps = (own["loss_after"] - own["loss_before"]).astype(float)
-        largest[name] = float(jumps.abs().max())
-        ends = [jumps.min(), jumps.max()]
-        low, high = (f"{end:+.3f}".replace("-", "−") for end in ends)
-        texts[name] = f"by {low} to {high}" if low != high else f"by {low}"
-        if largest[name] < LEAST_JUMP:
-            texts[name] = "by less than 0.001"
-    if not texts:
-        return ""
-    return f"At a restart the loss on one batch changed {in_words(largest, texts)}."

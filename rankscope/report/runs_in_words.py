@@ -46,7 +46,7 @@ def extremes(values: Mapping[str, float]) -> tuple[str, str]:
 def span(values: list[float], digits: int = 3) -> str:
     """The least and the greatest of some numbers in words; one if they look the same."""
     low, high = (f"{end(values):.{digits}f}" for end in (min, max))
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else f"{low}–{high}"
 
 
 def per_text(rows: pd.DataFrame) -> str:
