@@ -253,6 +253,14 @@ def test_updates_that_rise_are_said_and_noise_is_not() -> None:
     assert not any("rose" in finding for finding in summarise([weight, *noisy]).findings)
 
 
+def test_the_mean_is_over_matrices_that_are_known_at_both_ends() -> None:
+    rows = [*falling(0, 0.9, 0.6, 0.3), *falling(1, 0.9, 0.5, 0.2)]
+    rows[-1]["per_resolved"] = 0.1  # the last PER of the second may be noise
+    (finding, *_) = summarise(rows).findings
+    assert finding.endswith("; mean over 1 of 2 matrices 0.900 → 0.300")
+    assert summarise(falling(0, 0.9, 0.5, 0.2)).findings[0].endswith("matrices 0.900 → 0.200")
+
+
 def test_weights_that_only_fluctuate_are_not_said_to_move(rng: np.random.Generator) -> None:
     for _ in range(20):
         noise = 0.5 + 0.02 * rng.normal(size=(8, 9))
