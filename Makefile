@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 	@echo "Training full, relora and as-published, two at a time: a line now and then, for about three minutes."
 	@$(MAKE) --no-print-directory -j2 $(DEMO)
 	$(BIN)/rankscope analyze ckpts/demo --subspaces 4 --out results/demo
-	$(BIN)/rankscope evaluate ckpts/demo --held-out $(if $(BLIMP),--blimp $(BLIMP)) --out results/demo
+	$(BIN)/rankscope evaluate ckpts/demo --held-out --threads 1 $(if $(BLIMP),--blimp $(BLIMP)) --out results/demo
 	$(BIN)/rankscope diagnose ckpts/demo --results results/demo || test $$? -eq 1
 	@echo
 	@echo "Drawing figures and writing a page: about a minute."
