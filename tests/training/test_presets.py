@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,14 @@ def test_the_demonstrations_share_text_model_batches_and_length(name: str) -> No
         assert getattr(one, section) == getattr(full, section)
     assert one.schedule.steps == full.schedule.steps
     assert one.adapter.scale(4) == 2.0
+
+
+def test_what_make_demo_trains_is_where_it_looks_for_it() -> None:
+    makefile = (CONFIGS.parent / "Makefile").read_text(encoding="utf-8")
+    (names,) = re.findall(r"^DEMO +:= \$\(addprefix ckpts/demo/,(.*)\)$", makefile, re.MULTILINE)
+    assert len(names.split()) == 3
+    for name in names.split():
+        assert preset(f"demo-{name}").out == f"ckpts/demo/{name}"
 
 
 def test_the_warm_start_has_the_rates_of_the_pair() -> None:
