@@ -93,11 +93,12 @@ def answer(
 
 
 def _members(results: Results, named: Collection[str], group: str | None) -> Collection[str]:
-    """The runs that are named, by their own names or by those of their groups."""
+    """The runs that are named, by their own names or by those of their groups; unknown ones too."""
     if not named or group is None:
         return named
     groups = groups_of(map(str, results.metrics["run"].unique()), group)
-    return [run for run, name in groups.items() if name in named]
+    unknown = [name for name in named if name not in groups.values()]
+    return [*(run for run, name in groups.items() if name in named), *unknown]
 
 
 def _are_single(results: Results) -> bool:

@@ -125,6 +125,8 @@ def test_the_answer_is_about_groups_at_their_common_steps() -> None:
     assert "step 0 → 5): full 1.000 → 0.900, x (2 runs) 1.000 → 0.700;" in first
     assert "of x-0: 1.000 → 0.100" in second
     (alone, *_) = answered(*runs, weights("y", {0: [1.0]}), runs=("x",), group=r"(.*)-\d")
+    with pytest.raises(WrongSettingError, match="unknown run 'z'"):
+        answered(*runs, runs=("x", "z"), group=r"(.*)-\d")
     assert "x (2 runs)" in alone and "y" not in alone.partition(":")[2]
 
 
