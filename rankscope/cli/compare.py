@@ -66,6 +66,8 @@ def compare(
     columns = None if metrics is None else [name.strip() for name in metrics.split(",")]
     found = compared(a, b, results=results, group=group, columns=columns, weights=weights)
     _print(found, table, everything=everything)
+    if table == "terminal":
+        _print_sentences(found, results, group)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     if out is not None:
@@ -92,7 +94,15 @@ def _print(found: Comparison, form: Form, *, everything: bool) -> None:
     if len(far) > 1:
         typer.echo(typer.style(f"distances of the weights, {found.a} and {found.b}", bold=True))
         print_columns(far, left=3)
-    for line in digest.sentences(found):
+
+
+def _print_sentences(found: Comparison, results: Path, group: str | None) -> None:
+    """What each run shows by itself, then how many differences there are."""
+    from rankscope.comparison.digest import sentences
+    from rankscope.report.answer import SINGLE_RUNS, answer
+
+    said = answer(results, runs=(found.a, found.b), group=group)
+    for line in [*(one for one in said if one != SINGLE_RUNS), *sentences(found)]:
         typer.echo(f"• {line}")
 
 
