@@ -10,6 +10,7 @@ import typer
 
 from rankscope.cli.command import Command
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
+from rankscope.cli.options import PublishedCurves
 from rankscope.errors import plain
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def figures(
             "--log-steps", help="Steps on a log scale, linear from 0 to the first positive step."
         ),
     ] = False,
+    published: PublishedCurves = False,
 ) -> None:
     """Draw every figure that the results have data for.
 
@@ -93,7 +95,7 @@ def figures(
 
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         source = source_of(opened)
-        chosen = gallery(opened, only=only or (), components=component or ())
+        chosen = gallery(opened, only=only or (), components=component or (), published=published)
         folder = _folder(results / "figures" if out is None else out)
         written: list[Path] = []
         left_out: list[str] = []

@@ -21,7 +21,7 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 QUOTED = re.compile(r"'(?='*[=+\-@\t\r])")
 
 
-def as_csv(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+def as_csv(records: Iterable[Mapping[Any, Any]], columns: Sequence[str]) -> bytes:
     """Records as CSV in UTF-8; a missing value is an empty cell.
 
     Half characters, which UTF-8 cannot hold, are written as escapes.

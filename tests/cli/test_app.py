@@ -95,7 +95,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("analyze", "run", "--base", "nonsense"),
         ("analyze", "run", "--since", "nonsense"),
         ("analyze", "run", "--out", "run"),
-        ("analyze", "run", "--out", "run/checkpoints/step-00000000/nonsense"),
+        ("analyze", "run", "--out", "run/checkpoints/step-00000000/adapter"),
         ("evaluate", "run", "--blimp", "nonsense"),
         ("evaluate", "run", "--text", "nonsense"),
         ("data", "prepare", "nonsense", "--out", "new"),

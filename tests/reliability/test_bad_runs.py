@@ -124,6 +124,7 @@ def test_a_scale_beyond_all_numbers_costs_what_it_scales(
 ALSO = (  # one of each kind, for the other commands
     "folders: a FIFO for weights",
     "folders: our own results, half written",
+    "folders: an empty folder of a step",
     "numbers of steps: a negative step",
     "permissions: the folder of a step",
     "permissions: a folder that may be listed only",
