@@ -88,6 +88,7 @@ ONLY_Q = {Q: delta(2, Q)}
 in_adapter = partial(whole, place="adapter", cost="tensor", truth=ONLY_Q, notes=1)
 in_half = partial(in_adapter, reason="adapter-incomplete", tensor=K_MODULE)
 in_merge = partial(whole, place="merge")
+in_part = partial(in_merge, cost="tensor")
 ADAPTERS: list[Bad] = [
     *(replace(one, name=f"adapter: {one.name}", place="adapter", notes=1) for one in CHOSEN),
     in_adapter("adapter: NaN", 58, adapter(a=NAN), "nonfinite", INFINITE, tensor=K, headers=False),
@@ -190,8 +191,8 @@ MERGES: list[Bad] = [
         "make no product",
         tensor=K_MODULE,
     ),
-    in_merge("merge: NaN", 58, merge(a=NAN), "nonfinite", INFINITE, tensor=K, headers=False),
-    in_merge(
+    in_part("merge: NaN", 58, merge(a=NAN), "nonfinite", INFINITE, tensor=K, headers=False),
+    in_part(
         "merge: int8",
         65,
         merge(a=np.ones((2, 4), np.int8)),
@@ -200,7 +201,7 @@ MERGES: list[Bad] = [
         tensor=f"{K_MODULE}.lora_A",
         headers=False,
     ),
-    in_merge(
+    in_part(
         "merge: another shape than its weight",
         "merge",
         merge(a=matrix(2, 7, (2, 5))),

@@ -22,7 +22,7 @@ from rankscope.checkpoints.discovery import survey
 from rankscope.cli import app as program
 from rankscope.errors import printable
 from tests.documents import ROOT
-from tests.reliability.bad import BAD_STEP, STEPS, Array, Bad, delta, honest, write_run
+from tests.reliability.bad import BAD_STEP, STEPS, Array, Bad, K, delta, honest, write_run
 from tests.reliability.bad_files import BAD_FILES
 from tests.reliability.called import Called, called
 
@@ -138,15 +138,15 @@ def truth(bad: Bad) -> dict[tuple[int, str], Array]:
 
 def assert_merges(bad: Bad, ok: pd.DataFrame) -> None:
     """Merges up to the first that cannot be read, whose numbers are those of their factors."""
-    rows = ok[ok["component"] == "merge"]
-    whole = {
-        (step, name) for step in STEPS for name in honest() if step < BAD_STEP or not bad.reason
-    }
-    found = {(one.step, one.name) for one in rows.itertuples()}
-    assert whole <= found and (found == whole or not bad.headers)
-    for one in rows.itertuples():
-        if (one.step, one.name) in whole:
-            assert_true(one, delta(one.step, one.name))
+    held = {(step, name) for step in STEPS for name in honest()}
+    if bad.cost == "step":
+        held = {(step, name) for step, name in held if step < BAD_STEP}
+    elif bad.cost == "tensor":
+        held.remove((BAD_STEP, K))
+    rows = list(ok[ok["component"] == "merge"].itertuples())
+    assert {(one.step, one.name) for one in rows} == held
+    for one in rows:
+        assert_true(one, delta(one.step, one.name))
 
 
 def assert_true(row: Any, matrix: Array) -> None:
