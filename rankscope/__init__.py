@@ -7,6 +7,7 @@ Measure checkpoints:
     table = rs.analyze("ckpts", out="results")    # one row per matrix and step
     results = rs.open_results("results")          # the same later, with all singular values
     rs.plots.per(table)                           # a figure; help(rs.plots) lists the others
+    rs.answer("results")                          # what they show, in a few sentences
     rs.write_report("results")                    # all of it as one HTML page
 
 Look into them yourself; nothing is read before it is asked for:
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         proportional_effective_rank,
         stable_rank,
     )
+    from rankscope.report.answer import answer
     from rankscope.report.page import write_report
     from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
+    "rankscope.report.answer": ("answer",),
     "rankscope.report.page": ("write_report",),
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
@@ -114,6 +117,7 @@ __all__ = [
     "Run",
     "Spectrum",
     "analyze",
+    "answer",
     "compare",
     "condition_number",
     "correlate",

@@ -103,7 +103,7 @@ def write_report(
         raise WrongSettingError("`out` is a folder: give a file", path=path)
     chosen = selected(opened, group=group)
     figures, left_out = _figures(chosen, progress, published=published)
-    written = _page(opened, figures, left_out, answer=answer(chosen), title=title)
+    written = _page(opened, figures, left_out, answer=answer(opened, group=group), title=title)
     write_file(path, written.encode())
     return path
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -89,16 +90,32 @@ def test_the_pair_of_lialin_differs_in_adapters_and_phases(size: str) -> None:
     assert [boundary.step for boundary in relora.boundaries] == [5000, 10_000, 15_000]
 
 
-@pytest.mark.parametrize("size", ["tiny", "small"])
-def test_as_published_differs_by_the_switches_and_the_optimizer_alone(size: str) -> None:
-    ours, theirs = preset(f"weiss2025-{size}"), preset(f"weiss2025-{size}-as-published")
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("weiss2025-tiny", "weiss2025-tiny-as-published"),
+        ("weiss2025-small", "weiss2025-small-as-published"),
+        ("demo-relora", "demo-as-published"),
+    ],
+)
+def test_as_published_differs_by_the_switches_and_the_optimizer_alone(
+    name: str, published: str
+) -> None:
+    ours, theirs = preset(name), preset(published)
     a, b = flat_config(ours), flat_config(theirs)
     switches = {f"relora.published.{key}" for key in PublishedConfig.__dataclass_fields__}
     optimizer = {"optimizer.weight_decay", "optimizer.clip"}
     assert {key for key in a if a[key] != b[key]} == {"out"} | switches | optimizer
-    assert not any("Weiss" in line or "both" in line for line in departures(theirs))
-    assert [x.step for x in timeline(theirs).boundaries] == [*range(2001, 20_000, 2000)]
-    assert [x.step for x in timeline(ours).boundaries] == [*range(2000, 20_000, 2000)]
+    assert (theirs.optimizer.weight_decay, theirs.optimizer.clip) == (0.01, 0)
+    every = range(ours.schedule.restart_every, ours.schedule.steps, ours.schedule.restart_every)
+    assert [x.step for x in timeline(ours).boundaries] == [*every]
+    assert [x.step for x in timeline(theirs).boundaries] == [step + 1 for step in every]
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_nothing_is_left_that_the_published_program_does_otherwise(size: str) -> None:
+    left = departures(preset(f"weiss2025-{size}-as-published"))
+    assert not any("Weiss" in line or "both" in line for line in left)
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
@@ -132,6 +149,14 @@ def test_the_demonstrations_share_text_model_batches_and_length(name: str) -> No
         assert getattr(one, section) == getattr(full, section)
     assert one.schedule.steps == full.schedule.steps
     assert one.adapter.scale(4) == 2.0
+
+
+def test_what_make_demo_trains_is_where_it_looks_for_it() -> None:
+    makefile = (CONFIGS.parent / "Makefile").read_text(encoding="utf-8")
+    (names,) = re.findall(r"^DEMO +:= \$\(addprefix ckpts/demo/,(.*)\)$", makefile, re.MULTILINE)
+    assert len(names.split()) == 3
+    for name in names.split():
+        assert preset(f"demo-{name}").out == f"ckpts/demo/{name}"
 
 
 def test_the_warm_start_has_the_rates_of_the_pair() -> None:
