@@ -6,8 +6,9 @@ RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
 DEMO    := $(addprefix ckpts/demo/,as-published full relora)
+SCALE   ?= demo
 
-.PHONY: demo $(DEMO) test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
+.PHONY: demo $(DEMO) study study-quick test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
 
 # Does ReLoRA use fewer dimensions than full-rank training, and is it the method or its published
 # program? Trains three models, two at a time, analyses, evaluates and diagnoses them, draws the
@@ -33,6 +34,16 @@ demo: $(VENV)/installed
 # costs ten times as much on a busy machine. Lines have names, since two trainings print at once.
 $(DEMO): ckpts/demo/%: $(VENV)/installed
 	@set -o pipefail; $(BIN)/rankscope train configs/demo-$*.toml --resume --threads 1 2>&1 | sed 's/^/$*: /'
+
+# The study: full rank, ReLoRA, and what the published program does differently, at several learning
+# rates and seeds. SCALE=tiny is the shape of the published study's smallest model, on the text that
+# STUDY_TEXT names. Called again, it does only what is missing.
+study: $(VENV)/installed
+	$(BIN)/python studies/relora-small/study.py $(SCALE)
+
+# Its main arms at one learning rate.
+study-quick: $(VENV)/installed
+	$(BIN)/python studies/relora-small/study.py quick
 
 test: lint typecheck
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal

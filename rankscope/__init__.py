@@ -24,7 +24,8 @@ Ask whether the training did what it should:
 Compare with what the models can do:
 
     evaluation = rs.evaluate("ckpts", text="novels.jsonl")
-    rs.correlate(table, evaluation)
+    rs.correlate(table, evaluation)               # over the steps of each run
+    rs.correlate_runs(table, evaluation)          # over runs, within and between groups of them
 
 Compare two runs with each other, or with what a study published:
 
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
     from rankscope.statistics.replicates import grouped
+    from rankscope.statistics.run_correlation import correlate_runs
     from rankscope.watching.watch import watch
 
 _HOMES = {
@@ -85,6 +87,7 @@ _HOMES = {
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
     "rankscope.statistics.replicates": ("grouped",),
+    "rankscope.statistics.run_correlation": ("correlate_runs",),
     "rankscope.watching.watch": ("watch",),
     "rankscope.metrics": (
         "condition_number",
@@ -118,6 +121,7 @@ __all__ = [
     "compare",
     "condition_number",
     "correlate",
+    "correlate_runs",
     "depth_profile",
     "diagnose",
     "effective_rank",

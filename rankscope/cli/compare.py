@@ -54,11 +54,12 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Show what differs between two runs beyond chance, at equal step and at equal loss.
+    """Show what differs between two runs beyond chance, at equal step, loss and distance.
 
-    A difference must exceed its spread over layers, or over seeds if there are several, and what
-    arithmetic and storage may have done. Nothing is decomposed that the results hold.
-    docs/comparing.md says what is compared with what.
+    The distance is that of the weights from where each run began, which takes results with
+    cumulative updates. A difference must exceed its spread over layers, or over seeds if there are
+    several, and what arithmetic and storage may have done. Nothing is decomposed that the results
+    hold. docs/comparing.md says what is compared with what.
     """
     from rankscope.comparison.compare import compare as compared
 

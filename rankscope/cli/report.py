@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rankscope.cli.options import PublishedCurves
 from rankscope.errors import WrongSettingError
 
 
@@ -31,6 +32,7 @@ def report(
     only_answer: Annotated[
         bool, typer.Option("--answer", help="Print the answer in sentences, and write no page.")
     ] = False,
+    published: PublishedCurves = False,
 ) -> None:
     """Write one HTML page with the answer, findings, figures, numbers and methods.
 
@@ -38,8 +40,10 @@ def report(
     are those of `rankscope diagnose`, if the checkpoints are still where they were analysed.
     """
     if only_answer:
-        if out is not None or title is not None:
-            raise WrongSettingError("--answer writes no page: leave out --out and --title")
+        if out is not None or title is not None or published:
+            raise WrongSettingError(
+                "--answer writes no page: leave out --out, --title and --published"
+            )
         from rankscope.report.answer import answer
 
         for sentence in answer(results, group=group):
@@ -53,5 +57,7 @@ def report(
         from rankscope.report.page import write_report
 
         mpl.use("agg")
-        path = write_report(results, out, title=title, group=group, progress=progress)
+        path = write_report(
+            results, out, title=title, group=group, published=published, progress=progress
+        )
     typer.echo(path)

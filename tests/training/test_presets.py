@@ -42,7 +42,8 @@ def test_every_preset_is_described_without_data(
 def test_every_preset_has_a_folder_and_a_line_in_the_table() -> None:
     assert len({preset(name).out for name in PRESETS}) == len(PRESETS)
     table = (CONFIGS / "README.md").read_text(encoding="utf-8")
-    assert [name for name in PRESETS if f"`{name}`" not in table] == []
+    long = [name for name in PRESETS if not name.endswith("-short")]
+    assert [name for name in long if f"`{name}`" not in table] == []
 
 
 @pytest.mark.parametrize(
@@ -126,6 +127,21 @@ def test_the_rates_of_weiss_et_al_end_as_in_the_paper(size: str) -> None:
     assert preset(f"weiss2025-{size}").adapter.scale(16) == 2.0
 
 
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.endswith("-short")])
+def test_a_short_preset_is_a_tenth_of_its_long_one(name: str) -> None:
+    short, long = flat_config(preset(name)), flat_config(preset(name.removesuffix("-short")))
+    differ = {key for key in long if long[key] != short[key]}
+    assert {key for key in differ if not key.startswith("schedule.")} == {
+        *("out", "log.eval_every", "log.save_every")
+    }
+    counts = {key: (long[key], short[key]) for key in differ - {"out"}}
+    assert all(a == 10 * b for a, b in counts.values())
+    assert {"schedule.steps", "schedule.horizon", "schedule.warmup_steps"} <= {*counts}
+    relora = {"schedule.restart_every", "schedule.restart_warmup_steps"}
+    assert (relora <= {*counts}) == (short["method"] == "relora")
+    assert len([name for name in PRESETS if name.endswith("-short")]) == 6
+
+
 @pytest.mark.parametrize("name", ["demo-relora", "demo-phases", "demo-budget"])
 def test_the_demonstrations_share_text_model_batches_and_length(name: str) -> None:
     one, full = preset(name), preset("demo-full")
@@ -155,7 +171,7 @@ def test_a_preset_saves_at_whole_cycles_or_says_so(name: str) -> None:
     config, text = preset(name), (CONFIGS / f"{name}.toml").read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if line.startswith("save_every")]
     if (cycle := config.schedule.restart_every) == 0:
-        low_rank = preset(name.removesuffix("-full").replace("demo", "demo-relora"))
+        low_rank = preset(name.replace("-full", "").replace("demo", "demo-relora"))
         assert config.log.save_every == low_rank.log.save_every  # the same windows
     elif config.log.save_every % cycle:
         assert "of a cycle" in line
