@@ -5,8 +5,8 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-DEMO    := $(addprefix ckpts/demo/,as-published full relora)
 SCALE   ?= demo
+DEMO    := $(addprefix ckpts/demo/,as-published full relora)
 
 .PHONY: demo $(DEMO) study study-quick test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
 

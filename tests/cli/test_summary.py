@@ -142,15 +142,15 @@ def test_few_skips_are_listed_and_many_are_counted_by_kind(
     many = [Skip(f"/x/{n}", "", "cut-short", "is cut short") for n in range(80)]
     print_skips([*many, Skip("/y", "", "empty", "is empty")])
     assert capsys.readouterr().err.splitlines() == [
-        "skipped: /x/0: is cut short (and 79 more like it)",
-        "skipped: /y: is empty",
+        "skipped: /x/0: is cut short [cut-short] (and 79 more like it)",
+        "skipped: /y: is empty [empty]",
     ]
     kinds = [Skip("/x", str(n), "new", f"is new {n}") for n in range(60)]
     print_skips(kinds, file="skipped.jsonl")
     print_notes(kinds)
     lines = capsys.readouterr().err.splitlines()
     assert lines[20] == "… and 40 more kinds, all in skipped.jsonl"
-    assert lines[21] == "note: /x: '0': is new 0" and len(lines) == 42
+    assert lines[21] == "note: /x: '0': is new 0 [new]" and len(lines) == 42
 
 
 @pytest.mark.slow
