@@ -28,7 +28,7 @@ demo: $(VENV)/installed
 	@echo "Next: $(BIN)/rankscope analyze YOUR/CHECKPOINTS, or notebooks/1-tour.ipynb."
 	@echo
 	@$(BIN)/rankscope report results/demo --answer
-	@echo "One seed, and for both ReLoRA runs the learning rate that suits relora: studies/relora-small has seeds and rates."
+	@echo "One seed, and each run at a learning rate that suits it: studies/relora-small has more of both."
 
 # The longest first. One thread each: for a model this small a second one saves a third of the time, and
 # costs ten times as much on a busy machine. Lines have names, since two trainings print at once.
