@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rankscope
@@ -35,6 +35,7 @@ def test_no_text_is_a_formula_and_each_comes_back(name: str) -> None:
     assert original(found) == name
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_text_comes_back(name: str) -> None:
     assert original(quoted(name)) == name
