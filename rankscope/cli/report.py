@@ -43,8 +43,10 @@ def report(
     are those of `rankscope diagnose`, if the checkpoints are still where they were analysed.
     """
     if only_answer:
-        if out is not None or title is not None:
-            raise WrongSettingError("--answer writes no page: leave out --out and --title")
+        if out is not None or title is not None or published:
+            raise WrongSettingError(
+                "--answer writes no page: leave out --out, --title and --published"
+            )
         from rankscope.report.answer import answer
 
         for sentence in answer(results, group=group):
