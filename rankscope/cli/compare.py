@@ -83,7 +83,7 @@ def _print(found: Comparison, form: Form, *, everything: bool) -> None:
     from rankscope.results.csv_tables import frame_as_csv
 
     if form == "csv":
-        typer.echo(frame_as_csv(found.metrics), nl=False)
+        typer.echo(frame_as_csv(found.metrics).decode(), nl=False)
         return
     cells = digest.difference_cells(found, everything=everything)
     far = digest.distance_cells(found)

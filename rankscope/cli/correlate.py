@@ -22,7 +22,9 @@ def correlate(
     results: Annotated[
         Path,
         typer.Argument(
-            metavar="RESULTS", help="A folder that `rankscope analyze` and `evaluate` wrote."
+            metavar="RESULTS",
+            readable=False,
+            help="A folder that `rankscope analyze` and `evaluate` wrote.",
         ),
     ],
     group: Annotated[

@@ -37,7 +37,7 @@ DAMAGED = {
     "nested deeply": (file_with(b'{"a":' + b"[" * 10**5), "damaged safetensors header"),
     "a name twice": (
         file_with(b'{"a":%b,"a":%b}' % (2 * (json.dumps(GOOD).encode(),)), DATA),
-        "it has 'a' twice",
+        "has 'a' twice",
     ),
     "overlap": (
         file_with({"a": GOOD, "b": entry([2, 2], 8, 24)}, bytes(24)),

@@ -97,7 +97,9 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
     weights = {plain_name(name): tensor for name, tensor in base.items()}
     wanted = {*found.adapters, *map(_module, found.tensors)}
     stored = _stored_name(wanted, _modules(weights))
-    apart = {name for module in found.apart for name in (module, stored(module))}
+    # Without the other half of its adapter, a weight is not what the model multiplies with.
+    halves = {skip.tensor for skip in found.skips if skip.reason == "adapter-incomplete"}
+    apart = {name for module in found.apart | halves for name in (module, stored(module))}
     aside = []
     for name, tensor in found.tensors.items():
         ending = name.removeprefix(_module(name))
