@@ -1,0 +1,108 @@
+"""Try mutants of every kind of file: ``python -m tests.reliability.fuzz --mutants 20000``."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.reliability.fuzzing.guard import MEMORY, Outcome, Trial, folder_in_memory
+from tests.reliability.fuzzing.kinds import KINDS
+
+FALLEN = ("crash", "outside", "killed")
+TITLES = ("kind", "mutants", "as before", "other numbers", "told", "refused", "crashes", "slowest",
+          "most memory")  # fmt: skip
+
+
+@dataclass
+class Tally:
+    """What became of the mutants of one kind."""
+
+    name: str
+    fates: Counter[str] = field(default_factory=Counter)
+    fallen: list[Outcome] = field(default_factory=list)
+    slowest: float = 0.0
+    memory: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.fates[outcome.fate] += 1
+        self.slowest = max(self.slowest, outcome.seconds)
+        self.memory = max(self.memory, outcome.memory)
+        if outcome.fate in FALLEN or outcome.memory > MEMORY:
+            self.fallen.append(outcome)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        counts = (self.fates[fate] for fate in ("as before", "other numbers", "told", "refused"))
+        return (
+            *(self.name, str(self.fates.total()), *map(str, counts), str(len(self.fallen))),
+            *(f"{self.slowest:.2f} s", f"{self.memory / 2**20:.0f} MB"),
+        )
+
+
+def today() -> str:
+    """The seed of a day."""
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def tallies(
+    seed: str, mutants: int, *, names: Iterable[str] = (), every: int = 40, first: int = 0
+) -> Iterator[Tally]:
+    """Try so many mutants of each kind, or of all kinds together if there is no name."""
+    chosen = list(names) or list(KINDS)
+    each = -(-mutants // len(chosen))
+    for name in chosen:
+        tally = Tally(name)
+        for outcome in Trial(name, KINDS[name], seed, every).outcomes(range(first, first + each)):
+            tally.add(outcome)
+        yield tally
+
+
+def kept(tally: Tally, seed: str, folder: Path) -> list[str]:
+    """Write the mutants that fell, one of each place; returns a line for each place."""
+    lines = []
+    places: dict[str, list[Outcome]] = {}
+    for outcome in tally.fallen:
+        places.setdefault(outcome.where or outcome.fate, []).append(outcome)
+    for place, outcomes in places.items():
+        one = outcomes[0]
+        path = folder / f"{tally.name.replace(' ', '-')}-{one.number}.bin"
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes_of(tally.name, seed, one.number))
+        lines.append(f"{tally.name}: {len(outcomes)}x {place} [{one.number}] {one.why}: {path}")
+    return lines
+
+
+def bytes_of(name: str, seed: str, number: int) -> bytes:
+    """The bytes of a mutant, made again."""
+    trial = Trial(name, KINDS[name], seed)
+    with folder_in_memory() as scratch:
+        trial.kind.write(scratch / "honest")
+        return trial.mutant(trial.files(scratch / "honest"), number)[1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", default=today(), help="any text; by default the date")
+    parser.add_argument("--mutants", type=int, default=10_000)
+    parser.add_argument("--kind", action="append", default=[], choices=list(KINDS))
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
+    parser.add_argument("--every", type=int, default=40, help="one of so many goes the whole way")
+    parser.add_argument("--failures", type=Path, default=Path("build/mutants"))
+    asked = parser.parse_args()
+    print(f"seed {asked.seed!r}\n\n| {' | '.join(TITLES)} |\n|{'---|' * len(TITLES)}", flush=True)
+    lines = []
+    for tally in tallies(
+        asked.seed, asked.mutants, names=asked.kind, every=asked.every, first=asked.first
+    ):
+        print(f"| {' | '.join(tally.cells)} |", flush=True)
+        lines += kept(tally, asked.seed, asked.failures)
+    print("", *lines, sep="\n")
+    raise SystemExit(1 if lines else 0)
+
+
+if __name__ == "__main__":
+    main()
