@@ -4,7 +4,8 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
+.PHONY: demo test test-fast lint typecheck figures docs notebooks reliability bench \
+	bench-train bench-evaluate clean
 
 # Train a full-rank and a ReLoRA model, analyse and evaluate both, draw the figures; called again, it
 # does only what is missing. BLIMP=path also scores both on BLiMP's sentences.
@@ -53,6 +54,11 @@ docs: $(VENV)/installed
 
 notebooks: $(VENV)/installed
 	$(BIN)/pytest -q tests/test_notebooks.py
+
+# Bad files, mutants, kills and losses of power at full size, as one table; WRITE=1 puts it into the
+# README. Takes hours of processor time; QUICK=1 tries a little of everything.
+reliability: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability $(if $(WRITE),--write) $(if $(QUICK),--quick)
 
 # Time and memory against the least that the work can cost; PEERS=1 against other tools too.
 bench: $(VENV)/installed

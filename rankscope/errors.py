@@ -14,6 +14,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# What taking a parsed document apart raises where it is not what it should be.
+DAMAGE = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(RecursionError, OverflowError),
+)
+
 
 class RankscopeError(Exception):
     """Something wrong with the input, which the user can put right.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -94,14 +95,15 @@ def main() -> None:
     parser.add_argument("--failures", type=Path, default=Path("build/mutants"))
     asked = parser.parse_args()
     print(f"seed {asked.seed!r}\n\n| {' | '.join(TITLES)} |\n|{'---|' * len(TITLES)}", flush=True)
-    lines = []
+    fallen = False
     for tally in tallies(
         asked.seed, asked.mutants, names=asked.kind, every=asked.every, first=asked.first
     ):
         print(f"| {' | '.join(tally.cells)} |", flush=True)
-        lines += kept(tally, asked.seed, asked.failures)
-    print("", *lines, sep="\n")
-    raise SystemExit(1 if lines else 0)
+        for line in kept(tally, asked.seed, asked.failures):
+            fallen = True
+            print(line, file=sys.stderr, flush=True)
+    raise SystemExit(fallen)
 
 
 if __name__ == "__main__":

@@ -241,9 +241,10 @@ def _watching(scratch: Path) -> _Watch:
                 watch.events.append((event, path))
         elif event in CODE:
             target = str(arguments[0]) if arguments else ""
-            if not _absolute(target).startswith(inside):
+            is_relative = any(type(one) is int and one >= 0 for one in arguments[1:])
+            if not is_relative and not _absolute(target).startswith(inside):
                 watch.events.append((event, target))
-        elif event in ("exec", "compile") and not _is_import():
+        elif event == "exec" and not _is_import():
             watch.events.append((event, str(arguments[0])[:100]))
 
     sys.addaudithook(hook)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -177,15 +177,15 @@ def guitaricet(folder: Path) -> None:
     as_json(folder / "training_state.json", state)
 
 
-def trained_run(run: Path) -> None:
-    """A run of this package's trainer: two steps, adapters, a merge, a log, manifests."""
+def trained_run(run: Path, *, manifests: bool = True) -> None:
+    """A run of this package's trainer: two steps, adapters, a merge, a log."""
     for step in (1, 2):
         folder = run / "checkpoints" / f"step-{step:08d}"
         model(folder, seed=step)
         adapter(folder / "adapter", seed=step)
         as_json(folder / "state.json", {"step": step})
-        listed = sorted(one for one in folder.rglob("*") if one.is_file())
-        _manifest(folder, "rankscope-checkpoint-1", listed)
+        if manifests:
+            _manifest(folder)
     merges = run / "merges"
     merges.mkdir()
     merged = {}
@@ -202,17 +202,16 @@ def trained_run(run: Path) -> None:
     )
 
 
-def _manifest(folder: Path, form: str, files: Iterable[Path]) -> None:
-    from hashlib import blake2b
-
+def _manifest(folder: Path) -> None:
     listed = {
         one.relative_to(folder).as_posix(): {
             "bytes": one.stat().st_size,
             "blake2b": blake2b(one.read_bytes(), digest_size=32).hexdigest(),
         }
-        for one in files
+        for one in sorted(folder.rglob("*"))
+        if one.is_file()
     }
-    as_json(folder / "MANIFEST.json", {"format": form, "step": 1, "files": listed})
+    as_json(folder / "MANIFEST.json", {"format": "rankscope-checkpoint-1", "files": listed})
 
 
 def trainer_run(run: Path) -> None:

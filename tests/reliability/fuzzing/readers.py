@@ -147,6 +147,15 @@ def analyse(folder: Path, **settings: Any) -> Seen:
     return seen
 
 
+def analyse_into(folder: Path) -> Seen:
+    """The whole of `analyze`, with the results that it writes, opened again."""
+    seen, out = analyse(folder), folder.parent / f"results of {folder.name}"
+    engine = nullcontext(InProcess())
+    if analyze_found(survey([folder]), Selection.of(), out=out, engine=engine).measured:
+        rs.open_results(out).metrics.to_csv()
+    return seen
+
+
 def read_family_file(folder: Path) -> Seen:
     """A model that is read as the family of a file."""
     return analyse(folder / "checkpoint-1", family=folder / "family.toml")
