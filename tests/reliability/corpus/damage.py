@@ -98,14 +98,40 @@ def log_is(text: bytes) -> Change:
     return write
 
 
-def results_then(change: Callable[[Path], None]) -> Change:
-    """A run with results, which are changed."""
+def results_then(name: str, change: Callable[[Path], object]) -> Change:
+    """A run with results, a file of which is changed."""
 
     def write(folder: Path) -> None:
         honest.results(folder)
-        change(folder / "results")
+        change(folder / "results" / name)
 
     return write
+
+
+def replaced(path: Path, old: bytes, new: bytes) -> None:
+    """A file in which some bytes are others."""
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+def file_of(name: str, content: bytes) -> Change:
+    """A folder with one file."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        (folder / name).write_bytes(content)
+
+    return write
+
+
+def with_column(path: Path, name: str, value: Any) -> None:
+    """A Parquet table one of whose columns holds another value in every row."""
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    table[name] = value
+    table.to_parquet(path, index=False)
 
 
 def model_called(name: bytes) -> Change:

@@ -6,16 +6,18 @@ Each is made from an honest folder. What a reader may do with it now is in ``fat
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from rankscope.checkpoints.files.config_files import read_yaml
 from tests.reliability.corpus import damage
 from tests.reliability.corpus.damage import Change, adapter_says, merge_with, model_then
 from tests.reliability.fuzzing import honest, readers, zip_level
-from tests.reliability.fuzzing.readers import Reader
+from tests.reliability.fuzzing.readers import Reader, Seen
 
 NOT_MEASURED = ("told", "refused")
 DEEP = b"[" * 100_000
@@ -41,6 +43,11 @@ def npz_of_huge_shape(folder: Path) -> None:
     path.write_bytes(zip_level.written([(name, header, how), *members[1:]]))
 
 
+def yaml(folder: Path) -> Seen:
+    """What a YAML file holds."""
+    return Seen({"content": repr(read_yaml(folder / "config.yaml"))})
+
+
 def layers_of(digits: int) -> str:
     return f"model.layers.{'9' * digits}.self_attn.q_proj.weight"
 
@@ -57,6 +64,24 @@ PATTERNS = {
     "a flag, valid alone only": "(?i)q_proj",
     "900 open brackets": "(" * 900,
     "a repeat of 20 digits": "a{99999999999999999999}",
+}
+RESULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "record has another number": (
+        "analysis.json",
+        partial(damage.replaced, old=b'"rows": ', new=b'"rows": 1'),
+    ),
+    "record is a list": ("analysis.json", lambda path: path.write_text("[1]")),
+    "record nests deeply": ("analysis.json", lambda path: path.write_bytes(DEEP)),
+    "table is cut": ("metrics.parquet", partial(os.truncate, length=300)),
+    "table is empty": ("metrics.parquet", partial(os.truncate, length=0)),
+    "steps are words": ("metrics.parquet", partial(damage.with_column, name="step", value="x")),
+    "steps are lost": ("metrics.parquet", partial(damage.with_column, name="step", value=None)),
+    "names are lost": ("metrics.parquet", partial(damage.with_column, name="run", value=None)),
+    "scores are words": (
+        "evaluation.parquet",
+        partial(damage.with_column, name="value", value="x"),
+    ),
+    "subspaces are cut": ("subspaces.parquet", partial(os.truncate, length=300)),
 }
 PAST = (
     *(
@@ -121,4 +146,12 @@ PAST = (
         fates=("as before", *NOT_MEASURED),
     ),
     Past("shard that the index leaves out", damage.without_an_entry_of_the_index),
+    *(
+        Past(f"YAML with {text}", damage.file_of("config.yaml", f"a: {text}".encode()), yaml)
+        for text in ("!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "!!python/name:os.fork")
+    ),
+    *(
+        Past(f"results whose {what}", damage.results_then(name, change), readers.read_results)
+        for what, (name, change) in RESULTS.items()
+    ),
 )
