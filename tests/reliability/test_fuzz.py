@@ -118,7 +118,7 @@ def _unchanged(trial: Trial, files: dict[Path, bytes], number: int) -> tuple[Pat
 
 
 def test_a_fault_in_the_layout_is_found_by_mutants(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that lists a shard by a path is followed: the fault that other readers had."""
+    """An index whose entries nothing checks: other readers open what it names, wherever that is."""
 
     def weight_map(index: Path) -> dict[str, str]:
         return dict(huggingface.read_json(index)["weight_map"])
