@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import resource
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,10 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.reliability.fuzzing.guard import MEMORY, Outcome, Trial, folder_in_memory
+from tests.reliability.fuzzing.guard import FALLEN, MEMORY, Outcome, Trial, folder_in_memory
 from tests.reliability.fuzzing.kinds import KINDS
 
-FALLEN = ("crash", "outside", "killed")
 TITLES = ("kind", "mutants", "as before", "other numbers", "told", "refused", "crashes", "slowest",
           "most memory")  # fmt: skip
 
@@ -52,14 +53,21 @@ def today() -> str:
 def tallies(
     seed: str, mutants: int, *, names: Iterable[str] = (), every: int = 40, first: int = 0
 ) -> Iterator[Tally]:
-    """Try so many mutants of each kind, or of all kinds together if there is no name."""
-    chosen = list(names) or list(KINDS)
-    each = -(-mutants // len(chosen))
-    for name in chosen:
-        tally = Tally(name)
-        for outcome in Trial(name, KINDS[name], seed, every).outcomes(range(first, first + each)):
-            tally.add(outcome)
-        yield tally
+    """Try so many mutants of these kinds, or of all, together; fewer where reading takes longer."""
+    chosen = {name: KINDS[name] for name in names} or KINDS
+    whole = sum(kind.share for kind in chosen.values())
+    by_folder: dict[object, list[str]] = {}
+    for name, kind in chosen.items():
+        by_folder.setdefault(kind.write, []).append(name)
+    for alike in by_folder.values():
+        with folder_in_memory() as scratch:
+            chosen[alike[0]].write(scratch / "honest")
+            for name in alike:
+                tally, trial = Tally(name), Trial(name, chosen[name], seed, every)
+                count = math.ceil(mutants * chosen[name].share / whole)
+                for outcome in trial.outcomes(range(first, first + count), scratch):
+                    tally.add(outcome)
+                yield tally
 
 
 def kept(tally: Tally, seed: str, folder: Path) -> list[str]:
@@ -70,19 +78,11 @@ def kept(tally: Tally, seed: str, folder: Path) -> list[str]:
         places.setdefault(outcome.where or outcome.fate, []).append(outcome)
     for place, outcomes in places.items():
         one = outcomes[0]
-        path = folder / f"{tally.name.replace(' ', '-')}-{one.number}.bin"
+        path = folder / f"{tally.name.replace(' ', '-')}-{seed}-{one.number}"
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes_of(tally.name, seed, one.number))
-        lines.append(f"{tally.name}: {len(outcomes)}x {place} [{one.number}] {one.why}: {path}")
+        path.write_bytes(one.content)
+        lines.append(f"{tally.name}: {len(outcomes)} times {place} ({one.why}): {path}")
     return lines
-
-
-def bytes_of(name: str, seed: str, number: int) -> bytes:
-    """The bytes of a mutant, made again."""
-    trial = Trial(name, KINDS[name], seed)
-    with folder_in_memory() as scratch:
-        trial.kind.write(scratch / "honest")
-        return trial.mutant(trial.files(scratch / "honest"), number)[1]
 
 
 def main() -> None:
@@ -103,6 +103,8 @@ def main() -> None:
         for line in kept(tally, asked.seed, asked.failures):
             fallen = True
             print(line, file=sys.stderr, flush=True)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"\n{sum(one.ru_utime + one.ru_stime for one in used):.0f} s of processor time")
     raise SystemExit(fallen)
 
 

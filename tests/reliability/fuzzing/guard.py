@@ -22,6 +22,7 @@ from tests.reliability.fuzzing.kinds import Kind
 from tests.reliability.fuzzing.readers import Reader, Seen, quietly
 
 Fate = Literal["as before", "other numbers", "told", "refused", "crash", "outside", "killed"]
+FALLEN = ("crash", "outside", "killed")
 SECONDS, MEMORY = 5, 2**30  # that one mutant may take, beyond what the process has
 WALL = 60  # seconds, for what waits without computing
 PEAK = "/proc/self/clear_refs"  # writing 5 forgets the peak of memory in use
@@ -34,7 +35,7 @@ CODE = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one mutant."""
+    """What became of one mutant; its content is kept if a reader fell."""
 
     number: int
     file: str
@@ -43,11 +44,12 @@ class Outcome:
     where: str = ""
     seconds: float = 0.0
     memory: int = 0
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Mutants of one kind: the same kind, seed and number always make the same mutant.
+    """Mutants of one kind: the same honest file, kind, seed and number make the same mutant.
 
     Attributes
     ----------
@@ -77,22 +79,24 @@ class Trial:
             return self.kind.read
         return whole[number // self.every % len(whole)]
 
-    def outcomes(self, numbers: range) -> Iterator[Outcome]:
-        """Try mutants, each in a process that goes on with the next unless it dies."""
-        numbers_left = numbers
-        with folder_in_memory() as scratch:
-            self.kind.write(scratch / "honest")
-            while numbers_left:
-                last = numbers_left.start - numbers_left.step
-                status = yield from _from_child(self, scratch, numbers_left)
-                for outcome in status.done:
-                    last = outcome.number
-                if status.signal == 0:
-                    return
-                number = last + numbers_left.step
-                why = f"died of {signal.Signals(status.signal).name}"
-                yield Outcome(number, "", "killed", why, why)
-                numbers_left = range(number + numbers_left.step, numbers.stop, numbers.step)
+    def outcomes(self, numbers: range, scratch: Path) -> Iterator[Outcome]:
+        """Try mutants, each in a process that goes on with the next unless it dies.
+
+        The honest folder is ``honest`` in the scratch folder, and is left as it was.
+        """
+        folder = scratch / "honest"
+        clean, honest = _copy_of(folder), self.files(folder)
+        while numbers:
+            status = yield from _from_child(self, scratch, numbers)
+            _restored(folder, clean)
+            if status.signal == 0:
+                return
+            number = status.done[-1].number + 1 if status.done else numbers.start
+            path, content, _ = self.mutant(honest, number)
+            why = f"died of {signal.Signals(status.signal).name}"
+            file = path.relative_to(folder).as_posix()
+            yield Outcome(number, file, "killed", why, why, content=content)
+            numbers = range(number + 1, numbers.stop)
 
     def files(self, folder: Path) -> dict[Path, bytes]:
         """The honest files that are mutated, below a folder."""
@@ -183,7 +187,8 @@ def _tried(trial: Trial, scratch: Path, numbers: range, pipe: BinaryIO) -> None:
             where = why
             watch.events.clear()
         relative = path.relative_to(folder).as_posix()
-        pickle.dump(Outcome(number, relative, fate, why, where, seconds, peak), pipe)
+        fell = content if fate in FALLEN or peak > MEMORY else b""
+        pickle.dump(Outcome(number, relative, fate, why, where, seconds, peak, fell), pipe)
         pipe.flush()
         if number % trial.every:
             path.write_bytes(honest[path])

@@ -13,6 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.plan import Selection
+from rankscope.checkpoints.discovery import survey
+from tests.analysis.series import Inline
+
 ROWS, COLUMNS, RANK = 4, 3, 1
 Q, V = (f"model.layers.0.self_attn.{name}_proj" for name in "qv")
 CONFIG = {"model_type": "llama", "hidden_size": COLUMNS, "num_attention_heads": 2, "head_dim": 2}
@@ -228,12 +233,9 @@ def results(folder: Path) -> None:
     """A run, and in ``results`` its analysis, with subspaces, and an evaluation."""
     import pandas as pd
 
-    import rankscope as rs
-
     trained_run(folder / "run")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", rs.RankscopeWarning)
-        rs.analyze(folder / "run", out=folder / "results", subspaces=1, jobs=1)
+    found, selection = survey([folder / "run"]), Selection.of(subspaces=1)
+    analyze_found(found, selection, out=folder / "results", engine=Inline())
     rows = [
         {"run": "run", "step": step, "task": "text", "group": "", "metric": "perplexity",
          "value": 9.0 - step, "ci_low": 1.0, "ci_high": 10.0, "n": 5}

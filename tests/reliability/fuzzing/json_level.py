@@ -47,7 +47,7 @@ def mutated(rng: Random, data: bytes) -> bytes:
 
 def mutated_lines(rng: Random, data: bytes) -> bytes:
     """A file of one document a line, after one mutation of a line or of their order."""
-    lines = data.splitlines()
+    lines = data.splitlines() or [b"{}"]
     at = rng.randrange(len(lines))
     what = rng.randrange(6)
     if what == 0:

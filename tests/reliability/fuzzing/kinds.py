@@ -43,6 +43,8 @@ class Kind:
         Mutations that know the format; those of bytes are tried in any case.
     read
         What is done with every mutant, and ``whole`` with a few, since it takes longer.
+    share
+        How many mutants there are, relative to other kinds: about as the reader is fast.
     """
 
     write: Callable[[Path], None]
@@ -50,6 +52,7 @@ class Kind:
     mutate: Mutate
     read: Reader = readers.read_checkpoint
     whole: tuple[Reader, ...] = field(default=(readers.analyse,))
+    share: float = 1.0
 
     def mutant(self, rng: Random, data: bytes) -> bytes:
         """A mutant of an honest file."""
@@ -60,12 +63,12 @@ class Kind:
 def _of_run(
     files: str, mutate: Mutate, *, write: Callable[[Path], None] = honest.trained_run
 ) -> Kind:
-    return Kind(write, files, mutate, readers.read_run)
+    return Kind(write, files, mutate, readers.read_run, share=0.4)
 
 
 def _of_results(files: str, mutate: Mutate, *, read: Reader = readers.read_results) -> Kind:
     whole = readers.read_recalled, readers.read_own_metric
-    return Kind(honest.results, f"results/{files}", mutate, read, whole)
+    return Kind(honest.results, f"results/{files}", mutate, read, whole, share=0.12)
 
 
 KINDS: dict[str, Kind] = {
@@ -95,7 +98,7 @@ KINDS: dict[str, Kind] = {
         "*/trainer_state.json", json_level.mutated, write=honest.trainer_run
     ),
     "family.toml": Kind(
-        honest.families, "family.toml", text_level.mutated, readers.read_family_file, ()
+        honest.families, "family.toml", text_level.mutated, readers.read_family_file, (), 0.15
     ),
     "store of spectra": _of_results(
         "spectra/*/*.safetensors", store_level.mutated, read=readers.read_store
@@ -115,5 +118,6 @@ KINDS: dict[str, Kind] = {
         store_level.mutated,
         readers.read_results,
         (),
+        0.12,
     ),
 }

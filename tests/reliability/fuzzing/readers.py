@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import rankscope as rs
 from rankscope.analysis.analyze import analyze_found
 from rankscope.analysis.plan import Selection
 from rankscope.analysis.preview import preview
-from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.continuity import trace_of
 from rankscope.checkpoints.discovery import survey
@@ -27,11 +25,11 @@ from rankscope.checkpoints.survey import fault_of
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
 from rankscope.errors import RankscopeError, RankscopeWarning
-from rankscope.pipeline.engine import Job
 from rankscope.results.spectra_store import read_entries
 from rankscope.results.subspace_store import read_comparisons
 from rankscope.watching.kept_rows import read_rows
 from rankscope.watching.run_end import has_ended
+from tests.analysis.series import Inline
 
 
 @dataclass
@@ -126,21 +124,13 @@ def _said(seen: Seen, *groups: Iterable[Any]) -> None:
     seen.told += [str(one) for group in groups for one in group]
 
 
-class InProcess:
-    """An engine without workers, so that thousands of analyses are affordable."""
-
-    def run(self, jobs: Iterable[Job[Any]]) -> Iterator[tuple[Job[Any], Any]]:
-        for job in jobs:
-            yield job, decompose(job.task.recipe)
-
-
 def analyse(folder: Path, **settings: Any) -> Seen:
     """The whole of `analyze` and of `inspect`: rows are the numbers."""
     seen = Seen()
     found = survey([folder], **settings)
     described = preview(found)
     seen.told += [str(one) for one in (*described["skips"], *described["notes"])]
-    analysis = analyze_found(found, Selection.of(), engine=nullcontext(InProcess()))
+    analysis = analyze_found(found, Selection.of(), engine=Inline())
     _said(seen, analysis.skips, analysis.notes)
     for number, row in enumerate(analysis.rows):
         seen.numbers[str(number)] = digest(row)
@@ -150,7 +140,7 @@ def analyse(folder: Path, **settings: Any) -> Seen:
 def analyse_into(folder: Path) -> Seen:
     """The whole of `analyze`, with the results that it writes, opened again."""
     seen, out = analyse(folder), folder.parent / f"results of {folder.name}"
-    engine = nullcontext(InProcess())
+    engine = Inline()
     if analyze_found(survey([folder]), Selection.of(), out=out, engine=engine).measured:
         rs.open_results(out).metrics.to_csv()
     return seen
@@ -184,7 +174,7 @@ def read_recalled(folder: Path) -> Seen:
     """`analyze` into a folder that holds results already, and `evaluate`'s record."""
     found = survey([folder / "run"])
     selection, out = Selection.of(subspaces=1), folder / "results"
-    analysis = analyze_found(found, selection, out=out, engine=nullcontext(InProcess()))
+    analysis = analyze_found(found, selection, out=out, engine=Inline())
     seen = read_results(folder)
     _said(seen, analysis.skips, analysis.notes, analysis.mended)
     return seen
