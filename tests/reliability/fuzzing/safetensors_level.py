@@ -32,9 +32,9 @@ class Stored:
 def mutated(rng: Random, data: bytes) -> bytes:
     """The file after a mutation of its header, or with tensors that mean something else."""
     header, body = split(data)
-    if rng.random() < 0.5:
-        return _with_header(rng, json_level.mutated(rng, header), body)
     metadata, tensors = tensors_of(header, body)
+    if rng.random() < 0.5 or not tensors:
+        return _with_header(rng, json_level.mutated(rng, header), body)
     for _ in range(rng.choice((1, 1, 2))):
         tensors = rng.choice(MEANINGS)(rng, tensors)
     return written(metadata, tensors)
