@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,24 @@ def tests_of(what: str, unit: str, *files: str) -> Section:
     return section
 
 
+def elsewhere(place: str) -> Section:
+    """A section that another part has, as ``module:function``."""
+
+    def section(scratch: Path, is_full: bool) -> Iterator[Row]:
+        module, _, function = place.partition(":")
+        yield from getattr(import_module(f"tests.reliability.{module}"), function)(scratch, is_full)
+
+    return section
+
+
 SECTIONS: tuple[Section, ...] = (
-    tests_of("files that once crashed a reader", "inputs", "test_corpus.py"),
+    tests_of("bad files between honest steps", "cases", "test_bad_files.py"),
+    tests_of("bad runs, folders, logs, names and links", "cases", "test_bad_runs.py"),
+    tests_of("small files that cost much", "cases", "test_limits.py"),
+    tests_of("files that once crashed a reader", "cases", "test_corpus.py"),
+    tests_of("full disks", "cases", "test_full_disk.py"),
+    tests_of("folders that somebody writes", "cases", "test_live_folders.py"),
+    elsewhere("kills:section"),
+    elsewhere("power_loss.trials:power_losses"),
     mutants,
 )
