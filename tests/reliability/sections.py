@@ -47,7 +47,7 @@ class _Counted:
             self.passed += 1
 
 
-def tests_of(what: str, unit: str, *files: str) -> Section:
+def cases_of(what: str, unit: str, *files: str) -> Section:
     """A section that counts the cases of parametrised tests."""
 
     def section(_scratch: Path, is_full: bool) -> Iterator[Row]:
@@ -70,12 +70,12 @@ def elsewhere(place: str) -> Section:
 
 
 SECTIONS: tuple[Section, ...] = (
-    tests_of("bad files between honest steps", "cases", "test_bad_files.py"),
-    tests_of("bad runs, folders, logs, names and links", "cases", "test_bad_runs.py"),
-    tests_of("small files that cost much", "cases", "test_limits.py"),
-    tests_of("files that once crashed a reader", "cases", "test_corpus.py"),
-    tests_of("full disks", "cases", "test_full_disk.py"),
-    tests_of("folders that somebody writes", "cases", "test_live_folders.py"),
+    cases_of("bad files between honest steps", "cases", "test_bad_files.py"),
+    cases_of("bad runs, folders, logs, names and links", "cases", "test_bad_runs.py"),
+    cases_of("small files that cost much", "cases", "test_limits.py"),
+    cases_of("files that once crashed a reader", "cases", "test_corpus.py"),
+    cases_of("full disks", "cases", "test_full_disk.py"),
+    cases_of("folders that somebody writes", "cases", "test_live_folders.py"),
     elsewhere("kills:section"),
     elsewhere("power_loss.trials:power_losses"),
     mutants,

@@ -7,7 +7,7 @@ import pytest
 from tests.documents import ROOT
 from tests.reliability import __main__ as program
 from tests.reliability.row import Row
-from tests.reliability.sections import tests_of
+from tests.reliability.sections import cases_of
 
 ROWS = [
     Row("bad files", 2000, "cases"),
@@ -40,5 +40,5 @@ def test_failing_cases_are_counted_and_named(tmp_path: Path) -> None:
         "import pytest\n\n\n@pytest.mark.parametrize('n', [1, 2, 3])\n"
         "def test_some(n):\n    assert n != 2\n"
     )
-    (row,) = tests_of("some", "cases", str(file))(tmp_path, False)
+    (row,) = cases_of("some", "cases", str(file))(tmp_path, False)
     assert (row.tried, row.short) == (3, ("test_some[2]",))
