@@ -6,8 +6,9 @@ import subprocess
 from collections.abc import Sequence
 
 from arms import Run, Scale
-from rankscope.durable import write_file
 from training import RANKSCOPE
+
+from rankscope.durable import write_file
 
 GROUP = r"(.*)-[\d.]+e-3-seed\d+"  # runs of one arm
 HEADLINE = (("full", "relora"), ("full", "as-published"), ("relora", "as-published"))

@@ -13,6 +13,7 @@ from measuring import GROUP
 from rankscope.durable import write_file
 from tables import read_tables
 
+
 SCOPES = ("between", "within")
 
 
