@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rankscope.cli.compare import Form
+from rankscope.errors import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,6 +73,7 @@ def _print(found: pd.DataFrame, form: Form, results: Path) -> None:
     from rankscope.cli.output import print_columns
     from rankscope.comparison import digest
     from rankscope.errors import RankscopeError
+    from rankscope.results.csv_tables import frame_as_csv
 
     if found.empty:
         raise RankscopeError(
@@ -80,18 +82,18 @@ def _print(found: pd.DataFrame, form: Form, results: Path) -> None:
             path=results,
         )
     if form == "csv":
-        typer.echo(found.to_csv(index=False), nl=False)
+        typer.echo(frame_as_csv(found), nl=False)
         return
     cells = _cells(found)
     if form != "terminal":
         shown = {"markdown": digest.as_markdown, "latex": digest.as_latex}[form]
-        typer.echo(shown(cells))
+        typer.echo(shown([tuple(map(plain, row)) for row in cells]))
         return
-    title = f"rank and performance over runs, {found['component'].iloc[0]} at step "
-    typer.echo(typer.style(f"{title}{found['step'].iloc[0]}", bold=True))
+    where = f"{found['component'].iloc[0]} at step {found['step'].iloc[0]}"
+    typer.echo(typer.style(plain(f"rank and performance over runs, {where}"), bold=True))
     print_columns(cells, left=4)
     for line in _iter_sentences(found):
-        typer.echo(f"• {line}")
+        typer.echo(f"• {plain(line)}")
 
 
 def _cells(found: pd.DataFrame) -> list[tuple[str, ...]]:
