@@ -8,7 +8,7 @@ FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 SCALE   ?= demo
 DEMO    := $(addprefix ckpts/demo/,as-published full relora)
 
-.PHONY: demo $(DEMO) study study-quick test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
+.PHONY: demo $(DEMO) study study-quick test test-fast lint typecheck figures docs notebooks reliability bench bench-train bench-evaluate clean
 
 # Does ReLoRA use fewer dimensions than full-rank training, and is it the method or its published
 # program? Trains three models, two at a time, analyses, evaluates and diagnoses them, draws the
@@ -81,6 +81,11 @@ docs: $(VENV)/installed
 
 notebooks: $(VENV)/installed
 	$(BIN)/pytest -q tests/test_notebooks.py
+
+# Bad files, mutants, kills and losses of power at full size, as one table; WRITE=1 puts it into the
+# README. Takes hours of processor time; QUICK=1 tries a little of everything.
+reliability: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability $(if $(WRITE),--write) $(if $(QUICK),--quick)
 
 # Time and memory against the least that the work can cost; PEERS=1 against other tools too.
 bench: $(VENV)/installed

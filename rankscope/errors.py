@@ -14,6 +14,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# What taking a parsed document apart raises where it is not what it should be.
+DAMAGE = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(RecursionError, OverflowError),
+)
 LONGEST = 440  # characters; a line has 500, and what is around an error takes its part
 
 

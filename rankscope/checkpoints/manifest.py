@@ -15,10 +15,8 @@ from typing import Any
 from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.fingerprint import state_of
 from rankscope.checkpoints.tensors import open_regular
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import DAMAGE, RankscopeError, printable
 
-# Raised by reading a manifest that is not what it should be.
-DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 MANIFEST = "MANIFEST.json"
 FORMATS = ("rankscope-checkpoint-", "rankscope-merges-")
 ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"

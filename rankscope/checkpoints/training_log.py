@@ -12,11 +12,10 @@ from typing import Any
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.links import OUTSIDE, leads_out
-from rankscope.checkpoints.manifest import DAMAGE
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.steps import LIMIT
 from rankscope.checkpoints.tensors import open_regular
-from rankscope.errors import RankscopeError
+from rankscope.errors import DAMAGE, RankscopeError
 
 LOG = "metrics.jsonl"
 TRAINER_NAMES = {"eval_loss": "validation_loss"}

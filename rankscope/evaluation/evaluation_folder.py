@@ -11,7 +11,7 @@ from typing import Any
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.durable import write_file
-from rankscope.errors import RankscopeError
+from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.evaluation.evaluated import Evaluation, Scored, table_of_scores
 from rankscope.evaluation.score_files import ScoreFile, read_scores, score_path
 from rankscope.evaluation.score_plans import Curve
@@ -98,7 +98,7 @@ def _recorded(out: Path) -> list[tuple[Curve, list[int]]]:
             (Curve(*(known[name] for name in CURVE)), [int(step) for step in known["steps"]])
             for known in read_record(out / EVALUATION_RECORD)["evaluations"]
         ]
-    except (KeyError, TypeError, ValueError):
+    except (RankscopeError, *DAMAGE):
         return []
 
 

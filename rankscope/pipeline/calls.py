@@ -159,8 +159,10 @@ def recorded(
     Reads headers, and the tables for their digests: a table that was emptied, damaged or replaced
     by another call's is written again, as is a removed file of the store.
     """
+    if not is_intact(path):
+        return None
     record = read_record(path)
-    if not record.get("key") or not is_intact(path):
+    if not record.get("key"):
         return None
     are_there = [store.path(plan).is_file() for plan in plans if plan.tasks]
     return record if all(are_there) and record["key"] == plans.key else None

@@ -2,7 +2,7 @@
 
 A record holds digests of the files that were written with it. It is removed before any of them is
 replaced and written again after the last, so that a kill never leaves the record of one call with
-the table of another.
+the table of another. It also holds a digest of itself, since summaries are printed from it.
 """
 
 from __future__ import annotations
@@ -13,24 +13,71 @@ import json
 import math
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rankscope.durable import write_file
+from rankscope.errors import DAMAGE, RankscopeError, printable
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
+DIGEST = "digest"  # entry of a record: digest of all others; older ones have none
+# What an entry is, where it is there: a list of tables, or a table.
+LISTS = ("runs", "skipped", "notes", "evaluations")
+TABLES = (FILES, "options", "status", "breaks", "summary", "versions")
+ADVICE = "call `rankscope analyze` or `rankscope evaluate` again, which writes it anew"
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Content of a record; empty if there is none or it is damaged."""
+    """Content of a record; empty if there is none.
+
+    Raises
+    ------
+    RankscopeError
+        If it is damaged: not what was written.
+    """
+    with damage_named(path, ADVICE):
+        try:
+            record = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        _check(record)
+    return dict(record)
+
+
+@contextmanager
+def damage_named(path: Path, advice: str) -> Iterator[None]:
+    """Turn whatever reading a damaged file of results raises into one error that names it."""
     try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+        yield
+    except RankscopeError:
+        raise
+    except (OSError, MemoryError, NotImplementedError, *DAMAGE) as error:
+        why = printable(f"{type(error).__name__}: {error}", limit=120)
+        message = f"is damaged ({why}): {advice}"
+        raise RankscopeError(message, path=path, reason="damaged") from error
+
+
+def _check(record: Any) -> None:
+    """Refuse a record that is not as written or, without a digest, is not of the right shape."""
+    if not isinstance(record, dict):
+        raise TypeError("not a JSON object")
+    if DIGEST in record and record[DIGEST] != _digest_of_record(record):
+        raise ValueError("its digest does not fit its content")
+    for name in LISTS:
+        if not all(isinstance(one, dict) for one in record.get(name, [])):
+            raise TypeError(f"{name} is not a list of tables")
+    for name in TABLES:
+        if not isinstance(record.get(name, {}), dict):
+            raise TypeError(f"{name} is not a table")
+
+
+def _digest_of_record(record: Mapping[str, Any]) -> str:
+    others = {name: value for name, value in record.items() if name != DIGEST}
+    return _digest(json.dumps(others).encode())
 
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
@@ -49,11 +96,20 @@ def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether every file of a record is as it was written."""
-    files = read_record(path).get(FILES)
-    if not isinstance(files, dict):
+    """Whether a record and every file of it are as they were written."""
+    try:
+        record = read_record(path)
+    except RankscopeError:
         return False
-    return all(_digest_of(path.parent / name) == digest for name, digest in files.items())
+    files = record.get(FILES, {})
+    are_so = (_digest_of(path.parent / name) == digest for name, digest in files.items())
+    return DIGEST in record and all(are_so)
+
+
+def is_as_written(path: Path, name: str) -> bool:
+    """Whether a file is the one that a record lists; also if the record does not list it."""
+    files = read_record(path).get(FILES, {})
+    return name not in files or _digest_of(path.parent / name) == files[name]
 
 
 def write_with_record(
@@ -86,7 +142,9 @@ def write_with_record(
             (path.parent / name).unlink(missing_ok=True)
         else:
             write_file(path.parent / name, content)
-    listing = json.dumps(_plain({**record, FILES: new}), indent=2, allow_nan=False).encode()
+    whole = json.loads(json.dumps(_plain({**record, FILES: new}), allow_nan=False))
+    whole[DIGEST] = _digest_of_record(whole)
+    listing = json.dumps(whole, indent=2, allow_nan=False).encode()
     if not path.is_file() or path.read_bytes() != listing:
         write_file(path, listing)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +19,10 @@ from rankscope.results.columns import (
     COLUMNS,
     EVALUATION_COLUMNS,
     EVALUATION_FILE,
+    EVALUATION_RECORD,
     EVALUATION_TEXT,
     EVALUATION_WHOLE,
+    KEY,
     METRICS_FILE,
     SPECTRA_FOLDER,
     SUBSPACE_COLUMNS,
@@ -34,7 +37,7 @@ from rankscope.results.csv_tables import original
 from rankscope.results.merge_table import merge_table
 from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
-from rankscope.results.record import read_record
+from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
 from rankscope.results.summary_tables import summary_html, summary_text
@@ -64,6 +67,13 @@ def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
 def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
     """A table of subspaces with its columns and their types."""
     return _with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
+
+
+def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
+    """Check that every row says what it is of."""
+    for name in (name for group in groups for name in group):
+        if table[name].isna().any():
+            raise ValueError(f"a row has no {name}")
 
 
 def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
@@ -158,13 +168,25 @@ class Results:
         path = self.path / METRICS_FILE
         if not path.is_file():
             return table_of([])
-        written = pd.read_parquet(path)
-        added = frozenset(COLUMNS) - frozenset(written.columns)
-        table = typed(written)
+        with self._reading(path, ANALYSIS_RECORD):
+            written = pd.read_parquet(path)
+            added = frozenset(COLUMNS) - frozenset(written.columns)
+            table = typed(written)
+            _require(table, KEY[:2], ("role", "component", "name", "status"))
+            if added:
+                table = typed(filled(table, self.path / SPECTRA_FOLDER))
         if added:
-            table = typed(filled(table, self.path / SPECTRA_FOLDER))
             self._say_what_is_empty(empty_columns(table, added))
         return table
+
+    @contextmanager
+    def _reading(self, path: Path, record: str) -> Iterator[None]:
+        """Read a table: damage is an error, and one that is not what was written, a warning."""
+        if not is_as_written(self.path / record, path.name):
+            message = f"{printable(str(path))}: is not as it was written: {ADVICE}"
+            warnings.warn(RankscopeWarning(message), stacklevel=6)
+        with damage_named(path, ADVICE):
+            yield
 
     def _say_what_is_empty(self, names: Sequence[str]) -> None:
         if not names:
@@ -186,7 +208,10 @@ class Results:
         path = self.path / EVALUATION_FILE
         if not path.is_file():
             return typed_evaluation(pd.DataFrame(columns=list(EVALUATION_COLUMNS)))
-        return self._described(typed_evaluation(pd.read_parquet(path)), restarts=True)
+        with self._reading(path, EVALUATION_RECORD):
+            table = typed_evaluation(pd.read_parquet(path))
+            _require(table, KEY[:2], ("task", "group", "metric"))
+        return self._described(table, restarts=True)
 
     @cached_property
     def subspaces(self) -> pd.DataFrame:
@@ -198,13 +223,16 @@ class Results:
         path = self.path / SUBSPACES_FILE
         if not path.is_file():
             return typed_subspaces(pd.DataFrame(columns=list(SUBSPACE_COLUMNS)))
-        return self._described(typed_subspaces(pd.read_parquet(path)), restarts=True)
+        with self._reading(path, ANALYSIS_RECORD):
+            table = typed_subspaces(pd.read_parquet(path))
+            _require(table, KEY[:2], ("component", "name", "measure"))
+        return self._described(table, restarts=True)
 
     @property
     def unit(self) -> str:
         """What the steps of the runs count: ``step``, ``epoch``, ``tokens``, or several of them."""
         runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
-        return " or ".join(dict.fromkeys(run.get("unit", "step") for run in runs)) or "step"
+        return " or ".join(dict.fromkeys(str(run.get("unit", "step")) for run in runs)) or "step"
 
     @property
     def breaks(self) -> dict[str, int]:
@@ -218,9 +246,10 @@ class Results:
         if not path.is_file():
             return {}
         merges = [("component", "==", "merge")]
-        return restarts_of(
-            pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
-        )
+        with damage_named(path, ADVICE):
+            return restarts_of(
+                pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
+            )
 
     def _described(self, table: pd.DataFrame, *, restarts: bool = False) -> pd.DataFrame:
         """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures.
@@ -247,7 +276,9 @@ class Results:
         weight: first → last step
         run     role      step  matrices            PER  effective rank     rank  max. rank ...
         """
-        return summary_text(self._analysis())
+        analysis = self._analysis()
+        with damage_named(self.path / ANALYSIS_RECORD, ADVICE):
+            return summary_text(analysis)
 
     def to_latex(
         self,
@@ -271,7 +302,9 @@ class Results:
         if not (self.path / METRICS_FILE).is_file():
             tasks = ", ".join(map(str, self.evaluation["task"].unique()))
             return f"{title}<p>an evaluation: {html.escape(tasks)}</p>"
-        return title + summary_html(self._analysis())
+        analysis = self._analysis()
+        with damage_named(self.path / ANALYSIS_RECORD, ADVICE):
+            return title + summary_html(analysis)
 
     def _analysis(self) -> dict[str, Any]:
         """The record of the analysis."""
@@ -287,9 +320,10 @@ class Results:
         path = self.path / TRAINING_FILE
         if not path.is_file():
             return pd.DataFrame()
-        training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
-        texts = training.select_dtypes(["object", "str"]).columns
-        training[texts] = training[texts].map(original)
+        with self._reading(path, ANALYSIS_RECORD):
+            training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
+            texts = training.select_dtypes(["object", "str"]).columns
+            training[texts] = training[texts].map(original)
         # Logs count steps, whatever checkpoints count.
         return training if self.unit != "step" else self._described(training, restarts=True)
 

@@ -135,6 +135,7 @@ def _cut(vector: Values, counts: list[int]) -> list[Values]:
 
 
 def _entry(described: dict[str, Any], values: Values, bounds: Within | Ends) -> Entry:
+    _check(described)
     floor, before = described["noise_floor"], described.get("before")
     cosine, entries = described.get("cosine"), described.get("entries")
     rows, columns = described["shape"]
@@ -157,3 +158,15 @@ def _entry(described: dict[str, Any], values: Values, bounds: Within | Ends) -> 
             is_scaled=described.get("is_scaled", True),
         ),
     )
+
+
+def _check(described: Mapping[str, Any]) -> None:
+    """Refuse a description that no version writes: in older ones, no digest shows damage."""
+    place, floor = described["place"], described["noise_floor"]
+    numbers = [*described["shape"], described["count"]]
+    for name in ("within", "before", "cosine", "entries"):
+        numbers += described.get(name) or ()
+    if not all(isinstance(place[name], int | str | None) for name in (*MATRIX, "layer", "role")):
+        raise TypeError("a place has an entry that is neither a number nor a name")
+    if not all(isinstance(number, int | float | None) for number in (*numbers, floor)):
+        raise TypeError("it has a word or a list in place of a number")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from rankscope.durable import write_file
-from rankscope.errors import RankscopeError
+from rankscope.errors import DAMAGE, RankscopeError
 
 Vectors = Mapping[str, NDArray[Any]]
 KEY = "rankscope"
@@ -86,7 +86,7 @@ def read_vectors(
             return vectors, listing["about"] if has_digest else listing
         if not has_digest:
             raise ValueError("it has no digest")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, *DAMAGE) as error:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
     return vectors, listing["about"]
 
@@ -117,7 +117,7 @@ def read_listed(
         return entries_of(about, vectors)
     except OtherVersionError:
         return []
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
 
 

@@ -61,7 +61,7 @@ def read_rows(out: Path) -> list[Row]:
 
     try:
         table = pa.parquet.read_table(out / METRICS_FILE)
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException):
         return []
     rows: list[Row] = table.to_pylist() if set(COLUMNS) <= {*table.column_names} else []
     return rows

@@ -462,6 +462,8 @@ def test_a_table_of_the_users_own_is_followed(tmp_path: Path, rng: np.random.Gen
         ({"left": "a", "right": "b", "makes": "bias"}, "makes is change or weight"),
         ({"left": "a", "right": "b", "transposed": ["both"]}, "transposed lists left and right"),
         ({"left": "a", "right": "b", "scale": "alpha"}, "scale must be a number"),
+        ({"left": "a", "right": "b", "scale": 10**400}, "scale must be a number"),
+        ({"left": "a", "right": "b", "scale": float("nan")}, "scale must be a number"),
         ({"left": "a", "right": "b", "sparse": ["x"]}, "positions and values"),
         ({"left": "a", "right": "b", "spare": "x"}, "spare must be a list"),
     ],

@@ -593,6 +593,10 @@ def test_a_table_of_ones_own_is_used(tmp_path: Path) -> None:
     ("table", "message"),
     [
         ("name = ", "is not valid TOML"),
+        ("name = " + "9" * 5000, "is not valid TOML"),
+        ("name = " + "[" * 5000, "is not valid TOML"),
+        ("name = 1979-05-77", "is not valid TOML"),
+        ('name = "x"\n[[norms]]\nq = "n"\nkind = "rms"\noffset = inf', "offset must be a number"),
         ("name = 3", "needs a name"),
         ('description = "no name"', "needs a name"),
         ('name = "x"\ncolour = "red"', "has unknown entries: colour"),

@@ -1,10 +1,12 @@
+import json
 import math
 from pathlib import Path
 
 import pytest
 
+from rankscope.errors import RankscopeError
 from rankscope.results import record as module
-from rankscope.results.record import is_intact, read_record, write_with_record
+from rankscope.results.record import is_as_written, is_intact, read_record, write_with_record
 
 FILES = {"table.parquet": b"numbers", "table.csv": b"1,2", "skipped.jsonl": b""}
 
@@ -76,7 +78,35 @@ def test_numbers_that_json_lacks_are_words(path: Path) -> None:
     assert read_record(path)["lines"] == [{"condition": ["inf", None, 2.0]}]
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"files": 3}', b"[" * 100_000])
-def test_a_damaged_record_is_none(path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"[1]", b'{"files": 3}', b'{"runs": [1]}', b"[" * 100_000, b"\xff"]
+)
+def test_a_damaged_record_is_an_error_that_names_it(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert not is_intact(path)
+    with pytest.raises(RankscopeError, match=r"analysis\.json: is damaged .*: call `rankscope"):
+        read_record(path)
+
+
+def test_a_number_that_is_another_in_a_record_is_noticed(path: Path) -> None:
+    """Summaries are printed from the record, so it is held by a digest as the tables are."""
+    write_with_record(path, {"summary": {"per": [0.25, math.inf]}}, FILES)
+    path.write_text(path.read_text().replace("0.25", "0.26"))
+    assert not is_intact(path)
+    with pytest.raises(RankscopeError, match="its digest does not fit its content"):
+        read_record(path)
+
+
+def test_a_record_of_an_older_version_is_read_but_not_taken_for_intact(path: Path) -> None:
+    """It has no digest, so nothing shows whether it is as it was."""
+    record = json.loads(path.read_text())
+    del record["digest"]
+    path.write_text(json.dumps(record))
+    assert read_record(path)["key"] == "one"
+    assert not is_intact(path)
+
+
+def test_a_table_that_is_not_the_one_on_record_is_noticed(path: Path) -> None:
+    assert is_as_written(path, "table.csv") and is_as_written(path, "not listed")
+    (path.parent / "table.csv").write_bytes(b"1,3")
+    assert not is_as_written(path, "table.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def _parsed(name: str, entry: Any, fault: Callable[[str], RankscopeError]) -> Fa
         if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
             raise fault(f"factors {name!r}: {key} must be a list of text")
     scale = entry.get("scale")
-    if scale is not None and type(scale) not in (int, float):
+    if scale is not None and not is_number(scale):
         raise fault(f"factors {name!r}: scale must be a number")
     if entry.get("makes", "change") not in MAKES or not set(entry.get("transposed", ())) <= {
         *SIDES
@@ -138,6 +139,11 @@ def _parsed(name: str, entry: Any, fault: Callable[[str], RankscopeError]) -> Fa
         raise fault(f"factors {name!r}: sparse names two tensors, positions and values")
     lists = {key: tuple(entry[key]) for key in LISTS if key in entry}
     return FactorTable(**{"name": name, **entry, **lists})
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a TOML file is a number that a float can hold, and finite."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def _fault(message: str) -> RankscopeError:

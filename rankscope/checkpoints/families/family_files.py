@@ -13,7 +13,7 @@ from rankscope.checkpoints.families.factor_tables import parsed_tables
 from rankscope.checkpoints.families.family import Family, Fused, Split
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.families.norm_tables import parsed_norms
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import DAMAGE, RankscopeError, WrongSettingError, printable
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
@@ -53,8 +53,9 @@ def read_family(given: str | Path) -> Family:
         raise WrongSettingError(message)
     try:
         return parsed(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RankscopeError(f"is not valid TOML ({error})", path=path) from None
+    except (OSError, *DAMAGE) as error:
+        why = printable(str(error), limit=120)
+        raise RankscopeError(f"is not valid TOML ({why})", path=path) from None
 
 
 def parsed(table: Mapping[str, Any], path: str) -> Family:

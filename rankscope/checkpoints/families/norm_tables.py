@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
+from rankscope.checkpoints.families.factor_tables import is_number
 from rankscope.errors import RankscopeError
 
 NormKind = Literal["rms", "layer"]
@@ -87,7 +88,7 @@ def _parsed(entry: Any, fault: Fault) -> NormTable:
         raise fault("norms: stated must be text, an entry of the config")
     if entry.get("kind") not in KINDS:
         raise fault(f"norms: kind must be one of {', '.join(KINDS)}")
-    if type(entry.get("offset", 0)) not in (int, float):
+    if not is_number(entry.get("offset", 0)):
         raise fault("norms: offset must be a number")
     types = entry.get("model_types", [])
     if not isinstance(types, list) or not all(isinstance(one, str) for one in types):

@@ -9,7 +9,7 @@ from typing import Any
 
 from rankscope.checkpoints.manifest import check_content
 from rankscope.checkpoints.tensors import open_regular
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import DAMAGE, RankscopeError, printable
 
 MAX_JSON, MAX_YAML = 64 * 2**20, 2**20  # bytes; YAML is parsed at about 100 kB a second
 
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         entries = yaml.safe_load(content.decode())
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (yaml.YAMLError, *DAMAGE) as error:
         raise RankscopeError(f"is not valid YAML ({_first_line(error)})", path=path) from None
     if not isinstance(entries, dict):
         raise RankscopeError("does not hold a YAML mapping", path=path)

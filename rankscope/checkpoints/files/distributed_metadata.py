@@ -13,7 +13,7 @@ from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.pickles import MAX_BYTES, read_pickle
 from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
 from rankscope.checkpoints.tensors import MAX_AXES, open_regular
-from rankscope.errors import RankscopeError, printable
+from rankscope.errors import DAMAGE, RankscopeError, printable
 
 # The classes that it is made of have been in several modules; OLMo-core has its own.
 MODULES = (
@@ -31,7 +31,6 @@ CLASSES = (
 )
 TENSOR = "TensorStorageMetadata"
 # Raised by reading a record that lacks something or has something else in its place.
-DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 NAMES: Mapping[str, Any] = {
     **TORCH_NAMES,
     **{f"{module}.{name}": partial(Opaque, name) for module in MODULES for name in CLASSES},

@@ -14,6 +14,7 @@ from typing import Any
 
 from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.errors import DAMAGE
 
 # Both have been in several modules, and so have the classes that they are made of.
 MODULES = (
@@ -132,7 +133,7 @@ def distributed(kind: str, state: Any) -> StoredTensor | HeldPiece | None:
     """
     try:
         held = _dtensor(kind, state) if kind.endswith(DTENSOR) else _sharded(kind, state)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except DAMAGE:
         return None
     # A share that is still to be summed over processes has the whole's shape, but is not the whole.
     if held.local is not None and held.local.shape == held.shape and held.name == kind:

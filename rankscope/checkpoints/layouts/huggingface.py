@@ -8,14 +8,15 @@ an ``adapter`` folder and ``gradients.safetensors`` beside the weights.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.adapters.separation import Parted
 from rankscope.checkpoints.assembly import contents_of
-from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.opened_file import Opened, together, whole
 from rankscope.checkpoints.files.safetensors_file import open_tensors
@@ -200,7 +201,19 @@ def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Ope
     tensors = {name: held[listing[name]].tensors[name] for name in in_order}
     for one in held.values():
         tensors = dict(one.tensors) | tensors
-    return together(held.values(), tensors)
+    opened = together(held.values(), tensors)
+    return replace(opened, skips=(*opened.skips, *_unlisted(folder, held)))
+
+
+def _unlisted(folder: Path, listed: Collection[str]) -> Iterator[Skip]:
+    """A skip for every shard that the index leaves out: of as many as those that it lists."""
+    message = "is a shard beside an index that does not list it: its tensors are not read"
+    for pattern in SHARDS:
+        shards = [match for name in _names(folder) if (match := pattern.fullmatch(name))]
+        counts = {shard["count"] for shard in shards if shard[0] in listed}
+        for shard in shards:
+            if shard["count"] in counts and shard[0] not in listed:
+                yield Skip(str(folder / shard[0]), "", "unlisted-shard", message)
 
 
 def _check_once(held: Mapping[str, Opened], folder: Path) -> None:

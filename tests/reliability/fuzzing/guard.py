@@ -1,0 +1,306 @@
+"""Runs mutants in a child process, which may die, and sees whether they run code or open files."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, BinaryIO, Literal
+
+from rankscope.errors import RankscopeError
+from tests.reliability.fuzzing.kinds import Kind
+from tests.reliability.fuzzing.readers import Reader, Seen, quietly
+
+Fate = Literal["as before", "other numbers", "told", "refused", "crash", "outside", "killed"]
+FALLEN = ("crash", "outside", "killed")
+SECONDS, MEMORY = 5, 2**30  # that one mutant may take, beyond what the process has
+WALL = 60  # seconds, for what waits without computing
+PEAK = "/proc/self/clear_refs"  # writing 5 forgets the peak of memory in use
+CODE = (
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen"),
+    *("socket.connect", "socket.getaddrinfo", "pickle.find_class", "ctypes.dlopen"),
+    *("os.remove", "os.rename", "os.rmdir", "os.chmod", "os.symlink", "os.link", "shutil.rmtree"),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one mutant; its content is kept if a reader fell."""
+
+    number: int
+    file: str
+    fate: Fate
+    why: str = ""
+    where: str = ""
+    seconds: float = 0.0
+    memory: int = 0
+    content: bytes = b""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Mutants of one kind: the same honest file, kind, seed and number make the same mutant.
+
+    Attributes
+    ----------
+    every
+        How many mutants there are for one that goes through a whole command.
+    """
+
+    name: str
+    kind: Kind
+    seed: str
+    every: int = 40
+
+    def rng(self, number: int) -> Random:
+        """The generator of one mutant."""
+        return Random(f"{self.seed}/{self.name}/{number}")
+
+    def mutant(self, honest: dict[Path, bytes], number: int) -> tuple[Path, bytes, Random]:
+        """The file that is replaced, and by what."""
+        rng = self.rng(number)
+        path = rng.choice(list(honest))
+        return path, self.kind.mutant(rng, honest[path]), rng
+
+    def reader(self, number: int) -> Reader:
+        """How a mutant is read: mostly by the quick reader."""
+        whole = self.kind.whole
+        if number % self.every or not whole:
+            return self.kind.read
+        return whole[number // self.every % len(whole)]
+
+    def outcomes(self, numbers: range, scratch: Path) -> Iterator[Outcome]:
+        """Try mutants, each in a process that goes on with the next unless it dies.
+
+        The honest folder is ``honest`` in the scratch folder, and is left as it was.
+        """
+        folder = scratch / "honest"
+        clean, honest = _copy_of(folder), self.files(folder)
+        while numbers:
+            status = yield from _from_child(self, scratch, numbers)
+            _restored(folder, clean)
+            if status.signal == 0:
+                return
+            number = status.done[-1].number + 1 if status.done else numbers.start
+            path, content, _ = self.mutant(honest, number)
+            why = f"died of {signal.Signals(status.signal).name}"
+            file = path.relative_to(folder).as_posix()
+            yield Outcome(number, file, "killed", why, why, content=content)
+            numbers = range(number + 1, numbers.stop)
+
+    def files(self, folder: Path) -> dict[Path, bytes]:
+        """The honest files that are mutated, below a folder."""
+        paths = sorted(one for one in folder.glob(self.kind.files) if one.is_file())
+        return {path: path.read_bytes() for path in paths}
+
+
+class folder_in_memory:
+    """A scratch folder, in memory where the machine has such a place."""
+
+    def __enter__(self) -> Path:
+        memory = Path("/dev/shm")
+        place = memory if os.access(memory, os.W_OK) else None
+        self.path = Path(tempfile.mkdtemp(prefix="mutants-", dir=place))
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+@dataclass
+class _Status:
+    done: list[Outcome]
+    signal: int = 0
+
+
+def _from_child(trial: Trial, scratch: Path, numbers: range) -> Any:
+    """Yield what a child reports; return what it did and how it ended."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        try:
+            with os.fdopen(writing, "wb") as pipe:
+                _tried(trial, scratch, numbers, pipe)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(70)
+        os._exit(0)
+    os.close(writing)
+    done: list[Outcome] = []
+    with os.fdopen(reading, "rb") as pipe:
+        try:
+            while True:
+                outcome = pickle.load(pipe)
+                done.append(outcome)
+                yield outcome
+        except EOFError:
+            pass
+        except GeneratorExit:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError(f"the harness failed after mutant {done[-1:]} of {trial.name}")
+    return _Status(done, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
+
+
+def _tried(trial: Trial, scratch: Path, numbers: range, pipe: BinaryIO) -> None:
+    """Try mutants and report each, in the child."""
+    folder = scratch / "honest"
+    os.environ["HF_HOME"] = str(scratch / "hub")
+    tempfile.tempdir = str(scratch)
+    os.fsync = lambda _: None  # type: ignore[assignment]
+    honest = trial.files(folder)
+    assert honest, trial.name
+    readers = {trial.kind.read, *trial.kind.whole}
+    known = {read: quietly(read, folder) for read in readers for _ in range(2)}  # loads modules
+    clean = _copy_of(folder)
+    watch = _watching(scratch)
+    _limited()
+    for number in numbers:
+        path, content, _ = trial.mutant(honest, number)
+        path.write_bytes(content)
+        os.utime(path, ns=(number * 10**6, number * 10**6))  # two mutants are not of one time
+        read = trial.reader(number)
+        _reset_peak()
+        before, start = _resident("VmRSS"), time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, WALL)
+        fate, why, where = _fate(read, folder, known[read])
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        seconds, peak = time.process_time() - start, _resident("VmHWM") - before
+        if watch.events:
+            fate, why = "outside", str(watch.events[0])
+            where = why
+            watch.events.clear()
+        relative = path.relative_to(folder).as_posix()
+        fell = content if fate in FALLEN or peak > MEMORY else b""
+        pickle.dump(Outcome(number, relative, fate, why, where, seconds, peak, fell), pipe)
+        pipe.flush()
+        if number % trial.every:
+            path.write_bytes(honest[path])
+        else:  # a whole command may write
+            _restored(folder, clean)
+
+
+def _fate(read: Reader, folder: Path, known: Seen) -> tuple[Fate, str, str]:
+    try:
+        seen = quietly(read, folder)
+    except RankscopeError as error:
+        return "refused", str(error), ""
+    except Exception as error:
+        return "crash", f"{type(error).__name__}: {error}"[:300], _where(error)
+    if set(seen.told) - set(known.told):
+        return "told", next(one for one in seen.told if one not in known.told)[:500], ""
+    if seen.numbers == known.numbers:
+        return "as before", "", ""
+    names = {*seen.numbers, *known.numbers}
+    other = [name for name in names if seen.numbers.get(name) != known.numbers.get(name)]
+    return "other numbers", ", ".join(sorted(other))[:300], ""
+
+
+def _where(error: BaseException) -> str:
+    """The kind of an error and the last place in the package where it passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [one for one in frames if "/rankscope/" in one.filename and "/tests/" not in one.filename]
+    last = own[-1] if own else frames[-1]
+    name = last.filename.rpartition("/rankscope/")[2]
+    return f"{type(error).__name__} at {name}:{last.lineno} {last.name}"
+
+
+@dataclass
+class _Watch:
+    events: list[tuple[str, str]]
+
+
+def _watching(scratch: Path) -> _Watch:
+    """From now on, note whatever runs code, or opens a file that is not of the mutant."""
+    watch = _Watch([])
+    inside = tuple({str(scratch), str(scratch.resolve())})
+    program = tuple(
+        {sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[3]), "/proc"}
+    )
+    readable = (*inside, *program, os.path.realpath(sys.prefix))
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            name, _, flags = arguments
+            if isinstance(name, int) or name == PEAK:
+                return
+            path = _absolute(name)
+            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+            if not path.startswith(inside if writes else readable):
+                watch.events.append((event, path))
+        elif event in CODE:
+            target = str(arguments[0]) if arguments else ""
+            is_relative = any(type(one) is int and one >= 0 for one in arguments[1:])
+            if not is_relative and not _absolute(target).startswith(inside):
+                watch.events.append((event, target))
+        elif event == "exec" and not _is_import():
+            watch.events.append((event, str(arguments[0])[:100]))
+
+    sys.addaudithook(hook)
+    return watch
+
+
+def _absolute(name: str | bytes | os.PathLike[str]) -> str:
+    return os.path.abspath(os.fsdecode(name))  # noqa: PTH100 # without asking the file system
+
+
+ALLOWED = ("importlib", "dataclasses", "collections/__init__", "functools", "typing")
+
+
+def _is_import() -> bool:
+    """Whether the interpreter runs code of its own: an import, or a class that it writes."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in ALLOWED):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _limited() -> None:
+    """Limit memory beyond what there is; the kernel ends what computes or waits for too long."""
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + 2 * MEMORY, size + 2 * MEMORY))
+    for number in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _reset_peak() -> None:
+    with open(PEAK, "w") as file:  # noqa: PTH123 # the hook knows it by its name
+        file.write("5")
+
+
+def _resident(field: str) -> int:
+    """Bytes of memory in use, or the most since the peak was reset."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split()[0]) * 1024
+
+
+def _copy_of(folder: Path) -> dict[Path, bytes]:
+    return {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+
+
+def _restored(folder: Path, clean: dict[Path, bytes]) -> None:
+    for one in folder.rglob("*"):
+        if one.is_file() and one not in clean:
+            one.unlink()
+    for path, content in clean.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or path.read_bytes() != content:
+            path.write_bytes(content)
