@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.analysis.history import Asked, iter_steps
-from rankscope.analysis.plan import Selection, task_of
+from rankscope.analysis.plan import Selection, remember_states, task_of
 from rankscope.analysis.subspace_series import Compared, Position, SubspaceSeries
 from rankscope.checkpoints.contents import Delta, Skip
 from rankscope.checkpoints.fingerprint import State
@@ -101,6 +101,7 @@ def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
     for step in iter_steps(run, Asked(components, selection.has_step, selection.has)):
         if step.breaks:
             followed = {key: one for key, one in followed.items() if key[0] == "merge"}
+        remember_states(step, seen)
         for component in filter(selection.has, step.components):
             task = task_of(component, seen)
             key = component.kind, component.name

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import threading
+import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -23,6 +26,8 @@ from rankscope.pipeline.engine import Failure
 from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
+
+SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
 
 def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
@@ -81,9 +86,26 @@ def serve(descriptors: list[int]) -> None:
 
 
 def _answer(connection: Connection) -> None:
+    threading.Thread(target=_end_without_caller, args=[connection.fileno()], daemon=True).start()
     while True:
         try:
             chunk = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
-        connection.send(decompose_all(chunk))
+        outcomes = decompose_all(chunk)
+        try:
+            connection.send(outcomes)
+        except OSError:  # whoever waited for them has been killed
+            return
+
+
+def _end_without_caller(descriptor: int) -> None:
+    """End this process soon after its caller has, even if a decomposition takes minutes more.
+
+    Linear algebra does not hold Python's lock, so this thread is not held up by it.
+    """
+    ends = select.poll()
+    ends.register(descriptor, 0)  # that the other end is closed is reported in any case
+    ends.poll()
+    time.sleep(SECONDS_TO_END)
+    os._exit(0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.fingerprint import states_below
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.manifest import check_sizes
 from rankscope.checkpoints.merges import find_merges
@@ -74,8 +75,9 @@ class Checkpoint:
         """Read the headers without keeping them, as is best for many checkpoints."""
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
+        states = states_below(self.path)
         check_sizes(self.path)
-        return LAYOUTS[self.layout].read(self.path, self.options)
+        return replace(LAYOUTS[self.layout].read(self.path, self.options), states=states)
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.checkpoints.fingerprint import State, state_of
+from rankscope.checkpoints.fingerprint import State, states_below
 from rankscope.checkpoints.manifest import listed_files
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
@@ -49,10 +49,8 @@ class Readiness:
 
 
 def files_of(checkpoint: Checkpoint) -> Files:
-    """The files of a checkpoint with their sizes and times."""
-    path = checkpoint.path
-    paths = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return tuple((str(one), state_of(one)) for one in paths)
+    """The files of a checkpoint with their states."""
+    return tuple(states_below(checkpoint.path).items())
 
 
 def _is_whole(checkpoint: Checkpoint) -> bool:

@@ -20,7 +20,7 @@ from rankscope.checkpoints.fingerprint import state_of
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
-from rankscope.pipeline.calls import Paths, listed_paths
+from rankscope.pipeline.calls import Paths, listed_paths, sweep_results
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.results.measure import Row
 from rankscope.watching.kept_rows import by_step, read_rows, values_of, with_kept_rows
@@ -69,6 +69,7 @@ class Watch:
     analysis: Analysis | None = None
 
     def __iter__(self) -> Iterator[WatchedStep]:
+        sweep_results(self.out)
         readiness, news = Readiness(self.poll), time.monotonic()
         done: tuple[tuple[str, Files], ...] = ()
         known = {key: values_of(rows) for key, rows in by_step(read_rows(self.out)).items()}

@@ -62,8 +62,8 @@ class MetricsLog:
 
 def _is_before(line: bytes, step: int) -> bool:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line.decode())
         measured = MEASURED & entry.keys()
         return bool(entry["step"] < step or (entry["step"] == step and measured))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
