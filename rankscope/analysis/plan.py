@@ -11,7 +11,8 @@ from rankscope.analysis.history import Asked, Step, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
 from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
+from rankscope.checkpoints.file_states import FileStates, State, state_of
+from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.survey import Survey
@@ -139,7 +140,7 @@ class SpectraTask:
 
     component: Component
     key: str
-    files: tuple[tuple[str, State | None], ...] = ()
+    files: FileStates = ()
 
     @property
     def recipe(self) -> Recipe:

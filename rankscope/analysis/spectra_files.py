@@ -6,8 +6,9 @@ from pathlib import Path
 
 from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.file_states import CHANGED
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import CHANGED, Plan
+from rankscope.pipeline.execution import Plan
 from rankscope.results.columns import SPECTRA_FOLDER
 from rankscope.results.spectra_store import (
     MATRIX,

@@ -20,6 +20,7 @@ import numpy as np
 
 from rankscope.analysis.jobs import Outcome
 from rankscope.analysis.subspace_series import SubspaceSeries
+from rankscope.checkpoints.file_states import FileStates, as_planned
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
@@ -30,12 +31,17 @@ from rankscope.spectra.singular_values import spectra
 SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
 
-def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
-    """Spectra of a recipe, one per head for a stack; or comparisons of a series."""
+def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcome:
+    """Spectra of a recipe, one per head for a stack; or comparisons of a series.
+
+    Refuses ``files`` in any other state than this.
+    """
     try:
-        if isinstance(recipe, SubspaceSeries):
-            return recipe.compare()
-        return spectra(matrix_of(recipe))
+        with as_planned(files):
+            if isinstance(recipe, SubspaceSeries):
+                return recipe.compare()
+            matrix = matrix_of(recipe)
+        return spectra(matrix)
     except Exception as error:
         return explained(error)
 
@@ -59,9 +65,9 @@ def explained(error: Exception) -> Failure:
     raise error
 
 
-def decompose_all(recipes: list[Recipe | SubspaceSeries]) -> list[Outcome]:
-    """Spectra of a chunk of recipes."""
-    return [decompose(recipe) for recipe in recipes]
+def decompose_all(chunk: list[tuple[Recipe | SubspaceSeries, FileStates]]) -> list[Outcome]:
+    """Spectra of a chunk of recipes, each with the files that it reads."""
+    return [decompose(*one) for one in chunk]
 
 
 def serve(descriptors: list[int]) -> None:

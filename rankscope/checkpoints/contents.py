@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from rankscope.checkpoints.fingerprint import State
+from rankscope.checkpoints.file_states import State
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
-from rankscope.checkpoints.fingerprint import State, state_of
+from rankscope.checkpoints.file_states import State, state_of
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError, printable
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.fingerprint import states_below
+from rankscope.checkpoints.file_states import states_below
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.manifest import check_sizes
 from rankscope.checkpoints.merges import find_merges

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum, FileDigest
+from rankscope.checkpoints.file_states import unchanged
 from rankscope.errors import RankscopeError
 
 # name in tables → (bytes per element, numpy type of the stored bits)
@@ -236,6 +237,7 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     ------
     RankscopeError
         If it cannot be opened, or is a pipe, a device or a folder (a pipe would block for ever).
+        Within `as_planned`, if somebody writes to it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -245,5 +247,5 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise RankscopeError("is not a regular file", path=path)
-    with io.FileIO(descriptor) as file:
+    with io.FileIO(descriptor) as file, unchanged(path, descriptor):
         yield file, status.st_size

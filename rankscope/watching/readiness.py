@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.checkpoints.fingerprint import State, states_below
+from rankscope.checkpoints.file_states import FileStates, states_below
 from rankscope.checkpoints.manifest import listed_files
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
 
-Files = tuple[tuple[str, State | None], ...]
 PATIENCE = 6  # times longer before a checkpoint that cannot be read as a whole is taken as it is
 
 
@@ -31,7 +30,7 @@ class Readiness:
     """
 
     settle: float
-    _seen: dict[Path, tuple[Files, float]] = field(default_factory=dict)
+    _seen: dict[Path, tuple[FileStates, float]] = field(default_factory=dict)
 
     def is_ready(self, checkpoint: Checkpoint, now: float) -> bool:
         """Whether a checkpoint can be measured; ``now`` is the time in seconds on any clock."""
@@ -48,7 +47,7 @@ class Readiness:
         return unchanged >= PATIENCE * self.settle or _is_whole(checkpoint)
 
 
-def files_of(checkpoint: Checkpoint) -> Files:
+def files_of(checkpoint: Checkpoint) -> FileStates:
     """The files of a checkpoint with their states."""
     return tuple(states_below(checkpoint.path).items())
 

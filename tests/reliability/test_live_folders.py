@@ -133,6 +133,7 @@ def test_watching_waits_for_each_file(tmp_path: Path, clock: Clock) -> None:
         assert (tmp_path / "out" / "skipped.jsonl").read_text() == ""
         put(run / "checkpoint-20", files)
 
+    clock.events = [None]
     for _, some in moments(files, list(files)):
         clock.events += [partial(check, some), None, None]
     assert ("run", 20) in seen(watch(run, out=tmp_path / "out"))
