@@ -59,7 +59,8 @@ def without_figures() -> None:
 
 def assert_named(ended: Ended, path: str) -> None:
     assert ended.code == 5, ended.said
-    (line,) = ended.said.splitlines()
+    *notes, line = ended.said.splitlines()
+    assert all(note.startswith("note: ") for note in notes)
     assert line.startswith("rankscope: ") and path in line and len(line) < 500
     assert ".tmp-" not in line
 
@@ -68,7 +69,7 @@ def assert_named(ended: Ended, path: str) -> None:
     ("command", "most_bytes", "path"),
     [
         (ANALYZE, 100, "new/spectra/full/step-00000005.safetensors"),
-        (ANALYZE, 9_000, "new/metrics."),
+        (ANALYZE, 12_000, "new/metrics."),
         (WATCH, 100, "new/spectra/full/step-00000005.safetensors"),
         (FIGURES, 100, "new/per-weights.pdf"),
         (REPORT, 100, "new/report.html"),

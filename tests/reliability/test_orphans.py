@@ -1,11 +1,14 @@
 """Workers whose caller is killed end within seconds and without a word, whatever they do."""
 
+from __future__ import annotations
+
 import os
 import select
 import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -19,21 +22,26 @@ from rankscope.pipeline.engine import Job
 from rankscope.spectra.matrices import Dense
 from tests.reliability.killing import forked
 
+Work = Literal["endless", "just done", "none"]
+KILLED = "killed"
 PATIENCE = 30.0  # seconds; on a machine with nothing else to do it takes one
 
 
 @dataclass(frozen=True)
-class Endless:
-    """A source that says who reads it, and then computes in single calls of many seconds."""
+class Source:
+    """A source that says that it is read. The work is endless, in single calls of many seconds;
+    or done just after the caller is killed, so that there is nobody to tell."""
 
     folder: Path
     name: str
-    is_endless: bool
+    work_left: Work
 
     def read(self) -> Dense:
         (self.folder / self.name).touch()
-        while self.is_endless:
+        while self.work_left == "endless":
             np.linalg.eigvalsh(np.ones((4000, 4000)))
+        while self.work_left == "just done" and not (self.folder / KILLED).exists():
+            time.sleep(0.01)
         return Dense.stored(np.eye(3))
 
     def tensors(self) -> tuple[StoredTensor, ...]:
@@ -44,8 +52,8 @@ class Endless:
         return 1e9  # a chunk of its own
 
 
-def compute(folder: Path, *, is_endless: bool) -> None:
-    sources = [Endless(folder, name, is_endless) for name in ("one", "other")]
+def compute(folder: Path, work: Work) -> None:
+    sources = [Source(folder, name, work) for name in ("one", "other")]
     jobs: list[AnalysisJob] = [
         Job(0, SpectraTask(Component("weight", 0, "q", None, source.name, source), source.name))
         for source in sources
@@ -55,15 +63,16 @@ def compute(folder: Path, *, is_endless: bool) -> None:
         time.sleep(3600)  # with workers that wait for more
 
 
-@pytest.mark.parametrize("is_endless", [True, False])
+@pytest.mark.parametrize("work", get_args(Work))
 @pytest.mark.slow
-def test_workers_of_a_killed_caller_end_quietly(tmp_path: Path, is_endless: bool) -> None:
-    caller = forked(partial(compute, tmp_path, is_endless=is_endless))
+def test_workers_of_a_killed_caller_end_quietly(tmp_path: Path, work: Work) -> None:
+    caller = forked(partial(compute, tmp_path, work))
     while len(list(tmp_path.iterdir())) < 2:
         time.sleep(0.05)
     time.sleep(0.2)
     caller.kill()
     os.waitpid(caller.pid, 0)
+    (tmp_path / KILLED).touch()
     # The pipe ends when the last process has ended that could write to it.
     ends, _, _ = select.select([caller.output], [], [], PATIENCE)
     assert ends, "workers are still there"
