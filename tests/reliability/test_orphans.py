@@ -60,7 +60,7 @@ def compute(folder: Path, work: Work) -> None:
     ]
     with LocalWorkers(2) as workers:
         list(workers.run(jobs))
-        time.sleep(3600)  # with workers that wait for more
+        time.sleep(300)  # with workers that wait for more
 
 
 @pytest.mark.parametrize("work", get_args(Work))
