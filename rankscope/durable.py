@@ -42,7 +42,7 @@ def write_file(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    flush(path.parent)
+    _flush(path.parent)
 
 
 def require_writable(folder: Path) -> None:
@@ -74,12 +74,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary = _temporary_folder(path)
     try:
         yield temporary
-        flush(temporary)
+        _flush(temporary)
         temporary.rename(path)
     except BaseException:  # an interruption too
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    flush(path.parent)
+    _flush(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
@@ -109,7 +109,7 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
             _write(temporary / name, content)
         _write(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
         for folder in {(temporary / name).parent for name in files} | {temporary}:
-            flush(folder)
+            _flush(folder)
         _replace_folder(temporary, path)
     except BaseException:  # an interruption too
         shutil.rmtree(temporary, ignore_errors=True)
@@ -152,7 +152,7 @@ def damage(folder: Path) -> str | None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append to a file, without waiting for the disk: `flush` does that."""
+    """Append to a file, without waiting for the disk: `flush_file` does that."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         _write_all(descriptor, content)
@@ -160,13 +160,9 @@ def append(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def flush(path: Path) -> None:
-    """Wait until all that was written to a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def flush_file(path: Path) -> None:
+    """Wait until what was appended to a file is on the disk."""
+    _flush(path)
 
 
 def make_folder(path: Path) -> None:
@@ -174,22 +170,22 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
-        flush(path.parent)
+        _flush(path.parent)
 
 
 def remove_folder(path: Path) -> None:
     """Remove a folder so that a half-removed one is never seen under its name."""
     doomed = _temporary(path)
     path.rename(doomed)
-    flush(path.parent)
+    _flush(path.parent)
     shutil.rmtree(doomed)
 
 
 def remove_file(path: Path) -> None:
     """Remove a file, if it is there; returns once that is on the disk."""
-    path.unlink(missing_ok=True)
-    if path.parent.is_dir():
-        flush(path.parent)
+    if path.exists():
+        path.unlink()
+        _flush(path.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -197,20 +193,17 @@ def sweep(folder: Path) -> None:
 
     A folder that died between its old version and its new one gets the old version back.
     """
-    is_changed = False
     for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(entry.name)
         if not match or _is_alive(int(match["pid"])):
             continue
-        is_changed = True
         if match["old"] and not (folder / match["name"]).exists():
             entry.rename(folder / match["name"])
         elif entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    if is_changed:
-        flush(folder)
+        _flush(folder)
 
 
 def is_temporary(name: str) -> bool:
@@ -264,6 +257,15 @@ def _write_all(descriptor: int, content: bytes) -> None:
         remaining = remaining[os.write(descriptor, remaining) :]
 
 
+def _flush(path: Path) -> None:
+    """Flush a file, or the names in a folder: else a loss of power may undo a renaming."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _replace_folder(temporary: Path, path: Path) -> None:
     old = temporary.with_name(f"{temporary.name}.old")
     if path.exists():
@@ -275,10 +277,10 @@ def _replace_folder(temporary: Path, path: Path) -> None:
         if old.exists() and not path.exists():
             old.rename(path)
         raise
-    flush(path.parent)
+    _flush(path.parent)
     if old.exists():
         shutil.rmtree(old, ignore_errors=True)
-        flush(path.parent)  # else half of it may be there later, when nothing is under the name
+        _flush(path.parent)  # else half of it may be there when nothing has the name any more
 
 
 def _is_alive(pid: int) -> bool:

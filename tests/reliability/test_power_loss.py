@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from rankscope import durable
+from rankscope.training.data import token_folder
+from rankscope.training.data.prepare import prepare_tokens
 from tests.reliability.power_loss.disk import Size
 from tests.reliability.power_loss.faults import Fault, altered, planted, without_flushes
 from tests.reliability.power_loss.promises import crash_states, marked
@@ -18,6 +21,14 @@ from tests.reliability.power_loss.recording import Recording, put, recording, tr
 KIND = "test-1"
 SIZE = Size(product=64, pairs=200, random=20)
 OLD, NEW = {"x": b"12345", "sub/y": b"abc"}, {"x": b"1234x", "sub/y": b"abcd"}
+
+
+def write_by_other_means(path: Path) -> None:
+    """As a file is written that is larger than memory."""
+    with path.open("wb") as file:
+        file.write(b"ids")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_everything(root: Path) -> Recording:
@@ -32,10 +43,7 @@ def write_everything(root: Path) -> Recording:
         for name, content in (("p", b"1111"), ("q", b"2222"), ("p", b"3333")):
             durable.write_listed_file(root / "all" / name, content, kind=KIND)
         with durable.new_folder(root / "prepared" / "data") as folder:
-            with (folder / "ids").open("wb") as file:  # larger than memory, so by other means
-                file.write(b"ids")
-                file.flush()
-                os.fsync(file.fileno())
+            write_by_other_means(folder / "ids")
         durable.append(root / "a" / "log", b"line\n")
         durable.remove_file(root / "a" / "b" / "file")
         durable.remove_folder(root / "steps" / "step")
@@ -51,9 +59,9 @@ def violations(found: Recording, scratch: Path) -> Iterator[str]:
             durable.sweep(folder)
         after = f"after {found.operations[state.position - 1]}" if state.position else "at first"
         yield from (f"{path} {after}" for path in state.broken(tree_of(scratch)))
-        if reason := durable.damage(scratch / "all"):
-            if (scratch / "all" / durable.MANIFEST).exists():
-                yield f"all: {reason} {after}"
+        is_listed = (scratch / "all" / durable.MANIFEST).exists()
+        if is_listed and (reason := durable.damage(scratch / "all")):
+            yield f"all: {reason} {after}"
         shutil.rmtree(scratch)
 
 
@@ -73,8 +81,9 @@ FAULTS = [
     altered(
         durable,
         "a manifest lists a file before it is written",
-        "write_file(path, content)\n    _write_manifest(folder, {**listed, path.name: entry}, kind)",
-        "_write_manifest(folder, {**listed, path.name: entry}, kind)\n    write_file(path, content)",
+        "    write_file(path, content)\n    _write_manifest(",
+        "    _write_manifest(folder, {**listed, path.name: entry}, kind)\n"
+        "    write_file(path, content)\n    _write_manifest(",
     ),
     altered(
         durable,
@@ -91,14 +100,14 @@ FAULTS = [
     altered(
         durable,
         "a folder is removed under its name",
-        "path.rename(doomed)\n    flush(path.parent)\n    shutil.rmtree(doomed)",
-        "shutil.rmtree(path)\n    flush(path.parent)",
+        "path.rename(doomed)\n    _flush(path.parent)\n    shutil.rmtree(doomed)",
+        "shutil.rmtree(path)\n    _flush(path.parent)",
     ),
     altered(
         durable,
         "a folder is flushed after it has its name",
-        "flush(folder)\n        _replace_folder(temporary, path)",
-        "pass\n        _replace_folder(temporary, path)\n        flush(path)",
+        "_flush(folder)\n        _replace_folder(temporary, path)",
+        "pass\n        _replace_folder(temporary, path)\n        _flush(path)",
     ),
 ]
 
@@ -108,3 +117,19 @@ def test_a_planted_fault_is_found(tmp_path: Path, fault: Fault) -> None:
     with planted(fault):
         found = write_everything(tmp_path / "disk")
     assert any(violations(found, tmp_path / "scratch"))
+
+
+def prepared(root: Path, text: Path) -> Recording:
+    with recording(root) as found, marked(found):
+        prepare_tokens([str(text)], root / "data" / "ids")
+    return found
+
+
+@pytest.mark.parametrize("fault", [None, *without_flushes(token_folder)], ids=str)
+def test_prepared_data_are_whole_or_not_there(tmp_path: Path, fault: Fault | None) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("a quick brown fox\n" * 40)
+    with planted(fault) if fault else nullcontext():
+        found = prepared(tmp_path / "disk", text)
+    lost = [state for state in crash_states(found, SIZE) if state.broken(state.tree)]
+    assert bool(lost) == bool(fault)

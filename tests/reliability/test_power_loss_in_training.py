@@ -10,7 +10,8 @@ import torch
 from rankscope.training import loop
 from rankscope.training.run_folder import checkpoint, metrics_log, recording, state
 from tests.reliability.power_loss.faults import Fault, altered, planted
-from tests.reliability.power_loss.training import Sample, recorded_training, violations
+from tests.reliability.power_loss.sample import Sample
+from tests.reliability.power_loss.training import recorded_training, violations
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ FAULTS = [
     altered(
         metrics_log,
         "the log is not flushed before the state",
-        "        flush(self.path)",
+        "        flush_file(self.path)",
         "        pass",
     ),
     altered(

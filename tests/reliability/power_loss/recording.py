@@ -295,7 +295,7 @@ def _heard(event: str, args: tuple[Any, ...]) -> None:
         return
     found = _listening[-1]
     if event == "open":
-        path, mode, flags = args
+        path, _mode, flags = args
         writes = flags & (WRITING | os.O_CREAT | os.O_TRUNC)
         where = None if isinstance(path, int) or not writes else found.relative(path)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from rankscope.training.progress import Clock
 from rankscope.training.run_folder import recording as recorder
 from rankscope.training.run_folder.start import Start, find_start, prepare
 from rankscope.training.train import train
-from tests.reliability.power_loss.disk import Counts, Size, Tree
+from tests.reliability.power_loss.disk import Counts, Tree
 from tests.reliability.power_loss.promises import (
     Content,
     CrashState,
@@ -33,6 +32,7 @@ from tests.reliability.power_loss.promises import (
     marked,
 )
 from tests.reliability.power_loss.recording import Recording, put, recording, tree_of
+from tests.reliability.power_loss.sample import Sample
 
 SHORT: dict[str, Any] = {
     "model.hidden_size": 8,
@@ -127,30 +127,6 @@ def _saving(found: Recording) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Which states to look at: one in ``every``, and what is done with some of these.
-
-    Attributes
-    ----------
-    resumed
-        In one of so many the training is really resumed; 0 for none.
-    lost_again
-        In one of so many the power is lost again while the training is resumed; 0 for none.
-    """
-
-    size: Size = Size(product=16, pairs=60, random=10)
-    every: int = 1
-    resumed: int = 0
-    lost_again: int = 0
-    seed: int = 0
-
-    def chosen(self, states: Iterator[CrashState]) -> Iterator[tuple[int, CrashState]]:
-        """The states to look at, numbered."""
-        rng = random.Random(self.seed)
-        yield from enumerate(state for state in states if not rng.randrange(self.every))
-
-
 def violations(training: Training, sample: Sample, counts: Counts | None = None) -> Iterator[str]:
     """Say what is wrong after a loss of power at any time."""
     corpus = load_corpus(training.config.data, training.config.batch)
@@ -211,14 +187,14 @@ def _resumed(training: Training, state: CrashState, corpus: Corpus) -> Iterator[
             yield f"the log is not the one of step {step}"
     if step < max((_step(p) for p in state.kept if p.startswith("run/state/")), default=-1):
         yield f"it begins at step {step}, although a later one was saved"
-    paths = {mark.path for _, mark in training.recording.marks if isinstance(mark, Promise)}
-    for path in paths:
+    for path in {mark.path for _, mark in training.recording.marks if isinstance(mark, Promise)}:
+        is_there = True
         if path.startswith("run/checkpoints/") and _step(path) <= step:
-            if content_in(tree, path) not in _whole(state, path):
-                yield f"{path} is missing at step {step}"
+            is_there = content_in(tree, path) in _whole(state, path)
         elif path.startswith("run/merges/step-") and _step(path) < step:
-            if not _is_listed(run.parent / path):
-                yield f"{path} is missing at step {step}"
+            is_there = _is_listed(run.parent / path)
+        if not is_there:
+            yield f"{path} is missing at step {step}"
 
 
 def _started(training: Training, corpus: Corpus) -> tuple[Start, list[str]]:
@@ -253,11 +229,11 @@ def _continued(training: Training, state: CrashState) -> Iterator[str]:
     last = f"state/step-{training.config.schedule.steps:08d}"
     ended = tree_of(training.run)
     for path in sorted({*training.whole, *ended}):
-        if path.startswith("state/") and not path.startswith(last):
-            continue  # which older states there are depends on where it was interrupted
-        if path != "run.lock" and not any(map(is_temporary, Path(path).parts)):
-            if training.whole.get(path, b"") != ended.get(path, b""):
-                yield f"resumed to the end, {path} differs"
+        # Which older states there are depends on where it was interrupted.
+        is_older = path.startswith("state/") and not path.startswith(last)
+        is_compared = path != "run.lock" and not any(map(is_temporary, Path(path).parts))
+        if is_compared and not is_older and training.whole.get(path, b"") != ended.get(path, b""):
+            yield f"resumed to the end, {path} differs"
 
 
 def _whole(state: CrashState, path: str) -> set[Content]:
