@@ -23,7 +23,7 @@ def one_thread() -> None:
 
 def test_a_training_that_loses_its_power_goes_on(tmp_path: Path) -> None:
     training = recorded_training(tmp_path / "runs")
-    sample = Sample(every=25, resumed=60, lost_again=60)
+    sample = Sample(every=50, resumed=40, lost_again=80)
     assert list(violations(training, sample)) == []
 
 
@@ -70,4 +70,4 @@ FAULTS = [
 def test_a_planted_fault_is_found(tmp_path: Path, fault: Fault) -> None:
     with planted(fault):
         training = recorded_training(tmp_path / "runs", is_compared=False)
-    assert any(violations(training, Sample(every=5)))
+    assert any(violations(training, Sample(every=10)))

@@ -6,7 +6,7 @@ The model is as pessimistic as POSIX allows:
 - Of a folder that was not flushed, any of the changes since may be lost, in any combination. One
   change alone is atomic, a renaming too, and one that builds on another (same name, or same file)
   does not survive it.
-- A file that was not flushed holds what it held when it was last flushed, or all of its new content,
+- A file that was not flushed holds what it held when it was last flushed, or all that was written,
   or half of it, or zeros of the new length, or its last write alone after a hole of zeros.
 
 What is written is never altered otherwise: this is a model of lost power, not of broken disks.
@@ -244,7 +244,7 @@ class Disk:
         return folder, name
 
     def _tree(self, names: Mapping[int, Mapping[str, int]], contents: Mapping[int, bytes]) -> Tree:
-        """All that can be reached from the root, with these entries and contents where they differ."""
+        """All that can be reached from the root; entries and contents are these, where given."""
         tree: dict[str, bytes | None] = {}
         above = [("", 0)]
         while above:

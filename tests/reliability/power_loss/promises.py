@@ -1,7 +1,7 @@
-"""What `rankscope.durable` promises, marked in a recording, and whether a state of the disk keeps it.
+"""What `rankscope.durable` promises, marked in a recording, and whether a disk keeps it.
 
-What a function of `durable` has written is there once the function has returned; while it runs there
-is what was there before or what is written, as a whole. Likewise for what is removed.
+What a function of `durable` has written is there once the function has returned; while it runs,
+there is what was there before or what is written, as a whole. Likewise for what is removed.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _in_force(recording: Recording) -> dict[int, list[Any]]:
     marks: dict[int, list[Any]] = {}
     for position, mark in recording.marks:
         marks.setdefault(position, []).append(mark)
-    for position, here in sorted(marks.items()):
+    for position, here in sorted(marks.items(), reverse=True):
         while here and isinstance(here[-1], Promise) and not here[-1].is_kept:
             later = marks.setdefault(position + 1, [])
             later.insert(0, here.pop())

@@ -1,15 +1,16 @@
 """Every change that this process makes below a folder, in order, and what was promised when.
 
 Functions of `os` are replaced for the time of the recording. Writers in C, such as Python's own
-file objects, do not call these: the files that they hold open are read again at every operation, and
-what is new in them counts as written just before it. Python's audit events, which come from below
-`os`, show whether a change went past the recording, and so does a comparison with what is really
-there in the end.
+file objects, do not call these: the files that they hold open are read again at every operation,
+and what is new in them counts as written just before it. Python's audit events, which come from
+below `os`, show whether a change went past the recording, and so does a comparison with what is
+really there in the end.
 """
 
 from __future__ import annotations
 
 import builtins
+import fcntl
 import io
 import os
 import sys
@@ -172,7 +173,7 @@ def _replacements(found: Recording) -> dict[str, Callable[..., Any]]:
         if where is None:
             return int(real[name](descriptor, data, *args))
         found.observe()
-        is_appended = fcntl_flags(descriptor) & os.O_APPEND
+        is_appended = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
         size = os.fstat(descriptor).st_size
         at = size if is_appended else args[0] if args else os.lseek(descriptor, 0, os.SEEK_CUR)
         written = int(real[name](descriptor, data, *args))
@@ -268,13 +269,6 @@ def _created(found: Recording, path: str, *, truncated: bool) -> None:
         found.add("create", path)
     elif before and truncated:
         found.add("truncate", path)
-
-
-def fcntl_flags(descriptor: int) -> int:
-    """How a file was opened."""
-    import fcntl
-
-    return fcntl.fcntl(descriptor, fcntl.F_GETFL)
 
 
 def _path_of(descriptor: int) -> str:

@@ -88,11 +88,7 @@ def recorded_training(folder: Path, *, is_compared: bool = True) -> Training:
 
     The clock stands still.
     """
-    folder.mkdir(exist_ok=True)
-    text = folder / "text.txt"
-    text.write_text("a quick brown fox jumps over a lazy dog " * 20)
-    settings = {"method": "relora", "out": str(folder / "run"), "data.source": str(text)}
-    config = config_from({**settings, **SHORT})
+    config = _config(folder)
     whole: Tree = {}
     with standing_clock():
         if is_compared:
@@ -103,6 +99,21 @@ def recorded_training(folder: Path, *, is_compared: bool = True) -> Training:
             train(config, max_minutes=0.0)
             train(config, resume=True)
     return Training(config, found, whole)
+
+
+def plain_training(folder: Path) -> Path:
+    """The same run without a recording; returns its folder."""
+    config = _config(folder)
+    train(config)
+    return Path(config.out)
+
+
+def _config(folder: Path) -> Config:
+    folder.mkdir(exist_ok=True)
+    text = folder / "text.txt"
+    text.write_text("a quick brown fox jumps over a lazy dog " * 20)
+    settings = {"method": "relora", "out": str(folder / "run"), "data.source": str(text)}
+    return config_from({**settings, **SHORT})
 
 
 @contextmanager
