@@ -188,14 +188,20 @@ def remove_file(path: Path) -> None:
         _flush(path.parent)
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, alone: bool = False) -> None:
     """Remove temporary files and folders left behind by dead processes.
 
     A folder that died between its old version and its new one gets the old version back.
+
+    Parameters
+    ----------
+    alone
+        The caller holds a lock, so that nobody else writes here: what is left goes even if a
+        process with the number of its writer is running, as may be after the machine has restarted.
     """
     for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(entry.name)
-        if not match or _is_alive(int(match["pid"])):
+        if not match or (not alone and _is_alive(int(match["pid"]))):
             continue
         if match["old"] and not (folder / match["name"]).exists():
             entry.rename(folder / match["name"])

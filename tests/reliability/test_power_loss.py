@@ -34,7 +34,8 @@ def write_by_other_means(path: Path) -> None:
 def write_everything(root: Path) -> Recording:
     """Use each function of `durable` in a folder, where an earlier process has left its rest."""
     durable.write_folder(root / "left" / "step", OLD, kind=KIND)
-    put({"x": b"123"}, root / "left" / ".tmp-step-4194303.old")  # removed half
+    moved_aside = f"{durable._temporary(root / 'left' / 'step').name}.old"
+    put({"x": b"123"}, root / "left" / moved_aside)  # and half removed
     with recording(root) as found, marked(found):
         durable.write_file(root / "a" / "b" / "file", b"one")
         durable.write_file(root / "a" / "b" / "file", b"two!")
@@ -47,7 +48,7 @@ def write_everything(root: Path) -> Recording:
         durable.append(root / "a" / "log", b"line\n")
         durable.remove_file(root / "a" / "b" / "file")
         durable.remove_folder(root / "steps" / "step")
-        durable.sweep(root / "left")
+        durable.sweep(root / "left", alone=True)
         durable.remove_folder(root / "left" / "step")
     return found
 
@@ -56,7 +57,7 @@ def violations(found: Recording, scratch: Path) -> Iterator[str]:
     for state in crash_states(found, SIZE):
         put(state.tree, scratch)
         for folder in (scratch, *(scratch / name for name in ("a/b", "steps", "all", "left"))):
-            durable.sweep(folder)
+            durable.sweep(folder, alone=True)
         after = f"after {found.operations[state.position - 1]}" if state.position else "at first"
         yield from (f"{path} {after}" for path in state.broken(tree_of(scratch)))
         is_listed = (scratch / "all" / durable.MANIFEST).exists()
