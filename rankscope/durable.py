@@ -171,13 +171,18 @@ def damage(folder: Path) -> str | None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append to a file, without waiting for the disk."""
+    """Append to a file, without waiting for the disk: `flush_file` does that."""
     with naming(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             _write_all(descriptor, content)
         finally:
             os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Wait until what was appended to a file is on the disk."""
+    _flush(path)
 
 
 def make_folder(path: Path) -> None:
@@ -196,25 +201,38 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def sweep(folder: Path) -> None:
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; returns once that is on the disk."""
+    if path.exists():
+        path.unlink()
+        _flush(path.parent)
+
+
+def sweep(folder: Path, *, alone: bool = False) -> None:
     """Remove temporary files and folders left behind by dead processes.
 
     A folder that died between its old version and its new one gets the old version back.
+
+    Parameters
+    ----------
+    alone
+        The caller holds a lock, so that nobody else writes here: what is left goes even if a
+        process with the number of its writer is running, as may be after the machine has restarted.
     """
     for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(entry.name)
         if not match:
             continue
         with contextlib.suppress(OSError):  # somebody else sweeps too, or it may not be removed
-            if not is_abandoned(entry, match["mark"]):
+            if not alone and not is_abandoned(entry, match["mark"]):
                 continue
             if match["old"] and not (folder / match["name"]).exists():
                 entry.rename(folder / match["name"])
-                _flush(folder)
             elif entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+            _flush(folder)
 
 
 def is_temporary(name: str) -> bool:
@@ -286,9 +304,9 @@ def _write_all(descriptor: int, content: bytes) -> None:
         remaining = remaining[os.write(descriptor, remaining) :]
 
 
-def _flush(folder: Path) -> None:
-    """Flush a folder's entries: otherwise a power failure may undo a renaming."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Flush a file, or the names in a folder: else a loss of power may undo a renaming."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -306,4 +324,6 @@ def _replace_folder(temporary: Path, path: Path) -> None:
             old.rename(path)
         raise
     _flush(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        _flush(path.parent)  # else half of it may be there when nothing has the name any more

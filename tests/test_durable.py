@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import rankscope
 from rankscope.durable import (
+    _temporary,
     append,
     damage,
     is_temporary,
@@ -315,6 +316,24 @@ def test_an_error_of_the_disk_names_the_file(
         write_file(folder / "file", b"content")
     named = folder if name == "mkdir" else folder / "file"
     assert str(caught.value) == f"[Errno 28] No space left on device: {str(named)!r}"
+
+
+def test_who_holds_the_lock_of_a_folder_sweeps_what_seems_to_be_of_a_living_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the machine, any process may have the number of the writer."""
+    left = _temporary(tmp_path / "step-1")
+    (tmp_path / f"{left.name}.old").mkdir()
+    (tmp_path / f"{left.name}.old" / "a").touch()
+    left.mkdir()
+    monkeypatch.setattr("rankscope.durable.is_abandoned", lambda path, mark: False)
+    sweep(tmp_path)
+    assert not (tmp_path / "step-1").exists()
+    sweep(tmp_path, alone=True)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "step-1",
+        "step-1/a",
+    ]
 
 
 def test_sweeping_a_missing_folder_does_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from rankscope.durable import append, write_file
+from rankscope.durable import append, flush_file, write_file
 
 Value = str | int | float
 # Keys of lines that are written before the state of their step is saved.
@@ -51,6 +51,10 @@ class MetricsLog:
         append(self.path, line.encode())
         if self._mirror is not None:
             self._mirror(step, valid)
+
+    def flush(self) -> None:
+        """Wait until all lines are on the disk: a state must not outlive the log before it."""
+        flush_file(self.path)
 
     def iter_lines(self) -> Iterator[tuple[int, dict[str, Value]]]:
         """Step and values of each line; `rewind` must have repaired the log before."""

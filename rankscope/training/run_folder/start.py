@@ -99,7 +99,7 @@ def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> 
     """
     run = Path(config.out)
     for folder in (run, run / "checkpoints", run / "merges", run / "state"):
-        sweep(folder)
+        sweep(folder, alone=True)
     now = environment(config, corpus, processes=processes)
     warnings = [] if start.state is None else _compare_environments(run, now)
     # The first of all files: by it the folder is recognised as a run.
