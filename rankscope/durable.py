@@ -4,23 +4,32 @@ Everything is written under a temporary name beside its destination, flushed to 
 renamed, and the renaming is flushed too. A folder's name alone therefore says that it is complete.
 Those of `write_folder` also hold ``MANIFEST.json``, written last, with the size and digest of every
 file, which shows whether the folder is still what was written.
+
+What a killed process leaves under a temporary name is removed by the next one that writes into the
+same folder, and by `sweep`; `rankscope.writers` says when a process counts as dead. An error of the
+disk names the file that was to be written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+
+from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
 # As `_temporary` makes them; `.old` marks a folder that was moved aside for its successor.
-_TEMPORARY = re.compile(r"\.tmp-(?P<name>.+)-(?P<pid>\d+)(?P<old>\.old)?")
+_TEMPORARY = re.compile(rf"\.tmp-(?P<name>.+)-(?P<mark>{MARK})-\d+(?P<old>\.old)?")
+_numbers = itertools.count()  # so that two threads never write the same temporary file
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -33,16 +42,17 @@ def write_file(path: Path, content: bytes) -> None:
     OSError
         If the disk is full or the folder is not writable; an existing file is left as it was.
     """
-    make_folder(path.parent)
-    temporary = _temporary(path)
-    try:
-        _write(temporary, content)
-        temporary.replace(path)
-    except BaseException:  # an interruption too
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    _flush(path.parent)
+    with naming(path):
+        make_folder(path.parent)
+        temporary = _temporary(path)
+        try:
+            _write(temporary, content)
+            temporary.replace(path)
+        except BaseException:  # an interruption too
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _flush(path.parent)
 
 
 def require_writable(folder: Path) -> None:
@@ -53,10 +63,11 @@ def require_writable(folder: Path) -> None:
     OSError
         If they cannot.
     """
-    make_folder(folder)
-    probe = _temporary(folder / "writable")  # a kill leaves no more than `sweep` removes
-    _write(probe, b"")
-    probe.unlink()
+    with naming(folder):
+        make_folder(folder)
+        probe = _temporary(folder / "writable")  # a kill leaves no more than `sweep` removes
+        _write(probe, b"")
+        probe.unlink()
 
 
 @contextmanager
@@ -71,15 +82,16 @@ def new_folder(path: Path) -> Iterator[Path]:
         If the folder cannot be written, or ``path`` is anything but an empty folder by then.
     """
     path = path.absolute()
-    temporary = _temporary_folder(path)
-    try:
-        yield temporary
-        _flush(temporary)
-        temporary.rename(path)
-    except BaseException:  # an interruption too
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    _flush(path.parent)
+    with naming(path):
+        temporary = _temporary_folder(path)
+        try:
+            yield temporary
+            _flush(temporary)
+            temporary.rename(path)
+        except BaseException:  # an interruption too
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        _flush(path.parent)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
@@ -102,18 +114,20 @@ def write_folder(path: Path, files: Mapping[str, bytes], *, kind: str) -> None:
     manifest = {"format": kind, "files": {name: _entry(files[name]) for name in files}}
     if path.exists() and damage(path) is None and read_manifest(path) == manifest:
         return
-    temporary = _temporary_folder(path)
-    try:
-        for name, content in files.items():
-            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            _write(temporary / name, content)
-        _write(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-        for folder in {(temporary / name).parent for name in files} | {temporary}:
-            _flush(folder)
-        _replace_folder(temporary, path)
-    except BaseException:  # an interruption too
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    whole = {**files, MANIFEST: json.dumps(manifest, indent=1).encode()}  # in this order
+    with naming(path):
+        temporary = _temporary_folder(path)
+        try:
+            for name, content in whole.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                with naming(path / name):
+                    _write(temporary / name, content)
+            for folder in {(temporary / name).parent for name in files} | {temporary}:
+                _flush(folder)
+            _replace_folder(temporary, path)
+        except BaseException:  # an interruption too
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def write_listed_file(path: Path, content: bytes, *, kind: str) -> None:
@@ -132,8 +146,11 @@ def write_listed_file(path: Path, content: bytes, *, kind: str) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, object]:
-    """Return the manifest of a folder; OSError or ValueError if it has none."""
-    manifest = json.loads((folder / MANIFEST).read_bytes())
+    """Return the manifest of a folder; OSError or ValueError if it has none, or a damaged one."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except RecursionError:
+        raise ValueError(f"{MANIFEST} is nested too deeply") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{MANIFEST} lists no files")
     return manifest
@@ -144,7 +161,9 @@ def damage(folder: Path) -> str | None:
     try:
         entries = read_manifest(folder)["files"]
         for name, entry in dict(entries).items():  # type: ignore[call-overload]
-            if _entry((folder / name).read_bytes()) != entry:
+            path = folder / name
+            is_pipe = path.exists() and not path.is_file()  # which would never end
+            if is_pipe or _entry(path.read_bytes()) != entry:
                 return f"{name} is not what was written"
     except (OSError, ValueError) as error:
         return str(getattr(error, "strerror", None) or error)
@@ -152,12 +171,18 @@ def damage(folder: Path) -> str | None:
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append to a file, without waiting for the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        _write_all(descriptor, content)
-    finally:
-        os.close(descriptor)
+    """Append to a file, without waiting for the disk: `flush_file` does that."""
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _write_all(descriptor, content)
+        finally:
+            os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Wait until what was appended to a file is on the disk."""
+    _flush(path)
 
 
 def make_folder(path: Path) -> None:
@@ -176,22 +201,38 @@ def remove_folder(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
-def sweep(folder: Path) -> None:
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; returns once that is on the disk."""
+    if path.exists():
+        path.unlink()
+        _flush(path.parent)
+
+
+def sweep(folder: Path, *, alone: bool = False) -> None:
     """Remove temporary files and folders left behind by dead processes.
 
     A folder that died between its old version and its new one gets the old version back.
+
+    Parameters
+    ----------
+    alone
+        The caller holds a lock, so that nobody else writes here: what is left goes even if a
+        process with the number of its writer is running, as may be after the machine has restarted.
     """
     for entry in list(folder.iterdir()) if folder.is_dir() else ():
         match = _TEMPORARY.fullmatch(entry.name)
-        if not match or _is_alive(int(match["pid"])):
+        if not match:
             continue
-        if match["old"] and not (folder / match["name"]).exists():
-            entry.rename(folder / match["name"])
+        with contextlib.suppress(OSError):  # somebody else sweeps too, or it may not be removed
+            if not alone and not is_abandoned(entry, match["mark"]):
+                continue
+            if match["old"] and not (folder / match["name"]).exists():
+                entry.rename(folder / match["name"])
+            elif entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
             _flush(folder)
-        elif entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
 
 
 def is_temporary(name: str) -> bool:
@@ -218,14 +259,32 @@ def _entry(content: bytes) -> dict[str, object]:
     return {"bytes": len(content), "blake2b": digest}
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the disk within the block name ``path``, not a temporary file or nothing."""
+    try:
+        yield
+    except OSError as error:
+        named = Path(os.fsdecode(error.filename or ""))
+        if error.filename is not None and not any(map(is_temporary, named.parts)):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".tmp-{path.name}-{os.getpid()}")
+    _sweep_once(path.parent.absolute(), os.getpid())
+    return path.with_name(f".tmp-{path.name}-{own_mark()}-{next(_numbers)}")
+
+
+@lru_cache(maxsize=1024)
+def _sweep_once(folder: Path, _process: int) -> None:
+    """Sweep a folder when a process first writes into it."""
+    sweep(folder)
 
 
 def _temporary_folder(path: Path) -> Path:
     make_folder(path.parent)
     folder = _temporary(path)
-    shutil.rmtree(folder, ignore_errors=True)  # left by a dead process with this one's number
     folder.mkdir()
     return folder
 
@@ -245,9 +304,9 @@ def _write_all(descriptor: int, content: bytes) -> None:
         remaining = remaining[os.write(descriptor, remaining) :]
 
 
-def _flush(folder: Path) -> None:
-    """Flush a folder's entries: otherwise a power failure may undo a renaming."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Flush a file, or the names in a folder: else a loss of power may undo a renaming."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -257,7 +316,6 @@ def _flush(folder: Path) -> None:
 def _replace_folder(temporary: Path, path: Path) -> None:
     old = temporary.with_name(f"{temporary.name}.old")
     if path.exists():
-        shutil.rmtree(old, ignore_errors=True)  # as in `_temporary_folder`
         path.rename(old)
     try:
         temporary.rename(path)
@@ -266,16 +324,6 @@ def _replace_folder(temporary: Path, path: Path) -> None:
             old.rename(path)
         raise
     _flush(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    if pid == os.getpid():  # a reused number: this process has not written anything yet
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    if old.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        _flush(path.parent)  # else half of it may be there when nothing has the name any more

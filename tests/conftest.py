@@ -16,6 +16,9 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import save_file
 
+from rankscope import durable
+from rankscope.writers import own_mark
+
 Matrix = NDArray[np.float64]
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -170,6 +173,12 @@ def write_full_run(path: Path, rng: np.random.Generator) -> Path:
     return path
 
 
+def dead_mark() -> str:
+    """The mark in the temporary names of a process that ended, and whose number is ours now."""
+    machine, number, _ = own_mark().split("-")
+    return f"{machine}-{number}-{'0' * 8}"
+
+
 class Killed(BaseException):
     """What a process that is killed does not survive: no `except` of the program sees it."""
 
@@ -192,6 +201,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextM
             return call
 
         with monkeypatch.context() as patch:
+            patch.setattr(durable, "own_mark", dead_mark)
             for name in ("write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
                 patch.setattr(os, name, dying(name, getattr(os, name)))
             with suppress(Killed):

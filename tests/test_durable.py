@@ -5,7 +5,9 @@ import json
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 import rankscope
 from rankscope.durable import (
+    _temporary,
     append,
     damage,
     is_temporary,
@@ -30,6 +33,8 @@ from rankscope.durable import (
     write_folder,
     write_listed_file,
 )
+from rankscope.writers import own_mark
+from tests.conftest import dead_mark
 
 KillAt = Callable[[int], AbstractContextManager[list[str]]]
 OLD = {"a.json": b"old", "sub/b.bin": b"old too"}
@@ -159,18 +164,6 @@ def test_a_new_folder_replaces_only_an_empty_one(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.rglob("*")] == ["step", "a.json"]
 
 
-@pytest.mark.parametrize("write", [write_new_folder, lambda p: write_folder(p, NEW, kind="test-1")])
-def test_leftovers_of_a_dead_process_are_not_in_a_folder(
-    tmp_path: Path, write: Callable[[Path], None]
-) -> None:
-    left = tmp_path / f".tmp-step-{os.getpid()}"
-    left.mkdir()
-    (left / "half").write_bytes(b"half")
-    write(tmp_path / "step")
-    assert [p.name for p in tmp_path.iterdir()] == ["step"]
-    assert not (tmp_path / "step" / "half").exists()
-
-
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_a_folder_that_cannot_be_replaced_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -273,17 +266,74 @@ def test_files_are_as_readable_as_the_umask_says(tmp_path: Path) -> None:
 
 
 def test_sweeping_removes_what_dead_writers_left_and_nothing_else(tmp_path: Path) -> None:
-    parent = os.getppid()
-    kept = [f".tmp-step-1-{parent}", "step-1", ".tmp-notes", "tmp-step-1-99"]
+    living, dead = own_mark(), dead_mark()
+    kept = [f".tmp-step-1-{living}-0", "step-1", ".tmp-notes", f"tmp-step-1-{dead}-0", ".tmp-a-12"]
     for name in kept:
         (tmp_path / name).mkdir()
-    dead = (f".tmp-step-1-{os.getpid()}", ".tmp-step-2-old-4194303", ".tmp-step-1-4194303.old")
-    for name in dead:
+    for name in (f".tmp-step-1-{dead}-0", f".tmp-step-2-old-{dead}-3", f".tmp-step-1-{dead}-1.old"):
         (tmp_path / name / "sub").mkdir(parents=True)
-    (tmp_path / ".tmp-x.safetensors-4194303").write_bytes(b"")
-    (tmp_path / ".tmp-link-4194303").symlink_to(tmp_path / "step-1")
+    (tmp_path / f".tmp-x.safetensors-{dead}-12").write_bytes(b"")
+    (tmp_path / f".tmp-link-{dead}-0").symlink_to(tmp_path / "step-1")
     sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_the_first_write_into_a_folder_sweeps_it(tmp_path: Path) -> None:
+    left = tmp_path / f".tmp-other-{dead_mark()}-0"
+    left.mkdir()
+    write_file(tmp_path / "file", b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_threads_do_not_share_a_temporary_file(tmp_path: Path) -> None:
+    """Of two writers at once, one wins, and neither fails."""
+    both, contents = threading.Barrier(2), [bytes([n]) * 100_000 for n in (1, 2)]
+
+    def write(content: bytes) -> None:
+        both.wait()
+        for _ in range(20):
+            write_file(tmp_path / "file", content)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, contents))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["write", "fsync", "replace", "mkdir"])
+def test_an_error_of_the_disk_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(*given: Any, **_: object) -> None:
+        at = given[:1] if isinstance(given[0], (str, Path)) else ()
+        raise OSError(errno.ENOSPC, "No space left on device", *map(str, at))
+
+    folder = tmp_path / "made"
+    if name != "mkdir":
+        folder.mkdir()
+    monkeypatch.setattr(os, name, fail)
+    with pytest.raises(OSError) as caught:
+        write_file(folder / "file", b"content")
+    named = folder if name == "mkdir" else folder / "file"
+    assert str(caught.value) == f"[Errno 28] No space left on device: {str(named)!r}"
+
+
+def test_who_holds_the_lock_of_a_folder_sweeps_what_seems_to_be_of_a_living_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the machine, any process may have the number of the writer."""
+    left = _temporary(tmp_path / "step-1")
+    (tmp_path / f"{left.name}.old").mkdir()
+    (tmp_path / f"{left.name}.old" / "a").touch()
+    left.mkdir()
+    monkeypatch.setattr("rankscope.durable.is_abandoned", lambda path, mark: False)
+    sweep(tmp_path)
+    assert not (tmp_path / "step-1").exists()
+    sweep(tmp_path, alone=True)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "step-1",
+        "step-1/a",
+    ]
 
 
 def test_sweeping_a_missing_folder_does_nothing(tmp_path: Path) -> None:
@@ -292,8 +342,9 @@ def test_sweeping_a_missing_folder_does_nothing(tmp_path: Path) -> None:
 
 
 def test_only_names_of_the_pattern_are_temporary() -> None:
-    assert all(map(is_temporary, (".tmp-step-1", ".tmp-a.json-23", ".tmp-step-00000001-4.old")))
-    assert not any(map(is_temporary, (".tmp-notes", "step-1", "tmp-step-1", ".tmp-step-1.bak")))
+    name = f".tmp-a.json-{own_mark()}-23"
+    assert all(map(is_temporary, (name, f"{name}.old")))
+    assert not any(map(is_temporary, (".tmp-notes", ".tmp-a.json-23", name[1:], f"{name}.bak")))
 
 
 def test_a_folder_is_removed_whole_or_not_at_all(tmp_path: Path, kill_at: KillAt) -> None:

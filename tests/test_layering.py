@@ -17,7 +17,8 @@ PACKAGE = Path(rankscope.__file__).parent
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
     "errors": set(),
-    "durable": set(),
+    "writers": set(),
+    "durable": {"writers"},
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
@@ -34,7 +35,7 @@ MAY_IMPORT = {
         "statistics.latex_table",
         "statistics.restart_schedules",
     },
-    "pipeline": {"errors", "durable", "results.record", "checkpoints"},
+    "pipeline": {"errors", "durable", "results.record", "results.columns", "checkpoints"},
     "analysis": {
         *("errors", "durable", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),

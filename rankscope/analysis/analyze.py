@@ -27,6 +27,7 @@ from rankscope.pipeline.calls import (
     require_out,
     require_steps,
     results_folder,
+    sweep_results,
 )
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.pipeline.execution import Executed, Meter, Progress
@@ -165,6 +166,7 @@ def analyze_found(
 ) -> Analysis | RecalledAnalysis:
     """Analyse the runs that a survey found, unless ``out`` holds the answer already."""
     require_steps(sum(count_steps(run, selection) for run in found.runs), found.runs)
+    sweep_results(out)
     return recall(out, found, selection) or analyze_runs(
         found, selection, out=out, engine=engine, progress=progress
     )

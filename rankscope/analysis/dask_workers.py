@@ -66,7 +66,7 @@ class DaskWorkers:
                 finished.add(added)
 
     def _submit(self, chunk: list[AnalysisJob]) -> Any:
-        recipes = [job.task.recipe for job in chunk]
+        recipes = [(job.task.recipe, job.task.files) for job in chunk]
         # Not pure: a retry must not get the failed result from Dask's memory.
         return self._client.submit(decompose_all, recipes, pure=False)
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.subspace_series import Compared, SubspaceSeries
 from rankscope.analysis.worker import explained, matrix_of
+from rankscope.checkpoints.file_states import as_planned
 from rankscope.pipeline.engine import Failure
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
@@ -90,6 +91,7 @@ def _matrix_of(job: AnalysisJob) -> Read:
     try:
         recipe = job.task.recipe
         # Singular vectors are found on the processor, by these threads.
-        return recipe.compare() if isinstance(recipe, SubspaceSeries) else matrix_of(recipe)
+        with as_planned(job.task.files):
+            return recipe.compare() if isinstance(recipe, SubspaceSeries) else matrix_of(recipe)
     except Exception as error:
         return explained(error)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rankscope.analysis.history import Asked, iter_steps
+from rankscope.analysis.history import Asked, Step, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
 from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
+from rankscope.checkpoints.file_states import FileStates, State, state_of
+from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.survey import Survey
@@ -139,7 +140,7 @@ class SpectraTask:
 
     component: Component
     key: str
-    files: tuple[tuple[str, State | None], ...] = ()
+    files: FileStates = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -218,6 +219,7 @@ def plan_run(
         asked = sorted(filter(selection.has, step.components), key=_order)
         if facts is not None:
             facts.add(step, asked)
+        remember_states(step, seen)
         tasks = [task_of(component, seen) for component in asked]
         yield Plan(run.name, step.step, tuple(tasks), step.skips, step.notes)
 
@@ -232,6 +234,12 @@ def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
         component.expert or 0,
         component.name,
     )
+
+
+def remember_states(step: Step, seen: dict[str, State | None]) -> None:
+    """Add the state that each file of a step had before its header was read."""
+    for path, state in ({} if step.contents is None else step.contents.states).items():
+        seen.setdefault(path, state)
 
 
 def task_of(component: Component, seen: dict[str, State | None]) -> SpectraTask:

@@ -10,10 +10,11 @@ import numpy as np
 
 from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.file_states import CHANGED
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import CHANGED, Plan
+from rankscope.pipeline.execution import Plan
 from rankscope.results.columns import SPECTRA_FOLDER
 from rankscope.results.spectra_store import (
     MATRIX,

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.analysis.history import Asked, iter_steps
-from rankscope.analysis.plan import Selection, task_of
+from rankscope.analysis.plan import Selection, remember_states, task_of
 from rankscope.analysis.subspace_series import Compared, Position, SubspaceSeries
 from rankscope.checkpoints.contents import Delta, Skip
-from rankscope.checkpoints.fingerprint import State
+from rankscope.checkpoints.file_states import CHANGED, FileStates, State
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.components.component import Component
 from rankscope.components.recipes import Products, Weight
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import CHANGED, Executed, Plan, Plans
+from rankscope.pipeline.execution import Executed, Plan, Plans
 from rankscope.results.columns import SUBSPACES_FOLDER
 from rankscope.results.measure import Row
 from rankscope.results.subspace_store import (
@@ -52,7 +52,7 @@ class SubspaceTask:
     component: Component
     recipe: SubspaceSeries
     key: str
-    files: tuple[tuple[str, State | None], ...]
+    files: FileStates
 
     @property
     def work(self) -> float:
@@ -101,6 +101,7 @@ def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
     for step in iter_steps(run, Asked(components, selection.has_step, selection.has)):
         if step.breaks:
             followed = {key: one for key, one in followed.items() if key[0] == "merge"}
+        remember_states(step, seen)
         for component in filter(selection.has, step.components):
             task = task_of(component, seen)
             key = component.kind, component.name

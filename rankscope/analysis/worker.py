@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import threading
+import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
 
@@ -17,6 +20,7 @@ import numpy as np
 
 from rankscope.analysis.jobs import Outcome
 from rankscope.analysis.subspace_series import SubspaceSeries
+from rankscope.checkpoints.file_states import FileStates, as_planned
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
@@ -24,13 +28,20 @@ from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
+SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
-def decompose(recipe: Recipe | SubspaceSeries) -> Outcome:
-    """Spectra of a recipe, one per head for a stack; or comparisons of a series."""
+
+def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcome:
+    """Spectra of a recipe, one per head for a stack; or comparisons of a series.
+
+    Refuses ``files`` in any other state than this.
+    """
     try:
-        if isinstance(recipe, SubspaceSeries):
-            return recipe.compare()
-        return spectra(matrix_of(recipe))
+        with as_planned(files):
+            if isinstance(recipe, SubspaceSeries):
+                return recipe.compare()
+            matrix = matrix_of(recipe)
+        return spectra(matrix)
     except Exception as error:
         return explained(error)
 
@@ -56,9 +67,9 @@ def explained(error: Exception) -> Failure:
     raise error
 
 
-def decompose_all(recipes: list[Recipe | SubspaceSeries]) -> list[Outcome]:
-    """Spectra of a chunk of recipes."""
-    return [decompose(recipe) for recipe in recipes]
+def decompose_all(chunk: list[tuple[Recipe | SubspaceSeries, FileStates]]) -> list[Outcome]:
+    """Spectra of a chunk of recipes, each with the files that it reads."""
+    return [decompose(*one) for one in chunk]
 
 
 def serve(descriptors: list[int]) -> None:
@@ -83,9 +94,26 @@ def serve(descriptors: list[int]) -> None:
 
 
 def _answer(connection: Connection) -> None:
+    threading.Thread(target=_end_without_caller, args=[connection.fileno()], daemon=True).start()
     while True:
         try:
             chunk = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             return
-        connection.send(decompose_all(chunk))
+        outcomes = decompose_all(chunk)
+        try:
+            connection.send(outcomes)
+        except OSError:  # whoever waited for them has been killed
+            return
+
+
+def _end_without_caller(descriptor: int) -> None:
+    """End this process soon after its caller has, even if a decomposition takes minutes more.
+
+    Linear algebra does not hold Python's lock, so this thread is not held up by it.
+    """
+    ends = select.poll()
+    ends.register(descriptor, 0)  # that the other end is closed is reported in any case
+    ends.poll()
+    time.sleep(SECONDS_TO_END)
+    os._exit(0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
+from rankscope.checkpoints.file_states import State
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 
@@ -249,6 +250,9 @@ class Contents:
     restarts
         How often the adapters had been merged and restarted, if the layout records that. None for
         rankscope's own runs, which record the merges themselves.
+    states
+        The state of each of its files before any header was read: what the headers say holds only
+        for that state.
     """
 
     layout: str
@@ -262,6 +266,7 @@ class Contents:
     base: str | None = None
     base_named: str | None = None
     restarts: int | None = None
+    states: Mapping[str, State] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def adapted(self) -> frozenset[str]:

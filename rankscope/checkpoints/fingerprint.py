@@ -11,20 +11,6 @@ from rankscope.checkpoints.tensors import open_regular
 
 SAMPLES, SAMPLE_BYTES = 32, 4096
 
-State = tuple[int, int]  # size, and time of the last change
-
-
-def state_of(path: str | Path) -> State | None:
-    """Size and time of the last change of a file; None if it is not there.
-
-    Shows whether the file was written to, unless its time was set back and its size stayed.
-    """
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):  # a name in a file may be too long, or no name at all
-        return None
-    return status.st_size, status.st_mtime_ns
-
 
 def fingerprint(path: str | Path) -> str:
     """Digest of a file's size, modification time, beginning, end and samples between.
@@ -39,11 +25,12 @@ def fingerprint(path: str | Path) -> str:
     """
     with open_regular(path) as (file, _):
         status = os.fstat(file.fileno())
-    return _sampled(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    key = status.st_ino, status.st_ctime_ns
+    return _sampled(str(path), status.st_size, status.st_mtime_ns, key)
 
 
 @lru_cache(maxsize=4096)
-def _sampled(path: str, size: int, modified: int, inode: int) -> str:
+def _sampled(path: str, size: int, modified: int, _key: tuple[int, int]) -> str:
     digest = hashlib.blake2b(f"{size} {modified}".encode(), digest_size=16)
     last = max(size - SAMPLE_BYTES, 0)
     with open_regular(path) as (file, _):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
-from rankscope.checkpoints.fingerprint import state_of
+from rankscope.checkpoints.file_states import State, state_of
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
@@ -72,11 +72,11 @@ def listed_files(folder: Path) -> tuple[Path, ...]:
 
 def _files(folder: Path) -> dict[str, FileDigest]:
     state = state_of(folder / MANIFEST)
-    return {} if state is None else _listed(folder, *state)
+    return {} if state is None else _listed(folder, state)
 
 
 @lru_cache(maxsize=64)
-def _listed(folder: Path, _size: int, _modified: int) -> dict[str, FileDigest]:
+def _listed(folder: Path, _state: State) -> dict[str, FileDigest]:
     try:
         with open_regular(folder / MANIFEST) as (file, _):
             manifest: Any = json.loads(file.read())

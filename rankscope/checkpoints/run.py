@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
+from rankscope.checkpoints.file_states import states_below
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.links import links_within
 from rankscope.checkpoints.manifest import check_sizes
@@ -75,12 +76,14 @@ class Checkpoint:
         """Read the headers without keeping them, as is best for many checkpoints."""
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
+        states = states_below(self.path)
         try:
             with links_within(self.path, self.options.within):
                 check_sizes(self.path)
-                return LAYOUTS[self.layout].read(self.path, self.options)
+                contents = LAYOUTS[self.layout].read(self.path, self.options)
         except OSError as error:
             raise cannot_be_read(error, self.path) from error
+        return replace(contents, states=states)
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum, FileDigest
+from rankscope.checkpoints.file_states import unchanged
 from rankscope.checkpoints.links import check_link
 from rankscope.errors import RankscopeError, cannot_be_read
 
@@ -238,6 +239,7 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     ------
     RankscopeError
         If it cannot be opened, or is a pipe, a device or a folder (a pipe would block for ever).
+        Within `as_planned`, if somebody writes to it.
     """
     check_link(path)
     try:
@@ -248,5 +250,5 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise RankscopeError("is not a regular file", path=path)
-    with io.FileIO(descriptor) as file:
+    with io.FileIO(descriptor) as file, unchanged(path, descriptor):
         yield file, status.st_size

@@ -26,6 +26,7 @@ from rankscope.pipeline.calls import (
     require_out,
     require_steps,
     results_folder,
+    sweep_results,
 )
 from rankscope.pipeline.choices import Numbers, Steps, steps_of
 from rankscope.pipeline.execution import Executed, Meter, Progress
@@ -180,6 +181,7 @@ def evaluate_found(
     """Evaluate the runs that a survey found, unless ``out`` holds the answer already."""
     plans = ScorePlans(found, benchmarks, options, steps)
     require_steps(plans.count, found.runs)
+    sweep_results(out)
     record = None if out is None else recorded(out / EVALUATION_RECORD, plans, ScoreFiles(out))
     if out is not None and record is not None:
         return RecalledEvaluation(

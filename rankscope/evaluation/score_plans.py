@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.contents import Parameter, Skip
-from rankscope.checkpoints.fingerprint import State, fingerprint, state_of
+from rankscope.checkpoints.file_states import FileStates, state_of
+from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.durable import safe_name
@@ -73,7 +74,7 @@ class ScoreTask:
     run: Run
     checkpoint: Checkpoint
     encoder: TextEncoder
-    files: tuple[tuple[str, State | None], ...] = ()
+    files: FileStates = ()
     work: float = 1.0
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run, listed
 from rankscope.checkpoints.survey import Survey
-from rankscope.durable import require_writable
+from rankscope.durable import require_writable, sweep
 from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.pipeline.engine import Engine, ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Executed, Meter, Plans, Store, execute
+from rankscope.results.columns import SCORES_FOLDER, SPECTRA_FOLDER, SUBSPACES_FOLDER
 from rankscope.results.record import is_intact, read_record
 
 if TYPE_CHECKING:
@@ -102,6 +103,15 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
     if any(c.path.resolve() in out.resolve().parents for run in runs for c in run):
         raise WrongSettingError("is in a checkpoint: choose another folder for `out`", path=out)
     require_writable(out)
+
+
+def sweep_results(out: Path | None) -> None:
+    """Remove what killed calls left half written in a results folder and its stores."""
+    if out is None:
+        return
+    stores = [out / name for name in (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER)]
+    for folder in [out, *stores, *(below for store in stores for below in store.rglob("*/"))]:
+        sweep(folder)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from rankscope.checkpoints.fingerprint import State
+    from rankscope.checkpoints.file_states import FileStates
 
 
 class Task(Protocol):
@@ -26,7 +26,7 @@ class Task(Protocol):
         """How much there is to do, compared with the other tasks of its plan; positive."""
 
     @property
-    def files(self) -> tuple[tuple[str, State | None], ...]:
+    def files(self) -> FileStates:
         """Every file that is read, with its state when it was planned."""
 
 

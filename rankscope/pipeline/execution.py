@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.fingerprint import state_of
+from rankscope.checkpoints.file_states import changed, state_of
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Engine, Failure, Job, ResultT, Task, TaskT
 
 Progress = Callable[[float, str], None]  # share of all work done; what is being worked on
-CHANGED = "changed-while-reading"
 
 
 class Stored(Protocol):
@@ -254,9 +253,10 @@ def _take(
 ) -> None:
     """Add the result of a task; a failure is an entry too, but is tried again next time."""
     opened.done += 1
-    changed = _changed(task)
-    if changed is not None:
-        result = Failure(CHANGED, "was written to while it was read: run it again", changed)
+    path = _changed(task)
+    if path is not None:
+        error = changed(path)
+        result = Failure(error.reason, error.message, path)
     if isinstance(result, Failure):
         entries, skip = store.failed(task, result)
         opened.failed += entries
@@ -267,7 +267,10 @@ def _take(
 
 
 def _changed(task: Task) -> str | None:
-    """A file that was written to since it was planned; a removed one was read before."""
+    """A file that was written to since it was planned.
+
+    Whoever read one that is gone now has checked it: see `rankscope.checkpoints.file_states`.
+    """
     for path, state in task.files:
         if state_of(path) not in (state, None):
             return path

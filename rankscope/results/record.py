@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rankscope.durable import write_file
+from rankscope.durable import remove_file, write_file
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
@@ -135,11 +135,11 @@ def write_with_record(
     new = {name: None if content is None else _digest(content) for name, content in files.items()}
     changed = [name for name, digest in new.items() if _digest_of(path.parent / name) != digest]
     if changed:
-        path.unlink(missing_ok=True)
+        remove_file(path)
     for name in changed:
         content = files[name]
         if content is None:
-            (path.parent / name).unlink(missing_ok=True)
+            remove_file(path.parent / name)
         else:
             write_file(path.parent / name, content)
     whole = json.loads(json.dumps(_plain({**record, FILES: new}), allow_nan=False))

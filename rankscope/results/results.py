@@ -43,6 +43,8 @@ from rankscope.results.stored_rows import by_step
 from rankscope.results.summary_tables import summary_html, summary_text
 from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 
+# The table that a call writes, by its record: what it writes first and last.
+RECORDS = {ANALYSIS_RECORD: METRICS_FILE, EVALUATION_RECORD: EVALUATION_FILE}
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
     *("index", "singular_value", "lower", "upper", "noise_floor"),
@@ -435,4 +437,11 @@ def open_results(path: str | Path) -> Results:
             "`rankscope evaluate` wrote",
             path=path,
         )
+    for record, table in RECORDS.items():
+        if (path / table).is_file() and not (path / record).is_file():
+            message = (
+                f"{printable(str(path))}: {table} without {record}: the call that wrote it was cut "
+                "short, and its tables may be of different calls; call it again"
+            )
+            warnings.warn(RankscopeWarning(message), stacklevel=2)
     return Results(path)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rankscope.checkpoints.fingerprint import State, state_of
+from rankscope.checkpoints.file_states import FileStates, states_below
 from rankscope.checkpoints.manifest import listed_files
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.errors import RankscopeError
 
-Files = tuple[tuple[str, State | None], ...]
 PATIENCE = 6  # times longer before a checkpoint that cannot be read as a whole is taken as it is
 
 
@@ -32,7 +30,7 @@ class Readiness:
     """
 
     settle: float
-    _seen: dict[Path, tuple[Files, float]] = field(default_factory=dict)
+    _seen: dict[Path, tuple[FileStates, float]] = field(default_factory=dict)
 
     def is_ready(self, checkpoint: Checkpoint, now: float) -> bool:
         """Whether a checkpoint can be measured; ``now`` is the time in seconds on any clock."""
@@ -49,12 +47,9 @@ class Readiness:
         return unchanged >= PATIENCE * self.settle or _is_whole(checkpoint)
 
 
-def files_of(checkpoint: Checkpoint) -> Files:
-    """The files of a checkpoint with their sizes and times."""
-    path = checkpoint.path
-    # What may not be listed or looked at has no state, and is not an error here.
-    below = [str(Path(folder, name)) for folder, _, names in os.walk(path) for name in names]
-    return tuple((one, state_of(one)) for one in (sorted(below) if path.is_dir() else [str(path)]))
+def files_of(checkpoint: Checkpoint) -> FileStates:
+    """The files of a checkpoint with their states."""
+    return tuple(states_below(checkpoint.path).items())
 
 
 def _is_whole(checkpoint: Checkpoint) -> bool:

@@ -16,15 +16,15 @@ from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.plan import Selection, Windows, count_steps
 from rankscope.checkpoints.discovery import survey
-from rankscope.checkpoints.fingerprint import state_of
+from rankscope.checkpoints.file_states import FileStates, state_of
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
-from rankscope.pipeline.calls import Paths, listed_paths
+from rankscope.pipeline.calls import Paths, listed_paths, sweep_results
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.results.measure import Row
 from rankscope.watching.kept_rows import by_step, read_rows, values_of, with_kept_rows
-from rankscope.watching.readiness import Files, Readiness, files_of
+from rankscope.watching.readiness import Readiness, files_of
 from rankscope.watching.run_end import has_ended
 
 POLL = 10.0  # seconds
@@ -69,8 +69,9 @@ class Watch:
     analysis: Analysis | None = None
 
     def __iter__(self) -> Iterator[WatchedStep]:
+        sweep_results(self.out)
         readiness, news = Readiness(self.poll), time.monotonic()
-        done: tuple[tuple[str, Files], ...] = ()
+        done: tuple[tuple[str, FileStates], ...] = ()
         known = {key: values_of(rows) for key, rows in by_step(read_rows(self.out)).items()}
         while True:
             found = self._found()
@@ -124,7 +125,7 @@ class Watch:
             for run, step in new
         ]
 
-    def _state(self, ready: Survey) -> tuple[tuple[str, Files], ...]:
+    def _state(self, ready: Survey) -> tuple[tuple[str, FileStates], ...]:
         """The files of everything that can be measured; empty if that is nothing."""
         wanted = [run for run in ready.runs if count_steps(run, self.selection)]
         return tuple(
@@ -243,5 +244,5 @@ def _complete(found: Survey, readiness: Readiness) -> tuple[Survey, bool]:
     return replace(found, runs=tuple(runs), skips=skips, notes=notes), bool(pending)
 
 
-def _merges(run: Run) -> Files:
+def _merges(run: Run) -> FileStates:
     return tuple((str(path), state_of(path)) for path in run.merge_files)

@@ -31,7 +31,7 @@ class Inline(AbstractContextManager["Inline"]):
 
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         for job in jobs:
-            yield job, decompose(job.task.recipe)
+            yield job, decompose(job.task.recipe, job.task.files)
 
     def __exit__(self, *_: object) -> None:
         return None

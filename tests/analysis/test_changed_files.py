@@ -137,6 +137,15 @@ def test_records_of_merges_are_looked_at_from_the_beginning(
     assert steps_of(found, "ok") == {("merge", 10)}
 
 
+def test_a_file_that_is_rewritten_read_and_removed_has_no_number(run: Path, tmp_path: Path) -> None:
+    """When its number arrives, nothing is there to compare: reading compares for itself."""
+    rewritten = Disturbed(Inline(), lambda: turned(weights_of(run, 2)), when="planned")
+    removed = Disturbed(rewritten, weights_of(run, 2).unlink, when="read")
+    found = analysis(run, tmp_path / "out", removed, "weight")
+    assert steps_of(found, f"skipped:{CHANGED}") == {("weight", 2)}
+    assert steps_of(found, "ok") == {("weight", 1), ("weight", 3)}
+
+
 def test_a_checkpoint_removed_after_reading_is_measured(run: Path, tmp_path: Path) -> None:
     clean = analysis(run, tmp_path / "clean", Inline())
     disturbed = Disturbed(Inline(), weights_of(run, 1).unlink, when="read")

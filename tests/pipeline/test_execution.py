@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from rankscope.checkpoints.contents import Skip
-from rankscope.checkpoints.fingerprint import State, state_of
+from rankscope.checkpoints.file_states import State, state_of
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.calls import carried_out, recorded

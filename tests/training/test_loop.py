@@ -27,6 +27,7 @@ from rankscope.training.run_folder import state
 from rankscope.training.run_folder.trained_model import trained_model
 from rankscope.training.schedule import timeline
 from rankscope.training.train import train
+from tests.conftest import dead_mark
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]
@@ -418,7 +419,7 @@ def test_half_written_merges_of_a_dead_process_are_swept(make_config: MakeConfig
     merges = Path(config.out) / "merges"
     train(config, max_minutes=0)
     merges.mkdir(exist_ok=True)
-    (merges / ".tmp-step-00000005.safetensors-999999999").write_bytes(b"half")
+    (merges / f".tmp-step-00000005.safetensors-{dead_mark()}-0").write_bytes(b"half")
     train(config, resume=True)
     assert [path.name for path in sorted(merges.iterdir())] == [
         "MANIFEST.json",

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from rankscope.durable import append, write_file
+from rankscope.durable import append, flush_file, write_file
 
 Value = str | int | float
 # Keys of lines that are written before the state of their step is saved.
@@ -52,6 +52,10 @@ class MetricsLog:
         if self._mirror is not None:
             self._mirror(step, valid)
 
+    def flush(self) -> None:
+        """Wait until all lines are on the disk: a state must not outlive the log before it."""
+        flush_file(self.path)
+
     def iter_lines(self) -> Iterator[tuple[int, dict[str, Value]]]:
         """Step and values of each line; `rewind` must have repaired the log before."""
         with self.path.open(encoding="utf-8") as file:
@@ -62,8 +66,8 @@ class MetricsLog:
 
 def _is_before(line: bytes, step: int) -> bool:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line.decode())
         measured = MEASURED & entry.keys()
         return bool(entry["step"] < step or (entry["step"] == step and measured))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False

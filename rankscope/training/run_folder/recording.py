@@ -80,4 +80,5 @@ class Recorder:
     ) -> None:
         """Write what the run can be resumed from."""
         if self.writes:
+            self.metrics.flush()
             write_state(self.run, model, optimizer, position, energies=cycles.energies)

@@ -10,7 +10,7 @@ from rankscope.durable import remove_folder
 from rankscope.training.config import LogConfig
 from rankscope.training.schedule import Timeline
 
-_STEP_NAME = re.compile(r"step-(\d{8,})")
+STEP_NAME = re.compile(r"step-(\d{8,})")
 
 
 def is_saved(step: int, log: LogConfig, timeline: Timeline) -> bool:
@@ -62,6 +62,6 @@ def drop_checkpoints(run: Path, log: LogConfig) -> None:
     among them. The next call removes the rest, and `sweep` whatever was half removed.
     """
     folder = run / "checkpoints"
-    by_step = {int(m[1]): p for p in folder.iterdir() if (m := _STEP_NAME.fullmatch(p.name))}
+    by_step = {int(m[1]): p for p in folder.iterdir() if (m := STEP_NAME.fullmatch(p.name))}
     for step in dropped(list(by_step), keep_last=log.keep_last, keep_every=log.keep_every):
         remove_folder(by_step[step])

@@ -16,8 +16,8 @@ import numpy as np
 import safetensors
 import torch
 
-from rankscope.durable import is_temporary, make_folder, sweep, write_file
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.durable import is_temporary, make_folder, naming, sweep, write_file
+from rankscope.errors import RankscopeError, WrongSettingError, printable
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_digest, differences, load_config, to_toml
 from rankscope.training.data.corpus import Corpus
@@ -99,7 +99,7 @@ def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> 
     """
     run = Path(config.out)
     for folder in (run, run / "checkpoints", run / "merges", run / "state"):
-        sweep(folder)
+        sweep(folder, alone=True)
     now = environment(config, corpus, processes=processes)
     warnings = [] if start.state is None else _compare_environments(run, now)
     # The first of all files: by it the folder is recognised as a run.
@@ -128,10 +128,11 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(descriptor, 32).decode().strip()
+            pid = os.read(descriptor, 32).decode(errors="replace").strip()
             raise RankscopeError(f"another trainer (pid {pid}) writes here", path=folder) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        with naming(folder / "run.lock"):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
@@ -184,18 +185,26 @@ def _refuse_to_overwrite(run: Path) -> None:
 
 
 def _compare_environments(run: Path, now: dict[str, object]) -> list[str]:
-    path = run / "environment.json"
-    try:
-        before = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return [f"{path} cannot be read, so the data cannot be compared"]
-    if before.get("data_blake2b") != now["data_blake2b"]:
+    before = _environment_before(run / "environment.json")
+    if before is None:
+        return [f"{run / 'environment.json'} cannot be read, so the data cannot be compared"]
+    if before["data_blake2b"] != now["data_blake2b"]:
         raise WrongSettingError(
             "this run began with other data: bring them back, or start a new run", path=run
         )
     return [
-        f"{key} was {before.get(key)!r} and is now {now[key]!r}: "
+        f"{key} was {printable(repr(before.get(key)), limit=80)} and is now {now[key]!r}: "
         "the run continues, but not to the last bit as it would have"
         for key in DECIDES_THE_LAST_BIT
         if before.get(key) != now[key]
     ]
+
+
+def _environment_before(path: Path) -> dict[str, object] | None:
+    """What an earlier start recorded; None if that is damaged."""
+    try:
+        before = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_sound = isinstance(before, dict) and isinstance(before.get("data_blake2b"), str)
+    return before if is_sound else None

@@ -12,15 +12,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from rankscope.durable import damage, read_manifest, remove_folder, write_folder
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 from rankscope.training.adapters.cycles import Cycles, CycleStart
 from rankscope.training.adapters.lora_linear import renew, wrap
 from rankscope.training.model import LanguageModel, load_weights
 from rankscope.training.run_folder.checkpoint import step_name
+from rankscope.training.run_folder.saves import STEP_NAME
 from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 
 STATE_FORMAT = "rankscope-state-3"
@@ -59,7 +60,11 @@ def write_state(
     *,
     energies: dict[str, Tensor],
 ) -> None:
-    """Write ``state/step-<step>`` of a run, then remove all states but the newest two."""
+    """Write ``state/step-<step>`` of a run, then remove all earlier states but one.
+
+    A state of a later step is one that was damaged when the run was resumed: it stays until the run
+    gets there again, and is not one of the two that are kept.
+    """
     moments: dict[str, Tensor] = {}
     adam_steps: dict[str, int] = {}
     for name, parameter in model.named_parameters():
@@ -74,13 +79,20 @@ def write_state(
     if energies:
         files["energies.safetensors"] = tensor_bytes(energies)
     write_folder(run / "state" / step_name(position.step), files, kind=STATE_FORMAT)
-    for old in list(iter_states(run))[KEPT_STATES:]:
+    usable = [state for state in iter_states(run) if step_of(state) <= position.step]
+    for old in usable[KEPT_STATES:]:
         remove_folder(old)
 
 
 def iter_states(run: Path) -> Iterator[Path]:
     """State folders of a run, the newest first, not verified."""
-    yield from sorted((run / "state").glob("step-*"), reverse=True)
+    named = (path for path in (run / "state").glob("step-*") if STEP_NAME.fullmatch(path.name))
+    yield from sorted(named, key=step_of, reverse=True)
+
+
+def step_of(state: Path) -> int:
+    """The step that the name of a state folder says."""
+    return int(state.name.removeprefix("step-"))
 
 
 def newest_state(run: Path) -> tuple[Path | None, list[str]]:
@@ -94,14 +106,26 @@ def newest_state(run: Path) -> tuple[Path | None, list[str]]:
     Raises
     ------
     RankscopeError
-        If there are states and all are damaged: starting over would overwrite the run.
+        If there are states and all are damaged: starting over would overwrite the run. If another
+        version of the trainer wrote the only undamaged ones.
     """
     passed_over: list[str] = []
+    other: tuple[Path, object] | None = None
     for folder in iter_states(run):
         reason = damage(folder)
-        if reason is None:
+        written = None if reason else read_manifest(folder).get("format")
+        if written == STATE_FORMAT:
             return folder, passed_over
-        passed_over.append(f"{folder} is damaged ({reason})")
+        if reason is None:
+            reason = f"its format is {printable(repr(written), limit=80)}"
+            other = other or (folder, written)
+        passed_over.append(f"{folder} is damaged ({printable(reason)})")
+    if other is not None:
+        raise RankscopeError(
+            f"is a state of the format {printable(repr(other[1]), limit=80)}, and this version "
+            f"resumes {STATE_FORMAT!r}: resume with the version that wrote it",
+            path=other[0],
+        )
     if passed_over:
         raise RankscopeError(
             "every state of this run is damaged, and starting over would overwrite it: "
@@ -112,19 +136,7 @@ def newest_state(run: Path) -> tuple[Path | None, list[str]]:
 
 
 def read_position(folder: Path) -> Position:
-    """Where the run was when this state was written.
-
-    Raises
-    ------
-    RankscopeError
-        If another version of the trainer wrote it.
-    """
-    if (written := read_manifest(folder).get("format")) != STATE_FORMAT:
-        raise RankscopeError(
-            f"is a state of the format {written!r}, and this version resumes {STATE_FORMAT!r}: "
-            "resume with the version that wrote it",
-            path=folder,
-        )
+    """Where the run was when this state, which `newest_state` found, was written."""
     state = json.loads((folder / "state.json").read_bytes())
     del state["adam_steps"]
     return Position(**state)
@@ -134,14 +146,14 @@ def load_state(
     folder: Path, model: LanguageModel, optimizer: torch.optim.Optimizer, cycles: Cycles
 ) -> None:
     """Load a state into the initial model of the same configuration, and into its optimizer."""
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load((folder / "model.safetensors").read_bytes())
     for name, tensor in tensors.items():
         if name.endswith(".lora_A"):
             module, scale = name.removesuffix(".lora_A"), cycles.config.adapter.scale(len(tensor))
             wrap(model, module, tensor, scale=scale, make=cycles.layer)
     load_weights(model, tensors)
     renew(optimizer, model)
-    moments = load_file(folder / "optimizer.safetensors")
+    moments = load((folder / "optimizer.safetensors").read_bytes())
     adam_steps: dict[str, int] = json.loads((folder / "state.json").read_bytes())["adam_steps"]
     parameters = dict(model.named_parameters())
     for name, step in adam_steps.items():
@@ -152,5 +164,5 @@ def load_state(
             **{m: moments[f"{name}.{m}"].to(parameter.device) for m in _MOMENTS},
         }
     energies = folder / "energies.safetensors"
-    cycles.energies = load_file(energies) if energies.exists() else {}
+    cycles.energies = load(energies.read_bytes()) if energies.exists() else {}
     cycles.starts = read_position(folder).starts

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from rankscope.errors import RankscopeError, printable
@@ -25,6 +25,11 @@ ARITHMETIC: dict[str, object] = {
     "mlp_bias": False,
     "rope_type": "default",
 }
+
+# Raised by reading a model that is not what it should be.
+DAMAGE = (
+    *(OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+)
 
 
 def trained_model(folder: Path) -> LanguageModel:
@@ -47,7 +52,7 @@ def trained_model(folder: Path) -> LanguageModel:
         load_weights(model, _weights(folder))
         if (folder / "adapter").is_dir():
             _add_adapter(model, folder / "adapter")
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split()).partition("LanguageModel: ")[2] or str(error)
         raise RankscopeError(
             f"is not a complete checkpoint of a Llama model: {printable(reason)}", path=folder
@@ -81,8 +86,13 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         files = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
     tensors: dict[str, Tensor] = {}
     for file in sorted(files):
-        tensors |= load_file(folder / Path(file).name)
+        tensors |= _tensors(folder / Path(file).name)
     return {name: t for name, t in tensors.items() if not name.endswith("rotary_emb.inv_freq")}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file; not by a memory map, since a file cut short would end the process."""
+    return load(path.read_bytes())
 
 
 @torch.no_grad()
@@ -93,7 +103,7 @@ def _add_adapter(model: LanguageModel, folder: Path) -> None:
         alpha=settings["lora_alpha"],
         rank_stabilised=settings["use_rslora"],
     )
-    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors = _tensors(folder / "adapter_model.safetensors")
     for key, a in tensors.items():
         name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
         if key.endswith(".lora_A.weight"):

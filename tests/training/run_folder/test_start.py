@@ -14,6 +14,7 @@ from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
 from rankscope.training.run_folder.start import find_start, locked
 from rankscope.training.train import train
+from tests.conftest import dead_mark
 
 MakeConfig = Callable[..., Config]
 
@@ -78,7 +79,7 @@ def test_a_run_without_its_states_is_not_overwritten(make_config: MakeConfig) ->
 def test_what_killed_writers_left_is_swept_at_the_start(make_config: MakeConfig) -> None:
     config = make_config()
     train(config, max_minutes=0.0)
-    left = Path(config.out) / "checkpoints" / ".tmp-step-00000001-4194303"
+    left = Path(config.out) / "checkpoints" / f".tmp-step-00000001-{dead_mark()}-0"
     left.mkdir()
     train(config, resume=True)
     assert not left.exists()

@@ -105,13 +105,3 @@ def test_energies_and_the_start_of_the_cycle_come_back(
     load_state(run / "state" / "step-00000007", model, learning(model), cycles)
     assert cycles.starts == position.starts
     torch.testing.assert_close(cycles.energies, energies)
-
-
-def test_a_state_of_another_version_is_refused_in_words(run: Path, make_model: MakeModel) -> None:
-    model = make_model()
-    write_state(run, model, learning(model), Position(3), energies={})
-    path = run / "state" / "step-00000003"
-    manifest = (path / "MANIFEST.json").read_text()
-    (path / "MANIFEST.json").write_text(manifest.replace("rankscope-state-3", "rankscope-state-2"))
-    with pytest.raises(RankscopeError, match="resume with the version that wrote it"):
-        read_position(path)

@@ -1,0 +1,72 @@
+"""Which process writes a temporary file, and whether it may still be at work.
+
+The name of a temporary file says on which machine its writer runs, under which number, and since
+when: numbers are given out again. A process on another machine, or in another container, cannot be
+asked; what it left counts as abandoned when nothing in it has changed for a week.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from functools import lru_cache
+from pathlib import Path
+
+MARK = r"[0-9a-f]{8}-\d{1,9}-[0-9a-f]{8}"  # machine, number of the process, its beginning
+WEEK = 7 * 24 * 3600.0  # seconds; no writer of this package is silent for that long
+_STAT, _BOOT, _NUMBERS = "/proc/{}/stat", "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
+
+
+def own_mark() -> str:
+    """The mark of this process."""
+    return _mark_of(os.getpid())
+
+
+def is_abandoned(path: Path, mark: str) -> bool:
+    """Whether the process with this mark will not write to ``path`` any more."""
+    machine, number, since = mark.split("-")
+    if machine != _machine():
+        return time.time() - _last_change(path) > WEEK
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # there is one, of another user
+        pass
+    return _beginning(int(number)) not in (since, None)
+
+
+@lru_cache(maxsize=2)  # also right in a child that was forked
+def _mark_of(number: int) -> str:
+    return f"{_machine()}-{number}-{_beginning(number) or '0' * 8}"
+
+
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """A digest for everything that shares one numbering of processes, until it starts anew."""
+    try:
+        identity = Path(_BOOT).read_text() + os.readlink(_NUMBERS)  # noqa: PTH115, it is no path
+    except OSError:  # not Linux
+        identity = os.uname().nodename
+    return _digest(identity)
+
+
+def _beginning(number: int) -> str | None:
+    """When a process began; no time if it has ended but nobody has asked how; None if unknown."""
+    try:
+        about = Path(_STAT.format(number)).read_bytes()
+    except OSError:
+        return None
+    state, *fields = about.rpartition(b")")[2].split()
+    return "ended" if state in (b"Z", b"X") else _digest(fields[18].decode())
+
+
+def _last_change(path: Path) -> float:
+    """When anything at or below a path last changed."""
+    paths = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    return max(one.lstat().st_mtime for one in paths)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
