@@ -24,6 +24,7 @@ from rankscope.results.columns import (
     EVALUATION_WHOLE,
     KEY,
     METRICS_FILE,
+    SCORES_FOLDER,
     SPECTRA_FOLDER,
     SUBSPACE_COLUMNS,
     SUBSPACE_TEXT,
@@ -43,8 +44,11 @@ from rankscope.results.stored_rows import by_step
 from rankscope.results.summary_tables import summary_html, summary_text
 from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 
-# The table that a call writes, by its record: what it writes first and last.
-RECORDS = {ANALYSIS_RECORD: METRICS_FILE, EVALUATION_RECORD: EVALUATION_FILE}
+# What a call writes: its record, which comes last, its table, and its store, which comes first.
+WRITTEN = (
+    (ANALYSIS_RECORD, METRICS_FILE, SPECTRA_FOLDER),
+    (EVALUATION_RECORD, EVALUATION_FILE, SCORES_FOLDER),
+)
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
     *("index", "singular_value", "lower", "upper", "noise_floor"),
@@ -420,6 +424,11 @@ def open_results(path: str | Path) -> Results:
     RankscopeError
         If what is there is not a results folder.
 
+    Warns
+    -----
+    RankscopeWarning
+        If the call that wrote it was cut short between its tables.
+
     Examples
     --------
     >>> import rankscope as rs
@@ -437,8 +446,9 @@ def open_results(path: str | Path) -> Results:
             "`rankscope evaluate` wrote",
             path=path,
         )
-    for record, table in RECORDS.items():
-        if (path / table).is_file() and not (path / record).is_file():
+    for record, table, store in WRITTEN:
+        is_cut_short = (path / table).is_file() and not (path / record).is_file()
+        if is_cut_short and (path / store).is_dir():  # tables alone may be a copy
             message = (
                 f"{printable(str(path))}: {table} without {record}: the call that wrote it was cut "
                 "short, and its tables may be of different calls; call it again"

@@ -73,9 +73,18 @@ class CrashState:
 
 
 def crash_states(
-    recording: Recording, size: Size, *, seed: int = 0, counts: Counts | None = None
+    recording: Recording,
+    size: Size,
+    *,
+    seed: int = 0,
+    counts: Counts | None = None,
+    start: str | None = None,
 ) -> Iterator[CrashState]:
-    """Yield each different state that a loss of power at any time may leave."""
+    """Yield each different state that a loss of power at any time may leave.
+
+    With ``start`` not before the first operation on this path.
+    """
+    begin = 0 if start is None else recording.first(start)
     disk, counts = Disk(recording.before), counts or Counts()
     promises: dict[str, frozenset[Content] | None] = {}
     known: dict[str, set[Content]] = {}
@@ -96,7 +105,7 @@ def crash_states(
                     kept.add(mark.path)
             else:
                 said.append(mark)
-        for tree in disk.states(size, seed + position, counts):
+        for tree in disk.states(size, seed + position, counts) if position >= begin else ():
             key = hash(frozenset(tree.items())), version
             if key not in seen:
                 seen.add(key)

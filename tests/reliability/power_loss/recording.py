@@ -66,6 +66,14 @@ class Recording:
         self.disk.apply(operation)
         self.operations.append(operation)
 
+    def first(self, path: str) -> int:
+        """How many operations there were with the first one on a path."""
+        return next(
+            number
+            for number, operation in enumerate(self.operations, start=1)
+            if path in (operation.path, operation.to)
+        )
+
     def watch(self, path: str) -> None:
         """From now on, look whether a file has grown or changed."""
         self._open_in_c.add(path)

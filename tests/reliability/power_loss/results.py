@@ -18,7 +18,7 @@ from rankscope.results.results import open_results
 from rankscope.results.spectra_store import read_entries
 from rankscope.results.subspace_store import read_comparisons
 from tests.reliability.power_loss.disk import Counts
-from tests.reliability.power_loss.promises import CrashState, crash_states, marked
+from tests.reliability.power_loss.promises import CrashState, marked
 from tests.reliability.power_loss.recording import Recording, put, recording, tree_of
 from tests.reliability.power_loss.sample import Sample
 
@@ -73,8 +73,7 @@ def recorded_calls(calls: Mapping[str, Call], out: Path) -> Calls:
 
 def violations(calls: Calls, sample: Sample, counts: Counts | None = None) -> Iterator[str]:
     """Say what is wrong after a loss of power at any time."""
-    states = crash_states(calls.recording, sample.size, seed=sample.seed, counts=counts)
-    for number, state in sample.chosen(states):
+    for number, state in sample.chosen(calls.recording, counts):
         shutil.rmtree(calls.out.parent, ignore_errors=True)
         put(state.tree, calls.out.parent)
         found = [f"{path} is lost" for path in state.broken(state.tree)]

@@ -141,8 +141,7 @@ def _saving(found: Recording) -> Iterator[None]:
 def violations(training: Training, sample: Sample, counts: Counts | None = None) -> Iterator[str]:
     """Say what is wrong after a loss of power at any time."""
     corpus = load_corpus(training.config.data, training.config.batch)
-    states = crash_states(training.recording, sample.size, seed=sample.seed, counts=counts)
-    for number, state in sample.chosen(states):
+    for number, state in sample.chosen(training.recording, counts):
         found = list(_read(training, state))
         if sample.lost_again and number % sample.lost_again == 0:
             found += _lost_again(training, state, corpus, sample)
