@@ -12,11 +12,12 @@ from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.file_states import states_below
 from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.links import links_within
 from rankscope.checkpoints.manifest import check_sizes
 from rankscope.checkpoints.merges import find_merges
 from rankscope.checkpoints.name_words import Unit
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, cannot_be_read
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,13 @@ class Checkpoint:
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
         states = states_below(self.path)
-        check_sizes(self.path)
-        return replace(LAYOUTS[self.layout].read(self.path, self.options), states=states)
+        try:
+            with links_within(self.path, self.options.within):
+                check_sizes(self.path)
+                contents = LAYOUTS[self.layout].read(self.path, self.options)
+        except OSError as error:
+            raise cannot_be_read(error, self.path) from error
+        return replace(contents, states=states)
 
     def _repr_html_(self) -> str:
         rows = "".join(

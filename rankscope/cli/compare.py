@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.errors import plain
+
 if TYPE_CHECKING:
     from rankscope.comparison.compare import Comparison
 
@@ -54,55 +56,70 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Show what differs between two runs beyond chance, at equal step and at equal loss.
+    """Show what differs between two runs beyond chance, at equal step, loss and distance.
 
-    A difference must exceed its spread over layers, or over seeds if there are several, and what
-    arithmetic and storage may have done. Nothing is decomposed that the results hold.
-    docs/comparing.md says what is compared with what.
+    The distance is that of the weights from where each run began, which takes results with
+    cumulative updates. A difference must exceed its spread over layers, or over seeds if there are
+    several, and what arithmetic and storage may have done. Nothing is decomposed that the results
+    hold. docs/comparing.md says what is compared with what.
     """
     from rankscope.comparison.compare import compare as compared
 
     columns = None if metrics is None else [name.strip() for name in metrics.split(",")]
     found = compared(a, b, results=results, group=group, columns=columns, weights=weights)
     _print(found, table, everything=everything)
+    if table == "terminal":
+        _print_sentences(found, results, group)
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {plain(note)}", err=True)
     if out is not None:
         for path in _written(found, out):
-            typer.echo(path, err=table != "terminal")
+            typer.echo(plain(str(path)), err=table != "terminal")
 
 
 def _print(found: Comparison, form: Form, *, everything: bool) -> None:
     from rankscope.cli.output import print_columns
     from rankscope.comparison import digest
+    from rankscope.results.csv_tables import frame_as_csv
 
     if form == "csv":
-        typer.echo(found.metrics.to_csv(index=False), nl=False)
+        typer.echo(frame_as_csv(found.metrics), nl=False)
         return
     cells = digest.difference_cells(found, everything=everything)
     far = digest.distance_cells(found)
     if form != "terminal":
         shown = {"markdown": digest.as_markdown, "latex": digest.as_latex}[form]
-        typer.echo("\n\n".join(shown(some) for some in (cells, far) if len(some) > 1))
+        tables = ([tuple(map(plain, row)) for row in some] for some in (cells, far))
+        typer.echo("\n\n".join(shown(some) for some in tables if len(some) > 1))
         return
     if len(cells) > 1:
-        typer.echo(typer.style(f"differences, {found.a} → {found.b}", bold=True))
+        typer.echo(typer.style(plain(f"differences, {found.a} → {found.b}"), bold=True))
         print_columns(cells, left=4)
     if len(far) > 1:
-        typer.echo(typer.style(f"distances of the weights, {found.a} and {found.b}", bold=True))
+        title = plain(f"distances of the weights, {found.a} and {found.b}")
+        typer.echo(typer.style(title, bold=True))
         print_columns(far, left=3)
-    for line in digest.sentences(found):
-        typer.echo(f"• {line}")
+
+
+def _print_sentences(found: Comparison, results: Path, group: str | None) -> None:
+    """What each run shows by itself, then how many differences there are."""
+    from rankscope.comparison.digest import sentences
+    from rankscope.report.answer import SINGLE_RUNS, answer
+
+    said = answer(results, runs=(found.a, found.b), group=group)
+    for line in [*(one for one in said if one != SINGLE_RUNS), *sentences(found)]:
+        typer.echo(f"• {plain(line)}")
 
 
 def _written(found: Comparison, out: Path) -> list[Path]:
     """Write both tables and the figures, and return their files."""
     from rankscope.durable import make_folder, write_file
+    from rankscope.results.csv_tables import frame_as_csv
 
     files = {"differences.csv": found.metrics, "distances.csv": found.weights}
     make_folder(out)
     for name, table in files.items():
-        write_file(out / name, table.to_csv(index=False).encode())
+        write_file(out / name, frame_as_csv(table))
     return [*(out / name for name in files), *_drawn(found, out)]
 
 

@@ -10,6 +10,8 @@ import typer
 
 from rankscope.cli.command import Command
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
+from rankscope.cli.options import PublishedCurves
+from rankscope.errors import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
     from rankscope.results.results import Results
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+    Path,
+    typer.Argument(
+        metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+    ),
 ]
 Venue = Annotated[
     str,
@@ -72,6 +77,7 @@ def figures(
             "--log-steps", help="Steps on a log scale, linear from 0 to the first positive step."
         ),
     ] = False,
+    published: PublishedCurves = False,
 ) -> None:
     """Draw every figure that the results have data for.
 
@@ -89,7 +95,7 @@ def figures(
 
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         source = source_of(opened)
-        chosen = gallery(opened, only=only or (), components=component or ())
+        chosen = gallery(opened, only=only or (), components=component or (), published=published)
         folder = _folder(results / "figures" if out is None else out)
         written: list[Path] = []
         left_out: list[str] = []
@@ -110,9 +116,9 @@ def figures(
                 caption = figure.described(drawn, name, opened, source)
                 written += save_figure(drawn, folder, name, caption=caption)
     for line in left_out:
-        typer.echo(line, err=True)
+        typer.echo(plain(line), err=True)
     for path in written:
-        typer.echo(path)
+        typer.echo(plain(str(path)))
     if not written:
         raise RankscopeError("the results hold nothing that could be drawn", path=results)
 
@@ -149,7 +155,7 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
                 if known is not None:
                     caption = known.described(figure, name, opened, source_of(opened))
                 for path in save_figure(figure, folder, name, caption=caption):
-                    typer.echo(path)
+                    typer.echo(plain(str(path)))
         except RankscopeError as error:
             typer.echo(f"{Path(script).name}: {error}", err=True)
             raise typer.Exit(code) from None

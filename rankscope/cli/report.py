@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
+from rankscope.cli.options import PublishedCurves
+from rankscope.errors import WrongSettingError, plain
+
 
 def report(
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+        Path,
+        typer.Argument(
+            metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -26,12 +32,24 @@ def report(
             help="Take runs whose names match alike as one, in the answer and the figures.",
         ),
     ] = None,
+    published: PublishedCurves = False,
+    only_answer: Annotated[
+        bool, typer.Option("--answer", help="Print the answer in sentences, and write no page.")
+    ] = False,
 ) -> None:
     """Write one HTML page with the answer, findings, figures, numbers and methods.
 
     It needs no other file and no network, so that it can be mailed or kept beside a paper. Findings
     are those of `rankscope diagnose`, if the checkpoints are still where they were analysed.
     """
+    if only_answer:
+        if out is not None or title is not None:
+            raise WrongSettingError("--answer writes no page: leave out --out and --title")
+        from rankscope.report.answer import answer
+
+        for sentence in answer(results, group=group):
+            typer.echo(f"• {plain(sentence)}")
+        return
     from rankscope.cli.progress import progress_bar
 
     with progress_bar("drawing") as progress:
@@ -40,5 +58,7 @@ def report(
         from rankscope.report.page import write_report
 
         mpl.use("agg")
-        path = write_report(results, out, title=title, group=group, progress=progress)
-    typer.echo(path)
+        path = write_report(
+            results, out, title=title, group=group, published=published, progress=progress
+        )
+    typer.echo(plain(str(path)))

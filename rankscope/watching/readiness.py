@@ -37,11 +37,11 @@ class Readiness:
         if listed_files(checkpoint.path):
             return True
         files = files_of(checkpoint)
-        known, since = self._seen.get(checkpoint.path, ((), now))
-        if files != known:
+        seen = self._seen.get(checkpoint.path)  # none yet is not the same as no files
+        if seen is None or seen[0] != files:
             self._seen[checkpoint.path] = files, now
             return False
-        unchanged = now - since
+        unchanged = now - seen[1]
         if unchanged < self.settle:
             return False
         return unchanged >= PATIENCE * self.settle or _is_whole(checkpoint)

@@ -138,6 +138,17 @@ def fault_of(config: Mapping[str, Any]) -> str:
                 return f"{pattern!r} in its {entry} is not a regular expression ({error})"
         alphas |= patterns if entry == "alpha_pattern" else {}
     for name, alpha in alphas.items():
-        if type(alpha) not in (int, float) or not math.isfinite(alpha):
-            return f"{name} is {alpha!r}, not a number"
+        if finite(alpha) is None:
+            return f"{name} is {printable(repr(alpha), limit=40)}, not a number"
     return ""
+
+
+def finite(value: object) -> float | None:
+    """A number of a file as floating-point; None if it is none, is not finite or is too large."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankscope.checkpoints.adapters.composed_tensors import holds_whole_numbers, whole_numbers
-from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, scale_of
+from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, finite, scale_of
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.safetensors_file import read_notes
@@ -135,10 +135,7 @@ def _states(config: Mapping[str, Any]) -> bool:
 
 def _number(value: Any) -> float | None:
     """A finite number, which headers store as text; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
     try:
-        number = float(value)
+        return finite(float(value) if isinstance(value, str) else value)
     except ValueError:
         return None
-    return number if math.isfinite(number) else None

@@ -16,6 +16,7 @@ from rankscope.errors import RankscopeError, printable
 
 MAX_DEPTH = 64  # of containers in containers
 MAX_NAME = 1000  # characters
+NESTED = "holds containers nested too deeply"
 MODULE = ("_parameters", "_buffers", "_modules")  # attributes of torch's modules with tensors
 ARRAYS = ("numpy.multiarray._reconstruct", "numpy.numeric._frombuffer")
 NUMBERS = {"f2": "float16", "f4": "float32", "f8": "float64"}
@@ -103,7 +104,7 @@ class _Growing:
         if container is None or id(one) in self._seen:
             return None
         if depth > MAX_DEPTH or len(place) > MAX_NAME:
-            raise RankscopeError("holds containers nested too deeply", path=self._path)
+            raise RankscopeError(NESTED, path=self._path, reason="damaged")
         self._seen[id(one)] = one
         kind, entries, buffers = container
         children = {}
