@@ -6,9 +6,8 @@ import subprocess
 from collections.abc import Sequence
 
 from arms import Run, Scale
-from training import RANKSCOPE
-
 from rankscope.durable import write_file
+from training import RANKSCOPE
 
 GROUP = r"(.*)-[\d.]+e-3-seed\d+"  # runs of one arm
 HEADLINE = (("full", "relora"), ("full", "as-published"), ("relora", "as-published"))

@@ -13,7 +13,6 @@ from measuring import GROUP
 from rankscope.durable import write_file
 from tables import read_tables
 
-
 SCOPES = ("between", "within")
 
 
