@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum, FileDigest
+from rankscope.checkpoints.limits import check_memory
 from rankscope.errors import RankscopeError
 
 # name in tables → (bytes per element, numpy type of the stored bits)
@@ -165,6 +166,8 @@ class StoredTensor(InOneFile):
 
     def _elements(self, start: int, stop: int) -> NDArray[Any]:
         size, bits = DTYPES[self.dtype]
+        what = f"an array of shape {list(self.shape)}"
+        check_memory((stop - start) * size, what, path=self.path, tensor=self.name)
         data = np.empty((stop - start) * size, dtype=np.uint8)
         read, place = 0, self.offset + start * size
         with open_regular(self.path) as (file, _):
