@@ -54,9 +54,9 @@ VIEWS = 4  # in views of its storages; tied weights and slices have about two
 COMPRESSION = 64  # in compressed arrays; deflate makes up to 1032 of a zero
 MAX_SIZE = 2**60  # of an axis, and of offsets; up to here no two numbers have one hash
 
-MEMORY = "RANKSCOPE_MEMORY"  # environment variable: bytes, or a number with kB, MB, GB or TB
+MEMORY = "RANKSCOPE_MEMORY"  # environment variable: bytes, or a number with kB, MB, GiB and so on
 SHARE = 0.9  # of the memory of this machine, where that variable is not set
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+UNITS = "KMGT"
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -78,9 +78,12 @@ def memory_budget() -> int:
 def _budget(stated: str) -> int:
     if not stated.strip():
         return int(SHARE * _memory())
-    match = re.fullmatch(r"\s*([0-9.]{1,20})\s*([KMGT]?)I?B?\s*", stated.upper())
+    match = re.fullmatch(r"\s*([0-9.]{1,20})\s*([KMGT]?)(I?)B?\s*", stated.upper())
     try:
-        return int(float(match[1]) * UNITS[match[2]]) if match else int(stated)
+        if match is None:
+            raise ValueError("is not a size")
+        step = 1024 if match[3] else 1000
+        return int(float(match[1]) * step ** (UNITS.find(match[2]) + 1 if match[2] else 0))
     except ValueError:
         raise WrongSettingError(
             f"the environment variable {MEMORY} is {stated[:40]!r}: give a size such as 64GB"
@@ -132,7 +135,9 @@ def size_text(count: int) -> str:
         return "over 10^21 bytes"
     for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
         if count >= size:
-            return f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count // size} {unit}"
+            return (
+                f"{count / size:.3g} {unit}" if count < 1000 * size else f"{count // size} {unit}"
+            )
     return f"{count} bytes"
 
 

@@ -79,7 +79,9 @@ class NamePatterns:
     def _iter_places(self, path: str) -> Iterable[int]:
         """Places of patterns that fit, with the first of them all among them."""
         ends = [path, *(path[i + 1 :] for i, letter in enumerate(path) if letter == ".")]
-        literal = [self._places[end] for end in ends if end in self._places and PLAIN.fullmatch(end)]
+        literal = [
+            self._places[end] for end in ends if end in self._places and PLAIN.fullmatch(end)
+        ]
         first = min(literal, default=len(self._values))
         yield from literal
         for end in ends:

@@ -66,9 +66,7 @@ def read_pickles(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple
         return storages[key]
 
     file.seek(start)
-    return read_object(
-        file, NAMES, path=path, persistent=storage, tensors=tensors, trust=trust
-    )
+    return read_object(file, NAMES, path=path, persistent=storage, tensors=tensors, trust=trust)
 
 
 def _is_module(identity: Any) -> bool:

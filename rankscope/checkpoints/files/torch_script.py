@@ -134,7 +134,6 @@ class _Buffers:
                 f"its entry {printable(file)} is damaged", path=self._path
             ) from None
 
-
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
         return zipfile.ZipFile(io.BufferedReader(self._part.first(self._part.size)))
