@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -281,3 +285,23 @@ def test_many_tensors_take_time_in_proportion(tmp_path: Path) -> None:
         read(tmp_path)
         taken.append(time.process_time() - start)
     assert taken[1] < 9 * taken[0]
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_decomposition_within_a_second(tmp_path: Path) -> None:
+    """While one call of the linear algebra library computes, where Python's handlers wait."""
+    for step in (1, 2):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        sparse(folder, 6000)  # zeros, whose spectrum takes half a minute
+    command = [sys.executable, "-m", "rankscope", "analyze", str(tmp_path), "--jobs", "1"]
+    running = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    time.sleep(4)
+    assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    running.communicate()
+    assert running.returncode == 130
+    assert time.monotonic() - start < 1 + 4 * max(0.0, os.getloadavg()[0] / (os.cpu_count() or 1))

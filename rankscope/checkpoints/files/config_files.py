@@ -81,7 +81,7 @@ def _parsed_yaml(text: str) -> Any:
         def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
             if kind is yaml.ScalarNode and value is not None and len(value) > MAX_NAME:
                 return TEXT
-            return str(super().resolve(kind, value, implicit))
+            return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
 
     return yaml.load(text, Loader)
 
