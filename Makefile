@@ -1,24 +1,49 @@
+SHELL   := bash
 PYTHON  ?= python3
 VENV    := .venv
 BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
-.PHONY: demo test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
+SCALE   ?= demo
+DEMO    := $(addprefix ckpts/demo/,as-published full relora)
 
-# Train a full-rank and a ReLoRA model, analyse and evaluate both, draw the figures; called again, it
-# does only what is missing. BLIMP=path also scores both on BLiMP's sentences.
-# One thread: for a model this small a second one saves a third of the time, and costs ten times as
-# much on a busy machine.
+.PHONY: demo $(DEMO) study study-quick test test-fast lint typecheck figures docs notebooks bench bench-train bench-evaluate clean
+
+# Does ReLoRA use fewer dimensions than full-rank training, and is it the method or its published
+# program? Trains three models, two at a time, analyses, evaluates and diagnoses them, draws the
+# figures, and says in sentences what came of it. Called again, it does only what is missing.
+# BLIMP=path also scores them on BLiMP's sentences.
 demo: $(VENV)/installed
-	$(BIN)/rankscope train configs/demo-full.toml --resume --threads 1
-	$(BIN)/rankscope train configs/demo-relora.toml --resume --threads 1
-	$(BIN)/rankscope analyze ckpts/demo --out results/demo
-	$(BIN)/rankscope evaluate ckpts/demo --held-out $(if $(BLIMP),--blimp $(BLIMP)) --out results/demo
-	$(MAKE) --no-print-directory results/demo/figures/loss.pdf
+	@echo "Training full, relora and as-published, two at a time: a line now and then, for about three minutes."
+	@$(MAKE) --no-print-directory -j2 $(DEMO)
+	$(BIN)/rankscope analyze ckpts/demo --subspaces 4 --out results/demo
+	$(BIN)/rankscope evaluate ckpts/demo --held-out --threads 1 $(if $(BLIMP),--blimp $(BLIMP)) --out results/demo
+	$(BIN)/rankscope diagnose ckpts/demo --results results/demo || test $$? -eq 1
 	@echo
-	@echo "Checkpoints are in ckpts/demo, the tables in results/demo, figures in results/demo/figures."
+	@echo "Drawing figures and writing a page: about a minute."
+	@$(MAKE) --no-print-directory -j2 results/demo/figures/loss.pdf results/demo/report.html
+	@echo
+	@echo "Checkpoints are in ckpts/demo; tables, figures/ and report.html in results/demo."
 	@echo "Next: $(BIN)/rankscope analyze YOUR/CHECKPOINTS, or notebooks/1-tour.ipynb."
+	@echo
+	@$(BIN)/rankscope report results/demo --answer
+	@echo "One seed, and for both ReLoRA runs the learning rate that suits relora: studies/relora-small has seeds and rates."
+
+# The longest first. One thread each: for a model this small a second one saves a third of the time, and
+# costs ten times as much on a busy machine. Lines have names, since two trainings print at once.
+$(DEMO): ckpts/demo/%: $(VENV)/installed
+	@set -o pipefail; $(BIN)/rankscope train configs/demo-$*.toml --resume --threads 1 2>&1 | sed 's/^/$*: /'
+
+# The study: full rank, ReLoRA, and what the published program does differently, at several learning
+# rates and seeds. SCALE=tiny is the shape of the published study's smallest model, on the text that
+# STUDY_TEXT names. Called again, it does only what is missing.
+study: $(VENV)/installed
+	$(BIN)/python studies/relora-small/study.py $(SCALE)
+
+# Its main arms at one learning rate.
+study-quick: $(VENV)/installed
+	$(BIN)/python studies/relora-small/study.py quick
 
 test: lint typecheck
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
@@ -45,7 +70,10 @@ results/demo/metrics.parquet results/demo/evaluation.parquet:
 	$(MAKE) demo
 
 results/demo/figures/loss.pdf: results/demo/metrics.parquet results/demo/evaluation.parquet
-	$(BIN)/rankscope figures results/demo
+	@set -o pipefail; $(BIN)/rankscope figures results/demo 2>&1 > /dev/null | sed 's/^/figures: /'
+
+results/demo/report.html: results/demo/metrics.parquet results/demo/evaluation.parquet
+	@set -o pipefail; $(BIN)/rankscope report results/demo 2>&1 > /dev/null | sed 's/^/report: /'
 
 # The documentation as a site in build/site; RESULTS=folder draws its gallery from these results.
 docs: $(VENV)/installed

@@ -7,6 +7,7 @@ Measure checkpoints:
     table = rs.analyze("ckpts", out="results")    # one row per matrix and step
     results = rs.open_results("results")          # the same later, with all singular values
     rs.plots.per(table)                           # a figure; help(rs.plots) lists the others
+    rs.answer("results")                          # what they show, in a few sentences
     rs.write_report("results")                    # all of it as one HTML page
 
 Look into them yourself; nothing is read before it is asked for:
@@ -23,7 +24,8 @@ Ask whether the training did what it should:
 Compare with what the models can do:
 
     evaluation = rs.evaluate("ckpts", text="novels.jsonl")
-    rs.correlate(table, evaluation)
+    rs.correlate(table, evaluation)               # over the steps of each run
+    rs.correlate_runs(table, evaluation)          # over runs, within and between groups of them
 
 Compare two runs with each other, or with what a study published:
 
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
         proportional_effective_rank,
         stable_rank,
     )
+    from rankscope.report.answer import answer
     from rankscope.report.page import write_report
     from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
@@ -66,10 +69,12 @@ if TYPE_CHECKING:
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
     from rankscope.statistics.replicates import grouped
+    from rankscope.statistics.run_correlation import correlate_runs
     from rankscope.watching.watch import watch
 
 _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
+    "rankscope.report.answer": ("answer",),
     "rankscope.report.page": ("write_report",),
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
@@ -82,6 +87,7 @@ _HOMES = {
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
     "rankscope.statistics.replicates": ("grouped",),
+    "rankscope.statistics.run_correlation": ("correlate_runs",),
     "rankscope.watching.watch": ("watch",),
     "rankscope.metrics": (
         "condition_number",
@@ -111,9 +117,11 @@ __all__ = [
     "Run",
     "Spectrum",
     "analyze",
+    "answer",
     "compare",
     "condition_number",
     "correlate",
+    "correlate_runs",
     "depth_profile",
     "diagnose",
     "effective_rank",

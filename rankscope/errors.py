@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+LONGEST = 440  # characters; a line has 500, and what is around an error takes its part
+
 
 class RankscopeError(Exception):
     """Something wrong with the input, which the user can put right.
@@ -57,7 +59,7 @@ class RankscopeError(Exception):
         where = [] if self.path is None else [printable(self.path)]
         if self.tensor is not None:
             where.append(repr(printable(self.tensor)))
-        return ": ".join([*where, self.message])
+        return printable(": ".join([*where, self.message]), limit=LONGEST)
 
 
 class WrongSettingError(RankscopeError):

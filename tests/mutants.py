@@ -53,6 +53,7 @@ START, STATE, LOG, CHECKPOINT = (
     f"tests/training/run_folder/test_{name}.py"
     for name in ("start", "state", "metrics_log", "checkpoint")
 )
+BAD_FILES = "tests/reliability/test_bad_files.py"
 MUTANTS = (
     # Bounds and certificates.
     Mutant("metrics.py", "math.log(s.size - 1)", "math.log(max(s.size - 2, 1))", SHARP),
@@ -469,6 +470,26 @@ MUTANTS = (
         '"rankscope-checkpoint-",',
         MANIFEST,
     ),
+    # Bad files.
+    Mutant("checkpoints/files/safetensors_file.py", "len(table) < len(pairs)", "False", BAD_FILES),
+    Mutant(
+        "checkpoints/files/safetensors_file.py",
+        "if tensor.offset != end and",
+        "if tensor.offset > end and",
+        BAD_FILES,
+    ),
+    Mutant("checkpoints/files/safetensors_file.py", "if end < size:", "if False:", BAD_FILES),
+    Mutant(
+        "checkpoints/files/safetensors_file.py",
+        "not all(isinstance(one, str) for one in notes.values())",
+        "False",
+        BAD_FILES,
+    ),
+    Mutant("checkpoints/merges.py", "if not fits or 0 in", "if 0 in", BAD_FILES),
+    Mutant("checkpoints/merges.py", "not math.isfinite(number)", "math.isnan(number)", BAD_FILES),
+    Mutant("checkpoints/tensors.py", "<< 16).view", "<< 15).view", BAD_FILES),
+    Mutant("components/merged.py", "if change.shape != shape:", "if False:", BAD_FILES),
+    Mutant("analysis/spectra_files.py", "if len(paths) > 1:", "if False:", BAD_FILES),
 )
 
 

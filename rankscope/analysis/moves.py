@@ -83,8 +83,18 @@ def _sentence(family: list[_Series], subject: str, unit: str) -> str:
         first = min(moved, key=_left)
         if _left(first) < _left(most):
             parts[-1] += f", the first {matrix_text(first.rows[0])} by {unit} {_left(first)}"
-    means = [fmean(one.rows[end]["per"] for one in family) for end in (0, -1)]
-    return "; ".join([*parts, f"mean over matrices {means[0]:.3f} → {means[1]:.3f}"])
+    return "; ".join([*parts, *_means(family)])
+
+
+def _means(family: list[_Series]) -> list[str]:
+    """The means over those matrices that have a number at both ends, in words; none for none."""
+    ends = [end(one.rows[at]["step"] for one in family) for at, end in ((0, min), (-1, max))]
+    whole = [one for one in family if [one.rows[at]["step"] for at in (0, -1)] == ends]
+    if not whole:
+        return []
+    means = [fmean(one.rows[at]["per"] for one in whole) for at in (0, -1)]
+    share = f"{len(whole)} of {len(family)} " if len(whole) < len(family) else ""
+    return [f"mean over {share}matrices {means[0]:.3f} → {means[1]:.3f}"]
 
 
 def _left(one: _Series) -> int:

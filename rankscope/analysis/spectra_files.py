@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import numpy as np
 
 from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.tensors import Tensor
+from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import CHANGED, Plan
 from rankscope.results.columns import SPECTRA_FOLDER
@@ -51,7 +57,8 @@ class SpectraFiles:
         dtype = tensors[0].dtype if tensors else ""
         nothing = no_spectrum((0, 0), dtype, f"skipped:{failure.reason}")
         name = failure.tensor or ("" if failure.reason in OF_FILES else task.component.name)
-        skip = Skip(failure.path, name, failure.reason, failure.message)
+        path = failure.path or next((path for one in tensors for path in one.paths), "")
+        skip = Skip(path, name, failure.reason, failure.message)
         return [_entry(task, nothing, 0)], skip
 
     def fault(self, task: SpectraTask, entry: Entry) -> Skip | None:
@@ -59,12 +66,24 @@ class SpectraFiles:
         status = entry.spectrum.status
         if status in MEASURED:
             return None
-        path = task.component.recipe.tensors()[0].paths[0]
+        tensors = task.component.recipe.tensors()
         if status == "nonfinite":
             message = "holds NaN or infinity: no spectrum"
-            return Skip(path, task.component.name, "nonfinite", message)
+            return Skip(_not_finite(tensors), task.component.name, "nonfinite", message)
+        path = tensors[0].paths[0]
         message = "no decomposition passed its checks"
         return Skip(path, task.component.name, status.removeprefix("skipped:"), message)
+
+
+def _not_finite(tensors: Sequence[Tensor]) -> str:
+    """The file that NaN or infinity is in; a change reads several, most of which are sound."""
+    paths = list(dict.fromkeys(path for tensor in tensors for path in tensor.paths))
+    if len(paths) > 1:
+        for tensor in tensors:
+            with suppress(RankscopeError, MemoryError):
+                if not np.isfinite(tensor.read()).all():
+                    return tensor.paths[0]
+    return paths[0]
 
 
 def _identity(entry: Entry) -> tuple[int | str | None, ...]:

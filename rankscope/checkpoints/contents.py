@@ -21,7 +21,8 @@ class Skip:
     message: str
 
     def __str__(self) -> str:
-        return str(RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None))
+        error = RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None)
+        return f"{error} [{self.reason}]"
 
 
 Class = Literal["matrix", "part of", "no linear map", "optimizer", "not understood"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.manifest import listed_files
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 SAFETENSORS = ".safetensors"
 SUFFIXES = (".lora_A", ".lora_B", ".scale")
@@ -55,10 +56,30 @@ def read_merge(path: Path) -> Merge:
     for module, parts in modules.items():
         missing = [suffix[1:] for suffix in SUFFIXES if suffix not in parts]
         if missing:
-            raise RankscopeError(f"has no {', '.join(missing)}", path=path, tensor=module)
-        scale = float(parts[".scale"].read().reshape(-1)[0])
-        adapters[module] = Adapter(parts[".lora_A"], parts[".lora_B"], scale)
+            message = f"has no {', '.join(missing)}"
+            raise RankscopeError(message, path=path, tensor=module, reason="adapter-incomplete")
+        adapters[module] = _adapter(module, parts, path=path)
+    if not adapters:
+        raise RankscopeError("records no module", path=path, reason="no-tensors")
     return Merge(_step(path) or 0, path, adapters)
+
+
+def _adapter(module: str, parts: Mapping[str, Tensor], *, path: Path) -> Adapter:
+    """The adapter of a module, whose factors can be multiplied."""
+    right, left, scale = (parts[suffix] for suffix in SUFFIXES)
+    fits = len(left.shape) == len(right.shape) == 2 and left.shape[1] == right.shape[0]
+    if not fits or 0 in (*left.shape, *right.shape):
+        message = f"its factors {list(left.shape)} and {list(right.shape)} make no product"
+        message = printable(message, limit=200)
+        raise RankscopeError(message, path=path, tensor=module, reason="adapter-misfit")
+    if math.prod(scale.shape) != 1:
+        message = printable(f"its scale of shape {list(scale.shape)} is not one number", limit=200)
+        raise RankscopeError(message, path=path, tensor=module, reason="adapter-misfit")
+    number = float(scale.read().reshape(-1)[0])
+    if not math.isfinite(number):
+        message = f"its scale is {number}"
+        raise RankscopeError(message, path=path, tensor=module, reason="nonfinite")
+    return Adapter(right, left, number)
 
 
 @dataclass(frozen=True)

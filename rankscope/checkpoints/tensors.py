@@ -182,6 +182,7 @@ class StoredTensor(InOneFile):
                 f"is cut short: {read} of {data.size} bytes are there; {AGAIN}",
                 path=self.path,
                 tensor=self.name,
+                reason="cut-short",
             )
         if fault is not None:
             name = None if isinstance(fault, FileDigest) else self.name

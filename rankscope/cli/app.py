@@ -14,6 +14,7 @@ import typer
 from rankscope.cli.analyze import analyze
 from rankscope.cli.command import Command, Program, in_options
 from rankscope.cli.compare import compare
+from rankscope.cli.correlate import correlate
 from rankscope.cli.data import data
 from rankscope.cli.diagnose import diagnose
 from rankscope.cli.evaluate import evaluate
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(analyze, evaluate, watch, inspect, diagnose, compare),
+    *(analyze, evaluate, watch, inspect, diagnose, compare, correlate),
     *(figures, report, train),
 ):
     app.command(cls=Command)(command)

@@ -54,17 +54,20 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Show what differs between two runs beyond chance, at equal step and at equal loss.
+    """Show what differs between two runs beyond chance, at equal step, loss and distance.
 
-    A difference must exceed its spread over layers, or over seeds if there are several, and what
-    arithmetic and storage may have done. Nothing is decomposed that the results hold.
-    docs/comparing.md says what is compared with what.
+    The distance is that of the weights from where each run began, which takes results with
+    cumulative updates. A difference must exceed its spread over layers, or over seeds if there are
+    several, and what arithmetic and storage may have done. Nothing is decomposed that the results
+    hold. docs/comparing.md says what is compared with what.
     """
     from rankscope.comparison.compare import compare as compared
 
     columns = None if metrics is None else [name.strip() for name in metrics.split(",")]
     found = compared(a, b, results=results, group=group, columns=columns, weights=weights)
     _print(found, table, everything=everything)
+    if table == "terminal":
+        _print_sentences(found, results, group)
     for note in found.notes:
         typer.echo(f"note: {note}", err=True)
     if out is not None:
@@ -91,7 +94,15 @@ def _print(found: Comparison, form: Form, *, everything: bool) -> None:
     if len(far) > 1:
         typer.echo(typer.style(f"distances of the weights, {found.a} and {found.b}", bold=True))
         print_columns(far, left=3)
-    for line in digest.sentences(found):
+
+
+def _print_sentences(found: Comparison, results: Path, group: str | None) -> None:
+    """What each run shows by itself, then how many differences there are."""
+    from rankscope.comparison.digest import sentences
+    from rankscope.report.answer import SINGLE_RUNS, answer
+
+    said = answer(results, runs=(found.a, found.b), group=group)
+    for line in [*(one for one in said if one != SINGLE_RUNS), *sentences(found)]:
         typer.echo(f"• {line}")
 
 

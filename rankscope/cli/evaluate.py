@@ -38,6 +38,13 @@ def evaluate(
             help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs.",
         ),
     ] = None,
+    agreement: Annotated[
+        bool,
+        typer.Option(
+            "--agreement",
+            help="Score built-in minimal pairs of agreement in number, which take no file.",
+        ),
+    ] = False,
     out: ResultsFolder = Path("rankscope-results"),
     steps: StepChoice = None,
     window: Annotated[
@@ -74,9 +81,7 @@ def evaluate(
     ] = None,
     pairs: Annotated[
         int | None,
-        typer.Option(
-            min=1, metavar="N", help="Score only the first N pairs of each BLiMP paradigm."
-        ),
+        typer.Option(min=1, metavar="N", help="Score only the first N pairs of each paradigm."),
     ] = None,
     leading_space: Annotated[
         bool, typer.Option("--leading-space", help="Put a space before each sentence of a pair.")
@@ -107,7 +112,7 @@ def evaluate(
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Score every checkpoint on text and on BLiMP.
+    """Score every checkpoint on text and on minimal pairs, such as BLiMP.
 
     Prints loss, perplexity and bits per byte, and accuracy on minimal pairs; and writes
     evaluation.parquet and .csv, the scores and evaluation.json into the folder that --out names,
@@ -133,6 +138,7 @@ def evaluate(
             max_documents=max_documents,
             pairs=pairs,
             leading_space=leading_space,
+            agreement=agreement,
         )
     )
     options = OpenOptions(

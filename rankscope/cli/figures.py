@@ -10,6 +10,7 @@ import typer
 
 from rankscope.cli.command import Command
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
+from rankscope.cli.options import PublishedCurves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,6 +73,7 @@ def figures(
             "--log-steps", help="Steps on a log scale, linear from 0 to the first positive step."
         ),
     ] = False,
+    published: PublishedCurves = False,
 ) -> None:
     """Draw every figure that the results have data for.
 
@@ -89,7 +91,7 @@ def figures(
 
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         source = source_of(opened)
-        chosen = gallery(opened, only=only or (), components=component or ())
+        chosen = gallery(opened, only=only or (), components=component or (), published=published)
         folder = _folder(results / "figures" if out is None else out)
         written: list[Path] = []
         left_out: list[str] = []

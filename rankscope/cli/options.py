@@ -111,6 +111,15 @@ TrustPickle = Annotated[
     ),
 ]
 
+PublishedCurves = Annotated[
+    bool,
+    typer.Option(
+        "--published",
+        help="Draw over the published curves of Weiss et al. 2025, in grey, wherever they are of "
+        "matrices of the same shape or of the same task.",
+    ),
+]
+
 
 def require_installed(*modules: str, what: str, extra: str) -> None:
     """Raise `RankscopeError`, which says what to install, if a module is missing."""

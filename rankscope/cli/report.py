@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from rankscope.cli.options import PublishedCurves
+from rankscope.errors import WrongSettingError
+
 
 def report(
     results: Annotated[
@@ -26,12 +29,24 @@ def report(
             help="Take runs whose names match alike as one, in the answer and the figures.",
         ),
     ] = None,
+    published: PublishedCurves = False,
+    only_answer: Annotated[
+        bool, typer.Option("--answer", help="Print the answer in sentences, and write no page.")
+    ] = False,
 ) -> None:
     """Write one HTML page with the answer, findings, figures, numbers and methods.
 
     It needs no other file and no network, so that it can be mailed or kept beside a paper. Findings
     are those of `rankscope diagnose`, if the checkpoints are still where they were analysed.
     """
+    if only_answer:
+        if out is not None or title is not None:
+            raise WrongSettingError("--answer writes no page: leave out --out and --title")
+        from rankscope.report.answer import answer
+
+        for sentence in answer(results, group=group):
+            typer.echo(f"• {sentence}")
+        return
     from rankscope.cli.progress import progress_bar
 
     with progress_bar("drawing") as progress:
@@ -40,5 +55,7 @@ def report(
         from rankscope.report.page import write_report
 
         mpl.use("agg")
-        path = write_report(results, out, title=title, group=group, progress=progress)
+        path = write_report(
+            results, out, title=title, group=group, published=published, progress=progress
+        )
     typer.echo(path)

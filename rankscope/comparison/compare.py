@@ -63,7 +63,7 @@ def compare(
     confidence: float = 0.95,
     weights: bool = True,
 ) -> Comparison:
-    """Compare two runs: what differs beyond chance, at equal step and at equal loss.
+    """Compare two runs: what differs beyond chance, at equal step, loss and distance.
 
     Parameters
     ----------
@@ -228,7 +228,27 @@ def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:
         notes.append(f"there is no common step: the last ones are compared ({steps})")
     if not (found["at"] == "loss").any():
         notes.append("not compared at equal loss: no loss that all runs reached is on record")
+    if not (found["at"] == "distance").any():
+        notes.append(
+            f"not compared at equal distance from the start: {_no_distance(results, sides)}"
+        )
     return notes
+
+
+def _no_distance(results: Results, sides: Sides) -> str:
+    """Why runs are not compared at equal distance, and what to do."""
+    table = _only(results.metrics, sides)
+    changes = table[table["component"] == "cumulative_update"]
+    without = [run for run in sides.runs if run not in {*changes["run"]}]
+    if without:
+        return (
+            f"{', '.join(without)}: no rows of component cumulative_update, which `rankscope "
+            "analyze` measures if it is asked for"
+        )
+    starts = changes["since"].dropna().unique()
+    if len(starts) > 1:
+        return f"the cumulative updates begin at different steps, {', '.join(map(str, starts))}"
+    return "a run did not move further than rounding may have moved it, or no matrix is in all runs"
 
 
 def _no_distances() -> pd.DataFrame:

@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from rankscope.comparison.compare import Comparison
 
 Cells = list[tuple[str, ...]]
+MOMENTS = {
+    "step": "at the last step",
+    "last": "at their last steps",
+    "loss": "at equal loss",
+    "distance": "at equal distance from the start",
+}
+"""Where runs are compared, in order, and in words."""
 REPLICATES_ADVICE = (
     "one run on either side: layers are all the spread there is, and other seeds may differ by more"
 )
 
 
 def latest(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last step, and those at equal loss."""
+    """The rows of the last step, and those at equal loss and distance."""
     steps = metrics.loc[metrics["at"] == "step", "step_a"]
     is_last = (metrics["at"] != "step") | (metrics["step_a"] == steps.max())
     rows: pd.DataFrame = metrics[is_last]
@@ -30,7 +37,7 @@ def latest(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def difference_cells(comparison: Comparison, *, everything: bool = False) -> Cells:
-    """The heading and one row per difference of a role, at the last step and at equal loss.
+    """The heading and one row per difference of a role: at the last step, equal loss and distance.
 
     Parameters
     ----------
@@ -50,8 +57,8 @@ def difference_cells(comparison: Comparison, *, everything: bool = False) -> Cel
     if not everything:
         roles = roles[roles["differs"]]
     order = {role: place for place, role in enumerate(in_order(roles["role"]))}
-    roles = roles.assign(place=roles["role"].map(order), at_loss=roles["at"] == "loss")
-    roles = roles.sort_values(["at_loss", "component", "place", "metric"], kind="stable")
+    roles = roles.assign(place=roles["role"].map(order), moment=roles["at"].map([*MOMENTS].index))
+    roles = roles.sort_values(["moment", "component", "place", "metric"], kind="stable")
     heading = ("at", "component", "role", "metric", comparison.a, comparison.b)
     cells: Cells = [(*heading, "difference", "must exceed", "layers that differ")]
     for place, row in zip(
@@ -76,8 +83,8 @@ def difference_cells(comparison: Comparison, *, everything: bool = False) -> Cel
 
 def _moment(row: Mapping[Hashable, Any]) -> str:
     """Where a row is compared, in words."""
-    if row["at"] == "loss":
-        return f"loss {row['loss']:.3f}"
+    if row["at"] in ("loss", "distance"):
+        return f"{row['at']} {row[row['at']]:.3f}"
     a, b = (f"{row[name]:.0f}" for name in ("step_a", "step_b"))
     return a if a == b else f"{a}, {b}"
 
@@ -118,12 +125,12 @@ def sentences(comparison: Comparison) -> list[str]:
     lines = []
     for at, some in rows[rows["layer"].isna()].groupby("at", sort=False):
         judged = some[some["spread"].notna()]
-        where = {"step": "at the last step", "loss": "at equal loss", "last": "at their last steps"}
         over = "runs" if (some["runs_a"] + some["runs_b"]).max() > 2 else "layers"
         chance = (1 - comparison.confidence) * len(judged)
         lines.append(
-            f"{where[str(at)]}, {int(judged['differs'].sum())} of {len(judged)} differences exceed "
-            f"their spread over {over} and their error; chance alone would give about {chance:.0f}"
+            f"{MOMENTS[str(at)]}, {int(judged['differs'].sum())} of {len(judged)} differences "
+            f"exceed their spread over {over} and their error; chance alone would give about "
+            f"{chance:.0f}"
         )
         if len(judged) < len(some):
             lines.append(f"{len(some) - len(judged)} have a single layer and no spread")

@@ -11,15 +11,16 @@ from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.parameters import parameters_of
 from rankscope.checkpoints.families.recognition import adapted_family
 from rankscope.checkpoints.merges import Merge
-from rankscope.components.component import Component, component_of
-from rankscope.components.recipes import Products
+from rankscope.components.component import Component, component_of, misfit
+from rankscope.components.recipes import Misfit, Products
 
 
 def last_merge(merges: Sequence[Merge], contents: Contents | None) -> Iterator[Component]:
     """What the last of these merges added to each weight; names as in its checkpoint's family."""
     for parameter in _merged(merges[-1], contents).values():
         if parameter.adapter is not None:
-            component = component_of("merge", parameter, Products((parameter.adapter,)))
+            recipe = _misfit([parameter], contents) or Products((parameter.adapter,))
+            component = component_of("merge", parameter, recipe)
             before = [merge.step for merge in merges[:-1] if parameter.module in merge.adapters]
             yield replace(
                 component, since=before[-1] if before else None, restarts=0, window="cycle"
@@ -30,9 +31,21 @@ def merged_total(merges: Sequence[Merge], contents: Contents | None) -> Iterator
     """What these merges together added to each weight that the last one changed."""
     merged = [_merged(merge, contents) for merge in merges]
     for name, parameter in merged[-1].items():
-        deltas = (changed[name].adapter for changed in merged if name in changed)
-        known = tuple(adapter for adapter in deltas if adapter is not None)
-        yield component_of("merged_total", parameter, Products(known))
+        changes = [changed[name] for changed in merged if name in changed]
+        known = tuple(change.adapter for change in changes if change.adapter is not None)
+        recipe = _misfit(changes, contents) or Products(known)
+        yield component_of("merged_total", parameter, recipe)
+
+
+def _misfit(changes: Sequence[Parameter], contents: Contents | None) -> Misfit | None:
+    """The first of a weight's changes that is not of its shape; None if all are."""
+    held = None if contents is None else contents.parameters.get(changes[0].name)
+    shape = changes[0].shape if held is None or held.tensor is None else held.tensor.shape
+    for change in changes:
+        if change.shape != shape:
+            message = f"adds {list(change.shape)} to a weight of {list(shape)}"
+            return misfit(change, "adapter-misfit", message)
+    return None
 
 
 def _merged(merge: Merge, contents: Contents | None) -> Mapping[str, Parameter]:

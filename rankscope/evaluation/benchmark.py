@@ -12,7 +12,8 @@ from rankscope.checkpoints.run import Run
 from rankscope.errors import WrongSettingError
 from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
 from rankscope.evaluation.score_files import PairScores, Scores
-from rankscope.evaluation.text_sets import BLIMP, HELD_OUT, TextSet, text_sets
+from rankscope.evaluation.text_sets import AGREEMENT, BLIMP, HELD_OUT, TextSet, text_sets
+from rankscope.scoring.agreement import agreement_digest, agreement_pairs
 from rankscope.scoring.blimp import Blimp, blimp_digest, read_blimp
 from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.text_documents import (
@@ -82,15 +83,16 @@ class BenchmarkOptions:
     max_documents: int | None = None
     pairs: int | None = None
     leading_space: bool = False
+    agreement: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_documents", "pairs"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise WrongSettingError(f"`{name}` is {count}, which leaves nothing to score")
-        if not (self.text or self.held_out or self.blimp is not None):
+        if not (self.text or self.held_out or self.agreement or self.blimp is not None):
             raise WrongSettingError(
-                "nothing to evaluate on: give `text` or `blimp`, or set `held_out`"
+                "nothing to evaluate on: give `text` or `blimp`, or set `held_out` or `agreement`"
             )
 
 
@@ -139,20 +141,16 @@ class TextBenchmark:
 class PairsBenchmark:
     """Choices between the sentences of minimal pairs."""
 
-    path: Path
+    name: str
+    read: Callable[[], Blimp]
+    digest: str
     options: BenchmarkOptions
-    name: str = BLIMP
     _encoded: dict[str, EncodedPairs] = field(default_factory=dict, init=False)
-
-    @cached_property
-    def digest(self) -> str:
-        """Digest of the files; parsing the pairs takes many times as long."""
-        return blimp_digest(self.path)
 
     @cached_property
     def blimp(self) -> Blimp:
         """The pairs."""
-        return read_blimp(self.path, pairs=self.options.pairs)
+        return self.read()
 
     def open(self) -> None:
         """Read the pairs."""
@@ -204,9 +202,9 @@ def benchmarks_of(options: BenchmarkOptions) -> list[Benchmark]:
     if options.held_out:
         benchmarks.append(held_out_benchmark(options))
     if options.blimp is not None:
-        pairs = PairsBenchmark(Path(options.blimp), options)
-        _ = pairs.digest  # now, so that a wrong path fails before anything is opened
-        benchmarks.append(pairs)
+        benchmarks.append(blimp_benchmark(Path(options.blimp), options))
+    if options.agreement:
+        benchmarks.append(agreement_benchmark(options))
     return benchmarks
 
 
@@ -228,3 +226,16 @@ def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
         return [TextDocument(text) for text in held_out_documents(run)[: options.max_documents]]
 
     return TextBenchmark(HELD_OUT, documents, held_out_digest, options)
+
+
+def blimp_benchmark(path: Path, options: BenchmarkOptions) -> PairsBenchmark:
+    """The pairs at a path; parsing them takes many times as long as their digest."""
+    digest = blimp_digest(path)
+    return PairsBenchmark(BLIMP, lambda: read_blimp(path, pairs=options.pairs), digest, options)
+
+
+def agreement_benchmark(options: BenchmarkOptions) -> PairsBenchmark:
+    """The built-in pairs."""
+    return PairsBenchmark(
+        AGREEMENT, lambda: agreement_pairs(pairs=options.pairs), agreement_digest(), options
+    )

@@ -42,6 +42,7 @@ def evaluate(
     text: Paths = (),
     blimp: str | Path | None = None,
     held_out: bool = False,
+    agreement: bool = False,
     out: str | Path | None = None,
     steps: Steps | None = None,
     window: int | None = None,
@@ -71,6 +72,9 @@ def evaluate(
         BLiMP: its folder, its zip, or a JSONL file of minimal pairs.
     held_out
         Whether to score each run of this package's trainer on the text that it held out.
+    agreement
+        Whether to score on built-in minimal pairs of agreement in number, for which no file is
+        needed: see `rankscope.scoring.agreement.agreement_pairs`.
     out
         Folder for the table and the scores. What is already there and still valid is not computed
         again, and what other calls wrote stays in the table. None keeps nothing.
@@ -88,7 +92,7 @@ def evaluate(
     max_documents
         At most this many documents of each text set, equally from all its files; all by default.
     pairs
-        Only the first pairs of each BLiMP paradigm, at most this many; all by default.
+        Only the first pairs of each paradigm, at most this many; all by default.
     leading_space
         Whether to put a space before every sentence of a pair, as evaluation harnesses do.
     prefix
@@ -143,6 +147,7 @@ def evaluate(
             max_documents=max_documents,
             pairs=pairs,
             leading_space=leading_space,
+            agreement=agreement,
         )
     )
     options = OpenOptions(

@@ -21,7 +21,8 @@ from rankscope.training.data.document_files import (
 )
 
 FORMATS = (*TEXT_FORMATS, *LINES_NAMED_JSON)
-BLIMP, HELD_OUT = "blimp", "held-out"  # names of the tasks that are not text sets
+# Names of the tasks that are not text sets.
+BLIMP, HELD_OUT, AGREEMENT = "blimp", "held-out", "agreement"
 _NAMED = re.compile(r"(?P<name>[\w.+-]+)=(?P<path>.+)", re.DOTALL)
 
 
@@ -129,7 +130,7 @@ def text_sets(given: Iterable[str]) -> list[TextSet]:
         for path, matched in matches.items():
             name = given_name or _name_of(path)
             is_more = given_name is not None and name in named
-            if not name or name in (BLIMP, HELD_OUT) or (name in files and not is_more):
+            if not name or name in (BLIMP, HELD_OUT, AGREEMENT) or (name in files and not is_more):
                 raise WrongSettingError(
                     f"cannot be called {name!r}, the name of another task: give it as NAME=PATH",
                     path=path,

@@ -68,6 +68,11 @@ _LOOKS = {
 _MAIN = ("perplexity", "loss", "accuracy")
 
 
+def measure_label(metric: str) -> str:
+    """Axis label of a measure, with its unit."""
+    return _LOOKS.get(metric, _Look(metric)).label
+
+
 def score(
     evaluation: pd.DataFrame,
     metric: str,

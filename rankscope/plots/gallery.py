@@ -25,8 +25,10 @@ from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
 from rankscope.plots.maps import heatmaps
 from rankscope.plots.merge_alignment import merge_overlaps
+from rankscope.plots.published_lines import has_published_scores, has_published_spectra
 from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
+from rankscope.plots.run_scatter import has_run_points, rank_against_performance
 from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
@@ -67,6 +69,10 @@ class GalleryFigure:
         Which matrices it shows; None for figures of something else.
     table
         The table that it is drawn from.
+    draw_published
+        Draws it over the curves of `rankscope.published.weiss2025`, if any are of its kind.
+    has_published
+        Whether some are of the matrices or tasks in the results.
     """
 
     draw: Callable[[Results, str], Figure]
@@ -74,6 +80,14 @@ class GalleryFigure:
     drawn_from: str
     component: str | None = None
     table: Callable[[Results], pd.DataFrame] = attrgetter("metrics")
+    draw_published: Callable[[Results, str], Figure] | None = None
+    has_published: Callable[[Results], bool] = lambda _: False
+
+    def over_published(self, results: Results) -> GalleryFigure:
+        """The figure over published curves, where there are any for these results."""
+        if self.draw_published is None or not self.has_published(results):
+            return self
+        return replace(self, draw=self.draw_published)
 
     def __call__(self, results: Results) -> Figure | None:
         """Draw the figure, of the groups of runs if `selected` made any; None without data."""
@@ -121,9 +135,17 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         )
 
     return {
-        f"per-{plural}": figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
-        f"condition-numbers-{plural}": figure(
-            kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)
+        f"per-{plural}": replace(
+            figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
+            draw_published=lambda r, hue: per(r.metrics, component, hue=hue, published=True),
+            has_published=lambda r: has_published_spectra(r.metrics, "per", component),
+        ),
+        f"condition-numbers-{plural}": replace(
+            figure(kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)),
+            draw_published=lambda r, hue: condition_number(
+                r.metrics, component, hue=hue, published=True
+            ),
+            has_published=lambda r: has_published_spectra(r.metrics, kappa, component),
         ),
         f"halves-per-{plural}": in_halves("per"),
         f"halves-condition-numbers-{plural}": in_halves(kappa),
@@ -200,17 +222,38 @@ def _chosen(table: pd.DataFrame, *, runs: Collection[str], roles: Collection[str
 
 
 def gallery(
-    results: Results, *, only: Collection[str] = (), components: Collection[str] = ()
+    results: Results,
+    *,
+    only: Collection[str] = (),
+    components: Collection[str] = (),
+    published: bool = False,
 ) -> dict[str, GalleryFigure]:
     """Figures to draw: those that are named, those of some components, or else `FIGURES`.
 
     To these a figure is added for each component whose spectra were measured and would have none.
+    With ``published``, those for which `rankscope.published.weiss2025` has curves are drawn over
+    them.
 
     Raises
     ------
     WrongSettingError
-        If there is no such figure, or the results have no such component.
+        If there is no such figure, the results have no such component, or nothing is published of
+        what they hold.
     """
+    chosen = _figures_for(results, only, components)
+    if not published:
+        return chosen
+    if not any(figure.has_published(results) for figure in chosen.values()):
+        raise WrongSettingError(
+            "nothing is published of matrices of these shapes, nor of these tasks, by step: leave "
+            "out `published`"
+        )
+    return {name: figure.over_published(results) for name, figure in chosen.items()}
+
+
+def _figures_for(
+    results: Results, only: Collection[str], components: Collection[str]
+) -> dict[str, GalleryFigure]:
     there = distinct(results.metrics, "component")
     _check("component", components, [results.metrics["component"]])
     every = dict(FIGURES)
@@ -372,17 +415,31 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r: bool(main_measures(r.evaluation)),
         "perplexity, loss or accuracy",
         table=attrgetter("evaluation"),
+        draw_published=lambda r, hue: performance(
+            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=True
+        ),
+        has_published=lambda r: has_published_scores(r.evaluation),
     ),
     "blimp-phenomena": GalleryFigure(
         lambda r, hue: blimp_phenomena(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
         lambda r: bool(phenomena(r.evaluation)),
         "accuracies by phenomenon",
         table=attrgetter("evaluation"),
+        draw_published=lambda r, hue: blimp_phenomena(
+            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=True
+        ),
+        has_published=lambda r: has_published_scores(r.evaluation),
     ),
     "rank-and-performance": GalleryFigure(
         lambda r, hue: rank_and_performance(_correlated(r, hue), hue=hue),
         lambda r: has_component(r.metrics, "weight") and has_correlations(_correlated(r)),
         "weights and performance that vary at 4 common steps or more",
+    ),
+    "rank-against-performance": GalleryFigure(
+        lambda r, hue: rank_against_performance(r.metrics, r.evaluation, hue=hue),
+        lambda r: has_run_points(r.metrics, r.evaluation),
+        "weights and performance of 4 runs or more",
+        "weight",
     ),
 }
 """Figures of the results by file name."""

@@ -17,7 +17,13 @@ from rankscope.plots.subspace_lines import DOTTED, NULL_WIDTH, draw_shares, expl
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import in_order, role_name, series_names
 from rankscope.statistics.step_summary import summarised_over
-from rankscope.statistics.subspace_means import Against, comparisons, left_out, shares
+from rankscope.statistics.subspace_means import (
+    Against,
+    at_whole_rank,
+    comparisons,
+    left_out,
+    shares,
+)
 
 SPACES = {"left": "column space", "right": "row space"}
 DASHES: dict[str, LineStyleType] = {"left": "-", "right": DASHED}
@@ -149,7 +155,7 @@ def _merges(
 ) -> pd.DataFrame:
     """Comparisons of merges at their rank, with ``merge``, which merge of its run each is."""
     every = comparisons(table, "overlap", component="merge", role=role, against=against)
-    rows = every[every["k"] == every.groupby(["run", "name", "step", "side"])["k"].transform("max")]
+    rows = at_whole_rank(every)
     if rows["value"].isna().all():
         raise RankscopeError(f"no overlap of merges has a number: {left_out(rows)}")
     merges = table[table["component"] == "merge"]

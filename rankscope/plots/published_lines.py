@@ -74,6 +74,25 @@ def published_spectra(table: pd.DataFrame, column: str, component: str) -> pd.Da
     return rows[places]
 
 
+def has_published_spectra(table: pd.DataFrame, column: str, component: str) -> bool:
+    """Whether a figure of this column and component has published rows to show."""
+    try:
+        return not published_spectra(table, column, component).empty
+    except WrongSettingError:
+        return False
+
+
+def has_published_scores(evaluation: pd.DataFrame) -> bool:
+    """Whether accuracies or perplexities of one of the tasks are published."""
+    if step_label(evaluation) != "step":
+        return False
+    kinds = evaluation[["task", "group", "metric"]].drop_duplicates().to_dict("records")
+    return any(
+        not published_scores(evaluation, {str(k): str(v) for k, v in kind.items()}).empty
+        for kind in kinds
+    )
+
+
 def draw_published_spectra(panel: Panel, rows: pd.DataFrame, role: str) -> None:
     """Draw the published curves of one role, means over layers."""
     for (model, scale, tensor), line in rows[rows["role"] == role].groupby(

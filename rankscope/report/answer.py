@@ -1,64 +1,142 @@
-"""The answer in three sentences: how much of the weights is used, where less, and what updates add.
+"""The answer in a few sentences: what the runs use of their weights, and what their updates add.
 
 They only say what the numbers show: the first and the last step of each run since its last break.
-Where runs were grouped (`rankscope.grouped`), they are about the groups, at common steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection
+from pathlib import Path
 
 import pandas as pd
 
+from rankscope.plots.gallery import selected
+from rankscope.report.answer_on_losses import loss_sentence
+from rankscope.report.answer_on_merges import merge_sentences
 from rankscope.report.matrix_table import place_of
-from rankscope.results.results import Results
-from rankscope.statistics.replicates import RUN_GROUP, at_common_steps
+from rankscope.report.runs_in_words import (
+    MOST_RUNS,
+    each_run,
+    extremes,
+    in_words,
+    last_rows,
+    per_text,
+    rank_text,
+    span,
+)
+from rankscope.results.results import Results, open_results
+from rankscope.statistics.replicates import RUN_GROUP, groups_of
 
-MOST_RUNS = 4  # each with its own numbers; of more, the extremes
 WINDOWS = {
     "cycle": "whole cycles",
     "within": "within cycles",
     "across": "across restarts",
     "": "",
 }
+SINGLE_RUNS = (
+    "These are single runs: another seed or learning rate of one method may differ by as much as "
+    "two methods do here."
+)
 SMALL = 0.01  # of PER: a fall below it is not worth a sentence
 
 
-def answer(results: Results) -> list[str]:
-    """Sentences with numbers; none where nothing was measured that they are about."""
-    table = _since_breaks(results.metrics, results.breaks)
-    unit = results.unit
+def answer(
+    results: str | Path | Results, *, runs: Collection[str] = (), group: str | None = None
+) -> list[str]:
+    """Say in a few sentences what the results show.
+
+    How much of their dimensions the weights use, beside random matrices, and where less; what rank
+    the last updates have; how much the merges of a ReLoRA run add up to, how far successive ones
+    go the same way, and what restarts do to the loss; and at which loss the runs end.
+
+    Parameters
+    ----------
+    results
+        A folder that `analyze` or `evaluate` wrote, or what `open_results` returns.
+    runs
+        Only of these runs, or groups of runs; of all if none is named.
+    group
+        A pattern that makes replicates of runs, as in `rankscope.grouped`: sentences are then about
+        groups, at steps that all of their runs have.
+
+    Returns
+    -------
+    One sentence or two per string; none about what was not measured or logged. Of more than four
+    runs or groups, the extremes. A number that rounding noise may change by more than 1 % is given
+    as the two between which it lies.
+
+    Raises
+    ------
+    WrongSettingError
+        If there is nothing at ``results``, it has no such run, or the pattern matches none.
+    RankscopeError
+        If the folder holds no results.
+
+    Examples
+    --------
+    >>> import rankscope as rs
+    >>> for sentence in rs.answer("results"):
+    ...     print(sentence)
+    The weights use this share of their dimensions (PER, mean over matrices): ...
+    """
+    opened = results if isinstance(results, Results) else open_results(results)
+    chosen = selected(opened, runs=_members(opened, runs, group), group=group)
+    table, unit = _since_breaks(chosen.metrics, opened.breaks), opened.unit
     used = _weights(table, unit) or _adapters(table)
-    sentences = [used, _largest_fall(table, unit), _updates(table)]
-    return [sentence for sentence in sentences if sentence]
+    sentences = [
+        *(used, _largest_fall(table, unit), _updates(table)),
+        *merge_sentences(table, _since_breaks(chosen.subspaces, opened.breaks)),
+        loss_sentence(chosen.evaluation, chosen.training, unit),
+    ]
+    said = [sentence for sentence in sentences if sentence]
+    return [*said, SINGLE_RUNS] if said and _are_single(chosen) else said
+
+
+def _members(results: Results, named: Collection[str], group: str | None) -> Collection[str]:
+    """The runs that are named, by their own names or by those of their groups; unknown ones too."""
+    if not named or group is None:
+        return named
+    groups = groups_of(map(str, results.metrics["run"].unique()), group)
+    unknown = [name for name in named if name not in groups.values()]
+    return [*(run for run, name in groups.items() if name in named), *unknown]
+
+
+def _are_single(results: Results) -> bool:
+    """Whether there are several runs and none that a group puts together with another."""
+    runs = pd.concat([results.metrics, results.evaluation])[
+        ["run", *([RUN_GROUP] if RUN_GROUP in results.metrics else [])]
+    ].drop_duplicates()
+    return len(runs) > 1 and not (RUN_GROUP in runs and runs[RUN_GROUP].duplicated().any())
 
 
 def _since_breaks(table: pd.DataFrame, breaks: dict[str, int]) -> pd.DataFrame:
+    """Rows of each run from the step on at which its last model begins."""
     starts = table["run"].map(breaks).astype(float).fillna(float("-inf"))
     return table[table["step"].astype(float) >= starts]
 
 
 def _weights(table: pd.DataFrame, unit: str) -> str:
-    series = {name: _at_both_ends(own) for name, own in _series(table, "weight", "per")}
+    rows = table[(table["component"] == "weight") & table["per"].notna()]
+    series = {name: _at_both_ends(own) for name, own in each_run(rows)}
     series = {name: ends for name, ends in series.items() if len(ends[1])}
     if not series:
         return ""
     random = [float(last["per_gaussian"].mean()) for _, last in series.values()]
-    beside = f"random matrices of these shapes have {_range(random)}"
+    beside = f"random matrices of these shapes have {span(random)}"
     final = {name: float(last["per"].mean()) for name, (_, last) in series.items()}
+    texts = {name: per_text(last) for name, (_, last) in series.items()}
     if len(series) > MOST_RUNS:
-        low, high = _extremes(final)
         return (
-            f"At the end of {len(series)} runs, the weights use from {final[low]:.3f} ({low}) to "
-            f"{final[high]:.3f} ({high}) of their dimensions (PER, mean over matrices); {beside}."
+            f"At the end of {len(series)} runs, the weights use this share of their dimensions "
+            f"(PER, mean over matrices): {in_words(final, texts)}; {beside}."
         )
     spans = {name: _span(*ends, unit) for name, ends in series.items()}
     is_one = len(set(spans.values())) == 1
     moved = [
-        (f"{name} {first['per'].mean():.3f} → {final[name]:.3f}" if spans[name] else
-         f"{name} {final[name]:.3f}") + ("" if is_one or not spans[name] else f" ({spans[name]})")
+        (f"{name} {per_text(first)} → {texts[name]}" if spans[name] else f"{name} {texts[name]}")
+        + ("" if is_one or not spans[name] else f" ({spans[name]})")
         for name, (first, _) in series.items()
-    ]  # fmt: skip
+    ]
     over = next(iter(spans.values())) if is_one else ""
     return (
         "The weights use this share of their dimensions (PER, mean over matrices"
@@ -82,17 +160,19 @@ def _largest_fall(table: pd.DataFrame, unit: str) -> str:
     by = f", four fifths of it by {unit} {reached}" if len(per) > 2 else ""
     place = place_of(last)
     where = f"{last['role']} ({place})" if place else str(last["role"])
-    return f"PER fell most in {where} of {last['run']}: {per[0]:.3f} → {per[-1]:.3f}{by}."
+    ends = " → ".join(per_text(fallen.iloc[[end]]) for end in (0, -1))
+    return f"PER fell most in {where} of {last['run']}: {ends}{by}."
 
 
 def _updates(table: pd.DataFrame) -> str:
     """Updates that end last; of whole cycles where a run has any, of parts of cycles if not."""
     ranks: dict[str, float] = {}
     parts, kinds = {}, {}
-    for name, every in _series(table, "update", "effective_rank"):
+    rows = table[(table["component"] == "update") & table["effective_rank"].notna()]
+    for name, every in each_run(rows):
         own = every.assign(window=every["window"].fillna(""))
         window = next(kind for kind in WINDOWS if kind in set(own["window"]))
-        last = _last(own[own["window"] == window])
+        last = last_rows(own[own["window"] == window])
         dimensions = last[["rows", "cols"]].min(axis=1).median()
         ranks[name] = rank = float(last["numerical_rank"].median())
         kinds[name] = f"{name}, {WINDOWS[window]}" if window else name
@@ -102,7 +182,7 @@ def _updates(table: pd.DataFrame) -> str:
     if not parts:
         return ""
     if len(parts) > MOST_RUNS:
-        low, high = _extremes(ranks)
+        low, high = extremes(ranks)
         return (
             f"The median rank of the last updates is from {ranks[low]:.0f} ({kinds[low]}) to "
             f"{ranks[high]:.0f} ({kinds[high]})."
@@ -112,31 +192,16 @@ def _updates(table: pd.DataFrame) -> str:
 
 def _adapters(table: pd.DataFrame) -> str:
     """Of adapters, where no run has weights."""
-    parts = []
-    for name, own in _series(table, "adapter", "effective_rank"):
-        last = _last(own)
-        effective, most = float(last["effective_rank"].mean()), float(last["max_rank"].median())
-        parts.append(f"{effective:.2f} of {most:.0f} in {name}")
-    if len(parts) > MOST_RUNS:
-        parts = [*parts[:MOST_RUNS], f"and {len(parts) - MOST_RUNS} other runs are in the table"]
-    what = "The adapters at the end have effective rank (mean over matrices)"
-    return f"{what} {', '.join(parts)}." if parts else ""
-
-
-def _series(table: pd.DataFrame, component: str, column: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Rows of each run, or of each group of runs with how many they are, that have a value."""
-    rows = table[(table["component"] == component) & table[column].notna()]
-    if RUN_GROUP not in rows:
-        yield from ((str(name), own) for name, own in rows.groupby("run", sort=True))
-        return
-    for name, own in rows[at_common_steps(rows, RUN_GROUP)].groupby(RUN_GROUP, sort=True):
-        runs = own["run"].nunique()
-        yield (f"{name} ({runs} runs)" if runs > 1 else str(name)), own
-
-
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    is_last: pd.Series[bool] = rows["step"] == rows["step"].max()
-    return rows.loc[is_last]
+    rows = table[(table["component"] == "adapter") & table["effective_rank"].notna()]
+    ends = {name: last_rows(own) for name, own in each_run(rows)}
+    if not ends:
+        return ""
+    ranks = {name: float(last["effective_rank"].mean()) for name, last in ends.items()}
+    texts = {n: f"{rank_text(last)} of {last['max_rank'].median():.0f}" for n, last in ends.items()}
+    return (
+        "The adapters at the end have effective rank (mean over matrices) "
+        f"{in_words(ranks, texts)}."
+    )
 
 
 def _at_both_ends(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -144,16 +209,6 @@ def _at_both_ends(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     ends = [rows[rows["step"] == end] for end in (rows["step"].min(), rows["step"].max())]
     first, last = (end.set_index(["run", "name"]) for end in ends)
     return first[first.index.isin(last.index)], last[last.index.isin(first.index)]
-
-
-def _extremes(values: dict[str, float]) -> tuple[str, str]:
-    at: Callable[[str], float] = values.__getitem__
-    return min(values, key=at), max(values, key=at)
-
-
-def _range(values: list[float]) -> str:
-    low, high = (f"{end(values):.3f}" for end in (min, max))
-    return low if low == high else f"{low} to {high}"
 
 
 def _span(first: pd.DataFrame, last: pd.DataFrame, unit: str) -> str:

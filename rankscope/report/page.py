@@ -52,6 +52,7 @@ def write_report(
     *,
     title: str | None = None,
     group: str | None = None,
+    published: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write one HTML file that holds the answer, findings, figures, numbers and methods.
@@ -70,6 +71,9 @@ def write_report(
     group
         A pattern that makes replicates of runs, as in `rankscope.grouped`, in the answer and the
         figures; the rest of the page is about single runs.
+    published
+        Whether to draw over the curves of `rankscope.published.weiss2025`, where they are of
+        matrices of the same shape or of the same task.
     progress
         Called with the share that is done and the name of the figure that is drawn next.
 
@@ -80,7 +84,8 @@ def write_report(
     Raises
     ------
     WrongSettingError
-        If ``out`` is a folder, or the pattern matches no run.
+        If ``out`` is a folder, the pattern matches no run, or nothing is published of what the
+        results hold.
     RankscopeError
         If the folder holds no results.
 
@@ -97,8 +102,8 @@ def write_report(
     if path.is_dir():
         raise WrongSettingError("`out` is a folder: give a file", path=path)
     chosen = selected(opened, group=group)
-    figures, left_out = _figures(chosen, progress)
-    written = _page(opened, figures, left_out, answer=answer(chosen), title=title)
+    figures, left_out = _figures(chosen, progress, published=published)
+    written = _page(opened, figures, left_out, answer=answer(opened, group=group), title=title)
     write_file(path, written.encode())
     return path
 
@@ -141,12 +146,14 @@ def _page(
     )
 
 
-def _figures(results: Results, progress: Progress | None) -> tuple[list[PageFigure], list[str]]:
+def _figures(
+    results: Results, progress: Progress | None, *, published: bool
+) -> tuple[list[PageFigure], list[str]]:
     """Every figure that the results have data for, and why others are not on the page."""
     import matplotlib.pyplot as plt
 
     drawn, left_out = [], []
-    every, source = gallery(results), source_of(results)
+    every, source = gallery(results, published=published), source_of(results)
     for number, (name, figure) in enumerate(every.items()):
         if progress is not None:
             progress(number / len(every), name)

@@ -30,6 +30,7 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
+from rankscope.results.merge_table import merge_table
 from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
 from rankscope.results.record import read_record
@@ -288,6 +289,27 @@ class Results:
         training = pd.read_csv(path, dtype={"run": str})
         # Logs count steps, whatever checkpoints count.
         return training if self.unit != "step" else self._described(training, restarts=True)
+
+    @property
+    def merges(self) -> pd.DataFrame:
+        """What every recorded merge did to the loss, and the rank of all merges so far.
+
+        One row per run and merge: ``run``, ``step``, ``restart`` (its number), ``loss_before``,
+        ``loss_after`` and ``loss_jump`` as logged on the same batch; of ``merged_total``, as means
+        over its matrices, ``numerical_rank`` beside the most that the merges' ranks allow,
+        ``max_rank``, ``effective_rank`` and ``rank_utilisation``, with its ``least_utilisation``
+        and ``most_utilisation``; and ``matrices``, how many of them have ranks. A sum of merges
+        that is zero has none. Missing where it was not logged, or ``merged_total`` not analysed.
+
+        Examples
+        --------
+        >>> import rankscope as rs
+        >>> rs.open_results("results").merges[["run", "step", "numerical_rank", "max_rank"]]
+              run  step  numerical_rank  max_rank
+        0  relora    10             2.0       2.0
+        1  relora    20             4.0       4.0
+        """
+        return merge_table(self.metrics, self.training)
 
     def spectra(
         self,

@@ -13,6 +13,7 @@ Row = tuple[str, ...]
 Lines = list[dict[str, Any]]
 
 MAIN = ("weight", "update", "merged_total")  # by role; others so only if requested by name
+MOST_LINES = 50  # by role: of more, which are of many runs, only weights have them
 WINDOWS = {
     "": "",
     "within": " within a cycle",
@@ -45,14 +46,18 @@ def summary_tables(
 
     Weights, updates and sums of merges have a table by role each; so has every component ``named``
     by the user, and every one of a run without weights, such as adapters alone. All others share
-    one table, with all roles of a run in one row.
+    one table, with all roles of a run in one row. So do updates and sums of merges where that makes
+    more than `MOST_LINES`.
     """
     summary = record["summary"]
     units = {run["name"]: run["unit"] for run in record["runs"]}
     whole = {line["run"] for line in summary["lines"] if line["component"] == "weight"}
 
+    are_many = sum(line["component"] in MAIN for line in summary["lines"]) > MOST_LINES
+    main = MAIN[:1] if are_many and "overall" in summary else MAIN
+
     def is_by_role(line: Mapping[str, Any]) -> bool:
-        return line["run"] not in whole or line["component"] in (*MAIN, *named)
+        return line["run"] not in whole or line["component"] in (*main, *named)
 
     lines: Lines = [line for line in summary["lines"] if is_by_role(line)]
     rest: Lines = [line for line in summary.get("overall", ()) if not is_by_role(line)]

@@ -121,17 +121,17 @@ def correlate(
     """
     if metrics.empty or evaluation.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    performance = _performance(evaluation, measures)
+    performance = performance_by_run(evaluation, measures)
     rows = [
         (run, component, role, column, *measure, *correlated)
-        for run, role, column, rank in _iter_ranks(metrics, columns, component)
+        for run, role, column, rank in iter_rank_series(metrics, columns, component)
         for measure, reached in performance.get(run, {}).items()
         for correlated in _iter_correlations(rank, reached)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _iter_ranks(
+def iter_rank_series(
     metrics: pd.DataFrame, columns: Sequence[str], component: str
 ) -> Iterator[tuple[str, str, str, Series]]:
     """Yield run, role, column and the rank metric by step, from the run's last break on."""
@@ -143,7 +143,7 @@ def _iter_ranks(
                 yield str(run), str(role), column, points.set_index("step")["centre"]
 
 
-def _performance(
+def performance_by_run(
     evaluation: pd.DataFrame, measures: Sequence[Measure] | None
 ) -> dict[str, dict[Measure, Series]]:
     """Measures by run, each a series over the steps at which its (log) value is finite."""

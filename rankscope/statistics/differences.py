@@ -19,7 +19,8 @@ METRICS = (
 )
 """Compared by default."""
 COLUMNS = (
-    *("at", "step_a", "step_b", "loss", "component", "since", "role", "layer", "metric"),
+    *("at", "step_a", "step_b", "loss", "distance"),
+    *("component", "since", "role", "layer", "metric"),
     *("a", "b", "difference", "error", "spread", "p", "differs", "layers", "runs_a", "runs_b"),
 )
 MOMENT = ["at", "component", "since", "step", "role", "metric"]
@@ -56,12 +57,14 @@ def differences(
 ) -> pd.DataFrame:
     """Return the differences of two runs or groups of runs, each with what it must exceed.
 
-    Matrices of one shape are paired by layer, role, head and expert, at every step that all runs
-    have (where they have none in common, at the last of each), and where all have come down to one
-    loss. Changes are paired where their windows begin alike.
+    Matrices of one shape are paired by layer, role, head and expert: at every step that all runs
+    have (where they have none in common, at the last of each), where all have come down to one
+    loss, and, role by role, where they have gone equally far from where they began in all runs
+    (`rankscope.statistics.equal_distance.distances_of`). Changes are paired where their windows
+    begin alike.
 
     A difference ``differs`` if it is beyond ``error`` + ``spread``. ``error`` is what arithmetic
-    and storage can have done, and, at a loss between two checkpoints, all that lies between them.
+    and storage can have done, and, between two checkpoints, all that lies between them.
     ``spread`` is the half width of an interval that would hold the difference of two runs that
     differ by chance alone, from Student's t:
 
@@ -87,8 +90,9 @@ def differences(
 
     Returns
     -------
-    The columns `COLUMNS`, one row per moment, component, role, metric, and layer; ``layer`` is
-    missing for the mean over layers. ``a`` and ``b`` are means (geometric ones where the quantity
+    The columns `COLUMNS`, one row per moment, component, role, metric, and layer; ``at`` is
+    ``step``, ``loss``, ``distance`` or ``last``, and ``layer`` is missing for the mean over layers.
+    ``a`` and ``b`` are means (geometric ones where the quantity
     spans decades; ``difference``, ``error`` and ``spread`` are then in decimal logarithms).
     ``spread`` is missing, and nothing differs, where there are neither replicates nor two layers.
 
@@ -186,14 +190,16 @@ def _finished(found: pd.DataFrame, sides: Sides, matches: Matched) -> pd.DataFra
     log = found["metric"].isin([name for name in found["metric"].unique() if quantity(name).log])
     for side, runs in (("a", sides.a), ("b", sides.b)):
         steps = found["step"].astype(float)
-        for at, places in matches.places.items():
+        for (at, role), places in matches.places.items():
             where = [places[run].step for run in runs if run in places]
-            steps = steps.mask(found["at"] == at, float(np.mean(where)) if where else np.nan)
+            is_there = (found["at"] == at) & (found["role"] == role)
+            steps = steps.mask(is_there, float(np.mean(where)) if where else np.nan)
         found[f"step_{side}"] = steps
         found[side] = found[side].mask(log, 10.0 ** found[side])
         found[f"runs_{side}"] = len(runs)
-    found["loss"] = matches.loss
-    found["loss"] = found["loss"].where(found["at"] == "loss")
+    found = found.assign(loss=np.nan, distance=np.nan)
+    for (at, role), level in matches.levels.items():
+        found[at] = found[at].mask((found["at"] == at) & (found["role"] == role), level)
     for name in ("since", "layer"):
         found[name] = found[name].where(found[name] != NONE).astype("Int64")
     order = ["at", "step_a", "component", "since", "role", "metric", "layer"]

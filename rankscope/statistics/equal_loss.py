@@ -1,4 +1,4 @@
-"""How far runs are by their loss: where each came down to a loss that all of them reached."""
+"""How far runs are by their loss, and where each came down to a level that all of them reached."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def at_steps(losses: pd.DataFrame, run: str, steps: Collection[int]) -> pd.Serie
     return pd.Series(np.interp(inside, own.index, own.to_numpy()), index=inside)
 
 
-def common_loss(curves: Collection[pd.Series[float]]) -> float:
-    """The lowest loss that every run reached and began above; NaN if there is none."""
+def common_level(curves: Collection[pd.Series[float]]) -> float:
+    """The lowest level that every curve reached and began above; NaN if there is none."""
     if not curves or any(curve.empty for curve in curves):
         return np.nan
     lowest = max(float(curve.min()) for curve in curves)
     return lowest if all(curve.iloc[0] >= lowest for curve in curves) else np.nan
 
 
-def around(curve: pd.Series[float], loss: float) -> tuple[float, float, float]:
-    """The two steps between which a run first came down to a loss, and the share of the way."""
+def around(curve: pd.Series[float], level: float) -> tuple[float, float, float]:
+    """The two steps between which a curve first came down to a level, and the share of the way."""
     steps, values = curve.index.to_numpy(dtype=float), curve.to_numpy(dtype=float)
-    later = int(np.argmax(values <= loss))
-    if later == 0 or values[later] == loss:
+    later = int(np.argmax(values <= level))
+    if later == 0 or values[later] == level:
         return steps[later], steps[later], 1.0
     fall = values[later - 1] - values[later]
-    return steps[later - 1], steps[later], float((values[later - 1] - loss) / fall)
+    return steps[later - 1], steps[later], float((values[later - 1] - level) / fall)

@@ -1,4 +1,4 @@
-"""Matrices of several runs at points where the runs are equally far: a step, or a loss."""
+"""Matrices of several runs where the runs are equally far: at a step, a loss, or a distance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rankscope.statistics.certified import values_and_errors
-from rankscope.statistics.equal_loss import around, at_steps, common_loss
+from rankscope.statistics.equal_distance import distances_of
+from rankscope.statistics.equal_loss import around, at_steps, common_level
 
 STATES = ("weight", "base", "cumulative_update", "merged_total", "ov", "ov-published", "qk")
-"""Components that are a state of the model: others have no place at a loss."""
+"""Components that are a state of the model: others have no place between two steps."""
 CHANGES = ("update", "ov_update", "qk_update")
 NONE = -1  # no layer, no head, no step where a window begins
 PLACE = ["layer", "head", "expert", "rows", "cols", "rank"]
@@ -40,24 +41,28 @@ class Matched:
     Attributes
     ----------
     rows
-        One row per run, matrix and metric: ``at`` (``step``, ``loss`` or ``last``), component,
-        since, step, role, the columns `PLACE`, metric, value, error. ``rank`` is that which a value
-        is only comparable at.
+        One row per run, matrix and metric: ``at`` (``step``, ``loss``, ``distance`` or ``last``),
+        component, since, step, role, the columns `PLACE`, metric, value, error. ``rank`` is that
+        which a value is only comparable at.
     places
-        Where each run is, by ``at`` and run, for moments that are not a common step.
-    loss
-        The loss at which the runs are compared; NaN if there is none.
+        Where each run is, by ``at`` and role, then by run, for moments that are not a common step.
+    levels
+        The loss or distance at which the runs are compared, by ``at`` and role.
     """
 
     rows: pd.DataFrame
-    places: Mapping[str, Mapping[str, Between]]
-    loss: float
+    places: Mapping[tuple[str, str], Mapping[str, Between]]
+    levels: Mapping[tuple[str, str], float]
 
 
 def matched(
     table: pd.DataFrame, runs: Collection[str], columns: Collection[str], losses: pd.DataFrame
 ) -> Matched:
-    """Values and errors of the metrics at every common step, or else the last, and at one loss.
+    """Values and errors of the metrics at every common step, or else the last, and at equal levels.
+
+    Those are the lowest loss that all runs came down to, and for each role the largest distance
+    from their start that its matrices reached in all of them: roles move differently, and each has
+    to have moved equally far to be compared.
 
     Parameters
     ----------
@@ -73,14 +78,23 @@ def matched(
     rows = _numbered(table[table["run"].isin(runs)])
     steps = {run: {*rows.loc[rows["run"] == run, "step"]} for run in runs}
     last = {run: Between(max(own), max(own)) for run, own in steps.items() if own}
-    loss, reached = _reached(rows, runs, losses)
-    parts = [_at_places(rows, columns, reached).assign(at="loss")]
+    fallen, loss = _reached(_loss_curves(rows, runs, losses))
+    parts = [_at_places(rows, columns, fallen).assign(at="loss")]
+    places, levels = dict[tuple[str, str], Mapping[str, Between]](), dict[tuple[str, str], float]()
+    for role, of_role in rows.groupby("role"):
+        distances = distances_of(of_role, runs, PLACE[:-1])
+        moved, depth = _reached({run: -curve for run, curve in distances.items()})
+        if moved:
+            parts.append(_at_places(of_role, columns, moved).assign(at="distance"))
+        name = str(role)
+        places |= {("loss", name): fallen, ("distance", name): moved, ("last", name): last}
+        levels |= {("loss", name): loss, ("distance", name): -depth}
     if set.intersection(*steps.values()):
         parts.append(_measured(_of_one_kind(rows), columns).assign(at="step"))
     else:
         rows = rows[~rows["component"].isin(CHANGES)]
         parts.append(_at_places(rows, columns, last, everything=True).assign(at="last"))
-    return Matched(pd.concat(parts), {"loss": reached, "last": last}, loss)
+    return Matched(pd.concat(parts), places, levels)
 
 
 def _numbered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -121,20 +135,22 @@ def _measured(rows: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
     return pd.concat(parts).dropna(subset=["value"])
 
 
-def _reached(
+def _loss_curves(
     rows: pd.DataFrame, runs: Collection[str], losses: pd.DataFrame
-) -> tuple[float, dict[str, Between]]:
-    """The loss to compare at, and where each run reached it."""
+) -> dict[str, pd.Series[float]]:
+    """The loss of every run at its checkpoints; none if none is on record."""
     if losses.empty:
-        return np.nan, {}
+        return {}
     states = rows[rows["component"].isin(STATES)]
-    curves = {
-        run: at_steps(losses, run, {*states.loc[states["run"] == run, "step"]}) for run in runs
-    }
-    loss = common_loss(list(curves.values()))
-    if np.isnan(loss):
-        return loss, {}
-    return loss, {run: Between(*around(curve, loss)) for run, curve in curves.items()}
+    return {run: at_steps(losses, run, {*states.loc[states["run"] == run, "step"]}) for run in runs}
+
+
+def _reached(curves: Mapping[str, pd.Series[float]]) -> tuple[dict[str, Between], float]:
+    """Where each run first came down to the lowest level that all reached, and that level."""
+    level = common_level(list(curves.values()))
+    if np.isnan(level):
+        return {}, level
+    return {run: Between(*around(curve, level)) for run, curve in curves.items()}, level
 
 
 def _at_places(

@@ -65,6 +65,16 @@ def comparisons(
     return there
 
 
+def at_whole_rank(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of `comparisons` of merges that compare them at their whole rank.
+
+    Where that was not measured, at the largest size that was.
+    """
+    largest = rows.groupby(["run", "name", "step", "side"])["k"].transform("max")
+    whole: pd.DataFrame = rows[rows["k"] == largest]
+    return whole
+
+
 def _is_against(rows: pd.DataFrame, against: Against) -> pd.Series[bool]:
     """Which rows compare a matrix with the previous, the first or the last of its checkpoints.
 

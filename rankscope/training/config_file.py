@@ -46,7 +46,9 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
     Parameters
     ----------
     path
-        A TOML file. Settings that it leaves out keep their defaults.
+        A TOML file. Settings that it leaves out keep their defaults. One that begins with
+        ``base = "OTHER.toml"``, a file beside it, says only what differs from that: it changes the
+        other's settings as ``overrides`` would.
     overrides
         ``key=value`` with dotted keys, such as ``schedule.steps=200``; later ones win. Another
         ``method`` than the file's drops what only the file's method uses, with a warning.
@@ -58,21 +60,53 @@ def load_config(path: Path, *, overrides: Sequence[str] = ()) -> Config:
         contradict each other.
     """
     try:
-        values = _with_published(_flatten(tomllib.loads(path.read_text(encoding="utf-8"))))
+        values = _settings_in(path)
         chosen = _with_published(dict(map(_parse_override, overrides)))
-        unused = [key for key in values if _is_unused(key, values, chosen)]
-        kept = {key: value for key, value in values.items() if key not in unused}
-        config = config_from({**kept, **chosen})
-    except OSError as error:
-        raise WrongSettingError(f"cannot be read: {error.strerror}", path=path) from None
-    except ValueError as error:  # not TOML, or not even text
-        raise WrongSettingError(f"is not a TOML file: {error}", path=path) from None
+        changed, unused = _changed(values, chosen)
+        config = config_from(changed)
     except WrongSettingError as error:
-        raise WrongSettingError(error.message, path=path) from None
+        raise WrongSettingError(error.message, path=error.path or path) from None
     if unused:
         message = f"{path}: method = {config.method!r} does not use its {', '.join(unused)}"
         warnings.warn(message, RankscopeWarning, stacklevel=2)
     return config
+
+
+def _settings_in(path: Path, *, over: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Settings of a file by their dotted keys, with those of the file that it is based on.
+
+    Parameters
+    ----------
+    path
+        The file.
+    over
+        Files that are based on it.
+    """
+    try:
+        values = _flatten(tomllib.loads(path.read_text(encoding="utf-8")))
+        own = _with_published(values)
+    except OSError as error:
+        raise WrongSettingError(f"cannot be read: {error.strerror}", path=path) from None
+    except ValueError as error:  # not TOML, or not even text
+        raise WrongSettingError(f"is not a TOML file: {error}", path=path) from None
+    base = own.pop("base", None)
+    if base is None:
+        return own
+    if not isinstance(base, str):
+        raise WrongSettingError(f"base = {base!r} must be the name of a file", path=path)
+    files = (*over, path.resolve())
+    other = path.parent / base
+    if other.resolve() in files:
+        raise WrongSettingError(f"base = {base!r} is based on this file itself", path=path)
+    return _changed(_settings_in(other, over=files), own)[0]
+
+
+def _changed(
+    values: Mapping[str, object], chosen: Mapping[str, object]
+) -> tuple[dict[str, object], list[str]]:
+    """Settings of a file with others in their place, and those that the method does not use."""
+    unused = [key for key in values if _is_unused(key, values, chosen)]
+    return {key: value for key, value in values.items() if key not in unused} | {**chosen}, unused
 
 
 def config_from(values: Mapping[str, object]) -> Config:

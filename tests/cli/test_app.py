@@ -127,7 +127,7 @@ def test_skips_are_exit_3_and_with_strict_4(relora_run: TinyRun, tmp_path: Path)
     broken.write_bytes(b"")
     done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out")
     assert done.returncode == 3
-    assert done.stderr == f"skipped: {broken}: is empty, not a safetensors file\n"
+    assert done.stderr == f"skipped: {broken}: is empty, not a safetensors file [empty]\n"
     done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out", "--strict")
     assert done.returncode == 4
 

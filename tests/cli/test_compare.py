@@ -35,6 +35,8 @@ def test_the_terminal_has_the_differences_the_distances_and_what_they_rest_on(
     assert [f"{means[run]:.4g}" for run in ("flat", "falling")] == row.split()[4:6]
     assert "distances of the weights, flat and falling" in lines
     assert any(line.startswith("• at equal loss, ") for line in lines)
+    said = [f"• {sentence}" for sentence in rs.answer(results)[:-1]]
+    assert said == [line for line in lines if line.startswith("• ")][: len(said)]
     assert lines[-1].endswith("other seeds may differ by more")
 
 

@@ -238,7 +238,7 @@ def test_text_that_is_not_utf8_is_one_line(rankscope: Rankscope, run: Path, text
 
 def test_skips_are_exit_3_and_with_strict_4(rankscope: Rankscope, run: Path) -> None:
     weights(run, 3).write_bytes(b"")
-    line = f"skipped: {weights(run, 3)}: is empty, not a safetensors file\n"
+    line = f"skipped: {weights(run, 3)}: is empty, not a safetensors file [empty]\n"
     assert rankscope("evaluate", run, "--held-out")[::2] == (3, line)
     assert rankscope("evaluate", run, "--held-out", "--strict")[::2] == (4, line)
 

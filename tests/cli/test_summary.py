@@ -1,6 +1,7 @@
 """What ``analyze`` ends with."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rankscope.analysis.results_folder import described
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.contents import Skip
 from rankscope.cli.output import print_evaluations, print_notes, print_skips, print_summary
+from rankscope.results.summary_tables import summary_tables
 from tests.analysis.series import analysed, weights, write_step
 from tests.cli.test_app import rankscope
 from tests.conftest import (
@@ -140,15 +142,15 @@ def test_few_skips_are_listed_and_many_are_counted_by_kind(
     many = [Skip(f"/x/{n}", "", "cut-short", "is cut short") for n in range(80)]
     print_skips([*many, Skip("/y", "", "empty", "is empty")])
     assert capsys.readouterr().err.splitlines() == [
-        "skipped: /x/0: is cut short (and 79 more like it)",
-        "skipped: /y: is empty",
+        "skipped: /x/0: is cut short [cut-short] (and 79 more like it)",
+        "skipped: /y: is empty [empty]",
     ]
     kinds = [Skip("/x", str(n), "new", f"is new {n}") for n in range(60)]
     print_skips(kinds, file="skipped.jsonl")
     print_notes(kinds)
     lines = capsys.readouterr().err.splitlines()
     assert lines[20] == "… and 40 more kinds, all in skipped.jsonl"
-    assert lines[21] == "note: /x: '0': is new 0" and len(lines) == 42
+    assert lines[21] == "note: /x: '0': is new 0 [new]" and len(lines) == 42
 
 
 @pytest.mark.slow
@@ -251,6 +253,28 @@ def test_updates_that_rise_are_said_and_noise_is_not() -> None:
     assert said[0].startswith("a: PER of updates rose most in layer 1 q, 0.200 → 0.600 (complete")
     noisy = [one | {"per_resolved": 0.1} for one in update]
     assert not any("rose" in finding for finding in summarise([weight, *noisy]).findings)
+
+
+@pytest.mark.parametrize(("runs", "rows"), [("abc", 21), ("abcd", 4)])
+def test_of_many_runs_updates_have_one_row_for_all_roles(runs: str, rows: int) -> None:
+    roles = ("q", "k", "v", "o", "gate", "up", "down")
+    measured = [
+        row(step, 0.5, run=run, role=role, name=role, component=component)
+        for run in runs for role in roles for component in ("weight", "update") for step in (0, 1)
+    ]  # fmt: skip
+    record = {"summary": asdict(summarise(measured)), "runs": [{"name": r, "unit": "step"}
+                                                              for r in runs]}  # fmt: skip
+    weights, updates = summary_tables(record)[0]
+    assert (len(weights.rows) - 1, len(updates.rows) - 1) == (7 * len(runs), rows)
+    assert len(summary_tables(record, named=["update"])[0][1].rows) - 1 == 7 * len(runs)
+
+
+def test_the_mean_is_over_matrices_that_are_known_at_both_ends() -> None:
+    rows = [*falling(0, 0.9, 0.6, 0.3), *falling(1, 0.9, 0.5, 0.2)]
+    rows[-1]["per_resolved"] = 0.1  # the last PER of the second may be noise
+    (finding, *_) = summarise(rows).findings
+    assert finding.endswith("; mean over 1 of 2 matrices 0.900 → 0.300")
+    assert summarise(falling(0, 0.9, 0.5, 0.2)).findings[0].endswith("matrices 0.900 → 0.200")
 
 
 def test_weights_that_only_fluctuate_are_not_said_to_move(rng: np.random.Generator) -> None:

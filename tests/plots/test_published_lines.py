@@ -1,3 +1,6 @@
+from collections.abc import Collection
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,10 +8,12 @@ from matplotlib.axes import Axes
 
 from rankscope import plots
 from rankscope.errors import WrongSettingError
+from rankscope.plots.figure_source import FigureSource
+from rankscope.plots.gallery import gallery
 from rankscope.plots.published_lines import STUDY
 from rankscope.published import weiss2025
-from rankscope.results.columns import EVALUATION_COLUMNS
-from rankscope.results.results import table_of
+from rankscope.results.columns import EVALUATION_COLUMNS, SUBSPACE_COLUMNS
+from rankscope.results.results import Results, table_of, typed_evaluation, typed_subspaces
 
 TINY = {"q": (96, 96), "down": (96, 384)}
 
@@ -109,3 +114,39 @@ def test_scores_are_drawn_with_both_scales() -> None:
         .sort_index()
     )
     pd.testing.assert_series_equal(line, truth, check_names=False)
+
+
+def results_of(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> Results:
+    """Opened results with these tables."""
+    results = Results(Path("results"))
+    tables = {"metrics": metrics, "evaluation": evaluation}
+    vars(results).update(tables | {"subspaces": typed_subspaces(no_rows(SUBSPACE_COLUMNS))})
+    return results
+
+
+def no_rows(columns: Collection[str]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns))
+
+
+def test_the_gallery_draws_over_published_curves_where_there_are_any() -> None:
+    """The other figures are those without, and results of other matrices are a wrong request."""
+    opened = results_of(table(), typed_evaluation(no_rows(EVALUATION_COLUMNS)))
+    only = ["per-weights", "tail-index-weights", "performance"]
+    plain, over = gallery(opened, only=only), gallery(opened, only=only, published=True)
+    assert list(over) == only
+    assert over["tail-index-weights"] == plain["tail-index-weights"]
+    figures = {
+        name: chosen["per-weights"](opened) for name, chosen in (("plain", plain), ("over", over))
+    }
+    drawn = {name: sum(map(len, map(grey, figure.axes))) > 0 for name, figure in figures.items()}
+    assert drawn == {"plain": False, "over": True}
+    caption = over["per-weights"].described(
+        figures["over"], "per-weights", opened, FigureSource({}, {}, {}, {})
+    )
+    assert f"{STUDY}: full rank" in caption.description
+    other = results_of(table().replace({"cols": 384}, 380), opened.evaluation)
+    with pytest.raises(WrongSettingError, match="leave out `published`"):
+        gallery(other, published=True)
+    blimp = [("a", 0, "blimp", "all", "accuracy", 0.5, 0.4, 0.6, 90)]
+    scored = results_of(other.metrics, pd.DataFrame(blimp, columns=list(EVALUATION_COLUMNS)))
+    assert "performance" in gallery(scored, published=True)

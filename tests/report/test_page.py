@@ -17,28 +17,18 @@ import rankscope as rs
 from rankscope import plots
 from rankscope.cli.report import report
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.gallery import selected
 from rankscope.report import matrix_table, page
-from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
 from rankscope.report.matrix_table import HEIGHT, MARGIN, WIDTH, curve, matrix_rows
 from rankscope.report.methods import methods
 from rankscope.report.run_findings import run_findings
 from rankscope.results.columns import EVALUATION_COLUMNS, EVALUATION_FILE, METRICS_FILE
-from rankscope.results.results import Results, table_of, typed_evaluation
+from rankscope.results.results import typed_evaluation
 from tests.conftest import TinyRun
 from tests.diagnostics.surgery import adapter, edit
-from tests.planted import effective_rank, full_weight, write_planted_runs
+from tests.planted import effective_rank, full_weight
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> ' \" & $"
-
-
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planted")
-    write_planted_runs(folder / "ckpts")
-    rs.analyze(folder / "ckpts", out=folder / "results", jobs=1)
-    return folder / "results"
 
 
 @pytest.fixture(scope="module")
@@ -88,65 +78,6 @@ def test_the_same_results_give_the_same_page(planted: Path, tmp_path: Path, writ
         patch.setattr(page, "gallery", lambda _: {"loss": plots.FIGURES["loss"]})
         pages = [rs.write_report(planted, tmp_path / name).read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
-
-
-def test_the_answer_has_the_planted_numbers(planted: Path) -> None:
-    first, second, third = answer(rs.open_results(planted))
-    sides = [48, 24, 24, 48, 48, 48, 48]
-    pers = [effective_rank(full_weight(400, q, layer)) / q for q in sides for layer in (0, 1)]
-    assert f"(PER, mean over matrices, step 0 → 400): full 1.000 → {np.mean(pers):.3f}" in first
-    assert re.search(r"fell most in \w+ \(layer 1\) of \w+: 1\.000 → 0\.\d+, four fifths", second)
-    assert "rank 4 of 48 and κ over rank 1 in relora, whole cycles" in third
-
-
-def weights(run: str, per: dict[int, list[float]]) -> pd.DataFrame:
-    """Rows of weights m0, m1, … with these PERs at each step."""
-    place = {"run": run, "component": "weight", "role": "q", "status": "ok", "per_gaussian": 0.9}
-    return table_of(
-        place | {"step": step, "name": f"m{i}", "per": value}
-        for step, values in per.items()
-        for i, value in enumerate(values)
-    )
-
-
-def answered(*tables: pd.DataFrame, group: str | None = None) -> list[str]:
-    results = Results(Path("nowhere"))
-    vars(results)["metrics"] = pd.concat(tables)
-    return answer(selected(results, group=group))
-
-
-def test_a_run_that_lost_nothing_is_said_to_have_lost_nothing() -> None:
-    assert "no weight matrix fell" in answered(weights("a", {0: [0.5, 0.6], 9: [0.5, 0.6]}))[1]
-
-
-def test_of_many_runs_the_extremes_are_named() -> None:
-    many = [weights(f"run{i}", {0: [1.0], 9: [0.9 - i / 10]}) for i in range(6)]
-    assert re.search(r"of 6 runs, .* from 0\.400 \(run5\) to 0\.900 \(run0\)", answered(*many)[0])
-
-
-def test_both_ends_are_means_over_the_same_matrices() -> None:
-    table = weights("a", {0: [0.2, 0.8], 9: [0.1, np.nan]})
-    assert "a 0.200 → 0.100" in answered(table)[0]
-
-
-def test_runs_of_other_lengths_say_which_steps_they_are_from() -> None:
-    first = answered(weights("a", {0: [1], 9: [0.5]}), weights("b", {0: [1], 5: [0.6]}))[0]
-    assert "a 1.000 → 0.500 (step 0 → 9), b 1.000 → 0.600 (step 0 → 5)" in first
-
-
-def test_the_answer_is_about_groups_at_their_common_steps() -> None:
-    runs = [weights("x-0", {0: [1.0], 5: [0.8], 9: [0.1]}), weights("x-1", {0: [1.0], 5: [0.6]})]
-    first, second = answered(*runs, weights("full", {0: [1.0], 5: [0.9]}), group=r"(.*)-\d")
-    assert "step 0 → 5): full 1.000 → 0.900, x (2 runs) 1.000 → 0.700;" in first
-    assert "of x-0: 1.000 → 0.100" in second
-
-
-def test_adapters_alone_are_answered_too() -> None:
-    rows = {"run": "lora", "component": "adapter", "step": 5, "name": "m", "status": "ok"}
-    table = table_of([rows | {"effective_rank": 3.5, "max_rank": 4}])
-    assert answered(table) == [
-        "The adapters at the end have effective rank (mean over matrices) 3.50 of 4 in lora."
-    ]
 
 
 def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:

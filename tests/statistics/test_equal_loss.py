@@ -7,7 +7,7 @@ import pytest
 from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.results import table_of
 from rankscope.statistics.differences import Sides, differences
-from rankscope.statistics.equal_loss import around, at_steps, common_loss, losses_of
+from rankscope.statistics.equal_loss import around, at_steps, common_level, losses_of
 from tests.statistics.test_differences import row
 
 STEPS = (0, 10, 20, 30, 40)
@@ -71,9 +71,9 @@ def test_a_run_is_between_the_checkpoints_around_a_loss() -> None:
     assert around(curve, 3.0) == (10, 10, 1)
     assert around(curve, 4.0) == (0, 0, 1)
     other = pd.Series([3.5, 1.0], index=[0.0, 10.0])
-    assert common_loss([curve, other]) == 2.0
-    assert np.isnan(common_loss([curve, other - 2]))  # begins below what the first one reached
-    assert np.isnan(common_loss([curve, pd.Series(dtype=float)]))
+    assert common_level([curve, other]) == 2.0
+    assert np.isnan(common_level([curve, other - 2]))  # begins below what the first one reached
+    assert np.isnan(common_level([curve, pd.Series(dtype=float)]))
 
 
 def test_the_best_source_that_all_runs_have_is_taken() -> None:

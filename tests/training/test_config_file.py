@@ -217,3 +217,54 @@ def test_a_switch_wins_over_the_program_and_the_program_over_the_file() -> None:
 def test_an_unknown_program_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(WrongSettingError, match="choose from none, lialin2023, weiss2025"):
         config_from({"relora.published": "all of it"})
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.toml").write_text(text)
+    return folder
+
+
+LONG = """method = "relora"
+seed = 1
+[schedule]
+steps = 50
+warmup_steps = 5
+restart_every = 10
+[adapter]
+rank = 3
+"""
+
+
+def test_a_file_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
+    """The same as the whole text with the changes made by hand, over two generations."""
+    write(tmp_path, long=LONG)
+    write(tmp_path, other='base = "long.toml"\nout = "b"\n[relora]\npublished = "weiss2025"\n')
+    write(tmp_path, last='base = "other.toml"\nout = "c"\n[schedule]\nsteps = 40\n')
+    by_hand = LONG.replace("50", "40") + 'rank_stabilised = false\n[relora]\npublished="weiss2025"'
+    write(tmp_path, whole='out = "c"\n' + by_hand)
+    assert load_config(tmp_path / "last.toml") == load_config(tmp_path / "whole.toml")
+    assert load_config(tmp_path / "last.toml", overrides=["seed=9"]).seed == 9
+
+
+def test_another_method_leaves_out_what_the_base_has_for_its_own(tmp_path: Path) -> None:
+    write(tmp_path, long=LONG, full='base = "long.toml"\nmethod = "full"\n')
+    full = load_config(tmp_path / "full.toml")
+    assert (full.method, full.schedule.restart_every, full.adapter) == ("full", 0, AdapterConfig())
+    assert full.schedule.warmup_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("base", "told"),
+    [
+        ('base = "absent.toml"', r"absent\.toml: cannot be read"),
+        ("base = 3", "a.toml: base = 3 must be the name of a file"),
+        ('base = "a.toml"', "a.toml: base = 'a.toml' is based on this file itself"),
+        ('base = "b.toml"', "b.toml: base = 'a.toml' is based on this file itself"),
+        ('base = "torn.toml"', "torn.toml: is not a TOML file"),
+    ],
+)
+def test_a_base_that_cannot_be_had_is_named(base: str, told: str, tmp_path: Path) -> None:
+    write(tmp_path, a=base, b='base = "a.toml"', torn="[")
+    with pytest.raises(WrongSettingError, match=told):
+        load_config(tmp_path / "a.toml")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def test_every_preset_is_described_without_data(
 def test_every_preset_has_a_folder_and_a_line_in_the_table() -> None:
     assert len({preset(name).out for name in PRESETS}) == len(PRESETS)
     table = (CONFIGS / "README.md").read_text(encoding="utf-8")
-    assert [name for name in PRESETS if f"`{name}`" not in table] == []
+    long = [name for name in PRESETS if not name.endswith("-short")]
+    assert [name for name in long if f"`{name}`" not in table] == []
 
 
 @pytest.mark.parametrize(
@@ -88,16 +90,32 @@ def test_the_pair_of_lialin_differs_in_adapters_and_phases(size: str) -> None:
     assert [boundary.step for boundary in relora.boundaries] == [5000, 10_000, 15_000]
 
 
-@pytest.mark.parametrize("size", ["tiny", "small"])
-def test_as_published_differs_by_the_switches_and_the_optimizer_alone(size: str) -> None:
-    ours, theirs = preset(f"weiss2025-{size}"), preset(f"weiss2025-{size}-as-published")
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("weiss2025-tiny", "weiss2025-tiny-as-published"),
+        ("weiss2025-small", "weiss2025-small-as-published"),
+        ("demo-relora", "demo-as-published"),
+    ],
+)
+def test_as_published_differs_by_the_switches_and_the_optimizer_alone(
+    name: str, published: str
+) -> None:
+    ours, theirs = preset(name), preset(published)
     a, b = flat_config(ours), flat_config(theirs)
     switches = {f"relora.published.{key}" for key in PublishedConfig.__dataclass_fields__}
     optimizer = {"optimizer.weight_decay", "optimizer.clip"}
     assert {key for key in a if a[key] != b[key]} == {"out"} | switches | optimizer
-    assert not any("Weiss" in line or "both" in line for line in departures(theirs))
-    assert [x.step for x in timeline(theirs).boundaries] == [*range(2001, 20_000, 2000)]
-    assert [x.step for x in timeline(ours).boundaries] == [*range(2000, 20_000, 2000)]
+    assert (theirs.optimizer.weight_decay, theirs.optimizer.clip) == (0.01, 0)
+    every = range(ours.schedule.restart_every, ours.schedule.steps, ours.schedule.restart_every)
+    assert [x.step for x in timeline(ours).boundaries] == [*every]
+    assert [x.step for x in timeline(theirs).boundaries] == [step + 1 for step in every]
+
+
+@pytest.mark.parametrize("size", ["tiny", "small"])
+def test_nothing_is_left_that_the_published_program_does_otherwise(size: str) -> None:
+    left = departures(preset(f"weiss2025-{size}-as-published"))
+    assert not any("Weiss" in line or "both" in line for line in left)
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
@@ -109,6 +127,21 @@ def test_the_rates_of_weiss_et_al_end_as_in_the_paper(size: str) -> None:
     assert preset(f"weiss2025-{size}").adapter.scale(16) == 2.0
 
 
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.endswith("-short")])
+def test_a_short_preset_is_a_tenth_of_its_long_one(name: str) -> None:
+    short, long = flat_config(preset(name)), flat_config(preset(name.removesuffix("-short")))
+    differ = {key for key in long if long[key] != short[key]}
+    assert {key for key in differ if not key.startswith("schedule.")} == {
+        *("out", "log.eval_every", "log.save_every")
+    }
+    counts = {key: (long[key], short[key]) for key in differ - {"out"}}
+    assert all(a == 10 * b for a, b in counts.values())
+    assert {"schedule.steps", "schedule.horizon", "schedule.warmup_steps"} <= {*counts}
+    relora = {"schedule.restart_every", "schedule.restart_warmup_steps"}
+    assert (relora <= {*counts}) == (short["method"] == "relora")
+    assert len([name for name in PRESETS if name.endswith("-short")]) == 6
+
+
 @pytest.mark.parametrize("name", ["demo-relora", "demo-phases", "demo-budget"])
 def test_the_demonstrations_share_text_model_batches_and_length(name: str) -> None:
     one, full = preset(name), preset("demo-full")
@@ -116,6 +149,14 @@ def test_the_demonstrations_share_text_model_batches_and_length(name: str) -> No
         assert getattr(one, section) == getattr(full, section)
     assert one.schedule.steps == full.schedule.steps
     assert one.adapter.scale(4) == 2.0
+
+
+def test_what_make_demo_trains_is_where_it_looks_for_it() -> None:
+    makefile = (CONFIGS.parent / "Makefile").read_text(encoding="utf-8")
+    (names,) = re.findall(r"^DEMO +:= \$\(addprefix ckpts/demo/,(.*)\)$", makefile, re.MULTILINE)
+    assert len(names.split()) == 3
+    for name in names.split():
+        assert preset(f"demo-{name}").out == f"ckpts/demo/{name}"
 
 
 def test_the_warm_start_has_the_rates_of_the_pair() -> None:
@@ -130,7 +171,7 @@ def test_a_preset_saves_at_whole_cycles_or_says_so(name: str) -> None:
     config, text = preset(name), (CONFIGS / f"{name}.toml").read_text(encoding="utf-8")
     (line,) = [line for line in text.splitlines() if line.startswith("save_every")]
     if (cycle := config.schedule.restart_every) == 0:
-        low_rank = preset(name.removesuffix("-full").replace("demo", "demo-relora"))
+        low_rank = preset(name.replace("-full", "").replace("demo", "demo-relora"))
         assert config.log.save_every == low_rank.log.save_every  # the same windows
     elif config.log.save_every % cycle:
         assert "of a cycle" in line

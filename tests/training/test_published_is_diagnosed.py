@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,17 @@ def test_each_switch_is_named_and_nothing_else(
     assert codes <= found
     # A behaviour may show in the loss at restarts too, and in nothing else.
     assert found - codes <= {"restart-changed-loss", "merge-lost-to-rounding"}
+
+
+@pytest.mark.parametrize("survive", [True, False])
+@pytest.mark.slow
+def test_the_log_is_about_the_factors_that_train(
+    survive: bool, make_config: Callable[..., Config]
+) -> None:
+    config = make_config(SETTINGS | {"relora.published.factors_survive": survive})
+    train(config)
+    log = (Path(config.out) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    restarts = [line for line in map(json.loads, log) if line.get("event") == "restart"]
+    assert len(restarts) == 2
+    for line in restarts:
+        assert (line["overlap"] == pytest.approx(1)) == survive

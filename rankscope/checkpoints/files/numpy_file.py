@@ -38,6 +38,7 @@ from rankscope.checkpoints.tensors import (
 )
 from rankscope.errors import RankscopeError, printable
 
+DAMAGED = "its compressed data is damaged"
 START = b"\x93NUMPY"
 
 # numpy's names of the types. Two bytes without a meaning are bfloat16, as `ml_dtypes` saves it.
@@ -80,12 +81,7 @@ class CompressedArray(InOneFile):
             except Exception:  # zipfile raises whatever damage leads it to
                 is_whole = False
         if not is_whole:
-            raise RankscopeError(
-                "its compressed data is damaged",
-                path=self.path,
-                tensor=self.name,
-                reason="damaged",
-            )
+            raise RankscopeError(DAMAGED, path=self.path, tensor=self.name, reason="damaged")
         return content
 
 
@@ -166,7 +162,8 @@ def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip
             else _stored(header, start, path, name, info=info)
         )
     if not arrays and not skips:
-        raise RankscopeError("is a zip without numpy arrays", path=path)
+        message = "is a zip without numpy arrays"
+        raise RankscopeError(message, path=path, reason="no-tensors")
     return arrays, tuple(skips)
 
 
@@ -175,7 +172,7 @@ def _inflated(raw: bytes, path: Path, name: str) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, MAX_ARRAY_HEADER)
     except zlib.error:
-        raise RankscopeError("its compressed data is damaged", path=path, tensor=name) from None
+        raise RankscopeError(DAMAGED, path=path, tensor=name, reason="damaged") from None
 
 
 def _header(raw: bytes, path: Path, name: str) -> _Header:
@@ -193,7 +190,7 @@ def _header(raw: bytes, path: Path, name: str) -> _Header:
             raise ValueError("no shape")
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError):
         message = "does not have the header of a numpy array"
-        raise RankscopeError(message, path=path, tensor=name) from None
+        raise RankscopeError(message, path=path, tensor=name, reason="damaged") from None
     return _Header(str(kind), shape, is_fortran is True, end)
 
 
@@ -209,7 +206,7 @@ def _check_size(header: _Header, size: int, path: Path, name: str) -> None:
         # Python does not print a number of over 4300 digits.
         shown = header.size if header.size < 2**63 else f"over {2**63}"
         message = f"should have {shown} bytes by its header, but has {size}"
-        raise RankscopeError(message, path=path, tensor=name)
+        raise RankscopeError(message, path=path, tensor=name, reason="size-mismatch")
 
 
 def _stored(

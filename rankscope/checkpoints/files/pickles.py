@@ -120,7 +120,8 @@ def _run(
 
 def _damaged(error: Exception, path: str | Path) -> RankscopeError:
     what = (str(error) or type(error).__name__).splitlines()[0]
-    return RankscopeError(f"holds a damaged pickle ({printable(what)})", path=path)
+    message = f"holds a damaged pickle ({printable(what)})"
+    return RankscopeError(message, path=path, reason="damaged")
 
 
 def unsafe(unknown: Iterable[str], path: str | Path) -> RankscopeError:

@@ -83,7 +83,7 @@ def read_notes(path: str | Path) -> dict[str, str]:
         If the file has no valid header.
     """
     header, _, _ = _read_header(path)
-    return {k: v for k, v in (header.get(METADATA) or {}).items() if isinstance(v, str)}
+    return dict(header.get(METADATA) or {})
 
 
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
@@ -95,28 +95,44 @@ def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
             raise not_weights(start + file.read(LOOK), size, path, kind="safetensors")
         raw = file.read(length)
     check_values(raw, "its header", path=path)
-    try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise RankscopeError(f"has a damaged safetensors header ({error})", path=path) from error
-    if not isinstance(header, dict) or not isinstance(header.get(METADATA) or {}, dict):
-        raise RankscopeError("has a safetensors header that is not a table", path=path)
+    header = _parsed(raw, path)
+    if not isinstance(header, dict):
+        message = "has a safetensors header that is not a table"
+        raise RankscopeError(message, path=path, reason="header-json")
+    notes = header.get(METADATA) or {}
+    if not isinstance(notes, dict) or not all(isinstance(one, str) for one in notes.values()):
+        message = f"has a safetensors header whose {METADATA} is not a table of text"
+        raise RankscopeError(message, path=path, reason="header-type")
     return header, 8 + length, size
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"it has {printable(twice)!r} twice")
-    return table
+def _parsed(raw: bytes, path: str | Path) -> Any:
+    """The JSON of a header, without a name twice or a name that is not text."""
+
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table = dict(pairs)
+        if len(table) < len(pairs):
+            (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+            message = f"has {printable(twice)!r} twice in its safetensors header"
+            raise RankscopeError(message, path=path, reason="duplicate-key")
+        "".join(table).encode()  # JSON can escape half a character, which no text has
+        return table
+
+    try:
+        return json.loads(raw.decode("utf-8"), object_pairs_hook=without_duplicates)
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        reason, what = "header-utf8", f"{error.reason} at {error.start}"
+    except (ValueError, RecursionError) as error:
+        reason, what = "header-json", str(error)
+    message = f"has a damaged safetensors header ({what})"
+    raise RankscopeError(message, path=path, reason=reason)
 
 
 def _stored(
     path: str | Path, name: str, entry: Any, *, data_start: int, digest: FileDigest | None
 ) -> StoredTensor | Unread:
-    def fault(message: str) -> RankscopeError:
-        return RankscopeError(message, path=path, tensor=name)
+    def fault(message: str, reason: str = "header-type") -> RankscopeError:
+        return RankscopeError(message, path=path, tensor=name, reason=reason)
 
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise fault("its header entry does not have a dtype, a shape and data_offsets")
@@ -139,7 +155,8 @@ def _stored(
     if length != tensor.nbytes:
         shown = printable(f"{tensor.dtype} of shape {shape}", limit=120)
         taken = tensor.nbytes if tensor.nbytes < MAX_SIZE else f"over {MAX_SIZE}"
-        raise fault(f"{shown} takes {taken} bytes, but its offsets span {length}")
+        message = f"{shown} takes {taken} bytes, but its offsets span {length}"
+        raise fault(message, "size-mismatch")
     return tensor
 
 
@@ -155,15 +172,18 @@ def _check_cover(
     end = data_start
     for tensor in sorted(tensors, key=lambda tensor: (tensor.offset, tensor.nbytes)):
         if tensor.offset != end and tensor.nbytes:
-            kind = "overlaps that of" if tensor.offset < end else "leaves a hole after"
+            overlaps = tensor.offset < end
+            kind = "overlaps that of" if overlaps else "leaves a hole after"
             message = f"its data {kind} the tensor before it: the header is damaged"
-            raise RankscopeError(message, path=path, tensor=tensor.name)
+            reason = "overlap" if overlaps else "hole"
+            raise RankscopeError(message, path=path, tensor=tensor.name, reason=reason)
         end = max(end, tensor.offset + tensor.nbytes)
     if end > size:
         message = f"is cut short: {end - size} of {end} bytes are missing; {AGAIN}"
         raise RankscopeError(message, path=path, reason="cut-short")
     if end < size:
-        raise RankscopeError(f"has {size - end} bytes after its last tensor", path=path)
+        message = f"has {size - end} bytes after its last tensor"
+        raise RankscopeError(message, path=path, reason="trailing-bytes")
 
 
 def iter_shards(folder: Path) -> Iterator[Path]:

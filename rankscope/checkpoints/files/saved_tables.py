@@ -71,7 +71,7 @@ def sorted_pieces(saved: Saved, *, key: str | None = None) -> Opened:
     if not tensors and not sorting.skips:
         if saved.closed:
             raise unsafe(saved.closed, path)
-        raise RankscopeError(sorting.nothing, path=path)
+        raise RankscopeError(sorting.nothing, path=path, reason="no-state-dict")
     kept, states = without_training_state(tensors)
     notes = [*sorting.notes]
     if saved.closed:

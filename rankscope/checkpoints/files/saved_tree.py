@@ -15,6 +15,7 @@ from rankscope.checkpoints.limits import MAX_DEPTH, MAX_NAME
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError, printable
 
+NESTED = "holds containers nested too deeply"
 MODULE = ("_parameters", "_buffers", "_modules")  # attributes of torch's modules with tensors
 ARRAYS = ("numpy.multiarray._reconstruct", "numpy.numeric._frombuffer")
 NUMBERS = {"f2": "float16", "f4": "float32", "f8": "float64"}
@@ -102,7 +103,7 @@ class _Growing:
         if container is None or id(one) in self._seen:
             return None
         if depth > MAX_DEPTH or len(place) > MAX_NAME:
-            raise RankscopeError("holds containers nested too deeply", path=self._path)
+            raise RankscopeError(NESTED, path=self._path, reason="damaged")
         self._seen[id(one)] = one
         kind, entries, buffers = container
         children = {}

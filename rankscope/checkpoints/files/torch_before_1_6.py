@@ -24,6 +24,7 @@ from rankscope.checkpoints.limits import BYTES_PER_TENSOR, MAX_BYTES
 from rankscope.checkpoints.tensors import AGAIN, DTYPES
 from rankscope.errors import RankscopeError, printable
 
+BIG_ENDIAN = "holds numbers in big-endian order, which are not read"
 MAGIC, VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 Held = Mapping[str, tuple[StorageKind, int]]  # by key: type, number of elements
@@ -88,19 +89,21 @@ def _check_start(path: Path, part: FilePart, file: BinaryIO) -> None:
         message = f"is in version {shown} of torch's old format; only {VERSION} is read"
         raise RankscopeError(message, path=path)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise RankscopeError("holds numbers in big-endian order, which are not read", path=path)
+        raise RankscopeError(BIG_ENDIAN, path=path, reason="big-endian")
 
 
 def _storages(path: Path, part: FilePart, file: BinaryIO, held: Held) -> dict[str, Storage]:
     """Storages by key, read from the list of their keys onwards."""
     keys = read_pickle(file, {}, path=path)
     if not isinstance(keys, list) or set(map(str, keys)) != set(held):
-        raise RankscopeError("is damaged: it does not list its storages", path=path)
+        message = "is damaged: it does not list its storages"
+        raise RankscopeError(message, path=path, reason="damaged")
     place, storages = file.tell(), {}
     for key in keys:
         kind, count = held[str(key)]
         if part.bytes_at(place, 8) != count.to_bytes(8, "little"):
-            raise RankscopeError(f"is cut short or damaged at byte {place}: {AGAIN}", path=path)
+            message = f"is cut short or damaged at byte {place}: {AGAIN}"
+            raise RankscopeError(message, path=path, reason="cut-short")
         nbytes = count * DTYPES[kind.dtype][0]
         storages[str(key)] = Storage(str(path), kind.dtype, part.start + place + 8, nbytes)
         place += 8 + nbytes

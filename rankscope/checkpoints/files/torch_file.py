@@ -16,7 +16,8 @@ from typing import Any
 
 from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.files.pickles import read_object
-from rankscope.checkpoints.files.torch_before_1_6 import read_pickles
+from rankscope.checkpoints.files.saved_tree import NESTED
+from rankscope.checkpoints.files.torch_before_1_6 import BIG_ENDIAN, read_pickles
 from rankscope.checkpoints.files.torch_script import CONSTANTS, read_script, storages_of
 from rankscope.checkpoints.files.torch_tensors import NAMES, ClosedTensor
 from rankscope.checkpoints.files.zip_file import FilePart, entry_bytes, stored_start, zip_entries
@@ -107,7 +108,8 @@ def open_agent(path: Path, *, trust: bool = False) -> Saved:
             if name.endswith(AGENT_SUFFIX) and "/" not in name
         }
     if POLICY not in places:
-        raise RankscopeError(f"is a zip without {POLICY}{AGENT_SUFFIX}, not an agent", path=path)
+        message = f"is a zip without {POLICY}{AGENT_SUFFIX}, not an agent"
+        raise RankscopeError(message, path=path, reason="other-kind")
     opened = {
         name: open_saved_at(path, start, length, trust=trust)
         for name, (start, length) in places.items()
@@ -133,11 +135,12 @@ def _read_zip(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple[st
     entries = zip_entries(part, path)
     roots = [name.partition("/")[0] for name in entries if name.partition("/")[2] == "data.pkl"]
     if len(roots) != 1:
-        raise RankscopeError("is a zip without a data.pkl, so not a torch file", path=path)
+        message = "is a zip without a data.pkl, so not a torch file"
+        raise RankscopeError(message, path=path, reason="other-kind")
     root = roots[0]
     order = entries.get(f"{root}/byteorder")
     if order is not None and entry_bytes(part, order, path, limit=16) != b"little":
-        raise RankscopeError("holds numbers in big-endian order, which are not read", path=path)
+        raise RankscopeError(BIG_ENDIAN, path=path, reason="big-endian")
     if f"{root}/{CONSTANTS}" in entries:
         return read_script(path, part, entries, root)
     storage = storages_of(path, part, entries, f"{root}/data")
@@ -165,7 +168,7 @@ def _placed(content: Any, path: Path, size: int) -> Any:
         if not isinstance(one, dict | list | tuple | SimpleNamespace):
             return one
         if depth > MAX_DEPTH or len(place) > MAX_NAME:
-            raise RankscopeError("holds containers nested too deeply", path=path)
+            raise RankscopeError(NESTED, path=path, reason="damaged")
         if id(one) not in done:
             done[id(one)] = None  # a container that holds itself holds nothing there
             done[id(one)] = rebuilt(one, place, depth + 1)

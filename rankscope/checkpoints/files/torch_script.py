@@ -55,7 +55,8 @@ def read_script(
         )
     (module, closed), (constants, _) = objects
     if not isinstance(module, Opaque):
-        raise RankscopeError("is a TorchScript archive without a module", path=path)
+        message = "is a TorchScript archive without a module"
+        raise RankscopeError(message, path=path, reason="no-state-dict")
     _Buffers(path, part, entries, root).separate(module)
     tensors = [one for one in constants if isinstance(one, StoredTensor | Opaque)]
     module.appended.extend(tensors)
@@ -75,7 +76,8 @@ def storages_of(
             nbytes = count * DTYPES[kind.dtype][0]
             entry = entries.get(f"{folder}/{key}")
             if entry is None or entry.file_size < nbytes:
-                raise RankscopeError(f"lacks data of its storage {printable(key)}", path=path)
+                message = f"lacks data of its storage {printable(key)}"
+                raise RankscopeError(message, path=path, reason="record-missing")
             start = part.start + stored_start(part, entry, path)
             checksum = Checksum.stated(start, entry.file_size, entry.CRC)
             storages[key] = Storage(str(path), kind.dtype, start, nbytes, checksum)
@@ -130,9 +132,8 @@ class _Buffers:
         try:
             return self._archive.read(file).decode("utf-8", errors="replace")
         except Exception:  # zipfile raises whatever damage leads it to
-            raise RankscopeError(
-                f"its entry {printable(file)} is damaged", path=self._path
-            ) from None
+            message = f"its entry {printable(file)} is damaged"
+            raise RankscopeError(message, path=self._path, reason="damaged") from None
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:

@@ -117,7 +117,8 @@ def storage_identity(identity: Any) -> tuple[StorageKind, str, int]:
 def _tensor(storage: Any, start: Any, shape: Any, strides: Any, *rest: Any) -> Any:
     """What ``torch._utils._rebuild_tensor`` and ``_v2`` make."""
     if len(rest) > 2 and isinstance(rest[2], dict) and any(rest[2].values()):
-        raise ValueError("holds a tensor whose negation or conjugation is pending")
+        name = "torch.Tensor whose negation or conjugation is pending"
+        return ClosedTensor(name, shape, getattr(storage, "dtype", ""))
     return _view(storage, start, shape, strides, dtype=getattr(storage, "dtype", None))
 
 
@@ -148,6 +149,7 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> 
             f"holds a tensor of shape {list(shape)} that reaches beyond its storage of "
             f"{storage.nbytes} bytes",
             path=storage.path,
+            reason="size-mismatch",
         )
     return StoredTensor(
         storage.path,

@@ -77,7 +77,8 @@ def open_entries(path: Path, options: Options = DEFAULT) -> Mapping[str, Any]:
     """
     saved = open_saved(path, trust=options.trust_pickle).content
     if not isinstance(saved, Mapping):
-        raise RankscopeError("has no entries with names, so no weights of a model", path=path)
+        message = "has no entries with names, so no weights of a model"
+        raise RankscopeError(message, path=path, reason="no-state-dict")
     return saved
 
 

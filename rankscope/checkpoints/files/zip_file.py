@@ -87,7 +87,7 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
     twice = [name for name, count in Counter(i.filename for i in listing).items() if count > 1]
     if twice:
         message = f"is a damaged zip: it has the entry {printable(twice[0])} twice"
-        raise RankscopeError(message, path=path)
+        raise RankscopeError(message, path=path, reason="duplicate-key")
     return {info.filename: info for info in listing}
 
 
@@ -117,7 +117,8 @@ def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
     """
     header = part.bytes_at(info.header_offset, LOCAL_HEADER) if info.header_offset >= 0 else b""
     if len(header) < LOCAL_HEADER or header[:4] != b"PK\3\4":
-        raise _damaged(info, "is not where the directory of the zip says", path)
+        message = "is not where the directory of the zip says"
+        raise _damaged(info, message, path, reason="damaged")
     lengths = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     place = info.header_offset + LOCAL_HEADER + lengths
     if place + info.compress_size > part.size:
@@ -134,9 +135,10 @@ def stored_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
         If the entry is either, or is not within the part.
     """
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-        raise _damaged(info, "is compressed in a way that is not read", path)
+        message = "is compressed in a way that is not read"
+        raise _damaged(info, message, path, reason="zip-compressed")
     if info.flag_bits & 1:
-        raise _damaged(info, "is encrypted", path)
+        raise _damaged(info, "is encrypted", path, reason="zip-encrypted")
     return data_start(part, info, path)
 
 
@@ -150,7 +152,8 @@ def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int
     """
     place = stored_start(part, info, path)
     if info.file_size > limit:
-        raise _damaged(info, f"has {info.file_size} bytes, more than {limit}", path)
+        message = f"has {info.file_size} bytes, more than {limit}"
+        raise _damaged(info, message, path, reason="too-large")
     content = part.bytes_at(place, info.file_size)
     # Torch writes 0 where it is told not to compute checksums.
     if info.CRC and zlib.crc32(content) != info.CRC:
@@ -159,8 +162,6 @@ def entry_bytes(part: FilePart, info: zipfile.ZipInfo, path: Path, *, limit: int
     return content
 
 
-def _damaged(
-    info: zipfile.ZipInfo, what: str, path: Path, *, reason: str = "unreadable"
-) -> RankscopeError:
+def _damaged(info: zipfile.ZipInfo, what: str, path: Path, *, reason: str) -> RankscopeError:
     message = f"its entry {printable(info.filename)} {what}"
     return RankscopeError(message, path=path, reason=reason)

@@ -46,7 +46,8 @@ class Cycles:
     starts
         For each adapter of the present cycle: its ``rank``; the ``captured_energy`` of A, that is
         the share of G within the span of its rows; and, from the second cycle on, the ``overlap``
-        of that span with the previous one. The last two are in [0, 1].
+        of that span with the previous one. The last two are in [0, 1]. A is the one that trains:
+        the old one where it overwrites the new (``published.factors_survive``).
     energies
         For the rank policy ``budget``: normalised squared singular values of G, averaged over the
         cycles so far, by name.
@@ -94,8 +95,11 @@ class Cycles:
         config, published = self.config, self.config.relora.published
         old_a = {name: layer.lora_A.detach().cpu() for name, layer in iter_adapters(model)}
         factors = agree(self._factors(model, gradients, merged, cycle=cycle, cycles=cycles))
+        survivors = old_a if published.factors_survive and optimizer is not None else {}
         self.starts = {
-            name: self._start(a, gradients[f"{name}.weight"].cpu(), old_a.get(name))
+            name: self._start(
+                survivors.get(name, a), gradients[f"{name}.weight"].cpu(), old_a.get(name)
+            )
             for name, a in factors.items()
         }
         old = OldAdapters(model, optimizer, published) if optimizer and published else None

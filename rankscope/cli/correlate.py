@@ -1,0 +1,147 @@
+"""``rankscope correlate``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rankscope.cli.compare import Form
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACE = ["role", "column", "task", "group", "metric", "scope", "n", "groups"]
+
+
+def correlate(
+    results: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULTS", help="A folder that `rankscope analyze` and `evaluate` wrote."
+        ),
+    ],
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Runs whose names match alike are replicates: '(.*)-seed' makes one group of "
+            "full-seed1 and full-seed2. Correlations are then also within and between groups.",
+        ),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The step to compare at.", show_default="last common step"),
+    ] = None,
+    component: Annotated[
+        str, typer.Option(metavar="NAME", help="Matrices whose ranks are correlated.")
+    ] = "weight",
+    metrics: Annotated[
+        str, typer.Option(metavar="NAMES", help="Rank metrics, comma-separated.")
+    ] = "per,condition_number",
+    table: Annotated[Form, typer.Option(help="Print the correlations as such a table.")] = (
+        "terminal"
+    ),
+) -> None:
+    """Correlate rank with performance over runs, each of which is one point at one step.
+
+    With groups, such as seeds of one method, also within and between them: the two may have
+    opposite signs. Correlations over the steps of one run are in the figure rank-and-performance.
+    docs/evaluation.md says what each of them shows.
+    """
+    from rankscope.results.results import open_results
+    from rankscope.statistics.run_correlation import correlate_runs
+
+    opened = open_results(results)
+    columns = [name.strip() for name in metrics.split(",")]
+    found = correlate_runs(
+        opened.metrics,
+        opened.evaluation,
+        columns=columns,
+        component=component,
+        step=step,
+        group=group,
+    )
+    _print(found, table, results)
+
+
+def _print(found: pd.DataFrame, form: Form, results: Path) -> None:
+    from rankscope.cli.output import print_columns
+    from rankscope.comparison import digest
+    from rankscope.errors import RankscopeError
+
+    if found.empty:
+        raise RankscopeError(
+            "needs both metrics and an evaluation: `rankscope analyze` and `rankscope evaluate` "
+            "write them into one folder",
+            path=results,
+        )
+    if form == "csv":
+        typer.echo(found.to_csv(index=False), nl=False)
+        return
+    cells = _cells(found)
+    if form != "terminal":
+        shown = {"markdown": digest.as_markdown, "latex": digest.as_latex}[form]
+        typer.echo(shown(cells))
+        return
+    title = f"rank and performance over runs, {found['component'].iloc[0]} at step "
+    typer.echo(typer.style(f"{title}{found['step'].iloc[0]}", bold=True))
+    print_columns(cells, left=4)
+    for line in _iter_sentences(found):
+        typer.echo(f"• {line}")
+
+
+def _cells(found: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The heading and one row per role, metric, measure and scope."""
+    heading = ("role", "metric", "performance", "over", "n", "Spearman", "Kendall", "p")
+    cells: list[tuple[str, ...]] = [heading]
+    for place, rows in found.groupby(PLACE, sort=False):
+        role, column, task, part, metric, scope, n, groups = map(str, place)
+        by_method = {str(row["method"]): row for row in rows.to_dict("records")}
+        over = {"all": "runs", "between": "groups", "within": f"runs within {groups} groups"}
+        measure = f"{task} {metric}" if part == "all" else f"{task} {part} {metric}"
+        cells.append(
+            (
+                *(role, column, measure, over[scope], n),
+                *(_value(by_method[method]) for method in ("spearman", "kendall")),
+                _number(by_method["spearman"]["p"], ".3f"),
+            )
+        )
+    return cells
+
+
+def _value(row: Mapping[Hashable, Any]) -> str:
+    value = _number(row["value"], "+.2f")
+    if math.isnan(row["ci_low"]):
+        return value
+    return f"{value} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}]"
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _iter_sentences(found: pd.DataFrame) -> Iterator[str]:
+    """How many stand out, how many would by chance, and where groups and runs disagree."""
+    from rankscope.statistics.run_correlation import SURE, reversals
+
+    for scope, rows in found[found["method"] == "spearman"].groupby("scope", sort=False):
+        known = rows[rows["p"].notna()]
+        if len(known):
+            where = {"all": "over runs", "between": "between groups", "within": "within groups"}
+            yield (
+                f"{where[str(scope)]}, {int((known['p'] < SURE).sum())} of {len(known)} have p < "
+                f"{SURE}; chance alone would give about {SURE * len(known):.2g}, and roles of one "
+                "run are not independent"
+            )
+    for row in reversals(found[found["method"] == "spearman"]).to_dict("records"):
+        yield (
+            f"Simpson's paradox: {row['column']} of {row['role']} and {row['metric']} correlate "
+            f"{row['value']:+.2f} between groups and the other way within them; over all runs "
+            "together the correlation describes neither"
+        )
+    if found["p"].isna().all():
+        yield "no correlation has a p: it takes four runs or more, and groups with several runs"

@@ -1,0 +1,159 @@
+"""`rank_against_performance`: every run as one point, its rank beside what it can do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from rankscope.errors import RankscopeError
+from rankscope.plots.evaluation_curves import measure_label
+from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.panel import Panel, label_log_axis
+from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
+from rankscope.statistics.associations import FEWEST_PAIRS
+from rankscope.statistics.correlation import KEY, Measure
+from rankscope.statistics.quantities import quantity
+from rankscope.statistics.replicates import are_replicates, by_group
+from rankscope.statistics.row_choice import by_run, chosen_rows, in_order, role_title, series_names
+from rankscope.statistics.run_correlation import run_points
+
+Values = NDArray[np.float64]
+
+OF_RUN, OF_MEAN = 2.2, 6.0
+"""Sizes of markers."""
+
+
+@paper_look()
+def rank_against_performance(
+    metrics: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    column: str = "per",
+    *,
+    component: str = "weight",
+    measure: Measure | None = None,
+    step: int | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of rank and performance at one step, a point for every run, a panel for every role.
+
+    With groups, such as seeds of one method, small points are runs, with a thin line to the hollow
+    marker at the mean of their group: a trend of the hollow markers is between groups, one of the
+    small points around them within. `rankscope.correlate_runs` has the numbers.
+
+    Parameters
+    ----------
+    metrics, evaluation
+        The tables of an analysis and of an evaluation.
+    column, component
+        Which rank, summarised over the matrices of a role as in `metric`.
+    measure
+        Task, group and metric; by default the first loss, else accuracy, of a whole task.
+    step
+        The step; by default the last one that all runs have.
+    hue, group
+        The column that colours stand for, or a pattern that makes replicates of runs.
+
+    Raises
+    ------
+    RankscopeError
+        If fewer than four runs have both; and as `rankscope.correlate_runs`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = rs.open_results("results").metrics.query("run == 'full' and step == 100")
+    >>> seeds = [f"{method}-{seed}" for method in "ab" for seed in range(4)]
+    >>> metrics = pd.concat(rows.assign(run=run) for run in seeds)
+    >>> evaluation = pd.DataFrame({"run": seeds, "value": range(8)}).assign(
+    ...     step=100, task="novels", group="all", metric="loss"
+    ... )
+    >>> figure = rs.plots.rank_against_performance(metrics, evaluation, group="(.*)-")
+    >>> figure.get_supxlabel()
+    'novels: loss (nats per token) at step 100'
+    """
+    metrics, hue = by_group(metrics, group, hue)
+    measures = None if measure is None else [measure]
+    points = run_points(
+        metrics,
+        evaluation,
+        columns=[column],
+        component=component,
+        measures=measures,
+        step=step,
+    )
+    points = _of_one_measure(points)
+    count = points["run"].nunique()
+    if count < FEWEST_PAIRS:
+        raise RankscopeError(
+            f"{count} runs have both rank and performance at one step: it takes {FEWEST_PAIRS} for "
+            "a relation to be seen"
+        )
+    points = points.assign(**{hue: points["run"].map(by_run(metrics, hue))})
+    drawn, has_groups = quantity(column), are_replicates(points, hue)
+    rows, roles = chosen_rows(metrics, component=component), in_order(points["role"])
+    figure, panels, hole = panel_grid(len(roles), share_y=not drawn.log)
+    for role, ax in zip(roles, panels, strict=True):
+        panel = Panel(ax, series_styles(series_names(metrics, hue)))
+        _draw(panel, points[points["role"] == role], hue, has_groups=has_groups)
+        if drawn.log:
+            ax.set_yscale("log")
+            label_log_axis(ax)
+        panel_title(ax, role_title(role, rows[rows["role"] == role]))
+        one = points.iloc[0]
+        what = measure_label(str(one["metric"]))
+        where = f"{plain(one['task'])}: {what} at step {int(one['step'])}"
+        ax.set(xlabel=where, ylabel=drawn.label)
+    return finish_grid(figure, panels, hole=hole)
+
+
+def has_run_points(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> bool:
+    """Whether there are enough runs with weights and an evaluation at a common step."""
+    runs = {*metrics.loc[metrics["component"] == "weight", "run"]} & {*evaluation["run"]}
+    return len(runs) >= FEWEST_PAIRS
+
+
+def _of_one_measure(points: pd.DataFrame) -> pd.DataFrame:
+    """Points of a loss if there is one, else of whatever comes first, as they are in the units."""
+    if points.empty:
+        return points
+    losses = points[points["metric"] == "loss"]
+    first = (losses if len(losses) else points).iloc[0]
+    same = np.logical_and.reduce([points[name] == first[name] for name in KEY])
+    found = points[same]
+    if str(first["metric"]).endswith("perplexity"):
+        found = found.assign(performance=np.exp(found["performance"]))
+    log = quantity(str(first["column"])).log
+    return found.assign(rank=10.0 ** found["rank"]) if log else found
+
+
+def _draw(panel: Panel, points: pd.DataFrame, hue: str, *, has_groups: bool) -> None:
+    log = quantity(str(points["column"].iloc[0])).log
+    for name, series in points.groupby(hue, sort=True):
+        style = panel.series(name, dashes="")
+        x, y = (series[name].to_numpy(np.float64) for name in ("performance", "rank"))
+        if has_groups and len(x) > 1:
+            centre = x.mean(), np.exp(np.log(y).mean()) if log else y.mean()
+            for one in zip(x, y, strict=True):
+                ends = np.transpose([centre, one])
+                panel.ax.plot(*ends, color=style.color, linewidth=0.6, zorder=1)
+            _mark(panel.ax, style, *np.transpose([centre]), is_mean=True)
+        _mark(panel.ax, style, x, y)
+    if has_groups:
+        panel.mark("mean of a group, with its runs around it")
+
+
+def _mark(ax: Axes, style: SeriesStyle, x: Values, y: Values, *, is_mean: bool = False) -> None:
+    ax.plot(
+        x,
+        y,
+        linestyle="",
+        color=style.color,
+        marker=style.marker,
+        markersize=OF_MEAN if is_mean else OF_RUN,
+        fillstyle="none" if is_mean else "full",
+    )

@@ -1,0 +1,181 @@
+"""The study: its arms, its tables, its page, and a trial of all of it."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STUDY = ROOT / "studies" / "relora-small"
+sys.path.insert(0, str(STUDY))
+
+import arms  # noqa: E402
+import page  # noqa: E402
+import tables  # noqa: E402
+
+
+def settings_of(scale_name, arm_name):
+    import training
+    from rankscope.training.config_file import load_config
+
+    scale, arm = arms.read_scale(scale_name), arms.read_arms()[arm_name]
+    words = training._arguments(arms.Run(arm_name, 4e-3, 1), scale, arm)
+    return load_config(Path(words[1]), overrides=words[3:-2:2])
+
+
+def test_every_published_switch_is_an_arm_of_its_own():
+    pytest.importorskip("torch")
+    from rankscope.training.config import PublishedConfig
+
+    alone = {}
+    for name in arms.read_arms():
+        published = settings_of("demo", name).relora.published
+        on = [field.name for field in fields(published) if getattr(published, field.name)]
+        alone[name] = on
+    switches = {field.name for field in fields(PublishedConfig)}
+    assert set(alone["as-published"]) == switches
+    assert sorted(on[0] for on in alone.values() if len(on) == 1) == sorted(switches)
+    for name in ("full", "lora", "relora", "hybrid", "budget", "saturation"):
+        assert alone[name] == []
+
+
+@pytest.mark.filterwarnings("ignore::rankscope.RankscopeWarning")
+@pytest.mark.parametrize("scale", ["demo", "quick", "tiny", "trial"])
+def test_all_arms_differ_only_in_their_method(scale):
+    settings = [settings_of(scale, arm) for arm in arms.read_scale(scale).rates]
+    assert len({s.model for s in settings}) == len({s.batch for s in settings}) == 1
+    assert len({s.schedule.steps for s in settings}) == 1
+    assert len({s.data for s in settings}) == 1
+    assert {s.adapter.scale(s.adapter.rank) for s in settings} == {2.0}
+
+
+@pytest.mark.filterwarnings("ignore::rankscope.RankscopeWarning")
+@pytest.mark.parametrize("arm", [*arms.read_arms()])
+def test_checkpoints_are_saved_where_cycles_end_and_nowhere_else(arm):
+    from rankscope.training.run_folder.saves import is_saved
+    from rankscope.training.schedule import timeline
+
+    settings = settings_of("demo", arm)
+    times = timeline(settings)
+    inner = range(1, settings.schedule.steps)
+    saved = [step for step in inner if is_saved(step, settings.log, times)]
+    cycles = [*range(125, 1000, 125)]
+    ends = [step for step in inner if times.boundary(step) is not None]
+    assert saved == (ends if len(ends) == len(cycles) else cycles)
+    assert [step // 125 for step in saved] == list(range(1, 8))
+
+
+def test_a_sweep_tries_the_middle_rates_first():
+    runs = [*arms.iter_sweep(arms.read_scale("demo"))]
+    listed = {arm: r for arm, r in arms.read_scale("demo").rates.items() if not isinstance(r, str)}
+    assert len(runs) == len({run.name for run in runs}) == sum(map(len, listed.values()))
+    assert {run.arm for run in runs[: len(listed)]} == set(listed)
+
+
+def curves(**columns):
+    return pd.DataFrame(columns)
+
+
+def made_cycles():
+    """Two runs whose PER falls linearly in the loss, and in the distance."""
+    full = curves(
+        run="full-1e-3-seed1",
+        cycle=range(5),
+        validation_loss=[5.0, 4.0, 3.0, 2.0, 1.0],
+        distance=[0.0, 1.0, 2.0, 3.0, 4.0],
+        per=[0.9, 0.8, 0.7, 0.6, 0.5],
+    )
+    other = curves(
+        run="relora-1e-3-seed1",
+        cycle=range(5),
+        validation_loss=[5.0, 4.5, 4.0, 3.5, 2.5],
+        distance=[0.0, 0.5, 1.0, 1.5, 2.5],
+        per=[0.9, 0.88, 0.86, 0.84, 0.80],
+    )
+    return pd.concat([full, other], ignore_index=True)
+
+
+def made_runs():
+    return curves(
+        run=["full-1e-3-seed1", "relora-1e-3-seed1"], arm=["full", "relora"], rate=1e-3, seed=1
+    )
+
+
+def test_ranks_are_compared_where_both_runs_have_come():
+    found = tables.matched_table(made_cycles(), made_runs()).set_index("matched")
+    assert found["at"].to_dict() == {"validation_loss": 2.5, "distance": 2.5}
+    assert found["per_full"].tolist() == pytest.approx([0.65, 0.65])
+    assert found["per"].tolist() == pytest.approx([0.80, 0.80])
+
+
+def test_runs_that_share_no_loss_are_not_compared():
+    cycles = made_cycles()
+    cycles.loc[cycles["run"] == "relora-1e-3-seed1", "validation_loss"] += 10
+    found = tables.matched_table(cycles, made_runs())
+    assert found["matched"].tolist() == ["distance"]
+
+
+def test_an_arm_has_the_mean_and_the_ends_of_its_seeds():
+    runs = curves(
+        run=["a-1", "a-2", "a-3"], arm="a", rate=1e-3, seed=[1, 2, 3], per=[0.1, 0.2, 0.6]
+    )
+    row = tables.arm_table(runs).query("number == 'per'").iloc[0]
+    assert row[["mean", "min", "max", "count"]].tolist() == pytest.approx([0.3, 0.1, 0.6, 3])
+
+
+def test_the_page_is_what_its_template_makes_of_the_tables():
+    scales = sorted(path.name for path in (STUDY / "tables").iterdir())
+    assert page.render(STUDY, scales) == (STUDY / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_trial_runs_to_the_end_and_a_second_call_trains_nothing(tmp_path):
+    command = [sys.executable, str(STUDY / "study.py"), "trial", "--jobs", "2"]
+    first = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    found = {path.stem: pd.read_csv(path) for path in tmp_path.glob("results/study/*/tables/*.csv")}
+    runs = found["runs"]
+    assert runs.groupby("arm")["seed"].apply(list).to_dict() == {
+        arm: [1, 2] for arm in arms.read_scale("trial").rates
+    }
+    # Recomputed from the checkpoints by numpy alone.
+    assert runs["per"].tolist() == pytest.approx(
+        [per_of(tmp_path / "ckpts/study/trial" / run) for run in runs["run"]], rel=1e-5
+    )
+    drawn = {path.stem for path in tmp_path.glob("results/study/*/figures/*.pdf")}
+    assert {"over-training", "matched", "merges", "switches", "across-runs"} <= drawn
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "loss" not in again.stdout.split("rankscope")[0]
+
+
+def per_of(run):
+    """Mean PER over the matrices of a run's last checkpoint: frozen weights and live adapter."""
+    from safetensors.numpy import load_file
+
+    last = sorted((run / "checkpoints").iterdir())[-1]
+    weights = load_file(last / "model.safetensors")
+    adapter = {}
+    if (last / "adapter").is_dir():
+        import json
+
+        adapter = load_file(last / "adapter" / "adapter_model.safetensors")
+        config = json.loads((last / "adapter" / "adapter_config.json").read_text())
+        scale = config["lora_alpha"] / config["r"]
+    values = []
+    for name, weight in weights.items():
+        if "_proj" not in name:
+            continue
+        matrix = weight.astype(float)
+        stem = "base_model.model." + name.removesuffix(".weight")
+        if adapter:
+            b, a = (adapter[f"{stem}.lora_{x}.weight"].astype(float) for x in "BA")
+            matrix = matrix + scale * b @ a
+        s = np.linalg.svd(matrix, compute_uv=False)
+        p = s / s.sum()
+        values.append(np.exp(-(p * np.log(p)).sum()) / len(s))
+    return float(np.mean(values))
