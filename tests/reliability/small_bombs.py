@@ -179,7 +179,7 @@ BOMBS = (
         lambda below: below + below + b"\x86"))), "over-limit"),
     Bomb("towers of frozensets of frozensets", _torch(in_a_set(towers(
         lambda below: b"(" + below + b"N\x91"))), "over-limit"),
-    Bomb("keys with one hash", _torch(with_one_hash(40_000)), "unreadable"),
+    Bomb("keys with one hash", _torch(with_one_hash(40_000)), "no-state-dict"),
     Bomb("marks", _torch(pickled(b"(" * MEGA)), "over-limit"),
     Bomb("empty lists", _torch(pickled(b"(", b"]" * 4 * MEGA, b"l")), "over-limit"),
     Bomb("memo", _torch(pickled(b"N", b"\x94" * 4 * MEGA)), "over-limit"),
@@ -201,12 +201,12 @@ BOMBS = (
     Bomb("nested calls that copy", _torch(pickled(
         table_of(50_000), b"q\0ccollections\nOrderedDict\nq\1",
         b"ctorch._tensor\n_rebuild_from_type_v2\nq\2(", b"h\2h\1h\1h\0\x85\x87R" * 2000, b"l")),
-        "unreadable"),
+        "damaged"),
     Bomb("an expanded view", _torch(view((2**20, 2**20), (0, 0))), "done"),
     Bomb("sizes of a thousand digits", _torch(pickled(
         b"(", b"\x8b", struct.pack("<i", MEGA), b"\x7f" * MEGA, b"q\0", b"h\0" * 60, b"tq\1",
-        b"ctorch\nSize\nh\1\x85R")), "unreadable"),
-    Bomb("a name twice among many", _header(_twice()), "unreadable"),
+        b"ctorch\nSize\nh\1\x85R")), "damaged"),
+    Bomb("a name twice among many", _header(_twice()), "duplicate-key"),
     Bomb("a header of lists", _header(b'{"__metadata__":[' + b"[]," * 3 * MEGA + b"0]}"),
          "over-limit"),
     Bomb("a long name", _header(json.dumps({
@@ -214,7 +214,7 @@ BOMBS = (
         }).encode(), bytes(16)), "done"),
     Bomb("sizes that make a number of 270 000 digits", _header(
         b'{"w":{"dtype":"F32","shape":[' + b",".join([b"9" * 4200] * 64)
-        + b'],"data_offsets":[0,4]}}', bytes(4)), "unreadable"),
+        + b'],"data_offsets":[0,4]}}', bytes(4)), "header-type"),
     Bomb("a directory of 400 000 entries", _directory, "over-limit"),
     Bomb("an array of compressed zeros", _zeros, "done"),
     Bomb("an index of lists", _named(

@@ -185,14 +185,13 @@ class Machine:
         self.stack.append(self._called(self.stack.pop(), args))
 
     def _called(self, made_of: Any, args: Any) -> Any:
-        args = args if isinstance(args, tuple | list) else ()
+        if not isinstance(made_of, Opaque | StandIn) or not isinstance(args, tuple | list):
+            raise ValueError("calls something that is not a class")
         self._count_copies(args)
         for argument in args:
             self._count_copies(argument)
         if isinstance(made_of, Opaque):  # an unknown name may have made something callable
             return Opaque(made_of.name, made_of, *args)
-        if not isinstance(made_of, StandIn):
-            raise ValueError("calls something that is not a class")
         return made_of(*args)
 
     def _count_copies(self, copied: Any) -> None:

@@ -17,7 +17,8 @@ from rankscope.errors import RankscopeError, printable
 
 LOCAL_HEADER = 30  # bytes before the second copy of an entry's name, which is beside its data
 END, END_SIZE, MAX_COMMENT = b"PK\5\6", 22, 2**16  # of the record at the end of a zip
-END_64, END_64_SIZE = b"PK\6\6", 56  # of the one before it where numbers are large
+END_64, END_64_SIZE = b"PK\6\6", 56  # of the one before it where numbers are large, and of what
+LOCATOR, LOCATOR_SIZE = b"PK\6\7", 20  # stands between the two
 
 
 class FilePart(io.RawIOBase):
@@ -101,10 +102,10 @@ def _directory_bytes(part: FilePart) -> int:
     if at < 0:
         return 0
     length = int.from_bytes(tail[at + 12 : at + 16], "little")
-    large = tail.rfind(END_64, 0, at)
-    if large >= 0 and large + END_64_SIZE <= at:
-        length = max(length, int.from_bytes(tail[large + 40 : large + 48], "little"))
-    return 0 if length == 2**32 - 1 else length
+    large = at - LOCATOR_SIZE - END_64_SIZE
+    if tail[max(large, 0) :][:4] == END_64 and tail[at - LOCATOR_SIZE :][:4] == LOCATOR:
+        length = int.from_bytes(tail[large + 40 : large + 48], "little")
+    return length
 
 
 def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:
