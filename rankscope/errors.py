@@ -56,10 +56,17 @@ class RankscopeError(Exception):
         self.reason = reason
 
     def __str__(self) -> str:
-        where = [] if self.path is None else [printable(self.path)]
+        message = printable(self.message, limit=LONGEST - 100)
+        room = (LONGEST - len(message)) // 2 - 4
+        where = [] if self.path is None else [_end_of(plain(self.path), limit=min(room, 200))]
         if self.tensor is not None:
-            where.append(repr(printable(self.tensor)))
-        return printable(": ".join([*where, self.message]), limit=LONGEST)
+            where.append(repr(printable(self.tensor, limit=min(room, 200) - 2)))
+        return printable(": ".join([*where, message]), limit=LONGEST)
+
+
+def _end_of(path: str, *, limit: int) -> str:
+    """The path; if it is longer, its end, which says most."""
+    return path if len(path) <= limit else f"…{path[1 - limit :]}"
 
 
 class WrongSettingError(RankscopeError):
@@ -91,10 +98,29 @@ class RankscopeWarning(UserWarning):
     """
 
 
+def cannot_be_read(error: OSError, path: str | Path | None = None) -> RankscopeError:
+    """The error for a file or folder that the system does not let us read.
+
+    Parameters
+    ----------
+    path
+        What was read, if the system does not name it.
+    """
+    reason = "permission" if isinstance(error, PermissionError) else "unreadable"
+    message = f"cannot be read ({error.strerror or error})"
+    return RankscopeError(message, path=error.filename or path, reason=reason)
+
+
+def plain(text: str) -> str:
+    """Text of any length with control characters escaped: what a terminal may show."""
+    return printable(text, limit=10 * len(text))
+
+
 def printable(text: str, *, limit: int = 200) -> str:
     """Return the text with control characters escaped and cut to ``limit`` characters.
 
     Names in files may hold anything, also what a terminal would obey.
     """
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+    cut = text[: limit + 1]  # each character is at least one when shown
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    return shown if len(shown) <= limit and len(cut) == len(text) else shown[: limit - 1] + "…"

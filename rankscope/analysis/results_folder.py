@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.summary import summarise
@@ -32,7 +26,8 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
-from rankscope.results.measure import Row
+from rankscope.results.csv_tables import as_csv
+from rankscope.results.parquet_tables import as_parquet
 from rankscope.results.record import json_lines, provenance, write_with_record
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
@@ -46,27 +41,31 @@ def write_results(out: Path, analysis: Analysis) -> None:
     OSError
         If a file cannot be written; the files before it are complete.
     """
-    metrics = _csv(analysis.rows, COLUMNS)
     logs = training_records(analysis.runs)
     keys = dict.fromkeys(key for record in logs for key in record)
-    subspaces = _csv(analysis.subspaces, SUBSPACE_COLUMNS)
     files = {
-        METRICS_FILE: _parquet(metrics, COLUMNS, WHOLE, TEXT),
-        "metrics.csv": metrics,
+        METRICS_FILE: as_parquet(analysis.rows, COLUMNS, whole=WHOLE, text=TEXT),
+        "metrics.csv": as_csv(analysis.rows, COLUMNS),
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
-        TRAINING_FILE: _csv(logs, list(keys)) if logs else None,
+        TRAINING_FILE: as_csv(logs, list(keys)) if logs else None,
         SUBSPACES_FILE: None,
         "subspaces.csv": None,
     }
     if analysis.selection.subspaces is not None:
-        files["subspaces.csv"] = subspaces
-        files[SUBSPACES_FILE] = _parquet(subspaces, SUBSPACE_COLUMNS, SUBSPACE_WHOLE, SUBSPACE_TEXT)
+        files["subspaces.csv"] = as_csv(analysis.subspaces, SUBSPACE_COLUMNS)
+        files[SUBSPACES_FILE] = as_parquet(
+            analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
+        )
     write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Training logs of all runs, one record after another."""
-    return [{"run": run.name, **record} for run in runs for record in read_training_log(run)]
+    return [
+        {"run": run.name} | record | {"run": run.name}  # a log may have a "run" of its own
+        for run in runs
+        for record in read_training_log(run)
+    ]
 
 
 def described(analysis: Analysis) -> dict[str, Any]:
@@ -124,33 +123,3 @@ def _described_run(run: Run) -> dict[str, Any]:
         ],
         "merges": [str(path) for path in run.merge_files],
     }
-
-
-def _parquet(
-    content: bytes, columns: Sequence[str], whole: Sequence[str], text: Sequence[str]
-) -> bytes:
-    """The table as Parquet, from its CSV, where every number is written in full.
-
-    Arrow would load pandas to take Python values, which costs more than everything else in this
-    file.
-    """
-    types = {
-        name: pa.int64() if name in whole else pa.string() if name in text else pa.float64()
-        for name in columns
-    }
-    table = pa.csv.read_csv(
-        io.BytesIO(content),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=types, null_values=[""]),
-    )
-    buffer = io.BytesIO()
-    pa.parquet.write_table(table, buffer)
-    return buffer.getvalue()
-
-
-def _csv(records: Sequence[Row], columns: Sequence[str]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return buffer.getvalue().encode("utf-8", "surrogateescape")

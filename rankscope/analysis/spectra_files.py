@@ -57,7 +57,7 @@ class SpectraFiles:
         dtype = tensors[0].dtype if tensors else ""
         nothing = no_spectrum((0, 0), dtype, f"skipped:{failure.reason}")
         name = failure.tensor or ("" if failure.reason in OF_FILES else task.component.name)
-        path = failure.path or next((path for one in tensors for path in one.paths), "")
+        path = failure.path or (tensors[0].paths[0] if tensors else "")
         skip = Skip(path, name, failure.reason, failure.message)
         return [_entry(task, nothing, 0)], skip
 

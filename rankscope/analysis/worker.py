@@ -51,6 +51,8 @@ def explained(error: Exception) -> Failure:
         return Failure(error.reason, error.message, error.path or "", error.tensor or "")
     if isinstance(error, MemoryError):
         return Failure("too-large", str(error) or "memory ran out")
+    if isinstance(error, OverflowError):  # a scale in a config, say, of 1e308
+        return Failure("overflow", "its numbers are too large for floating-point arithmetic")
     if isinstance(error, np.linalg.LinAlgError):
         return Failure("decomposition-failed", str(error))
     raise error

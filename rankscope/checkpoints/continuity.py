@@ -21,7 +21,7 @@ from rankscope.checkpoints.families.heads import NAMES
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.regions import Part
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 SIZES = ("model_type", *NAMES["width"], *NAMES["heads"], *LAYERS)
@@ -84,7 +84,8 @@ def difference(earlier: Contents, later: Contents) -> str:
     if not alone and not all(_read_alike(before[name], now[name]) for name in common):
         return f"another model: its family was {earlier.family} and is now {later.family}"
     if earlier.heads and later.heads and earlier.heads != later.heads:
-        counts = (f"{heads.count} of size {heads.size}" for heads in (earlier.heads, later.heads))
+        both = (earlier.heads, later.heads)
+        counts = (f"{one.count} of size {one.size}, {one.kv_count} with keys" for one in both)
         return "another model: its heads were {} and are now {}".format(*counts)
     return ""
 
@@ -97,8 +98,9 @@ def difference_of_traces(earlier: Trace, later: Trace) -> str:
     """
     for key in [key for key in earlier.config if key in later.config]:
         was, now = earlier.config[key], later.config[key]
-        if was != now:
-            return f"another model: its config.json stated {key} {was} and now states {now}"
+        if was != now and str(was) != str(now):  # NaN is the same in both
+            then, since = (printable(str(value), limit=40) for value in (was, now))
+            return f"another model: its config.json stated {key} {then} and now states {since}"
     for entry, values in earlier.history.items():
         others = later.history.get(entry)
         if others is not None and not others & values:

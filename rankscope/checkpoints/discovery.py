@@ -16,12 +16,14 @@ from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.files.weights_file import refusal
 from rankscope.checkpoints.folder_tree import LINK, Node, Walk
 from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.links import links_within
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey, fault_of
+from rankscope.checkpoints.training_log import iter_log_notes
 from rankscope.checkpoints.tree_places import iter_lost_steps, iter_notes, iter_places
-from rankscope.checkpoints.tree_runs import TreeRuns
-from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.checkpoints.tree_runs import TreeRuns, as_text
+from rankscope.errors import RankscopeError, WrongSettingError, cannot_be_read, printable
 
 MOST = 400  # characters of a list in an error
 
@@ -150,7 +152,11 @@ def survey(
     skips: dict[Skip, None] = {}
     notes: dict[Skip, None] = {}
     for path in map(_followed, map(Path, paths)):
-        surveyed = _surveyed(path, options)
+        try:
+            with links_within(path, path):
+                surveyed = _surveyed(path, replace(options, within=path))
+        except OSError as error:
+            raise cannot_be_read(error, path) from error
         runs.update({(run.path.resolve(), run.stage): run for run in surveyed.runs})
         places.update({place.path: place for place in surveyed.places})
         skips.update(dict.fromkeys(surveyed.skips))
@@ -176,7 +182,8 @@ def _surveyed(path: Path, options: Options) -> Survey:
     places = tuple(iter_places(tree, reading))
     skips = (*walk.skips, *reading.skips, *iter_lost_steps(places, path))
     named = {skip.path for skip in (*skips, *reading.notes)}
-    notes = (*reading.notes, *iter_notes(places, named))
+    logs = (note for run in reading.runs for note in iter_log_notes(run))
+    notes = (*reading.notes, *iter_notes(places, named), *logs)
     return Survey(tuple(reading.runs), places, skips, notes)
 
 
@@ -245,5 +252,5 @@ def _distinct_name(run: Run, others: Iterable[Run]) -> str:
         if (other.path, other.stage) != (run.path, run.stage) and other.stage == run.stage
     ]
     size = next((n for n in range(1, len(parts)) if all(o[-n:] != parts[-n:] for o in rest)), 0)
-    name = Path(*parts[-size:]).as_posix()
-    return name if run.stage is None else f"{name}/{run.stage}"
+    name = as_text(Path(*parts[-size:]).as_posix())
+    return name if run.stage is None else as_text(f"{name}/{run.stage}")

@@ -16,8 +16,8 @@ from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
 from rankscope.checkpoints.slicing.slices_by_name import Slices
 from rankscope.checkpoints.steps import stated_name
-from rankscope.checkpoints.survey import is_results
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.survey import RESULTS, is_results
+from rankscope.errors import RankscopeError, cannot_be_read
 
 STATE_FORMAT = "rankscope-state"
 STATE_KEY = "adam_steps"  # only in the state.json of a state to resume from
@@ -86,10 +86,20 @@ class Walk:
         if it was given, or if its name has no number that counts.
         """
         node = Node(path, path.is_file())
+        try:
+            self._look_into(node, is_root=is_root)
+        except OSError as error:
+            if is_root:
+                raise
+            self._lost(cannot_be_read(error, path))
+        return node
+
+    def _look_into(self, node: Node, *, is_root: bool) -> None:
+        path = node.path
         node.is_cache = not node.is_file and not is_root and hub_folder.is_model(path)
         node.why = "" if node.is_cache else _why_not(path, is_root=is_root)
         if node.why or node.is_cache:
-            return node
+            return
         node.layout = layout_of(path, self.options.layout) or ""
         if node.layout:
             node.step = self._step(node)
@@ -99,7 +109,6 @@ class Walk:
             others = [self.node(child) for child in listed if child not in slices]
             sliced = [one for ones in slices.values() for one in ones]
             node.children = sorted([*others, *sliced], key=lambda child: child.path)
-        return node
 
     def _slices(self, folder: Node, listed: list[Path]) -> dict[Path, list[Node]]:
         """Nodes of the files and folders that are, or hold, slices of checkpoints, by path.
@@ -130,17 +139,19 @@ class Walk:
         try:
             return LAYOUTS[node.layout].step(node.path)
         except RankscopeError as error:
-            self.skips.append(Skip(error.path or str(node.path), "", error.reason, error.message))
+            self._lost(error)
             return None
+
+    def _lost(self, error: RankscopeError) -> None:
+        self.skips.append(Skip(error.path or "", "", error.reason, error.message))
 
     def _listed(self, folder: Path, *, is_root: bool) -> list[Path]:
         try:
             return sorted(folder.iterdir())
         except OSError as error:
-            message = f"cannot be listed ({error.strerror})"
             if is_root:
-                raise RankscopeError(message, path=folder) from error
-            self.skips.append(Skip(str(folder), "", "unreadable", message))
+                raise
+            self._lost(cannot_be_read(error, folder))
             return []
 
 
@@ -158,7 +169,7 @@ def _why_not(path: Path, *, is_root: bool) -> str:
     if not path.is_file() and not path.is_dir():
         return "leads nowhere" if path.is_symlink() else "is not a file"
     if path.is_dir() and is_results(path):
-        return "holds results of rankscope, not checkpoints"
+        return RESULTS
     return STATE if path.is_dir() and _is_state(path) else ""
 
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 from rankscope.checkpoints.tensors import open_regular
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, cannot_be_read
 
 MODEL = "models--"
 NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
@@ -82,7 +82,7 @@ def snapshots_of(model: Path) -> list[Path]:
     try:
         return sorted(path for path in (model / "snapshots").iterdir() if path.is_dir())
     except OSError as error:
-        raise RankscopeError(f"cannot be listed ({error.strerror})", path=model) from error
+        raise cannot_be_read(error, model) from error
 
 
 def read_branches(model: Path) -> dict[str, list[str]]:

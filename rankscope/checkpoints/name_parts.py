@@ -47,6 +47,7 @@ PIECE = re.compile(
     r"|(?P<word>(?<![a-z])(?:f1|r2|top[15]|map\d\d)(?![a-z\d])|[^\W\d_]+)|(?P<slash>/)"
 )
 KIMG = 1000  # images in a kimg
+MINUS = re.compile(r"[-_= ]-$")  # before a number: step_-1
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class NameParts:
     numbers: list[Number] = field(default_factory=list)
     times: list[str] = field(default_factory=list)
 
+    @property
+    def is_no_step(self) -> bool:
+        """Whether it counts by a number that no training reaches: negative, or of 30 digits."""
+        return any(
+            one.kind in ("step", "epoch", "tokens") and one.count is None and one.text.isdigit()
+            for one in self.numbers
+        )
+
 
 def parts_of(name: str) -> NameParts:
     """Take a name apart: without its suffix, in any case, folders in it separated by ``/``."""
@@ -121,6 +130,7 @@ class _NumberInName:
         self.text, self.suffix, self.is_stated = piece["number"], piece["suffix"], is_stated
         self.before, self.label, self.after = words
         self.is_glued = index > 0 and pieces[index - 1].end() == piece.start()
+        self.is_negative = MINUS.search(piece.string, 0, piece.start()) is not None
         if index + 2 < len(pieces) and pieces[index + 2]["number"] is not None:
             self.after = ""  # it is the label of the next number
         self.takes_the_next = self.kind == "tokens" and self.after in TOKENS
@@ -189,8 +199,8 @@ class _NumberInName:
 
     @property
     def count(self) -> int | None:
-        """Its value if that is whole."""
-        if len(self.text) > 30 or ("e" in self.text and self.kind == "free"):
+        """Its value if that is whole, not negative, and small enough for a table."""
+        if self.is_negative or len(self.text) > 30 or ("e" in self.text and self.kind == "free"):
             return None
         unit = self.suffix[:1] if self.suffix in (*UNITS, "mt", "bt", "tt") else ""
         value = Decimal(self.text) * UNITS[unit]

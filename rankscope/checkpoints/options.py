@@ -23,12 +23,15 @@ class Options:
         tensors. Whoever wrote the file decides what runs.
     base
         Folder of the model that adapters were put on; None to look where their configs say.
+    within
+        Folder that links in a checkpoint may lead to; None if they may lead anywhere.
     """
 
     layout: str | None = None
     family: Family | None = None
     trust_pickle: bool = False
     base: Path | None = None
+    within: Path | None = None
 
 
 DEFAULT = Options()

@@ -11,11 +11,12 @@ from pathlib import Path
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.layouts import LAYOUTS
+from rankscope.checkpoints.links import links_within
 from rankscope.checkpoints.manifest import check_sizes
 from rankscope.checkpoints.merges import find_merges
 from rankscope.checkpoints.name_words import Unit
 from rankscope.checkpoints.options import DEFAULT, Options
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, cannot_be_read
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ class Checkpoint:
         """Read the headers without keeping them, as is best for many checkpoints."""
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
-        check_sizes(self.path)
-        return LAYOUTS[self.layout].read(self.path, self.options)
+        try:
+            with links_within(self.path, self.options.within):
+                check_sizes(self.path)
+                return LAYOUTS[self.layout].read(self.path, self.options)
+        except OSError as error:
+            raise cannot_be_read(error, self.path) from error
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -37,7 +37,7 @@ def read_siblings(names: Sequence[str]) -> Siblings:
     parts = [parts_of(name) for name in names]
     groups: dict[tuple[str, ...], list[Sibling]] = {}
     for index, name in enumerate(names):
-        if not is_unfinished(name):
+        if not (is_unfinished(name) or parts[index].is_no_step):
             groups.setdefault(tuple(parts[index].words), []).append(Sibling(index, parts[index]))
     ends = {core_of(words) for words in groups if set(words) & ENDS}
     counted = [one for words, group in groups.items() for one in counted_in(group, words, ends)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Literal
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files import weights_file
 from rankscope.checkpoints.files.file_names import NO_MODEL
+from rankscope.checkpoints.files.safetensors_file import is_own_store
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.run import Run
+from rankscope.errors import cannot_be_read
 
+RESULTS = "holds results of rankscope, not checkpoints"
 Use = Literal["step", "part", "left out", "unreadable"]
 
 WEIGHTS = (
@@ -78,8 +82,13 @@ def is_results(folder: Path) -> bool:
 
 def fault_of(path: Path) -> str:
     """Why a path that is almost a checkpoint is not one; empty if nothing is known about it."""
-    flaw = next(filter(None, (known.flaw(path) for known in LAYOUTS.values())), "")
-    return flaw or (weights_file.refusal(path) if path.is_file() else "")
+    try:
+        if path.is_dir():
+            os.scandir(path).close()
+        flaw = next(filter(None, (known.flaw(path) for known in LAYOUTS.values())), "")
+        return flaw or (weights_file.refusal(path) if path.is_file() else "")
+    except OSError as error:
+        return cannot_be_read(error, path).message
 
 
 def reason_of(file: Path) -> str:
@@ -87,6 +96,8 @@ def reason_of(file: Path) -> str:
     refusal = weights_file.refusal(file)
     if refusal:
         return refusal
+    if is_own_store(file):
+        return RESULTS
     if file.suffix.lower() not in WEIGHTS:
         return "holds no weights"
     if NO_MODEL.fullmatch(file.name):
@@ -97,4 +108,4 @@ def reason_of(file: Path) -> str:
 def is_notable(file: Path) -> bool:
     """Whether a user may miss a file that is not read, by its name or its content."""
     looks = file.suffix.lower() in WEIGHTS and NO_MODEL.fullmatch(file.name) is None
-    return looks or bool(weights_file.refusal(file))
+    return (looks and not is_own_store(file)) or bool(weights_file.refusal(file))

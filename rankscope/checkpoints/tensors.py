@@ -26,7 +26,8 @@ from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.checkpoints.limits import check_memory
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.links import check_link
+from rankscope.errors import RankscopeError, cannot_be_read
 
 # name in tables → (bytes per element, numpy type of the stored bits)
 DTYPES = {
@@ -241,10 +242,11 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     RankscopeError
         If it cannot be opened, or is a pipe, a device or a folder (a pipe would block for ever).
     """
+    check_link(path)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise RankscopeError(f"cannot be opened ({error.strerror})", path=path) from error
+        raise cannot_be_read(error, path) from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.links import OUTSIDE, leads_out
+from rankscope.checkpoints.manifest import DAMAGE
 from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.steps import LIMIT
+from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError
 
+LOG = "metrics.jsonl"
 TRAINER_NAMES = {"eval_loss": "validation_loss"}
 
 
 def log_file(run: Run) -> Path | None:
     """The log that grows while a run trains; None if there is none."""
-    path = run.path / "metrics.jsonl"
-    return path if path.is_file() else None
+    path = run.path / LOG
+    try:
+        return path if path.is_file() and not leads_out(path, run.path) else None
+    except OSError:
+        return None
+
+
+def iter_log_notes(run: Run) -> Iterator[Skip]:
+    """A note if a run has a log that cannot be read."""
+    path = run.path / LOG
+    if not os.path.lexists(path):
+        return
+    try:
+        if leads_out(path, run.path):
+            raise RankscopeError(OUTSIDE, path=path, reason="outside")
+        with open_regular(path):
+            pass
+    except RankscopeError as error:
+        message = f"{error.message}; the log of this run is not read"
+        yield Skip(str(path), "", "log-unread", message)
 
 
 def read_training_log(run: Run) -> list[dict[str, Any]]:
@@ -28,19 +54,18 @@ def read_training_log(run: Run) -> list[dict[str, Any]]:
     """
     path = log_file(run)
     if path is not None:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        records = [_parsed(line) for line in lines]
+        records = [_parsed(line) for line in _text(path).splitlines()]
     else:
         records = _trainer_history(run)
-    return [record for record in records if type(record.get("step")) is int]
+    return [one for one in records if type(one.get("step")) is int and 0 <= one["step"] < LIMIT]
 
 
 def configured_steps(run: Run) -> int | None:
     """The last step that a run of `rankscope train` is to make; None for those of others."""
     try:
-        config = tomllib.loads((run.path / "config.toml").read_text(encoding="utf-8"))
+        config = tomllib.loads(_text(run.path / "config.toml"))
         return int(config["schedule"]["steps"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*DAMAGE, OSError):
         return None
 
 
@@ -59,10 +84,19 @@ def planned_steps(run: Run) -> int | None:
     return most if type(most) is int and most > 0 else None
 
 
+def _text(path: Path) -> str:
+    """Content of a file, whatever its bytes; empty if it cannot be opened."""
+    try:
+        with open_regular(path) as (file, _):
+            return file.read().decode("utf-8", errors="replace")
+    except RankscopeError:
+        return ""
+
+
 def _parsed(line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -72,5 +106,6 @@ def _trainer_history(run: Run) -> list[dict[str, Any]]:
         history = read_json(run.checkpoints[-1].path / "trainer_state.json").get("log_history", [])
     except RankscopeError:
         return []
-    records = [record for record in history if isinstance(record, dict)]
+    listed = history if isinstance(history, list) else []
+    records = [record for record in listed if isinstance(record, dict)]
     return [{TRAINER_NAMES.get(str(k), str(k)): v for k, v in record.items()} for record in records]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def iter_lost_steps(places: Iterable[Place], root: Path) -> Iterator[Skip]:
     for place in places:
         if place.reason != LINK or lone_number(stated_name(place.path)) is None:
             continue
-        target = place.path.resolve()
+        target = Path(os.path.realpath(place.path))  # a loop of links has an end here
         if not target.exists():
             what = "is a link that leads nowhere"
         elif not target.is_relative_to(root.resolve()):

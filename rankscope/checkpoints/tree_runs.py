@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -175,7 +176,7 @@ class TreeRuns:
         if counts_epochs(series):
             series.unit = "epoch"
         checkpoints = series.checkpoints(self.options)
-        full = f"{name}/{title}" if title else name
+        full = as_text(f"{name}/{title}") if title else name
         self.runs.append(Run(full, path, checkpoints, title or None, series.unit))
         for checkpoint in checkpoints:
             use: Use = "unreadable" if checkpoint.fault else "step"
@@ -193,8 +194,16 @@ class TreeRuns:
     def _name(self, path: Path) -> str:
         real = path.resolve()
         if real == self.root or not real.is_relative_to(self.root):
-            return real.name
-        return real.relative_to(self.root).as_posix()
+            return as_text(real.name)
+        return as_text(real.relative_to(self.root).as_posix())
+
+
+def as_text(name: str) -> str:
+    """The name of a file or folder as text that a table can hold.
+
+    Bytes that are not UTF-8, which Python shows as halves of characters, become escapes.
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _renamed(name: str, root: str, instead: str) -> str:

@@ -24,11 +24,13 @@ from rankscope.cli.options import (
     TrustPickle,
     WindowChoice,
 )
+from rankscope.errors import plain
 
 
 def analyze(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
+        list[Path],
+        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
     ],
     out: ResultsFolder = Path("rankscope-results"),
     components: ComponentChoice = None,
@@ -100,7 +102,9 @@ def analyze(
 
     def print_record(record: dict[str, Any]) -> None:
         print_summary(record, named=selection.named)
-        typer.echo(f"{record['rows']} matrices, {found.computed} newly computed → {out}")
+        typer.echo(
+            f"{record['rows']} matrices, {found.computed} newly computed → {plain(str(out))}"
+        )
 
     end_call(
         found,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import traceback
@@ -30,12 +31,20 @@ from rankscope.cli.inspect import inspect
 from rankscope.cli.report import report
 from rankscope.cli.train import train
 from rankscope.cli.watch import watch
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+from rankscope.errors import (
+    LONGEST,
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    cannot_be_read,
+    printable,
+)
 
 # After a line with \b, help is not wrapped.
 EXIT_CODES = "\n".join(
     ["\b", "Exit codes:", *(f"  {code:<8}  {text}" for code, text in MEANINGS.items())]
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only writing meets them
 app = typer.Typer(
     name="rankscope",
     cls=Program,
@@ -84,14 +93,25 @@ def main() -> None:
     except RankscopeError as error:
         _end(str(error), NOTHING_DONE, debug=debug)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _end(f"{where}cannot be written ({error.strerror or error})", NOT_WRITTEN, debug=debug)
+        if _is_of_writing(error):
+            where = f"{printable(str(error.filename))}: " if error.filename else ""
+            message = f"{where}cannot be written ({error.strerror or error})"
+            _end(message, NOT_WRITTEN, debug=debug)
+        _end(str(cannot_be_read(error)), NOTHING_DONE, debug=debug)
+
+
+def _is_of_writing(error: OSError) -> bool:
+    """Whether the system refused to write: all that lasts is written by `rankscope.durable`."""
+    from rankscope import durable
+
+    modules = {frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)}
+    return durable.__name__ in modules or error.errno in FULL
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
     """Print the library's warnings as one line each, and any other as Python does."""
     if issubclass(category, RankscopeWarning):
-        typer.echo(f"rankscope: {in_options(str(message))}", err=True)
+        typer.echo(f"rankscope: {printable(in_options(str(message)), limit=LONGEST)}", err=True)
     else:
         typer.echo(warnings.formatwarning(message, category, *where[:2]), err=True, nl=False)
 

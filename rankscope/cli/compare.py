@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.errors import plain
+
 if TYPE_CHECKING:
     from rankscope.comparison.compare import Comparison
 
@@ -69,30 +71,33 @@ def compare(
     if table == "terminal":
         _print_sentences(found, results, group)
     for note in found.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {plain(note)}", err=True)
     if out is not None:
         for path in _written(found, out):
-            typer.echo(path, err=table != "terminal")
+            typer.echo(plain(str(path)), err=table != "terminal")
 
 
 def _print(found: Comparison, form: Form, *, everything: bool) -> None:
     from rankscope.cli.output import print_columns
     from rankscope.comparison import digest
+    from rankscope.results.csv_tables import frame_as_csv
 
     if form == "csv":
-        typer.echo(found.metrics.to_csv(index=False), nl=False)
+        typer.echo(frame_as_csv(found.metrics), nl=False)
         return
     cells = digest.difference_cells(found, everything=everything)
     far = digest.distance_cells(found)
     if form != "terminal":
         shown = {"markdown": digest.as_markdown, "latex": digest.as_latex}[form]
-        typer.echo("\n\n".join(shown(some) for some in (cells, far) if len(some) > 1))
+        tables = ([tuple(map(plain, row)) for row in some] for some in (cells, far))
+        typer.echo("\n\n".join(shown(some) for some in tables if len(some) > 1))
         return
     if len(cells) > 1:
-        typer.echo(typer.style(f"differences, {found.a} → {found.b}", bold=True))
+        typer.echo(typer.style(plain(f"differences, {found.a} → {found.b}"), bold=True))
         print_columns(cells, left=4)
     if len(far) > 1:
-        typer.echo(typer.style(f"distances of the weights, {found.a} and {found.b}", bold=True))
+        title = plain(f"distances of the weights, {found.a} and {found.b}")
+        typer.echo(typer.style(title, bold=True))
         print_columns(far, left=3)
 
 
@@ -103,17 +108,18 @@ def _print_sentences(found: Comparison, results: Path, group: str | None) -> Non
 
     said = answer(results, runs=(found.a, found.b), group=group)
     for line in [*(one for one in said if one != SINGLE_RUNS), *sentences(found)]:
-        typer.echo(f"• {line}")
+        typer.echo(f"• {plain(line)}")
 
 
 def _written(found: Comparison, out: Path) -> list[Path]:
     """Write both tables and the figures, and return their files."""
     from rankscope.durable import make_folder, write_file
+    from rankscope.results.csv_tables import frame_as_csv
 
     files = {"differences.csv": found.metrics, "distances.csv": found.weights}
     make_folder(out)
     for name, table in files.items():
-        write_file(out / name, table.to_csv(index=False).encode())
+        write_file(out / name, frame_as_csv(table))
     return [*(out / name for name in files), *_drawn(found, out)]
 
 

@@ -13,6 +13,7 @@ import typer
 from rankscope.cli.command import Command
 from rankscope.cli.options import AsJson, require_installed
 from rankscope.cli.progress import progress_bar
+from rankscope.errors import plain
 
 if TYPE_CHECKING:
     from rankscope.training.data.token_folder import Sidecar
@@ -104,7 +105,8 @@ def prepare(
         return
     for line in _description(sidecar):
         typer.echo(line)
-    typer.echo(f"written to {out}; train on it with --data {out}")
+    folder = plain(str(out))
+    typer.echo(f"written to {folder}; train on it with --data {folder}")
 
 
 class _ProgressLines:
@@ -116,7 +118,7 @@ class _ProgressLines:
     def report(self, share: float, label: str) -> None:
         if time.monotonic() - self.last >= SECONDS_BETWEEN_LINES:
             self.last = time.monotonic()
-            typer.echo(f"preparing: {share:.0%}, {label}", err=True)
+            typer.echo(f"preparing: {share:.0%}, {plain(label)}", err=True)
 
 
 def _description(sidecar: Sidecar) -> list[str]:

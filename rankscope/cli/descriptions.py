@@ -12,7 +12,7 @@ import typer
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import listed
 from rankscope.cli.output import in_brief, print_columns
-from rankscope.results.summary_tables import plain
+from rankscope.errors import plain
 
 MOST = 10  # lines of one kind; if there are more, the first, the last and a count are printed
 ENDS = 3

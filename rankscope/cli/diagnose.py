@@ -19,7 +19,8 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 def diagnose(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
+        list[Path],
+        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
     ],
     results: Annotated[
         Path | None,
@@ -69,7 +70,7 @@ def _print(found: Diagnosis) -> None:
 
 def _print_finding(finding: Finding) -> None:
     """Where and what in one line, then what it means, and what to do."""
-    from rankscope.results.summary_tables import plain
+    from rankscope.errors import plain
 
     severity = typer.style(finding.severity, fg=COLOURS[finding.severity], bold=True)
     typer.echo(f"{severity}  {typer.style(finding.code, bold=True)}  {plain(finding.where)}")
@@ -89,7 +90,7 @@ def _wrapped(text: str) -> str:
 def _print_unchecked(found: Diagnosis) -> None:
     """What could not be looked for, one line per reason."""
     from rankscope.cli.command import in_options
-    from rankscope.results.summary_tables import plain
+    from rankscope.errors import plain
 
     for reason, codes in found.unchecked_by_reason().items():
         typer.echo(f"not checked: {', '.join(codes)}: {in_options(plain(reason))}", err=True)

@@ -15,11 +15,13 @@ from rankscope.cli.options import (
     Strict,
     require_installed,
 )
+from rankscope.errors import plain
 
 
 def evaluate(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="Runs, trees of runs, or checkpoints.")
+        list[Path],
+        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
     ],
     text: Annotated[
         list[str] | None,
@@ -162,7 +164,7 @@ def evaluate(
         curves = {(curve.path, curve.folder) for curve in found.curves}
         own = [one for one in record["evaluations"] if (one["path"], one["folder"]) in curves]
         print_evaluations(own)
-        typer.echo(f"{found.measured} scores, {found.computed} newly computed → {out}")
+        typer.echo(f"{found.measured} scores, {found.computed} newly computed → {plain(str(out))}")
 
     end_call(
         found,

@@ -11,6 +11,7 @@ import typer
 from rankscope.cli.command import Command
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
 from rankscope.cli.options import PublishedCurves
+from rankscope.errors import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from rankscope.results.results import Results
 
 Folder = Annotated[
-    Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+    Path,
+    typer.Argument(
+        metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+    ),
 ]
 Venue = Annotated[
     str,
@@ -112,9 +116,9 @@ def figures(
                 caption = figure.described(drawn, name, opened, source)
                 written += save_figure(drawn, folder, name, caption=caption)
     for line in left_out:
-        typer.echo(line, err=True)
+        typer.echo(plain(line), err=True)
     for path in written:
-        typer.echo(path)
+        typer.echo(plain(str(path)))
     if not written:
         raise RankscopeError("the results hold nothing that could be drawn", path=results)
 
@@ -151,7 +155,7 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
                 if known is not None:
                     caption = known.described(figure, name, opened, source_of(opened))
                 for path in save_figure(figure, folder, name, caption=caption):
-                    typer.echo(path)
+                    typer.echo(plain(str(path)))
         except RankscopeError as error:
             typer.echo(f"{Path(script).name}: {error}", err=True)
             raise typer.Exit(code) from None

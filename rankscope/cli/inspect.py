@@ -13,7 +13,10 @@ from rankscope.cli.options import AsJson, BaseModel, FamilyName, LayoutName, Tru
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A run, a tree of runs, or a checkpoint.")
+        Path,
+        typer.Argument(
+            metavar="PATH", readable=False, help="A run, a tree of runs, or a checkpoint."
+        ),
     ],
     layout: LayoutName = None,
     family: FamilyName = None,

@@ -11,9 +11,9 @@ import typer
 
 from rankscope.cli.command import in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, PARTIAL
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, plain
 from rankscope.results.record import read_record
-from rankscope.results.summary_tables import TRUST, aligned, number_text, plain, summary_tables
+from rankscope.results.summary_tables import TRUST, aligned, number_text, summary_tables
 
 if TYPE_CHECKING:
     from rankscope.checkpoints.contents import Skip
@@ -102,7 +102,7 @@ def print_skips(skips: Sequence[Skip], *, file: str | Path | None = None) -> Non
     for line in lines[:MOST]:
         typer.echo(f"skipped: {in_options(line)}", err=True)
     if len(lines) > MOST:
-        where = "" if file is None else f", all in {file}"
+        where = "" if file is None else f", all in {plain(str(file))}"
         typer.echo(f"… and {len(lines) - MOST} more kinds{where}", err=True)
 
 

@@ -8,12 +8,15 @@ from typing import Annotated
 import typer
 
 from rankscope.cli.options import PublishedCurves
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, plain
 
 
 def report(
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="A folder that `rankscope analyze` wrote.")
+        Path,
+        typer.Argument(
+            metavar="RESULTS", readable=False, help="A folder that `rankscope analyze` wrote."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -45,7 +48,7 @@ def report(
         from rankscope.report.answer import answer
 
         for sentence in answer(results, group=group):
-            typer.echo(f"• {sentence}")
+            typer.echo(f"• {plain(sentence)}")
         return
     from rankscope.cli.progress import progress_bar
 
@@ -58,4 +61,4 @@ def report(
         path = write_report(
             results, out, title=title, group=group, published=published, progress=progress
         )
-    typer.echo(path)
+    typer.echo(plain(str(path)))

@@ -22,6 +22,7 @@ from rankscope.cli.options import (
     TrustPickle,
     WindowChoice,
 )
+from rankscope.errors import plain
 
 if TYPE_CHECKING:
     from rankscope.watching.watch import WatchedStep
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 def watch(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", help="Runs or trees of runs; they need not exist yet."),
+        typer.Argument(
+            metavar="RUN", readable=False, help="Runs or trees of runs; they need not exist yet."
+        ),
     ],
     out: ResultsFolder = Path("rankscope-results"),
     poll: Annotated[
@@ -113,7 +116,7 @@ def watch(
 
     def print_record(record: dict[str, Any]) -> None:
         print_summary(record, named=found.selection.named)
-        typer.echo(f"{record['rows']} matrices → {out}")
+        typer.echo(f"{record['rows']} matrices → {plain(str(out))}")
 
     end_call(
         found,
@@ -137,7 +140,7 @@ def _draw(results: Path) -> None:
 def step_line(seen: WatchedStep) -> str:
     """One line on a step: PER and rank of its weights, updates, adapters and sums of merges."""
     from rankscope.analysis.summary_lines import lines_overall
-    from rankscope.results.summary_tables import MAIN, component_text, number_text, plain
+    from rankscope.results.summary_tables import MAIN, component_text, number_text
 
     ranked = [row for row in seen.rows if row["effective_rank"] is not None]
     parts = []

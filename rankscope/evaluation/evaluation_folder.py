@@ -21,6 +21,7 @@ from rankscope.results.columns import (
     EVALUATION_RECORD,
     EVALUATION_SKIPS,
 )
+from rankscope.results.csv_tables import frame_as_csv
 from rankscope.results.record import json_lines, provenance, read_record, write_with_record
 
 CURVE = tuple(field.name for field in fields(Curve))
@@ -54,7 +55,7 @@ def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
     table.to_parquet(buffer, index=False)
     files = {
         EVALUATION_FILE: buffer.getvalue(),
-        "evaluation.csv": table.to_csv(index=False, lineterminator="\n").encode(),
+        "evaluation.csv": frame_as_csv(table),
         EVALUATION_SKIPS: json_lines(map(vars, skips)),
     }
     write_with_record(out / EVALUATION_RECORD, _described(listed, evaluation), files)

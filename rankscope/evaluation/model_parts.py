@@ -10,9 +10,10 @@ from rankscope.checkpoints.adapters.peft_adapter import WEIGHTS as ADAPTER_WEIGH
 from rankscope.checkpoints.adapters.peft_config import CONFIG as ADAPTER_CONFIG
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import huggingface
+from rankscope.checkpoints.links import check_links
 from rankscope.checkpoints.run import Checkpoint
-from rankscope.durable import read_manifest
-from rankscope.errors import RankscopeError
+from rankscope.durable import MANIFEST
+from rankscope.errors import RankscopeError, cannot_be_read
 
 NO_MODEL = "no-model"
 CONFIG = "config.json"
@@ -46,8 +47,17 @@ def model_parts(checkpoint: Checkpoint) -> ModelParts:
     ------
     RankscopeError
         With the reason ``no-model``, if the layout is not one that transformers reads, or a part of
-        the model is missing.
+        the model is missing. Or if a file may not be read, or is a link that leads elsewhere.
     """
+    try:
+        parts = _parts(checkpoint)
+        check_links(checkpoint.path, checkpoint.options.within)
+    except OSError as error:
+        raise cannot_be_read(error, checkpoint.path) from error
+    return parts
+
+
+def _parts(checkpoint: Checkpoint) -> ModelParts:
     if checkpoint.layout == "peft":
         parts = _on_base(checkpoint.path, checkpoint.options.base)
     elif checkpoint.layout in LAYOUTS:
@@ -74,8 +84,8 @@ def model_parts(checkpoint: Checkpoint) -> ModelParts:
 
 def _is_own(folder: Path) -> bool:
     try:
-        return str(read_manifest(folder).get("format")).startswith(OWN_FORMAT)
-    except (OSError, ValueError):
+        return str(read_json(folder / MANIFEST).get("format")).startswith(OWN_FORMAT)
+    except RankscopeError:
         return False
 
 

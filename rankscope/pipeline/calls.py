@@ -89,15 +89,18 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
     Raises
     ------
     WrongSettingError
-        If ``out`` is one of the inputs.
+        If ``out`` is one of the inputs, or in a checkpoint.
     OSError
         If it cannot be written.
     """
     if out is None:
         return
+    runs = list(runs)
     inputs = {path.resolve() for run in runs for path in (run.path, *(c.path for c in run))}
     if out.resolve() in inputs:
         raise WrongSettingError("is one of the inputs: choose another folder for `out`", path=out)
+    if any(c.path.resolve() in out.resolve().parents for run in runs for c in run):
+        raise WrongSettingError("is in a checkpoint: choose another folder for `out`", path=out)
     require_writable(out)
 
 

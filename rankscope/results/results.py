@@ -30,6 +30,7 @@ from rankscope.results.columns import (
     TRAINING_FILE,
     WHOLE,
 )
+from rankscope.results.csv_tables import original
 from rankscope.results.merge_table import merge_table
 from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
@@ -286,7 +287,9 @@ class Results:
         path = self.path / TRAINING_FILE
         if not path.is_file():
             return pd.DataFrame()
-        training = pd.read_csv(path, dtype={"run": str})
+        training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
+        texts = training.select_dtypes(["object", "str"]).columns
+        training[texts] = training[texts].map(original)
         # Logs count steps, whatever checkpoints count.
         return training if self.unit != "step" else self._described(training, restarts=True)
 

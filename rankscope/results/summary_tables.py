@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rankscope.errors import printable
+from rankscope.errors import plain
 
 Row = tuple[str, ...]
 Lines = list[dict[str, Any]]
@@ -116,11 +116,6 @@ def aligned(rows: Sequence[Row], left: int, *, indent: str = "") -> list[str]:
         ]
         lines.append(f"{indent}{'  '.join(cells)}".rstrip())
     return lines
-
-
-def plain(text: str) -> str:
-    """Return the text safe for a terminal: names in files may hold control sequences."""
-    return printable(text, limit=len(text) * 10)
 
 
 def number_text(value: float | str | None, form: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, plain
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.row_choice import chosen_rows, in_order
 from rankscope.statistics.step_summary import line_text, summarised_over, summary
@@ -110,7 +110,7 @@ def _head(by_run: dict[str, list[int]]) -> Sequence[str]:
     columns = sum(map(len, by_run.values()))
     spans, rules, at = [], [], 2
     for run, steps in by_run.items():
-        spans.append(rf"\multicolumn{{{len(steps)}}}{{c}}{{{latex_text(run)}}}")
+        spans.append(rf"\multicolumn{{{len(steps)}}}{{c}}{{{latex_text(plain(run))}}}")
         rules.append(rf"\cmidrule(lr){{{at}-{at + len(steps) - 1}}}")
         at += len(steps)
     numbers = [str(step) for steps in by_run.values() for step in steps]

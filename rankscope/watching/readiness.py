@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,11 +39,11 @@ class Readiness:
         if listed_files(checkpoint.path):
             return True
         files = files_of(checkpoint)
-        known, since = self._seen.get(checkpoint.path, ((), now))
-        if files != known:
+        seen = self._seen.get(checkpoint.path)  # none yet is not the same as no files
+        if seen is None or seen[0] != files:
             self._seen[checkpoint.path] = files, now
             return False
-        unchanged = now - since
+        unchanged = now - seen[1]
         if unchanged < self.settle:
             return False
         return unchanged >= PATIENCE * self.settle or _is_whole(checkpoint)
@@ -51,8 +52,9 @@ class Readiness:
 def files_of(checkpoint: Checkpoint) -> Files:
     """The files of a checkpoint with their sizes and times."""
     path = checkpoint.path
-    paths = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return tuple((str(one), state_of(one)) for one in paths)
+    # What may not be listed or looked at has no state, and is not an error here.
+    below = [str(Path(folder, name)) for folder, _, names in os.walk(path) for name in names]
+    return tuple((one, state_of(one)) for one in (sorted(below) if path.is_dir() else [str(path)]))
 
 
 def _is_whole(checkpoint: Checkpoint) -> bool:

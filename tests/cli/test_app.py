@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pty
@@ -6,12 +7,14 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rankscope import durable
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.cli import main
 from rankscope.cli.exit_codes import MEANINGS
@@ -92,6 +95,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("analyze", "run", "--base", "nonsense"),
         ("analyze", "run", "--since", "nonsense"),
         ("analyze", "run", "--out", "run"),
+        ("analyze", "run", "--out", "run/checkpoints/step-00000000/adapter"),
         ("evaluate", "run", "--blimp", "nonsense"),
         ("evaluate", "run", "--text", "nonsense"),
         ("data", "prepare", "nonsense", "--out", "new"),
@@ -119,6 +123,43 @@ def test_wrong_use_is_exit_2(
     shown = capsys.readouterr()
     assert (ended.value.code, shown.out) == (2, "")
     assert "nonsense" in shown.err or "nonsense" not in arguments[-1]
+
+
+def read_in_vain() -> None:
+    raise PermissionError(13, "Permission denied", "run/\x1b[2J")
+
+
+def write_in_vain() -> None:
+    durable.write_file(Path("/dev/null/out/metrics.csv"), b"")
+
+
+def print_in_vain() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("fail", "code", "words"),
+    [
+        (read_in_vain, 4, "run/\\x1b[2J: cannot be read (Permission denied)"),
+        (write_in_vain, 5, "/dev/null"),
+        (print_in_vain, 5, "cannot be written (No space left on device)"),
+    ],
+)
+def test_an_error_of_the_system_says_what_it_was(
+    fail: Callable[[], None],
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr("rankscope.cli.app.app", lambda **_: fail())
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().err
+    assert (ended.value.code, shown.count("\n")) == (code, 1)
+    assert shown.startswith("rankscope: ") and words in shown
 
 
 @pytest.mark.slow

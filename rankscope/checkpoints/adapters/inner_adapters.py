@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope.checkpoints.account import Classed
+from rankscope.checkpoints.adapters.peft_config import finite
 from rankscope.checkpoints.contents import Adapter, Skip
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, printable
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def _tanh(trained: Tensor) -> float:
 
 
 def _stated(alpha: object, rank: int, config: Path) -> float:
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-        raise RankscopeError(f"lora_alpha is {alpha!r}, not a number", path=config)
-    return alpha / rank
+    number = finite(alpha)
+    if number is None:
+        shown = printable(repr(alpha), limit=40)
+        raise RankscopeError(f"lora_alpha is {shown}, not a number", path=config)
+    return number / rank

@@ -176,8 +176,10 @@ def _automaton_of(pattern: str) -> _Automaton:
         return automaton
     except FAULTS as error:
         what = printable((str(error) or type(error).__name__).splitlines()[0], limit=80)
-        shown = printable(pattern, limit=60)
-        raise _fault(f"{shown!r} is not a pattern that can be matched here ({what})") from None
+        kind = (
+            "regular expression" if isinstance(error, re.error) else "pattern that is matched here"
+        )
+        raise _fault(f"{printable(pattern, limit=60)!r} is not a {kind} ({what})") from None
 
 
 def _built(automaton: _Automaton, nodes: Iterable[Any], start: int) -> int:

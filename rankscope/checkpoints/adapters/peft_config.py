@@ -51,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         return with_patterns(config) if config else config
     except RankscopeError as error:
-        raise RankscopeError(error.message, path=path, reason=error.reason) from None
+        raise RankscopeError(error.message, path=path) from None
 
 
 def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -140,7 +140,11 @@ def with_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(patterns, dict):
             raise RankscopeError(f"{entry} is not a table", reason=CONFIG_REASON)
         alphas |= patterns if entry == "alpha_pattern" else {}
-        made[entry] = NamePatterns(patterns)
+        try:
+            made[entry] = NamePatterns(patterns)
+        except RankscopeError as error:
+            message = f"in its {entry}, {error.message}"
+            raise RankscopeError(message, reason=error.reason) from None
     for name, alpha in alphas.items():
         if finite(alpha) is None:
             shown = f"{printable(name, limit=60)} is {printable(repr(alpha), limit=40)}"

@@ -19,7 +19,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 # Attributes of the wrappers of training frameworks, which are in every name.
 OUTER = ("_forward_module.", "module.", "wrapped_model.", "base_model.model.")
 INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d+)(?=\.|$)")
+EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d{1,9})(?=\.|$)")
 FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 

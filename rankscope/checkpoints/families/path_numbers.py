@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 # A part of a path that is a number, or that ends in one and has parts below it.
-NUMBER = re.compile(r"(?:(?<=\.)|^)(?P<plain>\d+)(?=\.|$)|(?<=[^\d.])(?P<ending>\d+)(?=\.)")
+NUMBER = re.compile(r"(?:(?<=\.)|^)(?P<plain>\d{1,9})(?=\.|$)|(?<=[^\d.])(?P<ending>\d{1,9})(?=\.)")
 EXPERT = re.compile(r"expert", re.IGNORECASE)
 FEW = 2
 

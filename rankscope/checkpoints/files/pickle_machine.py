@@ -97,7 +97,9 @@ class Machine:
 
     def _mark(self, _: Any) -> None:
         if len(self.below) == MAX_MARKS:
-            raise over_limit(f"holds a pickle of containers nested more than {MAX_MARKS} deep")
+            raise over_limit(
+                f"holds a pickle that is nested too deeply: more than {MAX_MARKS} levels"
+            )
         self.below.append(self.stack)
         self.stack = []
 

@@ -29,6 +29,7 @@ from rankscope.checkpoints.tensors import (
 )
 from rankscope.errors import RankscopeError, printable
 
+OWN = b'{"__metadata__":{"rankscope":'  # as `rankscope.results.vectors` begins its files
 METADATA = "__metadata__"  # null in the headers of some writers
 SHARDING, SHARDS = "DCP_SHARDING_INFO", "shard-*-model-*-of-*.safetensors"
 
@@ -84,6 +85,15 @@ def read_notes(path: str | Path) -> dict[str, str]:
     """
     header, _, _ = _read_header(path)
     return dict(header.get(METADATA) or {})
+
+
+def is_own_store(path: str | Path) -> bool:
+    """Whether a file is of the stores in a results folder of rankscope."""
+    try:
+        with open_regular(path) as (file, _):
+            return file.read(8 + len(OWN))[8:] == OWN
+    except RankscopeError:
+        return False
 
 
 def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:

@@ -8,6 +8,7 @@ an ``adapter`` folder and ``gradients.safetensors`` beside the weights.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter
@@ -157,8 +158,9 @@ def _open_without_index(folder: Path, shards: list[re.Match[str]], options: Opti
         what = f"number {min(absent)} is missing" if absent else "their names differ in the total"
         message = f"has {len(shards)} of {count} shards and no index: {what}"
         raise RankscopeError(message, path=folder, reason="missing-shard")
-    opened = [open_file(folder / one[0], trust=options.trust_pickle) for one in shards]
-    return together(opened, {n: t for one in opened for n, t in one.tensors.items()})
+    held = {one[0]: open_file(folder / one[0], trust=options.trust_pickle) for one in shards}
+    _check_once(held, folder)
+    return together(held.values(), {n: t for one in held.values() for n, t in one.tensors.items()})
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -166,12 +168,18 @@ def _weight_map(index: Path) -> dict[str, str]:
     listing = read_json(index).get("weight_map")
     if not isinstance(listing, dict) or not listing:
         raise RankscopeError("has no weight_map", path=index)
-    for shard in set(map(str, listing.values())):
-        is_name = Path(shard).name == shard and shard not in ("", ".", "..")
-        if not is_name or len(shard.encode(errors="replace")) > MAX_NAME:
-            shown = repr(printable(shard))
+    for shard in listing.values():
+        if not _is_beside(shard):
+            shown = repr(printable(str(shard)))
             raise RankscopeError(f"lists the shard {shown}, not a file beside it", path=index)
-    return {name: str(shard) for name, shard in listing.items()}
+    return dict(listing)
+
+
+def _is_beside(shard: object) -> bool:
+    """Whether an entry of an index can be the name of a file beside it."""
+    if not isinstance(shard, str) or shard in ("", ".", "..") or "\0" in shard:
+        return False
+    return Path(shard).name == shard and len(shard.encode(errors="replace")) <= MAX_NAME
 
 
 def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Opened:
@@ -180,6 +188,7 @@ def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Ope
         shard: open_file(folder / shard, trust=options.trust_pickle)
         for shard in sorted(set(listing.values()))
     }
+    _check_once(held, folder)
     for name, shard in listing.items():
         if name not in held[shard].tensors and all(
             one.tensor.name != name for one in held[shard].aside
@@ -192,6 +201,22 @@ def _open_shards(folder: Path, listing: dict[str, str], options: Options) -> Ope
     for one in held.values():
         tensors = dict(one.tensors) | tensors
     return together(held.values(), tensors)
+
+
+def _check_once(held: Mapping[str, Opened], folder: Path) -> None:
+    """Refuse a tensor that two shards hold: whoever loads all of them keeps the last."""
+    places: dict[str, str] = {}
+    for shard, opened in held.items():
+        for name in opened.tensors:
+            if name in places:
+                both = f"{printable(places[name], limit=80)} and {printable(shard, limit=80)}"
+                raise RankscopeError(
+                    f"is in two shards, {both}: it is not certain which of them counts",
+                    path=folder,
+                    tensor=name,
+                    reason="duplicate-tensor",
+                )
+            places[name] = shard
 
 
 LAYOUT = Layout(

@@ -10,6 +10,7 @@ from rankscope.checkpoints.files.config_files import config_beside
 from rankscope.checkpoints.files.file_names import may_be_model
 from rankscope.checkpoints.files.kinds import DAMAGED, kind_of
 from rankscope.checkpoints.files.opened_file import whole
+from rankscope.checkpoints.files.safetensors_file import is_own_store
 from rankscope.checkpoints.files.weights_file import open_file
 from rankscope.checkpoints.layouts.layout import Layout, step_in_file_name
 from rankscope.checkpoints.options import Options
@@ -20,7 +21,9 @@ def recognises(path: Path) -> bool:
     if not may_be_model(path):
         return False
     kind = kind_of(path)
-    return kind == "safetensors" or (path.suffix.lower() == ".safetensors" and kind in DAMAGED)
+    if kind == "safetensors":
+        return not is_own_store(path)
+    return path.suffix.lower() == ".safetensors" and kind in DAMAGED
 
 
 def read(path: Path, options: Options) -> Contents:

@@ -20,7 +20,7 @@ from rankscope.checkpoints.slicing.slice_file import OpenSlice
 
 ROWS, COLUMNS = 0, 1
 HEADS_IN_ORDER = 2  # since this version every slice of q, k, v is head by head
-LAYER = re.compile(r"(?<![^.])layers\.(\d+)(?=\.)")
+LAYER = re.compile(r"(?<![^.])layers\.(\d{1,9})(?=\.)")
 NEEDED = ("hidden_size", "num_attention_heads")
 LARGEST = 2**40  # of the numbers that configurations state
 META_WHOLE = ("router", "gate", "router_DE")  # every process has all of it
