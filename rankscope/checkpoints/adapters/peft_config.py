@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.adapters.name_patterns import NamePatterns
+from rankscope.checkpoints.adapters.name_patterns import REASON, NamePatterns
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError, printable
 
 CONFIG = "adapter_config.json"
-CONFIG_REASON = "adapter-config"
 # Types whose delta can be computed exactly.
 READ = ("LORA", "ADALORA", "VERA", "LOKR", "LOHA")
 # Entries that replace B·A by something else.
@@ -138,7 +137,7 @@ def with_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}
         if not isinstance(patterns, dict):
-            raise RankscopeError(f"{entry} is not a table", reason=CONFIG_REASON)
+            raise RankscopeError(f"{entry} is not a table", reason=REASON)
         alphas |= patterns if entry == "alpha_pattern" else {}
         try:
             made[entry] = NamePatterns(patterns)
@@ -148,7 +147,7 @@ def with_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
     for name, alpha in alphas.items():
         if finite(alpha) is None:
             shown = f"{printable(name, limit=60)} is {printable(repr(alpha), limit=40)}"
-            raise RankscopeError(f"{shown}, not a number", reason=CONFIG_REASON)
+            raise RankscopeError(f"{shown}, not a number", reason=REASON)
     return made
 
 
