@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rankscope.checkpoints.tensors import Tensor
+from rankscope.components.memory import check_room
 from rankscope.components.recipes import OF_CONTENT, Products, Recipe
 from rankscope.errors import RankscopeError
 from rankscope.spectra.paired_subspaces import Chance, Decomposed, compared
@@ -115,6 +116,7 @@ class SubspaceSeries:
     def _read(self, position: Position) -> Read | None:
         try:
             recipe = position.recipe
+            check_room(recipe)
             matrix = recipe.factored() if isinstance(recipe, Products) else recipe.read()
         except RankscopeError as error:
             if error.reason in OF_CONTENT:

@@ -21,6 +21,7 @@ import numpy as np
 from rankscope.analysis.jobs import Outcome
 from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.checkpoints.file_states import FileStates, as_planned
+from rankscope.components.memory import check_room
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
@@ -48,6 +49,7 @@ def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcom
 
 def matrix_of(recipe: Recipe) -> Decomposable:
     """Read a matrix; if it is in memory as a whole, also measure its entries."""
+    check_room(recipe)
     matrix = recipe.read()
     if not isinstance(matrix, Dense):
         return matrix

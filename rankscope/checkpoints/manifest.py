@@ -14,6 +14,7 @@ from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.file_states import State, state_of
+from rankscope.checkpoints.limits import MAX_JSON, check_values
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
@@ -78,8 +79,12 @@ def _files(folder: Path) -> dict[str, FileDigest]:
 @lru_cache(maxsize=64)
 def _listed(folder: Path, _state: State) -> dict[str, FileDigest]:
     try:
-        with open_regular(folder / MANIFEST) as (file, _):
-            manifest: Any = json.loads(file.read())
+        with open_regular(folder / MANIFEST) as (file, size):
+            if size > MAX_JSON:
+                return {}
+            content = file.read()
+        check_values(content, "it", path=folder / MANIFEST)
+        manifest: Any = json.loads(content)
         if not str(manifest["format"]).startswith(FORMATS):
             return {}
         return {

@@ -26,6 +26,7 @@ from typing_extensions import override
 
 from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.checkpoints.file_states import unchanged
+from rankscope.checkpoints.limits import check_memory
 from rankscope.checkpoints.links import check_link
 from rankscope.errors import RankscopeError, cannot_be_read
 
@@ -167,6 +168,8 @@ class StoredTensor(InOneFile):
 
     def _elements(self, start: int, stop: int) -> NDArray[Any]:
         size, bits = DTYPES[self.dtype]
+        what = f"an array of shape {list(self.shape)}"
+        check_memory((stop - start) * size, what, path=self.path, tensor=self.name)
         data = np.empty((stop - start) * size, dtype=np.uint8)
         read, place = 0, self.offset + start * size
         with open_regular(self.path) as (file, _):

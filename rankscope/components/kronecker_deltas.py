@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from rankscope.checkpoints.contents import Delta, KroneckerAdapter
+from rankscope.checkpoints.limits import check_memory
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.formed import Formed
 from rankscope.components.products import IN_RANGE_OR_NOT, SCALING, product_floor
@@ -125,6 +126,9 @@ def _times(factor: Formed, scale: float) -> Dense:
 
 def _kronecker(first: Formed, second: Formed, scale: float) -> tuple[Values, float]:
     """A Kronecker product, and a bound on the Frobenius norm of its error."""
+    rows, columns = (a * b for a, b in zip(first.values.shape, second.values.shape, strict=True))
+    what = f"a Kronecker product of {rows} × {columns}, multiplied out,"
+    check_memory(8 * rows * columns, what)
     sizes = frobenius_norms(first.values), frobenius_norms(second.values)
     values = np.kron(scale * first.values.astype(np.float64), second.values.astype(np.float64))
     error = product_floor(sizes, (first.error, second.error)) + SCALING * sizes[0] * sizes[1]

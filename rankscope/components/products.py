@@ -13,6 +13,7 @@ from functools import reduce
 
 import numpy as np
 
+from rankscope.checkpoints.limits import check_memory
 from rankscope.components.factor_noise import joint_floor
 from rankscope.components.formed import Formed
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values, multiplying_bound
@@ -120,10 +121,11 @@ def multiplied(product: LowRank) -> Formed:
 @IN_RANGE_OR_NOT
 def as_product(matrix: Formed, *, is_scaled: bool = True) -> LowRank:
     """A matrix times the identity, to be added to products."""
-    rounding = matrix.rounding()
+    rounding, columns = matrix.rounding(), matrix.values.shape[1]
+    check_memory(8 * columns**2, f"the identity of {columns} × {columns} beside a matrix")
     return LowRank(
         matrix.values.astype(np.float64),
-        np.eye(matrix.values.shape[1]),
+        np.eye(columns),
         matrix.dtype,
         floor=rounding.floor,
         error=matrix.error,

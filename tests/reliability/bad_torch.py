@@ -178,7 +178,7 @@ CODE: list[Bad] = [
     fine("a namespace beside", 45, lambda: pt({"model": weights(), "args": Namespace(lr=1.0)})),
     fine("an object beside", 45, lambda: pt({"model": weights(), "config": Config()}), notes=1),
     fine("a scalar of numpy beside", 45, lambda: pt({"model": weights(), "loss": np.float64(0.5)})),
-    bad("two million marks", 56, with_program(b"(" * 2 * 10**6), "damaged", "nested too deeply"),
+    bad("two million marks", 56, with_program(b"(" * 2 * 10**6), "over-limit", "nested too deeply"),
     bad(
         "lists nested deeply, pickled",
         56,

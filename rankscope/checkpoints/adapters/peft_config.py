@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.adapters.name_patterns import REASON, NamePatterns
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError, printable
 
@@ -47,9 +47,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     for entry, name in OTHER_DELTAS.items():
         if config.get(entry):
             raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A", path=path)
-    if fault := fault_of(config):
-        raise RankscopeError(fault, path=path)
-    return config
+    try:
+        return with_patterns(config) if config else config
+    except RankscopeError as error:
+        raise RankscopeError(error.message, path=path) from None
 
 
 def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -112,35 +113,42 @@ def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | No
 
 
 def by_pattern(config: Mapping[str, Any], patterns: str, path: str, default: Any) -> Any:
-    """Value of the first pattern that fits the end of a path, as PEFT looks it up.
+    """Value of the first pattern of a table that fits the end of a path, as PEFT looks it up.
 
-    PEFT writes the patterns sorted, so the first one in training may not be the first in the file.
-    Then PEFT itself loads the adapter with another scale, and so does this.
+    Of a config that `with_patterns` made, the tables are prepared once for all modules.
     """
     stated = config.get(patterns)
-    for pattern, value in stated.items() if isinstance(stated, Mapping) else ():
-        if re.fullmatch(rf"(.*\.)?({pattern})", path):
-            return value
-    return default
+    if isinstance(stated, Mapping):
+        stated = NamePatterns(stated)
+    return stated.value(path, default) if isinstance(stated, NamePatterns) else default
 
 
-def fault_of(config: Mapping[str, Any]) -> str:
-    """What is wrong with the numbers and patterns of a config; empty if nothing is."""
+def with_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with tables of patterns that `by_pattern` looks up; its numbers are checked.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``adapter-config``, if an alpha is not a number, or a pattern is not a
+        regular expression or not one that can be matched in bounded time.
+    """
     alphas = {name: config[name] for name in ("lora_alpha", "alpha") if name in config}
+    made = dict(config)
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}
         if not isinstance(patterns, dict):
-            return f"{entry} is not a table"
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                return f"{pattern!r} in its {entry} is not a regular expression ({error})"
+            raise RankscopeError(f"{entry} is not a table", reason=REASON)
         alphas |= patterns if entry == "alpha_pattern" else {}
+        try:
+            made[entry] = NamePatterns(patterns)
+        except RankscopeError as error:
+            message = f"in its {entry}, {error.message}"
+            raise RankscopeError(message, reason=error.reason) from None
     for name, alpha in alphas.items():
         if finite(alpha) is None:
-            return f"{name} is {printable(repr(alpha), limit=40)}, not a number"
-    return ""
+            shown = f"{printable(name, limit=60)} is {printable(repr(alpha), limit=40)}"
+            raise RankscopeError(f"{shown}, not a number", reason=REASON)
+    return made
 
 
 def finite(value: object) -> float | None:

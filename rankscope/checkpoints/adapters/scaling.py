@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rankscope.checkpoints.adapters.composed_tensors import holds_whole_numbers, whole_numbers
-from rankscope.checkpoints.adapters.peft_config import by_pattern, fault_of, finite, scale_of
+from rankscope.checkpoints.adapters.peft_config import (
+    by_pattern,
+    finite,
+    scale_of,
+    with_patterns,
+)
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.files.safetensors_file import read_notes
@@ -75,7 +80,11 @@ def scales_beside(factors: Iterable[Tensor], config: Mapping[str, Any]) -> Scale
             if _states(found):
                 return Scales(found, skips=tuple(skips))
     for path in files:
-        scales = _in_header(path)
+        try:
+            scales = _in_header(path)
+        except RankscopeError as error:
+            skips.append(Skip(path, "", error.reason, error.message))
+            continue
         if _states(scales.config) or scales.parts:
             return Scales(scales.config, scales.parts, tuple(skips))
     return Scales(config if _states(config) else {}, skips=tuple(skips))
@@ -108,25 +117,22 @@ def _in_header(path: str) -> Scales:
         return Scales()
     try:
         inside = json.loads(notes.get(INSIDE, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         inside = {}
     parts: dict[str, dict[str, Any]] = {}
     for key, value in inside.items() if isinstance(inside, Mapping) else ():
         part, _, entry = str(key).partition(".")
         parts.setdefault(part, {})[entry] = value
-    return Scales(notes, parts)
+    return Scales(notes, {part: with_patterns(entries) for part, entries in parts.items()})
 
 
 def _read(path: Path, skips: list[Skip]) -> dict[str, Any]:
     try:
         found = read_json(path)
+        return with_patterns(found) if found else found
     except RankscopeError as error:
         skips.append(Skip(str(path), "", error.reason, error.message))
         return {}
-    fault = fault_of(found)
-    if fault:
-        skips.append(Skip(str(path), "", "adapter-config", fault))
-    return {} if fault else found
 
 
 def _states(config: Mapping[str, Any]) -> bool:

@@ -202,10 +202,8 @@ def _has_router(
 ) -> bool:
     """Whether a module has a router with one row per expert, and as many inputs as one of these."""
     return any(
-        len(tensor.shape) == 2 and tensor.shape[0] == shape[0] != shape[-1]
-        for other, tensor in near.within(module)
-        if is_weight(other) and {"router", "gate"} & {*words(other.removeprefix(module))}
-        if not inputs or tensor.shape[1] in inputs
+        rows == shape[0] != shape[-1] and (not inputs or columns in inputs)
+        for rows, columns in near.routers_within(module)
     )
 
 

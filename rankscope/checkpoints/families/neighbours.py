@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 from rankscope.checkpoints.tensors import Tensor
 
+Shape = tuple[int, ...]
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 # Names of the only tensor of a module, which then has the name of the module.
 PLAIN_LEAVES = ("weight", "weights", "kernel")
@@ -28,31 +31,75 @@ class Neighbours:
         for name, tensor in tensors.items():
             module, _, leaf = name.rpartition(".")
             self._modules.setdefault(module, {})[leaf] = tensor
+        # By module, made when they are asked for.
+        self._without_axis: dict[str, frozenset[Shape]] = {}
+        self._within: dict[str, Counter[Shape]] = {}
+        self._sides: dict[str, frozenset[int]] = {}
+        self._routers: dict[str, frozenset[Shape]] = {}
 
-    def beside(self, name: str) -> dict[str, Tensor]:
-        """The other tensors of its module, by the last part of their names."""
-        module, _, leaf = name.rpartition(".")
-        return {other: held for other, held in self._modules[module].items() if other != leaf}
+    def beside(self, name: str) -> Mapping[str, Tensor]:
+        """The tensors of its module, by the last part of their names; itself among them."""
+        return self._modules[name.rpartition(".")[0]]
+
+    def shapes_but_one_axis(self, name: str) -> frozenset[Shape]:
+        """The shapes of the tensors of its module, each without one axis that is not the first."""
+        module = name.rpartition(".")[0]
+        if module not in self._without_axis:
+            shapes = {held.shape for held in self._modules[module].values()}
+            self._without_axis[module] = frozenset(
+                (*shape[:axis], *shape[axis + 1 :])
+                for shape in shapes
+                for axis in range(1, len(shape))
+            )
+        return self._without_axis[module]
 
     def within(self, module: str) -> Iterator[tuple[str, Tensor]]:
         """Name and tensor of everything in a module and below it."""
-        return ((name, self._tensors[name]) for name in self._below.get(module, ()))
+        if not module:
+            return iter(self._tensors.items())
+        first, end = (bisect_left(self._sorted, f"{module}{sign}") for sign in "./")
+        names = sorted(self._sorted[first:end], key=self._places.__getitem__)
+        return ((name, self._tensors[name]) for name in names)
+
+    def shapes_within(self, module: str) -> Counter[Shape]:
+        """How many tensors of each shape are in a module and below it."""
+        if module not in self._within:
+            self._within[module] = Counter(tensor.shape for _, tensor in self.within(module))
+        return self._within[module]
+
+    def sides_within(self, module: str) -> frozenset[int]:
+        """The sides of all matrices in a module and below it."""
+        if module not in self._sides:
+            shapes = [shape for shape in self.shapes_within(module) if len(shape) == 2]
+            self._sides[module] = frozenset(size for shape in shapes for size in shape)
+        return self._sides[module]
+
+    def routers_within(self, module: str) -> frozenset[Shape]:
+        """The shapes of the matrices in a module and below it that are called a router or gate."""
+        if module not in self._routers:
+            self._routers[module] = frozenset(
+                tensor.shape
+                for name, tensor in self.within(module)
+                if len(tensor.shape) == 2 and is_weight(name)
+                if {"router", "gate"} & {*words(name.removeprefix(module))}
+            )
+        return self._routers[module]
 
     @cached_property
-    def _below(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for name in self._tensors:
-            parts = name.split(".")
-            for end in range(len(parts)):
-                found.setdefault(".".join(parts[:end]), []).append(name)
-        return found
+    def _sorted(self) -> list[str]:
+        return sorted(self._tensors)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self._tensors)}
 
     def has_bias(self, name: str, size: int) -> bool:
         """Whether a bias with ``size`` entries is beside it, so that it has as many outputs."""
         leaf = name.rpartition(".")[2]
         beside = self.beside(name)
         own = (f"{leaf}_bias", leaf.replace("weight", "bias"), "bias")
-        return any(beside[bias].shape == (size,) for bias in own if bias in beside)
+        biases = [beside[bias] for bias in own if bias in beside and bias != leaf]
+        return any(bias.shape == (size,) for bias in biases)
 
 
 def words(text: str) -> tuple[str, ...]:

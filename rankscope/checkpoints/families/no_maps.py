@@ -90,15 +90,16 @@ def _is_norm(one: _Judged) -> bool:
     must end in norm, and a projection beside it must have as many rows as the gain has entries. A
     gain of two axes for which neither holds is measured as a matrix.
     """
-    bias = one.beside.get(one.leaf.replace("weight", "bias"))
-    if bias is not None and bias.shape == one.shape and one.leaf != "bias":
+    called = one.leaf.replace("weight", "bias")
+    bias = one.beside.get(called)
+    if bias is not None and bias.shape == one.shape and called != one.leaf:
         return True
     module = one.name.rpartition(".")[0]
     own = module.rpartition(".")[2]
     if not (own.lower().rstrip("0123456789").endswith("norm") and len(one.shape) == 2):
         return False
     parent, size = module.rpartition(".")[0], one.shape[0] * one.shape[1]
-    return any(size in t.shape for n, t in one.neighbours.within(parent) if len(t.shape) == 2)
+    return size in one.neighbours.sides_within(parent)
 
 
 def _is_bias(one: _Judged) -> bool:
@@ -110,15 +111,14 @@ def _is_bias(one: _Judged) -> bool:
     says = words(one.leaf)
     if {*_without(says, WHICH)[-1:]} & {"bias", "biases"}:
         return True
-    beside, first = one.beside, 1
-    if says[:1] != ("b",) and says[-1:] != ("b",):
-        own = {f"{letter}{one.leaf[1:]}" for letter in "wW" if one.leaf[:1] in ("b", "B")}
-        beside, first = {name: other for name, other in beside.items() if name in own}, 0
-    shapes = [other.shape for other in beside.values()]
+    if says[:1] == ("b",) or says[-1:] == ("b",):
+        return one.shape in one.neighbours.shapes_but_one_axis(one.name)
+    own = {f"{letter}{one.leaf[1:]}" for letter in "wW" if one.leaf[:1] in ("b", "B")}
+    shapes = [one.beside[name].shape for name in own if name in one.beside]
     return any(
         one.shape == (*shape[:axis], *shape[axis + 1 :])
         for shape in shapes
-        for axis in range(first, len(shape))
+        for axis in range(len(shape))
     )
 
 
@@ -198,8 +198,7 @@ def _is_statistic(one: _Judged) -> bool:
     says = words(one.leaf)
     if MOVING & {*says} and not is_weight(one.name):
         module = one.name.removesuffix(one.leaf).removesuffix(".")
-        within = one.neighbours.within(module)
-        return any(t.shape == one.shape for name, t in within if name != one.name)
+        return one.neighbours.shapes_within(module)[one.shape] > 1
     if says[:1] == ("running",) or (one.leaf == "queue" and "queue_ptr" in one.beside):
         return True
     of = "_".join(word for word in says if word not in STATISTICS)

@@ -199,7 +199,11 @@ def _add_packed(quantised: _Quantised, name: str, tensor: Tensor, near: Neighbou
         return
     leaf = name.rpartition(".")[2]
     lengths = {size * count for size in tensor.shape if size > 1 for count in PACKED}
-    beside = {other: held for other, held in near.beside(name).items() if not _is_bias(other)}
+    beside = {
+        other: held
+        for other, held in near.beside(name).items()
+        if other != leaf and not _is_bias(other)
+    }
     own = {other: held for other, held in beside.items() if other.startswith(f"{leaf}_")} or beside
     fitting = {
         other

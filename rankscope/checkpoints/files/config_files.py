@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rankscope.checkpoints.limits import MAX_JSON, MAX_NAME, MAX_YAML, check_values
 from rankscope.checkpoints.manifest import check_content
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
-MAX_JSON, MAX_YAML = 64 * 2**20, 2**20  # bytes; YAML is parsed at about 100 kB a second
+MERGE, TEXT = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:str"  # tags of YAML
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if content is None:
         return {}
     check_content(path, content)
+    check_values(content, "it", path=path)
     try:
         entries = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -49,12 +51,39 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml  # here, since most checkpoints have none
 
     try:
-        entries = yaml.safe_load(content.decode())
+        entries = _parsed_yaml(content.decode())
     except (yaml.YAMLError, *DAMAGE) as error:
         raise RankscopeError(f"is not valid YAML ({_first_line(error)})", path=path) from None
     if not isinstance(entries, dict):
         raise RankscopeError("does not hold a YAML mapping", path=path)
     return entries
+
+
+def _parsed_yaml(text: str) -> Any:
+    """Parse YAML of plain values, in time and memory that its length bounds.
+
+    Merges (``<<``) multiply the entries at every level, and are refused; numbers can be so long, or
+    chosen so that all have one hash, that they take minutes: keys and long scalars stay text.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            if any(key.tag == MERGE for key, _ in node.value):
+                raise ValueError("it merges mappings, which is not read")
+            return {self._key(key): self.construct_object(value, deep) for key, value in node.value}
+
+        def _key(self, node: yaml.Node) -> str:
+            if not isinstance(node, yaml.ScalarNode):
+                raise ValueError("it has a key that is not text")
+            return str(node.value)
+
+        def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+            if kind is yaml.ScalarNode and value is not None and len(value) > MAX_NAME:
+                return TEXT
+            return str(super().resolve(kind, value, implicit))  # type: ignore[no-untyped-call]
+
+    return yaml.load(text, Loader)
 
 
 def config_beside(path: Path) -> Mapping[str, Any]:
@@ -67,7 +96,8 @@ def _content(path: Path, kind: str, limit: int) -> bytes | None:
         return None
     with open_regular(path) as (file, size):
         if size > limit:
-            raise RankscopeError(f"has {size} bytes, too many for a {kind} file", path=path)
+            message = f"has {size} bytes, too many for a {kind} file"
+            raise RankscopeError(message, path=path, reason="too-large")
         return file.read()
 
 

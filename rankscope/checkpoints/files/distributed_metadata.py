@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.files.inert_names import Opaque
-from rankscope.checkpoints.files.pickles import MAX_BYTES, read_pickle
+from rankscope.checkpoints.files.pickles import read_pickle
 from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
+from rankscope.checkpoints.limits import MAX_BYTES, MAX_NAME, MAX_SIZE
 from rankscope.checkpoints.tensors import MAX_AXES, open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
@@ -30,7 +32,7 @@ CLASSES = (
     *("MEM_FORMAT_ENCODING", "_MEM_FORMAT_ENCODING"),
 )
 TENSOR = "TensorStorageMetadata"
-# Raised by reading a record that lacks something or has something else in its place.
+BYTES_PER_PIECE = 1024  # what torch.save writes takes at least as many
 NAMES: Mapping[str, Any] = {
     **TORCH_NAMES,
     **{f"{module}.{name}": partial(Opaque, name) for module in MODULES for name in CLASSES},
@@ -102,7 +104,7 @@ def read_metadata(path: Path) -> Listed:
     with open_regular(path) as (file, size):
         if size > MAX_BYTES:
             raise RankscopeError(f"has {size} bytes, too many for a list of tensors", path=path)
-        metadata = _unpickled(file.readall(), path)
+        metadata = _unpickled(file.readall(), path, pieces=_most_pieces(path.parent))
     listed = _state(metadata).get("state_dict_metadata")
     if not isinstance(listed, dict):
         raise RankscopeError("is not the metadata of a distributed checkpoint", path=path)
@@ -125,9 +127,18 @@ def read_metadata(path: Path) -> Listed:
     return Listed(tuple(tensors), tuple(others))
 
 
-def _unpickled(raw: bytes, path: Path) -> Any:
+def _most_pieces(folder: Path) -> int:
+    """How many pieces the files of a checkpoint may hold, by the bytes that they take on disk."""
+    taken = 0
+    for path in folder.iterdir():
+        with suppress(OSError):
+            taken += path.stat().st_blocks * 512
+    return taken // BYTES_PER_PIECE
+
+
+def _unpickled(raw: bytes, path: Path, *, pieces: int) -> Any:
     try:
-        return read_pickle(io.BytesIO(raw), NAMES, path=path)
+        return read_pickle(io.BytesIO(raw), NAMES, path=path, tensors=pieces)
     except RankscopeError as error:
         if error.reason != "unsafe-pickle":
             raise
@@ -166,7 +177,7 @@ def _tensor(
         chunks[start] = _chunk(start, size, places.get((name, start)))
     properties = stated["properties"].state
     dtype = properties["dtype"] if isinstance(properties, dict) else properties[0]
-    if not isinstance(dtype, str) or not name:
+    if not isinstance(dtype, str) or not 0 < len(name) <= MAX_NAME:
         raise ValueError("it lacks a dtype or a name")
     return ListedTensor(name, tuple(_iter_keys(name, keys)), dtype, shape, tuple(chunks.values()))
 
@@ -195,7 +206,7 @@ def _iter_keys(name: str, keys: Any) -> Iterator[str]:
 def _sizes(numbers: Any) -> Sizes:
     """The numbers as a tuple, if they are counts."""
     is_row = _is_row(numbers) and len(numbers) <= MAX_AXES
-    if not is_row or any(type(n) is not int or n < 0 for n in numbers):
+    if not is_row or any(type(n) is not int or not 0 <= n <= MAX_SIZE for n in numbers):
         raise ValueError("sizes or offsets are not non-negative integers")
     return tuple(numbers)
 

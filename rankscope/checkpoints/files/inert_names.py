@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_KEY_BITS, MAX_KEY_PARTS = 128, 1000
+from rankscope.checkpoints.limits import MAX_KEY, MAX_KEY_BITS, over_limit
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,33 @@ class Opaque:
 
 
 def safe_key(key: Any) -> Any:
-    """The key, if it is quick to hash, compare and print.
+    """The key, or a text that stands for it: quick to hash, compare and print.
 
-    Tuples in tuples and sets in sets can take for ever or crash: two equal towers of
-    n levels are compared 2**n times.
+    Towers of tuples and sets are compared once for every path through them, 2**n for n levels.
+    Tuples and numbers can also be chosen to have one hash, as (-1, -2) and (-2, -1) have, and then
+    each is compared with all before it. The hash of a text is another in every process.
     """
-    if isinstance(key, tuple) and any(isinstance(part, tuple | frozenset) for part in key):
-        raise ValueError("has a key of nested tuples or sets")
-    if isinstance(key, frozenset) and any(isinstance(part, frozenset) for part in key):
-        raise ValueError("has a key of nested tuples or sets")
-    if isinstance(key, tuple | frozenset | bytes) and len(key) > MAX_KEY_PARTS:
-        raise ValueError("has too large a key")
-    if isinstance(key, int) and key.bit_length() > MAX_KEY_BITS:
-        raise ValueError("has too large a number as a key")
-    return key
+    if key is None or isinstance(key, str | float | Opaque | StandIn):
+        return key
+    if isinstance(key, int) and key.bit_length() <= MAX_KEY_BITS:
+        return key
+    if _weight(key) > MAX_KEY:
+        raise over_limit(f"holds a pickle with a key of more than {MAX_KEY} parts or letters")
+    hash(key)  # a list is no key
+    return repr(key)
+
+
+def _weight(key: Any, *, is_part: bool = False) -> int:
+    """Letters and parts of a key; more than `MAX_KEY` for what is not looked into."""
+    if isinstance(key, str | bytes):
+        return 1 + len(key)
+    if isinstance(key, int):
+        return 1 + key.bit_length() // 8
+    if not isinstance(key, tuple | frozenset):
+        return 1
+    if is_part or len(key) > MAX_KEY:
+        return MAX_KEY + 1
+    return len(key) + sum(_weight(part, is_part=True) for part in key)
 
 
 def _set(items: Any = ()) -> set[Any]:

@@ -12,11 +12,11 @@ from typing import Literal
 
 from rankscope.checkpoints.files.file_names import OTHER_SUFFIXES
 from rankscope.checkpoints.files.zip_file import FilePart, zip_entries
+from rankscope.checkpoints.limits import MAX_HEADER
 from rankscope.checkpoints.tensors import AGAIN, open_regular
 from rankscope.errors import RankscopeError
 
 LOOK = 512  # bytes from the start of a file
-MAX_HEADER = 100_000_000  # bytes in the header of a safetensors file; the format's own limit
 
 Kind = Literal[
     "safetensors",

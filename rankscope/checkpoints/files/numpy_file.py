@@ -18,6 +18,14 @@ from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.kinds import LOOK, not_weights
 from rankscope.checkpoints.files.zip_file import FilePart, data_start, stored_start, zip_entries
+from rankscope.checkpoints.limits import (
+    COMPRESSION,
+    FREE_BYTES,
+    MAX_ARRAY_HEADER,
+    check_memory,
+    short_name,
+    size_text,
+)
 from rankscope.checkpoints.tensors import (
     DTYPES,
     MAX_AXES,
@@ -32,7 +40,6 @@ from rankscope.errors import RankscopeError, printable
 
 DAMAGED = "its compressed data is damaged"
 START = b"\x93NUMPY"
-MAX_HEADER = 10_000  # bytes; for longer ones numpy itself asks whether the file is trusted
 
 # numpy's names of the types. Two bytes without a meaning are bfloat16, as `ml_dtypes` saves it.
 KINDS = {
@@ -62,7 +69,9 @@ class CompressedArray(InOneFile):
         return np.array(values.reshape(self.shape, order="F" if self.is_fortran else "C"))
 
     def _bytes(self) -> bytes:
+        what = f"its array of shape {list(self.shape)}"
         count = math.prod(self.shape) * DTYPES[self.dtype][0]
+        check_memory(count, what, path=self.path, tensor=self.name)
         with open_regular(self.path) as (file, _):
             try:
                 with zipfile.ZipFile(file) as archive, archive.open(self.entry) as entry:
@@ -110,7 +119,7 @@ def open_arrays(path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
     with open_regular(path) as (file, size):
         part = FilePart(file, 0, size)
         if part.bytes_at(0, len(START)) == START:
-            header = _header(part.bytes_at(0, MAX_HEADER), path, path.stem)
+            header = _header(part.bytes_at(0, MAX_ARRAY_HEADER), path, path.stem)
             skip = _skip(header, path, path.stem)
             if skip is not None:
                 return {}, (skip,)
@@ -124,20 +133,29 @@ def open_arrays(path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
 
 def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip, ...]]:
     arrays: dict[str, Tensor] = {}
-    skips = []
+    skips, left = [], FREE_BYTES + COMPRESSION * part.size
     for entry, info in zip_entries(part, path).items():
         if not entry.endswith(".npy"):
             continue
-        name = entry.removesuffix(".npy")
+        name = short_name(entry.removesuffix(".npy"))
         is_compressed = info.compress_type == zipfile.ZIP_DEFLATED
         start = (data_start if is_compressed else stored_start)(part, info, path)
-        raw = part.bytes_at(start, min(info.compress_size, MAX_HEADER))
+        raw = part.bytes_at(start, min(info.compress_size, MAX_ARRAY_HEADER))
         header = _header(_inflated(raw, path, name) if is_compressed else raw, path, name)
         skip = _skip(header, path, name)
         if skip is not None:
             skips.append(skip)
             continue
         _check_size(header, info.file_size, path, name)
+        left -= header.size if is_compressed else 0
+        if left < 0:
+            message = (
+                f"takes {size_text(header.size)} of a file of {size_text(part.size)}, "
+                f"more than {COMPRESSION} times of it with the arrays before: it is not unpacked"
+            )
+            skips.append(Skip(str(path), name, "expands", message))
+            left += header.size
+            continue
         arrays[name] = (
             _compressed(header, entry, path, name)
             if is_compressed
@@ -152,7 +170,7 @@ def _archived(part: FilePart, path: Path) -> tuple[dict[str, Tensor], tuple[Skip
 def _inflated(raw: bytes, path: Path, name: str) -> bytes:
     """The first bytes of a compressed entry."""
     try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, MAX_HEADER)
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(raw, MAX_ARRAY_HEADER)
     except zlib.error:
         raise RankscopeError(DAMAGED, path=path, tensor=name, reason="damaged") from None
 

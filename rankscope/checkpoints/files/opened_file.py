@@ -49,8 +49,8 @@ class Unread(InOneFile):
         As the file states it; empty where it states none.
     offset, nbytes
         Where it is in the file, as far as that is known.
-    why
-        The message of its skip.
+    why, reason
+        The message of its skip, and its code.
     """
 
     path: str
@@ -60,10 +60,11 @@ class Unread(InOneFile):
     why: str
     offset: int = 0
     nbytes: int = 0
+    reason: str = "unreadable"
 
     @override
     def read(self) -> NDArray[Any]:
-        raise RankscopeError(self.why, path=self.path, tensor=self.name)
+        raise RankscopeError(self.why, path=self.path, tensor=self.name, reason=self.reason)
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def out_of_reach(name: str, tensor: Tensor) -> tuple[str, str] | None:
     Either its numbers cannot be read, or it is a weight without any.
     """
     if isinstance(tensor, Unread):
-        return "unreadable", tensor.why
+        return tensor.reason, tensor.why
     if 0 in tensor.shape and name.rpartition(".")[2].endswith(("weight", "kernel")):
         return "empty", "is empty, as ZeRO-3 leaves a weight that is not gathered"
     return None

@@ -2,7 +2,8 @@
 
 It knows the operations of Python's own unpickler, but a name in a pickle means only what a table of
 inert stand-ins says. It also refuses what would make the original slow or large: memo slots that
-reserve gigabytes, and keys whose hash takes for ever.
+reserve gigabytes, keys whose hash takes for ever, large objects that a few bytes copy again and
+again. What is refused so is in `limits`.
 
 Why not ``torch.load(weights_only=True, mmap=True)``? About 1,100 lines (this module, `pickles`,
 `inert_names`, `torch_tensors`, `torch_script`, `torch_before_1_6`) are the price of three things.
@@ -27,11 +28,13 @@ from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 from rankscope.checkpoints.files.inert_names import Opaque, StandIn, safe_key
-
-# Arguments of all calls together: a call may copy them, and a few bytes can repeat a large one.
-MAX_ARGUMENTS = 2**28  # bytes, an entry of a container counting `ENTRY`
-ENTRY = 64
-MAX_MARKS = 10_000  # open at once, which is how deeply containers are nested
+from rankscope.checkpoints.limits import (
+    MAX_COPIED,
+    MAX_MARKS,
+    MAX_OPERATIONS,
+    PER_TENSOR,
+    over_limit,
+)
 
 PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
@@ -39,18 +42,28 @@ PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 class Machine:
     """The stack, the marks in it and the memo; one method per operation."""
 
-    def __init__(self, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, Any],
+        persistent: Callable[[Any], Any] | None,
+        *,
+        tensors: int = 0,
+    ) -> None:
         self.names, self.persistent = names, persistent
+        self.operations_left = MAX_OPERATIONS + PER_TENSOR * tensors
+        self.copies_left = MAX_COPIED + PER_TENSOR * tensors
         self.unknown: dict[str, None] = {}  # names, in the order of the pickle
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # stacks beneath the marks
         self.memo: dict[int, Any] = {}
-        self.arguments = 0  # sizes of the arguments of calls so far
 
     def run(self, file: BinaryIO) -> Any:
         """Run the program and return what it leaves on the stack."""
         for operation, argument, _ in pickletools.genops(file):
             name = operation.name
+            self.operations_left -= 1
+            if self.operations_left < 0:
+                raise over_limit("holds a pickle of more objects than its tensors explain")
             if name in _PLAIN:
                 self.stack.append(argument)
             elif name in _PUTS:
@@ -84,7 +97,9 @@ class Machine:
 
     def _mark(self, _: Any) -> None:
         if len(self.below) == MAX_MARKS:
-            raise ValueError("is nested too deeply")
+            raise over_limit(
+                f"holds a pickle that is nested too deeply: more than {MAX_MARKS} levels"
+            )
         self.below.append(self.stack)
         self.stack = []
 
@@ -158,6 +173,7 @@ class Machine:
         made_of, args, named = self._last(3)
         made = self._called(made_of, args)
         if isinstance(made, Opaque) and isinstance(named, dict):
+            self._count_copies(named)
             made.items |= named
         self.stack[-3:] = [made]
 
@@ -171,19 +187,26 @@ class Machine:
         self.stack.append(self._called(self.stack.pop(), args))
 
     def _called(self, made_of: Any, args: Any) -> Any:
-        if isinstance(made_of, Opaque):  # an unknown name may have made something callable
-            return Opaque(made_of.name, made_of, *(args if isinstance(args, tuple | list) else ()))
-        if not isinstance(made_of, StandIn) or not isinstance(args, tuple | list):
+        if not isinstance(made_of, Opaque | StandIn) or not isinstance(args, tuple | list):
             raise ValueError("calls something that is not a class")
-        self.arguments += sum(map(_size, args))
-        if self.arguments > MAX_ARGUMENTS:
-            raise ValueError("calls with too many arguments")
+        self._count_copies(args)
+        for argument in args:
+            self._count_copies(argument)
+        if isinstance(made_of, Opaque):  # an unknown name may have made something callable
+            return Opaque(made_of.name, made_of, *args)
         return made_of(*args)
+
+    def _count_copies(self, copied: Any) -> None:
+        """Count what a call may copy, since a few bytes can repeat a large object."""
+        self.copies_left -= _size(copied)
+        if self.copies_left < 0:
+            raise over_limit("holds a pickle whose calls copy too much")
 
     def _build(self, _: Any) -> None:
         state = self.stack.pop()
         built = self.stack[-1]
         if isinstance(built, SimpleNamespace) and isinstance(state, dict):
+            self._count_copies(state)
             vars(built).update((str(key), value) for key, value in state.items())
         elif isinstance(built, Opaque):
             built.state = state
@@ -196,10 +219,11 @@ class Machine:
 
 
 def _size(argument: Any) -> int:
+    """Entries of a container; letters of a text count less."""
     if isinstance(argument, str | bytes | bytearray):
-        return len(argument)
+        return len(argument) // 64
     is_container = isinstance(argument, list | tuple | dict | set | frozenset)
-    return ENTRY * len(argument) if is_container else 0
+    return len(argument) if is_container else 0
 
 
 def _extend(target: Any, values: list[Any]) -> None:

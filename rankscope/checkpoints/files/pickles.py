@@ -10,11 +10,12 @@ from typing import Any, BinaryIO
 from rankscope.checkpoints.files.pickle_machine import Machine
 from rankscope.errors import RankscopeError, printable
 
-MAX_BYTES = 256 * 2**20  # of one pickle; the data of tensors is outside of it
 SHOWN = 4  # names in a line
 
 
-def read_pickle(file: BinaryIO, names: Mapping[str, Any], *, path: str | Path) -> Any:
+def read_pickle(
+    file: BinaryIO, names: Mapping[str, Any], *, path: str | Path, tensors: int = 0
+) -> Any:
     """Read one pickle that may not name anything unknown, and leave the file at its end.
 
     Parameters
@@ -25,13 +26,16 @@ def read_pickle(file: BinaryIO, names: Mapping[str, Any], *, path: str | Path) -
         Dotted name → a function that makes an inert object from the arguments, or a value.
     path
         For errors.
+    tensors
+        How many tensors it may describe, each of which allows it some operations more.
 
     Raises
     ------
     RankscopeError
-        If the pickle is damaged; or, with the reason ``unsafe-pickle``, if it names anything else.
+        If the pickle is damaged; with the reason ``over-limit``, if it makes more than its tensors
+        explain; or, with the reason ``unsafe-pickle``, if it names anything else.
     """
-    machine, content = _run(file, names, None, path)
+    machine, content = _run(file, names, None, path, tensors=tensors)
     if machine.unknown:
         raise unsafe(machine.unknown, path)
     return content
@@ -43,6 +47,7 @@ def read_object(
     *,
     path: str | Path,
     persistent: Callable[[Any], Any],
+    tensors: int = 0,
     trust: bool = False,
 ) -> tuple[Any, tuple[str, ...]]:
     """Read one pickle in which unknown names stand for objects that are not opened.
@@ -69,7 +74,7 @@ def read_object(
     """
     if trust:
         return _trusted(file, names, persistent, path), ()
-    machine, content = _run(file, names, persistent, path)
+    machine, content = _run(file, names, persistent, path, tensors=tensors)
     return content, tuple(machine.unknown)
 
 
@@ -79,6 +84,7 @@ def skim_pickle(
     *,
     path: str | Path,
     persistent: Callable[[Any], Any],
+    tensors: int = 0,
 ) -> None:
     """Read past one pickle for what it refers to outside of it; nothing that it names is run.
 
@@ -89,7 +95,7 @@ def skim_pickle(
     RankscopeError
         If the pickle is damaged.
     """
-    _run(file, names, persistent, path)
+    _run(file, names, persistent, path, tensors=tensors)
 
 
 def _run(
@@ -97,11 +103,14 @@ def _run(
     names: Mapping[str, Any],
     persistent: Callable[[Any], Any] | None,
     path: str | Path,
+    *,
+    tensors: int,
 ) -> tuple[Machine, Any]:
-    machine = Machine(names, persistent)
+    machine = Machine(names, persistent, tensors=tensors)
     try:
         return machine, machine.run(file)
-    except RankscopeError:
+    except RankscopeError as error:
+        error.path = error.path or str(path)
         raise
     except Exception as error:  # a file can cause any of them
         if machine.unknown:  # which may be the cause

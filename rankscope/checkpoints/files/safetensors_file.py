@@ -8,14 +8,16 @@ tensor each of its pieces begins.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.checksums import FileDigest
-from rankscope.checkpoints.files.kinds import LOOK, MAX_HEADER, not_weights
+from rankscope.checkpoints.files.kinds import LOOK, not_weights
 from rankscope.checkpoints.files.opened_file import Unread
+from rankscope.checkpoints.limits import MAX_HEADER, MAX_SIZE, check_values, short_name
 from rankscope.checkpoints.manifest import digest_of
 from rankscope.checkpoints.pieces import Piece, pieces_of
 from rankscope.checkpoints.tensors import (
@@ -29,7 +31,6 @@ from rankscope.errors import RankscopeError, printable
 
 OWN = b'{"__metadata__":{"rankscope":'  # as `rankscope.results.vectors` begins its files
 METADATA = "__metadata__"  # null in the headers of some writers
-LIMIT = 2**63  # bytes; Python does not print a number of over 4300 digits
 SHARDING, SHARDS = "DCP_SHARDING_INFO", "shard-*-model-*-of-*.safetensors"
 
 DTYPES = {
@@ -66,8 +67,9 @@ def open_tensors(path: str | Path) -> dict[str, Tensor]:
     header, data_start, size = _read_header(path)
     tensors: dict[str, StoredTensor | Unread] = {}
     digest = digest_of(path)
-    for name, entry in header.items():
-        if name != METADATA:
+    for long_name, entry in header.items():
+        if long_name != METADATA:
+            name = short_name(long_name)
             tensors[name] = _stored(path, name, entry, data_start=data_start, digest=digest)
     _check_cover(path, list(tensors.values()), data_start, size)
     return {**tensors}
@@ -102,6 +104,7 @@ def _read_header(path: str | Path) -> tuple[dict[str, Any], int, int]:
         if size < 8 or length > min(MAX_HEADER, size - 8):
             raise not_weights(start + file.read(LOOK), size, path, kind="safetensors")
         raw = file.read(length)
+    check_values(raw, "its header", path=path)
     header = _parsed(raw, path)
     if not isinstance(header, dict):
         message = "has a safetensors header that is not a table"
@@ -144,11 +147,11 @@ def _stored(
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise fault("its header entry does not have a dtype, a shape and data_offsets")
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
-    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
-        shown = printable(f"{shape} and offsets {offsets}", limit=120)
-        raise fault(f"its shape {shown} must be non-negative integers")
-    if len(shape) > MAX_AXES:
+    if isinstance(shape, list) and len(shape) > MAX_AXES:
         raise fault(f"has {len(shape)} axes, more than the {MAX_AXES} that numpy reads")
+    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+        shown = printable(f"{reprlib.repr(shape)} and offsets {reprlib.repr(offsets)}", limit=120)
+        raise fault(f"its shape {shown} must be integers from 0 to {MAX_SIZE}")
     start, length = data_start + offsets[0], offsets[1] - offsets[0]
     if not isinstance(dtype, str):
         raise fault("its dtype is not text")
@@ -161,14 +164,15 @@ def _stored(
     tensor = StoredTensor(str(path), name, DTYPES[dtype], tuple(shape), start, checksum=digest)
     if length != tensor.nbytes:
         shown = printable(f"{tensor.dtype} of shape {shape}", limit=120)
-        taken = tensor.nbytes if tensor.nbytes < LIMIT else f"over {LIMIT}"
-        message = f"{shown} takes {taken} bytes, but its offsets span {min(length, LIMIT)}"
+        taken = tensor.nbytes if tensor.nbytes < MAX_SIZE else f"over {MAX_SIZE}"
+        message = f"{shown} takes {taken} bytes, but its offsets span {length}"
         raise fault(message, "size-mismatch")
     return tensor
 
 
 def _are_counts(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(x) is int and x >= 0 for x in numbers)
+    is_row = isinstance(numbers, list)
+    return is_row and all(type(x) is int and 0 <= x <= MAX_SIZE for x in numbers)
 
 
 def _check_cover(

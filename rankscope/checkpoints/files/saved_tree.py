@@ -11,11 +11,10 @@ from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.opened_file import SlicedTensor, Unread
 from rankscope.checkpoints.files.torch_tensors import ClosedTensor
+from rankscope.checkpoints.limits import MAX_DEPTH, MAX_NAME
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError, printable
 
-MAX_DEPTH = 64  # of containers in containers
-MAX_NAME = 1000  # characters
 NESTED = "holds containers nested too deeply"
 MODULE = ("_parameters", "_buffers", "_modules")  # attributes of torch's modules with tensors
 ARRAYS = ("numpy.multiarray._reconstruct", "numpy.numeric._frombuffer")
@@ -147,7 +146,7 @@ def _opened(one: Any) -> Contents | None:
 
 def _closed(one: ClosedTensor, path: str) -> Unread:
     why = f"is a {printable(one.name, limit=80)}, which is not a plain tensor"
-    return Unread(path, "", one.dtype, one.shape, why)
+    return Unread(path, "", one.dtype, one.shape, why, reason=one.reason)
 
 
 def _sliced(one: HeldPiece, path: str) -> SlicedTensor:

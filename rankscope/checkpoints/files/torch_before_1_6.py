@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rankscope.checkpoints.files.kinds import LOOK, not_weights
-from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object, read_pickle, skim_pickle
+from rankscope.checkpoints.files.pickles import read_object, read_pickle, skim_pickle
 from rankscope.checkpoints.files.torch_tensors import (
     NAMES,
     Storage,
@@ -20,6 +20,7 @@ from rankscope.checkpoints.files.torch_tensors import (
     storage_identity,
 )
 from rankscope.checkpoints.files.zip_file import FilePart
+from rankscope.checkpoints.limits import BYTES_PER_TENSOR, MAX_BYTES
 from rankscope.checkpoints.tensors import AGAIN, DTYPES
 from rankscope.errors import RankscopeError, printable
 
@@ -51,7 +52,9 @@ def read_pickles(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple
         held.setdefault(key, (kind, count))
         return Storage(str(path), kind.dtype, 0, count * DTYPES[kind.dtype][0])
 
-    skim_pickle(file, NAMES, path=path, persistent=noted)
+    # No directory says how many storages there are; each takes its bytes.
+    tensors = part.size // BYTES_PER_TENSOR
+    skim_pickle(file, NAMES, path=path, persistent=noted, tensors=tensors)
     storages = _storages(path, part, file, held)
 
     def storage(identity: Any) -> Any:
@@ -64,7 +67,7 @@ def read_pickles(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple
         return storages[key]
 
     file.seek(start)
-    return read_object(file, NAMES, path=path, persistent=storage, trust=trust)
+    return read_object(file, NAMES, path=path, persistent=storage, tensors=tensors, trust=trust)
 
 
 def _is_module(identity: Any) -> bool:

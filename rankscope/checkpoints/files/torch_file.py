@@ -15,12 +15,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from rankscope.checkpoints.files.distributed_tensors import HeldPiece
-from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object
-from rankscope.checkpoints.files.saved_tree import MAX_DEPTH, MAX_NAME, NESTED
+from rankscope.checkpoints.files.pickles import read_object
+from rankscope.checkpoints.files.saved_tree import NESTED
 from rankscope.checkpoints.files.torch_before_1_6 import BIG_ENDIAN, read_pickles
 from rankscope.checkpoints.files.torch_script import CONSTANTS, read_script, storages_of
-from rankscope.checkpoints.files.torch_tensors import NAMES
+from rankscope.checkpoints.files.torch_tensors import NAMES, ClosedTensor
 from rankscope.checkpoints.files.zip_file import FilePart, entry_bytes, stored_start, zip_entries
+from rankscope.checkpoints.limits import (
+    FREE_BYTES,
+    MAX_BYTES,
+    MAX_DEPTH,
+    MAX_NAME,
+    VIEWS,
+    size_text,
+)
 from rankscope.checkpoints.tensors import StoredTensor, open_regular
 from rankscope.errors import RankscopeError
 
@@ -119,7 +127,7 @@ def _named(content: Any, name: str) -> Any:
 def _read(path: Path, part: FilePart, *, trust: bool) -> Saved:
     read = _read_zip if part.bytes_at(0, 2) == b"PK" else read_pickles
     content, closed = read(path, part, trust=trust)
-    return Saved(path, _placed(content, path), closed)
+    return Saved(path, _placed(content, path, part.size), closed)
 
 
 def _read_zip(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple[str, ...]]:
@@ -137,18 +145,26 @@ def _read_zip(path: Path, part: FilePart, *, trust: bool) -> tuple[Any, tuple[st
         return read_script(path, part, entries, root)
     storage = storages_of(path, part, entries, f"{root}/data")
     program = entry_bytes(part, entries[f"{root}/data.pkl"], path, limit=MAX_BYTES)
-    return read_object(io.BytesIO(program), NAMES, path=path, persistent=storage, trust=trust)
+    return read_object(
+        io.BytesIO(program),
+        NAMES,
+        path=path,
+        persistent=storage,
+        tensors=len(entries),
+        trust=trust,
+    )
 
 
-def _placed(content: Any, path: Path) -> Any:
-    """The same object with its tensors named after their places."""
+def _placed(content: Any, path: Path, size: int) -> Any:
+    """The same object with its tensors named after their places; those that expand are closed."""
     done: dict[int, Any] = {}
+    views = _Views(size)
 
     def placed(one: Any, place: str, depth: int) -> Any:
         if isinstance(one, StoredTensor):
-            return replace(one, name=place)
+            return views.checked(one) or replace(one, name=place)
         if isinstance(one, HeldPiece):
-            return one.named(place)
+            return (one.local and views.checked(one.local)) or one.named(place)
         if not isinstance(one, dict | list | tuple | SimpleNamespace):
             return one
         if depth > MAX_DEPTH or len(place) > MAX_NAME:
@@ -167,6 +183,25 @@ def _placed(content: Any, path: Path) -> Any:
         return entries if isinstance(one, list) else tuple(entries)
 
     return placed(content, "", 0)
+
+
+class _Views:
+    """Adds up the bytes of all different views of the storages of a file of ``size`` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._left = size, FREE_BYTES + VIEWS * size
+        self._seen: set[StoredTensor] = set()
+
+    def checked(self, view: StoredTensor) -> ClosedTensor | None:
+        """A closed tensor in place of a view that is too much; None for one that is not."""
+        if not view.nbytes or view in self._seen:
+            return None
+        if view.nbytes > self._left:
+            what = f"view of {size_text(view.nbytes)} in a file of {size_text(self._size)}"
+            return ClosedTensor(what, view.shape, view.dtype, reason="expands")
+        self._seen.add(view)
+        self._left -= view.nbytes
+        return None
 
 
 def _below(place: str, key: Any) -> str:

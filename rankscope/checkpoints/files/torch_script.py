@@ -12,12 +12,13 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.checksums import Checksum
 from rankscope.checkpoints.files.inert_names import Opaque
-from rankscope.checkpoints.files.pickles import MAX_BYTES, read_object
+from rankscope.checkpoints.files.pickles import read_object
 from rankscope.checkpoints.files.torch_tensors import (
     NAMES,
     ClosedTensor,
@@ -25,14 +26,13 @@ from rankscope.checkpoints.files.torch_tensors import (
     storage_identity,
 )
 from rankscope.checkpoints.files.zip_file import FilePart, entry_bytes, stored_start
+from rankscope.checkpoints.limits import MAX_BYTES, MAX_CODE
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor
 from rankscope.errors import RankscopeError, printable
 
 CONSTANTS, OWN = "constants.pkl", "__torch__."
-MAX_CODE = 2**24  # bytes of one file of code
-MAX_PARTS = 100_000
 CLASS = re.compile(r"^class (\w+)\(.*\):$", re.MULTILINE)
-BUFFERS = re.compile(r"__buffers__ = \[([^\]]*)\]")
+BUFFERS = re.compile(r"__buffers__ = \[([^\[\]]*)\]")
 
 
 def read_script(
@@ -49,7 +49,10 @@ def read_script(
     for name, folder in (("data.pkl", "data"), (CONSTANTS, "constants")):
         storage = storages_of(path, part, entries, f"{root}/{folder}")
         program = entry_bytes(part, entries[f"{root}/{name}"], path, limit=MAX_BYTES)
-        objects.append(read_object(io.BytesIO(program), NAMES, path=path, persistent=storage))
+        file = io.BytesIO(program)
+        objects.append(
+            read_object(file, NAMES, path=path, persistent=storage, tensors=len(entries))
+        )
     (module, closed), (constants, _) = objects
     if not isinstance(module, Opaque):
         message = "is a TorchScript archive without a module"
@@ -91,11 +94,12 @@ class _Buffers:
     ) -> None:
         self._path, self._part, self._entries, self._root = path, part, entries, root
         self._texts: dict[str, dict[str, frozenset[str]]] = {}
+        self._letters_left = MAX_CODE
 
     def separate(self, module: Opaque) -> None:
         """Give every module in the tree its parameters, buffers and parts, as torch's have."""
         waiting, seen = [module], set[int]()
-        while waiting and len(seen) < MAX_PARTS:
+        while waiting:
             one = waiting.pop()
             if id(one) in seen or not isinstance(one.state, dict):
                 continue
@@ -122,14 +126,18 @@ class _Buffers:
 
     def _text(self, file: str) -> str:
         info = self._entries.get(file)
-        if info is None or info.file_size > MAX_CODE:
+        if info is None or info.file_size > self._letters_left:
             return ""
+        self._letters_left -= info.file_size
         try:
-            with zipfile.ZipFile(io.BufferedReader(self._part.first(self._part.size))) as archive:
-                return archive.read(file).decode("utf-8", errors="replace")
+            return self._archive.read(file).decode("utf-8", errors="replace")
         except Exception:  # zipfile raises whatever damage leads it to
             message = f"its entry {printable(file)} is damaged"
             raise RankscopeError(message, path=self._path, reason="damaged") from None
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(io.BufferedReader(self._part.first(self._part.size)))
 
 
 def _is_part(value: Any) -> bool:

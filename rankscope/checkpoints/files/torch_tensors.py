@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +12,9 @@ from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED
 from rankscope.checkpoints.files.distributed_tensors import distributed, is_distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
 from rankscope.checkpoints.files.inert_names import Opaque, StandIn
+from rankscope.checkpoints.limits import MAX_SIZE
 from rankscope.checkpoints.tensors import DTYPES, MAX_AXES, StoredTensor, span
 from rankscope.errors import RankscopeError
-
-# An expanded tensor may be larger than its file, but not by so much that reading it is a trap.
-MAX_EXPANDED = 2**28  # elements
 
 TORCH_DTYPES = {name: name for name in DTYPES if not name.startswith("float8")} | {
     "float8_e4m3fn": "float8_e4m3",
@@ -60,11 +57,14 @@ class ClosedTensor(Opaque):
     ----------
     dtype, shape
         As far as the file states them.
+    reason
+        Of its skip.
     """
 
-    __slots__ = ("dtype", "shape")
+    __slots__ = ("dtype", "reason", "shape")
 
-    def __init__(self, name: str, *args: Any) -> None:
+    def __init__(self, name: str, *args: Any, reason: str = "unreadable") -> None:
+        self.reason = reason
         super().__init__(name, *args)
         sizes = [one for one in args if isinstance(one, tuple) and one and _are_counts(one)]
         self.shape: tuple[int, ...] = sizes[0] if sizes else ()
@@ -151,12 +151,6 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> 
             path=storage.path,
             reason="size-mismatch",
         )
-    if math.prod(shape) > max(count, MAX_EXPANDED):
-        raise RankscopeError(
-            f"holds a tensor of shape {list(shape)} on {count} elements",
-            path=storage.path,
-            reason="too-large",
-        )
     return StoredTensor(
         storage.path,
         "",
@@ -171,7 +165,7 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> 
 def _are_counts(numbers: Any) -> bool:
     """Whether these are sizes or strides of an array that numpy can have."""
     is_row = isinstance(numbers, list | tuple) and len(numbers) <= MAX_AXES
-    return is_row and all(type(x) is int and x >= 0 for x in numbers)
+    return is_row and all(type(x) is int and 0 <= x <= MAX_SIZE for x in numbers)
 
 
 def _is_row_major(axes: tuple[tuple[int, int], ...]) -> bool:
@@ -193,8 +187,10 @@ def _typed(make: Any, kind: Any, args: Any, state: Any = None) -> Any:
 
     Only the code of an unknown subclass knows what its elements mean.
     """
-    if not callable(make) or not isinstance(args, tuple):
+    if not isinstance(make, StandIn) or not isinstance(args, tuple):
         raise ValueError("calls something that is not a class")
+    if make.name in PYTHON_NAMES or make.make is _typed:  # what those may copy is counted elsewhere
+        raise ValueError("makes a tensor of something else")
     made = make(*args)
     name = str(getattr(kind, "known", None) or getattr(kind, "name", ""))
     if is_distributed(name):

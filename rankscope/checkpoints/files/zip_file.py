@@ -11,10 +11,14 @@ from typing import Any
 
 from typing_extensions import override
 
+from rankscope.checkpoints.limits import MAX_DIRECTORY
 from rankscope.checkpoints.tensors import AGAIN
 from rankscope.errors import RankscopeError, printable
 
 LOCAL_HEADER = 30  # bytes before the second copy of an entry's name, which is beside its data
+END, END_SIZE, MAX_COMMENT = b"PK\5\6", 22, 2**16  # of the record at the end of a zip
+END_64, END_64_SIZE = b"PK\6\6", 56  # of the one before it where numbers are large, and of what
+LOCATOR, LOCATOR_SIZE = b"PK\6\7", 20  # stands between the two
 
 
 class FilePart(io.RawIOBase):
@@ -67,8 +71,13 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     RankscopeError
-        If its directory is not whole, or has a name twice.
+        If its directory is not whole, or has a name twice; with the reason ``over-limit``, if it
+        is longer than `MAX_DIRECTORY`.
     """
+    length = _directory_bytes(part)
+    if length > MAX_DIRECTORY:
+        message = f"is a zip with a directory of {length} bytes, more than {MAX_DIRECTORY}"
+        raise RankscopeError(message, path=path, reason="over-limit")
     try:
         with zipfile.ZipFile(io.BufferedReader(part)) as archive:
             listing = archive.infolist()
@@ -81,6 +90,22 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
         message = f"is a damaged zip: it has the entry {printable(twice[0])} twice"
         raise RankscopeError(message, path=path, reason="duplicate-key")
     return {info.filename: info for info in listing}
+
+
+def _directory_bytes(part: FilePart) -> int:
+    """How long the directory is, as the record at the end says; 0 if there is none."""
+    start = max(0, part.size - END_SIZE - MAX_COMMENT)
+    tail = part.bytes_at(start, END_SIZE + MAX_COMMENT)
+    at = len(tail) - END_SIZE
+    if tail[at : at + 4] != END:
+        at = tail.rfind(END)
+    if at < 0:
+        return 0
+    length = int.from_bytes(tail[at + 12 : at + 16], "little")
+    large = at - LOCATOR_SIZE - END_64_SIZE
+    if tail[max(large, 0) :][:4] == END_64 and tail[at - LOCATOR_SIZE :][:4] == LOCATOR:
+        length = int.from_bytes(tail[large + 40 : large + 48], "little")
+    return length
 
 
 def data_start(part: FilePart, info: zipfile.ZipInfo, path: Path) -> int:

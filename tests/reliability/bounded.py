@@ -1,0 +1,49 @@
+"""Runs something in a child process whose processor time and memory are limited."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rankscope.errors import RankscopeError
+
+SECONDS, BYTES = 2, 2**30
+
+
+def outcome(work: Callable[[], object], *, seconds: int = SECONDS, more: int = BYTES) -> str:
+    """The reason code of its `RankscopeError`, ``done``, or how the child ended otherwise.
+
+    A fork has used no processor time yet; its memory may grow by ``more`` beyond that of now.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_AS, (_taken() + more,) * 2)
+        os.write(writing, _ended(work).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        said = file.read().decode()
+    _, status = os.waitpid(child, 0)
+    return said or f"ended by signal {os.waitstatus_to_exitcode(status)}"
+
+
+def _ended(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except RankscopeError as error:
+        return error.reason
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        return type(error).__name__
+    return "done"
+
+
+def _taken() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE")
