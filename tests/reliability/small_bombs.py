@@ -116,13 +116,13 @@ def sparse(folder: Path, side: int) -> None:
         file.truncate(len(raw) + size)
 
 
-def adapter(folder: Path, **config: object) -> None:
+def adapter(folder: Path, *, path: str = f"{'long_' * 12}.q_proj", **config: object) -> None:
     factors = {"lora_A": [2, 4], "lora_B": [6, 2]}
     header, end = {}, 0
     for name, shape in factors.items():
         start, end = end, end + 4 * shape[0] * shape[1]
         entry = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-        header[f"base_model.model.{'long_' * 12}.q_proj.{name}.weight"] = entry
+        header[f"base_model.model.{path}.{name}.weight"] = entry
     (folder / "adapter_model.safetensors").write_bytes(safetensors(header, bytes(end)))
     stated = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **config}
     (folder / "adapter_config.json").write_text(json.dumps(stated))
@@ -226,6 +226,11 @@ BOMBS = (
     Bomb("many repeats in a row", _patterns(".*" * 20 + "!"), "done"),
     Bomb("nested counts", _patterns("((a{0,60000}){0,60000}){0,60000}"), "unreadable"),
     Bomb("a count of 20 digits", _patterns("a{99999999999999999999}"), "unreadable"),
+    Bomb("nothing, 4 billion times", _patterns("(){4000000000}", "((){0,9}){0,4000000000}"),
+         "unreadable"),
+    Bomb("a set of 900 letters", lambda folder: adapter(
+        folder, path=".".join("ab" * 200), alpha_pattern={
+            f"([{''.join(map(chr, range(1000, 1900)))}.a-z])*!": 8}), "done"),
     Bomb("900 brackets", _patterns("(" * 900), "unreadable"),
     Bomb("a flag within", _patterns("(?i)q_proj"), "unreadable"),
     Bomb("50 000 patterns", _patterns(*(f"x{i}.*y" for i in range(50_000))), "over-limit"),

@@ -19,6 +19,7 @@ from typer.main import get_command
 
 from rankscope.analysis.preview import preview
 from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.limits import short_name
 from rankscope.cli import app as program
 from rankscope.errors import printable
 from tests.documents import ROOT
@@ -132,7 +133,8 @@ def truth(bad: Bad) -> dict[tuple[int, str], Array]:
             held = {} if bad.cost == "step" else dict(bad.truth or held)
             if bad.cost == "tensor":
                 held.pop(bad.tensor, None)
-        true |= {(step, name): np.asarray(one, np.float64) for name, one in held.items()}
+        for name, one in held.items():
+            true[step, short_name(name)] = np.asarray(one, np.float64)
     return {key: one for key, one in true.items() if one.ndim == 2 and min(one.shape) > 1}
 
 

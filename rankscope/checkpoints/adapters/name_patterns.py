@@ -22,12 +22,12 @@ from rankscope.errors import RankscopeError, printable
 REASON = "adapter-config"
 PLAIN = re.compile(r"[\w.-]*")  # a dot stands for any letter, and for itself in all honest patterns
 CATEGORIES = {
-    _constants.CATEGORY_DIGIT: re.compile(r"\d"),
-    _constants.CATEGORY_NOT_DIGIT: re.compile(r"\D"),
-    _constants.CATEGORY_WORD: re.compile(r"\w"),
-    _constants.CATEGORY_NOT_WORD: re.compile(r"\W"),
-    _constants.CATEGORY_SPACE: re.compile(r"\s"),
-    _constants.CATEGORY_NOT_SPACE: re.compile(r"\S"),
+    _constants.CATEGORY_DIGIT: r"\d",
+    _constants.CATEGORY_NOT_DIGIT: r"\D",
+    _constants.CATEGORY_WORD: r"\w",
+    _constants.CATEGORY_NOT_WORD: r"\W",
+    _constants.CATEGORY_SPACE: r"\s",
+    _constants.CATEGORY_NOT_SPACE: r"\S",
 }
 STARTS = (_constants.AT_BEGINNING, _constants.AT_BEGINNING_STRING)
 ENDS = (_constants.AT_END, _constants.AT_END_STRING)
@@ -216,18 +216,23 @@ def _any(automaton: _Automaton, _: Any, start: int) -> int:
 
 
 def _in(automaton: _Automaton, items: list[tuple[Any, Any]], start: int) -> int:
-    is_negated = any(kind is _constants.NEGATE for kind, _ in items)
-    tests = [_item(*item) for item in items if item[0] is not _constants.NEGATE]
-    return _letter(automaton, lambda one: any(t(one) for t in tests) != is_negated, start)
+    # Tried by Python's engine, for whom a class of a thousand letters is one step as any other.
+    one_of = re.compile(f"[{''.join(_item(*item) for item in items)}]")
+    return _letter(automaton, lambda one: one_of.match(one) is not None, start)
 
 
-def _item(kind: Any, argument: Any) -> Test:
+def _item(kind: Any, argument: Any) -> str:
+    if kind is _constants.NEGATE:  # always the first
+        return "^"
     if kind is _constants.LITERAL:
-        return lambda one: ord(one) == argument
+        return _code(argument)
     if kind is _constants.RANGE:
-        return lambda one: bool(argument[0] <= ord(one) <= argument[1])
-    category = CATEGORIES[argument]
-    return lambda one: category.match(one) is not None
+        return f"{_code(argument[0])}-{_code(argument[1])}"
+    return CATEGORIES[argument]
+
+
+def _code(number: int) -> str:
+    return f"\\U{number:08x}"
 
 
 def _branch(automaton: _Automaton, argument: tuple[Any, list[Any]], start: int) -> int:
@@ -249,7 +254,7 @@ def _group(automaton: _Automaton, argument: tuple[Any, int, int, Any], start: in
 def _repeat(automaton: _Automaton, argument: tuple[int, Any, Any], start: int) -> int:
     least, most, nodes = argument
     for _ in range(least):
-        start = _built(automaton, nodes, start)
+        start = _once(automaton, nodes, start)
     end = automaton.state()
     automaton.free[start].append(end)
     if most is _constants.MAXREPEAT:
@@ -259,9 +264,16 @@ def _repeat(automaton: _Automaton, argument: tuple[int, Any, Any], start: int) -
         automaton.free[last] += [first, end]
         return end
     for _ in range(least, most):
-        start = _built(automaton, nodes, start)
+        start = _once(automaton, nodes, start)
         automaton.free[start].append(end)
     return end
+
+
+def _once(automaton: _Automaton, nodes: Iterable[Any], start: int) -> int:
+    """One repeat, which takes a state even if it is empty: so there cannot be billions of them."""
+    own = automaton.state()
+    automaton.free[start].append(own)
+    return _built(automaton, nodes, own)
 
 
 def _anchor(automaton: _Automaton, where: Any, start: int) -> int:
