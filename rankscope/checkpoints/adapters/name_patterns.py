@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
@@ -29,6 +30,8 @@ CATEGORIES = {
     _constants.CATEGORY_SPACE: r"\s",
     _constants.CATEGORY_NOT_SPACE: r"\S",
 }
+PARSED, BUILT = 25, 2  # steps for each letter of a pattern, and for each state that it becomes
+LETTERS = 16  # that are compared in the time of a step
 STARTS = (_constants.AT_BEGINNING, _constants.AT_BEGINNING_STRING)
 ENDS = (_constants.AT_END, _constants.AT_END_STRING)
 FAULTS = (re.error, RecursionError, OverflowError, ValueError, TypeError)
@@ -59,7 +62,9 @@ class NamePatterns:
         self._dotted: dict[int, list[tuple[int, str]]] = {}  # by length
         for pattern, place in self._places.items():
             if not PLAIN.fullmatch(pattern):
-                self._others.append((place, _automaton_of(pattern)))
+                automaton = _automaton_of(pattern)
+                self._count(PARSED * len(pattern) + BUILT * len(automaton.free))
+                self._others.append((place, automaton))
             elif "." in pattern:
                 self._dotted.setdefault(len(pattern), []).append((place, pattern))
 
@@ -88,8 +93,10 @@ class NamePatterns:
             for place, pattern in self._dotted.get(len(end), ()):
                 if place >= first:
                     break
-                self._count(1)
-                if all(a in (b, ".") for a, b in zip(pattern, end, strict=True)):
+                pairs = zip(pattern, end, strict=True)
+                alike = sum(1 for _ in takewhile(lambda pair: pair[0] in (pair[1], "."), pairs))
+                self._count(1 + alike // LETTERS)
+                if alike == len(end):
                     yield place
                     break
         for place, automaton in self._others:
@@ -137,7 +144,8 @@ class _Automaton:
         at_start
             Whether the text begins where the whole path does, as ``^`` asks.
         """
-        now, steps = self._closed({0}, is_start=at_start, is_end=not text), 0
+        now = self._closed({0}, is_start=at_start, is_end=not text)
+        steps = len(now)
         for place, letter in enumerate(text, start=1):
             moved = {
                 to[1] for state in now if (to := self.tests[state]) is not None and to[0](letter)
