@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import pytest
-
 
 T = TypeVar("T")
 
 
 def first_of_kind(
     cases: Iterable[T], *kinds: Callable[[T], Any], name: Callable[[T], str] = str
-) -> Iterator[Any]:
+) -> list[Any]:
     """Parameters of a test; a case that is the first of its kind in no respect is marked slow."""
-    seen = set()
+    seen, params = set(), []
     for case in cases:
         found = {(place, kind(case)) for place, kind in enumerate(kinds)}
         marks = [pytest.mark.slow] if found <= seen else []
         seen |= found
-        yield pytest.param(case, id=name(case), marks=marks)
+        params.append(pytest.param(case, id=name(case), marks=marks))
+    return params
