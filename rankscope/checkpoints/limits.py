@@ -36,6 +36,7 @@ PER_TENSOR = 100  # operations for each entry of the archive; torch takes about 
 BYTES_PER_TENSOR = 4096  # and where no directory counts them, for each of as many as would fit
 MAX_MARKS = 10_000  # open at once in a pickle, which is how deeply its containers are nested
 MAX_COPIED = 2**22  # entries that the calls of a pickle may copy; 64 letters count as one
+DEAR = 4  # what an argument or an attribute counts, which is looked at or renamed one by one
 MAX_DIRECTORY = 2**24  # bytes of the directory of a zip archive, about 100 for an entry
 MAX_DEPTH = 64  # of containers in containers
 

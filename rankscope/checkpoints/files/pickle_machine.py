@@ -29,6 +29,7 @@ from typing import Any, BinaryIO
 
 from rankscope.checkpoints.files.inert_names import Opaque, StandIn, safe_key
 from rankscope.checkpoints.limits import (
+    DEAR,
     MAX_COPIED,
     MAX_MARKS,
     MAX_OPERATIONS,
@@ -189,16 +190,16 @@ class Machine:
     def _called(self, made_of: Any, args: Any) -> Any:
         if not isinstance(made_of, Opaque | StandIn) or not isinstance(args, tuple | list):
             raise ValueError("calls something that is not a class")
-        self._count_copies(args)
+        self._count_copies(args, times=DEAR)
         for argument in args:
             self._count_copies(argument)
         if isinstance(made_of, Opaque):  # an unknown name may have made something callable
             return Opaque(made_of.name, made_of, *args)
         return made_of(*args)
 
-    def _count_copies(self, copied: Any) -> None:
+    def _count_copies(self, copied: Any, *, times: int = 1) -> None:
         """Count what a call may copy, since a few bytes can repeat a large object."""
-        self.copies_left -= _size(copied)
+        self.copies_left -= times * _size(copied)
         if self.copies_left < 0:
             raise over_limit("holds a pickle whose calls copy too much")
 
@@ -206,7 +207,7 @@ class Machine:
         state = self.stack.pop()
         built = self.stack[-1]
         if isinstance(built, SimpleNamespace) and isinstance(state, dict):
-            self._count_copies(state)
+            self._count_copies(state, times=DEAR)
             vars(built).update((str(key), value) for key, value in state.items())
         elif isinstance(built, Opaque):
             built.state = state
@@ -220,10 +221,9 @@ class Machine:
 
 def _size(argument: Any) -> int:
     """Entries of a container; letters of a text count less."""
-    if isinstance(argument, str | bytes | bytearray):
+    if isinstance(argument, _TEXTS):
         return len(argument) // 64
-    is_container = isinstance(argument, list | tuple | dict | set | frozenset)
-    return len(argument) if is_container else 0
+    return len(argument) if isinstance(argument, _CONTAINERS) else 0
 
 
 def _extend(target: Any, values: list[Any]) -> None:
@@ -254,6 +254,8 @@ _PLAIN = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
     *("BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
 }
+_TEXTS = (str, bytes, bytearray)  # not made anew a million times, as a union of types would be
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 _PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
 _IGNORED = {"PROTO", "FRAME", "STOP"}
