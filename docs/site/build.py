@@ -28,15 +28,19 @@ import rankscope
 from rankscope.cli.app import app
 
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
-COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks")
+COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks", "studies")
 PAGES = {
     "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/comparing",
               "docs/numerics", "docs/watching", "docs/evaluation", "docs/training",
-              "configs/README"),
+              "configs/README", "studies/relora-small/README"),
     "Reference": ("commands", "api", "gallery"),
     "Project": ("docs/design", "CONTRIBUTING", "benchmarks/README", "CHANGELOG", "SECURITY"),
 }  # fmt: skip
-NAMES = {"configs/README": "Presets", "benchmarks/README": "Benchmarks"}
+NAMES = {
+    "configs/README": "Presets",
+    "benchmarks/README": "Benchmarks",
+    "studies/relora-small/README": "The study",
+}
 
 
 def main() -> None:

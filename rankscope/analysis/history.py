@@ -162,7 +162,7 @@ class _Walk:
             return Step(checkpoint.step, skips=tuple(self.skips))
         before, components = self.part, list[Component]()
         if contents.parameters:
-            trace = trace_of(checkpoint.path)
+            trace = trace_of(checkpoint.path, within=checkpoint.options.within)
             now = self._continued(checkpoint, contents, trace) or Seen(checkpoint.step, contents)
             if self.part is None:
                 self.part = _Part(self._origin(now), now, trace)

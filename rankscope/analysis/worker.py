@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import threading
 import time
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
+Chunk = list[tuple[Recipe | SubspaceSeries, FileStates]]
 SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
 
@@ -69,7 +70,7 @@ def explained(error: Exception) -> Failure:
     raise error
 
 
-def decompose_all(chunk: list[tuple[Recipe | SubspaceSeries, FileStates]]) -> list[Outcome]:
+def decompose_all(chunk: Chunk) -> list[Outcome]:
     """Spectra of a chunk of recipes, each with the files that it reads."""
     return [decompose(*one) for one in chunk]
 
@@ -96,12 +97,9 @@ def serve(descriptors: list[int]) -> None:
 
 
 def _answer(connection: Connection) -> None:
-    threading.Thread(target=_end_without_caller, args=[connection.fileno()], daemon=True).start()
-    while True:
-        try:
-            chunk = connection.recv()
-        except (EOFError, OSError):
-            return
+    chunks: SimpleQueue[Chunk | None] = SimpleQueue()
+    threading.Thread(target=_receive, args=[connection, chunks], daemon=True).start()
+    while (chunk := chunks.get()) is not None:
         outcomes = decompose_all(chunk)
         try:
             connection.send(outcomes)
@@ -109,13 +107,19 @@ def _answer(connection: Connection) -> None:
             return
 
 
-def _end_without_caller(descriptor: int) -> None:
-    """End this process soon after its caller has, even if a decomposition takes minutes more.
+def _receive(connection: Connection, chunks: SimpleQueue[Chunk | None]) -> None:
+    """Take in chunks as they come, and end this process soon after its caller.
 
-    Linear algebra does not hold Python's lock, so this thread is not held up by it.
+    A caller that hands over a chunk must not have to wait until the results of another are fetched,
+    since it is the caller that fetches them. Linear algebra does not hold Python's lock, so this
+    thread is not held up by a decomposition, even one that would take minutes more.
     """
-    ends = select.poll()
-    ends.register(descriptor, 0)  # that the other end is closed is reported in any case
-    ends.poll()
-    time.sleep(SECONDS_TO_END)
-    os._exit(0)
+    try:
+        while True:
+            chunks.put(connection.recv())
+    except (EOFError, OSError):
+        pass
+    finally:
+        chunks.put(None)
+        time.sleep(SECONDS_TO_END)
+        os._exit(0)

@@ -20,6 +20,7 @@ from rankscope.checkpoints.contents import Contents, Parameter, Skip
 from rankscope.checkpoints.families.heads import NAMES
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.links import check_link, links_within
 from rankscope.checkpoints.regions import Part
 from rankscope.errors import RankscopeError, printable
 
@@ -37,13 +38,17 @@ class Trace:
     history: History
 
 
-def trace_of(checkpoint: Path) -> Trace:
-    """Read the files beside the weights; one that is missing or damaged says nothing."""
-    config = _read(checkpoint / "config.json")
+def trace_of(checkpoint: Path, *, within: Path | None = None) -> Trace:
+    """Read the files beside the weights; one that is missing or damaged says nothing.
+
+    Neither does one that a link leads to from outside of ``within``.
+    """
+    with links_within(checkpoint, within):
+        config, state = (_read(checkpoint / name) for name in ("config.json", "trainer_state.json"))
     nested = config.get("text_config")
     stated = config | nested if isinstance(nested, dict) else config
     history: dict[tuple[int, str], frozenset[str]] = {}
-    records = _read(checkpoint / "trainer_state.json").get("log_history")
+    records = state.get("log_history")
     for record in records if isinstance(records, list) else ():
         step = record.get("step") if isinstance(record, dict) else None
         if type(step) is int:
@@ -56,6 +61,7 @@ def trace_of(checkpoint: Path) -> Trace:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        check_link(path)
         return read_json(path)
     except RankscopeError:
         return {}

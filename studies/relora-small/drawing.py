@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 import rankscope as rs
 from arms import Arm
@@ -165,6 +166,9 @@ def across_runs(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> 
     ax.scatter([], [], s=16, color=GREY, marker=".", label="ReLoRA with one switch")
     ax.set(xlabel=LABELS["per"], ylabel=LABELS["validation_loss"])
     ax.set_yscale("log")
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.minorticks_off()
     figure.legend(loc="outside right center")
     return figure
 

@@ -64,6 +64,10 @@ class Numbers:
         text = self._text(values.mean(), digits)
         return text if len(values) < 2 else f"{text} [{', '.join(ends)}]"
 
+    def steps(self) -> int:
+        """How many cycles a training has."""
+        return int(self.tables["cycles"]["cycle"].max())
+
     def first_seed(self) -> int:
         """The seed of the sweep."""
         return int(self.tables["rates"]["seed"].min())
@@ -152,7 +156,7 @@ def render(folder: Path, scales: Sequence[str]) -> str:
     numbers = {name: Numbers(read_tables(folder / "tables" / name)) for name in scales}
     about = {name: read_scale(name).about for name in scales}
     return environment.get_template("page.md.jinja").render(
-        scales=scales, about=about, arms=read_arms(), group=GROUP, **numbers
+        about=about, arms=read_arms(), group=GROUP, **numbers
     )
 
 

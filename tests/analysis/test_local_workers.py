@@ -1,13 +1,17 @@
 import os
 import signal
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rankscope.analysis import worker
 from rankscope.analysis.jobs import CHUNK_JOBS, AnalysisJob
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import SpectraTask
@@ -119,3 +123,28 @@ def test_leaving_ends_the_workers(started_early: bool, leaves_early: bool) -> No
     patience = time.monotonic() + 5
     while any(map(is_running, processes)):
         assert time.monotonic() < patience
+
+
+def test_chunks_are_taken_in_while_large_results_wait_to_be_fetched(monkeypatch):
+    large = bytes(2**22)  # far more than a connection holds on its way
+    monkeypatch.setattr(worker, "decompose_all", lambda chunk: [large])
+    monkeypatch.setattr(worker, "SECONDS_TO_END", 0)
+    ended = threading.Event()
+    monkeypatch.setattr(worker.os, "_exit", lambda code: ended.set())
+    ours, theirs = (Connection(end.detach()) for end in socket.socketpair())
+    process = threading.Thread(target=worker._answer, args=[theirs], daemon=True)
+    process.start()
+
+    def send_three():
+        for _ in range(3):
+            ours.send([large])
+
+    caller = threading.Thread(target=send_three, daemon=True)
+    caller.start()
+    caller.join(timeout=20)
+    assert not caller.is_alive()
+    assert [len(ours.recv()[0]) for _ in range(3)] == [2**22] * 3
+    ours.close()
+    assert ended.wait(timeout=20)
+    process.join(timeout=20)
+    assert not process.is_alive()

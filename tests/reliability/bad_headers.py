@@ -194,8 +194,8 @@ CONTAINER: list[Bad] = [
         "shape beyond 4300 digits",
         20,
         k_of([10**4200, 10**4200]),
-        "size-mismatch",
-        "but its offsets span",
+        "header-type",
+        "must be integers from 0 to",
         tensor=K,
     ),
 ]
@@ -224,8 +224,8 @@ TYPES: list[Bad] = [
         "range beyond 64 bits",
         22,
         k_of([6, 4], start=2**70, stop=2**70 + QS),
-        "hole",
-        "leaves a hole after",
+        "header-type",
+        "must be integers from 0 to",
         tensor=K,
     ),
     whole(

@@ -16,13 +16,16 @@ SECONDS, BYTES = 2, 2**30
 def outcome(work: Callable[[], object], *, seconds: int = SECONDS, more: int = BYTES) -> str:
     """The reason code of its `RankscopeError`, ``done``, or how the child ended otherwise.
 
-    A fork has used no processor time yet; its memory may grow by ``more`` beyond that of now.
+    Processes that share a core and its caches take up to twice their time, so on a busy machine
+    the limit is twice as high. A fork has used no processor time yet; its memory may grow by
+    ``more`` beyond that of now.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds * (1 + is_busy),) * 2)
         resource.setrlimit(resource.RLIMIT_AS, (_taken() + more,) * 2)
         os.write(writing, _ended(work).encode())
         os._exit(0)

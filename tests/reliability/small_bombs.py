@@ -116,13 +116,13 @@ def sparse(folder: Path, side: int) -> None:
         file.truncate(len(raw) + size)
 
 
-def adapter(folder: Path, **config: object) -> None:
+def adapter(folder: Path, *, path: str = f"{'long_' * 12}.q_proj", **config: object) -> None:
     factors = {"lora_A": [2, 4], "lora_B": [6, 2]}
     header, end = {}, 0
     for name, shape in factors.items():
         start, end = end, end + 4 * shape[0] * shape[1]
         entry = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
-        header[f"base_model.model.{'long_' * 12}.q_proj.{name}.weight"] = entry
+        header[f"base_model.model.{path}.{name}.weight"] = entry
     (folder / "adapter_model.safetensors").write_bytes(safetensors(header, bytes(end)))
     stated = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, **config}
     (folder / "adapter_config.json").write_text(json.dumps(stated))
@@ -224,10 +224,22 @@ BOMBS = (
     Bomb("nested repeats", _patterns("([a-z0-9_.]*)*!"), "done"),
     Bomb("repeats of alternatives", _patterns("(a|a|[a-z_.])*!", "([a-z_.]|[a-z0-9_.])*!"), "done"),
     Bomb("many repeats in a row", _patterns(".*" * 20 + "!"), "done"),
-    Bomb("nested counts", _patterns("((a{0,60000}){0,60000}){0,60000}"), "unreadable"),
-    Bomb("a count of 20 digits", _patterns("a{99999999999999999999}"), "unreadable"),
-    Bomb("900 brackets", _patterns("(" * 900), "unreadable"),
-    Bomb("a flag within", _patterns("(?i)q_proj"), "unreadable"),
+    Bomb("nested counts", _patterns("((a{0,60000}){0,60000}){0,60000}"), "adapter-config"),
+    Bomb("a count of 20 digits", _patterns("a{99999999999999999999}"), "adapter-config"),
+    Bomb("nothing, 4 billion times", _patterns("(){4000000000}", "((){0,9}){0,4000000000}"),
+         "adapter-config"),
+    Bomb("a set of 900 letters", lambda folder: adapter(
+        folder, path=".".join("ab" * 200), alpha_pattern={
+            f"([{''.join(map(chr, range(1000, 1900)))}.a-z])*!": 8}), "done"),
+    Bomb("dots that fit up to the last letter", lambda folder: adapter(
+        folder, path="q" * 1000, alpha_pattern={
+            f"{'.' * 980}q{i:018b}.": 8 for i in range(2**15)}), "done"),
+    Bomb("many beginnings without a letter", lambda folder: adapter(
+        folder, path="q." * 500, alpha_pattern={
+            f"{'(a?){150}'}{i}": 8 for i in range(2000)}), "over-limit"),
+    Bomb("many counts", _patterns(*(f"a{{300}}{i}" for i in range(50_000))), "over-limit"),
+    Bomb("900 brackets", _patterns("(" * 900), "adapter-config"),
+    Bomb("a flag within", _patterns("(?i)q_proj"), "adapter-config"),
     Bomb("50 000 patterns", _patterns(*(f"x{i}.*y" for i in range(50_000))), "over-limit"),
     Bomb("metadata of lists", _named(".metadata", pickled(b"(", b"]" * 4 * MEGA, b"l")),
          "over-limit"),

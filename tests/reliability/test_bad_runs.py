@@ -15,9 +15,15 @@ from tests.reliability.bad_configs import adapter_config
 from tests.reliability.bad_folders import CLOSED
 from tests.reliability.bad_runs import CASES
 from tests.reliability.called import Called, called
+from tests.reliability.first_of_kind import first_of_kind
 from tests.reliability.spoiled_run import Bad, honest, weights
 
 LONGEST = 500
+
+
+def section(case: Bad) -> str:
+    """What a case belongs to in the table."""
+    return str(case).partition(":")[0]
 
 
 @pytest.fixture
@@ -53,7 +59,7 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", first_of_kind(CASES, section, lambda case: case.reason))
 def test_a_bad_run_costs_what_is_bad(
     case: Bad, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +155,7 @@ ALSO = (  # one of each kind, for the other commands
 CHOSEN = [case for case in CASES if str(case) in ALSO]
 
 
-@pytest.mark.parametrize("case", CHOSEN, ids=str)
+@pytest.mark.parametrize("case", first_of_kind(CHOSEN, section))
 def test_diagnose_and_watch_bear_it_too(
     case: Bad, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
@@ -22,13 +23,15 @@ from rankscope.errors import RankscopeError, printable
 REASON = "adapter-config"
 PLAIN = re.compile(r"[\w.-]*")  # a dot stands for any letter, and for itself in all honest patterns
 CATEGORIES = {
-    _constants.CATEGORY_DIGIT: re.compile(r"\d"),
-    _constants.CATEGORY_NOT_DIGIT: re.compile(r"\D"),
-    _constants.CATEGORY_WORD: re.compile(r"\w"),
-    _constants.CATEGORY_NOT_WORD: re.compile(r"\W"),
-    _constants.CATEGORY_SPACE: re.compile(r"\s"),
-    _constants.CATEGORY_NOT_SPACE: re.compile(r"\S"),
+    _constants.CATEGORY_DIGIT: r"\d",
+    _constants.CATEGORY_NOT_DIGIT: r"\D",
+    _constants.CATEGORY_WORD: r"\w",
+    _constants.CATEGORY_NOT_WORD: r"\W",
+    _constants.CATEGORY_SPACE: r"\s",
+    _constants.CATEGORY_NOT_SPACE: r"\S",
 }
+PARSED, BUILT = 25, 2  # steps for each letter of a pattern, and for each state that it becomes
+LETTERS = 16  # that are compared in the time of a step
 STARTS = (_constants.AT_BEGINNING, _constants.AT_BEGINNING_STRING)
 ENDS = (_constants.AT_END, _constants.AT_END_STRING)
 FAULTS = (re.error, RecursionError, OverflowError, ValueError, TypeError)
@@ -59,7 +62,9 @@ class NamePatterns:
         self._dotted: dict[int, list[tuple[int, str]]] = {}  # by length
         for pattern, place in self._places.items():
             if not PLAIN.fullmatch(pattern):
-                self._others.append((place, _automaton_of(pattern)))
+                automaton = _automaton_of(pattern)
+                self._count(PARSED * len(pattern) + BUILT * len(automaton.free))
+                self._others.append((place, automaton))
             elif "." in pattern:
                 self._dotted.setdefault(len(pattern), []).append((place, pattern))
 
@@ -88,8 +93,10 @@ class NamePatterns:
             for place, pattern in self._dotted.get(len(end), ()):
                 if place >= first:
                     break
-                self._count(1)
-                if all(a in (b, ".") for a, b in zip(pattern, end, strict=True)):
+                pairs = zip(pattern, end, strict=True)
+                alike = sum(1 for _ in takewhile(lambda pair: pair[0] in (pair[1], "."), pairs))
+                self._count(1 + alike // LETTERS)
+                if alike == len(end):
                     yield place
                     break
         for place, automaton in self._others:
@@ -137,7 +144,8 @@ class _Automaton:
         at_start
             Whether the text begins where the whole path does, as ``^`` asks.
         """
-        now, steps = self._closed({0}, is_start=at_start, is_end=not text), 0
+        now = self._closed({0}, is_start=at_start, is_end=not text)
+        steps = len(now)
         for place, letter in enumerate(text, start=1):
             moved = {
                 to[1] for state in now if (to := self.tests[state]) is not None and to[0](letter)
@@ -216,18 +224,23 @@ def _any(automaton: _Automaton, _: Any, start: int) -> int:
 
 
 def _in(automaton: _Automaton, items: list[tuple[Any, Any]], start: int) -> int:
-    is_negated = any(kind is _constants.NEGATE for kind, _ in items)
-    tests = [_item(*item) for item in items if item[0] is not _constants.NEGATE]
-    return _letter(automaton, lambda one: any(t(one) for t in tests) != is_negated, start)
+    # Tried by Python's engine, for whom a class of a thousand letters is one step as any other.
+    one_of = re.compile(f"[{''.join(_item(*item) for item in items)}]")
+    return _letter(automaton, lambda one: one_of.match(one) is not None, start)
 
 
-def _item(kind: Any, argument: Any) -> Test:
+def _item(kind: Any, argument: Any) -> str:
+    if kind is _constants.NEGATE:  # always the first
+        return "^"
     if kind is _constants.LITERAL:
-        return lambda one: ord(one) == argument
+        return _code(argument)
     if kind is _constants.RANGE:
-        return lambda one: bool(argument[0] <= ord(one) <= argument[1])
-    category = CATEGORIES[argument]
-    return lambda one: category.match(one) is not None
+        return f"{_code(argument[0])}-{_code(argument[1])}"
+    return CATEGORIES[argument]
+
+
+def _code(number: int) -> str:
+    return f"\\U{number:08x}"
 
 
 def _branch(automaton: _Automaton, argument: tuple[Any, list[Any]], start: int) -> int:
@@ -249,7 +262,7 @@ def _group(automaton: _Automaton, argument: tuple[Any, int, int, Any], start: in
 def _repeat(automaton: _Automaton, argument: tuple[int, Any, Any], start: int) -> int:
     least, most, nodes = argument
     for _ in range(least):
-        start = _built(automaton, nodes, start)
+        start = _once(automaton, nodes, start)
     end = automaton.state()
     automaton.free[start].append(end)
     if most is _constants.MAXREPEAT:
@@ -259,9 +272,16 @@ def _repeat(automaton: _Automaton, argument: tuple[int, Any, Any], start: int) -
         automaton.free[last] += [first, end]
         return end
     for _ in range(least, most):
-        start = _built(automaton, nodes, start)
+        start = _once(automaton, nodes, start)
         automaton.free[start].append(end)
     return end
+
+
+def _once(automaton: _Automaton, nodes: Iterable[Any], start: int) -> int:
+    """One repeat, which takes a state even if it is empty: so there cannot be billions of them."""
+    own = automaton.state()
+    automaton.free[start].append(own)
+    return _built(automaton, nodes, own)
 
 
 def _anchor(automaton: _Automaton, where: Any, start: int) -> int:

@@ -50,7 +50,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         return with_patterns(config) if config else config
     except RankscopeError as error:
-        raise RankscopeError(error.message, path=path) from None
+        raise RankscopeError(error.message, path=path, reason=error.reason) from None
 
 
 def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:

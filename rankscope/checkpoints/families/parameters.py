@@ -166,10 +166,12 @@ def _add(
     """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
     if held is not None and family.fused_in(whole.module) is None:
         whole = replace(whole, heads=heads_of_axes(held[0].shape, held[1]) or whole.heads)
-    for one in (whole,) if held is None else _iter_matrices(whole, *held, family):
-        if adapter is not None:
-            one = _adapted(one, adapter, found, is_all=one.name == whole.name)
-            adapter = adapter if one.adapter is not None else None
+    matrices = (whole,) if held is None else tuple(_iter_matrices(whole, *held, family))
+    if adapter is not None:
+        if held is not None and _is_misfit(matrices, whole.name, adapter, held[0], found=found):
+            return
+        matrices = tuple(replace(one, adapter=adapter) for one in matrices)
+    for one in matrices:
         is_part = held is not None and "part" in held[1]
         for piece in (one,) if is_part else parts_of_fused(one, family):
             found.parameters[piece.name] = piece
@@ -200,15 +202,22 @@ def _roles_of_parts(name: str, shape: tuple[int, ...], family: Family) -> tuple[
     return fused.parts if fused is not None else parts_in_name(name, shape) or ()
 
 
-def _adapted(one: Parameter, adapter: Delta, found: FoundParameters, *, is_all: bool) -> Parameter:
-    """The parameter with its adapter; one that does not fit is skipped."""
-    if one.tensor is None or (one.shape == adapter.shape and is_all):
-        return replace(one, adapter=adapter)
-    message = (
-        f"its delta of shape {list(adapter.shape)} belongs to a weight of shape {list(one.shape)}"
-    )
+def _is_misfit(
+    matrices: tuple[Parameter, ...],
+    name: str,
+    adapter: Delta,
+    tensor: Tensor,
+    *,
+    found: FoundParameters,
+) -> bool:
+    """Whether a delta does not fit its weight, which without it is not what the model uses."""
+    shapes = {one.name: one.shape for one in matrices}
+    if shapes == {name: adapter.shape}:
+        return False
+    shape = next(iter(shapes.values()), tensor.shape)
+    message = f"its delta of shape {list(adapter.shape)} belongs to a weight of shape {list(shape)}"
     first, *others = adapter.tensors
-    found.skip(first, one.module, "adapter-misfit", message)
-    for tensor in others:
-        found.leave(tensor, "not understood", message)
-    return one
+    found.skip(first, name.removesuffix(".weight"), "adapter-misfit", message)
+    for one in (*others, tensor):
+        found.leave(one, "not understood", message)
+    return True

@@ -23,13 +23,20 @@ def mutated(rng: Random, data: bytes) -> bytes:
         held = {
             name: rng.choice((one[:-1], one * np.nan, -one, one[:0])) for name, one in held.items()
         }
-    about = listing["about"]
-    version = rng.choice((listing["version"],) * 6 + ("1", "2", "99"))
+    has_digest = "digest" in listing  # files of the first version have none
+    about = listing["about"] if has_digest else listing
     text = json_level.mutated(rng, json.dumps(about).encode()).decode()
-    try:
-        about = json.loads(text)
-        digest = vectors._digest(version, about, held)
-        text = vectors._dumped({"version": version, "digest": digest, "about": about})
-    except (ValueError, RecursionError):
-        text = f'{{"version":"{version}","digest":"x","about":{text}}}'
+    if has_digest:
+        text = _digested(rng, listing["version"], text, held)
     return save(held, metadata={vectors.KEY: text.encode("utf-8", "replace").decode()})
+
+
+def _digested(rng: Random, version: str, about: str, held: vectors.Vectors) -> str:
+    """The listing with this description, with a digest that fits it if it can be read."""
+    version = rng.choice((version,) * 6 + ("1", "2", "99"))
+    try:
+        read = json.loads(about)
+        digest = vectors._digest(version, read, held)
+        return vectors._dumped({"version": version, "digest": digest, "about": read})
+    except (ValueError, RecursionError):
+        return f'{{"version":"{version}","digest":"x","about":{about}}}'
