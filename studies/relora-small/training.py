@@ -91,7 +91,9 @@ def _arguments(run: Run, scale: Scale, arm: Arm) -> list[str]:
 
 def _is_done(run: Run, scale: Scale, arms: Mapping[str, Arm]) -> bool:
     try:
-        record = json.loads(_record(scale.checkpoints / run.name).read_text(encoding="utf-8"))
+        record: dict[str, object] = json.loads(
+            _record(scale.checkpoints / run.name).read_text(encoding="utf-8")
+        )
     except FileNotFoundError:
         return False
     return record == {"arguments": _arguments(run, scale, arms[run.arm]), "exit": record["exit"]}
