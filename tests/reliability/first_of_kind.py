@@ -14,7 +14,8 @@ def first_of_kind(
     cases: Iterable[T], *kinds: Callable[[T], Any], name: Callable[[T], str] = str
 ) -> list[Any]:
     """Parameters of a test; a case that is the first of its kind in no respect is marked slow."""
-    seen, params = set(), []
+    seen: set[tuple[int, Any]] = set()
+    params = []
     for case in cases:
         found = {(place, kind(case)) for place, kind in enumerate(kinds)}
         marks = [pytest.mark.slow] if found <= seen else []
