@@ -21,7 +21,7 @@ def measure(scale: Scale, runs: Sequence[Run], best: Sequence[Run], steps: int) 
     """Analyse, evaluate, compare and diagnose; what is already there is not computed again.
 
     The results are in folders of their own: ``rates`` (all runs, and scores of their last
-    checkpoints), ``seeds`` (those at the best rates, by more), ``compare``, and two files,
+    checkpoints) and ``seeds`` (those at the best rates, by more); and files, ``compare-A-B.csv``,
     ``findings.json`` and ``correlations.csv``.
     """
     every = [str(scale.checkpoints / run.name) for run in runs]
@@ -33,8 +33,9 @@ def measure(scale: Scale, runs: Sequence[Run], best: Sequence[Run], steps: int) 
     arms = {run.arm for run in best}
     for a, b in HEADLINE:
         if {a, b} <= arms:
-            found = str(scale.results / "compare" / f"{a}-{b}")
-            _call("compare", a, b, "--results", seeds, "--group", GROUP, "--out", found)
+            words = ("--group", GROUP, "--no-weights", "--all", "--table", "csv")
+            found = _call("compare", a, b, "--results", seeds, *words)
+            write_file(scale.results / f"compare-{a}-{b}.csv", found.encode())
     findings = _call("diagnose", *chosen, "--results", seeds, "--json", accepted=(0, 1, 3))
     write_file(scale.results / "findings.json", findings.encode())
     correlations = _call("correlate", rates, "--group", GROUP, "--table", "csv")
