@@ -108,6 +108,12 @@ class Evidence:
         logged = {one["step"] for one in self.log if one.get("event") == "restart"}
         return tuple(sorted({*self.merges.steps, *logged}))
 
+    @cached_property
+    def warm_ups(self) -> tuple[int, ...]:
+        """Steps at which the learning rate has a reason to warm up: restarts, changes of phase."""
+        phases = {one["step"] for one in self.log if one.get("event") == "phase"}
+        return tuple(sorted({*self.restarts, *phases}))
+
     def sampled(self, tensor: Tensor, step: int, *, most: int = SAMPLE) -> Values:
         """Elements from the middle of a tensor; none where it cannot be read or holds no floats."""
         size = int(np.prod(tensor.shape))

@@ -73,7 +73,7 @@ def _dips_elsewhere(evidence: Evidence, rates: dict[int, float]) -> Iterator[Fin
         before, at = steps[index - 1], steps[index]
         climbs = max(rates[step] for step in steps[index + 1 : index + 4]) * DIP > rates[at]
         is_dip = climbs and rates[at] < DIP * rates[before]
-        if is_dip and not any(before - SLACK <= one <= at + SLACK for one in restarts):
+        if is_dip and not any(before - SLACK <= one <= at + SLACK for one in evidence.warm_ups):
             elsewhere.append((before, at))
     if elsewhere:
         before, at = elsewhere[0]

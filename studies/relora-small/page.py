@@ -55,9 +55,9 @@ class Numbers:
         """The arms that there are."""
         return list(dict.fromkeys(self.tables["runs"]["arm"]))
 
-    def matched(self, arm: str, by: str, column: str = "per", digits: int = 3) -> str:
-        """PER where an arm and full rank have one loss or one distance: range over seeds."""
-        values = self.tables["matched"].query("arm == @arm and matched == @by")[column]
+    def equal(self, what: str, arm: str, column: str = "per", digits: int = 3) -> str:
+        """A number where an arm and full rank have one loss or one distance: range over seeds."""
+        values = self.tables[f"equal-{what}"].query("arm == @arm")[column]
         if values.empty:
             return "–"
         ends = (self._text(end, digits) for end in (values.min(), values.max()))
@@ -136,7 +136,7 @@ class Numbers:
     def _text(value: float, digits: int) -> str:
         if abs(value) >= 100:
             return f"{value:,.0f}"
-        return f"{value:.{digits}f}"
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # never -0
 
 
 def write_page(folder: Path, scales: Sequence[str]) -> None:

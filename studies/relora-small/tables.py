@@ -126,48 +126,52 @@ def arm_table(runs: pd.DataFrame) -> pd.DataFrame:
     return found.agg(["mean", "min", "max", "count"]).reset_index()
 
 
-def matched_table(cycles: pd.DataFrame, runs: pd.DataFrame, against: str = "full") -> pd.DataFrame:
-    """PER of weights of every arm and of ``against`` where both have one loss, or one distance.
+def equal_loss_table(cycles: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """PER of weights of every arm and of full rank, each at its best rate, at one loss.
 
-    Of each seed, at the lowest validation loss (the greatest distance from the initial weights)
-    that both runs reached; between two checkpoints, values are interpolated.
+    Of each seed, at the lowest validation loss that both runs reached after they began; between two
+    checkpoints, values are interpolated.
     """
     rows = []
     for seed, of_seed in runs.groupby("seed"):
-        first = of_seed[of_seed["arm"] == against]
-        for _, other in of_seed[of_seed["arm"] != against].iterrows():
-            for matched in ("validation_loss", "distance"):
-                a, b = (
-                    cycles[cycles["run"] == run].dropna(subset=[matched, "per"])
-                    for run in (first["run"].iloc[0], other["run"])
-                )
-                where = _reached(a[matched], b[matched], fall=matched == "validation_loss")
-                if np.isnan(where):
-                    continue
-                found = [_at(curve[matched], curve["per"], where) for curve in (a, b)]
-                rows.append((other["arm"], other["rate"], seed, matched, where, *found))
-    names = ["arm", "rate", "seed", "matched", "at", f"per_{against.replace('-', '_')}", "per"]
-    return pd.DataFrame(rows, columns=names)
+        full = _curve(cycles, of_seed.loc[of_seed["arm"] == "full", "run"].iloc[0])
+        for other in of_seed[of_seed["arm"] != "full"].itertuples(index=False):
+            curve = _curve(cycles, other.run)
+            loss = max(full["validation_loss"].min(), curve["validation_loss"].min())
+            if loss <= min(full["validation_loss"].iloc[0], curve["validation_loss"].iloc[0]):
+                found = (_at_loss(full, loss), _at_loss(curve, loss))
+                rows.append((other.arm, other.rate, seed, loss, *found))
+    return pd.DataFrame(rows, columns=["arm", "rate", "seed", "loss", "per_full", "per"])
 
 
-def _reached(a: pd.Series, b: pd.Series, *, fall: bool) -> float:
-    """The lowest loss, or the greatest distance, that both reached after they began."""
-    if len(a) < 2 or len(b) < 2:
-        return np.nan
-    where = max(a.min(), b.min()) if fall else min(a.max(), b.max())
-    began = min(a.iloc[0], b.iloc[0]) if fall else max(a.iloc[0], b.iloc[0])
-    return float(where) if (where <= began if fall else where >= began) else np.nan
+def _curve(cycles: pd.DataFrame, run: str) -> pd.DataFrame:
+    return cycles[cycles["run"] == run].dropna(subset=["validation_loss", "per"])
 
 
-def _at(quantity: pd.Series, per: pd.Series, where: float) -> float:
-    """PER where a curve first passes a value of the quantity."""
-    x, y = quantity.to_numpy(), per.to_numpy()
-    above = x >= where if x[-1] > x[0] else x <= where
-    later = int(np.argmax(above))
+def _at_loss(curve: pd.DataFrame, loss: float) -> float:
+    """PER where a run first comes down to a loss."""
+    x, y = curve["validation_loss"].to_numpy(), curve["per"].to_numpy()
+    later = int(np.argmax(x <= loss))
     if later == 0:
         return float(y[0])
-    share = (where - x[later - 1]) / (x[later] - x[later - 1])
+    share = (loss - x[later - 1]) / (x[later] - x[later - 1])
     return float(y[later - 1] + share * (y[later] - y[later - 1]))
+
+
+def equal_distance_table(rates: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """PER of weights at the end, of every run and of full rank where it has moved as far.
+
+    How far full rank moves depends on its learning rate. Between the rates of the sweep, its PER is
+    interpolated over the logarithm of the distance from the initial weights; beyond them, there is
+    no row.
+    """
+    full = rates[rates["arm"] == "full"].sort_values("distance")
+    full = full[full["seed"] == full["seed"].min()]
+    others = runs[runs["arm"] != "full"]
+    others = others[others["distance"].between(full["distance"].min(), full["distance"].max())]
+    per_full = np.interp(np.log(others["distance"]), np.log(full["distance"]), full["per"])
+    columns = ["arm", "rate", "seed", "distance", "per_full", "per"]
+    return others.assign(per_full=per_full)[columns]
 
 
 def arms_of(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -176,11 +180,12 @@ def arms_of(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def role_table(metrics: pd.DataFrame, runs: pd.DataFrame, every: int) -> pd.DataFrame:
-    """PER of weights by run, cycle and role: means over layers."""
+    """PER of weights by run, cycle, role and shape: means over layers."""
     weights = metrics[metrics["component"] == "weight"].assign(
         cycle=lambda rows: rows["step"] // every
     )
-    means = weights.groupby(["run", "cycle", "role"])["per"].mean().reset_index()
+    keys = ["run", "cycle", "role", "rows", "cols"]
+    means = weights.groupby(keys)["per"].mean().reset_index()
     return arms_of(means, runs)
 
 
@@ -223,12 +228,14 @@ def write_tables(
     rates = cycle_table(rs.open_results(scale.results / "rates"), every)
     scores = rs.open_results(scale.results / "rates").evaluation
     of_best = run_table(seeds, scores, best)
+    of_all = run_table(rates, scores, runs)
     tables = {
         "cycles": seeds,
-        "rates": run_table(rates, scores, runs),
+        "rates": of_all,
         "runs": of_best,
         "arms": arm_table(of_best),
-        "matched": matched_table(seeds, of_best),
+        "equal-loss": equal_loss_table(seeds, of_best),
+        "equal-distance": equal_distance_table(of_all, of_best),
         "roles": role_table(results.metrics, of_best, every),
         "gaussian": gaussian_table(results.metrics),
         "correlations": pd.read_csv(scale.results / "correlations.csv"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from safetensors.numpy import save_file
 
@@ -77,6 +77,7 @@ tensors = some.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # says something of the machine only
 @given(tensors, some.sampled_from([{}, {"num_layers": 2}, {"model_type": "llama"}]))
 @pytest.mark.slow
 def test_every_tensor_has_one_class_and_doubt_is_a_skip(

@@ -45,6 +45,14 @@ def test_a_warmup_elsewhere_is_found(relora_run: TinyRun) -> None:
     assert found.table.set_index("code")["steps"]["learning-rate-misaligned"] == [15, 25]
 
 
+def test_a_warmup_where_a_phase_begins_is_right(relora_run: TinyRun) -> None:
+    records = rates(5, 10, 20)
+    write_log(relora_run, [*records, {"step": 5, "event": "phase", "method": "relora"}])
+    assert not diagnose(relora_run.path)
+    write_log(relora_run, records)
+    assert of(relora_run.path, "learning-rate-misaligned").steps == (5,)
+
+
 def test_a_restart_at_full_rate_is_found(relora_run: TinyRun) -> None:
     write_log(relora_run, rates(10))
     assert of(relora_run.path, "restart-without-warmup").steps == (20,)

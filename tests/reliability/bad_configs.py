@@ -135,7 +135,8 @@ def half(name: str, make: Make, reason: str = "adapter-incomplete") -> Bad:
 
 def no_alpha(name: str, alpha: object) -> Bad:
     """A case in which the scale of an adapter is no number."""
-    return skipped(name, partial(adapter_config, lora_alpha=alpha), "lora_alpha")
+    make = partial(adapter_config, lora_alpha=alpha)
+    return skipped(name, make, "lora_alpha", reason="adapter-config")
 
 
 ADAPTERS = of(
@@ -161,7 +162,12 @@ ADAPTERS = of(
     no_alpha("a scale that is infinite", float("inf")),
     no_alpha("a scale of words", "big"),
     *(
-        skipped(f"a pattern that is {name}", partial(adapter_config, alpha_pattern=lie), "pattern")
+        skipped(
+            f"a pattern that is {name}",
+            partial(adapter_config, alpha_pattern=lie),
+            "pattern",
+            reason="adapter-config",
+        )
         for name, lie in {"not one": {"((": 4}, "a list": [1]}.items()
     ),
     skipped(

@@ -70,6 +70,8 @@ FAULTS = [
 def test_a_planted_fault_is_found(tmp_path: Path, fault: Fault) -> None:
     with planted(fault):
         training = recorded_training(tmp_path / "runs", is_compared=False)
-    # The second state that follows a merge, where each of these shows.
-    late = Sample(every=10, start="run/state/step-00000006")
+    # The second save that follows a merge, where each of these shows, whichever part comes first.
+    late = Sample(
+        every=10, start=tuple(f"run/{one}/step-00000006" for one in ("checkpoints", "state"))
+    )
     assert any(violations(training, late))

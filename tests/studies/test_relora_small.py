@@ -27,6 +27,7 @@ def settings_of(scale_name, arm_name):
     return load_config(Path(words[1]), overrides=words[3:-2:2])
 
 
+@pytest.mark.filterwarnings("ignore::rankscope.RankscopeWarning")
 def test_every_published_switch_is_an_arm_of_its_own():
     pytest.importorskip("torch")
     from rankscope.training.config import PublishedConfig
@@ -105,18 +106,23 @@ def made_runs():
     )
 
 
-def test_ranks_are_compared_where_both_runs_have_come():
-    found = tables.matched_table(made_cycles(), made_runs()).set_index("matched")
-    assert found["at"].to_dict() == {"validation_loss": 2.5, "distance": 2.5}
-    assert found["per_full"].tolist() == pytest.approx([0.65, 0.65])
-    assert found["per"].tolist() == pytest.approx([0.80, 0.80])
+def test_ranks_are_compared_where_both_runs_have_come_to_one_loss():
+    found = tables.equal_loss_table(made_cycles(), made_runs()).iloc[0]
+    assert found[["loss", "per_full", "per"]].tolist() == pytest.approx([2.5, 0.65, 0.80])
 
 
 def test_runs_that_share_no_loss_are_not_compared():
     cycles = made_cycles()
     cycles.loc[cycles["run"] == "relora-1e-3-seed1", "validation_loss"] += 10
-    found = tables.matched_table(cycles, made_runs())
-    assert found["matched"].tolist() == ["distance"]
+    assert tables.equal_loss_table(cycles, made_runs()).empty
+
+
+def test_full_rank_is_interpolated_to_the_distance_of_a_run_and_not_beyond():
+    sweep = curves(arm="full", seed=1, distance=[1.0, 4.0, 16.0], per=[0.8, 0.6, 0.2])
+    runs = curves(arm=["full", "a", "b"], rate=1e-3, seed=1, distance=[1.0, 2.0, 20.0], per=0.5)
+    found = tables.equal_distance_table(sweep, runs)
+    assert found["arm"].tolist() == ["a"]
+    assert found["per_full"].tolist() == pytest.approx([0.7])
 
 
 def test_an_arm_has_the_mean_and_the_ends_of_its_seeds():
@@ -179,3 +185,16 @@ def per_of(run):
         p = s / s.sum()
         values.append(np.exp(-(p * np.log(p)).sum()) / len(s))
     return float(np.mean(values))
+
+
+def test_the_readme_quotes_the_tables():
+    demo = page.Numbers(tables.read_tables(STUDY / "tables" / "demo"))
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    as_published, full = (demo.mean(arm, "per", 2) for arm in ("as-published", "full"))
+    assert f"ends at {as_published} where full rank has {full}" in text
+    relora, full = (demo.at_rate(arm, 0.004, "per", 2) for arm in ("relora", "full"))
+    assert f"than full rank ({relora} against {full})" in text
+    relora = demo.mean("relora", "per", 2)
+    at_one_distance = demo.tables["equal-distance"].query("arm == 'relora'")
+    full = f"{at_one_distance['per_full'].mean():.2f}"
+    assert f"fewer ({relora} against {full})" in text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,13 +78,13 @@ def crash_states(
     *,
     seed: int = 0,
     counts: Counts | None = None,
-    start: str | None = None,
+    start: Collection[str] = (),
 ) -> Iterator[CrashState]:
     """Yield each different state that a loss of power at any time may leave.
 
-    With ``start`` not before the first operation on this path.
+    With ``start`` not before the first operation on one of these paths.
     """
-    begin = 0 if start is None else recording.first(start)
+    begin = recording.first(start) if start else 0
     disk, counts = Disk(recording.before), counts or Counts()
     promises: dict[str, frozenset[Content] | None] = {}
     known: dict[str, set[Content]] = {}

@@ -15,7 +15,7 @@ import io
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -66,12 +66,12 @@ class Recording:
         self.disk.apply(operation)
         self.operations.append(operation)
 
-    def first(self, path: str) -> int:
-        """How many operations there were with the first one on a path."""
+    def first(self, paths: Collection[str]) -> int:
+        """How many operations there were with the first one on any of these paths."""
         return next(
             number
             for number, operation in enumerate(self.operations, start=1)
-            if path in (operation.path, operation.to)
+            if operation.path in paths or operation.to in paths
         )
 
     def watch(self, path: str) -> None:

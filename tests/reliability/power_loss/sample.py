@@ -24,14 +24,14 @@ class Sample:
     lost_again
         In one of so many the power is lost again while the work is resumed; 0 for none.
     start
-        Path with whose first operation to begin; None begins at once.
+        Paths with whose first operation to begin; none begin at once.
     """
 
     size: Size = SMALL
     every: int = 1
     resumed: int = 0
     lost_again: int = 0
-    start: str | None = None
+    start: tuple[str, ...] = ()
     seed: int = 0
 
     def chosen(

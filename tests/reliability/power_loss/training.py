@@ -19,7 +19,9 @@ from rankscope.training.config_file import config_from
 from rankscope.training.data.corpus import Corpus, load_corpus
 from rankscope.training.progress import Clock
 from rankscope.training.run_folder import recording as recorder
+from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.start import Start, find_start, prepare
+from rankscope.training.schedule import timeline
 from rankscope.training.train import train
 from tests.reliability.power_loss.disk import Counts, Tree
 from tests.reliability.power_loss.promises import (
@@ -197,7 +199,8 @@ def _resumed(training: Training, state: CrashState, corpus: Corpus) -> Iterator[
             yield f"the log is not the one of step {step}"
     if step < max((_step(p) for p in state.kept if p.startswith("run/state/")), default=-1):
         yield f"it begins at step {step}, although a later one was saved"
-    for path in {mark.path for _, mark in training.recording.marks if isinstance(mark, Promise)}:
+    promised = {mark.path for _, mark in training.recording.marks if isinstance(mark, Promise)}
+    for path in promised | set(_merges(training.config)):
         is_there = True
         if path.startswith("run/checkpoints/") and _step(path) <= step:
             is_there = content_in(tree, path) in _whole(state, path)
@@ -205,6 +208,13 @@ def _resumed(training: Training, state: CrashState, corpus: Corpus) -> Iterator[
             is_there = _is_listed(run.parent / path)
         if not is_there:
             yield f"{path} is missing at step {step}"
+
+
+def _merges(config: Config) -> Iterator[str]:
+    """The merges that the schedule has, however they are written."""
+    for boundary in timeline(config).boundaries:
+        if boundary.merges:
+            yield f"run/merges/{step_name(boundary.step)}.safetensors"
 
 
 def _started(training: Training, corpus: Corpus) -> tuple[Start, list[str]]:
