@@ -19,6 +19,7 @@ from rankscope.cli.figures import figures
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.results.columns import EVALUATION_FILE
 from rankscope.results.results import METRICS_FILE, TRAINING_FILE, typed
+from tests.conftest import forget_digests
 from tests.plots.conftest import SyntheticResults, synthetic_results
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
@@ -48,6 +49,7 @@ def folder(results: SyntheticResults, tmp_path_factory: pytest.TempPathFactory) 
 def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) -> Path:
     """Results of a real analysis with its spectra, one layer more, and performance of its runs."""
     copied = shutil.copytree(example_folder / "results", tmp_path / "results")
+    forget_digests(copied)
     table = pd.read_parquet(copied / METRICS_FILE)
     deeper = table[table["layer"] == 1].assign(layer=2)
     pd.concat([table, deeper.astype(table.dtypes)]).to_parquet(copied / METRICS_FILE)

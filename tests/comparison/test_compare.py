@@ -8,7 +8,14 @@ import pytest
 import rankscope as rs
 from rankscope.comparison import digest
 from rankscope.errors import RankscopeError, WrongSettingError
-from tests.conftest import MODULES, random_factors, random_weights, write_adapter, write_model
+from tests.conftest import (
+    MODULES,
+    forget_digests,
+    random_factors,
+    random_weights,
+    write_adapter,
+    write_model,
+)
 
 
 def write_run(path: Path, rng: np.random.Generator, *, fall: float) -> Path:
@@ -96,7 +103,7 @@ def test_wrong_requests_say_what_there_is(study: Path) -> None:
 
 
 def test_checkpoints_that_are_gone_cost_the_distances_alone(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study / "results", tmp_path / "results")
+    forget_digests(shutil.copytree(study / "results", tmp_path / "results"))
     record = tmp_path / "results" / "analysis.json"
     record.write_text(record.read_text().replace(str(study / "ckpts"), str(tmp_path / "gone")))
     found = rs.compare("flat", "falling", results=tmp_path / "results")
@@ -107,7 +114,7 @@ def test_checkpoints_that_are_gone_cost_the_distances_alone(study: Path, tmp_pat
 
 def test_groups_of_runs_are_compared_by_their_seeds(study: Path, tmp_path: Path) -> None:
     """The runs of a group are those that the pattern puts together, whatever runs there are."""
-    shutil.copytree(study / "results", tmp_path / "results")
+    forget_digests(shutil.copytree(study / "results", tmp_path / "results"))
     table = pd.read_parquet(study / "results" / "metrics.parquet")
     seeds = [
         table.assign(run=table["run"] + f"-{seed}", per=table["per"] + 0.001 * seed)

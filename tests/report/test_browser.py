@@ -11,6 +11,7 @@ import rankscope as rs
 from rankscope import plots
 from rankscope.report import page
 from rankscope.results.columns import METRICS_FILE
+from tests.conftest import forget_digests
 from tests.planted import write_planted_runs
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -33,12 +34,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     write_planted_runs(folder / "ckpts")
     rs.analyze(folder / "ckpts", out=folder / "results", jobs=1)
+    forget_digests(folder / "results")
     table = pd.read_parquet(folder / "results" / METRICS_FILE)
     table["run"] = table["run"].where(table["run"] != "full", HOSTILE)
     table.to_parquet(folder / "results" / METRICS_FILE)
     with pytest.MonkeyPatch.context() as patch:
         kept = ("per-weights", "heatmap-per-weights")
-        patch.setattr(page, "gallery", lambda _: {name: plots.FIGURES[name] for name in kept})
+        patch.setattr(page, "gallery", lambda _, **__: {name: plots.FIGURES[name] for name in kept})
         return rs.write_report(folder / "results")
 
 

@@ -24,7 +24,7 @@ from rankscope.report.methods import methods
 from rankscope.report.run_findings import run_findings
 from rankscope.results.columns import EVALUATION_COLUMNS, EVALUATION_FILE, METRICS_FILE
 from rankscope.results.results import typed_evaluation
-from tests.conftest import TinyRun
+from tests.conftest import TinyRun, forget_digests
 from tests.diagnostics.surgery import adapter, edit
 from tests.planted import effective_rank, full_weight
 
@@ -36,7 +36,7 @@ def written(planted: Path) -> str:
     """The page with three figures: all of them would take long."""
     with pytest.MonkeyPatch.context() as patch:
         kept = ("loss", "per-weights", "heatmap-per-weights")
-        patch.setattr(page, "gallery", lambda _: {name: plots.FIGURES[name] for name in kept})
+        patch.setattr(page, "gallery", lambda _, **__: {name: plots.FIGURES[name] for name in kept})
         return rs.write_report(planted).read_text(encoding="utf-8")
 
 
@@ -75,13 +75,14 @@ def test_no_id_occurs_twice(written: str) -> None:
 
 def test_the_same_results_give_the_same_page(planted: Path, tmp_path: Path, written: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "gallery", lambda _: {"loss": plots.FIGURES["loss"]})
+        patch.setattr(page, "gallery", lambda _, **__: {"loss": plots.FIGURES["loss"]})
         pages = [rs.write_report(planted, tmp_path / name).read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
 
 
 def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(planted, tmp_path / "results")
+    forget_digests(folder)
     table = pd.read_parquet(folder / METRICS_FILE)
     names = table["name"].where(table["role"] != "q", HOSTILE)
     table.assign(run=table["run"] + HOSTILE, name=names).to_parquet(folder / METRICS_FILE)
@@ -90,7 +91,9 @@ def test_names_from_files_stay_text(planted: Path, tmp_path: Path) -> None:
     record["summary"]["findings"] = [HOSTILE]
     (folder / "analysis.json").write_text(json.dumps(record))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "gallery", lambda _: {"per-weights": plots.FIGURES["per-weights"]})
+        patch.setattr(
+            page, "gallery", lambda _, **__: {"per-weights": plots.FIGURES["per-weights"]}
+        )
         source = rs.write_report(folder, title=HOSTILE).read_text(encoding="utf-8")
     elements = Elements(source)
     assert not [tag for tag, _ in elements.tags if tag == "img"]
@@ -154,7 +157,7 @@ def test_a_folder_without_results_has_no_page(tmp_path: Path) -> None:
 def test_the_command_writes_the_page_and_names_it(
     planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "gallery", lambda _: {})
+    monkeypatch.setattr(page, "gallery", lambda _, **__: {})
     app = typer.Typer()
     app.command()(report)
     done = CliRunner().invoke(app, [str(planted), "--out", str(tmp_path / "a.html")])
@@ -164,14 +167,14 @@ def test_the_command_writes_the_page_and_names_it(
 
 def test_figures_of_the_page_can_be_of_replicates(planted: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "gallery", lambda _: {"per": plots.FIGURES["per-weights"]})
+        patch.setattr(page, "gallery", lambda _, **__: {"per": plots.FIGURES["per-weights"]})
         written = rs.write_report(planted, tmp_path / "report.html", group="full|relora")
     assert "over layers, then over 1 run" in written.read_text(encoding="utf-8")
 
 
 def without_figures(results: Path, out: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "gallery", lambda _: {})
+        patch.setattr(page, "gallery", lambda _, **__: {})
         return rs.write_report(results, out).read_text(encoding="utf-8")
 
 
