@@ -28,6 +28,12 @@ COLORS = {
 MARKERS = dict(zip(COLORS, "osDv^PX", strict=True))
 GREY = "0.45"
 HEADLINE = ("full", "relora", "as-published")
+PUBLISHED = {"down": (96, 384), "v": (32, 96), "o": (96, 96)}  # shapes of the published ``tiny``
+PUBLISHED_STEPS = 20_000
+PUBLISHED_LOOKS = {
+    "decoder": ("-", "full rank, published"),
+    "relora": ("--", "ReLoRA without live adapter, published"),
+}
 LABELS = {
     "per": "PER of weights",
     "condition_number": "κ of weights",
@@ -93,7 +99,8 @@ def matched(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> Figu
                 style = {"color": COLORS[arm], "marker": MARKERS[arm], "label": label}
                 ax.plot(own[column], own["per"], ms=3, lw=0.8, **style)
         ax.set(xlabel=LABELS[column], ylabel=LABELS["per"] if ax is axes[0] else "")
-    axes[0].set_xscale("log")
+    axes[0].set_xscale("log", base=2)
+    axes[0].xaxis.set_major_formatter("{x:g}")
     axes[1].invert_xaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
@@ -174,34 +181,28 @@ def across_runs(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> 
 
 
 def beside_published(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> Figure | None:
-    """PER of three kinds of weights over the share of training: ours over the published curves."""
-    roles = tables.get("roles")
-    if roles is None or roles.empty:
-        return None
+    """PER of weights over the share of training: ours over the published curves of one shape."""
+    roles = tables["roles"]
+    shapes = set(zip(roles["rows"], roles["cols"], strict=True))
     published = rs.published.weiss2025("spectra", scale="tiny").query(
         "metric == 'per' and layers == 'all' and component in ('weight', 'base')"
     )
-    figure, axes = plt.subplots(1, 3, figsize=_size(0.42), layout="constrained")
-    for ax, role in zip(axes, ("down", "v", "o"), strict=True):
-        for model, dashes in (("decoder", "-"), ("relora", "--")):
+    published = published[published["step"] <= PUBLISHED_STEPS]
+    shown = [role for role in set(published["role"]) if PUBLISHED.get(role) in shapes]
+    if not shown:
+        return None
+    figure, axes = plt.subplots(1, len(shown), figsize=_size(0.5), layout="constrained")
+    for ax, role in zip(np.atleast_1d(axes), sorted(shown), strict=True):
+        for model, (dashes, label) in PUBLISHED_LOOKS.items():
             own = published[(published["role"] == role) & (published["model"] == model)]
-            own = own[own["step"] <= 20_000]
-            label = {"decoder": "full rank, published", "relora": "ReLoRA (base), published"}[model]
-            ax.plot(own["step"] / 20_000, own["value"], dashes, color="0.6", lw=1.5, label=label)
+            share = own["step"] / PUBLISHED_STEPS
+            ax.plot(share, own["value"], dashes, color="0.6", lw=1.5, label=label)
         for arm in _present(HEADLINE, roles):
             own = roles[(roles["arm"] == arm) & (roles["role"] == role)]
-            _line(
-                ax,
-                own.assign(share=own["cycle"] / own["cycle"].max()),
-                "share",
-                "per",
-                arm,
-                arms[arm].label,
-            )
-        ax.set(
-            xlabel="share of training", ylabel=f"PER of {role}" if ax is axes[0] else "", title=role
-        )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+            own = own.assign(share=own["cycle"] / own["cycle"].max())
+            _line(ax, own, "share", "per", arm, arms[arm].label)
+        ax.set(xlabel="share of training", ylabel=f"PER of {role}")
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 

@@ -180,11 +180,12 @@ def arms_of(table: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def role_table(metrics: pd.DataFrame, runs: pd.DataFrame, every: int) -> pd.DataFrame:
-    """PER of weights by run, cycle and role: means over layers."""
+    """PER of weights by run, cycle, role and shape: means over layers."""
     weights = metrics[metrics["component"] == "weight"].assign(
         cycle=lambda rows: rows["step"] // every
     )
-    means = weights.groupby(["run", "cycle", "role"])["per"].mean().reset_index()
+    keys = ["run", "cycle", "role", "rows", "cols"]
+    means = weights.groupby(keys)["per"].mean().reset_index()
     return arms_of(means, runs)
 
 

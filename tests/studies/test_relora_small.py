@@ -185,3 +185,16 @@ def per_of(run):
         p = s / s.sum()
         values.append(np.exp(-(p * np.log(p)).sum()) / len(s))
     return float(np.mean(values))
+
+
+def test_the_readme_quotes_the_tables():
+    demo = page.Numbers(tables.read_tables(STUDY / "tables" / "demo"))
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    as_published, full = (demo.mean(arm, "per", 2) for arm in ("as-published", "full"))
+    assert f"ends at {as_published} where full rank has {full}" in text
+    relora, full = (demo.at_rate(arm, 0.004, "per", 2) for arm in ("relora", "full"))
+    assert f"than full rank ({relora} against {full})" in text
+    relora = demo.mean("relora", "per", 2)
+    at_one_distance = demo.tables["equal-distance"].query("arm == 'relora'")
+    full = f"{at_one_distance['per_full'].mean():.2f}"
+    assert f"fewer ({relora} against {full})" in text
