@@ -54,7 +54,7 @@ def without_figures() -> None:
     """Let a report have none: they are drawn in memory, and take long."""
     from rankscope.report import page
 
-    page._figures = lambda *_: ([], [])  # type: ignore[assignment]
+    page._figures = lambda *_, **__: ([], [])  # type: ignore[assignment]
 
 
 def assert_named(ended: Ended, path: str) -> None:

@@ -19,7 +19,7 @@ from tests.reliability.fuzzing import bytes_level, json_level
 from tests.reliability.fuzzing.guard import FALLEN, Trial
 from tests.reliability.fuzzing.kinds import KINDS
 
-MUTANTS, EVERY = 10_000, 100  # one of so many goes through a whole command
+MUTANTS, EVERY = 1_000, 100  # one of so many goes through a whole command
 FEW = 100  # where time is short: at least one of every kind
 
 

@@ -164,7 +164,7 @@ def _tried(trial: Trial, scratch: Path, numbers: range, pipe: BinaryIO) -> None:
     os.fsync = lambda _: None  # type: ignore[assignment]
     honest = trial.files(folder)
     assert honest, trial.name
-    readers = {trial.kind.read, *trial.kind.whole}
+    readers = {trial.reader(number) for number in numbers}
     known = {read: quietly(read, folder) for read in readers for _ in range(2)}  # loads modules
     clean = _copy_of(folder)
     watch = _watching(scratch)
