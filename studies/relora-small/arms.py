@@ -48,6 +48,7 @@ class Scale:
     rates: Mapping[str, Sequence[float] | str]  # of each arm; or the arm whose best rate is taken
     text: str = ""  # a file to prepare; empty: the preset's own
     vocabulary: int = 0
+    documents: int = 0  # how many held-out documents are scored at the end; 0: all
 
     @property
     def checkpoints(self) -> Path:
@@ -86,6 +87,7 @@ def read_scale(name: str, path: Path = HERE / "arms.toml") -> Scale:
         rates=entry["rates"],
         text=entry.get("text", ""),
         vocabulary=entry.get("vocabulary", 0),
+        documents=entry.get("documents", 0),
     )
 
 

@@ -29,7 +29,8 @@ def measure(scale: Scale, runs: Sequence[Run], best: Sequence[Run], steps: int) 
     rates, seeds = (str(scale.results / name) for name in ("rates", "seeds"))
     _call("analyze", *every, "--components", FEW, "--out", rates)
     _call("analyze", *chosen, "--components", ALL, "--subspaces", "10", "--out", seeds)
-    _call("evaluate", *every, "--steps", str(steps), *SCORES, "--out", rates)
+    some = ("--max-documents", str(scale.documents)) if scale.documents else ()
+    _call("evaluate", *every, "--steps", str(steps), *SCORES, *some, "--out", rates)
     arms = {run.arm for run in best}
     for a, b in HEADLINE:
         if {a, b} <= arms:
