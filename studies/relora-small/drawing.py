@@ -60,6 +60,7 @@ def over_training(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -
         for arm in _present(HEADLINE, cycles):
             _line(ax, cycles[cycles["arm"] == arm], "cycle", column, arm, arms[arm].label)
         ax.set(xlabel="cycle", ylabel=LABELS[column])
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].axhline(tables["gaussian"]["per_gaussian"].iloc[0], ls=":", color=GREY, lw=1)
     axes[1].set_yscale("log")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
