@@ -13,6 +13,7 @@ from rankscope.checkpoints.contents import Contents, restarts_between
 from rankscope.checkpoints.continuity import difference, same_names
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.layouts import layout_of
+from rankscope.checkpoints.links import is_below
 from rankscope.checkpoints.run import Checkpoint, Run, listed
 from rankscope.errors import RankscopeError, WrongSettingError
 
@@ -85,4 +86,7 @@ def _base(contents: Contents, run: Run) -> Checkpoint | None:
     if folder is None or layout is None:
         return None
     options = replace(run.checkpoints[0].options, layout=None)
+    within = options.within
+    if within is not None and (folder == options.base or not is_below(folder, within)):
+        options = replace(options, within=folder)  # it was given too, or is beside what was
     return Checkpoint(folder, BEFORE_ALL, "order", layout, options)

@@ -24,7 +24,7 @@ _bounds: ContextVar[tuple[Path, Path] | None] = ContextVar("_bounds", default=No
 @contextmanager
 def links_within(folder: Path, root: Path | None) -> Iterator[None]:
     """Let no file below ``folder`` be opened through a link that leads out of ``root``."""
-    token = _bounds.set(None if root is None else (_written_out(folder), root))
+    token = _bounds.set(None if root is None else (folder, root))
     try:
         yield
     finally:
@@ -40,7 +40,7 @@ def check_link(path: str | Path) -> None:
         With the reason ``outside``, if a link leads there from within the bounds.
     """
     bounds = _bounds.get()
-    if bounds is None or not _written_out(path).is_relative_to(bounds[0]):
+    if bounds is None or not is_below(path, bounds[0]):
         return
     if leads_out(path, bounds[1]):
         raise RankscopeError(f"{OUTSIDE}: put the file there instead", path=path, reason="outside")
@@ -70,6 +70,11 @@ def leads_out(path: str | Path, root: Path) -> bool:
     """Whether a path, its links followed, is neither below ``root`` nor in a cache of the hub."""
     real = Path(os.path.realpath(path))
     return not real.is_relative_to(os.path.realpath(root)) and not _is_blob(real)
+
+
+def is_below(path: str | Path, folder: Path) -> bool:
+    """Whether a path is that of a folder or leads into it, before any link is followed."""
+    return _written_out(path).is_relative_to(_written_out(folder))
 
 
 def _written_out(path: str | Path) -> Path:
