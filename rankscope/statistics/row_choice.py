@@ -67,8 +67,8 @@ def require_metric(table: pd.DataFrame, column: str) -> None:
     """
     if column not in table.columns or not is_numeric_dtype(table[column]):
         known = ", ".join(QUANTITIES)
-        raise WrongSettingError(
-            f"unknown metric {column!r}: choose one of {known}, or a column of numbers of your own"
+        raise WrongSettingError(  # the list, which may be cut, comes last
+            f"unknown metric {column!r}: choose a column of numbers of your own, or one of {known}"
         )
 
 
