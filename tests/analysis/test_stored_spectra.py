@@ -15,7 +15,7 @@ from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
 from tests.analysis.series import Inline, analysed, weights, write_step
-from tests.conftest import TinyRun
+from tests.conftest import TinyRun, forget_digests
 
 
 @pytest.fixture
@@ -134,6 +134,7 @@ def test_a_matrix_that_can_no_longer_be_read_has_no_spectrum(run: Path, tmp_path
     rows = pd.read_parquet(tmp_path / "metrics.parquet")
     rows.loc[rows["step"] == 2, "status"] = "skipped:damaged"  # a failure is not stored
     rows.to_parquet(tmp_path / "metrics.parquet")
+    forget_digests(tmp_path)
     assert set(rs.open_results(tmp_path).spectra("weight")["step"]) == {1}
 
 

@@ -75,6 +75,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
     assert caption.startswith("PER of weights. Vertical: PER = effective rank / min(m, n);")
     assert "left out per-gradients: the results hold no gradients" in outcome.stderr
     assert "left out update-spectra: no spectra" in outcome.stderr
+    few = "left out rank-against-performance: the results hold no weights and performance of 4 runs"
+    assert few in outcome.stderr
     names = {Path(path).stem for path in written}
     assert names == set(plots.FIGURES) - {
         "per-gradients",
@@ -86,6 +88,7 @@ def test_figures_are_written_and_named_and_the_others_explained(
         "merged-rank",
         *("overlap-weights", "update-energy-weights", "intruders-weights"),
         *("intruders-weights-since-first", "merge-alignment", "circuits-by-head"),
+        "rank-against-performance",
     }
 
 

@@ -109,7 +109,8 @@ def test_an_unknown_scale_leaves_norms_empty_and_ranks_as_they_are(
         {k: v for k, v in second.items() if isinstance(v, float)}
     )
     path = tmp_path / "step.safetensors"
-    write_entries(path, [Entry(f"{i}", {}, one) for i, one in enumerate((known, unknown))])
+    place = dict.fromkeys(("component", "name", "head", "expert", "layer", "role"))
+    write_entries(path, [Entry(f"{i}", place, one) for i, one in enumerate((known, unknown))])
     assert [entry.spectrum.is_scaled for entry in read_entries(path)] == [True, False]
 
 
