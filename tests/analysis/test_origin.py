@@ -215,3 +215,23 @@ def analysed_with(path: Path, selection: Selection) -> Analysis:
     from tests.analysis.series import Inline
 
     return analyze_runs(survey([path]), selection, engine=Inline())
+
+
+@pytest.mark.parametrize("place", ["runs/lora/base", "base"])
+def test_a_base_that_a_link_leads_out_of_is_no_start(
+    tunings: FineTunings, tmp_path: Path, place: str
+) -> None:
+    """As named by the adapters; a folder that was given may itself be a link."""
+    base = tmp_path / place
+    base.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(tunings.base, tmp_path / "elsewhere")
+    base.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (base / name).symlink_to(tmp_path / "elsewhere" / name)
+    for config in tunings.lora.glob("*/adapter_config.json"):
+        stated = json.loads(config.read_text()) | {"base_model_name_or_path": str(base)}
+        config.write_text(json.dumps(stated))
+    assert "outside" in {skip.reason for skip in analysed(tunings.lora, CUMULATIVE).skips}
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    found = analysed(tunings.lora, CUMULATIVE, base=tmp_path / "link")
+    assert held_against_numpy(found, tunings) == {("lora", 50), ("lora", 100)}
