@@ -53,18 +53,18 @@ DAMAGED = {
     "size and shape differ": (file_with({"a": entry([2, 3], 0, 16)}, DATA), "takes 24 bytes"),
     "product overflows": (
         file_with({"a": entry([2**33, 2**33], 0, 16)}, DATA),
-        "its offsets span 16",
+        "takes over .* its offsets span 16",
     ),
     "a size of many digits": (
         file_with({"a": entry([10**4200, 10**4200], 0, 16)}, DATA),
-        "takes over",
+        r"\.\.\..* integers from 0 to",
     ),
-    "negative dimension": (file_with({"a": entry([-2, -2], 0, 16)}, DATA), "non-negative integers"),
+    "negative dimension": (file_with({"a": entry([-2, -2], 0, 16)}, DATA), "integers from 0 to"),
     "fractional dimension": (
         file_with({"a": entry([2.0, 2], 0, 16)}, DATA),
-        "non-negative integers",
+        "integers from 0 to",
     ),
-    "bool dimension": (file_with({"a": entry([True, 4], 0, 16)}, DATA), "non-negative integers"),
+    "bool dimension": (file_with({"a": entry([True, 4], 0, 16)}, DATA), "integers from 0 to"),
     "an axis too many": (file_with({"a": entry([1] * 63 + [2, 2], 0, 16)}, DATA), "has 65 axes"),
     "offsets reversed": (file_with({"a": entry([2, 2], 16, 0)}, DATA), "ends before it starts"),
     "dtype that is a list": (file_with({"a": entry([2, 2], 0, 16, ["F32"])}, DATA), "is not text"),
