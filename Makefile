@@ -85,7 +85,7 @@ notebooks: $(VENV)/installed
 # Bad files, mutants, kills and losses of power at full size, as one table; WRITE=1 puts it into the
 # README. Takes hours of processor time; QUICK=1 tries a little of everything.
 reliability: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability $(if $(WRITE),--write) $(if $(QUICK),--quick)
+	RELIABILITY=full OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability $(if $(WRITE),--write) $(if $(QUICK),--quick)
 
 # Time and memory against the least that the work can cost; PEERS=1 against other tools too.
 bench: $(VENV)/installed
