@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -24,6 +25,7 @@ def outcome(work: Callable[[], object], *, seconds: int = SECONDS, more: int = B
     child = os.fork()
     if not child:
         os.close(reading)
+        gc.freeze()  # else each collection would go through what all tests before have left, too
         resource.setrlimit(resource.RLIMIT_CPU, (seconds * (1 + _is_busy()),) * 2)
         resource.setrlimit(resource.RLIMIT_AS, (_taken() + more,) * 2)
         os.write(writing, _ended(work).encode())
