@@ -181,8 +181,9 @@ def append(path: Path, content: bytes) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Wait until what was appended to a file is on the disk."""
+    """Wait until what was appended to a file is on the disk, and its name, which may be new."""
     _flush(path)
+    _flush(path.parent)
 
 
 def make_folder(path: Path) -> None:

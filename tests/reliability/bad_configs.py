@@ -109,7 +109,10 @@ CONFIGS = of(
     fine("a quantisation of words", lambda r: config_says(r, {"quantization_config": "none"})),
     fine("keys twice", lambda r: config_says(r, '{"model_type": "gpt2", "model_type": "llama"}')),
     skipped(
-        "a file of 65 MB", lambda r: os.truncate(step_2(r) / "config.json", 65 * 2**20), "too many"
+        "a file of 65 MB",
+        lambda r: os.truncate(step_2(r) / "config.json", 65 * 2**20),
+        "too many",
+        reason="too-large",
     ),
     *(
         skipped(

@@ -46,6 +46,8 @@ def write_everything(root: Path) -> Recording:
         with durable.new_folder(root / "prepared" / "data") as folder:
             write_by_other_means(folder / "ids")
         durable.append(root / "a" / "log", b"line\n")
+        durable.flush_file(root / "a" / "log")
+        durable.append(root / "a" / "log", b"another\n")
         durable.remove_file(root / "a" / "b" / "file")
         durable.remove_folder(root / "steps" / "step")
         durable.sweep(root / "left", alone=True)

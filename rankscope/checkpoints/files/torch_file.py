@@ -72,14 +72,26 @@ def open_saved(path: Path, *, trust: bool = False) -> Saved:
         if trust:
             return _read(path, FilePart(file, 0, size), trust=True)
         status = os.fstat(file.fileno())
-    return _remembered(path, size, status.st_mtime_ns, status.st_ino)
+    found = _remembered(path, size, status.st_mtime_ns, status.st_ino)
+    if isinstance(found, str):
+        raise RankscopeError(found, path=path, reason="over-limit")
+    return found
 
 
 @lru_cache(maxsize=2)
-def _remembered(path: Path, size: int, _modified: int, _inode: int) -> Saved:
-    """A file as opened last: recognising it, finding its step and reading it each open it."""
-    with open_regular(path) as (file, _):
-        return _read(path, FilePart(file, 0, size), trust=False)
+def _remembered(path: Path, size: int, _modified: int, _inode: int) -> Saved | str:
+    """A file as opened last: recognising it, finding its step and reading it each open it.
+
+    Of one beyond a limit, which takes longest to see, the message. It is remembered rather than the
+    error, which would hold what had been read.
+    """
+    try:
+        with open_regular(path) as (file, _):
+            return _read(path, FilePart(file, 0, size), trust=False)
+    except RankscopeError as error:
+        if error.reason == "over-limit" and error.path == str(path) and error.tensor is None:
+            return error.message
+        raise
 
 
 def open_saved_at(path: Path, start: int, size: int, *, trust: bool = False) -> Saved:

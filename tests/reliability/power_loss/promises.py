@@ -24,6 +24,7 @@ from tests.reliability.power_loss.recording import Recording, tree_of
 Content = bytes | frozenset[tuple[str, bytes | None]] | None  # of a file, of a folder, or nothing
 WRITING = ("write_file", "write_folder", "write_listed_file")
 REMOVING = ("remove_folder", "remove_file")
+OTHERS = ("new_folder", "append", "flush_file")
 
 
 @dataclass(frozen=True)
@@ -133,12 +134,13 @@ def _in_force(recording: Recording) -> dict[int, list[Any]]:
 def marked(recording: Recording) -> Iterator[None]:
     """Mark in a recording what the functions of `durable` promise within the block."""
     marker = _Marker(recording)
-    real = {n: getattr(durable, n) for n in (*WRITING, *REMOVING, "new_folder", "append")}
+    real = {n: getattr(durable, n) for n in (*WRITING, *REMOVING, *OTHERS)}
     replaced: dict[str, Callable[..., Any]] = {
         **{name: marker.writing(real[name]) for name in WRITING},
         **{name: marker.removing(real[name]) for name in REMOVING},
         "new_folder": marker.making(real["new_folder"]),
         "append": marker.appending(real["append"]),
+        "flush_file": marker.flushing(real["flush_file"]),
     }
     modules = [module for name, module in sys.modules.items() if name.startswith("rankscope")]
     with pytest.MonkeyPatch.context() as patch:
@@ -203,6 +205,14 @@ class _Marker:
             function(path, content)
 
         return append
+
+    def flushing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def flush(path: Path) -> None:
+            function(path)
+            self.promise(path, content_at(path), is_kept=True)
+
+        return flush
 
 
 def content_at(path: Path) -> Content:
