@@ -168,9 +168,10 @@ def across_runs(tables: Mapping[str, pd.DataFrame], arms: Mapping[str, Arm]) -> 
     figure, ax = plt.subplots(figsize=_size(0.5), layout="constrained")
     for arm in [arm for arm in arms if arm in set(rates["arm"])]:
         own = rates[rates["arm"] == arm]
-        style = {"color": COLORS.get(arm, GREY), "marker": MARKERS.get(arm, ".")}
+        color, marker = COLORS.get(arm, GREY), MARKERS.get(arm, ".")
         label = arms[arm].label if arm in COLORS else None
-        ax.scatter(own["per"], own["validation_loss"], s=16, label=label, **style)
+        x, y = own["per"], own["validation_loss"]
+        ax.scatter(x, y, s=16, label=label, color=color, marker=marker)
     ax.scatter([], [], s=16, color=GREY, marker=".", label="ReLoRA with one switch")
     ax.set(xlabel=LABELS["per"], ylabel=LABELS["validation_loss"])
     ax.set_yscale("log")

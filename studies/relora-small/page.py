@@ -13,8 +13,6 @@ from measuring import GROUP
 from rankscope.durable import write_file
 from tables import read_tables
 
-SCOPES = ("between", "within")
-
 
 class Numbers:
     """Numbers of one scale as the page prints them."""
@@ -103,7 +101,11 @@ class Numbers:
         if not {"between", "within"} <= set(by_scope):
             return []
         return [
-            (str(role), *(self._correlation(by_scope[scope].loc[role]) for scope in SCOPES))
+            (
+                str(role),
+                self._correlation(by_scope["between"].loc[role]),
+                self._correlation(by_scope["within"].loc[role]),
+            )
             for role in by_scope["between"].index
         ]
 

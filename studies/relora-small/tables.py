@@ -93,11 +93,10 @@ def run_table(cycles: pd.DataFrame, scores: pd.DataFrame, runs: Sequence[Run]) -
     rows = []
     for name, own in cycles[cycles["run"].isin(order)].groupby("run"):
         run = next(run for run in runs if run.name == name)
-        row = {"run": name, "arm": run.arm, "rate": run.rate, "seed": run.seed}
         # The last row of each column that has a value: merges end one cycle before the run.
-        row |= (
-            own.drop(columns=["run", "cycle", *means], errors="ignore").ffill().iloc[-1].to_dict()
-        )
+        last = own.drop(columns=["run", "cycle", *means], errors="ignore").ffill().iloc[-1]
+        row = {"run": name, "arm": run.arm, "rate": run.rate, "seed": run.seed}
+        row.update((str(column), value) for column, value in last.items())
         for column in means:
             if column in own:
                 row[column] = own[column].mean()
@@ -136,7 +135,7 @@ def equal_loss_table(cycles: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     for seed, of_seed in runs.groupby("seed"):
         full = _curve(cycles, of_seed.loc[of_seed["arm"] == "full", "run"].iloc[0])
         for other in of_seed[of_seed["arm"] != "full"].itertuples(index=False):
-            curve = _curve(cycles, other.run)
+            curve = _curve(cycles, str(other.run))
             loss = max(full["validation_loss"].min(), curve["validation_loss"].min())
             if loss <= min(full["validation_loss"].iloc[0], curve["validation_loss"].iloc[0]):
                 found = (_at_loss(full, loss), _at_loss(curve, loss))
