@@ -137,7 +137,7 @@ def evaluate(
     ... except rs.RankscopeError as error:
     ...     print(error)
     no checkpoint could be evaluated; 1 skipped, the first: ckpts/full/checkpoint-100: no tokenizer
-    found here or in its run ...: pass the `tokenizer` that it was trained with
+    found here or in its run ...: pass the `tokenizer` that it was trained with ...
     """
     benchmarks = benchmarks_of(
         BenchmarkOptions(
