@@ -77,7 +77,7 @@ MUTANTS = (
         "upper + self.absolute",
         BOUNDS,
     ),
-    Mutant("spectra/dense.py", "max(math.frexp(largest)[1], -1000)", "max(0, -900)", SHARP),
+    Mutant("spectra/backends.py", "max(math.frexp(largest)[1], -1000)", "max(0, -900)", SHARP),
     Mutant("spectra/dense.py", "max(arithmetic, svd_bound(", "(arithmetic or svd_bound(", SHARP),
     Mutant("spectra/dense.py", "if storage >= computed", "if storage > 0", SHARP),
     Mutant(

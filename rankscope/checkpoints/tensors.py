@@ -171,7 +171,19 @@ class StoredTensor(InOneFile):
         what = f"an array of shape {list(self.shape)}"
         check_memory((stop - start) * size, what, path=self.path, tensor=self.name)
         data = np.empty((stop - start) * size, dtype=np.uint8)
-        read, place = 0, self.offset + start * size
+        self.read_bytes(data, start)
+        values = data.view(bits)
+        return widened(values) if self.dtype == "bfloat16" else values
+
+    def read_bytes(self, data: NDArray[np.uint8], start: int = 0) -> None:
+        """Fill an array of bytes with the elements from ``start`` on, as they are stored.
+
+        Raises
+        ------
+        RankscopeError
+            If the file cannot be read, is too short, or does not fit its checksum.
+        """
+        read, place = 0, self.offset + start * DTYPES[self.dtype][0]
         with open_regular(self.path) as (file, _):
             file.seek(place)
             while read < data.size and (count := file.readinto(data.data[read:])):
@@ -189,8 +201,6 @@ class StoredTensor(InOneFile):
         if fault is not None:
             name = None if isinstance(fault, FileDigest) else self.name
             raise RankscopeError(fault.fault, path=self.path, tensor=name, reason="damaged")
-        values = data.view(bits)
-        return widened(values) if self.dtype == "bfloat16" else values
 
 
 def check_floats(tensor: Tensor) -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rankscope.checkpoints.contents import Delta, is_rescaled
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.deltas import adapted, delta, difference_of, factored
 from rankscope.components.formed import Formed
 from rankscope.components.products import change_of_product, is_zero, multiplied, sum_of_products
@@ -86,6 +86,14 @@ class Weight:
                 if coarser.mantissa < mantissa:
                     weight = replace(weight, stored=(*weight.stored, (before, coarser)))
         return adapted(weight, self.adapter)
+
+    @property
+    def stored(self) -> StoredTensor | None:
+        """W where nothing else is needed for the weight and its elements are in row-major order."""
+        alone = (
+            self.adapter is None and self.origin is None and isinstance(self.tensor, StoredTensor)
+        )
+        return self.tensor if alone and self.tensor.strides is None else None
 
     def tensors(self) -> tuple[Tensor, ...]:
         """W, the factors of the adapter, and W before the merges."""

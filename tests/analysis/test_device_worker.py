@@ -1,7 +1,8 @@
 """The engine of a GPU, run on the processor through the same torch code."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from rankscope.spectra.singular_values import spectrum, stack_spectra
 from tests.conftest import TinyRun
 
 torch = pytest.importorskip("torch")
+save_file = pytest.importorskip("safetensors.torch").save_file
 
 SOLVER = torch.linalg.eigvalsh
 
@@ -121,7 +123,8 @@ def test_a_matrix_that_the_driver_fails_on_spoils_no_other(
         return SOLVER(gram)
 
     monkeypatch.setattr("torch.linalg.eigvalsh", solve)
-    grams = TorchBackend("cpu").grams([rng.normal(size=(5, 7)), bad, rng.normal(size=(5, 7))])
+    matrices = [rng.normal(size=(5, 7)), bad, rng.normal(size=(5, 7))]
+    grams = TorchBackend("cpu").grams([torch.from_numpy(one) for one in matrices])
     assert [gram.squares is None for gram in grams] == [False, True, False]
 
 
@@ -131,8 +134,50 @@ def test_batches_fit_the_driver_and_the_memory() -> None:
     backend = TorchBackend("cpu")
     assert backend.batch_size((16, 900)) == BATCH
     assert backend.batch_size((96, 96)) == 1
-    backend.solves_batches = True
-    assert backend.batch_size((96, 96)) == BATCH
-    rows, columns = 4096, 11008
+    rows, columns = 32, 10**6
     assert backend.batch_size((rows, columns)) == BATCH_BYTES // (8 * rows * columns)
-    assert backend.batch_size((10**5, 10**5)) == 1
+    assert backend.batch_size((2, 10**9)) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+def test_a_plain_weight_is_read_as_its_file_holds_it(
+    dtype: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written by safetensors through torch; the reading in float32 is not used at all."""
+    values = torch.from_numpy(rng.normal(size=(40, 50))).to(getattr(torch, dtype))
+    save_file({"model.layers.0.self_attn.q_proj.weight": values}, tmp_path / "model.safetensors")
+    (task,) = [task for plan in plan_run(open_run(tmp_path), Selection()) for task in plan.tasks]
+    expected = decompose(task.recipe)
+    monkeypatch.setattr(StoredTensor, "read", lambda tensor: pytest.fail("was read for numpy"))
+    ((found,),) = outcomes([Job(0, task)]).values()
+    assert isinstance(expected, list)
+    (one,) = expected
+    assert (found.dtype, found.status, found.route) == (dtype, "ok", one.route)
+    assert found.entries == pytest.approx(one.entries)
+    assert found.noise_floor == pytest.approx(one.noise_floor, rel=2e-6)
+    assert (found.lower <= one.upper).all() and (one.lower <= found.upper).all()
+
+
+def test_a_file_that_is_cut_short_fails_as_on_the_processor(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "model.safetensors"
+    values = torch.from_numpy(rng.normal(size=(40, 50)))
+    save_file({"model.layers.0.self_attn.q_proj.weight": values}, path)
+    (task,) = [task for plan in plan_run(open_run(tmp_path), Selection()) for task in plan.tasks]
+    task = replace(task, files=())
+    path.write_bytes(path.read_bytes()[:-8])
+    assert outcomes([Job(0, task)]) == {0: decompose(task.recipe)}
+
+
+def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(gram: "torch.Tensor") -> "torch.Tensor":
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("torch.linalg.eigvalsh", no_room)
+    matrix = rng.normal(size=(40, 50))
+    (found,) = outcomes(held(matrix)).values()
+    assert isinstance(found, list)
+    assert (found[0].values == spectrum(matrix).values).all()

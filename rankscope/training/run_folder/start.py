@@ -138,10 +138,18 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _version() -> str | None:
+    """The installed version; None where the package runs from a folder of its source."""
+    try:
+        return importlib.metadata.version("rankscope")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, object]:
     """What a run is trained with, for ``environment.json``: versions, threads and hashes."""
     return {
-        "rankscope": importlib.metadata.version("rankscope"),
+        "rankscope": _version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
