@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import TracebackType
 
-from rankscope.analysis.device_worker import DeviceWorker
+from rankscope.analysis.device_worker import DeviceWorker, plain_states
 from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.components.recipes import Difference, Weight
 
 ROWS_OF_ONE = 290  # short side from which the device is faster than one worker
-ON_DEVICE = 32  # matrices handed to the device and not finished
+SHARED = 2  # times that: up to there, workers take what the device has no room for
+ON_DEVICE = 32  # matrices that are handed to the device at a time
 
 
 class DeviceEngine:
@@ -38,6 +38,7 @@ class DeviceEngine:
         self._device, self._workers = device, workers
         self._least = ROWS_OF_ONE * jobs**0.5
         self._started: dict[Future[Outcome], AnalysisJob] = {}
+        self._has_more = False
 
     def __enter__(self) -> DeviceEngine:
         self._workers.__enter__()
@@ -56,33 +57,28 @@ class DeviceEngine:
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         """Decompose every job's recipe; results come as they are ready, in any order."""
         waiting = iter(jobs)
-        while True:
-            yield from self._workers.run(self._for_workers(waiting))
-            if not self._started:
-                return
-            yield from self._finished()
+        self._has_more = True
+        while self._has_more or self._started:
+            for done in self._workers.run(self._for_workers(waiting)):
+                yield done
+                yield from self._finished(seconds=0)
+            yield from self._finished(seconds=None)
 
     def _for_workers(self, waiting: Iterator[AnalysisJob]) -> Iterator[AnalysisJob]:
         """Start what is for the device, and yield the rest; ends where the device has enough."""
         for job in waiting:
-            if not self._is_large(job):
+            states = plain_states(job.task.recipe)
+            side = min(states[0].shape) if states else 0
+            is_full = sum(not future.done() for future in self._started) >= ON_DEVICE
+            if side < self._least or (is_full and side < SHARED * self._least):
                 yield job
                 continue
             self._started[self._device.submit(job)] = job
-            if len(self._started) >= ON_DEVICE:
+            if is_full:
                 return
+        self._has_more = False
 
-    def _finished(self) -> Iterator[tuple[AnalysisJob, Outcome]]:
-        """What the device has finished, at least one."""
-        for future in wait(self._started, return_when=FIRST_COMPLETED).done:
+    def _finished(self, *, seconds: float | None) -> Iterator[tuple[AnalysisJob, Outcome]]:
+        """What the device has finished; waits so long for the first, or for ever with None."""
+        for future in wait(self._started, seconds, FIRST_COMPLETED).done:
             yield self._started.pop(future), future.result()
-
-    def _is_large(self, job: AnalysisJob) -> bool:
-        recipe = job.task.recipe
-        if isinstance(recipe, Weight):
-            shape = recipe.tensor.shape
-        elif isinstance(recipe, Difference):
-            shape = recipe.later.tensor.shape
-        else:
-            return False
-        return min(shape, default=0) >= self._least

@@ -16,9 +16,12 @@ from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.analysis.worker import decompose, explained, matrix_of
 from rankscope.checkpoints.file_states import as_planned
-from rankscope.checkpoints.tensors import StoredTensor, check_floats
+from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.components.consecutive import Consecutive
 from rankscope.components.memory import check_room
-from rankscope.components.recipes import Weight
+from rankscope.components.recipes import Difference, Recipe, Weight
+from rankscope.errors import RankscopeError
+from rankscope.spectra.device_changes import State, change_of
 from rankscope.spectra.device_matrices import TYPES, stored
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
@@ -28,19 +31,26 @@ READ_AHEAD = 4  # matrices in memory beyond those of the threads, each as large 
 
 
 @dataclass(frozen=True)
-class Bytes:
-    """A stored matrix as its file holds it."""
+class States:
+    """Stored matrices as their files hold them, in memory that the device can copy.
 
-    data: Tensor  # (nbytes,), in memory that the device can copy
+    One is a weight; two are a change, last first; three are a change and the one before it.
+    """
+
+    data: list[tuple[Tensor, StoredTensor]]  # bytes, and what they are
     dtype: str
-    shape: tuple[int, ...]
+
+
+def plain_states(recipe: Recipe | SubspaceSeries) -> tuple[StoredTensor, ...]:
+    """The stored matrices that a recipe needs if it needs nothing else; else nothing."""
+    return recipe.states if isinstance(recipe, (Weight, Difference, Consecutive)) else ()
 
 
 class DeviceWorker:
     """One device for all matrices; products are small enough for the processor.
 
-    A plain weight goes to the device as its file holds it. What is formed from several tensors is
-    formed by the threads that read.
+    Plain weights, and the changes between them, go to the device as their files hold them. Anything
+    else is formed by the threads that read.
 
     Parameters
     ----------
@@ -113,9 +123,8 @@ class DeviceWorker:
             with as_planned(job.task.files):
                 if isinstance(recipe, SubspaceSeries):  # vectors are found on the processor
                     return recipe.compare()
-                plain = recipe.stored if isinstance(recipe, Weight) else None
-                matrix = matrix_of(recipe) if plain is None else self._bytes_of(recipe, plain)
-            if not isinstance(matrix, (Bytes, Dense)):
+                matrix = self._states_of(recipe) or matrix_of(recipe)
+            if not isinstance(matrix, (States, Dense)):
                 return spectra(matrix)
             if isinstance(matrix, Dense) and self._backend.batch_size(matrix.shape) > 1:
                 return matrix
@@ -125,23 +134,38 @@ class DeviceWorker:
         except Exception as error:
             return explained(error)
 
-    def _bytes_of(self, recipe: Weight, tensor: StoredTensor) -> Bytes | Dense:
-        """A weight as it is stored; a small one as the processor reads it."""
-        check_floats(tensor)
-        rows, columns = tensor.shape
-        if not tensor.nbytes or self._backend.batch_size((rows, columns)) > 1:
-            return matrix_of(recipe)
+    def _states_of(self, recipe: Recipe) -> States | None:
+        """What goes to the device as it is stored; None for what the processor forms or refuses."""
+        states = plain_states(recipe)
+        if not states or not all(one.nbytes and one.dtype in TYPES for one in states):
+            return None
+        rows, columns = states[0].shape
+        if self._backend.batch_size((rows, columns)) > 1:
+            return None
         check_room(recipe)
-        data = self._backend.buffer(tensor.nbytes)
-        tensor.read_bytes(data.numpy())
-        return Bytes(data, tensor.dtype, tensor.shape)
+        data = [(self._backend.buffer(one.nbytes), one) for one in states]
+        try:
+            for buffer, one in data:
+                one.read_bytes(buffer.numpy())
+        except RankscopeError:  # the processor knows which of them it can do without
+            return None
+        dtypes = dict.fromkeys(one.dtype for one in states[:2])
+        return States(data, "-".join(dtypes))
 
-    def _on_device(self, matrix: Bytes | Dense) -> Outcome:
+    def _on_device(self, matrix: States | Dense) -> Outcome:
         with self._backend.place():
-            if isinstance(matrix, Bytes):
-                values = matrix.data.to(self._backend.device, non_blocking=True)
-                matrix = stored(values.view(TYPES[matrix.dtype]).view(matrix.shape), matrix.dtype)
+            if isinstance(matrix, States):
+                matrix = self._formed(matrix)
             return stack_spectra([matrix], self._backend)
+
+    def _formed(self, states: States) -> Dense:
+        there = [
+            (data.to(self._backend.device, non_blocking=True), one) for data, one in states.data
+        ]
+        tensors = [(data.view(TYPES[one.dtype]).view(one.shape), one.dtype) for data, one in there]
+        if len(tensors) == 1:
+            return stored(*tensors[0])
+        return change_of([State.stored(*one) for one in tensors], states.dtype)
 
     def _together(
         self, batch: list[tuple[AnalysisJob, Dense]]

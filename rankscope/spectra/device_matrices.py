@@ -47,10 +47,19 @@ def stored(values: Tensor, dtype: str) -> Dense:
     -------
     A matrix whose ``values`` are the tensor, for `TorchBackend`.
     """
-    held = values if values.dtype == torch.float64 else values.to(torch.float32)
-    found = dtype if dtype == "bfloat16" else narrowest(held)
-    rounding = rounding_of(held, coarser(dtype, found))
-    return Dense(cast("Matrix", values), dtype, rounding, entries=sparsity(held))
+    wide = held(values)
+    rounding = rounding_of(wide, format_of(wide, dtype))
+    return Dense(cast("Matrix", values), dtype, rounding, entries=sparsity(wide))
+
+
+def held(values: Tensor) -> Tensor:
+    """A matrix in the format of its file, in float32 or float64, which hold it exactly."""
+    return values if values.dtype == torch.float64 else values.to(torch.float32)
+
+
+def format_of(values: Tensor, dtype: str) -> Format:
+    """As `rankscope.spectra.formats.format_of`, of a matrix in float32 or float64."""
+    return coarser(dtype, dtype if dtype == "bfloat16" else narrowest(values))
 
 
 def narrowest(values: Tensor) -> str:
@@ -84,12 +93,13 @@ def rounding_of(values: Tensor, kind: Format) -> Rounding:
         squares = powers.clamp_(min=2.0**smallest).mul_(1 / unit).square_()
         rows[start : start + step] = squares.sum(dim=1)
         columns += squares.sum(dim=0)
-    variances = (rows / 12).cpu().numpy(), (columns / 12).cpu().numpy()
+    # Not divided on the device, which multiplies by 1/12 and so rounds twice.
+    variances = rows.cpu().numpy() / 12, columns.cpu().numpy() / 12
     return Rounding(*variances, unit * 2.0**-mantissa, mantissa + 1)
 
 
-def sparsity(values: Tensor) -> Sparsity | None:
-    """As `rankscope.spectra.entries.sparsity`, of a matrix that nothing but storage rounded."""
+def sparsity(values: Tensor, error: float = 0.0) -> Sparsity | None:
+    """As `rankscope.spectra.entries.sparsity`."""
     n = values.numel()
     ordered = values.abs().reshape(-1).sort().values
     largest = float(ordered[-1]) if n else 0.0  # NaN is sorted to the end
@@ -103,7 +113,7 @@ def sparsity(values: Tensor) -> Sparsity | None:
         )
         sums += torch.stack([x.sum(), x @ x, places @ x])
     total, squares, weighted = sums.tolist()
-    return from_sums(n, total, squares, weighted, error=0.0)
+    return from_sums(n, total, squares, weighted, error=error / largest)
 
 
 def _any(integers: Tensor, bits: int) -> bool:

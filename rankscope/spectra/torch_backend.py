@@ -36,7 +36,10 @@ class TorchBackend:
         self.device = torch.device(device)
         self._is_gpu = self.device.type == "cuda"
         self._places = threading.BoundedSemaphore(STREAMS)
-        self._streams = [torch.cuda.Stream(self.device) for _ in range(STREAMS * self._is_gpu)]
+        self._streams = [
+            torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+            for _ in range(STREAMS * self._is_gpu)
+        ]
 
     @contextmanager
     def place(self) -> Iterator[None]:

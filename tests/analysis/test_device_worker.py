@@ -12,14 +12,16 @@ from rankscope.analysis.plan import Selection, SpectraTask, plan_run
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.components.consecutive import Consecutive
+from rankscope.components.recipes import Difference, Weight
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum, stack_spectra
 from tests.conftest import TinyRun
+from tests.devices import DEVICES, torch
 
-torch = pytest.importorskip("torch")
 save_file = pytest.importorskip("safetensors.torch").save_file
 
 SOLVER = torch.linalg.eigvalsh
@@ -44,10 +46,10 @@ class Held:
         return 1.0
 
 
-def outcomes(jobs: list[AnalysisJob]) -> dict[int, Outcome]:
+def outcomes(jobs: list[AnalysisJob], device: str = "cpu") -> dict[int, Outcome]:
     from rankscope.analysis.device_worker import DeviceWorker
 
-    with DeviceWorker("cpu", 2) as worker:
+    with DeviceWorker(device, 2) as worker:
         return {job.plan: outcome for job, outcome in worker.run(iter(jobs))}
 
 
@@ -139,35 +141,63 @@ def test_batches_fit_the_driver_and_the_memory() -> None:
     assert backend.batch_size((2, 10**9)) == 1
 
 
+def written_run(folder: Path, dtype: str, rng: np.random.Generator) -> list[SpectraTask]:
+    """Three steps of one weight, written by safetensors through torch; tasks by step and kind."""
+    values = rng.normal(size=(40, 50)) * 0.02
+    for step in (1, 2, 3):
+        (folder / f"step-{step}").mkdir()
+        values = values + rng.normal(size=values.shape) * 1e-3
+        stored = torch.from_numpy(values).to(getattr(torch, dtype))
+        file = folder / f"step-{step}" / "model.safetensors"
+        save_file({"model.layers.0.self_attn.q_proj.weight": stored}, file)
+    return [task for plan in plan_run(open_run(folder), Selection()) for task in plan.tasks]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-def test_a_plain_weight_is_read_as_its_file_holds_it(
-    dtype: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_stored_goes_to_the_device_as_its_file_holds_it(
+    device: str,
+    dtype: str,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Written by safetensors through torch; the reading in float32 is not used at all."""
-    values = torch.from_numpy(rng.normal(size=(40, 50))).to(getattr(torch, dtype))
-    save_file({"model.layers.0.self_attn.q_proj.weight": values}, tmp_path / "model.safetensors")
-    (task,) = [task for plan in plan_run(open_run(tmp_path), Selection()) for task in plan.tasks]
-    expected = decompose(task.recipe)
+    tasks = written_run(tmp_path, dtype, rng)
+    expected = [decompose(task.recipe) for task in tasks]
+    assert {type(task.recipe) for task in tasks} == {Weight, Difference, Consecutive}
     monkeypatch.setattr(StoredTensor, "read", lambda tensor: pytest.fail("was read for numpy"))
-    ((found,),) = outcomes([Job(0, task)]).values()
-    assert isinstance(expected, list)
-    (one,) = expected
-    assert (found.dtype, found.status, found.route) == (dtype, "ok", one.route)
-    assert found.entries == pytest.approx(one.entries)
-    assert found.noise_floor == pytest.approx(one.noise_floor, rel=2e-6)
-    assert (found.lower <= one.upper).all() and (one.lower <= found.upper).all()
+    found = outcomes([Job(i, task) for i, task in enumerate(tasks)], device)
+    for i, results in enumerate(expected):
+        (one,), (other,) = results, found[i]  # type: ignore[misc]
+        assert (other.dtype, other.status, other.route) == (one.dtype, "ok", one.route)
+        assert other.significant_bits == one.significant_bits
+        assert other.entries == pytest.approx(one.entries)
+        assert other.noise_floor == pytest.approx(one.noise_floor, rel=2e-6)
+        assert (other.before is None) == (one.before is None)
+        if one.before is not None:
+            assert other.before.value == pytest.approx(one.before.value)
+        assert (other.cosine is None) == (one.cosine is None)
+        if one.cosine is not None:
+            assert other.cosine.value == pytest.approx(one.cosine.value, abs=1e-12)
+            assert other.cosine.bias == pytest.approx(one.cosine.bias, rel=1e-3)  # float16
+        assert (other.lower <= one.upper).all() and (one.lower <= other.upper).all()
 
 
-def test_a_file_that_is_cut_short_fails_as_on_the_processor(
+def test_a_damaged_file_costs_what_it_costs_on_the_processor(
     tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    path = tmp_path / "model.safetensors"
-    values = torch.from_numpy(rng.normal(size=(40, 50)))
-    save_file({"model.layers.0.self_attn.q_proj.weight": values}, path)
-    (task,) = [task for plan in plan_run(open_run(tmp_path), Selection()) for task in plan.tasks]
-    task = replace(task, files=())
+    """Of an update, the weight before the last one: only the cosine is missing."""
+    tasks = [replace(task, files=()) for task in written_run(tmp_path, "float32", rng)]
+    path = tmp_path / "step-1" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-8])
-    assert outcomes([Job(0, task)]) == {0: decompose(task.recipe)}
+    found = outcomes([Job(i, task) for i, task in enumerate(tasks)])
+    for i, task in enumerate(tasks):
+        expected, got = decompose(task.recipe), found[i]
+        assert isinstance(got, Failure) == isinstance(expected, Failure)
+        if isinstance(expected, Failure):
+            assert got == expected
+        else:
+            assert (got[0].cosine is None) == (expected[0].cosine is None)  # type: ignore[index]
 
 
 def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(

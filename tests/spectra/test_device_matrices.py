@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rankscope.spectra import device_matrices
+from rankscope.spectra import device_changes, device_matrices
 from rankscope.spectra.entries import sparsity
 from rankscope.spectra.formats import format_of, narrowest
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.rounding import rounding_of
+from rankscope.spectra.shared_rounding import shared_rounding
 from rankscope.spectra.singular_values import spectrum, stack_spectra
 from rankscope.spectra.torch_backend import TorchBackend
 from tests.devices import DEVICES, torch
@@ -161,3 +162,47 @@ def test_every_route_encloses_prescribed_values(
     assert found.route == {1e-4: "gram", 2e-6: "inverse", 1e-12: "qr-svd"}[smallest]
     formed = 8 * max(shape) * 2.0**-53  # the matrix itself was formed in float64
     assert (found.lower - formed <= values).all() and (values <= found.upper + formed).all()
+
+
+@pytest.mark.parametrize("dtypes", [("float32",) * 3, ("bfloat16",) * 3, ("float64",) * 3])
+@pytest.mark.parametrize("moved", [1e-5, 0.0])
+def test_changes_are_those_of_the_processor(
+    dtypes: tuple[str, ...], moved: float, device: str, rng: np.random.Generator
+) -> None:
+    """Not from our recipes: the cosine and the norms naively, in float64."""
+    start = torch.from_numpy(normal(rng))
+    steps = [torch.from_numpy(rng.normal(size=start.shape) * moved) for _ in range(2)]
+    raw = [start, start + steps[0], start + steps[0] + steps[1]]
+    first, shared, later = (
+        values.to(device_matrices.TYPES[dtype]) for values, dtype in zip(raw, dtypes, strict=True)
+    )
+    states = [
+        device_changes.State.stored(values.to(device), dtype)
+        for values, dtype in zip((later, shared, first), dtypes, strict=True)
+    ]
+    found = device_changes.change_of(states, dtypes[0])
+    change, before = (
+        one.double().numpy()
+        for one in (later.double() - shared.double(), shared.double() - first.double())
+    )
+    (values,) = [found.values.cpu().numpy()]
+    assert (values == change).all()
+    assert found.before is not None
+    assert abs(found.before.value - np.linalg.norm(shared.double().numpy())) <= found.before.error
+    if not moved:
+        assert found.cosine is None
+        return
+    sizes = np.linalg.norm(change), np.linalg.norm(before)
+    assert found.cosine is not None
+    assert found.cosine.value == pytest.approx(
+        (change * before).sum() / sizes[0] / sizes[1], abs=1e-12
+    )
+    held = [
+        one.double().numpy() if dtypes[0] == "float64" else one.float().numpy()
+        for one in (later, shared, first)
+    ]
+    kinds = [format_of(one, dtypes[0]) for one in held]
+    bias = shared_rounding(held[2], held[1], held[0], kinds[1])
+    assert found.cosine.bias == pytest.approx(bias / sizes[0] / sizes[1], rel=1e-9)
+    rounding = rounding_of(held[0], kinds[0]) + rounding_of(held[1], kinds[1])
+    assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6)
