@@ -17,7 +17,6 @@ from rankscope.analysis.jobs import AnalysisJob, Outcome
 from rankscope.analysis.local_workers import LocalWorkers
 
 ROWS_OF_ONE = 290  # short side from which the device is faster than one worker
-SHARED = 2  # times that: up to there, workers take what the device has no room for
 ON_DEVICE = 32  # matrices that are handed to the device at a time
 
 
@@ -69,12 +68,11 @@ class DeviceEngine:
         for job in waiting:
             states = plain_states(job.task.recipe)
             side = min(states[0].shape) if states else 0
-            is_full = sum(not future.done() for future in self._started) >= ON_DEVICE
-            if side < self._least or (is_full and side < SHARED * self._least):
+            if side < self._least:
                 yield job
                 continue
             self._started[self._device.submit(job)] = job
-            if is_full:
+            if sum(not future.done() for future in self._started) >= ON_DEVICE:
                 return
         self._has_more = False
 

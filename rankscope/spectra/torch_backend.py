@@ -35,6 +35,8 @@ class TorchBackend:
     def __init__(self, device: str) -> None:
         self.device = torch.device(device)
         self._is_gpu = self.device.type == "cuda"
+        # The first call loads a library, which fails where two threads make it at once.
+        torch.linalg.eigvalsh(torch.eye(2, dtype=torch.float64, device=self.device)[None])
         self._places = threading.BoundedSemaphore(STREAMS)
         self._streams = [
             torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]

@@ -1,5 +1,6 @@
 """The engine of a GPU, run on the processor through the same torch code."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,6 +131,22 @@ def test_a_matrix_that_the_driver_fails_on_spoils_no_other(
     assert [gram.squares is None for gram in grams] == [False, True, False]
 
 
+def test_the_library_of_a_device_is_loaded_before_there_are_threads(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch raises "lazy wrapper should be called at most once" where two threads load it."""
+    callers: list[threading.Thread] = []
+
+    def solve(gram: "torch.Tensor") -> "torch.Tensor":
+        callers.append(threading.current_thread())
+        return SOLVER(gram)
+
+    monkeypatch.setattr("torch.linalg.eigvalsh", solve)
+    outcomes(held(*(rng.normal(size=(40, 50)) for _ in range(3))))
+    assert callers[0] is threading.main_thread() and len(callers) == 4
+    assert threading.main_thread() not in callers[1:]
+
+
 def test_batches_fit_the_driver_and_the_memory() -> None:
     from rankscope.spectra.torch_backend import BATCH, BATCH_BYTES, TorchBackend
 
@@ -203,11 +220,14 @@ def test_a_damaged_file_costs_what_it_costs_on_the_processor(
 def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from rankscope.analysis.device_worker import DeviceWorker
+
     def no_room(gram: "torch.Tensor") -> "torch.Tensor":
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("torch.linalg.eigvalsh", no_room)
     matrix = rng.normal(size=(40, 50))
-    (found,) = outcomes(held(matrix)).values()
+    with DeviceWorker("cpu", 1) as worker:
+        monkeypatch.setattr("torch.linalg.eigvalsh", no_room)
+        ((_, found),) = worker.run(held(matrix))
     assert isinstance(found, list)
     assert (found[0].values == spectrum(matrix).values).all()
