@@ -3,7 +3,7 @@
 Drivers solve eigenproblems of more than 32 rows in turn, and take longer for a small one than a few
 processors. On an H200 it takes 9 µs for each row of the Gram matrix, and on one processor 0.11 ns
 times the cube of the rows: from about 290·√(number of workers) rows on, the device is faster than
-all workers together (docs/scaling.md).
+all workers together (benchmarks/README.md).
 """
 
 from __future__ import annotations

@@ -125,9 +125,10 @@ def test_a_matrix_that_the_driver_fails_on_spoils_no_other(
             raise torch.linalg.LinAlgError("did not converge")
         return SOLVER(gram)
 
+    backend = TorchBackend("cpu")
     monkeypatch.setattr("torch.linalg.eigvalsh", solve)
     matrices = [rng.normal(size=(5, 7)), bad, rng.normal(size=(5, 7))]
-    grams = TorchBackend("cpu").grams([torch.from_numpy(one) for one in matrices])
+    grams = backend.grams([torch.from_numpy(one) for one in matrices])
     assert [gram.squares is None for gram in grams] == [False, True, False]
 
 
