@@ -114,7 +114,7 @@ def rankscope(environment: Path, place: Path, command: str) -> subprocess.Comple
 
 
 def test_it_analyses_and_draws(environment: Path, place: Path) -> None:
-    for command in ("--version", "analyze run --out results", "figures results --only per"):
+    for command in ("--version", "analyze run --out results", "figures results --only per-weights"):
         done = rankscope(environment, place, command)
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), (command, done.stderr)
     made = {path.name for path in (place / "results").rglob("*")}
