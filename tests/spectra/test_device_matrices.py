@@ -185,8 +185,7 @@ def test_changes_are_those_of_the_processor(
         one.double().numpy()
         for one in (later.double() - shared.double(), shared.double() - first.double())
     )
-    (values,) = [found.values.cpu().numpy()]
-    assert (values == change).all()
+    assert torch.equal(torch.as_tensor(found.values).cpu(), torch.from_numpy(change))
     assert found.before is not None
     assert abs(found.before.value - np.linalg.norm(shared.double().numpy())) <= found.before.error
     if not moved:
