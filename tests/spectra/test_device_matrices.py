@@ -42,6 +42,10 @@ MATRICES: dict[str, tuple[str, Make]] = {
         lambda rng: normal(rng).astype(np.float16).astype("f4") * np.float32(2.0**-40),
     ),
     "bfloat16": ("bfloat16", lambda rng: bfloat16(normal(rng))),
+    "twelve bits": (
+        "float32",
+        lambda rng: (rng.integers(2048, 4096, (20, 30)) * 2.0**-14).astype(np.float32),
+    ),
     "bfloat16 in float32": ("float32", lambda rng: bfloat16(normal(rng))),
     "rows that differ in scale": (
         "float32",
@@ -205,3 +209,17 @@ def test_changes_are_those_of_the_processor(
     assert found.cosine.bias == pytest.approx(bias / sizes[0] / sizes[1], rel=1e-9)
     rounding = rounding_of(held[0], kinds[0]) + rounding_of(held[1], kinds[1])
     assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6)
+
+
+def test_a_state_of_fewer_bits_than_its_neighbours_leaves_the_bias_open(
+    device: str, rng: np.random.Generator
+) -> None:
+    """As on the processor: `rankscope.components.consecutive`."""
+    first, later = (normal(rng).astype(np.float32) for _ in range(2))
+    for shared, bias in ((bfloat16(first), None), (np.zeros_like(first), 0.0)):
+        states = [
+            device_changes.State.stored(torch.from_numpy(values).to(device), "float32")
+            for values in (later, shared, first)
+        ]
+        cosine = device_changes.change_of(states, "float32").cosine
+        assert cosine is not None and cosine.bias == bias
