@@ -29,6 +29,7 @@ from rankscope.spectra.bounds import (
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
+ORDINARY = 200  # fourth powers of inverses as of entries are far within float64's ±1022
 INVERSE_FROM = 512  # the short side from which an inverse takes less time than QR and an SVD
 INVERSE_WITHIN = 1e-4  # an inverse that is known less well than this is not used
 
@@ -97,15 +98,19 @@ def _certified(
 def in_range(values: NDArray[Any]) -> tuple[Values, int]:
     """The entries in float64 divided by a power of two, and its exponent; not of an empty matrix.
 
-    Squares of float64 entries may leave its range; those of the narrower formats cannot.
+    Squares of float64 entries may leave its range; those of the narrower formats cannot, and
+    neither can fourth powers of ordinary ones, which are left as they are: no copy is made.
     """
     if values.dtype != np.float64:
         return values.astype(np.float64), 0
     largest = max(float(values.max()), -float(values.min()))
     if not math.isfinite(largest):
         return values, 0
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) <= ORDINARY:
+        return values, 0
     # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
-    exponent = min(max(math.frexp(largest)[1], -1000), 1000)
+    exponent = min(max(exponent, -1000), 1000)
     return values * math.ldexp(1.0, -exponent), exponent
 
 

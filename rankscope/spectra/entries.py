@@ -50,7 +50,9 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
     1457.
     """
     n = values.size
-    ordered = np.sort(np.abs(values), axis=None)
+    # One copy, sorted in place; numpy sorts float32 several times faster than float16.
+    ordered = np.abs(values, dtype=np.result_type(values, np.float32)).ravel(order="K")
+    ordered.sort()
     largest = float(ordered[-1]) if n else 0.0  # NaN is sorted to the end
     if not 0 < largest < math.inf:
         return None
