@@ -119,7 +119,7 @@ def _passes(stages: TwoStages) -> bool:
     error for integers D.
     """
     hadamard = np.ones((1, 1))
-    while len(hadamard) < 3 * stages.width:
+    while len(hadamard) < 2 * stages.width:
         hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
     n = len(hadamard)
     known = np.arange(n) // 3 * 7.0 - 100  # ascending, with equal ones, zero, and negative ones
