@@ -20,7 +20,7 @@ TO_BAND, TO_TRIDIAGONAL, OF_TRIDIAGONAL = "dsytrd_sy2sb", "dsytrd_sb2st", "dster
 
 # From which size two stages take less time. Kernels with AVX-512 multiply faster than memory
 # delivers; measured with those of SkylakeX and of Haswell (`benchmarks/README.md`).
-LEAST = 1792
+LEAST = 2048
 LEAST_FAST = 1024
 FAST_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 

@@ -127,6 +127,16 @@ def test_single_precision_and_products_take_the_route_too(rng: np.random.Generat
     assert contains(product, values)
 
 
+@pytest.mark.parametrize("power", [-900, -250, -240, -230, 150, 160, 170, 900])
+def test_neither_scaled_matrices_nor_ordinary_ones_leave_the_range(
+    power: int, rng: np.random.Generator
+) -> None:
+    """Largest entries on both sides of 2^±200, beyond which matrices are scaled."""
+    values, a = steep(rng)
+    found = spectrum(a * 2.0**power)
+    assert found.route == "inverse" and contains(found, values * 2.0**power)
+
+
 def steep(rng: np.random.Generator) -> tuple[Values, Values]:
     values = graded(16, 6.4, rng)
     return values, made(values, (16, 16), rng)

@@ -154,7 +154,7 @@ def test_a_library_with_faults_is_not_used(
     two_stages.cache_clear()
 
 
-@pytest.mark.parametrize(("kernel", "least"), [("SkylakeX", 1024), ("Haswell", 1792), ("", 1792)])
+@pytest.mark.parametrize(("kernel", "least"), [("SkylakeX", 1024), ("Haswell", 2048), ("", 2048)])
 @pytest.mark.usefixtures("lapack")
 def test_the_size_depends_on_the_kernel(
     kernel: str, least: int, monkeypatch: pytest.MonkeyPatch
