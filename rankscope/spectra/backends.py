@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rankscope.spectra.bounds import Values
 from rankscope.spectra.symmetric import eigenvalues
 
+ORDINARY = 200  # fourth powers of inverses as of entries are far within float64's ±1022
 HeldT = TypeVar("HeldT")  # a matrix in float64 where the backend computes
 
 
@@ -83,10 +84,17 @@ class Backend(Protocol[HeldT]):
         """QR of the long side and singular values of R, of a matrix; None if it fails."""
 
 
-def exponent_above(largest: float) -> int:
-    """Exponent of the power of two to divide entries up to ``largest`` by; 0 if not finite."""
+def scaling_exponent(largest: float) -> int:
+    """Exponent of the power of two to divide entries up to ``largest`` by; 0 if not finite.
+
+    Neither do squares of entries then leave the range of float64, nor fourth powers of ordinary
+    ones, which are left as they are: no copy is made.
+    """
+    exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
+    if abs(exponent) <= ORDINARY:
+        return 0
     # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
-    return min(max(math.frexp(largest)[1], -1000), 1000) if math.isfinite(largest) else 0
+    return min(max(exponent, -1000), 1000)
 
 
 class NumpyBackend:
@@ -96,8 +104,8 @@ class NumpyBackend:
         """The entries in float64 divided by a power of two, and its exponent."""
         if values.dtype != np.float64:
             return values.astype(np.float64), 0
-        exponent = exponent_above(max(float(values.max()), -float(values.min())))
-        return values * math.ldexp(1.0, -exponent), exponent
+        exponent = scaling_exponent(max(float(values.max()), -float(values.min())))
+        return (values * math.ldexp(1.0, -exponent) if exponent else values), exponent
 
     def grams(self, matrices: Sequence[Values]) -> list[Gram]:
         """Gram matrices of float64 matrices of one shape."""

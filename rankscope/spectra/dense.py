@@ -118,7 +118,7 @@ def _by_inverse(
     """Small values from an inverse, large ones as they were; None if it is not known well."""
     long_side, short_side = max(shape), min(shape)
     squares = by_gram.values**2
-    # Its error is about u·λ₁/λ_q, found from 256 to 4096: where that is too large, it is not tried.
+    # Its error is about u·λ₁/λ_q, found from 512 to 4096: where that is too large, it is not tried.
     if short_side < INVERSE_FROM or squares[-1] * INVERSE_WITHIN < UNIT_ROUNDOFF * squares[0]:
         return None
     inverse = invert()

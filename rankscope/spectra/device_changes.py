@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.spectra.backends import exponent_above
+from rankscope.spectra.backends import scaling_exponent
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, frobenius_bound
 from rankscope.spectra.cosines import are_sizes, known_cosine, product_sum_bound
 from rankscope.spectra.device_matrices import BITS, format_of, held, rounding_of, sparsity
@@ -67,7 +67,7 @@ def norm_of(values: Tensor, error: float = 0.0) -> Norm:
     largest = float(wide.abs().amax()) if wide.numel() else 0.0
     if not largest:
         return Norm(largest, error)
-    unit = 2.0 ** exponent_above(largest)
+    unit = 2.0 ** scaling_exponent(largest)
     norm = unit * float((wide * (1 / unit)).square_().sum()) ** 0.5
     return Norm(norm, error + frobenius_bound(norm, values.numel()))
 

@@ -20,7 +20,7 @@ TO_BAND, TO_TRIDIAGONAL, OF_TRIDIAGONAL = "dsytrd_sy2sb", "dsytrd_sb2st", "dster
 
 # From which size two stages take less time. Kernels with AVX-512 multiply faster than memory
 # delivers; measured with those of SkylakeX and of Haswell (`benchmarks/README.md`).
-LEAST = 1792
+LEAST = 2048
 LEAST_FAST = 1024
 FAST_KERNELS = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
@@ -119,7 +119,7 @@ def _passes(stages: TwoStages) -> bool:
     error for integers D.
     """
     hadamard = np.ones((1, 1))
-    while len(hadamard) < 3 * stages.width:
+    while len(hadamard) < 2 * stages.width:
         hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
     n = len(hadamard)
     known = np.arange(n) // 3 * 7.0 - 100  # ascending, with equal ones, zero, and negative ones

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.spectra.backends import Gram, Inverse, Triangle, exponent_above
+from rankscope.spectra.backends import Gram, Inverse, Triangle, scaling_exponent
 from rankscope.spectra.bounds import Values
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class TorchBackend:
         held = values.to(self.device, non_blocking=True)
         if held.dtype != torch.float64:
             return held.to(torch.float64), 0
-        exponent = exponent_above(float(held.abs().amax()))
+        exponent = scaling_exponent(float(held.abs().amax()))
         return (held * 2.0**-exponent if exponent else held), exponent
 
     def grams(self, matrices: Sequence[Tensor]) -> list[Gram]:

@@ -154,6 +154,17 @@ def test_a_library_with_faults_is_not_used(
     two_stages.cache_clear()
 
 
+@pytest.mark.parametrize(("kernel", "least"), [("SkylakeX", 1024), ("Haswell", 2048), ("", 2048)])
+@pytest.mark.usefixtures("lapack")
+def test_the_size_depends_on_the_kernel(
+    kernel: str, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Routines, "kernel", kernel)
+    two_stages.cache_clear()
+    assert symmetric.way() == f"two stages from {least}"
+    two_stages.cache_clear()
+
+
 def test_without_the_routines_there_is_one_stage(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
