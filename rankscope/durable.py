@@ -55,6 +55,30 @@ def write_file(path: Path, content: bytes) -> None:
         _flush(path.parent)
 
 
+def hollow_file(path: Path, *, size: int, modified: int) -> None:
+    """Write or replace a file of some size in a single step, without content or blocks of the disk.
+
+    It is not flushed: it stands for something else, and can be made again.
+
+    Parameters
+    ----------
+    modified
+        The time of its last change, in seconds.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            with temporary.open("wb") as file:
+                file.truncate(size)
+            os.utime(temporary, (modified, modified))
+            temporary.replace(path)
+        except BaseException:  # an interruption too
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
 def require_writable(folder: Path) -> None:
     """Make a folder and check that files can be written to it, before the work starts.
 
