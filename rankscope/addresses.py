@@ -11,12 +11,15 @@ import re
 from pathlib import Path
 
 ELSEWHERE = "rankscope-elsewhere"  # the folder in the cache that holds all stand-ins
+WHOLE_MODEL = "@"  # in place of a revision, where none was asked for: no revision is called so
 HUB = "models--"  # begins the folder of a model of the hub
 # `Path` makes s3:/bucket/run of s3://bucket/run; a single letter would be a drive of Windows.
 ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*)", re.DOTALL)
 WEB = ("http", "https")
 STAND_IN = re.compile(rf".*[\\/]{ELSEWHERE}[\\/](?P<scheme>[^\\/]+)[\\/](?P<rest>.+)", re.DOTALL)
-SNAPSHOT = re.compile(rf"[^/]+/{HUB}(?P<name>[^/]+)(?:/snapshots/(?P<commit>[^/]+)(?P<below>.*))?")
+SNAPSHOT = re.compile(
+    rf"(?P<view>[^/]+)/{HUB}(?P<name>[^/]+)(?:/snapshots/(?P<commit>[^/]+)(?P<below>.*))?"
+)
 
 
 def is_address(path: str | Path) -> bool:
@@ -69,7 +72,8 @@ def shown(path: str | Path) -> str:
         in_hub = SNAPSHOT.fullmatch(rest) if found["scheme"] == "hf" else None
         if in_hub is None:
             return f"{found['scheme']}://{rest}"
-        at = f"@{in_hub['commit']}" if in_hub["commit"] else ""
+        revision = in_hub["commit"] or in_hub["view"].replace(WHOLE_MODEL, "")
+        at = f"@{revision}" if revision else ""
         return f"hf://{in_hub['name'].replace('--', '/')}{at}{in_hub['below'] or ''}"
     if found := ADDRESS.fullmatch(text):
         scheme = found["scheme"].lower()

@@ -16,13 +16,14 @@ PACKAGE = Path(rankscope.__file__).parent
 
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
-    "errors": set(),
+    "addresses": set(),
+    "errors": {"addresses"},
     "writers": set(),
     "durable": {"writers"},
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
-    "checkpoints": {"errors"},
+    "checkpoints": {"addresses", "errors", "durable"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
@@ -35,8 +36,16 @@ MAY_IMPORT = {
         "statistics.latex_table",
         "statistics.restart_schedules",
     },
-    "pipeline": {"errors", "durable", "results.record", "results.columns", "checkpoints"},
+    "pipeline": {
+        "addresses",
+        "errors",
+        "durable",
+        "results.record",
+        "results.columns",
+        "checkpoints",
+    },
     "analysis": {
+        "addresses",
         *("errors", "durable", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
@@ -45,6 +54,7 @@ MAY_IMPORT = {
     "training": {"errors", "durable", "groups", "metrics", "scoring"},
     "dry_run": {"errors", "training"},
     "evaluation": {
+        "addresses",
         *(
             "errors",
             "durable",
@@ -58,6 +68,7 @@ MAY_IMPORT = {
         "training.config_file",
     },
     "diagnostics": {
+        "addresses",
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
@@ -66,10 +77,12 @@ MAY_IMPORT = {
         *("results", "statistics", "published"),
     },
     "watching": {
+        "addresses",
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics", "components.selection"),
     },
     "comparison": {
+        "addresses",
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
         *("spectra.bases", "spectra.chance", "spectra.matrices"),
     },

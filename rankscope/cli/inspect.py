@@ -33,6 +33,7 @@ def inspect(
     """
     import json
 
+    from rankscope.addresses import shown
     from rankscope.analysis.preview import preview
     from rankscope.checkpoints.discovery import survey
     from rankscope.errors import RankscopeError
@@ -42,7 +43,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(described, indent=2))
     else:
-        _print(described, path)
+        _print(described, Path(shown(path)))
     if all(run["described_step"] is None for run in described["runs"]):
         raise RankscopeError("holds no checkpoint that can be read", path=path)
     if described["skips"]:

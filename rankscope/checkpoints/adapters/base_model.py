@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rankscope.addresses import HUB
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
-from rankscope.checkpoints.hub_folder import MODEL, cache_folder, commit_in
+from rankscope.checkpoints.hub_folder import cache_folder, commit_in
 from rankscope.errors import WrongSettingError, printable
 
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a repository on the hub
@@ -105,7 +106,7 @@ def _cached(name: str, revision: str) -> Path | None:
     """Snapshot of a model in the cache of the hub; None if it is not there."""
     if not NAME.fullmatch(name) or ".." in (*name.split("/"), *revision.split("/")):
         return None
-    repository = cache_folder() / f"{MODEL}{name.replace('/', '--')}"
+    repository = cache_folder() / f"{HUB}{name.replace('/', '--')}"
     commit = commit_in(repository / "refs" / revision) or revision
     snapshot = repository / "snapshots" / commit
     return snapshot if COMMIT.fullmatch(commit) and _is_there(snapshot) else None

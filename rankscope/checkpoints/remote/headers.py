@@ -1,4 +1,4 @@
-"""The headers of all checkpoints of a run, fetched at once: one after the other they take minutes."""
+"""The headers of all checkpoints of a run, fetched at once: one by one they take minutes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fetch_headers(home: Path, root: Path, place: str, objects: Objects) -> None:
 
 
 def _is_opened(path: PurePosixPath, size: int) -> bool:
-    """Whether a survey opens such a file: settings, and weights but not what only training reads."""
+    """Whether a survey opens such a file: settings and weights, not what only training reads."""
     if RESUMED.match(path.name):
         return False
     is_small = size <= AHEAD and path.suffix.lower() in SMALL

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from rankscope import durable
-from rankscope.addresses import ELSEWHERE, HUB
+from rankscope.addresses import ELSEWHERE, HUB, WHOLE_MODEL
 from rankscope.checkpoints.remote import ledger
 from rankscope.checkpoints.remote.headers import fetch_headers
 from rankscope.checkpoints.remote.hollow_files import can_be_path, lay_out
@@ -29,8 +29,6 @@ from rankscope.checkpoints.remote.listings import (
 from rankscope.checkpoints.remote.objects import Entry
 from rankscope.checkpoints.remote.range_cache import cache_root
 from rankscope.errors import WrongSettingError
-
-ALL = "all"  # the view of a model of which no revision is asked for
 
 
 def path_of(address: HubAddress) -> Path:
@@ -72,9 +70,9 @@ def laid_out(address: HubAddress) -> Path:
 
 def _model(address: HubAddress) -> Path:
     """Folder of the model: each revision that is asked for by itself has its own."""
-    view = address.revision or ("main" if address.below else ALL)
+    view = quote(address.revision, safe="") or ("main" if address.below else WHOLE_MODEL)
     name = HUB + address.model.replace("/", "--")
-    return cache_root().joinpath(ELSEWHERE, "hf", quote(view, safe=""), name)
+    return cache_root().joinpath(ELSEWHERE, "hf", view, name)
 
 
 def _link_snapshots(model: Path, trees: Mapping[str, Mapping[str, Entry]]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rankscope.addresses import ELSEWHERE, WEB
@@ -18,8 +17,6 @@ from rankscope.checkpoints.remote.objects import Source
 from rankscope.checkpoints.remote.remote_file import Remote, RemoteFile
 from rankscope.checkpoints.remote.web_source import WebSource
 from rankscope.errors import RankscopeError
-
-CONNECTIONS = 4  # at once, of one worker that fetches what it is about to read
 
 
 def opened(path: str | Path, descriptor: int) -> RemoteFile:
@@ -38,13 +35,9 @@ def fetch_ahead(ranges: Mapping[str, Iterable[tuple[int, int]]]) -> None:
 
     Errors are left to whoever reads them.
     """
-    missing = []
     for path, wanted in ranges.items():
         with contextlib.suppress(RankscopeError, OSError):
-            remote = remote_of(path, Path(path).stat())
-            missing += [(remote, *bounds) for bounds in remote.missing(wanted)]
-    with ThreadPoolExecutor(CONNECTIONS) as pool, contextlib.suppress(RankscopeError, OSError):
-        list(pool.map(lambda one: one[0].fetch(one[1], one[2]), missing))
+            remote_of(path, Path(path).stat()).fetch_all(wanted)
 
 
 def remote_of(path: str | Path, status: os.stat_result) -> Remote:

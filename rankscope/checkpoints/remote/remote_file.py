@@ -1,9 +1,11 @@
-"""A stand-in opened for reading: the bytes that are asked for are fetched, and kept in the cache."""
+"""A stand-in opened for reading: the bytes that are asked for are fetched, and cached."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,12 @@ from rankscope.checkpoints.file_states import changed
 from rankscope.checkpoints.remote.ledger import note_fetched
 from rankscope.checkpoints.remote.objects import Changed, Entry, Source
 from rankscope.checkpoints.remote.range_cache import RangeCache
+from rankscope.errors import RankscopeError
 
 AHEAD = 2**14  # bytes that a short read takes along, since the next one is usually right behind
 GAP = 2**14  # ranges with at most so many bytes between them are fetched as one
 PIECE = 2**24  # most bytes of one request
+CONNECTIONS = 4  # at once, of one process that reads
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,14 @@ class Remote:
         """What the cache lacks of some ranges, neighbours as one, in pieces for `fetch`."""
         return list(_iter_missing(ranges, self.cache.bounds(), self.entry.size))
 
+    def fetch_all(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Fetch what is missing of some ranges, several at once, as far as that is possible."""
+        missing = self.missing(ranges)
+        if not missing:
+            return
+        with ThreadPoolExecutor(CONNECTIONS) as pool, suppress(RankscopeError, OSError):
+            list(pool.map(lambda bounds: self.fetch(*bounds), missing))
+
 
 def _iter_missing(
     ranges: Iterable[tuple[int, int]], there: list[tuple[int, int]], size: int
@@ -102,6 +114,14 @@ class RemoteFile(io.FileIO):
         self.remote = remote
         self._bounds = remote.cache.bounds()
         self._held: tuple[int, bytes] = (0, b"")
+
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Fetch what is missing of ranges that will be read, several at once.
+
+        Errors are left to whoever reads them.
+        """
+        self.remote.fetch_all(ranges)
+        self._bounds = self.remote.cache.bounds()
 
     @override
     def readinto(self, buffer: Any) -> int:

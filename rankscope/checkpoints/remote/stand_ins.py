@@ -35,18 +35,6 @@ from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 HERE = ("file", "local")  # schemes of what is on this machine
 
 
-def local_path(path: str | Path) -> Path:
-    """The path itself; for an address, where its stand-in is or would be. Nothing is fetched."""
-    if not is_address(path):
-        return Path(path)
-    scheme, rest = scheme_and_rest(path)
-    if scheme in HERE:
-        return Path("/", rest)
-    if scheme == "hf":
-        return hub_stand_ins.path_of(HubAddress.parsed(rest))
-    return _path_of(scheme, without_secrets(scheme, rest))
-
-
 def laid_out(path: str | Path) -> Path:
     """The path itself; for an address, its stand-in, once everything there has been listed.
 
@@ -57,9 +45,11 @@ def laid_out(path: str | Path) -> Path:
     RankscopeError
         If it may not be read, or does not answer.
     """
-    if not is_address(path) or scheme_and_rest(path)[0] in HERE:
-        return local_path(path)
+    if not is_address(path):
+        return Path(path)
     scheme, rest = scheme_and_rest(path)
+    if scheme in HERE:
+        return Path("/", rest)
     try:
         if scheme == "hf":
             return hub_stand_ins.laid_out(HubAddress.parsed(rest))
