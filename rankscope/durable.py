@@ -32,10 +32,16 @@ _TEMPORARY = re.compile(rf"\.tmp-(?P<name>.+)-(?P<mark>{MARK})-\d+(?P<old>\.old)
 _numbers = itertools.count()  # so that two threads never write the same temporary file
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, flush: bool = True) -> None:
     """Write or replace one file in a single step; returns once it is on the disk.
 
     Missing parent folders are made.
+
+    Parameters
+    ----------
+    flush
+        Whether to wait for the disk. Without, a loss of power may leave a file under its name that
+        is not whole, which whoever reads it must notice, and can do without.
 
     Raises
     ------
@@ -43,16 +49,20 @@ def write_file(path: Path, content: bytes) -> None:
         If the disk is full or the folder is not writable; an existing file is left as it was.
     """
     with naming(path):
-        make_folder(path.parent)
+        if flush:
+            make_folder(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
-            _write(temporary, content)
+            _write(temporary, content, flush=flush)
             temporary.replace(path)
         except BaseException:  # an interruption too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        if flush:
+            _flush(path.parent)
 
 
 def hollow_file(path: Path, *, size: int, modified: int) -> None:
@@ -314,11 +324,12 @@ def _temporary_folder(path: Path) -> Path:
     return folder
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, flush: bool = True) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
         _write_all(descriptor, content)
-        os.fsync(descriptor)
+        if flush:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -128,12 +128,16 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, links.encode(), Content_Type="text/html; charset=utf-8")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # a connection that is not taken at once waits for a second
+
+
 @contextmanager
 def serving(site: Site) -> Iterator[Site]:
     """Serve a site on a free port of the loopback while the block runs."""
     handler = type("SiteHandler", (Handler,), {"site": site})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_address[1]}"

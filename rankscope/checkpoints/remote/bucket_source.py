@@ -86,7 +86,7 @@ class BucketSource:
         package = PACKAGES.get(self.scheme, "")
         needed = " and ".join(filter(None, ('"rankscope[remote]"', package)))
         try:
-            import fsspec
+            import fsspec  # type: ignore[import-untyped]
 
             return fsspec.filesystem(self.scheme)
         except ImportError:

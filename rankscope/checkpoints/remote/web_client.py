@@ -12,6 +12,8 @@ import re
 import ssl
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
+from http.client import HTTPMessage
 from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -161,6 +163,9 @@ def _refusal(error: HTTPError, address: str, credentials: str) -> Exception:
     if error.code in FORBIDDEN:
         message = f"may not be read (HTTP {error.code}; credentials looked for: {credentials})"
         return RankscopeError(message, path=address, reason="permission")
+    if 300 <= error.code < 400:
+        message = "leads to a place that is not on the web, which is not followed"
+        return RankscopeError(message, path=address, reason="outside")
     if error.code in MISSING:
         message = f"is not there (HTTP {error.code})"
         return RankscopeError(message, path=address, reason="missing")
@@ -171,10 +176,11 @@ class _Redirects(HTTPRedirectHandler):
     """Follows redirections to the web only, and shows secrets to the first host only."""
 
     def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme not in WEB or (old.scheme, new.scheme) == ("https", "http"):
+            fp.close()
             message = f"leads to {new.scheme}://, which is not followed from {old.scheme}://"
             raise RankscopeError(message, path=shown(req.full_url), reason="outside")
         followed = super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -187,6 +193,7 @@ class _Redirects(HTTPRedirectHandler):
         return followed
 
 
+@lru_cache(maxsize=1)  # reading the certificates of this machine takes longer than an answer
 def _opener() -> OpenerDirector:
     """Opens ``http`` and ``https`` alone: no local files, no FTP."""
     opener = OpenerDirector()
