@@ -17,6 +17,7 @@ HUB = "models--"  # begins the folder of a model of the hub
 ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*)", re.DOTALL)
 WEB = ("http", "https")
 STAND_IN = re.compile(rf".*[\\/]{ELSEWHERE}[\\/](?P<scheme>[^\\/]+)[\\/](?P<rest>.+)", re.DOTALL)
+BRANCH = re.compile(rf"[^\\/]+[\\/]{HUB}[^\\/]+[\\/]refs[\\/]")
 SNAPSHOT = re.compile(
     rf"(?P<view>[^/]+)/{HUB}(?P<name>[^/]+)(?:/snapshots/(?P<commit>[^/]+)(?P<below>.*))?"
 )
@@ -34,8 +35,12 @@ def is_address(path: str | Path) -> bool:
 
 
 def is_stand_in(path: str | Path) -> bool:
-    """Whether a path is that of a stand-in, whose bytes lie elsewhere."""
-    return ELSEWHERE in str(path) and STAND_IN.fullmatch(str(path)) is not None
+    """Whether a path is that of a stand-in, whose bytes lie elsewhere.
+
+    The branches of a model of the hub, each a file with a commit, are not.
+    """
+    found = STAND_IN.fullmatch(str(path)) if ELSEWHERE in str(path) else None
+    return found is not None and not (found["scheme"] == "hf" and BRANCH.match(found["rest"]))
 
 
 def scheme_and_rest(address: str | Path) -> tuple[str, str]:
