@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from rankscope.checkpoints.remote.objects import Changed, Entry
@@ -42,14 +44,15 @@ class BucketSource:
 
         Its version is compared after reading: what changed before that is not used.
         """
-        address = f"{self.scheme}://{entry.where}"
+        address = f"{self.scheme}://{entry.where.lstrip('/')}"
 
         def part() -> bytes:
             files = self._files()
             content: bytes = files.cat_file(entry.where, start=start, end=stop)
             files.invalidate_cache()
-            now = _entry(entry.where, files.info(entry.where))
-            if now != entry or len(content) != stop - start:
+            about = files.info(entry.where)
+            is_same = about.get("size") == entry.size and _agree(entry.version, about)
+            if not is_same or len(content) != stop - start:
                 raise Changed("its size or version differs")
             return content
 
@@ -84,7 +87,7 @@ class BucketSource:
             If no package for the scheme is installed, or there is none.
         """
         package = PACKAGES.get(self.scheme, "")
-        needed = " and ".join(filter(None, ('"rankscope[remote]"', package)))
+        needed = " ".join(filter(None, ('"rankscope[remote]"', package)))
         try:
             import fsspec  # type: ignore[import-untyped]
 
@@ -124,8 +127,25 @@ class BucketSource:
 
 
 def _entry(where: str, about: Mapping[str, Any]) -> Entry:
-    version = "; ".join(str(about[name]) for name in VERSIONS if about.get(name) is not None)
+    stated = _stated(about)
+    version = json.dumps(stated, sort_keys=True) if stated else ""
     return Entry(where, int(about.get("size") or 0), version)
+
+
+def _stated(about: Mapping[str, Any]) -> dict[str, str]:
+    """What shows the version of an object; times are numbers or objects."""
+    found = {name: about[name] for name in VERSIONS if about.get(name) is not None}
+    return {
+        name: str(value.timestamp() if isinstance(value, datetime) else value)
+        for name, value in found.items()
+    }
+
+
+def _agree(version: str, about: Mapping[str, Any]) -> bool:
+    """Whether an object is of a version, by what both say: a listing may say less than it does."""
+    listed, now = json.loads(version or "{}"), _stated(about)
+    common = listed.keys() & now.keys()
+    return all(listed[name] == now[name] for name in common) and bool(common or not version)
 
 
 def _is_of_network(error: Exception) -> bool:
