@@ -139,7 +139,7 @@ def survey(
     if layout is not None and layout not in LAYOUTS:
         known = ", ".join(sorted(LAYOUTS))
         raise WrongSettingError(f"{layout!r} is not a layout: choose from {known}")
-    base = None if base is None else _here(base)
+    base = None if base is None else _one_snapshot(_here(base))
     if base is not None and not base.exists():
         message = "does not exist: `base` must be the folder of a model"
         raise WrongSettingError(message, path=base)
@@ -196,6 +196,12 @@ def _here(path: str | Path) -> Path:
     from rankscope.checkpoints.remote.stand_ins import laid_out  # it loads the web
 
     return laid_out(path)
+
+
+def _one_snapshot(folder: Path) -> Path:
+    """The folder itself; for a model of the hub with one snapshot, that."""
+    snapshots = hub_folder.snapshots_of(folder) if hub_folder.is_model(folder) else []
+    return snapshots[0] if len(snapshots) == 1 else folder
 
 
 def _followed(path: Path) -> Path:

@@ -23,7 +23,14 @@ from rankscope.checkpoints.remote.remote_file import AHEAD, GAP
 from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, WrongSettingError
 from tests.checkpoints.web_server import Handler, Site, serving
-from tests.conftest import CONFIG, TinyRun, random_weights
+from tests.conftest import (
+    CONFIG,
+    TinyRun,
+    random_factors,
+    random_weights,
+    write_adapter,
+    write_model,
+)
 
 NAME = "model.layers.0.self_attn.q_proj.weight"
 
@@ -269,6 +276,23 @@ def test_an_index_leads_nowhere_but_into_its_run(site: Site, shard: str) -> None
     with pytest.raises(RankscopeError):
         _ = rs.open_run(f"{site.url}/run")[5].contents
     assert all(path.startswith(("/run/", "/other/")) for _, path, _ in site.requests)
+
+
+def test_an_adapter_elsewhere_leads_to_no_folder_here_but_takes_a_base_that_is_given(
+    site: Site, tmp_path: Path
+) -> None:
+    weights = random_weights(np.random.default_rng(4))
+    write_model(tmp_path / "base", weights)
+    write_adapter(tmp_path / "one", random_factors(np.random.default_rng(5)), scale=2.0)
+    config = json.loads((tmp_path / "one" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "base")
+    (tmp_path / "one" / "adapter_config.json").write_text(json.dumps(config))
+    assert rs.open_run(tmp_path / "one").checkpoints[0].contents.base is not None
+    site.add(tmp_path / "one", "/run/checkpoint-5")
+    site.add(tmp_path / "base", "/base")
+    assert rs.open_run(f"{site.url}/run")[5].contents.base is None
+    given = rs.open_run(f"{site.url}/run", base=f"{site.url}/base")[5].contents
+    assert given.parameters[NAME].tensor is not None
 
 
 def test_links_of_a_page_to_other_places_are_ignored(site: Site) -> None:
