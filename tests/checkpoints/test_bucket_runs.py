@@ -6,6 +6,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,12 @@ def test_what_is_not_there_is_wrong_use_and_what_goes_is_a_skip(memory: Any) -> 
 
 def test_names_that_no_file_can_have_are_left_out_and_named(memory: Any) -> None:
     listing = BucketSource("memory").listed("bucket/run")[0]
-    odd = dict.fromkeys(["a/../../../evil", "x" * 300, "a//b"], next(iter(listing.values())))
+    one = next(iter(listing.values()))
+    odd = dict.fromkeys(["a/../../../evil", "x" * 300, "a//b"], one)
+    odd["large"] = replace(one, size=2**60)
     with (
         pytest.MonkeyPatch.context() as patch,
-        pytest.warns(RankscopeWarning, match="3 objects of memory://bucket/run"),
+        pytest.warns(RankscopeWarning, match="4 objects of memory://bucket/run"),
     ):
         patch.setattr(BucketSource, "listed", lambda *_: ({**listing, **odd}, False))
         assert rs.open_run("memory://bucket/run").steps == (5, 10)

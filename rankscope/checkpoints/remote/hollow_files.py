@@ -9,8 +9,10 @@ from pathlib import Path
 
 from rankscope import durable
 from rankscope.checkpoints.remote.listings import Objects
+from rankscope.checkpoints.remote.objects import Entry
 
 LONGEST_NAME = 255  # bytes
+LARGEST = 2**43  # bytes of a file that common file systems can have
 
 
 def can_be_path(parts: Iterable[str]) -> bool:
@@ -22,6 +24,11 @@ def can_be_path(parts: Iterable[str]) -> bool:
         and len(part.encode(errors="surrogatepass")) <= LONGEST_NAME
         for part in known
     )
+
+
+def can_be_file(name: str, entry: Entry) -> bool:
+    """Whether an object can have a stand-in: by its name and the size that is claimed."""
+    return 0 <= entry.size <= LARGEST and can_be_path(name.split("/"))
 
 
 def lay_out(home: Path, objects: Objects) -> None:

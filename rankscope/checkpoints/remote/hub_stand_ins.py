@@ -17,7 +17,7 @@ from rankscope import durable
 from rankscope.addresses import ELSEWHERE, HUB, WHOLE_MODEL
 from rankscope.checkpoints.remote import ledger
 from rankscope.checkpoints.remote.headers import fetch_headers
-from rankscope.checkpoints.remote.hollow_files import can_be_path, lay_out
+from rankscope.checkpoints.remote.hollow_files import can_be_file, can_be_path, lay_out
 from rankscope.checkpoints.remote.hub_listing import HubAddress, list_model
 from rankscope.checkpoints.remote.listings import (
     Listing,
@@ -46,7 +46,7 @@ def laid_out(address: HubAddress) -> Path:
     root, model = cache_root(), _model(address)
     listing = list_model(address, lambda commit: read_tree(root, f"{address.model}@{commit}"))
     trees = {
-        commit: {file: one for file, one in tree.items() if can_be_path(file.split("/"))}
+        commit: {file: one for file, one in tree.items() if can_be_file(file, one)}
         for commit, tree in listing.trees.items()
     }
     for commit, tree in trees.items():

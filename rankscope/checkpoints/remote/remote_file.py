@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +77,8 @@ class Remote:
         missing = self.missing(ranges)
         if not missing:
             return
+        from concurrent.futures import ThreadPoolExecutor  # which files on this machine do without
+
         with ThreadPoolExecutor(CONNECTIONS) as pool, suppress(RankscopeError, OSError):
             list(pool.map(lambda bounds: self.fetch(*bounds), missing))
 
@@ -165,8 +166,9 @@ class RemoteFile(io.FileIO):
                     return start, data
                 self._bounds.remove((start, end))  # it was removed, or is damaged
                 return self._range_at(place, stop)
-        following = min((start for start, _ in self._bounds if start > place), default=stop + AHEAD)
-        stop = min(max(stop, place + AHEAD), place + PIECE, following, self.remote.entry.size)
+        size = self.remote.entry.size
+        following = min((start for start, _ in self._bounds if start > place), default=size)
+        stop = min(max(stop, place + AHEAD), place + PIECE, following, size)
         data = self.remote.fetch(place, stop)
         self._bounds.append((place, stop))
         return place, data

@@ -18,7 +18,12 @@ from rankscope.addresses import ELSEWHERE, WEB, is_address, scheme_and_rest, wit
 from rankscope.checkpoints.remote import hub_stand_ins, ledger
 from rankscope.checkpoints.remote.bucket_source import BucketSource
 from rankscope.checkpoints.remote.headers import fetch_headers
-from rankscope.checkpoints.remote.hollow_files import can_be_path, lay_out, remove_others
+from rankscope.checkpoints.remote.hollow_files import (
+    can_be_file,
+    can_be_path,
+    lay_out,
+    remove_others,
+)
 from rankscope.checkpoints.remote.hub_listing import HubAddress
 from rankscope.checkpoints.remote.listings import (
     Listing,
@@ -80,7 +85,7 @@ def _laid_out(scheme: str, rest: str) -> Path:
     path, root = _path_of(scheme, address), cache_root()
     home = path.parent if is_file else path
     place = place_of(root, home)
-    objects = {name: _dated(entry) for name, entry in found.items() if can_be_path(name.split("/"))}
+    objects = {name: _dated(entry) for name, entry in found.items() if can_be_file(name, entry)}
     if len(objects) < len(found):
         _warn_of_names(found.keys() - objects.keys(), f"{scheme}://{address}")
     known = read_listing(root, place) if is_file else None  # others may have been given before
@@ -103,6 +108,6 @@ def _dated(entry: Entry) -> Entry:
 
 def _warn_of_names(names: Iterable[str], address: str) -> None:
     odd = sorted(names)
-    what = f"{len(odd)} objects of {address} have names that no file can have"
+    what = f"{len(odd)} objects of {address} have names or sizes that no file can have"
     message = f"{what}, such as {odd[0]!r}: they are left out"
     warnings.warn(RankscopeWarning(message), stacklevel=4)

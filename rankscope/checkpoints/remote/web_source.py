@@ -162,6 +162,6 @@ def _links(page: Answer) -> set[str]:
         below = link.removeprefix(base)
         name = unquote(below.rstrip("/"))
         is_plain = not any(c in below for c in "?#") and not any(c in name for c in "/\\\0")
-        if link != below and name not in ("", ".", "..") and is_plain:
+        if name not in ("", ".", "..") and is_plain:
             links.add(link)
     return links
