@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 import rankscope as rs
+from rankscope.analysis.preview import preview
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.remote import range_cache
 from rankscope.checkpoints.remote.ledger import fetched
@@ -94,6 +95,15 @@ def test_only_headers_and_asked_tensors_are_fetched(site: Site) -> None:
     site.clear()
     assert (q := tensors["model.layers.2.mlp.up_proj.weight"].tensor) is not None
     assert (q.read() == 1).all() and site.sent == 0
+
+
+def test_inspecting_fetches_no_data(site: Site) -> None:
+    serve_steps(site, 5, 10)
+    found = survey([f"{site.url}/run"])
+    site.clear()
+    described = preview(found)
+    assert described["runs"][0]["described_step"] == 10 and not described["skips"]
+    assert not site.requests
 
 
 def test_neighbouring_ranges_are_one_request_and_distant_ones_are_not() -> None:
