@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import stat
@@ -16,13 +17,16 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 import rankscope as rs
+from rankscope.analysis.plan import Selection, plan_run
 from rankscope.analysis.preview import preview
+from rankscope.analysis.worker import decompose_all
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.remote import range_cache
 from rankscope.checkpoints.remote.ledger import fetched
 from rankscope.checkpoints.remote.remote_file import AHEAD, GAP
 from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.pipeline.engine import Failure
 from tests.checkpoints.web_server import Handler, Site, serving
 from tests.conftest import (
     CONFIG,
@@ -104,6 +108,31 @@ def test_inspecting_fetches_no_data(site: Site) -> None:
     described = preview(found)
     assert described["runs"][0]["described_step"] == 10 and not described["skips"]
     assert not site.requests
+
+
+def test_a_worker_fetches_neighbouring_matrices_together(site: Site) -> None:
+    serve_steps(site, 5, 10)
+    plans = plan_run(rs.open_run(f"{site.url}/run"), Selection.of(components="weight"))
+    chunk = [(task.recipe, task.files) for plan in plans for task in plan.tasks]
+    site.clear()
+    outcomes = decompose_all(chunk)
+    assert len(outcomes) == 28 and not any(isinstance(one, Failure) for one in outcomes)
+    assert len(site.requests) == 2  # one for each file
+
+
+def test_a_zip_is_read_by_its_directory(site: Site) -> None:
+    rng = np.random.default_rng(6)
+    tensors = {
+        f"model.layers.{i}.mlp.up_proj.weight": rng.normal(size=(128, 96)) for i in range(24)
+    }
+    packed = io.BytesIO()
+    np.savez(packed, **tensors)
+    site.files["/run/step_5.npz"] = packed.getvalue()
+    name = "model.layers.17.mlp.up_proj.weight"
+    found = rs.open_run(f"{site.url}/run")[5].contents.parameters[name].tensor
+    assert found is not None
+    np.testing.assert_array_equal(found.read(), tensors[name])
+    assert site.sent < len(packed.getvalue()) / 4
 
 
 def test_neighbouring_ranges_are_one_request_and_distant_ones_are_not() -> None:
