@@ -241,6 +241,33 @@ def test_an_answer_with_another_range_is_not_believed(site: Site) -> None:
         tensor.read()
 
 
+def test_more_than_was_asked_for_is_not_read(site: Site) -> None:
+    serve_steps(site, 5)
+    run = rs.open_run(f"{site.url}/run")
+    tensor = run[5].contents.parameters[NAME].tensor
+    path = "/run/checkpoint-5/model.safetensors"
+    content = site.files[path]
+
+    def endless(handler: Handler) -> None:
+        where = f"bytes {handler.headers['Range'].removeprefix('bytes=')}/{len(content)}"
+        handler.reply(206, content, Content_Range=where, ETag=f'"{_etag(content)}"')
+
+    site.answers[path] = endless
+    with pytest.raises(RankscopeError) as caught:
+        assert tensor is not None
+        tensor.read()
+    assert caught.value.reason == "over-limit"
+
+
+def test_a_wrong_size_of_the_cache_is_wrong_use(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANKSCOPE_CACHE_SIZE", "much")
+    with pytest.raises(WrongSettingError, match="RANKSCOPE_CACHE_SIZE"):
+        rs.open_run(f"{site.url}/run")
+    assert not site.requests
+
+
 def _etag(content: bytes) -> str:
     return hashlib.md5(content).hexdigest()
 

@@ -33,7 +33,7 @@ from rankscope.checkpoints.remote.listings import (
     write_listing,
 )
 from rankscope.checkpoints.remote.objects import Entry
-from rankscope.checkpoints.remote.range_cache import cache_root
+from rankscope.checkpoints.remote.range_cache import cache_root, cache_size
 from rankscope.checkpoints.remote.web_source import WebSource
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
@@ -55,6 +55,7 @@ def laid_out(path: str | Path) -> Path:
     scheme, rest = scheme_and_rest(path)
     if scheme in HERE:
         return Path("/", rest)
+    cache_size()  # a wrong setting shows before anything is fetched
     try:
         if scheme == "hf":
             return hub_stand_ins.laid_out(HubAddress.parsed(rest))

@@ -135,7 +135,7 @@ def _answer(request: Request, credentials: str, whole: int) -> Answer:
 def _read(response: IO[bytes], request: Request, address: str, whole: int) -> Answer:
     """The answer with its body, which is not begun if it would be too long."""
     answer = Answer(response.url, response.status, response.headers, b"")  # type: ignore[attr-defined]
-    is_range = answer.status == 206
+    is_range = answer.status == 206 and request.has_header("Range")
     if request.has_header("Range") and not is_range and (answer.size or 0) > whole:
         size = size_text(answer.size or 0)
         raise RankscopeError(
@@ -144,14 +144,21 @@ def _read(response: IO[bytes], request: Request, address: str, whole: int) -> An
             path=address,
             reason="no-ranges",
         )
-    body = response.read() if is_range else response.read(whole + 1)
-    if len(body) > whole and not is_range:
-        message = f"answers with more than {size_text(whole)}"
+    most = _asked(request) if is_range else whole
+    body = response.read(most + 1)
+    if len(body) > most:
+        message = f"answers with more than {size_text(most)}, the most that was asked for"
         raise RankscopeError(message, path=address, reason="over-limit")
     length = response.headers.get("Content-Length", "")  # type: ignore[attr-defined]
     if request.method != "HEAD" and length.isdecimal() and len(body) < int(length):
         raise Transient(f"the connection ended after {len(body)} of {length} bytes")
     return Answer(answer.url, answer.status, answer.headers, body)
+
+
+def _asked(request: Request) -> int:
+    """How many bytes a request asked for."""
+    first, _, last = str(request.get_header("Range")).removeprefix("bytes=").partition("-")
+    return int(last) - int(first) + 1
 
 
 def _refusal(error: HTTPError, address: str, credentials: str) -> Exception:
