@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, flush
 from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
@@ -32,14 +33,14 @@ _TEMPORARY = re.compile(rf"\.tmp-(?P<name>.+)-(?P<mark>{MARK})-\d+(?P<old>\.old)
 _numbers = itertools.count()  # so that two threads never write the same temporary file
 
 
-def write_file(path: Path, content: bytes, *, flush: bool = True) -> None:
+def write_file(path: Path, content: bytes, *, wait: bool = True) -> None:
     """Write or replace one file in a single step; returns once it is on the disk.
 
     Missing parent folders are made.
 
     Parameters
     ----------
-    flush
+    wait
         Whether to wait for the disk. Without, a loss of power may leave a file under its name that
         is not whole, which whoever reads it must notice, and can do without.
 
@@ -49,19 +50,19 @@ def write_file(path: Path, content: bytes, *, flush: bool = True) -> None:
         If the disk is full or the folder is not writable; an existing file is left as it was.
     """
     with naming(path):
-        if flush:
+        if wait:
             make_folder(path.parent)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
-            _write(temporary, content, flush=flush)
+            _write(temporary, content, wait=wait)
             temporary.replace(path)
         except BaseException:  # an interruption too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        if flush:
+        if wait:
             _flush(path.parent)
 
 
@@ -207,7 +208,7 @@ def damage(folder: Path) -> str | None:
 def append(path: Path, content: bytes) -> None:
     """Append to a file, without waiting for the disk: `flush_file` does that."""
     with naming(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o666)
         try:
             _write_all(descriptor, content)
         finally:
@@ -278,6 +279,8 @@ def is_temporary(name: str) -> bool:
 def safe_name(name: str) -> str:
     """File or folder name for any text: a single path component, different for every text."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "run"
+    if slug.partition(".")[0].lower() in DEVICES:
+        slug = f"run-{slug}"
     if slug == name:
         return slug
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
@@ -324,12 +327,12 @@ def _temporary_folder(path: Path) -> Path:
     return folder
 
 
-def _write(path: Path, content: bytes, *, flush: bool = True) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+def _write(path: Path, content: bytes, *, wait: bool = True) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
     try:
         _write_all(descriptor, content)
-        if flush:
-            os.fsync(descriptor)
+        if wait:
+            flush(descriptor)
     finally:
         os.close(descriptor)
 
@@ -342,9 +345,12 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 def _flush(path: Path) -> None:
     """Flush a file, or the names in a folder: else a loss of power may undo a renaming."""
-    descriptor = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    if is_folder and not FLUSHES_FOLDERS:
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows flushes no other
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
 

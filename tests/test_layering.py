@@ -18,12 +18,13 @@ PACKAGE = Path(rankscope.__file__).parent
 MAY_IMPORT = {
     "addresses": set(),
     "errors": {"addresses"},
-    "writers": set(),
-    "durable": {"writers"},
+    "platforms": set(),
+    "writers": {"platforms"},
+    "durable": {"writers", "platforms"},
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
-    "checkpoints": {"addresses", "errors", "durable"},
+    "checkpoints": {"addresses", "errors", "durable", "platforms"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
@@ -46,13 +47,13 @@ MAY_IMPORT = {
     },
     "analysis": {
         "addresses",
-        *("errors", "durable", "groups", "metrics", "results"),
+        *("errors", "durable", "platforms", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
-    "training": {"errors", "durable", "groups", "metrics", "scoring"},
-    "dry_run": {"errors", "training"},
+    "training": {"errors", "durable", "platforms", "groups", "metrics", "scoring"},
+    "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
         "addresses",
         *(

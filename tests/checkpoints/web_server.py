@@ -37,6 +37,7 @@ class Site:
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
     authorisations: list[str] = field(default_factory=list)
     sent: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, folder: Path, below: str = "/run") -> None:
         """Serve a folder."""
@@ -77,8 +78,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
+            if self.headers.get("Range"):
+                with self.site.lock:  # before the other side can go on
+                    self.site.sent += len(body)
             self.wfile.write(body)
-            self.site.sent += len(body) if self.headers.get("Range") else 0
 
     def _do(self, method: str) -> None:
         site, path = self.site, unquote(self.path.partition("?")[0])

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rankscope import durable
 from rankscope.checkpoints.limits import size_in
+from rankscope.platforms import cache_of_user
 
 CACHE, CACHE_SIZE = "RANKSCOPE_CACHE", "RANKSCOPE_CACHE_SIZE"
 DEFAULT_SIZE = 20 * 10**9  # bytes
@@ -31,13 +31,7 @@ def cache_root() -> Path:
     """Folder of the cache: that of ``RANKSCOPE_CACHE``, or ``rankscope`` in the user's cache."""
     if stated := os.environ.get(CACHE):
         return Path(stated).expanduser().absolute()
-    if sys.platform == "darwin":
-        default = "~/Library/Caches"
-    else:
-        default = (
-            os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME") or "~/.cache"
-        )
-    return Path(default).expanduser().absolute() / "rankscope"
+    return cache_of_user() / "rankscope"
 
 
 def cache_size() -> int:
@@ -101,7 +95,7 @@ class RangeCache:
         """
         path = self.folder / f"{start}-{start + len(data)}"
         with contextlib.suppress(OSError):
-            durable.write_file(path, data + _digest(data), flush=False)
+            durable.write_file(path, data + _digest(data), wait=False)
             _make_room(self.folder.parents[2], len(data))
 
 
