@@ -15,7 +15,9 @@ def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", readable=False, help="A run, a tree of runs, or a checkpoint."
+            metavar="PATH",
+            readable=False,
+            help="Path or address (hf:, s3:, https:) of a run, a tree, or a checkpoint.",
         ),
     ],
     layout: LayoutName = None,
