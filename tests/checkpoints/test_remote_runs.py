@@ -21,6 +21,7 @@ from rankscope.analysis.plan import Selection, plan_run
 from rankscope.analysis.preview import preview
 from rankscope.analysis.worker import decompose_all
 from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.remote import range_cache
 from rankscope.checkpoints.remote.ledger import fetched
 from rankscope.checkpoints.remote.remote_file import AHEAD, GAP
@@ -190,6 +191,17 @@ def test_an_object_that_changed_is_refused_and_read_once_listed_anew(site: Site)
 
         with as_planned(contents.states.items()):
             tensor.read()
+
+
+def test_the_key_of_an_object_needs_none_of_its_bytes(site: Site) -> None:
+    serve_steps(site, 5)
+    (path,) = rs.open_run(f"{site.url}/run")[5].contents.parameters[NAME].tensor.paths
+    site.clear()
+    before = fingerprint(path)
+    assert before == fingerprint(path) and not site.requests
+    site.files["/run/checkpoint-5/model.safetensors"] = save(large_weights(99))
+    rs.open_run(f"{site.url}/run")
+    assert fingerprint(path) != before
 
 
 def test_an_object_that_is_gone_is_named(site: Site) -> None:
