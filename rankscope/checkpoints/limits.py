@@ -31,6 +31,7 @@ MAX_CODE = 2**24  # of all files of TorchScript in an archive
 
 # Objects, each of which takes 50 to 200 bytes of memory and about a microsecond.
 MAX_VALUES = 2**22  # in JSON or in the header of a safetensors file
+MAX_YAML_VALUES = 2**15  # values or lines of YAML, whose parser takes 40 microseconds for each
 MAX_OPERATIONS = 2**20  # of a pickle, beyond those that its tensors take:
 PER_TENSOR = 100  # operations for each entry of the archive; torch takes about 40 for a tensor,
 BYTES_PER_TENSOR = 4096  # and where no directory counts them, for each of as many as would fit
@@ -58,6 +59,11 @@ MAX_SIZE = 2**60  # of an axis, and of offsets; up to here no two numbers have o
 MEMORY = "RANKSCOPE_MEMORY"  # environment variable: bytes, or a number with kB, MB, GiB and so on
 SHARE = 0.9  # of the memory of this machine, where that variable is not set
 UNITS = "KMGT"
+BEGINNINGS = (b",", b"[", b"{")  # before every value of JSON but the first of its container
+YAML_BEGINNINGS = (
+    *(*BEGINNINGS, b"- ", b"-\t", b"? ", b"?\t"),
+    *(b"\n", b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"),  # all that end a line
+)
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -142,23 +148,22 @@ def size_text(count: int) -> str:
     return f"{count} bytes"
 
 
-def check_values(raw: bytes, what: str, *, path: str | Path) -> None:
-    """Refuse JSON with more values than `MAX_VALUES`, which would take gigabytes once parsed.
+def check_values(raw: bytes, what: str, *, path: str | Path, is_yaml: bool = False) -> None:
+    """Refuse JSON or YAML with so many values that it would take gigabytes, or long, to parse.
 
-    Every value but the first of its container follows a comma, and every container begins with a
-    bracket; those in texts count too.
+    Every value but the first of its container follows a comma, or in YAML a dash, a question mark
+    or the end of a line, and so does every container or its bracket; those in texts count too.
 
     Raises
     ------
     RankscopeError
         With the reason ``over-limit``.
     """
-    count = sum(map(raw.count, (b",", b"[", b"{")))
-    if count > MAX_VALUES:
+    most = MAX_YAML_VALUES if is_yaml else MAX_VALUES
+    count = sum(map(raw.count, YAML_BEGINNINGS if is_yaml else BEGINNINGS))
+    if count > most:
         raise RankscopeError(
-            f"{what} has about {count} values, more than {MAX_VALUES}",
-            path=path,
-            reason="over-limit",
+            f"{what} has about {count} values, more than {most}", path=path, reason="over-limit"
         )
 
 

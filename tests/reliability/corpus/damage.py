@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from tests.reliability.fuzzing import honest, safetensors_level
+from tests.reliability.fuzzing import honest, honest_results, safetensors_level
 
 Change = Callable[[Path], None]
 
@@ -102,7 +102,7 @@ def results_then(name: str, change: Callable[[Path], object]) -> Change:
     """A run with results, a file of which is changed."""
 
     def write(folder: Path) -> None:
-        honest.results(folder)
+        honest_results.results(folder)
         change(folder / "results" / name)
 
     return write

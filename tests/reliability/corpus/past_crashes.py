@@ -16,7 +16,7 @@ import numpy as np
 from rankscope.checkpoints.files.config_files import read_yaml
 from tests.reliability.corpus import damage
 from tests.reliability.corpus.damage import Change, adapter_says, merge_with, model_then
-from tests.reliability.fuzzing import honest, readers, zip_level
+from tests.reliability.fuzzing import honest, readers, results_readers, zip_level
 from tests.reliability.fuzzing.readers import Reader, Seen
 
 NOT_MEASURED = ("told", "refused")
@@ -151,7 +151,9 @@ PAST = (
         for text in ("!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "!!python/name:os.fork")
     ),
     *(
-        Past(f"results whose {what}", damage.results_then(name, change), readers.read_results)
+        Past(
+            f"results whose {what}", damage.results_then(name, change), results_readers.read_results
+        )
         for what, (name, change) in RESULTS.items()
     ),
 )
