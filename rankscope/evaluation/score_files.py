@@ -133,8 +133,8 @@ def _scores(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scores:
     losses, *counts = (arrays[name] for name in _VECTORS[:4])
     first_losses, first_tokens = (arrays[name] for name in names) if names else (None, None)
     origins = about["sources"], about["domains"]
-    _require(all(_is_vector(one, np.floating) for one in (losses, first_losses)), "losses")
-    _require(all(_is_vector(one, np.integer) for one in (*counts, first_tokens)), "counts")
+    _require(all(_is_vector(one, "f") for one in (losses, first_losses)), "losses")
+    _require(all(_is_vector(one, "iu") for one in (*counts, first_tokens)), "counts")
     _require(all(isinstance(some, list) for some in origins), "lists of names")
     _require(all(one is None or isinstance(one, str) for some in origins for one in some), "names")
     vectors = (losses, *counts, *origins, *(arrays[name] for name in names))
@@ -158,13 +158,13 @@ def _pairs(listed: list[dict[str, Any]], differences: NDArray[Any]) -> PairScore
     counts = [one.count for one in paradigms]
     _require(all(isinstance(text, str) for text in texts), "names of paradigms")
     _require(all(type(count) is int and count > 0 for count in counts), "numbers of pairs")
-    _require(_is_vector(differences, np.floating), "differences")
+    _require(_is_vector(differences, "f"), "differences")
     _require(sum(counts) == len(differences) > 0, "a difference for each pair")
     return PairScores(paradigms, differences)
 
 
-def _is_vector(array: NDArray[Any] | None, kind: type[np.generic]) -> bool:
-    return array is None or (array.ndim == 1 and np.issubdtype(array.dtype, kind))
+def _is_vector(array: NDArray[Any] | None, kinds: str) -> bool:
+    return array is None or (array.ndim == 1 and array.dtype.kind in kinds)
 
 
 def _require(holds: bool, what: str) -> None:

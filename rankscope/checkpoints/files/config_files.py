@@ -73,7 +73,7 @@ def _parsed_yaml(text: str) -> Any:
         def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
             if self.flow_level >= MAX_DEPTH:
                 raise ValueError(f"it has more than {MAX_DEPTH} brackets in brackets")
-            super().fetch_flow_collection_start(kind)  # type: ignore[no-untyped-call]
+            super().fetch_flow_collection_start(kind)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             if any(key.tag == MERGE for key, _ in node.value):
