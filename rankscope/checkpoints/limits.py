@@ -31,7 +31,7 @@ MAX_CODE = 2**24  # of all files of TorchScript in an archive
 
 # Objects, each of which takes 50 to 200 bytes of memory and about a microsecond.
 MAX_VALUES = 2**22  # in JSON or in the header of a safetensors file
-MAX_YAML_VALUES = 2**15  # values or lines of YAML, whose parser takes 40 microseconds for each
+MAX_YAML_VALUES = 20_000  # or lines of YAML, whose parser takes 50 microseconds for each
 MAX_OPERATIONS = 2**20  # of a pickle, beyond those that its tensors take:
 PER_TENSOR = 100  # operations for each entry of the archive; torch takes about 40 for a tensor,
 BYTES_PER_TENSOR = 4096  # and where no directory counts them, for each of as many as would fit

@@ -10,15 +10,18 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rankscope.analysis.preview import preview
 from rankscope.checkpoints import limits
 from rankscope.checkpoints.adapters import name_patterns
 from rankscope.checkpoints.adapters.name_patterns import NamePatterns
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.files import numpy_file, pickle_machine, torch_file, zip_file
 from rankscope.checkpoints.files.config_files import read_json, read_yaml
 from rankscope.checkpoints.files.inert_names import Opaque
@@ -27,7 +30,8 @@ from rankscope.checkpoints.files.torch_file import open_saved
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.errors import RankscopeError, WrongSettingError
-from tests.reliability.bounded import outcome
+from tests.analysis.series import analysed
+from tests.reliability.bounded import outcome, seconds_after_interrupt
 from tests.reliability.small_bombs import (
     BOMBS,
     NAME,
@@ -61,6 +65,37 @@ def reason_of(work: object) -> str:
 def test_a_small_file_takes_neither_long_nor_much(bomb: Bomb, tmp_path: Path) -> None:
     bomb.write(tmp_path)
     assert outcome(lambda: read(tmp_path)) == bomb.ends
+
+
+def inspected(folder: Path) -> None:
+    preview(survey([folder]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [inspected, analysed])
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
+def test_nor_does_the_command_for_it(
+    bomb: Bomb, command: Callable[[Path], object], tmp_path: Path
+) -> None:
+    bomb.write(tmp_path)
+    assert outcome(lambda: command(tmp_path)) == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
+def test_an_interrupt_ends_reading_within_a_second(bomb: Bomb, tmp_path: Path) -> None:
+    bomb.write(tmp_path)
+    assert seconds_after_interrupt(lambda: analysed(tmp_path)) < 1
+
+
+def test_the_wait_for_an_interrupt_is_measured() -> None:
+    def deaf() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while time.process_time() < 0.4:
+            pass
+        raise KeyboardInterrupt
+
+    assert seconds_after_interrupt(deaf, after=0.1) > 0.2
 
 
 def saved(folder: Path, program: bytes) -> Path:

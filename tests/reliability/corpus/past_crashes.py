@@ -83,6 +83,24 @@ RESULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "subspaces are cut": ("subspaces.parquet", partial(os.truncate, length=300)),
 }
+SCORES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    **{
+        f"record names {what}": ("evaluation.json", partial(damage.recorded_scores, **entry))
+        for what, entry in {
+            "a list as a run": {"run": ["run"]},
+            "a number as a task": {"task": 1},
+            "a place outside": {"folder": "../../.."},
+        }.items()
+    },
+    "pairs are counted in words": (
+        "scores/blimp/step-00000001.safetensors",
+        partial(damage.paradigm_with, count="two"),
+    ),
+    "pairs are more than their scores": (
+        "scores/blimp/step-00000001.safetensors",
+        partial(damage.paradigm_with, count=5),
+    ),
+}
 PAST = (
     *(
         Past(
@@ -148,12 +166,28 @@ PAST = (
     Past("shard that the index leaves out", damage.without_an_entry_of_the_index),
     *(
         Past(f"YAML with {text}", damage.file_of("config.yaml", f"a: {text}".encode()), yaml)
-        for text in ("!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "!!python/name:os.fork")
+        for text in (
+            "!!bool x",
+            "[" * 3000,
+            "!!int ''",
+            "!!float ''",
+            "!!timestamp x",
+            "!!python/name:os.fork",
+        )
     ),
     *(
         Past(
             f"results whose {what}", damage.results_then(name, change), results_readers.read_results
         )
         for what, (name, change) in RESULTS.items()
+    ),
+    *(
+        Past(
+            f"evaluation whose {what}",
+            damage.results_then(name, change),
+            results_readers.read_earlier_scores,
+            ("as before",) if name == "evaluation.json" else ("told",),
+        )
+        for what, (name, change) in SCORES.items()
     ),
 )
