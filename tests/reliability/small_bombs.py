@@ -281,7 +281,7 @@ BOMBS = (
     Bomb("packed weights in one module", _header(_packed(5000), bytes(16)), "done"),
     Bomb("packed weights with scales that fit", _header(
         _packed(5000, scales=True), bytes(16)), "over-limit"),
-    Bomb("brackets in YAML", _yaml("[" * 5000), "unreadable"),
+    Bomb("brackets in YAML", _yaml("[" * 5000), "over-limit"),
     Bomb("brackets side by side in YAML",
          _yaml("[" + ("[" * 60 + "]" * 60 + ",") * 300 + "]"), "done"),
     Bomb("a long list in YAML", _yaml("[" + "1," * 2**18 + "]"), "over-limit"),

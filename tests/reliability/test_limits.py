@@ -20,6 +20,7 @@ from rankscope.analysis.preview import preview
 from rankscope.checkpoints import limits
 from rankscope.checkpoints.adapters import name_patterns
 from rankscope.checkpoints.adapters.name_patterns import NamePatterns
+from rankscope.checkpoints.adapters.peft_config import with_patterns
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.files import numpy_file, pickle_machine, torch_file, zip_file
@@ -197,6 +198,29 @@ def test_values_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for count, ends in ((8, "done"), (9, "over-limit")):
         path.write_text(json.dumps({"a": [0] * (count + 1)}))
         assert reason_of(lambda: read_json(path)) == ends
+
+
+@pytest.mark.parametrize("line", ["1,", "[", "{", "- ", "? ", "\n", "\u2028"], ids=repr)
+def test_values_of_yaml(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    monkeypatch.setattr(limits, "MAX_YAML_VALUES", 10)
+    for count, is_over in ((10, False), (11, True)):
+        path.write_text(f"a: {line * count}", encoding="utf-8")
+        assert (reason_of(lambda: read_yaml(path)) == "over-limit") == is_over
+
+
+def test_brackets_of_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for count, ends in ((limits.MAX_DEPTH, "done"), (limits.MAX_DEPTH + 1, "over-limit")):
+        path.write_text(f"a: {'[' * count}{']' * count}")
+        assert reason_of(lambda: read_yaml(path)) == ends
+
+
+def test_all_tables_of_a_config_share_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_patterns, "MAX_STEPS", 150)  # of which each pattern takes 97
+    with_patterns({"rank_pattern": {"a+b": 1}})
+    with pytest.raises(RankscopeError, match="steps"):
+        with_patterns({"rank_pattern": {"a+b": 1}, "alpha_pattern": {"a+b": 1}})
 
 
 def test_a_long_name_is_shortened_and_its_tensor_kept(tmp_path: Path) -> None:

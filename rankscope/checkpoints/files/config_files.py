@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.limits import MAX_DEPTH, MAX_JSON, MAX_NAME, MAX_YAML, check_values
+from rankscope.checkpoints.limits import (
+    MAX_DEPTH,
+    MAX_JSON,
+    MAX_NAME,
+    MAX_YAML,
+    check_values,
+    over_limit,
+)
 from rankscope.checkpoints.manifest import check_content
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
@@ -53,6 +60,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         entries = _parsed_yaml(content.decode())
+    except RankscopeError as error:
+        raise RankscopeError(error.message, path=path, reason=error.reason) from None
     except (yaml.YAMLError, *DAMAGE) as error:
         raise RankscopeError(f"is not valid YAML ({_first_line(error)})", path=path) from None
     if not isinstance(entries, dict):
@@ -72,7 +81,7 @@ def _parsed_yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
             if self.flow_level >= MAX_DEPTH:
-                raise ValueError(f"it has more than {MAX_DEPTH} brackets in brackets")
+                raise over_limit(f"has more than {MAX_DEPTH} brackets in brackets")
             super().fetch_flow_collection_start(kind)
 
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
