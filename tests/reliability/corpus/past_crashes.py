@@ -83,6 +83,18 @@ RESULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "subspaces are cut": ("subspaces.parquet", partial(os.truncate, length=300)),
 }
+DRAWN: dict[str, tuple[str, Callable[[Path], object], Reader]] = {
+    "log has a word for a step": (
+        "training.csv",
+        partial(damage.replaced, old=b"run,1,", new=b"run,x,"),
+        results_readers.draw("loss"),
+    ),
+    "rows are all of one step": (
+        "metrics.parquet",
+        partial(damage.with_column, name="step", value=1),
+        results_readers.write_page,
+    ),
+}
 SCORES: dict[str, tuple[str, Callable[[Path], object]]] = {
     **{
         f"record names {what}": ("evaluation.json", partial(damage.recorded_scores, **entry))
@@ -180,6 +192,10 @@ PAST = (
             f"results whose {what}", damage.results_then(name, change), results_readers.read_results
         )
         for what, (name, change) in RESULTS.items()
+    ),
+    *(
+        Past(f"page of results whose {what}", damage.results_then(name, change), read)
+        for what, (name, change, read) in DRAWN.items()
     ),
     *(
         Past(
