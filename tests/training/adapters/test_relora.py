@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
+from rankscope.keyed import keyed_generator
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
@@ -22,7 +23,6 @@ from rankscope.training.adapters.lora_linear import (
 )
 from rankscope.training.adapters.subspaces import new_a
 from rankscope.training.config import PROJECTIONS
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
 
 VOCABULARY, RANK, SCALE, LR = 31, 2, 1.5, 1e-2
