@@ -23,15 +23,16 @@ from rankscope.errors import WrongSettingError
 
 if TYPE_CHECKING:
     from rankscope.new_cycle import restart_warmup
+    from rankscope.relora.adapted_model import MergedFactors
     from rankscope.relora.lightning_callback import LightningReLoRACallback
     from rankscope.relora.relora_folder import load, save
-    from rankscope.relora.restarting import MergedFactors, restart
+    from rankscope.relora.restarting import restart
     from rankscope.relora.trainer_callback import ReLoRACallback
     from rankscope.relora.wrapping import unwrap, wrap
 
 _HOMES = {
     "LightningReLoRACallback": "rankscope.relora.lightning_callback",
-    "MergedFactors": "rankscope.relora.restarting",
+    "MergedFactors": "rankscope.relora.adapted_model",
     "ReLoRACallback": "rankscope.relora.trainer_callback",
     "load": "rankscope.relora.relora_folder",
     "restart": "rankscope.relora.restarting",

@@ -118,7 +118,7 @@ def adapted(model: PeftModel) -> dict[str, LoraLinear]:
     """Every layer with an adapter, by its name in the plain model."""
     return {
         name: layer
-        for name, layer in cast(nn.Module, model.get_base_model()).named_modules()
+        for name, layer in model.get_base_model().named_modules()
         if isinstance(layer, LoraLinear)
     }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed
@@ -174,7 +174,7 @@ def write_waiting(model: PeftModel, folder: Path) -> None:
 
 def base_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and stored buffers by their plain names, without adapters; tied ones once."""
-    plain = cast(nn.Module, model.get_base_model()) if isinstance(model, PeftModel) else model
+    plain = model.get_base_model() if isinstance(model, PeftModel) else model
     stored = plain.state_dict().keys()
     return {
         plain_name(name): tensor
@@ -208,7 +208,7 @@ def _files(model: PeftModel, step: int) -> dict[str, bytes]:
     state = {"step": step, "cycle": kept.cycle, "restarts": kept.restarts}
     factors = {name: factors_of(layer)[:2] for name, layer in adapted(model).items()}
     return {
-        "config.json": json_bytes(_config(cast(nn.Module, model.get_base_model()))),
+        "config.json": json_bytes(_config(model.get_base_model())),
         WEIGHTS: tensor_bytes(base_tensors(model)),
         STATE: json_bytes({**state, "seed": kept.seed, "frozen": kept.frozen}),
         "adapter/adapter_config.json": json_bytes(_adapter_config(model)),
@@ -218,10 +218,9 @@ def _files(model: PeftModel, step: int) -> dict[str, bytes]:
 
 def _config(plain: nn.Module) -> dict[str, Any]:
     """The config of a model of transformers, as it writes it; of another, its class."""
-    config, architectures = getattr(plain, "config", None), [type(plain).__name__]
-    if not hasattr(config, "to_json_string"):
-        return {"architectures": architectures}
-    return {**json.loads(config.to_json_string()), "architectures": architectures}
+    stated = getattr(getattr(plain, "config", None), "to_json_string", None)
+    config = json.loads(stated()) if callable(stated) else {}
+    return {**config, "architectures": [type(plain).__name__]}
 
 
 def _adapter_config(model: PeftModel) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rankscope.errors import WrongSettingError
 from rankscope.relora.adapted_model import (
@@ -85,8 +85,8 @@ def restart(
     if cycle <= kept.cycle:
         message = f"`cycle` is {cycle}, but cycle {kept.cycle} has begun: A would be drawn again"
         raise WrongSettingError(f"{message} as it was; count up")
-    step, certain = _step(kept, step, first=next(iter(layers.values())).lora_B)
     factors = {name: factors_of(layer)[:2] for name, layer in layers.items()}
+    step, certain = _step(kept, step, b=next(iter(factors.values()))[1])
     inner = None
     if optimizer is not None:
         inner = forgetful(optimizer, [one for pair in factors.values() for one in pair])
@@ -104,13 +104,18 @@ def restart(
     return merged
 
 
-def _step(kept: Wrapping, step: int | None, *, first: nn.Module) -> tuple[int, bool]:
-    """The step of a merge, and whether that is known rather than inferred."""
+def _step(kept: Wrapping, step: int | None, *, b: Tensor) -> tuple[int, bool]:
+    """The step of a merge, and whether that is known rather than inferred.
+
+    Parameters
+    ----------
+    b
+        The factor that `save` kept, as it is now.
+    """
     earliest = max(kept.saved or 0, -1 if kept.merged is None else kept.merged + 1)
     if step is None:
-        b = next(iter(first.parameters()), None)
-        is_as_saved = b is not None and kept.saved_b is not None and kept.saved == earliest
-        return earliest, is_as_saved and torch.equal(b.detach().cpu(), kept.saved_b)
+        is_at_save = kept.saved_b is not None and torch.equal(b.detach().cpu(), kept.saved_b)
+        return earliest, is_at_save and kept.saved == earliest
     if step < earliest:
         what = "a merge or a `save`" if kept.merged is not None else "a `save`"
         raise WrongSettingError(

@@ -108,7 +108,7 @@ def _fault(layer: nn.Linear | Conv1D) -> str:
         return "is read by nn.MultiheadAttention, which does not call it"
     if weight.dtype not in DTYPES:
         return f"is stored as {weight.dtype}, which cannot be merged into".replace("torch.", "")
-    if weight.is_meta or isinstance(weight, nn.parameter.UninitializedTensorMixin):
+    if weight.is_meta or nn.parameter.is_lazy(weight):
         return "has no values yet"
     return ""
 

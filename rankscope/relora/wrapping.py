@@ -114,9 +114,9 @@ def wrap(
     )
     wrapped = _with_adapters(model, config)
     keep_wrapping(wrapped, Wrapping(seed, frozen, frozenset(trained)))
-    for name, layer in adapted(wrapped).items():
-        match_weight(layer)
-        draw(layer, name, seed=seed, cycle=0)
+    for name, made in adapted(wrapped).items():
+        match_weight(made)
+        draw(made, name, seed=seed, cycle=0)
     if frozen == "targets":
         _train(wrapped, trained)
     return wrapped
@@ -158,7 +158,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     plain = cast(nn.Module, wrapped.unload())
     forget_wrapping(wrapped)
     for name, parameter in plain.named_parameters():
-        parameter.requires_grad_(name in kept.trained)
+        parameter.requires_grad = name in kept.trained
     return plain
 
 
@@ -189,8 +189,8 @@ def _with_adapters(model: nn.Module, config: LoraConfig) -> PeftModel:
 
 def _train(model: PeftModel, trained: set[str]) -> None:
     """Train again what was trained before, except for the weights that have an adapter."""
-    plain = cast(nn.Module, model.get_base_model())
+    plain = model.get_base_model()
     held = {id(layer.get_base_layer().weight) for layer in adapted(model).values()}
     for name, parameter in plain.named_parameters():
         if plain_name(name) in trained and id(parameter) not in held and ".lora_" not in name:
-            parameter.requires_grad_(True)
+            parameter.requires_grad = True  # as a method, a lazy one refuses it
