@@ -93,8 +93,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
         write_waiting(wrapped, folder)
         write_folder(checkpoint, _files(wrapped, step), kind=RELORA_FORMAT)
     kept.waiting.clear()
-    first = next(iter(adapted(wrapped).values()))
-    kept.saved, kept.saved_b = step, factors_of(first)[1].detach().to("cpu", copy=True)
+    _keep_saved(wrapped, step)
     return checkpoint
 
 
@@ -148,11 +147,12 @@ def load(model: nn.Module, folder: str | Path, step: int | None = None) -> PeftM
             frozen=state["frozen"],
         )
         kept = wrapping(wrapped)
-        kept.cycle, kept.restarts, kept.saved = state["cycle"], state["restarts"], state["step"]
+        kept.cycle, kept.restarts, saved = state["cycle"], state["restarts"], int(state["step"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         message = f"is not a whole checkpoint of relora.save: {error}"
         raise RankscopeError(message, path=checkpoint) from None
     _fill(wrapped, factors, checkpoint)
+    _keep_saved(wrapped, saved)
     return wrapped
 
 
@@ -252,6 +252,12 @@ def _fill(model: PeftModel, factors: dict[str, Tensor], checkpoint: Path) -> Non
     with torch.no_grad():
         for name, factor in peft_tensors(held).items():
             factor.copy_(factors[name])
+
+
+def _keep_saved(model: PeftModel, step: int) -> None:
+    """Remember that the model is as the checkpoint of a step."""
+    kept, first = wrapping(model), next(iter(adapted(model).values()))
+    kept.saved, kept.saved_b = step, factors_of(first)[1].detach().to("cpu", copy=True)
 
 
 def _writes() -> bool:
