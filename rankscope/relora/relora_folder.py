@@ -41,7 +41,8 @@ from rankscope.run_files import (
     write_merge,
 )
 
-WEIGHTS, STATE = "model.safetensors", "state.json"
+WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.json"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def save(model: nn.Module, folder: str | Path, step: int) -> Path:
@@ -135,8 +136,8 @@ def load(model: nn.Module, folder: str | Path, step: int | None = None) -> PeftM
     checkpoint = _checkpoint(Path(folder), step)
     try:
         state = json.loads((checkpoint / STATE).read_bytes())
-        config = json.loads((checkpoint / "adapter" / "adapter_config.json").read_bytes())
-        factors = tensors_of((checkpoint / "adapter" / "adapter_model.safetensors").read_bytes())
+        config = json.loads((checkpoint / "adapter" / ADAPTER_CONFIG).read_bytes())
+        factors = tensors_of((checkpoint / "adapter" / ADAPTER_WEIGHTS).read_bytes())
         load_weights(model, checkpoint / WEIGHTS)
         wrapped = wrap(
             model,
@@ -208,15 +209,15 @@ def _files(model: PeftModel, step: int) -> dict[str, bytes]:
     state = {"step": step, "cycle": kept.cycle, "restarts": kept.restarts}
     factors = {name: factors_of(layer)[:2] for name, layer in adapted(model).items()}
     return {
-        "config.json": json_bytes(_config(model.get_base_model())),
+        CONFIG: json_bytes(config_of(model.get_base_model())),
         WEIGHTS: tensor_bytes(base_tensors(model)),
         STATE: json_bytes({**state, "seed": kept.seed, "frozen": kept.frozen}),
-        "adapter/adapter_config.json": json_bytes(_adapter_config(model)),
-        "adapter/adapter_model.safetensors": tensor_bytes(peft_tensors(factors)),
+        f"adapter/{ADAPTER_CONFIG}": json_bytes(_adapter_config(model)),
+        f"adapter/{ADAPTER_WEIGHTS}": tensor_bytes(peft_tensors(factors)),
     }
 
 
-def _config(plain: nn.Module) -> dict[str, Any]:
+def config_of(plain: nn.Module) -> dict[str, Any]:
     """The config of a model of transformers, as it writes it; of another, its class."""
     stated = getattr(getattr(plain, "config", None), "to_json_string", None)
     config = json.loads(stated()) if callable(stated) else {}

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
 from rankscope.relora.adapted_model import wrapped_in
-from rankscope.relora.relora_folder import WEIGHTS, base_tensors, load_weights
+from rankscope.relora.relora_folder import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    WEIGHTS,
+    base_tensors,
+    config_of,
+    load_weights,
+)
 from rankscope.relora.restart_clock import RestartClock
-from rankscope.run_files import tensor_bytes
+from rankscope.run_files import json_bytes, tensor_bytes
 
 BASE = "base"  # folder of the weights in the Trainer's own checkpoints
 
@@ -23,8 +32,9 @@ class ReLoRACallback(TrainerCallback):
     """Restart the adapters of a wrapped model every so many steps of transformers' Trainer.
 
     The Trainer saves the adapters of a PEFT model alone, so that after a merge the weights would be
-    lost. This writes them too, into ``checkpoint-<step>/base``, and reads them when the Trainer
-    resumes from there: give it a model that is wrapped as at the start.
+    lost. This writes them too, into ``checkpoint-<step>/base``, which the adapter's config then
+    names as its base, and reads them when the Trainer resumes from there: give it a model that is
+    wrapped as at the start.
 
     Parameters
     ----------
@@ -95,7 +105,7 @@ class ReLoRACallback(TrainerCallback):
         held = _held(model)
         self.clock.save(held, state.global_step)
         if state.is_world_process_zero:
-            write_file(_base(args, state), tensor_bytes(base_tensors(wrapped_in(held))))
+            _write_base(wrapped_in(held), _base(args, state))
 
     def on_train_end(
         self,
@@ -114,6 +124,20 @@ def _held(model: nn.Module | None) -> nn.Module:
     if model is None:
         raise RankscopeError("the Trainer passed no model to ReLoRACallback")
     return model
+
+
+def _write_base(model: PeftModel, weights: Path) -> None:
+    """Write the base of an adapter below it, and name it in the adapter's config.
+
+    The model that the config named before has weights without the merges.
+    """
+    write_file(weights.with_name(CONFIG), json_bytes(config_of(model.get_base_model())))
+    write_file(weights, tensor_bytes(base_tensors(model)))
+    path = weights.parents[1] / ADAPTER_CONFIG
+    if path.is_file():
+        write_file(
+            path, json_bytes({**json.loads(path.read_bytes()), "base_model_name_or_path": BASE})
+        )
 
 
 def _base(args: TrainingArguments, state: TrainerState) -> Path:

@@ -118,8 +118,8 @@ def wrap(model: nn.Module, name: str, a: Tensor, *, scale: float, make: MakeLaye
         return
     if type(layer) is not nn.Linear or layer.bias is not None:
         kind = type(layer).__name__ if type(layer) is not nn.Linear else "Linear with a bias"
-        message = f"{name} is of the kind {kind}, and the trainer's adapters go around a Linear without bias"
-        raise WrongSettingError(f"{message}: rankscope.relora wraps models of others")
+        message = f"{name} is of the kind {kind}, which the trainer's adapters would damage"
+        raise WrongSettingError(f"{message}: rankscope.relora wraps other models")
     weight = layer.get_parameter("weight")
     if sum(weight is p for _, p in model.named_parameters(remove_duplicate=False)) > 1:
         message = f"{name} shares its weight with another module, which a merge would change too"
