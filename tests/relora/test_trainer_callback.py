@@ -137,6 +137,8 @@ def test_lightnings_hooks_restart_once_a_step(tmp_path: Path) -> None:
             optimizer.zero_grad()
             trainer.global_step += 1
         callback.on_train_batch_end(trainer, model, None, None, batch)
+        if trainer.global_step == 4:  # before the next checkpoint: a resumed trainer has it too
+            assert names(tmp_path / "run/merges") == ["step-00000003.safetensors"]
     callback.on_train_end(trainer, model)
     assert wrapping(model["model"]).restarts == 2  # at 3 and 6, and not at the end
     assert names(tmp_path / "run/checkpoints") == [f"step-{s:08d}" for s in (0, 3, 6, 9)]
