@@ -38,6 +38,7 @@ from rankscope.results.csv_tables import original
 from rankscope.results.merge_table import merge_table
 from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
+from rankscope.results.parquet_tables import check_size
 from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
@@ -73,6 +74,15 @@ def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
 def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
     """A table of subspaces with its columns and their types."""
     return _with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """Read a table whose size was looked at before; damage is an error that names it."""
+    with damage_named(path, ADVICE):
+        if path.suffix == ".parquet":
+            check_size(path)
+        yield
 
 
 def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
@@ -191,7 +201,7 @@ class Results:
         if not is_as_written(self.path / record, path.name):
             message = f"{printable(str(path))}: is not as it was written: {ADVICE}"
             warnings.warn(RankscopeWarning(message), stacklevel=6)
-        with damage_named(path, ADVICE):
+        with _checked(path):
             yield
 
     def _say_what_is_empty(self, names: Sequence[str]) -> None:
@@ -252,7 +262,7 @@ class Results:
         if not path.is_file():
             return {}
         merges = [("component", "==", "merge")]
-        with damage_named(path, ADVICE):
+        with _checked(path):
             return restarts_of(
                 pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
             )

@@ -61,6 +61,14 @@ def own_store(run: Path) -> None:
         write_vectors(path, {"values": np.ones(3)}, {"entries": []}, version="4")
 
 
+def states_fall(run: Path) -> None:
+    """Let the state of every step state another one, which falls while the names rise."""
+    for step in STEPS:
+        (run / f"checkpoint-{step}" / "trainer_state.json").write_text(
+            f'{{"global_step": {10 - step}}}'
+        )
+
+
 FOLDERS = of(
     "folders",
     fine(
@@ -104,7 +112,11 @@ STEP_NAMES = of(
     fine(
         "the same weights twice", lambda r: added(r, "checkpoint-02", 2), "holds the same weights"
     ),
-    fine("two states name one step", lambda r: state_says(r, {"global_step": 1})),
+    fine(
+        "two states name one step", lambda r: state_says(r, {"global_step": 1}), "its name counts"
+    ),
+    fine("a state of another step", lambda r: state_says(r, {"global_step": 2000}), "step 2000"),
+    fine("all states of other steps", states_fall, "so do 2 more"),
     fine("a negative step", lambda r: added(r, "checkpoint--7"), "checkpoint--7"),
     fine("a step of 30 digits", lambda r: added(r, f"checkpoint-{'9' * 30}"), "999"),
     fine("a step in floating point", lambda r: added(r, "checkpoint-1e3"), steps=(*STEPS, 1000)),
