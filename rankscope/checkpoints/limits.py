@@ -38,7 +38,7 @@ MAX_MARKS = 10_000  # open at once in a pickle, which is how deeply its containe
 MAX_COPIED = 2**22  # entries that the calls of a pickle may copy; 64 letters count as one
 DEAR = 4  # what an argument or an attribute counts, which is looked at or renamed one by one
 MAX_DIRECTORY = 2**24  # bytes of the directory of a zip archive, about 100 for an entry
-MAX_DEPTH = 64  # of containers in containers
+MAX_DEPTH = 64  # of containers in containers, and of folders in folders
 
 # Names and keys.
 MAX_NAME = 1000  # letters in the name of a tensor
