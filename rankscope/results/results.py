@@ -40,6 +40,7 @@ from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
 from rankscope.results.parquet_tables import check_size
 from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
+from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
 from rankscope.results.summary_tables import summary_html, summary_text
@@ -188,7 +189,7 @@ class Results:
             written = pd.read_parquet(path)
             added = frozenset(COLUMNS) - frozenset(written.columns)
             table = typed(written)
-            _require(table, KEY[:2], ("role", "component", "name", "status"))
+            check_rows(table)
             if added:
                 table = typed(filled(table, self.path / SPECTRA_FOLDER))
         if added:

@@ -1,0 +1,55 @@
+"""Rows that no analysis writes are refused when a table is opened, before anything is drawn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rankscope.analysis.analyze import analyze
+from rankscope.errors import RankscopeError, RankscopeWarning
+from rankscope.results.columns import METRICS_FILE
+from rankscope.results.results import open_results
+from tests.conftest import write_full_run
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    run = write_full_run(folder / "run", np.random.default_rng(3))
+    analyze(run, components=["weight", "update"], out=folder / "out", jobs=1)
+    return folder / "out"
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("step", -5, "a row has the step -5"),
+        ("step", 5, "two rows are of step 5 of"),
+        ("per", math.inf, "a row has the per inf"),
+        ("per", 1.1, "a row has the per 1.1"),
+        ("entry_gini", -0.1, "a row has the entry_gini -0.1"),
+        ("effective_rank", math.inf, "a row has the effective_rank inf"),
+        ("role", None, "a row has no role"),
+    ],
+)
+def test_a_row_that_no_analysis_writes_is_damage(
+    results: Path, tmp_path: Path, column: str, value: object, said: str
+) -> None:
+    table = pd.read_parquet(results / METRICS_FILE)
+    table = table.assign(**{column: value, "since": pd.NA if column == "step" else table["since"]})
+    table.to_parquet(tmp_path / METRICS_FILE)
+    (tmp_path / "analysis.json").write_bytes((results / "analysis.json").read_bytes())
+    with (
+        pytest.warns(RankscopeWarning, match="not as it was written"),
+        pytest.raises(RankscopeError, match=said) as caught,
+    ):
+        _ = open_results(tmp_path).metrics
+    assert caught.value.reason == "damaged"
+
+
+def test_what_an_analysis_writes_passes(results: Path) -> None:
+    assert len(open_results(results).metrics) > 0
