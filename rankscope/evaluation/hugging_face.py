@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.limits import memory_budget
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.libraries import first_line, quiet_transformers, require
 from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
@@ -108,6 +109,7 @@ def _loaded(
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
+    plainly = _plainly(folder)
     try:
         opened: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -116,12 +118,35 @@ def _loaded(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are reported by name
+            **plainly,
         )
     except Exception as error:  # a library of many authors, or the folder's own code
         raise _not_opened(folder, error, has_own_code and not trust_remote_code) from None
     model, report = opened
     _refuse_incomplete(folder, report)
+    if not plainly:
+        _unmap(model)
     return model
+
+
+def _plainly(folder: Path) -> dict[str, bool]:
+    """The setting of transformers that reads files instead of mapping them; empty without it.
+
+    A file that is mapped into memory and cut short meanwhile ends the process. Reading takes the
+    memory of the files twice for a moment, so it is not asked for where that is not there.
+    """
+    from transformers import modeling_utils
+
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    loading = getattr(modeling_utils, "LoadStateDictConfig", None)
+    is_known = "disable_mmap" in getattr(loading, "__dataclass_fields__", {})
+    return {"disable_mmap": True} if is_known and 2 * size <= memory_budget() else {}
+
+
+def _unmap(model: Any) -> None:
+    """Copy every tensor of a model, so that none is a part of a file any more."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:

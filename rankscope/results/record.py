@@ -73,6 +73,11 @@ def _check(record: Any) -> None:
     for name in TABLES:
         if not isinstance(record.get(name, {}), dict):
             raise TypeError(f"{name} is not a table")
+    if not all(type(step) is int for step in record.get("breaks", {}).values()):
+        raise TypeError("breaks are not at steps")
+    for run in record.get("runs", []):
+        if not all(isinstance(run.get(name), str) for name in ("name", "path")):
+            raise TypeError("a run has no name or no path")
 
 
 def _digest_of_record(record: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from rankscope.results.columns import (
     EVALUATION_TEXT,
     EVALUATION_WHOLE,
     KEY,
+    LOGGED_NUMBERS,
     METRICS_FILE,
     SCORES_FOLDER,
     SPECTRA_FOLDER,
@@ -333,7 +334,10 @@ class Results:
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """What the runs logged during training: run, step, loss and more; empty without logs."""
+        """What the runs logged during training: run, step, loss and more; empty without logs.
+
+        Text in a column of numbers is missing.
+        """
         path = self.path / TRAINING_FILE
         if not path.is_file():
             return pd.DataFrame()
@@ -341,6 +345,10 @@ class Results:
             training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
             texts = training.select_dtypes(["object", "str"]).columns
             training[texts] = training[texts].map(original)
+            for name in {*texts} & {*LOGGED_NUMBERS}:  # somebody's log may hold anything
+                training[name] = pd.to_numeric(training[name], errors="coerce")
+            if "step" in texts:
+                training = training.dropna(subset="step").astype({"step": "int64"})
         # Logs count steps, whatever checkpoints count.
         return training if self.unit != "step" else self._described(training, restarts=True)
 

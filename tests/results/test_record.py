@@ -120,3 +120,12 @@ def test_a_pipe_in_place_of_a_record_or_a_table_is_never_waited_for(tmp_path: Pa
     (tmp_path / "other.json").write_text('{"files": {"metrics.csv": "0"}}')
     os.mkfifo(tmp_path / "metrics.csv")
     assert not is_as_written(tmp_path / "other.json", "metrics.csv")
+
+
+@pytest.mark.parametrize(
+    "record", [{"runs": [{}]}, {"runs": [{"name": "a", "path": 5}]}, {"breaks": {"a": "x"}}]
+)
+def test_a_record_of_another_shape_is_damaged(tmp_path: Path, record: object) -> None:
+    (tmp_path / "analysis.json").write_text(json.dumps(record))
+    with pytest.raises(RankscopeError, match="is damaged"):
+        read_record(tmp_path / "analysis.json")

@@ -53,3 +53,13 @@ def test_a_row_that_no_analysis_writes_is_damage(
 
 def test_what_an_analysis_writes_passes(results: Path) -> None:
     assert len(open_results(results).metrics) > 0
+
+
+def test_text_among_the_numbers_of_a_log_is_missing(results: Path, tmp_path: Path) -> None:
+    (tmp_path / METRICS_FILE).write_bytes((results / METRICS_FILE).read_bytes())
+    lines = ("run,step,loss,note", "run,1,0.5,a", "run,two,0.4,b", "run,3,low,c")
+    (tmp_path / "training.csv").write_text("\n".join(lines))
+    training = open_results(tmp_path).training
+    assert training["step"].tolist() == [1, 3]
+    assert training["loss"].dtype == float and training["loss"].isna().tolist() == [False, True]
+    assert training["note"].tolist() == ["a", "c"]
