@@ -14,7 +14,7 @@ from tests.reliability.power_loss.sample import Sample
 from tests.reliability.row import Row
 
 QUICK = Sample(every=40, resumed=60, lost_again=60)
-FULL = Sample(size=Size(), resumed=200, lost_again=100)
+FULL = Sample(size=Size(), every=8, resumed=40, lost_again=40)
 
 
 def power_losses(scratch: Path, is_full: bool) -> Iterator[Row]:
