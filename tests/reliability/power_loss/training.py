@@ -58,6 +58,9 @@ SHORT: dict[str, Any] = {
 }
 
 
+LOG = "run/metrics.jsonl"
+
+
 @dataclass(frozen=True)
 class Saving:
     """A state is about to be written, and this is the log."""
@@ -188,7 +191,9 @@ def _resumed(training: Training, state: CrashState, corpus: Corpus) -> Iterator[
         return
     yield from warnings
     tree = tree_of(run.parent)
-    yield from (f"{path} is lost" for path in state.broken(tree))
+    # Of the log, a start drops what was flushed after the state that it begins with.
+    lost = {*state.broken(state.tree)} & {LOG} | {*state.broken(tree)} - {LOG}
+    yield from (f"{path} is lost" for path in sorted(lost))
     step = start.position.step if start.state else -1
     if start.state is not None:
         path = f"run/state/{start.state.name}"
