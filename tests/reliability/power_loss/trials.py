@@ -16,7 +16,7 @@ from tests.reliability.row import Row
 QUICK = Sample(every=40, resumed=60, lost_again=60)
 # Of a training's 18,000 states each costs a start of the trainer: all take two hours.
 FULL_TRAINING = Sample(size=Size(), every=16, resumed=40, lost_again=40)
-FULL = Sample(size=Size(), every=4, resumed=40, lost_again=40)
+FULL = Sample(size=Size(), resumed=40, lost_again=40)
 
 
 def power_losses(scratch: Path, is_full: bool) -> Iterator[Row]:
