@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_row_that_no_analysis_writes_is_damage(
-    results: Path, tmp_path: Path, column: str, value: object, said: str
+    results: Path, tmp_path: Path, column: str, value: Any, said: str
 ) -> None:
     table = pd.read_parquet(results / METRICS_FILE)
     table = table.assign(**{column: value, "since": pd.NA if column == "step" else table["since"]})
