@@ -23,6 +23,10 @@ MAY_IMPORT = {
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
+    "keyed": set(),
+    "new_cycle": {"errors", "keyed"},
+    "run_files": {"durable"},
+    "relora": {"errors", "durable", "keyed", "new_cycle", "run_files"},
     "checkpoints": {"errors", "platforms"},
     "spectra": {"errors"},
     "components": {
@@ -43,7 +47,10 @@ MAY_IMPORT = {
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
-    "training": {"errors", "durable", "platforms", "groups", "metrics", "scoring"},
+    "training": {
+        *("errors", "durable", "platforms", "groups", "metrics", "scoring"),
+        *("keyed", "new_cycle", "run_files"),
+    },
     "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
         *(

@@ -31,6 +31,7 @@ from rankscope.results.columns import (
 from rankscope.results.csv_tables import as_csv
 from rankscope.results.parquet_tables import as_parquet
 from rankscope.results.record import json_lines, provenance, write_with_record
+from rankscope.spectra.symmetric import way
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
@@ -96,6 +97,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
     return {
         "schema_version": 2,
         **provenance(PACKAGES),
+        "eigenvalues": way(),
         "key": analysis.key,
         "subspaces_key": analysis.subspaces_key,
         "options": _described_options(analysis),

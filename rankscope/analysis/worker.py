@@ -44,7 +44,7 @@ def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcom
         with as_planned(files):
             if isinstance(recipe, SubspaceSeries):
                 return recipe.compare()
-            matrix = matrix_of(recipe)
+            matrix = in_float64(matrix_of(recipe))
         return spectra(matrix)
     except Exception as error:
         return explained(error)
@@ -57,6 +57,13 @@ def matrix_of(recipe: Recipe) -> Decomposable:
     if not isinstance(matrix, Dense):
         return matrix
     return replace(matrix, entries=sparsity(matrix.values, matrix.error))
+
+
+def in_float64(matrix: Decomposable) -> Decomposable:
+    """The matrix as it is decomposed; its narrower copy need not be in memory meanwhile."""
+    if not isinstance(matrix, Dense):
+        return matrix
+    return replace(matrix, values=np.asarray(matrix.values, np.float64))
 
 
 def explained(error: Exception) -> Failure:

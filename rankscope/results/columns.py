@@ -75,7 +75,7 @@ TEXT = (
 
 # Of the columns of a log, those that figures and comparisons take for numbers.
 LOGGED_NUMBERS = (
-    *("step", "loss", "validation_loss", "learning_rate", "captured_energy"),
+    *("loss", "validation_loss", "learning_rate", "captured_energy"),
     *("restart", "loss_before", "loss_after", "loss_jump"),
 )
 

@@ -347,8 +347,8 @@ class Results:
             training[texts] = training[texts].map(original)
             for name in {*texts} & {*LOGGED_NUMBERS}:  # somebody's log may hold anything
                 training[name] = pd.to_numeric(training[name], errors="coerce")
-            if "step" in texts:
-                training = training.dropna(subset="step").astype({"step": "int64"})
+            _require(training, KEY[:2])
+            training = training.astype({"step": "int64"})
         # Logs count steps, whatever checkpoints count.
         return training if self.unit != "step" else self._described(training, restarts=True)
 
