@@ -16,7 +16,8 @@ PACKAGE = Path(rankscope.__file__).parent
 
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
-    "errors": set(),
+    "addresses": set(),
+    "errors": {"addresses"},
     "platforms": set(),
     "writers": {"platforms"},
     "durable": {"writers", "platforms"},
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "new_cycle": {"errors", "keyed"},
     "run_files": {"durable"},
     "relora": {"errors", "durable", "keyed", "new_cycle", "run_files"},
-    "checkpoints": {"errors", "platforms"},
+    "checkpoints": {"addresses", "errors", "durable", "platforms"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
@@ -40,8 +41,16 @@ MAY_IMPORT = {
         "statistics.latex_table",
         "statistics.restart_schedules",
     },
-    "pipeline": {"errors", "durable", "results.record", "results.columns", "checkpoints"},
+    "pipeline": {
+        "addresses",
+        "errors",
+        "durable",
+        "results.record",
+        "results.columns",
+        "checkpoints",
+    },
     "analysis": {
+        "addresses",
         *("errors", "durable", "platforms", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
@@ -53,6 +62,7 @@ MAY_IMPORT = {
     },
     "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
+        "addresses",
         *(
             "errors",
             "durable",
@@ -66,6 +76,7 @@ MAY_IMPORT = {
         "training.config_file",
     },
     "diagnostics": {
+        "addresses",
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
@@ -74,10 +85,12 @@ MAY_IMPORT = {
         *("results", "statistics", "published"),
     },
     "watching": {
+        "addresses",
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics", "components.selection"),
     },
     "comparison": {
+        "addresses",
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
         *("spectra.bases", "spectra.chance", "spectra.matrices"),
     },

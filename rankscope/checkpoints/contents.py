@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
+from rankscope.addresses import shown
 from rankscope.checkpoints.file_states import State
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
@@ -20,6 +21,9 @@ class Skip:
     tensor: str
     reason: str  # a short code, such as "adapter-incomplete"
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", shown(self.path))
 
     def __str__(self) -> str:
         error = RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None)
