@@ -13,18 +13,20 @@ disk names the file that was to be written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, flush
+from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, READ_REGULAR, flush
 from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
@@ -88,6 +90,24 @@ def hollow_file(path: Path, *, size: int, modified: int) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read; also if it is a pipe or a device, which might never end.
+    """
+    descriptor = os.open(path, READ_REGULAR)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, "is not a regular file", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def require_writable(folder: Path) -> None:
@@ -183,7 +203,7 @@ def write_listed_file(path: Path, content: bytes, *, kind: str) -> None:
 def read_manifest(folder: Path) -> dict[str, object]:
     """Return the manifest of a folder; OSError or ValueError if it has none, or a damaged one."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(read_file(folder / MANIFEST))
     except RecursionError:
         raise ValueError(f"{MANIFEST} is nested too deeply") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
+from rankscope.errors import RankscopeWarning
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     ANALYSIS_SKIPS,
@@ -35,6 +37,10 @@ from rankscope.spectra.symmetric import way
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
 
+# Keys of logs that always become columns, and cells up to which all do.
+FEW_KEYS, MANY_CELLS = 64, 2**25
+
+
 def write_results(out: Path, analysis: Analysis) -> None:
     """Write everything but the spectra, each file in one go; unchanged files stay untouched.
 
@@ -44,12 +50,11 @@ def write_results(out: Path, analysis: Analysis) -> None:
         If a file cannot be written; the files before it are complete.
     """
     logs = training_records(analysis.runs)
-    keys = dict.fromkeys(key for record in logs for key in record)
     files = {
         METRICS_FILE: as_parquet(analysis.rows, COLUMNS, whole=WHOLE, text=TEXT),
         "metrics.csv": as_csv(analysis.rows, COLUMNS),
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
-        TRAINING_FILE: as_csv(logs, list(keys)) if logs else None,
+        TRAINING_FILE: as_csv(logs, _columns_of(logs)) if logs else None,
         SUBSPACES_FILE: None,
         "subspaces.csv": None,
     }
@@ -68,6 +73,23 @@ def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for run in runs
         for record in read_training_log(run)
     ]
+
+
+def _columns_of(logs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all records; only the first, with a warning, if there are absurdly many.
+
+    A table has a cell for every key in every record, also where a record lacks it: a log of a few
+    megabytes in which each line has a key of its own would fill a disk.
+    """
+    keys = list(dict.fromkeys(key for record in logs for key in record))
+    most = max(FEW_KEYS, MANY_CELLS // max(len(logs), 1))
+    if len(keys) > most:
+        message = (
+            f"the logs have {len(keys)} different keys in {len(logs)} lines: {TRAINING_FILE} has "
+            f"the first {most} of them"
+        )
+        warnings.warn(RankscopeWarning(message), stacklevel=2)
+    return keys[:most]
 
 
 def described(analysis: Analysis) -> dict[str, Any]:

@@ -41,7 +41,7 @@ MAX_COPIED = 2**22  # entries that the calls of a pickle may copy; 64 letters co
 DEAR = 4  # what an argument or an attribute counts, which is looked at or renamed one by one
 MAX_DIRECTORY = 2**24  # bytes of the directory of a zip archive, about 100 for an entry
 MAX_COMPARED = 2**19  # tensors that may be scales of a packed one beside them
-MAX_DEPTH = 64  # of containers in containers
+MAX_DEPTH = 64  # of containers in containers, and of folders in folders
 
 # Names and keys.
 MAX_NAME = 1000  # letters in the name of a tensor

@@ -73,6 +73,12 @@ TEXT = (
     "route",
 )
 
+# Of the columns of a log, those that figures and comparisons take for numbers.
+LOGGED_NUMBERS = (
+    *("loss", "validation_loss", "learning_rate", "captured_energy"),
+    *("restart", "loss_before", "loss_after", "loss_jump"),
+)
+
 SUBSPACE_COLUMNS = (
     *("run", "step", "against", "layer", "role", "component", "head", "expert", "name"),
     *("measure", "side", "k", "value", "error", "noise", "null", "status"),

@@ -113,11 +113,14 @@ def _by_holder(targets: object) -> dict[str, tuple[int, str]]:
 def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | None:
     """Factor of B·A in the model's function: alpha/r, or alpha/√r for rank-stabilised LoRA.
 
-    The rank is that of the stored factor. None if the config does not state alpha.
+    The rank is that of the stored factor. None if the config does not state alpha, or if it states
+    another rank: PEFT refuses such an adapter, and nothing says which of the two it was trained
+    with.
     """
     path = _targeted(config, module)
     alpha = by_pattern(config, "alpha_pattern", path, config.get("lora_alpha"))
-    if alpha is None:
+    stated = by_pattern(config, "rank_pattern", path, config.get("r", rank))
+    if alpha is None or str(stated) != str(rank):  # headers have numbers as text
         return None
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 

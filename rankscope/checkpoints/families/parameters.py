@@ -126,7 +126,9 @@ def _axes(
         _leave_numbers(found, name, tensor)
     elif why := why_no_map(name, tensor, near):
         found.leave(tensor, "no linear map", why)
-    elif is_depthwise(name, shape, near):
+    elif is_depthwise(name, shape, near) and not family.axes_of(
+        name.removesuffix(".weight"), len(shape)
+    ):
         found.leave(tensor, "no linear map", "a separate kernel for each channel")
     else:
         axes = axes_of(name, shape, family, near)

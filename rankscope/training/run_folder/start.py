@@ -20,6 +20,7 @@ from rankscope.durable import (
     is_temporary,
     make_folder,
     naming,
+    read_file,
     remove_file,
     sweep,
     write_file,
@@ -66,6 +67,8 @@ def find_start(config: Config, *, resume: bool) -> Start:
     if state is None:
         _refuse_to_overwrite(run)
         return Start()
+    if not (run / "config.toml").is_file():
+        raise RankscopeError("is not a regular file", path=run / "config.toml")
     if changed := differences(load_config(run / "config.toml"), config):
         raise WrongSettingError(
             f"holds a run of another configuration: {'; '.join(changed)}. "
@@ -232,7 +235,7 @@ def _compare_environments(run: Path, now: dict[str, object]) -> list[str]:
 def _environment_before(path: Path) -> dict[str, object] | None:
     """What an earlier start recorded; None if that is damaged."""
     try:
-        before = json.loads(path.read_bytes())
+        before = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return None
     is_sound = isinstance(before, dict) and isinstance(before.get("data_blake2b"), str)

@@ -58,6 +58,9 @@ SHORT: dict[str, Any] = {
 }
 
 
+LOG = "run/metrics.jsonl"
+
+
 @dataclass(frozen=True)
 class Saving:
     """A state is about to be written, and this is the log."""
@@ -145,6 +148,7 @@ def violations(training: Training, sample: Sample, counts: Counts | None = None)
     corpus = load_corpus(training.config.data, training.config.batch)
     for number, state in sample.chosen(training.recording, counts):
         found = list(_read(training, state))
+        found += [f"{LOG} is lost"] if LOG in state.broken(state.tree) else []
         if sample.lost_again and number % sample.lost_again == 0:
             found += _lost_again(training, state, corpus, sample)
         else:
@@ -188,7 +192,8 @@ def _resumed(training: Training, state: CrashState, corpus: Corpus) -> Iterator[
         return
     yield from warnings
     tree = tree_of(run.parent)
-    yield from (f"{path} is lost" for path in state.broken(tree))
+    # Of the log, a start drops what was flushed after the state that it begins with.
+    yield from (f"{path} is lost" for path in state.broken(tree) if path != LOG)
     step = start.position.step if start.state else -1
     if start.state is not None:
         path = f"run/state/{start.state.name}"
