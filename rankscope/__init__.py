@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         proportional_effective_rank,
         stable_rank,
     )
+    from rankscope.monitoring.monitor import Monitor
     from rankscope.report.answer import answer
     from rankscope.report.page import write_report
     from rankscope.results.results import Results, open_results
@@ -89,6 +90,7 @@ _HOMES = {
     "rankscope.statistics.replicates": ("grouped",),
     "rankscope.statistics.run_correlation": ("correlate_runs",),
     "rankscope.watching.watch": ("watch",),
+    "rankscope.monitoring.monitor": ("Monitor",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -111,6 +113,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "LowRank",
+    "Monitor",
     "RankscopeError",
     "RankscopeWarning",
     "Results",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,15 @@ from rankscope.results.record import json_lines, provenance, write_with_record
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
 
-def write_results(out: Path, analysis: Analysis) -> None:
+def write_results(
+    out: Path, analysis: Analysis, *, runs: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     """Write everything but the spectra, each file in one go; unchanged files stay untouched.
+
+    Parameters
+    ----------
+    runs
+        What the record says about the runs, where that is not in their folders.
 
     Raises
     ------
@@ -56,7 +63,8 @@ def write_results(out: Path, analysis: Analysis) -> None:
         files[SUBSPACES_FILE] = as_parquet(
             analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
         )
-    write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
+    record = described(analysis) | ({} if runs is None else {"runs": list(runs)})
+    write_with_record(out / ANALYSIS_RECORD, record, files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
