@@ -26,11 +26,16 @@ class LiveSeries:
         Names of the wanted components.
     origins
         Where cumulative updates begin.
+    cosines
+        Whether updates also have the cosine with the update before, for which one more copy is
+        kept.
     """
 
     asked: Sequence[str]
     origins: Origins
+    cosines: bool = False
     _last: dict[tuple[str, ...], Copied] = field(default_factory=dict)
+    _second_last: dict[tuple[str, ...], Copied] = field(default_factory=dict)
     _merges: list[Merge] = field(default_factory=list)
     _counted: list[int] = field(default_factory=list)
     _before_merges: dict[str, Tensor] = field(default_factory=dict)
@@ -47,9 +52,10 @@ class LiveSeries:
             now,
             previous,
             first,
+            second_last=self._second_last.get(group.key),
             asked=self.asked,
             merges=Merges(tuple(self._merges)),
-            counted=self._counted_since(previous),
+            counted=self._restarts_counted,
             origins=self._before_merges,
         )
         own = {tensor.path: files[tensor.path] for tensor in group.tensors if tensor.path in files}
@@ -57,7 +63,7 @@ class LiveSeries:
         if self._is_start(group):
             self._last[group.key] = replace(now, files=own)
             done -= {*own.values()}
-            done |= set() if previous is None else {*previous.files.values()}
+            done |= self._no_longer(group, previous)
         nbytes = sum(
             tensor.nbytes
             for one in (*group.parameters.values(), *group.gradients.values())
@@ -98,6 +104,7 @@ class LiveSeries:
     def forget(self) -> None:
         """All copies are gone but those where cumulative updates begin."""
         self._last.clear()
+        self._second_last.clear()
         self._before_merges.clear()
         self._pinned.clear()
 
@@ -117,7 +124,15 @@ class LiveSeries:
         is_adapted = any(p.adapter is not None for p in has_weights)
         return bool(group.parameters) and ("update" in self.asked or is_adapted)
 
-    def _counted_since(self, previous: Copied | None) -> int | None:
-        if not self._counted:
-            return None
-        return sum(previous is None or step >= previous.step for step in self._counted)
+    def _no_longer(self, group: Group, previous: Copied | None) -> set[str]:
+        """The copies that nothing needs now that there is a newer one."""
+        if previous is None:
+            return set()
+        if not self.cosines:
+            return {*previous.files.values()}
+        oldest = self._second_last.get(group.key)
+        self._second_last[group.key] = previous
+        return set() if oldest is None else {*oldest.files.values()}
+
+    def _restarts_counted(self, since: int, step: int) -> int | None:
+        return sum(since <= one < step for one in self._counted) if self._counted else None

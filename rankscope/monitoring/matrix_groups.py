@@ -153,29 +153,30 @@ def components_at(
     previous: Copied | None,
     first: Copied | None,
     *,
+    second_last: Copied | None,
     asked: Sequence[str],
     merges: Merges,
-    counted: int | None,
+    counted: Callable[[int, int], int | None],
     origins: Mapping[str, Tensor],
 ) -> tuple[Component, ...]:
     """The matrices to decompose of a group at a step.
 
     Parameters
     ----------
-    previous, first
-        The group as last measured, and as first measured.
+    previous, first, second_last
+        The group as last measured, as first measured, and as measured before the last time.
     counted
-        How many restarts of an unknown way of merging there were in the window of the update; None
-        if there were none in the run.
+        How many restarts whose merges were not in float64 there were from one step to before
+        another; None if there were none in the run.
     origins
         As in `Moment`.
     """
 
-    def window(earlier: Copied | None) -> Window | None:
-        if earlier is None:
+    def window(earlier: Copied | None, later: Copied | None = now) -> Window | None:
+        if earlier is None or later is None:
             return None
-        adapted = earlier.contents.adapted, now.contents.adapted
-        return Window(earlier.step, now.step, merges, counted, adapted)
+        adapted = earlier.contents.adapted, later.contents.adapted
+        return Window(earlier.step, later.step, merges, counted(earlier.step, later.step), adapted)
 
     moment = Moment(
         now.contents,
@@ -183,7 +184,9 @@ def components_at(
         None if first is None else first.contents,
         window(previous),
         window(first),
-        origins=origins,
+        None if second_last is None else second_last.contents,
+        window(second_last, previous),
+        origins,
     )
     found = (one for name in asked for one in AT_CHECKPOINTS[name](moment))
     return tuple(dict.fromkeys(found))  # a base may stand for a weight

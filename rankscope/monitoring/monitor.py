@@ -95,6 +95,8 @@ class Monitor:
         Name of the run in the table.
     unit
         What its steps count.
+    cosines
+        Whether updates have ``update_cosine``: a second copy of the matrices is kept for it.
     device
         A device of torch that decomposes, such as ``cuda``; by default a processor does.
     config
@@ -144,6 +146,7 @@ class Monitor:
         share: float | None = 0.02,
         run: str = "run",
         unit: str = "step",
+        cosines: bool = False,
         device: str | None = None,
         config: Mapping[str, Any] | None = None,
         family: str | Path | None = None,
@@ -166,7 +169,7 @@ class Monitor:
             raise WrongSettingError(message)
         require_writable(self._out)
         self._clock = SamplingClock(share, every)
-        self._series = LiveSeries(named, Origins(self._out, run))
+        self._series = LiveSeries(named, Origins(self._out, run), cosines)
         for step in recorded(self._out, run).get("restarts", ()):
             self._series.restart(self._live.contents, step, in_float64=True)
         self._snapshots = Snapshots(None if scratch is None else Path(scratch))

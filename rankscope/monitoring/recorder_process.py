@@ -39,6 +39,8 @@ class RecorderProcess:
             env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
             process_group=0 if os.name == "posix" else None,
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._messages, self._answers = self._process.stdin, self._process.stdout
         self.waiting = 0
         self.seconds = 0.0
         self.warnings: list[str] = []
@@ -56,25 +58,23 @@ class RecorderProcess:
         """Hand over a message; the recorder takes it in at once, whatever it is doing."""
         with self._lock:
             self.waiting += nbytes
-        assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has died, which the next round sees
-            self._process.stdin.write(pickle.dumps(message))
-            self._process.stdin.flush()
+            self._messages.write(pickle.dumps(message))
+            self._messages.flush()
 
     def close(self) -> None:
         """Wait until everything is measured and written."""
         self.send(Closing())
         self._listener.join()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._messages, self._answers):
             with contextlib.suppress(OSError):
                 stream.close()
 
     def _listen(self) -> None:
-        stream = self._process.stdout
         with contextlib.suppress(EOFError, OSError, ValueError, pickle.UnpicklingError):
             while True:
-                answer: Answer = pickle.load(stream)
+                answer: Answer = pickle.load(self._answers)
                 with self._lock:
                     self.waiting -= answer.nbytes
                     self.seconds = max(self.seconds, answer.seconds)
