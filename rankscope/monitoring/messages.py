@@ -90,9 +90,16 @@ class Anew:
 
 @dataclass(frozen=True)
 class Restarted:
-    """Adapters were merged and begun anew after this step."""
+    """Adapters were merged and begun anew after this step.
+
+    Attributes
+    ----------
+    names
+        Of the matrices that have them.
+    """
 
     step: int
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -225,11 +225,13 @@ class Monitor:
             Whether the product was formed and added in float64, and rounded once, as rankscope
             does; otherwise it was formed in the format of the weights, whose rounding then counts.
         """
-        self._series.restart(self._live.contents, step, in_float64=in_float64)
+        before = self._live.contents
+        self._series.restart(before, step, in_float64=in_float64)
         self._restarted_at = step
         self._plan()
         if self._recorder is not None:
-            self._recorder.send(Restarted(step))
+            adapted = (p.name for p in before.parameters.values() if p.adapter is not None)
+            self._recorder.send(Restarted(step, frozenset(adapted)))
 
     @property
     def cost(self) -> Cost:

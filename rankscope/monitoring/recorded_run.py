@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from rankscope.analysis.plan import SpectraTask, table_order
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.merges import Merges
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.steps import step_in_name
 from rankscope.components.component import Component
+from rankscope.components.recipes import Difference
+from rankscope.components.windows import Window
 from rankscope.monitoring.messages import EndOfStep, Opening
 from rankscope.pipeline.calls import sweep_results
 from rankscope.pipeline.engine import Failure
@@ -63,6 +67,7 @@ class RecordedRun:
         self._rows: dict[int, list[Row]] = self._stored_rows()
         self._skips = {Skip(**one): None for one in record.get("skipped", [])}
         self._notes = {Skip(**one): None for one in record.get("notes", [])}
+        self._adapted: dict[tuple[int, str, str], tuple[bool, bool]] = {}
         self._unwritten: dict[int, list[Entry]] = {}
         self._earlier_seconds = float(own.get("cost", {}).get("processor_seconds", 0.0))
         self._cost = dict(own.get("cost", {}))
@@ -88,6 +93,10 @@ class RecordedRun:
         rows = self._rows.setdefault(step, [])
         rows[:] = [row for row in rows if (row["component"], row["name"]) not in own]
         rows += [row_of(self._opening.run, step, entry) for entry in entries]
+        change = getattr(component.recipe, "change", component.recipe)
+        if isinstance(change, Difference):
+            sides = (change.earlier.adapter is not None, change.later.adapter is not None)
+            self._adapted[step, component.kind, component.name] = sides
         self._is_new = True
 
     def end_step(self, ended: EndOfStep, seconds: float) -> None:
@@ -116,6 +125,41 @@ class RecordedRun:
             self._path(one).unlink(missing_ok=True)
         self.restarts = [one for one in self.restarts if one < step]
         return gone
+
+    def restart(self, step: int, names: Collection[str]) -> None:
+        """Adapters of these matrices were merged after this step.
+
+        Only now is it known that the windows before it are of one cycle, or a whole one.
+        """
+        self.restarts = sorted({*self.restarts, step})
+        self._store_steps()
+        for at in [one for one in self._rows if one <= step]:
+            kinds = {
+                (row["component"], row["name"]): self._kind(row)
+                for row in self._rows[at]
+                if row["name"] in names and row["since"] is not None
+            }
+            if all(
+                row["window"] == kinds.get(_place(row), row["window"]) for row in self._rows[at]
+            ):
+                continue
+            for row in self._rows[at]:
+                row["window"] = kinds.get(_place(row), row["window"])
+            entries = [
+                replace(
+                    e, place={**e.place, "window": kinds.get(_place(e.place), e.place["window"])}
+                )
+                for e in self._store.read(self._path(at))
+            ]
+            self._store.write(self._path(at), [], entries)
+        self._is_new = True
+
+    def _kind(self, row: Row) -> str:
+        """Kind of the window of a change, as all restarts by now show it."""
+        adapted = self._adapted.get((row["step"], *_place(row)), (True, True))
+        sides = tuple(frozenset(["it"] if one else []) for one in adapted)
+        merges = Merges(unread=tuple(self.restarts))  # of everything that has an adapter
+        return Window(row["since"], row["step"], merges, None, (sides[0], sides[1])).kind("it")
 
     def say(self, skips: Sequence[Skip], notes: Sequence[Skip]) -> None:
         """Add lines to the record."""
@@ -212,6 +256,10 @@ def _order(row: Row) -> tuple[object, ...]:
         expert=row["expert"],
         name=row["name"],
     )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["component"], row["name"]
 
 
 def _at(skip: Skip, step: int) -> Skip:

@@ -127,7 +127,7 @@ class Recorder:
                     warning = f"what was recorded of the run at {span} is replaced"
                     self._answer(Answer(warning=warning))
             elif isinstance(message, Restarted):
-                self._run.restarts.append(message.step)
+                self._run.restart(message.step, message.names)
             elif isinstance(message, Said):
                 self._run.say(message.skips, message.notes)
             elif isinstance(message, EndOfStep):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SHARED = Path("/dev/shm")  # memory; elsewhere the system's cache of files does the same
 
+_numbers = itertools.count()  # several monitors of one process have folders side by side
+
 
 class NotAsPlanned(Exception):
     """A tensor is no longer what it was when the model was looked at."""
@@ -40,7 +42,6 @@ class Snapshots:
     def __init__(self, above: Path | None) -> None:
         memory = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
         self._above = memory if above is None else above
-        self._numbers = itertools.count()
         sweep(self._above)
         self.folder = self._new_folder()
 
@@ -79,7 +80,7 @@ class Snapshots:
                     continue
                 if tensor is None or not _is_as_planned(tensor, stored):
                     raise NotAsPlanned(stored.name)
-                files[stored.path] = str(self.folder / f"{next(self._numbers)}")
+                files[stored.path] = str(self.folder / f"{next(_numbers)}")
                 _write(files[stored.path], tensor)
         except BaseException:
             release(files.values())
@@ -87,7 +88,7 @@ class Snapshots:
         return files
 
     def _new_folder(self) -> Path:
-        name = f".tmp-rankscope-monitor-{own_mark()}-{next(self._numbers)}"
+        name = f".tmp-rankscope-monitor-{own_mark()}-{next(_numbers)}"
         folder = self._above / name
         folder.mkdir(mode=0o700)
         return folder
