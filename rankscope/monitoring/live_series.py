@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Adapter, Contents
 from rankscope.checkpoints.merges import Merge, Merges
 from rankscope.checkpoints.tensors import Tensor
+from rankscope.components.component import Component
+from rankscope.monitoring.live_model import GRADIENT
 from rankscope.monitoring.matrix_groups import Copied, Group, components_at, copied, stored_in
-from rankscope.monitoring.messages import Measure
-from rankscope.monitoring.origins import Kept, Origins
+from rankscope.monitoring.messages import Places
+from rankscope.monitoring.origins import Origins
 
 CUMULATIVE = "cumulative_update"
+Key = tuple[str, ...]
 
 
 @dataclass
 class LiveSeries:
-    """What a monitored run has copied so far, as far as it is still needed.
+    """What was copied of a run so far, as far as it is still needed.
 
     Attributes
     ----------
@@ -34,43 +37,38 @@ class LiveSeries:
     asked: Sequence[str]
     origins: Origins
     cosines: bool = False
-    _last: dict[tuple[str, ...], Copied] = field(default_factory=dict)
-    _second_last: dict[tuple[str, ...], Copied] = field(default_factory=dict)
+    _last: dict[Key, Copied] = field(default_factory=dict)
+    _second_last: dict[Key, Copied] = field(default_factory=dict)
     _merges: list[Merge] = field(default_factory=list)
     _counted: list[int] = field(default_factory=list)
     _before_merges: dict[str, Tensor] = field(default_factory=dict)
     _pinned: set[str] = field(default_factory=set)
 
-    def measure(
-        self, group: Group, whole: Contents, step: int, files: Mapping[str, str]
-    ) -> Measure:
-        """What to decompose of a group that was copied to ``files``, and which copies may go."""
-        now = copied(group, whole, step, files)
-        previous = self._last.get(group.key)
-        first, kept = self._first(group, whole, step, files)
+    def at(
+        self, group: Group, whole: Contents, step: int, places: Places
+    ) -> tuple[tuple[Component, ...], frozenset[str]]:
+        """What to decompose of a group that was copied, and the files that nothing needs then.
+
+        Raises
+        ------
+        OSError
+            If a first copy cannot be kept.
+        """
+        now = copied(group, whole, step, places)
         components = components_at(
             now,
-            previous,
-            first,
+            self._last.get(group.key),
+            self._first(group, whole, step, places),
             second_last=self._second_last.get(group.key),
             asked=self.asked,
             merges=Merges(tuple(self._merges)),
             counted=self._restarts_counted,
             origins=self._before_merges,
         )
-        own = {tensor.path: files[tensor.path] for tensor in group.tensors if tensor.path in files}
-        done = {*files.values()}
-        if self._is_start(group):
-            self._last[group.key] = replace(now, files=own)
-            done -= {*own.values()}
-            done |= self._no_longer(group, previous)
-        nbytes = sum(
-            tensor.nbytes
-            for one in (*group.parameters.values(), *group.gradients.values())
-            for tensor in {root.path: root for root in stored_in(one)}.values()
-            if tensor.path in files
-        )
-        return Measure(step, components, nbytes, kept, tuple(sorted(done - self._pinned)))
+        done = frozenset(file for path, (file, _) in places.items() if path.startswith(GRADIENT))
+        own = replace(now, files=now.files - done)
+        done |= self._replaced(group.key, own) if self._is_start(group) else own.files
+        return components, done - self._pinned
 
     def restart(self, contents: Contents, step: int, *, in_float64: bool) -> None:
         """Adapters of these contents were merged after this step.
@@ -91,48 +89,40 @@ class LiveSeries:
                 is_first = name not in self._before_merges
                 if is_first and parameter.module in adapters and parameter.tensor is not None:
                     self._before_merges[name] = parameter.tensor
-                    alone = replace(parameter, adapter=None)
-                    self._pinned |= {root.path for root in stored_in(alone)}
+                    self._pinned |= {root.path for root in stored_in(parameter)}
 
     def drop_from(self, step: int) -> None:
         """The training goes on from before this step: nothing of the future counts."""
         self._merges = [merge for merge in self._merges if merge.step < step]
         self._counted = [one for one in self._counted if one < step]
         self.origins.drop_from(step)
-        self.forget()
-
-    def forget(self) -> None:
-        """All copies are gone but those where cumulative updates begin."""
         self._last.clear()
         self._second_last.clear()
         self._before_merges.clear()
         self._pinned.clear()
 
-    def _first(
-        self, group: Group, whole: Contents, step: int, files: Mapping[str, str]
-    ) -> tuple[Copied | None, Kept]:
+    def _first(self, group: Group, whole: Contents, step: int, places: Places) -> Copied | None:
         if CUMULATIVE not in self.asked or not group.parameters:
-            return None, ()
+            return None
         first = self.origins.of(group, whole)
         if first is None:
-            return None, self.origins.begin(group, whole, step, files)
-        return (first if first.step < step else None), ()
+            self.origins.begin(group, whole, step, places)
+        return first
 
     def _is_start(self, group: Group) -> bool:
         """Whether a copy is needed later: for the next update, or as the weight before a merge."""
-        has_weights = [p for p in group.parameters.values() if p.tensor is not None]
-        is_adapted = any(p.adapter is not None for p in has_weights)
+        weights = [p for p in group.parameters.values() if p.tensor is not None]
+        is_adapted = any(p.adapter is not None for p in weights)
         return bool(group.parameters) and ("update" in self.asked or is_adapted)
 
-    def _no_longer(self, group: Group, previous: Copied | None) -> set[str]:
-        """The copies that nothing needs now that there is a newer one."""
-        if previous is None:
-            return set()
-        if not self.cosines:
-            return {*previous.files.values()}
-        oldest = self._second_last.get(group.key)
-        self._second_last[group.key] = previous
-        return set() if oldest is None else {*oldest.files.values()}
+    def _replaced(self, key: Key, now: Copied) -> frozenset[str]:
+        """Make this the last copy of its group; gives the files that it replaces."""
+        previous, oldest = self._last.get(key), self._second_last.get(key)
+        self._last[key] = now
+        if previous is not None and self.cosines:
+            self._second_last[key] = previous
+            previous = oldest
+        return frozenset() if previous is None else previous.files
 
     def _restarts_counted(self, since: int, step: int) -> int | None:
         return sum(since <= one < step for one in self._counted) if self._counted else None

@@ -13,6 +13,7 @@ from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS
 from rankscope.components.windows import Window
+from rankscope.monitoring.messages import Places
 
 # Circuits join matrices that are copied at different steps; merges are on record elsewhere.
 LIVE_COMPONENTS = (
@@ -43,8 +44,14 @@ class Group:
         return tuple(dict.fromkeys((*self.parameters, *self.gradients)))
 
     @property
+    def slopes(self) -> tuple[StoredTensor, ...]:
+        """What is stored of its gradients."""
+        found = (root for one in self.gradients.values() for root in stored_in(one))
+        return tuple({root.path: root for root in found}.values())
+
+    @property
     def nbytes(self) -> int:
-        """Size of a copy."""
+        """Size of a copy without gradients."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
@@ -57,12 +64,12 @@ class Copied:
     contents
         Its matrices, whose tensors are in files.
     files
-        The file of every stored tensor, by the name of its source.
+        These files.
     """
 
     step: int
     contents: Contents
-    files: Mapping[str, str]
+    files: frozenset[str]
 
 
 def groups_of(
@@ -114,37 +121,37 @@ def _group(members: Sequence[tuple[Parameter, bool]]) -> Group:
     )
 
 
-def copied(group: Group, whole: Contents, step: int, files: Mapping[str, str]) -> Copied:
-    """A group whose stored tensors were copied to these files, by the name of their source.
+def copied(group: Group, whole: Contents, step: int, places: Places) -> Copied:
+    """A group whose stored tensors were copied to these places.
 
-    A gradient that was not there has no file, and is left out.
+    A gradient that was not there has no place, and is left out.
     """
     slopes = {
         name: one
         for name, one in group.gradients.items()
-        if all(root.path in files for root in stored_in(one))
+        if all(root.path in places for root in stored_in(one))
     }
     contents = replace(
         whole,
-        parameters={name: in_files(one, files) for name, one in group.parameters.items()},
-        gradients={name: in_files(one, files) for name, one in slopes.items()},
-        skips=(),
-        notes=(),
-        account=(),
+        parameters={name: placed(one, places) for name, one in group.parameters.items()},
+        gradients={name: placed(one, places) for name, one in slopes.items()},
     )
-    return Copied(step, contents, files)
+    return Copied(step, contents, frozenset(file for file, _ in places.values()))
 
 
-def in_files(part: Any, files: Mapping[str, str]) -> Any:
-    """The same with every stored tensor in its file; one without a file stays as it is."""
+def placed(part: Any, places: Places) -> Any:
+    """The same with every stored tensor at its place; one without a place stays as it is."""
     if isinstance(part, StoredTensor):
-        return replace(part, path=files[part.path]) if part.path in files else part
+        if part.path not in places:
+            return part
+        file, offset = places[part.path]
+        return replace(part, path=file, offset=offset)
     if isinstance(part, tuple):
-        return tuple(in_files(one, files) for one in part)
+        return tuple(placed(one, places) for one in part)
     if not is_dataclass(part) or isinstance(part, type):
         return part
     old = {one.name: getattr(part, one.name) for one in fields(part) if one.init}
-    new = {name: in_files(value, files) for name, value in old.items()}
+    new = {name: placed(value, places) for name, value in old.items()}
     return replace(part, **{name: value for name, value in new.items() if value != old[name]})
 
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from rankscope.analysis.plan import Selection
-    from rankscope.checkpoints.contents import Skip
-    from rankscope.components.component import Component
+    from rankscope.checkpoints.contents import Contents
+    from rankscope.monitoring.matrix_groups import Group
+
+Places = Mapping[str, tuple[str, int]]
+"""File and first byte of every copied tensor, by the name of its source."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,12 @@ class Opening:
     ----------
     folder
         The folder of the copies, which the recorder removes at the end.
+    cosines
+        Whether updates also have the cosine with the update before.
     device
         A torch device that decomposes; None for the processor.
+    nice
+        How far the recorder steps back behind other processes.
     to, columns
         Where scalars are mirrored, as for `rankscope watch`.
     about
@@ -36,31 +43,36 @@ class Opening:
     unit: str
     folder: str
     selection: Selection
+    cosines: bool = False
     device: str | None = None
+    nice: int = 0
     to: str | None = None
     columns: tuple[str, ...] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Matrices of a group as they were at a step.
+class Plan:
+    """What the model holds, and what of it is copied together."""
+
+    contents: Contents
+    groups: Mapping[tuple[str, ...], Group]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A group of the last plan as it was at a step.
 
     Attributes
     ----------
-    keep
-        Copies that last: from, to.
-    release
-        Copies that nothing needs after this.
     nbytes
-        Size of what was copied, which the answer gives back.
+        Size of the copy, which the answer gives back.
     """
 
     step: int
-    components: tuple[Component, ...]
+    group: tuple[str, ...]
+    places: Places
     nbytes: int
-    keep: tuple[tuple[str, str], ...] = ()
-    release: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,24 +102,10 @@ class Anew:
 
 @dataclass(frozen=True)
 class Restarted:
-    """Adapters were merged and begun anew after this step.
-
-    Attributes
-    ----------
-    names
-        Of the matrices that have them.
-    """
+    """Adapters were merged and begun anew after this step; `Monitor.restarted` says how."""
 
     step: int
-    names: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Said:
-    """Something that was skipped, or is worth a note."""
-
-    skips: tuple[Skip, ...] = ()
-    notes: tuple[Skip, ...] = ()
+    in_float64: bool
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Closing:
     """Nothing follows: measure what is there, write everything and end."""
 
 
-Message: TypeAlias = "Opening | Measure | EndOfStep | Anew | Restarted | Said | Closing"
+Message: TypeAlias = "Opening | Plan | Copy | EndOfStep | Anew | Restarted | Closing"
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.plan import Selection
+from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.options import Options
 from rankscope.durable import require_writable
 from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.monitoring.live_model import GRADIENT, adapter_states, live_model
-from rankscope.monitoring.live_series import LiveSeries
-from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, groups_of, stored_in
-from rankscope.monitoring.messages import Anew, EndOfStep, Opening, Restarted, Said
-from rankscope.monitoring.origins import Origins
-from rankscope.monitoring.recorded_run import recorded
+from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, groups_of
+from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Places, Plan, Restarted
 from rankscope.monitoring.recorder_process import RecorderProcess
 from rankscope.monitoring.sampling_clock import SamplingClock
 from rankscope.monitoring.snapshots import NotAsPlanned, Snapshots
@@ -99,6 +97,9 @@ class Monitor:
         Whether updates have ``update_cosine``: a second copy of the matrices is kept for it.
     device
         A device of torch that decomposes, such as ``cuda``; by default a processor does.
+    nice
+        How far the process that decomposes steps back behind others, where processors are short: 0
+        not at all, 19 most.
     config
         Config of the model, with the numbers of its heads; ``model.config`` by default.
     family
@@ -148,6 +149,7 @@ class Monitor:
         unit: str = "step",
         cosines: bool = False,
         device: str | None = None,
+        nice: int = 10,
         config: Mapping[str, Any] | None = None,
         family: str | Path | None = None,
         to: MirrorName | None = None,
@@ -169,9 +171,6 @@ class Monitor:
             raise WrongSettingError(message)
         require_writable(self._out)
         self._clock = SamplingClock(share, every)
-        self._series = LiveSeries(named, Origins(self._out, run), cosines)
-        for step in recorded(self._out, run).get("restarts", ()):
-            self._series.restart(self._live.contents, step, in_float64=True)
         self._snapshots = Snapshots(None if scratch is None else Path(scratch))
         self._opening = Opening(
             out=str(self._out),
@@ -179,7 +178,9 @@ class Monitor:
             unit=unit,
             folder=str(self._snapshots.folder),
             selection=self._selection,
+            cosines=cosines,
             device=device,
+            nice=nice,
             to=to,
             columns=_mirrored(to, columns),
             about={"every": every, "share": share, "device": device, "gradient": GRADIENTS},
@@ -225,13 +226,10 @@ class Monitor:
             Whether the product was formed and added in float64, and rounded once, as rankscope
             does; otherwise it was formed in the format of the weights, whose rounding then counts.
         """
-        before = self._live.contents
-        self._series.restart(before, step, in_float64=in_float64)
         self._restarted_at = step
+        if os.getpid() == self._owner and self._recorder is not None:
+            self._recorder.send(Restarted(step, in_float64))
         self._plan()
-        if self._recorder is not None:
-            adapted = (p.name for p in before.parameters.values() if p.adapter is not None)
-            self._recorder.send(Restarted(step, frozenset(adapted)))
 
     @property
     def cost(self) -> Cost:
@@ -267,7 +265,7 @@ class Monitor:
         contents, asked = self._live.contents, self._selection
         groups = groups_of(contents, asked.has, asked.components)
         self._groups = {group.key: group for group in groups}
-        self._is_said = False
+        self._is_sent = False
 
     def _measure(self, step: int) -> None:
         if step == self._restarted_at:
@@ -278,48 +276,42 @@ class Monitor:
             return
         if tuple(adapter_states(self._model)) != self._live.states:
             self._plan()
-        if self._last is None or step <= self._last:
-            self._series.drop_from(step)
-            recorder.send(Anew(step))
+        if not self._is_sent:
+            recorder.send(Plan(_plain(self._live.contents), self._groups))
+            self._is_sent = True
         is_start = self._last is None  # where there may be no gradient yet
-        self._last, taken, has_gradient = step, 0, not self._live.contents.gradients
-        if not self._is_said:
-            contents = self._live.contents
-            skips, notes = (
-                tuple(replace(one, path="") for one in some)
-                for some in (contents.skips, contents.notes)
-            )
-            recorder.send(Said(skips, notes))
-            self._is_said = True
-        for group in self._clock.turn(self._groups):
+        if self._last is None or step <= self._last:
+            recorder.send(Anew(step))
+        self._last, taken, has_gradient = step, 0, False
+        for key, group in self._clock.turn(self._groups):
             if recorder.waiting and recorder.waiting + group.nbytes > WAITING_BYTES:
                 break
-            files = self._copied(group)
-            if files is None:
+            places = self._copied(group)
+            if places is None:
                 break
-            message = self._series.measure(group, self._live.contents, step, files)
-            recorder.send(message, message.nbytes)
-            taken += len(group.key)
-            has_gradient |= any(path.startswith(GRADIENT) for path in files)
-        if taken and not (has_gradient or is_start or "gradient" not in self._series.asked):
+            nbytes = sum(one.nbytes for one in (*group.tensors, *group.slopes))
+            recorder.send(Copy(step, key, places, nbytes), nbytes)
+            taken += len(key)
+            has_gradient |= any(path.startswith(GRADIENT) for path in places)
+        wants = any(group.gradients for group in self._groups.values())
+        if taken and wants and not (has_gradient or is_start):
             self._say("gradient", f"step {step} has no gradients: call `step` before `zero_grad`")
         of = sum(map(len, self._groups))
         cost = self._clock.spent, self._clock.elapsed
         recorder.send(EndOfStep(step, taken, of, cost))
 
-    def _copied(self, group: Group) -> dict[str, str] | None:
-        """The files of a copy; None if there is none."""
-        slopes = [root for one in group.gradients.values() for root in stored_in(one)]
+    def _copied(self, group: Group) -> Places | None:
+        """Where the copies of a group are; None if there is none."""
+        sources = self._live.sources
         try:
-            files = self._snapshots.take((*group.tensors, *slopes), self._live.sources)
+            own = self._snapshots.take(group.tensors, sources)
+            return own | self._snapshots.take(group.slopes, sources)
         except NotAsPlanned as error:
             self._plan()
             self._say(str(error), f"{error} has changed its shape or format: looked at anew")
-            return None
         except OSError as error:
             self._say("room", f"there is no room for a copy, so that matrices are missing: {error}")
-            return None
-        return files
+        return None
 
     def _recording(self) -> RecorderProcess | None:
         """The recorder, which is started when it is first needed, and again if it has died."""
@@ -328,7 +320,7 @@ class Monitor:
         if self._recorder is not None:
             self._deaths += 1
             self._snapshots.renew()
-            self._series.forget()
+            self._is_sent, self._last = False, None
             end = "nothing more is measured" if self._deaths >= MOST_DEATHS else "it starts anew"
             message = "its recorder process died, perhaps for lack of memory, with what it held"
             self._say(f"died {self._deaths}", f"{message}: {end}")
@@ -351,6 +343,14 @@ class Monitor:
             self._recorder.warnings = []
         while said:
             warnings.warn(RankscopeWarning(said.pop(0)), stacklevel=3)
+
+
+def _plain(contents: Contents) -> Contents:
+    """The contents as the recorder needs them; what is named in place of a file is no path."""
+    said = [
+        tuple(replace(one, path="") for one in some) for some in (contents.skips, contents.notes)
+    ]
+    return replace(contents, account=(), skips=said[0], notes=said[1])
 
 
 def _mirrored(to: MirrorName | None, columns: Names | None) -> tuple[str, ...] | None:

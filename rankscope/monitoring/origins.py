@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents
-from rankscope.durable import safe_name
+from rankscope.durable import safe_name, write_file
 from rankscope.monitoring.matrix_groups import Copied, Group, copied
+from rankscope.monitoring.messages import Places
 from rankscope.results.columns import ORIGINS_FOLDER
-
-Kept = tuple[tuple[str, str], ...]  # copies to keep: from, to
 
 
 @dataclass
 class Origins:
-    """The first copy of every group of a run.
+    """The first copy of every group of a run, each in a file.
 
-    A file is named for its step, for all that is known of its group, and for its tensor: a resumed
-    training finds those of the same matrices, stored and scaled as they were.
+    Its name says its step and, in a digest, all that is known of the group: a resumed training
+    finds the copies of the same matrices, stored and scaled as they were.
     """
 
     out: Path
@@ -34,45 +32,46 @@ class Origins:
     def of(self, group: Group, whole: Contents) -> Copied | None:
         """The first copy of a group; None if there is none."""
         if group.key not in self._known:
-            found = self._found(group)
-            if found is None:
-                return None
-            step, files = found
-            self._known[group.key] = copied(group, whole, step, files)
-        return self._known[group.key]
+            for path in sorted(self._folder.glob(f"*-{_digest(group)}")):
+                if path.stat().st_size == group.nbytes:
+                    self._known[group.key] = copied(group, whole, _step(path), _places(group, path))
+                    break
+        return self._known.get(group.key)
 
-    def begin(self, group: Group, whole: Contents, step: int, files: Mapping[str, str]) -> Kept:
-        """Make this the first copy of a group; returns what is to be kept, and where."""
-        names = {path: self._name(group, step, number) for number, path in _numbered(group)}
-        kept = {path: str(self._folder / name) for path, name in names.items() if path in files}
-        self._known[group.key] = copied(group, whole, step, kept)
-        return tuple((files[path], there) for path, there in kept.items())
+    def begin(self, group: Group, whole: Contents, step: int, places: Places) -> None:
+        """Keep a copy as the first of its group.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
+        path = self._folder / f"{step:08d}-{_digest(group)}"
+        file, start = places[group.tensors[0].path]
+        with Path(file).open("rb") as copy:
+            copy.seek(start)
+            write_file(path, copy.read(group.nbytes))
+        self._known[group.key] = copied(group, whole, step, _places(group, path))
 
     def drop_from(self, step: int) -> None:
         """Forget copies of this step and later ones."""
         self._known = {key: one for key, one in self._known.items() if one.step < step}
-        for path in self._folder.glob("*-*-*"):
-            if path.name.partition("-")[0].isdecimal() and int(path.name.partition("-")[0]) >= step:
+        for path in self._folder.glob("[0-9]*-*"):
+            if _step(path) >= step:
                 path.unlink(missing_ok=True)
 
-    def _found(self, group: Group) -> tuple[int, dict[str, str]] | None:
-        sizes = {tensor.path: tensor.nbytes for tensor in group.tensors}
-        for first in sorted(self._folder.glob(f"*-{_digest(group)}-0")):
-            step = int(first.name.partition("-")[0])
-            there = {
-                path: self._folder / self._name(group, step, n) for n, path in _numbered(group)
-            }
-            if all(f.is_file() and f.stat().st_size == sizes[p] for p, f in there.items()):
-                return step, {path: str(file) for path, file in there.items()}
-        return None
 
-    @staticmethod
-    def _name(group: Group, step: int, number: int) -> str:
-        return f"{step:08d}-{_digest(group)}-{number}"
+def _places(group: Group, path: Path) -> dict[str, tuple[str, int]]:
+    """The tensors of a group one after the other, as they are copied."""
+    places, end = {}, 0
+    for tensor in group.tensors:
+        places[tensor.path] = str(path), end
+        end += tensor.nbytes
+    return places
 
 
-def _numbered(group: Group) -> list[tuple[int, str]]:
-    return list(enumerate(tensor.path for tensor in group.tensors))
+def _step(path: Path) -> int:
+    return int(path.name.partition("-")[0])
 
 
 def _digest(group: Group) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from rankscope.analysis.jobs import Outcome
 from rankscope.analysis.plan import SpectraTask, table_order
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
-from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.merges import Merges
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.steps import step_in_name
@@ -50,7 +50,7 @@ class RecordedRun:
     Attributes
     ----------
     restarts
-        Steps after which adapters were merged and begun anew.
+        Steps after which adapters were merged and begun anew, and whether in float64.
     """
 
     def __init__(self, opening: Opening) -> None:
@@ -63,7 +63,8 @@ class RecordedRun:
         self._other_runs = [one for one in runs if one["name"] != opening.run]
         self._other_rows = [r for r in read_rows(self._out) if r["run"] != opening.run]
         self._steps: Steps = {one["step"]: dict(one) for one in own.get("checkpoints", [])}
-        self.restarts: list[int] = list(own.get("restarts", ()))
+        coarse = {*own.get("restarts_in_format", ())}
+        self.restarts = {step: step not in coarse for step in own.get("restarts", ())}
         self._rows: dict[int, list[Row]] = self._stored_rows()
         self._skips = {Skip(**one): None for one in record.get("skipped", [])}
         self._notes = {Skip(**one): None for one in record.get("notes", [])}
@@ -99,7 +100,7 @@ class RecordedRun:
             self._adapted[step, component.kind, component.name] = sides
         self._is_new = True
 
-    def end_step(self, ended: EndOfStep, seconds: float) -> None:
+    def end_step(self, ended: EndOfStep) -> None:
         """Everything of a step is measured: store it, and mirror it with the next table."""
         self._steps[ended.step] = {
             "step": ended.step,
@@ -123,15 +124,16 @@ class RecordedRun:
             self._rows.pop(one, None)
             self._steps.pop(one, None)
             self._path(one).unlink(missing_ok=True)
-        self.restarts = [one for one in self.restarts if one < step]
+        self.restarts = {one: how for one, how in self.restarts.items() if one < step}
         return gone
 
-    def restart(self, step: int, names: Collection[str]) -> None:
-        """Adapters of these matrices were merged after this step.
+    def restart(self, step: int, contents: Contents, *, in_float64: bool) -> None:
+        """Adapters of these contents were merged after this step.
 
         Only now is it known that the windows before it are of one cycle, or a whole one.
         """
-        self.restarts = sorted({*self.restarts, step})
+        names = {name for name, p in contents.parameters.items() if p.adapter is not None}
+        self.restarts[step] = in_float64
         self._store_steps()
         for at in [one for one in self._rows if one <= step]:
             kinds = {
@@ -205,7 +207,8 @@ class RecordedRun:
             "planned": None,
             "checkpoints": [self._steps[step] for step in sorted(self._steps)],
             "merges": [],
-            "restarts": sorted(set(self.restarts)),
+            "restarts": sorted(self.restarts),
+            "restarts_in_format": sorted(one for one, exact in self.restarts.items() if not exact),
             "monitor": dict(self._opening.about),
             "cost": {**self._cost, "processor_seconds": self._earlier_seconds + seconds},
         }

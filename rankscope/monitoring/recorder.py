@@ -19,37 +19,37 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import BinaryIO
 
-from rankscope.durable import write_file
 from rankscope.monitoring.decomposing import Decompose, decompose_with
+from rankscope.monitoring.live_series import LiveSeries
 from rankscope.monitoring.messages import (
     Anew,
     Answer,
     Closing,
+    Copy,
     EndOfStep,
-    Measure,
     Message,
     Opening,
+    Plan,
     Restarted,
-    Said,
 )
+from rankscope.monitoring.origins import Origins
 from rankscope.monitoring.recorded_run import RecordedRun
 from rankscope.monitoring.snapshots import release
 
 PATIENCE = 5.0  # seconds between two writings of the table, at least; and 20 times what one takes
 TIMES = 20.0
-NICEST = 19  # so that a training that needs all processors keeps them
 
 
 def serve() -> None:
     """Carry out messages from standard input until it ends, or one says that nothing follows."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(NICEST)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever prints
     messages: SimpleQueue[Message | None] = SimpleQueue()
     opening = pickle.load(sys.stdin.buffer)
+    with contextlib.suppress(AttributeError, OSError):
+        os.nice(opening.nice)
     recorder = Recorder(opening, answers)
     reading = threading.Thread(
         target=_receive, args=[sys.stdin.buffer, messages, recorder], daemon=True
@@ -83,6 +83,9 @@ class Recorder:
         self._answers = answers
         self._lock = threading.Lock()
         self._run = RecordedRun(opening)
+        origins = Origins(Path(opening.out), opening.run)
+        self._series = LiveSeries(opening.selection.components, origins, opening.cosines)
+        self._plan: Plan | None = None
         self._device = opening.device
         self._written, self._took = time.monotonic(), 0.0
 
@@ -116,34 +119,46 @@ class Recorder:
         self._answer(Answer())
 
     def _carry_out(self, message: Message, decompose: Decompose) -> None:
-        if isinstance(message, Measure):
+        if isinstance(message, Copy):
             self._measure(message, decompose)
             return
         with self._lock:
-            if isinstance(message, Anew):
-                steps = self._run.drop_from(message.step)
-                if steps:
-                    span = f"step {steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "")
-                    warning = f"what was recorded of the run at {span} is replaced"
-                    self._answer(Answer(warning=warning))
-            elif isinstance(message, Restarted):
-                self._run.restart(message.step, message.names)
-            elif isinstance(message, Said):
-                self._run.say(message.skips, message.notes)
+            if isinstance(message, Plan):
+                self._take_plan(message)
+            elif isinstance(message, Anew):
+                self._go_back(message.step)
+            elif isinstance(message, Restarted) and self._plan is not None:
+                contents = self._plan.contents
+                self._series.restart(contents, message.step, in_float64=message.in_float64)
+                self._run.restart(message.step, contents, in_float64=message.in_float64)
             elif isinstance(message, EndOfStep):
-                self._run.end_step(message, time.process_time())
+                self._run.end_step(message)
 
-    def _measure(self, message: Measure, decompose: Decompose) -> None:
+    def _take_plan(self, plan: Plan) -> None:
+        if self._plan is None:  # a run that is continued has had restarts
+            for step, in_float64 in self._run.restarts.items():
+                self._series.restart(plan.contents, step, in_float64=in_float64)
+        self._plan = plan
+        self._run.say(plan.contents.skips, plan.contents.notes)
+
+    def _go_back(self, step: int) -> None:
+        self._series.drop_from(step)
+        steps = self._run.drop_from(step)
+        if steps:
+            span = f"step {steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "")
+            self._answer(Answer(warning=f"what was recorded of the run at {span} is replaced"))
+
+    def _measure(self, copy: Copy, decompose: Decompose) -> None:
+        assert self._plan is not None
+        group, done = self._plan.groups[copy.group], frozenset[str]()
         try:
-            for component, outcome in decompose(message.components):
+            components, done = self._series.at(group, self._plan.contents, copy.step, copy.places)
+            for component, outcome in decompose(components):
                 with self._lock:
-                    self._run.add(message.step, component, outcome)
-            for copy, kept in message.keep:
-                with contextlib.suppress(FileNotFoundError):
-                    write_file(Path(kept), Path(copy).read_bytes())
+                    self._run.add(copy.step, component, outcome)
         finally:
-            release(message.release)
-            self._answer(Answer(message.nbytes))
+            release(done)
+            self._answer(Answer(copy.nbytes))
 
     def _write(self, *, when_due: bool = False) -> None:
         """Write the table; ``when_due``: only if that takes a small part of the time."""

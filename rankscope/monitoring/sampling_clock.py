@@ -68,7 +68,7 @@ class SamplingClock:
         self._last = step if due else last
         return due
 
-    def turn(self, groups: Mapping[Key, GroupT]) -> Iterator[GroupT]:
+    def turn(self, groups: Mapping[Key, GroupT]) -> Iterator[tuple[Key, GroupT]]:
         """The groups whose turn it is, as many as the share allows, each at most once.
 
         A round goes on where the last one stopped, so that all are measured equally often. It waits
@@ -82,7 +82,7 @@ class SamplingClock:
             if not self._allows(key):
                 return
             began = self.now()
-            yield groups[key]
+            yield key, groups[key]
             self._costs[key] = self.now() - began
         self._next = keys[start] if keys else None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +17,9 @@ from rankscope.monitoring.live_model import GRADIENT, Source, dtype_of
 from rankscope.writers import own_mark
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from torch import Tensor
 
 SHARED = Path("/dev/shm")  # memory; elsewhere the system's cache of files does the same
-
 _numbers = itertools.count()  # several monitors of one process have folders side by side
 
 
@@ -29,7 +28,7 @@ class NotAsPlanned(Exception):
 
 
 class Snapshots:
-    """A folder of copies, each in a file of its own, which others may read and remove.
+    """A folder of copies, which others may read and remove: a file for each group of tensors.
 
     Its name tells of which process it is; what a killed one left is removed by the next.
 
@@ -56,12 +55,12 @@ class Snapshots:
 
     def take(
         self, tensors: Iterable[StoredTensor], sources: Mapping[str, Source]
-    ) -> dict[str, str]:
-        """Copy tensors; a gradient that is not there is left out.
+    ) -> dict[str, tuple[str, int]]:
+        """Copy tensors into one file; a gradient that is not there is left out.
 
         Returns
         -------
-        The file of each, by the name of its source.
+        The place of each, by the name of its source.
 
         Raises
         ------
@@ -70,26 +69,26 @@ class Snapshots:
         OSError
             If there is no room. No copy is left then.
         """
-        files: dict[str, str] = {}
+        there = {one.path: (one, _now(one, sources)) for one in tensors}
+        values = {path: tensor for path, (one, tensor) in there.items() if tensor is not None}
+        if not values:
+            return {}
+        file = f"{self.folder}/{next(_numbers)}"
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        places, end = {}, 0
         try:
-            for stored in tensors:
-                source = sources[stored.path]
-                is_gradient = stored.path.startswith(GRADIENT)
-                tensor = source.gradient() if is_gradient else source.tensor()
-                if tensor is None and is_gradient:
-                    continue
-                if tensor is None or not _is_as_planned(tensor, stored):
-                    raise NotAsPlanned(stored.name)
-                files[stored.path] = str(self.folder / f"{next(_numbers)}")
-                _write(files[stored.path], tensor)
+            for path, tensor in values.items():
+                places[path] = file, end
+                end += _write(descriptor, tensor)
         except BaseException:
-            release(files.values())
+            release([file])
             raise
-        return files
+        finally:
+            os.close(descriptor)
+        return places
 
     def _new_folder(self) -> Path:
-        name = f".tmp-rankscope-monitor-{own_mark()}-{next(_numbers)}"
-        folder = self._above / name
+        folder = self._above / f".tmp-rankscope-monitor-{own_mark()}-{next(_numbers)}"
         folder.mkdir(mode=0o700)
         return folder
 
@@ -97,20 +96,33 @@ class Snapshots:
 def release(files: Iterable[str]) -> None:
     """Remove copies that nothing needs any more."""
     for file in files:
-        Path(file).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file)  # noqa: PTH108, a path would cost more than this
 
 
-def _is_as_planned(tensor: Tensor, stored: StoredTensor) -> bool:
-    shape = tuple(tensor.shape)
-    return shape == stored.shape and dtype_of(tensor) == stored.dtype and not tensor.is_sparse
+def _now(stored: StoredTensor, sources: Mapping[str, Source]) -> Tensor | None:
+    """The tensor as it is now; None for a gradient that is not there."""
+    source = sources[stored.path]
+    is_gradient = stored.path.startswith(GRADIENT)
+    tensor = source.gradient() if is_gradient else source.tensor()
+    if tensor is None and is_gradient:
+        return None
+    if tensor is None or tensor.is_sparse or tuple(tensor.shape) != stored.shape:
+        raise NotAsPlanned(stored.name)
+    if dtype_of(tensor) != stored.dtype:
+        raise NotAsPlanned(stored.name)
+    return tensor
 
 
-def _write(path: str, tensor: Tensor) -> None:
-    """Write the elements in row-major order; a tensor on a device comes to the processor first."""
+def _write(descriptor: int, tensor: Tensor) -> int:
+    """Write the elements in row-major order, and return their bytes.
+
+    A tensor on a device comes to the processor first.
+    """
     import torch
 
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
     rest = flat.view(torch.uint8).numpy().data
-    with Path(path).open("xb", buffering=0) as file:
-        while len(rest):
-            rest = rest[file.write(rest) :]
+    while len(rest):
+        rest = rest[os.write(descriptor, rest) :]
+    return flat.nbytes
