@@ -318,6 +318,7 @@ class Monitor:
         if self._recorder is not None and self._recorder.is_alive:
             return self._recorder
         if self._recorder is not None:
+            self._recorder.close()
             self._deaths += 1
             self._snapshots.renew()
             self._is_sent, self._last = False, None
