@@ -222,7 +222,8 @@ def _parted(
 ) -> Parted:
     """Weights and adapters, each with the scale that its layer uses now."""
     by_module = {plain_name(f"{state.layer}."): state for state in states if state.active}
-    plain = {plain_name(name): tensor for name, tensor in tensors.items()}
+    # Of an adapter that is merged or idle, only the name of the weight is left.
+    plain = {plain_name(n).replace(f".{HELD}.", "."): tensor for n, tensor in tensors.items()}
     skips = list[Skip]()
     for prefix, state in by_module.items():
         why = _why_unknown(state, model)

@@ -27,7 +27,7 @@ from tests.monitoring.training import (
 CHANGES = "weight,base,adapter,update,cumulative_update"
 KEY = ["step", "component", "name"]
 
-pytestmark = pytest.mark.usefixtures("here")
+pytestmark = [pytest.mark.usefixtures("here"), pytest.mark.slow]
 
 
 def assert_same(live: Path, run: Path, *, components: str = CHANGES) -> pd.DataFrame:
