@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -94,6 +96,14 @@ def serve(descriptors: list[int]) -> None:
         while True:
             os.wait()
     os._exit(0)  # nothing is left to do, and shutting Python down takes time
+
+
+def serve_shared() -> None:
+    """Answer chunks from the connection that the caller describes on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    shared = socket.fromshare(sys.stdin.buffer.read())  # type: ignore[attr-defined,unused-ignore]
+    _answer(Connection(shared.detach()))
+    os._exit(0)
 
 
 def _answer(connection: Connection) -> None:

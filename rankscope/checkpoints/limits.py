@@ -21,6 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.platforms import memory_of_machine
 
 # Bytes of what is read as a whole; the data of tensors is not part of it.
 MAX_HEADER = 100_000_000  # of a safetensors file; the format's own limit
@@ -93,7 +94,7 @@ def _budget(stated: str) -> int:
 
 def _memory() -> int:
     """Bytes of memory that this process may use at most."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = memory_of_machine()
     for path in map(Path, CGROUPS):
         try:
             total = min(total, int(path.read_text()))

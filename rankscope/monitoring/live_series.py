@@ -11,8 +11,14 @@ from rankscope.checkpoints.merges import Merge, Merges
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.components.component import Component
 from rankscope.monitoring.live_model import GRADIENT
-from rankscope.monitoring.matrix_groups import Copied, Group, components_at, copied, stored_in
-from rankscope.monitoring.messages import Places
+from rankscope.monitoring.matrix_groups import (
+    Copied,
+    Group,
+    Places,
+    components_at,
+    copied,
+    stored_in,
+)
 from rankscope.monitoring.origins import Origins
 
 CUMULATIVE = "cumulative_update"

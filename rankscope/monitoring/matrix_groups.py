@@ -13,13 +13,16 @@ from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.component import Component, Moment
 from rankscope.components.selection import AT_CHECKPOINTS
 from rankscope.components.windows import Window
-from rankscope.monitoring.messages import Places
 
 # Circuits join matrices that are copied at different steps; merges are on record elsewhere.
 LIVE_COMPONENTS = (
     *("weight", "base", "adapter", "factor", "update", "cumulative_update", "gradient"),
 )
 OF_WEIGHTS = tuple(name for name in LIVE_COMPONENTS if name not in ("adapter", "gradient"))
+
+
+Places = Mapping[str, tuple[str, int]]
+"""File and first byte of every copied tensor, by the name of its source."""
 
 
 @dataclass(frozen=True)

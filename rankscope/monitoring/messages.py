@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from rankscope.analysis.plan import Selection
     from rankscope.checkpoints.contents import Contents
-    from rankscope.monitoring.matrix_groups import Group
-
-Places = Mapping[str, tuple[str, int]]
-"""File and first byte of every copied tensor, by the name of its source."""
+    from rankscope.monitoring.matrix_groups import Group, Places
 
 
 @dataclass(frozen=True)

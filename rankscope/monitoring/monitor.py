@@ -19,8 +19,8 @@ from rankscope.checkpoints.options import Options
 from rankscope.durable import require_writable
 from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.monitoring.live_model import GRADIENT, adapter_states, live_model
-from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, groups_of
-from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Places, Plan, Restarted
+from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, Places, groups_of
+from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Plan, Restarted
 from rankscope.monitoring.recorder_process import RecorderProcess
 from rankscope.monitoring.sampling_clock import SamplingClock
 from rankscope.monitoring.snapshots import NotAsPlanned, Snapshots

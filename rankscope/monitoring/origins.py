@@ -8,8 +8,7 @@ from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents
 from rankscope.durable import safe_name, write_file
-from rankscope.monitoring.matrix_groups import Copied, Group, copied
-from rankscope.monitoring.messages import Places
+from rankscope.monitoring.matrix_groups import Copied, Group, Places, copied
 from rankscope.results.columns import ORIGINS_FOLDER
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rankscope.analysis.local_workers import ENVIRONMENT
 from rankscope.monitoring.messages import Answer, Closing, Message, Opening
+from rankscope.platforms import INHERITS_DESCRIPTORS
 
 PROGRAM = "from rankscope.monitoring.recorder import serve; serve()"
 
@@ -37,7 +38,7 @@ class RecorderProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
-            process_group=0 if os.name == "posix" else None,
+            process_group=0 if INHERITS_DESCRIPTORS else None,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._messages, self._answers = self._process.stdin, self._process.stdout

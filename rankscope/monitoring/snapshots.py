@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.durable import sweep
 from rankscope.monitoring.live_model import GRADIENT, Source, dtype_of
+from rankscope.platforms import BINARY
 from rankscope.writers import own_mark
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Snapshots:
         if not values:
             return {}
         file = f"{self.folder}/{next(_numbers)}"
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
         places, end = {}, 0
         try:
             for path, tensor in values.items():
