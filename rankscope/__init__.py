@@ -17,6 +17,10 @@ Look into them yourself; nothing is read before it is asked for:
     rs.effective_rank(s)
     rs.spectrum(array)                            # with the interval of each value
 
+Measure a model while it trains, without checkpoints:
+
+    monitor = rs.Monitor(model, "results", every=500)    # and monitor.step(step) in the loop
+
 Ask whether the training did what it should:
 
     rs.diagnose("ckpts", results="results")       # findings, worst first, with what to do
@@ -64,6 +68,9 @@ if TYPE_CHECKING:
         proportional_effective_rank,
         stable_rank,
     )
+    from rankscope.monitoring.lightning_monitor import LightningMonitorCallback
+    from rankscope.monitoring.monitor import Monitor
+    from rankscope.monitoring.monitor_callback import MonitorCallback
     from rankscope.report.answer import answer
     from rankscope.report.page import write_report
     from rankscope.results.results import Results, open_results
@@ -94,6 +101,9 @@ _HOMES = {
     "rankscope.statistics.replicates": ("grouped",),
     "rankscope.statistics.run_correlation": ("correlate_runs",),
     "rankscope.watching.watch": ("watch",),
+    "rankscope.monitoring.lightning_monitor": ("LightningMonitorCallback",),
+    "rankscope.monitoring.monitor": ("Monitor",),
+    "rankscope.monitoring.monitor_callback": ("MonitorCallback",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -115,7 +125,10 @@ __all__ = [
     "Dense",
     "Diagnosis",
     "Finding",
+    "LightningMonitorCallback",
     "LowRank",
+    "Monitor",
+    "MonitorCallback",
     "RankscopeError",
     "RankscopeWarning",
     "Results",

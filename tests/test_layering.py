@@ -89,6 +89,11 @@ MAY_IMPORT = {
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics", "components.selection"),
     },
+    "monitoring": {
+        *("errors", "writers", "durable", "platforms", "checkpoints", "components", "results"),
+        *("pipeline.calls", "pipeline.choices", "pipeline.engine", "analysis"),
+        *("watching.kept_rows", "watching.mirrors", "statistics.quantities"),
+    },
     "comparison": {
         "addresses",
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
@@ -213,6 +218,8 @@ def loaded_by(code: str) -> set[str]:
         ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
         ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),
+        ("import rankscope.monitoring.monitor", {"torch", "pandas", "matplotlib"}),
+        ("import rankscope.monitoring.recorder", {"torch", "pandas", "matplotlib", "typer"}),
     ],
 )
 @pytest.mark.slow

@@ -41,8 +41,15 @@ PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 FEW_KEYS, MANY_CELLS = 64, 2**25
 
 
-def write_results(out: Path, analysis: Analysis) -> None:
+def write_results(
+    out: Path, analysis: Analysis, *, runs: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     """Write everything but the spectra, each file in one go; unchanged files stay untouched.
+
+    Parameters
+    ----------
+    runs
+        What the record says about the runs, where that is not in their folders.
 
     Raises
     ------
@@ -63,7 +70,8 @@ def write_results(out: Path, analysis: Analysis) -> None:
         files[SUBSPACES_FILE] = as_parquet(
             analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
         )
-    write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
+    record = described(analysis) | ({} if runs is None else {"runs": list(runs)})
+    write_with_record(out / ANALYSIS_RECORD, record, files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:

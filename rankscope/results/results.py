@@ -259,15 +259,18 @@ class Results:
 
     @property
     def restarts(self) -> dict[str, list[int]]:
-        """Steps of the recorded merges, ascending, by the name of each run that has any."""
+        """Steps of the merges on record, ascending, by the name of each run that has any."""
         path = self.path / METRICS_FILE
         if not path.is_file():
             return {}
+        runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
+        monitored = {str(run.get("name")): list(run.get("restarts") or ()) for run in runs}
         merges = [("component", "==", "merge")]
         with _checked(path):
-            return restarts_of(
+            measured = restarts_of(
                 pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
             )
+        return {run: steps for run, steps in monitored.items() if steps} | measured
 
     def _described(self, table: pd.DataFrame, *, restarts: bool = False) -> pd.DataFrame:
         """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures.
