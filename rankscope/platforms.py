@@ -66,6 +66,19 @@ def load_of_machine() -> float:
         return psutil.getloadavg()[0]
 
 
+def yield_processors(nice: int) -> None:
+    """Let other processes go first; ``nice`` is Unix's measure of it, from 0 to 19."""
+    try:
+        os.nice(nice)
+    except OSError:  # not allowed: then it works beside them
+        pass
+    except AttributeError:  # Windows
+        import psutil
+
+        if nice:
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+
+
 def process_beginning(number: int) -> str | None:
     """When a process began, as text that no other process of this number has.
 

@@ -35,6 +35,7 @@ from rankscope.monitoring.messages import (
 from rankscope.monitoring.origins import Origins
 from rankscope.monitoring.recorded_run import RecordedRun
 from rankscope.monitoring.snapshots import release
+from rankscope.platforms import yield_processors
 
 PATIENCE = 5.0  # seconds between two writings of the table, at least; and 20 times what one takes
 TIMES = 20.0
@@ -48,8 +49,7 @@ def serve() -> None:
     os.dup2(2, 1)  # whatever prints
     messages: SimpleQueue[Message | None] = SimpleQueue()
     opening = pickle.load(sys.stdin.buffer)
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(opening.nice)
+    yield_processors(opening.nice)
     recorder = Recorder(opening, answers)
     reading = threading.Thread(
         target=_receive, args=[sys.stdin.buffer, messages, recorder], daemon=True

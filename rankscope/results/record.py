@@ -78,6 +78,8 @@ def _check(record: Any) -> None:
     for run in record.get("runs", []):
         if not all(isinstance(run.get(name), str) for name in ("name", "path")):
             raise TypeError("a run has no name or no path")
+        if not all(type(step) is int for step in run.get("restarts") or ()):
+            raise TypeError("a run has restarts that are not at steps")
 
 
 def _digest_of_record(record: Mapping[str, Any]) -> str:

@@ -264,7 +264,7 @@ class Results:
         if not path.is_file():
             return {}
         runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
-        monitored = {str(run.get("name")): list(run.get("restarts") or ()) for run in runs}
+        monitored = {run["name"]: list(run.get("restarts") or ()) for run in runs}
         merges = [("component", "==", "merge")]
         with _checked(path):
             measured = restarts_of(
