@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -90,9 +90,9 @@ class DeviceWorker:
             batch = small.setdefault(found.shape, [])
             batch.append((job, found))
             if len(batch) >= self._backend.batch_size(found.shape):
-                yield from self._together(small.pop(found.shape))
+                yield from self._in_pairs(small.pop(found.shape))
         for batch in small.values():
-            yield from self._together(batch)
+            yield from self._in_pairs(batch)
 
     def _in_order(
         self, jobs: Iterable[AnalysisJob]
@@ -109,7 +109,7 @@ class DeviceWorker:
 
     def _alone(self, job: AnalysisJob) -> Outcome:
         found = self._decomposed(job)
-        return self._on_device(found) if isinstance(found, Dense) else found
+        return self._together([found])[0] if isinstance(found, Dense) else found
 
     def _decomposed(self, job: AnalysisJob) -> Outcome | Dense:
         """The result of a job; a small matrix as it was read, to be decomposed with others."""
@@ -167,10 +167,16 @@ class DeviceWorker:
             return stored(*tensors[0])
         return change_of([State.stored(*one) for one in tensors], states.dtype)
 
-    def _together(
+    def _in_pairs(
         self, batch: list[tuple[AnalysisJob, Dense]]
     ) -> Iterator[tuple[AnalysisJob, Outcome]]:
-        with self._backend.place():
-            found = stack_spectra([matrix for _, matrix in batch], self._backend)
-        for (job, _), spectrum in zip(batch, found, strict=True):
-            yield job, [spectrum]
+        jobs, matrices = zip(*batch, strict=True)
+        yield from zip(jobs, self._together(matrices), strict=True)
+
+    def _together(self, matrices: Sequence[Dense]) -> list[Outcome]:
+        """Spectra of small matrices of one shape; on the processor if the device has no room."""
+        try:
+            with self._backend.place():
+                return [[one] for one in stack_spectra(matrices, self._backend)]
+        except torch.OutOfMemoryError:
+            return [spectra(matrix) for matrix in matrices]

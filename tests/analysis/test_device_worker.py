@@ -236,8 +236,13 @@ def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(
     def no_room(gram: "torch.Tensor") -> "torch.Tensor":
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    matrix = rng.normal(size=(40, 50))
+    shapes = [(40, 50), (5, 7), (5, 7), (6, 4)]  # of which small ones go together
+    matrices = [rng.normal(size=shape) for shape in shapes]
     with DeviceWorker("cpu", 1) as worker:
         monkeypatch.setattr("torch.linalg.eigvalsh", no_room)
-        ((_, found),) = worker.run(held(matrix))
-    assert (spectra_in(found)[0].values == spectrum(matrix).values).all()
+        found = {job.plan: outcome for job, outcome in worker.run(held(*matrices))}
+        alone = [worker.submit(job).result() for job in held(*matrices)]
+    assert len(found) == len(matrices)
+    for i, matrix in enumerate(matrices):
+        for outcome in (found[i], alone[i]):
+            assert (spectra_in(outcome)[0].values == spectrum(matrix).values).all()
