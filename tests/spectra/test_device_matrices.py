@@ -227,7 +227,7 @@ def test_changes_are_those_of_the_processor(
     kinds = [format_of(one, dtypes[0]) for one in held]
     bias = shared_rounding(held[2], held[1], held[0], kinds[1])
     assert found.cosine.bias == pytest.approx(bias / sizes[0] / sizes[1], rel=1e-9)
-    assert found.entries == pytest.approx(sparsity(change, u * sizes[0]), abs=1e-12)
+    assert found.entries == pytest.approx(sparsity(change, float(u * sizes[0])), abs=1e-12)
     rounding = rounding_of(held[0], kinds[0]) + rounding_of(held[1], kinds[1])
     assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6)
 

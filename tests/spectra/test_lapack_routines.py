@@ -38,7 +38,7 @@ def test_integers_of_either_size_are_passed(lapack: Routines, rng: np.random.Gen
     a = rng.normal(size=(90, 90))
     a += a.T
     found = TwoStages(lapack, width=8).eigenvalues(a)
-    assert found == pytest.approx(np.linalg.eigvalsh(a), abs=1e-13 * np.linalg.norm(a))
+    assert found == pytest.approx(np.linalg.eigvalsh(a), abs=1e-13 * float(np.linalg.norm(a)))
     with pytest.raises(np.linalg.LinAlgError, match="dsterf failed"):
         TwoStages(lapack, width=8).eigenvalues(np.full((90, 90), np.nan))
 
