@@ -25,12 +25,16 @@ def backend(request: pytest.FixtureRequest) -> Backend[Any]:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("power", [-1070, -1000, -400, 0, 400, 1000])
+@pytest.mark.parametrize(
+    ("power", "beyond"),
+    [(-1070, 0), (-400, 0), (0, 0), (1000, 0), (-1070, 500), (-300, 500), (0, 500), (500, 500)],
+)
 def test_squares_of_entries_stay_in_range_whatever_their_signs(
-    backend: Backend[Any], sign: float, power: int
+    backend: Backend[Any], sign: float, power: int, beyond: int
 ) -> None:
-    """Entries are integers times a power of two, so that nothing is rounded on the way."""
-    values = sign * np.ldexp(np.array([[1.0, 3.0, 9.0], [11.0, 2.0, 5.0]]), power)
+    """Entries are integers times a power of two; the largest has the other sign."""
+    values = sign * np.ldexp(np.array([[1.0, 3.0, 9.0], [-11.0, 2.0, 5.0]]), power)
+    values[1, 0] *= 2.0**beyond
     scaled, exponent = backend.in_range(values)
     scaled = np.asarray(scaled)
     assert (np.ldexp(scaled, exponent) == values).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -129,7 +130,7 @@ def test_spectra_are_within_their_intervals(matrix: tuple[np.ndarray, str], devi
     (found,) = stack_spectra([on_device(values, dtype, device)], TorchBackend(device))
     assert (found.status, found.dtype) == (expected.status, expected.dtype)
     assert (found.lower <= expected.upper).all() and (expected.lower <= found.upper).all()
-    assert found.noise_floor == pytest.approx(expected.noise_floor, rel=2e-6)
+    assert found.noise_floor == pytest.approx(expected.noise_floor, rel=2e-6, abs=0)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -217,9 +218,11 @@ def test_changes_are_those_of_the_processor(
         (change * before).sum() / sizes[0] / sizes[1], abs=1e-12
     )
     u, count = 2.0**-53, change.size
-    assert found.error == pytest.approx(u * sizes[0])
+    assert found.error == pytest.approx(u * sizes[0], rel=1e-6, abs=0)
     of_norms = count / 2 + 4 + 1  # and what forming the changes rounded
-    assert found.cosine.error == pytest.approx((count + 8 + 2 * 2.1 * of_norms) * u)
+    assert found.cosine.error == pytest.approx(
+        (count + 8 + 2 * 2.1 * of_norms) * u, rel=1e-6, abs=0
+    )
     held = [
         one.double().numpy() if dtypes[0] == "float64" else one.float().numpy()
         for one in (later, shared, first)
@@ -229,7 +232,18 @@ def test_changes_are_those_of_the_processor(
     assert found.cosine.bias == pytest.approx(bias / sizes[0] / sizes[1], rel=1e-9)
     assert found.entries == pytest.approx(sparsity(change, float(u * sizes[0])), abs=1e-12)
     rounding = rounding_of(held[0], kinds[0]) + rounding_of(held[1], kinds[1])
-    assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6)
+    assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6, abs=0)
+
+
+@pytest.mark.parametrize("unit", [1e-307, 1.0, 1e307])
+@pytest.mark.parametrize("beside", [[], [np.nan], [np.inf, -np.inf]])
+def test_norms_are_those_of_the_finite_entries(
+    unit: float, beside: list[float], device: str
+) -> None:
+    finite = [3.0 * unit, -4.0 * unit, 12.0 * unit]
+    values = torch.tensor([finite + beside], dtype=torch.float64, device=device)
+    found = device_changes.norm_of(values)
+    assert abs(found.value - math.hypot(*finite)) <= found.error < 1e-14 * found.value
 
 
 def test_a_state_of_fewer_bits_than_its_neighbours_leaves_the_bias_open(
