@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -169,12 +170,18 @@ class SpectraPlans(execution.Plans[SpectraTask]):
     ----------
     breaks
         The last step of each run that does not continue the previous ones, if any.
+    folders
+        Where its tensors are.
+    is_certain
+        Whether nothing that was looked for and not found would change the results if it came.
     """
 
     def __init__(self, found: Survey, selection: Selection) -> None:
         self._selection = selection
         self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
+        self.folders: set[str] = set()
+        self.is_certain = True
         since = selection.since and str(selection.since.path)
         asked = replace(selection, since=None), since
         runs = [_about(run) for run in found.runs]
@@ -182,7 +189,11 @@ class SpectraPlans(execution.Plans[SpectraTask]):
         super().__init__(plans, store.VERSION, asked, found.skips, found.notes, runs)
 
     def __iter__(self) -> Iterator[Plan[SpectraTask]]:
-        yield from super().__iter__()
+        for plan in super().__iter__():
+            self.folders |= {
+                path.rpartition(os.sep)[0] for task in plan.tasks for path, _ in task.files
+            }
+            yield plan
         self.notes += self._reasons
 
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[SpectraTask]]:
@@ -191,6 +202,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
             yield from plan_run(run, self._selection, facts)
             if facts.last_break is not None:
                 self.breaks[run.name] = facts.last_break
+            self.is_certain &= not facts.lacks_base
             self._explain(run, facts)
 
     def _explain(self, run: Run, facts: Facts) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.analysis.analyzed import Analysis
+from rankscope.analysis.question import SEEN
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
@@ -76,6 +77,8 @@ def described(analysis: Analysis) -> dict[str, Any]:
         **provenance(PACKAGES),
         "key": analysis.key,
         "subspaces_key": analysis.subspaces_key,
+        SEEN: None if analysis.seen is None else dict(analysis.seen),
+        "named": analysis.selection.named,
         "options": _described_options(analysis),
         "runs": [_described_run(run) for run in analysis.runs],
         "rows": len(analysis.rows),

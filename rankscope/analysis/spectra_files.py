@@ -15,7 +15,7 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan
-from rankscope.results.columns import SPECTRA_FOLDER
+from rankscope.results.columns import MEASURED, SPECTRA_FOLDER
 from rankscope.results.spectra_store import (
     MATRIX,
     Entry,
@@ -25,7 +25,6 @@ from rankscope.results.spectra_store import (
 )
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
-MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
 OF_FILES = (CHANGED, "damaged")  # reasons that concern a whole file, where they name no tensor
 
 

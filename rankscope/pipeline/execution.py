@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import changed, state_of
+from rankscope.checkpoints.skip import Skip
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Engine, Failure, Job, ResultT, Task, TaskT
 

@@ -11,6 +11,7 @@ SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
 
+MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
 METRICS = (
     "effective_rank",
     "per",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from tests.analysis.series import Inline
@@ -235,7 +235,7 @@ def results(folder: Path) -> None:
 
     trained_run(folder / "run")
     found, selection = survey([folder / "run"]), Selection.of(subspaces=1)
-    analyze_found(found, selection, out=folder / "results", engine=Inline())
+    analyze_runs(found, selection, out=folder / "results", engine=Inline())
     rows = [
         {"run": "run", "step": step, "task": "text", "group": "", "metric": "perplexity",
          "value": 9.0 - step, "ci_low": 1.0, "ci_high": 10.0, "n": 5}
