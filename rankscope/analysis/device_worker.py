@@ -13,8 +13,10 @@ from rankscope.analysis.subspace_series import Compared, SubspaceSeries
 from rankscope.analysis.worker import explained, matrix_of
 from rankscope.checkpoints.file_states import as_planned
 from rankscope.pipeline.engine import Failure
+from rankscope.results.measure import Measured
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
+from rankscope.spectra.spectrum import Spectrum
 from rankscope.spectra.torch_backend import TorchBackend
 
 READ_AHEAD = 8  # matrices held ready, each as large as in the model
@@ -58,7 +60,7 @@ class DeviceWorker:
             if isinstance(matrix, Failure | list):
                 yield job, matrix
             elif not isinstance(matrix, Dense):
-                yield job, spectra(matrix)
+                yield job, _measured(job, spectra(matrix))
             else:
                 batch.append((job, matrix))
                 if len(batch) >= self._backend.batch_size(matrix.shape):
@@ -84,7 +86,11 @@ class DeviceWorker:
     ) -> Iterator[tuple[AnalysisJob, Outcome]]:
         found = stack_spectra([matrix for _, matrix in batch], self._backend)
         for (job, _), spectrum in zip(batch, found, strict=True):
-            yield job, [spectrum]
+            yield job, _measured(job, [spectrum])
+
+
+def _measured(job: AnalysisJob, found: list[Spectrum]) -> list[Measured]:
+    return [Measured.of(spectrum, job.task.component.kind) for spectrum in found]
 
 
 def _matrix_of(job: AnalysisJob) -> Read:

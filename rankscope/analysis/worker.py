@@ -1,4 +1,4 @@
-"""One worker process: takes recipes from its connection, sends back their spectra.
+"""One worker process: takes recipes from its connection, sends back spectra and metrics.
 
 It is started as a separate program rather than by ``multiprocessing``, which would import the
 caller's main script again. So a script without a ``__main__`` guard works, and so does a notebook;
@@ -25,16 +25,19 @@ from rankscope.components.memory import check_room
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
+from rankscope.results.measure import Measured
 from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
-Chunk = list[tuple[Recipe | SubspaceSeries, FileStates]]
+Chunk = list[tuple[Recipe | SubspaceSeries, FileStates, str]]  # as `rankscope.analysis.jobs.sent`
 SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
 
-def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcome:
-    """Spectra of a recipe, one per head for a stack; or comparisons of a series.
+def decompose(
+    recipe: Recipe | SubspaceSeries, files: FileStates = (), component: str = "weight"
+) -> Outcome:
+    """Spectra of a recipe with metrics, one per head for a stack; or comparisons of a series.
 
     Refuses ``files`` in any other state than this.
     """
@@ -43,7 +46,7 @@ def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcom
             if isinstance(recipe, SubspaceSeries):
                 return recipe.compare()
             matrix = matrix_of(recipe)
-        return spectra(matrix)
+        return [Measured.of(spectrum, component) for spectrum in spectra(matrix)]
     except Exception as error:
         return explained(error)
 
@@ -71,7 +74,7 @@ def explained(error: Exception) -> Failure:
 
 
 def decompose_all(chunk: Chunk) -> list[Outcome]:
-    """Spectra of a chunk of recipes, each with the files that it reads."""
+    """What comes of a chunk of recipes."""
     return [decompose(*one) for one in chunk]
 
 

@@ -88,7 +88,8 @@ def carried_out(
     """
     done = []
     for executed in execute(plans, store=store, engine=engine, meter=meter):
-        done.append((replace(executed, entries=()), keep(executed)))
+        bare = replace(executed, entries=(), plan=replace(executed.plan, tasks=()))
+        done.append((bare, keep(executed)))
     done.sort(key=lambda pair: pair[0].number)
     skips = (*found.skips, *(skip for executed, _ in done for skip in executed.skips))
     fields = {

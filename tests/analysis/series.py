@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from rankscope.analysis.analyze import analyze_runs, answer
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.jobs import AnalysisJob, Outcome
+from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
 from rankscope.analysis.plan import Selection, Windows
 from rankscope.analysis.question import Question
 from rankscope.analysis.worker import decompose
@@ -33,7 +33,7 @@ class Inline(AbstractContextManager["Inline"]):
 
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         for job in jobs:
-            yield job, decompose(job.task.recipe, job.task.files)
+            yield job, decompose(*sent(job))
 
     def __exit__(self, *_: object) -> None:
         return None
