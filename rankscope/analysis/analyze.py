@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
-from rankscope.analysis.plan import Selection, SpectraPlans, SpectraTask, Windows, count_steps
+from rankscope.analysis.kept_steps import kept_rows
+from rankscope.analysis.plan import Selection, SpectraPlans, Windows, count_steps
 from rankscope.analysis.question import Question
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
@@ -27,9 +29,8 @@ from rankscope.pipeline.calls import (
     results_folder,
 )
 from rankscope.pipeline.choices import Layers, Names, Steps
-from rankscope.pipeline.execution import Executed, Meter, Progress
-from rankscope.results.measure import Row, row_of
-from rankscope.results.spectra_store import Entry
+from rankscope.pipeline.execution import Meter, Progress
+from rankscope.results.measure import Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,11 +203,11 @@ def analyze_runs(
     require_steps(count, found.runs)
     require_out(out, found.runs)
     sweep_results(out)
-    plans = SpectraPlans(found, selection)
+    plans = SpectraPlans(found, selection, out)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
         fields, rows = carried_out(
             plans,
-            _rows,
+            partial(kept_rows, out=out),
             store=SpectraFiles(folder),
             engine=nullcontext(workers),
             meter=Meter(progress, count),
@@ -224,7 +225,8 @@ def analyze_runs(
         **fields,
         runs=found.runs,
         selection=selection,
-        rows=tuple(row for some in rows for row in some),
+        rows=tuple(row for some in rows for row in some.rows),
+        csv=() if out is None else tuple(some.csv for some in rows),
         breaks=plans.breaks,
         subspaces=compared,
         subspaces_key=key,
@@ -258,11 +260,3 @@ def _compared(
         found=found,
     )
     return fields, tuple(row for some in rows for row in some)
-
-
-def _rows(executed: Executed[SpectraTask, Entry]) -> list[Row]:
-    # Imported here, not at the top, so that it loads while the workers compute.
-    import rankscope.analysis.results_folder  # noqa: F401
-
-    plan = executed.plan
-    return [row_of(plan.run, plan.step, entry) for entry in executed.entries]

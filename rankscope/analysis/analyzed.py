@@ -27,6 +27,8 @@ class Analysis(CallResult):
         What was requested.
     rows
         One per matrix and step, by run and step.
+    csv
+        The same as lines of the table, in parts; empty if they are not at hand.
     breaks
         The last step that does not continue the previous ones, by run name.
     subspaces
@@ -41,6 +43,7 @@ class Analysis(CallResult):
     selection: Selection
     rows: tuple[Row, ...]
     breaks: Mapping[str, int]
+    csv: tuple[bytes, ...] = ()
     subspaces: tuple[Row, ...] = ()
     subspaces_key: str | None = None
     seen: Mapping[str, Any] | None = None

@@ -6,10 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from rankscope.analysis.history import Asked, Step, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
+from rankscope.analysis.trails import Past, as_skips, noted, past_of
 from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.file_states import FileStates, State, state_of
@@ -166,6 +168,11 @@ class SpectraPlans(execution.Plans[SpectraTask]):
 
     The results also depend on what was reported when the runs were found.
 
+    Parameters
+    ----------
+    out
+        A folder of results, whose steps are not planned again where nothing has changed.
+
     Attributes
     ----------
     breaks
@@ -176,8 +183,8 @@ class SpectraPlans(execution.Plans[SpectraTask]):
         Whether nothing that was looked for and not found would change the results if it came.
     """
 
-    def __init__(self, found: Survey, selection: Selection) -> None:
-        self._selection = selection
+    def __init__(self, found: Survey, selection: Selection, out: Path | None = None) -> None:
+        self._selection, self._out = selection, out
         self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
         self.folders: set[str] = set()
@@ -199,7 +206,10 @@ class SpectraPlans(execution.Plans[SpectraTask]):
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[SpectraTask]]:
         for run in runs:
             facts = Facts(whole_cycles=self._selection.windows == "cycles")
-            yield from plan_run(run, self._selection, facts)
+            past = past_of(run, self._selection, self._out)
+            for _, stored in past.steps:
+                self.folders |= {path.rpartition(os.sep)[0] for path in stored.about["beside"]}
+            yield from plan_run(run, self._selection, facts, past=past)
             if facts.last_break is not None:
                 self.breaks[run.name] = facts.last_break
             self.is_certain &= not facts.lacks_base
@@ -217,7 +227,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
 
 
 def plan_run(
-    run: Run, selection: Selection, facts: Facts | None = None
+    run: Run, selection: Selection, facts: Facts | None = None, *, past: Past | None = None
 ) -> Iterator[Plan[SpectraTask]]:
     """Plan a run, step by step in ascending order; reads headers only.
 
@@ -225,15 +235,25 @@ def plan_run(
     ----------
     facts
         Collects what the run holds.
+    past
+        The first steps, if their rows are known: their plans have no tasks, and the rows beside.
     """
     seen = {str(path): state_of(path) for path in run.merge_files}
-    for step in iter_steps(run, selection.asked):
+    past, facts = past or Past(), facts or Facts()
+    facts.restore(past.facts)
+    for at, stored in past.steps:
+        said = (as_skips(stored.about[name]) for name in ("skips", "notes"))
+        yield Plan(run.name, at, (), *said, about=stored)
+    for step in iter_steps(run, selection.asked, past.begin):
         asked = sorted(filter(selection.has, step.components), key=_order)
-        if facts is not None:
-            facts.add(step, asked)
+        facts.add(step, asked)
         remember_states(step, seen)
-        tasks = [task_of(component, seen) for component in asked]
-        yield Plan(run.name, step.step, tuple(tasks), step.skips, step.notes)
+        tasks = tuple(task_of(component, seen) for component in asked)
+        about = None
+        if past.trail is not None:
+            files = (path for task in tasks for path, _ in task.files)
+            about = noted(past.trail, step, facts, files=files)
+        yield Plan(run.name, step.step, tasks, step.skips, step.notes, about)
 
 
 def _order(component: Component) -> tuple[int, bool, int, int, int, str]:

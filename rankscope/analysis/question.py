@@ -8,13 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.recalled import RecalledAnalysis
 from rankscope.pipeline.call_results import recalled, sweep_results
-from rankscope.pipeline.seen_files import Seen, States, digest_of, files_in, states_of
+from rankscope.pipeline.seen_files import (
+    Seen,
+    States,
+    digest_of,
+    files_in,
+    states_of,
+    states_of_package,
+)
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -30,7 +36,6 @@ if TYPE_CHECKING:
     from rankscope.pipeline.choices import Layers, Names, Steps
 
 SEEN = "seen"  # entry of the record
-PACKAGE = Path(__file__).parents[1]
 # By which the cache of the hub is found, where base models are looked for.
 VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HOME")
 
@@ -134,10 +139,9 @@ class Question:
         paths = [(str(path), str(Path(path).resolve())) for path in self.paths]
         columns = COLUMNS, SUBSPACE_COLUMNS
         variables = [os.environ.get(name) for name in VARIABLES]
-        about = asked[1:], paths, variables, columns, version("rankscope")
+        about = asked[1:], paths, variables, columns
         stores = states_of(out / name for name in (SPECTRA_FOLDER, SUBSPACES_FOLDER))
-        code = {path: state for path, state in states_of([PACKAGE]).items() if path.endswith(".py")}
-        return digest_of(about, files, beside, stores, code)
+        return digest_of(about, files, beside, stores, states_of_package())
 
 
 def _in_folders(folders: Iterable[str]) -> States:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rankscope.analysis.history import BETWEEN, Step
 from rankscope.components.component import Component
@@ -42,6 +43,11 @@ class Facts:
     whole_cycles: bool = False
     offered: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
+
+    def restore(self, known: Mapping[str, Any]) -> None:
+        """Take over what is known of the steps before."""
+        for name, value in known.items():
+            setattr(self, name, value)
 
     def add(self, step: Step, asked: Iterable[Component]) -> None:
         """Add what one step holds, and which of its components are requested."""

@@ -46,7 +46,7 @@ def write_results(out: Path, analysis: Analysis) -> None:
     keys = dict.fromkeys(key for record in logs for key in record)
     files = {
         METRICS_FILE: as_parquet(analysis.rows, COLUMNS, whole=WHOLE, text=TEXT),
-        "metrics.csv": as_csv(analysis.rows, COLUMNS),
+        "metrics.csv": _csv(analysis),
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
         TRAINING_FILE: as_csv(logs, list(keys)) if logs else None,
         SUBSPACES_FILE: None,
@@ -58,6 +58,12 @@ def write_results(out: Path, analysis: Analysis) -> None:
             analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
         )
     write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
+
+
+def _csv(analysis: Analysis) -> bytes:
+    if not analysis.csv:
+        return as_csv(analysis.rows, COLUMNS)
+    return b"".join((as_csv((), COLUMNS), *analysis.csv))
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -12,10 +12,18 @@ from typing import TYPE_CHECKING, Any
 from rankscope.checkpoints.skip import Skip
 from rankscope.durable import sweep
 from rankscope.errors import RankscopeWarning
-from rankscope.results.columns import SCORES_FOLDER, SPECTRA_FOLDER, SUBSPACES_FOLDER
+from rankscope.results.columns import (
+    ROWS_FOLDER,
+    SCORES_FOLDER,
+    SPECTRA_FOLDER,
+    SUBSPACES_FOLDER,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+STORES = (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER, ROWS_FOLDER)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ def sweep_results(out: Path | None) -> None:
     """Remove what killed calls left half written in a results folder and its stores."""
     if out is None:
         return
-    stores = [out / name for name in (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER)]
+    stores = [out / name for name in STORES]
     for folder in [out, *stores, *(below for store in stores for below in store.rglob("*/"))]:
         sweep(folder)
 

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rankscope.checkpoints.file_states import State, state_of
@@ -69,8 +70,7 @@ class Seen:
 
     def is_settled(self, beside: States) -> bool:
         """Whether a change after this moment shows, here and in files ``beside``."""
-        states = (*self.files.values(), *beside.values())
-        return all(_is_old(state, self.at) for state in states if state is not None)
+        return are_old(self.files, self.at) and are_old(beside, self.at)
 
 
 def files_in(folder: str) -> States:
@@ -108,6 +108,18 @@ def _listed(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError:
         return []
+
+
+def are_old(states: States, at: int) -> bool:
+    """Whether a change of these files after a moment shows in their states."""
+    return all(_is_old(state, at) for state in states.values() if state is not None)
+
+
+@cache
+def states_of_package() -> States:
+    """The files of this package: another version may find something else in the same files."""
+    found = states_of([Path(__file__).parents[1]])
+    return {path: state for path, state in found.items() if path.endswith((".py", ".toml"))}
 
 
 def _is_old(state: State, at: int) -> bool:

@@ -6,6 +6,7 @@ Imports nothing, so that tables can be written without loading pandas.
 from __future__ import annotations
 
 METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
+ROWS_FOLDER = "rows"  # of each step, from which the table is put together
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
