@@ -156,6 +156,8 @@ class _Part:
         The last checkpoint before that one that holds it.
     bare
         Length of the prefix that the names of some checkpoints lack.
+    is_renamed
+        Whether some checkpoint has been read under other names than its own.
     """
 
     origin: Seen | None
@@ -164,6 +166,7 @@ class _Part:
     held: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     held_before: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     bare: int = 0
+    is_renamed: bool = False
     second_last: Seen | None = None
 
     def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
@@ -206,7 +209,7 @@ class _Walk:
             return ()
         is_all = all(seen is part.last for seen in part.held.values())
         is_all &= all(seen is part.second_last for seen in part.held_before.values())
-        if not is_all or part.bare or self.merges.skips:
+        if not is_all or part.is_renamed or self.merges.skips:
             return ()
         return tuple(seen.step for seen in (part.second_last, part.last) if seen is not None)
 
@@ -261,6 +264,7 @@ class _Walk:
         same = None if apart else same_names(earlier, contents, bare=part.bare)
         if same is not None:
             contents, part.bare = same
+            part.is_renamed = True
             message = "its names differ from those before by a prefix: taken for the same matrices"
             self.notes.append(Skip(path, "", "prefix", message))
         apart = apart or difference(earlier, contents)

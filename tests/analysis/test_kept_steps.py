@@ -60,14 +60,23 @@ def gap(at: int, tensors: Tensors) -> Tensors:
     return {n: t for n, t in tensors.items() if at not in (3, 4) or "layers.1.mlp.up" not in n}
 
 
+def late(at: int, tensors: Tensors) -> Tensors:
+    """A matrix that was there once comes back."""
+    return {n: t for n, t in tensors.items() if at in (2, 5, 6) or "layers.1.mlp.up" not in n}
+
+
 def broken(at: int, tensors: Tensors) -> Tensors:
     """Another model begins."""
     wide = {name: np.vstack([tensor, tensor]) for name, tensor in tensors.items()}
     return wide if at in (3, 4) else tensors
 
 
-def prefixed(at: int, tensors: Tensors) -> Tensors:
-    return renamed(tensors, "module.") if at > 2 else tensors
+def wrapped(at: int, tensors: Tensors) -> Tensors:
+    return renamed(tensors, "wrapped.") if at > 2 else tensors
+
+
+def unwrapped(at: int, tensors: Tensors) -> Tensors:
+    return renamed(tensors, "wrapped.") if at < 3 else tensors
 
 
 def spoiled(at: int, tensors: Tensors) -> Tensors:
@@ -83,7 +92,7 @@ def odd(at: int, tensors: Tensors) -> Tensors:
     return tensors | extra if at in (1, 5) else tensors
 
 
-@pytest.mark.parametrize("change", [plain, gap, broken, prefixed, spoiled, odd])
+@pytest.mark.parametrize("change", [plain, gap, late, broken, wrapped, unwrapped, spoiled, odd])
 def test_a_series_that_grows_gives_what_it_gives_at_once(
     tmp_path: Path, rng: np.random.Generator, change: Callable[[int, Tensors], Tensors]
 ) -> None:
