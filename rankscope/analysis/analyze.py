@@ -154,7 +154,7 @@ def analyze(
     workers = engine_of(engine, jobs)
     folder = None if out is None else Path(out)
     recalled = None if folder is None or recheck else question.recall(folder)
-    return reported(recalled or answer(question, out=folder, engine=workers))
+    return reported(recalled or answer(question, out=folder, engine=workers, recheck=recheck))
 
 
 def answer(
@@ -163,8 +163,9 @@ def answer(
     out: Path | None = None,
     engine: OpenEngine | None = None,
     progress: Progress | None = None,
+    recheck: bool = False,
 ) -> Analysis:
-    """Answer a question, computing what ``out`` lacks."""
+    """Answer a question, computing what ``out`` lacks; ``recheck`` plans every step again."""
     selection = question.selection()
     if selection.subspaces is not None and out is None:
         raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")
@@ -176,7 +177,9 @@ def answer(
             return None
         return question.seen(before, out, folders)
 
-    return analyze_runs(found, selection, out=out, engine=engine, progress=progress, seen=seen)
+    return analyze_runs(
+        found, selection, out=out, engine=engine, progress=progress, seen=seen, recheck=recheck
+    )
 
 
 def analyze_runs(
@@ -188,6 +191,7 @@ def analyze_runs(
     progress: Progress | None = None,
     revised: Callable[[Analysis], Analysis] | None = None,
     seen: Callable[[Iterable[str]], dict[str, Any] | None] | None = None,
+    recheck: bool = False,
 ) -> Analysis:
     """Analyse the runs that a survey found, computing what the store lacks.
 
@@ -198,12 +202,14 @@ def analyze_runs(
     seen
         Says what to record of the files, given the folders that tensors were read from: see
         `Question.seen`.
+    recheck
+        Plan every step again, although no file has changed.
     """
     count = sum(count_steps(run, selection) for run in found.runs)
     require_steps(count, found.runs)
     require_out(out, found.runs)
     sweep_results(out)
-    plans = SpectraPlans(found, selection, out)
+    plans = SpectraPlans(found, selection, out=out, recheck=recheck)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
         fields, rows = carried_out(
             plans,

@@ -172,6 +172,8 @@ class SpectraPlans(execution.Plans[SpectraTask]):
     ----------
     out
         A folder of results, whose steps are not planned again where nothing has changed.
+    recheck
+        Plan them nevertheless.
 
     Attributes
     ----------
@@ -183,8 +185,15 @@ class SpectraPlans(execution.Plans[SpectraTask]):
         Whether nothing that was looked for and not found would change the results if it came.
     """
 
-    def __init__(self, found: Survey, selection: Selection, out: Path | None = None) -> None:
-        self._selection, self._out = selection, out
+    def __init__(
+        self,
+        found: Survey,
+        selection: Selection,
+        *,
+        out: Path | None = None,
+        recheck: bool = False,
+    ) -> None:
+        self._selection, self._out, self._recheck = selection, out, recheck
         self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
         self.folders: set[str] = set()
@@ -206,7 +215,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[SpectraTask]]:
         for run in runs:
             facts = Facts(whole_cycles=self._selection.windows == "cycles")
-            past = past_of(run, self._selection, self._out)
+            past = past_of(run, self._selection, self._out, recheck=self._recheck)
             for _, stored in past.steps:
                 self.folders |= {path.rpartition(os.sep)[0] for path in stored.about["beside"]}
             yield from plan_run(run, self._selection, facts, past=past)

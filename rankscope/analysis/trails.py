@@ -20,8 +20,13 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import State, state_of, states_below
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.steps import step_in_name
-from rankscope.checkpoints.training_log import LOG
-from rankscope.pipeline.seen_files import ABOVE, States, are_old, files_in, states_of_package
+from rankscope.pipeline.seen_files import (
+    States,
+    are_old,
+    configs_above,
+    files_in,
+    states_of_package,
+)
 from rankscope.results.columns import ROWS_FOLDER, SPECTRA_FOLDER
 from rankscope.results.spectra_store import VERSION, store_path
 from rankscope.results.step_rows import StepRows, read_step_rows
@@ -29,20 +34,13 @@ from rankscope.results.step_rows import StepRows, read_step_rows
 if TYPE_CHECKING:
     from rankscope.analysis.plan import Selection
 
-GROWING = (LOG, "latest")  # beginnings of names of files that every checkpoint changes
-
 
 class Trail:
     """Digests of the steps of a run so far; ends where something may change without a trace."""
 
     def __init__(self, run: Run, selection: Selection) -> None:
         first = run.checkpoints[0]
-        above = {
-            path: state
-            for folder in first.path.resolve().parents[:ABOVE]
-            for path, state in files_in(str(folder)).items()
-            if not Path(path).name.startswith(GROWING)
-        }
+        above = configs_above(first.path)
         about = VERSION, run.name, str(run.path), run.unit, first.options, selection
         text = repr((about, sorted(above.items()), sorted(states_of_package().items())))
         self._digest = hashlib.blake2b(text.encode(), digest_size=16)
@@ -111,13 +109,13 @@ class Past:
         return {name: set(v) if isinstance(v, list) else v for name, v in stored.items()}
 
 
-def past_of(run: Run, selection: Selection, out: Path | None) -> Past:
-    """The steps at the beginning of a run whose rows in ``out`` hold."""
+def past_of(run: Run, selection: Selection, out: Path | None, *, recheck: bool) -> Past:
+    """The steps at the beginning of a run whose rows in ``out`` hold; none to ``recheck`` them."""
     is_known = selection.since is None and selection.windows == "steps"
     if out is None or not run.checkpoints or not is_known:
         return Past()
     selection = replace(selection, subspaces=None, against=())
-    unchanged = list(_iter_unchanged(run, selection, out))
+    unchanged = [] if recheck else list(_iter_unchanged(run, selection, out))
     while unchanged and not unchanged[-1][1].about["replay"]:
         unchanged.pop()
     trail = Trail(run, selection)

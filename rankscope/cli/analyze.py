@@ -114,7 +114,7 @@ def analyze(
         from rankscope.analysis.analyze import answer
 
         with progress_bar("analysing") as progress:
-            found = answer(question, out=out, engine=workers, progress=progress)
+            found = answer(question, out=out, engine=workers, progress=progress, recheck=recheck)
     computed = found.computed
 
     def print_record(record: dict[str, Any]) -> None:

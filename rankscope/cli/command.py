@@ -32,7 +32,7 @@ class Program(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments before the name of the command."""
-        for parameter in self.params:
+        for parameter in self.get_params(ctx):
             spare_adapters(parameter)
         return super().parse_args(ctx, args)
 
@@ -59,7 +59,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, old spellings of options included."""
         known = {option for parameter in self.params for option in parameter.opts}
-        for parameter in self.params:
+        for parameter in self.get_params(ctx):
             spare_adapters(parameter)
         return super().parse_args(ctx, list(_present(args, known)))
 

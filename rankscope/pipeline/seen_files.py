@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rankscope.checkpoints.file_states import State, state_of
 
-ABOVE = 2  # folders above a checkpoint in which layouts look for its config
+CONFIGS = (".json", ".yaml", ".yml", ".toml")  # what layouts read in the folders above a checkpoint
 TICK, COARSE_TICK = 30_000_000, 2_000_000_000  # ns; the second for clocks of whole seconds
 SECOND = 1_000_000_000
 
@@ -45,7 +45,7 @@ class Seen:
 
     @classmethod
     def below(cls, paths: Iterable[str | Path], *, without: Path | None = None) -> Seen:
-        """Look at all files below these paths, and those in the two folders above each.
+        """Look at all files below these paths, and at names and configs in two folders above.
 
         Parameters
         ----------
@@ -59,8 +59,9 @@ class Seen:
         for root in roots:
             files[root] = None if Path(root).is_dir() else state_of(root)
             files |= dict(_iter_below(root, left_out))
-            for folder in Path(root).parents[:ABOVE]:
-                files |= files_in(str(folder))
+            names = (one.path for folder in _above(root) for one in _listed(folder))
+            files |= dict.fromkeys(name for name in names if name not in (*roots, left_out))
+            files |= configs_above(root)
         return cls(roots, files, at)
 
     def covers(self, path: str | Path) -> bool:
@@ -71,6 +72,16 @@ class Seen:
     def is_settled(self, beside: States) -> bool:
         """Whether a change after this moment shows, here and in files ``beside``."""
         return are_old(self.files, self.at) and are_old(beside, self.at)
+
+
+def configs_above(path: str | Path) -> States:
+    """Files in the two folders above a path that a layout may read for it."""
+    found = (files_in(folder) for folder in _above(path))
+    return {n: s for some in found for n, s in some.items() if n.endswith(CONFIGS)}
+
+
+def _above(path: str | Path) -> list[str]:
+    return [str(folder) for folder in Path(path).resolve().parents[:2]]
 
 
 def files_in(folder: str) -> States:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from rankscope.analysis.analyze import answer
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.question import Question
-from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.run import Checkpoint
 from tests.analysis.series import SHAPES, Inline, answered, renamed, weights, write_step
 from tests.conftest import Tensors, TinyRun
@@ -118,6 +119,26 @@ def test_so_does_a_run_with_merges(relora_run: TinyRun, tmp_path: Path, componen
         answered(question, tmp_path / "grown")
     answered(question, tmp_path / "clean")
     assert results_of(tmp_path / "grown") == results_of(tmp_path / "clean")
+
+
+def test_a_note_is_said_once(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Checkpoint.read
+
+    def noted(checkpoint: Checkpoint) -> Contents:
+        note = Skip(str(checkpoint.path), "", "odd", "is odd")
+        notes = (note,) if checkpoint.step in (1, 5) else ()
+        return replace(whole(checkpoint), notes=notes)
+
+    monkeypatch.setattr(Checkpoint, "read", noted)
+    run, question = tmp_path / "run", Question(paths=(tmp_path / "run",), layers="0")
+    series(run, rng, 5)
+    shutil.move(run / "checkpoint-5", tmp_path / "last")
+    answered(question, tmp_path / "out")
+    shutil.move(tmp_path / "last", run / "checkpoint-5")
+    found = answered(question, tmp_path / "out")
+    assert [note.path for note in found.notes] == [str(run / "checkpoint-1")]
 
 
 def series(run: Path, rng: np.random.Generator, count: int = 6) -> None:
