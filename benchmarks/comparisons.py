@@ -220,7 +220,8 @@ def many(bench: Bench) -> None:
     run, out = bench.scratch / "many", bench.out("many")
     whole = programs.analyze(run, out, jobs=bench.jobs, name="all", components="weight,update,ov")
     again = replace(whole, name="nothing new", fresh=None)
-    last = sorted(run.glob("step-*"))[-1]
+    *others, last = sorted(run.glob("step-*"))
+    count = len(others) + 1
     kept = bench.scratch / last.name
     last.rename(kept)
     try:
@@ -232,7 +233,7 @@ def many(bench: Bench) -> None:
     turns |= bench.take_turns("many: all", [whole], 1)
     bench.rows += [
         Row(
-            f"{len(sorted(run.glob('step-*')))} checkpoints, one of them new, over all new: processor time",
+            f"{count} checkpoints, one of them new, over all new: processor time",
             ratio(turns, "one more", "all", processor=True),
             "×",
             f"{turns['one more'][0].processor:.2f} s over {turns['all'][0].processor:.1f} s",
