@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks import peers, programs
-from benchmarks.make_checkpoints import STRIDE
+from benchmarks.make_checkpoints import STRIDE, TINY
 from benchmarks.programs import Program
 from benchmarks.report import Row, Spread
 from benchmarks.rounds import Bench, fastest, own_seconds, ratio, seconds, tell, walls
@@ -178,6 +178,24 @@ def vectors(bench: Bench) -> None:
         bench.rows.append(row)
 
 
+def large(bench: Bench) -> None:
+    """What large matrices gain from eigenvalues in two stages, and from an inverse."""
+    tell("large matrices: eigenvalues, and small singular values")
+    sizes = (128, 256) if bench.model == TINY else (1024, 2048)
+    program = programs.large_matrices(sizes, rounds=bench.slow_rounds)
+    result = json.loads(program.measured().output)
+    bench.runs["large"] = result
+    for size, rounds in result["sizes"].items():
+        for usual, faster, words in (
+            ("one_stage", "two_stages", "eigenvalues in one stage over two"),
+            ("qr_svd", "inverse", "QR and SVD over an inverse"),
+        ):
+            if faster in rounds[0]:
+                spread = Spread.of([times[usual] / times[faster] for times in rounds])
+                detail = f"{rounds[0][usual]:.2f} over {rounds[0][faster]:.2f} s of processor time"
+                bench.rows.append(Row(f"{size} × {size}: {words}", spread, "×", detail))
+
+
 def growth(bench: Bench) -> None:
     """Time and memory against the number of checkpoints."""
     run = bench.scratch / "long"
@@ -286,6 +304,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "study": against_study,
     "adapters": adapters,
     "vectors": vectors,
+    "large": large,
     "growth": growth,
     "many": many,
     "experts": experts,

@@ -64,6 +64,11 @@ def vectors(run: Path, *, rounds: int) -> Program:
     return _module("vectors", str(run), "--rounds", str(rounds), threads=1)
 
 
+def large_matrices(sizes: Sequence[int], *, rounds: int) -> Program:
+    """Faster ways for large matrices over the usual ones, taking turns."""
+    return _module("large_matrices", *map(str, sizes), "--rounds", str(rounds), threads=1)
+
+
 def scoring(scorer: str, task: str, case: str, *, threads: int) -> Program:
     """Scoring pairs or text once, with one of the scorers that are compared."""
     return _module("evaluation_baselines", scorer, task, "--case", case, threads=threads)

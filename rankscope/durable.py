@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
+from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, flush
 from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
@@ -173,7 +174,7 @@ def damage(folder: Path) -> str | None:
 def append(path: Path, content: bytes) -> None:
     """Append to a file, without waiting for the disk: `flush_file` does that."""
     with naming(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | BINARY, 0o666)
         try:
             _write_all(descriptor, content)
         finally:
@@ -244,6 +245,8 @@ def is_temporary(name: str) -> bool:
 def safe_name(name: str) -> str:
     """File or folder name for any text: a single path component, different for every text."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "run"
+    if slug.partition(".")[0].lower() in DEVICES:
+        slug = f"run-{slug}"
     if slug == name:
         return slug
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
@@ -291,10 +294,10 @@ def _temporary_folder(path: Path) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
     try:
         _write_all(descriptor, content)
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
 
@@ -307,9 +310,12 @@ def _write_all(descriptor: int, content: bytes) -> None:
 
 def _flush(path: Path) -> None:
     """Flush a file, or the names in a folder: else a loss of power may undo a renaming."""
-    descriptor = os.open(path, os.O_RDONLY)
+    is_folder = path.is_dir()
+    if is_folder and not FLUSHES_FOLDERS:
+        return
+    descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)  # Windows flushes no other
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     finally:
         os.close(descriptor)
 

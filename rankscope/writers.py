@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import time
 from functools import lru_cache
 from pathlib import Path
 
+from rankscope.platforms import process_beginning
+
 MARK = r"[0-9a-f]{8}-\d{1,9}-[0-9a-f]{8}"  # machine, number of the process, its beginning
 WEEK = 7 * 24 * 3600.0  # seconds; no writer of this package is silent for that long
-_STAT, _BOOT, _NUMBERS = "/proc/{}/stat", "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
+_BOOT, _NUMBERS = "/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"
 
 
 def own_mark() -> str:
@@ -28,12 +31,6 @@ def is_abandoned(path: Path, mark: str) -> bool:
     machine, number, since = mark.split("-")
     if machine != _machine():
         return time.time() - _last_change(path) > WEEK
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # there is one, of another user
-        pass
     return _beginning(int(number)) not in (since, None)
 
 
@@ -48,18 +45,14 @@ def _machine() -> str:
     try:
         identity = Path(_BOOT).read_text() + os.readlink(_NUMBERS)  # noqa: PTH115, it is no path
     except OSError:  # not Linux
-        identity = os.uname().nodename
+        identity = platform.node()
     return _digest(identity)
 
 
 def _beginning(number: int) -> str | None:
-    """When a process began; no time if it has ended but nobody has asked how; None if unknown."""
-    try:
-        about = Path(_STAT.format(number)).read_bytes()
-    except OSError:
-        return None
-    state, *fields = about.rpartition(b")")[2].split()
-    return "ended" if state in (b"Z", b"X") else _digest(fields[18].decode())
+    """A digest for the time at which a process began, or for its end; None if unknown."""
+    beginning = process_beginning(number)
+    return None if beginning is None else _digest(beginning)
 
 
 def _last_change(path: Path) -> float:

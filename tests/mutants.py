@@ -32,6 +32,7 @@ class Mutant:
 
 
 SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
+INVERSE, TWO = (f"tests/spectra/test_{name}.py" for name in ("inverse_route", "symmetric"))
 ROTATIONS, CHANCE = "tests/spectra/test_rotation_gallery.py", "tests/spectra/test_chance.py"
 SUBSPACES = "tests/analysis/test_subspaces.py"
 METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
@@ -67,17 +68,19 @@ MUTANTS = (
     Mutant("spectra/bounds.py", "-2 * math.frexp(largest)[1]", "0", BOUNDS),
     Mutant(
         "spectra/bounds.py",
-        "np.nextafter(lower - self.absolute, -np.inf)",
-        "lower - self.absolute",
+        "np.nextafter(lower - error, -np.inf)",
+        "lower - error",
         BOUNDS,
     ),
     Mutant(
         "spectra/bounds.py",
-        "np.nextafter(upper + self.absolute, np.inf)",
-        "upper + self.absolute",
+        "np.nextafter(upper + error, np.inf)",
+        "upper + error",
         BOUNDS,
     ),
-    Mutant("spectra/dense.py", "max(math.frexp(largest)[1], -1000)", "max(0, -900)", SHARP),
+    Mutant("spectra/dense.py", "max(exponent, -1000)", "max(0, -900)", SHARP),
+    Mutant("spectra/dense.py", "abs(exponent) <= ORDINARY", "exponent <= ORDINARY", SHARP),
+    Mutant("spectra/dense.py", "abs(exponent) <= ORDINARY", "exponent >= -ORDINARY", SHARP),
     Mutant("spectra/dense.py", "max(arithmetic, svd_bound(", "(arithmetic or svd_bound(", SHARP),
     Mutant("spectra/dense.py", "if storage >= computed", "if storage > 0", SHARP),
     Mutant(
@@ -86,6 +89,20 @@ MUTANTS = (
         "bounds",
         "tests/components/test_composite_errors.py",
     ),
+    Mutant("spectra/bounds.py", "(residual + squared + formed)", "(squared + formed)", INVERSE),
+    Mutant("spectra/bounds.py", "(residual + squared + formed)", "(residual + formed)", INVERSE),
+    Mutant("spectra/bounds.py", "(residual + squared + formed)", "(residual + squared)", INVERSE),
+    Mutant("spectra/dense.py", "((1 - bound) / largest)", "(1 / largest)", INVERSE),
+    Mutant("spectra/dense.py", "((1 + bound) / smallest)", "(1 / smallest)", INVERSE),
+    Mutant("spectra/dense.py", "if not bound <= INVERSE_WITHIN", "if bound > 1", INVERSE),
+    Mutant("spectra/dense.py", "if not (ends.lower <= ends.upper).all()", "if False", INVERSE),
+    Mutant("spectra/dense.py", "np.sort(values.clip(", "(values.clip(", INVERSE),
+    Mutant("spectra/dense.py", "high - low < upper - lower", "high - low > 0", INVERSE),
+    Mutant(
+        "spectra/symmetric.py", "return stages if _passes(stages) else", "return stages or", TWO
+    ),
+    Mutant("spectra/symmetric.py", "np.array(matrix, np.float64,", "np.asarray(matrix,", TWO),
+    Mutant("spectra/lapack_routines.py", "if info.value:", "if False:", TWO),
     Mutant("spectra/low_rank.py", "np.clip(exponents, -1000, 1000)", "0 * exponents", SHARP),
     Mutant("spectra/low_rank.py", "-1000, 1000)", "-1000, 1024)", SHARP),
     Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
@@ -97,7 +114,7 @@ MUTANTS = (
     ),
     Mutant(
         "spectra/spectrum.py",
-        "not all(map(np.array_equal, ends, (lower, upper)))",
+        "not all(map(np.array_equal, bounds.ends(values), (lower, upper)))",
         "False",
         BOUNDS,
     ),

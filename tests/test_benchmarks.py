@@ -136,12 +136,12 @@ def test_median_decides_whether_a_limit_is_met(row: Row, met: bool | None) -> No
 def test_benchmark_of_a_toy_model_fills_table_and_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parts = ["floor", "adapters", "vectors", "growth"]
+    parts = ["floor", "adapters", "vectors", "large", "growth"]
     arguments = ["--tiny", "--scratch", str(tmp_path), "--rounds", "1", "--slow-rounds", "1"]
     bench.main([*arguments, "--only", *parts])
     stored = json.loads((tmp_path / "results.json").read_text())
     shown = capsys.readouterr().out
-    assert len(stored["rows"]) == 15
+    assert len(stored["rows"]) == 19
     assert all(row["what"] in shown for row in stored["rows"])
     assert stored["settings"]["rounds"] == 1
     assert stored["machine"]["versions"]["rankscope"]

@@ -17,12 +17,13 @@ PACKAGE = Path(rankscope.__file__).parent
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
     "errors": set(),
-    "writers": set(),
-    "durable": {"writers"},
+    "platforms": set(),
+    "writers": {"platforms"},
+    "durable": {"writers", "platforms"},
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
-    "checkpoints": {"errors"},
+    "checkpoints": {"errors", "platforms"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
@@ -37,13 +38,13 @@ MAY_IMPORT = {
     },
     "pipeline": {"errors", "durable", "results.record", "results.columns", "checkpoints"},
     "analysis": {
-        *("errors", "durable", "groups", "metrics", "results"),
+        *("errors", "durable", "platforms", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
-    "training": {"errors", "durable", "groups", "metrics", "scoring"},
-    "dry_run": {"errors", "training"},
+    "training": {"errors", "durable", "platforms", "groups", "metrics", "scoring"},
+    "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
         *(
             "errors",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rankscope import writers
+from rankscope import platforms
 from rankscope.writers import WEEK, is_abandoned, own_mark
 
 HERE, NUMBER, _ = own_mark().split("-")
@@ -47,7 +47,8 @@ def test_a_process_of_another_user_lives(tmp_path: Path, monkeypatch: pytest.Mon
 def test_where_beginnings_are_unknown_a_living_number_is_alive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writers, "_STAT", str(tmp_path / "{}"))
+    monkeypatch.setattr(platforms, "_PROCESS", str(tmp_path / "{}"))
+    (tmp_path / "self").touch()
     assert not is_abandoned(tmp_path, f"{HERE}-{NUMBER}-{'0' * 8}")
 
 

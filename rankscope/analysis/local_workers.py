@@ -24,6 +24,7 @@ from rankscope.analysis.jobs import (
     sent,
 )
 from rankscope.pipeline.engine import Failure
+from rankscope.platforms import FORKS, INHERITS_DESCRIPTORS
 
 # Chunks queued at a worker, so that it does not wait while results are written.
 AHEAD_CHUNKS = 2  # at least; more while they are small:
@@ -37,8 +38,6 @@ ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**27),
 }
-FORKS = sys.platform == "linux"  # elsewhere numpy's linear algebra may not survive a fork
-PROGRAM = "from rankscope.analysis.worker import serve"
 
 
 @dataclass(frozen=True)
@@ -168,31 +167,63 @@ class _Worker:
 class _Program:
     """A program that runs `rankscope.analysis.worker` for ``count`` workers.
 
-    It loads numpy once and forks. It leads a process group, so that all can be ended together.
+    It loads numpy once and, for several, forks. It leads a process group then, so that all can be
+    ended together.
     """
 
     def __init__(self, count: int) -> None:
         pairs = [socket.socketpair() for _ in range(count)]
-        theirs = [their_end.fileno() for _, their_end in pairs]
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{PROGRAM}; serve({theirs})"],
-            pass_fds=theirs,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path},
-            process_group=0,
-        )
-        for _, their_end in pairs:
+        theirs = [their_end for _, their_end in pairs]
+        self._process = _inheriting(theirs) if INHERITS_DESCRIPTORS else _receiving(theirs[0])
+        for their_end in theirs:
             their_end.close()
         self.workers = [_Worker(Connection(our_end.detach())) for our_end, _ in pairs]
 
     def kill(self) -> None:
         """End its processes at once."""
+        if not FORKS:
+            self._process.kill()
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):  # all have ended already
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self) -> None:
         """Wait until its first process, which waits for the others, has ended."""
         self._process.wait()
+
+
+def _inheriting(connections: list[socket.socket]) -> subprocess.Popen[bytes]:
+    """Start the program with these as its open files."""
+    theirs = [connection.fileno() for connection in connections]
+    return subprocess.Popen(
+        [sys.executable, "-c", f"from rankscope.analysis.worker import serve; serve({theirs})"],
+        pass_fds=theirs,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env=_environment(),
+        process_group=0,
+    )
+
+
+def _receiving(connection: socket.socket) -> subprocess.Popen[bytes]:
+    """Start the program and tell it where its connection is: Windows lets nothing be inherited."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from rankscope.analysis.worker import serve_shared; serve_shared()",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=_environment(),
+    )
+    assert process.stdin is not None
+    with contextlib.suppress(OSError), process.stdin:  # if it has died, the connection shows it
+        process.stdin.write(connection.share(process.pid))  # type: ignore[attr-defined,unused-ignore]
+    return process
+
+
+def _environment() -> dict[str, str]:
+    package = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    return os.environ | ENVIRONMENT | {"PYTHONPATH": path}

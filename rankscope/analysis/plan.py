@@ -251,8 +251,8 @@ def plan_run(
     past, facts = past or Past(), facts or Facts()
     facts.restore(past.facts)
     for at, stored in past.steps:
-        said = (as_skips(stored.about[name]) for name in ("skips", "notes"))
-        yield Plan(run.name, at, (), *said, about=stored)
+        skips, notes = (as_skips(stored.about[name]) for name in ("skips", "notes"))
+        yield Plan(run.name, at, (), skips, notes, stored)
     for step in iter_steps(run, selection.asked, past.begin):
         asked = sorted(filter(selection.has, step.components), key=_order)
         facts.add(step, asked)

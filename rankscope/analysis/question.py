@@ -126,7 +126,11 @@ class Question:
         sweep_results(out)
         record = intact_record(out / ANALYSIS_RECORD)
         seen = record.get(SEEN)
-        if not record.get("key") or not isinstance(seen, dict):
+        if (
+            not record.get("key")
+            or not isinstance(seen, dict)
+            or not {"digest", "folders"} <= {*seen}
+        ):
             return None
         files, beside = self.look(out).files, _in_folders(seen["folders"])
         if seen["digest"] != self._digest(files, beside, out):

@@ -30,6 +30,7 @@ from rankscope.results.columns import (
 from rankscope.results.csv_tables import as_csv
 from rankscope.results.parquet_tables import as_parquet
 from rankscope.results.record import json_lines, provenance, write_with_record
+from rankscope.spectra.symmetric import way
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
@@ -81,6 +82,7 @@ def described(analysis: Analysis) -> dict[str, Any]:
     return {
         "schema_version": 2,
         **provenance(PACKAGES),
+        "eigenvalues": way(),
         "key": analysis.key,
         "subspaces_key": analysis.subspaces_key,
         SEEN: None if analysis.seen is None else dict(analysis.seen),

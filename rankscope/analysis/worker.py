@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -45,7 +47,7 @@ def decompose(
         with as_planned(files):
             if isinstance(recipe, SubspaceSeries):
                 return recipe.compare()
-            matrix = matrix_of(recipe)
+            matrix = in_float64(matrix_of(recipe))
         return [Measured.of(spectrum, component) for spectrum in spectra(matrix)]
     except Exception as error:
         return explained(error)
@@ -58,6 +60,13 @@ def matrix_of(recipe: Recipe) -> Decomposable:
     if not isinstance(matrix, Dense):
         return matrix
     return replace(matrix, entries=sparsity(matrix.values, matrix.error))
+
+
+def in_float64(matrix: Decomposable) -> Decomposable:
+    """The matrix as it is decomposed; its narrower copy need not be in memory meanwhile."""
+    if not isinstance(matrix, Dense):
+        return matrix
+    return replace(matrix, values=np.asarray(matrix.values, np.float64))
 
 
 def explained(error: Exception) -> Failure:
@@ -97,6 +106,14 @@ def serve(descriptors: list[int]) -> None:
         while True:
             os.wait()
     os._exit(0)  # nothing is left to do, and shutting Python down takes time
+
+
+def serve_shared() -> None:
+    """Answer chunks from the connection that the caller describes on standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    shared = socket.fromshare(sys.stdin.buffer.read())  # type: ignore[attr-defined,unused-ignore]
+    _answer(Connection(shared.detach()))
+    os._exit(0)
 
 
 def _answer(connection: Connection) -> None:

@@ -29,6 +29,8 @@ def identical_steps(run: Run) -> list[tuple[int, ...]]:
     digests of whole files differ even if only the step beside the weights does. A checkpoint that
     cannot be read, or holds no weights that are understood, is not the same as any other.
     """
+    if len(run) < 2:
+        return []
     by_files: dict[tuple[str, ...], str] = {}
     steps: dict[str, list[int]] = {}
     for checkpoint in run:

@@ -9,6 +9,7 @@ from rankscope.checkpoints.tensors import DTYPES, Tensor
 from rankscope.components.recipes import Recipe
 
 WIDE = 8  # bytes of a float64
+WORKSPACE = 210  # numbers per row that the eigensolver works with, beside the Gram matrix
 
 
 def check_room(recipe: Recipe) -> None:
@@ -33,11 +34,16 @@ def check_room(recipe: Recipe) -> None:
 
 
 def least_memory(tensors: tuple[Tensor, ...]) -> int:
-    """Bytes for all tensors as they are read, the largest in float64, and its Gram matrix twice."""
+    """Bytes for the largest tensor in float64, and for all as they are read or its Gram matrix.
+
+    When the Gram matrix is formed, which is then copied for the eigensolver, nothing is left of the
+    tensors as they were read.
+    """
     read = sum(math.prod(one.shape) * _itemsize(one) for one in tensors)
     largest = max(tensors, key=lambda one: math.prod(one.shape))
     count, short = math.prod(largest.shape), min(largest.shape, default=0)
-    return read + WIDE * (count + 2 * min(short, math.isqrt(count)) ** 2)
+    short = min(short, math.isqrt(count))
+    return WIDE * count + max(read, WIDE * short * (2 * short + WORKSPACE))
 
 
 def _itemsize(tensor: Tensor) -> int:

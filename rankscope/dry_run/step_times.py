@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rankscope.dry_run.size import memory_estimate
+from rankscope.platforms import load_of_machine, memory_of_machine
 from rankscope.training.adapters.lora_linear import trained_parameters
 from rankscope.training.config import BatchConfig, Config
 from rankscope.training.model import LanguageModel
@@ -159,7 +160,7 @@ class _Trial:
 
 def busy_line(device: str) -> str | None:
     """Say that other programs use the processors, if they do; None on a quiet machine or a GPU."""
-    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    load, processors = load_of_machine(), os.cpu_count() or 1
     if device == "cuda" or load + torch.get_num_threads() <= processors + BUSY:
         return None
     return (
@@ -172,7 +173,7 @@ def device_memory(device: str) -> int:
     """Bytes of memory: all of this machine's, or what is free on the GPU."""
     if device == "cuda":
         return torch.cuda.mem_get_info()[0]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory_of_machine()
 
 
 def _iter_sizes(batch: BatchConfig) -> Iterator[tuple[int, int]]:

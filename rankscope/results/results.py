@@ -330,6 +330,8 @@ class Results:
             training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
             texts = training.select_dtypes(["object", "str"]).columns
             training[texts] = training[texts].map(original)
+            _require(training, KEY[:2])
+            training = training.astype({"step": "int64"})
         # Logs count steps, whatever checkpoints count.
         return training if self.unit != "step" else self._described(training, restarts=True)
 

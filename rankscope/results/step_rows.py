@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.results.columns import COLUMNS
 from rankscope.results.csv_tables import as_csv
 from rankscope.results.measure import Row
@@ -59,13 +59,15 @@ def read_step_rows(path: Path) -> StepRows | None:
     """Read the rows of a step; None if they are not there as this version writes them."""
     try:
         vectors, about = read_vectors(path, version=VERSION)
-    except (OtherVersionError, RankscopeError):
+        if about.pop("columns") != list(COLUMNS):
+            return None
+        rows = [
+            dict(zip(COLUMNS, cells, strict=True))
+            for cells in json.loads(vectors["cells"].tobytes())
+        ]
+        return StepRows(about, rows, vectors["csv"].tobytes())
+    except (OtherVersionError, RankscopeError, *DAMAGE):
         return None
-    if about.pop("columns", None) != list(COLUMNS):
-        return None
-    cells = json.loads(vectors["cells"].tobytes())
-    rows = [dict(zip(COLUMNS, one, strict=True)) for one in cells]
-    return StepRows(about, rows, vectors["csv"].tobytes())
 
 
 def _as_vector(content: bytes) -> np.ndarray[Any, Any]:

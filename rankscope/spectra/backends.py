@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from rankscope.spectra.bounds import Values
+from rankscope.spectra.symmetric import eigenvalues
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,23 @@ class Gram:
 
 
 @dataclass(frozen=True)
+class Inverse:
+    """How nearly X is an inverse of R, where A = Q·R, and the Gram matrix of X.
+
+    Attributes
+    ----------
+    gram
+        Of X, shape (q, q).
+    residual, energy
+        ‖YᵀY − I‖_F and ‖Y‖²_F of the computed Y = A·X, where A has its long side first.
+    """
+
+    gram: Gram
+    residual: float
+    energy: float
+
+
+@dataclass(frozen=True)
 class Triangle:
     """Singular values, descending, and diagonal of the triangular factor R."""
 
@@ -45,6 +63,9 @@ class Backend(Protocol):
 
     def grams(self, matrices: Sequence[Values]) -> list[Gram]:
         """Gram matrices of float64 matrices of one shape, (m, n) each."""
+
+    def inverse(self, matrix: Values) -> Inverse | None:
+        """An inverse of the triangular factor of a float64 matrix; None if there is none."""
 
     def triangle(self, matrix: Values) -> Triangle | None:
         """QR of the long side and singular values of R, of a float64 matrix; None if it fails."""
@@ -65,9 +86,31 @@ class NumpyBackend:
         if not np.isfinite(trace):
             return Gram(trace, energy, None)
         try:
-            return Gram(trace, energy, np.asarray(np.linalg.eigvalsh(gram)[::-1], np.float64))
+            return Gram(trace, energy, eigenvalues(gram)[::-1])
         except np.linalg.LinAlgError:
             return Gram(trace, energy, None)
+
+    def inverse(self, matrix: Values) -> Inverse | None:
+        """An inverse of the triangular factor, which is the Cholesky factor of the Gram matrix."""
+        from scipy.linalg.blas import dtrmm
+        from scipy.linalg.lapack import dtrtri
+
+        tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+        count = tall.shape[1]
+        try:
+            triangle = np.linalg.cholesky(tall.T @ tall).T
+        except np.linalg.LinAlgError:
+            return None
+        inverse, failed = dtrtri(triangle, lower=0, overwrite_c=1)
+        if failed:
+            return None
+        products = np.zeros((count, count))
+        for start in range(0, len(tall), count):  # in blocks, so that no second A is in memory
+            rows = dtrmm(1.0, inverse, tall[start : start + count].T, side=0, trans_a=1)
+            products += rows @ rows.T
+        energy = float(np.trace(products))
+        products[np.diag_indices(count)] -= 1
+        return Inverse(self._gram(inverse), float(np.linalg.norm(products)), energy)
 
     def triangle(self, matrix: Values) -> Triangle | None:
         """QR of the long side and singular values of R."""

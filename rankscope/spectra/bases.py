@@ -58,7 +58,7 @@ class Complete:
 
     @property
     def matrix(self) -> Values:
-        """The matrix in units of a power of two, in which its largest entry is about 1."""
+        """The matrix in units of a power of two, in which its entries are ordinary numbers."""
         return dense.in_range(self.stored)[0]
 
     @property
@@ -76,9 +76,9 @@ class Basis:
     shape
         Rows and columns, (m, n).
     exponent
-        All that scales with the matrix is in units of 2**exponent, in which its largest entry is
-        about 1: fourth powers of the values are in range. The matrix, its Gram matrix's bound,
-        values, residuals and noise floor do.
+        All that scales with the matrix is in units of 2**exponent, in which its entries are
+        ordinary numbers: fourth powers of the values are in range. The matrix, the bound of its
+        Gram matrix, values, residuals and noise floor do.
     values, lower, upper
         Singular values, descending, and intervals that contain the true ones; (q,), or (r,) for a
         product of inner dimension r, whose others are exactly zero.

@@ -49,11 +49,7 @@ class Within(NamedTuple):
             lower = np.ldexp(np.sqrt(np.maximum(squares - self.square, 0)), unit)
             with np.errstate(over="ignore"):  # an upper end may be infinite
                 upper = np.ldexp(np.sqrt(squares + self.square), unit)
-        if self.absolute:  # outward, so that no rounding makes an interval narrower than it says
-            with np.errstate(over="ignore"):  # as above
-                lower = np.nextafter(lower - self.absolute, -np.inf)
-                upper = np.nextafter(upper + self.absolute, np.inf)
-        return np.maximum(lower, 0), upper
+        return _apart(lower, upper, self.absolute)
 
 
 class Ends(NamedTuple):
@@ -61,6 +57,23 @@ class Ends(NamedTuple):
 
     lower: Values
     upper: Values
+
+    def widened(self, error: float) -> Ends:
+        """The same for values that are off by ``error`` more."""
+        return Ends(*_apart(self.lower, self.upper, error))
+
+    def ends(self, values: Values) -> Ends:
+        """Lower and upper ends, whatever the values."""
+        return self
+
+
+def _apart(lower: Values, upper: Values, error: float) -> tuple[Values, Values]:
+    """Ends that are moved apart; outward, so that no rounding makes an interval too narrow."""
+    if error:
+        with np.errstate(over="ignore"):  # an upper end may be infinite
+            lower = np.nextafter(lower - error, -np.inf)
+            upper = np.nextafter(upper + error, np.inf)
+    return np.maximum(lower, 0), upper
 
 
 def gram_bound(trace: float, largest: float, *, long_side: int, short_side: int) -> float:
@@ -72,6 +85,31 @@ def gram_bound(trace: float, largest: float, *, long_side: int, short_side: int)
     eigenvalue alike.
     """
     return UNIT_ROUNDOFF * (long_side * trace + 8 * (short_side + 1) * largest)
+
+
+def inverse_bound(
+    residual: float, energy: float, norms: float, *, long_side: int, short_side: int
+) -> float:
+    """Bound ε such that s(A), in reverse order, is within (1 ± ε)/s(X), for any matrix X.
+
+    Parameters
+    ----------
+    residual, energy
+        ‖YᵀY − I‖_F and ‖Y‖²_F of the computed Y = A·X, A with its long side first.
+    norms
+        ‖A‖_F·‖X‖_F.
+
+    Notes
+    -----
+    Forming A·X errs by at most q·u·‖A‖_F·‖X‖_F, and YᵀY by M·u·‖Y‖²_F, in any order of summation.
+    So no singular value of A·X is further from 1 than the sum ε of these and the residual, and
+    A = (A·X)·X⁻¹. One u more in each is for terms of second order; the last line is for the
+    rounding of the sums and of the ends of the intervals.
+    """
+    size = long_side * short_side
+    formed = (short_side + 1) * UNIT_ROUNDOFF * norms
+    squared = (long_side + 1) * UNIT_ROUNDOFF * energy
+    return (residual + squared + formed) * (1 + (size + 16) * UNIT_ROUNDOFF) + 8 * UNIT_ROUNDOFF
 
 
 def svd_bound(largest: float, *, long_side: int) -> float:

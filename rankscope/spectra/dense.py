@@ -1,7 +1,8 @@
-"""Spectra of dense matrices: by the Gram matrix with checks, and by QR and an SVD as second route.
+"""Spectra of dense matrices by three routes with checks, each taken where the one before fails.
 
-Both routes give singular values and one bound for all of them; what storing and forming the matrix
-rounded comes on top, and sets the noise floor.
+They are the Gram matrix, the Gram matrix of an inverse for the small values, and QR with an SVD.
+Each gives singular values and their intervals; what storing and forming the matrix rounded comes on
+top, and sets the noise floor.
 """
 
 from __future__ import annotations
@@ -16,22 +17,28 @@ from numpy.typing import NDArray
 from rankscope.spectra.backends import NUMPY, Backend, Gram
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
+    Ends,
     Values,
     Within,
     agree,
     gram_bound,
+    inverse_bound,
     is_resolved,
     svd_bound,
 )
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
+ORDINARY = 200  # fourth powers of inverses as of entries are far within float64's ±1022
+INVERSE_FROM = 512  # the short side from which an inverse takes less time than QR and an SVD
+INVERSE_WITHIN = 1e-4  # an inverse that is known less well than this is not used
+
 
 class Decomposed(NamedTuple):
     """Singular values by one route, and how far the true ones may be."""
 
     values: Values
-    bounds: Within
+    bounds: Within | Ends
     route: str
 
 
@@ -48,7 +55,7 @@ def spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectru
 def _certified(
     matrix: Dense, scaled: Values, gram: Gram, backend: Backend, *, exponent: int
 ) -> Spectrum:
-    """Values of the Gram matrix where they resolve what is asked, otherwise those of QR and SVD."""
+    """Values by the first route that resolves what is asked, or those of QR and SVD."""
     shape = scaled.shape[0], scaled.shape[1]
     if not math.isfinite(gram.trace):  # any NaN or infinity is in its column's square
         return no_spectrum(shape, matrix.dtype, "nonfinite")
@@ -60,12 +67,15 @@ def _certified(
         computed = max(arithmetic, svd_bound(float(values[0]), long_side=max(shape)))
         return max(storage, computed), "storage" if storage >= computed else "arithmetic"
 
-    decomposed = _by_gram(scaled, gram)
-    if decomposed is None or not is_resolved(
-        decomposed.values,
-        *decomposed.bounds.ends(decomposed.values),
-        noise_of(decomposed.values)[0],
-    ):
+    def is_enough(found: Decomposed) -> bool:
+        ends = found.bounds.ends(found.values)
+        return is_resolved(found.values, *ends, noise_of(found.values)[0])
+
+    decomposed = _by_gram(shape, gram)
+    if decomposed and not is_enough(decomposed):
+        decomposed = _by_inverse(scaled, gram, decomposed, backend)
+        decomposed = decomposed if decomposed and is_enough(decomposed) else None
+    if decomposed is None:
         decomposed = _by_svd(scaled, backend)
     if decomposed is None:
         return no_spectrum(shape, matrix.dtype, "skipped:decomposition-failed")
@@ -88,21 +98,25 @@ def _certified(
 def in_range(values: NDArray[Any]) -> tuple[Values, int]:
     """The entries in float64 divided by a power of two, and its exponent; not of an empty matrix.
 
-    Squares of float64 entries may leave its range; those of the narrower formats cannot.
+    Squares of float64 entries may leave its range; those of the narrower formats cannot, and
+    neither can fourth powers of ordinary ones, which are left as they are: no copy is made.
     """
     if values.dtype != np.float64:
         return values.astype(np.float64), 0
     largest = max(float(values.max()), -float(values.min()))
     if not math.isfinite(largest):
         return values, 0
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) <= ORDINARY:
+        return values, 0
     # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
-    exponent = min(max(math.frexp(largest)[1], -1000), 1000)
+    exponent = min(max(exponent, -1000), 1000)
     return values * math.ldexp(1.0, -exponent), exponent
 
 
-def _by_gram(scaled: Values, gram: Gram) -> Decomposed | None:
+def _by_gram(shape: tuple[int, int], gram: Gram) -> Decomposed | None:
     """Square roots of the eigenvalues of the small Gram matrix; None if the solver failed."""
-    long_side, short_side = max(scaled.shape), min(scaled.shape)
+    long_side, short_side = max(shape), min(shape)
     squares = gram.squares
     if squares is None or not (
         _is_descending(squares)
@@ -114,6 +128,43 @@ def _by_gram(scaled: Values, gram: Gram) -> Decomposed | None:
     # Clamp and never take the absolute value: an unresolved zero comes out negative half the time.
     values = np.sqrt(np.maximum(squares, 0))
     return Decomposed(values, Within.of_squares(bound, float(values[0])), "gram")
+
+
+def _by_inverse(
+    scaled: Values, gram: Gram, by_gram: Decomposed, backend: Backend
+) -> Decomposed | None:
+    """Small values from an inverse, large ones as they were; None if it is not known well."""
+    long_side, short_side = max(scaled.shape), min(scaled.shape)
+    squares = by_gram.values**2
+    # Its error is about u·λ₁/λ_q, found from 512 to 4096: where that is too large, it is not tried.
+    if short_side < INVERSE_FROM or squares[-1] * INVERSE_WITHIN < UNIT_ROUNDOFF * squares[0]:
+        return None
+    inverse = backend.inverse(scaled)
+    found = inverse and _by_gram((short_side, short_side), inverse.gram)
+    if not (inverse and found):
+        return None
+    norms = math.sqrt(gram.trace) * math.sqrt(inverse.gram.trace)
+    sides = {"long_side": long_side, "short_side": short_side}
+    bound = inverse_bound(inverse.residual, inverse.energy, norms, **sides)
+    if not bound <= INVERSE_WITHIN:
+        return None
+    smallest, largest = found.bounds.ends(found.values)
+    with np.errstate(divide="ignore", over="ignore"):
+        values = (1 / found.values)[::-1]
+        ends = Ends(((1 - bound) / largest)[::-1], ((1 + bound) / smallest)[::-1])
+    return _narrower(by_gram, Decomposed(values, ends, "inverse"))
+
+
+def _narrower(first: Decomposed, second: Decomposed) -> Decomposed | None:
+    """Each value by the route that knows it better; None if the two exclude each other."""
+    (lower, upper), (low, high) = (one.bounds.ends(one.values) for one in (first, second))
+    ends = Ends(np.maximum(lower, low), np.minimum(upper, high))
+    if not (ends.lower <= ends.upper).all():
+        return None
+    values = np.where(high - low < upper - lower, second.values, first.values)
+    # Two orders that are mixed may not be one: sorted values are within sorted ends.
+    values = np.sort(values.clip(ends.lower, ends.upper))[::-1]
+    return Decomposed(values, ends, second.route)
 
 
 def _by_svd(scaled: Values, backend: Backend) -> Decomposed | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
 from rankscope.spectra.spectrum import Sparsity
 
-BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole matrix is made
+BLOCK = 2**15  # entries at a time, so that their float64 copy stays in the processor's cache
 KNOWN_TO = 1e-6
 
 
@@ -50,15 +50,19 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
     1457.
     """
     n = values.size
-    ordered = np.sort(np.abs(values), axis=None)
+    # One copy, sorted in place; numpy sorts float32 several times faster than float16.
+    ordered = np.abs(values, dtype=np.result_type(values, np.float32)).ravel(order="K")
+    ordered.sort()
     largest = float(ordered[-1]) if n else 0.0  # NaN is sorted to the end
     if not 0 < largest < math.inf:
         return None
     total = squares = weighted = 0.0
+    places = np.arange(min(n, BLOCK), dtype=np.float64)
     for start, x in _blocks(ordered, largest):
-        total += float(x.sum())
+        part = float(x.sum())
+        total += part
         squares += float(x @ x)
-        weighted += float(np.arange(2 * start + 1 - n, 2 * (start + x.size) - n, 2.0) @ x)
+        weighted += 2 * float(places[: x.size] @ x) + (2 * start + 1 - n) * part
     if 8 * (math.sqrt(n) * error / largest + n * UNIT_ROUNDOFF * total) > KNOWN_TO * total:
         return None
     root = math.sqrt(n)

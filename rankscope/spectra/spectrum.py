@@ -63,7 +63,8 @@ class Spectrum:
         The largest singular value that rounding alone may produce, and whether it comes from the
         ``storage`` or from the ``arithmetic``.
     route
-        ``gram``, ``qr-svd``, ``low-rank`` or ``kronecker``; empty if nothing was decomposed.
+        ``gram``, ``inverse``, ``qr-svd``, ``low-rank`` or ``kronecker``; empty if nothing was
+        decomposed.
     status
         ``ok``, ``zero``, ``vector``, ``empty``, ``nonfinite``, or ``skipped:<reason>``.
     significant_bits
@@ -107,7 +108,7 @@ class Spectrum:
 
     @cached_property
     def _ends(self) -> tuple[Values, Values]:
-        return self.bounds.ends(self.values) if isinstance(self.bounds, Within) else self.bounds
+        return self.bounds.ends(self.values)
 
     @property
     def lower(self) -> Values:
@@ -149,9 +150,8 @@ class Spectrum:
                 bounds = bounds._replace(absolute=float(np.ldexp(bounds.absolute, exponent)))
         if not np.isfinite(values).all():
             return no_spectrum(self.shape, self.dtype, "skipped:overflow")
-        ends = bounds.ends(values) if isinstance(bounds, Within) else bounds
         # Subnormal numbers are rounded, and their intervals are wider than one bound says.
-        if not all(map(np.array_equal, ends, (lower, upper))):
+        if not all(map(np.array_equal, bounds.ends(values), (lower, upper))):
             bounds = Ends(lower, upper)
         return replace(self, values=values, bounds=bounds, noise_floor=float(floor))
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rankscope.spectra.backends import Gram, Triangle
+from rankscope.spectra.backends import Gram, Inverse, Triangle
 from rankscope.spectra.bounds import Values
 
 BATCH = 64
@@ -48,7 +48,9 @@ class TorchBackend:
         stack = torch.stack([torch.from_numpy(np.ascontiguousarray(a)) for a in matrices])
         wide = stack.to(self.device)
         wide = wide if wide.shape[1] <= wide.shape[2] else wide.mT
-        gram = wide @ wide.mT
+        return self._described(wide @ wide.mT)
+
+    def _described(self, gram: Tensor) -> list[Gram]:
         traces = gram.diagonal(dim1=1, dim2=2).sum(dim=1)
         energies = (gram * gram).sum(dim=(1, 2))
         parts = zip(traces.tolist(), energies.tolist(), self._squares(gram, traces), strict=True)
@@ -65,6 +67,22 @@ class TorchBackend:
             return list(torch.linalg.eigvalsh(gram).flip(-1).cpu().numpy())
         except RuntimeError:  # of which torch's LinAlgError and OutOfMemoryError are kinds
             return [None] if len(gram) == 1 else [self._solved(one[None])[0] for one in gram]
+
+    def inverse(self, matrix: Values) -> Inverse | None:
+        """An inverse of the triangular factor, which is the Cholesky factor of the Gram matrix."""
+        tall = torch.from_numpy(np.ascontiguousarray(matrix)).to(self.device)
+        tall = tall if tall.shape[0] >= tall.shape[1] else tall.mT
+        lower, failed = torch.linalg.cholesky_ex(tall.mT @ tall)
+        if int(failed):
+            return None
+        one = torch.eye(len(lower), dtype=lower.dtype, device=self.device)
+        inverse = torch.linalg.solve_triangular(lower, one, upper=False).mT
+        near = tall @ inverse
+        products = near.mT @ near
+        residual = float(torch.linalg.matrix_norm(products - one))
+        return Inverse(
+            self._described((inverse @ inverse.mT)[None])[0], residual, float(products.trace())
+        )
 
     def triangle(self, matrix: Values) -> Triangle | None:
         """QR of the long side and singular values of R, by a driver that is not approximate."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.adapters.name_patterns import REASON, NamePatterns
+from rankscope.checkpoints.adapters.name_patterns import REASON, NamePatterns, Steps
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError, printable
 
@@ -93,11 +93,21 @@ def is_stack(config: Mapping[str, Any], module: str, *, rank: int) -> bool:
 def _targeted(config: Mapping[str, Any], module: str) -> str:
     """Path that patterns are matched with: that of the module or of its targeted parameter."""
     targets = config.get("target_parameters")
-    for target in targets if isinstance(targets, list) else ():
+    if not isinstance(targets, Mapping):
+        targets = _by_holder(targets)
+    path = module.replace(".base_layer", "")
+    ends = (path, *(path[i + 1 :] for i, letter in enumerate(path) if letter == "."))
+    found = min((targets[end] for end in ends if end in targets), default=None)
+    return module if found is None else f"{module}.{found[1]}"
+
+
+def _by_holder(targets: object) -> dict[str, tuple[int, str]]:
+    """Place in the list and last part of the first targeted parameter, by the rest of its path."""
+    found: dict[str, tuple[int, str]] = {}
+    for place, target in enumerate(targets if isinstance(targets, list) else ()):
         holder, _, own = str(target).rpartition(".")
-        if f".{module.replace('.base_layer', '')}".endswith(f".{holder}"):
-            return f"{module}.{own}"
-    return module
+        found.setdefault(holder, (place, own))
+    return found
 
 
 def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | None:
@@ -133,14 +143,16 @@ def with_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
         regular expression or not one that can be matched in bounded time.
     """
     alphas = {name: config[name] for name in ("lora_alpha", "alpha") if name in config}
-    made = dict(config)
+    made, steps = dict(config), Steps()
+    if "target_parameters" in config:
+        made["target_parameters"] = _by_holder(config["target_parameters"])
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}
         if not isinstance(patterns, dict):
             raise RankscopeError(f"{entry} is not a table", reason=REASON)
         alphas |= patterns if entry == "alpha_pattern" else {}
         try:
-            made[entry] = NamePatterns(patterns)
+            made[entry] = NamePatterns(patterns, steps)
         except RankscopeError as error:
             message = f"in its {entry}, {error.message}"
             raise RankscopeError(message, reason=error.reason) from None

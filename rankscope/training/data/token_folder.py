@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from array import array
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.platforms import flush
 from rankscope.training.data.document_files import reading
 from rankscope.training.data.token_files import ID_TYPES, IdType, Tokens, id_dtype, iter_id_bytes
 from rankscope.training.data.tokenizer import TokenizerKind
@@ -221,7 +221,7 @@ class TokenWriter:
 
 def _flush(file: IO[bytes]) -> None:
     file.flush()
-    os.fsync(file.fileno())
+    flush(file.fileno())
 
 
 def _open_documents(folder: Path, sidecar: Sidecar) -> NDArray[np.uint64]:

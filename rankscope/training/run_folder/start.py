@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import torch
+from filelock import FileLock, Timeout
 
-from rankscope.durable import is_temporary, make_folder, naming, sweep, write_file
+from rankscope.durable import (
+    is_temporary,
+    make_folder,
+    naming,
+    remove_file,
+    sweep,
+    write_file,
+)
 from rankscope.errors import RankscopeError, WrongSettingError, printable
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_digest, differences, load_config, to_toml
@@ -26,6 +33,7 @@ from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.state import Position, newest_state, read_position
 from rankscope.training.schedule import timeline
 
+LOCK, HOLDER = "run.lock", "run.pid"
 # If one of these changes, the same steps give results that agree, but not to the last bit.
 DECIDES_THE_LAST_BIT = ("torch", "threads", "processes", "cpu_capability", "device", "machine")
 
@@ -118,24 +126,35 @@ def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> 
 def locked(folder: Path) -> Iterator[None]:
     """Hold ``run.lock`` of a run folder; the system releases it however the process ends.
 
+    The number of the process is in ``run.pid`` meanwhile: Windows lets nobody read a locked file.
+
     Raises
     ------
     RankscopeError
         If another process holds it.
     """
-    descriptor = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    lock, holder = FileLock(folder / LOCK), folder / HOLDER
+    with naming(folder / LOCK):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(descriptor, 32).decode(errors="replace").strip()
-            raise RankscopeError(f"another trainer (pid {pid}) writes here", path=folder) from None
-        with naming(folder / "run.lock"):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            lock.acquire(timeout=0)
+        except Timeout:
+            message = f"another trainer{_pid(holder)} writes here"
+            raise RankscopeError(message, path=folder) from None
+    try:
+        write_file(holder, f"{os.getpid()}\n".encode())
         yield
     finally:
-        os.close(descriptor)
+        with suppress(OSError):
+            remove_file(holder)
+        lock.release()
+
+
+def _pid(holder: Path) -> str:
+    """The process that holds a lock, for a message; nothing if it has not said so yet."""
+    try:
+        return f" (pid {int(holder.read_bytes()[:20])})"
+    except (OSError, ValueError):
+        return ""
 
 
 def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, object]:
@@ -165,7 +184,9 @@ def _refuse_foreign(run: Path) -> None:
         return
     if not run.is_dir():
         raise WrongSettingError("is a file, not a run folder: choose another `out`", path=run)
-    foreign = [p.name for p in run.iterdir() if p.name != "run.lock" and not is_temporary(p.name)]
+    foreign = [
+        p.name for p in run.iterdir() if p.name not in (LOCK, HOLDER) and not is_temporary(p.name)
+    ]
     if foreign:
         raise WrongSettingError(
             f"is not a run folder, and holds {min(foreign)!r}: choose an empty folder as `out`",

@@ -26,7 +26,7 @@ class Fault:
 
 
 def without_flushes(module: types.ModuleType) -> list[Fault]:
-    """The module without one of its calls of `os.fsync` or `_flush`, for each of these."""
+    """The module without one of its calls of `flush` or `_flush`, for each of these."""
     source = inspect.getsource(module)
     faults = []
     for function in ast.walk(ast.parse(source)):
@@ -65,7 +65,7 @@ def planted(fault: Fault) -> Iterator[None]:
 
 
 def _is_flush(node: ast.expr) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.fsync", "_flush")
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("flush", "_flush")
 
 
 def _functions(

@@ -251,7 +251,9 @@ def _continued(training: Training, state: CrashState) -> Iterator[str]:
     for path in sorted({*training.whole, *ended}):
         # Which older states there are depends on where it was interrupted.
         is_older = path.startswith("state/") and not path.startswith(last)
-        is_compared = path != "run.lock" and not any(map(is_temporary, Path(path).parts))
+        is_compared = path not in ("run.lock", "run.pid") and not any(
+            map(is_temporary, Path(path).parts)
+        )
         if is_compared and not is_older and training.whole.get(path, b"") != ended.get(path, b""):
             yield f"resumed to the end, {path} differs"
 

@@ -101,8 +101,23 @@ def test_the_lock_is_given_back_even_after_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_the_number_is_that_of_the_present_holder_alone(tmp_path: Path) -> None:
-    """A lock that a process with a longer number held before keeps none of its digits."""
-    (tmp_path / "run.lock").write_text("123456789012\n")
+def test_the_number_is_that_of_the_present_holder_and_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "run.pid").write_text("123456789012\n")  # of one that was killed
     with locked(tmp_path):
-        assert (tmp_path / "run.lock").read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / "run.pid").read_text() == f"{os.getpid()}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
+
+
+@pytest.mark.parametrize("said", [None, b"", b"\xff", b"12345678901234567890123"])
+def test_a_holder_that_has_not_said_its_number_still_holds(
+    tmp_path: Path, said: bytes | None
+) -> None:
+    with locked(tmp_path):
+        (tmp_path / "run.pid").unlink()
+        if said is not None:
+            (tmp_path / "run.pid").write_bytes(said)
+        with (
+            pytest.raises(RankscopeError, match=r"another trainer.* writes here"),
+            locked(tmp_path),
+        ):
+            pass

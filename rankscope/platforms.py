@@ -1,0 +1,100 @@
+"""What Linux, macOS and Windows do differently, as far as the package depends on it.
+
+No other module asks on which of them it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# numpy's linear algebra may not survive a fork elsewhere, and Windows has none.
+FORKS = sys.platform == "linux"
+# Windows has neither process groups nor file descriptors that a child can inherit.
+INHERITS_DESCRIPTORS = sys.platform != "win32"
+# Windows opens no folder as a file; its file systems keep a journal of names.
+FLUSHES_FOLDERS = sys.platform != "win32"
+# Windows translates line ends unless told otherwise, and would wait for the writer of a pipe.
+BINARY = getattr(os, "O_BINARY", 0)
+READ_REGULAR = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+# Names that Windows keeps for devices, whatever follows the first dot.
+DEVICES = frozenset(
+    ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
+)
+_PROCESS = "/proc/{}/stat"
+
+
+def flush(descriptor: int) -> None:
+    """Wait until what was written to a file is on the disk, not only in the disk's own memory."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError:  # a file system that has no such call, such as one over the network
+            pass
+    os.fsync(descriptor)
+
+
+def memory_of_machine() -> int:
+    """Bytes of memory."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, and some other systems
+        import psutil
+
+        return int(psutil.virtual_memory().total)
+
+
+def load_of_machine() -> float:
+    """Processes that were at work, on average over the last minute."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows
+        import psutil
+
+        return psutil.getloadavg()[0]
+
+
+def process_beginning(number: int) -> str | None:
+    """When a process began, as text that no other process of this number has.
+
+    Returns ``ended`` if there is none, or if it has ended and nobody has asked how; None if there
+    is one and its beginning cannot be found out.
+    """
+    if not Path(_PROCESS.format("self")).exists():
+        return _beginning_elsewhere(number)
+    try:
+        about = Path(_PROCESS.format(number)).read_bytes()
+    except OSError:
+        return None if _is_running(number) else "ended"
+    # From the kernel itself: what psutil says here moves when the clock of the machine is set.
+    state, *fields = about.rpartition(b")")[2].split()
+    return "ended" if state in (b"Z", b"X") else fields[18].decode()
+
+
+def _is_running(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # there is one, of another user
+        pass
+    return True
+
+
+def _beginning_elsewhere(number: int) -> str | None:
+    """As `process_beginning`; not by `os.kill`, which on Windows interrupts the process."""
+    import psutil
+
+    try:
+        process = psutil.Process(number)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return "ended"
+        return repr(process.create_time())
+    except psutil.NoSuchProcess:
+        return "ended"
+    except psutil.AccessDenied:
+        return None
