@@ -32,6 +32,11 @@ Compare two runs with each other, or with what a study published:
     rs.compare("full", "relora", results="results")
     rs.published.weiss2025("spectra")
 
+Train with low-rank updates in a loop of your own (`help(rs.relora)`):
+
+    model = rs.relora.wrap(model, rank=16)
+    rs.relora.restart(model, optimizer, step=step)
+
 What the user can put right is raised as `RankscopeError`; what was skipped is a `RankscopeWarning`.
 The names are imported when they are first used, so ``import rankscope`` itself costs nothing.
 """
@@ -42,7 +47,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankscope import plots, published
+    from rankscope import plots, published, relora
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
@@ -136,6 +141,7 @@ __all__ = [
     "principal_cosines",
     "proportional_effective_rank",
     "published",
+    "relora",
     "singular_values",
     "spectrum",
     "stable_rank",
@@ -146,7 +152,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("plots", "published"):
+    if name in ("plots", "published", "relora"):
         return import_module(f"rankscope.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rankscope' has no attribute {name!r}")

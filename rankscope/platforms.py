@@ -48,6 +48,14 @@ def memory_of_machine() -> int:
         return int(psutil.virtual_memory().total)
 
 
+def cache_of_user() -> Path:
+    """Folder for what programs keep of this user and can make again."""
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches").expanduser()
+    stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    return Path(stated or "~/.cache").expanduser().absolute()
+
+
 def load_of_machine() -> float:
     """Processes that were at work, on average over the last minute."""
     try:

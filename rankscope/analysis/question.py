@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankscope.addresses import is_stand_in
 from rankscope.analysis.recalled import RecalledAnalysis
 from rankscope.pipeline.call_results import recalled, sweep_results
 from rankscope.pipeline.seen_files import (
@@ -116,6 +117,8 @@ class Question:
         None where files changed since, or are too young for a further change to show.
         """
         apart = sorted({folder for folder in folders if not before.covers(folder)})
+        if any(is_stand_in(Path(folder, "file")) for folder in apart):
+            return None
         beside = _in_folders(apart)
         if self.look(out).files != before.files or not before.is_settled(beside):
             return None

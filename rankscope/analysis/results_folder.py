@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rankscope.addresses import shown
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.question import SEEN
 from rankscope.analysis.summary import summarise
@@ -109,18 +110,18 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
         "windows": asked.windows,
         "subspaces": asked.subspaces,
         "against": None if asked.subspaces is None else asked.against,
-        "since": None if asked.since is None else str(asked.since.path),
+        "since": None if asked.since is None else shown(asked.since.path),
         "layout": read.layout,
         "family": None if read.family is None else read.family.name,
         "trust_pickle": read.trust_pickle,
-        "base": None if read.base is None else str(read.base),
+        "base": None if read.base is None else shown(read.base),
     }
 
 
 def _described_run(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
-        "path": str(run.path),
+        "path": shown(run.path),
         "unit": run.unit,
         "planned": planned_steps(run),
         "checkpoints": [
@@ -128,9 +129,9 @@ def _described_run(run: Run) -> dict[str, Any]:
                 "step": checkpoint.step,
                 "step_source": checkpoint.step_source,
                 "layout": checkpoint.layout,
-                "path": str(checkpoint.path),
+                "path": shown(checkpoint.path),
             }
             for checkpoint in run
         ],
-        "merges": [str(path) for path in run.merge_files],
+        "merges": [shown(path) for path in run.merge_files],
     }

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankscope.addresses import is_stand_in
 from rankscope.analysis.history import Begin, Step
 from rankscope.analysis.reasons import Facts
 from rankscope.checkpoints.contents import Skip
@@ -76,6 +77,8 @@ class Trail:
 
     def beside(self, files: Iterable[str]) -> States:
         """All files in the folders of those that are of no checkpoint or merge so far."""
+        files = list(files)
+        self._is_open &= not any(map(is_stand_in, files))
         folders = {Path(path).parent for path in files}
         strange = (one for one in folders if not self._paths & {one, *one.parents})
         own = {path.parent for path in self._paths}
@@ -112,6 +115,7 @@ class Past:
 def past_of(run: Run, selection: Selection, out: Path | None, *, recheck: bool) -> Past:
     """The steps at the beginning of a run whose rows in ``out`` hold; none to ``recheck`` them."""
     is_known = selection.since is None and selection.windows == "steps"
+    is_known &= not is_stand_in(run.path)  # whose state here says nothing of what lies elsewhere
     if out is None or not run.checkpoints or not is_known:
         return Past()
     selection = replace(selection, subspaces=None, against=())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -238,6 +238,9 @@ class Contents:
     states
         The state of each of its files before any header was read: what the headers say holds only
         for that state.
+    of_deltas
+        The parameters that other deltas of this model belong to, such as merges, by the tables that
+        its own were found by; None if it was made without them.
     """
 
     layout: str
@@ -252,6 +255,9 @@ class Contents:
     base_named: str | None = None
     restarts: int | None = None
     states: Mapping[str, State] = field(default_factory=dict, repr=False, compare=False)
+    of_deltas: Callable[[Mapping[str, Delta]], Mapping[str, Parameter]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def adapted(self) -> frozenset[str]:

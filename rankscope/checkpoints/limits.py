@@ -85,8 +85,17 @@ def memory_budget() -> int:
 
 @lru_cache(maxsize=8)
 def _budget(stated: str) -> int:
-    if not stated.strip():
-        return int(SHARE * _memory())
+    return size_in(stated, MEMORY) if stated.strip() else int(SHARE * _memory())
+
+
+def size_in(stated: str, variable: str) -> int:
+    """The bytes that an environment variable states, such as ``64GB`` or ``2GiB``.
+
+    Raises
+    ------
+    WrongSettingError
+        If that is not a size.
+    """
     match = re.fullmatch(r"\s*([0-9.]{1,20})\s*([KMGT]?)(I?)B?\s*", stated.upper())
     try:
         if match is None:
@@ -95,7 +104,7 @@ def _budget(stated: str) -> int:
         return int(float(match[1]) * step ** (UNITS.find(match[2]) + 1 if match[2] else 0))
     except ValueError:
         raise WrongSettingError(
-            f"the environment variable {MEMORY} is {stated[:40]!r}: give a size such as 64GB"
+            f"the environment variable {variable} is {stated[:40]!r}: give a size such as 64GB"
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rankscope.addresses import shown
 from rankscope.errors import RankscopeError
 
 
@@ -15,6 +16,9 @@ class Skip:
     tensor: str
     reason: str  # a short code, such as "adapter-incomplete"
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", shown(self.path))
 
     def __str__(self) -> str:
         error = RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None)

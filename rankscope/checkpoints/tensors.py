@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from rankscope.addresses import is_stand_in
 from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.checkpoints.file_states import unchanged
 from rankscope.checkpoints.limits import check_memory
@@ -254,5 +255,18 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise RankscopeError("is not a regular file", path=path)
-    with io.FileIO(descriptor) as file, unchanged(path, descriptor):
+    with _file(path, descriptor) as file, unchanged(path, descriptor):
         yield file, status.st_size
+
+
+def _file(path: str | Path, descriptor: int) -> io.FileIO:
+    """An open file; for a stand-in, the object elsewhere that it stands for."""
+    if not is_stand_in(path):
+        return io.FileIO(descriptor)
+    from rankscope.checkpoints.remote.opening import opened
+
+    try:
+        return opened(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise

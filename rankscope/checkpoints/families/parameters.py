@@ -98,6 +98,18 @@ def parameters_of(
     return found
 
 
+def deltas_alone(
+    adapters: Mapping[str, Delta],
+    *,
+    family: Family,
+    towers: Towers | None = None,
+    coordinates: Coordinates | None = None,
+) -> Mapping[str, Parameter]:
+    """The parameters that deltas belong to, without their weights; arguments as above."""
+    found = parameters_of({}, family, towers, adapters, coordinates=coordinates)
+    return found.parameters
+
+
 def _axes(
     found: FoundParameters, family: Family, near: Neighbours, *, name: str, tensor: Tensor
 ) -> Axes | None:

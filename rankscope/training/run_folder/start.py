@@ -25,10 +25,10 @@ from rankscope.durable import (
     write_file,
 )
 from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.run_files import step_name
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_digest, differences, load_config, to_toml
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.state import Position, newest_state, read_position
 from rankscope.training.schedule import timeline

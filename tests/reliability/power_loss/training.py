@@ -14,12 +14,12 @@ import pytest
 from rankscope.checkpoints.discovery import open_run
 from rankscope.durable import damage, is_temporary, make_folder, read_manifest
 from rankscope.errors import RankscopeError
+from rankscope.run_files import step_name
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
 from rankscope.training.data.corpus import Corpus, load_corpus
 from rankscope.training.progress import Clock
 from rankscope.training.run_folder import recording as recorder
-from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.start import Start, find_start, prepare
 from rankscope.training.schedule import timeline
 from rankscope.training.train import train
