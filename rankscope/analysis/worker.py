@@ -95,7 +95,7 @@ def _fetch_ahead(chunk: Chunk) -> None:
     """Fetch what lies elsewhere of a chunk's matrices together, up to `AHEAD` bytes."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     size = 0
-    for recipe, _, _ in chunk:
+    for recipe, *_ in chunk:
         for tensor in () if isinstance(recipe, SubspaceSeries) else recipe.tensors():
             if isinstance(tensor, StoredTensor) and is_stand_in(tensor.path):
                 size += tensor.nbytes
