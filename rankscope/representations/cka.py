@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
+from rankscope.spectra.bounds import Values
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,6 @@ class KernelSums:
         rows = float(self.first @ self.cross @ self.second) + self.products
         rows -= float(self.first @ self.first_weighted) + float(self.second @ self.second_weighted)
         return trace + first_sum * second_sum / ((n - 1) * (n - 2)) - 2 / (n - 2) * rows
-
-    def is_resolved(self, hsic: float) -> bool:
-        """Whether an unbiased HSIC of a set of features with itself is not just rounding."""
-        energies = self.first_energy * self.second_energy
-        return hsic > 16 * (self.count + 8) * UNIT_ROUNDOFF * energies
 
 
 def cka(hsic: float, first: float, second: float) -> float:

@@ -22,7 +22,7 @@ from rankscope.representations.cka import KernelSums, cka
 from rankscope.representations.feature_spectrum import noise_floor
 from rankscope.representations.feature_sums import FeatureSums
 from rankscope.representations.jackknife import jackknife_interval
-from rankscope.spectra.bounds import Values
+from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
 
 SimilarityStatus = Literal["ok", "one-block", "too-few-tokens", "constant", "nonfinite"]
 SIMILARITY_COLUMNS = (
@@ -79,11 +79,19 @@ class ProbeFeatures:
 
     @cached_property
     def own(self) -> tuple[Values, float]:
-        """Unbiased HSIC with itself, of all tokens and then without each block; and the biased one.
-
-        The unbiased one is 0 where it is not resolved.
-        """
+        """Unbiased HSIC with itself, of all tokens and without each block; and the biased one."""
         return _hsic(self, self)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the largest singular value is certainly above the noise, and HSIC above rounding.
+
+        Σs⁴ is the biased HSIC, and s₁² is at least Σs⁴/Σs².
+        """
+        energy = float(np.vdot(self.centred, self.centred))
+        unbiased, biased = self.own
+        rounding = 16 * (len(self.blocks) + 8) * UNIT_ROUNDOFF * energy**2
+        return bool(biased > self.floor**2 * energy and unbiased[0] > rounding)
 
     def parts(self) -> Iterator[NDArray[np.bool_]]:
         """Which tokens are in each block."""
@@ -99,7 +107,7 @@ class Similarity:
     ----------
     status
         ``ok``; ``one-block``, without an interval; ``too-few-tokens``, under four, ``constant``
-        where a set does not vary, and ``nonfinite``, all without any number.
+        where a set varies no more than rounding may, and ``nonfinite``, all without any number.
     """
 
     status: SimilarityStatus
@@ -149,7 +157,7 @@ def similarity(
         return Similarity("nonfinite", tokens, {})
     if tokens < 4:
         return Similarity("too-few-tokens", tokens, {})
-    if not (first.own[0][0] > 0 and second.own[0][0] > 0):
+    if not (first.varies and second.varies):
         return Similarity("constant", tokens, {})
     numbers = _kernel_numbers(first, second)
     if canonical:
@@ -161,8 +169,6 @@ def similarity(
 def _hsic(first: ProbeFeatures, second: ProbeFeatures) -> tuple[Values, float]:
     total = KernelSums.of(first.centred, second.centred)
     found = [total.unbiased_hsic()]
-    if first is second and not total.is_resolved(found[0]):
-        return np.zeros(1), 0.0
     for part in first.parts():
         rest = total - KernelSums.of(first.centred[part], second.centred[part])
         found.append(rest.unbiased_hsic())
