@@ -8,7 +8,7 @@ from rankscope.representations.canonical_correlations import (
     pwcca,
     svcca,
 )
-from rankscope.representations.probe import ProbeFeatures, similarity
+from rankscope.representations.probe_features import ProbeFeatures, similarity
 from tests.representations.made import Features, made, power
 from tests.spectra.gallery import rounded
 

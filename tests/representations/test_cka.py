@@ -1,11 +1,16 @@
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rankscope.errors import WrongSettingError
-from rankscope.representations.cka import KernelSums
-from rankscope.representations.probe import SIMILARITY_COLUMNS, ProbeFeatures, similarity
+from rankscope.representations.cka import BlockKernels
+from rankscope.representations.probe_features import (
+    SIMILARITY_COLUMNS,
+    ProbeFeatures,
+    similarity,
+)
 from tests.representations.made import Features, made, power
 from tests.spectra.gallery import rounded
 
@@ -40,17 +45,16 @@ def unbiased(x: Features, y: Features) -> float:
     return np.vdot(k, ell) / (np.linalg.norm(k) * np.linalg.norm(ell))
 
 
-def u_statistic(x: Features, y: Features) -> float:
-    """The definition of the U-statistic of HSIC: a mean over all tuples of four tokens."""
+def by_definition(x: Features, y: Features, blocks: list[list[int]]) -> float:
+    """A mean over all tuples of four different blocks, and over the tokens of each."""
     k, ell = x @ x.T, y @ y.T
-    return float(
-        np.mean(
-            [
-                k[i, j] * (ell[i, j] + ell[q, r] - 2 * ell[i, q])
-                for i, j, q, r in permutations(range(len(x)), 4)
-            ]
-        )
-    )
+    tuples = []
+    for four in permutations(blocks, 4):
+        values = [
+            k[i, j] * (ell[i, j] + ell[q, r] - 2 * ell[i, q]) for i, j, q, r in product(*four)
+        ]
+        tuples.append(np.mean(values))
+    return float(np.mean(tuples))
 
 
 def probe(x: Features, blocks: int = 8) -> ProbeFeatures:
@@ -62,38 +66,40 @@ def row(x: Features, y: Features, blocks: int = 8) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("shared", [0.0, 1.0])
-def test_both_are_those_of_the_kernels(shared: float) -> None:
+def test_the_biased_one_is_that_of_the_kernels(shared: float) -> None:
     x, y = two(shared=shared)
     found = row(x, y)
-    assert found["cka"] == pytest.approx(unbiased(x, y), rel=1e-9)
     assert found["cka_biased"] == pytest.approx(biased(x, y), rel=1e-9)
     assert set(found) == set(SIMILARITY_COLUMNS)
 
 
-def test_hsic_is_the_mean_over_all_tuples_of_four_tokens() -> None:
-    x, y = two(7)
-    sums = KernelSums.of(x, y)  # about any origin
-    assert sums.unbiased_hsic() / (7 * 4) == pytest.approx(u_statistic(x, y), rel=1e-9)
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_with_tokens_for_blocks_the_unbiased_one_is_the_usual_one(shared: float) -> None:
+    x, y = two(20, shared=shared)
+    assert row(x, y, blocks=20)["cka"] == pytest.approx(unbiased(x, y), rel=1e-9)
 
 
-def test_leaving_tokens_out_is_a_subtraction() -> None:
-    x, y = two()
-    rest = KernelSums.of(x, y) - KernelSums.of(x[:9], y[:9])
-    again = KernelSums.of(x[9:], y[9:])
-    assert rest.unbiased_hsic() == pytest.approx(again.unbiased_hsic(), rel=1e-10)
-    assert rest.biased_hsic() == pytest.approx(again.biased_hsic(), rel=1e-10)
+def test_hsic_is_the_mean_over_all_tuples_of_different_blocks() -> None:
+    x, y = two(11)
+    blocks = [[0, 1], [2], [3, 4, 5], [6, 7], [8, 9, 10]]
+    kernels = BlockKernels.of(x, y, [np.array(block) for block in blocks])  # about any origin
+    assert kernels.unbiased()[0] == pytest.approx(by_definition(x, y, blocks), rel=1e-9)
+    rest = by_definition(x, y, blocks[:2] + blocks[3:])
+    assert kernels.unbiased()[1 + 2] == pytest.approx(rest, rel=1e-9)
 
 
 def test_the_interval_is_that_of_leaving_blocks_out() -> None:
-    from scipy import stats
-
     x, y = two(80)
     found = row(x, y)
-    without = np.array(
-        [unbiased(np.delete(x, np.s_[i : i + 10], 0), np.delete(y, np.s_[i : i + 10], 0))
-         for i in range(0, 80, 10)]
-    )  # fmt: skip
-    half = stats.t.ppf(0.975, 7) * np.sqrt(7 / 8 * ((without - without.mean()) ** 2).sum())
+    without = []
+    for left_out in range(8):
+        blocks = [list(range(10 * i, 10 * i + 10)) for i in range(8) if i != left_out]
+        parts = [np.array(block) for block in blocks]
+        both, one, other = (
+            BlockKernels.of(*z, parts).unbiased()[0] for z in ((x, y), (x, x), (y, y))
+        )
+        without.append(both / np.sqrt(one * other))
+    half = stats.t.ppf(0.975, 7) * np.sqrt(7 / 8 * ((without - np.mean(without)) ** 2).sum())
     assert found["cka_high"] - found["cka"] == pytest.approx(half, rel=1e-6)
     assert found["cka"] - found["cka_low"] == pytest.approx(half, rel=1e-6)
 
@@ -130,31 +136,39 @@ def test_few_tokens_make_the_biased_one_large_and_the_unbiased_one_not() -> None
 
 
 @pytest.mark.slow
-def test_the_interval_of_independent_features_contains_zero_in_nineteen_of_twenty() -> None:
+@pytest.mark.parametrize("topic", [0.0, 1.0])
+def test_the_interval_of_independent_features_contains_zero_in_nineteen_of_twenty(
+    topic: float,
+) -> None:
+    """Also where the tokens of a document are alike, in each set in its own way."""
     rng = np.random.default_rng(4)
-    inside = 0
+    values, inside = [], 0
     for _ in range(400):
-        x, y = (probe(z * power(8, 1), 16) for z in rng.normal(size=(2, 160, 8)))
-        numbers = similarity(x, y, canonical=False).numbers
+        topics = topic * rng.normal(size=(2, 32, 1, 8))
+        x, y = (rng.normal(size=(2, 32, 5, 8)) + topics).reshape(2, 160, 8) * power(8, 1)
+        numbers = similarity(probe(x, 16), probe(y, 16), canonical=False).numbers
         inside += numbers["cka_low"] <= 0 <= numbers["cka_high"]
+        values.append(numbers["cka"])
     assert inside >= 0.95 * 400
+    assert abs(np.mean(values)) < 4 * np.std(values) / 20
 
 
 def test_features_without_a_number_say_so() -> None:
     x, y = two()
     assert similarity(probe(x), probe(np.full((40, 2), 3.1))).status == "constant"
-    assert similarity(probe(x[:3]), probe(y[:3])).status == "too-few-tokens"
     y[3, 3] = np.nan
     found = similarity(probe(x), probe(y))
     assert found.status == "nonfinite" and np.isnan(float(found.row()["cka"]))
 
 
-def test_one_block_has_numbers_without_an_interval() -> None:
+def test_few_blocks_have_no_interval_or_no_unbiased_one() -> None:
     x, y = two()
-    found = similarity(probe(x, 1), probe(y, 1))
-    assert found.status == "one-block"
-    assert found.numbers["cka"] == pytest.approx(unbiased(x, y))
-    assert np.isnan(found.numbers["cka_low"])
+    for blocks, finite in ((3, False), (4, True)):
+        found = similarity(probe(x, blocks), probe(y, blocks))
+        assert found.status == "too-few-blocks"
+        assert np.isfinite(found.numbers["cka"]) == finite and np.isnan(found.numbers["cka_low"])
+        assert found.numbers["cka_biased"] == pytest.approx(biased(x, y))
+    assert similarity(probe(x, 5), probe(y, 5)).status == "ok"
 
 
 def test_only_features_of_the_same_tokens_are_compared() -> None:
