@@ -22,6 +22,7 @@ READ_REGULAR = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os,
 DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
 )
+BELOW_NORMAL = 0x4000  # the priority class of Windows
 _PROCESS = "/proc/{}/stat"
 
 
@@ -48,6 +49,14 @@ def memory_of_machine() -> int:
         return int(psutil.virtual_memory().total)
 
 
+def cache_of_user() -> Path:
+    """Folder for what programs keep of this user and can make again."""
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches").expanduser()
+    stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    return Path(stated or "~/.cache").expanduser().absolute()
+
+
 def load_of_machine() -> float:
     """Processes that were at work, on average over the last minute."""
     try:
@@ -55,7 +64,20 @@ def load_of_machine() -> float:
     except (AttributeError, OSError):  # Windows
         import psutil
 
-        return psutil.getloadavg()[0]
+        return float(psutil.getloadavg()[0])
+
+
+def yield_processors(nice: int) -> None:
+    """Let other processes go first; ``nice`` is Unix's measure of it, from 0 to 19."""
+    try:
+        os.nice(nice)
+    except OSError:  # not allowed: then it works beside them
+        pass
+    except AttributeError:  # Windows
+        import psutil
+
+        if nice:
+            psutil.Process().nice(BELOW_NORMAL)
 
 
 def process_beginning(number: int) -> str | None:

@@ -21,7 +21,10 @@ from rankscope.analysis.jobs import (
     AnalysisJob,
     Outcome,
     in_chunks,
+    sent,
 )
+from rankscope.checkpoints.limits import size_text
+from rankscope.components.memory import least_memory
 from rankscope.pipeline.engine import Failure
 from rankscope.platforms import FORKS, INHERITS_DESCRIPTORS
 
@@ -106,8 +109,8 @@ class LocalWorkers:
                 lost, *untouched = worker.at_hand
                 again.extend(untouched)
                 if lost.is_retry:
-                    message = "its worker process died twice; perhaps memory ran out"
-                    yield lost.jobs[0], Failure("worker-died", message)
+                    (job,) = lost.jobs
+                    yield job, _died_twice(job)
                 else:
                     again.extend(_Chunk([job], is_retry=True) for job in lost.jobs)
 
@@ -133,6 +136,14 @@ class LocalWorkers:
             min(ready, key=lambda worker: len(worker.at_hand)).send(chunk)
 
 
+def _died_twice(job: AnalysisJob) -> Failure:
+    """What is said of a job that ended two processes, which the system does if memory runs out."""
+    tensors = job.task.recipe.tensors()
+    takes = f", of which it takes at least {size_text(least_memory(tensors))}" if tensors else ""
+    message = f"its worker process died twice; perhaps memory ran out{takes}: use fewer `jobs`"
+    return Failure("worker-died", message)
+
+
 @dataclass
 class _Worker:
     """The connection to one worker process, and the chunks queued there."""
@@ -153,7 +164,7 @@ class _Worker:
         """Hand over a chunk; if the process has died, that shows when its result is awaited."""
         self.at_hand.append(chunk)
         with contextlib.suppress(OSError):
-            self.connection.send([(job.task.recipe, job.task.files) for job in chunk.jobs])
+            self.connection.send(list(map(sent, chunk.jobs)))
 
     def receive(self) -> list[Outcome] | None:
         """Results of the first chunk; None if the process died."""

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
 from rankscope.checkpoints.file_states import State
+from rankscope.checkpoints.skip import Skip as Skip
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.errors import RankscopeError
-
-
-@dataclass(frozen=True)
-class Skip:
-    """Something that is left out, and why; also a note, which costs nothing."""
-
-    path: str
-    tensor: str
-    reason: str  # a short code, such as "adapter-incomplete"
-    message: str
-
-    def __str__(self) -> str:
-        error = RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None)
-        return f"{error} [{self.reason}]"
-
 
 Class = Literal["matrix", "part of", "no linear map", "optimizer", "not understood"]
 
@@ -253,6 +238,9 @@ class Contents:
     states
         The state of each of its files before any header was read: what the headers say holds only
         for that state.
+    of_deltas
+        The parameters that other deltas of this model belong to, such as merges, by the tables that
+        its own were found by; None if it was made without them.
     """
 
     layout: str
@@ -267,6 +255,9 @@ class Contents:
     base_named: str | None = None
     restarts: int | None = None
     states: Mapping[str, State] = field(default_factory=dict, repr=False, compare=False)
+    of_deltas: Callable[[Mapping[str, Delta]], Mapping[str, Parameter]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def adapted(self) -> frozenset[str]:

@@ -32,6 +32,7 @@ MAX_CODE = 2**24  # of all files of TorchScript in an archive
 
 # Objects, each of which takes 50 to 200 bytes of memory and about a microsecond.
 MAX_VALUES = 2**22  # in JSON or in the header of a safetensors file
+MAX_YAML_VALUES = 20_000  # or lines of YAML, whose parser takes 50 microseconds for each
 MAX_OPERATIONS = 2**20  # of a pickle, beyond those that its tensors take:
 PER_TENSOR = 100  # operations for each entry of the archive; torch takes about 40 for a tensor,
 BYTES_PER_TENSOR = 4096  # and where no directory counts them, for each of as many as would fit
@@ -39,7 +40,8 @@ MAX_MARKS = 10_000  # open at once in a pickle, which is how deeply its containe
 MAX_COPIED = 2**22  # entries that the calls of a pickle may copy; 64 letters count as one
 DEAR = 4  # what an argument or an attribute counts, which is looked at or renamed one by one
 MAX_DIRECTORY = 2**24  # bytes of the directory of a zip archive, about 100 for an entry
-MAX_DEPTH = 64  # of containers in containers
+MAX_COMPARED = 2**19  # tensors that may be scales of a packed one beside them
+MAX_DEPTH = 64  # of containers in containers, and of folders in folders
 
 # Names and keys.
 MAX_NAME = 1000  # letters in the name of a tensor
@@ -59,6 +61,11 @@ MAX_SIZE = 2**60  # of an axis, and of offsets; up to here no two numbers have o
 MEMORY = "RANKSCOPE_MEMORY"  # environment variable: bytes, or a number with kB, MB, GiB and so on
 SHARE = 0.9  # of the memory of this machine, where that variable is not set
 UNITS = "KMGT"
+BEGINNINGS = (b",", b"[", b"{")  # before every value of JSON but the first of its container
+YAML_BEGINNINGS = (
+    *(*BEGINNINGS, b"- ", b"-\t", b"? ", b"?\t"),
+    *(b"\n", b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9"),  # all that end a line
+)
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -78,8 +85,17 @@ def memory_budget() -> int:
 
 @lru_cache(maxsize=8)
 def _budget(stated: str) -> int:
-    if not stated.strip():
-        return int(SHARE * _memory())
+    return size_in(stated, MEMORY) if stated.strip() else int(SHARE * _memory())
+
+
+def size_in(stated: str, variable: str) -> int:
+    """The bytes that an environment variable states, such as ``64GB`` or ``2GiB``.
+
+    Raises
+    ------
+    WrongSettingError
+        If that is not a size.
+    """
     match = re.fullmatch(r"\s*([0-9.]{1,20})\s*([KMGT]?)(I?)B?\s*", stated.upper())
     try:
         if match is None:
@@ -88,7 +104,7 @@ def _budget(stated: str) -> int:
         return int(float(match[1]) * step ** (UNITS.find(match[2]) + 1 if match[2] else 0))
     except ValueError:
         raise WrongSettingError(
-            f"the environment variable {MEMORY} is {stated[:40]!r}: give a size such as 64GB"
+            f"the environment variable {variable} is {stated[:40]!r}: give a size such as 64GB"
         ) from None
 
 
@@ -143,23 +159,22 @@ def size_text(count: int) -> str:
     return f"{count} bytes"
 
 
-def check_values(raw: bytes, what: str, *, path: str | Path) -> None:
-    """Refuse JSON with more values than `MAX_VALUES`, which would take gigabytes once parsed.
+def check_values(raw: bytes, what: str, *, path: str | Path, is_yaml: bool = False) -> None:
+    """Refuse JSON or YAML with so many values that it would take gigabytes, or long, to parse.
 
-    Every value but the first of its container follows a comma, and every container begins with a
-    bracket; those in texts count too.
+    Every value but the first of its container follows a comma, or in YAML a dash, a question mark
+    or the end of a line, and so does every container or its bracket; those in texts count too.
 
     Raises
     ------
     RankscopeError
         With the reason ``over-limit``.
     """
-    count = sum(map(raw.count, (b",", b"[", b"{")))
-    if count > MAX_VALUES:
+    most = MAX_YAML_VALUES if is_yaml else MAX_VALUES
+    count = sum(map(raw.count, YAML_BEGINNINGS if is_yaml else BEGINNINGS))
+    if count > most:
         raise RankscopeError(
-            f"{what} has about {count} values, more than {MAX_VALUES}",
-            path=path,
-            reason="over-limit",
+            f"{what} has about {count} values, more than {most}", path=path, reason="over-limit"
         )
 
 

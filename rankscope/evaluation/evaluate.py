@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankscope.addresses import is_address
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.benchmark import Benchmark, BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.evaluated import Evaluation, RecalledEvaluation, Scored
 from rankscope.evaluation.evaluation_folder import write_results
@@ -16,17 +17,15 @@ from rankscope.evaluation.model_engine import ModelEngine
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.score_files import ScoreFile
 from rankscope.evaluation.score_plans import Curve, ScoreFiles, ScorePlans, ScoreTask
+from rankscope.pipeline.call_results import recalled, reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
-    recalled,
     recorded,
-    reported,
     require_out,
     require_steps,
     results_folder,
-    sweep_results,
 )
 from rankscope.pipeline.choices import Numbers, Steps, steps_of
 from rankscope.pipeline.execution import Executed, Meter, Progress
@@ -158,7 +157,7 @@ def evaluate(
         precision=precision,
         trust_remote_code=trust_remote_code,
     )
-    runs = survey(listed_paths(paths), layout=layout)
+    runs = survey_here(listed_paths(paths), layout=layout)
     folder = None if out is None else Path(out)
     found = evaluate_found(runs, benchmarks, options, out=folder, steps=steps_of(steps))
     if not found.measured:
@@ -167,6 +166,22 @@ def evaluate(
             f"no checkpoint could be evaluated; {len(skips)} skipped, the first: {skips[0]}"
         )
     return reported(found)
+
+
+def survey_here(paths: Iterable[str | Path], *, layout: str | None = None) -> Survey:
+    """The survey of paths on this machine.
+
+    Raises
+    ------
+    WrongSettingError
+        If one is elsewhere: models are opened by programs that read whole files here.
+    """
+    paths = list(paths)
+    for path in paths:
+        if is_address(path):
+            message = "is elsewhere, and models are evaluated on this machine: copy the run here"
+            raise WrongSettingError(message, path=path)
+    return survey(paths, layout=layout)
 
 
 def evaluate_found(

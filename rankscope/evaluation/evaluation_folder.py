@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,22 @@ def _recorded(out: Path) -> list[tuple[Curve, list[int]]]:
     """Curves that ``evaluation.json`` lists; none where it is damaged."""
     try:
         return [
-            (Curve(*(known[name] for name in CURVE)), [int(step) for step in known["steps"]])
+            (_recorded_curve(known), [int(step) for step in known["steps"]])
             for known in read_record(out / EVALUATION_RECORD)["evaluations"]
         ]
     except (RankscopeError, *DAMAGE):
         return []
+
+
+def _recorded_curve(known: Mapping[str, Any]) -> Curve:
+    curve = Curve(*(known[name] for name in CURVE))
+    texts = (curve.run, curve.path, curve.task, curve.folder)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(curve.settings, dict):
+        raise TypeError("an entry is not of its type")
+    folder = Path(curve.folder)
+    if folder.is_absolute() or ".." in folder.parts or "\0" in curve.folder:
+        raise ValueError("scores are not within the results")
+    return curve
 
 
 def _described(listed: Sequence[Scored], evaluation: Evaluation) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.results.vectors import read_vectors, write_vectors
 from rankscope.scoring.accuracy import accuracy_measures
 from rankscope.scoring.blimp import Paradigm
@@ -118,25 +118,55 @@ def read_scores(path: Path, *, older: Collection[str] = OLDER) -> ScoreFile:
     """
     arrays, about = read_vectors(path, version=VERSION, older=older)
     try:
-        return ScoreFile(
-            about["key"], about["step"], about["prefix"], about["seconds"], _scores(about, arrays)
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        key, step, prefix, seconds = (about[name] for name in ("key", "step", "prefix", "seconds"))
+        _require(type(step) is int and isinstance(seconds, int | float), "a step and a time")
+        _require(isinstance(key, str) and isinstance(prefix, str), "a key and a prefix")
+        return ScoreFile(key, step, prefix, seconds, _scores(about, arrays))
+    except DAMAGE as error:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
 
 
 def _scores(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Scores:
     if about["kind"] == "pairs":
-        paradigms = tuple(Paradigm(**one) for one in about["paradigms"])
-        return PairScores(paradigms, arrays["differences"])
+        return _pairs(about["paradigms"], arrays["differences"])
+    names = ("first_losses", "first_tokens") if "first_losses" in arrays else ()
+    losses, *counts = (arrays[name] for name in _VECTORS[:4])
+    first_losses, first_tokens = (arrays[name] for name in names) if names else (None, None)
+    origins = about["sources"], about["domains"]
+    _require(all(_is_vector(one, "f") for one in (losses, first_losses)), "losses")
+    _require(all(_is_vector(one, "iu") for one in (*counts, first_tokens)), "counts")
+    _require(all(isinstance(some, list) for some in origins), "lists of names")
+    _require(all(one is None or isinstance(one, str) for some in origins for one in some), "names")
+    vectors = (losses, *counts, *origins, *(arrays[name] for name in names))
+    _require({len(one) for one in vectors} == {len(losses)} != {0}, "one of each for a document")
     return DocumentScores(
-        losses=arrays["losses"],
-        tokens=arrays["tokens"],
-        bytes=arrays["bytes"],
-        words=arrays["words"],
-        first_losses=arrays.get("first_losses"),
-        first_tokens=arrays.get("first_tokens"),
+        losses=losses,
+        tokens=counts[0],
+        bytes=counts[1],
+        words=counts[2],
+        first_losses=first_losses,
+        first_tokens=first_tokens,
         sources=tuple(about["sources"]),
         domains=tuple(about["domains"]),
-        is_prefixed=about["is_prefixed"],
+        is_prefixed=bool(about["is_prefixed"]),
     )
+
+
+def _pairs(listed: list[dict[str, Any]], differences: NDArray[Any]) -> PairScores:
+    paradigms = tuple(Paradigm(**one) for one in listed)
+    texts = (text for one in paradigms for text in (one.uid, one.phenomenon, one.field))
+    counts = [one.count for one in paradigms]
+    _require(all(isinstance(text, str) for text in texts), "names of paradigms")
+    _require(all(type(count) is int and count > 0 for count in counts), "numbers of pairs")
+    _require(_is_vector(differences, "f"), "differences")
+    _require(sum(counts) == len(differences) > 0, "a difference for each pair")
+    return PairScores(paradigms, differences)
+
+
+def _is_vector(array: NDArray[Any] | None, kinds: str) -> bool:
+    return array is None or (array.ndim == 1 and array.dtype.kind in kinds)
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"it does not hold {what}")

@@ -98,9 +98,9 @@ def _row(own: pd.DataFrame) -> MatrixRow:
 def curve(steps: np.ndarray, values: np.ndarray) -> str:
     """SVG path of a curve in a box of `WIDTH` by `HEIGHT`, on an axis from 0 to 1.
 
-    It is interrupted where a value is missing.
+    It is interrupted where a value is missing, and empty where all are of one step.
     """
-    if len(steps) < 2:
+    if len(steps) < 2 or steps[0] == steps[-1]:
         return ""
     across = MARGIN + (WIDTH - 2 * MARGIN) * (steps - steps[0]) / (steps[-1] - steps[0])
     down = HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * np.clip(values, 0, 1)

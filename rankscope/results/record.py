@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rankscope.durable import remove_file, write_file
+from rankscope.durable import read_file, remove_file, write_file
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
@@ -41,7 +41,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     with damage_named(path, ADVICE):
         try:
-            record = json.loads(path.read_bytes())
+            record = json.loads(read_file(path))
         except FileNotFoundError:
             return {}
         _check(record)
@@ -73,6 +73,13 @@ def _check(record: Any) -> None:
     for name in TABLES:
         if not isinstance(record.get(name, {}), dict):
             raise TypeError(f"{name} is not a table")
+    if not all(type(step) is int for step in record.get("breaks", {}).values()):
+        raise TypeError("breaks are not at steps")
+    for run in record.get("runs", []):
+        if not all(isinstance(run.get(name), str) for name in ("name", "path")):
+            raise TypeError("a run has no name or no path")
+        if not all(type(step) is int for step in run.get("restarts") or ()):
+            raise TypeError("a run has restarts that are not at steps")
 
 
 def _digest_of_record(record: Mapping[str, Any]) -> str:
@@ -95,15 +102,15 @@ def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def is_intact(path: Path) -> bool:
-    """Whether a record and every file of it are as they were written."""
+def intact_record(path: Path) -> dict[str, Any]:
+    """Content of a record; empty unless it and every file of it are as they were written."""
     try:
         record = read_record(path)
     except RankscopeError:
-        return False
+        return {}
     files = record.get(FILES, {})
     are_so = (_digest_of(path.parent / name) == digest for name, digest in files.items())
-    return DIGEST in record and all(are_so)
+    return record if DIGEST in record and all(are_so) else {}
 
 
 def is_as_written(path: Path, name: str) -> bool:
@@ -165,7 +172,7 @@ def _digest(content: bytes) -> str:
 def _digest_of(path: Path) -> str | None:
     """Digest of a file; None if there is none, and empty if it cannot be read."""
     try:
-        return _digest(path.read_bytes())
+        return _digest(read_file(path))
     except FileNotFoundError:
         return None
     except OSError:

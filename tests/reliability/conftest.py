@@ -1,4 +1,7 @@
-"""What takes long is left to ``make reliability``, which sets the variable."""
+"""What takes long is left to ``make reliability``, which sets the variable.
+
+Slow tests with the marker ``full_tier`` run in ``make test`` too.
+"""
 
 import os
 from pathlib import Path
@@ -12,5 +15,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.environ.get("RELIABILITY") == "full":
         return
     for item in items:
-        if item.path.is_relative_to(HERE) and item.get_closest_marker("slow"):
+        is_left_out = item.get_closest_marker("slow") and not item.get_closest_marker("full_tier")
+        if item.path.is_relative_to(HERE) and is_left_out:
             item.add_marker(pytest.mark.skip(reason="make reliability runs it"))

@@ -8,12 +8,17 @@ import resource
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 from tests.reliability.fuzzing.guard import FALLEN, MEMORY, Outcome, Trial, folder_in_memory
 from tests.reliability.fuzzing.kinds import KINDS
+from tests.reliability.fuzzing.readers import Reader, Seen
 
 TITLES = ("kind", "mutants", "as before", "other numbers", "told", "refused", "crashes", "slowest",
           "most memory")  # fmt: skip
@@ -45,29 +50,68 @@ class Tally:
         )
 
 
+def in_words(tried: Iterable[Tally], seed: str) -> str:
+    """How many mutants there were, and what became of them."""
+    together = sum((tally.fates for tally in tried), Counter[str]())
+    fates = ", ".join(f"{count} {fate}" for fate, count in sorted(together.items()))
+    return f"seed {seed}: {together.total()} mutants: {fates}"
+
+
 def today() -> str:
     """The seed of a day."""
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
 def tallies(
-    seed: str, mutants: int, *, names: Iterable[str] = (), every: int = 40, first: int = 0
+    seed: str,
+    mutants: int,
+    *,
+    names: Iterable[str] = (),
+    every: int | None = None,
+    first: int = 0,
+    jobs: int = 1,
 ) -> Iterator[Tally]:
-    """Try so many mutants of these kinds, or of all, together; fewer where reading takes longer."""
+    """Try so many mutants of these kinds, or of all, together; fewer where reading takes longer.
+
+    Parameters
+    ----------
+    every
+        How many mutants there are for one that goes through a whole command.
+    first
+        Number of the first mutant of every kind.
+    jobs
+        How many kinds are tried at once, each in a process.
+    """
     chosen = {name: KINDS[name] for name in names} or KINDS
     whole = sum(kind.share for kind in chosen.values())
-    by_folder: dict[object, list[str]] = {}
-    for name, kind in chosen.items():
-        by_folder.setdefault(kind.write, []).append(name)
-    for alike in by_folder.values():
-        with folder_in_memory() as scratch:
-            chosen[alike[0]].write(scratch / "honest")
-            for name in alike:
-                tally, trial = Tally(name), Trial(name, chosen[name], seed, every)
-                count = math.ceil(mutants * chosen[name].share / whole)
-                for outcome in trial.outcomes(range(first, first + count), scratch):
-                    tally.add(outcome)
-                yield tally
+    numbers = {
+        name: range(first, first + math.ceil(mutants * kind.share / whole))
+        for name, kind in chosen.items()
+    }
+    by_folder: dict[object, dict[str, range]] = {}
+    for name, some in numbers.items():
+        by_folder.setdefault(chosen[name].write, {})[name] = some
+    work = partial(_tallies_alike, seed, every)
+    if jobs == 1:
+        yield from chain.from_iterable(map(work, by_folder.values()))
+        return
+    dearest_first = sorted(by_folder.values(), key=len, reverse=True)
+    with ProcessPoolExecutor(jobs, get_context("fork")) as processes:
+        tried = {one.name: one for some in processes.map(work, dearest_first) for one in some}
+    yield from (tried[name] for name in chosen)
+
+
+def _tallies_alike(seed: str, every: int | None, numbers: dict[str, range]) -> list[Tally]:
+    """Try mutants of kinds that share an honest folder."""
+    tried, known = [], dict[Reader, Seen]()
+    with folder_in_memory() as scratch:
+        KINDS[next(iter(numbers))].write(scratch / "honest")
+        for name, some in numbers.items():
+            tally, trial = Tally(name), Trial(name, KINDS[name], seed, every)
+            for outcome in trial.outcomes(some, scratch, known):
+                tally.add(outcome)
+            tried.append(tally)
+    return tried
 
 
 def kept(tally: Tally, seed: str, folder: Path) -> list[str]:
@@ -91,20 +135,28 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--kind", action="append", default=[], choices=list(KINDS))
     parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
-    parser.add_argument("--every", type=int, default=40, help="one of so many goes the whole way")
+    parser.add_argument("--every", type=int, help="one of so many goes the whole way")
+    parser.add_argument("--jobs", type=int, default=1, help="so many kinds are tried at once")
     parser.add_argument("--failures", type=Path, default=Path("build/mutants"))
     asked = parser.parse_args()
     print(f"seed {asked.seed!r}\n\n| {' | '.join(TITLES)} |\n|{'---|' * len(TITLES)}", flush=True)
-    fallen = False
+    fallen, tried = False, []
     for tally in tallies(
-        asked.seed, asked.mutants, names=asked.kind, every=asked.every, first=asked.first
+        asked.seed,
+        asked.mutants,
+        names=asked.kind,
+        every=asked.every,
+        first=asked.first,
+        jobs=asked.jobs,
     ):
+        tried.append(tally)
         print(f"| {' | '.join(tally.cells)} |", flush=True)
         for line in kept(tally, asked.seed, asked.failures):
             fallen = True
             print(line, file=sys.stderr, flush=True)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(f"\n{sum(one.ru_utime + one.ru_stime for one in used):.0f} s of processor time")
+    seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    print(f"\n{in_words(tried, asked.seed)}; {seconds:.0f} s of processor time")
     raise SystemExit(fallen)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.reliability.fuzz import tallies, today
+from tests.reliability.fuzz import in_words, tallies, today
 from tests.reliability.row import Row, Section
 
 HERE = Path(__file__).parent
@@ -18,18 +19,13 @@ FEW, MANY = 660, 100_000  # mutants, of all kinds together
 def mutants(_scratch: Path, is_full: bool) -> Iterator[Row]:
     """Mutants of every kind of file that is read."""
     seed = today()
-    found = list(tallies(seed, MANY if is_full else FEW))
-    fates = {
-        fate: sum(one.fates[fate] for one in found)
-        for fate in ("as before", "other numbers", "told", "refused")
-    }
+    found = list(tallies(seed, MANY if is_full else FEW, jobs=os.cpu_count() or 1))
     yield Row(
         f"mutants of {len(found)} kinds of files",
         sum(one.fates.total() for one in found),
         "mutants",
         tuple(f"{one.name}: {outcome.where}" for one in found for outcome in one.fallen),
-        f"seed {seed}; {', '.join(f'{count} {fate}' for fate, count in fates.items())}; "
-        f"slowest {max(one.slowest for one in found):.1f} s, "
+        f"{in_words(found, seed)}; slowest {max(one.slowest for one in found):.1f} s, "
         f"most memory {max(one.memory for one in found) / 2**20:.0f} MB",
     )
 

@@ -172,6 +172,42 @@ def _scaled(name: str) -> Callable[[Path], object]:
     return _torch(pickled(table_of(50_000), b"q\0", name.encode(), b"q\1(", calls, b"l"))
 
 
+def _targets(folder: Path) -> None:
+    """An adapter of 500 modules, and 100 000 targets of which none is there."""
+    adapter(folder, target_parameters=[f"a{i}.b" for i in range(100_000)])
+    header, end = {}, 0
+    for i in range(500):
+        for factor, shape in (("lora_A", [2, 4]), ("lora_B", [6, 2])):
+            start, end = end, end + 4 * shape[0] * shape[1]
+            entry = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+            header[f"base_model.model.l{i}.q_proj.{factor}.weight"] = entry
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(header, bytes(end)))
+
+
+def _packed(count: int, *, scales: bool = False) -> bytes:
+    """Whole numbers in one module, perhaps with scales that fit each of them; all are empty."""
+    odd = [2 * i + 3 for i in range(count)]  # else one would fit as a companion of another
+    shapes = {f"m.n{i}": ("I8", [i, i, 0]) for i in odd}
+    if scales:
+        shapes |= {f"m.s{i}": ("F32", [*odd[i : i + 40], 0]) for i in range(0, count, 40)}
+    entries = {
+        name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 0]}
+        for name, (dtype, shape) in shapes.items()
+    }
+    entries[NAME] = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    return json.dumps(entries).encode()
+
+
+def _yaml(content: str) -> Callable[[Path], object]:
+    """A checkpoint of LitGPT with this in its config."""
+
+    def write(folder: Path) -> None:
+        (folder / "lit_model.pth").write_bytes(torch_zip(view((4, 4), (4, 1))))
+        (folder / "model_config.yaml").write_text(f"a: {content}\n")
+
+    return write
+
+
 BOMBS = (
     Bomb("towers of frozensets", _torch(in_a_set(towers(
         lambda below: b"(" + below + b"K\1\x86" + below + b"K\2\x86\x91"))), "over-limit"),
@@ -238,6 +274,18 @@ BOMBS = (
         folder, path="q." * 500, alpha_pattern={
             f"{'(a?){150}'}{i}": 8 for i in range(2000)}), "over-limit"),
     Bomb("many counts", _patterns(*(f"a{{300}}{i}" for i in range(50_000))), "over-limit"),
+    Bomb("many counts in both tables", lambda folder: adapter(
+        folder, **{entry: {f"a{{300}}{i}": 8 for i in range(900)}
+                   for entry in ("rank_pattern", "alpha_pattern")}), "over-limit"),
+    Bomb("many targeted parameters", _targets, "done"),
+    Bomb("packed weights in one module", _header(_packed(5000), bytes(16)), "done"),
+    Bomb("packed weights with scales that fit", _header(
+        _packed(5000, scales=True), bytes(16)), "over-limit"),
+    Bomb("brackets in YAML", _yaml("[" * 5000), "over-limit"),
+    Bomb("brackets side by side in YAML",
+         _yaml("[" + ("[" * 60 + "]" * 60 + ",") * 300 + "]"), "done"),
+    Bomb("a long list in YAML", _yaml("[" + "1," * 2**18 + "]"), "over-limit"),
+    Bomb("dashes in YAML", _yaml("\n" + ("- " * 60 + "x\n") * 3000), "over-limit"),
     Bomb("900 brackets", _patterns("(" * 900), "adapter-config"),
     Bomb("a flag within", _patterns("(?i)q_proj"), "adapter-config"),
     Bomb("50 000 patterns", _patterns(*(f"x{i}.*y" for i in range(50_000))), "over-limit"),

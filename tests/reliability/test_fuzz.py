@@ -14,25 +14,25 @@ import pytest
 
 from rankscope.checkpoints.layouts import huggingface
 from rankscope.checkpoints.tensors import StoredTensor
-from tests.reliability.fuzz import kept, tallies, today
+from tests.reliability.fuzz import in_words, kept, tallies, today
 from tests.reliability.fuzzing import bytes_level, json_level
 from tests.reliability.fuzzing.guard import FALLEN, Trial
 from tests.reliability.fuzzing.kinds import KINDS
 
-MUTANTS, EVERY = 300, 100  # one of so many goes through a whole command
+MUTANTS = 10_000
 
 
 @pytest.mark.slow
-def test_no_mutant_makes_a_reader_fall() -> None:
+@pytest.mark.full_tier
+def test_no_mutant_makes_a_reader_fall(capsys: pytest.CaptureFixture[str]) -> None:
     """If one does, it is in build/mutants, and its line says how to make it again."""
     seed = today()
-    print(f"seed {seed}: python -m tests.reliability.fuzz --seed {seed} --mutants {MUTANTS}")
-    lines = [
-        line
-        for tally in tallies(seed, MUTANTS, every=EVERY)
-        for line in kept(tally, seed, Path("build/mutants"))
-    ]
+    tried = list(tallies(seed, MUTANTS, jobs=os.cpu_count() or 1))
+    with capsys.disabled():
+        print(f"\n{in_words(tried, seed)}; python -m tests.reliability.fuzz --seed {seed}")
+    lines = [line for tally in tried for line in kept(tally, seed, Path("build/mutants"))]
     assert not lines, "\n".join(lines)
+    assert sum(tally.fates.total() for tally in tried) >= MUTANTS
 
 
 def test_the_same_seed_makes_the_same_mutants(tmp_path: Path) -> None:

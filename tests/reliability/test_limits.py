@@ -10,15 +10,19 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rankscope.analysis.preview import preview
 from rankscope.checkpoints import limits
 from rankscope.checkpoints.adapters import name_patterns
 from rankscope.checkpoints.adapters.name_patterns import NamePatterns
+from rankscope.checkpoints.adapters.peft_config import with_patterns
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.files import numpy_file, pickle_machine, torch_file, zip_file
 from rankscope.checkpoints.files.config_files import read_json, read_yaml
 from rankscope.checkpoints.files.inert_names import Opaque
@@ -27,7 +31,8 @@ from rankscope.checkpoints.files.torch_file import open_saved
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.errors import RankscopeError, WrongSettingError
-from tests.reliability.bounded import outcome
+from tests.analysis.series import analysed
+from tests.reliability.bounded import outcome, seconds_after_interrupt
 from tests.reliability.small_bombs import (
     BOMBS,
     NAME,
@@ -61,6 +66,37 @@ def reason_of(work: object) -> str:
 def test_a_small_file_takes_neither_long_nor_much(bomb: Bomb, tmp_path: Path) -> None:
     bomb.write(tmp_path)
     assert outcome(lambda: read(tmp_path)) == bomb.ends
+
+
+def inspected(folder: Path) -> None:
+    preview(survey([folder]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [inspected, analysed])
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
+def test_nor_does_the_command_for_it(
+    bomb: Bomb, command: Callable[[Path], object], tmp_path: Path
+) -> None:
+    bomb.write(tmp_path)
+    assert outcome(lambda: command(tmp_path)) == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.name)
+def test_an_interrupt_ends_reading_within_a_second(bomb: Bomb, tmp_path: Path) -> None:
+    bomb.write(tmp_path)
+    assert seconds_after_interrupt(lambda: analysed(tmp_path)) < 1
+
+
+def test_the_wait_for_an_interrupt_is_measured() -> None:
+    def deaf() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while time.process_time() < 0.4:
+            pass
+        raise KeyboardInterrupt
+
+    assert seconds_after_interrupt(deaf, after=0.1) > 0.2
 
 
 def saved(folder: Path, program: bytes) -> Path:
@@ -162,6 +198,29 @@ def test_values_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for count, ends in ((8, "done"), (9, "over-limit")):
         path.write_text(json.dumps({"a": [0] * (count + 1)}))
         assert reason_of(lambda: read_json(path)) == ends
+
+
+@pytest.mark.parametrize("line", ["1,", "[", "{", "- ", "? ", "\n", "\u2028"], ids=repr)
+def test_values_of_yaml(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "config.yaml"
+    monkeypatch.setattr(limits, "MAX_YAML_VALUES", 10)
+    for count, is_over in ((10, False), (11, True)):
+        path.write_text(f"a: {line * count}", encoding="utf-8")
+        assert (reason_of(lambda: read_yaml(path)) == "over-limit") == is_over
+
+
+def test_brackets_of_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for count, ends in ((limits.MAX_DEPTH, "done"), (limits.MAX_DEPTH + 1, "over-limit")):
+        path.write_text(f"a: {'[' * count}{']' * count}")
+        assert reason_of(lambda: read_yaml(path)) == ends
+
+
+def test_all_tables_of_a_config_share_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(name_patterns, "MAX_STEPS", 150)  # of which each pattern takes 97
+    with_patterns({"rank_pattern": {"a+b": 1}})
+    with pytest.raises(RankscopeError, match="steps"):
+        with_patterns({"rank_pattern": {"a+b": 1}, "alpha_pattern": {"a+b": 1}})
 
 
 def test_a_long_name_is_shortened_and_its_tensor_kept(tmp_path: Path) -> None:

@@ -39,6 +39,28 @@ FAULTS = (re.error, RecursionError, OverflowError, ValueError, TypeError)
 Test = Callable[[str], bool]
 
 
+class Steps:
+    """Steps that may still be taken for the patterns of one config."""
+
+    def __init__(self) -> None:
+        self._left = MAX_STEPS
+
+    def take(self, steps: int) -> None:
+        """Count steps.
+
+        Raises
+        ------
+        RankscopeError
+            If there were more than `MAX_STEPS`.
+        """
+        self._left -= steps
+        if self._left < 0:
+            raise RankscopeError(
+                f"takes more than {MAX_STEPS} steps to match names with the patterns of its config",
+                reason="over-limit",
+            )
+
+
 class NamePatterns:
     """A table of patterns and values, such as ``rank_pattern``, to look paths of modules up in.
 
@@ -47,6 +69,8 @@ class NamePatterns:
     table
         As in the config. PEFT writes patterns sorted, so the first one in training may not be the
         first in the file. Then PEFT itself loads the adapter with another value, and so does this.
+    steps
+        Those that all tables of a config may take together.
 
     Raises
     ------
@@ -54,16 +78,16 @@ class NamePatterns:
         If a pattern is not a regular expression, or none that can be matched in bounded time.
     """
 
-    def __init__(self, table: Mapping[str, Any]) -> None:
+    def __init__(self, table: Mapping[str, Any], steps: Steps | None = None) -> None:
         self._values = list(table.values())
-        self._steps_left = MAX_STEPS
+        self._steps = Steps() if steps is None else steps
         self._places = {pattern: place for place, pattern in enumerate(table)}
         self._others: list[tuple[int, _Automaton]] = []
         self._dotted: dict[int, list[tuple[int, str]]] = {}  # by length
         for pattern, place in self._places.items():
             if not PLAIN.fullmatch(pattern):
                 automaton = _automaton_of(pattern)
-                self._count(PARSED * len(pattern) + BUILT * len(automaton.free))
+                self._steps.take(PARSED * len(pattern) + BUILT * len(automaton.free))
                 self._others.append((place, automaton))
             elif "." in pattern:
                 self._dotted.setdefault(len(pattern), []).append((place, pattern))
@@ -95,7 +119,7 @@ class NamePatterns:
                     break
                 pairs = zip(pattern, end, strict=True)
                 alike = sum(1 for _ in takewhile(lambda pair: pair[0] in (pair[1], "."), pairs))
-                self._count(1 + alike // LETTERS)
+                self._steps.take(1 + alike // LETTERS)
                 if alike == len(end):
                     yield place
                     break
@@ -104,18 +128,10 @@ class NamePatterns:
                 break
             for end in ends:
                 fits, steps = automaton.fits(end, at_start=len(end) == len(path))
-                self._count(steps)
+                self._steps.take(steps)
                 if fits:
                     yield place
                     return
-
-    def _count(self, steps: int) -> None:
-        self._steps_left -= steps
-        if self._steps_left < 0:
-            raise RankscopeError(
-                f"takes more than {MAX_STEPS} steps to match names with the patterns of its config",
-                reason="over-limit",
-            )
 
 
 @dataclass

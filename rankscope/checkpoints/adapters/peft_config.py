@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.adapters.name_patterns import REASON, NamePatterns
+from rankscope.checkpoints.adapters.name_patterns import REASON, NamePatterns, Steps
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.errors import RankscopeError, printable
 
@@ -36,21 +36,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     config = read_json(path)
+    try:
+        require_readable(config)
+        return with_patterns(config) if config else config
+    except RankscopeError as error:
+        raise RankscopeError(error.message, path=path, reason=error.reason) from None
+
+
+def require_readable(config: Mapping[str, Any]) -> None:
+    """Raise `RankscopeError` if the delta of an adapter with this config is not read here."""
     kind = config.get("peft_type", "LORA")
     if kind not in READ:
         raise RankscopeError(
             f"is a PEFT adapter of type {printable(str(kind), limit=40)}, which is not read; types "
             f"that are: {', '.join(READ)}",
-            path=path,
             reason="adapter-type",
         )
     for entry, name in OTHER_DELTAS.items():
         if config.get(entry):
-            raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A", path=path)
-    try:
-        return with_patterns(config) if config else config
-    except RankscopeError as error:
-        raise RankscopeError(error.message, path=path, reason=error.reason) from None
+            raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A")
 
 
 def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -93,21 +97,34 @@ def is_stack(config: Mapping[str, Any], module: str, *, rank: int) -> bool:
 def _targeted(config: Mapping[str, Any], module: str) -> str:
     """Path that patterns are matched with: that of the module or of its targeted parameter."""
     targets = config.get("target_parameters")
-    for target in targets if isinstance(targets, list) else ():
+    if not isinstance(targets, Mapping):
+        targets = _by_holder(targets)
+    path = module.replace(".base_layer", "")
+    ends = (path, *(path[i + 1 :] for i, letter in enumerate(path) if letter == "."))
+    found = min((targets[end] for end in ends if end in targets), default=None)
+    return module if found is None else f"{module}.{found[1]}"
+
+
+def _by_holder(targets: object) -> dict[str, tuple[int, str]]:
+    """Place in the list and last part of the first targeted parameter, by the rest of its path."""
+    found: dict[str, tuple[int, str]] = {}
+    for place, target in enumerate(targets if isinstance(targets, list) else ()):
         holder, _, own = str(target).rpartition(".")
-        if f".{module.replace('.base_layer', '')}".endswith(f".{holder}"):
-            return f"{module}.{own}"
-    return module
+        found.setdefault(holder, (place, own))
+    return found
 
 
 def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | None:
     """Factor of B·A in the model's function: alpha/r, or alpha/√r for rank-stabilised LoRA.
 
-    The rank is that of the stored factor. None if the config does not state alpha.
+    The rank is that of the stored factor. None if the config does not state alpha, or if it states
+    another rank: PEFT refuses such an adapter, and nothing says which of the two it was trained
+    with.
     """
     path = _targeted(config, module)
     alpha = by_pattern(config, "alpha_pattern", path, config.get("lora_alpha"))
-    if alpha is None:
+    stated = by_pattern(config, "rank_pattern", path, config.get("r", rank))
+    if alpha is None or str(stated) != str(rank):  # headers have numbers as text
         return None
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
@@ -133,14 +150,16 @@ def with_patterns(config: Mapping[str, Any]) -> dict[str, Any]:
         regular expression or not one that can be matched in bounded time.
     """
     alphas = {name: config[name] for name in ("lora_alpha", "alpha") if name in config}
-    made = dict(config)
+    made, steps = dict(config), Steps()
+    if "target_parameters" in config:
+        made["target_parameters"] = _by_holder(config["target_parameters"])
     for entry in ("rank_pattern", "alpha_pattern"):
         patterns = config.get(entry) or {}
         if not isinstance(patterns, dict):
             raise RankscopeError(f"{entry} is not a table", reason=REASON)
         alphas |= patterns if entry == "alpha_pattern" else {}
         try:
-            made[entry] = NamePatterns(patterns)
+            made[entry] = NamePatterns(patterns, steps)
         except RankscopeError as error:
             message = f"in its {entry}, {error.message}"
             raise RankscopeError(message, reason=error.reason) from None

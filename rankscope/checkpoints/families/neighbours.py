@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import FLOATS, Tensor
 
 Shape = tuple[int, ...]
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
@@ -36,6 +36,7 @@ class Neighbours:
         self._within: dict[str, Counter[Shape]] = {}
         self._sides: dict[str, frozenset[int]] = {}
         self._routers: dict[str, frozenset[Shape]] = {}
+        self._lengths: dict[str, frozenset[int]] = {}
 
     def beside(self, name: str) -> Mapping[str, Tensor]:
         """The tensors of its module, by the last part of their names; itself among them."""
@@ -60,6 +61,23 @@ class Neighbours:
         first, end = (bisect_left(self._sorted, f"{module}{sign}") for sign in "./")
         names = sorted(self._sorted[first:end], key=self._places.__getitem__)
         return ((name, self._tensors[name]) for name in names)
+
+    def beginning_with(self, start: str) -> Iterator[tuple[str, Tensor]]:
+        """Last part of the name, and tensor, of all in its module whose names begin so."""
+        module, behind = start.rpartition(".")[0], f"{start[:-1]}{chr(ord(start[-1]) + 1)}"
+        first, end = (bisect_left(self._sorted, one) for one in (start, behind))
+        for name in self._sorted[first:end]:
+            if name.rpartition(".")[0] == module:
+                yield name.rpartition(".")[2], self._tensors[name]
+
+    def float_lengths(self, module: str) -> frozenset[int]:
+        """The lengths of all axes of the floating-point numbers in a module."""
+        if module not in self._lengths:
+            held = self._modules[module].values()
+            self._lengths[module] = frozenset(
+                size for one in held if one.dtype in FLOATS for size in one.shape
+            )
+        return self._lengths[module]
 
     def shapes_within(self, module: str) -> Counter[Shape]:
         """How many tensors of each shape are in a module and below it."""

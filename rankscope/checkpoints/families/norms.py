@@ -73,7 +73,7 @@ def with_norms(
         module = "" if table is None else _beside(one, table.beside[one.role])
         norm = None if table is None else _stated(module, table, near)
         if not isinstance(norm, UnknownNorm):
-            norm = _unknown(one, maps | {module}, near) or norm
+            norm = _unknown(one, maps, module, near) or norm
         if one.role == "o" and not isinstance(norm, UnknownNorm):
             norm = _gate_in(queries.get(_parent(one))) or norm
         found[name] = one if norm is None else replace(one, norm=norm)
@@ -91,7 +91,9 @@ def _stated(module: str, table: NormTable, near: Neighbours) -> GainedNorm | Unk
     return GainedNorm(gain, table.offset, is_centred=table.kind == "layer")
 
 
-def _unknown(one: Parameter, known: Collection[str], near: Neighbours) -> UnknownNorm | None:
+def _unknown(
+    one: Parameter, maps: Collection[str], norm: str, near: Neighbours
+) -> UnknownNorm | None:
     """What else is beside a map and may be between it and another; None if there is nothing."""
     if one.role != "o" and one.role not in CALLED:
         return None
@@ -101,7 +103,7 @@ def _unknown(one: Parameter, known: Collection[str], near: Neighbours) -> Unknow
         leaf = words(name.rpartition(".")[2])
         if own[:1] == ("b",) or {*own, *leaf} & NOT_BETWEEN:
             continue
-        if prod(tensor.shape) > 1 and _is_called(one.role, {*own}) and not _is_of(known, name):
+        if prod(tensor.shape) > 1 and _is_called(one.role, {*own}) and not _is_of(maps, norm, name):
             is_gate = one.role == "o" and not {*own}.isdisjoint(GATES)
             advice = "gates have no place in a circuit" if is_gate else ADVICE
             message = f"what the model does with {name} is not known: {advice}"
@@ -139,9 +141,12 @@ def _maps(parameters: Collection[Parameter]) -> set[str]:
     }
 
 
-def _is_of(known: Collection[str], name: str) -> bool:
-    """Whether a tensor belongs to one of these modules."""
-    return any(path in known for path in itertools.accumulate(name.split("."), "{}.{}".format))
+def _is_of(maps: Collection[str], norm: str, name: str) -> bool:
+    """Whether a tensor belongs to one of the maps, or to the module of a norm."""
+    return any(
+        path == norm or path in maps
+        for path in itertools.accumulate(name.split("."), "{}.{}".format)
+    )
 
 
 def _beside(one: Parameter, module: str) -> str:

@@ -18,6 +18,7 @@ from rankscope.checkpoints.account import Classed, Rest
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.no_maps import is_mask
+from rankscope.checkpoints.limits import MAX_COMPARED, over_limit
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
 
@@ -86,6 +87,15 @@ class _Quantised:
     modules: dict[str, str] = field(default_factory=dict)  # module → its only weight
     stems: dict[str, str] = field(default_factory=dict)  # start of companions' names → weight
     companions: dict[str, str] = field(default_factory=dict)  # name of a companion → its weight
+    compared: int = 0  # tensors with those beside them
+
+    def count(self, compared: int) -> None:
+        """Count what is compared to find the scales of a weight."""
+        self.compared += compared
+        if self.compared > MAX_COMPARED:
+            raise over_limit(
+                f"has so many tensors in one module that more than {MAX_COMPARED} might be scales"
+            )
 
     def add(self, name: str, scheme: str, *, end: str) -> None:
         """Record a weight whose name has this end in its scheme."""
@@ -197,21 +207,23 @@ def _add_packed(quantised: _Quantised, name: str, tensor: Tensor, near: Neighbou
     is_whole = tensor.dtype not in FLOATS and tensor.dtype.strip("u12346").startswith("int")
     if not is_whole or sum(size > 1 for size in tensor.shape) < MATRIX or is_mask(name, tensor):
         return
-    leaf = name.rpartition(".")[2]
+    module, _, leaf = name.rpartition(".")
     lengths = {size * count for size in tensor.shape if size > 1 for count in PACKED}
-    beside = {
+    own = {other: held for other, held in near.beginning_with(f"{name}_") if not _is_bias(other)}
+    if not own and not lengths & near.float_lengths(module):
+        return
+    own = own or {
         other: held
         for other, held in near.beside(name).items()
         if other != leaf and not _is_bias(other)
     }
-    own = {other: held for other, held in beside.items() if other.startswith(f"{leaf}_")} or beside
+    quantised.count(len(own))
     fitting = {
         other
         for other, held in own.items()
         if lengths & {*held.shape} or sum(size > 1 for size in held.shape) < MATRIX
     }
     if any(lengths & {*own[other].shape} and own[other].dtype in FLOATS for other in fitting):
-        module = name.rpartition(".")[0]
         quantised.schemes[name] = f"an unknown scheme ({tensor.dtype} beside its scales)"
         quantised.companions |= {
             f"{module}.{other}" if module else other: name for other in fitting

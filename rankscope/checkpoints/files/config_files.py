@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rankscope.checkpoints.limits import MAX_JSON, MAX_NAME, MAX_YAML, check_values
+from rankscope.checkpoints.limits import (
+    MAX_DEPTH,
+    MAX_JSON,
+    MAX_NAME,
+    MAX_YAML,
+    check_values,
+    over_limit,
+)
 from rankscope.checkpoints.manifest import check_content
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
@@ -48,10 +55,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     content = _content(path, "YAML", MAX_YAML)
     if content is None:
         return {}
+    check_values(content, "it", path=path, is_yaml=True)
     import yaml  # here, since most checkpoints have none
 
     try:
         entries = _parsed_yaml(content.decode())
+    except RankscopeError as error:
+        raise RankscopeError(error.message, path=path, reason=error.reason) from None
     except (yaml.YAMLError, *DAMAGE) as error:
         raise RankscopeError(f"is not valid YAML ({_first_line(error)})", path=path) from None
     if not isinstance(entries, dict):
@@ -63,11 +73,17 @@ def _parsed_yaml(text: str) -> Any:
     """Parse YAML of plain values, in time and memory that its length bounds.
 
     Merges (``<<``) multiply the entries at every level, and are refused; numbers can be so long, or
-    chosen so that all have one hash, that they take minutes: keys and long scalars stay text.
+    chosen so that all have one hash, that they take minutes: keys and long scalars stay text. For
+    every token the parser looks at all open brackets, whose number is therefore limited.
     """
     import yaml
 
     class Loader(yaml.SafeLoader):
+        def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+            if self.flow_level >= MAX_DEPTH:
+                raise over_limit(f"has more than {MAX_DEPTH} brackets in brackets")
+            super().fetch_flow_collection_start(kind)
+
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             if any(key.tag == MERGE for key, _ in node.value):
                 raise ValueError("it merges mappings, which is not read")

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from tests.reliability.fuzzing import honest, safetensors_level
+from rankscope.evaluation.score_files import VERSION
+from rankscope.results.record import DIGEST, _digest_of_record
+from rankscope.results.vectors import read_vectors, write_vectors
+from tests.reliability.fuzzing import honest, honest_results, safetensors_level
 
 Change = Callable[[Path], None]
 
@@ -102,7 +105,7 @@ def results_then(name: str, change: Callable[[Path], object]) -> Change:
     """A run with results, a file of which is changed."""
 
     def write(folder: Path) -> None:
-        honest.results(folder)
+        honest_results.results(folder)
         change(folder / "results" / name)
 
     return write
@@ -132,6 +135,20 @@ def with_column(path: Path, name: str, value: Any) -> None:
     table = pd.read_parquet(path)
     table[name] = value
     table.to_parquet(path, index=False)
+
+
+def recorded_scores(path: Path, **entries: Any) -> None:
+    """A record of evaluations whose first says something else, with a digest that fits."""
+    record = json.loads(path.read_text())
+    record["evaluations"][0] |= entries
+    path.write_text(json.dumps(record | {DIGEST: _digest_of_record(record)}))
+
+
+def paradigm_with(path: Path, **entries: Any) -> None:
+    """A file of scores of minimal pairs whose paradigm says something else."""
+    vectors, about = read_vectors(path, version=VERSION)
+    about["paradigms"][0] |= entries
+    write_vectors(path, vectors, about, version=VERSION)
 
 
 def model_called(name: bytes) -> Change:

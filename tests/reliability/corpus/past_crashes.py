@@ -16,7 +16,7 @@ import numpy as np
 from rankscope.checkpoints.files.config_files import read_yaml
 from tests.reliability.corpus import damage
 from tests.reliability.corpus.damage import Change, adapter_says, merge_with, model_then
-from tests.reliability.fuzzing import honest, readers, zip_level
+from tests.reliability.fuzzing import honest, readers, results_readers, zip_level
 from tests.reliability.fuzzing.readers import Reader, Seen
 
 NOT_MEASURED = ("told", "refused")
@@ -83,6 +83,36 @@ RESULTS: dict[str, tuple[str, Callable[[Path], object]]] = {
     ),
     "subspaces are cut": ("subspaces.parquet", partial(os.truncate, length=300)),
 }
+DRAWN: dict[str, tuple[str, Callable[[Path], object], Reader]] = {
+    "log has a word for a step": (
+        "training.csv",
+        partial(damage.replaced, old=b"run,1,", new=b"run,x,"),
+        results_readers.draw("loss"),
+    ),
+    "rows are all of one step": (
+        "metrics.parquet",
+        partial(damage.with_column, name="step", value=1),
+        results_readers.write_page,
+    ),
+}
+SCORES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    **{
+        f"record names {what}": ("evaluation.json", partial(damage.recorded_scores, **entry))
+        for what, entry in {
+            "a list as a run": {"run": ["run"]},
+            "a number as a task": {"task": 1},
+            "a place outside": {"folder": "../../.."},
+        }.items()
+    },
+    "pairs are counted in words": (
+        "scores/blimp/step-00000001.safetensors",
+        partial(damage.paradigm_with, count="two"),
+    ),
+    "pairs are more than their scores": (
+        "scores/blimp/step-00000001.safetensors",
+        partial(damage.paradigm_with, count=5),
+    ),
+}
 PAST = (
     *(
         Past(
@@ -148,10 +178,32 @@ PAST = (
     Past("shard that the index leaves out", damage.without_an_entry_of_the_index),
     *(
         Past(f"YAML with {text}", damage.file_of("config.yaml", f"a: {text}".encode()), yaml)
-        for text in ("!!bool x", "!!int ''", "!!float ''", "!!timestamp x", "!!python/name:os.fork")
+        for text in (
+            "!!bool x",
+            "[" * 3000,
+            "!!int ''",
+            "!!float ''",
+            "!!timestamp x",
+            "!!python/name:os.fork",
+        )
     ),
     *(
-        Past(f"results whose {what}", damage.results_then(name, change), readers.read_results)
+        Past(
+            f"results whose {what}", damage.results_then(name, change), results_readers.read_results
+        )
         for what, (name, change) in RESULTS.items()
+    ),
+    *(
+        Past(f"page of results whose {what}", damage.results_then(name, change), read)
+        for what, (name, change, read) in DRAWN.items()
+    ),
+    *(
+        Past(
+            f"evaluation whose {what}",
+            damage.results_then(name, change),
+            results_readers.read_earlier_scores,
+            ("as before",) if name == "evaluation.json" else ("told",),
+        )
+        for what, (name, change) in SCORES.items()
     ),
 )

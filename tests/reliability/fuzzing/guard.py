@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -18,6 +18,7 @@ from random import Random
 from typing import Any, BinaryIO, Literal
 
 from rankscope.errors import RankscopeError
+from tests.reliability.fuzzing.audit import PEAK, watching
 from tests.reliability.fuzzing.kinds import Kind
 from tests.reliability.fuzzing.readers import Reader, Seen, quietly
 
@@ -25,12 +26,7 @@ Fate = Literal["as before", "other numbers", "told", "refused", "crash", "outsid
 FALLEN = ("crash", "outside", "killed")
 SECONDS, MEMORY = 5, 2**30  # that one mutant may take, beyond what the process has
 WALL = 60  # seconds, for what waits without computing
-PEAK = "/proc/self/clear_refs"  # writing 5 forgets the peak of memory in use
-CODE = (
-    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen"),
-    *("socket.connect", "socket.getaddrinfo", "pickle.find_class", "ctypes.dlopen"),
-    *("os.remove", "os.rename", "os.rmdir", "os.chmod", "os.symlink", "os.link", "shutil.rmtree"),
-)
+LITTLE = 2**26  # memory after which the peak is forgotten
 
 
 @dataclass(frozen=True)
@@ -54,13 +50,14 @@ class Trial:
     Attributes
     ----------
     every
-        How many mutants there are for one that goes through a whole command.
+        How many mutants there are for one that goes through a whole command; that of the kind if
+        it is None.
     """
 
     name: str
     kind: Kind
     seed: str
-    every: int = 40
+    every: int | None = None
 
     def rng(self, number: int) -> Random:
         """The generator of one mutant."""
@@ -74,20 +71,30 @@ class Trial:
 
     def reader(self, number: int) -> Reader:
         """How a mutant is read: mostly by the quick reader."""
-        whole = self.kind.whole
-        if number % self.every or not whole:
+        whole, every = self.kind.whole, self.every or self.kind.every
+        if number % every or not whole:
             return self.kind.read
-        return whole[number // self.every % len(whole)]
+        return whole[number // every % len(whole)]
 
-    def outcomes(self, numbers: range, scratch: Path) -> Iterator[Outcome]:
+    def outcomes(
+        self, numbers: range, scratch: Path, known: dict[Reader, Seen] | None = None
+    ) -> Iterator[Outcome]:
         """Try mutants, each in a process that goes on with the next unless it dies.
 
-        The honest folder is ``honest`` in the scratch folder, and is left as it was.
+        The honest folder is ``honest`` in the scratch folder, and is left as it was. What readers
+        see in it is kept in ``known``; reading it before the fork also loads their modules.
         """
         folder = scratch / "honest"
         clean, honest = _copy_of(folder), self.files(folder)
+        assert honest, self.name
+        for path in honest:
+            os.utime(path, ns=(0, 0))
+        known = {} if known is None else known
+        for read in {self.reader(number) for number in numbers} - known.keys():
+            known[read] = quietly(read, folder)
+            _restored(folder, clean)
         while numbers:
-            status = yield from _from_child(self, scratch, numbers)
+            status = yield from _from_child(self, scratch, numbers, known)
             _restored(folder, clean)
             if status.signal == 0:
                 return
@@ -123,7 +130,7 @@ class _Status:
     signal: int = 0
 
 
-def _from_child(trial: Trial, scratch: Path, numbers: range) -> Any:
+def _from_child(trial: Trial, scratch: Path, numbers: range, known: dict[Reader, Seen]) -> Any:
     """Yield what a child reports; return what it did and how it ended."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -131,7 +138,7 @@ def _from_child(trial: Trial, scratch: Path, numbers: range) -> Any:
         os.close(reading)
         try:
             with os.fdopen(writing, "wb") as pipe:
-                _tried(trial, scratch, numbers, pipe)
+                _tried(trial, scratch, numbers, known, pipe)
         except BaseException:
             traceback.print_exc()
             os._exit(70)
@@ -156,46 +163,42 @@ def _from_child(trial: Trial, scratch: Path, numbers: range) -> Any:
     return _Status(done, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0)
 
 
-def _tried(trial: Trial, scratch: Path, numbers: range, pipe: BinaryIO) -> None:
+def _tried(
+    trial: Trial, scratch: Path, numbers: range, known: dict[Reader, Seen], pipe: BinaryIO
+) -> None:
     """Try mutants and report each, in the child."""
+    gc.freeze()  # what the parent has need not be looked through again and again
     folder = scratch / "honest"
     os.environ["HF_HOME"] = str(scratch / "hub")
     tempfile.tempdir = str(scratch)
     os.fsync = lambda _: None  # type: ignore[assignment]
-    honest = trial.files(folder)
-    assert honest, trial.name
-    for path in honest:
-        os.utime(path, ns=(0, 0))  # the last mutant of a child that died had its place and time
-    readers = {trial.reader(number) for number in numbers}
-    known = {read: quietly(read, folder) for read in readers for _ in range(2)}  # loads modules
-    clean = _copy_of(folder)
-    watch = _watching(scratch)
+    honest, clean = trial.files(folder), _copy_of(folder)
+    watch, peak = watching(scratch), _Peak()
     _limited()
     for number in numbers:
         path, content, _ = trial.mutant(honest, number)
         path.write_bytes(content)
         os.utime(path, ns=(number * 10**6, number * 10**6))  # two mutants are not of one time
         read = trial.reader(number)
-        _reset_peak()
-        before, start = _resident("VmRSS"), time.process_time()
+        start = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         signal.setitimer(signal.ITIMER_REAL, WALL)
         fate, why, where = _fate(read, folder, known[read])
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        seconds, peak = time.process_time() - start, _resident("VmHWM") - before
+        seconds, memory = time.process_time() - start, peak.growth()
         if watch.events:
             fate, why = "outside", str(watch.events[0])
             where = why
             watch.events.clear()
         relative = path.relative_to(folder).as_posix()
-        fell = content if fate in FALLEN or peak > MEMORY else b""
-        pickle.dump(Outcome(number, relative, fate, why, where, seconds, peak, fell), pipe)
+        fell = content if fate in FALLEN or memory > MEMORY else b""
+        pickle.dump(Outcome(number, relative, fate, why, where, seconds, memory, fell), pipe)
         pipe.flush()
-        if number % trial.every:
-            path.write_bytes(honest[path])
-        else:  # a whole command may write
+        if read in trial.kind.whole:  # a whole command may write
             _restored(folder, clean)
+        else:
+            path.write_bytes(honest[path])
 
 
 def _fate(read: Reader, folder: Path, known: Seen) -> tuple[Fate, str, str]:
@@ -203,7 +206,7 @@ def _fate(read: Reader, folder: Path, known: Seen) -> tuple[Fate, str, str]:
         seen = quietly(read, folder)
     except RankscopeError as error:
         return "refused", str(error), ""
-    except Exception as error:
+    except BaseException as error:  # a library in another language may raise what is no Exception
         return "crash", f"{type(error).__name__}: {error}"[:300], _where(error)
     if set(seen.told) - set(known.told):
         return "told", next(one for one in seen.told if one not in known.told)[:500], ""
@@ -223,58 +226,6 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__} at {name}:{last.lineno} {last.name}"
 
 
-@dataclass
-class _Watch:
-    events: list[tuple[str, str]]
-
-
-def _watching(scratch: Path) -> _Watch:
-    """From now on, note whatever runs code, or opens a file that is not of the mutant."""
-    watch = _Watch([])
-    inside = tuple({str(scratch), str(scratch.resolve())})
-    program = tuple(
-        {sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[3]), "/proc"}
-    )
-    readable = (*inside, *program, os.path.realpath(sys.prefix))
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            name, _, flags = arguments
-            if isinstance(name, int) or name == PEAK:
-                return
-            path = _absolute(name)
-            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
-            if not path.startswith(inside if writes else readable):
-                watch.events.append((event, path))
-        elif event in CODE:
-            target = str(arguments[0]) if arguments else ""
-            is_relative = any(type(one) is int and one >= 0 for one in arguments[1:])
-            if not is_relative and not _absolute(target).startswith(inside):
-                watch.events.append((event, target))
-        elif event == "exec" and not _is_import():
-            watch.events.append((event, str(arguments[0])[:100]))
-
-    sys.addaudithook(hook)
-    return watch
-
-
-def _absolute(name: str | bytes | os.PathLike[str]) -> str:
-    return os.path.abspath(os.fsdecode(name))  # noqa: PTH100 # without asking the file system
-
-
-ALLOWED = ("importlib", "dataclasses", "collections/__init__", "functools", "typing")
-
-
-def _is_import() -> bool:
-    """Whether the interpreter runs code of its own: an import, or a class that it writes."""
-    frame = sys._getframe(2)
-    while frame is not None:
-        if any(part in frame.f_code.co_filename for part in ALLOWED):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
-
-
 def _limited() -> None:
     """Limit memory beyond what there is; the kernel ends what computes or waits for too long."""
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -283,15 +234,27 @@ def _limited() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _reset_peak() -> None:
-    with open(PEAK, "w") as file:  # noqa: PTH123 # the hook knows it by its name
-        file.write("5")
+class _Peak:
+    """How much memory is in use at most, beyond what was when it was last forgotten."""
 
+    def __init__(self) -> None:
+        self._forget()
 
-def _resident(field: str) -> int:
-    """Bytes of memory in use, or the most since the peak was reset."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition(f"{field}:")[2].split()[0]) * 1024
+    def growth(self) -> int:
+        """Bytes since the last call; a little is not forgotten, since that takes its time."""
+        grown = self._most() - self._before
+        if grown > LITTLE:
+            self._forget()
+        return grown
+
+    def _forget(self) -> None:
+        with open(PEAK, "w") as file:  # noqa: PTH123 # the hook knows it by its name
+            file.write("5")
+        self._before = self._most()
+
+    @staticmethod
+    def _most() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _copy_of(folder: Path) -> dict[Path, bytes]:

@@ -13,11 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rankscope.analysis.analyze import analyze_found
-from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import survey
-from tests.analysis.series import Inline
-
 ROWS, COLUMNS, RANK = 4, 3, 1
 Q, V = (f"model.layers.0.self_attn.{name}_proj" for name in "qv")
 CONFIG = {"model_type": "llama", "hidden_size": COLUMNS, "num_attention_heads": 2, "head_dim": 2}
@@ -227,31 +222,6 @@ def trainer_run(run: Path) -> None:
         log = [{"step": n, "loss": 3.0 - n, "epoch": 0.5 * n} for n in range(1, step + 1)]
         state = {"global_step": step, "max_steps": 2, "log_history": log, "epoch": 0.5}
         as_json(folder / "trainer_state.json", state)
-
-
-def results(folder: Path) -> None:
-    """A run, and in ``results`` its analysis, with subspaces, and an evaluation."""
-    import pandas as pd
-
-    trained_run(folder / "run")
-    found, selection = survey([folder / "run"]), Selection.of(subspaces=1)
-    analyze_found(found, selection, out=folder / "results", engine=Inline())
-    rows = [
-        {"run": "run", "step": step, "task": "text", "group": "", "metric": "perplexity",
-         "value": 9.0 - step, "ci_low": 1.0, "ci_high": 10.0, "n": 5}
-        for step in (1, 2)
-    ]  # fmt: skip
-    pd.DataFrame(rows).to_parquet(folder / "results" / "evaluation.parquet", index=False)
-
-
-def older_results(folder: Path) -> None:
-    """The results of an older version, whose files have no digests."""
-    import shutil
-
-    import tests.results
-
-    version = Path(next(iter(tests.results.__path__))) / "version-1"
-    shutil.copytree(version, folder / "results")
 
 
 def families(folder: Path) -> None:

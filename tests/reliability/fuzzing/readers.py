@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import rankscope as rs
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.analysis.preview import preview
 from rankscope.checkpoints.contents import Contents, Parameter
@@ -20,14 +20,11 @@ from rankscope.checkpoints.continuity import trace_of
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.merges import read_merges
-from rankscope.checkpoints.run import Checkpoint
+from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.survey import fault_of
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
 from rankscope.errors import RankscopeError, RankscopeWarning
-from rankscope.results.spectra_store import read_entries
-from rankscope.results.subspace_store import read_comparisons
-from rankscope.watching.kept_rows import read_rows
 from rankscope.watching.run_end import has_ended
 from tests.analysis.series import Inline
 
@@ -71,22 +68,47 @@ def read_checkpoint(folder: Path) -> Seen:
 
 def read_run(folder: Path) -> Seen:
     """A run: its steps, logs, merges, and all that its checkpoints hold."""
+    return _read_runs(folder, _log, _merges, _checkpoints)
+
+
+def read_log(folder: Path) -> Seen:
+    """The steps and the log of a run."""
+    return _read_runs(folder, _log)
+
+
+def read_merge_files(folder: Path) -> Seen:
+    """The steps and the merges of a run."""
+    return _read_runs(folder, _merges)
+
+
+def _read_runs(folder: Path, *readers: Callable[[Seen, Run], None]) -> Seen:
     seen = Seen()
     found = survey([folder])
-    _said(seen, found.skips, found.notes)
+    said(seen, found.skips, found.notes)
     for run in found.runs:
         seen.numbers["steps"] = digest(run.steps)
-        seen.attempt("log", lambda run=run: (read_training_log(run), planned_steps(run)))
-        seen.attempt("end", lambda run=run: has_ended(run))
-        merges = read_merges(run.merge_files)
-        _said(seen, merges.skips)
-        for merge in merges.read:
-            for module, adapter in merge.adapters.items():
-                _tensors(seen, f"{merge.step} {module} {adapter.scale}", adapter.tensors)
-        for checkpoint in run:
-            trace_of(checkpoint.path)
-            _checkpoint(seen, checkpoint)
+        for read in readers:
+            read(seen, run)
     return seen
+
+
+def _log(seen: Seen, run: Run) -> None:
+    seen.attempt("log", lambda: (read_training_log(run), planned_steps(run)))
+    seen.attempt("end", lambda: has_ended(run))
+
+
+def _merges(seen: Seen, run: Run) -> None:
+    merges = read_merges(run.merge_files)
+    said(seen, merges.skips)
+    for merge in merges.read:
+        for module, adapter in merge.adapters.items():
+            _tensors(seen, f"{merge.step} {module} {adapter.scale}", adapter.tensors)
+
+
+def _checkpoints(seen: Seen, run: Run) -> None:
+    for checkpoint in run:
+        trace_of(checkpoint.path)
+        _checkpoint(seen, checkpoint)
 
 
 def _checkpoint(seen: Seen, checkpoint: Checkpoint) -> None:
@@ -99,7 +121,7 @@ def _checkpoint(seen: Seen, checkpoint: Checkpoint) -> None:
 
 
 def _contents(seen: Seen, contents: Contents, prefix: str) -> None:
-    _said(seen, contents.skips, contents.notes)
+    said(seen, contents.skips, contents.notes)
     seen.numbers[f"{prefix}heads"] = digest((contents.family, contents.heads, contents.restarts))
     for of, parameters in (("", contents.parameters), ("∇", contents.gradients)):
         for name, one in parameters.items():
@@ -120,7 +142,7 @@ def _tensors(seen: Seen, name: str, tensors: Iterable[Tensor]) -> None:
         seen.attempt(f"{name} {number}", tensor.read)
 
 
-def _said(seen: Seen, *groups: Iterable[Any]) -> None:
+def said(seen: Seen, *groups: Iterable[Any]) -> None:
     seen.told += [str(one) for group in groups for one in group]
 
 
@@ -130,8 +152,8 @@ def analyse(folder: Path, **settings: Any) -> Seen:
     found = survey([folder], **settings)
     described = preview(found)
     seen.told += [str(one) for one in (*described["skips"], *described["notes"])]
-    analysis = analyze_found(found, Selection.of(), engine=Inline())
-    _said(seen, analysis.skips, analysis.notes)
+    analysis = analyze_runs(found, Selection.of(), engine=Inline())
+    said(seen, analysis.skips, analysis.notes)
     for number, row in enumerate(analysis.rows):
         seen.numbers[str(number)] = digest(row)
     return seen
@@ -141,7 +163,7 @@ def analyse_into(folder: Path) -> Seen:
     """The whole of `analyze`, with the results that it writes, opened again."""
     seen, out = analyse(folder), folder.parent / f"results of {folder.name}"
     engine = Inline()
-    if analyze_found(survey([folder]), Selection.of(), out=out, engine=engine).measured:
+    if analyze_runs(survey([folder]), Selection.of(), out=out, engine=engine).measured:
         rs.open_results(out).metrics.to_csv()
     return seen
 
@@ -149,48 +171,6 @@ def analyse_into(folder: Path) -> Seen:
 def read_family_file(folder: Path) -> Seen:
     """A model that is read as the family of a file."""
     return analyse(folder / "checkpoint-1", family=folder / "family.toml")
-
-
-def read_results(folder: Path) -> Seen:
-    """Everything that opening a results folder gives."""
-    seen = Seen()
-    results = rs.open_results(folder / "results")
-    for name in ("metrics", "evaluation", "subspaces", "training", "unit", "breaks", "restarts"):
-        seen.attempt(name, lambda name=name: _plain(getattr(results, name)))
-    seen.attempt("spectra", lambda: _plain(results.spectra()))
-    seen.attempt("summary", results.summary)
-    seen.attempt("page", results._repr_html_)
-    seen.numbers["kept"] = digest(read_rows(folder / "results"))
-    return seen
-
-
-def read_own_metric(folder: Path) -> Seen:
-    """A column that a function computes from the store."""
-    results = rs.open_results(folder / "results").with_metric("largest", lambda s: s[0])
-    return Seen({"metric": digest(_plain(results.metrics["largest"]))})
-
-
-def read_recalled(folder: Path) -> Seen:
-    """`analyze` into a folder that holds results already, and `evaluate`'s record."""
-    found = survey([folder / "run"])
-    selection, out = Selection.of(subspaces=1), folder / "results"
-    analysis = analyze_found(found, selection, out=out, engine=Inline())
-    seen = read_results(folder)
-    _said(seen, analysis.skips, analysis.notes, analysis.mended)
-    return seen
-
-
-def read_store(folder: Path) -> Seen:
-    """The files of the stores of spectra and of subspaces."""
-    seen = Seen()
-    for path in sorted((folder / "results").glob("s*/*/*.safetensors")):
-        read = read_comparisons if "subspaces" in path.parts else read_entries
-        seen.attempt(path.name, lambda path=path, read=read: read(path))
-    return seen
-
-
-def _plain(value: Any) -> Any:
-    return value.to_csv() if hasattr(value, "to_csv") else value
 
 
 def quietly(read: Reader, folder: Path) -> Seen:

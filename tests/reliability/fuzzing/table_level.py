@@ -28,7 +28,7 @@ def mutated(rng: Random, data: bytes) -> bytes:
 
 
 def _drop(rng: Random, table: Any) -> Any:
-    return table.drop_columns([rng.choice(table.column_names)]) if table.column_names else table
+    return table.remove_column(rng.randrange(table.num_columns)) if table.num_columns else table
 
 
 def _rename(rng: Random, table: Any) -> Any:
