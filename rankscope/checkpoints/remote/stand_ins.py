@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from rankscope.addresses import ELSEWHERE, WEB, is_address, scheme_and_rest, without_secrets
+from rankscope.addresses import (
+    ELSEWHERE,
+    PASSWORD,
+    WEB,
+    is_address,
+    is_web,
+    scheme_and_rest,
+    without_secrets,
+)
 from rankscope.checkpoints.remote import hub_stand_ins, ledger
 from rankscope.checkpoints.remote.bucket_source import BucketSource
 from rankscope.checkpoints.remote.headers import fetch_headers
@@ -77,6 +85,12 @@ def _path_of(scheme: str, address: str) -> Path:
 def _laid_out(scheme: str, rest: str) -> Path:
     """The stand-in of an address on the web or in a bucket."""
     address, secrets = without_secrets(scheme, rest), ("", "")
+    if scheme in WEB and not is_web(rest):
+        message = "has a host that cannot be read: in a user or a password, write / ? # and @ as"
+        raise WrongSettingError(f"{message} %2F %3F %23 and %40", path=f"{scheme}://{address}")
+    if scheme not in WEB and PASSWORD.match(rest):
+        message = "may not hold a password: its package reads credentials from the environment"
+        raise WrongSettingError(message, path=f"{scheme}://{address}")
     if scheme in WEB:
         before, _, query = rest.partition("?")
         secrets = before.partition("/")[0].rpartition("@")[0], query
@@ -86,7 +100,12 @@ def _laid_out(scheme: str, rest: str) -> Path:
     path, root = _path_of(scheme, address), cache_root()
     home = path.parent if is_file else path
     place = place_of(root, home)
-    objects = {name: _dated(entry) for name, entry in found.items() if can_be_file(name, entry)}
+    folders = {above.as_posix() for name in found for above in PurePosixPath(name).parents}
+    objects = {
+        name: _dated(entry)
+        for name, entry in found.items()
+        if can_be_file(name, entry) and name not in folders
+    }
     if len(objects) < len(found):
         _warn_of_names(found.keys() - objects.keys(), f"{scheme}://{address}")
     known = read_listing(root, place) if is_file else None  # others may have been given before
