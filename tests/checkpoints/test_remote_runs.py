@@ -533,6 +533,18 @@ def test_a_password_may_be_escaped(site: Site) -> None:
     assert set(site.authorisations) == {f"Basic {said}"}
 
 
+def test_a_cache_that_cannot_be_made_is_wrong_use(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_steps(site, 1)
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        monkeypatch.setenv("RANKSCOPE_CACHE", str(tmp_path / place))
+        with pytest.raises(WrongSettingError, match="set RANKSCOPE_CACHE to a folder"):
+            rs.open_run(f"{site.url}/run")
+    assert not site.requests
+
+
 def test_a_file_with_the_name_of_a_folder_is_left_out(site: Site) -> None:
     serve_steps(site, 1)
     site.files["/run/checkpoint-1"] = b"x"

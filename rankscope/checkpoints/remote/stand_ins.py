@@ -41,8 +41,9 @@ from rankscope.checkpoints.remote.listings import (
     write_listing,
 )
 from rankscope.checkpoints.remote.objects import Entry
-from rankscope.checkpoints.remote.range_cache import cache_root, cache_size
+from rankscope.checkpoints.remote.range_cache import CACHE, cache_root, cache_size
 from rankscope.checkpoints.remote.web_source import WebSource
+from rankscope.durable import make_folder
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
 HERE = ("file", "local")  # schemes of what is on this machine
@@ -63,7 +64,7 @@ def laid_out(path: str | Path) -> Path:
     scheme, rest = scheme_and_rest(path)
     if scheme in HERE:
         return Path("/", rest)
-    cache_size()  # a wrong setting shows before anything is fetched
+    _require_cache()
     try:
         if scheme == "hf":
             return hub_stand_ins.laid_out(HubAddress.parsed(rest))
@@ -72,6 +73,17 @@ def laid_out(path: str | Path) -> Path:
         if error.reason != "missing":
             raise
         raise WrongSettingError(error.message, path=path) from None
+
+
+def _require_cache() -> None:
+    """Show what is wrong with the settings of the cache before anything is fetched."""
+    cache_size()
+    root = cache_root()
+    try:
+        make_folder(root)
+    except OSError as error:
+        message = f"cannot be made ({error.strerror}): set {CACHE} to a folder that can be written"
+        raise WrongSettingError(message, path=root) from None
 
 
 def _path_of(scheme: str, address: str) -> Path:
