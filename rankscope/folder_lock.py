@@ -34,7 +34,7 @@ def locked(folder: Path, *, kind: str, who: str, patience: float = 0.0) -> Itera
     Raises
     ------
     RankscopeError
-        If another process holds it, with the reason ``locked``.
+        If another process holds it.
     OSError
         If the folder cannot be written.
     """
@@ -47,7 +47,7 @@ def locked(folder: Path, *, kind: str, who: str, patience: float = 0.0) -> Itera
             lock.acquire(timeout=patience)
         except Timeout:
             message = f"another {who}{_pid(holder)} writes here"
-            raise RankscopeError(message, path=folder, reason="locked") from None
+            raise RankscopeError(message, path=folder) from None
     try:
         write_file(holder, f"{os.getpid()}\n".encode())
         yield
