@@ -32,7 +32,7 @@ def test_floor_and_analysis_read_the_same_matrices(tmp_path: Path, dtype: str) -
     table = rs.analyze(tmp_path / "run", components=["weight"], jobs=1)
     squares = {
         (stored[0].parent.name, stored[3]): floor.squares(stored)
-        for stored in floor.iter_projections(tmp_path / "run")
+        for stored in floor.iter_matrices(tmp_path / "run")
     }
     assert len(squares) == len(table) == 2 * len(TINY.modules)
     norms = sorted(float(np.sqrt(values.max())) for values in squares.values())
@@ -43,7 +43,7 @@ def test_metrics_of_the_study_are_those_of_the_table(tmp_path: Path) -> None:
     write_run(tmp_path / "run", TINY, dtype="float32", count=1)
     table = rs.analyze(tmp_path / "run", components=["weight"], jobs=1)
     matrices = [
-        floor.read(stored).astype(np.float32) for stored in floor.iter_projections(tmp_path / "run")
+        floor.read(stored).astype(np.float32) for stored in floor.iter_matrices(tmp_path / "run")
     ]
     per = [study_baseline.proportional_effective_rank(matrix) for matrix in matrices]
     kappa = [study_baseline.condition_number(matrix) for matrix in matrices]
