@@ -55,6 +55,13 @@ START, STATE, LOG, CHECKPOINT = (
     for name in ("start", "state", "metrics_log", "checkpoint")
 )
 BAD_FILES = "tests/reliability/test_bad_files.py"
+FEATURE_SUMS, FEATURE_METRICS, JACKKNIFE, POWER_LAW, CKA, CANONICAL, INPUT_ENERGY = (
+    f"tests/representations/test_{name}.py"
+    for name in (
+        *("feature_sums", "feature_metrics", "jackknife", "power_law"),
+        *("cka", "canonical_correlations", "input_energy"),
+    )
+)
 MUTANTS = (
     # Bounds and certificates.
     Mutant("metrics.py", "math.log(s.size - 1)", "math.log(max(s.size - 2, 1))", SHARP),
@@ -505,6 +512,19 @@ MUTANTS = (
     Mutant("checkpoints/tensors.py", "<< 16).view", "<< 15).view", BAD_FILES),
     Mutant("components/merged.py", "if change.shape != shape:", "if False:", BAD_FILES),
     Mutant("analysis/spectra_files.py", "if len(paths) > 1:", "if False:", BAD_FILES),
+    # Representations.
+    Mutant("representations/feature_sums.py", "count * share)", "count)", FEATURE_SUMS),
+    Mutant("representations/jackknife.py", "times - 1) * without", "times) * without", JACKKNIFE),
+    Mutant("representations/power_law.py", "min(LAST, most, len", "min(LAST, len", POWER_LAW),
+    Mutant("representations/sensitivities.py", "(2 * s**2)", "s**2", FEATURE_METRICS),
+    Mutant("representations/feature_metrics.py", "axis=1) - tokens)", "axis=1))", FEATURE_METRICS),
+    Mutant("representations/cka.py", "- 4 * shared", "- 2 * shared", CKA),
+    Mutant("representations/cka.py", "different[:, blocks, blocks] = 0", "pass", CKA),
+    Mutant("representations/cka.py", "total - 2 * (self.products - self.squares)", "total", CKA),
+    Mutant(
+        "representations/canonical_correlations.py", "turns.T * first", "turns * first", CANONICAL
+    ),
+    Mutant("representations/input_energy.py", "s[0] ** 2", "s[0]", INPUT_ENERGY),
 )
 
 
