@@ -24,6 +24,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -199,7 +200,7 @@ def digest_of_file(path: Path) -> str:
     return found.hexdigest()
 
 
-def _open_regular(path: Path) -> BinaryIO:
+def _open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, READ_REGULAR)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):

@@ -246,6 +246,7 @@ def analyze_runs(
         from rankscope.analysis.results_folder import write_results
 
         write_results(out, analysis)
+        return replace(analysis, out=out)
     return analysis
 
 

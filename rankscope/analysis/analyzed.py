@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.plan import Selection
@@ -35,6 +36,8 @@ class Analysis(CallResult):
         Digest of what they depend on; None if none were requested or some failed.
     seen
         What is recorded of the files, so that the next call can trust this one; None if it cannot.
+    out
+        The results folder, if the table is written.
     """
 
     runs: tuple[Run, ...]
@@ -44,6 +47,7 @@ class Analysis(CallResult):
     subspaces: tuple[Row, ...] = ()
     subspaces_key: str | None = None
     seen: Mapping[str, Any] | None = None
+    out: Path | None = None
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -53,8 +57,10 @@ class Analysis(CallResult):
     @cached_property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame."""
-        from rankscope.results.results import table_of
+        from rankscope.results.results import open_results, table_of
 
+        if self.out is not None:
+            return open_results(self.out).metrics
         table = table_of(iter_rows(self.parts))
         table.attrs |= {"unit": self.unit, "breaks": dict(self.breaks)}
         return table

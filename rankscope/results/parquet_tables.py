@@ -19,7 +19,7 @@ import pyarrow.parquet
 from rankscope.errors import RankscopeError
 from rankscope.results.typed_columns import Cells, Columns, Numbers, joined
 
-GROUP = 2**16  # rows; a group of them is written when it is full
+GROUP = 2**15  # rows; a group of them is written when it is full
 CELL = 8  # bytes of a number, which is also the least that a text takes
 FREE_BYTES = 2**28  # that any table may take, and for each byte of its file:
 PACKED = 64  # tables of results take 3, and one of them fifty times over takes 14
