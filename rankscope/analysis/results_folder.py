@@ -85,9 +85,10 @@ def _written(analysis: Analysis, parquet: GrowingFile, lines: GrowingFile) -> Ga
     lines.write(as_csv((), COLUMNS))
     for part in analysis.parts:
         rows = part.load()
-        table.add(rows.columns)
+        columns = rows.columns
+        table.add(columns)
         lines.write(rows.csv)
-        gathered.add(rows.columns.rows(SUMMARISED))
+        gathered.add(columns.rows(SUMMARISED))
     table.close()
     return gathered
 
