@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +18,7 @@ from rankscope.statistics.onset import Move, lasting_moves
 WHOLE = ("", "cycle")  # parts of cycles belong to different adapters
 LEAST = 0.01  # a change of PER that is not worth a line
 PLACE = ("layer", "role", "head", "expert", "name")
+_place_of = itemgetter(*PLACE)
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Moves:
         if component not in ("weight", "update", "adapter") or window not in WHOLE or is_noisy:
             return
         family = self._families.setdefault((component, row["run"], window), {})
-        place = tuple(row[name] for name in PLACE)
+        place = _place_of(row)
         if place not in family:
             family[place] = _Series(component, dict(zip(PLACE, place, strict=True)))
         family[place].add(row)

@@ -14,7 +14,6 @@ from rankscope.metrics import noise_matters
 from rankscope.results.measure import Row
 
 Key, Item = TypeVar("Key"), TypeVar("Item")
-KINDS = ("component", "run", "window")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Lines:
 
     def add(self, row: Row) -> None:
         """Add a row that has a rank."""
-        kind, end = tuple(row[name] or "" for name in KINDS), End.of(row)
+        kind, end = (row["component"], row["run"], row["window"] or ""), End.of(row)
         self._by_role[*kind, row["role"]].add(end)
         self._overall[kind].add(end)
 
