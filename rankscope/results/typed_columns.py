@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Row: TypeAlias = Mapping[str, Any]
+TEXT_KIND = "<i4"  # of numbers of words
 
 
 class Numbers(NamedTuple):
@@ -89,43 +90,52 @@ def joined(parts: Sequence[Columns]) -> Columns:
 
 
 def packed(columns: Columns) -> bytes:
-    """Columns as bytes, from which `unpacked` makes them again: each word is written once."""
+    """Columns as bytes, from which `unpacked` makes them again: each word is written once.
+
+    Columns of one kind are one array, so that a table of many steps takes few operations for each.
+    """
     words: dict[str | None, int] = {None: 0}
-    arrays: list[NDArray[Any]] = []
-    kinds: dict[str, str] = {}
+    kinds: dict[str, list[str]] = {"<f8": [], "<i8": [], TEXT_KIND: []}
+    arrays: dict[str, list[NDArray[Any]]] = {kind: [] for kind in kinds}
+    known = []
     for name, cells in columns.cells.items():
         if isinstance(cells, Numbers):
-            arrays += [cells.values, np.packbits(cells.known)]
-            kinds[name] = cells.values.dtype.str
+            kind = "<i8" if cells.values.dtype.kind == "i" else "<f8"
+            arrays[kind].append(cells.values)
         else:
-            codes = [words.setdefault(word, len(words)) for word in cells]
-            arrays.append(np.array(codes, "<i4"))
-            kinds[name] = "text"
-    head = json.dumps([columns.count, kinds, list(words)]).encode()
-    return b"\n".join((head, b"".join(array.tobytes() for array in arrays)))
+            kind = TEXT_KIND
+            arrays[kind].append(np.array([words.setdefault(w, len(words)) for w in cells], "<i4"))
+        kinds[kind].append(name)
+    for kind in ("<f8", "<i8"):
+        known += [columns.cells[name].known for name in kinds[kind]]  # type: ignore[union-attr]
+    head = [columns.count, list(columns.cells), kinds, list(words)]
+    bits = np.packbits(np.concatenate(known)) if known else np.empty(0, np.uint8)
+    parts = [array.astype(kind, copy=False) for kind, some in arrays.items() for array in some]
+    return b"".join(
+        (json.dumps(head).encode(), b"\n", *(p.tobytes() for p in parts), bits.tobytes())
+    )
 
 
 def unpacked(content: bytes) -> Columns:
-    """The columns that `packed` made this of; ValueError if it is something else."""
+    """The columns that `packed` made this of."""
     head, _, rest = content.partition(b"\n")
-    count, kinds, words = json.loads(head)
+    count, names, kinds, words = json.loads(head)
     cells: dict[str, Cells] = {}
+    numbers: dict[str, NDArray[Any]] = {}
     at = 0
-
-    def taken(kind: str, size: int) -> NDArray[Any]:
-        nonlocal at
-        array = np.frombuffer(rest, kind, size, at)
+    for kind, own in kinds.items():
+        array = np.frombuffer(rest, kind, len(own) * count, at).reshape(len(own), count)
         at += array.nbytes
-        return array
-
-    for name, kind in kinds.items():
-        if kind == "text":
-            cells[name] = [words[code] for code in taken("<i4", count).tolist()]
+        if kind == TEXT_KIND:
+            pairs = zip(own, array.tolist(), strict=True)
+            cells |= {name: [words[code] for code in codes] for name, codes in pairs}
         else:
-            values = taken(kind, count)
-            known = np.unpackbits(taken("u1", -(-count // 8)), count=count)
-            cells[name] = Numbers(values, known.astype(bool))
-    return Columns(cells, count)
+            numbers |= dict(zip(own, array, strict=True))
+    bits = np.unpackbits(np.frombuffer(rest, np.uint8, offset=at), count=len(numbers) * count)
+    known = bits.astype(bool).reshape(len(numbers), count)
+    pairs = zip(numbers.items(), known, strict=True)
+    cells |= {name: Numbers(values, own) for (name, values), own in pairs}
+    return Columns({name: cells[name] for name in names}, count)
 
 
 def _numbers(column: list[Any], kind: type[np.generic]) -> Numbers:
