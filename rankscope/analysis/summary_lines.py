@@ -13,7 +13,8 @@ from rankscope.checkpoints.families.names import ROLES
 from rankscope.metrics import noise_matters
 from rankscope.results.measure import Row
 
-Key, Item = TypeVar("Key"), TypeVar("Item")
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ def unpacked(content: bytes) -> Columns:
             numbers |= dict(zip(own, array, strict=True))
     bits = np.unpackbits(np.frombuffer(rest, np.uint8, offset=at), count=len(numbers) * count)
     known = bits.astype(bool).reshape(len(numbers), count)
-    pairs = zip(numbers.items(), known, strict=True)
-    cells |= {name: Numbers(values, own) for (name, values), own in pairs}
+    for (name, values), own in zip(numbers.items(), known, strict=True):
+        cells[name] = Numbers(values, own)
     return Columns({name: cells[name] for name in names}, count)
 
 
