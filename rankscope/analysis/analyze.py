@@ -9,12 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankscope.analysis.analyze_shard import answer_share
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.analysis.kept_steps import kept_rows
 from rankscope.analysis.plan import Selection, SpectraPlans, Windows, count_steps
 from rankscope.analysis.question import Question
+from rankscope.analysis.shard_stores import gather
+from rankscope.analysis.shards import Shard
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
 from rankscope.checkpoints.survey import Survey
@@ -55,6 +58,7 @@ def analyze(
     subspaces: int | None = None,
     against: Names | None = None,
     recheck: bool = False,
+    shard: str | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -110,6 +114,10 @@ def analyze(
     recheck
         Look into every checkpoint, although ``out`` holds the answer and no file has another size
         or another time than it had then.
+    shard
+        Compute and store only one of N shares, as ``"3/16"``: each in a call of its own, at any
+        time, on any machine that has ``out``. No table is written, and the one returned has no
+        rows; the same call without ``shard`` then finds everything in ``out``.
 
     Returns
     -------
@@ -153,6 +161,8 @@ def analyze(
     )
     workers = engine_of(engine, jobs)
     folder = None if out is None else Path(out)
+    if shard is not None:
+        return reported(answer_share(question, Shard.of(shard), out=folder, engine=workers))
     recalled = None if folder is None or recheck else question.recall(folder)
     return reported(recalled or answer(question, out=folder, engine=workers, recheck=recheck))
 
@@ -209,6 +219,7 @@ def analyze_runs(
     require_steps(count, found.runs)
     require_out(out, found.runs)
     sweep_results(out)
+    damaged = () if out is None else gather(out)
     plans = SpectraPlans(found, selection, out=out, recheck=recheck)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
         fields, rows = carried_out(
@@ -219,6 +230,7 @@ def analyze_runs(
             meter=Meter(progress, count),
             found=found,
         )
+        fields["mended"] = (*damaged, *fields["mended"])
         compared: tuple[Row, ...] = ()
         key: str | None = None
         if selection.subspaces is not None:

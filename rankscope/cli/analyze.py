@@ -82,6 +82,14 @@ def analyze(
             "last call.",
         ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Compute and store only the I-th of N shares, without a table; the same command "
+            "without --shard then makes it.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -94,7 +102,7 @@ def analyze(
     # A new folder means there is work to do: the workers load numpy while we plan.
     workers = engine_of(engine, jobs, start=not out.exists())
     from rankscope.analysis.question import Question
-    from rankscope.cli.output import end_call, print_summary
+    from rankscope.cli.output import end_call, end_shard, print_summary
     from rankscope.cli.progress import progress_bar
     from rankscope.results.columns import ANALYSIS_RECORD, ANALYSIS_SKIPS
 
@@ -113,6 +121,15 @@ def analyze(
         subspaces=subspaces,
         against=against,
     )
+    if shard is not None:
+        from rankscope.analysis.analyze_shard import answer_share
+        from rankscope.analysis.shards import Shard
+
+        share = Shard.of(shard)
+        with progress_bar("analysing") as progress:
+            done = answer_share(question, share, out=out, engine=workers, progress=progress)
+        end_shard(done, out=out, as_json=as_json, strict=strict)
+        return
     found: CallResult | None = None if recheck else question.recall(out)
     if found is None:
         from rankscope.analysis.analyze import answer
