@@ -59,6 +59,8 @@ def analyze(
     against: Names | None = None,
     recheck: bool = False,
     shard: str | None = None,
+    scheduler: str | None = None,
+    wait: float | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -89,9 +91,9 @@ def analyze(
     jobs
         Number of worker processes; the number of processors by default.
     engine
-        ``local`` worker processes; ``cuda``, the GPU that torch finds; or a ``dask`` cluster: the
-        one that Dask's configuration names, whose workers see the checkpoints under the same
-        paths, or else one on this machine.
+        ``local`` worker processes; ``cuda``, the GPU that torch finds; or a ``dask`` cluster: that
+        of ``scheduler``, whose workers see the checkpoints under the same paths, or else one on
+        this machine.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
     family
@@ -118,6 +120,12 @@ def analyze(
         Compute and store only one of N shares, as ``"3/16"``: each in a call of its own, at any
         time, on any machine that has ``out``. No table is written, and the one returned has no
         rows; the same call without ``shard`` then finds everything in ``out``.
+    scheduler
+        Address of the scheduler of the Dask cluster, as ``"tcp://10.0.0.1:8786"``; by default that
+        of Dask's configuration.
+    wait
+        For how many minutes the cluster may have no worker, 10 by default. Then the matrices that
+        are left are skipped, and the next call computes them.
 
     Returns
     -------
@@ -159,7 +167,7 @@ def analyze(
         subspaces=subspaces,
         against=against,
     )
-    workers = engine_of(engine, jobs)
+    workers = engine_of(engine, jobs, scheduler=scheduler, wait=wait)
     folder = None if out is None else Path(out)
     if shard is not None:
         return reported(answer_share(question, Shard.of(shard), out=folder, engine=workers))

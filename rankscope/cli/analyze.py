@@ -90,6 +90,22 @@ def analyze(
             "without --shard then makes it.",
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scheduler of the Dask cluster, as tcp://10.0.0.1:8786. By default that of Dask's "
+            "configuration.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="How long the Dask cluster may have no worker, by default 10; then the rest is "
+            "skipped.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -100,7 +116,8 @@ def analyze(
     is new or changed.
     """
     # A new folder means there is work to do: the workers load numpy while we plan.
-    workers = engine_of(engine, jobs, start=not out.exists())
+    starts = not out.exists()
+    workers = engine_of(engine, jobs, start=starts, scheduler=scheduler, wait=wait)
     from rankscope.analysis.question import Question
     from rankscope.cli.output import end_call, end_shard, print_summary
     from rankscope.cli.progress import progress_bar

@@ -155,7 +155,7 @@ def test_a_plain_call_within_a_shard_loses_nothing(
 def test_what_a_shard_adds_while_it_is_taken_over_stays(
     question: Question, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    share(replace(question, components="weight"), "1/2", tmp_path)
+    share(replace(question, roles="up"), "1/2", tmp_path)
     write = shard_stores.KINDS[SPECTRA_FOLDER](tmp_path).write
 
     def added(*given: object) -> None:
