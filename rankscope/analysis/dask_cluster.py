@@ -40,7 +40,7 @@ class DaskCluster:
         if self.address:
             self.client = _connected(Client, str(self.address))
         else:
-            self.client = Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+            self.client = Client(n_workers=jobs, threads_per_worker=1, dashboard_address=":0")
         self.threads: dict[str, int] = {}  # of each worker, by its address
         self._looked = -LOOK
         self._alone_since: float | None = None

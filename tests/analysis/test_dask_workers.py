@@ -2,6 +2,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +25,14 @@ from tests.conftest import TinyRun
 
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("distributed") is None, reason="Dask is not installed"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("distributed") is None, reason="Dask is not installed"
+    ),
+    # Clusters within this process leave sockets of their own to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def analyze(run: Path, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -73,7 +79,7 @@ def cluster() -> Iterator[Any]:
     """A cluster within this process, with two workers."""
     from dask.distributed import LocalCluster
 
-    settings = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    settings = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with LocalCluster(n_workers=2, threads_per_worker=1, **settings) as cluster:
         yield cluster
 
@@ -83,7 +89,7 @@ def emptied() -> Iterator[Any]:
     """A cluster that has one worker, for a test that takes it away."""
     from dask.distributed import LocalCluster
 
-    settings = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    settings = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     with LocalCluster(n_workers=1, threads_per_worker=1, **settings) as cluster:
         yield cluster
 
@@ -114,11 +120,15 @@ def test_the_workers_of_a_scheduler_find_the_same(
 
 
 def test_when_the_last_worker_goes_what_there_is_is_kept(
-    emptied: Any, relora_run: TinyRun, tmp_path: Path
+    emptied: Any, relora_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rankscope.analysis.jobs.CHUNK_WORK", 1.0)  # a chunk for each job
+
     def leave(done: float, at: str) -> None:
         if done > 0.3:
             emptied.scale(0)
+            while emptied.scheduler.workers:
+                time.sleep(0.01)
 
     found, said = on(emptied, asked(relora_run, steps=[0, 10]), tmp_path, progress=leave)
     assert [line for line in said if "has no worker: waiting" in line and len(line) < 200]
@@ -193,9 +203,11 @@ def test_failures_are_counted_by_host(
 def test_a_scheduler_that_is_not_there_is_one_line(relora_run: TinyRun, address: str) -> None:
     import dask
 
-    with dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}):
-        with pytest.raises(rs.RankscopeError, match="cannot be reached") as caught:
-            rs.analyze(relora_run.path, engine="dask", scheduler=address)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}),
+        pytest.raises(rs.RankscopeError, match="cannot be reached") as caught,
+    ):
+        rs.analyze(relora_run.path, engine="dask", scheduler=address)
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
 
 
