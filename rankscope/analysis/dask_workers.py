@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError
 from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -20,6 +21,7 @@ from rankscope.analysis.jobs import AnalysisJob, Outcome, in_chunks, sent
 from rankscope.pipeline.engine import Failure
 
 AHEAD = 2  # chunks in flight per thread of the cluster
+FETCH = 10.0  # seconds in which a result must come; else it is asked for again
 WAIT = 10.0  # minutes
 Jobs = list[AnalysisJob]
 
@@ -101,11 +103,16 @@ class DaskWorkers:
                 future = finished.get(timeout=LOOK)
             except Empty:
                 continue
-            if future.cancelled():
+            chunk = in_flight[future]
+            try:
+                outcomes = self._outcomes(cluster, future, len(chunk))
+            except TimeoutError:  # its worker died before it was fetched: it is computed again
+                future.add_done_callback(finished.put)
+                continue
+            except CancelledError:
                 self._end = _scheduler_lost(cluster)
                 return
-            chunk = in_flight.pop(future)
-            outcomes = self._outcomes(cluster, future, len(chunk))
+            del in_flight[future]
             if outcomes is None:
                 again.append(chunk)
             else:
@@ -141,13 +148,21 @@ class DaskWorkers:
         )
 
     def _outcomes(self, cluster: DaskCluster, future: Any, count: int) -> list[Outcome] | None:
-        """Results of a chunk; None if another worker has to try."""
-        error = future.exception()
+        """Results of a chunk; None if another worker has to try.
+
+        Raises
+        ------
+        TimeoutError
+            If they do not come, since they are not there any more.
+        CancelledError
+            If the scheduler is gone.
+        """
+        error = future.exception(timeout=FETCH)
         if error is not None:
             failure, host = _failed(error)
             self._failures[host] += count
             return [failure] * count
-        found: Report = future.result()
+        found: Report = future.result(timeout=FETCH)
         outcomes = found.outcomes
         other = self._other_version(found)
         if other is not None:

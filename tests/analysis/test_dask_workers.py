@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,33 @@ def test_when_the_last_worker_goes_what_there_is_is_kept(
     assert 0 < found.measured < len(found.rows) and (tmp_path / "metrics.csv").exists()
     again = answer(asked(relora_run, steps=[0, 10]), out=tmp_path, engine=Inline())
     assert again.computed == len(found.rows) - found.measured and not again.skips
+
+
+def test_results_that_die_with_their_worker_are_waited_for_and_no_longer(
+    cluster: Any, relora_run: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that was reported and is lost would be waited for without an end."""
+    from distributed import Future
+
+    fetch, lost = Future.result, []
+
+    def result(self: Any, timeout: Any = None) -> Any:
+        assert timeout is not None
+        if len(lost) < 2:
+            lost.append(self)
+            raise TimeoutError
+        return fetch(self, timeout)
+
+    monkeypatch.setattr(Future, "result", result)
+    found, said = on(cluster, asked(relora_run, components="weight"), tmp_path / "out")
+    assert len(lost) == 2 and not found.skips and not said
+
+    def cancelled(self: Any, timeout: Any = None) -> Any:
+        raise CancelledError
+
+    monkeypatch.setattr(Future, "result", cancelled)
+    found, _ = on(cluster, asked(relora_run, components="weight"), tmp_path / "lost")
+    assert {skip.reason for skip in found.skips} == {"no-scheduler"} and found.measured == 0
 
 
 def test_a_worker_that_does_not_see_the_files_is_named_once(
