@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from typing import Any
@@ -41,6 +42,10 @@ class DaskCluster:
             self.client = _connected(Client, str(self.address))
         else:
             self.client = Client(n_workers=jobs, threads_per_worker=1, dashboard_address=":0")
+        # That the scheduler is gone is said in one line; Dask would log a traceback.
+        self._log = logging.getLogger("distributed.client")
+        self._level = self._log.level
+        self._log.setLevel(logging.CRITICAL)
         self.threads: dict[str, int] = {}  # of each worker, by its address
         self._looked = -LOOK
         self._alone_since: float | None = None
@@ -48,6 +53,7 @@ class DaskCluster:
     def close(self) -> None:
         """End the connection; the workers on this machine too, but no others."""
         self.client.close()
+        self._log.setLevel(self._level)
 
     def look(self) -> float:
         """See which workers there are, if that is not known; returns for how long there was none.
