@@ -3,7 +3,8 @@
 Each shard has a store of its own, ``shards/3-of-16`` in the results folder, which nobody else
 writes: locks are not to be relied on where a folder is shared by the machines of a cluster. A shard
 reads the stores of all, so that nothing is computed twice whatever the number of shards was before.
-A plain call puts the entries where it keeps its own, and only then removes the shard's file.
+A plain call puts the entries where it keeps its own, and only then removes the shard's file. Its
+empty folder stays, since the shard may be about to write into it.
 """
 
 from __future__ import annotations
@@ -78,10 +79,7 @@ class ShardStore(Generic[TaskT, ResultT, EntryT]):
         own: list[EntryT] = []
         with suppress(RankscopeError):
             own = self._store.read(path)
-        try:
-            self._store.write(path, own, new)
-        except FileNotFoundError:  # a plain call removed the empty folder at this moment
-            self._store.write(path, own, new)
+        self._store.write(path, own, new)
 
     def entries(self, task: TaskT, result: ResultT) -> list[EntryT]:
         """What is kept of a result."""
@@ -106,11 +104,6 @@ def gather(out: Path) -> tuple[Skip, ...]:
     for name, paths in parts.items():
         if name.parts[0] in KINDS:
             damaged += _merged(KINDS[name.parts[0]](out), out / name, paths)
-    for folder in sorted((out / SHARDS_FOLDER).rglob("*/"), reverse=True):
-        with suppress(OSError):  # it is not empty, or another call has removed it
-            folder.rmdir()
-    with suppress(OSError):
-        (out / SHARDS_FOLDER).rmdir()
     return tuple(damaged)
 
 
