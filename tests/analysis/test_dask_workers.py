@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -145,7 +146,7 @@ def test_results_that_die_with_their_worker_are_waited_for_and_no_longer(
     """A result that was reported and is lost would be waited for without an end."""
     from distributed import Future
 
-    fetch, lost = Future.result, []
+    fetch, lost = Future.result, list[Any]()
 
     def result(self: Any, timeout: Any = None) -> Any:
         assert timeout is not None
@@ -184,8 +185,8 @@ def test_a_worker_that_does_not_see_the_files_is_named_once(
     monkeypatch.setattr(dask_task, "lacking", lambda chunk: chunk[0][1][0][0])
     found, said = on(cluster, asked(relora_run, components="weight"), tmp_path / "all")
     assert found.measured == 0 and {skip.reason for skip in found.skips} == {"not-on-worker"}
-    assert len(found.skips) == 1 and dask_task.socket.gethostname() in found.skips[0].message
-    assert any(f"{dask_task.socket.gethostname()} {len(found.rows)}" in line for line in said)
+    assert len(found.skips) == 1 and socket.gethostname() in found.skips[0].message
+    assert any(f"{socket.gethostname()} {len(found.rows)}" in line for line in said)
 
 
 def test_a_file_that_is_gone_for_all_is_not_the_fault_of_a_worker(
@@ -223,7 +224,7 @@ def test_failures_are_counted_by_host(
     monkeypatch.setattr(dask_task, "decompose_all", half)
     found, said = on(cluster, asked(relora_run, components="weight"), tmp_path)
     failed = sum(row["status"] == "skipped:unreadable" for row in found.rows)
-    host = dask_task.socket.gethostname()
+    host = socket.gethostname()
     assert failed and said == [f"failures by host of the Dask cluster: {host} {failed}"]
 
 
