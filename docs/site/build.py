@@ -32,7 +32,8 @@ COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks", 
 PAGES = {
     "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/comparing",
               "docs/numerics", "docs/watching", "docs/remote", "docs/scaling", "docs/clusters",
-              "docs/evaluation", "docs/training", "docs/relora", "configs/README", "studies/relora-small/README"),
+              "docs/evaluation", "docs/training", "docs/relora", "configs/README",
+              "studies/relora-small/README"),
     "Reference": ("commands", "api", "gallery"),
     "Project": ("docs/design", "CONTRIBUTING", "benchmarks/README", "CHANGELOG", "SECURITY"),
 }  # fmt: skip
