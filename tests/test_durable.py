@@ -463,7 +463,7 @@ def test_any_text_has_a_safe_name_of_its_own(text: str, other: str) -> None:
 # Files that write by other means, with the reason.
 OTHER_WRITERS = {
     "token_folder.py": "token ids may be larger than memory; in a folder of `new_folder`, flushed",
-    "start.py": "the lock of a run, which must keep its inode",
+    "snapshots.py": "copies in memory, on their way to the process that decomposes them",
     "command.py": "the null device",
     "figure_files.py": "matplotlib writes into memory",
     "hover.py": "matplotlib writes into memory",

@@ -9,12 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rankscope.analysis.analyze_shard import answer_share
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.analysis.kept_steps import kept_rows
 from rankscope.analysis.plan import Selection, SpectraPlans, Windows, count_steps
 from rankscope.analysis.question import Question
+from rankscope.analysis.shard_stores import gather
+from rankscope.analysis.shards import Shard
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
 from rankscope.checkpoints.survey import Survey
@@ -56,6 +59,9 @@ def analyze(
     subspaces: int | None = None,
     against: Names | None = None,
     recheck: bool = False,
+    shard: str | None = None,
+    scheduler: str | None = None,
+    wait: float | None = None,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -86,9 +92,9 @@ def analyze(
     jobs
         Number of worker processes; the number of processors by default.
     engine
-        ``local`` worker processes; ``cuda``, the GPU that torch finds; or a ``dask`` cluster: the
-        one that Dask's configuration names, whose workers see the checkpoints under the same
-        paths, or else one on this machine.
+        ``local`` worker processes; ``cuda``, the GPU that torch finds; or a ``dask`` cluster: that
+        of ``scheduler``, whose workers see the checkpoints under the same paths, or else one on
+        this machine.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
     family
@@ -111,6 +117,16 @@ def analyze(
     recheck
         Look into every checkpoint, although ``out`` holds the answer and no file has another size
         or another time than it had then.
+    shard
+        Compute and store only one of N shares, as ``"3/16"``: each in a call of its own, at any
+        time, on any machine that has ``out``. No table is written, and the one returned has no
+        rows; the same call without ``shard`` then finds everything in ``out``.
+    scheduler
+        Address of the scheduler of the Dask cluster, as ``"tcp://10.0.0.1:8786"``; by default that
+        of Dask's configuration.
+    wait
+        For how many minutes the cluster may have no worker, 10 by default. Then the matrices that
+        are left are skipped, and the next call computes them.
 
     Returns
     -------
@@ -152,8 +168,10 @@ def analyze(
         subspaces=subspaces,
         against=against,
     )
-    workers = engine_of(engine, jobs)
+    workers = engine_of(engine, jobs, scheduler=scheduler, wait=wait)
     folder = None if out is None else Path(out)
+    if shard is not None:
+        return reported(answer_share(question, Shard.of(shard), out=folder, engine=workers))
     recalled = None if folder is None or recheck else question.recall(folder)
     return reported(recalled or answer(question, out=folder, engine=workers, recheck=recheck))
 
@@ -210,6 +228,7 @@ def analyze_runs(
     require_steps(count, found.runs)
     require_out(out, found.runs)
     sweep_results(out)
+    damaged = () if out is None else gather(out)
     spool = None if out is None else Spool(out)
     plans = SpectraPlans(found, selection, spool=spool, recheck=recheck)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
@@ -221,6 +240,7 @@ def analyze_runs(
             meter=Meter(progress, count),
             found=found,
         )
+        fields["mended"] = (*damaged, *fields["mended"])
         compared: tuple[Row, ...] = ()
         key: str | None = None
         if selection.subspaces is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,30 +19,48 @@ EngineName: TypeAlias = Literal["local", "cuda", "dask"]
 OpenEngine: TypeAlias = AbstractContextManager[AnalysisEngine]
 
 
-def engine_of(name: EngineName, jobs: int | None = None, *, start: bool = False) -> OpenEngine:
+def engine_of(
+    name: EngineName,
+    jobs: int | None = None,
+    *,
+    start: bool = False,
+    scheduler: str | None = None,
+    wait: float | None = None,
+) -> OpenEngine:
     """Return the engine of this name, not yet entered.
 
     Parameters
     ----------
     name
         ``local``: worker processes; ``cuda``: the GPU that torch finds, or worker processes and a
-        `RankscopeWarning` where it finds none; ``dask``: the cluster of Dask's configuration.
+        `RankscopeWarning` where it finds none; ``dask``: the cluster of ``scheduler``, or of Dask's
+        configuration, or else one on this machine.
     jobs
         Number of workers; the number of processors by default.
     start
         Start worker processes now rather than with the first job, so that they load numpy while the
         caller plans.
+    scheduler, wait
+        Address of the scheduler of Dask, and for how many minutes its cluster may be without a
+        worker, 10 by default.
 
     Raises
     ------
     WrongSettingError
-        If there is no engine of this name.
+        If there is no engine of this name, or it has no such settings.
     RankscopeError
         If the engine needs a package that is not installed.
     """
-    if name not in ENGINES:
+    if name not in get_args(EngineName):
         known = ", ".join(get_args(EngineName))
         raise WrongSettingError(f"unknown `engine` {name!r}: choose from {known}")
+    for setting, value in (("scheduler", scheduler), ("wait", wait)):
+        if value is not None and name != "dask":
+            raise WrongSettingError(f'`{setting}` is for a cluster: choose the `engine` "dask"')
+    if wait is not None and not 0 <= wait < math.inf:
+        raise WrongSettingError(f"`wait` is {wait}: give a number of minutes, 0 or more")
+    if name == "dask":
+        return _dask(jobs or processors(), scheduler, wait)
     return ENGINES[name](jobs or processors(), start)
 
 
@@ -62,10 +81,10 @@ def _local(jobs: int, start: bool) -> LocalWorkers:
     return workers
 
 
-def _dask(jobs: int, start: bool) -> OpenEngine:
-    from rankscope.analysis.dask_workers import DaskWorkers
+def _dask(jobs: int, scheduler: str | None, wait: float | None) -> OpenEngine:
+    from rankscope.analysis.dask_workers import WAIT, DaskWorkers
 
-    return DaskWorkers(jobs)
+    return DaskWorkers(jobs, scheduler=scheduler, wait=WAIT if wait is None else wait)
 
 
 def _cuda(jobs: int, start: bool) -> OpenEngine:
@@ -89,5 +108,4 @@ def _cuda(jobs: int, start: bool) -> OpenEngine:
 ENGINES: Mapping[str, Callable[[int, bool], OpenEngine]] = {
     "local": _local,
     "cuda": _cuda,
-    "dask": _dask,
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK_WORK = 2e8  # operations; about 20 ms, so that sending a chunk costs little
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
+LEAST_WORK = CHUNK_WORK / CHUNK_JOBS  # what reading and sending even the smallest job costs
 
 # One matrix per head where there are heads, or one comparison per pair of steps.
 Outcome: TypeAlias = "list[Measured] | list[Compared] | Failure"
@@ -35,5 +36,4 @@ def sent(job: AnalysisJob) -> tuple[Any, FileStates, str]:
 
 def in_chunks(jobs: Iterable[AnalysisJob]) -> Iterator[list[AnalysisJob]]:
     """Group small jobs, so that each chunk is worth sending."""
-    least = CHUNK_WORK / CHUNK_JOBS
-    return iter_groups(jobs, lambda job: max(job.task.work, least), size=CHUNK_WORK)
+    return iter_groups(jobs, lambda job: max(job.task.work, LEAST_WORK), size=CHUNK_WORK)

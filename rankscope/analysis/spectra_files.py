@@ -26,7 +26,8 @@ from rankscope.results.spectra_store import (
 )
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
-OF_FILES = (CHANGED, "damaged")  # reasons that concern a whole file, where they name no tensor
+# Reasons that concern a whole file, where they name no tensor.
+OF_FILES = (CHANGED, "damaged", "not-on-worker")
 
 
 class SpectraFiles:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from rankscope.analysis.history import Asked, iter_steps
 from rankscope.analysis.plan import Selection, remember_states, task_of
+from rankscope.analysis.spectra_files import OF_FILES
 from rankscope.analysis.subspace_series import Compared, Position, SubspaceSeries
 from rankscope.checkpoints.contents import Delta, Skip
-from rankscope.checkpoints.file_states import CHANGED, FileStates, State
+from rankscope.checkpoints.file_states import FileStates, State
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.components.component import Component
@@ -208,7 +209,7 @@ class SubspaceFiles:
 
     def failed(self, task: SubspaceTask, failure: Failure) -> tuple[list[Comparison], Skip]:
         """No comparison, and a skip; what concerns a whole file is said once, not per matrix."""
-        is_of_file = failure.reason in (CHANGED, "damaged")
+        is_of_file = failure.reason in OF_FILES
         name = failure.tensor or ("" if is_of_file else task.component.name)
         return [], Skip(failure.path, name, failure.reason, failure.message)
 

@@ -82,6 +82,30 @@ def analyze(
             "last call.",
         ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Compute and store only the I-th of N shares, without a table; the same command "
+            "without --shard then makes it.",
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Scheduler of the Dask cluster, as tcp://10.0.0.1:8786. By default that of Dask's "
+            "configuration.",
+        ),
+    ] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES",
+            help="How long the Dask cluster may have no worker, by default 10; then the rest is "
+            "skipped.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -92,9 +116,10 @@ def analyze(
     is new or changed.
     """
     # A new folder means there is work to do: the workers load numpy while we plan.
-    workers = engine_of(engine, jobs, start=not out.exists())
+    starts = not out.exists()
+    workers = engine_of(engine, jobs, start=starts, scheduler=scheduler, wait=wait)
     from rankscope.analysis.question import Question
-    from rankscope.cli.output import end_call, print_summary
+    from rankscope.cli.output import end_call, end_shard, print_summary
     from rankscope.cli.progress import progress_bar
     from rankscope.results.columns import ANALYSIS_RECORD, ANALYSIS_SKIPS
 
@@ -113,6 +138,15 @@ def analyze(
         subspaces=subspaces,
         against=against,
     )
+    if shard is not None:
+        from rankscope.analysis.analyze_shard import answer_share
+        from rankscope.analysis.shards import Shard
+
+        share = Shard.of(shard)
+        with progress_bar("analysing") as progress:
+            done = answer_share(question, share, out=out, engine=workers, progress=progress)
+        end_shard(done, out=out, as_json=as_json, strict=strict)
+        return
     found: CallResult | None = None if recheck else question.recall(out)
     if found is None:
         from rankscope.analysis.analyze import answer

@@ -16,6 +16,7 @@ from rankscope.results.record import read_record
 from rankscope.results.summary_tables import TRUST, aligned, number_text, summary_tables
 
 if TYPE_CHECKING:
+    from rankscope.analysis.analyze_shard import ShardResult
     from rankscope.checkpoints.skip import Skip
     from rankscope.pipeline.call_results import CallResult
 
@@ -160,8 +161,57 @@ def end_call(
         else:
             print_record(content)
     print_notes([*found.mended, *found.notes])
-    print_skips(found.skips, file=skips)
+    print_skips(found.skips, file=skips if found.measured else None)
     if not found.measured:
         raise RankscopeError(nothing)
+    _exit_if_skipped(found, strict=strict)
+
+
+def end_shard(found: ShardResult, *, out: Path, as_json: bool, strict: bool) -> None:
+    """Print what a shard did and what is missing, and exit with its code if it skipped something.
+
+    Raises
+    ------
+    RankscopeError
+        If nothing of its share was measured.
+    """
+    own, every = found.tasks.get(found.shard.number, 0), sum(found.tasks.values())
+    missing = sum(found.missing.values())
+    if as_json:
+        document = {
+            "shard": found.shard.number,
+            "shards": found.shard.count,
+            "measured": found.measured,
+            "computed": found.computed,
+            "tasks": own,
+            "tasks_of_all": every,
+            "missing_of_all": missing,
+            "missing_shards": sorted(found.missing),
+            "skipped": [vars(skip) for skip in found.skips],
+            "notes": [vars(note) for note in (*found.mended, *found.notes)],
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        measured = f"{found.measured} measured, {found.computed} newly computed"
+        typer.echo(f"shard {found.shard}: {measured} → {plain(str(out))}")
+        if missing:
+            shards = _in_brief(sorted(found.missing))
+            typer.echo(f"still missing: {missing} of {every} tasks (shards {shards})")
+        else:
+            typer.echo("nothing is missing: the same command without --shard writes the table")
+    print_notes([*found.mended, *found.notes])
+    print_skips(found.skips)
+    if own and not found.measured:
+        raise RankscopeError(f"nothing of shard {found.shard} could be measured")
+    _exit_if_skipped(found, strict=strict)
+
+
+def _in_brief(numbers: Sequence[int]) -> str:
+    """Numbers as text: 1, 4, 7, or the first of them and a count."""
+    listed = ", ".join(map(str, numbers[:MOST]))
+    return listed + (f" and {len(numbers) - MOST} more" if len(numbers) > MOST else "")
+
+
+def _exit_if_skipped(found: CallResult, *, strict: bool) -> None:
     if found.skips:
         raise typer.Exit(NOTHING_DONE if strict else PARTIAL)

@@ -15,6 +15,7 @@ from rankscope.errors import RankscopeWarning
 from rankscope.results.columns import (
     ROWS_FOLDER,
     SCORES_FOLDER,
+    SHARDS_FOLDER,
     SPECTRA_FOLDER,
     SUBSPACES_FOLDER,
 )
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-STORES = (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER, ROWS_FOLDER)
+STORES = (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER, ROWS_FOLDER, SHARDS_FOLDER)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,12 @@ def skip_of(error: RankscopeError, path: Path) -> Skip:
     return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
 
 
+def recomputed(error: RankscopeError, path: Path) -> Skip:
+    """The remark on a damaged file of a store, which counts as empty."""
+    message = f"{error.message}: what this step needs is computed anew"
+    return Skip(str(path), "", "damaged-store", message)
+
+
 class Store(Protocol[TaskT, ResultT_contra, EntryT]):
     """Where results are kept, and what is kept of each."""
 
@@ -245,8 +251,7 @@ def _opened(
     try:
         stored = store.read(path)
     except RankscopeError as error:
-        message = f"{error.message}: what this step needs is computed anew"
-        mended = (Skip(str(path), "", "damaged-store", message),)
+        mended = (recomputed(error, path),)
     held = {entry.key for entry in stored}
     missing = [task for task in plan.tasks if task.key not in held]
     return _OpenPlan(number, plan, path, stored, mended, missing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 METRICS_FILE, METRICS_CSV = "metrics.parquet", "metrics.csv"
 TRAINING_FILE, SPECTRA_FOLDER = "training.csv", "spectra"
 ROWS_FOLDER = "rows"  # of each step, from which the table is put together
+SHARDS_FOLDER = "shards"  # what each shard has computed, until a plain call takes it over
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 ORIGINS_FOLDER = "origins"  # of a monitor: copies of matrices where cumulative updates begin

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.analyze_shard import answer_share
 from rankscope.analysis.plan import Selection
+from rankscope.analysis.question import Question
+from rankscope.analysis.shards import Shard
 from rankscope.checkpoints.discovery import survey
 from rankscope.durable import is_temporary
 from tests.analysis.series import Inline, weights, write_step
@@ -30,6 +33,7 @@ Tables = dict[str, bytes]
 
 NAMES = ("metrics.csv", "metrics.parquet", "skipped.jsonl", "subspaces.csv", "subspaces.parquet")
 ONE: Options = {"components": ("weight", "update")}
+CROSSING: Options = {"components": ("weight", "update"), "subspaces": 2}
 OTHER: Options = {"components": ("weight",), "roles": ("up",), "subspaces": 2}
 
 
@@ -168,11 +172,44 @@ def at_once(folder: Path, size: Size) -> Tried:
     return tried
 
 
+def shards_killed(folder: Path, size: Size, seed: int = 0) -> Tried:
+    """Four shards at once, two of which die, a plain call among them; all again, and the table."""
+    rng, run, tried = random.Random(seed), series(folder), Tried("two of four shards killed, again")
+    call(run, folder / "whole", CROSSING)
+    whole = tables(folder / "whole")
+    for n in range(size.pairs):
+        out = folder / f"array-{n}"
+        children = [forked(partial(call_shard, run, out, Shard(at, 4))) for at in (1, 2, 3, 4)]
+        if n % 2:
+            children.append(forked(partial(call, run, out, CROSSING)))
+        for child in rng.sample(children[:4], 2):
+            time.sleep(rng.random() * 0.05)
+            child.kill()
+        for child in children:
+            ended = child.ended()
+            tried.kills += ended.is_killed
+            if ended.code and not ended.is_killed:
+                tried.short.append(f"array {n}: {ended.said.splitlines()[-1]}")
+        for at in rng.sample((1, 2, 3, 4), 4):
+            call_shard(run, out, Shard(at, 4))
+        found = analyze_runs(survey([run]), Selection.of(**CROSSING), out=out, engine=Inline())
+        if found.computed:
+            tried.short.append(f"array {n}: {found.computed} were missing")
+        tried.judge(f"array {n}", is_right=tables(out) == whole, left=leftovers(out))
+    return tried
+
+
+def call_shard(run: Path, out: Path, shard: Shard) -> None:
+    """Compute a share, without worker processes."""
+    answer_share(Question(paths=(run,), **CROSSING), shard, out=out, engine=Inline())
+
+
 KINDS: tuple[Callable[[Path, Size], Tried], ...] = (
     killed_everywhere,
     killed_within_another,
     killed_at_random,
     at_once,
+    shards_killed,
 )
 
 
