@@ -78,7 +78,7 @@ MAY_IMPORT = {
     },
     "diagnostics": {
         "addresses",
-        *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
+        *("errors", "checkpoints", "results", "analysis.history", "analysis.request"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
     "plots": {

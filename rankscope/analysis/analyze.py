@@ -14,8 +14,9 @@ from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.analysis.kept_steps import kept_rows
-from rankscope.analysis.plan import Selection, SpectraPlans, Windows, count_steps
+from rankscope.analysis.plan import SpectraPlans, count_steps
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection, Windows
 from rankscope.analysis.shard_stores import gather
 from rankscope.analysis.shards import Shard
 from rankscope.analysis.spectra_files import SpectraFiles

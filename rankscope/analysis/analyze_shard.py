@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.engines import OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
-from rankscope.analysis.plan import Selection, SpectraPlans, count_steps
+from rankscope.analysis.plan import SpectraPlans, count_steps
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection
 from rankscope.analysis.shard_stores import ShardStore
 from rankscope.analysis.shards import Shard, ShardPlans
 from rankscope.analysis.spectra_files import SpectraFiles

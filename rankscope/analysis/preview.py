@@ -12,7 +12,7 @@ from typing import Any
 
 from rankscope.addresses import shown
 from rankscope.analysis.history import Step, iter_steps
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.description import Description
 from rankscope.checkpoints.remote.ledger import fetched

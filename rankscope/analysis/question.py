@@ -32,7 +32,7 @@ from rankscope.results.columns import (
 from rankscope.results.record import intact_record
 
 if TYPE_CHECKING:
-    from rankscope.analysis.plan import Selection, Windows
+    from rankscope.analysis.request import Selection, Windows
     from rankscope.checkpoints.survey import Survey
     from rankscope.pipeline.choices import Layers, Names, Steps
 
@@ -68,7 +68,7 @@ class Question:
     def selection(self) -> Selection:
         """The matrices that are asked for; raises `WrongSettingError` for a wrong setting."""
         from rankscope.analysis.origin import open_origin
-        from rankscope.analysis.plan import Selection
+        from rankscope.analysis.request import Selection
 
         start = None
         if self.since is not None:

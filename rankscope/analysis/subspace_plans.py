@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.analysis.history import Asked, iter_steps
-from rankscope.analysis.plan import Selection, remember_states, task_of
+from rankscope.analysis.plan import remember_states, task_of
+from rankscope.analysis.request import Selection
 from rankscope.analysis.spectra_files import OF_FILES
 from rankscope.analysis.subspace_series import Compared, Position, SubspaceSeries
 from rankscope.checkpoints.contents import Delta, Skip

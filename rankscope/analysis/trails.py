@@ -33,7 +33,7 @@ from rankscope.results.spectra_store import VERSION, store_path
 from rankscope.results.step_rows import KeptRows, Spool, read_step_rows
 
 if TYPE_CHECKING:
-    from rankscope.analysis.plan import Selection
+    from rankscope.analysis.request import Selection
 
 
 class Trail:

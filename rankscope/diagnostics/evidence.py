@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.analysis.history import Step, iter_steps
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.checksums import sampling
 from rankscope.checkpoints.contents import Contents, Skip
 from rankscope.checkpoints.merges import Merges, read_merges

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from rankscope.analysis.plan import Selection
+    from rankscope.analysis.request import Selection
     from rankscope.checkpoints.contents import Contents
     from rankscope.monitoring.matrix_groups import Group, Places
 

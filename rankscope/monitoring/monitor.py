@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.options import Options

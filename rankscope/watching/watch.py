@@ -15,7 +15,8 @@ from rankscope.addresses import shown
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
-from rankscope.analysis.plan import Selection, Windows, count_steps
+from rankscope.analysis.plan import count_steps
+from rankscope.analysis.request import Selection, Windows
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.file_states import FileStates, state_of
 from rankscope.checkpoints.run import Run

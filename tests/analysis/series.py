@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from rankscope.analysis.analyze import analyze_runs, answer
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
-from rankscope.analysis.plan import Selection, Windows
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection, Windows
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import survey
 from tests.conftest import CONFIG, Tensors

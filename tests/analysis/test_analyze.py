@@ -14,7 +14,8 @@ import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import Selection, plan_run
+from rankscope.analysis.plan import plan_run
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.results import results as opened

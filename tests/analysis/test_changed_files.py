@@ -12,7 +12,7 @@ from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.jobs import AnalysisEngine, AnalysisJob, Outcome
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from tests.analysis.series import Inline, weights, write_step
 from tests.conftest import TinyRun

@@ -12,7 +12,8 @@ from rankscope.analysis import device_engine
 from rankscope.analysis.device_engine import DeviceEngine
 from rankscope.analysis.jobs import AnalysisJob
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import Selection, plan_run
+from rankscope.analysis.plan import plan_run
+from rankscope.analysis.request import Selection
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.pipeline.engine import Failure, Job

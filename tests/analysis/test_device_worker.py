@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
-from rankscope.analysis.plan import Selection, SpectraTask, plan_run
+from rankscope.analysis.plan import SpectraTask, plan_run
+from rankscope.analysis.request import Selection
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor

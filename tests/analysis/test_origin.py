@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 import rankscope as rs
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.plan import Selection
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
 from tests.analysis.series import (

@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 import rankscope as rs
 from benchmarks.make_checkpoints import TINY, write_adapters
 from rankscope.analysis.analyze import analyze_runs, answer
-from rankscope.analysis.plan import Selection
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.run import Checkpoint

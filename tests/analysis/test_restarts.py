@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rankscope.analysis.plan import Selection, plan_run
+from rankscope.analysis.plan import plan_run
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import open_run
 from rankscope.components.consecutive import Consecutive
 from rankscope.components.recipes import Difference

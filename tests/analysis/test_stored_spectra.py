@@ -11,8 +11,8 @@ import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.local_workers import LocalWorkers
-from rankscope.analysis.plan import Selection
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
 from tests.analysis.series import Inline, analysed, answered, weights, write_step

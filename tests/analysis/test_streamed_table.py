@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.plan import Selection
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.analysis.summary import SUMMARISED, Gathered, summarise

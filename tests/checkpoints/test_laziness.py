@@ -88,7 +88,8 @@ print(opened - before, bytes_read() - opened, parameters)
 
 PLANNED = """
 import resource, sys
-from rankscope.analysis.plan import Selection, SpectraPlans
+from rankscope.analysis.plan import SpectraPlans
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 
 tasks = sum(len(plan.tasks) for plan in SpectraPlans(survey(sys.argv[1:]), Selection()))

@@ -19,8 +19,9 @@ from safetensors.numpy import save
 from typer.testing import CliRunner
 
 import rankscope as rs
-from rankscope.analysis.plan import Selection, plan_run
+from rankscope.analysis.plan import plan_run
 from rankscope.analysis.preview import preview
+from rankscope.analysis.request import Selection
 from rankscope.analysis.worker import decompose_all
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.fingerprint import fingerprint

@@ -114,7 +114,7 @@ def test_the_unit_of_the_steps_labels_the_tables(
     from dataclasses import replace
 
     from rankscope.analysis.analyze import analyze_runs
-    from rankscope.analysis.plan import Selection
+    from rankscope.analysis.request import Selection
     from rankscope.checkpoints.discovery import survey
     from tests.analysis.series import Inline
 

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rankscope.analysis.plan import Selection, plan_run
+from rankscope.analysis.plan import plan_run
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.merges import read_merge
 from rankscope.components.component import Component, Moment

@@ -19,8 +19,8 @@ import numpy as np
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyze_shard import answer_share
-from rankscope.analysis.plan import Selection
 from rankscope.analysis.question import Question
+from rankscope.analysis.request import Selection
 from rankscope.analysis.shards import Shard
 from rankscope.checkpoints.discovery import survey
 from rankscope.durable import is_temporary

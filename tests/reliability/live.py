@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
 from rankscope.results.measure import Row

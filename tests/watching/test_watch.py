@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rankscope as rs
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.durable import write_folder
 from rankscope.errors import RankscopeWarning, WrongSettingError

@@ -11,7 +11,7 @@ import numpy as np
 
 import tests.results
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.evaluation.score_files import PairScores, ScoreFile, score_path, write_scores
 from rankscope.results.columns import EVALUATION_FILE, EVALUATION_RECORD

@@ -13,8 +13,8 @@ import numpy as np
 
 import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.plan import Selection
 from rankscope.analysis.preview import preview
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.contents import Contents, Parameter
 from rankscope.checkpoints.continuity import trace_of
 from rankscope.checkpoints.discovery import survey

@@ -9,7 +9,7 @@ from typing import Any
 
 import rankscope as rs
 from rankscope.analysis.analyze import analyze_runs
-from rankscope.analysis.plan import Selection
+from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.evaluation.evaluated import Evaluation
