@@ -1,4 +1,4 @@
-"""What a call of `analyze` or `evaluate` does around its pipeline: checks, recall, report."""
+"""What a call of `analyze`, `evaluate` or `represent` does around its pipeline: checks, recall, report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from rankscope.durable import require_writable, sweep
 from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.pipeline.engine import Engine, ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Executed, Meter, Plans, Store, execute
-from rankscope.results.columns import SCORES_FOLDER, SPECTRA_FOLDER, SUBSPACES_FOLDER
+from rankscope.results.columns import (
+    REPRESENTATIONS_FOLDER,
+    SCORES_FOLDER,
+    SPECTRA_FOLDER,
+    SUBSPACES_FOLDER,
+)
 from rankscope.results.record import is_intact, read_record
 
 if TYPE_CHECKING:
@@ -109,7 +114,8 @@ def sweep_results(out: Path | None) -> None:
     """Remove what killed calls left half written in a results folder and its stores."""
     if out is None:
         return
-    stores = [out / name for name in (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER)]
+    names = SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER, REPRESENTATIONS_FOLDER
+    stores = [out / name for name in names]
     for folder in [out, *stores, *(below for store in stores for below in store.rglob("*/"))]:
         sweep(folder)
 

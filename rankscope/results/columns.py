@@ -10,6 +10,10 @@ ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
+REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER = "representations.parquet", "representations"
+SIMILARITIES_FILE = "similarities.parquet"
+REPRESENTATIONS_RECORD = "representations.json"
+REPRESENTATIONS_SKIPS = "representations-skipped.jsonl"
 
 METRICS = (
     "effective_rank",
