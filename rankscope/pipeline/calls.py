@@ -1,4 +1,4 @@
-"""What a call of `analyze`, `evaluate` or `represent` does around its pipeline: checks, recall, report."""
+"""What calls that fill a results folder do around their pipeline: checks, recall, report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a network features are read: what passes from block to block, and what is added to it."""
+"""Where in a network features are read: what passes through its blocks, and what they add."""
 
 from __future__ import annotations
 

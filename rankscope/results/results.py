@@ -97,7 +97,9 @@ def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) 
 
 @dataclass(frozen=True)
 class Results:
-    """A folder that `analyze`, `evaluate` or `represent` wrote; its tables are read when they are first used.
+    """A folder of results; its tables are read when they are first used.
+
+    It is one that `rankscope.analyze`, `rankscope.evaluate` or `rankscope.represent` wrote.
 
     Attributes
     ----------
@@ -255,7 +257,7 @@ class Results:
         """How alike the features of two checkpoints are, or of two layers: one row per pair.
 
         Columns run, step, text, features, layer, at, comparison, against_run, against_step,
-        against_layer, against_at, and the numbers of `rankscope.representations.probe_features`;
+        against_layer, against_at, and the numbers of `rankscope.representations.probe`;
         empty unless `represent` was called with ``compare``.
         """
         return self._represented(SIMILARITIES_FILE, typed_similarities, ("comparison",))

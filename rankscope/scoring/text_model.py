@@ -61,7 +61,8 @@ class Network:
     module
         All of them.
     run
-        Runs them on token ids (b, t), int64; later tokens do not change what is computed at a token.
+        Runs them on token ids (b, t), int64; what they compute at a token does not depend on later
+        ones.
     """
 
     module: Module
