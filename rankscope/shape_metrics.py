@@ -194,8 +194,7 @@ def outliers(s: ArrayLike, shape: tuple[int, int]) -> float:
 def gaussian_edge(shape: tuple[int, int]) -> float:
     """What s₁ over the median singular value exceeds in 1 % of Gaussian matrices."""
     q, long_side = min(shape), max(shape)
-    roots = math.sqrt(long_side - 0.5), math.sqrt(q - 0.5)
-    centre, spread = sum(roots) ** 2, sum(roots) * (1 / roots[0] + 1 / roots[1]) ** (1 / 3)
+    centre, spread = _largest_eigenvalue(shape)
     x, weight = _ascending_density(shape)
     median = _quantile(x, weight, 0.5)
     # Eigenvalues repel each other, so the median varies by little more than one over q.
@@ -205,6 +204,29 @@ def gaussian_edge(shape: tuple[int, int]) -> float:
     quantile = (TRACY_WIDOM_99 - TRACY_WIDOM_MEAN) / TRACY_WIDOM_DEVIATION
     edge = centre + TRACY_WIDOM_MEAN * spread + quantile * deviation
     return math.sqrt(edge / (median * long_side))
+
+
+def gaussian_largest_eigenvalue(shape: tuple[int, int]) -> float:
+    """Mean of the largest eigenvalue of W·Wᵀ for a Gaussian W of this shape and unit variance."""
+    centre, spread = _largest_eigenvalue(shape)
+    return centre + TRACY_WIDOM_MEAN * spread
+
+
+def gaussian_eigenvalues(shape: tuple[int, int]) -> Values:
+    """The q eigenvalues that are typical of W·Wᵀ/M for a large Gaussian W, descending.
+
+    They are quantiles of the Marchenko–Pastur distribution, at (i − ½)/q.
+    """
+    x, weight = _ascending_density(shape)
+    q = min(shape)
+    shares = (np.arange(q, 0, -1) - 0.5) / q
+    return _quantiles(x, weight, shares)
+
+
+def _largest_eigenvalue(shape: tuple[int, int]) -> tuple[float, float]:
+    """Centre and scale of the Tracy–Widom law that the largest eigenvalue of W·Wᵀ follows."""
+    roots = [math.sqrt(side - 0.5) for side in shape]
+    return sum(roots) ** 2, sum(roots) * (1 / roots[0] + 1 / roots[1]) ** (1 / 3)
 
 
 def _energies(s: ArrayLike) -> Values:
@@ -222,4 +244,8 @@ def _ascending_density(shape: tuple[int, int]) -> tuple[Values, Values]:
 
 
 def _quantile(x: Values, weight: Values, share: float) -> float:
-    return float(np.interp(share, (np.cumsum(weight) - weight / 2) / weight.sum(), x))
+    return float(_quantiles(x, weight, share))
+
+
+def _quantiles(x: Values, weight: Values, shares: float | Values) -> Values:
+    return np.asarray(np.interp(shares, (np.cumsum(weight) - weight / 2) / weight.sum(), x))

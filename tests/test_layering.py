@@ -74,6 +74,10 @@ MAY_IMPORT = {
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
         *("spectra.bases", "spectra.chance", "spectra.matrices"),
     },
+    "representations": {
+        *("errors", "metrics", "shape_metrics", "spectra.bounds", "spectra.rounding"),
+        "statistics.intervals",
+    },
     "published": {"errors"},
     "report": {
         *("errors", "durable", "metrics", "results", "statistics", "plots"),
