@@ -22,12 +22,12 @@ from torch import Tensor
 
 from benchmarks.sentences import PREFIX, synthetic_pairs
 from rankscope.evaluation.own_model import TOKENS_AT_ONCE
+from rankscope.keyed import keyed_generator
 from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.minimal_pairs import EncodedPairs, pair_differences
 from rankscope.scoring.text_documents import EncodedDocuments, score_documents
 from rankscope.scoring.text_model import TextEncoder, TextModel
 from rankscope.training.config import ModelConfig
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     target_shapes,
@@ -20,7 +21,6 @@ from rankscope.training.adapters.lora_linear import (
     wrap,
 )
 from rankscope.training.config import PROJECTIONS, ModelConfig
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
 
 Loss = Callable[[Tensor], Tensor]  # of tokens (b, t + 1)

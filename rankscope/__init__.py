@@ -17,6 +17,10 @@ Look into them yourself; nothing is read before it is asked for:
     rs.effective_rank(s)
     rs.spectrum(array)                            # with the interval of each value
 
+Measure a model while it trains, without checkpoints:
+
+    monitor = rs.Monitor(model, "results", every=500)    # and monitor.step(step) in the loop
+
 Ask whether the training did what it should:
 
     rs.diagnose("ckpts", results="results")       # findings, worst first, with what to do
@@ -37,6 +41,11 @@ Compare two runs with each other, or with what a study published:
     rs.compare("full", "relora", results="results")
     rs.published.weiss2025("spectra")
 
+Train with low-rank updates in a loop of your own (`help(rs.relora)`):
+
+    model = rs.relora.wrap(model, rank=16)
+    rs.relora.restart(model, optimizer, step=step)
+
 What the user can put right is raised as `RankscopeError`; what was skipped is a `RankscopeWarning`.
 The names are imported when they are first used, so ``import rankscope`` itself costs nothing.
 """
@@ -47,7 +56,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rankscope import plots, published
+    from rankscope import plots, published, relora
     from rankscope.analysis.analyze import analyze
     from rankscope.checkpoints.discovery import open_run, open_runs
     from rankscope.checkpoints.run import Checkpoint, Run
@@ -64,6 +73,9 @@ if TYPE_CHECKING:
         proportional_effective_rank,
         stable_rank,
     )
+    from rankscope.monitoring.lightning_monitor import LightningMonitorCallback
+    from rankscope.monitoring.monitor import Monitor
+    from rankscope.monitoring.monitor_callback import MonitorCallback
     from rankscope.report.answer import answer
     from rankscope.report.page import write_report
     from rankscope.representing.represent import represent
@@ -96,6 +108,9 @@ _HOMES = {
     "rankscope.statistics.replicates": ("grouped",),
     "rankscope.statistics.run_correlation": ("correlate_runs",),
     "rankscope.watching.watch": ("watch",),
+    "rankscope.monitoring.lightning_monitor": ("LightningMonitorCallback",),
+    "rankscope.monitoring.monitor": ("Monitor",),
+    "rankscope.monitoring.monitor_callback": ("MonitorCallback",),
     "rankscope.metrics": (
         "condition_number",
         "effective_rank",
@@ -117,7 +132,10 @@ __all__ = [
     "Dense",
     "Diagnosis",
     "Finding",
+    "LightningMonitorCallback",
     "LowRank",
+    "Monitor",
+    "MonitorCallback",
     "RankscopeError",
     "RankscopeWarning",
     "Results",
@@ -143,6 +161,7 @@ __all__ = [
     "principal_cosines",
     "proportional_effective_rank",
     "published",
+    "relora",
     "represent",
     "singular_values",
     "spectrum",
@@ -154,7 +173,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("plots", "published"):
+    if name in ("plots", "published", "relora"):
         return import_module(f"rankscope.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'rankscope' has no attribute {name!r}")

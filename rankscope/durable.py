@@ -13,18 +13,20 @@ disk names the file that was to be written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, flush
+from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, READ_REGULAR, flush
 from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
@@ -33,10 +35,16 @@ _TEMPORARY = re.compile(rf"\.tmp-(?P<name>.+)-(?P<mark>{MARK})-\d+(?P<old>\.old)
 _numbers = itertools.count()  # so that two threads never write the same temporary file
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, wait: bool = True) -> None:
     """Write or replace one file in a single step; returns once it is on the disk.
 
     Missing parent folders are made.
+
+    Parameters
+    ----------
+    wait
+        Whether to wait for the disk. Without, a loss of power may leave a file under its name that
+        is not whole, which whoever reads it must notice, and can do without.
 
     Raises
     ------
@@ -44,16 +52,62 @@ def write_file(path: Path, content: bytes) -> None:
         If the disk is full or the folder is not writable; an existing file is left as it was.
     """
     with naming(path):
-        make_folder(path.parent)
+        if wait:
+            make_folder(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(path)
         try:
-            _write(temporary, content)
+            _write(temporary, content, wait=wait)
             temporary.replace(path)
         except BaseException:  # an interruption too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        if wait:
+            _flush(path.parent)
+
+
+def hollow_file(path: Path, *, size: int, modified: int) -> None:
+    """Write or replace a file of some size in a single step, without content or blocks of the disk.
+
+    It is not flushed: it stands for something else, and can be made again.
+
+    Parameters
+    ----------
+    modified
+        The time of its last change, in seconds.
+    """
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            with temporary.open("wb") as file:
+                file.truncate(size)
+            os.utime(temporary, (modified, modified))
+            temporary.replace(path)
+        except BaseException:  # an interruption too
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read; also if it is a pipe or a device, which might never end.
+    """
+    descriptor = os.open(path, READ_REGULAR)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(number, "is not a regular file", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def require_writable(folder: Path) -> None:
@@ -149,7 +203,7 @@ def write_listed_file(path: Path, content: bytes, *, kind: str) -> None:
 def read_manifest(folder: Path) -> dict[str, object]:
     """Return the manifest of a folder; OSError or ValueError if it has none, or a damaged one."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
+        manifest = json.loads(read_file(folder / MANIFEST))
     except RecursionError:
         raise ValueError(f"{MANIFEST} is nested too deeply") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
@@ -293,11 +347,12 @@ def _temporary_folder(path: Path) -> Path:
     return folder
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, *, wait: bool = True) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
     try:
         _write_all(descriptor, content)
-        flush(descriptor)
+        if wait:
+            flush(descriptor)
     finally:
         os.close(descriptor)
 

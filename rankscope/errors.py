@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rankscope.addresses import shown
+
 # What taking a parsed document apart raises where it is not what it should be.
 DAMAGE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError),
@@ -30,7 +32,8 @@ class RankscopeError(Exception):
     message
         What was given, what was wrong and what to do, as one line.
     path
-        The file or folder at fault, which is printed before the message.
+        The file or folder at fault, which is printed before the message; its address, if it lies
+        elsewhere.
     tensor
         The name of the tensor at fault, which is printed between the two.
     reason
@@ -56,7 +59,7 @@ class RankscopeError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.path = None if path is None else str(path)
+        self.path = None if path is None else shown(path)
         self.tensor = tensor
         self.reason = reason
 

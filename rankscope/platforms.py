@@ -48,6 +48,14 @@ def memory_of_machine() -> int:
         return int(psutil.virtual_memory().total)
 
 
+def cache_of_user() -> Path:
+    """Folder for what programs keep of this user and can make again."""
+    if sys.platform == "darwin":
+        return Path("~/Library/Caches").expanduser()
+    stated = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    return Path(stated or "~/.cache").expanduser().absolute()
+
+
 def load_of_machine() -> float:
     """Processes that were at work, on average over the last minute."""
     try:
@@ -56,6 +64,19 @@ def load_of_machine() -> float:
         import psutil
 
         return psutil.getloadavg()[0]
+
+
+def yield_processors(nice: int) -> None:
+    """Let other processes go first; ``nice`` is Unix's measure of it, from 0 to 19."""
+    try:
+        os.nice(nice)
+    except OSError:  # not allowed: then it works beside them
+        pass
+    except AttributeError:  # Windows
+        import psutil
+
+        if nice:
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
 
 
 def process_beginning(number: int) -> str | None:

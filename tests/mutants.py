@@ -78,9 +78,9 @@ MUTANTS = (
         "upper + error",
         BOUNDS,
     ),
-    Mutant("spectra/dense.py", "max(exponent, -1000)", "max(0, -900)", SHARP),
-    Mutant("spectra/dense.py", "abs(exponent) <= ORDINARY", "exponent <= ORDINARY", SHARP),
-    Mutant("spectra/dense.py", "abs(exponent) <= ORDINARY", "exponent >= -ORDINARY", SHARP),
+    Mutant("spectra/backends.py", "max(exponent, -1000)", "max(0, -900)", SHARP),
+    Mutant("spectra/backends.py", "abs(exponent) <= ORDINARY", "exponent <= ORDINARY", SHARP),
+    Mutant("spectra/backends.py", "abs(exponent) <= ORDINARY", "exponent >= -ORDINARY", SHARP),
     Mutant("spectra/dense.py", "max(arithmetic, svd_bound(", "(arithmetic or svd_bound(", SHARP),
     Mutant("spectra/dense.py", "if storage >= computed", "if storage > 0", SHARP),
     Mutant(
@@ -466,9 +466,7 @@ MUTANTS = (
         "step",
         LOOP + "the_last_checkpoint_states_the_rate_of_the_last_update",
     ),
-    Mutant(
-        "training/run_folder/checkpoint.py", "[layer.merged_scale]", "[layer.scale]", CHECKPOINT
-    ),
+    Mutant("training/run_folder/recording.py", "one.merged_scale", "one.scale", CHECKPOINT),
     Mutant(
         "training/run_folder/checkpoint.py",
         '"use_rslora": adapter.rank_stabilised',
@@ -483,8 +481,8 @@ MUTANTS = (
     ),
     Mutant(
         "checkpoints/manifest.py",
-        '"rankscope-checkpoint-", "rankscope-merges-"',
-        '"rankscope-checkpoint-",',
+        '"rankscope-relora-checkpoint-", "rankscope-merges-"',
+        '"rankscope-relora-checkpoint-",',
         MANIFEST,
     ),
     # Bad files.

@@ -10,7 +10,14 @@ import rankscope
 NAMES = [name for name in rankscope.__all__ if name != "plots"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, *(f"plots.{name}" for name in rankscope.plots.__all__)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *NAMES,
+        *(f"plots.{name}" for name in rankscope.plots.__all__),
+        *(f"relora.{name}" for name in rankscope.relora.__all__),
+    ],
+)
 @pytest.mark.slow
 def test_it_ends_with_an_example(name: str) -> None:
     value = rankscope

@@ -16,14 +16,19 @@ PACKAGE = Path(rankscope.__file__).parent
 
 # A room, and the modules of this package that it may import. A dot names a single module.
 MAY_IMPORT = {
-    "errors": set(),
+    "addresses": set(),
+    "errors": {"addresses"},
     "platforms": set(),
     "writers": {"platforms"},
     "durable": {"writers", "platforms"},
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
-    "checkpoints": {"errors", "platforms"},
+    "keyed": set(),
+    "new_cycle": {"errors", "keyed"},
+    "run_files": {"durable"},
+    "relora": {"errors", "durable", "keyed", "new_cycle", "run_files"},
+    "checkpoints": {"addresses", "errors", "durable", "platforms"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
@@ -35,17 +40,30 @@ MAY_IMPORT = {
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
         "statistics.latex_table",
         "statistics.restart_schedules",
+        *("representations.feature_metrics", "representations.probe"),
     },
-    "pipeline": {"errors", "durable", "results.record", "results.columns", "checkpoints"},
+    "pipeline": {
+        "addresses",
+        "errors",
+        "durable",
+        "results.record",
+        "results.columns",
+        "checkpoints",
+    },
     "analysis": {
+        "addresses",
         *("errors", "durable", "platforms", "groups", "metrics", "results"),
         *("checkpoints", "spectra", "components", "pipeline", "statistics.onset"),
     },
     "statistics": {"errors", "metrics", "checkpoints.families.names"},
     "scoring": {"errors", "groups", "statistics.intervals"},
-    "training": {"errors", "durable", "platforms", "groups", "metrics", "scoring"},
+    "training": {
+        *("errors", "durable", "platforms", "groups", "metrics", "scoring"),
+        *("keyed", "new_cycle", "run_files"),
+    },
     "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
+        "addresses",
         *(
             "errors",
             "durable",
@@ -59,6 +77,7 @@ MAY_IMPORT = {
         "training.config_file",
     },
     "diagnostics": {
+        "addresses",
         *("errors", "checkpoints", "results", "analysis.history", "analysis.plan"),
         *("pipeline.calls", "spectra.formats", "spectra.rounding"),
     },
@@ -67,16 +86,27 @@ MAY_IMPORT = {
         *("results", "statistics", "published"),
     },
     "watching": {
+        "addresses",
         *("errors", "durable", "checkpoints", "results"),
         *("pipeline", "analysis", "statistics", "components.selection"),
     },
+    "monitoring": {
+        *("errors", "writers", "durable", "platforms", "checkpoints", "components", "results"),
+        *("pipeline.calls", "pipeline.choices", "pipeline.engine", "analysis"),
+        *("watching.kept_rows", "watching.mirrors", "statistics.quantities"),
+    },
     "comparison": {
+        "addresses",
         *("errors", "checkpoints", "components", "results", "statistics", "analysis"),
         *("spectra.bases", "spectra.chance", "spectra.matrices"),
     },
     "representations": {
         *("errors", "metrics", "shape_metrics", "spectra.bounds", "spectra.rounding"),
         "statistics.intervals",
+    },
+    "representing": {
+        *("errors", "durable", "checkpoints", "results", "pipeline"),
+        *("scoring", "evaluation", "representations"),
     },
     "published": {"errors"},
     "report": {
@@ -197,6 +227,8 @@ def loaded_by(code: str) -> set[str]:
         ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
         ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),
+        ("import rankscope.monitoring.monitor", {"torch", "pandas", "matplotlib"}),
+        ("import rankscope.monitoring.recorder", {"torch", "pandas", "matplotlib", "typer"}),
     ],
 )
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def test_every_file_of_a_results_folder_is_there() -> None:
     files |= {columns.ANALYSIS_SKIPS, columns.EVALUATION_SKIPS}
     folders = {f"{columns.SPECTRA_FOLDER}/", f"{columns.SCORES_FOLDER}/", "figures/"}
     folders |= {f"{columns.SUBSPACES_FOLDER}/", "subspaces.csv", "report.html", "tensorboard/"}
+    folders |= {f"{columns.ORIGINS_FOLDER}/"}
     assert {*names("file")} == files | folders | {"metrics.csv", "evaluation.csv"}
 
 

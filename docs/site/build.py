@@ -31,8 +31,8 @@ ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks", "studies")
 PAGES = {
     "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/comparing",
-              "docs/numerics", "docs/watching", "docs/evaluation", "docs/training",
-              "configs/README", "studies/relora-small/README"),
+              "docs/numerics", "docs/watching", "docs/remote", "docs/evaluation", "docs/training",
+              "docs/relora", "configs/README", "studies/relora-small/README"),
     "Reference": ("commands", "api", "gallery"),
     "Project": ("docs/design", "CONTRIBUTING", "benchmarks/README", "CHANGELOG", "SECURITY"),
 }  # fmt: skip
@@ -98,9 +98,12 @@ def api_page() -> Iterator[str]:
     """The public names with their docstrings."""
     yield "# Python\n"
     yield inspect.cleandoc(rankscope.__doc__ or "").partition("\n")[0] + "\n"
-    yield from documented("rankscope", [name for name in rankscope.__all__ if name != "plots"])
+    of_rooms = ("plots", "relora")
+    yield from documented("rankscope", [name for name in rankscope.__all__ if name not in of_rooms])
     yield "\n## Figures: `rankscope.plots`\n"
     yield from documented("rankscope.plots", rankscope.plots.__all__)
+    yield "\n## Training: `rankscope.relora`\n"
+    yield from documented("rankscope.relora", rankscope.relora.__all__)
 
 
 def documented(module: str, names: list[str]) -> Iterator[str]:

@@ -6,10 +6,13 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from rankscope.analysis.jobs import AnalysisEngine
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+
+if TYPE_CHECKING:
+    from rankscope.analysis.local_workers import LocalWorkers
 
 EngineName: TypeAlias = Literal["local", "cuda", "dask"]
 OpenEngine: TypeAlias = AbstractContextManager[AnalysisEngine]
@@ -47,7 +50,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _local(jobs: int, start: bool) -> OpenEngine:
+def _local(jobs: int, start: bool) -> LocalWorkers:
     from rankscope.analysis.local_workers import LocalWorkers
 
     # The workers compute; more threads in this process would only spin while they do. This has no
@@ -76,9 +79,11 @@ def _cuda(jobs: int, start: bool) -> OpenEngine:
         message = "torch finds no GPU: worker processes are used instead"
         warnings.warn(message, RankscopeWarning, stacklevel=3)
         return _local(jobs, start)
+    from rankscope.analysis.device_engine import DeviceEngine
     from rankscope.analysis.device_worker import DeviceWorker
 
-    return DeviceWorker("cuda", jobs)
+    workers = _local(jobs, start)
+    return DeviceEngine(DeviceWorker("cuda", jobs), workers, jobs)
 
 
 ENGINES: Mapping[str, Callable[[int, bool], OpenEngine]] = {

@@ -8,6 +8,7 @@ cannot be read or lack the tensor. Nothing is measured across a break
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from rankscope.analysis.origin import Seen, origin_of
@@ -96,9 +97,17 @@ def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
         if step in merged_steps:
             so_far = [merge for merge in merges.read if merge.step <= step]
             for name in [name for name in AT_MERGES if name in asked.components]:
-                components += AT_MERGES[name](so_far, walk.last)
+                components += AT_MERGES[name](so_far, walk.last or _first_readable(run))
         yield replace(found, components=tuple(components), skips=(*skips, *found.skips))
         skips = ()
+
+
+def _first_readable(run: Run) -> Contents | None:
+    """A checkpoint to identify merges by that come before all that are analysed."""
+    for checkpoint in run.checkpoints:
+        with suppress(RankscopeError):
+            return checkpoint.read()
+    return None
 
 
 @dataclass

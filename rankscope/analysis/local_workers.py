@@ -22,6 +22,8 @@ from rankscope.analysis.jobs import (
     Outcome,
     in_chunks,
 )
+from rankscope.checkpoints.limits import size_text
+from rankscope.components.memory import least_memory
 from rankscope.pipeline.engine import Failure
 from rankscope.platforms import FORKS, INHERITS_DESCRIPTORS
 
@@ -106,8 +108,8 @@ class LocalWorkers:
                 lost, *untouched = worker.at_hand
                 again.extend(untouched)
                 if lost.is_retry:
-                    message = "its worker process died twice; perhaps memory ran out"
-                    yield lost.jobs[0], Failure("worker-died", message)
+                    (job,) = lost.jobs
+                    yield job, _died_twice(job)
                 else:
                     again.extend(_Chunk([job], is_retry=True) for job in lost.jobs)
 
@@ -131,6 +133,14 @@ class LocalWorkers:
                 self._add(self._jobs - len(self._workers) if FORKS else 1)
                 ready = self._workers
             min(ready, key=lambda worker: len(worker.at_hand)).send(chunk)
+
+
+def _died_twice(job: AnalysisJob) -> Failure:
+    """What is said of a job that ended two processes, which the system does if memory runs out."""
+    tensors = job.task.recipe.tensors()
+    takes = f", of which it takes at least {size_text(least_memory(tensors))}" if tensors else ""
+    message = f"its worker process died twice; perhaps memory ran out{takes}: use fewer `jobs`"
+    return Failure("worker-died", message)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rankscope.addresses import is_address
 from rankscope.checkpoints.contents import Contents, restarts_between
 from rankscope.checkpoints.continuity import difference, same_names
 from rankscope.checkpoints.discovery import open_run
@@ -42,7 +43,7 @@ def open_origin(path: str | Path, *, trust_pickle: bool = False) -> Checkpoint:
     try:
         run = open_run(path, trust_pickle=trust_pickle)
     except RankscopeError as error:
-        if Path(path).exists():
+        if is_address(path) or Path(path).exists():
             raise
         raise WrongSettingError(f"{error.message}: `since` is a checkpoint", path=path) from None
     if len(run) != 1:

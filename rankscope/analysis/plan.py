@@ -29,6 +29,7 @@ from rankscope.results import spectra_store as store
 CUMULATIVE = "cumulative_update"
 Windows = Literal["steps", "cycles"]
 Against = Literal["previous", "first", "last"]
+TableOrder = tuple[int, bool, int, int, int, str]
 OUTSIDE_LAYERS = ("embed", "unembed")  # left out unless asked for: they dwarf all the others
 
 
@@ -224,15 +225,27 @@ def plan_run(
         yield Plan(run.name, step.step, tuple(tasks), step.skips, step.notes)
 
 
-def _order(component: Component) -> tuple[int, bool, int, int, int, str]:
+def _order(component: Component) -> TableOrder:
+    return table_order(
+        kind=component.kind,
+        layer=component.layer,
+        role=component.role,
+        expert=component.expert,
+        name=component.name,
+    )
+
+
+def table_order(
+    *, kind: str, layer: int | None, role: str, expert: int | None, name: str
+) -> TableOrder:
     """Sort key of the table: layers ascending, matrices outside layers last."""
     return (
-        COMPONENTS.index(component.kind),
-        component.layer is None,
-        component.layer or 0,
-        ROLES.index(component.role),
-        component.expert or 0,
-        component.name,
+        COMPONENTS.index(kind),
+        layer is None,
+        layer or 0,
+        ROLES.index(role),
+        expert or 0,
+        name,
     )
 
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from rankscope.addresses import shown
 from rankscope.analysis.history import Step, iter_steps
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.description import Description
+from rankscope.checkpoints.remote.ledger import fetched
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Place, Survey
 from rankscope.components.recipes import Misfit
@@ -27,7 +29,8 @@ def preview(met: Survey) -> dict[str, Any]:
     Returns
     -------
     ``runs`` as in `Description`; ``places``, what became of every folder and file; ``skips``, what
-    an analysis of the default selection would skip; and ``notes``.
+    an analysis of the default selection would skip; ``notes``; and ``fetched``, what was fetched
+    from elsewhere for this.
     """
     runs = [_previewed(run) for run in met.runs]
     skips = [asdict(skip) for skip in met.skips]
@@ -38,6 +41,7 @@ def preview(met: Survey) -> dict[str, Any]:
         "places": [_place(place) for place in met.places],
         "skips": _distinct([*skips, *(skip for run in runs for skip in run["skips"])]),
         "notes": _distinct([*notes, *(note for run in runs for note in run["notes"])]),
+        "fetched": asdict(fetched()),
     }
 
 
@@ -70,7 +74,7 @@ def _misfits(step: Step, selection: Selection) -> Iterator[Skip]:
 
 
 def _place(place: Place) -> dict[str, Any]:
-    return asdict(place) | {"path": str(place.path)}
+    return asdict(place) | {"path": shown(place.path)}
 
 
 def _distinct(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rankscope.addresses import shown
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
+from rankscope.errors import RankscopeWarning
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     ANALYSIS_SKIPS,
@@ -34,8 +37,19 @@ from rankscope.spectra.symmetric import way
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
 
 
-def write_results(out: Path, analysis: Analysis) -> None:
+# Keys of logs that always become columns, and cells up to which all do.
+FEW_KEYS, MANY_CELLS = 64, 2**25
+
+
+def write_results(
+    out: Path, analysis: Analysis, *, runs: Sequence[Mapping[str, Any]] | None = None
+) -> None:
     """Write everything but the spectra, each file in one go; unchanged files stay untouched.
+
+    Parameters
+    ----------
+    runs
+        What the record says about the runs, where that is not in their folders.
 
     Raises
     ------
@@ -43,12 +57,11 @@ def write_results(out: Path, analysis: Analysis) -> None:
         If a file cannot be written; the files before it are complete.
     """
     logs = training_records(analysis.runs)
-    keys = dict.fromkeys(key for record in logs for key in record)
     files = {
         METRICS_FILE: as_parquet(analysis.rows, COLUMNS, whole=WHOLE, text=TEXT),
         "metrics.csv": as_csv(analysis.rows, COLUMNS),
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
-        TRAINING_FILE: as_csv(logs, list(keys)) if logs else None,
+        TRAINING_FILE: as_csv(logs, _columns_of(logs)) if logs else None,
         SUBSPACES_FILE: None,
         "subspaces.csv": None,
     }
@@ -57,7 +70,8 @@ def write_results(out: Path, analysis: Analysis) -> None:
         files[SUBSPACES_FILE] = as_parquet(
             analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
         )
-    write_with_record(out / ANALYSIS_RECORD, described(analysis), files)
+    record = described(analysis) | ({} if runs is None else {"runs": list(runs)})
+    write_with_record(out / ANALYSIS_RECORD, record, files)
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -67,6 +81,23 @@ def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for run in runs
         for record in read_training_log(run)
     ]
+
+
+def _columns_of(logs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all records; only the first, with a warning, if there are absurdly many.
+
+    A table has a cell for every key in every record, also where a record lacks it: a log of a few
+    megabytes in which each line has a key of its own would fill a disk.
+    """
+    keys = list(dict.fromkeys(key for record in logs for key in record))
+    most = max(FEW_KEYS, MANY_CELLS // max(len(logs), 1))
+    if len(keys) > most:
+        message = (
+            f"the logs have {len(keys)} different keys in {len(logs)} lines: {TRAINING_FILE} has "
+            f"the first {most} of them"
+        )
+        warnings.warn(RankscopeWarning(message), stacklevel=2)
+    return keys[:most]
 
 
 def described(analysis: Analysis) -> dict[str, Any]:
@@ -100,18 +131,18 @@ def _described_options(analysis: Analysis) -> dict[str, Any]:
         "windows": asked.windows,
         "subspaces": asked.subspaces,
         "against": None if asked.subspaces is None else asked.against,
-        "since": None if asked.since is None else str(asked.since.path),
+        "since": None if asked.since is None else shown(asked.since.path),
         "layout": read.layout,
         "family": None if read.family is None else read.family.name,
         "trust_pickle": read.trust_pickle,
-        "base": None if read.base is None else str(read.base),
+        "base": None if read.base is None else shown(read.base),
     }
 
 
 def _described_run(run: Run) -> dict[str, Any]:
     return {
         "name": run.name,
-        "path": str(run.path),
+        "path": shown(run.path),
         "unit": run.unit,
         "planned": planned_steps(run),
         "checkpoints": [
@@ -119,9 +150,9 @@ def _described_run(run: Run) -> dict[str, Any]:
                 "step": checkpoint.step,
                 "step_source": checkpoint.step_source,
                 "layout": checkpoint.layout,
-                "path": str(checkpoint.path),
+                "path": shown(checkpoint.path),
             }
             for checkpoint in run
         ],
-        "merges": [str(path) for path in run.merge_files],
+        "merges": [shown(path) for path in run.merge_files],
     }

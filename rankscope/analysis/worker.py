@@ -20,9 +20,11 @@ from queue import SimpleQueue
 
 import numpy as np
 
+from rankscope.addresses import is_stand_in
 from rankscope.analysis.jobs import Outcome
 from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.checkpoints.file_states import FileStates, as_planned
+from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.memory import check_room
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
@@ -32,6 +34,7 @@ from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
 Chunk = list[tuple[Recipe | SubspaceSeries, FileStates]]
+AHEAD = 2**26  # bytes of a chunk that are fetched before its first matrix is read
 SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
 
@@ -81,7 +84,25 @@ def explained(error: Exception) -> Failure:
 
 def decompose_all(chunk: Chunk) -> list[Outcome]:
     """Spectra of a chunk of recipes, each with the files that it reads."""
+    _fetch_ahead(chunk)
     return [decompose(*one) for one in chunk]
+
+
+def _fetch_ahead(chunk: Chunk) -> None:
+    """Fetch what lies elsewhere of a chunk's matrices together, up to `AHEAD` bytes."""
+    ranges: dict[str, list[tuple[int, int]]] = {}
+    size = 0
+    for recipe, _ in chunk:
+        for tensor in () if isinstance(recipe, SubspaceSeries) else recipe.tensors():
+            if isinstance(tensor, StoredTensor) and is_stand_in(tensor.path):
+                size += tensor.nbytes
+                if size <= AHEAD:
+                    stop = tensor.offset + tensor.nbytes
+                    ranges.setdefault(tensor.path, []).append((tensor.offset, stop))
+    if ranges:
+        from rankscope.checkpoints.remote.opening import fetch_ahead  # it loads the web
+
+        fetch_ahead(ranges)
 
 
 def serve(descriptors: list[int]) -> None:

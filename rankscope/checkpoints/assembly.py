@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rankscope.checkpoints.account import Classed, Rest, account_of, roots
@@ -17,7 +18,7 @@ from rankscope.checkpoints.families.family import GENERIC, Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
 from rankscope.checkpoints.families.norms import with_norms
-from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.parameters import deltas_alone, parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
 from rankscope.checkpoints.families.recognition import adapted_family, family_of, with_towers
 from rankscope.checkpoints.families.reparametrised import without_reparametrised
@@ -113,6 +114,7 @@ def contents_of(
         notes=(*notes, *parted.notes, *_alone(found.parameters), *on_roles),
         base_named=named,
         restarts=restarts,
+        of_deltas=partial(deltas_alone, family=family, towers=towers, coordinates=coordinates),
     )
 
 

@@ -77,6 +77,21 @@ def resolved_doubles(series: Series, options: Options) -> Iterator[tuple[Candida
             yield double, Skip(str(double.path), "", "duplicate-step", message), True
 
 
+def step_mismatch(series: Series) -> Skip | None:
+    """A remark on the checkpoints whose files state another step than their names do."""
+    used = {id(one): step for step, (one, _) in series.members.items()}
+    found = [(one, number) for one, number in series.contradicted if id(one) in used]
+    if not found:
+        return None
+    one, number = found[0]
+    assert one.stated is not None
+    stated, source = one.stated
+    more = f"; so do {len(found) - 1} more" if len(found) > 1 else ""
+    counts = "its name counts" if used[id(one)] == number else f"{source} counts"
+    message = f"its name states step {number}, and {source} step {stated}: {counts}{more}"
+    return Skip(str(one.path), "", "step-mismatch", message)
+
+
 def counts_epochs(series: Series) -> bool:
     """Whether the numbers of files, whose names give no unit, are the epochs that they store.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
+from rankscope.addresses import shown
 from rankscope.checkpoints.file_states import State
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
@@ -20,6 +21,9 @@ class Skip:
     tensor: str
     reason: str  # a short code, such as "adapter-incomplete"
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", shown(self.path))
 
     def __str__(self) -> str:
         error = RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None)
@@ -253,6 +257,9 @@ class Contents:
     states
         The state of each of its files before any header was read: what the headers say holds only
         for that state.
+    of_deltas
+        The parameters that other deltas of this model belong to, such as merges, by the tables that
+        its own were found by; None if it was made without them.
     """
 
     layout: str
@@ -267,6 +274,9 @@ class Contents:
     base_named: str | None = None
     restarts: int | None = None
     states: Mapping[str, State] = field(default_factory=dict, repr=False, compare=False)
+    of_deltas: Callable[[Mapping[str, Delta]], Mapping[str, Parameter]] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     @property
     def adapted(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rankscope.addresses import shown
 from rankscope.checkpoints.contents import Accounted, Contents, Skip
 from rankscope.checkpoints.layouts import also_recognised
 from rankscope.checkpoints.run import Checkpoint, Run, roles_of
@@ -39,7 +40,7 @@ class Description:
         run = self._run
         description: dict[str, Any] = {
             "run": run.name,
-            "path": str(run.path),
+            "path": shown(run.path),
             "unit": run.unit,
             "steps": [_step(run, checkpoint) for checkpoint in run],
             "merges": [path.name for path in run.merge_files],
@@ -80,14 +81,14 @@ def _step(run: Run, checkpoint: Checkpoint) -> dict[str, Any]:
         "step": checkpoint.step,
         "tokens": checkpoint.tokens,
         "step_source": checkpoint.step_source,
-        "path": str(checkpoint.path),
+        "path": shown(checkpoint.path),
         "below": _below(run.path, checkpoint.path),
     }
 
 
 def _below(run: Path, path: Path) -> str:
     """Path of a checkpoint relative to its run."""
-    below = path.relative_to(run).as_posix() if path.is_relative_to(run) else str(path)
+    below = path.relative_to(run).as_posix() if path.is_relative_to(run) else shown(path)
     return path.name if below == "." else below
 
 

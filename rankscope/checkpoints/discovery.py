@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from rankscope.addresses import is_address
 from rankscope.checkpoints import hub_folder
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family_files import read_family
@@ -138,14 +139,15 @@ def survey(
     if layout is not None and layout not in LAYOUTS:
         known = ", ".join(sorted(LAYOUTS))
         raise WrongSettingError(f"{layout!r} is not a layout: choose from {known}")
-    if base is not None and not Path(base).exists():
+    base = None if base is None else _one_snapshot(_here(base))
+    if base is not None and not base.exists():
         message = "does not exist: `base` must be the folder of a model"
         raise WrongSettingError(message, path=base)
     options = Options(
         layout,
         None if family is None else read_family(family),
         trust_pickle,
-        None if base is None else Path(base),
+        base,
     )
     runs: dict[tuple[Path, str | None], Run] = {}
     places: dict[Path, Place] = {}
@@ -181,14 +183,33 @@ def _surveyed(path: Path, options: Options) -> Survey:
         raise RankscopeError(_nothing_found(path, tree, options.layout), path=path)
     places = tuple(iter_places(tree, reading))
     skips = (*walk.skips, *reading.skips, *iter_lost_steps(places, path))
-    named = {skip.path for skip in (*skips, *reading.notes)}
+    named = {skip.path for skip in (*skips, *reading.notes)}  # as messages show them
     logs = (note for run in reading.runs for note in iter_log_notes(run))
     notes = (*reading.notes, *iter_notes(places, named), *logs)
     return Survey(tuple(reading.runs), places, skips, notes)
 
 
+def _here(path: str | Path) -> Path:
+    """The path itself; what stands for it if it is elsewhere."""
+    if not is_address(path):
+        return Path(path)
+    from rankscope.checkpoints.remote.stand_ins import laid_out  # it loads the web
+
+    return laid_out(path)
+
+
+def _one_snapshot(folder: Path) -> Path:
+    """The folder itself; for a model of the hub with one snapshot, that."""
+    snapshots = hub_folder.snapshots_of(folder) if hub_folder.is_model(folder) else []
+    return snapshots[0] if len(snapshots) == 1 else folder
+
+
 def _followed(path: Path) -> Path:
-    """The path itself, or the target of a link, whose name may state the step."""
+    """The path itself, what stands for it if it is elsewhere, or the target of a link.
+
+    The name of the target may state the step.
+    """
+    path = _here(path)
     if path.exists():
         # The target of a link into the blobs of the hub's cache is named by a hash.
         return path.resolve() if path.is_symlink() and not hub_folder.is_blob_link(path) else path

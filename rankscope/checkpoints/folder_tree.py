@@ -11,6 +11,7 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
 from rankscope.checkpoints.layouts import LAYOUTS, layout_of
 from rankscope.checkpoints.layouts.layout import Step
+from rankscope.checkpoints.limits import MAX_DEPTH
 from rankscope.checkpoints.options import Options
 from rankscope.checkpoints.sibling_names import lone_number
 from rankscope.checkpoints.slicing.sliced_groups import sliced_groups
@@ -79,22 +80,23 @@ class Walk:
         self.options = options
         self.skips: list[Skip] = []
 
-    def node(self, path: Path, *, is_root: bool = False) -> Node:
+    def node(self, path: Path, *, is_root: bool = False, depth: int = 0) -> Node:
         """The tree of a path. Links are not followed, and rankscope's results are not looked into.
 
         The folder of a checkpoint is looked into only if it may have other checkpoints below it:
-        if it was given, or if its name has no number that counts.
+        if it was given, or if its name has no number that counts. Nor is anything looked into that
+        is ``depth`` folders below the given path, and more than `MAX_DEPTH`.
         """
         node = Node(path, path.is_file())
         try:
-            self._look_into(node, is_root=is_root)
+            self._look_into(node, is_root=is_root, depth=depth)
         except OSError as error:
             if is_root:
                 raise
             self._lost(cannot_be_read(error, path))
         return node
 
-    def _look_into(self, node: Node, *, is_root: bool) -> None:
+    def _look_into(self, node: Node, *, is_root: bool, depth: int) -> None:
         path = node.path
         node.is_cache = not node.is_file and not is_root and hub_folder.is_model(path)
         node.why = "" if node.is_cache else _why_not(path, is_root=is_root)
@@ -104,9 +106,13 @@ class Walk:
         if node.layout:
             node.step = self._step(node)
         if not node.is_file and (is_root or not node.layout or lone_number(node.name) is None):
+            if depth > MAX_DEPTH:
+                message = f"is more than {MAX_DEPTH} folders below: it is not looked into"
+                self.skips.append(Skip(str(path), "", "over-limit", message))
+                return
             listed = self._listed(path, is_root=is_root)
             slices = self._slices(node, listed)
-            others = [self.node(child) for child in listed if child not in slices]
+            others = [self.node(one, depth=depth + 1) for one in listed if one not in slices]
             sliced = [one for ones in slices.values() for one in ones]
             node.children = sorted([*others, *sliced], key=lambda child: child.path)
 

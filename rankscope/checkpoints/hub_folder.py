@@ -11,10 +11,10 @@ import os
 import re
 from pathlib import Path
 
+from rankscope.addresses import HUB
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError, cannot_be_read
 
-MODEL = "models--"
 NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 MAX_REF_BYTES = 256
 
@@ -36,19 +36,19 @@ def is_name(path: Path) -> bool:
 
 def cached_model(name: Path) -> Path | None:
     """Folder of the model ``ORG/NAME`` in the cache; None if it is not there."""
-    folder = cache_folder() / (MODEL + name.as_posix().replace("/", "--"))
+    folder = cache_folder() / (HUB + name.as_posix().replace("/", "--"))
     return folder if is_name(name) and is_model(folder) else None
 
 
 def is_model(folder: Path) -> bool:
     """Whether a folder is that of a model in a cache, even if it was renamed."""
-    named = folder.name.startswith(MODEL) or (folder / "refs").is_dir()
+    named = folder.name.startswith(HUB) or (folder / "refs").is_dir()
     return named and (folder / "snapshots").is_dir()
 
 
 def model_name(folder: Path) -> str:
     """Name of a model on the hub, from the name of its folder."""
-    return folder.name.removeprefix(MODEL).replace("--", "/")
+    return folder.name.removeprefix(HUB).replace("--", "/")
 
 
 def model_around(path: Path) -> tuple[Path, Path] | None:

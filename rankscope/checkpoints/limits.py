@@ -41,7 +41,7 @@ MAX_COPIED = 2**22  # entries that the calls of a pickle may copy; 64 letters co
 DEAR = 4  # what an argument or an attribute counts, which is looked at or renamed one by one
 MAX_DIRECTORY = 2**24  # bytes of the directory of a zip archive, about 100 for an entry
 MAX_COMPARED = 2**19  # tensors that may be scales of a packed one beside them
-MAX_DEPTH = 64  # of containers in containers
+MAX_DEPTH = 64  # of containers in containers, and of folders in folders
 
 # Names and keys.
 MAX_NAME = 1000  # letters in the name of a tensor
@@ -85,8 +85,17 @@ def memory_budget() -> int:
 
 @lru_cache(maxsize=8)
 def _budget(stated: str) -> int:
-    if not stated.strip():
-        return int(SHARE * _memory())
+    return size_in(stated, MEMORY) if stated.strip() else int(SHARE * _memory())
+
+
+def size_in(stated: str, variable: str) -> int:
+    """The bytes that an environment variable states, such as ``64GB`` or ``2GiB``.
+
+    Raises
+    ------
+    WrongSettingError
+        If that is not a size.
+    """
     match = re.fullmatch(r"\s*([0-9.]{1,20})\s*([KMGT]?)(I?)B?\s*", stated.upper())
     try:
         if match is None:
@@ -95,7 +104,7 @@ def _budget(stated: str) -> int:
         return int(float(match[1]) * step ** (UNITS.find(match[2]) + 1 if match[2] else 0))
     except ValueError:
         raise WrongSettingError(
-            f"the environment variable {MEMORY} is {stated[:40]!r}: give a size such as 64GB"
+            f"the environment variable {variable} is {stated[:40]!r}: give a size such as 64GB"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""``MANIFEST.json``: sizes and digests of checkpoints and merges of this package's trainer.
+"""``MANIFEST.json``: sizes and digests of checkpoints and merges that this package wrote.
 
 Sizes are compared when a checkpoint is opened, and the digest of a file when a process first reads
 from it. A manifest of another kind, or a damaged one, is ignored.
@@ -19,7 +19,7 @@ from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
 MANIFEST = "MANIFEST.json"
-FORMATS = ("rankscope-checkpoint-", "rankscope-merges-")
+FORMATS = ("rankscope-checkpoint-", "rankscope-relora-checkpoint-", "rankscope-merges-")
 ADVICE = "restore it from a copy, or remove MANIFEST.json if the change was deliberate"
 
 

@@ -11,9 +11,11 @@ import math
 import os
 from collections.abc import Iterator
 
+from rankscope.addresses import is_stand_in
 from rankscope.checkpoints.account import roots
 from rankscope.checkpoints.checksums import sampling
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import RankscopeError
@@ -67,12 +69,18 @@ def _files(contents: Contents) -> tuple[str, ...]:
 
 
 def _digest(contents: Contents) -> str:
-    """Digest of names and shapes, and of elements from the middle of every tensor."""
+    """Digest of names and shapes, and of elements from the middle of every tensor.
+
+    Of what lies elsewhere no elements are fetched: its files count as they are versioned there.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for label, tensor in _iter_tensors(contents):
         start = max(math.prod(tensor.shape) - SAMPLE, 0) // 2
         stop = min(start + SAMPLE, math.prod(tensor.shape))
         digest.update(repr((label, tensor.dtype, tensor.shape)).encode())
+        if any(map(is_stand_in, tensor.paths)):
+            digest.update(repr([fingerprint(path) for path in tensor.paths]).encode())
+            continue
         with sampling():
             digest.update(tensor.elements(start, stop).tobytes())
     return digest.hexdigest()

@@ -79,6 +79,8 @@ class Series:
         What distinguishes it from the other series in the folder; empty for the main one.
     doubles
         Checkpoints that are left out because another has their step; each with that step.
+    contradicted
+        Members that state another step than their names do; each with the step of its name.
     """
 
     members: dict[int, tuple[Candidate, str]]
@@ -87,6 +89,7 @@ class Series:
     stage: str | None = None
     title: str = ""
     doubles: list[tuple[Candidate, int]] = field(default_factory=list)
+    contradicted: list[tuple[Candidate, int]] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
@@ -197,6 +200,10 @@ def _series(members: Sequence[tuple[int, Candidate]], counted: Counted) -> Serie
             series.doubles.append((one, step))
         else:
             series.members[step] = (one, source)
+    if counted.evidence == "stated" and counted.unit == "step":
+        series.contradicted = [
+            (one, number) for number, one in members if one.stated and one.stated[0] != number
+        ]
     return series
 
 

@@ -24,6 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from rankscope.addresses import is_stand_in
 from rankscope.checkpoints.checksums import Checksum, FileDigest
 from rankscope.checkpoints.file_states import unchanged
 from rankscope.checkpoints.limits import check_memory
@@ -172,7 +173,19 @@ class StoredTensor(InOneFile):
         what = f"an array of shape {list(self.shape)}"
         check_memory((stop - start) * size, what, path=self.path, tensor=self.name)
         data = np.empty((stop - start) * size, dtype=np.uint8)
-        read, place = 0, self.offset + start * size
+        self.read_bytes(data, start)
+        values = data.view(bits)
+        return widened(values) if self.dtype == "bfloat16" else values
+
+    def read_bytes(self, data: NDArray[np.uint8], start: int = 0) -> None:
+        """Fill an array of bytes with the elements from ``start`` on, as they are stored.
+
+        Raises
+        ------
+        RankscopeError
+            If the file cannot be read, is too short, or does not fit its checksum.
+        """
+        read, place = 0, self.offset + start * DTYPES[self.dtype][0]
         with open_regular(self.path) as (file, _):
             file.seek(place)
             while read < data.size and (count := file.readinto(data.data[read:])):
@@ -190,8 +203,6 @@ class StoredTensor(InOneFile):
         if fault is not None:
             name = None if isinstance(fault, FileDigest) else self.name
             raise RankscopeError(fault.fault, path=self.path, tensor=name, reason="damaged")
-        values = data.view(bits)
-        return widened(values) if self.dtype == "bfloat16" else values
 
 
 def check_floats(tensor: Tensor) -> None:
@@ -254,5 +265,18 @@ def open_regular(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
     if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise RankscopeError("is not a regular file", path=path)
-    with io.FileIO(descriptor) as file, unchanged(path, descriptor):
+    with _file(path, descriptor) as file, unchanged(path, descriptor):
         yield file, status.st_size
+
+
+def _file(path: str | Path, descriptor: int) -> io.FileIO:
+    """An open file; for a stand-in, the object elsewhere that it stands for."""
+    if not is_stand_in(path):
+        return io.FileIO(descriptor)
+    from rankscope.checkpoints.remote.opening import opened
+
+    try:
+        return opened(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise

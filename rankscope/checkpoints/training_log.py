@@ -101,6 +101,8 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 def _trainer_history(run: Run) -> list[dict[str, Any]]:
+    if not run.checkpoints:
+        return []
     try:
         history = read_json(run.checkpoints[-1].path / "trainer_state.json").get("log_history", [])
     except RankscopeError:

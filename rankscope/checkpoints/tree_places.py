@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from rankscope.addresses import shown
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.file_names import NO_MODEL_FOLDERS
 from rankscope.checkpoints.folder_tree import LINK, STATE, Node
@@ -117,7 +118,7 @@ def iter_notes(places: Iterable[Place], named: Collection[str]) -> Iterator[Skip
     """
     groups: dict[tuple[Path, str], list[Place]] = {}
     for place in places:
-        if place.use != "left out" or str(place.path) in named:
+        if place.use != "left out" or shown(place.path) in named:
             continue
         is_file = place.path.is_file() and not place.path.is_symlink()
         if (is_file and is_notable(place.path)) or "holds links only" in place.reason:

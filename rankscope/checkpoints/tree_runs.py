@@ -11,6 +11,7 @@ from rankscope.checkpoints.beside_series import (
     counts_epochs,
     joined,
     resolved_doubles,
+    step_mismatch,
     why_left_out,
 )
 from rankscope.checkpoints.cache_runs import read_cache
@@ -187,6 +188,9 @@ class TreeRuns:
             if depth:  # the folder of the step is above it
                 above = member.path.parents[depth - 1]
                 self.places.setdefault(above, Place(above, "part", full, step))
+        mismatch = step_mismatch(series)
+        if mismatch is not None:
+            self.notes.append(mismatch)
         for double, line, is_missing in resolved_doubles(series, self.options):
             (self.skips if is_missing else self.notes).append(line)
             self.places[double.path] = Place(double.path, "left out", full, reason=line.message)

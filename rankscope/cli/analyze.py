@@ -30,7 +30,11 @@ from rankscope.errors import plain
 def analyze(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
+        typer.Argument(
+            metavar="RUN",
+            readable=False,
+            help="Paths or addresses (hf:, s3:, https:) of runs, trees, or checkpoints.",
+        ),
     ],
     out: ResultsFolder = Path("rankscope-results"),
     components: ComponentChoice = None,

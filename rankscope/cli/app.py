@@ -99,6 +99,20 @@ def main() -> None:
             message = f"{where}cannot be written ({error.strerror or error})"
             _end(message, NOT_WRITTEN, debug=debug)
         _end(str(cannot_be_read(error)), NOTHING_DONE, debug=debug)
+    finally:
+        if debug:
+            _print_fetched()
+
+
+def _print_fetched() -> None:
+    """Say on stderr how much was fetched from elsewhere, if anything was."""
+    from rankscope.checkpoints.limits import size_text
+    from rankscope.checkpoints.remote.ledger import fetched
+
+    found = fetched()
+    if found.requests:
+        line = f"rankscope: {size_text(found.size)} fetched in {found.requests} requests"
+        typer.echo(line, err=True)
 
 
 def _is_of_writing(error: OSError) -> bool:

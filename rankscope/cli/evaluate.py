@@ -121,11 +121,10 @@ def evaluate(
     next to what analyze writes there. A second call computes only what is new or changed.
     """
     require_installed("torch", "tokenizers", what="evaluation", extra="train")
-    from rankscope.checkpoints.discovery import survey
     from rankscope.cli.output import end_call, print_evaluations
     from rankscope.cli.progress import progress_bar
     from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
-    from rankscope.evaluation.evaluate import evaluate_found
+    from rankscope.evaluation.evaluate import evaluate_found, survey_here
     from rankscope.evaluation.open_model import OpenOptions
     from rankscope.pipeline.choices import steps_of
     from rankscope.results.columns import EVALUATION_RECORD, EVALUATION_SKIPS
@@ -151,7 +150,7 @@ def evaluate(
         trust_remote_code=trust_remote_code,
     )
     chosen = steps_of(steps)
-    met = survey(runs, layout=layout)
+    met = survey_here(runs, layout=layout)
     if threads is not None:
         import torch
 

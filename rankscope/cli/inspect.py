@@ -15,7 +15,9 @@ def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            metavar="PATH", readable=False, help="A run, a tree of runs, or a checkpoint."
+            metavar="PATH",
+            readable=False,
+            help="Path or address (hf:, s3:, https:) of a run, a tree, or a checkpoint.",
         ),
     ],
     layout: LayoutName = None,
@@ -33,6 +35,7 @@ def inspect(
     """
     import json
 
+    from rankscope.addresses import shown
     from rankscope.analysis.preview import preview
     from rankscope.checkpoints.discovery import survey
     from rankscope.errors import RankscopeError
@@ -42,7 +45,7 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(described, indent=2))
     else:
-        _print(described, path)
+        _print(described, Path(shown(path)))
     if all(run["described_step"] is None for run in described["runs"]):
         raise RankscopeError("holds no checkpoint that can be read", path=path)
     if described["skips"]:

@@ -37,4 +37,17 @@ def progress_bar(title: str) -> Iterator[Callable[[float, str], None] | None]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=1.0, label="")
-        yield lambda share, label: bar.update(task, completed=share, label=printable(label))
+
+        def move(share: float, label: str) -> None:
+            bar.update(task, completed=share, label=f"{printable(label)}{_fetched()}")
+
+        yield move
+
+
+def _fetched() -> str:
+    """How much was fetched from elsewhere, if anything was."""
+    from rankscope.checkpoints.limits import size_text
+    from rankscope.checkpoints.remote.ledger import fetched
+
+    size = fetched().size
+    return f" · {size_text(size)} fetched" if size else ""

@@ -111,9 +111,9 @@ def represent(
     """
     if text:
         require_installed("torch", "tokenizers", what="running models", extra="train")
-    from rankscope.checkpoints.discovery import survey
     from rankscope.cli.output import end_call, print_representations
     from rankscope.cli.progress import progress_bar
+    from rankscope.evaluation.evaluate import survey_here
     from rankscope.evaluation.open_model import OpenOptions
     from rankscope.representing.represent import asked_for, comparisons_of, represent_found
     from rankscope.results.columns import REPRESENTATIONS_RECORD, REPRESENTATIONS_SKIPS
@@ -135,7 +135,7 @@ def represent(
         ),
     )
     comparisons = comparisons_of(compare, out=out)
-    met = survey(runs, layout=layout)
+    met = survey_here(runs, layout=layout)
     if threads is not None:
         import torch
 

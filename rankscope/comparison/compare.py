@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from rankscope.addresses import is_address, shown
 from rankscope.errors import RankscopeError, WrongSettingError, printable
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _analysed(a: str | Path, b: str | Path, out: Path) -> Results:
     from rankscope.analysis.analyze import analyze
 
     for path in (a, b):
-        if not Path(path).exists():
+        if not is_address(path) and not Path(path).exists():
             raise WrongSettingError(
                 "is not a folder, and there are no `results` in which it could be a run", path=path
             )
@@ -208,13 +209,18 @@ def _name(results: Results, there: Collection[str], run: str | Path) -> str:
     if str(run) in there:
         return str(run)
     for one in _record(results):
-        if Path(one["path"]).resolve() == Path(run).resolve() and one["name"] in there:
+        if _is_same_place(one["path"], run) and one["name"] in there:
             return one["name"]
     listing = printable(", ".join(sorted(there))) or "none"
     raise WrongSettingError(
         f"{printable(str(run))!r} is not a run of the `results` in {printable(str(results.path))}, "
         f"which hold {listing}: name one of them, or choose another folder"
     )
+
+
+def _is_same_place(recorded: str, given: str | Path) -> bool:
+    """Whether two paths or addresses are the same."""
+    return Path(shown(recorded)).resolve() == Path(shown(given)).resolve()
 
 
 def _notes(found: pd.DataFrame, results: Results, sides: Sides) -> list[str]:

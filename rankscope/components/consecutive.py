@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rankscope.checkpoints.contents import Adapter, Delta, is_rescaled
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.deltas import DeltaChange
 from rankscope.components.formed import Formed
 from rankscope.components.kronecker_deltas import scale_of
@@ -77,6 +77,16 @@ class Consecutive:
         terms = [term for term in (of_weight, of_adapter) if term is not None]
         shared = sum(terms) if len(terms) == 2 else None
         return replace(change, cosine=cosine_of(change, before, shared))
+
+    @property
+    def states(self) -> tuple[StoredTensor, ...]:
+        """The three weights, last first, if both changes are plain differences; else nothing."""
+        change, before = self.change, self.before
+        if not (isinstance(change, Difference) and isinstance(before, Difference)):
+            return ()
+        found = change.states + before.states[1:]
+        is_chain = len(found) == 3 and change.earlier == before.later
+        return found if is_chain and found[2].shape == found[1].shape else ()
 
     @property
     def _adapters(self) -> list[Delta | None]:

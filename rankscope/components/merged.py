@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rankscope.checkpoints.contents import Contents, Parameter
-from rankscope.checkpoints.families.family_files import families
-from rankscope.checkpoints.families.heads import Towers
-from rankscope.checkpoints.families.parameters import parameters_of
+from rankscope.checkpoints.families.parameters import deltas_alone
 from rankscope.checkpoints.families.recognition import adapted_family
 from rankscope.checkpoints.merges import Merge
 from rankscope.components.component import Component, component_of, misfit
@@ -50,8 +48,7 @@ def _misfit(changes: Sequence[Parameter], contents: Contents | None) -> Misfit |
 
 def _merged(merge: Merge, contents: Contents | None) -> Mapping[str, Parameter]:
     """What a merge changed, by name, identified as in a checkpoint of the run."""
+    if contents is not None and contents.of_deltas is not None:
+        return contents.of_deltas(merge.adapters)
     shapes = {module: adapter.shape for module, adapter in merge.adapters.items()}
-    known = families().get(contents.family) if contents is not None else None
-    family = known or adapted_family(shapes)
-    towers = None if contents is None or contents.heads is None else Towers.of_one(contents.heads)
-    return parameters_of({}, family, towers, merge.adapters).parameters
+    return deltas_alone(merge.adapters, family=adapted_family(shapes))

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rankscope.checkpoints.contents import Delta, is_rescaled
-from rankscope.checkpoints.tensors import Tensor
+from rankscope.checkpoints.tensors import StoredTensor, Tensor
 from rankscope.components.deltas import adapted, delta, difference_of, factored
 from rankscope.components.formed import Formed
 from rankscope.components.products import change_of_product, is_zero, multiplied, sum_of_products
@@ -87,6 +87,14 @@ class Weight:
                     weight = replace(weight, stored=(*weight.stored, (before, coarser)))
         return adapted(weight, self.adapter)
 
+    @property
+    def states(self) -> tuple[StoredTensor, ...]:
+        """W alone, if that is a matrix in a file, in row-major order; else nothing."""
+        tensor = self.tensor
+        is_plain = self.adapter is None and self.origin is None and len(tensor.shape) == 2
+        is_stored = isinstance(tensor, StoredTensor) and tensor.strides is None
+        return (tensor,) if is_plain and is_stored else ()  # type: ignore[return-value]
+
     def tensors(self) -> tuple[Tensor, ...]:
         """W, the factors of the adapter, and W before the merges."""
         origin = () if self.origin is None else (self.origin,)
@@ -153,7 +161,7 @@ class Difference:
             return replace(moved, error=moved.error + error)
         with np.errstate(over="ignore", invalid="ignore"):
             values = later.values.astype(np.float64) - earlier.values
-        total = Formed(values, self._dtype, error=error + UNIT_ROUNDOFF * norm_of(values).value)
+        total = Formed(values, self.dtype, error=error + UNIT_ROUNDOFF * norm_of(values).value)
         if moved is not None and not is_zero(moved):
             total += multiplied(moved)
         return total.dense()
@@ -165,14 +173,22 @@ class Difference:
         with np.errstate(over="ignore", invalid="ignore"):
             values = now.values.astype(np.float64) - was.values
         error = now.error + was.error + UNIT_ROUNDOFF * norm_of(values).value
-        return Dense(values, self._dtype, now.rounding() + was.rounding(), error)
+        return Dense(values, self.dtype, now.rounding() + was.rounding(), error)
+
+    @property
+    def states(self) -> tuple[StoredTensor, ...]:
+        """Both weights, if the change is nothing but their difference; else nothing."""
+        both = self.later.states + self.earlier.states
+        is_plain = len(both) == 2 and not (self.merges or self.restarts)
+        return both if is_plain and both[0].shape == both[1].shape else ()
 
     @property
     def _is_rescaled(self) -> bool:
         return is_rescaled(self.later.adapter) or is_rescaled(self.earlier.adapter)
 
     @property
-    def _dtype(self) -> str:
+    def dtype(self) -> str:
+        """Storage format; of both weights where these differ."""
         dtypes = self.later.tensor.dtype, self.earlier.tensor.dtype
         return dtypes[0] if dtypes[0] == dtypes[1] else "-".join(dtypes)
 

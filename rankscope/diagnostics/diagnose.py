@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from typing_extensions import override
 
+from rankscope.addresses import shown
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
@@ -240,10 +241,11 @@ def names_in(results: Results, runs: Sequence[Run]) -> Iterator[tuple[str, str]]
     record = read_record(results.path / ANALYSIS_RECORD).get("runs", [])
     by_path: dict[Path, list[str]] = {}
     for one in record:
-        by_path.setdefault(Path(one["path"]).resolve(), []).append(one["name"])
+        by_path.setdefault(Path(shown(one["path"])).resolve(), []).append(one["name"])
     known = {one["name"] for one in record}
     for run in runs:
-        alike = [name for name in by_path.get(run.path.resolve(), ()) if _end_alike(name, run.name)]
+        there = by_path.get(Path(shown(run.path)).resolve(), ())
+        alike = [name for name in there if _end_alike(name, run.name)]
         if alike:
             yield run.name, min(alike, key=lambda name: abs(len(name) - len(run.name)))
         elif run.name in known:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rankscope.addresses import is_address
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.benchmark import Benchmark, BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.evaluated import Evaluation, RecalledEvaluation, Scored
 from rankscope.evaluation.evaluation_folder import write_results
@@ -158,7 +159,7 @@ def evaluate(
         precision=precision,
         trust_remote_code=trust_remote_code,
     )
-    runs = survey(listed_paths(paths), layout=layout)
+    runs = survey_here(listed_paths(paths), layout=layout)
     folder = None if out is None else Path(out)
     found = evaluate_found(runs, benchmarks, options, out=folder, steps=steps_of(steps))
     if not found.measured:
@@ -167,6 +168,22 @@ def evaluate(
             f"no checkpoint could be evaluated; {len(skips)} skipped, the first: {skips[0]}"
         )
     return reported(found)
+
+
+def survey_here(paths: Iterable[str | Path], *, layout: str | None = None) -> Survey:
+    """The survey of paths on this machine.
+
+    Raises
+    ------
+    WrongSettingError
+        If one is elsewhere: models are opened by programs that read whole files here.
+    """
+    paths = list(paths)
+    for path in paths:
+        if is_address(path):
+            message = "is elsewhere, and models are evaluated on this machine: copy the run here"
+            raise WrongSettingError(message, path=path)
+    return survey(paths, layout=layout)
 
 
 def evaluate_found(

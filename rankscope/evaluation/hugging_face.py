@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rankscope.checkpoints.files.config_files import read_json
+from rankscope.checkpoints.layouts.huggingface import open_weights
+from rankscope.checkpoints.limits import memory_budget
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.libraries import first_line, quiet_transformers, require
 from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
@@ -32,6 +35,13 @@ CONTEXT_NAMES = (
     "seq_length",
     "context_length",
 )
+# Sizes in configs; the sides of some weights, and their number.
+SIDES = (
+    *("hidden_size", "n_embd", "d_model", "dim", "n_inner", "ffn_dim", "intermediate_size"),
+    *("vocab_size", "num_attention_heads", "n_head", "head_dim"),
+)
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+LARGER = 8  # than the weights show: a layer may be used several times
 # For models that state none because they have no limit: Mamba and BLOOM were trained with this.
 UNSTATED_CONTEXT = 2048
 # Relative to the largest logit: more than rounding, less than the effect of later words even in an
@@ -61,6 +71,7 @@ def hugging_face_model(
     require("transformers")
     config = read_json(parts.model / CONFIG)
     _refuse_encoder_decoder(parts.model, config)
+    _refuse_absurd(parts.model, config)
     with quiet_transformers():
         model = _loaded(
             parts.model,
@@ -110,6 +121,7 @@ def _loaded(
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
+    plainly = _plainly(folder)
     try:
         opened: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -118,12 +130,52 @@ def _loaded(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are reported by name
+            **plainly,
         )
     except Exception as error:  # a library of many authors, or the folder's own code
         raise _not_opened(folder, error, has_own_code and not trust_remote_code) from None
     model, report = opened
     _refuse_incomplete(folder, report)
+    _refuse_fewer_layers(model, folder, report)
+    if not plainly:
+        _unmap(model)
     return model
+
+
+def _plainly(folder: Path) -> dict[str, bool]:
+    """The setting of transformers that reads files instead of mapping them; empty without it.
+
+    A file that is mapped into memory and cut short meanwhile ends the process. Reading takes the
+    memory of the files twice for a moment, so it is not asked for where that is not there.
+    """
+    from transformers import modeling_utils
+
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    loading = getattr(modeling_utils, "LoadStateDictConfig", None)
+    is_known = "disable_mmap" in getattr(loading, "__dataclass_fields__", {})
+    return {"disable_mmap": True} if is_known and 2 * size <= memory_budget() else {}
+
+
+def _unmap(model: Any) -> None:
+    """Copy every tensor of a model, so that none is a part of a file any more."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def _refuse_absurd(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config of a far larger model than the weights are, which transformers would make."""
+    try:
+        stored = [tensor.shape for tensor in open_weights(folder).values()]
+    except RankscopeError:
+        return  # transformers says what it lacks
+    side = max((size for shape in stored for size in shape), default=0)
+    for table in (config, *(one for one in config.values() if isinstance(one, Mapping))):
+        for names, most in ((SIDES, side), (LAYERS, len(stored))):
+            for name in names:
+                value = table.get(name)
+                if type(value) is int and value > LARGER * most + 64:
+                    message = f"its {name} is {value}, and its weights have at most {most}"
+                    raise RankscopeError(message, path=folder / CONFIG, reason=NO_MODEL)
 
 
 def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
@@ -147,6 +199,21 @@ def _refuse_incomplete(folder: Path, report: Mapping[str, Any]) -> None:
             path=folder,
             tensor=adapters[0],
             reason=NO_MODEL,
+        )
+
+
+def _refuse_fewer_layers(model: Any, folder: Path, report: Mapping[str, Any]) -> None:
+    """Refuse a config that makes a model of fewer layers than the weights have."""
+
+    def numberless(name: str) -> str:
+        return re.sub(r"\d+", "0", name)
+
+    made = {numberless(name) for name, _ in model.named_parameters()}
+    if ignored := sorted(one for one in report["unexpected_keys"] if numberless(one) in made):
+        raise RankscopeError(
+            f"belongs to a layer that {CONFIG} does not make{_and_more(len(ignored))}",
+            path=folder,
+            tensor=ignored[0],
         )
 
 

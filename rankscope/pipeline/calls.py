@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from rankscope.addresses import is_address
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run, listed
 from rankscope.checkpoints.survey import Survey
@@ -95,12 +96,14 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
     Raises
     ------
     WrongSettingError
-        If ``out`` is one of the inputs, or in a checkpoint.
+        If ``out`` is one of the inputs, in a checkpoint, or not on this machine.
     OSError
         If it cannot be written.
     """
     if out is None:
         return
+    if is_address(out):
+        raise WrongSettingError("is not on this machine: choose a folder for `out`", path=out)
     runs = list(runs)
     inputs = {path.resolve() for run in runs for path in (run.path, *(c.path for c in run))}
     if out.resolve() in inputs:

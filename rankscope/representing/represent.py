@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.evaluation.evaluate import survey_here
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.pipeline.calls import (
@@ -169,7 +169,7 @@ def represent(
     )
     comparisons = comparisons_of(compare, out=folder)
     found = represent_found(
-        survey(listed_paths(paths), layout=layout), asked, compare=comparisons, out=folder
+        survey_here(listed_paths(paths), layout=layout), asked, compare=comparisons, out=folder
     )
     if not found.measured:
         skips = found.skips

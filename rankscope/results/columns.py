@@ -8,6 +8,7 @@ from __future__ import annotations
 METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
+ORIGINS_FOLDER = "origins"  # of a monitor: copies of matrices where cumulative updates begin
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
 REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER = "representations.parquet", "representations"
@@ -75,6 +76,12 @@ TEXT = (
     "noise_source",
     "condition_number_status",
     "route",
+)
+
+# Of the columns of a log, those that figures and comparisons take for numbers.
+LOGGED_NUMBERS = (
+    *("loss", "validation_loss", "learning_rate", "captured_energy"),
+    *("restart", "loss_before", "loss_after", "loss_jump"),
 )
 
 SUBSPACE_COLUMNS = (

@@ -1,4 +1,4 @@
-"""Tables as Parquet, column by column.
+"""Tables as Parquet, column by column, and the size that a Parquet file may have as a table.
 
 Arrow would load pandas to take Python values, which costs more than writing all results. It is
 given the memory of numpy arrays instead.
@@ -9,11 +9,18 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
+
+from rankscope.errors import RankscopeError
+
+CELL = 8  # bytes of a number, which is also the least that a text takes
+FREE_BYTES = 2**28  # that any table may take, and for each byte of its file:
+PACKED = 64  # tables of results take 3, and one of them fifty times over takes 14
 
 
 def as_parquet(
@@ -40,6 +47,34 @@ def as_parquet(
     buffer = io.BytesIO()
     pa.parquet.write_table(pa.Table.from_arrays(arrays, names=list(columns)), buffer)
     return buffer.getvalue()
+
+
+def check_size(path: Path) -> None:
+    """Refuse a file whose rows would take far more memory than its bytes can be results for.
+
+    A few bytes of Parquet can repeat a value a billion times. Nothing but the end of the file is
+    read.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``over-limit``.
+    pyarrow.ArrowException
+        If it is not Parquet.
+    """
+    size = path.stat().st_size
+    with pa.parquet.ParquetFile(path) as file:
+        stated = file.metadata
+        groups = [stated.row_group(index) for index in range(stated.num_row_groups)]
+        rows = max(stated.num_rows, sum(group.num_rows for group in groups))
+        packed = sum(group.total_byte_size for group in groups)
+        needed = max(CELL * rows * stated.num_columns, packed)
+    if needed > FREE_BYTES + PACKED * size:
+        message = (
+            f"states {rows} rows of {stated.num_columns} columns, which would take {needed} bytes: "
+            f"too many for a table of results in a file of {size}"
+        )
+        raise RankscopeError(message, path=path, reason="over-limit")
 
 
 def _whole(cells: list[Any]) -> pa.Array:

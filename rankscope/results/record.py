@@ -20,7 +20,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rankscope.durable import remove_file, write_file
+from rankscope.durable import read_file, remove_file, write_file
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
@@ -41,7 +41,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """
     with damage_named(path, ADVICE):
         try:
-            record = json.loads(path.read_bytes())
+            record = json.loads(read_file(path))
         except FileNotFoundError:
             return {}
         _check(record)
@@ -73,6 +73,13 @@ def _check(record: Any) -> None:
     for name in TABLES:
         if not isinstance(record.get(name, {}), dict):
             raise TypeError(f"{name} is not a table")
+    if not all(type(step) is int for step in record.get("breaks", {}).values()):
+        raise TypeError("breaks are not at steps")
+    for run in record.get("runs", []):
+        if not all(isinstance(run.get(name), str) for name in ("name", "path")):
+            raise TypeError("a run has no name or no path")
+        if not all(type(step) is int for step in run.get("restarts") or ()):
+            raise TypeError("a run has restarts that are not at steps")
 
 
 def _digest_of_record(record: Mapping[str, Any]) -> str:
@@ -165,7 +172,7 @@ def _digest(content: bytes) -> str:
 def _digest_of(path: Path) -> str | None:
     """Digest of a file; None if there is none, and empty if it cannot be read."""
     try:
-        return _digest(path.read_bytes())
+        return _digest(read_file(path))
     except FileNotFoundError:
         return None
     except OSError:

@@ -23,6 +23,7 @@ from rankscope.results.columns import (
     EVALUATION_TEXT,
     EVALUATION_WHOLE,
     KEY,
+    LOGGED_NUMBERS,
     METRICS_FILE,
     REPRESENTATIONS_FILE,
     REPRESENTATIONS_FOLDER,
@@ -42,8 +43,10 @@ from rankscope.results.csv_tables import original
 from rankscope.results.merge_table import merge_table
 from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
+from rankscope.results.parquet_tables import check_size
 from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
 from rankscope.results.representation_tables import typed_representations, typed_similarities
+from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
 from rankscope.results.summary_tables import summary_html, summary_text
@@ -79,6 +82,15 @@ def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
 def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
     """A table of subspaces with its columns and their types."""
     return _with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
+
+
+@contextmanager
+def _checked(path: Path) -> Iterator[None]:
+    """Read a table whose size was looked at before; damage is an error that names it."""
+    with damage_named(path, ADVICE):
+        if path.suffix == ".parquet":
+            check_size(path)
+        yield
 
 
 def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
@@ -186,7 +198,7 @@ class Results:
             written = pd.read_parquet(path)
             added = frozenset(COLUMNS) - frozenset(written.columns)
             table = typed(written)
-            _require(table, KEY[:2], ("role", "component", "name", "status"))
+            check_rows(table)
             if added:
                 table = typed(filled(table, self.path / SPECTRA_FOLDER))
         if added:
@@ -199,7 +211,7 @@ class Results:
         if not is_as_written(self.path / record, path.name):
             message = f"{printable(str(path))}: is not as it was written: {ADVICE}"
             warnings.warn(RankscopeWarning(message), stacklevel=6)
-        with damage_named(path, ADVICE):
+        with _checked(path):
             yield
 
     def _say_what_is_empty(self, names: Sequence[str]) -> None:
@@ -286,15 +298,18 @@ class Results:
 
     @property
     def restarts(self) -> dict[str, list[int]]:
-        """Steps of the recorded merges, ascending, by the name of each run that has any."""
+        """Steps of the merges on record, ascending, by the name of each run that has any."""
         path = self.path / METRICS_FILE
         if not path.is_file():
             return {}
+        runs = read_record(self.path / ANALYSIS_RECORD).get("runs", [])
+        monitored = {run["name"]: list(run.get("restarts") or ()) for run in runs}
         merges = [("component", "==", "merge")]
-        with damage_named(path, ADVICE):
-            return restarts_of(
+        with _checked(path):
+            measured = restarts_of(
                 pd.read_parquet(path, columns=["run", "step", "component"], filters=merges)
             )
+        return {run: steps for run, steps in monitored.items() if steps} | measured
 
     def _described(self, table: pd.DataFrame, *, restarts: bool = False) -> pd.DataFrame:
         """The table with ``unit`` and ``breaks`` attached, for the axes and lines of figures.
@@ -364,7 +379,10 @@ class Results:
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """What the runs logged during training: run, step, loss and more; empty without logs."""
+        """What the runs logged during training: run, step, loss and more; empty without logs.
+
+        Text in a column of numbers is missing.
+        """
         path = self.path / TRAINING_FILE
         if not path.is_file():
             return pd.DataFrame()
@@ -372,6 +390,8 @@ class Results:
             training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
             texts = training.select_dtypes(["object", "str"]).columns
             training[texts] = training[texts].map(original)
+            for name in {*texts} & {*LOGGED_NUMBERS}:  # somebody's log may hold anything
+                training[name] = pd.to_numeric(training[name], errors="coerce")
             _require(training, KEY[:2])
             training = training.astype({"step": "int64"})
         # Logs count steps, whatever checkpoints count.

@@ -6,14 +6,19 @@ faulty driver is caught just as a faulty library is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rankscope.spectra.bounds import Values
 from rankscope.spectra.symmetric import eigenvalues
+
+ORDINARY = 200  # fourth powers of inverses as of entries are far within float64's ±1022
+HeldT = TypeVar("HeldT")  # a matrix in float64 where the backend computes
 
 
 @dataclass(frozen=True)
@@ -52,27 +57,55 @@ class Inverse:
 
 @dataclass(frozen=True)
 class Triangle:
-    """Singular values, descending, and diagonal of the triangular factor R."""
+    """Singular values, descending, and diagonal of the triangular factor R; ‖A‖²_F."""
 
     values: Values
     diagonal: Values
+    energy: float
 
 
-class Backend(Protocol):
+class Backend(Protocol[HeldT]):
     """What computes, on a processor or a GPU."""
 
-    def grams(self, matrices: Sequence[Values]) -> list[Gram]:
-        """Gram matrices of float64 matrices of one shape, (m, n) each."""
+    def in_range(self, values: NDArray[Any]) -> tuple[HeldT, int]:
+        """The entries in float64 divided by a power of two, and its exponent.
 
-    def inverse(self, matrix: Values) -> Inverse | None:
-        """An inverse of the triangular factor of a float64 matrix; None if there is none."""
+        Not of an empty matrix. Squares of float64 entries may leave its range; those of the
+        narrower formats cannot.
+        """
 
-    def triangle(self, matrix: Values) -> Triangle | None:
-        """QR of the long side and singular values of R, of a float64 matrix; None if it fails."""
+    def grams(self, matrices: Sequence[HeldT]) -> list[Gram]:
+        """Gram matrices of matrices of one shape, (m, n) each."""
+
+    def inverse(self, matrix: HeldT) -> Inverse | None:
+        """An inverse of the triangular factor of a matrix; None if there is none."""
+
+    def triangle(self, matrix: HeldT) -> Triangle | None:
+        """QR of the long side and singular values of R, of a matrix; None if it fails."""
+
+
+def scaling_exponent(largest: float) -> int:
+    """Exponent of the power of two to divide entries up to ``largest`` by; 0 if not finite.
+
+    Neither do squares of entries then leave the range of float64, nor fourth powers of ordinary
+    ones, which are left as they are: no copy is made.
+    """
+    exponent = math.frexp(largest)[1] if math.isfinite(largest) else 0
+    if abs(exponent) <= ORDINARY:
+        return 0
+    # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
+    return min(max(exponent, -1000), 1000)
 
 
 class NumpyBackend:
     """The processor, one matrix at a time."""
+
+    def in_range(self, values: NDArray[Any]) -> tuple[Values, int]:
+        """The entries in float64 divided by a power of two, and its exponent."""
+        if values.dtype != np.float64:
+            return values.astype(np.float64), 0
+        exponent = scaling_exponent(max(float(values.max()), -float(values.min())))
+        return (values * math.ldexp(1.0, -exponent) if exponent else values), exponent
 
     def grams(self, matrices: Sequence[Values]) -> list[Gram]:
         """Gram matrices of float64 matrices of one shape."""
@@ -117,7 +150,9 @@ class NumpyBackend:
         tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
         try:
             triangle = np.asarray(np.linalg.qr(tall, mode="r"))
-            return Triangle(np.linalg.svd(triangle, compute_uv=False), np.diag(triangle))
+            values = np.linalg.svd(triangle, compute_uv=False)
+            energy = float(np.einsum("ij,ij->", tall, tall))
+            return Triangle(values, np.diag(triangle), energy)
         except np.linalg.LinAlgError:
             return None
 

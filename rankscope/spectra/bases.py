@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.spectra import dense
+from rankscope.spectra.backends import NUMPY
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
     Values,
@@ -59,7 +59,7 @@ class Complete:
     @property
     def matrix(self) -> Values:
         """The matrix in units of a power of two, in which its entries are ordinary numbers."""
-        return dense.in_range(self.stored)[0]
+        return NUMPY.in_range(self.stored)[0]
 
     @property
     def wide(self) -> Values:
@@ -168,7 +168,7 @@ def basis_of(matrix: Decomposable, count: int) -> Basis | None:
 def _of_dense(matrix: Dense, count: int) -> Basis | None:
     if 0 in matrix.shape or not np.isfinite(matrix.values).all():
         return None
-    values, exponent = dense.in_range(matrix.values)
+    values, exponent = NUMPY.in_range(matrix.values)
     error, floor = (math.ldexp(x, -exponent) for x in (matrix.error, matrix.rounding.floor))
     is_left_short = values.shape[0] <= values.shape[1]
     wide = values if is_left_short else values.T
@@ -226,7 +226,7 @@ def _of_product(matrix: LowRank, count: int) -> Basis | None:
     if not (np.isfinite(matrix.left).all() and np.isfinite(matrix.right).all()):
         return None
     (left, left_exponent), (right, right_exponent) = map(
-        dense.in_range, (matrix.left, matrix.right)
+        NUMPY.in_range, (matrix.left, matrix.right)
     )
     exponent = left_exponent + right_exponent
     left_q, left_r = np.linalg.qr(left)

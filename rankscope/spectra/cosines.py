@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,9 +37,27 @@ def cosine_of(later: Change, earlier: Change, shared: float | None) -> Cosine | 
     most mn·u; for products see `_of_factors`.
     """
     norms = _norm(later), _norm(earlier)
-    if not all(0 < norm.value < math.inf for norm in norms):
+    if not are_sizes(norms):
         return None
     value, bound = _normalised(later, earlier, norms[0].value, norms[1].value)
+    return known_cosine(value, bound, norms, shared)
+
+
+def are_sizes(norms: Sequence[Norm]) -> bool:
+    """Whether changes of these norms have a direction."""
+    return all(0 < norm.value < math.inf for norm in norms)
+
+
+def known_cosine(
+    value: float, bound: float, norms: Sequence[Norm], shared: float | None
+) -> Cosine | None:
+    """The cosine of two changes where it is known well enough: see `cosine_of`.
+
+    Parameters
+    ----------
+    value, bound
+        ⟨A, B⟩ of the changes divided by their norms, and a bound on its error.
+    """
     error = bound + 2.1 * sum(norm.error / norm.value for norm in norms)
     if not (math.isfinite(value) and error <= KNOWN_TO):
         return None
@@ -70,7 +89,12 @@ def _normalised(one: Change, other: Change, size: float, other_size: float) -> t
     for start in range(0, one.shape[0], rows):
         part = slice(start, start + rows)
         total += float(np.vdot(one.values[part] / size, other.values[part] / other_size))
-    return total, (one.values.size + 8) * UNIT_ROUNDOFF
+    return total, product_sum_bound(one.values.size)
+
+
+def product_sum_bound(count: int) -> float:
+    """Bound on the error of ⟨A, B⟩ of two matrices of norm 1, of so many entries."""
+    return (count + 8) * UNIT_ROUNDOFF
 
 
 def _of_factors(

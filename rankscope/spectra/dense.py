@@ -8,13 +8,12 @@ top, and sets the noise floor.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rankscope.spectra.backends import NUMPY, Backend, Gram
+from rankscope.spectra.backends import NUMPY, Backend, Gram, HeldT, Inverse, Triangle
 from rankscope.spectra.bounds import (
     UNIT_ROUNDOFF,
     Ends,
@@ -29,7 +28,6 @@ from rankscope.spectra.bounds import (
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
-ORDINARY = 200  # fourth powers of inverses as of entries are far within float64's ±1022
 INVERSE_FROM = 512  # the short side from which an inverse takes less time than QR and an SVD
 INVERSE_WITHIN = 1e-4  # an inverse that is known less well than this is not used
 
@@ -42,9 +40,9 @@ class Decomposed(NamedTuple):
     route: str
 
 
-def spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:
+def spectra(matrices: Sequence[Dense], backend: Backend[Any] = NUMPY) -> list[Spectrum]:
     """Spectra of nonempty matrices of one shape, which a backend may process together."""
-    scaled = [in_range(matrix.values) for matrix in matrices]
+    scaled = [backend.in_range(matrix.values) for matrix in matrices]
     grams = backend.grams([values for values, _ in scaled])
     return [
         _certified(matrix, values, gram, backend, exponent=exponent)
@@ -53,10 +51,10 @@ def spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectru
 
 
 def _certified(
-    matrix: Dense, scaled: Values, gram: Gram, backend: Backend, *, exponent: int
+    matrix: Dense, scaled: HeldT, gram: Gram, backend: Backend[HeldT], *, exponent: int
 ) -> Spectrum:
     """Values by the first route that resolves what is asked, or those of QR and SVD."""
-    shape = scaled.shape[0], scaled.shape[1]
+    shape = matrix.shape
     if not math.isfinite(gram.trace):  # any NaN or infinity is in its column's square
         return no_spectrum(shape, matrix.dtype, "nonfinite")
     storage, arithmetic = (
@@ -73,10 +71,10 @@ def _certified(
 
     decomposed = _by_gram(shape, gram)
     if decomposed and not is_enough(decomposed):
-        decomposed = _by_inverse(scaled, gram, decomposed, backend)
+        decomposed = _by_inverse(matrix.shape, gram, decomposed, lambda: backend.inverse(scaled))
         decomposed = decomposed if decomposed and is_enough(decomposed) else None
     if decomposed is None:
-        decomposed = _by_svd(scaled, backend)
+        decomposed = _by_svd(shape, backend.triangle(scaled))
     if decomposed is None:
         return no_spectrum(shape, matrix.dtype, "skipped:decomposition-failed")
     floor, source = noise_of(decomposed.values)
@@ -93,25 +91,6 @@ def _certified(
         cosine=matrix.cosine,
         entries=matrix.entries,
     ).times_power_of_two(exponent)
-
-
-def in_range(values: NDArray[Any]) -> tuple[Values, int]:
-    """The entries in float64 divided by a power of two, and its exponent; not of an empty matrix.
-
-    Squares of float64 entries may leave its range; those of the narrower formats cannot, and
-    neither can fourth powers of ordinary ones, which are left as they are: no copy is made.
-    """
-    if values.dtype != np.float64:
-        return values.astype(np.float64), 0
-    largest = max(float(values.max()), -float(values.min()))
-    if not math.isfinite(largest):
-        return values, 0
-    exponent = math.frexp(largest)[1]
-    if abs(exponent) <= ORDINARY:
-        return values, 0
-    # Within ±1000, so that neither it nor its inverse leaves float64 for subnormal matrices.
-    exponent = min(max(exponent, -1000), 1000)
-    return values * math.ldexp(1.0, -exponent), exponent
 
 
 def _by_gram(shape: tuple[int, int], gram: Gram) -> Decomposed | None:
@@ -131,15 +110,18 @@ def _by_gram(shape: tuple[int, int], gram: Gram) -> Decomposed | None:
 
 
 def _by_inverse(
-    scaled: Values, gram: Gram, by_gram: Decomposed, backend: Backend
+    shape: tuple[int, int],
+    gram: Gram,
+    by_gram: Decomposed,
+    invert: Callable[[], Inverse | None],
 ) -> Decomposed | None:
     """Small values from an inverse, large ones as they were; None if it is not known well."""
-    long_side, short_side = max(scaled.shape), min(scaled.shape)
+    long_side, short_side = max(shape), min(shape)
     squares = by_gram.values**2
     # Its error is about u·λ₁/λ_q, found from 512 to 4096: where that is too large, it is not tried.
     if short_side < INVERSE_FROM or squares[-1] * INVERSE_WITHIN < UNIT_ROUNDOFF * squares[0]:
         return None
-    inverse = backend.inverse(scaled)
+    inverse = invert()
     found = inverse and _by_gram((short_side, short_side), inverse.gram)
     if not (inverse and found):
         return None
@@ -167,19 +149,18 @@ def _narrower(first: Decomposed, second: Decomposed) -> Decomposed | None:
     return Decomposed(values, ends, second.route)
 
 
-def _by_svd(scaled: Values, backend: Backend) -> Decomposed | None:
+def _by_svd(shape: tuple[int, int], triangle: Triangle | None) -> Decomposed | None:
     """Singular values of the triangular factor; None if the solver failed."""
-    triangle = backend.triangle(scaled)
     if triangle is None:
         return None
-    values, energy = triangle.values, float(np.einsum("ij,ij->", scaled, scaled))
+    values = triangle.values
     if not (
         _is_descending(values)
         and values[-1] >= 0
-        and agree((values**2).sum(), energy, max(scaled.shape))
+        and agree((values**2).sum(), triangle.energy, max(shape))
     ):
         return None
-    bounds = Within(svd_bound(float(values[0]), long_side=max(scaled.shape)))
+    bounds = Within(svd_bound(float(values[0]), long_side=max(shape)))
     if not _encloses_determinant(*bounds.ends(values), triangle.diagonal):
         return None
     return Decomposed(values, bounds, "qr-svd")

@@ -63,7 +63,22 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
         total += part
         squares += float(x @ x)
         weighted += 2 * float(places[: x.size] @ x) + (2 * start + 1 - n) * part
-    if 8 * (math.sqrt(n) * error / largest + n * UNIT_ROUNDOFF * total) > KNOWN_TO * total:
+    return from_sums(n, total, squares, weighted, error=error / largest)
+
+
+def from_sums(
+    n: int, total: float, squares: float, weighted: float, *, error: float
+) -> Sparsity | None:
+    """Both numbers of n absolute values x divided by the largest: see `sparsity`.
+
+    Parameters
+    ----------
+    total, squares, weighted
+        Σx, Σx² and Σ(2i − n − 1)·xᵢ, xᵢ ascending.
+    error
+        As for `sparsity`, divided by the largest value too.
+    """
+    if 8 * (math.sqrt(n) * error + n * UNIT_ROUNDOFF * total) > KNOWN_TO * total:
         return None
     root = math.sqrt(n)
     hoyer = None if n == 1 else (root - total / math.sqrt(squares)) / (root - 1)

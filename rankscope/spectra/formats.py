@@ -56,8 +56,12 @@ def format_of(values: NDArray[Any], dtype: str) -> Format:
     The coarser of the file's format and the `narrowest` that holds the values. Its spacing near
     zero is not finer than the file's either: float16 has subnormal numbers below 6e-5.
     """
-    stored = FORMATS[dtype]
-    narrow = FORMATS[dtype if dtype == "bfloat16" else narrowest(values)]
+    return coarser(dtype, dtype if dtype == "bfloat16" else narrowest(values))
+
+
+def coarser(dtype: str, found: str) -> Format:
+    """The format of values stored as ``dtype`` whose narrowest is ``found``; see `format_of`."""
+    stored, narrow = FORMATS[dtype], FORMATS[found]
     mantissa = min(stored.mantissa, narrow.mantissa)
     smallest = stored.smallest_exponent - stored.mantissa + mantissa
     return Format(mantissa, max(narrow.smallest_exponent, smallest))

@@ -95,7 +95,7 @@ def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
         # Ordinary weights: no square left the range, and no subnormal entry matters.
         if 2.0**-80 * values.shape[1] <= rows.max(initial=0) <= 2.0**80:
             return Rounding(rows / 12, columns / 12, 2.0**-mantissa, mantissa + 1)
-    unit = _unit(held, smallest)
+    unit = unit_of(_largest(held), smallest)
     rows, columns = _sums_of_squares(held, least=2.0**smallest, unit=unit)
     return Rounding(rows / 12, columns / 12, unit * 2.0**-mantissa, mantissa + 1)
 
@@ -153,9 +153,12 @@ def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Ro
     return rounding_of(added, stored) * variances
 
 
-def _unit(values: NDArray[Any], smallest: int) -> float:
-    """Power of two to divide the entries by, so that their squares stay in range."""
-    largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+def _largest(values: NDArray[Any]) -> float:
+    return max(float(values.max(initial=0)), -float(values.min(initial=0)))
+
+
+def unit_of(largest: float, smallest: int) -> float:
+    """Power of two to divide entries up to ``largest`` by, so that their squares stay in range."""
     if not 0 < largest < math.inf:
         return 1.0
     return math.ldexp(1.0, max(math.frexp(largest)[1] - 1, smallest))

@@ -74,12 +74,20 @@ def shared_rounding(
         for found, other in zip(squares, (before, after), strict=True):
             change = shared[part] if other is None else shared[part] - other[part]
             found += np.bincount(places, np.square(change, dtype=np.float64).ravel(), classes)
-    return _total(count, weight, squares)
+    return of_classes(count, weight, squares)
 
 
 @np.errstate(over="ignore", under="ignore")
-def _total(count: Values, weight: Values, squares: Values) -> float:
-    """The sum over entries of one spacing, given how far they moved in both windows."""
+def of_classes(count: Values, weight: Values, squares: Values) -> float:
+    """`shared_rounding` of entries that are counted by their spacing.
+
+    Parameters
+    ----------
+    count, weight
+        Number of entries, and sum of their factors; element i is of spacing 2**(i − `RANGE`).
+    squares
+        Sums of the squares of both changes, shape ``(2, len(count))``.
+    """
     there = np.flatnonzero(count)
     spacing = np.ldexp(1.0, there - RANGE)
     one, other = (_deviation(found[there] / count[there] / spacing**2) for found in squares)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -115,7 +116,7 @@ def spectra(matrix: Decomposable) -> list[Spectrum]:
     return [replace(_with_status(one), is_scaled=matrix.is_scaled) for one in results]
 
 
-def stack_spectra(matrices: Sequence[Dense], backend: Backend = NUMPY) -> list[Spectrum]:
+def stack_spectra(matrices: Sequence[Dense], backend: Backend[Any] = NUMPY) -> list[Spectrum]:
     """Spectra of matrices of one shape, which the backend may process together.
 
     By the Gram matrix, or by QR and SVD where that leaves a question open.

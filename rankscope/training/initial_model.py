@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from rankscope.errors import WrongSettingError
+from rankscope.run_files import step_name
 from rankscope.training.config import Config, ModelConfig
 from rankscope.training.model import LanguageModel
-from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.trained_model import trained_model
 
 # These decide how weights are drawn, and the rows of the embedding are compared apart.

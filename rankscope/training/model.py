@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.config import ModelConfig
 from rankscope.training.cross_entropy import next_token_loss, next_token_losses
-from rankscope.training.keyed import keyed_generator
 
 
 class LanguageModel(nn.Module):

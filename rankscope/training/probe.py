@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.config import Config
 from rankscope.training.data.batches import iter_validation, random_sequences
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel, is_projection
 
 

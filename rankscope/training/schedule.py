@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
+from rankscope.new_cycle import ramp
 from rankscope.training.config import LOW_RANK_METHODS, Config, PhaseMethod, ScheduleConfig
 
 
@@ -148,8 +149,8 @@ def learning_rate_multiplier(step: int, timeline: Timeline) -> float:
     schedule, boundary = timeline.schedule, timeline.last_boundary(step)
     restart = 1.0
     if boundary is not None:
-        restart = _ramp(step - boundary + 1, schedule.restart_warmup_steps)
-    return _ramp(step + 1, schedule.warmup_steps) * restart * _decay(step, schedule)
+        restart = ramp(step - boundary + 1, schedule.restart_warmup_steps)
+    return ramp(step + 1, schedule.warmup_steps) * restart * _decay(step, schedule)
 
 
 def published_multiplier(step: int, timeline: Timeline) -> float:
@@ -171,10 +172,6 @@ def published_multiplier(step: int, timeline: Timeline) -> float:
     if past < p and past < step:  # the first cycle of all has the warm-up instead
         return past / p * _decay(step - past + p, schedule)
     return _decay(step, schedule)
-
-
-def _ramp(step: int, length: int) -> float:
-    return min(1.0, step / length) if length else 1.0
 
 
 def _decay(step: int, schedule: ScheduleConfig) -> float:

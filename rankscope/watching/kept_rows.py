@@ -11,6 +11,7 @@ from rankscope.analysis.analyzed import Analysis
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run, listed
 from rankscope.components.selection import AT_MERGES, COMPONENTS
+from rankscope.errors import RankscopeError
 from rankscope.results.columns import COLUMNS, KEY, METRICS_FILE
 from rankscope.results.measure import Row
 
@@ -55,13 +56,19 @@ def with_kept_rows(analysis: Analysis, out: Path, there: Mapping[str, Sequence[i
 
 
 def read_rows(out: Path) -> list[Row]:
-    """The rows of the table in a folder; none if there is none, or one of an older version."""
+    """The rows of the table in a folder; none if there is none, or one of an older version.
+
+    None either, if it cannot be read.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 
+    from rankscope.results.parquet_tables import check_size
+
     try:
+        check_size(out / METRICS_FILE)
         table = pa.parquet.read_table(out / METRICS_FILE)
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, RankscopeError):
         return []
     rows: list[Row] = table.to_pylist() if set(COLUMNS) <= {*table.column_names} else []
     return rows

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rankscope.addresses import shown
 from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
@@ -135,8 +136,8 @@ class Watch:
 
     def _have_ended(self, found: Survey) -> bool:
         """Whether each path is one run, and all of these have ended."""
-        folders = {run.path.resolve() for run in found.runs}
-        asked = {Path(path).resolve() for path in self.paths}
+        folders = {Path(shown(run.path)).resolve() for run in found.runs}
+        asked = {Path(shown(path)).resolve() for path in self.paths}
         return folders == asked and all(map(has_ended, found.runs))
 
 
@@ -231,7 +232,7 @@ def _complete(found: Survey, readiness: Readiness) -> tuple[Survey, bool]:
     runs, pending = [], list[Path]()
     for run in found.runs:
         ready = [one for one in run if readiness.is_ready(one, now)]
-        pending += [one.path for one in run if one not in ready]
+        pending += [Path(shown(one.path)) for one in run if one not in ready]
         if ready:
             runs.append(replace(run, checkpoints=tuple(ready)))
 

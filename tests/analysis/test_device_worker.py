@@ -1,7 +1,10 @@
 """The engine of a GPU, run on the processor through the same torch code."""
 
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,14 +14,18 @@ from rankscope.analysis.plan import Selection, SpectraTask, plan_run
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.components.consecutive import Consecutive
+from rankscope.components.recipes import Difference, Weight
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum, stack_spectra
+from rankscope.spectra.spectrum import Spectrum
 from tests.conftest import TinyRun
+from tests.devices import DEVICES, torch
 
-torch = pytest.importorskip("torch")
+save_file = pytest.importorskip("safetensors.torch").save_file
 
 SOLVER = torch.linalg.eigvalsh
 
@@ -42,11 +49,18 @@ class Held:
         return 1.0
 
 
-def outcomes(jobs: list[AnalysisJob]) -> dict[int, Outcome]:
+def outcomes(jobs: list[AnalysisJob], device: str = "cpu") -> dict[int, Outcome]:
     from rankscope.analysis.device_worker import DeviceWorker
 
-    with DeviceWorker("cpu", 2) as worker:
+    with DeviceWorker(device, 2) as worker:
         return {job.plan: outcome for job, outcome in worker.run(iter(jobs))}
+
+
+def spectra_in(outcome: Outcome) -> list[Spectrum]:
+    """The spectra of an outcome that is nothing else."""
+    assert isinstance(outcome, list)
+    assert all(isinstance(one, Spectrum) for one in outcome)
+    return cast("list[Spectrum]", outcome)
 
 
 def held(*matrices: np.ndarray | None) -> list[AnalysisJob]:
@@ -120,9 +134,27 @@ def test_a_matrix_that_the_driver_fails_on_spoils_no_other(
             raise torch.linalg.LinAlgError("did not converge")
         return SOLVER(gram)
 
+    backend = TorchBackend("cpu")
     monkeypatch.setattr("torch.linalg.eigvalsh", solve)
-    grams = TorchBackend("cpu").grams([rng.normal(size=(5, 7)), bad, rng.normal(size=(5, 7))])
+    matrices = [rng.normal(size=(5, 7)), bad, rng.normal(size=(5, 7))]
+    grams = backend.grams([torch.from_numpy(one) for one in matrices])
     assert [gram.squares is None for gram in grams] == [False, True, False]
+
+
+def test_the_library_of_a_device_is_loaded_before_there_are_threads(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch raises "lazy wrapper should be called at most once" where two threads load it."""
+    callers: list[threading.Thread] = []
+
+    def solve(gram: "torch.Tensor") -> "torch.Tensor":
+        callers.append(threading.current_thread())
+        return SOLVER(gram)
+
+    monkeypatch.setattr("torch.linalg.eigvalsh", solve)
+    outcomes(held(*(rng.normal(size=(40, 50)) for _ in range(3))))
+    assert callers[0] is threading.main_thread() and len(callers) == 4
+    assert threading.main_thread() not in callers[1:]
 
 
 def test_batches_fit_the_driver_and_the_memory() -> None:
@@ -131,8 +163,81 @@ def test_batches_fit_the_driver_and_the_memory() -> None:
     backend = TorchBackend("cpu")
     assert backend.batch_size((16, 900)) == BATCH
     assert backend.batch_size((96, 96)) == 1
-    backend.solves_batches = True
-    assert backend.batch_size((96, 96)) == BATCH
-    rows, columns = 4096, 11008
+    rows, columns = 32, 10**6
     assert backend.batch_size((rows, columns)) == BATCH_BYTES // (8 * rows * columns)
-    assert backend.batch_size((10**5, 10**5)) == 1
+    assert backend.batch_size((2, 10**9)) == 1
+
+
+def written_run(folder: Path, dtype: str, rng: np.random.Generator) -> list[SpectraTask]:
+    """Three steps of one weight, written by safetensors through torch; tasks by step and kind."""
+    values = rng.normal(size=(40, 50)) * 0.02
+    for step in (1, 2, 3):
+        (folder / f"step-{step}").mkdir()
+        values = values + rng.normal(size=values.shape) * 1e-3
+        stored = torch.from_numpy(values).to(getattr(torch, dtype))
+        file = folder / f"step-{step}" / "model.safetensors"
+        save_file({"model.layers.0.self_attn.q_proj.weight": stored}, file)
+    return [task for plan in plan_run(open_run(folder), Selection()) for task in plan.tasks]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_is_stored_goes_to_the_device_as_its_file_holds_it(
+    device: str,
+    dtype: str,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks = written_run(tmp_path, dtype, rng)
+    expected = [decompose(task.recipe) for task in tasks]
+    assert {type(task.recipe) for task in tasks} == {Weight, Difference, Consecutive}
+    monkeypatch.setattr(StoredTensor, "read", lambda tensor: pytest.fail("was read for numpy"))
+    found = outcomes([Job(i, task) for i, task in enumerate(tasks)], device)
+    for i, results in enumerate(expected):
+        (one,), (other,) = spectra_in(results), spectra_in(found[i])
+        assert (other.dtype, other.status, other.route) == (one.dtype, "ok", one.route)
+        assert other.significant_bits == one.significant_bits
+        assert other.entries == pytest.approx(one.entries)
+        assert other.noise_floor == pytest.approx(one.noise_floor, rel=2e-6)
+        assert (other.before is None) == (one.before is None)
+        if one.before is not None and other.before is not None:
+            assert other.before.value == pytest.approx(one.before.value)
+        assert (other.cosine is None) == (one.cosine is None)
+        if one.cosine is not None and other.cosine is not None:
+            assert other.cosine.value == pytest.approx(one.cosine.value, abs=1e-12)
+            assert other.cosine.bias == pytest.approx(one.cosine.bias, rel=1e-3)  # float16
+        assert (other.lower <= one.upper).all() and (one.lower <= other.upper).all()
+
+
+def test_a_damaged_file_costs_what_it_costs_on_the_processor(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Of an update, the weight before the last one: only the cosine is missing."""
+    tasks = [replace(task, files=()) for task in written_run(tmp_path, "float32", rng)]
+    path = tmp_path / "step-1" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    found = outcomes([Job(i, task) for i, task in enumerate(tasks)])
+    for i, task in enumerate(tasks):
+        expected, got = decompose(task.recipe), found[i]
+        assert isinstance(got, Failure) == isinstance(expected, Failure)
+        if isinstance(expected, Failure):
+            assert got == expected
+        else:
+            (one,), (other,) = spectra_in(expected), spectra_in(got)
+            assert (other.cosine is None) == (one.cosine is None)
+
+
+def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rankscope.analysis.device_worker import DeviceWorker
+
+    def no_room(gram: "torch.Tensor") -> "torch.Tensor":
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    matrix = rng.normal(size=(40, 50))
+    with DeviceWorker("cpu", 1) as worker:
+        monkeypatch.setattr("torch.linalg.eigvalsh", no_room)
+        ((_, found),) = worker.run(held(matrix))
+    assert (spectra_in(found)[0].values == spectrum(matrix).values).all()

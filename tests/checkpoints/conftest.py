@@ -11,6 +11,7 @@ from rankscope.checkpoints import assembly
 from rankscope.checkpoints.account import UNREADABLE, account_of, roots
 from rankscope.checkpoints.contents import Accounted, Skip
 from rankscope.checkpoints.families.names import plain_name
+from tests.checkpoints.remote_fixtures import cache, site  # noqa: F401, fixtures
 
 
 @pytest.fixture(autouse=True)

@@ -1,26 +1,28 @@
 """Vectors, norms, positions, masks and buffers: by shape and neighbours, not by pieces of names."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor
 
 FC = "blocks.0.mlp.fc1.weight"
 
 
-def read(tensors: dict[str, Any], dtype: str = "float32") -> Contents:
+def read(tensors: dict[str, Any], dtype: str = "float32", family: Family | None = None) -> Contents:
     """What becomes of tensors by shape beside one linear map."""
     held, place = {}, 0
     for name, shape in {**tensors, FC: (64, 32)}.items():
         kept = "float32" if name == FC else dtype
         held[name] = StoredTensor("/nowhere", name, kept, shape, place)
         place += math.prod(shape) * DTYPES[kept][0] + 8
-    return contents_of("any", held, {}, DEFAULT)
+    return contents_of("any", held, {}, replace(DEFAULT, family=family))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +188,13 @@ def test_depthwise_kernels_are_not_a_matrix_but_a_grey_first_layer_is() -> None:
     })  # fmt: skip
     assert set(contents.left_out) == {"features.2.1.weight", "token_dwconv.weight"}
     assert contents.parameters["features.0.weight"].shape == (8, 9)
+
+
+def test_axes_that_a_family_states_are_not_guessed_to_be_depthwise() -> None:
+    shapes = {"layers.0.dwconv.weight": (8, 1, 5), "layers.0.up.weight": (16, 8)}
+    assert "layers.0.dwconv.weight" in read(shapes).left_out
+    stated = read(shapes, family=Family("own", axes={"dwconv": ("out", "in", "in")}))
+    assert stated.parameters["layers.0.dwconv.weight"].shape == (8, 5)
 
 
 @pytest.mark.parametrize("kernel", [4, 3])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import warnings
 from collections.abc import Callable
@@ -174,6 +175,43 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(content[:-100])
     refused(tmp_path, "cannot open it as a causal language model")
+
+
+@pytest.mark.parametrize(
+    "entry", [{"hidden_size": 10**7}, {"vocab_size": 10**10}, {"num_hidden_layers": 10**5}]
+)
+def test_a_config_of_a_far_larger_model_is_refused_before_it_is_made(
+    tmp_path: Path, entry: dict[str, int]
+) -> None:
+    write_hugging_face(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | entry))
+    refused(tmp_path, f"its {next(iter(entry))} is .*, and its weights have at most")
+
+
+def test_a_config_of_fewer_layers_is_refused(tmp_path: Path) -> None:
+    """Transformers would run the first of them alone."""
+    write_hugging_face(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"num_hidden_layers": config["num_hidden_layers"] - 1})
+    )
+    refused(tmp_path, "belongs to a layer that config.json does not make", reason=None)
+
+
+@pytest.mark.parametrize("memory", ["4GB", "1kB"])
+def test_a_file_that_shrinks_later_does_not_end_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str
+) -> None:
+    """With memory for reading the files, and without: then all that was mapped is copied."""
+    monkeypatch.setenv("RANKSCOPE_MEMORY", memory)
+    write_hugging_face(tmp_path)
+    model = opened(tmp_path)
+    before = losses_of(model)
+    mapped = Path("/proc/self/maps").read_text()
+    assert str(tmp_path / "model.safetensors") not in mapped
+    os.truncate(tmp_path / "model.safetensors", 3000)
+    assert torch.equal(losses_of(model), before)
 
 
 @pytest.mark.parametrize("std", [0.3, 0.02], ids=["large", "as drawn"])

@@ -86,10 +86,25 @@ def adapter_factors(run: Path, left: tuple[int, int], right: tuple[int, int]) ->
     with_adapter(run, change)
 
 
+def config_is_fifo(adapter: Path) -> None:
+    """Put a pipe in place of the config of an adapter."""
+    (adapter / "adapter_config.json").unlink()
+    os.mkfifo(adapter / "adapter_config.json")
+
+
+def beside_the_weights(run: Path) -> None:
+    """Put the weights of an adapter beside those of step 2, and nothing that describes them."""
+    with_adapter(run)
+    (step_2(run) / "adapter" / "adapter_config.json").unlink()
+    path = step_2(run) / "adapter" / "adapter_model.safetensors"
+    path.rename(step_2(run) / path.name)
+
+
 LIES = {
     "heads that do not divide": {"num_attention_heads": 3},
     "no heads": {"num_attention_heads": 0},
     "more heads for keys": {"num_key_value_heads": 9},
+    "heads for keys that do not divide": {"num_attention_heads": 4, "num_key_value_heads": 3},
     "heads that are words": {"num_attention_heads": "two"},
     "heads that are a list": {"num_attention_heads": [2]},
     "heads of 400 digits": {"num_attention_heads": 10**400},
@@ -159,6 +174,21 @@ ADAPTERS = of(
         lambda r: with_adapter(r, lambda a: (a / "adapter_model.safetensors").unlink()),
         "adapter",
     ),
+    fine(
+        "no config, as while it is being written",
+        lambda r: with_adapter(r, lambda a: (a / "adapter_config.json").unlink()),
+        "no file states the scale",
+        steps=OTHERS,
+    ),
+    skipped(
+        "a config that is a FIFO",
+        lambda r: with_adapter(r, config_is_fifo),
+        "not a regular file",
+    ),
+    fine("no config, beside the weights", beside_the_weights, "the scale", steps=OTHERS),
+    fine("a rank that is not that of the factors", partial(adapter_config, r=7), steps=OTHERS),
+    fine("a rank of words", partial(adapter_config, r="two"), steps=OTHERS),
+    fine("a rank for one module of 0", partial(adapter_config, rank_pattern={Q: 0}), "the scale"),
     fine("no scale", partial(adapter_config, lora_alpha=None), "no file states", steps=OTHERS),
     no_alpha("a scale of 400 digits", 10**400),
     no_alpha("a scale that is no number", float("nan")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,25 @@ def own_store(run: Path) -> None:
         write_vectors(path, {"values": np.ones(3)}, {"entries": []}, version="4")
 
 
+def deep_folders(run: Path, count: int) -> None:
+    """Put a folder into the run that holds one that holds one, as often as this."""
+    here = os.open(run, os.O_RDONLY)  # the whole path would be too long
+    for _ in range(count):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+
+
+def states_fall(run: Path) -> None:
+    """Let the state of every step state another one, which falls while the names rise."""
+    for step in STEPS:
+        (run / f"checkpoint-{step}" / "trainer_state.json").write_text(
+            f'{{"global_step": {10 - step}}}'
+        )
+
+
 FOLDERS = of(
     "folders",
     fine(
@@ -90,6 +110,14 @@ FOLDERS = of(
     fine("a manifest that is a FIFO", lambda r: FIFO(step_2(r) / "MANIFEST.json")),
     fine("a FIFO for merges", lambda r: FIFO(r / "merges")),
     fine("our own results below the run", own_results),
+    skipped(
+        "folders 900 deep",
+        lambda r: deep_folders(r, 900),
+        "more than 64 folders below",
+        reason="over-limit",
+        steps=STEPS,
+    ),
+    fine("folders 60 deep", lambda r: deep_folders(r, 60)),
     fine("our own results, half written", own_store),
 )
 STEP_NAMES = of(
@@ -104,7 +132,11 @@ STEP_NAMES = of(
     fine(
         "the same weights twice", lambda r: added(r, "checkpoint-02", 2), "holds the same weights"
     ),
-    fine("two states name one step", lambda r: state_says(r, {"global_step": 1})),
+    fine(
+        "two states name one step", lambda r: state_says(r, {"global_step": 1}), "its name counts"
+    ),
+    fine("a state of another step", lambda r: state_says(r, {"global_step": 2000}), "step 2000"),
+    fine("all states of other steps", states_fall, "so do 2 more"),
     fine("a negative step", lambda r: added(r, "checkpoint--7"), "checkpoint--7"),
     fine("a step of 30 digits", lambda r: added(r, f"checkpoint-{'9' * 30}"), "999"),
     fine("a step in floating point", lambda r: added(r, "checkpoint-1e3"), steps=(*STEPS, 1000)),

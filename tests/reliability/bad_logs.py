@@ -40,6 +40,11 @@ def log_says(run: Path, text: str) -> None:
     (run / "metrics.jsonl").write_bytes((honest_line + text).encode("utf-8", "surrogatepass"))
 
 
+LOSSES = """\
+{"step": 1, "loss": true}
+{"step": 2, "loss": 1e999, "learning_rate": "high"}
+{"step": 3, "loss": "low", "validation_loss": [1]}
+"""
 STATES = of(
     "trainer_state.json",
     *(
@@ -90,6 +95,13 @@ LOGS = of(
         "a key with a line end and a formula", lambda r: log_says(r, '{"step": 2, "=1+1\\r\\n": 1}')
     ),
     fine("the key of our own column", lambda r: log_says(r, '{"step": 2, "run": "another"}')),
+    fine(
+        "a key of its own in every line",
+        lambda r: log_says(r, "".join(f'{{"step": {i}, "k{i}": 1}}\n' for i in range(20_000))),
+        "20003 different keys",
+    ),
+    fine("losses of all kinds", lambda r: log_says(r, LOSSES)),
+    fine("bytes of zeros after a loss of power", lambda r: log_says(r, "\0" * 1000)),
     fine("values that are tables", lambda r: log_says(r, '{"step": 2, "loss": {"a": [1]}}')),
     fine("not a number", lambda r: log_says(r, '{"step": 2, "loss": NaN, "lr": Infinity}')),
     fine("a FIFO", lambda r: FIFO(r / "metrics.jsonl")),

@@ -59,6 +59,7 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line]
 
 
+@pytest.mark.filterwarnings("default::rankscope.errors.RankscopeWarning")
 @pytest.mark.parametrize("case", first_of_kind(CASES, section, lambda case: case.reason))
 def test_a_bad_run_costs_what_is_bad(
     case: Bad, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rankscope import run_files
 from rankscope.training import loop
-from rankscope.training.run_folder import checkpoint, metrics_log, recording, state
+from rankscope.training.run_folder import metrics_log, recording, state
 from tests.reliability.power_loss.faults import Fault, altered, planted
 from tests.reliability.power_loss.sample import Sample
 from tests.reliability.power_loss.training import recorded_training, violations
@@ -51,7 +52,7 @@ FAULTS = [
         "        if saving:\n            self.recorder.checkpoint(",
     ),
     altered(
-        checkpoint,
+        run_files,
         "a merge is written in place",
         "write_listed_file(path, content, kind=MERGES_FORMAT)",
         "path.write_bytes(content)",

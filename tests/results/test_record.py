@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,21 @@ def test_a_table_that_is_not_the_one_on_record_is_noticed(path: Path) -> None:
     assert is_as_written(path, "table.csv") and is_as_written(path, "not listed")
     (path.parent / "table.csv").write_bytes(b"1,3")
     assert not is_as_written(path, "table.csv")
+
+
+def test_a_pipe_in_place_of_a_record_or_a_table_is_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "analysis.json")
+    with pytest.raises(RankscopeError, match="is not a regular file"):
+        read_record(tmp_path / "analysis.json")
+    (tmp_path / "other.json").write_text('{"files": {"metrics.csv": "0"}}')
+    os.mkfifo(tmp_path / "metrics.csv")
+    assert not is_as_written(tmp_path / "other.json", "metrics.csv")
+
+
+@pytest.mark.parametrize(
+    "record", [{"runs": [{}]}, {"runs": [{"name": "a", "path": 5}]}, {"breaks": {"a": "x"}}]
+)
+def test_a_record_of_another_shape_is_damaged(tmp_path: Path, record: object) -> None:
+    (tmp_path / "analysis.json").write_text(json.dumps(record))
+    with pytest.raises(RankscopeError, match="is damaged"):
+        read_record(tmp_path / "analysis.json")

@@ -13,7 +13,7 @@ from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.durable import write_folder, write_listed_file
-from rankscope.training.run_folder.checkpoint import CHECKPOINT_FORMAT, MERGES_FORMAT
+from rankscope.run_files import CHECKPOINT_FORMAT, MERGES_FORMAT
 from tests.analysis.series import analysed, weights
 from tests.conftest import CONFIG
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
+from rankscope.keyed import keyed_generator
 from rankscope.training import processes as module
 from rankscope.training.adapters.lora_linear import LoRALinear, iter_adapters, renew
 from rankscope.training.config import ModelConfig
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.launch import joined
 from rankscope.training.model import LanguageModel, is_projection
 from rankscope.training.processes import Processes

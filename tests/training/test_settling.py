@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.config import PhasesConfig
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.settling import Settling, projections, rank_of_update
 
 kinds = pytest.mark.parametrize("kind", ["stable_rank", "effective_rank"])

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rankscope.addresses import HUB, is_stand_in
 from rankscope.checkpoints.adapters.peft_config import CONFIG
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.files.config_files import read_json
-from rankscope.checkpoints.hub_folder import MODEL, cache_folder, commit_in
+from rankscope.checkpoints.hub_folder import cache_folder, commit_in
 from rankscope.errors import WrongSettingError, printable
 
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a repository on the hub
@@ -35,7 +36,7 @@ def base_folder(adapter: Path, given: Path | None = None) -> Path | None:
     folder above it, or to the working folder; else that name in the cache of the hub. Nothing is
     downloaded. A folder that the adapter itself is in is not the base, but a run that is called
     like its base. If another model has that name in a folder above, it is taken: `Contents.base`
-    says which folder was.
+    says which folder was. An adapter elsewhere does not lead to folders of this machine.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def base_folder(adapter: Path, given: Path | None = None) -> Path | None:
     if not stated:
         return None
     for folder in _iter_folders(adapter, stated):
-        if _is_there(folder) and not _holds(folder, adapter):
+        if _is_there(folder) and not _holds(folder, adapter) and _may_lead_to(adapter, folder):
             return folder
     return _cached(stated, revision if isinstance(revision, str) else "main")
 
@@ -94,6 +95,11 @@ def _iter_folders(adapter: Path, stated: str) -> Iterator[Path]:
     yield Path(stated)
 
 
+def _may_lead_to(adapter: Path, folder: Path) -> bool:
+    """Whether an adapter may name a folder: one that lies elsewhere names none on this machine."""
+    return not is_stand_in(adapter) or is_stand_in(folder.resolve())
+
+
 def _holds(folder: Path, adapter: Path) -> bool:
     try:
         return adapter.resolve().is_relative_to(folder.resolve())
@@ -105,7 +111,7 @@ def _cached(name: str, revision: str) -> Path | None:
     """Snapshot of a model in the cache of the hub; None if it is not there."""
     if not NAME.fullmatch(name) or ".." in (*name.split("/"), *revision.split("/")):
         return None
-    repository = cache_folder() / f"{MODEL}{name.replace('/', '--')}"
+    repository = cache_folder() / f"{HUB}{name.replace('/', '--')}"
     commit = commit_in(repository / "refs" / revision) or revision
     snapshot = repository / "snapshots" / commit
     return snapshot if COMMIT.fullmatch(commit) and _is_there(snapshot) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -10,7 +11,12 @@ from math import prod
 from pathlib import Path
 
 from rankscope.checkpoints.account import Classed
-from rankscope.checkpoints.adapters.peft_config import change_of_base, is_stack, read_config
+from rankscope.checkpoints.adapters.peft_config import (
+    CONFIG,
+    change_of_base,
+    is_stack,
+    read_config,
+)
 from rankscope.checkpoints.adapters.product_forms import with_columns
 from rankscope.checkpoints.adapters.scaling import Scales
 from rankscope.checkpoints.adapters.separation import Parted, factors_among
@@ -45,6 +51,14 @@ READ_ALIKE = (
     *("q_proj", "k_proj", "v_proj", "query", "key", "value", "q_lin", "k_lin", "v_lin"),
     *("q", "k", "v", "wq", "wk", "wv"),
 )
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder is an adapter, whole or not: one of its files is there, if only by name.
+
+    While it is being written, the weights that it changes are not yet those of the model.
+    """
+    return any(os.path.lexists(folder / name) for name in (CONFIG, *WEIGHTS))
 
 
 def read_adapter(folder: Path, options: Options) -> Parted:

@@ -36,21 +36,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     config = read_json(path)
+    try:
+        require_readable(config)
+        return with_patterns(config) if config else config
+    except RankscopeError as error:
+        raise RankscopeError(error.message, path=path, reason=error.reason) from None
+
+
+def require_readable(config: Mapping[str, Any]) -> None:
+    """Raise `RankscopeError` if the delta of an adapter with this config is not read here."""
     kind = config.get("peft_type", "LORA")
     if kind not in READ:
         raise RankscopeError(
             f"is a PEFT adapter of type {printable(str(kind), limit=40)}, which is not read; types "
             f"that are: {', '.join(READ)}",
-            path=path,
             reason="adapter-type",
         )
     for entry, name in OTHER_DELTAS.items():
         if config.get(entry):
-            raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A", path=path)
-    try:
-        return with_patterns(config) if config else config
-    except RankscopeError as error:
-        raise RankscopeError(error.message, path=path, reason=error.reason) from None
+            raise RankscopeError(f"is a LoRA of the kind {name}, whose delta is not B·A")
 
 
 def change_of_base(config: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -113,11 +117,14 @@ def _by_holder(targets: object) -> dict[str, tuple[int, str]]:
 def scale_of(config: Mapping[str, Any], module: str, *, rank: int) -> float | None:
     """Factor of B·A in the model's function: alpha/r, or alpha/√r for rank-stabilised LoRA.
 
-    The rank is that of the stored factor. None if the config does not state alpha.
+    The rank is that of the stored factor. None if the config does not state alpha, or if it states
+    another rank: PEFT refuses such an adapter, and nothing says which of the two it was trained
+    with.
     """
     path = _targeted(config, module)
     alpha = by_pattern(config, "alpha_pattern", path, config.get("lora_alpha"))
-    if alpha is None:
+    stated = by_pattern(config, "rank_pattern", path, config.get("r", rank))
+    if alpha is None or str(stated) != str(rank):  # headers have numbers as text
         return None
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 

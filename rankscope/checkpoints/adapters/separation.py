@@ -259,7 +259,7 @@ def _notes(adapters: Mapping[str, Delta]) -> tuple[Skip, ...]:
     which = printable(unknown[0], limit=80)
     count = f"{len(unknown)} adapters, such as {which}" if len(unknown) > 1 else which
     message = (
-        f"no file states the scale of {count}: ranks do not depend on it, norms are left empty, "
-        "and the weight that the model uses is not known"
+        f"no file states the scale of {count}, or one states another rank: ranks do not depend on "
+        "it, norms are left empty, and the weight that the model uses is not known"
     )
     return (Skip(path, "", "scale-unknown", message),)

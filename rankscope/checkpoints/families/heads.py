@@ -60,12 +60,6 @@ class Towers:
         }
         self._found: dict[str, Heads | None] = {}
 
-    @classmethod
-    def of_one(cls, heads: Heads) -> Towers:
-        """The towers of a model with only one, whose heads are known."""
-        config = {"n_heads": heads.count, "n_kv_heads": heads.kv_count, "head_size": heads.size}
-        return cls(config, Family(""))
-
     def of(
         self, module: str, block: str = "", shapes: Iterable[tuple[int, ...]] = ()
     ) -> Heads | None:

@@ -98,6 +98,18 @@ def parameters_of(
     return found
 
 
+def deltas_alone(
+    adapters: Mapping[str, Delta],
+    *,
+    family: Family,
+    towers: Towers | None = None,
+    coordinates: Coordinates | None = None,
+) -> Mapping[str, Parameter]:
+    """The parameters that deltas belong to, without their weights; arguments as above."""
+    found = parameters_of({}, family, towers, adapters, coordinates=coordinates)
+    return found.parameters
+
+
 def _axes(
     found: FoundParameters, family: Family, near: Neighbours, *, name: str, tensor: Tensor
 ) -> Axes | None:
@@ -114,7 +126,9 @@ def _axes(
         _leave_numbers(found, name, tensor)
     elif why := why_no_map(name, tensor, near):
         found.leave(tensor, "no linear map", why)
-    elif is_depthwise(name, shape, near):
+    elif is_depthwise(name, shape, near) and not family.axes_of(
+        name.removesuffix(".weight"), len(shape)
+    ):
         found.leave(tensor, "no linear map", "a separate kernel for each channel")
     else:
         axes = axes_of(name, shape, family, near)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rankscope.addresses import is_stand_in
 from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.pickles import read_pickle
 from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
@@ -132,7 +133,8 @@ def _most_pieces(folder: Path) -> int:
     taken = 0
     for path in folder.iterdir():
         with suppress(OSError):
-            taken += path.stat().st_blocks * 512
+            status = path.stat()
+            taken += status.st_size if is_stand_in(path) else status.st_blocks * 512
     return taken // BYTES_PER_PIECE
 
 

@@ -11,7 +11,7 @@ from rankscope.checkpoints.files.distributed_tensors import HeldPiece
 from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.opened_file import SlicedTensor, Unread
 from rankscope.checkpoints.files.torch_tensors import ClosedTensor
-from rankscope.checkpoints.limits import MAX_DEPTH, MAX_NAME
+from rankscope.checkpoints.limits import MAX_DEPTH, MAX_NAME, short_name
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import RankscopeError, printable
 
@@ -106,9 +106,11 @@ class _Growing:
             raise RankscopeError(NESTED, path=self._path, reason="damaged")
         self._seen[id(one)] = one
         kind, entries, buffers = container
-        children = {}
+        children: dict[str, Branch | Leaf | None] = {}
         for key, held in entries.items():
-            name = str(key)[: MAX_NAME + 1]
+            name = short_name(str(key))
+            while name in children:  # 1 and "1" are two keys
+                name = f"{name} (again)"
             children[name] = self.grown(held, f"{place}.{name}", depth + 1)
         return Branch(kind, children, buffers)
 

@@ -6,12 +6,14 @@ import io
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
 from rankscope.checkpoints.limits import MAX_DIRECTORY
+from rankscope.checkpoints.remote.remote_file import RemoteFile
 from rankscope.checkpoints.tensors import AGAIN
 from rankscope.errors import RankscopeError, printable
 
@@ -52,6 +54,11 @@ class FilePart(io.RawIOBase):
         self._place += read
         return read
 
+    def fetch_ahead(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Have ranges at hand that will be read; if the file is on this machine, they are."""
+        if isinstance(self._file, RemoteFile):
+            self._file.fetch_ahead([(self.start + a, self.start + b) for a, b in ranges])
+
     def first(self, count: int) -> FilePart:
         """Its first bytes, at most ``count``."""
         return FilePart(self._file, self.start, min(self.size, count))
@@ -89,6 +96,7 @@ def zip_entries(part: FilePart, path: Path) -> dict[str, zipfile.ZipInfo]:
     if twice:
         message = f"is a damaged zip: it has the entry {printable(twice[0])} twice"
         raise RankscopeError(message, path=path, reason="duplicate-key")
+    part.fetch_ahead((i.header_offset, i.header_offset + LOCAL_HEADER) for i in listing)
     return {info.filename: info for info in listing}
 
 

@@ -12,8 +12,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from rankscope.checkpoints.adapters.peft_adapter import on_base, read_adapter
-from rankscope.checkpoints.adapters.peft_config import CONFIG
+from rankscope.checkpoints.adapters.peft_adapter import (
+    WEIGHTS,
+    is_adapter,
+    on_base,
+    read_adapter,
+)
 from rankscope.checkpoints.adapters.separation import Parted
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents, Skip
@@ -57,8 +61,10 @@ def read(folder: Path, options: Options) -> Contents:
         If a file is damaged or a shard is missing.
     """
     adapter = Parted()
-    if (folder / "adapter" / CONFIG).is_file():
+    if is_adapter(folder / "adapter"):
         adapter = read_adapter(folder / "adapter", options)
+    elif {*_names(folder)} & {*WEIGHTS}:  # without a config, or this were a folder of PEFT's
+        adapter = read_adapter(folder, options)
     opened = open_all(folder, options)
     joined = on_base(adapter, opened.tensors)
     gradients = folder / "gradients.safetensors"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.metrics import effective_rank
+from rankscope.new_cycle import a_generator
 from rankscope.training.adapters.energies import (
     averaged,
     core_singular_values,
@@ -30,7 +31,6 @@ from rankscope.training.adapters.published import OldAdapters, PublishedLinear
 from rankscope.training.adapters.ranks import next_ranks
 from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
 from rankscope.training.config import Config
-from rankscope.training.keyed import keyed_generator
 
 CycleStart = dict[str, float | int]
 
@@ -165,7 +165,7 @@ class Cycles:
                 settings.a_init,
                 shape,
                 ranks[name],
-                generator=keyed_generator(self.config.seed, "lora_A", cycle, name),
+                generator=a_generator(self.config.seed, cycle=cycle, name=name),
                 gradient=gradients[f"{name}.weight"],
             )
             for name, shape in shapes.items()

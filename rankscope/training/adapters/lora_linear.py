@@ -105,13 +105,26 @@ def require_ranks(ranks: Mapping[str, int], shapes: Mapping[str, tuple[int, int]
 
 
 def wrap(model: nn.Module, name: str, a: Tensor, *, scale: float, make: MakeLayer) -> None:
-    """Give the layer of this name an adapter, or a new one; its function stays the same."""
+    """Give the layer of this name an adapter, or a new one; its function stays the same.
+
+    Raises
+    ------
+    WrongSettingError
+        If the layer is not a plain linear one without a bias, which this would damage.
+    """
     layer = model.get_submodule(name)
     if isinstance(layer, LoRALinear):
         layer.reset(a, scale=scale)
-    else:
-        weight = layer.get_parameter("weight")
-        _replace(model, name, make(nn.Parameter(weight.detach()), a, scale))
+        return
+    if type(layer) is not nn.Linear or layer.bias is not None:
+        kind = type(layer).__name__ if type(layer) is not nn.Linear else "Linear with a bias"
+        message = f"{name} is of the kind {kind}, which the trainer's adapters would damage"
+        raise WrongSettingError(f"{message}: rankscope.relora wraps other models")
+    weight = layer.get_parameter("weight")
+    if sum(weight is p for _, p in model.named_parameters(remove_duplicate=False)) > 1:
+        message = f"{name} shares its weight with another module, which a merge would change too"
+        raise WrongSettingError(message)
+    _replace(model, name, make(nn.Parameter(weight.detach()), a, scale))
 
 
 def unwrap(model: nn.Module) -> None:

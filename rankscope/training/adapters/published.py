@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rankscope.keyed import keyed_generator, keyed_global_generators
 from rankscope.training.adapters.lora_linear import LoRALinear, iter_adapters
 from rankscope.training.config import PublishedConfig
-from rankscope.training.keyed import keyed_generator, keyed_global_generators
 
 
 class PublishedLinear(LoRALinear):

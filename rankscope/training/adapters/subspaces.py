@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import WrongSettingError
+from rankscope.new_cycle import random_a
 from rankscope.training.adapters.energies import finite_float64
 from rankscope.training.config import Subspace
 
@@ -76,9 +77,7 @@ def new_a(
     """
     columns = shape[1]
     if kind == "random":
-        bound = 1 / math.sqrt(columns)
-        draw = torch.empty(rank, columns, dtype=torch.float32)
-        return draw.uniform_(-bound, bound, generator=generator)
+        return random_a(columns, rank, generator=generator)
     if rank > columns:
         raise WrongSettingError(
             f"{rank} rows cannot be orthogonal in {columns} dimensions: lower the rank, or set "

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.config import BatchConfig
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.data.token_files import Tokens
-from rankscope.training.keyed import keyed_generator
 
 
 def training_batch(

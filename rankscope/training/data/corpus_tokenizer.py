@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError, printable
 from rankscope.groups import iter_groups
 from rankscope.scoring.text_model import TextEncoder
 from rankscope.training.data.token_files import Tokens
@@ -187,7 +187,12 @@ def encoding_by(tokenizer: Tokenizer, stored: str) -> Encode:
         ids = [list[Tokens]() for _ in texts]
         pieces = ((number, piece) for number, text in enumerate(texts) for piece in pieces_of(text))
         for group in iter_groups(pieces, lambda numbered: len(numbered[1]), size=GROUP):
-            encodings = tokenizer.encode_batch_fast([p for _, p in group], add_special_tokens=False)
+            batch = [piece for _, piece in group]
+            try:
+                encodings = tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            except Exception as error:  # the library raises nothing more specific
+                said = printable(str(error), limit=120)
+                raise RankscopeError(f"the tokenizer cannot encode a text: {said}") from None
             for (number, _), encoding in zip(group, encodings, strict=True):
                 ids[number].append(np.array(encoding.ids, dtype=np.uint32))
         return [np.concatenate(parts) for parts in ids]

@@ -6,28 +6,25 @@ not merged yet; peft loads one on top of the other, which gives the model that w
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from rankscope.durable import write_folder, write_listed_file
+from rankscope.durable import write_folder
+from rankscope.run_files import (
+    CHECKPOINT_FORMAT,
+    json_bytes,
+    peft_tensors,
+    step_name,
+    tensor_bytes,
+)
 from rankscope.training.adapters.cycles import CycleStart
 from rankscope.training.adapters.lora_linear import iter_adapters
 from rankscope.training.config import AdapterConfig, Config
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 from rankscope.training.schedule import Timeline
-
-CHECKPOINT_FORMAT, MERGES_FORMAT = "rankscope-checkpoint-1", "rankscope-merges-1"
-
-
-def step_name(step: int) -> str:
-    """Name of a step's folder or file; names sort as steps do."""
-    return f"step-{step:08d}"
 
 
 def write_checkpoint(
@@ -66,31 +63,18 @@ def write_checkpoint(
     adapters = dict(iter_adapters(model))
     state = _state(config, timeline, step, validation_loss)
     files = {
-        "config.json": _json(hugging_face_config(config, corpus)),
+        "config.json": json_bytes(hugging_face_config(config, corpus)),
         "model.safetensors": tensor_bytes(weights),
         "gradients.safetensors": tensor_bytes(gradients),
-        "state.json": _json({**state, "adapters": starts} if adapters else state),
+        "state.json": json_bytes({**state, "adapters": starts} if adapters else state),
     }
     if adapters:
         ranks = {name: layer.rank for name, layer in adapters.items()}
-        files["adapter/adapter_config.json"] = _json(peft_config(config.adapter, ranks))
-        files["adapter/adapter_model.safetensors"] = tensor_bytes(_peft_tensors(model))
+        files["adapter/adapter_config.json"] = json_bytes(peft_config(config.adapter, ranks))
+        files["adapter/adapter_model.safetensors"] = tensor_bytes(
+            peft_tensors({name: (one.lora_A, one.lora_B) for name, one in adapters.items()})
+        )
     write_folder(run / "checkpoints" / step_name(step), files, kind=CHECKPOINT_FORMAT)
-
-
-def write_merge(run: Path, model: nn.Module, *, step: int, restarts: int) -> None:
-    """Write ``merges/step-<step>.safetensors``, every adapter just before it is merged.
-
-    ``merges/MANIFEST.json`` lists the digests of all merges.
-    """
-    tensors: dict[str, Tensor] = {}
-    for name, layer in iter_adapters(model):
-        tensors[f"{name}.lora_A"] = layer.lora_A
-        tensors[f"{name}.lora_B"] = layer.lora_B
-        tensors[f"{name}.scale"] = torch.tensor([layer.merged_scale], dtype=torch.float64)
-    content = tensor_bytes(tensors, step=str(step), restart=str(restarts))
-    path = run / "merges" / f"{step_name(step)}.safetensors"
-    write_listed_file(path, content, kind=MERGES_FORMAT)
 
 
 def hugging_face_config(config: Config, corpus: Corpus) -> dict[str, object]:
@@ -158,15 +142,3 @@ def _state(
         "learning_rate": timeline.learning_rate(min(step, config.schedule.steps - 1)),
     }
     return state if math.isnan(validation_loss) else {**state, "validation_loss": validation_loss}
-
-
-def _peft_tensors(model: nn.Module) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for name, layer in iter_adapters(model):
-        tensors[f"base_model.model.{name}.lora_A.weight"] = layer.lora_A
-        tensors[f"base_model.model.{name}.lora_B.weight"] = layer.lora_B
-    return tensors
-
-
-def _json(value: Mapping[str, object]) -> bytes:
-    return (json.dumps(value, indent=2) + "\n").encode()

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from rankscope.durable import append, flush_file, write_file
+from rankscope.durable import append, flush_file, read_file, write_file
+from rankscope.errors import cannot_be_read
 
 Value = str | int | float
 # Keys of lines that are written before the state of their step is saved.
@@ -36,8 +37,18 @@ class MetricsLog:
 
         Measurements of a step are logged before its state is saved, and all other work after that.
         A line that was cut off when a process ended is dropped too.
+
+        Raises
+        ------
+        RankscopeError
+            If the log cannot be read.
         """
-        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        try:
+            lines = read_file(self.path).splitlines()
+        except FileNotFoundError:
+            lines = []
+        except OSError as error:
+            raise cannot_be_read(error, self.path) from error
         kept = [line for line in lines if _is_before(line, step)]
         write_file(self.path, b"".join(line + b"\n" for line in kept))
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rankscope.run_files import write_merge
 from rankscope.training.adapters.cycles import Cycles
+from rankscope.training.adapters.lora_linear import iter_adapters
 from rankscope.training.config import Config
 from rankscope.training.data.corpus import Corpus
 from rankscope.training.model import LanguageModel
 from rankscope.training.progress import TrainingProgress
-from rankscope.training.run_folder.checkpoint import write_checkpoint, write_merge
+from rankscope.training.run_folder.checkpoint import write_checkpoint
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.saves import drop_checkpoints
 from rankscope.training.run_folder.state import Position, write_state
@@ -43,7 +45,11 @@ class Recorder:
     def merge(self, step: int, model: LanguageModel, *, restarts: int) -> None:
         """Record the adapters just before they are merged; ``restarts`` counts this merge too."""
         if self.writes:
-            write_merge(self.run, model, step=step, restarts=restarts)
+            factors = {
+                name: (one.lora_A, one.lora_B, one.merged_scale)
+                for name, one in iter_adapters(model)
+            }
+            write_merge(self.run, factors, step=step, restarts=restarts)
 
     def checkpoint(
         self,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rankscope.durable import remove_folder
+from rankscope.run_files import STEP_NAME
 from rankscope.training.config import LogConfig
 from rankscope.training.schedule import Timeline
-
-STEP_NAME = re.compile(r"step-(\d{8,})")
 
 
 def is_saved(step: int, log: LogConfig, timeline: Timeline) -> bool:

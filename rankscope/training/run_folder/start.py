@@ -20,15 +20,16 @@ from rankscope.durable import (
     is_temporary,
     make_folder,
     naming,
+    read_file,
     remove_file,
     sweep,
     write_file,
 )
 from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.run_files import step_name
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_digest, differences, load_config, to_toml
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.state import Position, newest_state, read_position
 from rankscope.training.schedule import timeline
@@ -66,6 +67,8 @@ def find_start(config: Config, *, resume: bool) -> Start:
     if state is None:
         _refuse_to_overwrite(run)
         return Start()
+    if not (run / "config.toml").is_file():
+        raise RankscopeError("is not a regular file", path=run / "config.toml")
     if changed := differences(load_config(run / "config.toml"), config):
         raise WrongSettingError(
             f"holds a run of another configuration: {'; '.join(changed)}. "
@@ -157,10 +160,18 @@ def _pid(holder: Path) -> str:
         return ""
 
 
+def _version() -> str | None:
+    """The installed version; None where the package runs from a folder of its source."""
+    try:
+        return importlib.metadata.version("rankscope")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, object]:
     """What a run is trained with, for ``environment.json``: versions, threads and hashes."""
     return {
-        "rankscope": importlib.metadata.version("rankscope"),
+        "rankscope": _version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -224,7 +235,7 @@ def _compare_environments(run: Path, now: dict[str, object]) -> list[str]:
 def _environment_before(path: Path) -> dict[str, object] | None:
     """What an earlier start recorded; None if that is damaged."""
     try:
-        before = json.loads(path.read_bytes())
+        before = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return None
     is_sound = isinstance(before, dict) and isinstance(before.get("data_blake2b"), str)

@@ -17,12 +17,10 @@ from torch import Tensor, nn
 
 from rankscope.durable import damage, read_manifest, remove_folder, write_folder
 from rankscope.errors import RankscopeError, printable
+from rankscope.run_files import STEP_NAME, step_name, tensor_bytes
 from rankscope.training.adapters.cycles import Cycles, CycleStart
 from rankscope.training.adapters.lora_linear import renew, wrap
 from rankscope.training.model import LanguageModel, load_weights
-from rankscope.training.run_folder.checkpoint import step_name
-from rankscope.training.run_folder.saves import STEP_NAME
-from rankscope.training.run_folder.tensor_bytes import tensor_bytes
 
 STATE_FORMAT = "rankscope-state-3"
 KEPT_STATES = 2

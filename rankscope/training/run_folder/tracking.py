@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from rankscope.durable import make_folder, write_file
+from rankscope.durable import make_folder, read_file, write_file
 from rankscope.errors import WrongSettingError, printable
 from rankscope.training.config import Config, LogConfig
 from rankscope.training.config_file import flat_config
@@ -69,7 +69,7 @@ class WandbMirror:
         project = config.log.wandb
         make_folder(run / "wandb")
         self._memory = run / "wandb" / f"{project}.json"
-        known = json.loads(self._memory.read_bytes()) if self._memory.exists() else {}
+        known = json.loads(read_file(self._memory)) if self._memory.exists() else {}
         self.lacks_from: int = known.get("lacks_from", 0)
         self._last = self.lacks_from
         wandb = import_module("wandb")

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from rankscope.durable import read_file
 from rankscope.errors import RankscopeError, printable
 from rankscope.training.config import AdapterConfig, ModelConfig
 from rankscope.training.model import LanguageModel, load_weights
@@ -47,7 +48,7 @@ def trained_model(folder: Path) -> LanguageModel:
         If a file is missing or damaged, or describes another kind of model.
     """
     try:
-        settings = json.loads((folder / "config.json").read_bytes())
+        settings = json.loads(read_file(folder / "config.json"))
         model = LanguageModel(_shape(settings, folder), settings["vocab_size"])
         load_weights(model, _weights(folder))
         if (folder / "adapter").is_dir():
@@ -83,7 +84,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of the model, without the tables of angles that old versions stored."""
     files = {WEIGHTS}
     if not (folder / WEIGHTS).exists() and (folder / INDEX).exists():
-        files = set(json.loads((folder / INDEX).read_bytes())["weight_map"].values())
+        files = set(json.loads(read_file(folder / INDEX))["weight_map"].values())
     tensors: dict[str, Tensor] = {}
     for file in sorted(files):
         tensors |= _tensors(folder / Path(file).name)
@@ -92,12 +93,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a file; not by a memory map, since a file cut short would end the process."""
-    return load(path.read_bytes())
+    return load(read_file(path))
 
 
 @torch.no_grad()
 def _add_adapter(model: LanguageModel, folder: Path) -> None:
-    settings = json.loads((folder / "adapter_config.json").read_bytes())
+    settings = json.loads(read_file(folder / "adapter_config.json"))
     adapter = AdapterConfig(
         rank=settings["r"],
         alpha=settings["lora_alpha"],

@@ -14,12 +14,12 @@ import pytest
 from rankscope.checkpoints.discovery import open_run
 from rankscope.durable import damage, is_temporary, make_folder, read_manifest
 from rankscope.errors import RankscopeError
+from rankscope.run_files import step_name
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_from
 from rankscope.training.data.corpus import Corpus, load_corpus
 from rankscope.training.progress import Clock
 from rankscope.training.run_folder import recording as recorder
-from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.start import Start, find_start, prepare
 from rankscope.training.schedule import timeline
 from rankscope.training.train import train
@@ -56,6 +56,9 @@ SHORT: dict[str, Any] = {
     "log.validation_tokens": 16,
     "log.probe_sequences": 2,
 }
+
+
+LOG = "run/metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,7 @@ def violations(training: Training, sample: Sample, counts: Counts | None = None)
     corpus = load_corpus(training.config.data, training.config.batch)
     for number, state in sample.chosen(training.recording, counts):
         found = list(_read(training, state))
+        found += [f"{LOG} is lost"] if LOG in state.broken(state.tree) else []
         if sample.lost_again and number % sample.lost_again == 0:
             found += _lost_again(training, state, corpus, sample)
         else:
@@ -188,7 +192,8 @@ def _resumed(training: Training, state: CrashState, corpus: Corpus) -> Iterator[
         return
     yield from warnings
     tree = tree_of(run.parent)
-    yield from (f"{path} is lost" for path in state.broken(tree))
+    # Of the log, a start drops what was flushed after the state that it begins with.
+    yield from (f"{path} is lost" for path in state.broken(tree) if path != LOG)
     step = start.position.step if start.state else -1
     if start.state is not None:
         path = f"run/state/{start.state.name}"

@@ -14,17 +14,20 @@ from tests.reliability.power_loss.sample import Sample
 from tests.reliability.row import Row
 
 QUICK = Sample(every=40, resumed=60, lost_again=60)
-FULL = Sample(size=Size(), resumed=200, lost_again=100)
+# Of a training's 18,000 states each costs a start of the trainer: all take two hours.
+FULL_TRAINING = Sample(size=Size(), every=16, resumed=40, lost_again=40)
+FULL = Sample(size=Size(), resumed=40, lost_again=40)
 
 
 def power_losses(scratch: Path, is_full: bool) -> Iterator[Row]:
     """A training, and the calls that analyse, evaluate and report it, lose their power."""
     sample = FULL if is_full else QUICK
+    of_training = FULL_TRAINING if is_full else QUICK
     trained = training.recorded_training(scratch / "training")
     yield _row(
         "losses of power in a training",
-        lambda counts: training.violations(trained, sample, counts),
-        sample,
+        lambda counts: training.violations(trained, of_training, counts),
+        of_training,
     )
     run = training.plain_training(scratch / "trained")
     calls: Mapping[str, results.Call] = {

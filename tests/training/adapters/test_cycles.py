@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
+from rankscope.keyed import keyed_generator
 from rankscope.metrics import effective_rank
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.adapters.lora_linear import (
@@ -19,7 +20,6 @@ from rankscope.training.adapters.lora_linear import (
 )
 from rankscope.training.adapters.published import PublishedLinear
 from rankscope.training.config import Config
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
 from rankscope.training.probe import effective_gradients
 

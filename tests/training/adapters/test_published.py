@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.adapters.cycles import Cycles
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
@@ -17,7 +18,6 @@ from rankscope.training.adapters.lora_linear import (
 )
 from rankscope.training.adapters.published import OldAdapters, PublishedLinear, keyed_dropout
 from rankscope.training.config import Config, PublishedConfig
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
 from rankscope.training.probe import effective_gradients, evaluating
 from rankscope.training.schedule import timeline

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import RankscopeError
+from rankscope.keyed import keyed_generator
 from rankscope.training.adapters.lora_linear import (
     LoRALinear,
     iter_adapters,
@@ -22,7 +23,6 @@ from rankscope.training.adapters.lora_linear import (
 )
 from rankscope.training.adapters.subspaces import new_a
 from rankscope.training.config import PROJECTIONS
-from rankscope.training.keyed import keyed_generator
 from rankscope.training.model import LanguageModel
 
 VOCABULARY, RANK, SCALE, LR = 31, 2, 1.5, 1e-2
@@ -522,3 +522,32 @@ def test_a_weight_that_gets_frozen_keeps_no_gradient(make_model: MakeModel) -> N
     begin(model, 0)
     assert all(layer.weight.grad is None for _, layer in iter_adapters(model))
     assert model.lm_head.weight.grad is not None
+
+
+class Embedded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(6, 8), nn.Linear(8, 6, bias=False)
+        self.head.weight = self.embed.weight
+        self.biased, self.plain = nn.Linear(8, 8), nn.Linear(8, 8, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("biased", "Linear with a bias"),
+        ("embed", "kind Embedding"),
+        ("head", "shares its weight"),
+    ],
+)
+def test_a_layer_that_wrapping_would_damage_is_refused(name: str, said: str) -> None:
+    model = Embedded()
+    layers = dict(model.named_modules())
+    with pytest.raises(RankscopeError, match=f"{name} .*{said}|{name} {said}"):
+        wrap(
+            model, name, torch.ones(2, 8), scale=1.0, make=lambda w, a, s: LoRALinear(w, a, scale=s)
+        )
+    assert dict(model.named_modules()) == layers
+    wrap(
+        model, "plain", torch.ones(2, 8), scale=1.0, make=lambda w, a, s: LoRALinear(w, a, scale=s)
+    )

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from rankscope.errors import RankscopeError
+from rankscope.keyed import keyed_generator
 from rankscope.training.adapters.subspaces import captured_energy, new_a, overlap
 from rankscope.training.config import Subspace
-from rankscope.training.keyed import keyed_generator
 
 SHAPES = [(8, 8), (12, 5), (5, 12)]
 SUBSPACES: tuple[Subspace, ...] = get_args(Subspace)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from rankscope.keyed import keyed_generator
 from rankscope.training.config import BatchConfig
 from rankscope.training.data.batches import iter_validation, random_sequences, training_batch
 from rankscope.training.data.corpus import Corpus
-from rankscope.training.keyed import keyed_generator
 
 BATCH = BatchConfig(sequences=6, sequence_length=10)
 

@@ -12,6 +12,7 @@ from rankscope.training.data.corpus_tokenizer import (
     PIECE,
     CorpusTokenizer,
     cuts_at_lines,
+    encoding_by,
     iter_pieces,
     text_encoder,
 )
@@ -188,3 +189,12 @@ def test_only_a_tokenizer_that_keeps_lines_apart_gets_pieces() -> None:
         {"added_tokens": [added]},
     ):
         assert not cuts_at_lines(json.dumps(stored | change))
+
+
+def test_a_tokenizer_that_fails_on_a_text_is_one_line() -> None:
+    """A file may have a word for the unknown that is not in its vocabulary."""
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "none"}
+    tokenizer = Tokenizer.from_str(json.dumps({"version": "1.0", "model": model}))
+    encode = encoding_by(tokenizer, tokenizer.to_str())
+    with pytest.raises(RankscopeError, match="the tokenizer cannot encode a text"):
+        encode(["b"])

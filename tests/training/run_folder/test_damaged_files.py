@@ -15,7 +15,7 @@ from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.model import LanguageModel
 from rankscope.training.run_folder.metrics_log import MetricsLog
-from rankscope.training.run_folder.start import _compare_environments
+from rankscope.training.run_folder.start import _compare_environments, find_start
 from rankscope.training.run_folder.state import (
     STATE_FORMAT,
     Position,
@@ -142,3 +142,19 @@ def test_a_run_with_all_this_damage_resumes_equal(
     assert results(run) == results(tmp_path / "whole")
     assert entries(read_log(run)) == entries(read_log(tmp_path / "whole"))
     assert damage(newest) is None
+
+
+@pytest.mark.parametrize("name", ["config.toml", "environment.json", "metrics.jsonl"])
+def test_a_pipe_in_the_run_folder_is_never_waited_for(
+    make_config: MakeConfig, tmp_path: Path, name: str
+) -> None:
+    write_states(tmp_path, 3)
+    os.mkfifo(tmp_path / name)
+    if name == "environment.json":
+        (warning,) = _compare_environments(tmp_path, {"data_blake2b": "0"})
+        assert "environment.json cannot be read" in warning
+        return
+    with pytest.raises(RankscopeError, match="is not a regular file"):
+        if name == "config.toml":
+            find_start(make_config({"out": str(tmp_path)}), resume=True)
+        MetricsLog(tmp_path).rewind(3)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rankscope.durable import damage, sweep, write_folder
+from rankscope.run_files import step_name
 from rankscope.training.config import LogConfig
-from rankscope.training.run_folder.checkpoint import step_name
 from rankscope.training.run_folder.saves import drop_checkpoints, dropped, is_log_spaced
 
 STEPS = st.sets(st.integers(0, 400), min_size=1)

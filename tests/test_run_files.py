@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load
 
-from rankscope.training.run_folder.tensor_bytes import tensor_bytes
+from rankscope.run_files import tensor_bytes
 
 TENSORS = {
     "b.weight": torch.arange(6.0).reshape(2, 3).T,

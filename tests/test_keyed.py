@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from rankscope.training.keyed import keyed_generator
+from rankscope.keyed import keyed_generator
 
 
 def draw(seed: int, *key: str | int) -> list[float]:

@@ -1,0 +1,1 @@
+"""Runs that lie elsewhere: on a web server, in a bucket, on the Hugging Face hub."""

@@ -1,0 +1,1 @@
+"""Measuring a model while it trains, without checkpoints."""

@@ -1,0 +1,176 @@
+"""The recorder: a process that decomposes copies of a model's matrices and keeps the results.
+
+It is started as a program of its own, as the workers of an analysis are, and ends with its parent:
+its input ends then. The table is in order at any time: a kill costs the matrix in hand, and rows
+that are in the store but not yet in the table, which the next monitor of the run puts there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import BinaryIO
+
+from rankscope.monitoring.decomposing import Decompose, decompose_with
+from rankscope.monitoring.live_series import LiveSeries
+from rankscope.monitoring.messages import (
+    Anew,
+    Answer,
+    Closing,
+    Copy,
+    EndOfStep,
+    Message,
+    Opening,
+    Plan,
+    Restarted,
+)
+from rankscope.monitoring.origins import Origins
+from rankscope.monitoring.recorded_run import RecordedRun
+from rankscope.monitoring.snapshots import release
+from rankscope.platforms import yield_processors
+
+PATIENCE = 5.0  # seconds between two writings of the table, at least; and 20 times what one takes
+TIMES = 20.0
+
+
+def serve() -> None:
+    """Carry out messages from standard input until it ends, or one says that nothing follows."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever prints
+    messages: SimpleQueue[Message | None] = SimpleQueue()
+    opening = pickle.load(sys.stdin.buffer)
+    yield_processors(opening.nice)
+    recorder = Recorder(opening, answers)
+    reading = threading.Thread(
+        target=_receive, args=[sys.stdin.buffer, messages, recorder], daemon=True
+    )
+    reading.start()
+    recorder.run(messages)
+
+
+def _receive(stream: BinaryIO, messages: SimpleQueue[Message | None], recorder: Recorder) -> None:
+    """Take in messages as they come, so that the training never waits for this process."""
+    try:
+        while not isinstance(message := pickle.load(stream), Closing):
+            messages.put(message)
+        messages.put(message)
+    except (EOFError, OSError, pickle.UnpicklingError):  # the parent was killed
+        recorder.end()
+        os._exit(1)
+
+
+class Recorder:
+    """Carries out messages.
+
+    Parameters
+    ----------
+    answers
+        Where to say what was done.
+    """
+
+    def __init__(self, opening: Opening, answers: BinaryIO) -> None:
+        self._folder = Path(opening.folder)
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._run = RecordedRun(opening)
+        origins = Origins(Path(opening.out), opening.run)
+        self._series = LiveSeries(opening.selection.components, origins, opening.cosines)
+        self._plan: Plan | None = None
+        self._device = opening.device
+        self._written, self._took = time.monotonic(), 0.0
+
+    def run(self, messages: SimpleQueue[Message | None]) -> None:
+        """Carry out messages until `Closing`."""
+        with decompose_with(self._device) as decompose:
+            while True:
+                try:
+                    message = messages.get(timeout=PATIENCE)
+                except Empty:
+                    self._write(when_due=True)
+                    continue
+                if message is None or isinstance(message, Closing):
+                    break
+                try:
+                    self._carry_out(message, decompose)
+                except OSError as error:
+                    self._answer(Answer(warning=f"results cannot be written: {error}"))
+                self._write(when_due=True)
+        self.end()
+
+    def end(self) -> None:
+        """Write everything, and remove the copies."""
+        try:
+            self._write()
+        except OSError as error:
+            self._answer(Answer(warning=f"results cannot be written: {error}"))
+        with self._lock:
+            self._run.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._answer(Answer())
+
+    def _carry_out(self, message: Message, decompose: Decompose) -> None:
+        if isinstance(message, Copy):
+            self._measure(message, decompose)
+            return
+        with self._lock:
+            if isinstance(message, Plan):
+                self._take_plan(message)
+            elif isinstance(message, Anew):
+                self._go_back(message.step)
+            elif isinstance(message, Restarted) and self._plan is not None:
+                contents = self._plan.contents
+                self._series.restart(contents, message.step, in_float64=message.in_float64)
+                self._run.restart(message.step, contents, in_float64=message.in_float64)
+            elif isinstance(message, EndOfStep):
+                self._run.end_step(message)
+
+    def _take_plan(self, plan: Plan) -> None:
+        if self._plan is None:  # a run that is continued has had restarts
+            for step, in_float64 in self._run.restarts.items():
+                self._series.restart(plan.contents, step, in_float64=in_float64)
+        self._plan = plan
+        self._run.say(plan.contents.skips, plan.contents.notes)
+
+    def _go_back(self, step: int) -> None:
+        self._series.drop_from(step)
+        steps = self._run.drop_from(step)
+        if steps:
+            span = f"step {steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "")
+            self._answer(Answer(warning=f"what was recorded of the run at {span} is replaced"))
+
+    def _measure(self, copy: Copy, decompose: Decompose) -> None:
+        assert self._plan is not None
+        group, done = self._plan.groups[copy.group], frozenset[str]()
+        try:
+            components, done = self._series.at(group, self._plan.contents, copy.step, copy.places)
+            for component, outcome in decompose(components):
+                with self._lock:
+                    self._run.add(copy.step, component, outcome)
+        finally:
+            release(done)
+            self._answer(Answer(copy.nbytes))
+
+    def _write(self, *, when_due: bool = False) -> None:
+        """Write the table; ``when_due``: only if that takes a small part of the time."""
+        now = time.monotonic()
+        if when_due and now - self._written < max(PATIENCE, TIMES * self._took):
+            return
+        with self._lock:
+            self._run.write(time.process_time())
+        self._written = time.monotonic()
+        self._took = self._written - now
+
+    def _answer(self, answer: Answer) -> None:
+        answer = Answer(answer.nbytes, time.process_time(), answer.warning)
+        with contextlib.suppress(OSError):  # the parent was killed
+            self._answers.write(pickle.dumps(answer))

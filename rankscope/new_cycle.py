@@ -1,0 +1,75 @@
+"""How a ReLoRA cycle begins: the A of each new adapter, and the warm-up of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rankscope.errors import WrongSettingError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def a_generator(seed: int, *, cycle: int, name: str) -> torch.Generator:
+    """Generator for the A of a module in a cycle, which depends on nothing else."""
+    from rankscope.keyed import keyed_generator
+
+    return keyed_generator(seed, "lora_A", cycle, name)
+
+
+def random_a(columns: int, rank: int, *, generator: torch.Generator) -> Tensor:
+    """An A of independent entries, (rank, columns), float32, on the CPU.
+
+    They are from U(-1/√columns, 1/√columns), as PyTorch initialises a linear layer.
+    """
+    import torch
+
+    bound = 1 / math.sqrt(columns)
+    draw = torch.empty(rank, columns, dtype=torch.float32)
+    return draw.uniform_(-bound, bound, generator=generator)
+
+
+def ramp(step: int, length: int) -> float:
+    """Share of the learning rate in a linear warm-up, at its ``step``-th update, from 1 on."""
+    return min(1.0, step / length) if length else 1.0
+
+
+def restart_warmup(
+    every: int, length: int, *, times: Callable[[int], float] | None = None
+) -> Callable[[int], float]:
+    """Learning rate as a function of the update, warmed up after every restart, for a ``LambdaLR``.
+
+    Before the first restart it is 1. The n-th update after a restart has n / length, at most 1.
+
+    Parameters
+    ----------
+    every
+        Updates between restarts; the first is before update ``every``, counted from 0.
+    length
+        Updates of each warm-up; 0 for none.
+    times
+        A multiplier of your own, such as a warm-up at the start and a decay; 1 by default.
+
+    Returns
+    -------
+    From the number of the update, counted from 0, to a multiplier of the learning rate.
+
+    Examples
+    --------
+    >>> from rankscope import relora
+    >>> warmup = relora.restart_warmup(every=100, length=4)
+    >>> [warmup(update) for update in (0, 99, 100, 101, 103, 104)]
+    [1.0, 1.0, 0.25, 0.5, 1.0, 1.0]
+    """
+    if every < 1 or length < 0:
+        message = f"`every` is {every} and `length` {length}, and must be at least 1 and 0"
+        raise WrongSettingError(message)
+
+    def multiplier(update: int) -> float:
+        warm = ramp(update % every + 1, length) if update >= every else 1.0
+        return warm if times is None else warm * times(update)
+
+    return multiplier

@@ -1,0 +1,124 @@
+"""A restart: the adapters are merged and begun anew, and the optimizer forgets the old ones."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rankscope.errors import WrongSettingError
+from rankscope.relora.adapted_model import (
+    MergedFactors,
+    Waiting,
+    Wrapping,
+    adapted,
+    draw,
+    factors_of,
+    wrapped_in,
+    wrapping,
+)
+from rankscope.relora.adapter_moments import forget, forgetful
+from rankscope.relora.merging import merge, require_finite
+
+
+def restart(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    cycle: int | None = None,
+    step: int | None = None,
+) -> dict[str, MergedFactors]:
+    """Merge every adapter into its weight and begin a new one; the function stays the same.
+
+    Each weight is summed in float64 and rounded once, to its own dtype. A is drawn anew and B is
+    zero, in place, so that the optimizer's groups stay as they are. Of the optimizer, the state of
+    the adapters is deleted, and nothing else. Gradients of the adapters are cleared; those of other
+    parameters stay, since they are right for the new adapters too, also amid an accumulation. A
+    gradient scaler is not concerned.
+
+    In a distributed training, every process calls it. All draw the same A, and merge the same
+    numbers if their devices compute alike.
+
+    Parameters
+    ----------
+    model
+        A model of `wrap`, or one that holds it, as DDP does.
+    optimizer
+        What trains it. None clears the adapters' gradients alone.
+    cycle
+        Number of the cycle that begins, which with the seed decides A: the next one, by default.
+    step
+        Optimizer steps completed, for the record of the merge that the next `save` writes. By
+        default the step of the last `save`, which is right if you save just before.
+
+    Returns
+    -------
+    What was merged into each layer, by its name.
+
+    Raises
+    ------
+    RankscopeError
+        If a factor holds NaN or infinity, or a weight is sharded; nothing is changed then.
+    WrongSettingError
+        If the optimizer's state of the adapters cannot be deleted, or the cycle or the step is one
+        that has been.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from rankscope import relora
+    >>> model = relora.wrap(torch.nn.Sequential(torch.nn.Linear(6, 8)), rank=2, seed=1)
+    >>> optimizer = torch.optim.AdamW(model.parameters())
+    >>> x = torch.ones(3, 6)
+    >>> for _ in range(2):
+    ...     model(x).square().mean().backward()
+    ...     optimizer.step()
+    >>> before = model(x)
+    >>> merged = relora.restart(model, optimizer, cycle=1, step=2)
+    >>> torch.allclose(model(x), before, atol=1e-6)
+    True
+    >>> merged["0"].delta().norm() > 0
+    tensor(True)
+    """
+    wrapped = wrapped_in(model)
+    kept, layers = wrapping(wrapped), adapted(wrapped)
+    cycle = kept.cycle + 1 if cycle is None else cycle
+    if cycle <= kept.cycle:
+        message = f"`cycle` is {cycle}, but cycle {kept.cycle} has begun: A would be drawn again"
+        raise WrongSettingError(f"{message} as it was; count up")
+    factors = {name: factors_of(layer)[:2] for name, layer in layers.items()}
+    step, certain = _step(kept, step, b=next(iter(factors.values()))[1])
+    inner = None
+    if optimizer is not None:
+        inner = forgetful(optimizer, [one for pair in factors.values() for one in pair])
+    require_finite(layers)
+    merged = {}
+    for name, layer in layers.items():  # each is whole again before the next is changed
+        merged[name] = merge(layer, name)
+        draw(layer, name, seed=kept.seed, cycle=cycle)
+        for factor in factors[name]:
+            factor.grad = None
+        if inner is not None:
+            forget(inner, factors[name])
+    kept.cycle, kept.restarts, kept.merged = cycle, kept.restarts + 1, step
+    kept.waiting.append(Waiting(step, certain, kept.restarts, merged))
+    return merged
+
+
+def _step(kept: Wrapping, step: int | None, *, b: Tensor) -> tuple[int, bool]:
+    """The step of a merge, and whether that is known rather than inferred.
+
+    Parameters
+    ----------
+    b
+        The factor that `save` kept, as it is now.
+    """
+    earliest = max(kept.saved or 0, -1 if kept.merged is None else kept.merged + 1)
+    if step is None:
+        is_at_save = kept.saved_b is not None and torch.equal(b.detach().cpu(), kept.saved_b)
+        return earliest, is_at_save and kept.saved == earliest
+    if step < earliest:
+        what = "a merge or a `save`" if kept.merged is not None else "a `save`"
+        raise WrongSettingError(
+            f"`step` is {step}, but {what} has been at step {earliest} or later"
+        )
+    return step, True
