@@ -148,7 +148,7 @@ def represent(
         curves = {(curve.path, curve.folder) for curve in found.curves}
         own = [one for one in record["representations"] if (one["path"], one["folder"]) in curves]
         print_representations(own)
-        count = f"{found.measured} checkpoints, {found.computed} newly computed"
+        count = f"{found.measured} checkpoints looked into; {found.computed} results newly computed"
         typer.echo(f"{count} → {plain(str(out))}")
 
     end_call(

@@ -160,5 +160,5 @@ def _described_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _shown(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The main numbers of the last block, or else of the last place."""
     blocks = [row for row in rows if row["at"] == "block"] or rows
-    last = max(blocks, key=lambda row: row["layer"])
+    last = max(blocks, key=lambda row: (row["layer"], row["at"]))
     return {name: last[name] for name in ("layer", "at", *SHOWN)}
