@@ -11,6 +11,7 @@ import pytest
 from rankscope.errors import RankscopeError
 from rankscope.representing.probe_windows import (
     CHARACTERS,
+    Probe,
     ProbeOptions,
     make_probe,
     probe_texts,
@@ -28,7 +29,9 @@ def documents(texts: list[str]) -> list[TextDocument]:
     return [TextDocument(text) for text in texts]
 
 
-def probe(tokens: int = 150, longest: int = 8, encoder: TextEncoder = LETTERS, **options: object):
+def probe(
+    tokens: int = 150, longest: int = 8, encoder: TextEncoder = LETTERS, **options: object
+) -> Probe:
     given = ProbeOptions(**options)  # type: ignore[arg-type]
     texts = probe_texts(documents(TEXTS), given.reach(tokens, longest), longest)
     return make_probe(encoder, texts, given, tokens, longest)
@@ -79,7 +82,7 @@ def test_first_windows_of_all_documents_come_before_second_ones() -> None:
 
 def test_a_document_is_in_one_block_and_blocks_have_as_many_documents() -> None:
     found = probe(tokens=100_000)
-    blocks = {}
+    blocks: dict[int, int] = {}
     for window in found.windows:
         letter = Counter(int(i) for i in window.ids[window.counted]).most_common(1)[0][0]
         assert blocks.setdefault(letter, window.block) == window.block or letter < 97
