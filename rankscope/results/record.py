@@ -28,7 +28,7 @@ DIGEST = "digest"  # entry of a record: digest of all others; older ones have no
 # What an entry is, where it is there: a list of tables, or a table.
 LISTS = ("runs", "skipped", "notes", "evaluations", "representations")
 TABLES = (FILES, "options", "status", "breaks", "summary", "versions")
-ADVICE = "call the command that wrote it again, which writes it anew"
+ADVICE = "call `rankscope analyze`, `evaluate` or `represent` again, which writes it anew"
 
 
 def read_record(path: Path) -> dict[str, Any]:
