@@ -40,7 +40,7 @@ MAY_IMPORT = {
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
         "statistics.latex_table",
         "statistics.restart_schedules",
-        *("representations.feature_metrics", "representations.probe"),
+        *("representations.feature_metrics", "representations.probe_features"),
     },
     "pipeline": {
         "addresses",

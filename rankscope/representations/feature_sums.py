@@ -65,6 +65,7 @@ class FeatureSums:
         return cls.of(np.empty((0, dimensions)))
 
     @classmethod
+    @np.errstate(over="ignore", invalid="ignore")  # whoever measures sees that sums are not finite
     def of(cls, features: NDArray[Any]) -> FeatureSums:
         """Sums in float64 over features of any real type, shape (n, d), one row per token."""
         if features.ndim != 2:
@@ -90,6 +91,7 @@ class FeatureSums:
             longest=float(norms.max(initial=0.0)),
         )
 
+    @np.errstate(over="ignore", invalid="ignore")
     def __add__(self, other: FeatureSums) -> FeatureSums:
         count = self.count + other.count
         share = other.count / count if count else 0.0

@@ -9,7 +9,7 @@ from rankscope.durable import remove_file
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.model_engine import failure_of
 from rankscope.pipeline.engine import Failure, Job
-from rankscope.representations.probe import ProbeFeatures, similarity
+from rankscope.representations.probe_features import ProbeFeatures, similarity
 from rankscope.representing.collected import Place
 from rankscope.representing.comparison_plans import Compared, ComparisonEntry, Side
 from rankscope.representing.feature_files import KeptFeatures, Row, kept_path, read_kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rankscope.representations.feature_metrics import FEATURE_COLUMNS
-from rankscope.representations.probe import SIMILARITY_COLUMNS
+from rankscope.representations.probe_features import SIMILARITY_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from numpy.typing import NDArray
 from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
@@ -22,13 +24,15 @@ from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.evaluation import model_engine
 from rankscope.representations.feature_metrics import FEATURE_COLUMNS
+from rankscope.representations.feature_sums import BLOCKS
+from rankscope.representations.probe_features import SIMILARITY_COLUMNS
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
 from rankscope.representing.network_features import collect
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_tokenizer
 
 STEPS = [0, 5, 10]
 TEXTS = [f"{i} {text}" for i in range(40) for text in DOCUMENTS[:3]]
-Represent = Callable[..., pd.DataFrame]
+Matrix = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
@@ -110,21 +114,27 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     return steps
 
 
-def exact_rankme(x: np.ndarray[Any, Any]) -> float:
+def exact_rankme(x: Matrix) -> float:
     s = np.linalg.svd(x, compute_uv=False)
     p = s / s.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
-def exact_cka(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
-    """Unbiased linear CKA, by its definition on n×n kernels (Song et al. 2012, eq. 5)."""
+TUPLES = np.array(list(permutations(range(BLOCKS), 4))).T
 
-    def hsic(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> float:
-        n = len(first)
-        k, other = first - np.diag(np.diag(first)), second - np.diag(np.diag(second))
-        one = np.ones(n)
-        total = np.trace(k @ other) + one @ k @ one * (one @ other @ one) / ((n - 1) * (n - 2))
-        return float(total - 2 / (n - 2) * one @ k @ other @ one) / (n * (n - 3))
+
+def exact_cka(x: Matrix, y: Matrix, blocks: NDArray[np.int64]) -> float:
+    """CKA from HSIC's definition on n×n kernels, as a mean over tuples of different blocks."""
+    mean = np.eye(BLOCKS)[:, blocks]
+    mean /= mean.sum(axis=1, keepdims=True)
+    a, b, c, d = TUPLES
+
+    def hsic(k: Matrix, other: Matrix) -> float:
+        both, first, second = (mean @ one @ mean.T for one in (k * other, k, other))
+        one_side, other_side = k @ mean.T, other @ mean.T  # (n, blocks)
+        shared = np.einsum("bn,nc,nd->bcd", mean, one_side, other_side)
+        means = both[a, b] + first[a, b] * second[c, d] - 2 * shared[a, b, c]
+        return float(means.mean())
 
     k, other = x @ x.T, y @ y.T
     return hsic(k, other) / float(np.sqrt(hsic(k, k) * hsic(other, other)))
@@ -152,7 +162,10 @@ def test_numbers_and_comparisons_are_those_of_the_kept_features(stage: Stage) ->
         x = kept[row["run"], row["step"]].features[places[row["layer"], row["at"]]]
         other = places[row["against_layer"], row["against_at"]]
         y = kept[row["against_run"], row["against_step"]].features[other]
-        assert row["cka"] == pytest.approx(exact_cka(x.astype(float), y.astype(float)), abs=1e-6)
+        assert row["cka"] == pytest.approx(
+            exact_cka(x.astype(float), y.astype(float), kept[row["run"], row["step"]].blocks),
+            abs=1e-6,
+        )
     counts = pairs.groupby("comparison").size().to_dict()
     assert counts == {"last": 2 * 2 * 4, "previous": 2 * 2 * 4, "layers": 6 * 6, "runs": 3 * 4}
     last = pairs[pairs["comparison"] == "last"]
@@ -345,6 +358,10 @@ def test_the_command_prints_and_exits_as_evaluate_does(stage: Stage) -> None:
 
 def test_every_column_is_explained_on_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "representations.md").read_text(encoding="utf-8")
-    bare = {name for name in FEATURE_COLUMNS if not name.endswith(("_low", "_high", "_gaussian"))}
+    parts = ("_low", "_high", "_gaussian", "_from", "_to", "_error", "_r2")
+    bare = {name for name in FEATURE_COLUMNS if not name.endswith(parts)}
+    bare |= {name for name in SIMILARITY_COLUMNS if name.startswith(("cka_b", "svcca", "pwcca"))}
     for name in sorted(name.replace("_centred", "") for name in bare):
+        if name.endswith(("_chance", "_first", "_second")):
+            continue
         assert f"`{name}`" in page, name

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,13 @@ from rankscope.representations.canonical_correlations import (
     pwcca,
     svcca,
 )
-from rankscope.representations.cka import KernelSums, cka
+from rankscope.representations.cka import LEAST_BLOCKS, BlockKernels, cka
 from rankscope.representations.feature_spectrum import noise_floor
 from rankscope.representations.feature_sums import FeatureSums
 from rankscope.representations.jackknife import jackknife_interval
 from rankscope.spectra.bounds import Values
 
-SimilarityStatus = Literal["ok", "one-block", "too-few-tokens", "constant", "nonfinite"]
+SimilarityStatus = Literal["ok", "too-few-blocks", "unresolved", "constant", "nonfinite"]
 SIMILARITY_COLUMNS = (
     *("status", "tokens", "cka", "cka_low", "cka_high", "cka_biased"),
     *("svcca", "svcca_chance", "svcca_kept_first", "svcca_kept_second"),
@@ -70,6 +69,7 @@ class ProbeFeatures:
         sums = FeatureSums.of(features)
         finite = sums.nonfinite == 0
         centred = np.asarray(features, np.float64) - sums.mean if finite else np.empty((0, 0))
+        centred -= centred.mean(axis=0) if finite else 0.0  # what rounding left of the mean
         return cls(centred, blocks.astype(np.int64), noise_floor(sums, bits=bits), finite)
 
     @cached_property
@@ -78,17 +78,31 @@ class ProbeFeatures:
         return Basis.of(self.centred, noise_floor=self.floor)
 
     @cached_property
-    def own(self) -> tuple[Values, float]:
-        """Unbiased HSIC with itself, of all tokens and then without each block; and the biased one.
-
-        The unbiased one is 0 where it is not resolved.
-        """
+    def own(self) -> Kernels:
+        """HSIC with itself."""
         return _hsic(self, self)
 
-    def parts(self) -> Iterator[NDArray[np.bool_]]:
+    @property
+    def varies(self) -> bool:
+        """Whether the largest singular value is certainly above the noise.
+
+        Its square is at least Σs⁴/Σs², and Σs⁴ is the biased HSIC.
+        """
+        energy = float(np.vdot(self.centred, self.centred))
+        return self.own.biased > self.floor**2 * energy
+
+    @cached_property
+    def parts(self) -> list[NDArray[np.intp]]:
         """Which tokens are in each block."""
-        for block in np.unique(self.blocks):
-            yield self.blocks == block
+        return [np.flatnonzero(self.blocks == block) for block in np.unique(self.blocks)]
+
+
+class Kernels(NamedTuple):
+    """HSIC of two sets: unbiased, of all blocks and without each of them, and biased."""
+
+    unbiased: float
+    without: list[float]
+    biased: float
 
 
 @dataclass(frozen=True)
@@ -98,8 +112,9 @@ class Similarity:
     Attributes
     ----------
     status
-        ``ok``; ``one-block``, without an interval; ``too-few-tokens``, under four, ``constant``
-        where a set does not vary, and ``nonfinite``, all without any number.
+        ``ok``; ``too-few-blocks``, under five, or ``unresolved`` where HSIC of a set with itself is
+        not positive, both without the interval of the unbiased CKA; ``constant`` where a set varies
+        no more than rounding may and ``nonfinite``, without any number.
     """
 
     status: SimilarityStatus
@@ -127,7 +142,7 @@ def similarity(
     A rotation changes nothing; other features of the same tokens are another matter:
 
     >>> import numpy as np
-    >>> from rankscope.representations.probe import ProbeFeatures, similarity
+    >>> from rankscope.representations.probe_features import ProbeFeatures, similarity
     >>> rng = np.random.default_rng(0)
     >>> blocks = np.arange(320) // 20
     >>> x, y = rng.normal(size=(2, 320, 8))
@@ -147,39 +162,36 @@ def similarity(
         )
     if not (first.finite and second.finite):
         return Similarity("nonfinite", tokens, {})
-    if tokens < 4:
-        return Similarity("too-few-tokens", tokens, {})
-    if not (first.own[0][0] > 0 and second.own[0][0] > 0):
+    if not (first.varies and second.varies):
         return Similarity("constant", tokens, {})
     numbers = _kernel_numbers(first, second)
     if canonical:
         numbers |= _canonical_numbers(first, second)
-    status: SimilarityStatus = "ok" if len(np.unique(first.blocks)) > 1 else "one-block"
-    return Similarity(status, tokens, numbers)
+    return Similarity(_status(first, numbers["cka_low"]), tokens, numbers)
 
 
-def _hsic(first: ProbeFeatures, second: ProbeFeatures) -> tuple[Values, float]:
-    total = KernelSums.of(first.centred, second.centred)
-    found = [total.unbiased_hsic()]
-    if first is second and not total.is_resolved(found[0]):
-        return np.zeros(1), 0.0
-    for part in first.parts():
-        rest = total - KernelSums.of(first.centred[part], second.centred[part])
-        found.append(rest.unbiased_hsic())
-    return np.array(found), total.biased_hsic()
+def _status(first: ProbeFeatures, low: float) -> SimilarityStatus:
+    if math.isfinite(low):
+        return "ok"
+    return "unresolved" if len(first.parts) > LEAST_BLOCKS else "too-few-blocks"
+
+
+def _hsic(first: ProbeFeatures, second: ProbeFeatures) -> Kernels:
+    kernels = BlockKernels.of(first.centred, second.centred, first.parts)
+    unbiased, *without = kernels.unbiased().tolist()
+    return Kernels(unbiased, without, kernels.biased)
 
 
 def _kernel_numbers(first: ProbeFeatures, second: ProbeFeatures) -> dict[str, float]:
-    unbiased, biased = _hsic(first, second)
-    triples = zip(*(x.tolist() for x in (unbiased, first.own[0], second.own[0])), strict=True)
-    value, *without = (cka(*triple) for triple in triples)
-    sizes = np.unique(first.blocks, return_counts=True)[1].astype(np.float64)
-    low, high = jackknife_interval(value, np.array(without), sizes)
+    both, one, other = _hsic(first, second), first.own, second.own
+    value = cka(both.unbiased, one.unbiased, other.unbiased)
+    without = [cka(*three) for three in zip(both.without, one.without, other.without, strict=True)]
+    low, high = jackknife_interval(value, np.array(without), np.ones(len(without)))
     return {
         "cka": value,
         "cka_low": max(low, -1.0),
         "cka_high": min(high, 1.0),
-        "cka_biased": cka(biased, first.own[1], second.own[1]),
+        "cka_biased": cka(both.biased, one.biased, other.biased),
     }
 
 
