@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.comparisons import DTYPES, PARTS, against_peers
-from benchmarks.make_checkpoints import TINY, Model, write_adapters, write_run
+from benchmarks.make_checkpoints import (
+    DEMO,
+    TINY,
+    Experts,
+    Model,
+    write_adapters,
+    write_experts,
+    write_run,
+)
 from benchmarks.report import print_table, write_json
 from benchmarks.rounds import Bench, tell
 
@@ -59,6 +67,12 @@ def write_checkpoints(bench: Bench) -> None:
     write_run(bench.run("float32-single"), bench.model, dtype="float32", count=1)
     write_run(bench.scratch / "long", bench.model, dtype="bfloat16", count=bench.counts[-1])
     write_adapters(bench.scratch / "adapters", bench.model)
+    is_tiny = bench.model == TINY
+    many = TINY if is_tiny else DEMO
+    write_run(bench.scratch / "many", many, dtype="float32", count=10 * bench.counts[-1])
+    write_experts(
+        bench.scratch / "experts", Experts(layers=1, experts=4) if is_tiny else Experts(), count=1
+    )
 
 
 if __name__ == "__main__":

@@ -233,6 +233,63 @@ def growth(bench: Bench) -> None:
     ]
 
 
+def many(bench: Bench) -> None:
+    """Many small matrices: many checkpoints, one more of them, nothing new, and many experts."""
+    run, out = bench.scratch / "many", bench.out("many")
+    whole = programs.analyze(run, out, jobs=bench.jobs, name="all", components="weight,update,ov")
+    again = replace(whole, name="nothing new", fresh=None)
+    *others, last = sorted(run.glob("step-*"))
+    count = len(others) + 1
+    kept = bench.scratch / last.name
+    last.rename(kept)
+    try:
+        bench.take_turns("many: all but one", [whole], 1)
+    finally:
+        kept.rename(last)
+    one = bench.take_turns("many: one more", [replace(whole, name="one more", fresh=None)], 1)
+    turns = bench.take_turns("many", [again], bench.rounds) | one
+    turns |= bench.take_turns("many: all", [whole], 1)
+    bench.rows += [
+        Row(
+            f"{count} checkpoints, one of them new, over all new: processor time",
+            ratio(turns, "one more", "all", processor=True),
+            "×",
+            f"{turns['one more'][0].processor:.2f} s over {turns['all'][0].processor:.1f} s",
+            at_most=0.03,
+        ),
+        Row(
+            "the same checkpoints, nothing new: processor time",
+            Spread.of([m.processor for m in turns["nothing new"]]),
+            "s",
+            at_most=1.0,
+        ),
+    ]
+
+
+def experts(bench: Bench) -> None:
+    """Matrices per second of a mixture of small experts, by the number of workers."""
+    run = bench.scratch / "experts"
+    one, more = (
+        programs.analyze(run, bench.out("experts"), jobs=jobs, name=f"{jobs} workers")
+        for jobs in (1, max(bench.jobs, 2))
+    )
+    turns = bench.take_turns("experts", [one, more], bench.slow_rounds)
+    bench.rows += [
+        Row(
+            f"small experts: 1 worker over {more.name}",
+            ratio(turns, one.name, more.name),
+            "×",
+            f"{seconds(turns, one.name)} over {seconds(turns, more.name)}",
+        ),
+        Row(
+            "small experts: peak memory of analyze",
+            Spread.of([bench.peak("experts", more)]),
+            "MB",
+            "PSS of all processes",
+        ),
+    ]
+
+
 def _each_dtype(part: Callable[[Bench, str], None]) -> Callable[[Bench], None]:
     def both(bench: Bench) -> None:
         for dtype in DTYPES:
@@ -249,4 +306,6 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "vectors": vectors,
     "large": large,
     "growth": growth,
+    "many": many,
+    "experts": experts,
 }

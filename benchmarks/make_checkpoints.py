@@ -69,6 +69,8 @@ class Model:
         }
 
 
+# Many checkpoints of a small model, as a long training of the demo leaves them.
+DEMO = Model(width=64, layers=4, hidden=128, heads=4, kv_heads=2, vocabulary=64)
 TINY = Model(width=24, layers=2, hidden=48, heads=6, kv_heads=2, vocabulary=16, rank=2)
 
 
@@ -93,6 +95,48 @@ def write_run(folder: Path, model: Model, *, dtype: str, count: int, seed: int =
         at = folder / f"step-{index * STRIDE:08d}"
         _write_tensors(at / "model.safetensors", tensors, dtype)
         (at / "config.json").write_text(json.dumps(model.config(dtype), indent=2))
+    (folder / DONE).write_text(json.dumps(stamp))
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Sizes of a mixture of many small experts: 18,672 matrices in a checkpoint."""
+
+    width: int = 64
+    layers: int = 48
+    experts: int = 128
+    hidden: int = 32
+
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """Shape of every matrix by its name."""
+        wide, narrow = (self.hidden, self.width), (self.width, self.hidden)
+        shapes: dict[str, tuple[int, int]] = {}
+        for layer in (f"model.layers.{i}" for i in range(self.layers)):
+            for expert in (f"{layer}.mlp.experts.{i}" for i in range(self.experts)):
+                of = {"gate_proj": wide, "up_proj": wide, "down_proj": narrow}
+                shapes |= {f"{expert}.{name}.weight": shape for name, shape in of.items()}
+            shapes[f"{layer}.mlp.gate.weight"] = self.experts, self.width
+            square = dict.fromkeys("qkvo", (self.width, self.width))
+            shapes |= {f"{layer}.self_attn.{n}_proj.weight": s for n, s in square.items()}
+        return shapes
+
+
+def write_experts(folder: Path, model: Experts, *, count: int, seed: int = 2307) -> None:
+    """Write checkpoints of a mixture of experts with Gaussian weights, unless they exist."""
+    stamp = {"model": vars(model), "count": count, "seed": seed}
+    if _is_complete(folder, stamp):
+        return
+    config = {"architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe"}
+    for index in range(count):
+        rng = _rng(seed, str(index))
+        tensors = {
+            name: rng.normal(scale=DEVIATION, size=shape).astype(np.float32)
+            for name, shape in model.matrices.items()
+        }
+        at = folder / f"step-{index * STRIDE:08d}"
+        _write_tensors(at / "model.safetensors", tensors, "float32")
+        (at / "config.json").write_text(json.dumps(config))
     (folder / DONE).write_text(json.dumps(stamp))
 
 

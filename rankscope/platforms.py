@@ -22,6 +22,7 @@ READ_REGULAR = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os,
 DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
 )
+BELOW_NORMAL = 0x4000  # the priority class of Windows
 _PROCESS = "/proc/{}/stat"
 
 
@@ -63,7 +64,7 @@ def load_of_machine() -> float:
     except (AttributeError, OSError):  # Windows
         import psutil
 
-        return psutil.getloadavg()[0]
+        return float(psutil.getloadavg()[0])
 
 
 def yield_processors(nice: int) -> None:
@@ -76,7 +77,7 @@ def yield_processors(nice: int) -> None:
         import psutil
 
         if nice:
-            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            psutil.Process().nice(BELOW_NORMAL)
 
 
 def process_beginning(number: int) -> str | None:

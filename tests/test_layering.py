@@ -92,7 +92,7 @@ MAY_IMPORT = {
     },
     "monitoring": {
         *("errors", "writers", "durable", "platforms", "checkpoints", "components", "results"),
-        *("pipeline.calls", "pipeline.choices", "pipeline.engine", "analysis"),
+        *("pipeline.call_results", "pipeline.choices", "pipeline.engine", "analysis"),
         *("watching.kept_rows", "watching.mirrors", "statistics.quantities"),
     },
     "comparison": {

@@ -242,7 +242,7 @@ def test_a_worker_that_inherits_nothing_is_told_where_its_connection_is(
     shared_sockets: list[int],
 ) -> None:
     found = outcomes(2, *(Constant(float(i + 1)) for i in range(3)), Constant(0.0, "unreadable"))
-    assert [found[i][0].values[0] for i in range(3)] == [1, 2, 3]  # type: ignore[index]
+    assert [found[i][0].spectrum.values[0] for i in range(3)] == [1, 2, 3]  # type: ignore[index]
     assert len(shared_sockets) == 1
 
 

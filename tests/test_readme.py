@@ -42,6 +42,7 @@ def test_every_file_of_a_results_folder_is_there() -> None:
     files = {value for name, value in vars(columns).items() if name.endswith(("_FILE", "_RECORD"))}
     files |= {columns.ANALYSIS_SKIPS, columns.EVALUATION_SKIPS}
     folders = {f"{columns.SPECTRA_FOLDER}/", f"{columns.SCORES_FOLDER}/", "figures/"}
+    folders |= {f"{columns.ROWS_FOLDER}/"}
     folders |= {f"{columns.SUBSPACES_FOLDER}/", "subspaces.csv", "report.html", "tensorboard/"}
     folders |= {f"{columns.ORIGINS_FOLDER}/", f"{columns.REPRESENTATIONS_FOLDER}/"}
     files |= {columns.REPRESENTATIONS_SKIPS, "representations.csv", "similarities.csv"}

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.analysis.analyzed import Analysis, RecalledAnalysis
+from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.engines import EngineName, OpenEngine, engine_of
 from rankscope.analysis.jobs import AnalysisEngine
-from rankscope.analysis.origin import open_origin
-from rankscope.analysis.plan import Selection, SpectraPlans, SpectraTask, Windows, count_steps
+from rankscope.analysis.kept_steps import kept_rows
+from rankscope.analysis.plan import Selection, SpectraPlans, Windows, count_steps
+from rankscope.analysis.question import Question
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.analysis.subspace_plans import SubspaceFiles, SubspacePlans, subspace_rows
-from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import WrongSettingError
+from rankscope.pipeline.call_results import reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
-    recalled,
-    recorded,
-    reported,
     require_out,
     require_steps,
     results_folder,
-    sweep_results,
 )
 from rankscope.pipeline.choices import Layers, Names, Steps
-from rankscope.pipeline.execution import Executed, Meter, Progress
-from rankscope.results.columns import ANALYSIS_RECORD
-from rankscope.results.measure import Row, row_of
-from rankscope.results.spectra_store import Entry
+from rankscope.pipeline.execution import Meter, Progress
+from rankscope.results.measure import Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +54,7 @@ def analyze(
     since: str | Path | None = None,
     subspaces: int | None = None,
     against: Names | None = None,
+    recheck: bool = False,
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
@@ -109,6 +107,9 @@ def analyze(
     against
         The steps that they are compared with: by default ``previous`` and ``first``; ``last``, on
         request, since a new checkpoint changes all that was compared with it.
+    recheck
+        Look into every checkpoint, although ``out`` holds the answer and no file has another size
+        or another time than it had then.
 
     Returns
     -------
@@ -135,54 +136,50 @@ def analyze(
     >>> table.groupby("step")["numerical_rank"].mean().tolist()
     [2.0, 4.0]
     """
-    start = None if since is None else open_origin(since, trust_pickle=trust_pickle)
-    selection = Selection.of(
+    question = Question(
+        paths=tuple(listed_paths(paths)),
         components=components,
         roles=roles,
         layers=layers,
         steps=steps,
-        since=start,
         windows=windows,
+        layout=layout,
+        family=family,
+        trust_pickle=trust_pickle,
+        base=base,
+        since=since,
         subspaces=subspaces,
         against=against,
     )
-    if subspaces is not None and out is None:
-        raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")
-    runs = survey(
-        listed_paths(paths), layout=layout, family=family, trust_pickle=trust_pickle, base=base
-    )
+    workers = engine_of(engine, jobs)
     folder = None if out is None else Path(out)
-    found = analyze_found(runs, selection, out=folder, engine=engine_of(engine, jobs))
-    return reported(found)
+    recalled = None if folder is None or recheck else question.recall(folder)
+    return reported(recalled or answer(question, out=folder, engine=workers, recheck=recheck))
 
 
-def analyze_found(
-    found: Survey,
-    selection: Selection,
+def answer(
+    question: Question,
     *,
     out: Path | None = None,
     engine: OpenEngine | None = None,
     progress: Progress | None = None,
-) -> Analysis | RecalledAnalysis:
-    """Analyse the runs that a survey found, unless ``out`` holds the answer already."""
-    require_steps(sum(count_steps(run, selection) for run in found.runs), found.runs)
-    sweep_results(out)
-    return recall(out, found, selection) or analyze_runs(
-        found, selection, out=out, engine=engine, progress=progress
+    recheck: bool = False,
+) -> Analysis:
+    """Answer a question, computing what ``out`` lacks; ``recheck`` plans every step again."""
+    selection = question.selection()
+    if selection.subspaces is not None and out is None:
+        raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")
+    before = None if out is None else question.look(out)
+    found = question.survey()
+
+    def seen(folders: Iterable[str]) -> dict[str, Any] | None:
+        if out is None or before is None or not all(before.covers(run.path) for run in found.runs):
+            return None
+        return question.seen(before, out, folders)
+
+    return analyze_runs(
+        found, selection, out=out, engine=engine, progress=progress, seen=seen, recheck=recheck
     )
-
-
-def recall(out: Path | None, found: Survey, selection: Selection) -> RecalledAnalysis | None:
-    """Return the last analysis in ``out`` if it made the same request of the same files."""
-    if out is None:
-        return None
-    plans = SpectraPlans(found, selection)
-    record = recorded(out / ANALYSIS_RECORD, plans, SpectraFiles(out))
-    if record is None:
-        return None
-    if selection.subspaces is not None and not _holds_subspaces(out, record, found, selection):
-        return None
-    return RecalledAnalysis(**recalled(record), out=out, record=record)
 
 
 def analyze_runs(
@@ -193,18 +190,30 @@ def analyze_runs(
     engine: OpenEngine | None = None,
     progress: Progress | None = None,
     revised: Callable[[Analysis], Analysis] | None = None,
+    seen: Callable[[Iterable[str]], dict[str, Any] | None] | None = None,
+    recheck: bool = False,
 ) -> Analysis:
     """Analyse the runs that a survey found, computing what the store lacks.
 
-    ``revised`` may change the result before it is written.
+    Parameters
+    ----------
+    revised
+        May change the result before it is written.
+    seen
+        Says what to record of the files, given the folders that tensors were read from: see
+        `Question.seen`.
+    recheck
+        Plan every step again, although no file has changed.
     """
     count = sum(count_steps(run, selection) for run in found.runs)
+    require_steps(count, found.runs)
     require_out(out, found.runs)
-    plans = SpectraPlans(found, selection)
+    sweep_results(out)
+    plans = SpectraPlans(found, selection, out=out, recheck=recheck)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
         fields, rows = carried_out(
             plans,
-            _rows,
+            partial(kept_rows, out=out),
             store=SpectraFiles(folder),
             engine=nullcontext(workers),
             meter=Meter(progress, count),
@@ -222,13 +231,16 @@ def analyze_runs(
         **fields,
         runs=found.runs,
         selection=selection,
-        rows=tuple(row for some in rows for row in some),
+        rows=tuple(row for some in rows for row in some.rows),
+        csv=() if out is None else tuple(some.csv for some in rows),
         breaks=plans.breaks,
         subspaces=compared,
         subspaces_key=key,
     )
     if revised is not None:
         analysis = revised(analysis)
+    if seen is not None and analysis.key is not None and plans.is_certain:
+        analysis = replace(analysis, seen=seen(plans.folders))
     if out is not None and analysis.measured:
         from rankscope.analysis.results_folder import write_results
 
@@ -254,20 +266,3 @@ def _compared(
         found=found,
     )
     return fields, tuple(row for some in rows for row in some)
-
-
-def _holds_subspaces(
-    out: Path, record: Mapping[str, Any], found: Survey, selection: Selection
-) -> bool:
-    """Whether the table of subspaces is of the same files and its store is complete."""
-    plans, store = SubspacePlans(found, selection), SubspaceFiles(out)
-    are_there = [store.path(plan).is_file() for plan in plans]
-    return all(are_there) and record.get("subspaces_key") == plans.key
-
-
-def _rows(executed: Executed[SpectraTask, Entry]) -> list[Row]:
-    # Imported here, not at the top, so that it loads while the workers compute.
-    import rankscope.analysis.results_folder  # noqa: F401
-
-    plan = executed.plan
-    return [row_of(plan.run, plan.step, entry) for entry in executed.entries]

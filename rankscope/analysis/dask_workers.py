@@ -12,7 +12,7 @@ from itertools import chain, islice
 from types import TracebackType
 from typing import Any
 
-from rankscope.analysis.jobs import AnalysisJob, Outcome, in_chunks
+from rankscope.analysis.jobs import AnalysisJob, Outcome, in_chunks, sent
 from rankscope.analysis.worker import decompose_all
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
@@ -66,9 +66,8 @@ class DaskWorkers:
                 finished.add(added)
 
     def _submit(self, chunk: list[AnalysisJob]) -> Any:
-        recipes = [(job.task.recipe, job.task.files) for job in chunk]
         # Not pure: a retry must not get the failed result from Dask's memory.
-        return self._client.submit(decompose_all, recipes, pure=False)
+        return self._client.submit(decompose_all, list(map(sent, chunk)), pure=False)
 
 
 def _outcomes(future: Any, count: int) -> list[Outcome]:

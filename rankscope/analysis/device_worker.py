@@ -12,7 +12,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from rankscope.analysis.jobs import AnalysisJob, Outcome
+from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
 from rankscope.analysis.subspace_series import SubspaceSeries
 from rankscope.analysis.worker import decompose, explained, matrix_of
 from rankscope.checkpoints.file_states import as_planned
@@ -21,10 +21,12 @@ from rankscope.components.consecutive import Consecutive
 from rankscope.components.memory import check_room
 from rankscope.components.recipes import Difference, Recipe, Weight
 from rankscope.errors import RankscopeError
+from rankscope.results.measure import Measured
 from rankscope.spectra.device_changes import State, change_of
 from rankscope.spectra.device_matrices import TYPES, stored
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectra, stack_spectra
+from rankscope.spectra.spectrum import Spectrum
 from rankscope.spectra.torch_backend import TorchBackend
 
 READ_AHEAD = 4  # matrices in memory beyond those of the threads, each as large as in the model
@@ -109,13 +111,13 @@ class DeviceWorker:
 
     def _alone(self, job: AnalysisJob) -> Outcome:
         found = self._decomposed(job)
-        return self._on_device(found) if isinstance(found, Dense) else found
+        return self._on_device(job, found) if isinstance(found, Dense) else found
 
     def _decomposed(self, job: AnalysisJob) -> Outcome | Dense:
         """The result of a job; a small matrix as it was read, to be decomposed with others."""
         found = self._found(job)
         # Others may use the device: what has no room there is decomposed on the processor.
-        return decompose(job.task.recipe, job.task.files) if found is None else found
+        return decompose(*sent(job)) if found is None else found
 
     def _found(self, job: AnalysisJob) -> Outcome | Dense | None:
         try:
@@ -125,10 +127,10 @@ class DeviceWorker:
                     return recipe.compare()
                 matrix = self._states_of(recipe) or matrix_of(recipe)
             if not isinstance(matrix, (States, Dense)):
-                return spectra(matrix)
+                return _measured(job, spectra(matrix))
             if isinstance(matrix, Dense) and self._backend.batch_size(matrix.shape) > 1:
                 return matrix
-            return self._on_device(matrix)
+            return self._on_device(job, matrix)
         except torch.OutOfMemoryError:
             return None
         except Exception as error:
@@ -152,11 +154,11 @@ class DeviceWorker:
         dtypes = dict.fromkeys(one.dtype for one in states[:2])
         return States(data, "-".join(dtypes))
 
-    def _on_device(self, matrix: States | Dense) -> Outcome:
+    def _on_device(self, job: AnalysisJob, matrix: States | Dense) -> Outcome:
         with self._backend.place():
             if isinstance(matrix, States):
                 matrix = self._formed(matrix)
-            return stack_spectra([matrix], self._backend)
+            return _measured(job, stack_spectra([matrix], self._backend))
 
     def _formed(self, states: States) -> Dense:
         there = [
@@ -173,4 +175,8 @@ class DeviceWorker:
         with self._backend.place():
             found = stack_spectra([matrix for _, matrix in batch], self._backend)
         for (job, _), spectrum in zip(batch, found, strict=True):
-            yield job, [spectrum]
+            yield job, _measured(job, [spectrum])
+
+
+def _measured(job: AnalysisJob, found: list[Spectrum]) -> list[Measured]:
+    return [Measured.of(spectrum, job.task.component.kind) for spectrum in found]

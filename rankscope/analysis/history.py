@@ -7,7 +7,7 @@ cannot be read or lack the tensor. Nothing is measured across a break
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -58,6 +58,25 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """Where to go on in a run whose first steps are known.
+
+    Attributes
+    ----------
+    step
+        The last of these.
+    replay
+        As in `Step`.
+    said
+        The notes of these steps: tensor and message of each.
+    """
+
+    step: int
+    replay: tuple[int, ...]
+    said: frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True)
 class Step:
     """What one step holds.
 
@@ -69,6 +88,8 @@ class Step:
         Matrices of the wanted components, whether or not their layer and role are wanted.
     breaks
         Whether it does not continue the previous steps.
+    replay
+        The one or two checkpoints that tell all that later steps depend on; none if it takes more.
     """
 
     step: int
@@ -77,12 +98,18 @@ class Step:
     skips: tuple[Skip, ...] = ()
     notes: tuple[Skip, ...] = ()
     breaks: bool = False
+    replay: tuple[int, ...] = ()
 
 
-def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
+def iter_steps(run: Run, asked: Asked, begin: Begin | None = None) -> Iterator[Step]:
     """Go through the wanted steps of a run, ascending; reads headers only.
 
     A checkpoint that cannot be read is reported as a skip.
+
+    Parameters
+    ----------
+    begin
+        Leaves out the steps up to this one.
     """
     merges = read_merges(run.merge_files)
     skips = merges.skips
@@ -91,14 +118,23 @@ def iter_steps(run: Run, asked: Asked) -> Iterator[Step]:
     walk = _Walk(run, asked, merges, origins_of(run, merges))
     if asked.whole_cycles:
         skips += no_cycles(run, merges, checkpoints, walk.origins)
+    if begin is not None:
+        walk.replayed([checkpoints[step] for step in begin.replay], begin.said)
     for step in sorted(checkpoints.keys() | merged_steps):
+        if begin is not None and step <= begin.step:
+            continue
         found = walk.at(checkpoints[step]) if step in checkpoints else Step(step)
         components = list(dict.fromkeys(found.components))  # a base may stand for a weight
         if step in merged_steps:
             so_far = [merge for merge in merges.read if merge.step <= step]
             for name in [name for name in AT_MERGES if name in asked.components]:
                 components += AT_MERGES[name](so_far, walk.last or _first_readable(run))
-        yield replace(found, components=tuple(components), skips=(*skips, *found.skips))
+        yield replace(
+            found,
+            components=tuple(components),
+            skips=(*skips, *found.skips),
+            replay=walk.replay,
+        )
         skips = ()
 
 
@@ -120,6 +156,8 @@ class _Part:
         Where its cumulative updates begin; None where that is not known.
     last, trace
         The previous checkpoint, and what is stored next to its weights.
+    second_last
+        The checkpoint before that; None if there is none.
     held
         The last checkpoint that holds a matrix, by the matrix's name and whether its weight is
         there: an adapter alone and a weight are not measured from each other.
@@ -127,6 +165,8 @@ class _Part:
         The last checkpoint before that one that holds it.
     bare
         Length of the prefix that the names of some checkpoints lack.
+    is_renamed
+        Whether some checkpoint has been read under other names than its own.
     """
 
     origin: Seen | None
@@ -135,9 +175,12 @@ class _Part:
     held: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     held_before: dict[tuple[str, bool], Seen] = field(default_factory=dict)
     bare: int = 0
+    is_renamed: bool = False
+    second_last: Seen | None = None
 
     def take(self, now: Seen, trace: Trace, *, is_start: bool) -> None:
         """Make this the previous checkpoint, and a start of updates if it may be one."""
+        self.second_last = None if self.last is now else self.last
         self.last, self.trace = now, trace
         if is_start:
             holds = set(map(_identity, now.contents.parameters.values()))
@@ -162,6 +205,28 @@ class _Walk:
     def last(self) -> Contents | None:
         """The previous checkpoint; None where the series begins or has just broken."""
         return None if self.part is None else self.part.last.contents
+
+    @property
+    def replay(self) -> tuple[int, ...]:
+        """The checkpoints after which another walk would go on as this one; empty for none.
+
+        That takes that every matrix so far is in the last checkpoint, and those that were there
+        before in the one before it.
+        """
+        part, asked = self.part, self.asked
+        if part is None or "cumulative_update" in asked.components or asked.whole_cycles:
+            return ()
+        is_all = all(seen is part.last for seen in part.held.values())
+        is_all &= all(seen is part.second_last for seen in part.held_before.values())
+        if not is_all or part.is_renamed or self.merges.skips:
+            return ()
+        return tuple(seen.step for seen in (part.second_last, part.last) if seen is not None)
+
+    def replayed(self, checkpoints: Iterable[Checkpoint], said: Iterable[tuple[str, str]]) -> None:
+        """Bring this walk to where another was, which had these notes to give."""
+        for checkpoint in checkpoints:
+            self.at(checkpoint)
+        self.said |= {*said}
 
     def at(self, checkpoint: Checkpoint) -> Step:
         """Read a checkpoint, and find what to measure in it."""
@@ -208,6 +273,7 @@ class _Walk:
         same = None if apart else same_names(earlier, contents, bare=part.bare)
         if same is not None:
             contents, part.bare = same
+            part.is_renamed = True
             message = "its names differ from those before by a prefix: taken for the same matrices"
             self.notes.append(Skip(path, "", "prefix", message))
         apart = apart or difference(earlier, contents)

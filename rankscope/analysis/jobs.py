@@ -1,4 +1,4 @@
-"""Jobs of an analysis: recipes go out; spectra, comparisons or failures come back.
+"""Jobs of an analysis: recipes go out; spectra with metrics, comparisons or failures come back.
 
 Loads nothing but the standard library, so that worker processes can be started before anything else
 is loaded.
@@ -16,15 +16,21 @@ if TYPE_CHECKING:
     from rankscope.analysis.plan import SpectraTask
     from rankscope.analysis.subspace_plans import SubspaceTask
     from rankscope.analysis.subspace_series import Compared
-    from rankscope.spectra.spectrum import Spectrum
+    from rankscope.checkpoints.file_states import FileStates
+    from rankscope.results.measure import Measured
 
 CHUNK_WORK = 2e8  # operations; about 20 ms, so that sending a chunk costs little
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection
 
-# One spectrum per head where there are heads, or one comparison per pair of steps.
-Outcome: TypeAlias = "list[Spectrum] | list[Compared] | Failure"
+# One matrix per head where there are heads, or one comparison per pair of steps.
+Outcome: TypeAlias = "list[Measured] | list[Compared] | Failure"
 AnalysisJob: TypeAlias = "Job[SpectraTask] | Job[SubspaceTask]"
 AnalysisEngine: TypeAlias = "Engine[Any, Any]"  # each kind of task has a different result
+
+
+def sent(job: AnalysisJob) -> tuple[Any, FileStates, str]:
+    """What a worker needs of a job: the recipe, the files that it reads, and the component."""
+    return job.task.recipe, job.task.files, job.task.component.kind
 
 
 def in_chunks(jobs: Iterable[AnalysisJob]) -> Iterator[list[AnalysisJob]]:

@@ -21,6 +21,7 @@ from rankscope.analysis.jobs import (
     AnalysisJob,
     Outcome,
     in_chunks,
+    sent,
 )
 from rankscope.checkpoints.limits import size_text
 from rankscope.components.memory import least_memory
@@ -163,7 +164,7 @@ class _Worker:
         """Hand over a chunk; if the process has died, that shows when its result is awaited."""
         self.at_hand.append(chunk)
         with contextlib.suppress(OSError):
-            self.connection.send([(job.task.recipe, job.task.files) for job in chunk.jobs])
+            self.connection.send(list(map(sent, chunk.jobs)))
 
     def receive(self) -> list[Outcome] | None:
         """Results of the first chunk; None if the process died."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 from rankscope.analysis.history import Asked, Step, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
+from rankscope.analysis.trails import Past, as_skips, noted, past_of
 from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.file_states import FileStates, State, state_of
@@ -166,16 +169,36 @@ class SpectraPlans(execution.Plans[SpectraTask]):
 
     The results also depend on what was reported when the runs were found.
 
+    Parameters
+    ----------
+    out
+        A folder of results, whose steps are not planned again where nothing has changed.
+    recheck
+        Plan them nevertheless.
+
     Attributes
     ----------
     breaks
         The last step of each run that does not continue the previous ones, if any.
+    folders
+        Where its tensors are.
+    is_certain
+        Whether nothing that was looked for and not found would change the results if it came.
     """
 
-    def __init__(self, found: Survey, selection: Selection) -> None:
-        self._selection = selection
+    def __init__(
+        self,
+        found: Survey,
+        selection: Selection,
+        *,
+        out: Path | None = None,
+        recheck: bool = False,
+    ) -> None:
+        self._selection, self._out, self._recheck = selection, out, recheck
         self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
+        self.folders: set[str] = set()
+        self.is_certain = True
         since = selection.since and str(selection.since.path)
         asked = replace(selection, since=None), since
         runs = [_about(run) for run in found.runs]
@@ -183,15 +206,23 @@ class SpectraPlans(execution.Plans[SpectraTask]):
         super().__init__(plans, store.VERSION, asked, found.skips, found.notes, runs)
 
     def __iter__(self) -> Iterator[Plan[SpectraTask]]:
-        yield from super().__iter__()
+        for plan in super().__iter__():
+            self.folders |= {
+                path.rpartition(os.sep)[0] for task in plan.tasks for path, _ in task.files
+            }
+            yield plan
         self.notes += self._reasons
 
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[SpectraTask]]:
         for run in runs:
             facts = Facts(whole_cycles=self._selection.windows == "cycles")
-            yield from plan_run(run, self._selection, facts)
+            past = past_of(run, self._selection, self._out, recheck=self._recheck)
+            for _, stored in past.steps:
+                self.folders |= {path.rpartition(os.sep)[0] for path in stored.about["beside"]}
+            yield from plan_run(run, self._selection, facts, past=past)
             if facts.last_break is not None:
                 self.breaks[run.name] = facts.last_break
+            self.is_certain &= not facts.lacks_base
             self._explain(run, facts)
 
     def _explain(self, run: Run, facts: Facts) -> None:
@@ -206,7 +237,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
 
 
 def plan_run(
-    run: Run, selection: Selection, facts: Facts | None = None
+    run: Run, selection: Selection, facts: Facts | None = None, *, past: Past | None = None
 ) -> Iterator[Plan[SpectraTask]]:
     """Plan a run, step by step in ascending order; reads headers only.
 
@@ -214,15 +245,25 @@ def plan_run(
     ----------
     facts
         Collects what the run holds.
+    past
+        The first steps, if their rows are known: their plans have no tasks, and the rows beside.
     """
     seen = {str(path): state_of(path) for path in run.merge_files}
-    for step in iter_steps(run, selection.asked):
+    past, facts = past or Past(), facts or Facts()
+    facts.restore(past.facts)
+    for at, stored in past.steps:
+        skips, notes = (as_skips(stored.about[name]) for name in ("skips", "notes"))
+        yield Plan(run.name, at, (), skips, notes, stored)
+    for step in iter_steps(run, selection.asked, past.begin):
         asked = sorted(filter(selection.has, step.components), key=_order)
-        if facts is not None:
-            facts.add(step, asked)
+        facts.add(step, asked)
         remember_states(step, seen)
-        tasks = [task_of(component, seen) for component in asked]
-        yield Plan(run.name, step.step, tuple(tasks), step.skips, step.notes)
+        tasks = tuple(task_of(component, seen) for component in asked)
+        about = None
+        if past.trail is not None:
+            files = (path for task in tasks for path, _ in task.files)
+            about = noted(past.trail, step, facts, files=files)
+        yield Plan(run.name, step.step, tasks, step.skips, step.notes, about)
 
 
 def _order(component: Component) -> TableOrder:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from rankscope.analysis.history import BETWEEN, Step
 from rankscope.components.component import Component
@@ -25,6 +26,8 @@ class Facts:
         Whether any step has weights, adapters, and a number of heads.
     last_break
         The last step that does not continue the previous ones; None if the series does not break.
+    lacks_base
+        Whether the model that an adapter names was not found.
     whole_cycles
         Whether only updates over whole cycles are requested.
     offered, planned
@@ -36,9 +39,15 @@ class Facts:
     adapters: bool = False
     heads: bool = False
     last_break: int | None = None
+    lacks_base: bool = False
     whole_cycles: bool = False
     offered: set[str] = field(default_factory=set)
     planned: set[str] = field(default_factory=set)
+
+    def restore(self, known: Mapping[str, Any]) -> None:
+        """Take over what is known of the steps before."""
+        for name, value in known.items():
+            setattr(self, name, value)
 
     def add(self, step: Step, asked: Iterable[Component]) -> None:
         """Add what one step holds, and which of its components are requested."""
@@ -51,6 +60,7 @@ class Facts:
             self.weights |= any(one.tensor is not None for one in parameters)
             self.adapters |= any(one.adapter is not None for one in parameters)
             self.heads |= step.contents.heads is not None
+            self.lacks_base |= bool(step.contents.base_named) and step.contents.base is None
 
 
 def why_none(component: str, facts: Facts) -> str:

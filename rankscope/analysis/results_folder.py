@@ -11,6 +11,7 @@ from typing import Any
 
 from rankscope.addresses import shown
 from rankscope.analysis.analyzed import Analysis
+from rankscope.analysis.question import SEEN
 from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
@@ -59,7 +60,7 @@ def write_results(
     logs = training_records(analysis.runs)
     files = {
         METRICS_FILE: as_parquet(analysis.rows, COLUMNS, whole=WHOLE, text=TEXT),
-        "metrics.csv": as_csv(analysis.rows, COLUMNS),
+        "metrics.csv": _csv(analysis),
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
         TRAINING_FILE: as_csv(logs, _columns_of(logs)) if logs else None,
         SUBSPACES_FILE: None,
@@ -72,6 +73,12 @@ def write_results(
         )
     record = described(analysis) | ({} if runs is None else {"runs": list(runs)})
     write_with_record(out / ANALYSIS_RECORD, record, files)
+
+
+def _csv(analysis: Analysis) -> bytes:
+    if not analysis.csv:
+        return as_csv(analysis.rows, COLUMNS)
+    return b"".join((as_csv((), COLUMNS), *analysis.csv))
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -109,6 +116,8 @@ def described(analysis: Analysis) -> dict[str, Any]:
         "eigenvalues": way(),
         "key": analysis.key,
         "subspaces_key": analysis.subspaces_key,
+        SEEN: None if analysis.seen is None else dict(analysis.seen),
+        "named": analysis.selection.named,
         "options": _described_options(analysis),
         "runs": [_described_run(run) for run in analysis.runs],
         "rows": len(analysis.rows),

@@ -15,7 +15,8 @@ from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan
-from rankscope.results.columns import SPECTRA_FOLDER
+from rankscope.results.columns import MEASURED, SPECTRA_FOLDER
+from rankscope.results.measure import Measured, Number
 from rankscope.results.spectra_store import (
     MATRIX,
     Entry,
@@ -25,7 +26,6 @@ from rankscope.results.spectra_store import (
 )
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
-MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
 OF_FILES = (CHANGED, "damaged")  # reasons that concern a whole file, where they name no tensor
 
 
@@ -48,9 +48,9 @@ class SpectraFiles:
         replaced = set(map(_identity, new))
         write_entries(path, [e for e in stored if _identity(e) not in replaced] + new)
 
-    def entries(self, task: SpectraTask, result: list[Spectrum]) -> list[Entry]:
+    def entries(self, task: SpectraTask, result: list[Measured]) -> list[Entry]:
         """The spectra of a task, one per head where there are heads."""
-        return [_entry(task, spectrum, head) for head, spectrum in enumerate(result)]
+        return [_entry(task, *measured, head=head) for head, measured in enumerate(result)]
 
     def failed(self, task: SpectraTask, failure: Failure) -> tuple[list[Entry], Skip]:
         """A row without a spectrum; what concerns a whole file is reported once, not per matrix."""
@@ -60,7 +60,7 @@ class SpectraFiles:
         name = failure.tensor or ("" if failure.reason in OF_FILES else task.component.name)
         path = failure.path or (tensors[0].paths[0] if tensors else "")
         skip = Skip(path, name, failure.reason, failure.message)
-        return [_entry(task, nothing, 0)], skip
+        return [_entry(task, nothing, None, head=0)], skip
 
     def fault(self, task: SpectraTask, entry: Entry) -> Skip | None:
         """Why there is no spectrum; None where there is one."""
@@ -91,7 +91,9 @@ def _identity(entry: Entry) -> tuple[int | str | None, ...]:
     return tuple(entry.place[key] for key in MATRIX if key != "head")
 
 
-def _entry(task: SpectraTask, spectrum: Spectrum, head: int) -> Entry:
+def _entry(
+    task: SpectraTask, spectrum: Spectrum, metrics: dict[str, Number] | None, *, head: int
+) -> Entry:
     component = task.component
     place = {
         "layer": component.layer,
@@ -104,4 +106,4 @@ def _entry(task: SpectraTask, spectrum: Spectrum, head: int) -> Entry:
         "restarts": component.restarts,
         "window": component.window,
     }
-    return Entry(task.key, place, spectrum)
+    return Entry(task.key, place, spectrum, metrics)

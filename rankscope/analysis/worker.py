@@ -1,4 +1,4 @@
-"""One worker process: takes recipes from its connection, sends back their spectra.
+"""One worker process: takes recipes from its connection, sends back spectra and metrics.
 
 It is started as a separate program rather than by ``multiprocessing``, which would import the
 caller's main script again. So a script without a ``__main__`` guard works, and so does a notebook;
@@ -29,17 +29,20 @@ from rankscope.components.memory import check_room
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
+from rankscope.results.measure import Measured
 from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
 
-Chunk = list[tuple[Recipe | SubspaceSeries, FileStates]]
+Chunk = list[tuple[Recipe | SubspaceSeries, FileStates, str]]  # as `rankscope.analysis.jobs.sent`
 AHEAD = 2**26  # bytes of a chunk that are fetched before its first matrix is read
 SECONDS_TO_END = 1.0  # until then an idle process has ended by itself, and waited for the others
 
 
-def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcome:
-    """Spectra of a recipe, one per head for a stack; or comparisons of a series.
+def decompose(
+    recipe: Recipe | SubspaceSeries, files: FileStates = (), component: str = "weight"
+) -> Outcome:
+    """Spectra of a recipe with metrics, one per head for a stack; or comparisons of a series.
 
     Refuses ``files`` in any other state than this.
     """
@@ -48,7 +51,7 @@ def decompose(recipe: Recipe | SubspaceSeries, files: FileStates = ()) -> Outcom
             if isinstance(recipe, SubspaceSeries):
                 return recipe.compare()
             matrix = in_float64(matrix_of(recipe))
-        return spectra(matrix)
+        return [Measured.of(spectrum, component) for spectrum in spectra(matrix)]
     except Exception as error:
         return explained(error)
 
@@ -83,7 +86,7 @@ def explained(error: Exception) -> Failure:
 
 
 def decompose_all(chunk: Chunk) -> list[Outcome]:
-    """Spectra of a chunk of recipes, each with the files that it reads."""
+    """What comes of a chunk of recipes."""
     _fetch_ahead(chunk)
     return [decompose(*one) for one in chunk]
 
@@ -92,7 +95,7 @@ def _fetch_ahead(chunk: Chunk) -> None:
     """Fetch what lies elsewhere of a chunk's matrices together, up to `AHEAD` bytes."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     size = 0
-    for recipe, _ in chunk:
+    for recipe, *_ in chunk:
         for tensor in () if isinstance(recipe, SubspaceSeries) else recipe.tensors():
             if isinstance(tensor, StoredTensor) and is_stand_in(tensor.path):
                 size += tensor.nbytes

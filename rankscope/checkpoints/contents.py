@@ -7,28 +7,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-from rankscope.addresses import shown
 from rankscope.checkpoints.file_states import State
+from rankscope.checkpoints.skip import Skip as Skip
 from rankscope.checkpoints.tensors import Tensor
-from rankscope.errors import RankscopeError
-
-
-@dataclass(frozen=True)
-class Skip:
-    """Something that is left out, and why; also a note, which costs nothing."""
-
-    path: str
-    tensor: str
-    reason: str  # a short code, such as "adapter-incomplete"
-    message: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "path", shown(self.path))
-
-    def __str__(self) -> str:
-        error = RankscopeError(self.message, path=self.path or None, tensor=self.tensor or None)
-        return f"{error} [{self.reason}]"
-
 
 Class = Literal["matrix", "part of", "no linear map", "optimizer", "not understood"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,9 @@ from rankscope.cli.options import (
     WindowChoice,
 )
 from rankscope.errors import plain
+
+if TYPE_CHECKING:
+    from rankscope.pipeline.call_results import CallResult
 
 
 def analyze(
@@ -71,6 +74,14 @@ def analyze(
             "By default previous,first.",
         ),
     ] = None,
+    recheck: Annotated[
+        bool,
+        typer.Option(
+            "--recheck",
+            help="Look into every checkpoint, even if no file has another size or time than at the "
+            "last call.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -82,33 +93,37 @@ def analyze(
     """
     # A new folder means there is work to do: the workers load numpy while we plan.
     workers = engine_of(engine, jobs, start=not out.exists())
-    from rankscope.analysis.analyze import analyze_found
-    from rankscope.analysis.origin import open_origin
-    from rankscope.analysis.plan import Selection
-    from rankscope.checkpoints.discovery import survey
+    from rankscope.analysis.question import Question
     from rankscope.cli.output import end_call, print_summary
     from rankscope.cli.progress import progress_bar
     from rankscope.results.columns import ANALYSIS_RECORD, ANALYSIS_SKIPS
 
-    selection = Selection.of(
+    question = Question(
+        paths=tuple(runs),
         components=components,
         roles=roles,
         layers=layers,
         steps=steps,
-        since=None if since is None else open_origin(since, trust_pickle=trust_pickle),
         windows=windows,
+        layout=layout,
+        family=family,
+        trust_pickle=trust_pickle,
+        base=base,
+        since=since,
         subspaces=subspaces,
         against=against,
     )
-    met = survey(runs, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
-    with progress_bar("analysing") as progress:
-        found = analyze_found(met, selection, out=out, engine=workers, progress=progress)
+    found: CallResult | None = None if recheck else question.recall(out)
+    if found is None:
+        from rankscope.analysis.analyze import answer
+
+        with progress_bar("analysing") as progress:
+            found = answer(question, out=out, engine=workers, progress=progress, recheck=recheck)
+    computed = found.computed
 
     def print_record(record: dict[str, Any]) -> None:
-        print_summary(record, named=selection.named)
-        typer.echo(
-            f"{record['rows']} matrices, {found.computed} newly computed → {plain(str(out))}"
-        )
+        print_summary(record, named=record["named"])
+        typer.echo(f"{record['rows']} matrices, {computed} newly computed → {plain(str(out))}")
 
     end_call(
         found,

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rankscope.cli.exit_codes import CLOSED_PIPE
+from rankscope.cli.plain_values import spare_adapters
 from rankscope.errors import RankscopeError
 
 OLD_SPELLINGS = {"--format": "--layout", "--device": "--engine", "--width": "--venue"}
@@ -28,6 +29,12 @@ class Program(TyperGroup):
         """Parse the arguments, and print help if asked."""
         with _quiet_without_reader():
             return super().make_context(*args, **settings)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments before the name of the command."""
+        for parameter in self.get_params(ctx):
+            spare_adapters(parameter)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> object:
         """Run a command."""
@@ -52,6 +59,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, old spellings of options included."""
         known = {option for parameter in self.params for option in parameter.opts}
+        for parameter in self.get_params(ctx):
+            spare_adapters(parameter)
         return super().parse_args(ctx, list(_present(args, known)))
 
     def invoke(self, ctx: Any) -> object:

@@ -16,8 +16,8 @@ from rankscope.results.record import read_record
 from rankscope.results.summary_tables import TRUST, aligned, number_text, summary_tables
 
 if TYPE_CHECKING:
-    from rankscope.checkpoints.contents import Skip
-    from rankscope.pipeline.calls import CallResult
+    from rankscope.checkpoints.skip import Skip
+    from rankscope.pipeline.call_results import CallResult
 
 MOST = 20  # lines
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often

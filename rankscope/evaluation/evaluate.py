@@ -17,17 +17,15 @@ from rankscope.evaluation.model_engine import ModelEngine
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.score_files import ScoreFile
 from rankscope.evaluation.score_plans import Curve, ScoreFiles, ScorePlans, ScoreTask
+from rankscope.pipeline.call_results import recalled, reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
-    recalled,
     recorded,
-    reported,
     require_out,
     require_steps,
     results_folder,
-    sweep_results,
 )
 from rankscope.pipeline.choices import Numbers, Steps, steps_of
 from rankscope.pipeline.execution import Executed, Meter, Progress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rankscope.evaluation.score_files import PairScores, ScoreFile
 from rankscope.evaluation.score_plans import Curve
-from rankscope.pipeline.calls import CallResult
+from rankscope.pipeline.call_results import CallResult
 from rankscope.results.columns import EVALUATION_COLUMNS
 
 if TYPE_CHECKING:

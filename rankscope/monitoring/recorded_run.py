@@ -22,7 +22,7 @@ from rankscope.components.component import Component
 from rankscope.components.recipes import Difference
 from rankscope.components.windows import Window
 from rankscope.monitoring.messages import EndOfStep, Opening
-from rankscope.pipeline.calls import sweep_results
+from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.engine import Failure
 from rankscope.results import spectra_store
 from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER

@@ -1,81 +1,25 @@
-"""What calls that fill a results folder do around their pipeline: checks, recall, report."""
+"""What calls that fill a results folder do around their pipeline: checks, execution, recall."""
 
 from __future__ import annotations
 
 import tempfile
-import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from rankscope.addresses import is_address
-from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.run import Run, listed
 from rankscope.checkpoints.survey import Survey
-from rankscope.durable import require_writable, sweep
-from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.durable import require_writable
+from rankscope.errors import WrongSettingError
 from rankscope.pipeline.engine import Engine, ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Executed, Meter, Plans, Store, execute
-from rankscope.results.columns import (
-    REPRESENTATIONS_FOLDER,
-    SCORES_FOLDER,
-    SPECTRA_FOLDER,
-    SUBSPACES_FOLDER,
-)
-from rankscope.results.record import is_intact, read_record
-
-if TYPE_CHECKING:
-    import pandas as pd
+from rankscope.results.record import intact_record
 
 Paths = str | Path | Iterable[str | Path]
 KeptT = TypeVar("KeptT")
-
-
-@dataclass(frozen=True)
-class CallResult(ABC):
-    """The result of a call, computed now or recalled from an earlier one.
-
-    Attributes
-    ----------
-    skips
-        What has no result, and why.
-    notes
-        Remarks where nothing is missing.
-    mended
-        What was damaged in the store and recomputed: reported by this call only.
-    computed
-        Number of entries that were not in the store.
-    key
-        Digest of what the results depend on; None if something failed that may succeed on a retry.
-    """
-
-    skips: tuple[Skip, ...]
-    notes: tuple[Skip, ...]
-    mended: tuple[Skip, ...]
-    computed: int
-    key: str | None
-
-    @property
-    @abstractmethod
-    def measured(self) -> int:
-        """Number of results; where there is none, no table is written."""
-
-    @property
-    @abstractmethod
-    def table(self) -> pd.DataFrame:
-        """The requested rows."""
-
-
-def recalled(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a `CallResult` that is recalled from the record of an earlier call."""
-    said = {
-        name: tuple(Skip(**line) for line in record[entry])
-        for name, entry in (("skips", "skipped"), ("notes", "notes"))
-    }
-    return said | {"mended": (), "computed": 0, "key": record["key"]}
 
 
 def listed_paths(paths: Paths) -> list[str | Path]:
@@ -113,16 +57,6 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
     require_writable(out)
 
 
-def sweep_results(out: Path | None) -> None:
-    """Remove what killed calls left half written in a results folder and its stores."""
-    if out is None:
-        return
-    names = SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER, REPRESENTATIONS_FOLDER
-    stores = [out / name for name in names]
-    for folder in [out, *stores, *(below for store in stores for below in store.rglob("*/"))]:
-        sweep(folder)
-
-
 @contextmanager
 def results_folder(out: Path | None) -> Iterator[Path]:
     """Yield the results folder: a temporary one where nothing is to be kept."""
@@ -157,7 +91,8 @@ def carried_out(
     """
     done = []
     for executed in execute(plans, store=store, engine=engine, meter=meter):
-        done.append((replace(executed, entries=()), keep(executed)))
+        bare = replace(executed, entries=(), plan=replace(executed.plan, tasks=()))
+        done.append((bare, keep(executed)))
     done.sort(key=lambda pair: pair[0].number)
     skips = (*found.skips, *(skip for executed, _ in done for skip in executed.skips))
     fields = {
@@ -178,25 +113,8 @@ def recorded(
     Reads headers, and the tables for their digests: a table that was emptied, damaged or replaced
     by another call's is written again, as is a removed file of the store.
     """
-    if not is_intact(path):
-        return None
-    record = read_record(path)
+    record = intact_record(path)
     if not record.get("key"):
         return None
     are_there = [store.path(plan).is_file() for plan in plans if plan.tasks]
     return record if all(are_there) and record["key"] == plans.key else None
-
-
-def reported(found: CallResult) -> pd.DataFrame:
-    """The table of a call from Python, with what was skipped as a warning."""
-    table = found.table
-    if found.notes or found.mended:
-        table.attrs["notes"] = [vars(note) for note in (*found.mended, *found.notes)]
-    if found.skips:
-        table.attrs["skipped"] = [vars(skip) for skip in found.skips]
-        message = f"{len(found.skips)} skipped, the first: {found.skips[0]}"
-        warnings.warn(message, RankscopeWarning, stacklevel=3)
-    if not found.measured and found.notes:
-        message = f"nothing was measured: {found.notes[-1]}"
-        warnings.warn(message, RankscopeWarning, stacklevel=3)
-    return table

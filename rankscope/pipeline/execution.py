@@ -9,10 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import changed, state_of
+from rankscope.checkpoints.skip import Skip
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Engine, Failure, Job, ResultT, Task, TaskT
 
@@ -33,13 +33,20 @@ ResultT_contra = TypeVar("ResultT_contra", contravariant=True)
 
 @dataclass(frozen=True)
 class Plan(Generic[TaskT]):
-    """What is requested of one run at one step, all in one file of the store."""
+    """What is requested of one run at one step, all in one file of the store.
+
+    Attributes
+    ----------
+    about
+        What the caller has to know when it is done.
+    """
 
     run: str
     step: int
     tasks: tuple[TaskT, ...]
     skips: tuple[Skip, ...] = ()
     notes: tuple[Skip, ...] = ()
+    about: Any = None
 
 
 def skip_of(error: RankscopeError, path: Path) -> Skip:

@@ -12,17 +12,15 @@ from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.evaluate import survey_here
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.text_sets import TextSet, text_sets
+from rankscope.pipeline.call_results import recalled, reported, sweep_results
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
-    recalled,
     recorded,
-    reported,
     require_out,
     require_steps,
     results_folder,
-    sweep_results,
 )
 from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
 from rankscope.pipeline.execution import Executed, Meter, Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.evaluation.score_plans import Curve
-from rankscope.pipeline.calls import CallResult
+from rankscope.pipeline.call_results import CallResult
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
 from rankscope.representing.comparison_plans import ComparisonEntry, Side
 from rankscope.representing.feature_files import FeatureFile

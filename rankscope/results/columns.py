@@ -6,6 +6,7 @@ Imports nothing, so that tables can be written without loading pandas.
 from __future__ import annotations
 
 METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
+ROWS_FOLDER = "rows"  # of each step, from which the table is put together
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 ORIGINS_FOLDER = "origins"  # of a monitor: copies of matrices where cumulative updates begin
@@ -16,6 +17,7 @@ SIMILARITIES_FILE = "similarities.parquet"
 REPRESENTATIONS_RECORD = "representations.json"
 REPRESENTATIONS_SKIPS = "representations-skipped.jsonl"
 
+MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
 METRICS = (
     "effective_rank",
     "per",

@@ -21,8 +21,10 @@ FORMULA = re.compile(r"'*[=+\-@\t\r]")
 QUOTED = re.compile(r"'(?='*[=+\-@\t\r])")
 
 
-def as_csv(records: Iterable[Mapping[Any, Any]], columns: Sequence[str]) -> bytes:
-    """Records as CSV in UTF-8; a missing value is an empty cell.
+def as_csv(
+    records: Iterable[Mapping[Any, Any]], columns: Sequence[str], *, heading: bool = True
+) -> bytes:
+    """Records as CSV in UTF-8, below the names of the columns; a missing value is an empty cell.
 
     Half characters, which UTF-8 cannot hold, are written as escapes.
 
@@ -35,7 +37,8 @@ def as_csv(records: Iterable[Mapping[Any, Any]], columns: Sequence[str]) -> byte
     """
     lines = _Lines()
     writer = csv.writer(lines, lineterminator=_Lines.END)
-    writer.writerow(map(quoted, columns))
+    if heading:
+        writer.writerow(map(quoted, columns))
     writer.writerows([quoted(one.get(name)) for name in columns] for one in records)
     return "".join(lines.parts).encode("utf-8", "backslashreplace")
 

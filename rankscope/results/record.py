@@ -102,15 +102,15 @@ def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(record) + "\n" for record in records).encode()
 
 
-def is_intact(path: Path) -> bool:
-    """Whether a record and every file of it are as they were written."""
+def intact_record(path: Path) -> dict[str, Any]:
+    """Content of a record; empty unless it and every file of it are as they were written."""
     try:
         record = read_record(path)
     except RankscopeError:
-        return False
+        return {}
     files = record.get(FILES, {})
     are_so = (_digest_of(path.parent / name) == digest for name, digest in files.items())
-    return DIGEST in record and all(are_so)
+    return record if DIGEST in record and all(are_so) else {}
 
 
 def is_as_written(path: Path, name: str) -> bool:

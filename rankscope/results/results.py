@@ -269,7 +269,7 @@ class Results:
         """How alike the features of two checkpoints are, or of two layers: one row per pair.
 
         Columns run, step, text, features, layer, at, comparison, against_run, against_step,
-        against_layer, against_at, and the numbers of `rankscope.representations.probe`;
+        against_layer, against_at, and the numbers of `rankscope.representations.probe_features`;
         empty unless `represent` was called with ``compare``.
         """
         return self._represented(SIMILARITIES_FILE, typed_similarities, ("comparison",))

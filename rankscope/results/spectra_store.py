@@ -43,11 +43,14 @@ class Entry:
         Where the matrix is: layer, role, component, head, expert, name; since, restarts, window.
     spectrum
         Its spectrum.
+    metrics
+        Its metrics by column, where it was just computed: they are not stored.
     """
 
     key: str
     place: Mapping[str, int | str | None]
     spectrum: Spectrum
+    metrics: Mapping[str, float | int | str | None] | None = None
 
 
 def store_path(folder: Path, run: str, step: int) -> Path:

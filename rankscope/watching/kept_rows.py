@@ -52,7 +52,7 @@ def with_kept_rows(analysis: Analysis, out: Path, there: Mapping[str, Sequence[i
     if not notes and not is_kept:
         return analysis
     # Without a key, `analyze` does not take this table for its own.
-    return replace(analysis, rows=tuple(rows), notes=(*analysis.notes, *notes), key=None)
+    return replace(analysis, rows=tuple(rows), csv=(), notes=(*analysis.notes, *notes), key=None)
 
 
 def read_rows(out: Path) -> list[Row]:

@@ -21,7 +21,8 @@ from rankscope.checkpoints.file_states import FileStates, state_of
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
-from rankscope.pipeline.calls import Paths, listed_paths, sweep_results
+from rankscope.pipeline.call_results import sweep_results
+from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.results.measure import Row
 from rankscope.watching.kept_rows import by_step, read_rows, values_of, with_kept_rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from rankscope.analysis.analyze import analyze_runs
+from rankscope.analysis.analyze import analyze_runs, answer
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.jobs import AnalysisJob, Outcome
+from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
 from rankscope.analysis.plan import Selection, Windows
+from rankscope.analysis.question import Question
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import survey
 from tests.conftest import CONFIG, Tensors
@@ -31,7 +33,7 @@ class Inline(AbstractContextManager["Inline"]):
 
     def run(self, jobs: Iterable[AnalysisJob]) -> Iterator[tuple[AnalysisJob, Outcome]]:
         for job in jobs:
-            yield job, decompose(job.task.recipe, job.task.files)
+            yield job, decompose(*sent(job))
 
     def __exit__(self, *_: object) -> None:
         return None
@@ -55,6 +57,12 @@ def analysed(
         components=components or None, since=start, windows=windows, steps=steps
     )
     return analyze_runs(found, selection, out=out, engine=Inline())
+
+
+def answered(question: Question, out: Path) -> Analysis:
+    """The answer to a question about files that are no longer young."""
+    time.sleep(0.04)
+    return answer(question, out=out, engine=Inline())
 
 
 def weights(rng: np.random.Generator, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> Tensors:

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from rankscope.analysis.jobs import AnalysisJob, Outcome
+from rankscope.analysis.jobs import AnalysisJob, Outcome, sent
 from rankscope.analysis.plan import Selection, SpectraTask, plan_run
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
@@ -19,6 +19,7 @@ from rankscope.components.recipes import Difference, Weight
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure, Job
+from rankscope.results.measure import Measured
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum, stack_spectra
 from rankscope.spectra.spectrum import Spectrum
@@ -59,8 +60,7 @@ def outcomes(jobs: list[AnalysisJob], device: str = "cpu") -> dict[int, Outcome]
 def spectra_in(outcome: Outcome) -> list[Spectrum]:
     """The spectra of an outcome that is nothing else."""
     assert isinstance(outcome, list)
-    assert all(isinstance(one, Spectrum) for one in outcome)
-    return cast("list[Spectrum]", outcome)
+    return [cast("Measured", one).spectrum for one in outcome]
 
 
 def held(*matrices: np.ndarray | None) -> list[AnalysisJob]:
@@ -77,9 +77,11 @@ def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
     found = outcomes([Job(i, task) for i, task in enumerate(tasks)])
     assert len(found) == len(tasks)
     for i, task in enumerate(tasks):
-        expected, got = decompose(task.component.recipe), found[i]
+        expected, got = decompose(*sent(Job(i, task))), found[i]
         assert isinstance(expected, list) and isinstance(got, list)
-        for one, other in zip(expected, got, strict=True):
+        for measured, also in zip(expected, got, strict=True):
+            one, other = measured.spectrum, also.spectrum
+            assert measured.metrics.keys() == also.metrics.keys()
             assert (one.status, one.route, one.shape) == (other.status, other.route, other.shape)
             resolved = one.lower > one.noise_floor
             assert other.values[resolved] == pytest.approx(one.values[resolved], rel=1e-10)
@@ -96,8 +98,8 @@ def test_shapes_and_faults_come_back_to_their_jobs(
     for i, matrix in enumerate(matrices):
         if matrix is not None:
             expected = spectrum(matrix)
-            assert found[i][0].status == expected.status  # type: ignore[index]
-            assert found[i][0].values == pytest.approx(expected.values)  # type: ignore[index]
+            assert found[i][0].spectrum.status == expected.status  # type: ignore[index]
+            assert found[i][0].spectrum.values == pytest.approx(expected.values)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(

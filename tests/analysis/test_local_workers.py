@@ -66,7 +66,7 @@ def outcomes(workers: int, *sources: Constant) -> dict[int, object]:
 def test_every_job_has_one_result(workers: int) -> None:
     count = 2 * CHUNK_JOBS + 3
     found = outcomes(workers, *(Constant(float(i + 1)) for i in range(count)))
-    assert [found[i][0].values[0] for i in range(count)] == [i + 1 for i in range(count)]  # type: ignore[index]
+    assert [found[i][0].spectrum.values[0] for i in range(count)] == [i + 1 for i in range(count)]  # type: ignore[index]
 
 
 def test_no_jobs_start_no_worker() -> None:
@@ -78,7 +78,7 @@ def test_no_jobs_start_no_worker() -> None:
 def test_an_unreadable_source_is_a_failure_with_its_reason() -> None:
     found = outcomes(1, Constant(1.0, "unreadable"), Constant(2.0), Constant(1.0, "huge"))
     assert found[0] == Failure("unreadable", "is not there", "file", "w")
-    assert found[1][0].values[0] == 2  # type: ignore[index]
+    assert found[1][0].spectrum.values[0] == 2  # type: ignore[index]
     assert isinstance(found[2], Failure) and found[2].reason == "too-large"
 
 
@@ -118,7 +118,7 @@ def test_leaving_ends_the_workers(started_early: bool, leaves_early: bool) -> No
             pool.start()
         for _, outcome in pool.run(iter_jobs()):
             assert isinstance(outcome, list)
-            processes.add(int(outcome[0].values[0]))
+            processes.add(int(outcome[0].spectrum.values[0]))
             if leaves_early and len(processes) == 3:
                 break
         assert all(map(is_running, processes))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,19 @@ import pytest
 from safetensors.numpy import save_file
 
 import rankscope as rs
-from rankscope.analysis.analyze import recall
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import open_run, survey
+from rankscope.analysis.question import Question
+from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
-from tests.analysis.series import analysed, effective_rank, renamed, singular_values, write_step
+from tests.analysis.series import (
+    analysed,
+    answered,
+    effective_rank,
+    renamed,
+    singular_values,
+    write_step,
+)
 from tests.conftest import (
     MODULES,
     RANK,
@@ -164,20 +172,18 @@ def test_one_folder_of_results_keeps_two_starts_apart(tunings: FineTunings, tmp_
     shutil.copytree(first, tmp_path / "first")
     rows = []
     for since in (tunings.base, tmp_path / "first", tunings.base):
-        found = analysed(tunings.full, CUMULATIVE, since=since, out=out)
+        asked = Question(paths=(tunings.full,), components=CUMULATIVE, since=since)
+        found = answered(asked, out)
         rows.append([(r["step"], r["name"], r["effective_rank"], r["status"]) for r in found.rows])
     assert rows[0] == rows[2] != rows[1]
     table = rs.open_results(out).metrics
     assert [tuple(r) for r in table[["step", "name"]].to_numpy().tolist()] == [
         r[:2] for r in rows[2]
     ]
-    runs = survey([tunings.full])
-    assert recall(out, runs, Selection.of(components=[CUMULATIVE])) is None
-    start = open_run(tunings.base).checkpoints[0]
-    assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=start)) is not None
+    assert asked.recall(out) is not None
     shutil.copytree(tunings.base, tmp_path / "copy")  # the record names the start
-    copied = open_run(tmp_path / "copy").checkpoints[0]
-    assert recall(out, runs, Selection.of(components=[CUMULATIVE], since=copied)) is None
+    for other in (None, tmp_path / "copy"):
+        assert replace(asked, since=other).recall(out) is None
 
 
 def test_results_with_and_without_a_base_are_kept_apart(

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 import rankscope as rs
-from rankscope.analysis.analyze import analyze_runs, recall
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.plan import Selection
+from rankscope.analysis.question import Question
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
-from tests.analysis.series import Inline, analysed, weights, write_step
+from tests.analysis.series import Inline, analysed, answered, weights, write_step
 from tests.conftest import TinyRun, forget_digests
 
 
@@ -97,11 +98,12 @@ def test_the_order_of_questions_does_not_change_the_store(
 
 def test_a_stored_file_that_was_removed_is_written_again(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    analysed(run, out=out)
-    assert recall(out, survey([run]), Selection()) is not None
+    question = Question(paths=(run,))
+    answered(question, out)
+    assert question.recall(out) is not None
     stored(out, 1).unlink()
-    assert recall(out, survey([run]), Selection()) is None
-    analysed(run, out=out)
+    assert question.recall(out) is None
+    answered(question, out)
     assert stored(out, 1).is_file()
 
 

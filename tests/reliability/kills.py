@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.durable import is_temporary
@@ -84,7 +84,7 @@ def series(folder: Path, seed: int = 7) -> Path:
 
 def call(run: Path, out: Path, options: Options) -> None:
     """Analyse a run into a folder, as the command does, without worker processes."""
-    analyze_found(survey([run]), Selection.of(**options), out=out, engine=Inline())
+    analyze_runs(survey([run]), Selection.of(**options), out=out, engine=Inline())
 
 
 def tables(out: Path) -> Tables:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
@@ -72,7 +72,7 @@ def vanishing(files: Mapping[str, bytes], order: Sequence[str]) -> Iterator[tupl
 def analysis(run: Path, out: Path) -> Analysis | None:
     """What an analysis finds; None if it refuses all of it in words."""
     try:
-        found = analyze_found(survey([run]), SELECTION, out=out, engine=Inline())
+        found = analyze_runs(survey([run]), SELECTION, out=out, engine=Inline())
     except RankscopeError:
         return None
     assert isinstance(found, Analysis)

@@ -69,7 +69,8 @@ def assert_named(ended: Ended, path: str) -> None:
     ("command", "most_bytes", "path"),
     [
         (ANALYZE, 100, "new/spectra/full/step-00000005.safetensors"),
-        (ANALYZE, 12_000, "new/metrics."),
+        (ANALYZE, 12_000, "new/rows/full/step-00000005.safetensors"),
+        (ANALYZE, 20_500, "new/metrics."),
         (WATCH, 100, "new/spectra/full/step-00000005.safetensors"),
         (FIGURES, 100, "new/per-weights.pdf"),
         (REPORT, 100, "new/report.html"),

@@ -78,8 +78,8 @@ FAULTS = [
     altered(
         durable,
         "a file is written in place",
-        "_write(temporary, content)\n            temporary.replace(path)",
-        "_write(path, content)",
+        "_write(temporary, content, wait=wait)\n            temporary.replace(path)",
+        "_write(path, content, wait=wait)",
     ),
     altered(
         durable,

@@ -7,7 +7,7 @@ import pytest
 
 from rankscope.errors import RankscopeError
 from rankscope.results import record as module
-from rankscope.results.record import is_as_written, is_intact, read_record, write_with_record
+from rankscope.results.record import intact_record, is_as_written, read_record, write_with_record
 
 FILES = {"table.parquet": b"numbers", "table.csv": b"1,2", "skipped.jsonl": b""}
 
@@ -18,8 +18,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "analysis.json"
 
 
-def test_what_was_written_is_intact(path: Path) -> None:
-    assert is_intact(path)
+def test_what_was_written_intact_record(path: Path) -> None:
+    assert intact_record(path)
     assert read_record(path)["key"] == "one"
     assert {name: (path.parent / name).read_bytes() for name in FILES} == FILES
 
@@ -36,7 +36,7 @@ def test_a_file_that_is_not_as_it_was_is_noticed(path: Path, name: str, damage: 
         file.write_bytes(b"" if content else b"x")
     elif damage == "flipped":
         file.write_bytes(bytes([content[0] ^ 1]) + content[1:] if content else b"\0")
-    assert not is_intact(path)
+    assert not intact_record(path)
 
 
 def test_files_that_hold_the_same_stay_untouched(path: Path) -> None:
@@ -47,9 +47,9 @@ def test_files_that_hold_the_same_stay_untouched(path: Path) -> None:
 
 def test_a_file_that_must_not_be_there_is_removed_and_noticed(path: Path) -> None:
     write_with_record(path, {"key": "two"}, {**FILES, "table.csv": None})
-    assert not (path.parent / "table.csv").exists() and is_intact(path)
+    assert not (path.parent / "table.csv").exists() and intact_record(path)
     (path.parent / "table.csv").write_bytes(b"of another call")
-    assert not is_intact(path)
+    assert not intact_record(path)
 
 
 @pytest.mark.parametrize("written", range(4))
@@ -68,7 +68,7 @@ def test_a_kill_between_any_two_files_leaves_no_record(
     others = {name: content + b"other" for name, content in FILES.items()}
     with pytest.raises(KeyboardInterrupt):
         write_with_record(path, {"key": "two"}, others)
-    assert not is_intact(path)
+    assert not intact_record(path)
     assert read_record(path) == {}
 
 
@@ -84,7 +84,7 @@ def test_numbers_that_json_lacks_are_words(path: Path) -> None:
 )
 def test_a_damaged_record_is_an_error_that_names_it(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    assert not is_intact(path)
+    assert not intact_record(path)
     with pytest.raises(RankscopeError, match=r"analysis\.json: is damaged .*: call `rankscope"):
         read_record(path)
 
@@ -93,7 +93,7 @@ def test_a_number_that_is_another_in_a_record_is_noticed(path: Path) -> None:
     """Summaries are printed from the record, so it is held by a digest as the tables are."""
     write_with_record(path, {"summary": {"per": [0.25, math.inf]}}, FILES)
     path.write_text(path.read_text().replace("0.25", "0.26"))
-    assert not is_intact(path)
+    assert not intact_record(path)
     with pytest.raises(RankscopeError, match="its digest does not fit its content"):
         read_record(path)
 
@@ -104,7 +104,7 @@ def test_a_record_of_an_older_version_is_read_but_not_taken_for_intact(path: Pat
     del record["digest"]
     path.write_text(json.dumps(record))
     assert read_record(path)["key"] == "one"
-    assert not is_intact(path)
+    assert not intact_record(path)
 
 
 def test_a_table_that_is_not_the_one_on_record_is_noticed(path: Path) -> None:

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from rankscope.analysis.analyze import recall
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.plan import Selection
-from rankscope.checkpoints.discovery import survey
+from rankscope.analysis.question import Question
 from rankscope.durable import write_folder, write_listed_file
 from rankscope.run_files import CHECKPOINT_FORMAT, MERGES_FORMAT
-from tests.analysis.series import analysed, weights
+from tests.analysis.series import analysed, answered, weights
 from tests.conftest import CONFIG
 
 ALL = ("config.json", "model.safetensors", "gradients.safetensors")
@@ -97,11 +95,12 @@ def test_each_file_is_read_once_for_its_digest(
 
     monkeypatch.setattr("rankscope.checkpoints.checksums.hashlib.blake2b", Counted)
     files = [*run.rglob("*.safetensors")]
-    analysed(run, out=tmp_path / "out")
-    large = [size for size in sizes if size > 4096]
-    assert sorted(large) == sorted(path.stat().st_size for path in files)
+    question = Question(paths=(run,))
+    answered(question, tmp_path / "out")
+    whole = sorted(path.stat().st_size for path in files)
+    assert sorted(size for size in sizes if size in whole) == whole
     sizes.clear()
-    assert recall(tmp_path / "out", survey([run]), Selection()) is not None
+    assert question.recall(tmp_path / "out") is not None
     assert not [size for size in sizes if size > 4096]
 
 

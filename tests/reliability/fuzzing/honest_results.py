@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import tests.results
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.evaluation.score_files import PairScores, ScoreFile, score_path, write_scores
@@ -29,7 +29,7 @@ def results(folder: Path) -> None:
     trained_run(folder / "run")
     trainer_run(folder / "other")
     found = survey([folder / "run", folder / "other"])
-    analyze_found(found, Selection.of(subspaces=1), out=folder / "results", engine=Inline())
+    analyze_runs(found, Selection.of(subspaces=1), out=folder / "results", engine=Inline())
     _evaluation(folder / "results")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import rankscope as rs
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.analysis.preview import preview
 from rankscope.checkpoints.contents import Contents, Parameter
@@ -152,7 +152,7 @@ def analyse(folder: Path, **settings: Any) -> Seen:
     found = survey([folder], **settings)
     described = preview(found)
     seen.told += [str(one) for one in (*described["skips"], *described["notes"])]
-    analysis = analyze_found(found, Selection.of(), engine=Inline())
+    analysis = analyze_runs(found, Selection.of(), engine=Inline())
     said(seen, analysis.skips, analysis.notes)
     for number, row in enumerate(analysis.rows):
         seen.numbers[str(number)] = digest(row)
@@ -163,7 +163,7 @@ def analyse_into(folder: Path) -> Seen:
     """The whole of `analyze`, with the results that it writes, opened again."""
     seen, out = analyse(folder), folder.parent / f"results of {folder.name}"
     engine = Inline()
-    if analyze_found(survey([folder]), Selection.of(), out=out, engine=engine).measured:
+    if analyze_runs(survey([folder]), Selection.of(), out=out, engine=engine).measured:
         rs.open_results(out).metrics.to_csv()
     return seen
 

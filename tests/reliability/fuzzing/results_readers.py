@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rankscope as rs
-from rankscope.analysis.analyze import analyze_found
+from rankscope.analysis.analyze import analyze_runs
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.files.config_files import read_json
@@ -75,7 +75,7 @@ def read_recalled(folder: Path) -> Seen:
     """`analyze` into a folder that holds results already."""
     found = survey([folder / "run", folder / "other"])
     selection, out = Selection.of(subspaces=1), folder / "results"
-    analysis = analyze_found(found, selection, out=out, engine=Inline())
+    analysis = analyze_runs(found, selection, out=out, engine=Inline())
     seen = read_results(folder)
     said(seen, analysis.skips, analysis.notes, analysis.mended)
     return seen

@@ -1,0 +1,37 @@
+"""Rows of a step that was just carried out, kept for the table and for the next call."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rankscope.analysis.plan import SpectraTask
+from rankscope.checkpoints.file_states import state_of
+from rankscope.pipeline.execution import Executed
+from rankscope.results.columns import ROWS_FOLDER, SPECTRA_FOLDER
+from rankscope.results.measure import row_of
+from rankscope.results.spectra_store import Entry, store_path
+from rankscope.results.step_rows import StepRows, write_step_rows
+
+
+def kept_rows(executed: Executed[SpectraTask, Entry], *, out: Path | None) -> StepRows:
+    """The rows of a step; written into ``out`` if they hold until a file changes."""
+    # Imported here, not at the top, so that it loads while the workers compute.
+    import rankscope.analysis.results_folder  # noqa: F401
+
+    plan = executed.plan
+    if isinstance(plan.about, StepRows):
+        return plan.about
+    rows = [row_of(plan.run, plan.step, entry) for entry in executed.entries]
+    if out is None or plan.about is None or executed.has_failed:
+        return StepRows.of(rows, {})
+    spectra = state_of(store_path(out / SPECTRA_FOLDER, plan.run, plan.step))
+    said = {
+        "skips": [asdict(skip) for skip in executed.skips],
+        "notes": [asdict(note) for note in plan.notes],
+        "spectra": spectra,
+    }
+    made = StepRows.of(rows, plan.about | said)
+    if plan.about["trail"]:
+        write_step_rows(store_path(out / ROWS_FOLDER, plan.run, plan.step), made)
+    return made

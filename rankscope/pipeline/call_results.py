@@ -1,0 +1,101 @@
+"""The result of a call of `analyze` or `evaluate`, computed now or recalled from an earlier one."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankscope.checkpoints.skip import Skip
+from rankscope.durable import sweep
+from rankscope.errors import RankscopeWarning
+from rankscope.results.columns import (
+    REPRESENTATIONS_FOLDER,
+    ROWS_FOLDER,
+    SCORES_FOLDER,
+    SPECTRA_FOLDER,
+    SUBSPACES_FOLDER,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+STORES = (
+    SPECTRA_FOLDER,
+    SUBSPACES_FOLDER,
+    SCORES_FOLDER,
+    ROWS_FOLDER,
+    REPRESENTATIONS_FOLDER,
+)
+
+
+@dataclass(frozen=True)
+class CallResult(ABC):
+    """The result of a call, computed now or recalled from an earlier one.
+
+    Attributes
+    ----------
+    skips
+        What has no result, and why.
+    notes
+        Remarks where nothing is missing.
+    mended
+        What was damaged in the store and recomputed: reported by this call only.
+    computed
+        Number of entries that were not in the store.
+    key
+        Digest of what the results depend on; None if something failed that may succeed on a retry.
+    """
+
+    skips: tuple[Skip, ...]
+    notes: tuple[Skip, ...]
+    mended: tuple[Skip, ...]
+    computed: int
+    key: str | None
+
+    @property
+    @abstractmethod
+    def measured(self) -> int:
+        """Number of results; where there is none, no table is written."""
+
+    @property
+    @abstractmethod
+    def table(self) -> pd.DataFrame:
+        """The requested rows."""
+
+
+def recalled(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a `CallResult` that is recalled from the record of an earlier call."""
+    said = {
+        name: tuple(Skip(**line) for line in record[entry])
+        for name, entry in (("skips", "skipped"), ("notes", "notes"))
+    }
+    return said | {"mended": (), "computed": 0, "key": record["key"]}
+
+
+def sweep_results(out: Path | None) -> None:
+    """Remove what killed calls left half written in a results folder and its stores."""
+    if out is None:
+        return
+    stores = [out / name for name in STORES]
+    for folder in [out, *stores, *(below for store in stores for below in store.rglob("*/"))]:
+        sweep(folder)
+
+
+def reported(found: CallResult) -> pd.DataFrame:
+    """The table of a call from Python, with what was skipped as a warning."""
+    table = found.table
+    if found.notes or found.mended:
+        table.attrs["notes"] = [vars(note) for note in (*found.mended, *found.notes)]
+    if found.skips:
+        table.attrs["skipped"] = [vars(skip) for skip in found.skips]
+        message = f"{len(found.skips)} skipped, the first: {found.skips[0]}"
+        warnings.warn(message, RankscopeWarning, stacklevel=3)
+    if not found.measured and found.notes:
+        message = f"nothing was measured: {found.notes[-1]}"
+        warnings.warn(message, RankscopeWarning, stacklevel=3)
+    return table

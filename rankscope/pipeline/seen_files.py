@@ -1,0 +1,140 @@
+"""What a call saw of the disk, by which the next one knows that nothing has changed.
+
+The states of all files are compared, and no file is opened: a state has the times of the last
+change of a file's content and of anything about it, the second of which no program can set back.
+Only what is written within one tick of the file system's clock leaves no trace, so a file that was
+young when the call began is not trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rankscope.checkpoints.file_states import State, state_of
+
+CONFIGS = (".json", ".yaml", ".yml", ".toml")  # what layouts read in the folders above a checkpoint
+TICK, COARSE_TICK = 30_000_000, 2_000_000_000  # ns; the second for clocks of whole seconds
+SECOND = 1_000_000_000
+
+States = dict[str, State | None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All files of some folders, at one moment.
+
+    Attributes
+    ----------
+    roots
+        Folders or files, with everything below them.
+    files
+        The state of each file by its path.
+    at
+        When it was seen, in nanoseconds.
+    """
+
+    roots: tuple[str, ...]
+    files: States
+    at: int
+
+    @classmethod
+    def below(cls, paths: Iterable[str | Path], *, without: Path | None = None) -> Seen:
+        """Look at all files below these paths, and at names and configs in two folders above.
+
+        Parameters
+        ----------
+        without
+            A folder that is left out: that of the results.
+        """
+        roots = tuple(dict.fromkeys(str(Path(path).resolve()) for path in paths))
+        left_out = None if without is None else str(without.resolve())
+        files: States = {}
+        at = time.time_ns()
+        for root in roots:
+            files[root] = None if Path(root).is_dir() else state_of(root)
+            files |= dict(_iter_below(root, left_out))
+            names = (one.path for folder in _above(root) for one in _listed(folder))
+            files |= dict.fromkeys(name for name in names if name not in (*roots, left_out))
+            files |= configs_above(root)
+        return cls(roots, files, at)
+
+    def covers(self, path: str | Path) -> bool:
+        """Whether a path is one of the roots, or below one."""
+        whole = str(Path(path).resolve())
+        return any(whole == root or whole.startswith(root + os.sep) for root in self.roots)
+
+    def is_settled(self, beside: States) -> bool:
+        """Whether a change after this moment shows, here and in files ``beside``."""
+        return are_old(self.files, self.at) and are_old(beside, self.at)
+
+
+def configs_above(path: str | Path) -> States:
+    """Files in the two folders above a path that a layout may read for it."""
+    found = (files_in(folder) for folder in _above(path))
+    return {n: s for some in found for n, s in some.items() if n.endswith(CONFIGS)}
+
+
+def _above(path: str | Path) -> list[str]:
+    return [str(folder) for folder in Path(path).resolve().parents[:2]]
+
+
+def files_in(folder: str) -> States:
+    """The files of one folder, without those below."""
+    return {one.path: state_of(one.path) for one in _listed(folder) if not one.is_dir()}
+
+
+def digest_of(about: object, *states: States) -> str:
+    """Digest of a question and of states of files."""
+    text = repr((about, *(sorted(some.items()) for some in states)))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def states_of(folders: Iterable[Path]) -> States:
+    """All files below some folders."""
+    return {path: state for folder in folders for path, state in _iter_below(str(folder.resolve()))}
+
+
+def _iter_below(folder: str, without: str | None = None) -> Iterator[tuple[str, State | None]]:
+    """Each file and folder below a folder; links to folders are not followed."""
+    if folder == without:
+        return
+    for entry in _listed(folder):
+        if entry.is_dir(follow_symlinks=False):
+            yield entry.path, None
+            yield from _iter_below(entry.path, without)
+        else:
+            yield entry.path, state_of(entry.path)
+
+
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing if it is none, or may not be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def are_old(states: States, at: int) -> bool:
+    """Whether a change of these files after a moment shows in their states."""
+    return all(_is_old(state, at) for state in states.values() if state is not None)
+
+
+@cache
+def states_of_package() -> States:
+    """The files of this package: another version may find something else in the same files."""
+    found = states_of([Path(__file__).parents[1]])
+    return {path: state for path, state in found.items() if path.endswith((".py", ".toml"))}
+
+
+def _is_old(state: State, at: int) -> bool:
+    _, modified, changed = state
+    latest = max(modified, changed)
+    tick = COARSE_TICK if latest % SECOND == 0 else TICK
+    return latest < at - tick
