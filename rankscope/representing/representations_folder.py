@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.durable import write_file
-from rankscope.errors import DAMAGE, RankscopeError
+from rankscope.errors import DAMAGE
 from rankscope.evaluation.evaluation_folder import CURVE, recorded_curve
 from rankscope.evaluation.score_plans import Curve
 from rankscope.representing.feature_plans import Series, series_of
@@ -22,10 +22,9 @@ from rankscope.results.columns import (
 )
 from rankscope.results.csv_tables import frame_as_csv
 from rankscope.results.record import (
-    is_intact,
+    intact_record,
     json_lines,
     provenance,
-    read_record,
     write_with_record,
 )
 from rankscope.results.representation_tables import (
@@ -101,13 +100,10 @@ def _merged(
 
 def _earlier_curves(out: Path) -> list[Curve]:
     """Curves of earlier calls; none where the record or a table is damaged."""
-    path = out / REPRESENTATIONS_RECORD
     try:
-        if not is_intact(path):
-            return []
-        listed = read_record(path)["representations"]
+        listed = intact_record(out / REPRESENTATIONS_RECORD).get("representations", [])
         return [recorded_curve({name: one[name] for name in CURVE}) for one in listed]
-    except (RankscopeError, *DAMAGE):
+    except DAMAGE:
         return []
 
 

@@ -140,6 +140,7 @@ def exact_cka(x: Matrix, y: Matrix, blocks: NDArray[np.int64]) -> float:
     return hsic(k, other) / float(np.sqrt(hsic(k, k) * hsic(other, other)))
 
 
+@pytest.mark.slow
 def test_numbers_and_comparisons_are_those_of_the_kept_features(stage: Stage) -> None:
     table = stage.represent(kept=400, compare="all", paths=[stage.runs / "one", stage.runs / "two"])
     assert len(table) == 2 * 3 * 4
@@ -338,6 +339,7 @@ def test_models_in_bfloat16_have_a_floor_of_bfloat16(stage: Stage) -> None:
     np.testing.assert_allclose(coarse["rankme"], fine["rankme"], rtol=0.02)
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_exits_as_evaluate_does(stage: Stage) -> None:
     run = CliRunner().invoke
     given = ["represent", str(stage.runs), "--text", str(stage.text), "--out", str(stage.out)]
