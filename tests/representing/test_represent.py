@@ -231,6 +231,24 @@ def test_a_changed_checkpoint_is_looked_into_anew(stage: Stage, opened: list[int
     assert (after[changed]["rankme"] != before[changed]["rankme"]).all()
 
 
+def test_what_is_compared_with_a_changed_checkpoint_is_compared_anew(stage: Stage) -> None:
+    stage.represent(steps=[0, 10], compare="last")
+    before = stage.results.similarities.set_index("layer")["cka"]
+    stage.change(10, lambda w: 2 * w.flip(0))
+    stage.represent(steps=[0, 10], compare="last")
+    after = stage.results.similarities.set_index("layer")["cka"]
+    assert after[-1] == before[-1]  # the embedding
+    assert (after[[0, 1, 2]] != before[[0, 1, 2]]).all()
+
+
+def test_kept_features_of_other_numbers_are_not_compared(stage: Stage) -> None:
+    stage.represent(steps=[0, 5], compare="none")
+    shutil.copy(kept_path(stage.stored(5)), kept_path(stage.stored(0)))
+    with pytest.warns(RankscopeWarning, match="belongs to other numbers"):
+        stage.represent(steps=[0, 5], compare="last")
+    assert stage.results.similarities.empty
+
+
 def test_an_interrupted_call_costs_the_checkpoint_in_hand(
     stage: Stage, opened: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
