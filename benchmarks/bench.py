@@ -8,12 +8,22 @@ README.md in this folder says what is measured and how to read the table.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from benchmarks.comparisons import DTYPES, PARTS, against_peers
+from benchmarks.comparisons import (
+    DTYPES,
+    against_floor,
+    against_peers,
+    against_study,
+    each_dtype,
+    everything,
+)
+from benchmarks.elsewhere import elsewhere
+from benchmarks.inside import adapters, large, monitor, vectors
 from benchmarks.make_checkpoints import (
     DEMO,
+    LARGE,
     TINY,
     Experts,
     Model,
@@ -23,6 +33,22 @@ from benchmarks.make_checkpoints import (
 )
 from benchmarks.report import print_table, write_json
 from benchmarks.rounds import Bench, tell
+from benchmarks.sizes import experts, growth, layers, many
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "floor": each_dtype(against_floor),
+    "everything": each_dtype(everything),
+    "study": against_study,
+    "adapters": adapters,
+    "vectors": vectors,
+    "large": large,
+    "layers": layers,
+    "experts": experts,
+    "growth": growth,
+    "many": many,
+    "elsewhere": elsewhere,
+    "monitor": monitor,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.jobs,
         (2, 4, 8) if given.tiny else (5, 20, 50),
     )
-    write_checkpoints(bench)
+    write_checkpoints(bench, given.only)
     settings = {**vars(given), "scratch": str(given.scratch), "model": vars(bench.model)}
     try:
         for part in given.only:
@@ -59,20 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print_table(bench.rows, bench.missing)
 
 
-def write_checkpoints(bench: Bench) -> None:
-    """Write all checkpoints that are analysed, unless they exist."""
+def write_checkpoints(bench: Bench, parts: Collection[str]) -> None:
+    """Write all checkpoints that these parts analyse, unless they exist."""
     tell("writing checkpoints")
+    is_tiny = bench.model == TINY
     for dtype in DTYPES:
         write_run(bench.run(dtype), bench.model, dtype=dtype, count=bench.counts[0])
     write_run(bench.run("float32-single"), bench.model, dtype="float32", count=1)
-    write_run(bench.scratch / "long", bench.model, dtype="bfloat16", count=bench.counts[-1])
     write_adapters(bench.scratch / "adapters", bench.model)
-    is_tiny = bench.model == TINY
-    many = TINY if is_tiny else DEMO
-    write_run(bench.scratch / "many", many, dtype="float32", count=10 * bench.counts[-1])
-    write_experts(
-        bench.scratch / "experts", Experts(layers=1, experts=4) if is_tiny else Experts(), count=1
-    )
+    if "growth" in parts:
+        write_run(bench.scratch / "long", bench.model, dtype="bfloat16", count=bench.counts[-1])
+    if "many" in parts:
+        count = bench.counts[-1] if is_tiny else 10 * bench.counts[-1]
+        write_run(bench.scratch / "many", TINY if is_tiny else DEMO, dtype="float32", count=count)
+    if "experts" in parts:
+        experts = Experts(layers=1, experts=4) if is_tiny else Experts()
+        write_experts(bench.scratch / "experts", experts, count=1)
+    if "layers" in parts:
+        for name, model in LARGE.items():
+            chosen = TINY if is_tiny else model
+            write_run(bench.scratch / f"layer-{name}", chosen, dtype="bfloat16", count=1)
 
 
 if __name__ == "__main__":

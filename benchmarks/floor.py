@@ -1,7 +1,9 @@
-"""The floor: Gram products and eigenvalues of all projection matrices of a run, and nothing else.
+"""The floor: Gram products and eigenvalues of all matrices in a run's layers, and nothing else.
 
-Single-threaded processes share the matrices, as the workers of ``rankscope analyze`` do. There are
-no checks, noise floors, metrics, stores or tables: every float64 analysis takes at least this long.
+Single-threaded processes share the matrices, as the workers of ``rankscope analyze`` do. Large
+matrices have their eigenvalues in two stages, which is the fastest way that is known here. There
+are no checks, noise floors, metrics, stores or tables, and no second route for small singular
+values: every float64 analysis takes at least this long.
 `benchmarks.programs` gives every process one BLAS thread; when run by hand, set OMP_NUM_THREADS=1.
 """
 
@@ -17,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rankscope.spectra.symmetric import eigenvalues
+
 Stored = tuple[Path, str, tuple[int, int], int]  # file, dtype, shape, offset of the first byte
 
 
@@ -24,7 +28,7 @@ def squares(stored: Stored) -> NDArray[np.float64]:
     """Squared singular values of one matrix, ascending."""
     matrix = read(stored)
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    return np.asarray(np.linalg.eigvalsh(wide @ wide.T))
+    return eigenvalues(wide @ wide.T)
 
 
 def read(stored: Stored) -> NDArray[np.float64]:
@@ -38,14 +42,14 @@ def read(stored: Stored) -> NDArray[np.float64]:
     return bits.reshape(shape).astype(np.float64)
 
 
-def iter_projections(run: Path) -> Iterator[Stored]:
-    """Projection matrices of every checkpoint of a run."""
+def iter_matrices(run: Path) -> Iterator[Stored]:
+    """Matrices in the layers of every checkpoint of a run."""
     for path in sorted(run.glob("step-*/model.safetensors")):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header: dict[str, Any] = json.loads(file.read(length))
         for name, entry in header.items():
-            if name.endswith("_proj.weight"):
+            if name.startswith("model.layers.") and len(entry["shape"]) == 2:
                 rows, columns = entry["shape"]
                 yield path, entry["dtype"], (rows, columns), 8 + length + entry["data_offsets"][0]
 
@@ -57,7 +61,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     with get_context("fork").Pool(options.jobs) as pool:  # the cheapest start
-        spectra = pool.map(squares, iter_projections(options.run), chunksize=4)
+        spectra = pool.map(squares, iter_matrices(options.run), chunksize=4)
     print(f"{len(spectra)} matrices, {sum(map(len, spectra))} singular values")
 
 

@@ -71,6 +71,11 @@ class Model:
 
 # Many checkpoints of a small model, as a long training of the demo leaves them.
 DEMO = Model(width=64, layers=4, hidden=128, heads=4, kv_heads=2, vocabulary=64)
+# One layer each.
+LARGE = {
+    "1B": Model(width=2048, layers=1, hidden=5632, heads=32, kv_heads=4),
+    "7B": Model(width=4096, layers=1, hidden=11008, heads=32, kv_heads=32),
+}
 TINY = Model(width=24, layers=2, hidden=48, heads=6, kv_heads=2, vocabulary=16, rank=2)
 
 

@@ -32,6 +32,8 @@ class Measured:
         Seconds from its start to its end, and seconds of processor time in all its processes.
     pss, rss
         Largest sums over its processes in megabytes; None if memory was not watched.
+    own
+        Largest PSS of the process of the command alone.
     output
         What it wrote on stdout.
     """
@@ -40,6 +42,7 @@ class Measured:
     processor: float
     pss: float | None
     rss: float | None
+    own: float | None
     output: str
 
 
@@ -73,8 +76,8 @@ def measure(
     wall = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors[-2000:]}")
-    pss, rss = peak if peak else (None, None)
-    return Measured(wall, _processor_time() - before, pss, rss, output)
+    pss, rss, own = peak if peak else (None, None, None)
+    return Measured(wall, _processor_time() - before, pss, rss, own, output)
 
 
 def _processor_time() -> float:
@@ -82,15 +85,19 @@ def _processor_time() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _peak(process: subprocess.Popen[str]) -> tuple[float, float]:
-    """Largest sums of PSS and of RSS until the process ends, which must not fill its pipes."""
-    pss = rss = 0.0
+def _peak(process: subprocess.Popen[str]) -> tuple[float, float, float]:
+    """Largest sums of PSS and of RSS, and its own PSS, until the process ends.
+
+    It must not fill its pipes.
+    """
+    pss = rss = own = 0.0
     while process.poll() is None:
         sizes = [_sizes(pid) for pid in (process.pid, *iter_descendants(process.pid))]
         pss = max(pss, sum(size[0] for size in sizes) / MEGABYTE)
         rss = max(rss, sum(size[1] for size in sizes) / MEGABYTE)
+        own = max(own, sizes[0][0] / MEGABYTE)
         time.sleep(PERIOD)
-    return pss, rss
+    return pss, rss, own
 
 
 def iter_descendants(pid: int) -> Iterator[int]:

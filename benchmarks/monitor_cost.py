@@ -1,13 +1,15 @@
 """What a monitor costs a training: the share that it keeps, and how much slower the training is.
 
 Trains a small transformer-like stack with and without a monitor, in turns, and compares processor
-time of the training's thread, wall time, and what the monitor says of itself. Run it on an idle
-machine: `python benchmarks/monitor_cost.py [--width 256] [--steps 200]`.
+time of the training's thread, wall time, and what the monitor says of itself.
+
+    python -m benchmarks.monitor_cost [--width 256] [--steps 200]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -35,7 +37,9 @@ class Block(nn.Module):
         return x + self.down_proj(torch.relu(self.up_proj(x)))
 
 
-def train(width: int, layers: int, tokens: int, steps: int, out: Path | None) -> list[float]:
+def train(
+    width: int, layers: int, *, tokens: int, steps: int, out: Path | None = None
+) -> dict[str, float]:
     """Processor and wall time of a training, its monitor's share, and its recorder's time."""
     torch.manual_seed(0)
     model = nn.Sequential(*(Block(width) for _ in range(layers)))
@@ -49,34 +53,33 @@ def train(width: int, layers: int, tokens: int, steps: int, out: Path | None) ->
         if monitor is not None:
             monitor.step(step)
         optimizer.zero_grad()
-    used = [time.thread_time() - processor, time.perf_counter() - wall]
+    used = {"processor": time.thread_time() - processor, "wall": time.perf_counter() - wall}
     if monitor is None:
         return used
-    share = monitor.cost.share
+    used["share"] = monitor.cost.share
     monitor.close()
-    return [*used, share, monitor.cost.processor_seconds]
+    return used | {"recorder": monitor.cost.processor_seconds}
 
 
 def main() -> None:
-    """Print one line per training."""
+    """Print what each round took as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    size = given.width, given.layers, given.tokens, given.steps
-    for _ in range(given.repeats):
+    sizes = {"tokens": given.tokens, "steps": given.steps}
+    rounds = []
+    for _ in range(given.rounds):
         with tempfile.TemporaryDirectory() as folder:
-            plain, monitored = train(*size, None), train(*size, Path(folder))
-            table = rs.open_results(folder).metrics
-        print(
-            f"training {plain[0]:.2f} s of processor, {plain[1]:.2f} s; monitored "
-            f"{monitored[0]:.2f} s, {monitored[1]:.2f} s; share {monitored[2]:.2%}; recorder "
-            f"{monitored[3]:.2f} s of processor; {len(table)} rows"
-        )
+            plain = train(given.width, given.layers, **sizes)
+            monitored = train(given.width, given.layers, **sizes, out=Path(folder))
+            rows = len(rs.open_results(folder).metrics)
+        rounds.append({"plain": plain, "monitored": monitored, "rows": rows})
+    print(json.dumps({"rounds": rounds}))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,11 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.memory import Measured, measure
+from rankscope.analysis.local_workers import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -45,8 +46,9 @@ class Program:
 
 
 def floor(run: Path, *, jobs: int) -> Program:
-    """The bare loop over all matrices."""
-    return _module("floor", str(run), "--jobs", str(jobs), threads=1)
+    """The bare loop over all matrices, in the environment of the workers of ``analyze``."""
+    program = _module("floor", str(run), "--jobs", str(jobs), threads=1)
+    return replace(program, env=program.env | ENVIRONMENT)
 
 
 def study(run: Path, threads: int | None) -> Program:
@@ -69,12 +71,19 @@ def large_matrices(sizes: Sequence[int], *, rounds: int) -> Program:
     return _module("large_matrices", *map(str, sizes), "--rounds", str(rounds), threads=1)
 
 
+def monitor_cost(*sizes: str, rounds: int) -> Program:
+    """A training with and without a monitor, taking turns."""
+    return _module("monitor_cost", *sizes, "--rounds", str(rounds), threads=1)
+
+
 def scoring(scorer: str, task: str, case: str, *, threads: int) -> Program:
     """Scoring pairs or text once, with one of the scorers that are compared."""
     return _module("evaluation_baselines", scorer, task, "--case", case, threads=threads)
 
 
-def analyze(run: Path, out: Path, *, jobs: int, name: str = "analyze", **chosen: str) -> Program:
+def analyze(
+    run: Path | str, out: Path, *, jobs: int, name: str = "analyze", **chosen: str
+) -> Program:
     """``rankscope analyze`` of the weights into a new folder; ``chosen`` are further options."""
     return _analyze(name, run, out, jobs, {"components": "weight", **chosen}, fresh=out)
 
@@ -91,7 +100,7 @@ def peer(name: str, python: Path, run: Path, threads: int | None) -> Program:
 
 
 def _analyze(
-    name: str, run: Path, out: Path, jobs: int, options: dict[str, str], *, fresh: Path | None
+    name: str, run: Path | str, out: Path, jobs: int, options: dict[str, str], *, fresh: Path | None
 ) -> Program:
     script = str(Path(sys.executable).with_name("rankscope"))
     given = [word for key, value in options.items() for word in (f"--{key}", value)]

@@ -45,12 +45,12 @@ class Bench:
         self.runs[title] = {name: [_noted(m) for m in turn] for name, turn in turns.items()}
         return turns
 
-    def peak(self, title: str, program: Program) -> float:
-        """Peak memory of a program over all its processes, PSS in megabytes."""
+    def peak(self, title: str, program: Program, *, alone: bool = False) -> float:
+        """Peak memory of a program, PSS in megabytes: over all its processes, or of the first."""
         tell(f"{title}: memory of {program.name}")
         measured = program.measured(watch_memory=True)
         self.runs.setdefault(f"{title}: memory", {})[program.name] = _noted(measured)
-        return measured.pss or 0.0
+        return (measured.own if alone else measured.pss) or 0.0
 
     def faster(self, make: Callable[[str, int], Program]) -> int:
         """Number of BLAS threads that a program is faster with: one, or that of the workers.
@@ -89,6 +89,12 @@ def ratio(turns: Turns, above: str, below: str, *, processor: bool = False) -> S
 def walls(measured: Sequence[Measured]) -> Spread:
     """Wall times of a program."""
     return Spread.of([m.wall for m in measured])
+
+
+def nothing_new(what: str, again: Sequence[Measured], *, at_most: float) -> Row:
+    """Processor time of a call that finds nothing new."""
+    used = Spread.of([each.processor for each in again])
+    return Row(f"{what}, nothing new: processor time", used, "s", at_most=at_most)
 
 
 def seconds(turns: Turns, name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.floor import iter_projections, read
+from benchmarks.floor import iter_matrices, read
 
 Values = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     metrics = []
-    for stored in iter_projections(run):
+    for stored in iter_matrices(run):
         matrix = read(stored).astype(np.float32)
         metrics.append((proportional_effective_rank(matrix), condition_number(matrix)))
     print(f"{len(metrics)} matrices, {'numpy' if torch is None else torch.__version__}")

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.floor import iter_projections, read
+from benchmarks.floor import iter_matrices, read
 from rankscope.spectra.bases import basis_of
 from rankscope.spectra.bounds import Values
 from rankscope.spectra.matrices import Dense
@@ -78,7 +78,7 @@ METHODS: tuple[Callable[[Pair], object], ...] = (
 def read_pairs(run: Path, count: int) -> list[Pair]:
     """The first matrices of the last checkpoint, each with what it was one before."""
     by_step: dict[Path, list[Values]] = {}
-    for stored in iter_projections(run):
+    for stored in iter_matrices(run):
         if len(matrices := by_step.setdefault(stored[0], [])) < count:
             matrices.append(read(stored))
     earlier, later = list(by_step.values())[-2:]

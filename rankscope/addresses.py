@@ -16,6 +16,8 @@ HUB = "models--"  # begins the folder of a model of the hub
 # `Path` makes s3:/bucket/run of s3://bucket/run; a single letter would be a drive of Windows.
 ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*)", re.DOTALL)
 WEB = ("http", "https")
+HOST = re.compile(r"([^/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#@:\[\]]+)(:\d*)?")  # with its user
+PASSWORD = re.compile(r"[^/@:]*:[^/@]*@")
 STAND_IN = re.compile(rf".*[\\/]{ELSEWHERE}[\\/](?P<scheme>[^\\/]+)[\\/](?P<rest>.+)", re.DOTALL)
 BRANCH = re.compile(rf"[^\\/]+[\\/]{HUB}[^\\/]+[\\/]refs[\\/]")
 SNAPSHOT = re.compile(
@@ -52,11 +54,21 @@ def scheme_and_rest(address: str | Path) -> tuple[str, str]:
 
 
 def without_secrets(scheme: str, rest: str) -> str:
-    """The rest of an address without what may be secret: the user before its host, the query."""
+    """The rest of an address without what may be secret: the user before its host, the query.
+
+    A password with characters that end a host is cut off as well, with all before it.
+    """
     if scheme not in WEB:
-        return rest
+        return PASSWORD.sub("", rest, count=1) if PASSWORD.match(rest) else rest
+    if not is_web(rest):
+        rest = rest.rpartition("@")[2]
     host, slash, below = rest.partition("/")
     return host.rpartition("@")[2] + slash + re.split(r"[?#]", below, maxsplit=1)[0]
+
+
+def is_web(rest: str) -> bool:
+    """Whether the rest of a web address begins with a host that can be read."""
+    return HOST.fullmatch(rest.partition("/")[0]) is not None
 
 
 def shown(path: str | Path) -> str:

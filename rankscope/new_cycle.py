@@ -1,16 +1,17 @@
-"""How a ReLoRA cycle begins: the A of each new adapter, and the warm-up of the learning rate."""
+"""How a ReLoRA cycle begins: the A of each new adapter, the warm-up, and who hears of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakSet
 
 from rankscope.errors import WrongSettingError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 def a_generator(seed: int, *, cycle: int, name: str) -> torch.Generator:
@@ -73,3 +74,35 @@ def restart_warmup(
         return warm if times is None else warm * times(update)
 
     return multiplier
+
+
+class Listener(Protocol):
+    """What wants to know of restarts in a model, such as a monitor."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model."""
+
+    def hear_restart(self, step: int | None) -> None:
+        """Adapters were merged in float64 and begun anew; None if the step is not certain."""
+
+
+_listeners: WeakSet[Listener] = WeakSet()  # of this process, as long as somebody else holds them
+
+
+def listen(listener: Listener) -> None:
+    """Let a listener hear of restarts in its model."""
+    _listeners.add(listener)
+
+
+def stop_listening(listener: Listener) -> None:
+    """Let it hear of none any more."""
+    _listeners.discard(listener)
+
+
+def announce_restart(layers: Collection[nn.Module], step: int | None) -> None:
+    """Tell whoever listens to a model with any of these layers that their adapters began anew."""
+    restarted = {id(layer) for layer in layers}
+    for listener in tuple(_listeners):
+        if any(id(module) in restarted for module in listener.model.modules()):
+            listener.hear_restart(step)

@@ -33,6 +33,10 @@ class Mutant:
 
 SHARP, BOUNDS = "tests/spectra/test_sharpness.py", "tests/spectra/test_bounds.py"
 INVERSE, TWO = (f"tests/spectra/test_{name}.py" for name in ("inverse_route", "symmetric"))
+BACKENDS, LIBRARIES, ON_DEVICE = (
+    f"tests/spectra/test_{name}.py" for name in ("backends", "lapack_routines", "device_matrices")
+)
+DEVICE = "tests/analysis/test_device_worker.py"
 ROTATIONS, CHANCE = "tests/spectra/test_rotation_gallery.py", "tests/spectra/test_chance.py"
 SUBSPACES = "tests/analysis/test_subspaces.py"
 METRICS, MEASURE = "tests/test_metrics.py", "tests/results/test_measure.py"
@@ -55,6 +59,13 @@ START, STATE, LOG, CHECKPOINT = (
     for name in ("start", "state", "metrics_log", "checkpoint")
 )
 BAD_FILES = "tests/reliability/test_bad_files.py"
+FEATURE_SUMS, FEATURE_METRICS, JACKKNIFE, POWER_LAW, CKA, CANONICAL, INPUT_ENERGY = (
+    f"tests/representations/test_{name}.py"
+    for name in (
+        *("feature_sums", "feature_metrics", "jackknife", "power_law"),
+        *("cka", "canonical_correlations", "input_energy"),
+    )
+)
 MUTANTS = (
     # Bounds and certificates.
     Mutant("metrics.py", "math.log(s.size - 1)", "math.log(max(s.size - 2, 1))", SHARP),
@@ -102,7 +113,41 @@ MUTANTS = (
         "spectra/symmetric.py", "return stages if _passes(stages) else", "return stages or", TWO
     ),
     Mutant("spectra/symmetric.py", "np.array(matrix, np.float64,", "np.asarray(matrix,", TWO),
+    Mutant("spectra/symmetric.py", " and len(matrix) >= stages.least", "", TWO),
     Mutant("spectra/lapack_routines.py", "if info.value:", "if False:", TWO),
+    Mutant("spectra/lapack_routines.py", "if all(map(", "if any(map(", LIBRARIES),
+    Mutant("spectra/lapack_routines.py", "ctypes.c_int64(0)", "ctypes.c_int64(1 << 40)", LIBRARIES),
+    Mutant("spectra/lapack_routines.py", '"scipy_{}_64_", ', "", LIBRARIES),
+    Mutant(
+        "spectra/lapack_routines.py", 'for suffix in ("64_", "")', "for suffix in ()", LIBRARIES
+    ),
+    Mutant("spectra/backends.py", "ORDINARY = 200", "ORDINARY = 500", INVERSE),
+    Mutant("spectra/backends.py", "max(float(values.max()), -", "max(0, -", BACKENDS),
+    Mutant("spectra/backends.py", ", -float(values.min())))", ", 0))", BACKENDS),
+    Mutant(
+        "spectra/backends.py", '"ij,ij->", tall, tall', '"ij,ij->", triangle, triangle', BACKENDS
+    ),
+    Mutant("spectra/torch_backend.py", "held.abs().amax()", "held.amax()", BACKENDS),
+    Mutant("spectra/torch_backend.py", "(tall * tall)", "(triangle * triangle)", BACKENDS),
+    Mutant("spectra/torch_backend.py", "norm(products - one)", "norm(0 * products)", BACKENDS),
+    Mutant("spectra/torch_backend.py", "float(products.trace())", "0.0", BACKENDS),
+    Mutant("spectra/rounding.py", "smallest) if largest else smallest)", "smallest))", ON_DEVICE),
+    Mutant("spectra/device_changes.py", "= 2.0 ** scaling_exponent(largest)", "= 1.0", ON_DEVICE),
+    Mutant("spectra/device_matrices.py", "* 2.0**24", "* 2.0**25", ON_DEVICE),
+    Mutant("spectra/device_matrices.py", "> LARGEST_HALF", "> 2 * LARGEST_HALF", ON_DEVICE),
+    Mutant("spectra/device_matrices.py", "error=error / largest", "error=0.0", ON_DEVICE),
+    Mutant("spectra/device_matrices.py", " or bool((integers & bits).any())", "", ON_DEVICE),
+    Mutant(
+        "spectra/device_changes.py", "error = UNIT_ROUNDOFF * size.value", "error = 0.0", ON_DEVICE
+    ),
+    Mutant(
+        "spectra/device_changes.py", "size.error + UNIT_ROUNDOFF * size.value", "0.0", ON_DEVICE
+    ),
+    Mutant("spectra/device_changes.py", "product_sum_bound(values.numel())", "0.0", ON_DEVICE),
+    Mutant("analysis/device_worker.py", "in states[:2])", "in states)", DEVICE),
+    Mutant("analysis/device_worker.py", "as_planned(job.task.files)", "as_planned(())", DEVICE),
+    Mutant("analysis/device_worker.py", "        check_room(recipe)\n", "", DEVICE),
+    Mutant("analysis/device_worker.py", "  found = stack_spectra(matrices)", "  raise", DEVICE),
     Mutant("spectra/low_rank.py", "np.clip(exponents, -1000, 1000)", "0 * exponents", SHARP),
     Mutant("spectra/low_rank.py", "-1000, 1000)", "-1000, 1024)", SHARP),
     Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
@@ -406,8 +451,8 @@ MUTANTS = (
     ),
     Mutant(
         "durable.py",
-        "        _flush(temporary)\n        temporary.rename(path)",
-        "        temporary.rename(path)",
+        "            _flush(temporary)\n            temporary.rename(path)",
+        "            temporary.rename(path)",
         "tests/test_durable.py",
     ),
     Mutant(
@@ -444,7 +489,6 @@ MUTANTS = (
         LOW_RANK,
     ),
     Mutant("training/adapters/published.py", "handle.remove()", "pass", PUBLISHED),
-    Mutant("training/run_folder/start.py", "os.ftruncate(descriptor, 0)", "pass", START),
     Mutant(
         "training/run_folder/start.py",
         'run / "merges", run',
@@ -502,9 +546,22 @@ MUTANTS = (
     ),
     Mutant("checkpoints/merges.py", "if not fits or 0 in", "if 0 in", BAD_FILES),
     Mutant("checkpoints/merges.py", "not math.isfinite(number)", "math.isnan(number)", BAD_FILES),
-    Mutant("checkpoints/tensors.py", "<< 16).view", "<< 15).view", BAD_FILES),
+    Mutant("checkpoints/tensors.py", "left_shift(bits, 16", "left_shift(bits, 15", BAD_FILES),
     Mutant("components/merged.py", "if change.shape != shape:", "if False:", BAD_FILES),
     Mutant("analysis/spectra_files.py", "if len(paths) > 1:", "if False:", BAD_FILES),
+    # Representations.
+    Mutant("representations/feature_sums.py", "count * share)", "count)", FEATURE_SUMS),
+    Mutant("representations/jackknife.py", "times - 1) * without", "times) * without", JACKKNIFE),
+    Mutant("representations/power_law.py", "min(LAST, most, len", "min(LAST, len", POWER_LAW),
+    Mutant("representations/sensitivities.py", "(2 * s**2)", "s**2", FEATURE_METRICS),
+    Mutant("representations/feature_metrics.py", "axis=1) - tokens)", "axis=1))", FEATURE_METRICS),
+    Mutant("representations/cka.py", "- 4 * shared", "- 2 * shared", CKA),
+    Mutant("representations/cka.py", "different[:, blocks, blocks] = 0", "pass", CKA),
+    Mutant("representations/cka.py", "total - 2 * (self.products - self.squares)", "total", CKA),
+    Mutant(
+        "representations/canonical_correlations.py", "turns.T * first", "turns * first", CANONICAL
+    ),
+    Mutant("representations/input_energy.py", "s[0] ** 2", "s[0]", INPUT_ENERGY),
 )
 
 

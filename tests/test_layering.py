@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "platforms": set(),
     "writers": {"platforms"},
     "durable": {"writers", "platforms"},
+    "folder_lock": {"errors", "durable"},
     "metrics": set(),
     "shape_metrics": {"metrics"},
     "groups": set(),
@@ -59,7 +60,7 @@ MAY_IMPORT = {
     "scoring": {"errors", "groups", "statistics.intervals"},
     "training": {
         *("errors", "durable", "platforms", "groups", "metrics", "scoring"),
-        *("keyed", "new_cycle", "run_files"),
+        *("folder_lock", "keyed", "new_cycle", "run_files"),
     },
     "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
@@ -92,6 +93,7 @@ MAY_IMPORT = {
     },
     "monitoring": {
         *("errors", "writers", "durable", "platforms", "checkpoints", "components", "results"),
+        *("folder_lock", "new_cycle"),
         *("pipeline.call_results", "pipeline.choices", "pipeline.engine", "analysis"),
         *("watching.kept_rows", "watching.mirrors", "statistics.quantities"),
     },

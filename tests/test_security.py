@@ -44,5 +44,5 @@ def test_python_s_own_unpickler_is_made_in_one_place() -> None:
         for path in PACKAGE.rglob("*.py")
         if re.search(r"^\s*(import pickle$|from pickle import)", path.read_text("utf-8"), re.M)
     }
-    # A monitor and the process that it starts hand each other messages, through a pipe of their own.
+    # A monitor and the process that it starts hand each other messages through their own pipe.
     assert users == {"pickles.py", "recorder.py", "recorder_process.py"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -111,7 +111,7 @@ class DeviceWorker:
 
     def _alone(self, job: AnalysisJob) -> Outcome:
         found = self._decomposed(job)
-        return self._on_device(job, found) if isinstance(found, Dense) else found
+        return self._together([(job, found)])[0][1] if isinstance(found, Dense) else found
 
     def _decomposed(self, job: AnalysisJob) -> Outcome | Dense:
         """The result of a job; a small matrix as it was read, to be decomposed with others."""
@@ -170,12 +170,17 @@ class DeviceWorker:
         return change_of([State.stored(*one) for one in tensors], states.dtype)
 
     def _together(
-        self, batch: list[tuple[AnalysisJob, Dense]]
-    ) -> Iterator[tuple[AnalysisJob, Outcome]]:
-        with self._backend.place():
-            found = stack_spectra([matrix for _, matrix in batch], self._backend)
-        for (job, _), spectrum in zip(batch, found, strict=True):
-            yield job, _measured(job, [spectrum])
+        self, batch: Sequence[tuple[AnalysisJob, Dense]]
+    ) -> list[tuple[AnalysisJob, Outcome]]:
+        """Small matrices of one shape; on the processor if the device has no room for them."""
+        matrices = [matrix for _, matrix in batch]
+        try:
+            with self._backend.place():
+                found = stack_spectra(matrices, self._backend)
+        except torch.OutOfMemoryError:
+            found = stack_spectra(matrices)
+        jobs = [job for job, _ in batch]
+        return [(job, _measured(job, [one])) for job, one in zip(jobs, found, strict=True)]
 
 
 def _measured(job: AnalysisJob, found: list[Spectrum]) -> list[Measured]:

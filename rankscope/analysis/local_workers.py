@@ -24,7 +24,6 @@ from rankscope.analysis.jobs import (
     sent,
 )
 from rankscope.checkpoints.limits import size_text
-from rankscope.components.memory import least_memory
 from rankscope.pipeline.engine import Failure
 from rankscope.platforms import FORKS, INHERITS_DESCRIPTORS
 
@@ -138,6 +137,8 @@ class LocalWorkers:
 
 def _died_twice(job: AnalysisJob) -> Failure:
     """What is said of a job that ended two processes, which the system does if memory runs out."""
+    from rankscope.components.memory import least_memory  # it loads numpy
+
     tensors = job.task.recipe.tensors()
     takes = f", of which it takes at least {size_text(least_memory(tensors))}" if tensors else ""
     message = f"its worker process died twice; perhaps memory ran out{takes}: use fewer `jobs`"

@@ -82,6 +82,8 @@ class LiveSeries:
         A merged weight keeps the rounding of the weight that it was merged into, so that the last
         copy before the first merge is kept.
         """
+        if any(merge.step == step for merge in self._merges):
+            return
         adapters = {
             p.module: p.adapter
             for p in contents.parameters.values()
@@ -99,8 +101,8 @@ class LiveSeries:
 
     def drop_from(self, step: int) -> None:
         """The training goes on from before this step: nothing of the future counts."""
-        self._merges = [merge for merge in self._merges if merge.step < step]
-        self._counted = [one for one in self._counted if one < step]
+        self._merges = [merge for merge in self._merges if merge.step <= step]
+        self._counted = [one for one in self._counted if one <= step]
         self.origins.drop_from(step)
         self._last.clear()
         self._second_last.clear()

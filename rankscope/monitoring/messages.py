@@ -125,8 +125,11 @@ class Answer:
         Processor time of the recorder so far.
     warning
         Something to warn of; empty if there is nothing.
+    is_refused
+        Whether it cannot write into the results folder, so that another recorder could not either.
     """
 
     nbytes: int = 0
     seconds: float = 0.0
     warning: str = ""
+    is_refused: bool = False

@@ -24,6 +24,7 @@ from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Plan, 
 from rankscope.monitoring.recorder_process import RecorderProcess
 from rankscope.monitoring.sampling_clock import SamplingClock
 from rankscope.monitoring.snapshots import NotAsPlanned, Snapshots
+from rankscope.new_cycle import listen, stop_listening
 from rankscope.pipeline.choices import Layers, Names, names_of
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Monitor:
         self._selection = Selection.of(components=named, roles=roles, layers=layers)
         chosen = Options(family=None if family is None else read_family(family))
         self._look = partial(live_model, model, config=config, options=chosen)
-        self._model, self._out = model, Path(out)
+        self.model, self._out = model, Path(out)
         self._plan()
         if not self._groups:
             message = "the model has no matrix of the `components`, `roles` and `layers` asked for"
@@ -187,12 +188,14 @@ class Monitor:
         )
         self._recorder: RecorderProcess | None = None
         self._last: int | None = None
-        self._restarted_at: int | None = None
+        self._told: int | None = None
+        self._restarts: dict[int, bool] = {}
         self._deaths = 0
         self._said = set[str]()
         self._warnings = list[str]()
         self._owner = os.getpid()
         atexit.register(self.close)
+        listen(self)
 
     def step(self, step: int) -> None:
         """Measure what is due at this step, if anything is.
@@ -208,6 +211,9 @@ class Monitor:
         """
         if os.getpid() != self._owner or self._deaths >= MOST_DEATHS:
             return
+        if self._told is not None and step < self._told:  # goes on from an earlier state
+            self._restarts = {at: how for at, how in self._restarts.items() if at < step}
+        self._told = step
         with self._clock.counting():
             if self._clock.is_due(step):
                 self._measure(step)
@@ -216,7 +222,8 @@ class Monitor:
     def restarted(self, step: int, *, in_float64: bool = True) -> None:
         """Say that all adapters were merged after this step, and new ones begun.
 
-        Call it after the restart, and `step` of the same step before.
+        Call it after the restart, and `step` of the same step before. Of a restart by
+        `rankscope.relora`, the monitor knows without it.
 
         Parameters
         ----------
@@ -226,10 +233,18 @@ class Monitor:
             Whether the product was formed and added in float64, and rounded once, as rankscope
             does; otherwise it was formed in the format of the weights, whose rounding then counts.
         """
-        self._restarted_at = step
-        if os.getpid() == self._owner and self._recorder is not None:
+        if os.getpid() != self._owner or step in self._restarts:
+            return
+        self._restarts[step] = in_float64
+        if self._recorder is not None:
             self._recorder.send(Restarted(step, in_float64))
         self._plan()
+
+    def hear_restart(self, step: int | None) -> None:
+        """What `relora.restart` calls: after the last step, if it does not know which it was."""
+        at = self._told if step is None else step
+        if at is not None and self._deaths < MOST_DEATHS:
+            self.restarted(at)
 
     @property
     def cost(self) -> Cost:
@@ -240,6 +255,7 @@ class Monitor:
     def close(self) -> None:
         """Wait until all copies are measured, and write the table; nothing is measured after it."""
         atexit.unregister(self.close)
+        stop_listening(self)
         if os.getpid() != self._owner:
             return
         self._deaths = MOST_DEATHS
@@ -268,18 +284,21 @@ class Monitor:
         self._is_sent = False
 
     def _measure(self, step: int) -> None:
-        if step == self._restarted_at:
+        if step in self._restarts:
             self._say("order", f"step {step} is not measured: call `step` before the restart")
             return
         recorder = self._recording()
         if recorder is None:
             return
-        if tuple(adapter_states(self._model)) != self._live.states:
+        if tuple(adapter_states(self.model)) != self._live.states:
             self._plan()
         if not self._is_sent:
             recorder.send(Plan(_plain(self._live.contents), self._groups))
             self._is_sent = True
         is_start = self._last is None  # where there may be no gradient yet
+        if self._last is None:  # one that took the place of another has not heard of restarts
+            for at, in_float64 in self._restarts.items():
+                recorder.send(Restarted(at, in_float64))
         if self._last is None or step <= self._last:
             recorder.send(Anew(step))
         self._last, taken, has_gradient = step, 0, False
@@ -319,6 +338,10 @@ class Monitor:
             return self._recorder
         if self._recorder is not None:
             self._recorder.close()
+            if self._recorder.is_refused:
+                self._deaths = MOST_DEATHS
+                self._snapshots.remove()
+                return None
             self._deaths += 1
             self._snapshots.renew()
             self._is_sent, self._last = False, None

@@ -21,6 +21,7 @@ from rankscope.checkpoints.steps import step_in_name
 from rankscope.components.component import Component
 from rankscope.components.recipes import Difference
 from rankscope.components.windows import Window
+from rankscope.folder_lock import locked
 from rankscope.monitoring.messages import EndOfStep, Opening
 from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.engine import Failure
@@ -32,6 +33,7 @@ from rankscope.results.spectra_store import Entry
 from rankscope.watching.kept_rows import read_rows
 from rankscope.watching.mirrors import open_mirrors
 
+PATIENCE = 5.0  # seconds to wait for another recorder
 SOURCE = "monitor"  # where the steps of a monitored run were read
 Steps = dict[int, dict[str, Any]]
 
@@ -45,7 +47,7 @@ def recorded(out: Path, run: str) -> Mapping[str, Any]:
 class RecordedRun:
     """A run in a results folder, continued from what is there.
 
-    Other runs in the folder keep their rows.
+    Other runs in the folder keep their rows. Only one process at a time may hold one.
 
     Attributes
     ----------
@@ -55,6 +57,11 @@ class RecordedRun:
 
     def __init__(self, opening: Opening) -> None:
         self._opening, self._out = opening, Path(opening.out)
+        self._open = ExitStack()
+        # What was killed with its training may still write its table.
+        self._open.enter_context(
+            locked(self._out, kind="monitor", who="monitor", patience=PATIENCE)
+        )
         self._store = SpectraFiles(self._out)
         sweep_results(self._out)
         record = read_record(self._out / ANALYSIS_RECORD)
@@ -74,7 +81,6 @@ class RecordedRun:
         self._cost = dict(own.get("cost", {}))
         self._is_new = False
         self._mirrored: list[int] = []
-        self._open = ExitStack()
         self._mirrors = self._open.enter_context(
             open_mirrors(opening.to, out=self._out, columns=opening.columns)  # type: ignore[arg-type]
         )
@@ -124,7 +130,9 @@ class RecordedRun:
             self._rows.pop(one, None)
             self._steps.pop(one, None)
             self._path(one).unlink(missing_ok=True)
-        self.restarts = {one: how for one, how in self.restarts.items() if one < step}
+        # The state that it goes on from may be from before a merge of its step, which then comes
+        # again, or from after it.
+        self.restarts = {one: how for one, how in self.restarts.items() if one <= step}
         return gone
 
     def restart(self, step: int, contents: Contents, *, in_float64: bool) -> None:
@@ -132,6 +140,8 @@ class RecordedRun:
 
         Only now is it known that the windows before it are of one cycle, or a whole one.
         """
+        if step in self.restarts:
+            return
         names = {name for name, p in contents.parameters.items() if p.adapter is not None}
         self.restarts[step] = in_float64
         self._store_steps()
@@ -196,7 +206,7 @@ class RecordedRun:
                 self._mirrors.write(self._opening.run, step, self._rows[step])
 
     def close(self) -> None:
-        """Close the mirrors."""
+        """Close the mirrors, and let others write into the folder."""
         self._open.close()
 
     def _described(self, seconds: float) -> dict[str, Any]:

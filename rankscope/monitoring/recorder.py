@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import BinaryIO
 
+from rankscope.errors import RankscopeError
 from rankscope.monitoring.decomposing import Decompose, decompose_with
 from rankscope.monitoring.live_series import LiveSeries
 from rankscope.monitoring.messages import (
@@ -50,7 +51,12 @@ def serve() -> None:
     messages: SimpleQueue[Message | None] = SimpleQueue()
     opening = pickle.load(sys.stdin.buffer)
     yield_processors(opening.nice)
-    recorder = Recorder(opening, answers)
+    try:
+        recorder = Recorder(opening, answers)
+    except (RankscopeError, OSError) as error:
+        message = f"nothing is measured, since its recorder cannot open `out`: {error}"
+        answers.write(pickle.dumps(Answer(warning=message, is_refused=True)))
+        return
     reading = threading.Thread(
         target=_receive, args=[sys.stdin.buffer, messages, recorder], daemon=True
     )
@@ -76,6 +82,11 @@ class Recorder:
     ----------
     answers
         Where to say what was done.
+
+    Raises
+    ------
+    RankscopeError
+        If another monitor writes into the results folder, or what is there cannot be read.
     """
 
     def __init__(self, opening: Opening, answers: BinaryIO) -> None:

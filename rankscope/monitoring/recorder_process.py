@@ -28,6 +28,8 @@ class RecorderProcess:
         Its processor time so far.
     warnings
         What it says that the user should see.
+    is_refused
+        Whether it cannot write into the results folder.
     """
 
     def __init__(self, opening: Opening) -> None:
@@ -45,6 +47,7 @@ class RecorderProcess:
         self.waiting = 0
         self.seconds = 0.0
         self.warnings: list[str] = []
+        self.is_refused = False
         self._lock = threading.Lock()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -59,7 +62,8 @@ class RecorderProcess:
         """Hand over a message; the recorder takes it in at once, whatever it is doing."""
         with self._lock:
             self.waiting += nbytes
-        with contextlib.suppress(OSError):  # it has died, which the next round sees
+        # It has died, which the next round sees; or it has been closed for that.
+        with contextlib.suppress(OSError, ValueError):
             self._messages.write(pickle.dumps(message))
             self._messages.flush()
 
@@ -80,3 +84,4 @@ class RecorderProcess:
                     self.waiting -= answer.nbytes
                     self.seconds = max(self.seconds, answer.seconds)
                     self.warnings += filter(None, [answer.warning])
+                    self.is_refused |= answer.is_refused

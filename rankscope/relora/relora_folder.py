@@ -184,6 +184,13 @@ def base_tensors(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def state_bytes(model: PeftModel, step: int) -> bytes:
+    """What a checkpoint says of the restarts before it."""
+    kept = wrapping(model)
+    state = {"step": step, "cycle": kept.cycle, "restarts": kept.restarts}
+    return json_bytes({**state, "seed": kept.seed, "frozen": kept.frozen})
+
+
 def load_weights(model: nn.Module, path: Path) -> None:
     """Fill a model, wrapped or not, with the tensors that `base_tensors` gave.
 
@@ -205,13 +212,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def _files(model: PeftModel, step: int) -> dict[str, bytes]:
     """The files of a checkpoint by their paths within it."""
-    kept = wrapping(model)
-    state = {"step": step, "cycle": kept.cycle, "restarts": kept.restarts}
     factors = {name: factors_of(layer)[:2] for name, layer in adapted(model).items()}
     return {
         CONFIG: json_bytes(config_of(model.get_base_model())),
         WEIGHTS: tensor_bytes(base_tensors(model)),
-        STATE: json_bytes({**state, "seed": kept.seed, "frozen": kept.frozen}),
+        STATE: state_bytes(model, step),
         f"adapter/{ADAPTER_CONFIG}": json_bytes(_adapter_config(model)),
         f"adapter/{ADAPTER_WEIGHTS}": tensor_bytes(peft_tensors(factors)),
     }

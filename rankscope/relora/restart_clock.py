@@ -48,7 +48,9 @@ class RestartClock:
         if step == 0 or step % self.every or step >= last or step == kept.merged:
             return False
         self.save(model, step)
-        restart(model, optimizer, cycle=step // self.every, step=step)
+        # The number that a training without a break has, also after one that forgets it.
+        cycle = max(kept.cycle + 1, step // self.every)
+        restart(model, optimizer, cycle=cycle, step=step)
         if self.folder is not None:
             write_waiting(wrapped_in(model), self.folder)
         return True

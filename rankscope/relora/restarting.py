@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rankscope.errors import WrongSettingError
+from rankscope.new_cycle import announce_restart
 from rankscope.relora.adapted_model import (
     MergedFactors,
     Waiting,
@@ -34,6 +35,8 @@ def restart(
     the adapters is deleted, and nothing else. Gradients of the adapters are cleared; those of other
     parameters stay, since they are right for the new adapters too, also amid an accumulation. A
     gradient scaler is not concerned.
+
+    A `rankscope.Monitor` of the model hears of it.
 
     In a distributed training, every process calls it. All draw the same A, and merge the same
     numbers if their devices compute alike.
@@ -101,6 +104,7 @@ def restart(
             forget(inner, factors[name])
     kept.cycle, kept.restarts, kept.merged = cycle, kept.restarts + 1, step
     kept.waiting.append(Waiting(step, certain, kept.restarts, merged))
+    announce_restart(layers.values(), step if certain else None)
     return merged
 
 

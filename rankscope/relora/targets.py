@@ -36,7 +36,10 @@ def target_layers(
     WrongSettingError
         If nothing fits, or a layer that fits cannot have an adapter.
     """
+    _require_outermost(model)
     faults = {name: _fault(layer) for name, layer in _iter_linear(model)}
+    for name in set(_unread(model)) & faults.keys():
+        faults[name] = "is read by nn.TransformerEncoderLayer, which does not call it to evaluate"
     shared = _shared(model)
     for name in faults:
         weight = model.get_submodule(name)._parameters.get("weight")
@@ -54,7 +57,8 @@ def target_layers(
             message = f"{printable(name)} cannot have an adapter: it {fault}; leave it out of"
             raise WrongSettingError(f"{message} `targets`")
     if not chosen:
-        raise WrongSettingError(f"no layer can have an adapter; {_listed(faults)}")
+        why = "; ".join(dict.fromkeys(filter(None, faults.values())))
+        raise WrongSettingError(f"no layer can have an adapter: {why}; {_listed(faults)}")
     layers = {name: model.get_submodule(name) for name in chosen}
     return {n: one for n, one in layers.items() if isinstance(one, nn.Linear | Conv1D)}
 
@@ -80,6 +84,26 @@ def require_whole(weight: object, name: str) -> None:
         return
     message = "is sharded (FSDP, DeepSpeed ZeRO-3 or tensor parallel), which is not supported"
     raise RankscopeError(f"{message}: use DDP", tensor=name)
+
+
+def _require_outermost(model: nn.Module) -> None:
+    """Refuse a model that is no module of others, or whose names begin with those of a wrapper."""
+    name = type(model).__name__
+    if isinstance(model, nn.Linear | Conv1D):
+        message = f"the model is a single layer ({name}), which nothing holds"
+        raise WrongSettingError(f"{message}: give nn.Sequential(layer)")
+    wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel
+    if isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        message = f"the model is in {name} already, so that its names would be others"
+        raise WrongSettingError(f"{message}: `wrap` the model first, then compile or distribute it")
+
+
+def _unread(model: nn.Module) -> Iterator[str]:
+    """Linear layers whose weights torch's own encoder reads itself, where no gradient is wanted."""
+    encoder = nn.TransformerEncoderLayer
+    for name, module in model.named_modules():
+        if isinstance(module, encoder) and type(module).forward is encoder.forward:
+            yield from (f"{name}.{one}".removeprefix(".") for one in ("linear1", "linear2"))
 
 
 def _iter_linear(model: nn.Module) -> Iterator[tuple[str, nn.Linear | Conv1D]]:

@@ -13,14 +13,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError
-from rankscope.relora.adapted_model import wrapped_in
+from rankscope.relora.adapted_model import wrapped_in, wrapping
 from rankscope.relora.relora_folder import (
     ADAPTER_CONFIG,
     CONFIG,
+    STATE,
     WEIGHTS,
     base_tensors,
     config_of,
     load_weights,
+    state_bytes,
 )
 from rankscope.relora.restart_clock import RestartClock
 from rankscope.run_files import json_bytes, tensor_bytes
@@ -76,7 +78,9 @@ class ReLoRACallback(TrainerCallback):
         if not path.is_file():
             message = "is missing, so the weights that the adapters were merged into are not known"
             raise RankscopeError(f"{message}: start anew, or from another checkpoint", path=path)
-        load_weights(wrapped_in(held), path)
+        wrapped = wrapped_in(held)
+        load_weights(wrapped, path)
+        _count_on(wrapped, path.with_name(STATE))
 
     def on_step_end(
         self,
@@ -105,7 +109,7 @@ class ReLoRACallback(TrainerCallback):
         held = _held(model)
         self.clock.save(held, state.global_step)
         if state.is_world_process_zero:
-            _write_base(wrapped_in(held), _base(args, state))
+            _write_base(wrapped_in(held), _base(args, state), state.global_step)
 
     def on_train_end(
         self,
@@ -126,11 +130,29 @@ def _held(model: nn.Module | None) -> nn.Module:
     return model
 
 
-def _write_base(model: PeftModel, weights: Path) -> None:
+def _count_on(model: PeftModel, path: Path) -> None:
+    """Let a model of a resumed training know of the restarts that it had.
+
+    Raises
+    ------
+    RankscopeError
+        If they cannot be read.
+    """
+    kept = wrapping(model)
+    try:
+        state = json.loads(path.read_bytes())
+        kept.cycle, kept.restarts = int(state["cycle"]), int(state["restarts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"does not say how often the adapters were restarted: {error}"
+        raise RankscopeError(f"{message}; resume from another checkpoint", path=path) from None
+
+
+def _write_base(model: PeftModel, weights: Path, step: int) -> None:
     """Write the base of an adapter below it, and name it in the adapter's config.
 
-    The model that the config named before has weights without the merges.
+    The model that the config named before has weights without the merges. Its state counts them.
     """
+    write_file(weights.with_name(STATE), state_bytes(model, step))
     write_file(weights.with_name(CONFIG), json_bytes(config_of(model.get_base_model())))
     write_file(weights, tensor_bytes(base_tensors(model)))
     path = weights.parents[1] / ADAPTER_CONFIG

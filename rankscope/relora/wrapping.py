@@ -74,7 +74,8 @@ def wrap(
     WrongSettingError
         If no layer fits, the rank is too high, or a target cannot have an adapter: a tied head, a
         layer of another class, or one that is quantised, reparametrised or part of
-        ``nn.MultiheadAttention``.
+        ``nn.MultiheadAttention`` or ``nn.TransformerEncoderLayer``. If the model is a single layer,
+        or in DDP, DataParallel or ``torch.compile`` already.
 
     References
     ----------

@@ -14,6 +14,9 @@ from rankscope.spectra.spectrum import Sparsity
 
 BLOCK = 2**15  # entries at a time, so that their float64 copy stays in the processor's cache
 KNOWN_TO = 1e-6
+LOWER_HALF, SIZE_BITS = 0xFFFF, 0x7FFF  # of a float32 that bfloat16 holds: zero; all but the sign
+HISTOGRAM_FROM = 2**15  # entries from which counting 2¹⁵ values takes less time than sorting
+COUNTED = 2**17  # entries at a time, as above
 
 
 def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
@@ -50,6 +53,10 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
     1457.
     """
     n = values.size
+    if values.dtype == np.float32 and n >= HISTOGRAM_FROM:
+        bits = values.ravel(order="K").view(np.uint32)
+        if (occurs := _occurrences(bits)) is not None:
+            return _of_counted(n, occurs, error)
     # One copy, sorted in place; numpy sorts float32 several times faster than float16.
     ordered = np.abs(values, dtype=np.result_type(values, np.float32)).ravel(order="K")
     ordered.sort()
@@ -64,6 +71,30 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
         squares += float(x @ x)
         weighted += 2 * float(places[: x.size] @ x) + (2 * start + 1 - n) * part
     return from_sums(n, total, squares, weighted, error=error / largest)
+
+
+def _occurrences(bits: NDArray[np.uint32]) -> NDArray[np.intp] | None:
+    """How often each size that bfloat16 has occurs in float32 of these bits; None if others do."""
+    occurs = np.zeros(SIZE_BITS + 1, np.intp)
+    for start in range(0, bits.size, COUNTED):
+        part = bits[start : start + COUNTED]
+        if (part & LOWER_HALF).any():
+            return None
+        occurs += np.bincount((part >> 16) & SIZE_BITS, minlength=len(occurs))
+    return occurs
+
+
+def _of_counted(n: int, occurs: NDArray[np.intp], error: float) -> Sparsity | None:
+    """As `sparsity`, of n entries: equal ones are neighbours in order, and are added as one."""
+    (found,) = occurs.nonzero()
+    x = (found.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    if not 0 < x[-1] < math.inf:  # the bits of NaN are above those of infinity
+        return None
+    largest, counts = float(x[-1]), occurs[found]
+    x /= largest
+    sums = counts * x
+    weighted = float((2 * counts.cumsum() - counts - n) @ sums)
+    return from_sums(n, float(sums.sum()), float(sums @ x), weighted, error=error / largest)
 
 
 def from_sums(

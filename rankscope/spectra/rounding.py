@@ -159,9 +159,9 @@ def _largest(values: NDArray[Any]) -> float:
 
 def unit_of(largest: float, smallest: int) -> float:
     """Power of two to divide entries up to ``largest`` by, so that their squares stay in range."""
-    if not 0 < largest < math.inf:
+    if not largest < math.inf:
         return 1.0
-    return math.ldexp(1.0, max(math.frexp(largest)[1] - 1, smallest))
+    return math.ldexp(1.0, max(math.frexp(largest)[1] - 1, smallest) if largest else smallest)
 
 
 def _sums_of_squares(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rankscope.durable import make_folder
+from rankscope.folder_lock import locked
 from rankscope.training.announcement import summary
 from rankscope.training.config import Config
 from rankscope.training.data.corpus import Corpus, load_corpus
@@ -19,7 +20,7 @@ from rankscope.training.processes import Processes
 from rankscope.training.progress import TrainingProgress
 from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.recording import Recorder
-from rankscope.training.run_folder.start import Start, find_start, locked, prepare
+from rankscope.training.run_folder.start import LOCK, Start, find_start, prepare
 from rankscope.training.run_folder.tracking import open_trackers, require_trackers
 
 
@@ -73,7 +74,8 @@ def train(
         run = _Run(config, corpus, processes, progress)
         # What is opened last closes first: a second signal ends a mirror that does not close.
         with ExitStack() as stack:
-            processes.result_of_first(lambda: stack.enter_context(locked(Path(config.out))))
+            lock = locked(Path(config.out), kind=LOCK, who="trainer")
+            processes.result_of_first(lambda: stack.enter_context(lock))
             stack.enter_context(stop.listening())
             stack.enter_context(progress)
             start = run.begin(about, resume=resume)

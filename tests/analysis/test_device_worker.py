@@ -170,10 +170,13 @@ def test_batches_fit_the_driver_and_the_memory() -> None:
     assert backend.batch_size((2, 10**9)) == 1
 
 
-def written_run(folder: Path, dtype: str, rng: np.random.Generator) -> list[SpectraTask]:
+def written_run(
+    folder: Path, dtypes: str | tuple[str, str, str], rng: np.random.Generator
+) -> list[SpectraTask]:
     """Three steps of one weight, written by safetensors through torch; tasks by step and kind."""
     values = rng.normal(size=(40, 50)) * 0.02
-    for step in (1, 2, 3):
+    formats = (dtypes,) * 3 if isinstance(dtypes, str) else dtypes
+    for step, dtype in enumerate(formats, start=1):
         (folder / f"step-{step}").mkdir()
         values = values + rng.normal(size=values.shape) * 1e-3
         stored = torch.from_numpy(values).to(getattr(torch, dtype))
@@ -201,7 +204,7 @@ def test_what_is_stored_goes_to_the_device_as_its_file_holds_it(
         assert (other.dtype, other.status, other.route) == (one.dtype, "ok", one.route)
         assert other.significant_bits == one.significant_bits
         assert other.entries == pytest.approx(one.entries)
-        assert other.noise_floor == pytest.approx(one.noise_floor, rel=2e-6)
+        assert other.noise_floor == pytest.approx(one.noise_floor, rel=2e-6, abs=0)
         assert (other.before is None) == (one.before is None)
         if one.before is not None and other.before is not None:
             assert other.before.value == pytest.approx(one.before.value)
@@ -230,6 +233,34 @@ def test_a_damaged_file_costs_what_it_costs_on_the_processor(
             assert (other.cosine is None) == (one.cosine is None)
 
 
+def test_a_change_of_two_formats_names_both(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Of three states the last two; the first has only a part in the cosine."""
+    tasks = written_run(tmp_path, ("float64", "bfloat16", "float32"), rng)
+    found = outcomes([Job(i, task) for i, task in enumerate(tasks)])
+    for i, task in enumerate(tasks):
+        (one,), (other,) = spectra_in(decompose(task.recipe)), spectra_in(found[i])
+        assert other.dtype == one.dtype
+        assert (other.significant_bits, other.status) == (one.significant_bits, one.status)
+        assert other.noise_floor == pytest.approx(one.noise_floor, rel=2e-6, abs=0)
+
+
+@pytest.mark.parametrize("refused", ["changed-while-reading", "too-large"])
+def test_the_device_refuses_what_the_processor_does(
+    refused: str, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = written_run(tmp_path, "float32", rng)
+    if refused == "too-large":
+        monkeypatch.setattr("rankscope.checkpoints.limits.memory_budget", lambda: 10_000)
+    else:
+        for path in tmp_path.glob("*/*"):
+            path.write_bytes(path.read_bytes() + b" ")
+    found = outcomes([Job(i, task) for i, task in enumerate(tasks)])
+    for i, task in enumerate(tasks):
+        expected = decompose(task.recipe, task.files)
+        assert isinstance(expected, Failure) and expected.reason == refused
+        assert found[i] == expected
+
+
 def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,8 +269,13 @@ def test_what_has_no_room_on_the_device_is_decomposed_on_the_processor(
     def no_room(gram: "torch.Tensor") -> "torch.Tensor":
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    matrix = rng.normal(size=(40, 50))
+    shapes = [(40, 50), (5, 7), (5, 7), (6, 4)]  # of which small ones go together
+    matrices = [rng.normal(size=shape) for shape in shapes]
     with DeviceWorker("cpu", 1) as worker:
         monkeypatch.setattr("torch.linalg.eigvalsh", no_room)
-        ((_, found),) = worker.run(held(matrix))
-    assert (spectra_in(found)[0].values == spectrum(matrix).values).all()
+        found = {job.plan: outcome for job, outcome in worker.run(held(*matrices))}
+        alone = [worker.submit(job).result() for job in held(*matrices)]
+    assert len(found) == len(matrices)
+    for i, matrix in enumerate(matrices):
+        for outcome in (found[i], alone[i]):
+            assert (spectra_in(outcome)[0].values == spectrum(matrix).values).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from rankscope.checkpoints.remote import range_cache
 from rankscope.checkpoints.remote.ledger import fetched
 from rankscope.checkpoints.remote.remote_file import AHEAD, GAP
 from rankscope.cli.app import app
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.pipeline.engine import Failure
 from tests.checkpoints.web_server import Handler, Site, serving
 from tests.conftest import (
@@ -472,3 +474,80 @@ def test_nothing_at_an_address_is_wrong_use_and_so_is_what_needs_files_here(
         rs.analyze(f"{site.url}/run", out="s3://bucket/results")
     with pytest.raises(WrongSettingError, match="not a kind of address"):
         rs.open_run("nonsense://host/run")
+
+
+def page(*names: str) -> Callable[[Handler], None]:
+    """Answers with a page of links."""
+    body = "".join(f"<a href='{name}'>x</a>" for name in names).encode()
+    return lambda handler: handler.reply(200, body, Content_Type="text/html")
+
+
+@pytest.mark.parametrize("name", ["latest", "private/", "sizeless"])
+@pytest.mark.parametrize("status", [403, 404])
+def test_what_a_page_lists_and_nobody_can_have_costs_itself(
+    site: Site, name: str, status: int
+) -> None:
+    """As a broken link in a folder that Python's own server lists."""
+
+    def refuse(handler: Handler) -> None:
+        if name == "sizeless":
+            handler.reply(200, Content_Length="?")
+        else:
+            handler.reply(status)
+
+    serve_steps(site, 1, 2)
+    site.answers["/run/"] = page("checkpoint-1/", "checkpoint-2/", name)
+    site.answers[f"/run/{name}"] = refuse
+    with pytest.warns(RankscopeWarning, match=f"1 of what .*/run lists .* the first: .*/{name}: "):
+        run = rs.open_run(f"{site.url}/run")
+    assert [one.step for one in run] == [1, 2]
+
+
+def test_a_folder_that_is_elsewhere_by_now_is_named(site: Site) -> None:
+    serve_steps(site, 1)
+    other = site.url.replace("127.0.0.1", "localhost")
+    for where in ("/run/", f"{other}/run/?key=hidden"):
+        site.answers["/old/"] = lambda handler, where=where: handler.reply(302, Location=where)  # type: ignore[misc]
+        with pytest.raises(RankscopeError, match=r"leads to http://\S*/run/: give that") as refused:
+            rs.open_run(site.url.replace("http://", "http://me:hidden@") + "/old")
+        assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:qx/zq@127.0.0.1:1/run", "http://me:qx?zq@127.0.0.1:1/run",
+        "https://me:qxzq@[::1/run", "https://me:qxzq@host:x/run", "s3://me:qxzq@bucket/run",
+    ],
+)  # fmt: skip
+def test_a_password_in_an_address_that_cannot_be_read_is_not_shown(address: str) -> None:
+    with pytest.raises(WrongSettingError) as refused:
+        rs.open_run(address)
+    assert "qx" not in str(refused.value) and "zq" not in str(refused.value)
+
+
+def test_a_password_may_be_escaped(site: Site) -> None:
+    serve_steps(site, 1)
+    rs.open_run(site.url.replace("http://", "http://me:a%2Fb%40@") + "/run")
+    said = base64.b64encode(b"me:a/b@").decode()
+    assert set(site.authorisations) == {f"Basic {said}"}
+
+
+def test_a_cache_that_cannot_be_made_is_wrong_use(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_steps(site, 1)
+    (tmp_path / "file").touch()
+    for place in ("file", "file/below"):
+        monkeypatch.setenv("RANKSCOPE_CACHE", str(tmp_path / place))
+        with pytest.raises(WrongSettingError, match="set RANKSCOPE_CACHE to a folder"):
+            rs.open_run(f"{site.url}/run")
+    assert not site.requests
+
+
+def test_a_file_with_the_name_of_a_folder_is_left_out(site: Site) -> None:
+    serve_steps(site, 1)
+    site.files["/run/checkpoint-1"] = b"x"
+    site.answers["/run/"] = page("checkpoint-1", "checkpoint-1/")
+    with pytest.warns(RankscopeWarning, match="such as 'checkpoint-1'"):
+        assert [one.step for one in rs.open_run(f"{site.url}/run")] == [1]

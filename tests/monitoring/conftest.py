@@ -22,6 +22,7 @@ class RecorderHere:
         self.sent: list[Message] = []
         self.waiting, self.seconds, self.is_alive = 0, 0.0, True
         self.warnings: list[str] = []
+        self.is_refused = False
 
     def send(self, message: Message, nbytes: int = 0) -> None:
         self.waiting += nbytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,6 @@ import pandas as pd
 import pytest
 
 import rankscope as rs
-from rankscope.errors import RankscopeWarning
 from rankscope.monitoring.monitor import WAITING_BYTES
 from tests.monitoring.training import adamw, backward, small
 
@@ -90,28 +88,6 @@ def test_a_killed_training_takes_its_recorder_with_it(tmp_path: Path, scratch: P
     assert not any(scratch.iterdir())
     stored = len([*out.glob("spectra/run/*.safetensors")])
     assert rs.open_results(out).metrics["step"].nunique() == stored
-
-
-def test_a_killed_recorder_is_started_again(tmp_path: Path) -> None:
-    model = small(layers=1)
-    monitor = rs.Monitor(
-        model, tmp_path / "out", every=1, share=None, components="weight,update", nice=0
-    )
-    monitor.step(0)
-    monitor.step(1)
-    recorder = monitor._recorder
-    assert recorder is not None
-    until(lambda: not recorder.waiting)
-    os.kill(recorder._process.pid, signal.SIGKILL)
-    until(lambda: not recorder.is_alive)
-    with pytest.warns(RankscopeWarning, match="its recorder process died"):
-        monitor.step(2)
-    monitor.step(3)
-    monitor.close()
-    rows = rs.open_results(tmp_path / "out").metrics
-    assert {2, 3} <= set(rows["step"])
-    assert set(rows[rows["step"] == 2]["component"]) == {"weight"}  # its update has no start
-    assert rows[rows["component"] == "update"].groupby("step")["since"].first()[3] == 2
 
 
 def test_a_slow_recorder_costs_measurements_not_memory(

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
-from rankscope import relora
+from rankscope import analyze, relora
 from rankscope.checkpoints.discovery import open_run
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.relora.adapted_model import adapted, factors_of, wrapping
@@ -93,10 +93,32 @@ def test_a_training_that_is_resumed_has_its_merged_weights(tmp_path: Path) -> No
     again.train(resume_from_checkpoint=str(tmp_path / "cut/trainer/checkpoint-7"))
     for ours, theirs in zip(again.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+    kept = wrapping(again.model)
+    assert (kept.cycle, kept.restarts) == (3, 3)
+    state = tmp_path / "cut/trainer/checkpoint-7/base/state.json"
+    assert json.loads(state.read_text())["restarts"] == 2
+    for said in (b"{}", None):
+        state.write_bytes(said) if said else state.unlink()
+        with pytest.raises(RankscopeError, match="does not say how often the adapters were"):
+            third = trainer(tmp_path / "cut", save_steps=7)
+            third.train(resume_from_checkpoint=str(tmp_path / "cut/trainer/checkpoint-7"))
     (tmp_path / "cut/trainer/checkpoint-7/base/model.safetensors").unlink()
     with pytest.raises(RankscopeError, match="is missing, so the weights"):
         third = trainer(tmp_path / "cut", save_steps=7)
         third.train(resume_from_checkpoint=str(tmp_path / "cut/trainer/checkpoint-7"))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainers_own_folder_counts_its_restarts(tmp_path: Path) -> None:
+    """Steps 2, 4, 6, 8 and 10, with restarts at 3, 6 and 9: a checkpoint is from after them."""
+    trainer(tmp_path, save_steps=2).train()
+    table = analyze(tmp_path / "trainer", components="update", out=tmp_path / "out", jobs=1)
+    rows = table[table["layer"].notna()].groupby("step")
+    assert rows["restarts"].first().to_dict() == {4: 1, 6: 1, 8: 0, 10: 1}
+    assert rows["window"].first().to_dict() == {
+        4: "across", 6: "across", 8: "within", 10: "across"
+    }  # fmt: skip
 
 
 class Callback:

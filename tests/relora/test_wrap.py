@@ -181,6 +181,50 @@ def test_a_layer_that_would_be_damaged_is_refused(target: str, said: str) -> Non
     assert list(adapted(relora.wrap(model, rank=2))) == ["whole"]
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_every_adapter_counts_where_no_gradient_is_wanted(inside: bool) -> None:
+    """Torch's encoder reads the weights of its linear layers itself then."""
+    encoder = nn.TransformerEncoderLayer(WIDTH, 2, 2 * WIDTH, batch_first=True)
+    model: nn.Module = nn.Sequential(encoder, nn.Linear(WIDTH, WIDTH)) if inside else encoder
+    with pytest.raises(WrongSettingError, match=r"read by nn.TransformerEncoderLayer"):
+        relora.wrap(model, rank=2, targets=["linear1"])
+    if not inside:
+        return
+    wrapped = relora.wrap(model, rank=2)
+    assert list(adapted(wrapped)) == ["1"]
+    nn.init.ones_(factors_of(adapted(wrapped)["1"])[1])
+    x = torch.ones(1, 3, WIDTH)
+    wrapped.eval()
+    with torch.no_grad():
+        assert torch.allclose(wrapped(x), relora.unwrap(wrapped)(x), atol=1e-5)
+
+
+def test_an_encoder_that_calls_its_layers_is_adapted() -> None:
+    class Calling(nn.TransformerEncoderLayer):
+        def forward(self, src: torch.Tensor, *_: object) -> torch.Tensor:  # type: ignore[override]
+            return src + self.linear2(torch.relu(self.linear1(src)))
+
+    assert len(adapted(relora.wrap(Calling(WIDTH, 2, 2 * WIDTH), rank=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (nn.Linear(4, 4), r"is a single layer \(Linear\).*give nn.Sequential"),
+        (nn.DataParallel(nn.Sequential(nn.Linear(4, 4))), "is in DataParallel already"),
+        (
+            torch.compile(nn.Sequential(nn.Linear(4, 4)), backend="eager"),
+            "is in OptimizedModule already.*first, then compile",
+        ),
+        (nn.Sequential(nn.Linear(4, 4, device="meta")), "adapter: has no values yet"),
+        (nn.Sequential(nn.Linear(4, 4, dtype=torch.complex64)), "adapter: is stored as complex64"),
+    ],
+)
+def test_what_cannot_be_wrapped_says_why(model: nn.Module, said: str) -> None:
+    with pytest.raises(WrongSettingError, match=said):
+        relora.wrap(model, rank=2)
+
+
 def test_a_tied_head_is_refused_in_one_line() -> None:
     for targets in (["lm_head"], r"lm_head"):
         with pytest.raises(WrongSettingError) as caught:

@@ -161,6 +161,15 @@ def test_features_without_a_number_say_so() -> None:
     assert found.status == "nonfinite" and np.isnan(float(found.row()["cka"]))
 
 
+def test_a_spread_of_one_token_is_not_resolved() -> None:
+    """Tokens of other blocks have nothing in common with it, so that HSIC is not positive."""
+    x, y = two()
+    y = np.zeros_like(y)
+    y[7] = 1
+    found = similarity(probe(x), probe(y))
+    assert found.status == "unresolved" and np.isnan(found.numbers["cka"])
+
+
 def test_few_blocks_have_no_interval_or_no_unbiased_one() -> None:
     x, y = two()
     for blocks, finite in ((3, False), (4, True)):

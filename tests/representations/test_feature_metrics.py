@@ -172,6 +172,13 @@ def test_equal_tokens_have_a_direction_and_no_spread() -> None:
     assert found["mean_cosine"] == pytest.approx(1) and found["mean_norm"] == pytest.approx(5)
 
 
+def test_a_solver_that_returns_the_diagonal_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np.linalg, "eigh", lambda m: (np.sort(np.diag(m)), np.eye(len(m))))
+    found = measure_features(in_blocks(made(power(4, 1), 64)))
+    assert found.status == "no-convergence"
+    assert "rankme" not in found.numbers and "mean_norm" in found.numbers
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("exponent", "topic"), [(1.0, 0.5), (0.0, 0.0)])
 def test_intervals_contain_the_mean_of_other_samples_in_nineteen_of_twenty(

@@ -52,6 +52,11 @@ def test_the_error_is_within_its_bound_whatever_the_mean(mean: float) -> None:
     assert np.linalg.norm((sums.about(0.0) - moment).astype(float)) <= sums.error(centred=False)
 
 
+def test_equal_tokens_have_a_spread_within_the_bound() -> None:
+    sums = FeatureSums.of(np.tile([0.1, 1 / 3, 1e5 / 7], (97, 1)))
+    assert 0 < np.linalg.norm(sums.scatter) <= sums.error(centred=True)
+
+
 def test_a_mean_a_million_times_the_spread_does_not_cancel() -> None:
     x = made(power(6, 1), 96, mean=1e6)
     scatter = exact(x)[0].astype(float)

@@ -72,6 +72,15 @@ def test_a_weight_of_lower_rank_than_k_may_have_any_direction_beyond() -> None:
     assert share_bounds(s, np.eye(4), moment, k=2, error=1e-9) == pytest.approx((0.2, 0.2))
 
 
+def test_nor_does_a_weight_of_few_rows_determine_more_directions_than_its_rank() -> None:
+    w = np.zeros((2, 4))
+    w[0, 0] = 1
+    x = np.diag([1.0, 1, 2, 2])  # energies 1, 1, 4, 4
+    found = input_energy(w, [FeatureSums.of(x)] * 16, k=2).row()
+    assert found["energy_share_low"] == pytest.approx(0.2)
+    assert found["energy_share_high"] == pytest.approx(0.5)
+
+
 def test_the_interval_contains_the_share_of_other_samples() -> None:
     rng = np.random.default_rng(3)
     w, inside, truth = weight(), 0, power(6, 1) ** 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -30,6 +31,11 @@ def normal(rng: np.random.Generator) -> np.ndarray:
     return rng.normal(size=(30, 70)) * 0.02
 
 
+def ended(values: np.ndarray) -> np.ndarray:
+    values[-1, -1] += values.dtype.type(2.0**-20)
+    return values
+
+
 MATRICES: dict[str, tuple[str, Make]] = {
     "float64": ("float64", normal),
     "float32": ("float32", lambda rng: normal(rng).astype(np.float32)),
@@ -41,6 +47,15 @@ MATRICES: dict[str, tuple[str, Make]] = {
         "float32",
         lambda rng: normal(rng).astype(np.float16).astype("f4") * np.float32(2.0**-40),
     ),
+    "eleven bits too large for float16": (
+        "float32",
+        lambda rng: (rng.integers(1024, 2048, (20, 30)) * 2.0**6).astype(np.float32),
+    ),
+    "eleven bits between the smallest of float16": (
+        "float32",
+        lambda rng: ((2 * rng.integers(0, 1024, (20, 30)) + 1) * 2.0**-25).astype(np.float32),
+    ),
+    "more bits at its end alone": ("float32", lambda rng: ended(np.ones((300, 300), np.float32))),
     "bfloat16": ("bfloat16", lambda rng: bfloat16(normal(rng))),
     "twelve bits": (
         "float32",
@@ -79,12 +94,14 @@ def test_rounding_and_sparsity_are_those_of_the_processor(
     found = on_device(values, dtype, device)
     expected = rounding_of(values, format_of(values, dtype))
     assert found.rounding.significant_bits == expected.significant_bits
-    # In float32, squares of its smallest numbers are zero.
-    assert found.rounding.floor == pytest.approx(expected.floor, rel=2e-6, abs=1e-43)
-    entries = sparsity(values)
-    assert (found.entries is None) == (entries is None)
-    if entries is not None and found.entries is not None:
-        assert found.entries == pytest.approx(entries, abs=1e-12)
+    assert found.rounding.floor == pytest.approx(expected.floor, rel=2e-6, abs=0)
+    held = device_matrices.held(torch.as_tensor(found.values))
+    for error in (0.0, 1e-14 * float(np.abs(values).max()), float(np.abs(values).max())):
+        entries, there = sparsity(values, error), device_matrices.sparsity(held, error)
+        assert (there is None) == (entries is None)
+        if entries is not None and there is not None:
+            assert there == pytest.approx(entries, abs=1e-12)
+        assert error or found.entries == there
 
 
 def test_the_narrowest_format_is_that_of_the_processor(
@@ -113,7 +130,7 @@ def test_spectra_are_within_their_intervals(matrix: tuple[np.ndarray, str], devi
     (found,) = stack_spectra([on_device(values, dtype, device)], TorchBackend(device))
     assert (found.status, found.dtype) == (expected.status, expected.dtype)
     assert (found.lower <= expected.upper).all() and (expected.lower <= found.upper).all()
-    assert found.noise_floor == pytest.approx(expected.noise_floor, rel=2e-6)
+    assert found.noise_floor == pytest.approx(expected.noise_floor, rel=2e-6, abs=0)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
@@ -200,6 +217,12 @@ def test_changes_are_those_of_the_processor(
     assert found.cosine.value == pytest.approx(
         (change * before).sum() / sizes[0] / sizes[1], abs=1e-12
     )
+    u, count = 2.0**-53, change.size
+    assert found.error == pytest.approx(u * sizes[0], rel=1e-6, abs=0)
+    of_norms = count / 2 + 4 + 1  # and what forming the changes rounded
+    assert found.cosine.error == pytest.approx(
+        (count + 8 + 2 * 2.1 * of_norms) * u, rel=1e-6, abs=0
+    )
     held = [
         one.double().numpy() if dtypes[0] == "float64" else one.float().numpy()
         for one in (later, shared, first)
@@ -207,8 +230,20 @@ def test_changes_are_those_of_the_processor(
     kinds = [format_of(one, dtypes[0]) for one in held]
     bias = shared_rounding(held[2], held[1], held[0], kinds[1])
     assert found.cosine.bias == pytest.approx(bias / sizes[0] / sizes[1], rel=1e-9)
+    assert found.entries == pytest.approx(sparsity(change, float(u * sizes[0])), abs=1e-12)
     rounding = rounding_of(held[0], kinds[0]) + rounding_of(held[1], kinds[1])
-    assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6)
+    assert found.rounding.floor == pytest.approx(rounding.floor, rel=2e-6, abs=0)
+
+
+@pytest.mark.parametrize("unit", [1e-307, 1.0, 1e307])
+@pytest.mark.parametrize("beside", [[], [np.nan], [np.inf, -np.inf]])
+def test_norms_are_those_of_the_finite_entries(
+    unit: float, beside: list[float], device: str
+) -> None:
+    finite = [3.0 * unit, -4.0 * unit, 12.0 * unit]
+    values = torch.tensor([finite + beside], dtype=torch.float64, device=device)
+    found = device_changes.norm_of(values)
+    assert abs(found.value - math.hypot(*finite)) <= found.error < 1e-14 * found.value
 
 
 def test_a_state_of_fewer_bits_than_its_neighbours_leaves_the_bias_open(

@@ -51,3 +51,15 @@ def test_roundings_add_up_as_variances(rng: np.random.Generator) -> None:
     one = rounding_of(rng.normal(size=(4, 6)), "float32")
     assert (one + one).floor == pytest.approx(np.sqrt(2) * one.floor)
     assert (one * 9).floor == pytest.approx(3 * one.floor)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_a_zero_matrix_was_rounded_to_multiples_of_the_smallest_number(dtype: str) -> None:
+    """Also beside a matrix of numbers so small that their squares leave the range."""
+    held = np.float64 if dtype == "float64" else np.float32
+    mantissa, smallest = FORMATS[dtype]
+    zero = rounding_of(np.zeros((4, 9), held), dtype)
+    edge = np.ldexp(MARGIN * 5 / np.sqrt(12), smallest - mantissa)
+    assert zero.floor == pytest.approx(edge, rel=1e-6, abs=4.95e-324)
+    tiny = rounding_of(np.full((4, 9), np.ldexp(1.0, smallest + 2), held), dtype)
+    assert (zero + tiny).floor == pytest.approx(np.sqrt(1 + 1 / 16) * tiny.floor, rel=0.1)

@@ -111,6 +111,10 @@ def test_large_matrices_go_in_two_stages_and_small_ones_as_before(
     monkeypatch.setattr("numpy.linalg.eigvalsh", lambda a: np.zeros(len(a)))
     assert eigenvalues(a).any() and not eigenvalues(a[:99, :99]).any()
     two_stages.cache_clear()
+    monkeypatch.setattr(Routines, "kernel", "Haswell")  # which needs larger ones
+    monkeypatch.setattr(symmetric, "LEAST", 120)
+    assert eigenvalues(a).any() and not eigenvalues(a[:119, :119]).any()
+    two_stages.cache_clear()
 
 
 def without(name: str) -> Callable[..., None]:
@@ -124,6 +128,10 @@ def without(name: str) -> Callable[..., None]:
     return call
 
 
+def failing(self: Routines, called: str, *arguments: object) -> None:
+    raise np.linalg.LinAlgError(f"LAPACK's {called} failed with 3")
+
+
 def wrong_band(self: TwoStages, matrix: Values) -> Values:
     band = RIGHT_BAND(self, matrix)
     band[3, 2] += 1e-9 * np.abs(band).max()
@@ -135,6 +143,7 @@ FAULTS: dict[str, tuple[type, str, Callable[..., object]]] = {
     "band not filled": (Routines, "call", without("dsytrd_sy2sb")),
     "not made tridiagonal": (Routines, "call", without("dsytrd_sb2st")),
     "not solved": (Routines, "call", without("dsterf")),
+    "reports a failure": (Routines, "call", failing),
     "wrong band": (TwoStages, "band", wrong_band),
     "wrong order": (TwoStages, "of_band", lambda self, band: RIGHT(self, band)[::-1]),
     "NaN": (TwoStages, "of_band", lambda self, band: RIGHT(self, band) * np.nan),

@@ -22,6 +22,7 @@ from rankscope.checkpoints.layouts.layout import Layout
 from rankscope.checkpoints.options import Options
 from rankscope.errors import RankscopeError, WrongSettingError
 
+OWN_BASE, STATE = "base", "state.json"  # as `rankscope.relora.ReLoRACallback` writes them
 CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
@@ -63,7 +64,14 @@ def read(folder: Path, options: Options) -> Contents:
         aside=joined.aside,
         named=base_named(adapter),
     )
-    return replace(contents, base=str(base) if base and has_base else None)
+    restarts = _restarts(base) if base == adapter / OWN_BASE else None
+    return replace(contents, base=str(base) if base and has_base else None, restarts=restarts)
+
+
+def _restarts(base: Path) -> int | None:
+    """How often adapters were merged into a base that `rankscope.relora` wrote below them."""
+    counted = read_json(base / STATE).get("restarts")
+    return counted if type(counted) is int and counted >= 0 else None
 
 
 def _has_weights(folder: Path) -> bool:

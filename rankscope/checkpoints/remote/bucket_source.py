@@ -95,7 +95,7 @@ class BucketSource:
         except ImportError:
             message = f"reading {self.scheme}:// needs more packages: pip install {needed}"
             raise WrongSettingError(message) from None
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # a TypeError if it would need a host or a login
             message = f"{self.scheme}:// is not a kind of address that is read"
             raise WrongSettingError(f"{message} ({_brief(error)})") from None
 

@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from rankscope.addresses import ELSEWHERE, WEB, is_address, scheme_and_rest, without_secrets
+from rankscope.addresses import (
+    ELSEWHERE,
+    PASSWORD,
+    WEB,
+    is_address,
+    is_web,
+    scheme_and_rest,
+    without_secrets,
+)
 from rankscope.checkpoints.remote import hub_stand_ins, ledger
 from rankscope.checkpoints.remote.bucket_source import BucketSource
 from rankscope.checkpoints.remote.headers import fetch_headers
@@ -33,8 +41,9 @@ from rankscope.checkpoints.remote.listings import (
     write_listing,
 )
 from rankscope.checkpoints.remote.objects import Entry
-from rankscope.checkpoints.remote.range_cache import cache_root, cache_size
+from rankscope.checkpoints.remote.range_cache import CACHE, cache_root, cache_size
 from rankscope.checkpoints.remote.web_source import WebSource
+from rankscope.durable import make_folder
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 
 HERE = ("file", "local")  # schemes of what is on this machine
@@ -55,7 +64,7 @@ def laid_out(path: str | Path) -> Path:
     scheme, rest = scheme_and_rest(path)
     if scheme in HERE:
         return Path("/", rest)
-    cache_size()  # a wrong setting shows before anything is fetched
+    _require_cache()
     try:
         if scheme == "hf":
             return hub_stand_ins.laid_out(HubAddress.parsed(rest))
@@ -64,6 +73,17 @@ def laid_out(path: str | Path) -> Path:
         if error.reason != "missing":
             raise
         raise WrongSettingError(error.message, path=path) from None
+
+
+def _require_cache() -> None:
+    """Show what is wrong with the settings of the cache before anything is fetched."""
+    cache_size()
+    root = cache_root()
+    try:
+        make_folder(root)
+    except OSError as error:
+        message = f"cannot be made ({error.strerror}): set {CACHE} to a folder that can be written"
+        raise WrongSettingError(message, path=root) from None
 
 
 def _path_of(scheme: str, address: str) -> Path:
@@ -77,6 +97,12 @@ def _path_of(scheme: str, address: str) -> Path:
 def _laid_out(scheme: str, rest: str) -> Path:
     """The stand-in of an address on the web or in a bucket."""
     address, secrets = without_secrets(scheme, rest), ("", "")
+    if scheme in WEB and not is_web(rest):
+        message = "has a host that cannot be read: in a user or a password, write / ? # and @ as"
+        raise WrongSettingError(f"{message} %2F %3F %23 and %40", path=f"{scheme}://{address}")
+    if scheme not in WEB and PASSWORD.match(rest):
+        message = "may not hold a password: its package reads credentials from the environment"
+        raise WrongSettingError(message, path=f"{scheme}://{address}")
     if scheme in WEB:
         before, _, query = rest.partition("?")
         secrets = before.partition("/")[0].rpartition("@")[0], query
@@ -86,7 +112,12 @@ def _laid_out(scheme: str, rest: str) -> Path:
     path, root = _path_of(scheme, address), cache_root()
     home = path.parent if is_file else path
     place = place_of(root, home)
-    objects = {name: _dated(entry) for name, entry in found.items() if can_be_file(name, entry)}
+    folders = {above.as_posix() for name in found for above in PurePosixPath(name).parents}
+    objects = {
+        name: _dated(entry)
+        for name, entry in found.items()
+        if can_be_file(name, entry) and name not in folders
+    }
     if len(objects) < len(found):
         _warn_of_names(found.keys() - objects.keys(), f"{scheme}://{address}")
     known = read_listing(root, place) if is_file else None  # others may have been given before

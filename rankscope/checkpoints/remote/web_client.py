@@ -16,7 +16,7 @@ from functools import lru_cache
 from http.client import HTTPMessage
 from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -106,7 +106,7 @@ def ask(
     clean = urlunsplit(parts._replace(netloc=host, path=quote(parts.path, safe="/%:@!$&'()*+,;=~")))
     known = dict(secrets or {})
     if login:
-        known["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+        known["Authorization"] = "Basic " + base64.b64encode(unquote(login).encode()).decode()
     request = Request(clean, method=method, headers={"Accept-Encoding": "identity"})
     for name, value in {"User-Agent": "rankscope", **(headers or {})}.items():
         request.add_header(name, value)
@@ -124,6 +124,9 @@ def _answer(request: Request, credentials: str, whole: int) -> Answer:
     except HTTPError as error:
         with error:
             raise _refusal(error, address, credentials) from None
+    except http.client.InvalidURL:  # of a redirection: it may hold a password
+        message = "leads to an address that cannot be read"
+        raise RankscopeError(message, path=address, reason="outside") from None
     except CUT as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -171,7 +174,7 @@ def _refusal(error: HTTPError, address: str, credentials: str) -> Exception:
         message = f"may not be read (HTTP {error.code}; credentials looked for: {credentials})"
         return RankscopeError(message, path=address, reason="permission")
     if 300 <= error.code < 400:
-        message = "leads to a place that is not on the web, which is not followed"
+        message = "leads to itself, or to a place that is not on the web, which is not followed"
         return RankscopeError(message, path=address, reason="outside")
     if error.code in MISSING:
         message = f"is not there (HTTP {error.code})"

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from typing import TypeVar
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from typing_extensions import override
 
+from rankscope.addresses import shown
 from rankscope.checkpoints.limits import over_limit
 from rankscope.checkpoints.remote.objects import Changed, Entry
 from rankscope.checkpoints.remote.web_client import MOST, RANGE, WHOLE, Answer, ask
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, RankscopeWarning
 
 CONNECTIONS = 16
 MOST_PAGES = 20_000
 NO_HEAD = ("permission", "unreadable")  # some servers, and signatures, allow GET only
+# Of an object that a page lists, such as a broken link. Where a connection fails, all may be there.
+OF_ONE_OBJECT = ("missing", "permission", "unreadable", "no-ranges", "over-limit", "outside")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,13 @@ class WebSource:
         return {unquote(address.rpartition("/")[2]): entry}, True
 
     def _folder(self, address: str) -> dict[str, Entry]:
-        """The objects below a folder; none if its address is not that of a page of links."""
+        """The objects below a folder; none if its address is not that of a page of links.
+
+        Warns
+        -----
+        RankscopeWarning
+            If something that a page lists cannot be fetched: it is left out.
+        """
         base = address.rstrip("/") + "/"
         try:
             first = self.ask(base)
@@ -95,26 +108,41 @@ class WebSource:
             return {}
         if not _is_page(first):
             return {}
-        files = list(self._walk(base, first))
+        page = first.url.split("?")[0]
+        if unquote(page) != unquote(base):
+            message = f"leads to {shown(page)}: give that address"
+            raise RankscopeError(message, path=address, reason="outside")
+        lost: list[RankscopeError] = []
+        files = list(self._walk(page, first, lost))
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            entries = pool.map(self._entry, files)
-            return {
-                unquote(file.removeprefix(base)): entry
+            entries = pool.map(_or_lost(self._entry, lost), files)
+            found = {
+                unquote(file.removeprefix(page)): entry
                 for file, entry in zip(files, entries, strict=True)
+                if entry is not None
             }
+        if lost:
+            message = f"{len(lost)} of what {shown(address)} lists cannot be fetched"
+            warnings.warn(
+                RankscopeWarning(f"{message} and is left out; the first: {min(map(str, lost))}"),
+                stacklevel=6,
+            )
+        return found
 
-    def _walk(self, base: str, first: Answer) -> Iterator[str]:
+    def _walk(self, base: str, first: Answer, lost: list[RankscopeError]) -> Iterator[str]:
         """Addresses of all files in a folder and the folders in it."""
         seen, waiting = {base}, [first]
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             while waiting:
                 links = {link for page in waiting for link in _links(page)} - seen
+                links = {link for link in links if link.startswith(base)}  # pages may lead away
                 seen |= links
                 folders = sorted(link for link in links if link.endswith("/"))
                 if len(seen) > MOST_PAGES * 10 or len(folders) > MOST_PAGES:
                     raise over_limit("has more files than any run")
                 yield from sorted(links - set(folders))
-                waiting = [page for page in pool.map(self.ask, folders) if _is_page(page)]
+                pages = pool.map(_or_lost(self.ask, lost), folders)
+                waiting = [page for page in pages if page is not None and _is_page(page)]
 
     def _entry(self, where: str) -> Entry:
         """What a server says about one object, without its bytes."""
@@ -134,6 +162,21 @@ class WebSource:
             message = "is of a size that its server does not state, so no part of it can be found"
             raise RankscopeError(message, path=where, reason="no-ranges")
         return Entry(where, answer.size, self.version_of(answer))
+
+
+def _or_lost(action: Callable[[str], T], lost: list[RankscopeError]) -> Callable[[str], T | None]:
+    """The action, which gives None and keeps the error where a single object cannot be had."""
+
+    def attempted(where: str) -> T | None:
+        try:
+            return action(where)
+        except RankscopeError as error:
+            if error.reason not in OF_ONE_OBJECT:
+                raise
+            lost.append(error)
+            return None
+
+    return attempted
 
 
 def _is_page(answer: Answer) -> bool:

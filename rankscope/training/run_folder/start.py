@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import safetensors
 import torch
-from filelock import FileLock, Timeout
 
 from rankscope.durable import (
     is_temporary,
     make_folder,
-    naming,
     read_file,
-    remove_file,
     sweep,
     write_file,
 )
 from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.folder_lock import lock_files
 from rankscope.run_files import step_name
 from rankscope.training.config import Config
 from rankscope.training.config_file import config_digest, differences, load_config, to_toml
@@ -34,7 +29,7 @@ from rankscope.training.run_folder.metrics_log import MetricsLog
 from rankscope.training.run_folder.state import Position, newest_state, read_position
 from rankscope.training.schedule import timeline
 
-LOCK, HOLDER = "run.lock", "run.pid"
+LOCK = "run"  # kind of the lock that a trainer holds
 # If one of these changes, the same steps give results that agree, but not to the last bit.
 DECIDES_THE_LAST_BIT = ("torch", "threads", "processes", "cpu_capability", "device", "machine")
 
@@ -125,41 +120,6 @@ def prepare(config: Config, start: Start, corpus: Corpus, *, processes: int) -> 
     return warnings
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold ``run.lock`` of a run folder; the system releases it however the process ends.
-
-    The number of the process is in ``run.pid`` meanwhile: Windows lets nobody read a locked file.
-
-    Raises
-    ------
-    RankscopeError
-        If another process holds it.
-    """
-    lock, holder = FileLock(folder / LOCK), folder / HOLDER
-    with naming(folder / LOCK):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            message = f"another trainer{_pid(holder)} writes here"
-            raise RankscopeError(message, path=folder) from None
-    try:
-        write_file(holder, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        with suppress(OSError):
-            remove_file(holder)
-        lock.release()
-
-
-def _pid(holder: Path) -> str:
-    """The process that holds a lock, for a message; nothing if it has not said so yet."""
-    try:
-        return f" (pid {int(holder.read_bytes()[:20])})"
-    except (OSError, ValueError):
-        return ""
-
-
 def _version() -> str | None:
     """The installed version; None where the package runs from a folder of its source."""
     try:
@@ -196,7 +156,7 @@ def _refuse_foreign(run: Path) -> None:
     if not run.is_dir():
         raise WrongSettingError("is a file, not a run folder: choose another `out`", path=run)
     foreign = [
-        p.name for p in run.iterdir() if p.name not in (LOCK, HOLDER) and not is_temporary(p.name)
+        p.name for p in run.iterdir() if p.name not in lock_files(LOCK) and not is_temporary(p.name)
     ]
     if foreign:
         raise WrongSettingError(

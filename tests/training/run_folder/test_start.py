@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from rankscope.errors import RankscopeError
 from rankscope.training.config import Config
 from rankscope.training.config_file import load_config
-from rankscope.training.run_folder.start import find_start, locked
+from rankscope.training.run_folder.start import find_start
 from rankscope.training.train import train
 from tests.conftest import dead_mark
 
@@ -83,41 +82,3 @@ def test_what_killed_writers_left_is_swept_at_the_start(make_config: MakeConfig)
     left.mkdir()
     train(config, resume=True)
     assert not left.exists()
-
-
-def test_a_second_trainer_is_refused_by_the_number_of_the_first(tmp_path: Path) -> None:
-    with (
-        locked(tmp_path),
-        pytest.raises(RankscopeError, match=f"pid {os.getpid()}"),
-        locked(tmp_path),
-    ):
-        pass
-
-
-def test_the_lock_is_given_back_even_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), locked(tmp_path):
-        raise KeyError
-    with locked(tmp_path):
-        pass
-
-
-def test_the_number_is_that_of_the_present_holder_and_goes_with_it(tmp_path: Path) -> None:
-    (tmp_path / "run.pid").write_text("123456789012\n")  # of one that was killed
-    with locked(tmp_path):
-        assert (tmp_path / "run.pid").read_text() == f"{os.getpid()}\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
-
-
-@pytest.mark.parametrize("said", [None, b"", b"\xff", b"12345678901234567890123"])
-def test_a_holder_that_has_not_said_its_number_still_holds(
-    tmp_path: Path, said: bytes | None
-) -> None:
-    with locked(tmp_path):
-        (tmp_path / "run.pid").unlink()
-        if said is not None:
-            (tmp_path / "run.pid").write_bytes(said)
-        with (
-            pytest.raises(RankscopeError, match=r"another trainer.* writes here"),
-            locked(tmp_path),
-        ):
-            pass
