@@ -226,6 +226,10 @@ def loaded_by(code: str) -> set[str]:
             {"torch", "transformers", "tokenizers", "pandas", "scipy", "matplotlib"},
         ),
         ("import rankscope.evaluation.evaluation_folder", {"torch", "transformers", "tokenizers"}),
+        (
+            "from rankscope import represent",
+            {"torch", "transformers", "tokenizers", "pandas", "matplotlib"},
+        ),
         ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
         ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),
