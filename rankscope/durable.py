@@ -24,14 +24,18 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, READ_REGULAR, flush
 from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
+DIGEST_SIZE = 16  # bytes of the digest of a single file
 # As `_temporary` makes them; `.old` marks a folder that was moved aside for its successor.
 _TEMPORARY = re.compile(rf"\.tmp-(?P<name>.+)-(?P<mark>{MARK})-\d+(?P<old>\.old)?")
+_ANEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY
 _numbers = itertools.count()  # so that two threads never write the same temporary file
 
 
@@ -68,6 +72,86 @@ def write_file(path: Path, content: bytes, *, wait: bool = True) -> None:
             _flush(path.parent)
 
 
+class GrowingFile:
+    """A file that is written piece by piece, and has its name only when it is complete.
+
+    For a ``with`` block: a file that is not completed by its end is removed. It can be given to
+    what writes to an open file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._size = 0
+        self._digest = hashlib.blake2b(digest_size=DIGEST_SIZE)
+        self._descriptor: int | None = None
+        with naming(path):
+            make_folder(path.parent)
+            self._temporary = _temporary(path)
+            self._descriptor = os.open(self._temporary, _ANEW, 0o666)
+
+    def __enter__(self) -> GrowingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+    @property
+    def digest(self) -> str:
+        """Digest of what was written so far."""
+        return self._digest.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be written."""
+        return self._descriptor is None
+
+    def write(self, content: bytes) -> int:
+        """Write a piece; returns its size."""
+        assert self._descriptor is not None
+        with naming(self.path):
+            _write_all(self._descriptor, content)
+        size = memoryview(content).nbytes
+        self._digest.update(content)
+        self._size += size
+        return size
+
+    def tell(self) -> int:
+        """The size so far."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing: no piece is held back."""
+
+    def complete(self) -> None:
+        """Give the file its name, or replace what has it; returns once that is on the disk."""
+        assert self._descriptor is not None
+        with naming(self.path):
+            flush(self._descriptor)
+            self._close()
+            self._temporary.replace(self.path)
+            _flush(self.path.parent)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+        self._descriptor = None
+
+
+def scratch_file(folder: Path) -> BinaryIO:
+    """A file without a name, to write and to read, which ends with this process or before.
+
+    Where an open file cannot lose its name, it has a temporary one.
+    """
+    with naming(folder):
+        path = _temporary(folder / "scratch")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o600)
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return os.fdopen(descriptor, "w+b")
+
+
 def hollow_file(path: Path, *, size: int, modified: int) -> None:
     """Write or replace a file of some size in a single step, without content or blocks of the disk.
 
@@ -100,14 +184,30 @@ def read_file(path: Path) -> bytes:
     OSError
         If it cannot be read; also if it is a pipe or a device, which might never end.
     """
+    with _open_regular(path) as file:
+        return file.read()
+
+
+def digest_of(content: bytes) -> str:
+    """Digest of the content of a file."""
+    return hashlib.blake2b(content, digest_size=DIGEST_SIZE).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """Digest of a file, which is not read into memory as a whole; raises as `read_file`."""
+    with _open_regular(path) as file:
+        found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_SIZE))
+    return found.hexdigest()
+
+
+def _open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, READ_REGULAR)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
         number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
         raise OSError(number, "is not a regular file", str(path))
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
+    return os.fdopen(descriptor, "rb")
 
 
 def require_writable(folder: Path) -> None:
@@ -348,7 +448,7 @@ def _temporary_folder(path: Path) -> Path:
 
 
 def _write(path: Path, content: bytes, *, wait: bool = True) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
+    descriptor = os.open(path, _ANEW, 0o666)
     try:
         _write_all(descriptor, content)
         if wait:

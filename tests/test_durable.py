@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -18,9 +19,12 @@ from hypothesis import strategies as st
 
 import rankscope
 from rankscope.durable import (
+    GrowingFile,
     _temporary,
     append,
     damage,
+    digest_of,
+    digest_of_file,
     is_temporary,
     make_folder,
     new_folder,
@@ -28,6 +32,7 @@ from rankscope.durable import (
     remove_folder,
     require_writable,
     safe_name,
+    scratch_file,
     sweep,
     write_file,
     write_folder,
@@ -477,3 +482,36 @@ def test_all_writing_goes_through_this_module() -> None:
         path.name for path in package.rglob("*.py") if WRITING.search(path.read_text("utf-8"))
     }
     assert writers <= {"durable.py", *OTHER_WRITERS}
+
+
+def test_a_growing_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"old")
+    with GrowingFile(path) as file:
+        file.write(b"ne")
+        file.write(b"w")
+        assert path.read_bytes() == b"old" and file.tell() == 3
+        assert file.digest == hashlib.blake2b(b"new", digest_size=16).hexdigest()
+        file.complete()
+    assert path.read_bytes() == b"new" and digest_of_file(path) == digest_of(b"new")
+    with pytest.raises(RuntimeError), GrowingFile(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"new" and [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_full_disk_names_the_file_that_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with GrowingFile(tmp_path / "a.csv") as file:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(full))
+        with pytest.raises(OSError, match=r"a\.csv"):
+            file.write(b"half")
+
+
+def test_a_scratch_file_has_no_name(tmp_path: Path) -> None:
+    with scratch_file(tmp_path) as file:
+        file.write(b"word")
+        file.seek(0)
+        assert file.read() == b"word" and not list(tmp_path.iterdir())

@@ -31,6 +31,7 @@ from rankscope.pipeline.calls import (
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.pipeline.execution import Meter, Progress
 from rankscope.results.measure import Row
+from rankscope.results.step_rows import Spool
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -209,11 +210,12 @@ def analyze_runs(
     require_steps(count, found.runs)
     require_out(out, found.runs)
     sweep_results(out)
-    plans = SpectraPlans(found, selection, out=out, recheck=recheck)
+    spool = None if out is None else Spool(out)
+    plans = SpectraPlans(found, selection, spool=spool, recheck=recheck)
     with results_folder(out) as folder, engine or engine_of("local") as workers:
-        fields, rows = carried_out(
+        fields, parts = carried_out(
             plans,
-            partial(kept_rows, out=out),
+            partial(kept_rows, spool=spool),
             store=SpectraFiles(folder),
             engine=nullcontext(workers),
             meter=Meter(progress, count),
@@ -231,8 +233,7 @@ def analyze_runs(
         **fields,
         runs=found.runs,
         selection=selection,
-        rows=tuple(row for some in rows for row in some.rows),
-        csv=() if out is None else tuple(some.csv for some in rows),
+        parts=tuple(parts),
         breaks=plans.breaks,
         subspaces=compared,
         subspaces_key=key,
@@ -245,6 +246,7 @@ def analyze_runs(
         from rankscope.analysis.results_folder import write_results
 
         write_results(out, analysis)
+        return replace(analysis, out=out)
     return analysis
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.analysis.plan import Selection
 from rankscope.checkpoints.run import Run
 from rankscope.pipeline.call_results import CallResult
-from rankscope.results.columns import MEASURED
 from rankscope.results.measure import Row
+from rankscope.results.step_rows import KeptRows, iter_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,10 +26,8 @@ class Analysis(CallResult):
     ----------
     runs, selection
         What was requested.
-    rows
-        One per matrix and step, by run and step.
-    csv
-        The same as lines of the table, in parts; empty if they are not at hand.
+    parts
+        The rows, one per matrix and step, by run and step.
     breaks
         The last step that does not continue the previous ones, by run name.
     subspaces
@@ -37,23 +36,32 @@ class Analysis(CallResult):
         Digest of what they depend on; None if none were requested or some failed.
     seen
         What is recorded of the files, so that the next call can trust this one; None if it cannot.
+    out
+        The results folder, if the table is written.
     """
 
     runs: tuple[Run, ...]
     selection: Selection
-    rows: tuple[Row, ...]
+    parts: tuple[KeptRows, ...]
     breaks: Mapping[str, int]
-    csv: tuple[bytes, ...] = ()
     subspaces: tuple[Row, ...] = ()
     subspaces_key: str | None = None
     seen: Mapping[str, Any] | None = None
+    out: Path | None = None
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, which are in memory from now on."""
+        return tuple(iter_rows(self.parts))
 
     @cached_property
     def table(self) -> pd.DataFrame:
         """The rows as a DataFrame."""
-        from rankscope.results.results import table_of
+        from rankscope.results.results import open_results, table_of
 
-        table = table_of(self.rows)
+        if self.out is not None:
+            return open_results(self.out).metrics
+        table = table_of(iter_rows(self.parts))
         table.attrs |= {"unit": self.unit, "breaks": dict(self.breaks)}
         return table
 
@@ -65,4 +73,4 @@ class Analysis(CallResult):
     @property
     def measured(self) -> int:
         """Number of rows that are measurements; where there are none, no results are written."""
-        return sum(row["status"] in MEASURED for row in self.rows)
+        return sum(part.measured for part in self.parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.file_states import state_of
@@ -11,21 +10,29 @@ from rankscope.pipeline.execution import Executed
 from rankscope.results.columns import ROWS_FOLDER, SPECTRA_FOLDER
 from rankscope.results.measure import row_of
 from rankscope.results.spectra_store import Entry, store_path
-from rankscope.results.step_rows import StepRows, write_step_rows
+from rankscope.results.step_rows import KeptRows, Spool, Spooled, StepRows, write_step_rows
 
 
-def kept_rows(executed: Executed[SpectraTask, Entry], *, out: Path | None) -> StepRows:
-    """The rows of a step; written into ``out`` if they hold until a file changes."""
+def kept_rows(executed: Executed[SpectraTask, Entry], *, spool: Spool | None) -> KeptRows:
+    """The rows of a step; written into the results folder if they hold until a file changes.
+
+    Parameters
+    ----------
+    spool
+        Where they wait until the table is written; None if there is no results folder.
+    """
     # Imported here, not at the top, so that it loads while the workers compute.
     import rankscope.analysis.results_folder  # noqa: F401
 
     plan = executed.plan
-    if isinstance(plan.about, StepRows):
+    if isinstance(plan.about, StepRows | Spooled):
         return plan.about
     rows = [row_of(plan.run, plan.step, entry) for entry in executed.entries]
-    if out is None or plan.about is None or executed.has_failed:
+    if spool is None:
         return StepRows.of(rows, {})
-    spectra = state_of(store_path(out / SPECTRA_FOLDER, plan.run, plan.step))
+    if plan.about is None or executed.has_failed:
+        return spool.add(StepRows.of(rows, {}))
+    spectra = state_of(store_path(spool.folder / SPECTRA_FOLDER, plan.run, plan.step))
     said = {
         "skips": [asdict(skip) for skip in executed.skips],
         "notes": [asdict(note) for note in plan.notes],
@@ -33,5 +40,5 @@ def kept_rows(executed: Executed[SpectraTask, Entry], *, out: Path | None) -> St
     }
     made = StepRows.of(rows, plan.about | said)
     if plan.about["trail"]:
-        write_step_rows(store_path(out / ROWS_FOLDER, plan.run, plan.step), made)
-    return made
+        write_step_rows(store_path(spool.folder / ROWS_FOLDER, plan.run, plan.step), made)
+    return spool.add(made)

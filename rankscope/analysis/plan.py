@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, get_args
 
 from rankscope.analysis.history import Asked, Step, iter_steps
@@ -28,6 +27,7 @@ from rankscope.pipeline import execution
 from rankscope.pipeline.choices import Layers, Names, Numbers, Steps, layers_of, names_of, steps_of
 from rankscope.pipeline.execution import Plan
 from rankscope.results import spectra_store as store
+from rankscope.results.step_rows import Spool
 
 CUMULATIVE = "cumulative_update"
 Windows = Literal["steps", "cycles"]
@@ -171,8 +171,8 @@ class SpectraPlans(execution.Plans[SpectraTask]):
 
     Parameters
     ----------
-    out
-        A folder of results, whose steps are not planned again where nothing has changed.
+    spool
+        Of a results folder, whose steps are not planned again where nothing has changed.
     recheck
         Plan them nevertheless.
 
@@ -191,10 +191,10 @@ class SpectraPlans(execution.Plans[SpectraTask]):
         found: Survey,
         selection: Selection,
         *,
-        out: Path | None = None,
+        spool: Spool | None = None,
         recheck: bool = False,
     ) -> None:
-        self._selection, self._out, self._recheck = selection, out, recheck
+        self._selection, self._spool, self._recheck = selection, spool, recheck
         self._reasons: list[Skip] = []
         self.breaks: dict[str, int] = {}
         self.folders: set[str] = set()
@@ -216,7 +216,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[SpectraTask]]:
         for run in runs:
             facts = Facts(whole_cycles=self._selection.windows == "cycles")
-            past = past_of(run, self._selection, self._out, recheck=self._recheck)
+            past = past_of(run, self._selection, self._spool, recheck=self._recheck)
             for _, stored in past.steps:
                 self.folders |= {path.rpartition(os.sep)[0] for path in stored.about["beside"]}
             yield from plan_run(run, self._selection, facts, past=past)

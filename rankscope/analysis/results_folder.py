@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +11,17 @@ from typing import Any
 from rankscope.addresses import shown
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.question import SEEN
-from rankscope.analysis.summary import summarise
+from rankscope.analysis.summary import SUMMARISED, Gathered
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
+from rankscope.durable import GrowingFile
 from rankscope.errors import RankscopeWarning
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     ANALYSIS_SKIPS,
     COLUMNS,
+    METRICS_CSV,
     METRICS_FILE,
     SUBSPACE_COLUMNS,
     SUBSPACE_TEXT,
@@ -31,8 +32,9 @@ from rankscope.results.columns import (
     WHOLE,
 )
 from rankscope.results.csv_tables import as_csv
-from rankscope.results.parquet_tables import as_parquet
+from rankscope.results.parquet_tables import ParquetRows, as_parquet
 from rankscope.results.record import json_lines, provenance, write_with_record
+from rankscope.results.step_rows import iter_rows
 from rankscope.spectra.symmetric import way
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
@@ -58,27 +60,41 @@ def write_results(
         If a file cannot be written; the files before it are complete.
     """
     logs = training_records(analysis.runs)
-    files = {
-        METRICS_FILE: as_parquet(analysis.rows, COLUMNS, whole=WHOLE, text=TEXT),
-        "metrics.csv": _csv(analysis),
+    others = {
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
         TRAINING_FILE: as_csv(logs, _columns_of(logs)) if logs else None,
         SUBSPACES_FILE: None,
         "subspaces.csv": None,
     }
     if analysis.selection.subspaces is not None:
-        files["subspaces.csv"] = as_csv(analysis.subspaces, SUBSPACE_COLUMNS)
-        files[SUBSPACES_FILE] = as_parquet(
+        others["subspaces.csv"] = as_csv(analysis.subspaces, SUBSPACE_COLUMNS)
+        others[SUBSPACES_FILE] = as_parquet(
             analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
         )
-    record = described(analysis) | ({} if runs is None else {"runs": list(runs)})
-    write_with_record(out / ANALYSIS_RECORD, record, files)
+    with GrowingFile(out / METRICS_FILE) as parquet, GrowingFile(out / METRICS_CSV) as lines:
+        record = described(analysis, _written(analysis, parquet, lines))
+        record |= {} if runs is None else {"runs": list(runs)}
+        files = {METRICS_FILE: parquet, METRICS_CSV: lines} | others
+        write_with_record(out / ANALYSIS_RECORD, record, files)
 
 
-def _csv(analysis: Analysis) -> bytes:
-    if not analysis.csv:
-        return as_csv(analysis.rows, COLUMNS)
-    return b"".join((as_csv((), COLUMNS), *analysis.csv))
+def _written(analysis: Analysis, parquet: GrowingFile, lines: GrowingFile) -> Gathered:
+    """Write the table part by part; returns what is to be said of all rows."""
+    gathered = _nothing_of(analysis)
+    table = ParquetRows(parquet, COLUMNS, whole=WHOLE, text=TEXT)
+    lines.write(as_csv((), COLUMNS))
+    for part in analysis.parts:
+        rows = part.load()
+        columns = rows.columns
+        table.add(columns)
+        lines.write(rows.csv)
+        gathered.add(columns.rows(SUMMARISED))
+    table.close()
+    return gathered
+
+
+def _nothing_of(analysis: Analysis) -> Gathered:
+    return Gathered(analysis.breaks, {run.name: run.unit for run in analysis.runs})
 
 
 def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -107,9 +123,17 @@ def _columns_of(logs: Sequence[Mapping[str, Any]]) -> list[str]:
     return keys[:most]
 
 
-def described(analysis: Analysis) -> dict[str, Any]:
-    """What was analysed, with which settings and versions, and a summary of the results."""
-    units = {run.name: run.unit for run in analysis.runs}
+def described(analysis: Analysis, gathered: Gathered | None = None) -> dict[str, Any]:
+    """What was analysed, with which settings and versions, and a summary of the results.
+
+    Parameters
+    ----------
+    gathered
+        From all rows; None to go through them here.
+    """
+    if gathered is None:
+        gathered = _nothing_of(analysis)
+        gathered.add(iter_rows(analysis.parts))
     return {
         "schema_version": 2,
         **provenance(PACKAGES),
@@ -120,12 +144,12 @@ def described(analysis: Analysis) -> dict[str, Any]:
         "named": analysis.selection.named,
         "options": _described_options(analysis),
         "runs": [_described_run(run) for run in analysis.runs],
-        "rows": len(analysis.rows),
-        "status": dict(Counter(row["status"] for row in analysis.rows)),
+        "rows": sum(part.count for part in analysis.parts),
+        "status": dict(gathered.statuses),
         "skipped": [asdict(skip) for skip in analysis.skips],
         "notes": [asdict(note) for note in analysis.notes],
         "breaks": dict(analysis.breaks),
-        "summary": asdict(summarise(analysis.rows, analysis.breaks, units)),
+        "summary": asdict(gathered.summary()),
     }
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, median, mode
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean, median
 
-from rankscope.analysis.history import BETWEEN
-from rankscope.analysis.moves import moves_in_words
+from rankscope.analysis.moves import Moves
 from rankscope.analysis.summary_lines import (
+    End,
+    Ends,
     Line,
-    by_noise,
-    ends_of,
-    grouped,
-    lines_by_role,
-    lines_overall,
+    Lines,
+    are_noisy,
+    mean_rank,
     median_of,
 )
-from rankscope.checkpoints.run import listed
+from rankscope.analysis.zeros import Zeros
 from rankscope.results.measure import Row
 from rankscope.results.summary_tables import WINDOWS
+
+# The columns that a summary is made of: for a table that is not in memory as a whole.
+SUMMARISED = (
+    *("run", "step", "layer", "role", "component", "head", "expert", "name", "since", "window"),
+    *("rows", "cols", "dtype", "status", "effective_rank", "per", "per_error", "per_resolved"),
+    *("noise_source", "numerical_rank", "max_rank"),
+    *("condition_number", "condition_number_status", "condition_number_r"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,11 @@ class Summary:
     findings: list[str]
 
 
-def summarise(
-    rows: Sequence[Row],
-    breaks: Mapping[str, int] | None = None,
-    units: Mapping[str, str] | None = None,
-) -> Summary:
-    """Summarise the rows of an analysis; rows without a rank do not count.
+class Gathered:
+    """What a summary takes from the rows of an analysis, gathered in the order of the table.
 
-    Nothing is compared across a break: where the series of a run breaks, only the rows from the
-    last break on are summarised.
+    Rows without a rank do not count. Nothing is compared across a break: where the series of a run
+    breaks, only the rows from the last break on are summarised.
 
     Parameters
     ----------
@@ -47,91 +51,108 @@ def summarise(
         The step of each run's last break, by run name.
     units
         What the steps of each run count, by run name; optimizer steps if missing.
+
+    Attributes
+    ----------
+    statuses
+        Number of rows by status.
     """
-    starts, named = breaks or {}, units or {}
-    measured = [row for row in rows if row["effective_rank"] is not None]
-    ranked = [row for row in measured if row["step"] >= starts.get(row["run"], row["step"])]
-    broken = [
-        f"{run}: the series breaks before {named.get(run, 'step')} {step}, and is summarised from "
-        "there on"
-        for run, step in starts.items()
-    ]
-    findings = [*broken, *moves_in_words(ranked, named), *_update_ranks(ranked)]
-    findings += [*_repeated(rows, named), *_zeros(rows, named), *_limits(rows)]
-    return Summary(lines_by_role(ranked), lines_overall(ranked), findings)
 
+    def __init__(
+        self, breaks: Mapping[str, int] | None = None, units: Mapping[str, str] | None = None
+    ) -> None:
+        self._starts, self._units = breaks or {}, units or {}
+        self.statuses: Counter[str] = Counter()
+        self._lines, self._moves = Lines(), Moves()
+        self._updates: dict[str, _LastUpdates] = {}
+        self._merged: dict[str, tuple[Ends, set[int]]] = {}
+        self._limits: dict[tuple[str, str], Counter[str]] = {}
+        self._zeros = Zeros()
 
-def _update_ranks(ranked: list[Row]) -> list[str]:
-    """How much of their dimensions the updates of each run use at the end."""
-    findings = []
-    updates = [row for row in ranked if row["component"] == "update"]
-    each = grouped(updates, lambda row: row["run"]).values()
-    ended = [row for rows in each for row in ends_of(rows)[1]]
-    for (run, window), last in grouped(ended, lambda r: (r["run"], r["window"] or "")).items():
-        dimensions = median(min(row["rows"], row["cols"]) for row in last)
-        per = fmean(row["per"] for row in last)
-        findings.append(
-            f"{run}: updates of the last interval{WINDOWS[window]} have PER {per:.3f} and "
-            f"rank {median_of(last, 'numerical_rank') or 0:.0f} of {dimensions:.0f} (median)"
-        )
-    merged = [row for row in ranked if row["component"] == "merged_total"]
-    for run, rows in grouped(merged, lambda row: row["run"]).items():
-        _, last = ends_of(rows)
-        count = len({row["step"] for row in rows})
-        findings.append(
-            f"{run}: after {count} merge{'s'[: count != 1]} their sum has rank "
-            f"{median_of(last, 'numerical_rank') or 0:.0f} and effective rank "
-            f"{fmean(row['effective_rank'] for row in last):.1f}"
-        )
-    return findings
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add rows, each with the columns of `SUMMARISED` at least."""
+        rows = list(rows)
+        for row, is_noisy in zip(rows, are_noisy(rows), strict=True):
+            self.statuses[row["status"]] += 1
+            self._zeros.add(row)
+            if is_noisy and row["noise_source"] == "storage":
+                place = row["run"], row["component"]
+                self._limits.setdefault(place, Counter())[row["dtype"]] += 1
+            is_late = row["step"] >= self._starts.get(row["run"], row["step"])
+            if row["effective_rank"] is not None and is_late:
+                self._add_ranked(row, is_noisy=is_noisy)
 
+    def _add_ranked(self, row: Row, *, is_noisy: bool) -> None:
+        self._lines.add(row)
+        self._moves.add(row, is_noisy=is_noisy)
+        if row["component"] == "update":
+            self._updates.setdefault(row["run"], _LastUpdates()).add(row)
+        if row["component"] == "merged_total":
+            ends, steps = self._merged.setdefault(row["run"], (Ends(), set()))
+            ends.add(End.of(row))
+            steps.add(row["step"])
 
-def _repeated(rows: Sequence[Row], units: Mapping[str, str]) -> list[str]:
-    """Where two checkpoints in a row hold the same weights, which makes every update zero."""
-    updates = [row for row in rows if row["component"] == "update"]
-    same = []
-    for (run, since, step), own in grouped(updates, _interval).items():
-        if all(row["status"] == "zero" for row in own):
-            unit = units.get(run, "step")
-            what = f"all {len(own)} measured matrices" if len(own) > 1 else "the measured matrix"
-            same.append(
-                f"{run}: {unit} {step} holds the same weights as {unit} {since} in {what}: that is "
-                "why the updates between them are zero"
+    def summary(self) -> Summary:
+        """The summary of the rows so far."""
+        findings = [
+            f"{run}: the series breaks before {self._units.get(run, 'step')} {step}, and is "
+            "summarised from there on"
+            for run, step in self._starts.items()
+        ]
+        findings += [*self._moves.in_words(self._units), *self._update_ranks()]
+        findings += [*self._zeros.in_words(self._units), *self._limits_in_words()]
+        return Summary(self._lines.by_role, self._lines.overall, findings)
+
+    def _update_ranks(self) -> list[str]:
+        """How much of their dimensions the updates of each run use at the end."""
+        findings = []
+        for run, updates in self._updates.items():
+            for window, last in updates.windows.items():
+                per, dimensions = fmean(p for p, _, _ in last), median(d for _, _, d in last)
+                findings.append(
+                    f"{run}: updates of the last interval{WINDOWS[window]} have PER {per:.3f} and "
+                    f"rank {median_of(rank for _, rank, _ in last) or 0:.0f} of "
+                    f"{dimensions:.0f} (median)"
+                )
+        for run, (ends, steps) in self._merged.items():
+            findings.append(
+                f"{run}: after {len(steps)} merge{'s'[: len(steps) != 1]} their sum has rank "
+                f"{median_of(row.rank for row in ends.last) or 0:.0f} and effective rank "
+                f"{mean_rank(ends.last):.1f}"
             )
-    return same
+        return findings
+
+    def _limits_in_words(self) -> list[str]:
+        """What the numbers cannot say."""
+        return [
+            f"{run}: PER of {own.total()} {component.replace('_', ' ')} "
+            f"{'matrix' if own.total() == 1 else 'matrices'} may be rounding noise of "
+            f"{own.most_common(1)[0][0]} storage: see per_resolved"
+            for (run, component), own in self._limits.items()
+        ]
 
 
-def _interval(row: Row) -> tuple[str, int | None, int]:
-    return row["run"], row["since"], row["step"]
+@dataclass
+class _LastUpdates:
+    """PER, rank and dimensions of a run's updates at the last step so far, by window."""
+
+    step: int = -1
+    windows: dict[str, list[tuple[float, float | None, int]]] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        if row["step"] > self.step:
+            self.step, self.windows = row["step"], {}
+        if row["step"] == self.step:
+            numbers = row["per"], row["numerical_rank"], min(row["rows"], row["cols"])
+            self.windows.setdefault(row["window"] or "", []).append(numbers)
 
 
-def _zeros(rows: Sequence[Row], units: Mapping[str, str]) -> list[str]:
-    """Which matrices are zero, and when, as far as that is not expected or said already."""
-    updates = grouped((row for row in rows if row["component"] == "update"), _interval)
-    repeated = {key for key, own in updates.items() if all(r["status"] == "zero" for r in own)}
-    zero = [
-        row
-        for row in rows
-        if row["status"] == "zero"
-        and (row["component"] != "adapter" or row["step"] > 0)  # adapters start with B = 0
-        and not (row["component"] in BETWEEN and _interval(row) in repeated)
-    ]
-    named = []
-    for (run, component), own in grouped(zero, lambda r: (r["run"], r["component"])).items():
-        steps = tuple(sorted({row["step"] for row in own}))
-        at = listed(steps).replace("step", units.get(run, "step"))
-        why = ": the weights did not change" if component in BETWEEN else ""
-        named.append(f"{run} {component.replace('_', ' ')} ({len(own)} at {at}{why})")
-    return [f"zero matrices, which have no rank: {', '.join(named)}"] if named else []
-
-
-def _limits(rows: Sequence[Row]) -> list[str]:
-    """What the numbers cannot say."""
-    noisy, _ = by_noise([row for row in rows if row["noise_source"] == "storage"])
-    by_component = grouped(noisy, lambda r: (r["run"], r["component"]))
-    return [
-        f"{run}: PER of {len(own)} {component.replace('_', ' ')} "
-        f"{'matrix' if len(own) == 1 else 'matrices'} may be rounding noise of "
-        f"{mode(row['dtype'] for row in own)} storage: see per_resolved"
-        for (run, component), own in by_component.items()
-    ]
+def summarise(
+    rows: Iterable[Row],
+    breaks: Mapping[str, int] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Summary:
+    """The summary of rows in the order of the table, as `Gathered` makes it."""
+    gathered = Gathered(breaks, units)
+    gathered.add(rows)
+    return gathered.summary()

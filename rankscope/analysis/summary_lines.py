@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.metrics import noise_matters
 from rankscope.results.measure import Row
 
 Key = TypeVar("Key")
-KINDS = ("component", "run", "window")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -45,72 +46,126 @@ class Line:
     is_bound: tuple[bool, bool]
 
 
-def lines_by_role(ranked: Sequence[Row]) -> list[Line]:
-    """The lines of rows that have a rank, by role."""
-    groups = grouped(ranked, lambda row: tuple(row[name] or "" for name in (*KINDS, "role")))
-    lines = [_line(rows, rows[0]["role"]) for rows in groups.values()]
-    return sorted(lines, key=lambda line: ROLES.index(line.role))
+class End(NamedTuple):
+    """What is kept of a row of a first or a last step."""
+
+    step: int
+    per: float
+    effective_rank: float
+    rank: float | None
+    max_rank: float | None
+    condition: float | None
+    is_bound: bool
+
+    @classmethod
+    def of(cls, row: Row) -> End:
+        """Of a row that has a rank."""
+        is_weight = row["component"] == "weight"
+        return cls(
+            row["step"],
+            row["per"],
+            row["effective_rank"],
+            row["numerical_rank"],
+            row["max_rank"],
+            row["condition_number" if is_weight else "condition_number_r"],
+            is_weight and row["condition_number_status"] == "lower-bound",
+        )
 
 
-def lines_overall(ranked: Sequence[Row]) -> list[Line]:
-    """The lines of rows that have a rank, all roles together."""
-    groups = grouped(ranked, lambda row: tuple(row[name] or "" for name in KINDS))
-    return [_line(rows, "") for rows in groups.values()]
+@dataclass
+class Ends:
+    """Rows of the first step and those of the last, of the rows so far."""
+
+    first: list[End] = field(default_factory=list)
+    last: list[End] = field(default_factory=list)
+
+    def add(self, row: End) -> None:
+        """Keep a row if it is of the first or the last step by now."""
+        if not self.first or row.step < self.first[0].step:
+            self.first = []
+        if not self.first or row.step == self.first[0].step:
+            self.first.append(row)
+        if not self.last or row.step > self.last[0].step:
+            self.last = []
+        if not self.last or row.step == self.last[0].step:
+            self.last.append(row)
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
-    """Rows by a key, in the order in which each key first occurs."""
-    groups: dict[Key, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
+class Lines:
+    """The lines of rows that have a rank; not all of these are in memory."""
+
+    def __init__(self) -> None:
+        self._by_role: defaultdict[tuple[str, ...], Ends] = defaultdict(Ends)
+        self._overall: defaultdict[tuple[str, ...], Ends] = defaultdict(Ends)
+
+    def add(self, row: Row) -> None:
+        """Add a row that has a rank."""
+        kind, end = (row["component"], row["run"], row["window"] or ""), End.of(row)
+        self._by_role[*kind, row["role"]].add(end)
+        self._overall[kind].add(end)
+
+    @property
+    def by_role(self) -> list[Line]:
+        """A line for each role."""
+        lines = [_line(ends, *key) for key, ends in self._by_role.items()]
+        return sorted(lines, key=lambda line: ROLES.index(line.role))
+
+    @property
+    def overall(self) -> list[Line]:
+        """The lines of all roles together."""
+        return [_line(ends, *key, "") for key, ends in self._overall.items()]
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items by a key, in the order in which each key first occurs."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 
-def ends_of(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Rows of the first step and those of the last."""
-    first, last = (end(row["step"] for row in rows) for end in (min, max))
-    return [r for r in rows if r["step"] == first], [r for r in rows if r["step"] == last]
-
-
-def by_noise(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Rows of whose effective rank rounding can be more than 1 %, and the others."""
+def are_noisy(rows: Sequence[Row]) -> list[bool]:
+    """Whether rounding can be more than 1 % of the effective rank of each row."""
     per, resolved = (
         [math.nan if row[name] is None else row[name] for row in rows]
         for name in ("per", "per_resolved")
     )
-    are_noisy = noise_matters(per, resolved).tolist()
-    pairs = list(zip(rows, are_noisy, strict=True))
-    return [row for row, noisy in pairs if noisy], [row for row, noisy in pairs if not noisy]
+    noisy: list[bool] = noise_matters(per, resolved).tolist()
+    return noisy
 
 
-def _line(rows: list[Row], role: str) -> Line:
-    first, last = ends = ends_of(rows)
-    conditions = [_condition(end) for end in ends]
-    effective = [fmean(row["effective_rank"] for row in end) for end in ends]
+def _line(ends: Ends, component: str, run: str, window: str, role: str) -> Line:
+    first, last = ends.first, ends.last
+    conditions = [_condition(end) for end in (first, last)]
     return Line(
-        **{name: rows[0][name] or "" for name in KINDS},
+        component=component,
+        run=run,
+        window=window,
         role=role,
-        steps=(first[0]["step"], last[0]["step"]),
+        steps=(first[0].step, last[0].step),
         matrices=len(last),
-        per=(fmean(row["per"] for row in first), fmean(row["per"] for row in last)),
-        effective_rank=(effective[0], effective[1]),
-        rank=(median_of(first, "numerical_rank"), median_of(last, "numerical_rank")),
-        max_rank=median_of(last, "max_rank"),
+        per=(fmean(row.per for row in first), fmean(row.per for row in last)),
+        effective_rank=(mean_rank(first), mean_rank(last)),
+        rank=(median_of(row.rank for row in first), median_of(row.rank for row in last)),
+        max_rank=median_of(row.max_rank for row in last),
         condition=(conditions[0][0], conditions[1][0]),
         is_bound=(conditions[0][1], conditions[1][1]),
     )
 
 
-def median_of(rows: list[Row], column: str) -> float | None:
-    """Median of the known values of a column; None if there are none."""
-    known = [row[column] for row in rows if row[column] is not None]
+def mean_rank(rows: Iterable[End]) -> float:
+    """Mean effective rank."""
+    return fmean(row.effective_rank for row in rows)
+
+
+def median_of(numbers: Iterable[float | None]) -> float | None:
+    """Median of the known numbers; None if there are none."""
+    known = [number for number in numbers if number is not None]
     return float(median(known)) if known else None
 
 
-def _condition(rows: list[Row]) -> tuple[float | None, bool]:
+def _condition(rows: list[End]) -> tuple[float | None, bool]:
     """Median condition number, and whether it is a lower bound."""
-    if rows[0]["component"] != "weight":
-        return median_of(rows, "condition_number_r"), False
-    middle = median_of(rows, "condition_number")
-    bounds = [r for r in rows if r["condition_number_status"] == "lower-bound"]
-    return middle, middle is not None and any(r["condition_number"] <= middle for r in bounds)
+    middle = median_of(row.condition for row in rows)
+    bounds = [row.condition for row in rows if row.is_bound and row.condition is not None]
+    return middle, middle is not None and any(one <= middle for one in bounds)

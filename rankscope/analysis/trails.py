@@ -30,7 +30,7 @@ from rankscope.pipeline.seen_files import (
 )
 from rankscope.results.columns import ROWS_FOLDER, SPECTRA_FOLDER
 from rankscope.results.spectra_store import VERSION, store_path
-from rankscope.results.step_rows import StepRows, read_step_rows
+from rankscope.results.step_rows import KeptRows, Spool, read_step_rows
 
 if TYPE_CHECKING:
     from rankscope.analysis.plan import Selection
@@ -101,7 +101,7 @@ class Past:
         Their trail, to be continued; None where nothing can be trusted.
     """
 
-    steps: tuple[tuple[int, StepRows], ...] = ()
+    steps: tuple[tuple[int, KeptRows], ...] = ()
     begin: Begin | None = None
     trail: Trail | None = None
 
@@ -112,14 +112,14 @@ class Past:
         return {name: set(v) if isinstance(v, list) else v for name, v in stored.items()}
 
 
-def past_of(run: Run, selection: Selection, out: Path | None, *, recheck: bool) -> Past:
-    """The steps at the beginning of a run whose rows in ``out`` hold; none to ``recheck`` them."""
+def past_of(run: Run, selection: Selection, spool: Spool | None, *, recheck: bool) -> Past:
+    """The steps at the beginning of a run whose kept rows hold; none to ``recheck`` them."""
     is_known = selection.since is None and selection.windows == "steps"
     is_known &= not is_stand_in(run.path)  # whose state here says nothing of what lies elsewhere
-    if out is None or not run.checkpoints or not is_known:
+    if spool is None or not run.checkpoints or not is_known:
         return Past()
     selection = replace(selection, subspaces=None, against=())
-    unchanged = [] if recheck else list(_iter_unchanged(run, selection, out))
+    unchanged = [] if recheck else list(_iter_unchanged(run, selection, spool))
     while unchanged and not unchanged[-1][1].about["replay"]:
         unchanged.pop()
     trail = Trail(run, selection)
@@ -134,13 +134,13 @@ def past_of(run: Run, selection: Selection, out: Path | None, *, recheck: bool) 
 
 
 def _iter_unchanged(
-    run: Run, selection: Selection, out: Path
-) -> Iterator[tuple[int, StepRows, dict[str, State] | None]]:
+    run: Run, selection: Selection, spool: Spool
+) -> Iterator[tuple[int, KeptRows, dict[str, State] | None]]:
     trail = Trail(run, selection)
     checkpoints = {one.step: one for one in run.checkpoints}
     merged = {step_in_name(path.stem) or 0 for path in run.merge_files}
     for step in sorted(filter(selection.has_step, checkpoints.keys() | merged)):
-        stored = read_step_rows(store_path(out / ROWS_FOLDER, run.name, step))
+        stored = read_step_rows(store_path(spool.folder / ROWS_FOLDER, run.name, step))
         if stored is None:
             return
         states = states_below(checkpoints[step].path) if step in checkpoints else None
@@ -150,10 +150,10 @@ def _iter_unchanged(
             return
         folders = {str(Path(path).parent) for path in about["beside"]}
         beside = {path: state for one in folders for path, state in files_in(one).items()}
-        spectra = state_of(store_path(out / SPECTRA_FOLDER, run.name, step))
+        spectra = state_of(store_path(spool.folder / SPECTRA_FOLDER, run.name, step))
         if _listed(beside) != about["beside"] or spectra != as_state(about["spectra"]):
             return
-        yield step, stored, states
+        yield step, spool.add(stored), states
 
 
 def noted(trail: Trail, step: Step, facts: Facts, *, files: Iterable[str]) -> dict[str, Any]:

@@ -139,12 +139,14 @@ def _draw(results: Path) -> None:
 
 def step_line(seen: WatchedStep) -> str:
     """One line on a step: PER and rank of its weights, updates, adapters and sums of merges."""
-    from rankscope.analysis.summary_lines import lines_overall
+    from rankscope.analysis.summary_lines import Lines
     from rankscope.results.summary_tables import MAIN, component_text, number_text
 
-    ranked = [row for row in seen.rows if row["effective_rank"] is not None]
-    parts = []
-    for line in lines_overall(ranked):
+    lines, parts = Lines(), []
+    for row in seen.rows:
+        if row["effective_rank"] is not None:
+            lines.add(row)
+    for line in lines.overall:
         if line.component in (*MAIN, "adapter"):
             rank, most = (number_text(value, ".0f") for value in (line.rank[1], line.max_rank))
             what = component_text(line.component, line.window)

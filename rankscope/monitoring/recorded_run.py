@@ -30,6 +30,7 @@ from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER
 from rankscope.results.measure import Row, row_of
 from rankscope.results.record import read_record
 from rankscope.results.spectra_store import Entry
+from rankscope.results.step_rows import StepRows
 from rankscope.watching.kept_rows import read_rows
 from rankscope.watching.mirrors import open_mirrors
 
@@ -193,7 +194,7 @@ class RecordedRun:
             key=None,  # an analysis of checkpoints never takes this table for its own
             runs=tuple(map(_run_of, (*self._other_runs, self._described(seconds)))),
             selection=self._opening.selection,
-            rows=tuple(self._other_rows + rows),
+            parts=(StepRows.of(self._other_rows + rows, {}),),
             breaks={},
         )
         if analysis.measured:

@@ -91,7 +91,7 @@ def carried_out(
     """
     done = []
     for executed in execute(plans, store=store, engine=engine, meter=meter):
-        bare = replace(executed, entries=(), plan=replace(executed.plan, tasks=()))
+        bare = replace(executed, entries=(), plan=replace(executed.plan, tasks=(), about=None))
         done.append((bare, keep(executed)))
     done.sort(key=lambda pair: pair[0].number)
     skips = (*found.skips, *(skip for executed, _ in done for skip in executed.skips))

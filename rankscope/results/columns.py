@@ -5,7 +5,8 @@ Imports nothing, so that tables can be written without loading pandas.
 
 from __future__ import annotations
 
-METRICS_FILE, TRAINING_FILE, SPECTRA_FOLDER = "metrics.parquet", "training.csv", "spectra"
+METRICS_FILE, METRICS_CSV = "metrics.parquet", "metrics.csv"
+TRAINING_FILE, SPECTRA_FOLDER = "training.csv", "spectra"
 ROWS_FOLDER = "rows"  # of each step, from which the table is put together
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
 SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"

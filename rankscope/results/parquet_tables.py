@@ -17,10 +17,61 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from rankscope.errors import RankscopeError
+from rankscope.results.typed_columns import Cells, Columns, Numbers, joined
 
+GROUP = 2**15  # rows; a group of them is written when it is full
 CELL = 8  # bytes of a number, which is also the least that a text takes
 FREE_BYTES = 2**28  # that any table may take, and for each byte of its file:
 PACKED = 64  # tables of results take 3, and one of them fifty times over takes 14
+
+
+class ParquetRows:
+    """A Parquet file that rows are added to; not all of them are in memory.
+
+    Its bytes depend on the rows alone, not on the pieces in which they come.
+
+    Parameters
+    ----------
+    sink
+        What the bytes are written to, as an open file.
+    names
+        The columns: integers, text and otherwise floating-point numbers. A missing number is null,
+        a missing text is empty.
+    """
+
+    def __init__(
+        self, sink: Any, names: Sequence[str], *, whole: Collection[str], text: Collection[str]
+    ) -> None:
+        kinds = {
+            name: pa.int64() if name in whole else pa.string() if name in text else pa.float64()
+            for name in names
+        }
+        self._schema = pa.schema(kinds.items())
+        self._writer = pa.parquet.ParquetWriter(sink, self._schema)
+        self._waiting: list[Columns] = []
+        self._is_empty = True
+
+    def add(self, rows: Columns) -> None:
+        """Add rows; they are written in groups of `GROUP`."""
+        self._waiting.append(rows)
+        while sum(one.count for one in self._waiting) >= GROUP:
+            whole = joined(self._waiting)
+            self._write(whole.part(0, GROUP))
+            self._waiting = [whole.part(GROUP, whole.count)]
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+        rest = joined(self._waiting) if self._waiting else None
+        if rest is not None and rest.count:
+            self._write(rest)
+        elif self._is_empty:
+            self._writer.write_table(self._schema.empty_table())
+        self._writer.close()
+
+    def _write(self, rows: Columns) -> None:
+        arrays = [_array(rows.cells[name]) for name in self._schema.names]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+        self._is_empty = False
 
 
 def as_parquet(
@@ -30,22 +81,17 @@ def as_parquet(
     whole: Collection[str],
     text: Collection[str],
 ) -> bytes:
-    """Records as Parquet: integers, text and otherwise floating-point numbers.
-
-    A missing number is null, a missing text is empty.
+    """Records as Parquet, as `ParquetRows` writes them.
 
     Raises
     ------
     OverflowError
         If an integer has more than 64 bits.
     """
-    arrays = []
-    for name in columns:
-        cells = [record.get(name) for record in records]
-        make = _whole if name in whole else _text if name in text else _numbers
-        arrays.append(make(cells))
     buffer = io.BytesIO()
-    pa.parquet.write_table(pa.Table.from_arrays(arrays, names=list(columns)), buffer)
+    rows = ParquetRows(buffer, columns, whole=whole, text=text)
+    rows.add(Columns.of(records, columns, whole=whole, text=text))
+    rows.close()
     return buffer.getvalue()
 
 
@@ -77,23 +123,18 @@ def check_size(path: Path) -> None:
         raise RankscopeError(message, path=path, reason="over-limit")
 
 
-def _whole(cells: list[Any]) -> pa.Array:
-    values = np.array([0 if cell is None else cell for cell in cells], np.int64)
-    return _numeric(pa.int64(), values, cells)
-
-
-def _numbers(cells: list[Any]) -> pa.Array:
-    values = np.array([0.0 if cell is None else cell for cell in cells], np.float64)
-    return _numeric(pa.float64(), values, cells)
-
-
-def _numeric(kind: pa.DataType, values: np.ndarray[Any, Any], cells: list[Any]) -> pa.Array:
-    known = np.packbits([cell is not None for cell in cells], bitorder="little")
-    return pa.Array.from_buffers(kind, len(cells), [pa.py_buffer(known), pa.py_buffer(values)])
-
-
-def _text(cells: list[Any]) -> pa.Array:
-    encoded = [b"" if cell is None else str(cell).encode() for cell in cells]
+def _array(cells: Cells) -> pa.Array:
+    if isinstance(cells, Numbers):
+        return _numeric(cells)
+    encoded = [b"" if cell is None else cell.encode() for cell in cells]
     ends = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(cells) + 1)
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.large_string(), len(cells), buffers).cast(pa.string())
+
+
+def _numeric(cells: Numbers) -> pa.Array:
+    kind = pa.int64() if cells.values.dtype.kind == "i" else pa.float64()
+    known = np.packbits(cells.known, bitorder="little")
+    values = np.ascontiguousarray(cells.values)
+    buffers = [pa.py_buffer(known), pa.py_buffer(values)]
+    return pa.Array.from_buffers(kind, len(values), buffers)

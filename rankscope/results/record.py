@@ -8,7 +8,6 @@ the table of another. It also holds a digest of itself, since summaries are prin
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import platform
@@ -20,7 +19,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rankscope.durable import read_file, remove_file, write_file
+from rankscope.durable import (
+    GrowingFile,
+    digest_of,
+    digest_of_file,
+    read_file,
+    remove_file,
+    write_file,
+)
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
@@ -84,7 +90,7 @@ def _check(record: Any) -> None:
 
 def _digest_of_record(record: Mapping[str, Any]) -> str:
     others = {name: value for name, value in record.items() if name != DIGEST}
-    return _digest(json.dumps(others).encode())
+    return digest_of(json.dumps(others).encode())
 
 
 def provenance(packages: Iterable[str]) -> dict[str, Any]:
@@ -120,7 +126,7 @@ def is_as_written(path: Path, name: str) -> bool:
 
 
 def write_with_record(
-    path: Path, record: Mapping[str, Any], files: Mapping[str, bytes | None]
+    path: Path, record: Mapping[str, Any], files: Mapping[str, bytes | GrowingFile | None]
 ) -> None:
     """Replace the files of a call, each in one step, and then its record.
 
@@ -131,15 +137,15 @@ def write_with_record(
     record
         Anything that JSON can hold; an infinite number becomes the word ``inf``.
     files
-        Content by name; None removes a file. A file that would not change is left alone, so that
-        make sees what is new.
+        Content by name, or a file that was written with it; None removes a file. A file that would
+        not change is left alone, so that make sees what is new.
 
     Raises
     ------
     OSError
         If a file cannot be written; the files before it are complete, and there is no record.
     """
-    new = {name: None if content is None else _digest(content) for name, content in files.items()}
+    new = {name: _digest(content) for name, content in files.items()}
     changed = [name for name, digest in new.items() if _digest_of(path.parent / name) != digest]
     if changed:
         remove_file(path)
@@ -147,6 +153,8 @@ def write_with_record(
         content = files[name]
         if content is None:
             remove_file(path.parent / name)
+        elif isinstance(content, GrowingFile):
+            content.complete()
         else:
             write_file(path.parent / name, content)
     whole = json.loads(json.dumps(_plain({**record, FILES: new}), allow_nan=False))
@@ -165,14 +173,16 @@ def _plain(value: Any) -> Any:
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+def _digest(content: bytes | GrowingFile | None) -> str | None:
+    if isinstance(content, GrowingFile):
+        return content.digest
+    return None if content is None else digest_of(content)
 
 
 def _digest_of(path: Path) -> str | None:
     """Digest of a file; None if there is none, and empty if it cannot be read."""
     try:
-        return _digest(read_file(path))
+        return digest_of_file(path)
     except FileNotFoundError:
         return None
     except OSError:

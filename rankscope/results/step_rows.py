@@ -1,79 +1,163 @@
 """The rows of one run and step, kept beside its spectra: the table is put together from them.
 
-A file (`rankscope.results.vectors`) holds them twice, as JSON and as lines of CSV, so that a call
-that finds a step unchanged neither measures nor formats its matrices again. It is no more than a
-shortcut: one that is damaged or missing is made again from the store of spectra.
+A file (`rankscope.results.vectors`) holds them twice, packed as typed columns and as lines of CSV,
+so that a call that finds a step unchanged neither measures nor formats its matrices again. It is no
+more than a shortcut: one that is damaged or missing is made again from the store of spectra.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
+from rankscope.durable import naming, scratch_file
 from rankscope.errors import DAMAGE, RankscopeError
-from rankscope.results.columns import COLUMNS
+from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE
 from rankscope.results.csv_tables import as_csv
 from rankscope.results.measure import Row
+from rankscope.results.typed_columns import Columns, packed, unpacked
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
 
-VERSION = "1"
+VERSION = "2"
+FASTEST = 1  # level of compression: others take longer than the numbers get smaller
 
 
 @dataclass(frozen=True)
 class StepRows:
-    """Rows of the table, in its order.
+    """Rows of the table in its order, packed: about half a kilobyte for each.
 
     Attributes
     ----------
     about
         What else is to be known of the step, as JSON can hold it.
-    rows
-        Each row by column.
-    csv
-        The same as lines of the table.
+    count, measured
+        Number of rows, and of those that are measurements.
     """
 
     about: Mapping[str, Any]
-    rows: list[Row] = field(repr=False)
-    csv: bytes = field(repr=False)
+    count: int
+    measured: int
+    cells: bytes = field(repr=False)
+    lines: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, rows: list[Row], about: Mapping[str, Any]) -> StepRows:
+    def of(cls, rows: Sequence[Row], about: Mapping[str, Any]) -> StepRows:
         """Rows as they were just made."""
-        return cls(about, rows, as_csv(rows, COLUMNS, heading=False))
+        columns = Columns.of(rows, COLUMNS, whole=WHOLE, text=TEXT)
+        return cls(
+            about,
+            len(rows),
+            sum(row["status"] in MEASURED for row in rows),
+            zlib.compress(packed(columns), FASTEST),
+            zlib.compress(as_csv(rows, COLUMNS, heading=False), FASTEST),
+        )
+
+    @property
+    def columns(self) -> Columns:
+        """The rows by column."""
+        return unpacked(zlib.decompress(self.cells))
+
+    @property
+    def csv(self) -> bytes:
+        """The rows as lines of the table."""
+        return zlib.decompress(self.lines)
+
+    def load(self) -> StepRows:
+        """These rows."""
+        return self
+
+
+@dataclass(frozen=True)
+class Spooled:
+    """`StepRows` in the file of a `Spool`."""
+
+    about: Mapping[str, Any]
+    count: int
+    measured: int
+    spool: Spool = field(repr=False)
+    at: int
+    sizes: tuple[int, int]
+
+    def load(self) -> StepRows:
+        """The rows, read again."""
+        cells, lines = self.spool.read(self.at, self.sizes)
+        return StepRows(self.about, self.count, self.measured, cells, lines)
+
+
+KeptRows: TypeAlias = StepRows | Spooled
+
+
+class Spool:
+    """Rows of a call that wait on the disk until the table is put together.
+
+    They are in a file of the call's own, which no other call can change, as it can what is kept of
+    a step in the results folder.
+
+    Attributes
+    ----------
+    folder
+        The results folder, where the file is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: BinaryIO | None = None
+        self._end = 0
+
+    def add(self, rows: StepRows) -> KeptRows:
+        """Put rows on the disk.
+
+        Raises
+        ------
+        OSError
+            If it is full.
+        """
+        with naming(self.folder):
+            if self._file is None:
+                self._file = scratch_file(self.folder)
+                weakref.finalize(self, self._file.close)
+            self._file.seek(self._end)
+            self._file.write(rows.cells)
+            self._file.write(rows.lines)
+        sizes = len(rows.cells), len(rows.lines)
+        kept = Spooled(rows.about, rows.count, rows.measured, self, self._end, sizes)
+        self._end += sum(sizes)
+        return kept
+
+    def read(self, at: int, sizes: tuple[int, int]) -> tuple[bytes, bytes]:
+        """The packed cells and lines at a place of the file."""
+        assert self._file is not None
+        with naming(self.folder):
+            self._file.seek(at)
+            return self._file.read(sizes[0]), self._file.read(sizes[1])
+
+
+def iter_rows(parts: Sequence[KeptRows]) -> Iterator[Row]:
+    """The rows of all parts."""
+    return (row for part in parts for row in part.load().columns.rows())
 
 
 def write_step_rows(path: Path, made: StepRows) -> None:
     """Write the rows of a step, replacing the file in one go."""
-    cells = json.dumps([[row[name] for name in COLUMNS] for row in made.rows], default=_plain)
-    vectors = {"cells": _as_vector(cells.encode()), "csv": _as_vector(made.csv)}
-    write_vectors(path, vectors, {**made.about, "columns": COLUMNS}, version=VERSION)
+    vectors = {name: np.frombuffer(getattr(made, name), np.uint8) for name in ("cells", "lines")}
+    known = {"columns": COLUMNS, "count": made.count, "measured": made.measured}
+    write_vectors(path, vectors, {"rows": known, **made.about}, version=VERSION)
 
 
 def read_step_rows(path: Path) -> StepRows | None:
     """Read the rows of a step; None if they are not there as this version writes them."""
     try:
         vectors, about = read_vectors(path, version=VERSION)
-        if about.pop("columns") != list(COLUMNS):
+        known = about.pop("rows")
+        if known["columns"] != list(COLUMNS):
             return None
-        rows = [
-            dict(zip(COLUMNS, cells, strict=True))
-            for cells in json.loads(vectors["cells"].tobytes())
-        ]
-        return StepRows(about, rows, vectors["csv"].tobytes())
+        packed = (vectors[name].tobytes() for name in ("cells", "lines"))
+        return StepRows(about, known["count"], known["measured"], *packed)
     except (OtherVersionError, RankscopeError, *DAMAGE):
         return None
-
-
-def _as_vector(content: bytes) -> np.ndarray[Any, Any]:
-    return np.frombuffer(content, np.uint8)
-
-
-def _plain(number: Any) -> Any:
-    """A number of numpy as JSON can hold it."""
-    return number.item()

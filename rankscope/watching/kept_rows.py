@@ -14,6 +14,7 @@ from rankscope.components.selection import AT_MERGES, COMPONENTS
 from rankscope.errors import RankscopeError
 from rankscope.results.columns import COLUMNS, KEY, METRICS_FILE
 from rankscope.results.measure import Row
+from rankscope.results.step_rows import StepRows
 
 Steps = dict[int, list[Row]]
 SKIPPED = "skipped:"
@@ -52,7 +53,9 @@ def with_kept_rows(analysis: Analysis, out: Path, there: Mapping[str, Sequence[i
     if not notes and not is_kept:
         return analysis
     # Without a key, `analyze` does not take this table for its own.
-    return replace(analysis, rows=tuple(rows), csv=(), notes=(*analysis.notes, *notes), key=None)
+    return replace(
+        analysis, parts=(StepRows.of(rows, {}),), notes=(*analysis.notes, *notes), key=None
+    )
 
 
 def read_rows(out: Path) -> list[Row]:
