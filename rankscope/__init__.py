@@ -31,6 +31,11 @@ Compare with what the models can do:
     rs.correlate(table, evaluation)               # over the steps of each run
     rs.correlate_runs(table, evaluation)          # over runs, within and between groups of them
 
+See what the layers carry, on text that all models read:
+
+    rs.represent("ckpts", text="novels.jsonl", out="results")
+    rs.open_results("results").similarities       # with the last step, layer by layer
+
 Compare two runs with each other, or with what a study published:
 
     rs.compare("full", "relora", results="results")
@@ -73,6 +78,7 @@ if TYPE_CHECKING:
     from rankscope.monitoring.monitor_callback import MonitorCallback
     from rankscope.report.answer import answer
     from rankscope.report.page import write_report
+    from rankscope.representing.represent import represent
     from rankscope.results.results import Results, open_results
     from rankscope.spectra.matrices import Dense, LowRank
     from rankscope.spectra.paired_subspaces import principal_cosines, subspace_measures
@@ -88,6 +94,7 @@ _HOMES = {
     "rankscope.analysis.analyze": ("analyze",),
     "rankscope.report.answer": ("answer",),
     "rankscope.report.page": ("write_report",),
+    "rankscope.representing.represent": ("represent",),
     "rankscope.results.results": ("Results", "open_results"),
     "rankscope.checkpoints.discovery": ("open_run", "open_runs"),
     "rankscope.checkpoints.run": ("Checkpoint", "Run"),
@@ -155,6 +162,7 @@ __all__ = [
     "proportional_effective_rank",
     "published",
     "relora",
+    "represent",
     "singular_values",
     "spectrum",
     "stable_rank",

@@ -41,6 +41,7 @@ MAY_IMPORT = {
         *("spectra.spectrum", "spectra.bounds", "spectra.chance", "spectra.subspace_measures"),
         "statistics.latex_table",
         "statistics.restart_schedules",
+        *("representations.feature_metrics", "representations.probe_features"),
     },
     "pipeline": {
         "addresses",
@@ -104,6 +105,10 @@ MAY_IMPORT = {
     "representations": {
         *("errors", "metrics", "shape_metrics", "spectra.bounds", "spectra.rounding"),
         "statistics.intervals",
+    },
+    "representing": {
+        *("errors", "durable", "checkpoints", "results", "pipeline"),
+        *("scoring", "evaluation", "representations"),
     },
     "published": {"errors"},
     "report": {
@@ -221,6 +226,10 @@ def loaded_by(code: str) -> set[str]:
             {"torch", "transformers", "tokenizers", "pandas", "scipy", "matplotlib"},
         ),
         ("import rankscope.evaluation.evaluation_folder", {"torch", "transformers", "tokenizers"}),
+        (
+            "from rankscope import represent",
+            {"torch", "transformers", "tokenizers", "pandas", "matplotlib"},
+        ),
         ("import rankscope.scoring.accuracy, rankscope.scoring.perplexity", {"torch"}),
         ("import rankscope.training.config, rankscope.training.config_file", {"torch"}),
         ("from rankscope import plots; plots.per", {"torch"}),

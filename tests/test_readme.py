@@ -44,7 +44,8 @@ def test_every_file_of_a_results_folder_is_there() -> None:
     folders = {f"{columns.SPECTRA_FOLDER}/", f"{columns.SCORES_FOLDER}/", "figures/"}
     folders |= {f"{columns.ROWS_FOLDER}/"}
     folders |= {f"{columns.SUBSPACES_FOLDER}/", "subspaces.csv", "report.html", "tensorboard/"}
-    folders |= {f"{columns.ORIGINS_FOLDER}/"}
+    folders |= {f"{columns.ORIGINS_FOLDER}/", f"{columns.REPRESENTATIONS_FOLDER}/"}
+    files |= {columns.REPRESENTATIONS_SKIPS, "representations.csv", "similarities.csv"}
     assert {*names("file")} == files | folders | {"metrics.csv", "evaluation.csv"}
 
 

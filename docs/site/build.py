@@ -31,8 +31,9 @@ ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 COPIED = ("docs", "configs", "notebooks", "figures", "rankscope", "benchmarks", "studies")
 PAGES = {
     "Guide": ("docs/recipes", "docs/checkpoints", "docs/diagnose", "docs/figures", "docs/comparing",
-              "docs/numerics", "docs/watching", "docs/remote", "docs/scaling", "docs/clusters",
-              "docs/evaluation", "docs/training", "docs/relora", "configs/README",
+              "docs/numerics", "docs/watching", "docs/monitor", "docs/remote", "docs/scaling",
+              "docs/clusters", "docs/evaluation", "docs/representations", "docs/training",
+              "docs/relora", "configs/README",
               "studies/relora-small/README"),
     "Reference": ("commands", "api", "gallery"),
     "Project": ("docs/design", "CONTRIBUTING", "benchmarks/README", "CHANGELOG", "SECURITY"),

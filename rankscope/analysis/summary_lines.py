@@ -95,8 +95,8 @@ class Lines:
     """The lines of rows that have a rank; not all of these are in memory."""
 
     def __init__(self) -> None:
-        self._by_role: defaultdict[tuple[str, ...], Ends] = defaultdict(Ends)
-        self._overall: defaultdict[tuple[str, ...], Ends] = defaultdict(Ends)
+        self._by_role: defaultdict[tuple[str, str, str, str], Ends] = defaultdict(Ends)
+        self._overall: defaultdict[tuple[str, str, str], Ends] = defaultdict(Ends)
 
     def add(self, row: Row) -> None:
         """Add a row that has a rank."""

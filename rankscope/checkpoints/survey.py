@@ -75,8 +75,10 @@ class Survey:
 
 def is_results(folder: Path) -> bool:
     """Whether a folder holds results that rankscope wrote."""
-    has_table = any((folder / name).is_file() for name in ("metrics.parquet", "evaluation.parquet"))
-    has_record = any((folder / name).is_file() for name in ("analysis.json", "evaluation.json"))
+    tables = "metrics.parquet", "evaluation.parquet", "representations.parquet"
+    records = "analysis.json", "evaluation.json", "representations.json"
+    has_table = any((folder / name).is_file() for name in tables)
+    has_record = any((folder / name).is_file() for name in records)
     return has_record and (has_table or (folder / "spectra").is_dir())
 
 

@@ -29,6 +29,7 @@ from rankscope.cli.exit_codes import (
 from rankscope.cli.figures import figures
 from rankscope.cli.inspect import inspect
 from rankscope.cli.report import report
+from rankscope.cli.represent import represent
 from rankscope.cli.train import train
 from rankscope.cli.watch import watch
 from rankscope.errors import (
@@ -55,7 +56,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(analyze, evaluate, watch, inspect, diagnose, compare, correlate),
+    *(analyze, evaluate, represent, watch, inspect, diagnose, compare, correlate),
     *(figures, report, train),
 ):
     app.command(cls=Command)(command)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MOST = 20  # lines
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
+RANKME = (
+    "RankMe: effective rank of the features' singular values, uncentred; Gaussian: of as many "
+    "vectors of random numbers. Intervals and all places: representations.csv"
+)
 EVALUATED = {  # printed metric → its column heading
     "loss": "loss (nats/token)",
     "perplexity": "perplexity",
@@ -72,6 +76,44 @@ def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
             rows.append((one["run"], str(len(one["steps"])), *values, speed))
         print_columns(rows, left=1)
         _print_nominal(found)
+
+
+def print_representations(representations: list[dict[str, Any]]) -> None:
+    """Print on stdout what ``representations.json`` says: one table per text and kind of place."""
+    kinds = [
+        (one["task"], one["settings"]["features"], one["last"]["at"]) for one in representations
+    ]
+    for kind in dict.fromkeys(kinds):
+        found = [one for one, its in zip(representations, kinds, strict=True) if its == kind]
+        text, features, at = kind
+        title = f"{text}, {features} tokens, last {at}: first → last step"
+        typer.echo(typer.style(title, bold=True))
+        rows: list[tuple[str, ...]] = [
+            ("run", "steps", "tokens", "RankMe", "of", "Gaussian", "mean cosine", "α-ReQ")
+        ]
+        for one in sorted(found, key=lambda one: str(one["run"])):
+            last = one["last"]
+            rows.append(
+                (
+                    one["run"],
+                    str(len(one["steps"])),
+                    str(one["probe"]["tokens"]),
+                    _change(one, "rankme", ".4g"),
+                    str(last["dimensions"]),
+                    number_text(last["rankme_gaussian"], ".4g"),
+                    _change(one, "mean_cosine", ".2f"),
+                    _change(one, "alpha_req", ".2f"),
+                )
+            )
+        print_columns(rows, left=1)
+    if representations:
+        typer.echo(typer.style(RANKME, dim=True))
+
+
+def _change(one: dict[str, Any], name: str, form: str) -> str:
+    """First and last value of a number."""
+    steps = (one["first"], one["last"]) if len(one["steps"]) > 1 else (one["last"],)
+    return " → ".join(number_text(at[name], form) for at in steps)
 
 
 def _print_nominal(evaluations: list[dict[str, Any]]) -> None:

@@ -95,14 +95,15 @@ def _recorded(out: Path) -> list[tuple[Curve, list[int]]]:
     """Curves that ``evaluation.json`` lists; none where it is damaged."""
     try:
         return [
-            (_recorded_curve(known), [int(step) for step in known["steps"]])
+            (recorded_curve(known), [int(step) for step in known["steps"]])
             for known in read_record(out / EVALUATION_RECORD)["evaluations"]
         ]
     except (RankscopeError, *DAMAGE):
         return []
 
 
-def _recorded_curve(known: Mapping[str, Any]) -> Curve:
+def recorded_curve(known: Mapping[str, Any]) -> Curve:
+    """A curve out of a record; raises one of `DAMAGE` where it is not one."""
     curve = Curve(*(known[name] for name in CURVE))
     texts = (curve.run, curve.path, curve.task, curve.folder)
     if not all(isinstance(text, str) for text in texts) or not isinstance(curve.settings, dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rankscope.checkpoints.limits import memory_budget
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.libraries import first_line, quiet_transformers, require
 from rankscope.evaluation.model_parts import CONFIG, NO_MODEL, ModelParts
-from rankscope.scoring.text_model import TextEncoder, TextModel
+from rankscope.scoring.text_model import Network, TextEncoder, TextModel
 
 # Logits of one batch in bytes, and input tokens where the vocabulary is small.
 LOGIT_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
@@ -102,6 +103,7 @@ def hugging_face_model(
         context=context,
         tokens_at_once=max(1, min(LOGIT_BYTES[device] // logit_bytes, MOST_TOKENS[device])),
         device=device,
+        network=Network(model, partial(_logits, model)),
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from rankscope.checkpoints.files.config_files import read_json
-from rankscope.scoring.text_model import TextEncoder, TextModel
+from rankscope.scoring.text_model import Network, TextEncoder, TextModel
 from rankscope.training.run_folder.trained_model import trained_model
 
 # Input tokens at once; the logits are computed a few at a time anyway. With one thread, twice as
@@ -37,4 +37,5 @@ def own_text_model(
         context=read_json(checkpoint / "config.json")["max_position_embeddings"],
         tokens_at_once=TOKENS_AT_ONCE[device],
         device=device,
+        network=Network(model, model),
     )

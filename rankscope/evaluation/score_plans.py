@@ -133,26 +133,19 @@ class ScorePlans(execution.Plans[ScoreTask]):
         self, run: Run, checkpoint: Checkpoint, curves: Sequence[tuple[Benchmark, Curve]]
     ) -> Iterator[Plan[ScoreTask]]:
         try:
-            encoder = open_encoder(checkpoint, run, self._options)
-        except RankscopeError as error:  # most often the same for all checkpoints of the run
-            yield Plan(run.name, checkpoint.step, (), (skip_of(error, run.path),))
-            return
-        try:
-            files = model_files(checkpoint)
-            states = tuple((str(path), state_of(path)) for path in files)
-            model = model_digest(files, encoder)
+            model = model_state(checkpoint, run, self._options)
         except RankscopeError as error:
             yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
             return
         for benchmark, curve in curves:
             task = ScoreTask(
-                key=score_key(curve, model),
+                key=score_key(curve, model.digest),
                 benchmark=benchmark,
                 curve=curve,
                 run=run,
                 checkpoint=checkpoint,
-                encoder=encoder,
-                files=states,
+                encoder=model.encoder,
+                files=model.files,
             )
             self.planned.add((run.name, curve.task, checkpoint.step))
             yield Plan(run.name, checkpoint.step, (task,))
@@ -217,6 +210,43 @@ def curve_of(run: Run, benchmark: Benchmark, options: OpenOptions) -> Curve:
     name = f"{safe_name(benchmark.name)}-{digest_of(VERSION, settings)[:8]}"
     folder = f"{SCORES_FOLDER}/{safe_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), benchmark.name, folder, settings)
+
+
+@dataclass(frozen=True)
+class ModelState:
+    """What a checkpoint's model is opened from.
+
+    Attributes
+    ----------
+    encoder
+        Its tokenizer.
+    files
+        Its files, with their states.
+    digest
+        The `model_digest` of both.
+    """
+
+    encoder: TextEncoder
+    files: FileStates
+    digest: str
+
+
+def model_state(checkpoint: Checkpoint, run: Run, options: OpenOptions) -> ModelState:
+    """Find what a checkpoint's model is opened from; no weights are read.
+
+    Raises
+    ------
+    RankscopeError
+        If there is no tokenizer, or the checkpoint cannot be read.
+    """
+    try:
+        encoder = open_encoder(checkpoint, run, options)
+    except RankscopeError as error:  # most often the same for all checkpoints of the run
+        error.path = error.path or str(run.path)
+        raise
+    files = model_files(checkpoint)
+    states = tuple((str(path), state_of(path)) for path in files)
+    return ModelState(encoder, states, model_digest(files, encoder))
 
 
 def model_digest(files: Iterable[Path], encoder: TextEncoder) -> str:

@@ -13,6 +13,7 @@ from rankscope.checkpoints.skip import Skip
 from rankscope.durable import sweep
 from rankscope.errors import RankscopeWarning
 from rankscope.results.columns import (
+    REPRESENTATIONS_FOLDER,
     ROWS_FOLDER,
     SCORES_FOLDER,
     SHARDS_FOLDER,
@@ -24,7 +25,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-STORES = (SPECTRA_FOLDER, SUBSPACES_FOLDER, SCORES_FOLDER, ROWS_FOLDER, SHARDS_FOLDER)
+STORES = (
+    SPECTRA_FOLDER,
+    SUBSPACES_FOLDER,
+    SCORES_FOLDER,
+    ROWS_FOLDER,
+    SHARDS_FOLDER,
+    REPRESENTATIONS_FOLDER,
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a call of `analyze` or `evaluate` does around its pipeline: checks, execution, recall."""
+"""What calls that fill a results folder do around their pipeline: checks, execution, recall."""
 
 from __future__ import annotations
 

@@ -14,6 +14,10 @@ SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
 ORIGINS_FOLDER = "origins"  # of a monitor: copies of matrices where cumulative updates begin
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
+REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER = "representations.parquet", "representations"
+SIMILARITIES_FILE = "similarities.parquet"
+REPRESENTATIONS_RECORD = "representations.json"
+REPRESENTATIONS_SKIPS = "representations-skipped.jsonl"
 
 MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
 METRICS = (

@@ -32,9 +32,9 @@ from rankscope.errors import DAMAGE, RankscopeError, printable
 FILES = "files"  # entry of a record: digest of each file, None for one that must not exist
 DIGEST = "digest"  # entry of a record: digest of all others; older ones have none
 # What an entry is, where it is there: a list of tables, or a table.
-LISTS = ("runs", "skipped", "notes", "evaluations")
+LISTS = ("runs", "skipped", "notes", "evaluations", "representations")
 TABLES = (FILES, "options", "status", "breaks", "summary", "versions")
-ADVICE = "call `rankscope analyze` or `rankscope evaluate` again, which writes it anew"
+ADVICE = "call `rankscope analyze`, `evaluate` or `represent` again, which writes it anew"
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,7 +25,11 @@ from rankscope.results.columns import (
     KEY,
     LOGGED_NUMBERS,
     METRICS_FILE,
+    REPRESENTATIONS_FILE,
+    REPRESENTATIONS_FOLDER,
+    REPRESENTATIONS_RECORD,
     SCORES_FOLDER,
+    SIMILARITIES_FILE,
     SPECTRA_FOLDER,
     SUBSPACE_COLUMNS,
     SUBSPACE_TEXT,
@@ -41,6 +45,7 @@ from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
 from rankscope.results.parquet_tables import check_size
 from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
+from rankscope.results.representation_tables import typed_representations, typed_similarities
 from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
@@ -51,6 +56,7 @@ from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 WRITTEN = (
     (ANALYSIS_RECORD, METRICS_FILE, SPECTRA_FOLDER),
     (EVALUATION_RECORD, EVALUATION_FILE, SCORES_FOLDER),
+    (REPRESENTATIONS_RECORD, REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER),
 )
 VALUE_COLUMNS = (
     *("run", "step", "layer", "role", "component", "head", "name"),
@@ -103,7 +109,9 @@ def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) 
 
 @dataclass(frozen=True)
 class Results:
-    """A folder that `analyze` or `evaluate` wrote; its tables are read when they are first used.
+    """A folder of results; its tables are read when they are first used.
+
+    It is one that `rankscope.analyze`, `rankscope.evaluate` or `rankscope.represent` wrote.
 
     Attributes
     ----------
@@ -246,6 +254,37 @@ class Results:
             _require(table, KEY[:2], ("component", "name", "measure"))
         return self._described(table, restarts=True)
 
+    @cached_property
+    def representations(self) -> pd.DataFrame:
+        """What the layers carry: one row per run, step and place in the network.
+
+        Columns run, step, text, features, layer, at, and the numbers of
+        `rankscope.representations.feature_metrics`; empty unless `represent` was called.
+        docs/representations.md says what they mean.
+        """
+        return self._represented(REPRESENTATIONS_FILE, typed_representations, ("layer", "at"))
+
+    @cached_property
+    def similarities(self) -> pd.DataFrame:
+        """How alike the features of two checkpoints are, or of two layers: one row per pair.
+
+        Columns run, step, text, features, layer, at, comparison, against_run, against_step,
+        against_layer, against_at, and the numbers of `rankscope.representations.probe_features`;
+        empty unless `represent` was called with ``compare``.
+        """
+        return self._represented(SIMILARITIES_FILE, typed_similarities, ("comparison",))
+
+    def _represented(
+        self, name: str, types: Callable[[pd.DataFrame], pd.DataFrame], needed: Sequence[str]
+    ) -> pd.DataFrame:
+        path = self.path / name
+        if not path.is_file():
+            return types(pd.DataFrame())
+        with self._reading(path, REPRESENTATIONS_RECORD):
+            table = types(pd.read_parquet(path))
+            _require(table, KEY[:2], needed)
+        return self._described(table, restarts=True)
+
     @property
     def unit(self) -> str:
         """What the steps of the runs count: ``step``, ``epoch``, ``tokens``, or several of them."""
@@ -321,8 +360,11 @@ class Results:
     def _repr_html_(self) -> str:
         title = f"<b>results in {html.escape(printable(str(self.path)))}</b>"
         if not (self.path / METRICS_FILE).is_file():
-            tasks = ", ".join(map(str, self.evaluation["task"].unique()))
-            return f"{title}<p>an evaluation: {html.escape(tasks)}</p>"
+            tasks = map(str, self.evaluation["task"].unique())
+            texts = map(str, self.representations["text"].unique())
+            listed = {"an evaluation": ", ".join(tasks), "representations": ", ".join(texts)}
+            lines = (f"<p>{what}: {html.escape(of)}</p>" for what, of in listed.items() if of)
+            return title + "".join(lines)
         analysis = self._analysis()
         with damage_named(self.path / ANALYSIS_RECORD, ADVICE):
             return title + summary_html(analysis)
@@ -437,7 +479,7 @@ def _values(run: str, step: int, entry: Entry) -> pd.DataFrame:
 
 
 def open_results(path: str | Path) -> Results:
-    """Open a results folder: of an analysis, an evaluation, or both.
+    """Open a results folder: of an analysis, an evaluation, representations, or all of them.
 
     Raises
     ------
@@ -461,11 +503,11 @@ def open_results(path: str | Path) -> Results:
     path = Path(path)
     if not path.exists():
         raise WrongSettingError("does not exist", path=path)
-    files = (METRICS_FILE, EVALUATION_FILE)
+    files = (METRICS_FILE, EVALUATION_FILE, REPRESENTATIONS_FILE)
     if not any((path / name).is_file() for name in files):
         raise RankscopeError(
-            f"holds no {' and no '.join(files)}: give the folder that `rankscope analyze` or "
-            "`rankscope evaluate` wrote",
+            f"holds no {' and no '.join(files)}: give the folder that `rankscope analyze`, "
+            "`rankscope evaluate` or `rankscope represent` wrote",
             path=path,
         )
     for record, table, store in WRITTEN:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 Ids = Sequence[int] | NDArray[np.integer[Any]]
 TokenLosses = Callable[["Tensor", "Tensor"], "Tensor"]
@@ -52,6 +53,23 @@ class TextEncoder:
 
 
 @dataclass(frozen=True)
+class Network:
+    """The modules of a model, for those who look inside.
+
+    Attributes
+    ----------
+    module
+        All of them.
+    run
+        Runs them on token ids (b, t), int64; what they compute at a token does not depend on later
+        ones.
+    """
+
+    module: Module
+    run: Callable[[Tensor], object]
+
+
+@dataclass(frozen=True)
 class TextModel:
     """A causal language model, ready to score text; in eval mode.
 
@@ -71,6 +89,8 @@ class TextModel:
         Input tokens per batch, to suit memory and caches.
     device
         Where the token ids must be.
+    network
+        What computes the losses; None where they are not those of a neural network.
     """
 
     token_losses: TokenLosses
@@ -79,3 +99,4 @@ class TextModel:
     context: int
     tokens_at_once: int
     device: str = "cpu"
+    network: Network | None = None

@@ -1,0 +1,220 @@
+"""Which checkpoints are compared with which, layer by layer, and where what is found is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.file_states import FileStates
+from rankscope.evaluation.score_plans import Curve, digest_of
+from rankscope.pipeline import execution
+from rankscope.pipeline.engine import Failure
+from rankscope.pipeline.execution import Plan
+from rankscope.representing.collected import EMBEDDING, FINAL, Place
+from rankscope.representing.feature_files import Row
+from rankscope.results.vectors import read_listed, write_vectors
+
+Comparing = Literal["last", "previous", "layers", "runs"]
+COMPARISONS: tuple[Comparing, ...] = get_args(Comparing)
+VERSION = "1"  # of arithmetic and files: numbers of other versions are never reused
+
+
+@dataclass(frozen=True)
+class Side:
+    """One checkpoint, as far as comparing it takes.
+
+    Attributes
+    ----------
+    path
+        File of its kept features.
+    key, probe
+        As in `rankscope.representing.feature_files.FeatureFile`.
+    places
+        Where it has features.
+    """
+
+    curve: Curve
+    step: int
+    path: Path
+    key: str
+    probe: str
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A checkpoint against another, or its layers against each other.
+
+    Attributes
+    ----------
+    key
+        Digest of everything that the numbers depend on.
+    """
+
+    key: str
+    comparison: Comparing
+    side: Side
+    against: Side
+    files: FileStates = ()
+    work: float = 1.0
+
+    @property
+    def pairs(self) -> list[tuple[Place, Place]]:
+        """Places that are compared: the same on both sides, or each with all later ones."""
+        places = self.side.places
+        if self.comparison == "layers":
+            pairs = [(one, other) for i, one in enumerate(places) for other in places[i + 1 :]]
+            return [(one, other) for one, other in pairs if _kind(one) == _kind(other)]
+        return [(place, place) for place in places if place in self.against.places]
+
+
+@dataclass(frozen=True)
+class ComparisonEntry:
+    """The numbers of one `Compared`: a row for each pair of places."""
+
+    key: str
+    comparison: Comparing
+    rows: tuple[Row, ...]
+
+
+class ComparisonPlans(execution.Plans[Compared]):
+    """The plans of all comparisons: one per checkpoint and kind of place.
+
+    Parameters
+    ----------
+    sides
+        All checkpoints with features.
+    wanted
+        What each is compared with.
+
+    Attributes
+    ----------
+    count
+        Number of plans.
+    """
+
+    def __init__(self, sides: Sequence[Side], wanted: Iterable[Comparing]) -> None:
+        plans = [
+            Plan(side.curve.run, side.step, tuple(tasks))
+            for side, tasks in _tasks(sides, set(wanted))
+            if tasks
+        ]
+        self.count = len(plans)
+        super().__init__(plans, VERSION)
+
+
+def _tasks(sides: Sequence[Side], wanted: set[Comparing]) -> Iterator[tuple[Side, list[Compared]]]:
+    """Every checkpoint with its comparisons."""
+    ordered = sorted(sides, key=lambda side: (*_series(side), side.step))
+    by_series = {key: list(some) for key, some in groupby(ordered, key=_series)}
+    for series in by_series.values():
+        before: dict[int, Side] = {late.step: early for early, late in pairwise(series)}
+        for side in series:
+            found: dict[Comparing, list[Side]] = {
+                "last": [series[-1]] if side is not series[-1] else [],
+                "previous": [before[side.step]] if side.step in before else [],
+                "layers": [side],
+                "runs": [other for other in ordered if _is_same_step(side, other)],
+            }
+            yield (
+                side,
+                [
+                    _compared(name, side, against)
+                    for name in COMPARISONS
+                    if name in wanted
+                    for against in found[name]
+                    if against.probe == side.probe
+                ],
+            )
+
+
+def unlike(sides: Sequence[Side]) -> list[Skip]:
+    """A line for each two runs that cannot be compared because their tokens differ."""
+    first: dict[tuple[Any, ...], Side] = {}
+    skips = dict[tuple[str, str], Skip]()
+    for side in sides:
+        key = side.curve.task, _settings(side.curve, "features", "at"), side.step
+        one = first.setdefault(key, side)
+        if one.probe != side.probe:
+            message = (
+                f"is not compared with {one.curve.run}: another tokenizer, window or number of "
+                "tokens gives other tokens; `window` and `tokens` can make the latter two equal"
+            )
+            skip = Skip(side.curve.path, "", "other-tokens", message)
+            skips.setdefault((one.curve.run, side.curve.run), skip)
+    return list(skips.values())
+
+
+def _kind(place: Place) -> str:
+    """What places of other layers must share to be compared with this one."""
+    return "block" if place.at in (EMBEDDING, FINAL) else place.at
+
+
+def _series(side: Side) -> tuple[str, str]:
+    """What the steps of one series have in common: the run, and how it was looked into."""
+    return side.curve.run, side.curve.folder
+
+
+def _settings(curve: Curve, *names: str) -> tuple[Any, ...]:
+    return tuple(curve.settings[name] for name in names)
+
+
+def _is_same_step(side: Side, other: Side) -> bool:
+    """Whether another, later run is at the same step at places of the same kind."""
+    return (
+        other.curve.run > side.curve.run
+        and other.step == side.step
+        and other.curve.task == side.curve.task
+        and _settings(other.curve, "features", "at") == _settings(side.curve, "features", "at")
+    )
+
+
+def _compared(comparison: Comparing, side: Side, against: Side) -> Compared:
+    key = digest_of(VERSION, comparison, side.key, against.key, against.curve.run, against.step)
+    return Compared(key, comparison, side, against)
+
+
+class ComparisonFiles:
+    """The store of comparisons: one file per checkpoint and kind of place."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, plan: Plan[Compared]) -> Path:
+        """File of the comparisons of a checkpoint."""
+        name = f"compared-step-{plan.step:08d}.safetensors"
+        return self._out / plan.tasks[0].side.curve.folder / name
+
+    def read(self, path: Path) -> list[ComparisonEntry]:
+        """The entries of a file."""
+        return read_listed(path, _entries, version=VERSION)
+
+    def write(self, path: Path, stored: list[ComparisonEntry], new: list[ComparisonEntry]) -> None:
+        """Write new entries, and the stored ones."""
+        held = {entry.key: entry for entry in (*stored, *new)}
+        listed = sorted(map(asdict, held.values()), key=lambda one: str(one["key"]))
+        write_vectors(path, {}, {"comparisons": listed}, version=VERSION)
+
+    def entries(self, task: Compared, result: ComparisonEntry) -> list[ComparisonEntry]:
+        """The result as it is."""
+        return [result]
+
+    def failed(self, task: Compared, failure: Failure) -> tuple[list[ComparisonEntry], Skip]:
+        """Nothing, and why."""
+        path = failure.path or str(task.side.path)
+        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+
+    def fault(self, task: Compared, entry: ComparisonEntry) -> Skip | None:
+        """Nothing: a pair without numbers has a status, and its places were reported."""
+        return None
+
+
+def _entries(about: Mapping[str, Any], vectors: Mapping[str, Any]) -> list[ComparisonEntry]:
+    return [
+        ComparisonEntry(one["key"], one["comparison"], tuple(dict(row) for row in one["rows"]))
+        for one in about["comparisons"]
+    ]

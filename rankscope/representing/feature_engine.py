@@ -1,0 +1,143 @@
+"""The engine: opens one model after another, runs the probe, and measures what is at each place."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import cast
+
+import numpy as np
+
+from rankscope.errors import RankscopeError
+from rankscope.evaluation.model_engine import OneModel, failure_of
+from rankscope.pipeline.engine import Failure, Job
+from rankscope.pipeline.execution import Meter
+from rankscope.representations.feature_metrics import measure_features
+from rankscope.representations.feature_sums import BLOCKS
+from rankscope.representing.collected import NO_PLACE, At, Collected
+from rankscope.representing.feature_files import FeatureFile, KeptFeatures, Row
+from rankscope.representing.feature_plans import Asked, FeatureTask, Found
+from rankscope.representing.probe_windows import Probe, make_probe, probe_texts
+from rankscope.representing.stored_activations import (
+    kept_samples,
+    sample_count,
+    stored_features,
+)
+from rankscope.scoring.text_model import TextEncoder, TextModel
+
+BITS = {"float32": 24, "bfloat16": 8}
+
+
+class FeatureEngine(AbstractContextManager["FeatureEngine"]):
+    """Looks into checkpoints in this process; a model is opened once for successive tasks.
+
+    Parameters
+    ----------
+    asked
+        What every checkpoint is asked for.
+    meter
+        Told of the progress within a checkpoint.
+    """
+
+    def __init__(self, asked: Asked, meter: Meter) -> None:
+        self._asked, self._meter = asked, meter
+        self._models = OneModel(asked.options)
+        self._probes: dict[tuple[str, int, int], Probe] = {}
+
+    def __exit__(self, *_: object) -> None:
+        self._models.close()
+
+    def run(
+        self, jobs: Iterable[Job[FeatureTask]]
+    ) -> Iterator[tuple[Job[FeatureTask], Found | Failure]]:
+        """Look into every job's checkpoint, in order."""
+        for job in jobs:
+            try:
+                found = self._stored(job.task) if job.task.stored else self._run(job.task)
+            except RankscopeError as error:
+                yield job, failure_of(error, job.task.checkpoint.path)
+            else:
+                yield job, found
+
+    def _run(self, task: FeatureTask) -> Found | Failure:
+        from rankscope.representing.network_features import collect, widths
+        from rankscope.representing.places import taps_of
+
+        encoder = cast(TextEncoder, task.encoder)
+        model = self._models.opened(task.checkpoint, task.run, encoder)
+        if isinstance(model, Failure):
+            return model
+        start = time.monotonic()
+        network = model.network
+        if network is None:
+            raise RankscopeError("is not a network whose modules are known", reason=NO_PLACE)
+        at = cast(At, task.curve.settings["at"])
+        parameters = task.checkpoint.read().parameters.values() if at != "block" else ()
+        taps = taps_of(network.module, at, parameters)
+        probe, window = self._probe(model, max(widths(network, taps, model.device).values()))
+        bits = BITS[self._asked.options.precision]
+        rows, features = [], {}
+        for one in collect(
+            model,
+            taps,
+            probe,
+            progress=lambda share: self._meter.show(share, task.run.name, task.checkpoint.step),
+        ):
+            rows.append(_row(one, bits))
+            features[one.place] = one.kept
+        kept = KeptFeatures(task.key, bits, probe.kept_blocks, features)
+        numbers = FeatureFile(
+            key=task.key,
+            step=task.checkpoint.step,
+            probe=probe.digest,
+            window=window,
+            documents=probe.documents,
+            seconds=time.monotonic() - start,
+            rows=tuple(rows),
+            bits=bits,
+        )
+        return Found(numbers, kept)
+
+    def _probe(self, model: TextModel, dimensions: int) -> tuple[Probe, int]:
+        """The probe of a model, and the tokens that it is given at once; the last is kept."""
+        options, text = self._asked.probe, self._asked.text
+        tokens, longest = options.wanted(dimensions), options.longest(model.context)
+        key = model.encoder.digest, tokens, longest
+        if key not in self._probes:
+            if text is None:
+                raise ValueError("there is no text to make a probe of")
+            texts = probe_texts(text.iter_documents(None), options.reach(tokens, longest), longest)
+            self._probes = {key: make_probe(model.encoder, texts, options, tokens, longest)}
+        return self._probes[key], longest
+
+    def _stored(self, task: FeatureTask) -> Found:
+        start = time.monotonic()
+        path = task.stored
+        if path is None:
+            raise ValueError("nothing is stored")
+        kept = self._asked.probe.kept
+        rows, features, bits = [], {}, 53
+        for one, its_bits in stored_features(path, kept):
+            rows.append(_row(one, its_bits))
+            features[one.place] = one.kept
+            bits = min(bits, its_bits)
+        samples = sample_count(path)
+        blocks = kept_samples(samples, kept) % BLOCKS
+        numbers = FeatureFile(
+            key=task.key,
+            step=task.checkpoint.step,
+            probe=f"{task.curve.task} {samples}",
+            window=0,
+            documents=samples,
+            seconds=time.monotonic() - start,
+            rows=tuple(rows),
+            bits=bits,
+        )
+        return Found(numbers, KeptFeatures(task.key, bits, blocks.astype(np.int64), features))
+
+
+def _row(one: Collected, bits: int) -> Row:
+    """The place and its numbers."""
+    found = measure_features(one.sums, bits=bits)
+    return {"layer": one.place.layer, "at": one.place.at, **found.row()}

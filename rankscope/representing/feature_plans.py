@@ -1,0 +1,285 @@
+"""Which features are requested, where their numbers are kept, and what they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.file_states import FileStates, state_of
+from rankscope.checkpoints.fingerprint import fingerprint
+from rankscope.checkpoints.run import Checkpoint, Run
+from rankscope.checkpoints.survey import Survey
+from rankscope.durable import remove_file, safe_name
+from rankscope.errors import RankscopeError
+from rankscope.evaluation.open_model import OpenOptions
+from rankscope.evaluation.score_plans import Curve, digest_of, model_state, score_key
+from rankscope.evaluation.text_sets import TextSet
+from rankscope.pipeline import execution
+from rankscope.pipeline.choices import Numbers
+from rankscope.pipeline.engine import Failure
+from rankscope.pipeline.execution import Plan, skip_of
+from rankscope.representing.feature_files import (
+    VERSION,
+    FeatureFile,
+    KeptFeatures,
+    feature_path,
+    kept_path,
+    read_features,
+    write_features,
+    write_kept,
+)
+from rankscope.representing.probe_windows import ProbeOptions
+from rankscope.representing.stored_activations import activation_files
+from rankscope.results.columns import REPRESENTATIONS_FOLDER
+from rankscope.results.vectors import OtherVersionError
+from rankscope.scoring.text_model import TextEncoder
+
+STORED = "stored"  # the kind of place of activations that a training stored
+
+
+Series = tuple[str, str, str, str]  # run, text, features, kind of place
+
+
+def series_of(curve: Curve) -> Series:
+    """What the tables have once: later settings of the same series replace earlier ones."""
+    return curve.run, curve.task, curve.settings["features"], curve.settings["at"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every checkpoint is asked for.
+
+    Attributes
+    ----------
+    text
+        The text of the probe; None for the activations that trainings stored.
+    at
+        Kinds of places.
+    """
+
+    text: TextSet | None
+    probe: ProbeOptions
+    at: tuple[str, ...]
+    options: OpenOptions
+    steps: Numbers | None
+
+
+@dataclass(frozen=True)
+class FeatureTask:
+    """One checkpoint to look into at all places of one kind.
+
+    Attributes
+    ----------
+    key
+        Digest of all that the numbers depend on.
+    encoder
+        The model's tokenizer; None where the features are stored.
+    stored
+        The file that holds them.
+    files
+        Every file that is read, with its state when it was planned.
+    """
+
+    key: str
+    curve: Curve
+    run: Run
+    checkpoint: Checkpoint
+    files: FileStates
+    encoder: TextEncoder | None = None
+    stored: Path | None = None
+    work: float = 1.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one checkpoint.
+
+    Attributes
+    ----------
+    numbers
+        The numbers of all places.
+    kept
+        What comparisons are computed from; None where it is in the store already.
+    """
+
+    numbers: FeatureFile
+    kept: KeptFeatures | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest of everything that it depends on."""
+        return self.numbers.key
+
+
+class FeaturePlans(execution.Plans[FeatureTask]):
+    """The plans of all runs: one per checkpoint and kind of place.
+
+    Attributes
+    ----------
+    curves
+        Where the numbers of each run go, for the plans so far.
+    planned
+        Series and step of each task in the plans so far.
+    """
+
+    def __init__(self, found: Survey, asked: Asked, *about: object) -> None:
+        self._given = asked
+        self._data = None if asked.text is None else asked.text.digest()
+        self._asked = {
+            run.name: [c for c in run if asked.steps is None or c.step in asked.steps]
+            for run in found.runs
+        }
+        self.curves: list[Curve] = []
+        self.planned: set[tuple[Series, int]] = set()
+        paths = [run.path for run in found.runs]
+        plans = self._iter_plans(found.runs)
+        super().__init__(plans, VERSION, paths, found.skips, found.notes, *about)
+
+    @property
+    def count(self) -> int:
+        """Number of plans, if every checkpoint holds what is asked for."""
+        return len(self._given.at) * sum(map(len, self._asked.values()))
+
+    @property
+    def asked(self) -> dict[str, tuple[int, ...]]:
+        """The requested steps, by run name."""
+        return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
+
+    def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[FeatureTask]]:
+        for run in runs:
+            if self._given.text is None:
+                yield from self._iter_stored(run)
+                continue
+            curves = [self._curve(run, self._given.text, at) for at in self._given.at]
+            self.curves += curves
+            for checkpoint in self._asked[run.name]:
+                yield from self._iter_checkpoint(run, checkpoint, curves)
+
+    def _iter_checkpoint(
+        self, run: Run, checkpoint: Checkpoint, curves: Sequence[Curve]
+    ) -> Iterator[Plan[FeatureTask]]:
+        try:
+            model = model_state(checkpoint, run, self._given.options)
+        except RankscopeError as error:
+            yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
+            return
+        for curve in curves:
+            task = FeatureTask(
+                key=score_key(curve, model.digest),
+                curve=curve,
+                run=run,
+                checkpoint=checkpoint,
+                files=model.files,
+                encoder=model.encoder,
+            )
+            self.planned.add((series_of(curve), checkpoint.step))
+            yield Plan(run.name, checkpoint.step, (task,))
+
+    def _iter_stored(self, run: Run) -> Iterator[Plan[FeatureTask]]:
+        curves: dict[str, Curve] = {}
+        for checkpoint in self._asked[run.name]:
+            for text, path in activation_files(checkpoint).items():
+                curve = curves.setdefault(text, self._stored_curve(run, text))
+                try:
+                    key = digest_of(VERSION, curve.settings, fingerprint(path))
+                except RankscopeError as error:
+                    yield Plan(run.name, checkpoint.step, (), (skip_of(error, path),))
+                    continue
+                states = ((str(path), state_of(path)),)
+                task = FeatureTask(key, curve, run, checkpoint, states, stored=path)
+                self.planned.add((series_of(curve), checkpoint.step))
+                yield Plan(run.name, checkpoint.step, (task,))
+        if not curves:
+            message = (
+                "its checkpoints hold no activations that a training stored: give `text`, and "
+                "models are run on it"
+            )
+            yield Plan(run.name, 0, (), (Skip(str(run.path), "", "no-activations", message),))
+        self.curves += curves.values()
+
+    def _curve(self, run: Run, text: TextSet, at: str) -> Curve:
+        options = self._given.options
+        settings = {
+            "at": at,
+            "data": self._data,
+            **vars(self._given.probe),
+            "prefix": options.prefix,
+            "precision": options.precision,
+            "tokenizer": options.tokenizer,
+        }
+        return _curve(run, text.name, settings)
+
+    def _stored_curve(self, run: Run, text: str) -> Curve:
+        settings = {"at": STORED, "features": "last", "kept": self._given.probe.kept}
+        return _curve(run, text, settings)
+
+
+def _curve(run: Run, text: str, settings: dict[str, Any]) -> Curve:
+    name = f"{safe_name(text)}-{settings['at']}-{digest_of(VERSION, settings)[:8]}"
+    folder = f"{REPRESENTATIONS_FOLDER}/{safe_name(run.name)}/{name}"
+    return Curve(run.name, str(run.path.absolute()), text, folder, settings)
+
+
+class FeatureFiles:
+    """The store: files of numbers, each with a file of kept features."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+
+    def path(self, plan: Plan[FeatureTask]) -> Path:
+        """File of the one task of a plan."""
+        return feature_path(self._out, plan.tasks[0].curve.folder, plan.step)
+
+    def read(self, path: Path) -> list[Found]:
+        """The numbers of a file; none where it or its kept features are absent."""
+        if not (path.is_file() and kept_path(path).is_file()):
+            return []
+        try:
+            return [Found(read_features(path))]
+        except OtherVersionError:
+            return []
+
+    def write(self, path: Path, stored: list[Found], new: list[Found]) -> None:
+        """Write what was found in one checkpoint, the kept features before the numbers."""
+        for found in new:
+            if found.kept is not None:
+                remove_file(path)  # so that no kept features stand beside numbers of others
+                write_kept(kept_path(path), found.kept)
+            write_features(path, found.numbers)
+
+    def entries(self, task: FeatureTask, result: Found) -> list[Found]:
+        """The result as it is."""
+        return [result]
+
+    def failed(self, task: FeatureTask, failure: Failure) -> tuple[list[Found], Skip]:
+        """No numbers, and why."""
+        path = failure.path or str(task.checkpoint.path)
+        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+
+    def fault(self, task: FeatureTask, entry: Found) -> Skip | None:
+        """What kept some places from having numbers; None if all have them."""
+        without = [row for row in entry.numbers.rows if row["status"] != "ok"]
+        if not without:
+            return None
+        first = without[0]
+        where = f"the {first['at']} of layer {first['layer']}"
+        more = f" and {len(without) - 1} more places" if len(without) > 1 else ""
+        message = (
+            f"{where}{more} at step {entry.numbers.step}: {WHY[first['status']].format(**first)}"
+        )
+        return Skip(str(task.checkpoint.path), "", first["status"], message)
+
+
+WHY = {
+    "too-few-tokens": (
+        "{tokens} features of {dimensions} dimensions, and ranks need four times as many: give "
+        "more text, or raise `tokens`"
+    ),
+    "too-few-blocks": "the text has too few documents for intervals: give more of them",
+    "nonfinite": "features are NaN or infinite, so nothing is measured there",
+    "zero": "all features are zero or the same, so there is no rank",
+    "unresolved": "rounding may be all that the features consist of",
+}

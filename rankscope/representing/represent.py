@@ -1,0 +1,336 @@
+"""`represent`: from run folders and text to tables of what the layers carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from rankscope.checkpoints.survey import Survey
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.evaluation.evaluate import survey_here
+from rankscope.evaluation.open_model import Device, OpenOptions, Precision
+from rankscope.evaluation.text_sets import TextSet, text_sets
+from rankscope.pipeline.call_results import recalled, reported, sweep_results
+from rankscope.pipeline.calls import (
+    Paths,
+    carried_out,
+    listed_paths,
+    recorded,
+    require_out,
+    require_steps,
+    results_folder,
+)
+from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
+from rankscope.pipeline.execution import Executed, Meter, Progress
+from rankscope.representing.collected import At
+from rankscope.representing.comparison_engine import ComparisonEngine
+from rankscope.representing.comparison_plans import (
+    COMPARISONS,
+    Compared,
+    Comparing,
+    ComparisonEntry,
+    ComparisonFiles,
+    ComparisonPlans,
+    unlike,
+)
+from rankscope.representing.feature_engine import FeatureEngine
+from rankscope.representing.feature_plans import (
+    Asked,
+    FeatureFiles,
+    FeaturePlans,
+    FeatureTask,
+    Found,
+)
+from rankscope.representing.probe_windows import Features, ProbeOptions
+from rankscope.representing.representations_folder import write_results
+from rankscope.representing.represented import (
+    ComparedSides,
+    RecalledRepresentation,
+    Representation,
+    Seen,
+)
+from rankscope.representing.stored_activations import STORED_TEXTS
+from rankscope.results.columns import REPRESENTATIONS_RECORD
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEATURES_SHARE = 0.9  # of the time, where something is compared
+
+
+def represent(
+    paths: Paths,
+    *,
+    text: Paths = (),
+    out: str | Path | None = None,
+    at: Names = "block",
+    features: Features = "all",
+    tokens: int | None = None,
+    compare: Names | None = None,
+    steps: Steps | None = None,
+    window: int | None = None,
+    kept: int = 2048,
+    prefix: str = "auto",
+    tokenizer: str | Path | None = None,
+    device: Device = "cpu",
+    precision: Precision = "float32",
+    layout: str | None = None,
+    trust_remote_code: bool = False,
+) -> pd.DataFrame:
+    """Measure what the layers of every checkpoint carry: the rank of their features, and more.
+
+    Every model with the same tokenizer is given the same tokens of text, the probe. Features are
+    summed block by block of documents, and never all in memory.
+
+    Parameters
+    ----------
+    paths
+        Folders: of a run, of a tree of runs, or of one checkpoint.
+    text
+        Text sets, as in `rankscope.evaluate`, which together are one text here. Without any, the
+        activations are read that pico-train stored beside its checkpoints, and no model is run.
+    out
+        Folder for the tables and the store. What is already there and still valid is not computed
+        again, and what other calls wrote stays in the tables. None keeps nothing.
+    at
+        Where features are read: ``block`` (what enters the first block, what each block gives, and
+        what the output layer reads), ``attention``, ``mlp`` (what each block's attention and MLP
+        add), several of them, or ``all``.
+    features
+        ``all`` for the features of all tokens, ``last`` for those of the last token of each window.
+    tokens
+        How many features to collect. By default 16384 of all tokens, or four for each dimension if
+        that is more; of last tokens four for each dimension, which takes as many windows.
+    compare
+        What each checkpoint's features are compared with, place by place: those at the ``last``
+        step, at the ``previous`` step, of all other ``layers`` of the checkpoint, or of all other
+        ``runs`` at the same step; several of them, or ``all``. By default the first two, and
+        nothing if ``out`` is None.
+    steps
+        Which steps, as in `rankscope.evaluate`; all by default.
+    window
+        Tokens that a model is given at once, including the one before every text; by default 512,
+        or what the model takes if that is less.
+    kept
+        Features of at most this many tokens are kept for comparisons.
+    prefix, tokenizer, device, precision, layout, trust_remote_code
+        As in `rankscope.evaluate`. Sums are float64 in any case. The features of the token before
+        every text are not counted.
+
+    Returns
+    -------
+    One row per run, step and place, with the columns of `rankscope.Results.representations`. What
+    was skipped is in ``attrs["skipped"]``, with a warning.
+
+    Raises
+    ------
+    WrongSettingError
+        If a setting is unknown, contradicts another, or names data or steps that do not exist.
+    RankscopeError
+        If the text cannot be read, or no checkpoint can be looked into.
+    OSError
+        If ``out`` cannot be written.
+
+    Examples
+    --------
+    Text is read by complete models only. These checkpoints are weights without a tokenizer, so the
+    error says what is missing:
+
+    >>> import rankscope as rs
+    >>> from pathlib import Path
+    >>> _ = Path("novel.txt").write_text("It was a bright cold day in April.")
+    >>> try:
+    ...     table = rs.represent("ckpts/full", text="novel.txt", steps=100)
+    ... except rs.RankscopeError as error:
+    ...     print(error)
+    no checkpoint could be looked into; 1 skipped, the first: ckpts/full/checkpoint-100: no
+    tokenizer found here or in its run ...: pass the `tokenizer` that it was trained with ...
+    """
+    folder = None if out is None else Path(out)
+    asked = asked_for(
+        text=listed_paths(text),
+        at=at,
+        features=features,
+        tokens=tokens,
+        window=window,
+        kept=kept,
+        steps=steps,
+        options=OpenOptions(
+            tokenizer=None if tokenizer is None else str(tokenizer),
+            prefix=prefix,
+            device=device,
+            precision=precision,
+            trust_remote_code=trust_remote_code,
+        ),
+    )
+    comparisons = comparisons_of(compare, out=folder)
+    found = represent_found(
+        survey_here(listed_paths(paths), layout=layout), asked, compare=comparisons, out=folder
+    )
+    if not found.measured:
+        skips = found.skips
+        raise RankscopeError(
+            f"no checkpoint could be looked into; {len(skips)} skipped, the first: {skips[0]}"
+        )
+    return reported(found)
+
+
+def asked_for(
+    *,
+    text: Iterable[str | Path],
+    at: Names,
+    features: Features,
+    tokens: int | None,
+    window: int | None,
+    kept: int,
+    steps: Steps | None,
+    options: OpenOptions,
+) -> Asked:
+    """What every checkpoint is asked for, from the parameters of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a setting is unknown, contradicts another, or names text that does not exist.
+    """
+    for name, count in (("tokens", tokens), ("window", window), ("kept", kept)):
+        if count is not None and count < 1:
+            raise WrongSettingError(f"`{name}` is {count}: give 1 or more")
+    names_of([features], get_args(Features), setting="features")
+    kinds = names_of(at, get_args(At), setting="at")
+    probe = ProbeOptions(features, tokens, window, kept)
+    return Asked(_one_text(text), probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps))
+
+
+def _one_text(given: Iterable[str | Path]) -> TextSet | None:
+    """All text sets as one; None for none."""
+    sets = text_sets(map(str, given))
+    if not sets:
+        return None
+    name = "+".join(one.name for one in sets)
+    if name in STORED_TEXTS:
+        message = f"`text` cannot be called {name!r}, the name of stored activations: give it as "
+        raise WrongSettingError(f"{message}NAME=PATH")
+    return TextSet(name, tuple(dict.fromkeys(path for one in sets for path in one.paths)))
+
+
+def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing, ...]:
+    """What to compare with, from the parameter ``compare`` of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a name is unknown, or there is no folder that comparisons could be written to.
+    """
+    if given is None:
+        return ("last", "previous") if out is not None else ()
+    names = () if given == "none" else names_of(given, COMPARISONS, setting="compare")
+    if names and out is None:
+        raise WrongSettingError("`compare` writes a table of its own: give a folder as `out`")
+    return tuple(name for name in COMPARISONS if name in names)
+
+
+def represent_found(
+    found: Survey,
+    asked: Asked,
+    *,
+    compare: Sequence[Comparing] = (),
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Representation | RecalledRepresentation:
+    """Look into the runs that a survey found, unless ``out`` holds the answer already."""
+    plans = FeaturePlans(found, asked, list(compare))
+    require_steps(plans.count, found.runs)
+    sweep_results(out)
+    path = None if out is None else out / REPRESENTATIONS_RECORD
+    record = None if path is None else recorded(path, plans, FeatureFiles(path.parent))
+    if out is not None and record is not None:
+        return RecalledRepresentation(
+            **recalled(record),
+            out=out,
+            curves=tuple(plans.curves),
+            planned=frozenset(plans.planned),
+        )
+    require_out(out, found.runs)
+    plans = FeaturePlans(found, asked, list(compare))  # as the files are now
+    end = FEATURES_SHARE if compare else 1.0
+    meter = Meter(_part(progress, 0.0, end), plans.count)
+    with results_folder(out) as folder:
+        fields, seen = carried_out(
+            plans,
+            lambda executed: _seen(executed, FeatureFiles(folder)),
+            store=FeatureFiles(folder),
+            engine=FeatureEngine(asked, meter),
+            meter=meter,
+            found=found,
+        )
+        there = tuple(one for one in seen if one is not None)
+        more, compared = _compared(
+            there, compare, folder=folder, progress=_part(progress, end, 1.0), found=found
+        )
+        whole = Representation(
+            **_together(fields, more),
+            curves=tuple(plans.curves),
+            asked=plans.asked,
+            seen=there,
+            compared=tuple(compared),
+        )
+        return write_results(folder, whole)
+
+
+def _seen(executed: Executed[FeatureTask, Found], store: FeatureFiles) -> Seen | None:
+    """The numbers of a plan, if it has any."""
+    if not executed.entries:
+        return None
+    path = store.path(executed.plan)
+    return Seen(executed.plan.tasks[0].curve, executed.entries[0].numbers, path)
+
+
+def _compared(
+    seen: Sequence[Seen],
+    compare: Sequence[Comparing],
+    *,
+    folder: Path,
+    progress: Progress | None,
+    found: Survey,
+) -> tuple[dict[str, Any], list[ComparedSides]]:
+    """Compare what was found; what that skipped, and what is to be said of it."""
+    sides = [one.side for one in seen]
+    plans = ComparisonPlans(sides, compare)
+    meter = Meter(progress, plans.count)
+    fields, compared = carried_out(
+        plans,
+        lambda executed: _sides(executed.plan.tasks, executed.entries),
+        store=ComparisonFiles(folder),
+        engine=ComparisonEngine(),
+        meter=meter,
+        found=replace(found, skips=(), notes=()),
+    )
+    if "runs" in compare:
+        fields["notes"] = (*fields["notes"], *unlike(sides))
+    return fields, [one for some in compared for one in some]
+
+
+def _sides(tasks: Iterable[Compared], entries: Iterable[ComparisonEntry]) -> list[ComparedSides]:
+    """Each comparison with the two that it compares."""
+    of = {task.key: task for task in tasks}
+    return [(of[entry.key].side, entry, of[entry.key].against) for entry in entries]
+
+
+def _together(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a result of two parts."""
+    said = {name: (*first[name], *second[name]) for name in ("skips", "notes", "mended")}
+    has_failed = first["key"] is None or second["key"] is None
+    return said | {
+        "computed": first["computed"] + second["computed"],
+        "key": None if has_failed else first["key"],
+    }
+
+
+def _part(progress: Progress | None, start: float, end: float) -> Progress | None:
+    """Progress of the whole, from that of a part."""
+    if progress is None:
+        return None
+    return lambda share, label: progress(start + share * (end - start), label)

@@ -1,0 +1,160 @@
+"""Representations in the results folder: the two tables, and the record of their origin."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankscope.durable import write_file
+from rankscope.errors import DAMAGE
+from rankscope.evaluation.evaluation_folder import CURVE, recorded_curve
+from rankscope.evaluation.score_plans import Curve
+from rankscope.representing.feature_plans import Series, series_of
+from rankscope.representing.represented import Representation, series_in
+from rankscope.results.columns import (
+    REPRESENTATIONS_FILE,
+    REPRESENTATIONS_RECORD,
+    REPRESENTATIONS_SKIPS,
+    SIMILARITIES_FILE,
+)
+from rankscope.results.csv_tables import frame_as_csv
+from rankscope.results.record import (
+    intact_record,
+    json_lines,
+    provenance,
+    write_with_record,
+)
+from rankscope.results.representation_tables import (
+    AGAINST,
+    PLACE,
+    typed_representations,
+    typed_similarities,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PACKAGES = ("rankscope", "numpy", "scipy", "safetensors", "tokenizers", "torch", "transformers")
+SHOWN = ("rankme", "rankme_gaussian", "dimensions", "mean_cosine", "alpha_req")
+
+
+def write_results(out: Path, found: Representation) -> Representation:
+    """Write the tables and the record; unchanged files stay untouched.
+
+    The tables hold what this call found, and of earlier calls what it did not ask for: other runs,
+    texts and kinds of places, and other steps with the same settings. Where nothing was found, only
+    the reasons are written, and what earlier calls wrote stays.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be written.
+    """
+    if not found.measured:
+        write_file(out / REPRESENTATIONS_SKIPS, json_lines(map(vars, found.skips)))
+        return found
+    curves = _earlier_curves(out)
+    numbers = _merged(found.table, out / REPRESENTATIONS_FILE, found, curves)
+    pairs = _merged(found.similarities, out / SIMILARITIES_FILE, found, curves)
+    numbers = typed_representations(numbers).sort_values(list(PLACE), kind="stable")
+    pairs = typed_similarities(pairs).sort_values([*PLACE, *AGAINST], kind="stable")
+    files = {
+        REPRESENTATIONS_FILE: _parquet(numbers),
+        "representations.csv": frame_as_csv(numbers),
+        SIMILARITIES_FILE: _parquet(pairs) if len(pairs) else None,
+        "similarities.csv": frame_as_csv(pairs) if len(pairs) else None,
+        REPRESENTATIONS_SKIPS: json_lines(map(vars, found.skips)),
+    }
+    there = {series for series, _ in series_in(numbers)}
+    known = {series_of(curve): curve for curve in (*curves, *found.curves)}
+    listed = [known[series] for series in sorted(there)]
+    write_with_record(out / REPRESENTATIONS_RECORD, _described(listed, found, numbers), files)
+    return found
+
+
+def _merged(
+    new: pd.DataFrame, path: Path, found: Representation, earlier: Sequence[Curve]
+) -> pd.DataFrame:
+    """The rows of this call, and those of the table as it was that still hold."""
+    import pandas as pd
+
+    if not (earlier and path.is_file()):
+        return new
+    own = {series_of(curve): curve for curve in found.curves}
+    was = {series_of(curve): curve for curve in earlier}
+
+    def holds(series: Series, step: int) -> bool:
+        if series not in was:
+            return False
+        if series not in own:
+            return True
+        return own[series] == was[series] and step not in found.asked[series[0]]
+
+    table = pd.read_parquet(path)
+    kept = table[[holds(series, step) for series, step in series_in(table)]]
+    return pd.concat([kept, new], ignore_index=True) if len(kept) else new
+
+
+def _earlier_curves(out: Path) -> list[Curve]:
+    """Curves of earlier calls; none where the record or a table is damaged."""
+    try:
+        listed = intact_record(out / REPRESENTATIONS_RECORD).get("representations", [])
+        return [recorded_curve({name: one[name] for name in CURVE}) for one in listed]
+    except DAMAGE:
+        return []
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _described(
+    curves: Sequence[Curve], found: Representation, numbers: pd.DataFrame
+) -> dict[str, Any]:
+    """What was looked into, with which settings and versions, and the main results."""
+    rows: dict[Series, list[dict[Any, Any]]] = {}
+    records = numbers.astype(object).where(numbers.notna(), None).to_dict("records")
+    for (series, _), row in zip(series_in(numbers), records, strict=True):
+        rows.setdefault(series, []).append(row)
+    seconds: dict[Series, float] = {}
+    for one in found.seen:
+        series = series_of(one.curve)
+        seconds[series] = seconds.get(series, 0.0) + one.file.seconds
+    return {
+        "schema_version": 1,
+        **provenance(PACKAGES),
+        "key": found.key,
+        "representations": [
+            {
+                **asdict(curve),
+                **_described_rows(rows[series_of(curve)]),
+                "seconds": round(seconds.get(series_of(curve), 0.0), 3),
+            }
+            for curve in curves
+        ],
+        "skipped": [vars(skip) for skip in found.skips],
+        "notes": [vars(note) for note in found.notes],
+    }
+
+
+def _described_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The steps of one series, its probe, and the main numbers of its first and last step."""
+    steps = sorted({row["step"] for row in rows})
+    return {
+        "steps": steps,
+        "probe": {name: rows[-1][name] for name in ("tokens", "documents", "window", "probe")},
+        "first": _shown([row for row in rows if row["step"] == steps[0]]),
+        "last": _shown([row for row in rows if row["step"] == steps[-1]]),
+    }
+
+
+def _shown(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The main numbers of the last block, or else of the last place."""
+    blocks = [row for row in rows if row["at"] == "block"] or rows
+    last = max(blocks, key=lambda row: (row["layer"], row["at"]))
+    return {name: last[name] for name in ("layer", "at", *SHOWN)}

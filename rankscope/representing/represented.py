@@ -1,0 +1,157 @@
+"""The result of `represent`, computed now or recalled from an earlier call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.call_results import CallResult
+from rankscope.representing.collected import EMBEDDING, FINAL, Place
+from rankscope.representing.comparison_plans import ComparisonEntry, Side
+from rankscope.representing.feature_files import FeatureFile
+from rankscope.representing.feature_plans import STORED, Series
+from rankscope.representing.stored_activations import STORED_TEXTS
+from rankscope.results.representation_tables import typed_representations, typed_similarities
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ComparedSides = tuple[Side, ComparisonEntry, Side]
+
+
+def series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
+    """The series and the step of each row of a table."""
+    columns = (table[name] for name in ("run", "text", "features", "at", "step"))
+    return [
+        ((run, text, features, kind_of(text, at)), step)
+        for run, text, features, at, step in zip(*columns, strict=True)
+    ]
+
+
+def kind_of(text: str, at: str) -> str:
+    """The kind of place, of which a call looks into all or none."""
+    if text in STORED_TEXTS:
+        return STORED
+    return "block" if at in (EMBEDDING, FINAL) else at
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One checkpoint's numbers, and where what is kept of it is."""
+
+    curve: Curve
+    file: FeatureFile
+    path: Path
+
+    @property
+    def side(self) -> Side:
+        """What comparing it takes; places without features of every token are left out."""
+        places = (Place(row["layer"], row["at"]) for row in self.file.rows)
+        file = self.file
+        return Side(self.curve, file.step, self.path, file.key, file.probe, tuple(places))
+
+
+@dataclass(frozen=True)
+class Representation(CallResult):
+    """What one call found.
+
+    Attributes
+    ----------
+    curves
+        One per run and kind of place: where the numbers with this call's settings are.
+    asked
+        The requested steps, by run name.
+    seen
+        The numbers of each checkpoint.
+    compared
+        The comparisons of each checkpoint.
+    """
+
+    curves: tuple[Curve, ...]
+    asked: Mapping[str, tuple[int, ...]]
+    seen: tuple[Seen, ...]
+    compared: tuple[ComparedSides, ...]
+
+    @property
+    def measured(self) -> int:
+        """Number of checkpoints and kinds of places with numbers."""
+        return len(self.seen)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows of this call."""
+        import pandas as pd
+
+        rows = [
+            {**_place(one.curve, one.file.step), **_probe(one.file), **row}
+            for one in self.seen
+            for row in one.file.rows
+        ]
+        return typed_representations(pd.DataFrame(rows))
+
+    @cached_property
+    def similarities(self) -> pd.DataFrame:
+        """The comparisons of this call."""
+        import pandas as pd
+
+        rows = [
+            {
+                **_place(side.curve, side.step),
+                "comparison": entry.comparison,
+                "against_run": against.curve.run,
+                "against_step": against.step,
+                **row,
+            }
+            for side, entry, against in self.compared
+            for row in entry.rows
+        ]
+        return typed_similarities(pd.DataFrame(rows))
+
+
+@dataclass(frozen=True)
+class RecalledRepresentation(CallResult):
+    """An earlier call whose results still hold, and what is requested now.
+
+    Attributes
+    ----------
+    out
+        Its folder.
+    curves
+        As in `Representation`.
+    planned
+        Series and step of each of its checkpoints.
+    """
+
+    out: Path
+    curves: tuple[Curve, ...]
+    planned: frozenset[tuple[Series, int]]
+
+    @property
+    def measured(self) -> int:
+        """Number of checkpoints and kinds of places with numbers."""
+        return len(self.planned)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows of this call; the file holds those of other calls too."""
+        from rankscope.results.results import open_results
+
+        table = open_results(self.out).representations
+        return table[[key in self.planned for key in series_in(table)]].reset_index(drop=True)
+
+
+def _place(curve: Curve, step: int) -> dict[str, Any]:
+    return {
+        "run": curve.run,
+        "step": step,
+        "text": curve.task,
+        "features": curve.settings["features"],
+    }
+
+
+def _probe(file: FeatureFile) -> dict[str, Any]:
+    return {"probe": file.probe, "window": file.window or None, "documents": file.documents}

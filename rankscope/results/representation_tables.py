@@ -1,0 +1,42 @@
+"""The tables of representations: their columns and types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rankscope.representations.feature_metrics import FEATURE_COLUMNS
+from rankscope.representations.probe_features import SIMILARITY_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLACE = ("run", "step", "text", "features", "layer", "at")
+AGAINST = ("comparison", "against_run", "against_step", "against_layer", "against_at")
+PROBE = ("probe", "window", "documents")
+REPRESENTATION_COLUMNS = (*PLACE, *PROBE, *FEATURE_COLUMNS)
+SIMILARITY_TABLE_COLUMNS = (*PLACE, *AGAINST, *SIMILARITY_COLUMNS)
+WHOLE = (
+    *("step", "layer", "against_step", "against_layer"),
+    *("window", "documents", "tokens", "dimensions"),
+)
+TEXT = (
+    *("run", "text", "features", "at", "probe", "status"),
+    *("comparison", "against_run", "against_at"),
+)
+
+
+def typed_representations(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of representations with all columns and their types."""
+    return _typed(table, REPRESENTATION_COLUMNS)
+
+
+def typed_similarities(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of similarities with all columns and their types."""
+    return _typed(table, SIMILARITY_TABLE_COLUMNS)
+
+
+def _typed(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    types = {
+        name: "Int64" if name in WHOLE else "str" if name in TEXT else "float64" for name in columns
+    }
+    return table.reindex(columns=list(columns)).astype(types)
