@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback  # type: ignore[import-not-found, unused-ignore]
 from torch import nn
 
 from rankscope.errors import WrongSettingError
