@@ -112,7 +112,7 @@ def _timed(score: Score) -> Measured:
     wall, processor = time.perf_counter(), time.process_time()
     score()
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    return Measured(wall, processor, None, None, "")
+    return Measured(wall, processor, None, None, None, "")
 
 
 def speed_rows(title: str, turns: Turns, *, count: int, unit: str) -> list[Row]:

@@ -48,6 +48,8 @@ NOT_RUN = {
     "evaluation = rs.evaluate(": "needs a language model with a tokenizer, as tests/evaluation has",
     "def recognises(": "is a sketch of a new file, without what it imports",
     "import torch\nfrom transformers": "takes a minute; tests/relora runs the callback",
+    "from dask_jobqueue": "needs a cluster",
+    "table = rs.represent": "needs a model; tests/representing runs it",
 }
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 RUN = [block for block in PYTHON if not block.text.startswith(tuple(NOT_RUN))]
@@ -57,6 +59,7 @@ OTHER_OPTIONS = {
     "--rows",
     "--columns",
     "--length",
+    *("--array", "--cpus-per-task", "--time", "--parsable", "--dependency", "--wrap"),
 }  # of other programs
 TEST_PROGRAM = re.compile(r"`python -m tests\.[^`]*`")  # has options of its own
 PROSE = [page for page in PAGES if page.parent.name != "benchmarks"]  # its programs have their own

@@ -72,7 +72,8 @@ def test_pairs_of_blimp_come_from_all_paradigms(tmp_path: Path) -> None:
 def test_ratios_compare_neighbouring_turns() -> None:
     seconds = {OURS: [2.0, 4.0], SINGLY: [4.0, 4.0], BATCHED: [2.0, 12.0]}
     turns = {
-        name: [Measured(s, 2 * s, None, None, "") for s in found] for name, found in seconds.items()
+        name: [Measured(s, 2 * s, None, None, None, "") for s in found]
+        for name, found in seconds.items()
     }
     singly, batched = evaluation.speed_rows("x", turns, count=12, unit="pairs")
     assert (singly.value.lowest, singly.value.highest) == (1.0, 2.0)

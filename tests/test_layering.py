@@ -18,6 +18,7 @@ PACKAGE = Path(rankscope.__file__).parent
 MAY_IMPORT = {
     "addresses": set(),
     "errors": {"addresses"},
+    "lightning_base": set(),
     "platforms": set(),
     "writers": {"platforms"},
     "durable": {"writers", "platforms"},
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "keyed": set(),
     "new_cycle": {"errors", "keyed"},
     "run_files": {"durable"},
-    "relora": {"errors", "durable", "keyed", "new_cycle", "run_files"},
+    "relora": {"lightning_base", "errors", "durable", "keyed", "new_cycle", "run_files"},
     "checkpoints": {"addresses", "errors", "durable", "platforms"},
     "spectra": {"errors"},
     "components": {
@@ -92,6 +93,7 @@ MAY_IMPORT = {
         *("pipeline", "analysis", "statistics", "components.selection"),
     },
     "monitoring": {
+        "lightning_base",
         *("errors", "writers", "durable", "platforms", "checkpoints", "components", "results"),
         *("folder_lock", "new_cycle"),
         *("pipeline.call_results", "pipeline.choices", "pipeline.engine", "analysis"),

@@ -144,6 +144,7 @@ def disk_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     binary = 1 << 30
     for module in (platforms, durable):
         monkeypatch.setattr(module, "BINARY", binary)
+    monkeypatch.setattr(durable, "_ANEW", durable._ANEW | binary)
     monkeypatch.setattr(durable, "FLUSHES_FOLDERS", False)
     monkeypatch.setattr(shutil, "_use_fd_functions", False)  # as where folders cannot be opened
     monkeypatch.setattr(os, "open", open_)

@@ -25,7 +25,9 @@ def decompose_with(device: str | None) -> Iterator[Decompose]:
         A torch device; None for the processor.
     """
     if device is None:
-        yield lambda components: ((one, decompose(one.recipe)) for one in components)
+        yield lambda components: (
+            (one, decompose(one.recipe, component=one.kind)) for one in components
+        )
         return
     from rankscope.analysis.device_worker import DeviceWorker
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rankscope.lightning_base import callback_class
 from rankscope.monitoring.monitor import Monitor
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def _callback_class() -> Any:
-    for package in ("lightning.pytorch", "pytorch_lightning"):
-        try:
-            return import_module(package).Callback
-        except ModuleNotFoundError:
-            continue
-    return object  # nothing to be called by
-
-
-class LightningMonitorCallback(_callback_class()):  # type: ignore[misc]
+class LightningMonitorCallback(callback_class()):  # type: ignore[misc]
     """Lets a monitor measure a module that Lightning's Trainer trains.
 
     It measures at the end of a batch that ended with a step of the optimizer. Gradients are still

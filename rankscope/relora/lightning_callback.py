@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback  # type: ignore[import-not-found, unused-ignore]
 from torch import nn
 
 from rankscope.errors import WrongSettingError
+from rankscope.lightning_base import callback_class
 from rankscope.relora.restart_clock import RestartClock
 
 
-class LightningReLoRACallback(Callback):  # type: ignore[misc, unused-ignore]
+class LightningReLoRACallback(callback_class()):  # type: ignore[misc]
     """Restart the adapters of a wrapped model every so many steps of Lightning's Trainer.
 
     The LightningModule holds the model of `wrap` and one optimizer. Lightning's own checkpoints

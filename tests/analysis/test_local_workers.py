@@ -89,7 +89,7 @@ def test_a_job_that_kills_its_worker_takes_no_other_along() -> None:
     found = outcomes(2, *sources)
     assert len(found) == 150
     assert isinstance(found[70], Failure) and found[70].reason == "worker-died"
-    assert "takes at least 2 kB" in found[70].message
+    assert "of which it takes at least " in found[70].message
     assert sum(isinstance(one, Failure) for one in found.values()) == 1
 
 

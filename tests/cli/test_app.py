@@ -41,7 +41,7 @@ def test_analyze_prints_the_answer_and_writes_the_table(
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {
         "metrics.parquet", "metrics.csv", "training.csv", "skipped.jsonl", "analysis.json",
-        "spectra",
+        "rows", "spectra",
     }  # fmt: skip
 
 

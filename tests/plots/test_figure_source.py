@@ -32,7 +32,7 @@ def results_of(
     unit: str = "step",
 ) -> Results:
     """A folder that holds one record and one log."""
-    run: dict[str, Any] = {"name": "a", "unit": unit, "planned": planned}
+    run: dict[str, Any] = {"name": "a", "path": "a", "unit": unit, "planned": planned}
     run["checkpoints"] = [{"step": step} for step in steps]
     skipped = [{"reason": "unreadable"}, {"reason": "shape"}, {"reason": "unreadable"}]
     record = {

@@ -187,7 +187,7 @@ def test_cumulative_updates_have_figures_where_they_were_measured(results: Any) 
 def test_axes_of_steps_say_what_they_count(alone: Path, unit: str) -> None:
     record = alone / "analysis.json"
     units = unit.split(" or ")
-    runs = ", ".join(f'{{"unit": "{one}"}}' for one in units)
+    runs = ", ".join(f'{{"name": "{one}", "path": "{one}", "unit": "{one}"}}' for one in units)
     record.write_text(f'{{"runs": [{runs}]}}')
     results = rs.open_results(alone)
     assert results.unit == unit

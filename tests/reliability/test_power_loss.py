@@ -45,6 +45,10 @@ def write_everything(root: Path) -> Recording:
             durable.write_listed_file(root / "all" / name, content, kind=KIND)
         with durable.new_folder(root / "prepared" / "data") as folder:
             write_by_other_means(folder / "ids")
+        for content in (b"rows", b"more rows"):
+            with durable.GrowingFile(root / "a" / "table") as file:
+                file.write(content)
+                file.complete()
         durable.append(root / "a" / "log", b"line\n")
         durable.flush_file(root / "a" / "log")
         durable.append(root / "a" / "log", b"another\n")
