@@ -41,7 +41,7 @@ _HOMES = {
     "unwrap": "rankscope.relora.wrapping",
     "wrap": "rankscope.relora.wrapping",
 }
-_PACKAGES = ("torch", "peft", "transformers", "lightning")
+_PACKAGES = ("torch", "peft", "transformers")
 
 __all__ = [
     "LightningReLoRACallback",
@@ -65,7 +65,8 @@ def __getattr__(name: str) -> Any:
         missing = (error.name or "").partition(".")[0]
         if missing not in _PACKAGES:
             raise
-        what = missing if missing == "lightning" else "'rankscope[relora]'"
+        extra = "transformers" if missing == "transformers" else "relora"
+        what = f"'rankscope[{extra}]'"
         message = f"relora.{name} needs {missing}, which is not installed: pip install {what}"
         raise WrongSettingError(message) from None
 

@@ -213,11 +213,10 @@ def test_lightning_itself_restarts_and_resumes(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lightning", None)
-    monkeypatch.delitem(sys.modules, "lightning.pytorch", raising=False)
-    monkeypatch.delitem(sys.modules, "rankscope.relora.lightning_callback", raising=False)
-    with pytest.raises(WrongSettingError, match=r"needs lightning.*pip install lightning"):
-        _ = relora.LightningReLoRACallback
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "rankscope.relora.trainer_callback", raising=False)
+    with pytest.raises(WrongSettingError, match=r"needs transformers.*\[transformers\]"):
+        _ = relora.ReLoRACallback
     with pytest.raises(AttributeError):
         _ = relora.nothing  # type: ignore[attr-defined]
     assert set(relora.__all__) <= set(dir(relora))

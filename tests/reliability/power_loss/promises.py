@@ -148,6 +148,8 @@ def marked(recording: Recording) -> Iterator[None]:
             for module in modules:
                 if vars(module).get(name) is function:
                     patch.setattr(module, name, replaced[name])
+        growing = durable.GrowingFile
+        patch.setattr(growing, "complete", marker.completing(growing.complete))
         yield
 
 
@@ -175,6 +177,16 @@ class _Marker:
             self.promise(path, new, is_kept=True)
 
         return write
+
+    def completing(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def complete(file: durable.GrowingFile) -> None:
+            new = file._temporary.read_bytes()
+            self.promise(file.path, content_at(file.path), new)
+            function(file)
+            self.promise(file.path, new, is_kept=True)
+
+        return complete
 
     def removing(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
