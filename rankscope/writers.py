@@ -43,7 +43,7 @@ def _mark_of(number: int) -> str:
 def _machine() -> str:
     """A digest for everything that shares one numbering of processes, until it starts anew."""
     try:
-        identity = Path(_BOOT).read_text() + os.readlink(_NUMBERS)  # noqa: PTH115, it is no path
+        identity = Path(_BOOT).read_text() + os.readlink(_NUMBERS)  # noqa: PTH115, it is not a path
     except OSError:  # not Linux
         identity = platform.node()
     return _digest(identity)

@@ -145,14 +145,3 @@ class _LastUpdates:
         if row["step"] == self.step:
             numbers = row["per"], row["numerical_rank"], min(row["rows"], row["cols"])
             self.windows.setdefault(row["window"] or "", []).append(numbers)
-
-
-def summarise(
-    rows: Iterable[Row],
-    breaks: Mapping[str, int] | None = None,
-    units: Mapping[str, str] | None = None,
-) -> Summary:
-    """The summary of rows in the order of the table, as `Gathered` makes it."""
-    gathered = Gathered(breaks, units)
-    gathered.add(rows)
-    return gathered.summary()

@@ -370,7 +370,7 @@ class Monitor:
 
 
 def _plain(contents: Contents) -> Contents:
-    """The contents as the recorder needs them; what is named in place of a file is no path."""
+    """The contents as the recorder needs them; the names that stand for files are not paths."""
     said = [
         tuple(replace(one, path="") for one in some) for some in (contents.skips, contents.notes)
     ]

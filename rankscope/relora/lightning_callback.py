@@ -13,7 +13,7 @@ from rankscope.relora.restart_clock import RestartClock
 
 
 class LightningReLoRACallback(callback_class()):  # type: ignore[misc]
-    """Restart the adapters of a wrapped model every so many steps of Lightning's Trainer.
+    """Restart the adapters of a wrapped model at regular steps of Lightning's Trainer.
 
     The LightningModule holds the model of `wrap` and one optimizer. Lightning's own checkpoints
     have its weights and adapters, so that it resumes from them as ever.

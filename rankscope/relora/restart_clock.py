@@ -14,7 +14,7 @@ from rankscope.relora.restarting import restart
 
 
 class RestartClock:
-    """Restarts the adapters every so many optimizer steps, and keeps a record of the run.
+    """Restarts the adapters at regular optimizer steps, and keeps a record of the run.
 
     Parameters
     ----------

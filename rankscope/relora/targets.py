@@ -87,7 +87,7 @@ def require_whole(weight: object, name: str) -> None:
 
 
 def _require_outermost(model: nn.Module) -> None:
-    """Refuse a model that is no module of others, or whose names begin with those of a wrapper."""
+    """Refuse a model that is a single layer, or whose names begin with those of a wrapper."""
     name = type(model).__name__
     if isinstance(model, nn.Linear | Conv1D):
         message = f"the model is a single layer ({name}), which nothing holds"
@@ -159,7 +159,9 @@ def _chosen(
             fits = re.compile(targets).fullmatch
         except re.error as error:
             shown = printable(repr(targets), limit=80)
-            raise WrongSettingError(f"`targets` {shown} is no expression: {error}") from None
+            raise WrongSettingError(
+                f"`targets` {shown} is not a regular expression: {error}"
+            ) from None
         chosen = [name for name in names if fits(name)]
         missing = [] if chosen else [targets]
     else:

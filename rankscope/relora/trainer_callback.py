@@ -31,7 +31,7 @@ BASE = "base"  # folder of the weights in the Trainer's own checkpoints
 
 
 class ReLoRACallback(TrainerCallback):
-    """Restart the adapters of a wrapped model every so many steps of transformers' Trainer.
+    """Restart the adapters of a wrapped model at regular steps of transformers' Trainer.
 
     The Trainer saves the adapters of a PEFT model alone, so that after a merge the weights would be
     lost. This writes them too, into ``checkpoint-<step>/base``, which the adapter's config then

@@ -81,8 +81,8 @@ class BlockKernels:
         blocks.
         """
         g = len(self.squares) - np.arange(len(self.squares) + 1).clip(max=1)
-        pairs = self._pairs() / (g * (g - 1.0))
         with np.errstate(divide="ignore", invalid="ignore"):
+            pairs = self._pairs() / (g * (g - 1.0))
             apart = self._apart() / (g * (g - 1.0) * (g - 2) * (g - 3))
             chained = self._chained() / (g * (g - 1.0) * (g - 2))
             return np.where(g < LEAST_BLOCKS, math.nan, pairs + apart - 2 * chained)

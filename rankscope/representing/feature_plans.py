@@ -21,6 +21,7 @@ from rankscope.pipeline import execution
 from rankscope.pipeline.choices import Numbers
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of
+from rankscope.representations.feature_metrics import FeatureStatus
 from rankscope.representing.feature_files import (
     VERSION,
     FeatureFile,
@@ -273,13 +274,14 @@ class FeatureFiles:
         return Skip(str(task.checkpoint.path), "", first["status"], message)
 
 
-WHY = {
+# Why a place lacks numbers: every status of `measure_features` but the good one.
+WHY: dict[FeatureStatus, str] = {
     "too-few-tokens": (
         "{tokens} features of {dimensions} dimensions, and ranks need four times as many: give "
         "more text, or raise `tokens`"
     ),
-    "too-few-blocks": "the text has too few documents for intervals: give more of them",
+    "one-block": "all text is one document, so there are no intervals: give more of them",
     "nonfinite": "features are NaN or infinite, so nothing is measured there",
     "zero": "all features are zero or the same, so there is no rank",
-    "unresolved": "rounding may be all that the features consist of",
+    "no-convergence": "the eigenvalues were not found, so there is no rank",
 }

@@ -17,7 +17,7 @@ from rankscope.analysis.question import Question
 from rankscope.analysis.request import Selection
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
-from rankscope.analysis.summary import SUMMARISED, Gathered, summarise
+from rankscope.analysis.summary import SUMMARISED, Gathered
 from rankscope.results import parquet_tables
 from rankscope.results.columns import COLUMNS
 from rankscope.results.csv_tables import as_csv
@@ -26,6 +26,7 @@ from rankscope.results.step_rows import Spool, StepRows
 from rankscope.results.typed_columns import Numbers
 from rankscope.spectra.spectrum import Spectrum
 from tests.analysis.series import analysed, answered, weights, write_step
+from tests.analysis.summarised import summarise
 from tests.conftest import TinyRun
 
 MATRICES = 250  # of a step

@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from rankscope.analysis.results_folder import described
-from rankscope.analysis.summary import summarise
 from rankscope.checkpoints.contents import Skip
 from rankscope.cli.output import print_evaluations, print_notes, print_skips, print_summary
 from rankscope.results.summary_tables import summary_tables
 from tests.analysis.series import analysed, weights, write_step
+from tests.analysis.summarised import summarise
 from tests.cli.test_app import rankscope
 from tests.conftest import (
     RANK,

@@ -199,3 +199,10 @@ def test_a_spread_that_rounding_may_have_made_is_none(bits: int, spread: float) 
     assert similarity(probe(x), ProbeFeatures.of(y, blocks, bits=bits)).status == "constant"
     wide = made(np.full(4, 1e4 * spread), 40, mean=100.0)
     assert similarity(probe(x), ProbeFeatures.of(wide, blocks, bits=bits)).status == "ok"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_fewer_than_four_blocks_give_nothing_and_no_warning(count: int) -> None:
+    x = np.random.default_rng(0).normal(size=(12, 3))
+    parts = np.array_split(np.arange(12), count)
+    assert np.isnan(BlockKernels.of(x, x, parts).unbiased()).all()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,11 @@ import rankscope as rs
 from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.evaluation import model_engine
-from rankscope.representations.feature_metrics import FEATURE_COLUMNS
+from rankscope.representations.feature_metrics import FEATURE_COLUMNS, FeatureStatus
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representations.probe_features import SIMILARITY_COLUMNS
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
+from rankscope.representing.feature_plans import WHY
 from rankscope.representing.network_features import collect
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_tokenizer
 
@@ -311,6 +312,21 @@ def test_with_too_few_tokens_there_is_a_status_and_no_rank(stage: Stage) -> None
     assert set(table["status"]) == {"too-few-tokens"}
     assert table["rankme"].isna().all()
     assert table["mean_norm"].notna().all()
+
+
+def test_one_document_has_ranks_and_a_line_says_why_no_intervals(
+    stage: Stage, tmp_path: Path
+) -> None:
+    text = tmp_path / "one.txt"
+    text.write_text(" ".join(DOCUMENTS) * 40, encoding="utf-8")
+    with pytest.warns(RankscopeWarning, match="one document, so there are no intervals"):
+        table = stage.represent(text=text, tokens=200, steps=[0], compare="none")
+    assert set(table["status"]) == {"one-block"}
+    assert table["rankme"].notna().all() and table["rankme_low"].isna().all()
+
+
+def test_every_status_of_features_has_a_reason() -> None:
+    assert WHY.keys() == {*get_args(FeatureStatus)} - {"ok"}
 
 
 def test_runs_with_different_tokens_are_not_compared_and_a_line_says_so(stage: Stage) -> None:

@@ -18,7 +18,7 @@ from rankscope.checkpoints.remote.range_cache import RangeCache
 from rankscope.errors import RankscopeError
 
 AHEAD = 2**14  # bytes that a short read takes along, since the next one is usually right behind
-GAP = 2**14  # ranges with at most so many bytes between them are fetched as one
+GAP = 2**14  # bytes; ranges that lie no farther apart are fetched as one
 PIECE = 2**24  # most bytes of one request
 CONNECTIONS = 4  # at once, of one process that reads
 
