@@ -163,11 +163,11 @@ def probe_text(rows: pd.DataFrame) -> str:
     """Which text, and how many tokens of it."""
     counts = sorted({*rows["tokens"].dropna().astype(int)})
     tokens = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "no"
-    last = " last tokens of windows" if (rows["features"] == "last").all() else " tokens"
+    last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
     names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
     differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
-    remark = ": not the same, do not compare heights" if differ else ""
-    return f"{tokens}{last} of {names}{remark}"
+    remark = ", not the same: do not compare heights" if differ else ""
+    return f"text {names}: {tokens} {last}{remark}"
 
 
 def explain_points(panel: Panel, points: pd.DataFrame, *, over: Over, log: bool = False) -> None:

@@ -14,7 +14,6 @@ from rankscope.plots.grid import label_figure, new_figure
 from rankscope.plots.maps import (
     FRAME,
     INSIDE,
-    LEAST_HEIGHT,
     ON_TOP,
     TITLE_LINE,
     color_bar,
@@ -31,7 +30,7 @@ from rankscope.statistics.replicates import are_replicates, by_group, runs_over
 from rankscope.statistics.row_choice import distinct
 
 MOST_TICKS = 8
-LAYER_HEIGHT = 0.16
+LAYER_HEIGHT, LEAST_HEIGHT = 0.16, 2.0
 SHORT = {"embedding": "emb.", "final": "norm"}
 
 

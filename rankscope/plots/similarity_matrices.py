@@ -36,7 +36,7 @@ from rankscope.statistics.row_choice import distinct
 
 MOST_STEPS = 3
 MOST_RUNS = 12
-PANEL_WIDTH = 1.5
+PANEL_WIDTH, NAME_WIDTH = 1.5, 0.9
 SAME = 1.0  # how alike a place is to itself
 
 
@@ -234,7 +234,7 @@ def run_similarities(
         here = pairs[pairs["layer"] == layer]
         values = here.groupby(["first", "second"])[column].mean()
         mesh = _draw_matrix(ax, values, names, limits, has_self=hue == "run")
-        ax.set_yticks(range(len(names)), [name_title(one, side / 2) for one in names])
+        ax.set_yticks(range(len(names)), [name_title(one, NAME_WIDTH) for one in names])
         ax.set_xticks(range(len(names)), [""] * len(names))
         ax.set_title(place_title(layer, name))
     where = f"{step_label(table)} {int(pairs['step'].iloc[0])}"
