@@ -59,7 +59,7 @@ def feature(
         The place: by default the output of the last block. ``at="block"`` takes −1 for the
         embedding and the number of blocks for the features after the last norm.
     text, features
-        Which text, and ``all`` or ``last`` tokens; by default the first that the table has.
+        Which text, and ``all`` or ``last`` tokens; by default the first by name.
     hue, group
         The column that identifies the lines, or a pattern that makes replicates of runs.
     legend, ax

@@ -26,7 +26,7 @@ SHAPES = {
 METRICS = {"per": "per"} | dict.fromkeys(
     ("condition_number", "condition_number_raw"), "condition_number"
 )
-SIMILAR = {"attention": "attention.o_proj", "mlp": "swiglu.w_2"}
+SIMILAR = {"mlp": "swiglu.w_2"}
 """The study's projections whose outputs are the features of these places."""
 LAST = 20_000
 """Step at which the study ends; some evaluations go on beyond it."""
@@ -170,5 +170,5 @@ def draw_published_similarities(panel: Panel, table: pd.DataFrame, *, at: str, h
     rows = weiss2025("cka")
     rows = rows[(rows["matrix"] == SIMILAR[at]) & (rows["layers"] == half)]
     for (model, scale), line in rows.groupby(["model", "scale_printed"]):
-        label = f"{STUDY}: {scale} (as printed), {_METHODS[model]}, mean over six layers"
+        label = f"{STUDY} (six layers): {scale} as printed, {_METHODS[model]}"
         _draw(panel, line, _LOOKS[model, scale], label)

@@ -139,9 +139,9 @@ def similarities(
         As in `similarity`.
     published
         Also draw the curves of `rankscope.published.weiss2025`, in grey: means over the first or
-        the last six of twelve layers, of projections at one token of each sample of another text.
-        They are of biased CKA with the last step, and so must the others be; only for ``at`` of
-        ``attention`` or ``mlp``.
+        the last six of twelve layers, of the outputs of down projections at one token of each
+        sample of another text. They are of biased CKA with the last step, so yours must be too, at
+        ``mlp``.
 
     Raises
     ------

@@ -238,7 +238,7 @@ def run_similarities(
         ax.set_xticks(range(len(names)), [""] * len(names))
         ax.set_title(place_title(layer, name))
     where = f"{step_label(table)} {int(pairs['step'].iloc[0])}"
-    means = "" if hue == "run" else "; means over pairs of runs"
+    means = "" if hue == "run" else "; means over pairs of runs; hatched: none"
     label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs at {where}{means}"
     color_bar(mesh, cells, wrapped(f"{label}; {probe_text(pairs)}", figure.get_figheight() - FRAME))
     figure.supxlabel("the same runs, in this order from the left")

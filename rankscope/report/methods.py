@@ -127,8 +127,9 @@ def _on_features(table: pd.DataFrame) -> str:
     same = "the same" if table["probe"].nunique() == 1 else "its"
     return (
         f"Every checkpoint read {same} {tokens} of {texts}. The rank of features is RankMe "
-        "(Garrido et al. 2023) without its constant: exp(−Σ pᵢ ln pᵢ) of the shares of the singular values "
-        "of the uncentred features of a layer; intervals are 95 % over 16 blocks of documents."
+        "(Garrido et al. 2023) without its constant: exp(−Σ pᵢ ln pᵢ), where pᵢ is the share of a "
+        "singular value of the uncentred features of a layer in the sum of all. Intervals are 95 % "
+        "over 16 blocks of documents."
     )
 
 

@@ -37,7 +37,7 @@ def rows_at(
         ``block``, which includes the embedding and the features after the last norm,
         ``attention``, ``mlp`` or another name of the column ``at``.
     text, features
-        Which text, and ``all`` or ``last`` tokens; by default the first that the table has.
+        Which text, and ``all`` or ``last`` tokens; by default the first by name.
     comparison
         Which similarities.
 
@@ -53,7 +53,7 @@ def rows_at(
         if column not in table:
             continue
         values = kinds if column == "at" else table[column]
-        there = list(dict.fromkeys(values[is_chosen].dropna()))
+        there = sorted({*values[is_chosen].dropna()})
         if value is None and there and column != "comparison":
             value = there[0]
         if value is None:
