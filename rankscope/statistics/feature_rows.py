@@ -41,6 +41,10 @@ def rows_at(
     comparison
         Which similarities.
 
+    Returns
+    -------
+    The rows, without ``window``: their tokens of context, if they differ, give other tokens.
+
     Raises
     ------
     WrongSettingError
@@ -62,7 +66,8 @@ def rows_at(
             listing = ", ".join(map(str, there)) or "nothing"
             raise WrongSettingError(f"no features with {column} {value!r}: there is {listing}")
         is_chosen &= values == value
-    return table[is_chosen]
+    # Elsewhere a window is what a change is over, which must not be one line with another.
+    return table[is_chosen].drop(columns="window", errors="ignore")
 
 
 def kinds_of_places(table: pd.DataFrame) -> list[str]:
