@@ -62,8 +62,11 @@ def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) 
     evaluation = results.evaluation
     evaluation.assign(step=evaluation["step"] // 10).to_parquet(copied / EVALUATION_FILE)
     results.training.to_csv(copied / TRAINING_FILE, index=False)
-    representations().to_parquet(copied / REPRESENTATIONS_FILE)
-    similarities().to_parquet(copied / SIMILARITIES_FILE)
+    for made, file in (
+        (representations(), REPRESENTATIONS_FILE),
+        (similarities(), SIMILARITIES_FILE),
+    ):
+        made.assign(step=made["step"] // 10).to_parquet(copied / file)
     return copied
 
 
