@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from rankscope.plots.depth_panels import depth_profiles, depth_slope, layer_profile
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
     from rankscope.plots.feature_lines import feature, features
-    from rankscope.plots.feature_maps import feature_map, feature_maps
     from rankscope.plots.feature_scatter import features_against_weights
     from rankscope.plots.figure_files import save_figure
     from rankscope.plots.gallery import FIGURES
     from rankscope.plots.half_panels import by_half, layer_halves
     from rankscope.plots.histograms import histogram, update_histograms
     from rankscope.plots.intruder_maps import intruder_count, intruders
+    from rankscope.plots.layer_maps import feature_map, feature_maps
     from rankscope.plots.maps import heatmap, heatmaps
     from rankscope.plots.merge_alignment import merge_overlap, merge_overlaps
     from rankscope.plots.metric_lines import metric
@@ -122,8 +122,8 @@ _MODULES = {
     "depth_slope": "depth_panels",
     "differences": "chance_bands",
     "feature": "feature_lines",
-    "feature_map": "feature_maps",
-    "feature_maps": "feature_maps",
+    "feature_map": "layer_maps",
+    "feature_maps": "layer_maps",
     "features": "feature_lines",
     "features_against_weights": "feature_scatter",
     "head_map": "circuit_maps",

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.feature_lines import features
-from rankscope.plots.feature_maps import feature_maps
 from rankscope.plots.gallery_figure import GalleryFigure
+from rankscope.plots.layer_maps import feature_maps
 from rankscope.plots.published_lines import has_published_similarities
 from rankscope.plots.similarity_lines import PUBLISHED, WITH, Measured, OverSteps, similarities
 from rankscope.plots.similarity_matrices import layer_similarities, run_similarities

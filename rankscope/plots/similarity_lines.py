@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pandas as pd
@@ -110,6 +111,8 @@ def similarity(
             draw_series(panel, name, series)
         _draw_chance(panel, rows, column, hue)
         over = runs_over(rows, hue) if are_replicates(rows, hue) else Over()
+        if comparison == "runs":
+            over = replace(over, runs=over.runs.replace(" run", " pair", 1))
         explain_points(panel, points, over=over)
         panel.note(probe_text(rows))
         time_axis(panel, table, rows, hue=hue)

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.feature_lines import MOST_PLACES, place_title, probe_text
-from rankscope.plots.feature_maps import MOST_TICKS, SHORT
 from rankscope.plots.grid import new_figure, row_title
+from rankscope.plots.layer_maps import MOST_TICKS, SHORT
 from rankscope.plots.maps import FRAME, INSIDE, TITLE_LINE, color_bar, draw_cells
 from rankscope.plots.panel import least_span
 from rankscope.plots.similarity_lines import Measured
@@ -36,7 +36,8 @@ from rankscope.statistics.row_choice import distinct
 
 MOST_STEPS = 3
 MOST_RUNS = 12
-PANEL_WIDTH, NAME_WIDTH = 1.5, 0.9
+PANEL_WIDTH, NAME_WIDTHS = 1.5, (0.9, 1.3, 1.8)
+TICK_LINE = 0.13  # inches that the name of a tick takes
 SAME = 1.0  # how alike a place is to itself
 
 
@@ -234,7 +235,7 @@ def run_similarities(
         here = pairs[pairs["layer"] == layer]
         values = here.groupby(["first", "second"])[column].mean()
         mesh = _draw_matrix(ax, values, names, limits, has_self=hue == "run")
-        ax.set_yticks(range(len(names)), [name_title(one, NAME_WIDTH) for one in names])
+        ax.set_yticks(range(len(names)), _run_labels(names, side))
         ax.set_xticks(range(len(names)), [""] * len(names))
         ax.set_title(place_title(layer, name))
     where = f"{step_label(table)} {int(pairs['step'].iloc[0])}"
@@ -243,6 +244,16 @@ def run_similarities(
     color_bar(mesh, cells, wrapped(f"{label}; {probe_text(pairs)}", figure.get_figheight() - FRAME))
     figure.supxlabel("the same runs, in this order from the left")
     return figure
+
+
+def _run_labels(names: Sequence[str], side: float) -> list[str]:
+    """Names of runs over as many lines as a row has room for, as wide as they take to differ."""
+    lines = max(1, int(side / len(names) / TICK_LINE))
+    for width in NAME_WIDTHS:
+        labels = [name_title(name, width, lines=lines) for name in names]
+        if len({*labels}) == len(names):
+            break
+    return labels
 
 
 def _draw_layers(
@@ -258,11 +269,12 @@ def _draw_layers(
     layers = sorted(labels)
     values = rows.groupby(["layer", "against_layer"])[column].mean()
     mesh = _draw_matrix(ax, values, layers, limits, has_self=True)
-    shown = few(range(len(layers)), MOST_TICKS)
+    inches = ax.get_window_extent().height / ax.get_figure(root=True).dpi
+    shown = few(range(len(layers)), min(MOST_TICKS, max(2, int(inches / TICK_LINE))))
     names = [SHORT.get(labels[layers[at]], str(layers[at])) for at in shown]
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(shown, names)
-    ax.tick_params(axis="x", rotation=90 if len(shown) > MOST_TICKS // 2 else 0)
+    ax.tick_params(axis="x", rotation=90)
     return mesh
 
 

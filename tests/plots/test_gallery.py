@@ -124,6 +124,10 @@ def test_the_public_names_are_there_and_nothing_else() -> None:
         plots.pre  # noqa: B018
 
 
+def test_no_module_takes_the_place_of_a_function_when_it_is_imported() -> None:
+    assert not {*plots.__all__} & {path.stem for path in Path(plots.__file__).parent.glob("*.py")}
+
+
 def test_importing_plots_does_not_import_matplotlib() -> None:
     code = "import sys, rankscope.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -30,7 +30,7 @@ from rankscope.statistics.replicates import are_replicates, by_group, runs_over
 from rankscope.statistics.row_choice import distinct
 
 MOST_TICKS = 8
-LAYER_HEIGHT, LEAST_HEIGHT = 0.16, 2.0
+LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 2.0, 3.2
 SHORT = {"embedding": "emb.", "final": "norm"}
 
 
@@ -135,7 +135,8 @@ def feature_maps(
     names = sorted(distinct(rows, hue), key=str)
     limits, width = value_limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
     titles = [name_title(name, INSIDE * width / len(names)) for name in names]
-    height = max(FRAME + LAYER_HEIGHT * len(places_of(rows)), LEAST_HEIGHT)
+    height = FRAME + LAYER_HEIGHT * len(places_of(rows))
+    height = min(max(height, LEAST_HEIGHT), MOST_HEIGHT)
     height += TITLE_LINE * max(title.count("\n") for title in titles)
     figure, (panels,) = new_figure(1, len(names), size=(width, height))
     for name, title, ax in zip(names, titles, panels, strict=True):
