@@ -133,6 +133,11 @@ def _page(
         style=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
         answer=answer,
+        alone=" and ".join(
+            name
+            for name, table in (("an evaluation", tables[1]), ("features", tables[2]))
+            if len(table)
+        ),
         standing_out=record.get("summary", {}).get("findings", []),
         found=run_findings(results),
         figures=figures,

@@ -296,8 +296,8 @@ def test_other_places_have_figures_where_they_were_measured(made: Any) -> None:
 
 
 def test_runs_are_chosen_on_both_sides_and_grouped_in_every_table(made: Any) -> None:
-    chosen = selected(made, runs=["relora"])
-    assert {*chosen.representations["run"]} == {"relora"}
+    chosen = selected(made, runs=["full"])
+    assert {*chosen.representations["run"]} == {"full"}
     assert "runs" not in {*chosen.similarities["comparison"]}
     grouped = selected(made, group="(f)ull|(r)elora").similarities
     pairs = grouped.query("comparison == 'runs'")[["run_group", "against_run_group"]]
