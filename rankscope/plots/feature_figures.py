@@ -42,12 +42,8 @@ def figures_of_features(kind: str) -> dict[str, GalleryFigure]:
     figures: dict[str, GalleryFigure] = {}
     for column in FEATURE_QUANTITIES:
         name = f"{column.replace('_', '-')}-{plural}"
-        figures[name] = of_features = _of_features(column, kind, words)
-        figures[f"heatmap-{name}"] = replace(
-            of_features,
-            draw=lambda r, hue, of=column: feature_maps(r.representations, of, at=kind, hue=hue),
-            title=f"{of_features.title}, by layer and step",
-        )
+        figures[name] = _of_features(column, kind, words)
+        figures[f"heatmap-{name}"] = _map(column, kind, words)
     for measure in MEASURES:
         begin = measure.replace("_", "-")
         for comparison, name in _NAMES.items():
@@ -76,6 +72,15 @@ def _of_features(column: str, kind: str, words: str) -> GalleryFigure:
     )
 
 
+def _map(column: str, kind: str, words: str) -> GalleryFigure:
+    lines = _of_features(column, kind, words)
+    return replace(
+        lines,
+        draw=lambda r, hue: feature_maps(r.representations, column, at=kind, hue=hue),
+        title=f"{lines.title}, by layer and step",
+    )
+
+
 def _over_steps(measure: Measured, comparison: OverSteps, kind: str, words: str) -> GalleryFigure:
     def draw(results: Results, hue: str) -> Figure:
         table = results.similarities
@@ -97,14 +102,12 @@ def _over_steps(measure: Measured, comparison: OverSteps, kind: str, words: str)
 
 
 def _matrices(measure: Measured, comparison: str, kind: str, words: str) -> GalleryFigure:
-    of, draw_all = {
-        "layers": ("two layers", layer_similarities),
-        "runs": ("two runs at one step", run_similarities),
-    }[comparison]
-
     def draw(results: Results, hue: str) -> Figure:
-        return draw_all(results.similarities, measure, at=kind, hue=hue)
+        if comparison == "layers":
+            return layer_similarities(results.similarities, measure, at=kind, hue=hue)
+        return run_similarities(results.similarities, measure, at=kind, hue=hue)
 
+    of = "two layers" if comparison == "layers" else "two runs at one step"
     return _compared(draw, measure, comparison, at=kind, what=f"{words} of {of}")
 
 

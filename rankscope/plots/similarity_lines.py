@@ -37,7 +37,7 @@ WITH: dict[OverSteps, str] = {
     "runs": "of two runs",
 }
 MOST_PAIRS = 10
-PUBLISHED = "cka_biased"
+PUBLISHED: Measured = "cka_biased"
 """The only measure that the published study has; see `rankscope.published.weiss2025`."""
 
 

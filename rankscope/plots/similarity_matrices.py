@@ -269,7 +269,7 @@ def _draw_layers(
     layers = sorted(labels)
     values = rows.groupby(["layer", "against_layer"])[column].mean()
     mesh = _draw_matrix(ax, values, layers, limits, has_self=True)
-    inches = ax.get_window_extent().height / ax.get_figure(root=True).dpi
+    inches = ax.get_window_extent().height / ax.figure.dpi
     shown = few(range(len(layers)), min(MOST_TICKS, max(2, int(inches / TICK_LINE))))
     names = [SHORT.get(labels[layers[at]], str(layers[at])) for at in shown]
     for axis in (ax.xaxis, ax.yaxis):
@@ -287,14 +287,14 @@ def _draw_matrix(
     has_self: bool,
 ) -> QuadMesh:
     """Draw values of unordered pairs as a symmetric matrix, from the bottom left."""
-    matrix = pd.DataFrame(np.nan, index=range(len(names)), columns=range(len(names)))
     place = {name: number for number, name in enumerate(names)}
-    for (first, second), value in values.items():
-        matrix.loc[place[first], place[second]] = matrix.loc[place[second], place[first]] = value
+    matrix = np.full((len(names), len(names)), np.nan)
+    for first, second, value in values.reset_index().itertuples(index=False, name=None):
+        ends = place[first], place[second]
+        matrix[ends] = matrix[ends[::-1]] = value
     if has_self:
-        for number in range(len(names)):
-            matrix.loc[number, number] = SAME
-    mesh = draw_cells(ax, matrix, Normalize(*limits))
+        np.fill_diagonal(matrix, SAME)
+    mesh = draw_cells(ax, pd.DataFrame(matrix), Normalize(*limits))
     ax.set_aspect("equal")
     return mesh
 
