@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rankscope.errors import RankscopeError
 from rankscope.metrics import noise_matters
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
-from rankscope.plots.interval_points import Interval, interval_points
+from rankscope.plots.interval_points import interval_of, interval_points
 from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, label_log_axis
 from rankscope.plots.style import paper_look, plain
@@ -86,10 +86,9 @@ def feature(
     require_number(rows, column)
     rows = at_layer(rows, layer, at=at)
     drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
-    ends = [name if name in rows else "" for name in (f"{column}_low", f"{column}_high")]
-    points = interval_points(
-        rows, Interval(column, *ends), hue=hue, log=drawn.log, noisy=_is_noisy(rows, column)
-    )
+    columns = interval_of(rows, column)
+    noisy = _is_noisy(rows, column)
+    points = interval_points(rows, columns, hue=hue, log=drawn.log, noisy=noisy)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in points.groupby(hue, sort=True):
             draw_series(panel, name, series)

@@ -68,7 +68,7 @@ def features_against_weights(
     >>> import rankscope as rs
     >>> metrics = rs.open_results("results").metrics
     >>> rows = pd.DataFrame({"layer": [0, 1], "per": [0.5, 0.4]}).assign(
-    ...     run="full", step=20, text="novels", features="all", at="block", tokens=4096,
+    ...     run="full", step=100, text="novels", features="all", at="block", tokens=4096,
     ...     per_low=0.3, per_high=0.6
     ... )
     >>> figure = rs.plots.features_against_weights(metrics, rows)

@@ -19,6 +19,12 @@ class Interval(NamedTuple):
     high: str = ""
 
 
+def interval_of(rows: pd.DataFrame, column: str) -> Interval:
+    """A number with the ends ``…_low`` and ``…_high``, as far as the rows have them."""
+    low, high = (name if name in rows else "" for name in (f"{column}_low", f"{column}_high"))
+    return Interval(column, low, high)
+
+
 def interval_points(
     rows: pd.DataFrame,
     columns: Interval,

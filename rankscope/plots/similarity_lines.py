@@ -18,7 +18,7 @@ from rankscope.plots.feature_lines import (
     probe_text,
 )
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
-from rankscope.plots.interval_points import Interval, interval_points
+from rankscope.plots.interval_points import interval_of, interval_points
 from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, mark_end
 from rankscope.plots.published_lines import draw_published_similarities
@@ -104,8 +104,7 @@ def similarity(
     else:
         names = series_names(table, hue)
     rows = at_layer(rows, layer, at=at)
-    ends = ("cka_low", "cka_high") if column == "cka" else ("", "")
-    points = interval_points(rows, Interval(column, *ends), hue=hue)
+    points = interval_points(rows, interval_of(rows, column), hue=hue)
     with drawn_on(ax, names, legend=legend) as panel:
         for name, series in points.groupby(hue, sort=True):
             draw_series(panel, name, series)
