@@ -184,8 +184,8 @@ def gallery(
         return chosen
     if not any(figure.has_published(results) for figure in chosen.values()):
         raise WrongSettingError(
-            "nothing is published of matrices of these shapes, nor of these tasks, by step: leave "
-            "out `published`"
+            "nothing is published of matrices of these shapes, of these tasks, nor of features of "
+            "these places, by step: leave out `published`"
         )
     return {name: figure.over_published(results) for name, figure in chosen.items()}
 
