@@ -151,7 +151,8 @@ PublishedCurves = Annotated[
     typer.Option(
         "--published",
         help="Draw over the published curves of Weiss et al. 2025, in grey, wherever they are of "
-        "matrices of the same shape or of the same task.",
+        "matrices of the same shape, of the same task, or of features of the same place (CKA of "
+        "MLP outputs with the last step). The axis of steps is logarithmic where yours end early.",
     ),
 ]
 

@@ -15,9 +15,10 @@ from matplotlib.text import Annotation
 
 from rankscope.plots.figure_source import FigureSource
 from rankscope.plots.panel import entries, is_explanation
-from rankscope.plots.style import plain
+from rankscope.plots.style import legend_names, plain
 from rankscope.statistics.latex_table import latex_text
 from rankscope.statistics.replicates import RUN_GROUP
+from rankscope.statistics.row_choice import series_names
 
 MOST_LISTED = 24
 LINES = {"-": "line", ":": "dotted line", "--": "dashed line", "-.": "dash-dotted line"}
@@ -233,7 +234,8 @@ def _runs_sentences(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
         return
     by = RUN_GROUP if RUN_GROUP in rows else "run"
     groups = {str(name): runs_of(group) for name, group in rows.groupby(by, sort=True)}
-    drawn = {name: runs for name, runs in groups.items() if not series or plain(name) in series}
+    entered = legend_names(map(str, series_names(rows, by)))
+    drawn = {n: runs for n, runs in groups.items() if not series or entered[n].strip() in series}
     texts = [
         plain(name) if runs == [name] else f"{plain(name)} ({_listed(map(plain, runs))})"
         for name, runs in (drawn or groups).items()

@@ -15,7 +15,7 @@ from rankscope.plots.grid import finish_grid, panel_grid, shared_legend
 from rankscope.plots.interval_points import Interval, interval_points
 from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
-from rankscope.plots.published_lines import draw_published_scores
+from rankscope.plots.published_lines import draw_published_scores, fit_published
 from rankscope.plots.style import paper_look, plain
 from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.replicates import (
@@ -219,7 +219,7 @@ def performance(
         ax.set(title=plain(task), xlabel="")
     figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
-    return figure
+    return fit_published(figure, evaluation, published=published)
 
 
 @paper_look()
@@ -278,7 +278,7 @@ def blimp_phenomena(
             ax=ax,
         )
         ax.set_title(plain(group.removeprefix(PHENOMENON).replace("_", " ")))
-    return finish_grid(figure, panels, hole=hole)
+    return fit_published(finish_grid(figure, panels, hole=hole), evaluation, published=published)
 
 
 def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:

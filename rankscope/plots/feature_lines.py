@@ -165,7 +165,7 @@ def probe_text(rows: pd.DataFrame) -> str:
     last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
     names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
     differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
-    remark = ", not the same: do not compare heights" if differ else ""
+    remark = ", not the same: do not compare them" if differ else ""
     return f"text {names}: {tokens} {last}{remark}"
 
 

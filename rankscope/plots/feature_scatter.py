@@ -33,7 +33,7 @@ def features_against_weights(
     hue: str = "run",
     group: str | None = None,
 ) -> Figure:
-    """Figure of features against weights at one step: a point for every layer, a panel a role.
+    """Figure of features against weights at a step: a point for every layer, a panel a role.
 
     Each point is the number of the features after block l over the metric of the weights in block
     l, with the 95 % interval over documents as a bar. A thin line joins the layers of a run in
@@ -52,7 +52,8 @@ def features_against_weights(
     at, text, features
         As in `rankscope.plots.feature`.
     step
-        The step; by default the last one that all runs have.
+        The step; by default the last one that all runs have. Where they share none, or the first
+        alone, each run is drawn at its own last one, and the label says at which.
     hue, group
         The column that colours stand for, or a pattern that makes replicates of runs, whose means
         are drawn, without bars.
@@ -82,16 +83,15 @@ def features_against_weights(
     drawn, weights = FEATURE_QUANTITIES.get(column) or Quantity(plain(column)), quantity(of_weights)
     roles = in_order(points["role"])
     figure, panels, hole = panel_grid(len(roles))
-    shown = int(points["step"].iloc[0])
+    where = f"{weights.label} of the block's weights, at {_steps(points, step_label(metrics))}"
     for role, ax in zip(roles, panels, strict=True):
         panel = Panel(ax, series_styles(series_names(metrics, hue)))
         own = points[points["role"] == role]
         for name, series in own.groupby(hue, sort=True):
             _draw(ax, _means(series), panel.series(name, dashes=""))
-        _explain(panel, own, hue, note=probe_text(rows[rows["step"] == shown]))
+        _explain(panel, own, hue, note=probe_text(rows[rows["step"].isin(points["step"])]))
         of_role = chosen_rows(metrics, component=component, role=role)
         panel_title(ax, role_title(role, of_role))
-        where = f"{weights.label} of the block's weights, at {step_label(metrics)} {shown}"
         ax.set(xlabel=where, ylabel=drawn.label)
         if weights.log:
             ax.set_xscale("log")
@@ -102,12 +102,18 @@ def features_against_weights(
 
 
 def has_features_of_weights(metrics: pd.DataFrame, representations: pd.DataFrame) -> bool:
-    """Whether some run has weights and features of blocks at one step."""
+    """Whether some run has weights and features of blocks at a step."""
     try:
         rows = rows_at(representations)
         return len(beside_weights(metrics, rows, "per", "per")) > 0
     except WrongSettingError:
         return False
+
+
+def _steps(points: pd.DataFrame, unit: str) -> str:
+    """At which step, or range of last steps, the points are."""
+    first, last = int(points["step"].min()), int(points["step"].max())
+    return f"{unit} {first}" if first == last else f"the last {unit} of each run ({first}–{last})"
 
 
 def _means(series: pd.DataFrame) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def add_foot(figure: Figure, remarks: Collection[str]) -> None:
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
         # A label that has its place is not laid out: its line is left free with the foot.
-        bottom = (foot + LINE_HEIGHT * bool(label)) / height
+        bottom = (foot + LINE_HEIGHT * len(label.splitlines())) / height
         engine.set(rect=(0, bottom, 1, 1 - bottom))
 
 

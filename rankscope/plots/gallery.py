@@ -387,7 +387,7 @@ FIGURES: dict[str, GalleryFigure] = {
     "features-against-weights": GalleryFigure(
         lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
         lambda r: has_features_of_weights(r.metrics, r.representations),
-        "weights and features of blocks at a common step",
+        "weights and features of blocks of a run at the same step",
         "weight",
         title="PER of the features after each block against that of its weights",
     ),

@@ -85,7 +85,14 @@ def new_figure(
 
 def row_title(ax: Axes, text: str) -> None:
     """Title a row of panels, to the right of its last one."""
-    ax.annotate(text, (1.02, 0.5), xycoords="axes fraction", verticalalignment="center")
+    ax.annotate(
+        text,
+        (1, 0.5),
+        xytext=(3, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        verticalalignment="center",
+    )
 
 
 def panel_title(ax: Axes, text: str) -> None:
@@ -111,7 +118,7 @@ def label_figure(figure: Figure, x: str, y: str, *, height: float) -> None:
 
     The label of y is beside the panels, not the legend above them, and wrapped to their height.
     """
-    figure.supxlabel(x)
+    figure.supxlabel(wrapped(x, figure.get_figwidth()), multialignment="center")
     figure.supylabel(
         wrapped(y, height - FRAME),
         y=(height + FRAME) / 2 / figure.get_figheight(),

@@ -19,6 +19,7 @@ from rankscope.plots.maps import (
     color_bar,
     colour_scale,
     draw_cells,
+    hatched_text,
     layer_cells,
     value_limits,
 )
@@ -150,7 +151,8 @@ def feature_maps(
     mesh = next(part for part in panels[0].collections if isinstance(part, QuadMesh))
     has_restarts = any(ax.collections[1:] for ax in panels)
     over = f"; mean over {runs_over(rows, hue)}" if are_replicates(rows, hue) else ""
-    label = f"{drawn.label}{over}{ON_TOP if has_restarts else ''}; {probe_text(rows)}"
+    remarks = hatched_text(panels, "no number") + (ON_TOP if has_restarts else "")
+    label = f"{drawn.label}{over}{remarks}; {probe_text(rows)}"
     color_bar(mesh, panels, wrapped(label, height - FRAME / 2))
     label_figure(figure, step_label(table), "layer", height=height)
     return figure

@@ -202,10 +202,14 @@ def _finish(
     label = quantity(column).label
     if over:
         label += f"; {line_text(column, over)}"
-    if any(np.isnan(_values(ax)).any() for ax in panels if ax.collections):
-        label += "; hatched: undefined"
-    label += "".join(remarks)
+    label += hatched_text(panels, "undefined") + "".join(remarks)
     color_bar(mesh, panels, wrapped(label, figure.get_figheight() - FRAME))
+
+
+def hatched_text(panels: list[Axes], why: str) -> str:
+    """What hatched cells are, as the end of a label; empty if these maps have none."""
+    has_one = any(np.isnan(_values(ax)).any() for ax in panels if ax.collections)
+    return f"; hatched: {why}" if has_one else ""
 
 
 def _draw(ax: Axes, rows: pd.DataFrame, column: str, limits: tuple[float, float]) -> QuadMesh:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.panel import GREY, Panel
-from rankscope.plots.time_axis import step_label
+from rankscope.plots.time_axis import log_steps, step_label
 from rankscope.published import weiss2025
 
 STUDY = "Weiss et al. 2025"
@@ -30,6 +31,7 @@ SIMILAR = {"mlp": "swiglu.w_2"}
 """The study's projections whose outputs are the features of these places."""
 LAST = 20_000
 """Step at which the study ends; some evaluations go on beyond it."""
+SQUEEZED = 4
 _LOOKS: dict[object, tuple[LineStyleType, float]] = {
     ("decoder", "small"): ("-", WIDTH),
     ("relora", "small"): ((0, (4, 1.5)), WIDTH),
@@ -125,6 +127,15 @@ def published_scores(evaluation: pd.DataFrame, where: dict[str, str]) -> pd.Data
     if is_paloma and where["metric"] == "perplexity":
         return weiss2025("perplexity")
     return pd.DataFrame(columns=["step", "model", "scale", "value"])
+
+
+def fit_published(figure: Figure, rows: pd.DataFrame, *, published: bool) -> Figure:
+    """Give a figure over published curves a log axis of steps where its own rows end early.
+
+    Otherwise lines that end at a quarter of the study's steps, or before, would be squeezed.
+    """
+    is_squeezed = published and SQUEEZED * float(rows["step"].max()) <= LAST
+    return log_steps(figure) if is_squeezed else figure
 
 
 def _require_steps(table: pd.DataFrame) -> None:

@@ -13,7 +13,11 @@ from matplotlib.typing import LineStyleType
 from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.metric_lines import metric
 from rankscope.plots.panel import GREY, Panel, mark_end
-from rankscope.plots.published_lines import draw_published_spectra, published_spectra
+from rankscope.plots.published_lines import (
+    draw_published_spectra,
+    fit_published,
+    published_spectra,
+)
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import (
@@ -85,7 +89,7 @@ def per(
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
     limit_share(panels[0])
-    return finish_grid(figure, panels, hole=hole)
+    return fit_published(finish_grid(figure, panels, hole=hole), rows, published=published)
 
 
 @paper_look()
@@ -139,7 +143,8 @@ def condition_number(
     figure, panels, hole = _role_panels(*by_group(table, group, hue), column, component)
     if published:
         _draw_published(table, column, component, panels)
-    return finish_grid(figure, panels, hole=hole)
+    finish_grid(figure, panels, hole=hole)
+    return fit_published(figure, chosen_rows(table, component=component), published=published)
 
 
 @paper_look()

@@ -21,7 +21,7 @@ from rankscope.plots.grid import finish_grid, panel_grid, panel_title
 from rankscope.plots.interval_points import interval_of, interval_points
 from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, mark_end
-from rankscope.plots.published_lines import draw_published_similarities
+from rankscope.plots.published_lines import draw_published_similarities, fit_published
 from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.feature_rows import PAIR, few, in_pairs, places_of, rows_at
@@ -58,10 +58,10 @@ def similarity(
     """Draw how alike the features of one place are to others, against the step: one line per run.
 
     The others are those of the same place at the last step, at the step before, or of another run
-    at the same step; then there is a line for each pair of runs. CKA has its 95 % interval over
-    documents as a band, the other measures have none; a dotted line is what independent features of
-    as many directions give for SVCCA and PWCCA. Unbiased CKA is about 0 by chance, biased CKA is
-    not, and the two are never one line.
+    at the same step; then there is a line for each pair of runs, with the restarts of either. CKA
+    has its 95 % interval over documents as a band, the other measures have none; a dotted line is
+    what independent features of as many directions give for SVCCA and PWCCA. Unbiased CKA is about
+    0 by chance, biased CKA is not, and the two are never one line.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def similarity(
     _require(rows, column)
     if comparison == "runs":
         rows, hue = _pairs(rows, hue)
-        names = series_names(rows, PAIR)
+        table, names = rows, series_names(rows, PAIR)
     else:
         names = series_names(table, hue)
     rows = at_layer(rows, layer, at=at)
@@ -180,14 +180,13 @@ def similarities(
             half = _half(every.index(places[number]), len(every))
             draw_published_similarities(Panel(ax, {}), table, at=at, half=half)
         panel_title(ax, place_title(layer, name))
-    return finish_grid(figure, panels, hole=hole)
+    return fit_published(finish_grid(figure, panels, hole=hole), rows, published=published)
 
 
 def _pairs(rows: pd.DataFrame, hue: str) -> tuple[pd.DataFrame, str]:
     if hue not in ("run", RUN_GROUP):
         raise WrongSettingError(f"pairs are of runs or groups of them: `hue` {hue!r} is neither")
     pairs = in_pairs(rows, hue)
-    pairs.attrs = {name: value for name, value in rows.attrs.items() if name == "unit"}
     count = pairs[PAIR].nunique()
     if count > MOST_PAIRS:
         raise RankscopeError(

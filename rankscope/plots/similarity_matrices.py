@@ -17,7 +17,15 @@ from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.feature_lines import MOST_PLACES, place_title, probe_text
 from rankscope.plots.grid import new_figure, row_title
 from rankscope.plots.layer_maps import MOST_TICKS, SHORT
-from rankscope.plots.maps import FRAME, INSIDE, TITLE_LINE, color_bar, draw_cells
+from rankscope.plots.maps import (
+    FRAME,
+    INSIDE,
+    TITLE_LINE,
+    color_bar,
+    draw_cells,
+    hatched_text,
+    say_none,
+)
 from rankscope.plots.panel import least_span
 from rankscope.plots.similarity_lines import Measured
 from rankscope.plots.style import name_title, paper_look, wrapped
@@ -29,7 +37,6 @@ from rankscope.statistics.replicates import (
     are_replicates,
     at_common_steps,
     by_group,
-    none_in_common,
     runs_over,
 )
 from rankscope.statistics.row_choice import distinct
@@ -37,6 +44,7 @@ from rankscope.statistics.row_choice import distinct
 MOST_STEPS = 3
 MOST_RUNS = 12
 PANEL_WIDTH, NAME_WIDTHS = 1.5, (0.9, 1.3, 1.8)
+BESIDE, LEAST_SIDE = 1.5, 0.35  # inches of labels and colours, and of the smallest matrix
 TICK_LINE = 0.13  # inches that the name of a tick takes
 SAME = 1.0  # how alike a place is to itself
 
@@ -117,7 +125,8 @@ def layer_similarities(
     similarities, column, at, text, features
         As in `layer_similarity`.
     steps
-        Steps to draw; by default the first, a middle one and the last that all runs have.
+        Steps to draw; by default the first, a middle one and the last that all runs have. The
+        panel of a run without one of them says so.
     hue, group
         What has a column of panels each: the values of a column, or runs that a pattern puts
         together, of which cells are the mean.
@@ -145,7 +154,12 @@ def layer_similarities(
     shown = _steps(rows, steps)
     rows = rows[rows["step"].isin(shown)]
     limits, width = _limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
-    side = min(INSIDE * width / len(names), PANEL_WIDTH)
+    side = min((width - BESIDE) / len(names), PANEL_WIDTH)
+    if side < LEAST_SIDE:
+        raise RankscopeError(
+            f"{len(names)} runs are too many for matrices in {width:g} inches: choose some, use "
+            "`group`, or draw them wider"
+        )
     titles = [name_title(name, side) for name in names]
     height = FRAME + side * len(shown) + TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(shown), len(names), size=(width, height))
@@ -153,15 +167,17 @@ def layer_similarities(
         for name, ax in zip(names, line, strict=True):
             own = rows[(rows[hue] == name) & (rows["step"] == step)]
             if own.empty:
-                ax.set_axis_off()
+                say_none(ax, f"{step_label(table)} {step}")
                 continue
             mesh = _draw_layers(ax, own, column, limits)
         row_title(line[-1], f"{step_label(table)} {step}")
     for title, ax in zip(titles, grid[0], strict=True):
         ax.set_title(title)
     over = f"; mean over {runs_over(rows, hue)}" if are_replicates(rows, hue) else ""
-    label = f"{SIMILARITY_QUANTITIES[column].label}, of two layers{over}; {probe_text(rows)}"
-    color_bar(mesh, [ax for line in grid for ax in line], wrapped(label, height - FRAME / 2))
+    panels = [ax for line in grid for ax in line]
+    hatched = hatched_text(panels, "no number")
+    label = f"{SIMILARITY_QUANTITIES[column].label}, of two layers{over}{hatched}"
+    color_bar(mesh, panels, wrapped(f"{label}; {probe_text(rows)}", height - FRAME / 2))
     figure.supxlabel("layer")
     figure.supylabel("layer")
     return figure
@@ -191,7 +207,7 @@ def run_similarities(
     column, at, text, features
         As in `rankscope.plots.similarity`.
     step
-        The step; by default the last at which all runs were compared.
+        The step; by default the last at which all pairs that have numbers have one.
     hue, group
         ``run``, or a pattern that puts runs together.
 
@@ -214,14 +230,14 @@ def run_similarities(
     table, hue = by_group(similarities, group, hue)
     rows = rows_at(table, at=at, text=text, features=features, comparison="runs")
     of_run = groups_by_run(table, hue)
-    sides = [rows["run"].map(of_run), rows[AGAINST].map(of_run)]
-    names = sorted({*sides[0], *sides[1]})
+    sides = np.sort(np.column_stack([rows[side].map(of_run) for side in ("run", AGAINST)]))
+    names = sorted({*sides.ravel()})
     if len(names) > MOST_RUNS:
         raise RankscopeError(
             f"{len(names)} runs are too many for a matrix: choose some, or use `group`"
         )
-    pairs = rows.assign(first=sides[0], second=sides[1])
-    pairs = pairs[pairs["step"] == _last_step_of_pairs(pairs, step)]
+    pairs = rows.assign(first=sides[:, 0], second=sides[:, 1])
+    pairs = pairs[pairs["step"] == _last_step_of_pairs(pairs, column, step)]
     places = few(places_of(pairs), MOST_PLACES)
     limits, width = _limits(pairs, column), float(mpl.rcParams["figure.figsize"][0])
     columns = min(len(places), max(1, int(width / PANEL_WIDTH)))
@@ -239,10 +255,11 @@ def run_similarities(
         ax.set_xticks(range(len(names)), [""] * len(names))
         ax.set_title(place_title(layer, name))
     where = f"{step_label(table)} {int(pairs['step'].iloc[0])}"
-    means = "" if hue == "run" else "; means over pairs of runs; hatched: none"
-    label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs at {where}{means}"
+    means = "" if hue == "run" else "; means over pairs of runs"
+    hatched = hatched_text(cells, "none" if means else "no number")
+    label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs at {where}{means}{hatched}"
     color_bar(mesh, cells, wrapped(f"{label}; {probe_text(pairs)}", figure.get_figheight() - FRAME))
-    figure.supxlabel("the same runs, in this order from the left")
+    figure.supxlabel("the same runs from left to right, as from bottom to top")
     return figure
 
 
@@ -293,7 +310,8 @@ def _draw_matrix(
         ends = place[first], place[second]
         matrix[ends] = matrix[ends[::-1]] = value
     if has_self:
-        np.fill_diagonal(matrix, SAME)
+        has_number = ~np.isnan(matrix).all(axis=0)
+        np.fill_diagonal(matrix, np.where(has_number, SAME, np.nan))
     mesh = draw_cells(ax, pd.DataFrame(matrix), Normalize(*limits))
     ax.set_aspect("equal")
     return mesh
@@ -316,22 +334,23 @@ def _at_step(rows: pd.DataFrame, step: int | None) -> pd.DataFrame:
 
 
 def _steps(rows: pd.DataFrame, wanted: Collection[int] | None) -> list[int]:
-    """The wanted steps, or a few of those that all runs have."""
+    """The wanted steps, which some run has, or a few of those that all runs have."""
     series = rows.assign(all_runs=0)
     there = sorted({*map(int, rows.loc[at_common_steps(series, "all_runs"), "step"])})
-    if not there:
-        raise none_in_common(rows.assign(run_group="all"), "run_group")
+    if wanted is None and not there:
+        raise RankscopeError("the runs have no step in common: choose `steps`, or draw one run")
     if wanted is None:
         return few(there, MOST_STEPS)
-    missing = sorted({*wanted} - {*there})
+    missing, any_run = sorted({*wanted} - {*rows["step"]}), sorted({*map(int, rows["step"])})
     if missing:
-        listing = ", ".join(map(str, there))
-        raise WrongSettingError(f"no step {missing[0]} of all these runs: choose from {listing}")
-    return sorted(wanted)
+        listing = ", ".join(map(str, any_run))
+        raise WrongSettingError(f"no step {missing[0]} of these runs: choose from {listing}")
+    return sorted({*wanted})
 
 
-def _last_step_of_pairs(pairs: pd.DataFrame, step: int | None) -> int:
-    """The step, or the last at which every pair of runs was compared."""
+def _last_step_of_pairs(pairs: pd.DataFrame, column: str, step: int | None) -> int:
+    """The step, or the last at which every pair of runs that has numbers has one."""
+    pairs = pairs[pairs[column].notna()] if step is None else pairs
     both = pairs[["run", AGAINST]].apply(tuple, axis="columns")
     counts = both.groupby(pairs["step"]).nunique()
     there = [int(one) for one in counts.index[counts == both.nunique()]]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.typing import LineStyleType
 
 from rankscope.errors import WrongSettingError, printable
+from rankscope.statistics.feature_rows import TIMES
 
 WIDTHS = {
     "acl": 3.03,
@@ -41,6 +42,8 @@ _DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1
 CHARACTER = 0.045
 """Inches that a character takes on average, at the size of a legend."""
 TITLE_CHARACTER = 1.2 * CHARACTER
+LEGEND_NAME = 40  # characters
+WORD_AT_END = re.compile(r"[^-_/.\s]+$")
 
 
 @dataclass(frozen=True)
@@ -213,12 +216,45 @@ def plain(text: object, *, limit: int = 40) -> str:
 
 
 def legend_names(names: Iterable[object]) -> dict[Any, str]:
-    """Text of every series in a legend: shortened, unless two would then read the same."""
-    short = {name: plain(name) for name in names}
-    times = Counter(short.values())
-    return {
-        name: text if times[text] == 1 else plain(name, limit=1000) for name, text in short.items()
-    }
+    """Text of every series in a legend: short, and no two of them read the same.
+
+    Names of two runs are shortened on both sides of their sign. Where beginnings and ends do not
+    tell all names apart, what they have in common is left out of them all.
+    """
+    named = {name: str(name).split(TIMES) for name in names}
+    sides = [side for both in named.values() for side in both]
+    found: dict[Any, str] = {}
+    for way in (_shortened, _without_common(sides), _whole):
+        found = {
+            name: _escaped(TIMES.join(way(side, LEGEND_NAME // len(both)) for side in both))
+            for name, both in named.items()
+        }
+        if len({*found.values()}) == len(found):
+            break
+    return found
+
+
+def _without_common(names: Sequence[str]) -> Callable[[str, int], str]:
+    """Shortens names by what all of them begin and end with, where there are several."""
+    different = [*{*names}] if len({*names}) > 1 else []
+    start = WORD_AT_END.sub("", _common_start(different))
+    backwards = [name[len(start) :][::-1] for name in different]
+    end = WORD_AT_END.sub("", _common_start(backwards))
+
+    def own(name: str, limit: int) -> str:
+        middle = name[len(start) : len(name) - len(end)]
+        return _shortened("…" * bool(start) + middle + "…" * bool(end), limit)
+
+    return own
+
+
+def _common_start(names: Sequence[str]) -> str:
+    alike = takewhile(lambda letters: len({*letters}) == 1, zip(*names, strict=False))
+    return "".join(letters[0] for letters in alike)
+
+
+def _whole(name: str, _limit: int) -> str:
+    return _shortened(name, 1000)
 
 
 def name_title(name: object, inches: float, *, lines: int = 3) -> str:
@@ -231,7 +267,7 @@ def name_title(name: object, inches: float, *, lines: int = 3) -> str:
             rows.append("")
         rows[-1] += part
     if len(rows) > lines or max(map(len, rows)) > limit:
-        rows = textwrap.wrap(text, limit)
+        rows = [text[at : at + limit] for at in range(0, len(text), limit)]
     return "\n".join(map(_escaped, rows))
 
 

@@ -73,9 +73,9 @@ def _alike(table: pd.DataFrame, unit: str) -> str:
     values = {name: float(own["cka"].mean()) for name, own in found.items()}
     texts = {name: _alike_text(own) for name, own in found.items()}
     return (
-        f"At {unit} {int(common.max())}, features after the last block are alike by (unbiased CKA) "
-        f"{in_words(values, texts)}; 1 is the same up to rotation and scale, and unrelated ones "
-        "have about 0."
+        f"At {unit} {int(common.max())}, the unbiased CKA of the features after the last block is "
+        f"{in_words(values, texts)}; 1 means the same up to rotation and scale, and unrelated "
+        "features have about 0."
     )
 
 

@@ -73,7 +73,7 @@ def write_report(
         figures; the rest of the page is about single runs.
     published
         Whether to draw over the curves of `rankscope.published.weiss2025`, where they are of
-        matrices of the same shape or of the same task.
+        matrices of the same shape, of the same task or of features of the same place.
     progress
         Called with the share that is done and the name of the figure that is drawn next.
 

@@ -11,11 +11,12 @@ import pandas as pd
 from rankscope.errors import WrongSettingError
 from rankscope.statistics.quantities import FEATURE_QUANTITIES
 from rankscope.statistics.replicates import AGAINST, AGAINST_GROUP, RUN_GROUP, all_runs
+from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 from rankscope.statistics.row_choice import chosen_rows, require_metric
 
 STREAM = ("embedding", "block", "final")
 """Places along the blocks, which are one series of layers; others are in series of their own."""
-PAIR = "pair"
+PAIR, TIMES = "pair", " × "
 Item = TypeVar("Item")
 
 
@@ -93,11 +94,21 @@ def in_pairs(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
     """Rows of two runs each, in the order of their names, with ``pair`` to identify the lines.
 
     The ``run`` is that of both. A pair is of the values of ``hue`` of both runs: the runs
-    themselves, or the groups that `rankscope.grouped` gave them.
+    themselves, or the groups that `rankscope.grouped` gave them. In ``attrs``, a pair restarts
+    where either run does, and has its break at the later of theirs.
     """
     sides = [rows["run"], rows[AGAINST]]
     names = sides if hue != RUN_GROUP else [rows[RUN_GROUP], rows[AGAINST_GROUP]]
-    return rows.assign(run=_joined(*sides), **{PAIR: _joined(*names)})
+    pairs = rows.assign(run=_joined(*sides), **{PAIR: _joined(*names)})
+    both = dict(zip(pairs["run"], zip(*sides, strict=True), strict=True))
+    restarts, breaks = restarts_of(rows), rows.attrs.get("breaks", {})
+    at = {pair: [step for run in of for step in restarts.get(run, ())] for pair, of in both.items()}
+    broken = {pair: [breaks[run] for run in of if run in breaks] for pair, of in both.items()}
+    pairs.attrs = {name: value for name, value in rows.attrs.items() if name == "unit"} | {
+        RESTARTS: {pair: sorted({*steps}) for pair, steps in at.items()},
+        "breaks": {pair: max(steps) for pair, steps in broken.items() if steps},
+    }
+    return pairs
 
 
 def both_sides(rows: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +119,7 @@ def both_sides(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joined(first: pd.Series[str], second: pd.Series[str]) -> list[str]:
-    return [" × ".join(sorted(map(str, both))) for both in zip(first, second, strict=True)]
+    return [TIMES.join(sorted(map(str, both))) for both in zip(first, second, strict=True)]
 
 
 def beside_weights(
@@ -120,7 +131,7 @@ def beside_weights(
     component: str = "weight",
     step: int | None = None,
 ) -> pd.DataFrame:
-    """Numbers of the features after each block beside those of the weights in it, at one step.
+    """Numbers of the features after each block beside those of the weights in it, at a step.
 
     Parameters
     ----------
@@ -133,7 +144,8 @@ def beside_weights(
     component
         Which matrices.
     step
-        The step; by default the last one at which all runs that have both have them.
+        The step; by default the last one at which all runs that have both have them. Where these
+        share none, or the first alone, each run has its own last one.
 
     Returns
     -------
@@ -158,15 +170,16 @@ def beside_weights(
     both = both.dropna(subset=["weights", "features"]).reset_index(drop=True)
     at = both.groupby("step")["run"].nunique()
     common = at.index[at == both["run"].nunique()]
-    if step is None and len(common):
-        step = int(common.max())
-    if step is None or step not in at.index:
+    if (step is not None and step not in at.index) or both.empty:
         there = ", ".join(map(str, at.index)) or "none"
         raise WrongSettingError(
-            f"no {'common step' if step is None else f'step {step}'} of weights and features: "
+            f"no {'step' if step is None else f'step {step}'} of weights and features: "
             f"steps with both are {there}"
         )
-    return both[both["step"] == step]
+    own_last = both.groupby("run")["step"].transform("max")
+    if step is None and len(common) and common.max() > at.index.min():
+        step = int(common.max())
+    return both[both["step"] == (own_last if step is None else step)]
 
 
 def require_number(rows: pd.DataFrame, column: str) -> None:

@@ -109,7 +109,7 @@ def test_what_is_not_to_be_trusted_is_hollow_and_what_is_not_there_at_the_foot()
 def test_heights_that_are_not_comparable_are_said_not_to_be() -> None:
     table = representations()
     table.loc[table["run"] == "relora", "tokens"] = 128
-    said = "text novels: 64–128 tokens, not the same: do not compare heights"
+    said = "text novels: 64–128 tokens, not the same: do not compare them"
     assert said in legend_texts(plots.feature(table))
 
 
@@ -185,7 +185,7 @@ def test_a_matrix_of_layers_is_symmetric_with_ones_on_its_diagonal() -> None:
     np.testing.assert_allclose(cells(ax), wanted)
     for axis in (ax.xaxis, ax.yaxis):
         assert [label.get_text() for label in axis.get_ticklabels()] == ["emb.", "0", "1", "norm"]
-    with pytest.raises(WrongSettingError, match="no step 50 of all these runs"):
+    with pytest.raises(WrongSettingError, match="no step 50 of these runs"):
         plots.layer_similarity(similarities(), step=50)
 
 
@@ -213,6 +213,69 @@ def test_a_matrix_of_runs_is_at_one_step_and_of_groups_a_mean_of_pairs() -> None
     assert "at step 200; means over pairs of runs; hatched: none" in labels(figure)
 
 
+def test_a_pair_of_groups_counts_whatever_order_its_runs_have() -> None:
+    names = ("1-a", "2-b", "3-a")  # the pairs 1-a × 2-b and 2-b × 3-a, which read b × a
+    figure = plots.run_similarities(similarities(names), step=100, group="-(.)")
+    mean = (alike(0, 1, 0, 1) + alike(1, 2, 0, 1)) / 2
+    np.testing.assert_allclose(cells(figure.axes[1])[[0, 1], [1, 0]], mean)
+
+
+def test_the_last_step_of_pairs_has_numbers_and_without_them_nothing_is_like_itself() -> None:
+    table = similarities()
+    table.loc[(table["step"] == 200) & (table["comparison"] == "runs"), "cka"] = np.nan
+    assert "at step 100" in labels(plots.run_similarities(table))
+    is_lost = (table["comparison"] == "layers") & (table["run"] == "full")
+    table.loc[is_lost & table[["layer", "against_layer"]].eq(1).any(axis=1), "cka"] = np.nan
+    figure = plots.layer_similarities(table)
+    assert np.diag(cells(figure.axes[0]))[[0, 1, 3]].tolist() == [1, 1, 1]
+    assert np.isnan(cells(figure.axes[0])[2]).all()
+    assert "of two layers; hatched: no number; text" in labels(figure)
+
+
+def test_maps_say_what_is_hatched() -> None:
+    table = representations()
+    assert "hatched" not in labels(plots.feature_maps(table))
+    table.loc[table["step"] == 100, "rankme"] = np.nan
+    assert "; hatched: no number" in labels(plots.feature_maps(table))
+
+
+def test_runs_of_different_steps_are_drawn_where_they_have_been() -> None:
+    table = similarities()
+    table = table[(table["run"] == "full") == (table["step"] == 100)]
+    with pytest.raises(RankscopeError, match="no step in common: choose `steps`, or draw one run"):
+        plots.layer_similarities(table)
+    figure = plots.layer_similarities(table, steps=[100, 200])
+    said = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert said == ["no step 100", "step 100", "no step 200", "step 200"]
+
+
+def test_matrices_too_small_to_read_are_not_drawn() -> None:
+    with (
+        plots.paper_style("acl"),
+        pytest.raises(RankscopeError, match=r"6 runs are too many for matrices in 3\.03 inches"),
+    ):
+        plots.layer_similarities(similarities(tuple("abcdef"), PLACES[:2]))
+
+
+def test_pairs_restart_where_either_run_does_and_break_where_both_are_new() -> None:
+    table = similarities(("a", "b"))
+    table.attrs = {"unit": "step", "restarts": {"a": [50], "b": [50, 150]}, "breaks": {"b": 100}}
+    ax = plots.similarity(table, comparison="runs", layer=0)
+    ticks = [s for part in ax.collections if isinstance(part, LineCollection)
+             for s in part.get_segments()]  # fmt: skip
+    assert [segment[0][0] for segment in ticks] == [50, 150]
+    assert sorted(len(x.get_xdata()) for x in ax.lines if x.get_linestyle() == "-") == [0, 1, 2]
+
+
+def test_long_names_of_pairs_keep_their_sign_and_differ() -> None:
+    long = "llama-11M_bs1024_{}-lr3e-3-warmup500-cosine_seed1_2025-11-27T08-12-44"
+    pairs = tuple(long.format(run) for run in ("as-published", "full", "relora"))
+    table = similarities(pairs, PLACES[:1])
+    ax = plots.similarity(table, comparison="runs", layer=-1)
+    wanted = ["…as-published… × …full…", "…as-published… × …relora…", "…full… × …relora…"]
+    assert legend_texts(ax)[:3] == wanted
+
+
 def grey(ax: Axes) -> list[list[float]]:
     lines = [x for x in ax.lines if x.get_alpha() and len(x.get_xdata())]
     return sorted(np.asarray(line.get_ydata()).tolist() for line in lines)
@@ -227,6 +290,10 @@ def test_published_curves_are_of_the_same_estimator_object_and_half() -> None:
         curves = rows.sort_values("step").groupby(["model", "scale_printed"])["value"]
         assert grey(ax) == sorted(curves.apply(list))
     assert figure.get_supylabel().replace("\n", " ").startswith("CKA, biased")
+    assert figure.axes[0].get_xscale() == "symlog"  # else 200 of 20,000 steps would be squeezed
+    longer = table.assign(step=table["step"] * 40)
+    figure = plots.similarities(longer, "cka_biased", at="mlp", published=True)
+    assert figure.axes[0].get_xscale() == "linear"
     with pytest.raises(WrongSettingError, match="are of 'cka_biased' with the last step"):
         plots.similarities(table, at="mlp", published=True)
     with pytest.raises(WrongSettingError, match="nothing is published of the features of 'block'"):
@@ -262,6 +329,22 @@ def test_features_after_a_block_are_beside_the_weights_in_it(made: SyntheticResu
         plots.features_against_weights(made.metrics, made.representations, step=200)
 
 
+def test_each_run_has_its_own_last_step_where_all_share_the_first_at_most(
+    made: SyntheticResults,
+) -> None:
+    table = made.representations
+    own = table[(table["step"] == 0) | (table["run"] == "full") | (table["step"] == 200)]
+    metrics = made.metrics.assign(
+        step=made.metrics["step"].where(made.metrics["run"] == "full", made.metrics["step"] * 2)
+    )
+    figure = plots.features_against_weights(metrics, own)
+    (ax,) = [ax for ax in figure.axes if ax.get_title()]
+    assert next(iter(points(ax, "full").values())) == rankme("full", 100, 0) / 16
+    assert next(iter(points(ax, "relora").values())) == rankme("relora", 200, 0) / 16
+    said = figure.get_supxlabel().replace("\n", " ")
+    assert said.endswith("at the last step of each run (100–200)")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["heatmap-rankme-features", *FITTING])
 def test_every_figure_fits_its_column_and_says_what_it_shows(
@@ -273,6 +356,7 @@ def test_every_figure_fits_its_column_and_says_what_it_shows(
         figure, caption = found
         figure.draw_without_rendering()
     boxes = [ax.get_tightbbox() for ax in figure.axes if ax.axison]
+    boxes += [text.get_window_extent() for text in figure.texts]
     assert min(box.x0 for box in boxes) > -1 and min(box.y0 for box in boxes) > -1
     assert max(box.x1 for box in boxes) < figure.bbox.x1 + 1
     assert "full" in str(caption) and "novels: 64 tokens" in str(caption)

@@ -6,6 +6,7 @@ import pytest
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.style import (
+    TITLE_CHARACTER,
     WIDTHS,
     legend_names,
     name_title,
@@ -108,6 +109,22 @@ def test_names_that_differ_only_in_their_middle_are_told_apart() -> None:
     names = [f"{'a' * 30}-seed{i}-{'b' * 30}" for i in (1, 2)]
     assert len({*legend_names(names).values()}) == 2
     assert legend_names(["c" * 50])["c" * 50] == plain("c" * 50)
+
+
+def test_names_that_beginning_and_end_do_not_tell_apart_lose_what_they_have_in_common() -> None:
+    names = [f"{'a' * 30}-{own}-{'b' * 30}" for own in ("full", "frozen")]
+    assert [*legend_names(names).values()] == ["…full…", "…frozen…"]
+    without_signs = [f"{'a' * 30}{own}{'b' * 30}" for own in "xy"]
+    assert [*legend_names(without_signs).values()] == without_signs
+
+
+def test_a_title_has_no_more_lines_than_it_may() -> None:
+    name = "llama-11M_bs1024_relora-lr3e-3-warmup500-cosine_seed1_2025-11-27T08-12-44"
+    for inches in (0.3, 0.5, 0.9, 1.3):
+        rows = name_title(name, inches).split("\n")
+        assert len(rows) <= 3 and max(len(row.strip()) for row in rows) <= max(
+            6, int(inches / TITLE_CHARACTER)
+        )
 
 
 # Of each style in TeX's points, of which an inch has 72.27, by other arithmetic than the table's.
