@@ -23,7 +23,7 @@ from rankscope.plots.maps import (
     layer_cells,
     value_limits,
 )
-from rankscope.plots.style import name_title, paper_look, plain, wrapped
+from rankscope.plots.style import name_titles, paper_look, plain, wrapped
 from rankscope.plots.time_axis import map_time_axis, step_label
 from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
 from rankscope.statistics.quantities import FEATURE_QUANTITIES, Quantity
@@ -135,7 +135,7 @@ def feature_maps(
     require_number(rows, column)
     names = sorted(distinct(rows, hue), key=str)
     limits, width = value_limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
-    titles = [name_title(name, INSIDE * width / len(names)) for name in names]
+    titles = name_titles(names, INSIDE * width / len(names))
     height = FRAME + LAYER_HEIGHT * len(places_of(rows))
     height = min(max(height, LEAST_HEIGHT), MOST_HEIGHT)
     height += TITLE_LINE * max(title.count("\n") for title in titles)

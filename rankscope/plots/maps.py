@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import label_figure, new_figure, row_title
 from rankscope.plots.panel import GREY, least_span
-from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.style import name_titles, paper_look, wrapped
 from rankscope.plots.time_axis import map_time_axis, step_label
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import (
@@ -152,7 +152,7 @@ def heatmaps(
     roles, names = in_order(rows["role"]), sorted(distinct(rows, hue), key=str)
     limits = value_limits(rows, column)
     width = float(mpl.rcParams["figure.figsize"][0])
-    titles = [name_title(name, INSIDE * width / len(names)) for name in names]
+    titles = name_titles(names, INSIDE * width / len(names))
     height = max(FRAME + ROW_HEIGHT * len(roles), LEAST_HEIGHT)
     height += TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(roles), len(names), size=(width, height))

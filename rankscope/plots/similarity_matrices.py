@@ -28,7 +28,7 @@ from rankscope.plots.maps import (
 )
 from rankscope.plots.panel import least_span
 from rankscope.plots.similarity_lines import Measured
-from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.style import name_titles, paper_look, wrapped
 from rankscope.plots.time_axis import step_label
 from rankscope.statistics.feature_rows import few, groups_by_run, places_of, rows_at
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
@@ -160,7 +160,7 @@ def layer_similarities(
             f"{len(names)} runs are too many for matrices in {width:g} inches: choose some, use "
             "`group`, or draw them wider"
         )
-    titles = [name_title(name, side) for name in names]
+    titles = name_titles(names, side)
     height = FRAME + side * len(shown) + TITLE_LINE * max(title.count("\n") for title in titles)
     figure, grid = new_figure(len(shown), len(names), size=(width, height))
     for step, line in zip(shown, grid, strict=True):
@@ -267,7 +267,7 @@ def _run_labels(names: Sequence[str], side: float) -> list[str]:
     """Names of runs over as many lines as a row has room for, as wide as they take to differ."""
     lines = max(1, int(side / len(names) / TICK_LINE))
     for width in NAME_WIDTHS:
-        labels = [name_title(name, width, lines=lines) for name in names]
+        labels = name_titles(names, width, lines=lines)
         if len({*labels}) == len(names):
             break
     return labels

@@ -271,6 +271,19 @@ def name_title(name: object, inches: float, *, lines: int = 3) -> str:
     return "\n".join(map(_escaped, rows))
 
 
+def name_titles(names: Sequence[object], inches: float, *, lines: int = 3) -> list[str]:
+    """Titles of runs side by side, as of `name_title`.
+
+    Where two would read the same, what all names have in common is left out.
+    """
+    titles = [name_title(name, inches, lines=lines) for name in names]
+    if len({*titles}) == len(titles):
+        return titles
+    texts = [str(name) for name in names]
+    own = _without_common(texts)
+    return [name_title(own(text, 1000), inches, lines=lines) for text in texts]
+
+
 def wrapped(label: str, inches: float) -> str:
     """A label over as many lines as it takes to be at most ``inches`` long; not a formula."""
     if "$" in label:

@@ -10,6 +10,7 @@ from rankscope.plots.style import (
     WIDTHS,
     legend_names,
     name_title,
+    name_titles,
     paper_style,
     plain,
     series_styles,
@@ -116,6 +117,12 @@ def test_names_that_beginning_and_end_do_not_tell_apart_lose_what_they_have_in_c
     assert [*legend_names(names).values()] == ["…full…", "…frozen…"]
     without_signs = [f"{'a' * 30}{own}{'b' * 30}" for own in "xy"]
     assert [*legend_names(without_signs).values()] == without_signs
+
+
+def test_titles_side_by_side_differ() -> None:
+    names = [f"llama-11M_bs1024_{own}-warmup500-cosine_seed1" for own in ("full", "relora")]
+    assert name_titles(names, 0.5) == ["…full…", "…relora…"]
+    assert name_titles(["a", "b"], 0.5) == ["a", "b"]
 
 
 def test_a_title_has_no_more_lines_than_it_may() -> None:
