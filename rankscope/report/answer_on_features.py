@@ -22,8 +22,9 @@ def feature_sentences(
 
 def _ranks(table: pd.DataFrame, unit: str) -> str:
     """RankMe after the last block at the end, beside Gaussian features."""
-    rows = _after_last_block(table)
-    rows = rows[rows["rankme"].notna()]
+    every_row = _after_last_block(table)
+    rows = every_row[every_row["rankme"].notna()]
+    lost = sorted({*every_row["run"]} - {*rows["run"]})
     ends = {name: last_rows(own) for name, own in each_run(rows)}
     if not ends:
         return ""
@@ -38,10 +39,11 @@ def _ranks(table: pd.DataFrame, unit: str) -> str:
     same = every["probe"].nunique() == 1
     about = f"; {ABOUT}" if any("[" in text for text in texts.values()) else ""
     warning = "" if same else "; the runs read different tokens: do not compare them"
+    none = f"; no number in {', '.join(lost)}" if lost else ""
     return (
         f"After the last block, features of {tokens} tokens have RankMe {in_words(ranks, texts)} "
         f"at {at}, of {sizes} dimensions ({chance} for independent Gaussian features{about}"
-        f"{warning})."
+        f"{warning}{none})."
     )
 
 

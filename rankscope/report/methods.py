@@ -102,7 +102,7 @@ def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
             "norm gives. Intruder dimensions follow Shuttleworth et al. (2024): among the ten "
             "leading left vectors, those whose cosine with every vector before is below 0.5."
         )
-    if len(results.representations):
+    if results.representations["tokens"].notna().any():
         references += [RANKME]
         paragraphs.append(_on_features(results.representations))
     if len(results.similarities):

@@ -59,6 +59,13 @@ def test_runs_that_read_other_tokens_are_not_compared_in_silence() -> None:
     assert "the runs read different tokens: do not compare them" in ranks
 
 
+def test_a_run_without_a_number_is_not_passed_over_in_silence() -> None:
+    table = representations()
+    table.loc[table["run"] == "full", "rankme"] = np.nan
+    ranks, _ = feature_sentences(table, similarities(), "step")
+    assert ranks.endswith("; no number in full).") and "in relora at step" in ranks
+
+
 def test_without_numbers_nothing_is_said() -> None:
     none = representations(rankme=np.nan)
     assert feature_sentences(none, similarities().iloc[:0], "step") == ["", ""]
@@ -70,6 +77,8 @@ def test_the_methods_describe_what_was_read(folder: Path) -> None:
     row = {"run": "full", "step": 0, "component": "weight", "name": "q"}
     vars(results)["metrics"] = pd.DataFrame([row])
     text = methods(results, {})
+    vars(results)["representations"] = representations(tokens=pd.NA)
+    assert not any("read" in paragraph for paragraph in methods(results, {}).paragraphs)
     assert any("read the same 64 tokens of novels" in paragraph for paragraph in text.paragraphs)
     keys = [reference.key for reference in text.references]
     assert keys[-2:] == ["Garrido et al. (2023)", "Kornblith et al. (2019)"]
