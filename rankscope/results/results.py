@@ -458,7 +458,7 @@ class Results:
         parts = [
             _values(name, at, entry)
             for name, at, _, entries in by_step(rows, self.path / SPECTRA_FOLDER)
-            for entry in entries
+            for entry in entries.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
 
