@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-
 @dataclass(frozen=True)
 class CallResult(ABC):
     """The result of a call, computed now or recalled from an earlier one.
