@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "new_cycle": {"errors", "keyed"},
     "run_files": {"durable"},
     "relora": {"lightning_base", "errors", "durable", "keyed", "new_cycle", "run_files"},
-    "checkpoints": {"addresses", "errors", "durable", "platforms"},
+    "checkpoints": {"addresses", "errors", "durable", "platforms", "results.columns"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
