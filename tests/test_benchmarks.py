@@ -220,6 +220,7 @@ def in_process(name: str, command: tuple[str, ...], fresh: Path | None) -> Measu
     return Measured(taken, taken, 1.0, 1.0, 1.0, shown.getvalue())
 
 
+@pytest.mark.slow
 def test_the_other_parts_run_at_toy_size(
     toy: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
