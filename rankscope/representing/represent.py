@@ -24,7 +24,7 @@ from rankscope.pipeline.calls import (
 )
 from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
 from rankscope.pipeline.execution import Executed, Meter, Progress
-from rankscope.representing.collected import At
+from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_engine import ComparisonEngine
 from rankscope.representing.comparison_plans import (
     COMPARISONS,
@@ -69,6 +69,7 @@ def represent(
     features: Features = "all",
     tokens: int | None = None,
     compare: Names | None = None,
+    energy: Names = (),
     steps: Steps | None = None,
     window: int | None = None,
     kept: int = 2048,
@@ -108,6 +109,11 @@ def represent(
         step, at the ``previous`` step, of all other ``layers`` of the checkpoint, or of all other
         ``runs`` at the same step; several of them, or ``all``. By default the first two, and
         nothing if ``out`` is None.
+    energy
+        Matrices whose leading directions are compared with the features that they read:
+        ``weight``, ``adapter``, ``update`` (since the checkpoint before), several of them, or
+        ``all``; nothing by default. How much of the features' energy lies there is in a table of
+        its own, `rankscope.Results.input_energies`.
     steps
         Which steps, as in `rankscope.evaluate`; all by default.
     window
@@ -157,6 +163,7 @@ def represent(
         window=window,
         kept=kept,
         steps=steps,
+        energy=energy_of(energy, out=folder),
         options=OpenOptions(
             tokenizer=None if tokenizer is None else str(tokenizer),
             prefix=prefix,
@@ -187,6 +194,7 @@ def asked_for(
     kept: int,
     steps: Steps | None,
     options: OpenOptions,
+    energy: tuple[Energy, ...] = (),
 ) -> Asked:
     """What every checkpoint is asked for, from the parameters of `represent`.
 
@@ -201,7 +209,26 @@ def asked_for(
     names_of([features], get_args(Features), setting="features")
     kinds = names_of(at, get_args(At), setting="at")
     probe = ProbeOptions(features, tokens, window, kept)
-    return Asked(_one_text(text), probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps))
+    one = _one_text(text)
+    if energy and one is None:
+        raise WrongSettingError("`energy` takes models that read: give `text`")
+    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps), energy)
+
+
+def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
+    """Matrices that meet what they read, from the parameter ``energy`` of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a name is unknown, or there is no folder that the table could be written to.
+    """
+    if given == "none" or not given:
+        return ()
+    names = names_of(given, get_args(Energy), setting="energy")
+    if out is None:
+        raise WrongSettingError("`energy` writes a table of its own: give a folder as `out`")
+    return tuple(name for name in get_args(Energy) if name in names)
 
 
 def _one_text(given: Iterable[str | Path]) -> TextSet | None:
@@ -297,7 +324,7 @@ def _compared(
     found: Survey,
 ) -> tuple[dict[str, Any], list[ComparedSides]]:
     """Compare what was found; what that skipped, and what is to be said of it."""
-    sides = [one.side for one in seen]
+    sides = [one.side for one in seen if not one.is_of_inputs]
     plans = ComparisonPlans(sides, compare)
     meter = Meter(progress, plans.count)
     fields, compared = carried_out(
