@@ -53,7 +53,8 @@ def represent(
         typer.Option(
             metavar="NAMES",
             help="Compare features with those at the last step, the previous step, of other "
-            "layers, of other runs at the same step: last, previous, layers, runs, all, or none.",
+            "layers, of other runs at the same step or at equal loss: last, previous, layers, "
+            "runs, loss, all, or none.",
         ),
     ] = "last,previous",
     energy: Annotated[

@@ -11,6 +11,7 @@ from rankscope.checkpoints.survey import Survey
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.evaluate import survey_here
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
+from rankscope.evaluation.score_plans import digest_of
 from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.pipeline.call_results import recalled, reported, sweep_results
 from rankscope.pipeline.calls import (
@@ -33,6 +34,7 @@ from rankscope.representing.comparison_plans import (
     ComparisonEntry,
     ComparisonFiles,
     ComparisonPlans,
+    doubts,
     unlike,
 )
 from rankscope.representing.feature_engine import FeatureEngine
@@ -43,6 +45,7 @@ from rankscope.representing.feature_plans import (
     FeatureTask,
     Found,
 )
+from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_in
 from rankscope.representing.probe_windows import Features, ProbeOptions
 from rankscope.representing.representations_folder import write_results
 from rankscope.representing.represented import (
@@ -106,9 +109,10 @@ def represent(
         that is more; of last tokens four for each dimension, which takes as many windows.
     compare
         What each checkpoint's features are compared with, place by place: those at the ``last``
-        step, at the ``previous`` step, of all other ``layers`` of the checkpoint, or of all other
-        ``runs`` at the same step; several of them, or ``all``. By default the first two, and
-        nothing if ``out`` is None.
+        step, at the ``previous`` step, of all other ``layers`` of the checkpoint, of all other
+        ``runs`` at the same step, or of each other run at equal ``loss``; several of them, or
+        ``all``. By default the first two, and nothing if ``out`` is None. Losses are those on
+        record in ``out``, from `rankscope.analyze` or `rankscope.evaluate`.
     energy
         Matrices whose leading directions are compared with the features that they read:
         ``weight``, ``adapter``, ``update`` (since the checkpoint before), several of them, or
@@ -268,7 +272,9 @@ def represent_found(
     progress: Progress | None = None,
 ) -> Representation | RecalledRepresentation:
     """Look into the runs that a survey found, unless ``out`` holds the answer already."""
-    plans = FeaturePlans(found, asked, list(compare))
+    losses, state = losses_in(out) if out is not None and "loss" in compare else (None, "")
+    about = [list(compare), *([digest_of(state)] if state else [])]
+    plans = FeaturePlans(found, asked, *about)
     require_steps(plans.count, found.runs)
     sweep_results(out)
     path = None if out is None else out / REPRESENTATIONS_RECORD
@@ -281,7 +287,7 @@ def represent_found(
             planned=frozenset(plans.planned),
         )
     require_out(out, found.runs)
-    plans = FeaturePlans(found, asked, list(compare))  # as the files are now
+    plans = FeaturePlans(found, asked, *about)  # as the files are now
     end = FEATURES_SHARE if compare else 1.0
     meter = Meter(_part(progress, 0.0, end), plans.count)
     with results_folder(out) as folder:
@@ -295,7 +301,12 @@ def represent_found(
         )
         there = tuple(one for one in seen if one is not None)
         more, compared = _compared(
-            there, compare, folder=folder, progress=_part(progress, end, 1.0), found=found
+            there,
+            compare,
+            folder=folder,
+            losses=losses,
+            progress=_part(progress, end, 1.0),
+            found=found,
         )
         whole = Representation(
             **_together(fields, more),
@@ -320,12 +331,14 @@ def _compared(
     compare: Sequence[Comparing],
     *,
     folder: Path,
+    losses: Losses | None,
     progress: Progress | None,
     found: Survey,
 ) -> tuple[dict[str, Any], list[ComparedSides]]:
     """Compare what was found; what that skipped, and what is to be said of it."""
     sides = [one.side for one in seen if not one.is_of_inputs]
-    plans = ComparisonPlans(sides, compare)
+    pairs, without = ([], []) if losses is None else loss_pairs(sides, losses)
+    plans = ComparisonPlans(sides, compare, pairs)
     meter = Meter(progress, plans.count)
     fields, compared = carried_out(
         plans,
@@ -335,9 +348,11 @@ def _compared(
         meter=meter,
         found=replace(found, skips=(), notes=()),
     )
-    if "runs" in compare:
-        fields["notes"] = (*fields["notes"], *unlike(sides))
-    return fields, [one for some in compared for one in some]
+    listed = [one for some in compared for one in some]
+    notes = [*without, *doubts((side, entry) for side, entry, _ in listed)]
+    notes += unlike(sides) if {"runs", "loss"} & {*compare} else []
+    fields["notes"] = (*fields["notes"], *notes)
+    return fields, listed
 
 
 def _sides(tasks: Iterable[Compared], entries: Iterable[ComparisonEntry]) -> list[ComparedSides]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rankscope.evaluation.score_plans import Curve
 from rankscope.pipeline.call_results import CallResult
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
-from rankscope.representing.comparison_plans import ComparisonEntry, Side
+from rankscope.representing.comparison_plans import ComparisonEntry
+from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import FeatureFile
 from rankscope.representing.feature_plans import INPUTS, STORED, Series
 from rankscope.representing.stored_activations import STORED_TEXTS

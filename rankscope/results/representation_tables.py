@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 PLACE = ("run", "step", "text", "features", "layer", "at")
 AGAINST = ("comparison", "against_run", "against_step", "against_layer", "against_at")
+LOSS = ("loss", "against_loss", "loss_source")
 PROBE = ("probe", "window", "documents")
 WEIGHT = (
     *("run", "step", "text", "features", "layer", "role", "component", "name"),
     *("since", "span", "weight_share"),
 )
 REPRESENTATION_COLUMNS = (*PLACE, *PROBE, *FEATURE_COLUMNS)
-SIMILARITY_TABLE_COLUMNS = (*PLACE, *AGAINST, *SIMILARITY_COLUMNS)
+SIMILARITY_TABLE_COLUMNS = (*PLACE, *AGAINST, *LOSS, *SIMILARITY_COLUMNS)
 INPUT_ENERGY_TABLE_COLUMNS = (*WEIGHT, *PROBE, *INPUT_ENERGY_COLUMNS)
 WHOLE = (
     *("step", "layer", "against_step", "against_layer", "since"),
@@ -28,7 +29,7 @@ WHOLE = (
 TEXT = (
     *("run", "text", "features", "at", "probe", "status"),
     *("comparison", "against_run", "against_at"),
-    *("role", "component", "name", "span"),
+    *("role", "component", "name", "span", "loss_source"),
 )
 
 
