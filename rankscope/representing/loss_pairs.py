@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.training_log import read_training_log
 from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LOGGED = ("step", "validation_loss", "loss")
 Losses = Callable[[tuple[str, str]], "pd.DataFrame"]  # of two runs, by their names
 
 
@@ -36,29 +39,37 @@ class LossPair:
     source: str
 
 
-def losses_in(out: Path) -> tuple[Losses, str]:
-    """Losses on record in a results folder, of any two runs, and a text that changes with them.
+def losses_of_runs(runs: Sequence[Run], out: Path) -> tuple[Losses, str]:
+    """Losses of any two of these runs, and a text that changes with them.
 
-    They are those that `rankscope.compare` uses: an evaluated task's, or those of the trainings'
-    logs.
+    They are those that `rankscope.compare` uses: of an evaluated task in the results folder
+    ``out``, or of the trainings' logs.
     """
     import pandas as pd
 
-    from rankscope.results.columns import EVALUATION_FILE, TRAINING_FILE
+    from rankscope.results.columns import EVALUATION_FILE
     from rankscope.results.results import Results
     from rankscope.statistics.equal_loss import losses_of
 
-    results = Results(out)
-    tables = [
-        results.evaluation if (out / EVALUATION_FILE).is_file() else pd.DataFrame(),
-        results.training if (out / TRAINING_FILE).is_file() else pd.DataFrame(),
-    ]
+    logged = pd.DataFrame(
+        [
+            {"run": run.name, **{name: record.get(name) for name in LOGGED}}
+            for run in runs
+            for record in read_training_log(run)
+        ],
+        columns=["run", *LOGGED],
+    )
+    for name in LOGGED[1:]:  # somebody's log may hold anything
+        logged[name] = pd.to_numeric(logged[name], errors="coerce")
+    names = {run.name for run in runs}
+    is_there = (out / EVALUATION_FILE).is_file()
+    evaluation = Results(out).evaluation if is_there else pd.DataFrame()
+    tables = [one[one["run"].isin(names)] if len(one) else one for one in (evaluation, logged)]
 
-    def losses(runs: tuple[str, str]) -> pd.DataFrame:
-        own = [one[one["run"].isin(runs)] if "run" in one else one for one in tables]
-        return losses_of(own[0], own[1])
+    def losses(pair: tuple[str, str]) -> pd.DataFrame:
+        return losses_of(*(one[one["run"].isin(pair)] if len(one) else one for one in tables))
 
-    return losses, "".join(str(one.to_csv()) for one in tables)
+    return losses, "".join(str(one.to_csv(index=False)) for one in tables)
 
 
 def loss_pairs(sides: Sequence[Side], losses: Losses) -> tuple[list[LossPair], list[Skip]]:
@@ -91,8 +102,8 @@ def _pair(one: Sequence[Side], other: Sequence[Side], losses: Losses) -> LossPai
     level = common_level(curves)
     if math.isnan(level):
         return (
-            "no loss that both reached is on record; `rankscope analyze` reads the trainings' "
-            "logs, `rankscope evaluate` measures it"
+            "no loss that both reached is in their logs; `rankscope evaluate` into the same folder "
+            "measures it"
         )
     nearest = []
     for side, curve in zip((one, other), curves, strict=True):

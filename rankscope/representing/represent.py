@@ -45,7 +45,7 @@ from rankscope.representing.feature_plans import (
     FeatureTask,
     Found,
 )
-from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_in
+from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
 from rankscope.representing.probe_windows import Features, ProbeOptions
 from rankscope.representing.representations_folder import write_results
 from rankscope.representing.represented import (
@@ -111,8 +111,8 @@ def represent(
         What each checkpoint's features are compared with, place by place: those at the ``last``
         step, at the ``previous`` step, of all other ``layers`` of the checkpoint, of all other
         ``runs`` at the same step, or of each other run at equal ``loss``; several of them, or
-        ``all``. By default the first two, and nothing if ``out`` is None. Losses are those on
-        record in ``out``, from `rankscope.analyze` or `rankscope.evaluate`.
+        ``all``. By default the first two, and nothing if ``out`` is None. Losses are those of an
+        evaluation in ``out``, or of the trainings' logs, as in `rankscope.compare`.
     energy
         Matrices whose leading directions are compared with the features that they read:
         ``weight``, ``adapter``, ``update`` (since the checkpoint before), several of them, or
@@ -272,7 +272,9 @@ def represent_found(
     progress: Progress | None = None,
 ) -> Representation | RecalledRepresentation:
     """Look into the runs that a survey found, unless ``out`` holds the answer already."""
-    losses, state = losses_in(out) if out is not None and "loss" in compare else (None, "")
+    losses, state = (
+        losses_of_runs(found.runs, out) if out is not None and "loss" in compare else (None, "")
+    )
     about = [list(compare), *([digest_of(state)] if state else [])]
     plans = FeaturePlans(found, asked, *about)
     require_steps(plans.count, found.runs)
