@@ -13,7 +13,7 @@ from rankscope.checkpoints.file_states import FileStates
 from rankscope.evaluation.score_plans import digest_of
 from rankscope.pipeline import execution
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan
+from rankscope.pipeline.execution import Plan, skip_of_failure
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
 from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
 from rankscope.representing.feature_files import Row
@@ -217,8 +217,7 @@ class ComparisonFiles:
 
     def failed(self, task: Compared, failure: Failure) -> tuple[list[ComparisonEntry], Skip]:
         """Nothing, and why."""
-        path = failure.path or str(task.side.path)
-        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+        return [], skip_of_failure(failure, task.side.path)
 
     def fault(self, task: Compared, entry: ComparisonEntry) -> Skip | None:
         """Nothing: `doubts` has a line for all of them."""

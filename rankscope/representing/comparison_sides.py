@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.curves import Curve
 from rankscope.representing.collected import Place
 
 

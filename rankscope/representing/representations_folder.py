@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.durable import write_file
 from rankscope.errors import DAMAGE
-from rankscope.evaluation.evaluation_folder import CURVE, recorded_curve
-from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.curves import CURVE, Curve, recorded_curve
 from rankscope.representing.feature_plans import Series, series_of
 from rankscope.representing.represented import Representation, energy_series_in, series_in
 from rankscope.results.columns import (
@@ -60,6 +58,8 @@ def write_results(out: Path, found: Representation) -> Representation:
     if not found.measured:
         write_file(out / REPRESENTATIONS_SKIPS, json_lines(map(vars, found.skips)))
         return found
+    from rankscope.results.parquet_tables import frame_as_parquet
+
     curves = _earlier_curves(out)
     numbers = _merged(found.table, out / REPRESENTATIONS_FILE, found, curves)
     pairs = _merged(found.similarities, out / SIMILARITIES_FILE, found, curves)
@@ -70,11 +70,11 @@ def write_results(out: Path, found: Representation) -> Representation:
     pairs = typed_similarities(pairs).sort_values([*PLACE, *AGAINST], kind="stable")
     energies = typed_input_energies(energies).sort_values(list(WEIGHT), kind="stable")
     files = {
-        REPRESENTATIONS_FILE: _parquet(numbers),
+        REPRESENTATIONS_FILE: frame_as_parquet(numbers),
         "representations.csv": frame_as_csv(numbers),
-        SIMILARITIES_FILE: _parquet(pairs) if len(pairs) else None,
+        SIMILARITIES_FILE: frame_as_parquet(pairs) if len(pairs) else None,
         "similarities.csv": frame_as_csv(pairs) if len(pairs) else None,
-        INPUT_ENERGIES_FILE: _parquet(energies) if len(energies) else None,
+        INPUT_ENERGIES_FILE: frame_as_parquet(energies) if len(energies) else None,
         "input_energies.csv": frame_as_csv(energies) if len(energies) else None,
         REPRESENTATIONS_SKIPS: json_lines(map(vars, found.skips)),
     }
@@ -122,12 +122,6 @@ def _earlier_curves(out: Path) -> list[Curve]:
         return [recorded_curve({name: one[name] for name in CURVE}) for one in listed]
     except DAMAGE:
         return []
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
 
 
 def _described(

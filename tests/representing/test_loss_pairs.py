@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.curves import Curve
 from rankscope.representing.collected import Place
 from rankscope.representing.comparison_plans import ComparisonEntry, ComparisonPlans, doubts
 from rankscope.representing.comparison_sides import Side
