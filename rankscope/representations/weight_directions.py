@@ -73,5 +73,9 @@ class WeightDirections:
         return int((self.values > self.error).sum())
 
     def holding(self, share: float) -> int:
-        """The least k whose values hold this share of Σs²; all that are not zero for 1."""
-        return self.rank if share >= 1 else int(energy_rank(self.values, share))
+        """The least k whose values hold this share of Σs²; all that are not zero for 1.
+
+        0 where none is certainly not zero.
+        """
+        rank = self.rank
+        return int(energy_rank(self.values, share)) if rank and share < 1 else rank

@@ -94,7 +94,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         return _found(task, probe, rows, start=start, window=window, bits=bits, features=features)
 
     def _inputs(self, task: FeatureTask, model: TextModel) -> Found:
-        from rankscope.representing.energies import energies
+        from rankscope.representing.input_readings import energies
         from rankscope.representing.network_features import network_of
         from rankscope.representing.weight_inputs import readers_of
 

@@ -91,6 +91,8 @@ def test_a_product_has_the_directions_of_its_matrix() -> None:
 def test_as_many_directions_as_hold_a_share_of_the_energy() -> None:
     looks = directions([3.0, 2, 1, 1], error=0.0)  # energies 9, 4, 1, 1
     assert [looks.holding(share) for share in (0.5, 0.8, 0.9, 1.0)] == [1, 2, 3, 4]
+    for nothing in (directions([0.0, 0.0], error=0.0), directions([2.0, 1.0], error=2.0)):
+        assert [nothing.holding(share) for share in (0.5, 1.0)] == [0, 0]
 
 
 def test_a_weight_that_looks_where_the_features_are_has_the_best_share() -> None:

@@ -22,8 +22,8 @@ from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.open_model import OpenOptions, open_text_model
 from rankscope.representing import network_features
-from rankscope.representing.energies import energies
 from rankscope.representing.feature_plans import INPUTS, WHY_NOT
+from rankscope.representing.input_readings import energies
 from rankscope.representing.probe_windows import Probe, ProbeOptions, make_probe
 from rankscope.representing.weight_inputs import Reader, readers_of
 from rankscope.scoring.text_model import TextModel
@@ -84,6 +84,7 @@ def check(rows: list[dict[str, Any]], name: str, weight: Matrix, x: Matrix) -> N
             passed = ((features @ weight.T) ** 2).sum() / (features**2).sum()
             passed /= np.linalg.norm(weight, 2) ** 2
             assert row[f"energy_passed{suffix}"] == pytest.approx(passed, abs=1e-5)
+            assert row[f"energy_share_low{suffix}"] < share < row[f"energy_share_high{suffix}"]
 
 
 @pytest.mark.parametrize("make", ["llama", "gpt2"])
@@ -93,6 +94,7 @@ def test_energies_are_those_of_what_the_hooks_of_transformers_see(
     monkeypatch.setattr(network_features, "SUMS_BYTES", 1 << 12)  # several passes
     other = write_hugging_face(tmp_path / "model", make)
     model, readers, probe = looked_into(*only_checkpoint(tmp_path / "model"), "weight")
+    model = replace(model, tokens_at_once=12)  # several batches in a block of documents
     rows = list(energies(model, readers, probe))
     modules = dict(other.named_modules())
     inner = "transformer.h.1" if make == "gpt2" else "model.layers.1"
