@@ -92,7 +92,7 @@ def loss_pairs(sides: Sequence[Side], losses: Losses) -> tuple[list[LossPair], l
 
 def _pair(one: Sequence[Side], other: Sequence[Side], losses: Losses) -> LossPair | str:
     """The checkpoints of two runs that are equally far, or why there are none."""
-    from rankscope.statistics.equal_loss import around, at_steps, common_level
+    from rankscope.statistics.equal_loss import at_steps, common_level
 
     runs = one[0].curve.run, other[0].curve.run
     table = losses(runs)
@@ -105,13 +105,19 @@ def _pair(one: Sequence[Side], other: Sequence[Side], losses: Losses) -> LossPai
             "no loss that both reached is in their logs; `rankscope evaluate` into the same folder "
             "measures it"
         )
-    nearest = []
-    for side, curve in zip((one, other), curves, strict=True):
-        before, after, _ = around(curve, level)
-        step = min((after, before), key=lambda at, curve=curve: abs(float(curve[at]) - level))
-        nearest.append((next(each for each in side if each.step == step), float(curve[step])))
-    (side, loss), (against, its_loss) = nearest
+    side, loss = _nearest(one, curves[0], level)
+    against, its_loss = _nearest(other, curves[1], level)
     return LossPair(side, against, (loss, its_loss), str(table["source"].iloc[0]))
+
+
+def _nearest(series: Sequence[Side], curve: pd.Series[float], level: float) -> tuple[Side, float]:
+    """The checkpoint nearest to where a run first came down to a level, and its loss."""
+    from rankscope.statistics.equal_loss import around
+
+    before, after, _ = around(curve, level)
+    is_before = abs(curve[before] - level) < abs(curve[after] - level)
+    step = before if is_before else after
+    return next(side for side in series if side.step == step), float(curve[step])
 
 
 def iter_pairs_of(side: Side, pairs: Sequence[LossPair]) -> Iterator[LossPair]:

@@ -46,7 +46,7 @@ def feature_measures(
         run  step    task  group           metric  value
     0  full   100  novels  block  features.rankme   15.0
     """
-    known = [name for name in representations if representations[name].dtype.kind == "f"]
+    known = [str(name) for name in representations if representations[name].dtype.kind == "f"]
     for name in metrics:
         if name not in known:
             raise WrongSettingError(

@@ -129,7 +129,8 @@ def test_an_adapter_reads_in_the_row_space_of_its_product(tmp_path: Path) -> Non
     with quiet_transformers():
         base = AutoModelForCausalLM.from_pretrained(checkpoint.path)
         other = PeftModel.from_pretrained(base, checkpoint.path / "adapter").eval()
-    module = other.base_model.model.model.layers[1].mlp.down_proj
+    paths = dict(other.named_modules())
+    module: Any = paths["base_model.model.model.layers.1.mlp.down_proj"]
     x = inputs_of(other, module, probe)
     stored = load_file(checkpoint.path / "adapter" / "adapter_model.safetensors")
     left, right = (

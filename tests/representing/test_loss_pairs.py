@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +85,7 @@ def test_plans_compare_the_pairs_and_their_keys_depend_on_the_losses() -> None:
     tasks = [task for plan in ComparisonPlans(sides, ["loss"], pairs) for task in plan.tasks]
     (task,) = tasks
     assert (task.side.step, task.against.step, task.losses) == (20, 40, (3.0, 3.0, "validation"))
-    other = [LossPair(*sides, (3.0, 3.5), "validation")]
+    other = [replace(pairs[0], losses=(3.0, 3.5))]
     (changed,) = (task for plan in ComparisonPlans(sides, ["loss"], other) for task in plan.tasks)
     assert changed.key != task.key
 
