@@ -69,7 +69,7 @@ def losses_of_runs(runs: Sequence[Run], out: Path) -> tuple[Losses, str]:
     def losses(pair: tuple[str, str]) -> pd.DataFrame:
         return losses_of(*(one[one["run"].isin(pair)] if len(one) else one for one in tables))
 
-    return losses, "".join(str(one.to_csv(index=False)) for one in tables)
+    return losses, "".join(str(one.to_json(orient="split")) for one in tables)
 
 
 def loss_pairs(sides: Sequence[Side], losses: Losses) -> tuple[list[LossPair], list[Skip]]:
