@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "statistics.latex_table",
         "statistics.restart_schedules",
         *("representations.feature_metrics", "representations.probe_features"),
+        "representations.input_energy",
     },
     "pipeline": {
         "addresses",
@@ -105,11 +106,12 @@ MAY_IMPORT = {
     },
     "representations": {
         *("errors", "metrics", "shape_metrics", "spectra.bounds", "spectra.rounding"),
-        "statistics.intervals",
+        *("spectra.chance", "statistics.intervals"),
     },
     "representing": {
         *("errors", "durable", "checkpoints", "results", "pipeline"),
-        *("scoring", "evaluation", "representations"),
+        *("scoring", "evaluation", "representations", "components"),
+        *("spectra.bounds", "spectra.matrices", "statistics.equal_loss"),
     },
     "published": {"errors"},
     "report": {

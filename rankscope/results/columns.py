@@ -16,6 +16,7 @@ EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
 REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER = "representations.parquet", "representations"
 SIMILARITIES_FILE = "similarities.parquet"
+INPUT_ENERGIES_FILE = "input_energies.parquet"
 REPRESENTATIONS_RECORD = "representations.json"
 REPRESENTATIONS_SKIPS = "representations-skipped.jsonl"
 STORES = (
