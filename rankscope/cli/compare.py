@@ -47,7 +47,11 @@ def compare(
         bool, typer.Option("--all", help="List all differences, not only those beyond chance.")
     ] = False,
     weights: Annotated[
-        bool, typer.Option(help="Also compare the weights themselves, which reads both models.")
+        bool,
+        typer.Option(
+            help="Also compare the weights themselves, which reads both models: give both runs by "
+            "their folders."
+        ),
     ] = True,
     out: Annotated[
         Path | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rankscope.addresses import is_address
 from rankscope.cli.options import (
     BaseModel,
     ComponentChoice,
@@ -109,7 +110,7 @@ def watch(
             if mirrors is not None:
                 mirrors.write(seen.run, seen.step, seen.rows)
             if report and seen.is_last:
-                _draw(out)
+                _draw(out, [run for run in runs if is_address(run) or run.exists()])
     found = watched.analysis
     if found is None:
         raise RankscopeError("no checkpoint appeared")
@@ -128,13 +129,13 @@ def watch(
     )
 
 
-def _draw(results: Path) -> None:
+def _draw(results: Path, runs: list[Path]) -> None:
     import matplotlib as mpl
 
     from rankscope.report.page import write_report
 
     mpl.use("agg")
-    write_report(results)
+    write_report(results, runs=runs)
 
 
 def step_line(seen: WatchedStep) -> str:
