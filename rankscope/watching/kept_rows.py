@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rankscope.results.step_rows import StepRows
 
 Steps = dict[int, list[Row]]
 SKIPPED = "skipped:"
+BATCH = 4096  # rows, each of which takes some 5 kB
 # The same files give the same values; a noise floor may depend on checkpoints that are gone.
 MATRIX, VALUES = (*KEY, "since"), ("status", "spectral_norm", "nuclear_norm")
 
@@ -64,17 +65,30 @@ def read_rows(out: Path) -> list[Row]:
     None either, if it cannot be read.
     """
     import pyarrow as pa
+
+    try:
+        return [row for batch in iter_row_batches(out) for row in batch]
+    except (OSError, pa.ArrowException, RankscopeError):
+        return []
+
+
+def iter_row_batches(out: Path) -> Iterator[list[Row]]:
+    """The rows of the table in a folder, some at a time; none of a table of an older version.
+
+    Raises
+    ------
+    OSError, pyarrow.ArrowException, RankscopeError
+        If there is no table, or it cannot be read.
+    """
     import pyarrow.parquet
 
     from rankscope.results.parquet_tables import check_size
 
-    try:
-        check_size(out / METRICS_FILE)
-        table = pa.parquet.read_table(out / METRICS_FILE)
-    except (OSError, pa.ArrowException, RankscopeError):
-        return []
-    rows: list[Row] = table.to_pylist() if set(COLUMNS) <= {*table.column_names} else []
-    return rows
+    check_size(out / METRICS_FILE)
+    with pyarrow.parquet.ParquetFile(out / METRICS_FILE) as table:
+        if set(COLUMNS) <= {*table.schema_arrow.names}:
+            for batch in table.iter_batches(batch_size=BATCH):
+                yield batch.to_pylist()
 
 
 def by_step(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
