@@ -45,9 +45,7 @@ def correlate(
     metrics: Annotated[
         str, typer.Option(metavar="NAMES", help="Rank metrics, comma-separated.")
     ] = "per,condition_number",
-    table: Annotated[Form, typer.Option(help="Print the correlations as such a table.")] = (
-        "terminal"
-    ),
+    table: Annotated[Form, typer.Option(help="How to print the correlations.")] = ("terminal"),
 ) -> None:
     """Correlate rank with performance over runs, each of which is one point at one step.
 

@@ -27,7 +27,7 @@ def report(
         typer.Option(
             metavar="RUN",
             help="The runs that were analysed, or a tree of them, to add what `rankscope diagnose` "
-            "finds. Can be repeated.",
+            "finds; repeatable.",
         ),
     ] = None,
     title: Annotated[

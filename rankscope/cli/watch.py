@@ -38,13 +38,14 @@ def watch(
     ],
     out: ResultsFolder = Path("rankscope-results"),
     poll: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Time between two looks at the folders.")
+        float, typer.Option(metavar="SECONDS", help="Time between checks of the folders.")
     ] = 10.0,
     idle: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="End when nothing new has come for so long; by default only with the run.",
+            help="End when nothing new has appeared for this long; by default, only when the "
+            "training ends.",
         ),
     ] = None,
     to: Annotated[
@@ -77,9 +78,9 @@ def watch(
 ) -> None:
     """Measure each checkpoint of a training as it appears.
 
-    Prints one line per step and keeps the table up to date; ends with the training if that is one
-    of rankscope, with --idle, or with Ctrl-C, and is continued by the same command. In the end it
-    prints the summary, and has written what `rankscope analyze` writes.
+    Prints one line per step and keeps the table up to date. Ends when a training by `rankscope
+    train` ends, after --idle, or on Ctrl-C; the same command then continues where it stopped. At
+    the end it prints the summary, and the folder holds what `rankscope analyze` writes.
     """
     from rankscope.cli.output import end_call, print_summary
     from rankscope.errors import RankscopeError
