@@ -28,7 +28,7 @@ Venue = Annotated[
     str,
     typer.Option(
         metavar="VENUE",
-        help="Width of the figures: a column of acl, iclr, icml, ieee or neurips, the text width of "
+        help="Width of the figures: a column of acl, iclr, icml, ieee or neurips, the text of "
         "acl-text, icml-text or ieee-text, or a number of inches.",
     ),
 ]
