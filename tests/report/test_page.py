@@ -242,13 +242,16 @@ def test_nothing_that_a_record_names_is_opened(
             "file": {"files": {str(secret / "own.toml"): None, "../secret/own.toml": None}},
         }[kind],
     )
-    named = analysed_run / "ckpts"
+    runs = [analysed_run / "ckpts"]
     with opened_files() as opened:
         if kind == "file":
             assert records.intact_record(results / "analysis.json") == {}
         else:
-            text = without_figures(results, tmp_path / "a.html", *[named][: kind != "run"])
-            assert ("No checkpoint was opened" in text) == (kind == "run")
+            alone, text = (
+                without_figures(results, tmp_path / "a.html", *one) for one in ((), runs)
+            )
+            assert "No checkpoint was opened" in alone
+            assert ("Nothing was found in 1 run." in text) == (kind == "run")
             assert ("they were read with" in text) == (kind != "run")
     assert not [path for path in opened if path.startswith(str(secret))]
     assert [path for path in opened if path.startswith(str(results))]
