@@ -73,7 +73,7 @@ results/demo/figures/loss.pdf: results/demo/metrics.parquet results/demo/evaluat
 	@set -o pipefail; $(BIN)/rankscope figures results/demo 2>&1 > /dev/null | sed 's/^/figures: /'
 
 results/demo/report.html: results/demo/metrics.parquet results/demo/evaluation.parquet
-	@set -o pipefail; $(BIN)/rankscope report results/demo 2>&1 > /dev/null | sed 's/^/report: /'
+	@set -o pipefail; $(BIN)/rankscope report results/demo --runs ckpts/demo 2>&1 > /dev/null | sed 's/^/report: /'
 
 # The documentation as a site in build/site; RESULTS=folder draws its gallery from these results.
 docs: $(VENV)/installed

@@ -317,6 +317,8 @@ def damage(folder: Path) -> str | None:
         entries = read_manifest(folder)["files"]
         for name, entry in dict(entries).items():  # type: ignore[call-overload]
             path = folder / name
+            if ".." in path.parts or Path(name).is_absolute():
+                return f"its {MANIFEST} lists a file that is not in it"
             is_pipe = path.exists() and not path.is_file()  # which would never end
             if is_pipe or _entry(path.read_bytes()) != entry:
                 return f"{name} is not what was written"

@@ -116,7 +116,7 @@ MAY_IMPORT = {
     "published": {"errors"},
     "report": {
         *("errors", "durable", "metrics", "results", "statistics", "plots"),
-        *("diagnostics", "checkpoints.discovery"),
+        *("diagnostics", "checkpoints", "pipeline.calls"),
     },
 }
 

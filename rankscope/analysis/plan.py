@@ -134,8 +134,9 @@ class SpectraPlans(execution.Plans[SpectraTask]):
             components = self._selection.components
             missing = [next((name for name in components if name in facts.offered), components[0])]
         for name in missing:
-            message = f"has no {name.replace('_', ' ')}: {why_none(name, facts)}"
-            self._reasons.append(Skip(str(run.path), "", f"no-{name}", message))
+            if why := why_none(name, facts):
+                message = f"has no {name.replace('_', ' ')}: {why}"
+                self._reasons.append(Skip(str(run.path), "", f"no-{name}", message))
 
 
 def plan_run(

@@ -94,16 +94,16 @@ def analyze(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Scheduler of the Dask cluster, as tcp://10.0.0.1:8786. By default that of Dask's "
-            "configuration.",
+            help="Scheduler of the Dask cluster, such as tcp://10.0.0.1:8786; by default, that of "
+            "Dask's configuration.",
         ),
     ] = None,
     wait: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="How long the Dask cluster may have no worker, by default 10; then the rest is "
-            "skipped.",
+            help="How long the Dask cluster may be without workers before the rest is skipped; by "
+            "default 10.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -53,9 +53,7 @@ def correlate(
             "performance: rankme_centred, alpha_req_centred, ... of `rankscope represent`.",
         ),
     ] = None,
-    table: Annotated[Form, typer.Option(help="Print the correlations as such a table.")] = (
-        "terminal"
-    ),
+    table: Annotated[Form, typer.Option(help="How to print the correlations.")] = "terminal",
 ) -> None:
     """Correlate rank with performance over runs, each of which is one point at one step.
 

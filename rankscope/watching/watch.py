@@ -177,7 +177,7 @@ def watch(
 
     Ends when the runs of rankscope's trainer have ended, if each path is the folder of one. Runs of
     other programs, and trees of runs, which may get another, are watched until the caller stops or
-    nothing new has come for ``idle`` minutes.
+    nothing new has appeared for ``idle`` minutes.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def watch(
         Seconds between two looks, and for how long the files of a checkpoint must not change before
         it counts as complete; checkpoints of rankscope's trainer are complete when they appear.
     idle
-        End when nothing new has come for this many minutes; by default never.
+        End when nothing new has appeared for this many minutes; by default never.
     components, roles, layers, steps, windows, jobs, engine, layout, family, trust_pickle, base
         As for `analyze`.
 
