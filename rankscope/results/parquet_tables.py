@@ -128,8 +128,11 @@ def _array(cells: Cells) -> pa.Array:
         return _numeric(cells)
     encoded = [b"" if cell is None else cell.encode() for cell in cells]
     ends = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(cells) + 1)
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.large_string(), len(cells), buffers).cast(pa.string())
+    if ends[-1] > np.iinfo(np.int32).max:
+        raise OverflowError(f"{ends[-1]} bytes of text in one column of {len(cells)} rows")
+    # Not cast by pyarrow, which would load all that it can compute.
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(cells), buffers)
 
 
 def _numeric(cells: Numbers) -> pa.Array:

@@ -117,7 +117,7 @@ def _table(held: NDArray[Any], scale: float) -> tuple[int, Values]:
     bits >>= LATER
     keys = bits.astype(np.intp)
     if not later.any():
-        return first, np.bincount(keys) * float(ONE)
+        return first, np.multiply(np.bincount(keys), ONE, dtype=np.float64)
     both = later.astype(np.float64)
     both += ONE
-    return first, np.bincount(keys, both)
+    return first, np.asarray(np.bincount(keys, both), np.float64)

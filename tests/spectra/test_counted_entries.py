@@ -31,7 +31,7 @@ def test_large_matrices_are_counted_to_what_is_promised(
 ) -> None:
     monkeypatch.setattr(entries, "_sorted_sums", None)  # which is not needed
     for draw in (rng.normal, lambda size: rng.standard_t(2, size), rng.random):
-        values = (draw(size=(400, 500)) * unit).astype(dtype)
+        values = np.asarray(draw(size=(400, 500)) * unit).astype(dtype)
         values[:40] = 0
         assert sparsity(values) == pytest.approx(exact(values), abs=5e-9)
 
