@@ -16,9 +16,10 @@ from typing import NoReturn
 from rankscope.platforms import FORKS
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-# Of glibc's mallopt, and the most that it takes; why, `local_workers.ENVIRONMENT` says.
-TRIM_THRESHOLD, MMAP_THRESHOLD, MOST = -1, -3, 2**25
-KEPT = (0, 1, 2)  # standard input and output, and what is said of errors
+# glibc would return the memory of every larger matrix to the system, and fault it in for the next.
+KEPT_BYTES, LEAST_KEPT = 2**27, 2**25  # some versions take no more than the latter
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as mallopt numbers them
+STANDARD = (0, 1, 2)  # input and output, and what is said of errors
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _work(connections: list[int]) -> NoReturn:
         os.dup2(nothing, 1)
         # An end of a connection that stays open here would hide that its owner has died.
         for descriptor in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
-            if descriptor not in (*KEPT, *connections):
+            if descriptor not in (*STANDARD, *connections):
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         _keep_memory()
@@ -80,7 +81,9 @@ def _work(connections: list[int]) -> NoReturn:
 
 
 def _keep_memory() -> None:
-    """As the environment of a program of its own would: memory is not returned after a matrix."""
+    """As the environment of a program of its own would."""
     with contextlib.suppress(AttributeError, OSError):  # another library than glibc
+        settle = ctypes.CDLL(None).mallopt
         for name in (TRIM_THRESHOLD, MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(name, MOST)
+            if not settle(name, KEPT_BYTES):
+                settle(name, LEAST_KEPT)

@@ -16,7 +16,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 
-from rankscope.analysis.copied_process import CopiedProcess, copied, may_be_copied
+from rankscope.analysis.copied_process import (
+    KEPT_BYTES,
+    ONE_THREAD,
+    CopiedProcess,
+    copied,
+    may_be_copied,
+)
 from rankscope.analysis.jobs import (
     CHUNK_JOBS,
     CHUNK_WORK,
@@ -33,14 +39,9 @@ from rankscope.platforms import FORKS, INHERITS_DESCRIPTORS
 AHEAD_CHUNKS = 2  # at least; more while they are small:
 AHEAD_WORK = 10 * CHUNK_WORK
 
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # glibc would return the memory of every matrix to the system, and fault it in for the next.
-    "MALLOC_MMAP_THRESHOLD_": str(2**27),
-    "MALLOC_TRIM_THRESHOLD_": str(2**27),
-}
+ENVIRONMENT = dict.fromkeys(ONE_THREAD, "1") | dict.fromkeys(
+    ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(KEPT_BYTES)
+)
 
 
 @dataclass(frozen=True)
