@@ -70,6 +70,6 @@ def test_copies_find_what_programs_find_and_only_a_process_with_one_thread_is_co
         env=os.environ | dict.fromkeys(ONE_THREAD, "1"),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=60,
     )
     assert ended.stdout.split() == ["False", "False", "True", "False"], ended.stderr
