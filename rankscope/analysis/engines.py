@@ -73,9 +73,10 @@ def _local(jobs: int, start: bool) -> LocalWorkers:
     from rankscope.analysis.copied_process import ONE_THREAD
     from rankscope.analysis.local_workers import LocalWorkers
 
-    # The workers compute; more threads in this process would only spin while they do, and it could
-    # not be copied. This has no effect where numpy is loaded already.
-    for name in ONE_THREAD:
+    # The workers compute; more threads in this process would only spin while they do. A command
+    # line's can then be copied; a caller's may have other work for the other threads. This has no
+    # effect where numpy is loaded already.
+    for name in ONE_THREAD if start else ("OPENBLAS_NUM_THREADS",):
         os.environ.setdefault(name, "1")
     workers = LocalWorkers(jobs)
     if start:
