@@ -36,6 +36,7 @@ UNIX_NAMES = {
 }
 EXCEPTIONS = {
     "analysis/local_workers.py": {"os.killpg", "signal.SIGKILL"},
+    "analysis/copied_process.py": {"os.fork", "os.waitpid"},
     "analysis/engines.py": {"os.sched_getaffinity"},  # where there is one
     "analysis/worker.py": {"os.fork", "os.wait"},
     "training/run_folder/start.py": {"platform.system"},  # for the record alone

@@ -115,7 +115,7 @@ def analyze(
     (spectra/) and analysis.json into the folder that --out names. A second call computes only what
     is new or changed.
     """
-    # A new folder means there is work to do: the workers load numpy while we plan.
+    # A new folder means there is work to do: this process is copied before it has threads.
     starts = not out.exists()
     workers = engine_of(engine, jobs, start=starts, scheduler=scheduler, wait=wait)
     from rankscope.analysis.question import Question

@@ -154,7 +154,7 @@ def test_an_error_of_the_system_says_what_it_was(
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr("rankscope.cli.app.app", lambda **_: fail())
+    monkeypatch.setattr("rankscope.cli.app._with", lambda _: lambda **_: fail())
     with pytest.raises(SystemExit) as ended:
         main()
     shown = capsys.readouterr().err

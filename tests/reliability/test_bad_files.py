@@ -68,7 +68,7 @@ def _quick(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     Half of such a call would be parsing the signatures of all commands, and waiting for the disk.
     """
     monkeypatch.chdir(tmp_path_factory.getbasetemp())
-    monkeypatch.setattr(program, "app", COMMANDS)
+    monkeypatch.setattr(program, "_with", lambda _: COMMANDS)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
