@@ -155,6 +155,7 @@ def run_forked(command, *, stdout, run=subprocess.run, **settings):
 
 @pytest.mark.slow
 def test_a_trial_runs_to_the_end_and_leaves_nothing_to_train(tmp_path, monkeypatch):
+    pytest.importorskip("torch")  # once, here: then no child has to load it
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "run", run_forked)
     monkeypatch.setattr(sys, "argv", ["study.py", "trial", "--jobs", "1"])
