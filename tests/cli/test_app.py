@@ -21,21 +21,20 @@ from rankscope.cli.exit_codes import MEANINGS
 from rankscope.cli.options import LAYOUT_NAMES
 from rankscope.components.selection import ON_REQUEST
 from tests.conftest import TinyRun, random_weights, write_model
+from tests.reliability.commands import finished_command as rankscope
 
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]
-
-
-def rankscope(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
-    )  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.slow
 def test_analyze_prints_the_answer_and_writes_the_table(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
-    done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out")
+    """As a program of its own, with worker processes."""
+    done = subprocess.run(
+        [*PROGRAM, "analyze", str(relora_run.path), "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "PER" in done.stdout and "newly computed" in done.stdout
     written = {path.name for path in (tmp_path / "out").iterdir()}
