@@ -280,11 +280,13 @@ def test_where_links_may_not_be_made_files_of_commits_are_stand_ins(
     monkeypatch.setenv("HF_ENDPOINT", hub.site.url)
 
 
-def test_a_stand_in_of_a_host_with_a_port_has_no_colon(hub: Hub, cache: Path) -> None:
-    hub.site.files["/run/step-7.safetensors"] = files_of(7)["model.safetensors"]
-    run = rs.open_run(f"{hub.site.url}/run/")
+def test_a_stand_in_of_a_host_with_a_port_has_no_colon(site: Site, cache: Path) -> None:
+    for step in (7, 8):
+        site.files[f"/step-{step}.safetensors"] = save(large_weights(step))
+    run = rs.open_run(site.url)
     assert ":" not in str(run[7].path.relative_to(cache))
-    assert shown(run[7].path).startswith(f"{hub.site.url}/run")
+    assert shown(run[7].path) == f"{site.url}/step-7.safetensors"
+    assert f"http://{run.name}" == site.url
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,10 @@ def _answer(request: Request, credentials: str, whole: int) -> Answer:
     except CUT as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            message = f"has a certificate that does not hold ({reason.verify_message})"
+            message = (
+                f"has a certificate that does not hold ({reason.verify_message}): the authorities "
+                "that are trusted are those of this machine, or of the file in SSL_CERT_FILE"
+            )
             raise RankscopeError(message, path=address, reason="permission") from None
         raise Transient(printable(str(reason) or type(reason).__name__, limit=80)) from None
 
