@@ -147,7 +147,10 @@ def disk_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "BINARY", binary)
     monkeypatch.setattr(durable, "_ANEW", durable._ANEW | binary)
     monkeypatch.setattr(durable, "FLUSHES_FOLDERS", False)
-    monkeypatch.setattr(shutil, "_use_fd_functions", False)  # as where folders cannot be opened
+    # As where folders cannot be opened; Python 3.14 has chosen when it was loaded.
+    monkeypatch.setattr(shutil, "_use_fd_functions", False)
+    if hasattr(shutil, "_rmtree_impl"):
+        monkeypatch.setattr(shutil, "_rmtree_impl", shutil._rmtree_unsafe)  # type: ignore[attr-defined]
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(os, "fsync", flush)
 
