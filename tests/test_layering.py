@@ -65,7 +65,6 @@ MAY_IMPORT = {
     },
     "dry_run": {"errors", "platforms", "training"},
     "evaluation": {
-        "addresses",
         *(
             "errors",
             "durable",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rankscope.cli.exit_codes import FOUND_ERROR
-from rankscope.cli.options import AsJson, BaseModel, FamilyName, LayoutName, TrustPickle
+from rankscope.cli.options import AsJson, BaseModel, FamilyName, LayoutName, Runs, TrustPickle
 
 if TYPE_CHECKING:
     from rankscope.diagnostics.diagnose import Diagnosis
@@ -18,10 +18,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 def diagnose(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
-    ],
+    runs: Runs,
     results: Annotated[
         Path | None,
         typer.Option(

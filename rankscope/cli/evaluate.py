@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from rankscope.cli.options import (
     AsJson,
+    DeviceChoice,
     LayoutName,
+    PrecisionChoice,
+    PrefixToken,
     ResultsFolder,
+    Runs,
     StepChoice,
     Strict,
+    Threads,
+    TokenizerPath,
+    TrustRemoteCode,
     require_installed,
+    set_threads,
 )
 from rankscope.errors import plain
 
 
 def evaluate(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
-    ],
+    runs: Runs,
     text: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,12 +68,7 @@ def evaluate(
             help="Tokens from the start of one context to that of the next; by default no overlap.",
         ),
     ] = None,
-    prefix: Annotated[
-        str,
-        typer.Option(
-            metavar="TOKEN", help="Token before every text: auto, bos, eos, none, or a token."
-        ),
-    ] = "auto",
+    prefix: PrefixToken = "auto",
     document_perplexity: Annotated[
         bool,
         typer.Option(help="Also compute the mean per-document perplexity (takes extra passes)."),
@@ -88,29 +88,12 @@ def evaluate(
     leading_space: Annotated[
         bool, typer.Option("--leading-space", help="Put a space before each sentence of a pair.")
     ] = False,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="A tokenizer.json, or a folder with a tokenizer; by default the model's.",
-        ),
-    ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where models run.")] = "cpu",
-    precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Precision of weights and products.")
-    ] = "float32",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="CPU threads; by default torch decides."),
-    ] = None,
+    tokenizer: TokenizerPath = None,
+    device: DeviceChoice = "cpu",
+    precision: PrecisionChoice = "float32",
+    threads: Threads = None,
     layout: LayoutName = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Let models run the code that comes with them; for models that you trust.",
-        ),
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -121,12 +104,13 @@ def evaluate(
     next to what analyze writes there. A second call computes only what is new or changed.
     """
     require_installed("torch", "tokenizers", what="evaluation", extra="train")
-    from rankscope.cli.output import end_call, print_evaluations
+    from rankscope.cli.output import end_call, of_curves, print_evaluations
     from rankscope.cli.progress import progress_bar
     from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
-    from rankscope.evaluation.evaluate import evaluate_found, survey_here
+    from rankscope.evaluation.evaluate import NOTHING_EVALUATED, evaluate_found
     from rankscope.evaluation.open_model import OpenOptions
     from rankscope.pipeline.choices import steps_of
+    from rankscope.pipeline.curves import survey_here
     from rankscope.results.columns import EVALUATION_RECORD, EVALUATION_SKIPS
     from rankscope.scoring.document_spans import Cut
 
@@ -151,18 +135,12 @@ def evaluate(
     )
     chosen = steps_of(steps)
     met = survey_here(runs, layout=layout)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     with progress_bar("evaluating") as progress:
         found = evaluate_found(met, benchmarks, options, out=out, steps=chosen, progress=progress)
 
     def print_record(record: dict[str, Any]) -> None:
-        # With these settings: others of the same run and task stay if nothing replaced them.
-        curves = {(curve.path, curve.folder) for curve in found.curves}
-        own = [one for one in record["evaluations"] if (one["path"], one["folder"]) in curves]
-        print_evaluations(own)
+        print_evaluations(of_curves(record["evaluations"], found.curves))
         typer.echo(f"{found.measured} scores, {found.computed} newly computed → {plain(str(out))}")
 
     end_call(
@@ -170,6 +148,6 @@ def evaluate(
         record=out / EVALUATION_RECORD,
         skips=out / EVALUATION_SKIPS,
         print_record=None if as_json else print_record,
-        nothing="no checkpoint could be evaluated",
+        nothing=NOTHING_EVALUATED,
         strict=strict,
     )

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the check that a command's packages are installed."""
+"""Options that several commands share, and what they do before a command's own work."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ LAYOUT_NAMES = (
     "nanogpt, nanochat, lightning, torch, safetensors, numpy"
 )
 
+Runs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
+]
 LayoutName = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +115,37 @@ TrustPickle = Annotated[
     ),
 ]
 
+PrefixToken = Annotated[
+    str,
+    typer.Option(
+        "--prefix",
+        metavar="TOKEN",
+        help="Token before every text: auto, bos, eos, none, or a token.",
+    ),
+]
+TokenizerPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="PATH",
+        help="A tokenizer.json, or a folder with a tokenizer; by default the model's.",
+    ),
+]
+DeviceChoice = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where models run.")]
+PrecisionChoice = Annotated[
+    Literal["float32", "bfloat16"], typer.Option(help="Precision of weights and products.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="CPU threads; by default torch decides.")
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Let models run the code that comes with them; for models that you trust.",
+    ),
+]
+
 PublishedCurves = Annotated[
     bool,
     typer.Option(
@@ -126,3 +161,11 @@ def require_installed(*modules: str, what: str, extra: str) -> None:
     for module in modules:
         if find_spec(module) is None:
             raise RankscopeError(f'{what} needs {module}: pip install "rankscope[{extra}]"')
+
+
+def set_threads(threads: int | None) -> None:
+    """Have torch compute on this many processors; None leaves it to torch."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)

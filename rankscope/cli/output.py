@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rankscope.analysis.analyze_shard import ShardResult
     from rankscope.checkpoints.skip import Skip
     from rankscope.pipeline.call_results import CallResult
+    from rankscope.pipeline.curves import Curve
 
 MOST = 20  # lines
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
@@ -108,6 +109,15 @@ def print_representations(representations: list[dict[str, Any]]) -> None:
         print_columns(rows, left=1)
     if representations:
         typer.echo(typer.style(RANKME, dim=True))
+
+
+def of_curves(listed: Iterable[dict[str, Any]], curves: Iterable[Curve]) -> list[dict[str, Any]]:
+    """What a record says of these curves: the settings of this call.
+
+    Others of the same run and task stay in the record if nothing replaced them.
+    """
+    own = {(curve.path, curve.folder) for curve in curves}
+    return [one for one in listed if (one["path"], one["folder"]) in own]
 
 
 def _change(one: dict[str, Any], name: str, form: str) -> str:

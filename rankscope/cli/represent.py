@@ -9,20 +9,25 @@ import typer
 
 from rankscope.cli.options import (
     AsJson,
+    DeviceChoice,
     LayoutName,
+    PrecisionChoice,
+    PrefixToken,
     ResultsFolder,
+    Runs,
     StepChoice,
     Strict,
+    Threads,
+    TokenizerPath,
+    TrustRemoteCode,
     require_installed,
+    set_threads,
 )
 from rankscope.errors import plain
 
 
 def represent(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(metavar="RUN", readable=False, help="Runs, trees of runs, or checkpoints."),
-    ],
+    runs: Runs,
     text: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,35 +75,13 @@ def represent(
             min=1, metavar="N", help="Keep the features of at most N tokens for comparisons."
         ),
     ] = 2048,
-    prefix: Annotated[
-        str,
-        typer.Option(
-            metavar="TOKEN", help="Token before every text: auto, bos, eos, none, or a token."
-        ),
-    ] = "auto",
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PATH",
-            help="A tokenizer.json, or a folder with a tokenizer; by default the model's.",
-        ),
-    ] = None,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where models run.")] = "cpu",
-    precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Precision of weights and products.")
-    ] = "float32",
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="CPU threads; by default torch decides."),
-    ] = None,
+    prefix: PrefixToken = "auto",
+    tokenizer: TokenizerPath = None,
+    device: DeviceChoice = "cpu",
+    precision: PrecisionChoice = "float32",
+    threads: Threads = None,
     layout: LayoutName = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code",
-            help="Let models run the code that comes with them; for models that you trust.",
-        ),
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
@@ -111,11 +94,16 @@ def represent(
     """
     if text:
         require_installed("torch", "tokenizers", what="running models", extra="train")
-    from rankscope.cli.output import end_call, print_representations
+    from rankscope.cli.output import end_call, of_curves, print_representations
     from rankscope.cli.progress import progress_bar
-    from rankscope.evaluation.evaluate import survey_here
     from rankscope.evaluation.open_model import OpenOptions
-    from rankscope.representing.represent import asked_for, comparisons_of, represent_found
+    from rankscope.pipeline.curves import survey_here
+    from rankscope.representing.represent import (
+        NOTHING_SEEN,
+        asked_for,
+        comparisons_of,
+        represent_found,
+    )
     from rankscope.results.columns import REPRESENTATIONS_RECORD, REPRESENTATIONS_SKIPS
 
     asked = asked_for(
@@ -136,18 +124,12 @@ def represent(
     )
     comparisons = comparisons_of(compare, out=out)
     met = survey_here(runs, layout=layout)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    set_threads(threads)
     with progress_bar("representing") as progress:
         found = represent_found(met, asked, compare=comparisons, out=out, progress=progress)
 
     def print_record(record: dict[str, Any]) -> None:
-        # With these settings: others of the same run and text stay if nothing replaced them.
-        curves = {(curve.path, curve.folder) for curve in found.curves}
-        own = [one for one in record["representations"] if (one["path"], one["folder"]) in curves]
-        print_representations(own)
+        print_representations(of_curves(record["representations"], found.curves))
         count = f"{found.measured} checkpoints looked into; {found.computed} results newly computed"
         typer.echo(f"{count} → {plain(str(out))}")
 
@@ -156,6 +138,6 @@ def represent(
         record=out / REPRESENTATIONS_RECORD,
         skips=out / REPRESENTATIONS_SKIPS,
         print_record=None if as_json else print_record,
-        nothing="no checkpoint could be looked into",
+        nothing=NOTHING_SEEN,
         strict=strict,
     )

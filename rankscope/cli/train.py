@@ -10,7 +10,7 @@ import typer
 
 from rankscope.cli.command import in_options
 from rankscope.cli.exit_codes import NON_FINITE, NOT_WRITTEN, SIGNAL
-from rankscope.cli.options import require_installed
+from rankscope.cli.options import Threads, require_installed, set_threads
 
 if TYPE_CHECKING:
     from rankscope.training.ending import TrainingOutcome
@@ -55,10 +55,7 @@ def train(
         bool,
         typer.Option("--dry-run", help="Print size, memory, schedule, disk and time, and stop."),
     ] = False,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="CPU threads; by default torch decides."),
-    ] = None,
+    threads: Threads = None,
 ) -> None:
     """Train a small language model.
 
@@ -74,10 +71,7 @@ def train(
         typer.echo(to_toml(settings), nl=False)
         return
     require_installed("torch", "tokenizers", what="training", extra="train")
-    import torch
-
-    if threads is not None:
-        torch.set_num_threads(threads)
+    set_threads(threads)
     if dry_run:
         from rankscope.dry_run.report import iter_dry_run
 

@@ -6,34 +6,32 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankscope.addresses import is_address
-from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.benchmark import Benchmark, BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.evaluated import Evaluation, RecalledEvaluation, Scored
 from rankscope.evaluation.evaluation_folder import write_results
 from rankscope.evaluation.model_engine import ModelEngine
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.score_files import ScoreFile
-from rankscope.evaluation.score_plans import Curve, ScoreFiles, ScorePlans, ScoreTask
-from rankscope.pipeline.call_results import recalled, reported, sweep_results
+from rankscope.evaluation.score_plans import ScoreFiles, ScorePlans, ScoreTask
+from rankscope.pipeline.call_results import reported
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
-    recorded,
     require_out,
-    require_steps,
     results_folder,
 )
 from rankscope.pipeline.choices import Numbers, Steps, steps_of
+from rankscope.pipeline.curves import Curve, recalled_curves, survey_here
 from rankscope.pipeline.execution import Executed, Meter, Progress
 from rankscope.results.columns import EVALUATION_RECORD
 from rankscope.scoring.document_spans import Cut
 
 if TYPE_CHECKING:
     import pandas as pd
+
+NOTHING_EVALUATED = "no checkpoint could be evaluated"
 
 
 def evaluate(
@@ -160,28 +158,7 @@ def evaluate(
     runs = survey_here(listed_paths(paths), layout=layout)
     folder = None if out is None else Path(out)
     found = evaluate_found(runs, benchmarks, options, out=folder, steps=steps_of(steps))
-    if not found.measured:
-        skips = found.skips
-        raise RankscopeError(
-            f"no checkpoint could be evaluated; {len(skips)} skipped, the first: {skips[0]}"
-        )
-    return reported(found)
-
-
-def survey_here(paths: Iterable[str | Path], *, layout: str | None = None) -> Survey:
-    """The survey of paths on this machine.
-
-    Raises
-    ------
-    WrongSettingError
-        If one is elsewhere: models are opened by programs that read whole files here.
-    """
-    paths = list(paths)
-    for path in paths:
-        if is_address(path):
-            message = "is elsewhere, and models are evaluated on this machine: copy the run here"
-            raise WrongSettingError(message, path=path)
-    return survey(paths, layout=layout)
+    return reported(found, nothing=NOTHING_EVALUATED)
 
 
 def evaluate_found(
@@ -195,16 +172,12 @@ def evaluate_found(
 ) -> Evaluation | RecalledEvaluation:
     """Evaluate the runs that a survey found, unless ``out`` holds the answer already."""
     plans = ScorePlans(found, benchmarks, options, steps)
-    require_steps(plans.count, found.runs)
-    sweep_results(out)
-    record = None if out is None else recorded(out / EVALUATION_RECORD, plans, ScoreFiles(out))
-    if out is not None and record is not None:
-        return RecalledEvaluation(
-            **recalled(record),
-            out=out,
-            curves=tuple(plans.curves),
-            planned=frozenset(plans.planned),
-        )
+    record = None if out is None else out / EVALUATION_RECORD
+    recalled = recalled_curves(
+        RecalledEvaluation, plans, found=found, record=record, store=ScoreFiles
+    )
+    if recalled is not None:
+        return recalled
     for benchmark in benchmarks:
         benchmark.open()
     require_out(out, found.runs)

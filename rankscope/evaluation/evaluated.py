@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rankscope.evaluation.score_files import PairScores, ScoreFile
-from rankscope.evaluation.score_plans import Curve
 from rankscope.pipeline.call_results import CallResult
+from rankscope.pipeline.curves import Curve, RecalledCurves
 from rankscope.results.columns import EVALUATION_COLUMNS
 
 if TYPE_CHECKING:
@@ -60,36 +59,14 @@ class Evaluation(CallResult):
 
 
 @dataclass(frozen=True)
-class RecalledEvaluation(CallResult):
-    """An earlier evaluation whose results still hold, and what is requested now.
+class RecalledEvaluation(RecalledCurves):
+    """An earlier evaluation whose results still hold, and what is requested now."""
 
-    Attributes
-    ----------
-    out
-        Its folder.
-    curves
-        As in `Evaluation`.
-    planned
-        Run, task and step of each of its scores; what it skipped is not among them.
-    """
-
-    out: Path
-    curves: tuple[Curve, ...]
-    planned: frozenset[tuple[str, str, int]]
-
-    @property
-    def measured(self) -> int:
-        """Number of scored checkpoints and tasks."""
-        return len(self.planned)
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The rows of this call; the file holds those of other calls too."""
+    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
         from rankscope.results.results import open_results
 
         table = open_results(self.out).evaluation
-        keys = zip(table["run"], table["task"], table["step"], strict=True)
-        return table[[key in self.planned for key in keys]].reset_index(drop=True)
+        return table, zip(table["run"], table["task"], table["step"], strict=True)
 
 
 def table_of_scores(listed: Iterable[Scored]) -> pd.DataFrame:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from rankscope.durable import write_file
 from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.evaluation.evaluated import Evaluation, Scored, table_of_scores
 from rankscope.evaluation.score_files import ScoreFile, read_scores, score_path
-from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.curves import Curve, recorded_curve
 from rankscope.pipeline.execution import skip_of
 from rankscope.results.columns import (
     EVALUATION_FILE,
@@ -24,7 +23,6 @@ from rankscope.results.columns import (
 from rankscope.results.csv_tables import frame_as_csv
 from rankscope.results.record import json_lines, provenance, read_record, write_with_record
 
-CURVE = tuple(field.name for field in fields(Curve))
 PACKAGES = ("rankscope", "numpy", "safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -47,14 +45,14 @@ def write_results(out: Path, evaluation: Evaluation) -> Evaluation:
     if not evaluation.measured:
         write_file(out / EVALUATION_SKIPS, json_lines(map(vars, evaluation.skips)))
         return evaluation
+    from rankscope.results.parquet_tables import frame_as_parquet
+
     listed, damaged = _with_earlier(out, evaluation)
     skips = tuple(dict.fromkeys((*evaluation.skips, *damaged)))
     evaluation = replace(evaluation, skips=skips)
     table = table_of_scores(listed)
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
     files = {
-        EVALUATION_FILE: buffer.getvalue(),
+        EVALUATION_FILE: frame_as_parquet(table),
         "evaluation.csv": frame_as_csv(table),
         EVALUATION_SKIPS: json_lines(map(vars, skips)),
     }
@@ -100,18 +98,6 @@ def _recorded(out: Path) -> list[tuple[Curve, list[int]]]:
         ]
     except (RankscopeError, *DAMAGE):
         return []
-
-
-def recorded_curve(known: Mapping[str, Any]) -> Curve:
-    """A curve out of a record; raises one of `DAMAGE` where it is not one."""
-    curve = Curve(*(known[name] for name in CURVE))
-    texts = (curve.run, curve.path, curve.task, curve.folder)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(curve.settings, dict):
-        raise TypeError("an entry is not of its type")
-    folder = Path(curve.folder)
-    if folder.is_absolute() or ".." in folder.parts or "\0" in curve.folder:
-        raise ValueError("scores are not within the results")
-    return curve
 
 
 def _described(listed: Sequence[Scored], evaluation: Evaluation) -> dict[str, Any]:

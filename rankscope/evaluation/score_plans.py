@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rankscope.checkpoints.contents import Parameter, Skip
 from rankscope.checkpoints.file_states import FileStates, state_of
@@ -26,34 +25,15 @@ from rankscope.evaluation.score_files import (
     score_path,
     write_scores,
 )
-from rankscope.pipeline import execution
 from rankscope.pipeline.choices import Numbers
+from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan, skip_of
+from rankscope.pipeline.execution import Plan, skip_of, skip_of_failure
 from rankscope.results.columns import SCORES_FOLDER
 from rankscope.results.vectors import OtherVersionError
 from rankscope.scoring.text_model import TextEncoder
 
 BESIDE = ("*config.json", "*.py")  # files next to weights that say how to compute with them
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The scores of one run on one task with the same settings: one file per step.
-
-    Attributes
-    ----------
-    folder
-        Where they are, within the results.
-    settings
-        All that they depend on except the checkpoint and its tokenizer.
-    """
-
-    run: str
-    path: str
-    task: str
-    folder: str
-    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -78,16 +58,8 @@ class ScoreTask:
     work: float = 1.0
 
 
-class ScorePlans(execution.Plans[ScoreTask]):
-    """The plans of all runs: one per checkpoint and benchmark.
-
-    Attributes
-    ----------
-    curves
-        Where the scores of each run and task go, for the plans so far.
-    planned
-        Run, task and step of each task in the plans so far.
-    """
+class ScorePlans(CurvePlans[ScoreTask]):
+    """The plans of all runs: one per checkpoint and benchmark."""
 
     def __init__(
         self,
@@ -97,25 +69,14 @@ class ScorePlans(execution.Plans[ScoreTask]):
         steps: Numbers | None,
     ) -> None:
         self._benchmarks, self._options = benchmarks, options
-        self._asked = {
-            run.name: [c for c in run if steps is None or c.step in steps] for run in found.runs
-        }
-        self.curves: list[Curve] = []
-        self.planned: set[tuple[str, str, int]] = set()
         paths = [run.path for run in found.runs]
         tasks = [benchmark.name for benchmark in benchmarks]  # one text may have several names
-        plans = self._iter_plans(found.runs)
-        super().__init__(plans, VERSION, paths, tasks, found.skips, found.notes)
+        super().__init__(found, steps, VERSION, paths, tasks, found.skips, found.notes)
 
     @property
     def count(self) -> int:
         """Largest possible number of plans."""
-        return len(self._benchmarks) * sum(map(len, self._asked.values()))
-
-    @property
-    def asked(self) -> dict[str, tuple[int, ...]]:
-        """The requested steps, by run name."""
-        return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
+        return len(self._benchmarks) * sum(map(len, self.asked.values()))
 
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[ScoreTask]]:
         for run in runs:
@@ -178,8 +139,7 @@ class ScoreFiles:
 
     def failed(self, task: ScoreTask, failure: Failure) -> tuple[list[ScoreFile], Skip]:
         """No scores, and why."""
-        path = failure.path or str(task.checkpoint.path)
-        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+        return [], skip_of_failure(failure, task.checkpoint.path)
 
     def fault(self, task: ScoreTask, entry: ScoreFile) -> Skip | None:
         """How many scores are NaN or infinite; None where all are finite."""

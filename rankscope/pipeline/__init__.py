@@ -1,1 +1,1 @@
-"""Shared by spectra and scores: plans, execution against a store, and the surrounding call."""
+"""What spectra, scores and features share: plans, a store, and the call around them."""

@@ -1,4 +1,4 @@
-"""The result of a call of `analyze` or `evaluate`, computed now or recalled from an earlier one."""
+"""The result of a call with a results folder, computed now or recalled from an earlier one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.skip import Skip
 from rankscope.durable import sweep
-from rankscope.errors import RankscopeWarning
+from rankscope.errors import RankscopeError, RankscopeWarning
 from rankscope.results.columns import (
     REPRESENTATIONS_FOLDER,
     ROWS_FOLDER,
@@ -88,8 +88,17 @@ def sweep_results(out: Path | None) -> None:
         sweep(folder)
 
 
-def reported(found: CallResult) -> pd.DataFrame:
-    """The table of a call from Python, with what was skipped as a warning."""
+def reported(found: CallResult, *, nothing: str | None = None) -> pd.DataFrame:
+    """The table of a call from Python, with what was skipped as a warning.
+
+    Raises
+    ------
+    RankscopeError
+        If nothing was measured, where ``nothing`` says so.
+    """
+    if nothing is not None and not found.measured:
+        skips = found.skips
+        raise RankscopeError(f"{nothing}; {len(skips)} skipped, the first: {skips[0]}")
     table = found.table
     if found.notes or found.mended:
         table.attrs["notes"] = [vars(note) for note in (*found.mended, *found.notes)]

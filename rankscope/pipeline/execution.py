@@ -54,6 +54,11 @@ def skip_of(error: RankscopeError, path: Path) -> Skip:
     return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
 
 
+def skip_of_failure(failure: Failure, path: Path) -> Skip:
+    """What a failure says about the file that it names, or else about ``path``."""
+    return Skip(failure.path or str(path), failure.tensor, failure.reason, failure.message)
+
+
 def recomputed(error: RankscopeError, path: Path) -> Skip:
     """The remark on a damaged file of a store, which counts as empty."""
     message = f"{error.message}: what this step needs is computed anew"

@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import FileStates
-from rankscope.evaluation.score_plans import Curve, digest_of
+from rankscope.evaluation.score_plans import digest_of
 from rankscope.pipeline import execution
+from rankscope.pipeline.curves import Curve
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan
+from rankscope.pipeline.execution import Plan, skip_of_failure
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
 from rankscope.representing.feature_files import Row
 from rankscope.results.vectors import read_listed, write_vectors
@@ -205,8 +206,7 @@ class ComparisonFiles:
 
     def failed(self, task: Compared, failure: Failure) -> tuple[list[ComparisonEntry], Skip]:
         """Nothing, and why."""
-        path = failure.path or str(task.side.path)
-        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+        return [], skip_of_failure(failure, task.side.path)
 
     def fault(self, task: Compared, entry: ComparisonEntry) -> Skip | None:
         """Nothing: a pair without numbers has a status, and its places were reported."""

@@ -15,12 +15,12 @@ from rankscope.checkpoints.survey import Survey
 from rankscope.durable import remove_file, safe_name
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.open_model import OpenOptions
-from rankscope.evaluation.score_plans import Curve, digest_of, model_state, score_key
+from rankscope.evaluation.score_plans import digest_of, model_state, score_key
 from rankscope.evaluation.text_sets import TextSet
-from rankscope.pipeline import execution
 from rankscope.pipeline.choices import Numbers
+from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.engine import Failure
-from rankscope.pipeline.execution import Plan, skip_of
+from rankscope.pipeline.execution import Plan, skip_of, skip_of_failure
 from rankscope.representations.feature_metrics import FeatureStatus
 from rankscope.representing.feature_files import (
     VERSION,
@@ -115,39 +115,19 @@ class Found:
         return self.numbers.key
 
 
-class FeaturePlans(execution.Plans[FeatureTask]):
-    """The plans of all runs: one per checkpoint and kind of place.
-
-    Attributes
-    ----------
-    curves
-        Where the numbers of each run go, for the plans so far.
-    planned
-        Series and step of each task in the plans so far.
-    """
+class FeaturePlans(CurvePlans[FeatureTask]):
+    """The plans of all runs: one per checkpoint and kind of place."""
 
     def __init__(self, found: Survey, asked: Asked, *about: object) -> None:
         self._given = asked
         self._data = None if asked.text is None else asked.text.digest()
-        self._asked = {
-            run.name: [c for c in run if asked.steps is None or c.step in asked.steps]
-            for run in found.runs
-        }
-        self.curves: list[Curve] = []
-        self.planned: set[tuple[Series, int]] = set()
         paths = [run.path for run in found.runs]
-        plans = self._iter_plans(found.runs)
-        super().__init__(plans, VERSION, paths, found.skips, found.notes, *about)
+        super().__init__(found, asked.steps, VERSION, paths, found.skips, found.notes, *about)
 
     @property
     def count(self) -> int:
         """Number of plans, if every checkpoint holds what is asked for."""
-        return len(self._given.at) * sum(map(len, self._asked.values()))
-
-    @property
-    def asked(self) -> dict[str, tuple[int, ...]]:
-        """The requested steps, by run name."""
-        return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
+        return len(self._given.at) * sum(map(len, self.asked.values()))
 
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[FeatureTask]]:
         for run in runs:
@@ -257,8 +237,7 @@ class FeatureFiles:
 
     def failed(self, task: FeatureTask, failure: Failure) -> tuple[list[Found], Skip]:
         """No numbers, and why."""
-        path = failure.path or str(task.checkpoint.path)
-        return [], Skip(path, failure.tensor, failure.reason, failure.message)
+        return [], skip_of_failure(failure, task.checkpoint.path)
 
     def fault(self, task: FeatureTask, entry: Found) -> Skip | None:
         """What kept some places from having numbers; None if all have them."""

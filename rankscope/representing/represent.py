@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.evaluation.evaluate import survey_here
+from rankscope.errors import WrongSettingError
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.text_sets import TextSet, text_sets
-from rankscope.pipeline.call_results import recalled, reported, sweep_results
+from rankscope.pipeline.call_results import reported
 from rankscope.pipeline.calls import (
     Paths,
     carried_out,
     listed_paths,
-    recorded,
     require_out,
-    require_steps,
     results_folder,
 )
 from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
+from rankscope.pipeline.curves import recalled_curves, survey_here
 from rankscope.pipeline.execution import Executed, Meter, Progress
 from rankscope.representing.collected import At
 from rankscope.representing.comparison_engine import ComparisonEngine
@@ -57,6 +55,7 @@ from rankscope.results.columns import REPRESENTATIONS_RECORD
 if TYPE_CHECKING:
     import pandas as pd
 
+NOTHING_SEEN = "no checkpoint could be looked into"
 FEATURES_SHARE = 0.9  # of the time, where something is compared
 
 
@@ -169,12 +168,7 @@ def represent(
     found = represent_found(
         survey_here(listed_paths(paths), layout=layout), asked, compare=comparisons, out=folder
     )
-    if not found.measured:
-        skips = found.skips
-        raise RankscopeError(
-            f"no checkpoint could be looked into; {len(skips)} skipped, the first: {skips[0]}"
-        )
-    return reported(found)
+    return reported(found, nothing=NOTHING_SEEN)
 
 
 def asked_for(
@@ -242,17 +236,12 @@ def represent_found(
 ) -> Representation | RecalledRepresentation:
     """Look into the runs that a survey found, unless ``out`` holds the answer already."""
     plans = FeaturePlans(found, asked, list(compare))
-    require_steps(plans.count, found.runs)
-    sweep_results(out)
-    path = None if out is None else out / REPRESENTATIONS_RECORD
-    record = None if path is None else recorded(path, plans, FeatureFiles(path.parent))
-    if out is not None and record is not None:
-        return RecalledRepresentation(
-            **recalled(record),
-            out=out,
-            curves=tuple(plans.curves),
-            planned=frozenset(plans.planned),
-        )
+    record = None if out is None else out / REPRESENTATIONS_RECORD
+    recalled = recalled_curves(
+        RecalledRepresentation, plans, found=found, record=record, store=FeatureFiles
+    )
+    if recalled is not None:
+        return recalled
     require_out(out, found.runs)
     plans = FeaturePlans(found, asked, list(compare))  # as the files are now
     end = FEATURES_SHARE if compare else 1.0

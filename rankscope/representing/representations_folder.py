@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankscope.durable import write_file
 from rankscope.errors import DAMAGE
-from rankscope.evaluation.evaluation_folder import CURVE, recorded_curve
-from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.curves import CURVE, Curve, recorded_curve
 from rankscope.representing.feature_plans import Series, series_of
 from rankscope.representing.represented import Representation, series_in
 from rankscope.results.columns import (
@@ -56,15 +54,17 @@ def write_results(out: Path, found: Representation) -> Representation:
     if not found.measured:
         write_file(out / REPRESENTATIONS_SKIPS, json_lines(map(vars, found.skips)))
         return found
+    from rankscope.results.parquet_tables import frame_as_parquet
+
     curves = _earlier_curves(out)
     numbers = _merged(found.table, out / REPRESENTATIONS_FILE, found, curves)
     pairs = _merged(found.similarities, out / SIMILARITIES_FILE, found, curves)
     numbers = typed_representations(numbers).sort_values(list(PLACE), kind="stable")
     pairs = typed_similarities(pairs).sort_values([*PLACE, *AGAINST], kind="stable")
     files = {
-        REPRESENTATIONS_FILE: _parquet(numbers),
+        REPRESENTATIONS_FILE: frame_as_parquet(numbers),
         "representations.csv": frame_as_csv(numbers),
-        SIMILARITIES_FILE: _parquet(pairs) if len(pairs) else None,
+        SIMILARITIES_FILE: frame_as_parquet(pairs) if len(pairs) else None,
         "similarities.csv": frame_as_csv(pairs) if len(pairs) else None,
         REPRESENTATIONS_SKIPS: json_lines(map(vars, found.skips)),
     }
@@ -105,12 +105,6 @@ def _earlier_curves(out: Path) -> list[Curve]:
         return [recorded_curve({name: one[name] for name in CURVE}) for one in listed]
     except DAMAGE:
         return []
-
-
-def _parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()
 
 
 def _described(

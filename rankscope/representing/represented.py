@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rankscope.evaluation.score_plans import Curve
 from rankscope.pipeline.call_results import CallResult
+from rankscope.pipeline.curves import Curve, RecalledCurves
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
 from rankscope.representing.comparison_plans import ComparisonEntry, Side
 from rankscope.representing.feature_files import FeatureFile
@@ -113,35 +113,14 @@ class Representation(CallResult):
 
 
 @dataclass(frozen=True)
-class RecalledRepresentation(CallResult):
-    """An earlier call whose results still hold, and what is requested now.
+class RecalledRepresentation(RecalledCurves):
+    """An earlier call whose results still hold, and what is requested now."""
 
-    Attributes
-    ----------
-    out
-        Its folder.
-    curves
-        As in `Representation`.
-    planned
-        Series and step of each of its checkpoints.
-    """
-
-    out: Path
-    curves: tuple[Curve, ...]
-    planned: frozenset[tuple[Series, int]]
-
-    @property
-    def measured(self) -> int:
-        """Number of checkpoints and kinds of places with numbers."""
-        return len(self.planned)
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """The rows of this call; the file holds those of other calls too."""
+    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
         from rankscope.results.results import open_results
 
         table = open_results(self.out).representations
-        return table[[key in self.planned for key in series_in(table)]].reset_index(drop=True)
+        return table, series_in(table)
 
 
 def _place(curve: Curve, step: int) -> dict[str, Any]:

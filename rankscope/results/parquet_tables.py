@@ -10,7 +10,7 @@ import io
 from collections.abc import Collection, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,9 @@ import pyarrow.parquet
 
 from rankscope.errors import RankscopeError
 from rankscope.results.typed_columns import Cells, Columns, Numbers, joined
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUP = 2**15  # rows; a group of them is written when it is full
 CELL = 8  # bytes of a number, which is also the least that a text takes
@@ -92,6 +95,13 @@ def as_parquet(
     rows = ParquetRows(buffer, columns, whole=whole, text=text)
     rows.add(Columns.of(records, columns, whole=whole, text=text))
     rows.close()
+    return buffer.getvalue()
+
+
+def frame_as_parquet(table: pd.DataFrame) -> bytes:
+    """A data frame as Parquet, each column in its own type."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 

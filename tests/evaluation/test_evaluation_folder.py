@@ -23,7 +23,7 @@ from rankscope.evaluation.score_files import (
     score_path,
     write_scores,
 )
-from rankscope.evaluation.score_plans import Curve
+from rankscope.pipeline.curves import Curve
 from rankscope.results.columns import EVALUATION_COLUMNS
 from rankscope.results.record import read_record
 from rankscope.results.results import open_results

@@ -20,12 +20,12 @@ from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.open_model import OpenOptions
 from rankscope.evaluation.score_files import score_path
 from rankscope.evaluation.score_plans import (
-    Curve,
     curve_of,
     model_digest,
     model_files,
     score_key,
 )
+from rankscope.pipeline.curves import Curve
 from rankscope.scoring.document_spans import Cut
 from rankscope.scoring.text_model import TextEncoder
 from tests.evaluation.models import NO_ENCODER, write_own_run

@@ -1,0 +1,193 @@
+"""What `evaluate` and `represent` share: numbers of a run on one text, step by step.
+
+Both open the models of runs on this machine, and both keep one file per step and `Curve`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from rankscope.addresses import is_address
+from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.run import Run
+from rankscope.checkpoints.survey import Survey
+from rankscope.errors import WrongSettingError
+from rankscope.pipeline.call_results import CallResult, recalled, sweep_results
+from rankscope.pipeline.calls import recorded, require_steps
+from rankscope.pipeline.choices import Numbers
+from rankscope.pipeline.engine import ResultT, TaskT
+from rankscope.pipeline.execution import EntryT, Plan, Plans, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The numbers of one run on one task with the same settings: one file per step.
+
+    Attributes
+    ----------
+    folder
+        Where they are, within the results.
+    settings
+        All that they depend on except the checkpoint and its tokenizer.
+    """
+
+    run: str
+    path: str
+    task: str
+    folder: str
+    settings: dict[str, Any]
+
+
+CURVE = tuple(field.name for field in fields(Curve))
+
+
+def recorded_curve(known: Mapping[str, Any]) -> Curve:
+    """A curve out of a record; raises one of `DAMAGE` where it is not one."""
+    curve = Curve(*(known[name] for name in CURVE))
+    texts = (curve.run, curve.path, curve.task, curve.folder)
+    if not all(isinstance(text, str) for text in texts) or not isinstance(curve.settings, dict):
+        raise TypeError("an entry is not of its type")
+    folder = Path(curve.folder)
+    if folder.is_absolute() or ".." in folder.parts or "\0" in curve.folder:
+        raise ValueError("numbers are not within the results")
+    return curve
+
+
+class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
+    """The plans of all runs: for each checkpoint, one per curve that it is a step of.
+
+    Parameters
+    ----------
+    steps
+        The requested steps; None for all.
+    about
+        What else the results depend on, as plain values.
+
+    Attributes
+    ----------
+    curves
+        Where the numbers of each run go, for the plans so far.
+    planned
+        What names each task in the plans so far, as in the table: series and step.
+    """
+
+    def __init__(self, found: Survey, steps: Numbers | None, *about: object) -> None:
+        self._asked = {
+            run.name: [c for c in run if steps is None or c.step in steps] for run in found.runs
+        }
+        self.curves: list[Curve] = []
+        self.planned: set[tuple[Any, ...]] = set()
+        super().__init__(self._iter_plans(found.runs), *about)
+
+    @abstractmethod
+    def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[TaskT]]:
+        """The plans, made on demand."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Largest possible number of plans."""
+
+    @property
+    def asked(self) -> dict[str, tuple[int, ...]]:
+        """The requested steps, by run name."""
+        return {run: tuple(c.step for c in some) for run, some in self._asked.items()}
+
+
+@dataclass(frozen=True)
+class RecalledCurves(CallResult):
+    """An earlier call whose results still hold, and what is requested now.
+
+    Attributes
+    ----------
+    out
+        Its folder.
+    curves, planned
+        As in `CurvePlans`; what the call skipped is not among them.
+    """
+
+    out: Path
+    curves: tuple[Curve, ...]
+    planned: frozenset[tuple[Any, ...]]
+
+    @property
+    def measured(self) -> int:
+        """Number of checkpoints and curves with numbers."""
+        return len(self.planned)
+
+    @abstractmethod
+    def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
+        """The table in the folder, and for each row what ``planned`` has of its task."""
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The rows of this call; the file holds those of other calls too."""
+        table, names = self._stored()
+        return table[[name in self.planned for name in names]].reset_index(drop=True)
+
+
+RecalledT = TypeVar("RecalledT", bound=RecalledCurves)
+
+
+def survey_here(paths: Iterable[str | Path], *, layout: str | None = None) -> Survey:
+    """The survey of paths on this machine.
+
+    Raises
+    ------
+    WrongSettingError
+        If one is elsewhere: models are opened by programs that read whole files here.
+    """
+    paths = list(paths)
+    for path in paths:
+        if is_address(path):
+            message = "is elsewhere, and models are evaluated on this machine: copy the run here"
+            raise WrongSettingError(message, path=path)
+    return survey(paths, layout=layout)
+
+
+def recalled_curves(
+    kind: type[RecalledT],
+    plans: CurvePlans[TaskT],
+    *,
+    found: Survey,
+    record: Path | None,
+    store: Callable[[Path], Store[TaskT, ResultT, EntryT]],
+) -> RecalledT | None:
+    """The results of an earlier call, if they are those of the plans and all are there.
+
+    Parameters
+    ----------
+    kind
+        What they are returned as.
+    record
+        The record of the earlier call, in the folder of its results; None if nothing is kept.
+    store
+        Opens the store of a folder of results.
+
+    Raises
+    ------
+    WrongSettingError
+        If none of the requested steps exists.
+    """
+    require_steps(plans.count, found.runs)
+    if record is None:
+        return None
+    out = record.parent
+    sweep_results(out)
+    content = recorded(record, plans, store(out))
+    if content is None:
+        return None
+    return kind(
+        **recalled(content),
+        out=out,
+        curves=tuple(plans.curves),
+        planned=frozenset(plans.planned),
+    )
