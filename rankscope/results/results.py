@@ -382,7 +382,9 @@ class Results:
             return pd.DataFrame()
         with self._reading(path, ANALYSIS_RECORD):
             training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
-            texts = [n for n in training if not pd.api.types.is_numeric_dtype(training[n])]
+            texts = [
+                str(name) for name in training if not pd.api.types.is_numeric_dtype(training[name])
+            ]
             training[texts] = training[texts].map(original)
             for name in {*texts} & {*LOGGED_NUMBERS}:  # somebody's log may hold anything
                 training[name] = pd.to_numeric(training[name], errors="coerce")
