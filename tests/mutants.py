@@ -452,8 +452,8 @@ MUTANTS = (
     ),
     Mutant(
         "durable.py",
-        "            _flush(temporary)\n            temporary.rename(path)",
-        "            temporary.rename(path)",
+        "            _flush(temporary)\n            replace(temporary, path)",
+        "            replace(temporary, path)",
         "tests/test_durable.py",
     ),
     Mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import traceback
@@ -92,6 +93,8 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv[1:])
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupt, _leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # cp1252, as of Windows, has neither σ nor →
+        sys.stdout.reconfigure(errors="replace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         _with(arguments[:1])(args=arguments, prog_name="rankscope")

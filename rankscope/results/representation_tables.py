@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rankscope.representations.feature_metrics import FEATURE_COLUMNS
 from rankscope.representations.input_energy import INPUT_ENERGY_COLUMNS
 from rankscope.representations.probe_features import SIMILARITY_COLUMNS
+from rankscope.results.column_types import with_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,4 @@ def typed_input_energies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _typed(table: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    types = {
-        name: "Int64" if name in WHOLE else "str" if name in TEXT else "float64" for name in columns
-    }
-    return table.reindex(columns=list(columns)).astype(types)
+    return with_types(table.reindex(columns=list(columns)), WHOLE, TEXT)

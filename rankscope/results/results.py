@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError, printable
+from rankscope.results.column_types import with_types
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -76,17 +77,17 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """A metrics table with all columns and their types; columns that it lacks are empty."""
-    return _with_types(table.reindex(columns=list(COLUMNS)), WHOLE, TEXT)
+    return with_types(table.reindex(columns=list(COLUMNS)), WHOLE, TEXT)
 
 
 def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
     """A table of an evaluation with its columns and their types."""
-    return _with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
+    return with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
 
 
 def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
     """A table of subspaces with its columns and their types."""
-    return _with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
+    return with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
 
 
 @contextmanager
@@ -103,13 +104,6 @@ def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
     for name in (name for group in groups for name in group):
         if table[name].isna().any():
             raise ValueError(f"a row has no {name}")
-
-
-def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
-    types = {
-        name: "Int64" if name in whole else "str" if name in text else "float64" for name in table
-    }
-    return table.astype(types)
 
 
 @dataclass(frozen=True)
@@ -403,7 +397,9 @@ class Results:
             return pd.DataFrame()
         with self._reading(path, ANALYSIS_RECORD):
             training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
-            texts = training.select_dtypes(["object", "str"]).columns
+            texts = [
+                str(name) for name in training if not pd.api.types.is_numeric_dtype(training[name])
+            ]
             training[texts] = training[texts].map(original)
             for name in {*texts} & {*LOGGED_NUMBERS}:  # somebody's log may hold anything
                 training[name] = pd.to_numeric(training[name], errors="coerce")

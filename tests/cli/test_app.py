@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import pty
@@ -279,3 +280,18 @@ def test_help_of_analyze_names_what_is_measured_on_request_only() -> None:
 
 def test_help_names_every_layout() -> None:
     assert LAYOUT_NAMES.split(", ") == list(LAYOUTS)
+
+
+def test_what_the_encoding_of_a_pipe_lacks_is_no_crash(
+    relora_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe on Windows takes cp1252, which has neither σ nor →."""
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, encoding="cp1252"))
+    named = relora_run.path.rename(relora_run.path.with_name("σ→0"))
+    monkeypatch.setattr(sys, "argv", ["rankscope", "inspect", str(named)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    sys.stdout.flush()
+    assert ended.value.code == 0
+    assert b"??0" in pipe.getvalue() and b"llama-like" in pipe.getvalue()
