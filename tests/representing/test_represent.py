@@ -232,6 +232,25 @@ def test_a_changed_checkpoint_is_looked_into_anew(stage: Stage, opened: list[int
     assert (after[changed]["rankme"] != before[changed]["rankme"]).all()
 
 
+def test_numbers_are_of_the_text_that_they_are_kept_under(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is written to while models are opened costs the call, and no number is stored."""
+    real = model_engine.open_text_model
+    other = stage.text.read_text().replace("cats", "dogs")
+
+    def write_and_open(*args: Any, **named: Any) -> Any:
+        stage.text.write_text(other)
+        return real(*args, **named)
+
+    monkeypatch.setattr(model_engine, "open_text_model", write_and_open)
+    with pytest.raises(RankscopeError, match=r"novel\.jsonl: was written to while it was read"):
+        stage.represent(steps=[0])
+    monkeypatch.undo()
+    assert not list(stage.out.rglob("step-*"))
+    assert set(stage.represent(steps=[0])["status"]) == {"ok"}
+
+
 def test_what_is_compared_with_a_changed_checkpoint_is_compared_anew(stage: Stage) -> None:
     stage.represent(steps=[0, 10], compare="last")
     before = stage.results.similarities.set_index("layer")["cka"]
