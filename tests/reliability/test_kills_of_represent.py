@@ -9,7 +9,14 @@ from tests.reliability.kills import Size, Tried, Work
 from tests.reliability.kills_of_represent import KINDS, REPRESENT, SHORT
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+SOME, *OTHERS = KINDS
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [SOME, *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS)],
+    ids=lambda kind: kind.__name__,
+)
 def test_the_next_call_brings_everything_in_order(
     kind: Callable[[Path, Size, Work], Tried], tmp_path: Path
 ) -> None:

@@ -385,6 +385,12 @@ def test_wrong_settings_are_found_before_a_model_is_opened(
     assert opened == []
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_and_no_skip_of_each_checkpoint(stage: Stage) -> None:
+    with pytest.raises(WrongSettingError, match='^`device` is "cuda", but torch finds no GPU'):
+        stage.represent(device="cuda")
+
+
 def test_models_in_bfloat16_have_a_floor_of_bfloat16(stage: Stage) -> None:
     fine = stage.represent(steps=[0], compare="none")
     coarse = stage.represent(steps=[0], compare="none", precision="bfloat16")
