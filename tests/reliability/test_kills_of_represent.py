@@ -1,13 +1,17 @@
-"""Whatever call of ``represent`` dies whenever, the next has the tables of an undisturbed one."""
+"""Whatever call of ``represent`` dies whenever, the next has the tables of an undisturbed one.
+
+So it is where the disk was full.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.reliability.kills import Size, Tried, Work
-from tests.reliability.kills_of_represent import KINDS, REPRESENT, SHORT
-
+from tests.reliability.commands import started_command
+from tests.reliability.kills import Size, Tried, Work, leftovers
+from tests.reliability.kills_of_represent import KINDS, REPRESENT, SHORT, models
+from tests.reliability.test_full_disk import assert_named
 
 SOME, *OTHERS = KINDS
 
@@ -23,3 +27,16 @@ def test_the_next_call_brings_everything_in_order(
     tried = kind(tmp_path, SHORT, REPRESENT)
     assert tried.short == []
     assert tried.trials
+
+
+@pytest.mark.parametrize(
+    ("most_bytes", "path"),
+    [(100, "kept-step-00000001."), (9_000, "representations.")],  # of the store, of the tables
+)
+def test_what_a_full_disk_did_not_take_is_named(tmp_path: Path, most_bytes: int, path: str) -> None:
+    run, out = models(tmp_path), tmp_path / "new"
+    settings = ("--tokens", "60", "--window", "12", "--compare", "none", "--threads", "1")
+    given = ("represent", str(run), "--text", str(tmp_path / "novel.jsonl"), "--out", str(out))
+    assert_named(started_command(*given, *settings, most_bytes=most_bytes).ended(), path)
+    assert leftovers(tmp_path) == []
+    assert not (out / "representations.json").exists()

@@ -387,7 +387,7 @@ def test_wrong_settings_are_found_before_a_model_is_opened(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_one_line_and_no_skip_of_each_checkpoint(stage: Stage) -> None:
-    with pytest.raises(WrongSettingError, match='^`device` is "cuda", but torch finds no GPU'):
+    with pytest.raises(WrongSettingError, match=r'^`device` is "cuda", but torch finds no GPU'):
         stage.represent(device="cuda")
 
 
