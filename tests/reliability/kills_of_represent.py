@@ -31,7 +31,7 @@ KINDS: tuple[Callable[[Path, Size, Work], Tried], ...] = (
     killed_at_random,
     at_once,
 )
-SHORT, FULL = Size(stride=40, random=1, pairs=1), Size(stride=1, random=15, pairs=10)
+SHORT, FULL = Size(stride=16, random=1, pairs=1), Size(stride=1, random=15, pairs=10)
 SETTINGS: Options = {"window": 12, "compare": "last"}
 
 

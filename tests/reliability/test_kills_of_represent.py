@@ -9,16 +9,26 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.commands import started_command
-from tests.reliability.kills import Size, Tried, Work, leftovers
-from tests.reliability.kills_of_represent import KINDS, REPRESENT, SHORT, models
+from tests.reliability.kills import (
+    Size,
+    Tried,
+    Work,
+    at_once,
+    killed_everywhere,
+    killed_within_another,
+    leftovers,
+)
+from tests.reliability.kills_of_represent import REPRESENT, SHORT, models
 from tests.reliability.test_full_disk import assert_named
-
-SOME, *OTHERS = KINDS
 
 
 @pytest.mark.parametrize(
     "kind",
-    [SOME, *(pytest.param(kind, marks=pytest.mark.slow) for kind in OTHERS)],
+    [
+        killed_everywhere,
+        pytest.param(killed_within_another, marks=pytest.mark.slow),
+        pytest.param(at_once, marks=pytest.mark.slow),
+    ],
     ids=lambda kind: kind.__name__,
 )
 def test_the_next_call_brings_everything_in_order(
