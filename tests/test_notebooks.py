@@ -177,13 +177,16 @@ def test_what_is_made_for_ones_own_checkpoints_is_found_again(
 
 @pytest.mark.slow
 def test_reading_the_numbers_shows_what_its_text_says() -> None:
-    noise, bits, kappas, gaussian, windows, published = shown_by(READING, "SEED = 2")
+    noise, bits, kappas, gaussian, windows, features, published = shown_by(READING, "SEED = 2")
     assert (noise["values above zero"], noise["values above the noise floor"]) == (64, 8)
     assert noise["κ as computed"] > 100 * noise["κ of the factors"]
     assert [number for number, _ in bits.values()] == [24, 8]
     assert kappas["64×64"][0.9] > 10 * kappas["128×64"][0.9]
     assert list(gaussian.values()) == sorted(gaussian.values())
     assert [len(values) for values in windows.values()] == [8, 4]
+    ranks, chance, biased, (low, high) = features.values()
+    assert ranks[256] < ranks[1024] and ranks == pytest.approx(chance, rel=0.02)
+    assert biased > 0.04 and low < 0 < high
     assert ("weight", "per") in published.index
 
 

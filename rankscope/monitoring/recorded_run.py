@@ -97,7 +97,7 @@ class RecordedRun:
             faults = (self._store.fault(task, entry) for entry in entries)
             self._skips |= dict.fromkeys(_at(one, step) for one in faults if one is not None)
             self._unwritten.setdefault(step, []).extend(entries)
-        own = {(e.place["component"], e.place["name"]) for e in entries}
+        own = set(map(_matrix, entries))
         rows = self._rows.setdefault(step, [])
         rows[:] = [row for row in rows if (row["component"], row["name"]) not in own]
         rows += [row_of(self._opening.run, step, entry) for entry in entries]
@@ -239,7 +239,10 @@ class RecordedRun:
     def _store_steps(self) -> None:
         for step in sorted(self._unwritten):
             path = self._path(step)
-            self._store.write(path, self._store.read(path), self._unwritten.pop(step))
+            new = self._unwritten.pop(step)
+            own = set(map(_matrix, new))  # of a matrix that is taken again, whatever its window was
+            stored = [entry for entry in self._store.read(path) if _matrix(entry) not in own]
+            self._store.write(path, stored, new)
 
     def _path(self, step: int) -> Path:
         return spectra_store.store_path(self._out / SPECTRA_FOLDER, self._opening.run, step)
@@ -253,6 +256,10 @@ class RecordedRun:
                 entries = self._store.read(path)
                 rows[step] = [row_of(self._opening.run, step, entry) for entry in entries]
         return rows
+
+
+def _matrix(entry: Entry) -> tuple[object, ...]:
+    return entry.place["component"], entry.place["name"]
 
 
 def _key(run: str, step: int, component: Component) -> str:

@@ -2,12 +2,15 @@
 
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
 `adapter_rank`, `subspaces`, `score`, `correlation`, `overlap`, `merge_overlap`, `intruder_count`,
-`head_map`, `layer_profile`, `depth_slope`, `layer_halves`, `histogram`, `learning_rate`.
+`head_map`, `layer_profile`, `depth_slope`, `layer_halves`, `histogram`, `learning_rate`,
+`feature`, `feature_map`, `similarity`, `layer_similarity`.
 Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
 `condition_number`, `differences`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
 `adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`, `tail_index`,
 `outliers`, `overlaps`, `merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`, `by_half`,
-`update_histograms`, `learning_rates`. `log_steps` gives any of them a log axis of steps.
+`update_histograms`, `learning_rates`, `features`, `feature_maps`, `features_against_weights`,
+`similarities`, `layer_similarities`, `run_similarities`. `log_steps` gives any of them a log axis
+of steps.
 """
 
 from __future__ import annotations
@@ -23,16 +26,25 @@ if TYPE_CHECKING:
     from rankscope.plots.decay import spectrum, update_spectra
     from rankscope.plots.depth_panels import depth_profiles, depth_slope, layer_profile
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
+    from rankscope.plots.feature_lines import feature, features
+    from rankscope.plots.feature_scatter import features_against_weights
     from rankscope.plots.figure_files import save_figure
     from rankscope.plots.gallery import FIGURES
     from rankscope.plots.half_panels import by_half, layer_halves
     from rankscope.plots.histograms import histogram, update_histograms
     from rankscope.plots.intruder_maps import intruder_count, intruders
+    from rankscope.plots.layer_maps import feature_map, feature_maps
     from rankscope.plots.maps import heatmap, heatmaps
     from rankscope.plots.merge_alignment import merge_overlap, merge_overlaps
     from rankscope.plots.metric_lines import metric
     from rankscope.plots.rate_curves import learning_rate, learning_rates
     from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
+    from rankscope.plots.similarity_lines import similarities, similarity
+    from rankscope.plots.similarity_matrices import (
+        layer_similarities,
+        layer_similarity,
+        run_similarities,
+    )
     from rankscope.plots.staircases import merged_rank, merged_ranks
     from rankscope.plots.style import WIDTHS, paper_style
     from rankscope.plots.subspace_lines import overlap, overlaps
@@ -51,6 +63,11 @@ __all__ = [
     "depth_profiles",
     "depth_slope",
     "differences",
+    "feature",
+    "feature_map",
+    "feature_maps",
+    "features",
+    "features_against_weights",
     "head_map",
     "head_maps",
     "heatmap",
@@ -60,6 +77,8 @@ __all__ = [
     "intruders",
     "layer_halves",
     "layer_profile",
+    "layer_similarities",
+    "layer_similarity",
     "learning_rate",
     "learning_rates",
     "log_steps",
@@ -78,8 +97,11 @@ __all__ = [
     "performance",
     "rank_against_performance",
     "rank_and_performance",
+    "run_similarities",
     "save_figure",
     "score",
+    "similarities",
+    "similarity",
     "spectrum",
     "subspaces",
     "tail_index",
@@ -99,6 +121,11 @@ _MODULES = {
     "depth_profiles": "depth_panels",
     "depth_slope": "depth_panels",
     "differences": "chance_bands",
+    "feature": "feature_lines",
+    "feature_map": "layer_maps",
+    "feature_maps": "layer_maps",
+    "features": "feature_lines",
+    "features_against_weights": "feature_scatter",
     "head_map": "circuit_maps",
     "head_maps": "circuit_maps",
     "heatmap": "maps",
@@ -108,6 +135,8 @@ _MODULES = {
     "intruders": "intruder_maps",
     "layer_halves": "half_panels",
     "layer_profile": "depth_panels",
+    "layer_similarities": "similarity_matrices",
+    "layer_similarity": "similarity_matrices",
     "learning_rate": "rate_curves",
     "learning_rates": "rate_curves",
     "log_steps": "time_axis",
@@ -126,8 +155,11 @@ _MODULES = {
     "performance": "evaluation_curves",
     "rank_against_performance": "run_scatter",
     "rank_and_performance": "correlations",
+    "run_similarities": "similarity_matrices",
     "save_figure": "figure_files",
     "score": "evaluation_curves",
+    "similarities": "similarity_lines",
+    "similarity": "similarity_lines",
     "spectrum": "decay",
     "subspaces": "adapter_cycles",
     "tail_index": "role_panels",

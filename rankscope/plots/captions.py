@@ -43,7 +43,15 @@ IN_LATEX |= {
     "→": r"$\to$",
     "≥": r"$\ge$",
 }
-SYMBOLS = {"kappa": "κ", "sigma": "σ", "lambda": "λ", "Delta": "Δ", "|": "‖", "lceil": "⌈"}
+SYMBOLS = {
+    "alpha": "α",
+    "kappa": "κ",
+    "sigma": "σ",
+    "lambda": "λ",
+    "Delta": "Δ",
+    "|": "‖",
+    "lceil": "⌈",
+}
 SYMBOLS |= {"rceil": "⌉", "uparrow": "↑", "times": "×", "log": "log", " ": " "}
 MARKUP = re.compile(r"\\\$|\$[^$]*\$")
 COMMAND = re.compile(r"\\(?:([A-Za-z]+) ?|([| ]))")

@@ -33,7 +33,8 @@ from rankscope.statistics.replicates import (
 from rankscope.statistics.row_choice import chosen_rows, in_order, require_metric, series_names
 from rankscope.statistics.step_summary import summarised_over
 
-MOST_STEPS = 6
+MOST_STEPS, MOST_TICKS = 6, 4
+ROUND = [1, 2, 2.5, 5, 10]
 ROW_HEIGHT = 1.0
 BAR_PAD = 0.1
 ROW_TITLE = 0.25  # of the width
@@ -207,6 +208,11 @@ def depth_profiles(
         _draw_slopes(slope, found[found[hue] == name], style)
         time_axis(Panel(slope, {name: style}), table, rows[rows[hue] == name], hue=hue)
         slope.set_xlabel("")
+        for ax in (profiles, slope):
+            if not quantity(column).log or ax is slope:
+                # Not as many as fit: the height, on which that depends, is not the one that the
+                # layout measured the labels at.
+                ax.yaxis.set_major_locator(MaxNLocator(nbins=MOST_TICKS, steps=ROUND))
         row_title(slope, name_title(name, ROW_TITLE * width))
     panel = Panel(grid[0][1], {})
     _explain(panel, found, rows, hue)

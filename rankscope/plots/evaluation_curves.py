@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid, shared_legend
+from rankscope.plots.interval_points import Interval, interval_points
 from rankscope.plots.metric_lines import draw_series
 from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
 from rankscope.plots.published_lines import draw_published_scores
@@ -20,17 +21,15 @@ from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.replicates import (
     Over,
     are_replicates,
-    at_common_steps,
     by_group,
     group_names,
-    none_in_common,
     runs_over,
 )
 from rankscope.statistics.row_choice import series_names
-from rankscope.statistics.step_summary import cuts_of, over_runs
 
 PHENOMENON = "phenomenon:"
 CHANCE = 0.5
+INTERVAL = Interval("value", "ci_low", "ci_high")
 FEW_DOCUMENTS = 50
 """Documents below which intervals of texts are nominal: fewer than 95 % hold the truth."""
 
@@ -138,7 +137,7 @@ def score(
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")
     look = _LOOKS.get(metric, _Look(metric))
     is_of_runs = are_replicates(evaluation, hue)
-    points = _points_of_runs(rows, hue, look) if is_of_runs else _points(rows, hue)
+    points = interval_points(rows, INTERVAL, hue=hue, log=look.log)
     with drawn_on(
         ax, series_names(evaluation, hue) if runs is None else runs, legend=legend
     ) as panel:
@@ -297,37 +296,6 @@ def phenomena(evaluation: pd.DataFrame) -> list[str]:
     """Groups of BLiMP that are phenomena, by name."""
     is_one = evaluation["group"].str.startswith(PHENOMENON) & (evaluation["task"] == "blimp")
     return sorted(set(evaluation.loc[is_one & (evaluation["metric"] == "accuracy"), "group"]))
-
-
-def _points(rows: pd.DataFrame, hue: str) -> pd.DataFrame:
-    """Rows of the evaluation table as points of a `rankscope.statistics.step_summary.summary`."""
-    begins = rows["run"].map(cuts_of(rows).breaks).fillna(np.inf)
-    points = pd.DataFrame({hue: rows[hue], "run": rows["run"], "step": rows["step"]}).assign(
-        centre=rows["value"],
-        low=rows["ci_low"],
-        high=rows["ci_high"],
-        stretch=rows["step"] >= begins,
-        undefined=rows["value"].isna().astype(int),
-        window="",
-        noisy=False,
-        bound=False,
-    )
-    return points.sort_values([hue, "step"])
-
-
-def _points_of_runs(rows: pd.DataFrame, hue: str, look: _Look) -> pd.DataFrame:
-    """The same where each point is of several runs, for perplexities by their logarithm."""
-    common, keys = rows[at_common_steps(rows, hue)], [hue, "window", "step"]
-    if common.empty:
-        raise none_in_common(rows, hue)
-    points = _points(common, hue)
-    with np.errstate(divide="ignore"):
-        values = points.assign(centre=np.log(points["centre"])) if look.log else points
-    merged = over_runs(values, keys, log=False)
-    ends = ["centre", "low", "high"]
-    if look.log:
-        merged[ends] = np.exp(merged[ends])
-    return merged.assign(stretch=points.groupby(keys)["stretch"].max().to_numpy())
 
 
 def _explain(panel: Panel, points: pd.DataFrame, look: _Look, *, over: Over, is_few: bool) -> None:

@@ -15,7 +15,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from rankscope.plots.grid import LINE_HEIGHT
 from rankscope.plots.panel import GREY
 from rankscope.plots.style import plain, wrapped
-from rankscope.results.columns import ANALYSIS_RECORD, EVALUATION_RECORD, TRAINING_FILE
+from rankscope.results.columns import (
+    ANALYSIS_RECORD,
+    EVALUATION_RECORD,
+    REPRESENTATIONS_RECORD,
+    TRAINING_FILE,
+)
 from rankscope.results.record import FILES, read_record
 from rankscope.results.results import Results
 
@@ -25,6 +30,7 @@ PAD = 0.03  # inches around the foot
 MOST_NAMED = 3
 NAMED_VERSIONS = ("rankscope", "numpy")
 DIGITS = 12  # of a digest
+RECORDS = (ANALYSIS_RECORD, EVALUATION_RECORD, REPRESENTATIONS_RECORD)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def source_of(results: Results) -> FigureSource:
     log goes on for longer than the last two checkpoints are apart. Where steps were chosen nothing
     is known about that.
     """
-    records = [read_record(results.path / name) for name in (ANALYSIS_RECORD, EVALUATION_RECORD)]
+    records = [read_record(results.path / name) for name in RECORDS]
     skips = [entry for record in records for entry in record.get("skipped", ())]
     versions: dict[str, Any] = {}
     for record in reversed(records):

@@ -1,10 +1,10 @@
-"""`FIGURES`: every figure by its name, drawn from the results of an analysis or an evaluation."""
+"""`FIGURES`: every figure by its name, drawn from a folder of results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 from operator import attrgetter, or_
 
@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
-from rankscope.plots.captions import Caption, caption_of, runs_of
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
 from rankscope.plots.depth_panels import depth_profiles, has_depth
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
-from rankscope.plots.figure_source import FigureSource, add_foot
+from rankscope.plots.feature_figures import default_features, figures_of_features
+from rankscope.plots.feature_scatter import features_against_weights, has_features_of_weights
+from rankscope.plots.gallery_figure import GalleryFigure
 from rankscope.plots.half_panels import by_half, has_halves
 from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
@@ -34,7 +35,8 @@ from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
 from rankscope.results.results import Results
 from rankscope.statistics.correlation import correlate
-from rankscope.statistics.replicates import RUN_GROUP, groups_of, with_groups
+from rankscope.statistics.feature_rows import kinds_of_places
+from rankscope.statistics.replicates import AGAINST, RUN_GROUP, all_runs, groups_of, with_groups
 from rankscope.statistics.row_choice import (
     SERIES,
     by_run,
@@ -48,69 +50,8 @@ PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "mer
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
-TABLES = ("metrics", "evaluation", "training", "subspaces")
+TABLES = ("metrics", "evaluation", "training", "subspaces", "representations", "similarities")
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
-
-
-@dataclass(frozen=True)
-class GalleryFigure:
-    """A figure that may be drawn from results.
-
-    Attributes
-    ----------
-    draw
-        Draws it, with a column that identifies the lines, such as ``run``; raises
-        `RankscopeError` where the results do not allow it.
-    has_data
-        Whether the results hold what it needs.
-    drawn_from
-        What it needs, in words, to say why it was left out.
-    component
-        Which matrices it shows; None for figures of something else.
-    table
-        The table that it is drawn from.
-    draw_published
-        Draws it over the curves of `rankscope.published.weiss2025`, if any are of its kind.
-    has_published
-        Whether some are of the matrices or tasks in the results.
-    """
-
-    draw: Callable[[Results, str], Figure]
-    has_data: Callable[[Results], bool]
-    drawn_from: str
-    component: str | None = None
-    table: Callable[[Results], pd.DataFrame] = attrgetter("metrics")
-    draw_published: Callable[[Results, str], Figure] | None = None
-    has_published: Callable[[Results], bool] = lambda _: False
-
-    def over_published(self, results: Results) -> GalleryFigure:
-        """The figure over published curves, where there are any for these results."""
-        if self.draw_published is None or not self.has_published(results):
-            return self
-        return replace(self, draw=self.draw_published)
-
-    def __call__(self, results: Results) -> Figure | None:
-        """Draw the figure, of the groups of runs if `selected` made any; None without data."""
-        hue = RUN_GROUP if RUN_GROUP in results.metrics else "run"
-        return self.draw(results, hue) if self.has_data(results) else None
-
-    def with_caption(
-        self, name: str, results: Results, source: FigureSource
-    ) -> tuple[Figure, Caption] | None:
-        """Draw the figure, with remarks of its source at the foot, and its caption."""
-        figure = self(results)
-        return None if figure is None else (figure, self.described(figure, name, results, source))
-
-    def described(
-        self, figure: Figure, name: str, results: Results, source: FigureSource
-    ) -> Caption:
-        """Add the remarks of the source to the foot of a figure that was drawn; its caption."""
-        rows = self.table(results)
-        if self.component is not None:
-            rows = rows[rows["component"] == self.component]
-        caption = caption_of(figure, name, rows, component=self.component, source=source)
-        add_foot(figure, [*source.remarks(runs_of(rows))])
-        return caption
 
 
 def figures_of(component: str) -> dict[str, GalleryFigure]:
@@ -186,9 +127,7 @@ def selected(
     """
     tables = {name: getattr(results, name) for name in TABLES}
     tables = {name: table for name, table in tables.items() if "run" in table}
-    there = dict.fromkeys(
-        str(run) for table in tables.values() for run in table["run"].dropna().unique()
-    )
+    there = dict.fromkeys(run for table in tables.values() for run in all_runs(table))
     _check("run", runs, [there])
     _check("role", roles, [results.metrics["role"].unique()])
     groups = None if group is None else groups_of(there, group)
@@ -215,7 +154,7 @@ def _in_study(
 
 
 def _chosen(table: pd.DataFrame, *, runs: Collection[str], roles: Collection[str]) -> pd.DataFrame:
-    for column, wanted in (("run", runs), ("role", roles)):
+    for column, wanted in (("run", runs), (AGAINST, runs), ("role", roles)):
         if wanted and column in table.columns:
             table = table[table[column].isin(wanted)]
     return table
@@ -245,8 +184,8 @@ def gallery(
         return chosen
     if not any(figure.has_published(results) for figure in chosen.values()):
         raise WrongSettingError(
-            "nothing is published of matrices of these shapes, nor of these tasks, by step: leave "
-            "out `published`"
+            "nothing is published of matrices of these shapes, of these tasks, nor of features of "
+            "these places, by step: leave out `published`"
         )
     return {name: figure.over_published(results) for name, figure in chosen.items()}
 
@@ -259,6 +198,8 @@ def _figures_for(
     every = dict(FIGURES)
     for component in there:
         every |= figures_of(str(component))
+    for kind in kinds_of_places(results.representations):
+        every |= figures_of_features(kind)
     if only:
         _check("figure", only, [list(every)])
         return {name: every[name] for name in only}
@@ -267,7 +208,8 @@ def _figures_for(
     spectra = _with_tables(results, subspaces=results.subspaces.iloc[:0])
     shown = {f.component for f in FIGURES.values() if f.component and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
-    return reduce(or_, rest, FIGURES)
+    kinds = kinds_of_places(results.representations)
+    return reduce(or_, (*rest, *(default_features(kind) for kind in kinds)), FIGURES)
 
 
 def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]]) -> None:
@@ -440,6 +382,14 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r: has_run_points(r.metrics, r.evaluation),
         "weights and performance of 4 runs or more",
         "weight",
+    ),
+    **default_features("block"),
+    "features-against-weights": GalleryFigure(
+        lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
+        lambda r: has_features_of_weights(r.metrics, r.representations),
+        "weights and features of blocks at a common step",
+        "weight",
+        title="PER of the features after each block against that of its weights",
     ),
 }
 """Figures of the results by file name."""

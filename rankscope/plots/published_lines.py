@@ -26,6 +26,8 @@ SHAPES = {
 METRICS = {"per": "per"} | dict.fromkeys(
     ("condition_number", "condition_number_raw"), "condition_number"
 )
+SIMILAR = {"mlp": "swiglu.w_2"}
+"""The study's projections whose outputs are the features of these places."""
 LAST = 20_000
 """Step at which the study ends; some evaluations go on beyond it."""
 _LOOKS: dict[object, tuple[LineStyleType, float]] = {
@@ -146,3 +148,27 @@ def _draw(panel: Panel, line: pd.DataFrame, look: tuple[LineStyleType, float], l
         zorder=1.5,
     )
     panel.line(label, dashes, width=width, alpha=ALPHA)
+
+
+def has_published_similarities(table: pd.DataFrame, at: str) -> bool:
+    """Whether similarities of such places with the last step are published."""
+    return at in SIMILAR and step_label(table) == "step"
+
+
+def draw_published_similarities(panel: Panel, table: pd.DataFrame, *, at: str, half: str) -> None:
+    """Draw the published biased CKA of one half of the layers with the last step.
+
+    Both scales are drawn, under the names that the study's figure has: for spectra it exchanged
+    those of one model, and for CKA nothing says whether it did.
+    """
+    if at not in SIMILAR:
+        raise WrongSettingError(
+            f"nothing is published of the features of {at!r}: leave out `published`, or choose "
+            f"{' or '.join(map(repr, SIMILAR))} as `at`"
+        )
+    _require_steps(table)
+    rows = weiss2025("cka")
+    rows = rows[(rows["matrix"] == SIMILAR[at]) & (rows["layers"] == half)]
+    for (model, scale), line in rows.groupby(["model", "scale_printed"]):
+        label = f"{STUDY} (six layers): {scale} as printed, {_METHODS[model]}"
+        _draw(panel, line, _LOOKS[model, scale], label)

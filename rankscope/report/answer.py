@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rankscope.plots.gallery import selected
+from rankscope.report.answer_on_features import feature_sentences
 from rankscope.report.answer_on_losses import loss_sentence
 from rankscope.report.answer_on_merges import merge_sentences
 from rankscope.report.matrix_table import place_of
@@ -47,7 +48,8 @@ def answer(
 
     How much of their dimensions the weights use, beside random matrices, and where less; what rank
     the last updates have; how much the merges of a ReLoRA run add up to, how far successive ones
-    go the same way, and what restarts do to the loss; and at which loss the runs end.
+    go the same way, and what restarts do to the loss; which rank the features after the last block
+    have, and how alike those of two runs are; and at which loss the runs end.
 
     Parameters
     ----------
@@ -86,6 +88,9 @@ def answer(
     sentences = [
         *(used, _largest_fall(table, unit), _updates(table)),
         *merge_sentences(table, _since_breaks(chosen.subspaces, opened.breaks)),
+        *feature_sentences(
+            _since_breaks(chosen.representations, opened.breaks), chosen.similarities, unit
+        ),
         loss_sentence(chosen.evaluation, chosen.training, unit),
     ]
     said = [sentence for sentence in sentences if sentence]
@@ -103,7 +108,8 @@ def _members(results: Results, named: Collection[str], group: str | None) -> Col
 
 def _are_single(results: Results) -> bool:
     """Whether there are several runs and none that a group puts together with another."""
-    runs = pd.concat([results.metrics, results.evaluation])[
+    tables = [results.metrics, results.evaluation, results.representations]
+    runs = pd.concat(tables)[
         ["run", *([RUN_GROUP] if RUN_GROUP in results.metrics else [])]
     ].drop_duplicates()
     return len(runs) > 1 and not (RUN_GROUP in runs and runs[RUN_GROUP].duplicated().any())

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from rankscope.results.columns import ANALYSIS_RECORD
 from rankscope.results.record import read_record
 from rankscope.results.results import Results
@@ -43,6 +45,16 @@ INTRUDERS = Reference(
     "Shuttleworth et al. (2024)",
     "R. Shuttleworth et al. LoRA vs Full Fine-tuning: An Illusion of Equivalence. "
     "arXiv:2410.21228.",
+)
+RANKME = Reference(
+    "Garrido et al. (2023)",
+    "Q. Garrido, R. Balestriero, L. Najman and Y. LeCun. RankMe: Assessing the downstream "
+    "performance of pretrained self-supervised representations by their rank. ICML 2023.",
+)
+CKA = Reference(
+    "Kornblith et al. (2019)",
+    "S. Kornblith, M. Norouzi, H. Lee and G. Hinton. Similarity of neural network representations "
+    "revisited. ICML 2019.",
 )
 NOISE = Reference(
     "Bandeira and van Handel (2016)",
@@ -90,12 +102,35 @@ def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
             "norm gives. Intruder dimensions follow Shuttleworth et al. (2024): among the ten "
             "leading left vectors, those whose cosine with every vector before is below 0.5."
         )
+    if len(results.representations):
+        references += [RANKME]
+        paragraphs.append(_on_features(results.representations))
+    if len(results.similarities):
+        references += [CKA]
+        paragraphs.append(
+            "Features of the same tokens were compared by linear CKA (Kornblith et al. 2019), with "
+            "estimates of HSIC over tokens of different documents only, so that unrelated features "
+            "have 0 on average, and with intervals that leave out one block of documents at a time."
+        )
     if len(results.evaluation):
         tasks = ", ".join(sorted(results.evaluation["task"].unique()))
         paragraphs.append(
             f"Performance was measured on {tasks}; intervals are at the level of 95 %."
         )
     return Methods(paragraphs, references)
+
+
+def _on_features(table: pd.DataFrame) -> str:
+    counts = sorted({*table["tokens"].dropna().astype(int)})
+    tokens = " to ".join(dict.fromkeys(f"{count} tokens" for count in (counts[0], counts[-1])))
+    texts = ", ".join(sorted(table["text"].dropna().unique()))
+    same = "the same" if table["probe"].nunique() == 1 else "its"
+    return (
+        f"Every checkpoint read {same} {tokens} of {texts}. The rank of features is RankMe "
+        "(Garrido et al. 2023) without its constant: exp(−Σ pᵢ ln pᵢ), where pᵢ is the share of a "
+        "singular value of the uncentred features of a layer in the sum of all. Intervals are 95 % "
+        "over 16 blocks of documents."
+    )
 
 
 def _checkpoints(results: Results) -> list[int]:

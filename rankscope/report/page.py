@@ -119,9 +119,11 @@ def _page(
     read = account(results.path)
     rows, count = matrix_rows(results.metrics)
     record = read_record(results.path / ANALYSIS_RECORD)
-    named = pd.concat([results.metrics["run"], results.evaluation["run"]])
+    tables = (results.metrics, results.evaluation, results.representations)
+    named = pd.concat([table["run"] for table in tables])
     runs = list(dict.fromkeys(map(str, named)))
-    what = "Rank" if len(results.metrics) else "Performance"
+    kinds = zip(("Rank", "Performance", "Features"), tables, strict=True)
+    what = next((kind for kind, table in kinds if len(table)), "Rank")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -131,6 +133,11 @@ def _page(
         style=Markup(_asset("report.css")),
         script=Markup(_asset("report.js")),
         answer=answer,
+        alone=" and ".join(
+            name
+            for name, table in (("an evaluation", tables[1]), ("features", tables[2]))
+            if len(table)
+        ),
         standing_out=record.get("summary", {}).get("findings", []),
         found=run_findings(results),
         figures=figures,

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rankscope.results.columns import ANALYSIS_RECORD, EVALUATION_RECORD
+from rankscope.results.columns import (
+    ANALYSIS_RECORD,
+    EVALUATION_RECORD,
+    REPRESENTATIONS_RECORD,
+)
 from rankscope.results.record import read_record
 
 MOST_LINES = 200
@@ -57,10 +61,11 @@ class Account:
 def account(folder: Path) -> Account:
     """The account of a results folder; parts that no record has are empty."""
     record = read_record(folder / ANALYSIS_RECORD)
-    evaluation = read_record(folder / EVALUATION_RECORD)
-    about = record or evaluation
+    others = [read_record(folder / name) for name in (EVALUATION_RECORD, REPRESENTATIONS_RECORD)]
+    about = next(filter(None, (record, *others)), {})
     skipped, notes = (
-        _lines([*record.get(name, ()), *evaluation.get(name, ())]) for name in ("skipped", "notes")
+        _lines([line for one in (record, *others) for line in one.get(name, ())])
+        for name in ("skipped", "notes")
     )
     return Account(
         runs=[_run(run) for run in record.get("runs", ())],

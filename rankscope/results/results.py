@@ -22,6 +22,7 @@ from rankscope.results.columns import (
     EVALUATION_RECORD,
     EVALUATION_TEXT,
     EVALUATION_WHOLE,
+    INPUT_ENERGIES_FILE,
     KEY,
     LOGGED_NUMBERS,
     METRICS_FILE,
@@ -45,7 +46,11 @@ from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
 from rankscope.results.parquet_tables import check_size
 from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
-from rankscope.results.representation_tables import typed_representations, typed_similarities
+from rankscope.results.representation_tables import (
+    typed_input_energies,
+    typed_representations,
+    typed_similarities,
+)
 from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
@@ -274,6 +279,16 @@ class Results:
         """
         return self._represented(SIMILARITIES_FILE, typed_similarities, ("comparison",))
 
+    @cached_property
+    def input_energies(self) -> pd.DataFrame:
+        """How much of what each weight reads lies where it looks: one row per matrix and share.
+
+        Columns run, step, text, features, layer, role, component, name, since, span, weight_share,
+        and the numbers of `rankscope.representations.input_energy`; empty unless `represent` was
+        called with ``energy``.
+        """
+        return self._represented(INPUT_ENERGIES_FILE, typed_input_energies, ("role", "name"))
+
     def _represented(
         self, name: str, types: Callable[[pd.DataFrame], pd.DataFrame], needed: Sequence[str]
     ) -> pd.DataFrame:
@@ -458,7 +473,7 @@ class Results:
         parts = [
             _values(name, at, entry)
             for name, at, _, entries in by_step(rows, self.path / SPECTRA_FOLDER)
-            for entry in entries
+            for entry in entries.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,29 @@ QUANTITIES = {
     "nuclear_norm": Quantity("nuclear norm"),
     "per_error": Quantity("relative error bound of PER", log=True),
     "sigma_error": Quantity(r"error bound of $\sigma$", log=True),
+}
+
+
+_OF_FEATURES = {
+    "rankme": Quantity("RankMe = effective rank of features", tail=True),
+    "per": Quantity("PER of features = RankMe / min(n, d)", tail=True),
+    "alpha_req": Quantity(r"$\alpha$-ReQ = decay of the eigenvalues"),
+    "stable_rank": Quantity("stable rank of features"),
+    "participation_ratio": Quantity("participation ratio of features"),
+}
+FEATURE_QUANTITIES = {
+    **_OF_FEATURES,
+    **{f"{name}_centred": replace(of, label=f"{of.label}, centred")
+       for name, of in _OF_FEATURES.items()},
+    "mean_cosine": Quantity("mean cosine of two tokens"),
+    "mean_norm": Quantity("mean norm of features", log=True),
+}  # fmt: skip
+"""Numbers of the features that layers give, which share some names with those of matrices."""
+SIMILARITY_QUANTITIES = {
+    "cka": Quantity("CKA, unbiased"),
+    "cka_biased": Quantity("CKA, biased"),
+    "svcca": Quantity("SVCCA"),
+    "pwcca": Quantity("PWCCA"),
 }
 
 

@@ -12,6 +12,8 @@ from rankscope.errors import WrongSettingError, printable
 
 RUN_GROUP = "run_group"
 """The column that holds the group of each run."""
+AGAINST, AGAINST_GROUP = "against_run", "against_run_group"
+"""The run on the other side of a similarity, and its group."""
 
 
 def grouped(table: pd.DataFrame, pattern: str) -> pd.DataFrame:
@@ -54,13 +56,21 @@ def grouped(table: pd.DataFrame, pattern: str) -> pd.DataFrame:
     """
     if "run" not in table.columns:
         raise WrongSettingError("the table has no column 'run': there is nothing to group")
-    return with_groups(table, groups_of(map(str, table["run"].dropna().unique()), pattern))
+    return with_groups(table, groups_of(all_runs(table), pattern))
+
+
+def all_runs(table: pd.DataFrame) -> list[str]:
+    """Names of all runs in a table, on either side of what it compares."""
+    columns = [table[name] for name in ("run", AGAINST) if name in table]
+    return [str(run) for run in pd.concat(columns).dropna().unique()] if columns else []
 
 
 def with_groups(table: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
     """The table with the group of each run, from `groups_of`."""
     # "str" as in tables that are read, also where the table has no rows.
-    return table.assign(**{RUN_GROUP: table["run"].map(groups).astype("str")})
+    sides = {RUN_GROUP: "run"} | ({AGAINST_GROUP: AGAINST} if AGAINST in table else {})
+    of_runs = {name: table[side].map(groups).astype("str") for name, side in sides.items()}
+    return table.assign(**of_runs)
 
 
 def groups_of(runs: Iterable[str], pattern: str) -> dict[str, str]:

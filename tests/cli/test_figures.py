@@ -17,10 +17,16 @@ from typer.testing import CliRunner
 from rankscope import plots
 from rankscope.cli.figures import figures
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.results.columns import EVALUATION_FILE
+from rankscope.plots.feature_figures import default_features
+from rankscope.results.columns import (
+    EVALUATION_FILE,
+    REPRESENTATIONS_FILE,
+    SIMILARITIES_FILE,
+)
 from rankscope.results.results import METRICS_FILE, TRAINING_FILE, typed
 from tests.conftest import forget_digests
 from tests.plots.conftest import SyntheticResults, synthetic_results
+from tests.plots.made_features import representations, similarities
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()", "figures"]
@@ -56,6 +62,11 @@ def everything(example_folder: Path, results: SyntheticResults, tmp_path: Path) 
     evaluation = results.evaluation
     evaluation.assign(step=evaluation["step"] // 10).to_parquet(copied / EVALUATION_FILE)
     results.training.to_csv(copied / TRAINING_FILE, index=False)
+    for made, file in (
+        (representations(), REPRESENTATIONS_FILE),
+        (similarities(), SIMILARITIES_FILE),
+    ):
+        made.assign(step=made["step"] // 10).to_parquet(copied / file)
     return copied
 
 
@@ -75,6 +86,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
     assert caption.startswith("PER of weights. Vertical: PER = effective rank / min(m, n);")
     assert "left out per-gradients: the results hold no gradients" in outcome.stderr
     assert "left out update-spectra: no spectra" in outcome.stderr
+    lacking = "the results hold no features of two layers, which `represent` measures if `compare`"
+    assert f"left out cka-layers-features: {lacking} names 'layers'" in outcome.stderr
     few = "left out rank-against-performance: the results hold no weights and performance of 4 runs"
     assert few in outcome.stderr
     names = {Path(path).stem for path in written}
@@ -89,6 +102,8 @@ def test_figures_are_written_and_named_and_the_others_explained(
         *("overlap-weights", "update-energy-weights", "intruders-weights"),
         *("intruders-weights-since-first", "merge-alignment", "circuits-by-head"),
         "rank-against-performance",
+        *default_features("block"),
+        "features-against-weights",
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import matplotlib as mpl
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rankscope import metrics, shape_metrics
 from rankscope.results.columns import EVALUATION_COLUMNS
+from rankscope.results.representation_tables import typed_representations, typed_similarities
 from rankscope.results.results import typed_evaluation
 from tests.plots.comparisons import subspaces_of_two_runs
 
@@ -27,6 +28,7 @@ SHAPES = {
     "up": (176, 64),
     "down": (64, 176),
 }
+NO_ROWS = pd.DataFrame()
 LAYERS = 3
 STEPS = tuple(range(0, 1000, 100))
 RANK = 4
@@ -41,6 +43,8 @@ class SyntheticResults:
     all_spectra: pd.DataFrame
     evaluation: pd.DataFrame
     subspaces: pd.DataFrame
+    representations: pd.DataFrame = field(default_factory=lambda: typed_representations(NO_ROWS))
+    similarities: pd.DataFrame = field(default_factory=lambda: typed_similarities(NO_ROWS))
 
     def spectra(
         self,

@@ -8,6 +8,7 @@ from scipy import stats
 
 from rankscope import plots
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.results.results import table_of
 from rankscope.statistics.depth import layer_means
 
 LAYERS, STEPS = 6, (0, 10, 20, 30, 40, 50, 100, 200, 1000)
@@ -155,3 +156,18 @@ def test_a_metric_of_ones_own_is_drawn_and_an_unknown_one_answered(table: pd.Dat
         plots.depth_profiles(table, "pre")
     with pytest.raises(WrongSettingError, match="unknown metric 'pre'"):
         plots.layer_profile(table, "pre", run="full")
+
+
+@pytest.mark.slow
+def test_labels_of_ticks_are_within_the_figure_where_its_height_decides_how_many_fit() -> None:
+    rows = [
+        {"run": run, "step": step, "layer": layer, "role": "q", "component": "weight"}
+        | {"name": "q", "per": 0.9 - 0.55 * step / 100 * (1 - layer / 9)}
+        for run in "abc"
+        for step in (0, 50, 100)
+        for layer in range(4)
+    ]
+    with plots.paper_style("acl-text"):
+        figure = plots.depth_profiles(table_of(rows))
+        figure.draw_without_rendering()
+    assert min(ax.get_tightbbox().x0 for ax in figure.axes) >= 0

@@ -20,9 +20,11 @@ from rankscope import plots
 from rankscope.errors import WrongSettingError
 from rankscope.plots.gallery import gallery, selected
 from rankscope.plots.style import series_styles
+from rankscope.results.representation_tables import typed_representations, typed_similarities
 from rankscope.statistics.replicates import RUN_GROUP
 from tests.analysis.series import analysed
 from tests.conftest import random_factors, write_adapter
+from tests.plots.conftest import NO_ROWS
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
 
@@ -43,6 +45,7 @@ def test_every_figure_looks_the_same_wherever_it_is_made_and_drawn(results: Any)
             missing = ("gradients", "ov", "qk", "adapters", "cumulative-updates", "by-head", "rate")
             missing += ("against-performance",)  # two runs are no relation
             is_missing = name.endswith(missing) or name.startswith("halves")
+            is_missing |= "features" in name  # see test_feature_figures.py
             assert (figure is None) is is_missing
             if figure is not None:
                 figure.draw_without_rendering()
@@ -57,6 +60,8 @@ def test_results_without_rows_give_no_figure(results: Any) -> None:
         training = pd.DataFrame()
         evaluation = results.evaluation.iloc[:0]
         subspaces = results.subspaces.iloc[:0]
+        representations = results.representations
+        similarities = results.similarities
 
     assert [draw(Empty()) for draw in plots.FIGURES.values()] == [None] * len(plots.FIGURES)
 
@@ -119,6 +124,10 @@ def test_the_public_names_are_there_and_nothing_else() -> None:
         plots.pre  # noqa: B018
 
 
+def test_no_module_takes_the_place_of_a_function_when_it_is_imported() -> None:
+    assert not {*plots.__all__} & {path.stem for path in Path(plots.__file__).parent.glob("*.py")}
+
+
 def test_importing_plots_does_not_import_matplotlib() -> None:
     code = "import sys, rankscope.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -133,6 +142,8 @@ class Tables:
     training: pd.DataFrame
     evaluation: pd.DataFrame
     subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
+    representations: pd.DataFrame = field(default_factory=lambda: typed_representations(NO_ROWS))
+    similarities: pd.DataFrame = field(default_factory=lambda: typed_similarities(NO_ROWS))
 
 
 @pytest.fixture

@@ -1,0 +1,210 @@
+"""`feature` and `features`: what a layer carries, against the step."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rankscope.errors import RankscopeError
+from rankscope.metrics import noise_matters
+from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.interval_points import interval_of, interval_points
+from rankscope.plots.metric_lines import draw_series
+from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, label_log_axis
+from rankscope.plots.style import paper_look, plain
+from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
+from rankscope.statistics.quantities import FEATURE_QUANTITIES, Quantity
+from rankscope.statistics.replicates import Over, are_replicates, by_group, runs_over
+from rankscope.statistics.row_choice import series_names
+
+MOST_PLACES = 8
+"""Panels of a figure; of more places, evenly spread ones are drawn."""
+RESOLVED = {"rankme": "rankme_resolved", "per": "rankme_resolved"}
+RESOLVED |= {f"{name}_centred": "rankme_centred_resolved" for name in ("rankme", "per")}
+_NAMES = {"embedding": "embedding", "final": "after the last norm"}
+
+
+def feature(
+    representations: pd.DataFrame,
+    column: str = "rankme",
+    *,
+    layer: int | None = None,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a number of the features of one place against the step: one line per run.
+
+    The band is the 95 % interval over documents, which is not about other trainings. The dotted
+    line is what as many independent Gaussian vectors of the size give: ranks are at most that of
+    the sample. Where a line is of several runs, it is their mean and the band goes from the least
+    to the greatest. A marker is hollow where rounding may move a rank by more than 1 %; where there
+    is no number, as with too few tokens, it is at the foot of the axes. The legend gives the number
+    of tokens, which ranks depend on.
+
+    Parameters
+    ----------
+    representations
+        `Results.representations`.
+    column
+        ``rankme``, ``per``, ``alpha_req``, ``stable_rank``, ``participation_ratio``, each also with
+        ``_centred``; ``mean_cosine`` or ``mean_norm``.
+    layer, at
+        The place: by default the output of the last block. ``at="block"`` takes −1 for the
+        embedding and the number of blocks for the features after the last norm.
+    text, features
+        Which text, and ``all`` or ``last`` tokens; by default the first by name.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs.
+    legend, ax
+        As in `rankscope.plots.metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such features or no such number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"run": "a", "step": [0, 100], "rankme": [31.0, 20.0]}).assign(
+    ...     text="novels", features="all", layer=0, at="block", tokens=4096, dimensions=32
+    ... )
+    >>> ax = rs.plots.feature(rows, "rankme")
+    >>> ax.get_ylabel()
+    'RankMe = effective rank of features'
+    """
+    table, hue = by_group(representations, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features)
+    require_number(rows, column)
+    rows = at_layer(rows, layer, at=at)
+    drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
+    columns = interval_of(rows, column)
+    noisy = _is_noisy(rows, column)
+    points = interval_points(rows, columns, hue=hue, log=drawn.log, noisy=noisy)
+    with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
+        for name, series in points.groupby(hue, sort=True):
+            draw_series(panel, name, series)
+        _draw_gaussian(panel, rows, column)
+        explain_points(panel, points, over=_over(rows, hue), log=drawn.log)
+        panel.note(probe_text(rows))
+        time_axis(panel, table, rows, hue=hue)
+        panel.ax.set_ylabel(drawn.label)
+        if drawn.log:
+            panel.ax.set_yscale("log", nonpositive="mask")
+            label_log_axis(panel.ax)
+        else:
+            keep_span(panel.ax)
+    return panel.ax
+
+
+@paper_look()
+def features(
+    representations: pd.DataFrame,
+    column: str = "rankme",
+    *,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `feature` with a panel for every place; of more than eight, evenly spread ones.
+
+    Parameters and errors as there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"layer": [-1, 0, 1], "at": ["embedding", "block", "final"]}).assign(
+    ...     run="a", step=0, text="novels", features="all", rankme=30.0, tokens=4096, dimensions=32
+    ... )
+    >>> figure = rs.plots.features(rows, "rankme")
+    >>> [ax.get_title() for ax in figure.axes if ax.get_title()]
+    ['embedding', 'block 0', 'after the last norm']
+    """
+    table, hue = by_group(representations, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features)
+    places = few(places_of(rows), MOST_PLACES)
+    figure, panels, hole = panel_grid(len(places))
+    for (layer, name), ax in zip(places, panels, strict=True):
+        feature(rows, column, layer=layer, at=at, hue=hue, legend=False, ax=ax)
+        panel_title(ax, place_title(layer, name))
+    return finish_grid(figure, panels, hole=hole)
+
+
+def place_title(layer: int, at: str) -> str:
+    """What a panel calls a place."""
+    return _NAMES.get(at) or f"{plain(at)} {layer}"
+
+
+def at_layer(rows: pd.DataFrame, layer: int | None, *, at: str) -> pd.DataFrame:
+    """Rows of one layer; by default of the last one that is not after the last norm."""
+    if layer is None:
+        inside = rows.loc[rows["at"] == at, "layer"]
+        layer = int(inside.max()) if len(inside) else int(rows["layer"].max())
+    chosen = rows[rows["layer"] == layer]
+    if chosen.empty:
+        there = ", ".join(str(layer) for layer, _ in places_of(rows)) or "none"
+        raise RankscopeError(f"no features of layer {layer}: the table has {there}")
+    return chosen
+
+
+def probe_text(rows: pd.DataFrame) -> str:
+    """Which text, and how many tokens of it."""
+    counts = sorted({*rows["tokens"].dropna().astype(int)})
+    tokens = "–".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "no"
+    last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
+    names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
+    differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
+    remark = ", not the same: do not compare heights" if differ else ""
+    return f"text {names}: {tokens} {last}{remark}"
+
+
+def explain_points(panel: Panel, points: pd.DataFrame, *, over: Over, log: bool = False) -> None:
+    """Enter into the legend what lines, bands and markers of `interval_points` are."""
+    if over:
+        panel.line(f"{'geometric mean' if log else 'mean'} over {over}")
+    if (points["low"] < points["high"]).any():
+        panel.band(f"min to max over {over}" if over else "95 % interval over documents")
+    panel.left_out(over)
+    if points["noisy"].any():
+        panel.mark("noise may move it > 1 %")
+    if ((points["undefined"] > 0) & points["centre"].notna()).any():
+        panel.mark("undefined for some")
+    if points["centre"].isna().any():
+        panel.mark("at the foot: no number")
+
+
+def _over(rows: pd.DataFrame, hue: str) -> Over:
+    return runs_over(rows, hue) if are_replicates(rows, hue) else Over()
+
+
+def _is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
+    """Whether rounding noise may be more than 1 % of an effective rank."""
+    resolved = RESOLVED.get(column, "")
+    if resolved not in rows:
+        return None
+    rank = rows[resolved.removesuffix("_resolved")].to_numpy(float)
+    return pd.Series(noise_matters(rank, rows[resolved].to_numpy(float)), index=rows.index)
+
+
+def _draw_gaussian(panel: Panel, rows: pd.DataFrame, column: str) -> None:
+    """Draw what Gaussian features of the size have, one line for each size."""
+    baseline = f"{column}_gaussian"
+    if column == "mean_cosine":
+        heights = [0.0]
+    else:
+        heights = sorted({*rows[baseline].dropna().round(6)}) if baseline in rows else []
+    for height in heights:
+        panel.ax.axhline(height, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+    if heights:
+        panel.line("Gaussian features of the size", ":", width=0.9)

@@ -1,0 +1,162 @@
+"""`feature_map` and `feature_maps`: a number of the features by layer and step, as colours."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+from rankscope.plots.feature_lines import probe_text
+from rankscope.plots.grid import label_figure, new_figure
+from rankscope.plots.maps import (
+    FRAME,
+    INSIDE,
+    ON_TOP,
+    TITLE_LINE,
+    color_bar,
+    colour_scale,
+    draw_cells,
+    layer_cells,
+    value_limits,
+)
+from rankscope.plots.style import name_title, paper_look, plain, wrapped
+from rankscope.plots.time_axis import map_time_axis, step_label
+from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
+from rankscope.statistics.quantities import FEATURE_QUANTITIES, Quantity
+from rankscope.statistics.replicates import are_replicates, by_group, runs_over
+from rankscope.statistics.row_choice import distinct
+
+MOST_TICKS = 8
+LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 2.0, 3.2
+SHORT = {"embedding": "emb.", "final": "norm"}
+
+
+def feature_map(
+    representations: pd.DataFrame,
+    column: str = "rankme",
+    *,
+    run: str | None = None,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a number of the features of one run as colours: layers upwards, steps to the right.
+
+    The lowest row is the embedding and the highest what the last norm gives. Cells without a number
+    are hatched. Of several runs, cells are their mean at the steps that all of them have.
+
+    Parameters
+    ----------
+    representations
+        `Results.representations`.
+    column, at, text, features
+        As in `rankscope.plots.feature`.
+    run
+        Which run; by default all of them.
+    limits, colorbar, ax
+        As in `rankscope.plots.heatmap`.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such features or no such number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"layer": [-1, 0, 1], "at": ["embedding", "block", "final"]}).assign(
+    ...     run="a", step=0, text="novels", features="all", rankme=[30.0, 20.0, 25.0], tokens=4096
+    ... )
+    >>> ax = rs.plots.feature_map(rows, "rankme", run="a")
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['emb.', '0', 'norm']
+    """
+    rows = rows_at(representations, at=at, text=text, features=features)
+    rows = rows if run is None else rows[rows["run"] == run]
+    require_number(rows, column)
+    drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
+    limits = value_limits(rows, column) if limits is None else limits
+    ax = plt.gca() if ax is None else ax
+    cells = layer_cells(rows, column, log=drawn.log)
+    mesh = draw_cells(ax, cells, colour_scale(limits, log=drawn.log))
+    label_places(ax, places_of(rows))
+    ax.set_ylabel("layer")
+    label = drawn.label + (ON_TOP if map_time_axis(ax, representations, rows) else "")
+    if colorbar:
+        color_bar(mesh, [ax], label)
+    return ax
+
+
+@paper_look()
+def feature_maps(
+    representations: pd.DataFrame,
+    column: str = "rankme",
+    *,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `feature_map` with a panel for every run, on one colour scale.
+
+    Parameters
+    ----------
+    representations, column, at, text, features
+        As in `feature_map`.
+    hue, group
+        What has a panel each: the values of a column, or runs that a pattern puts together.
+
+    Raises
+    ------
+    RankscopeError
+        If there are no such features or no such number.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"run": ["a", "b"], "rankme": [30.0, 20.0]}).assign(
+    ...     step=0, text="novels", features="all", layer=0, at="block", tokens=4096
+    ... )
+    >>> [ax.get_title() for ax in rs.plots.feature_maps(rows).axes][:2]
+    ['a', 'b']
+    """
+    table, hue = by_group(representations, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features)
+    require_number(rows, column)
+    names = sorted(distinct(rows, hue), key=str)
+    limits, width = value_limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
+    titles = [name_title(name, INSIDE * width / len(names)) for name in names]
+    height = FRAME + LAYER_HEIGHT * len(places_of(rows))
+    height = min(max(height, LEAST_HEIGHT), MOST_HEIGHT)
+    height += TITLE_LINE * max(title.count("\n") for title in titles)
+    figure, (panels,) = new_figure(1, len(names), size=(width, height))
+    for name, title, ax in zip(names, titles, panels, strict=True):
+        own = rows[rows[hue] == name]
+        feature_map(own, column, at=at, limits=limits, colorbar=False, ax=ax)
+        ax.set(title=title, xlabel="", ylabel="")
+    label_places(panels[0], places_of(rows))
+    for ax in panels[1:]:
+        ax.tick_params(labelleft=False)
+    drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
+    mesh = next(part for part in panels[0].collections if isinstance(part, QuadMesh))
+    has_restarts = any(ax.collections[1:] for ax in panels)
+    over = f"; mean over {runs_over(rows, hue)}" if are_replicates(rows, hue) else ""
+    label = f"{drawn.label}{over}{ON_TOP if has_restarts else ''}; {probe_text(rows)}"
+    color_bar(mesh, panels, wrapped(label, height - FRAME / 2))
+    label_figure(figure, step_label(table), "layer", height=height)
+    return figure
+
+
+def label_places(ax: Axes, places: list[tuple[int, str]]) -> None:
+    """Label the axis of y with the names of a few places."""
+    shown = few(places, MOST_TICKS)
+    ax.set_yticks([layer for layer, _ in shown], [SHORT.get(at, str(n)) for n, at in shown])

@@ -1,0 +1,226 @@
+"""`similarity` and `similarities`: how alike features are to those elsewhere, against the step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.feature_lines import (
+    MOST_PLACES,
+    at_layer,
+    explain_points,
+    place_title,
+    probe_text,
+)
+from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.interval_points import interval_of, interval_points
+from rankscope.plots.metric_lines import draw_series
+from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, mark_end
+from rankscope.plots.published_lines import draw_published_similarities
+from rankscope.plots.style import paper_look
+from rankscope.plots.time_axis import time_axis
+from rankscope.statistics.feature_rows import PAIR, few, in_pairs, places_of, rows_at
+from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
+from rankscope.statistics.replicates import RUN_GROUP, Over, are_replicates, by_group, runs_over
+from rankscope.statistics.row_choice import series_names
+
+Measured = Literal["cka", "cka_biased", "svcca", "pwcca"]
+OverSteps = Literal["last", "previous", "runs"]
+WITH: dict[OverSteps, str] = {
+    "last": "with the last step",
+    "previous": "with the step before",
+    "runs": "of two runs",
+}
+MOST_PAIRS = 10
+PUBLISHED: Measured = "cka_biased"
+"""The only measure that the published study has; see `rankscope.published.weiss2025`."""
+
+
+def similarity(
+    similarities: pd.DataFrame,
+    column: Measured = "cka",
+    *,
+    comparison: OverSteps = "last",
+    layer: int | None = None,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how alike the features of one place are to others, against the step: one line per run.
+
+    The others are those of the same place at the last step, at the step before, or of another run
+    at the same step; then there is a line for each pair of runs. CKA has its 95 % interval over
+    documents as a band, the other measures have none; a dotted line is what independent features of
+    as many directions give for SVCCA and PWCCA. Unbiased CKA is about 0 by chance, biased CKA is
+    not, and the two are never one line.
+
+    Parameters
+    ----------
+    similarities
+        `Results.similarities`.
+    column
+        ``cka``, which is unbiased, ``cka_biased``, ``svcca`` or ``pwcca``.
+    comparison
+        ``last``, ``previous`` or ``runs``.
+    layer, at, text, features
+        As in `rankscope.plots.feature`.
+    hue, group
+        The column that identifies the lines, or a pattern that makes replicates of runs. Pairs of
+        runs are then pairs of groups, and those of one group show what another seed changes.
+    legend, ax
+        As in `rankscope.plots.metric`.
+
+    Raises
+    ------
+    RankscopeError
+        If nothing of the kind was compared, or there are more than ten pairs.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"run": "a", "step": [0, 100], "cka": [0.4, 0.8]}).assign(
+    ...     text="novels", features="all", layer=0, at="block", comparison="last",
+    ...     against_run="a", against_step=200, tokens=2048
+    ... )
+    >>> rs.plots.similarity(rows).get_ylabel()
+    'CKA, unbiased, with the last step'
+    """
+    table, hue = by_group(similarities, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features, comparison=comparison)
+    _require(rows, column)
+    if comparison == "runs":
+        rows, hue = _pairs(rows, hue)
+        names = series_names(rows, PAIR)
+    else:
+        names = series_names(table, hue)
+    rows = at_layer(rows, layer, at=at)
+    points = interval_points(rows, interval_of(rows, column), hue=hue)
+    with drawn_on(ax, names, legend=legend) as panel:
+        for name, series in points.groupby(hue, sort=True):
+            draw_series(panel, name, series)
+        _draw_chance(panel, rows, column, hue)
+        over = runs_over(rows, hue) if are_replicates(rows, hue) else Over()
+        if comparison == "runs":
+            over = replace(over, runs=over.runs.replace(" run", " pair", 1))
+        explain_points(panel, points, over=over)
+        panel.note(probe_text(rows))
+        time_axis(panel, table, rows, hue=hue)
+        panel.ax.set_ylabel(f"{SIMILARITY_QUANTITIES[column].label}, {WITH[comparison]}")
+        keep_span(panel.ax)
+    return panel.ax
+
+
+@paper_look()
+def similarities(
+    similarities: pd.DataFrame,
+    column: Measured = "cka",
+    *,
+    comparison: OverSteps = "last",
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+    published: bool = False,
+) -> Figure:
+    """Figure of `similarity` with a panel for every place; of more than eight, evenly spread ones.
+
+    Parameters
+    ----------
+    similarities, column, comparison, at, text, features, hue, group
+        As in `similarity`.
+    published
+        Also draw the curves of `rankscope.published.weiss2025`, in grey: means over the first or
+        the last six of twelve layers, of the outputs of down projections at one token of each
+        sample of another text. They are of biased CKA with the last step, so yours must be too, at
+        ``mlp``.
+
+    Raises
+    ------
+    RankscopeError
+        As `similarity`, and if nothing of the kind is published.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"run": "a", "step": [0, 100], "cka_biased": [0.4, 0.8]}).assign(
+    ...     text="novels", features="all", layer=0, at="mlp", comparison="last",
+    ...     against_run="a", against_step=200, tokens=2048
+    ... )
+    >>> figure = rs.plots.similarities(rows, "cka_biased", at="mlp", published=True)
+    >>> figure.axes[0].get_title()
+    'mlp 0'
+    """
+    table, hue = by_group(similarities, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features, comparison=comparison)
+    if published and (column != PUBLISHED or comparison != "last"):
+        raise WrongSettingError(
+            f"the published curves are of {PUBLISHED!r} with the last step, not of {column!r} "
+            f"{WITH[comparison]}: leave out `published`"
+        )
+    every = places_of(rows)
+    places = few(every, MOST_PLACES)
+    figure, panels, hole = panel_grid(len(places))
+    for number, ((layer, name), ax) in enumerate(zip(places, panels, strict=True)):
+        similarity(
+            rows, column, comparison=comparison, layer=layer, at=at, hue=hue, legend=False, ax=ax
+        )
+        if published:
+            half = _half(every.index(places[number]), len(every))
+            draw_published_similarities(Panel(ax, {}), table, at=at, half=half)
+        panel_title(ax, place_title(layer, name))
+    return finish_grid(figure, panels, hole=hole)
+
+
+def _pairs(rows: pd.DataFrame, hue: str) -> tuple[pd.DataFrame, str]:
+    if hue not in ("run", RUN_GROUP):
+        raise WrongSettingError(f"pairs are of runs or groups of them: `hue` {hue!r} is neither")
+    pairs = in_pairs(rows, hue)
+    pairs.attrs = {name: value for name, value in rows.attrs.items() if name == "unit"}
+    count = pairs[PAIR].nunique()
+    if count > MOST_PAIRS:
+        raise RankscopeError(
+            f"{count} pairs of runs are too many lines: choose runs, put them together with "
+            "`group`, or draw `run_similarities`"
+        )
+    return pairs, PAIR if hue == RUN_GROUP else "run"
+
+
+def _require(rows: pd.DataFrame, column: str) -> None:
+    if column not in SIMILARITY_QUANTITIES or column not in rows:
+        known = ", ".join(SIMILARITY_QUANTITIES)
+        raise WrongSettingError(f"unknown similarity {column!r}: choose one of {known}")
+    if rows[column].isna().all():
+        raise RankscopeError(f"no {column!r} of these features has a value")
+
+
+def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> None:
+    """Draw what independent features of as many directions give, at each step."""
+    chance = f"{column}_chance"
+    if chance not in rows or rows[chance].isna().all():
+        return
+    for name, means in rows.groupby(hue):
+        line = means.groupby("step")[chance].mean()
+        style = panel.styles[name]
+        panel.ax.plot(line.index, line, color=style.color, linestyle=":", linewidth=0.9, zorder=1)
+        if len(line) and rows[hue].nunique() > 1:
+            mark_end(panel.ax, float(line.iloc[-1]), style)
+    panel.ax.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="independent features")
+
+
+def _half(place: int, count: int) -> str:
+    """Which half of the layers a place is in; nothing for the middle one of an odd number."""
+    if 2 * place + 1 == count:
+        return ""
+    return "first_six" if 2 * place < count else "last_six"

@@ -1,0 +1,343 @@
+"""Similarity of all layers of a checkpoint, or of all runs at a step, as coloured matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.feature_lines import MOST_PLACES, place_title, probe_text
+from rankscope.plots.grid import new_figure, row_title
+from rankscope.plots.layer_maps import MOST_TICKS, SHORT
+from rankscope.plots.maps import FRAME, INSIDE, TITLE_LINE, color_bar, draw_cells
+from rankscope.plots.panel import least_span
+from rankscope.plots.similarity_lines import Measured
+from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.time_axis import step_label
+from rankscope.statistics.feature_rows import few, groups_by_run, places_of, rows_at
+from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
+from rankscope.statistics.replicates import (
+    AGAINST,
+    are_replicates,
+    at_common_steps,
+    by_group,
+    none_in_common,
+    runs_over,
+)
+from rankscope.statistics.row_choice import distinct
+
+MOST_STEPS = 3
+MOST_RUNS = 12
+PANEL_WIDTH, NAME_WIDTHS = 1.5, (0.9, 1.3, 1.8)
+TICK_LINE = 0.13  # inches that the name of a tick takes
+SAME = 1.0  # how alike a place is to itself
+
+
+def layer_similarity(
+    similarities: pd.DataFrame,
+    column: Measured = "cka",
+    *,
+    run: str | None = None,
+    step: int | None = None,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    limits: tuple[float, float] | None = None,
+    colorbar: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how alike the layers of a checkpoint are to each other, as a matrix of colours.
+
+    Parameters
+    ----------
+    similarities
+        `Results.similarities`, with comparisons of ``layers``.
+    column
+        As in `rankscope.plots.similarity`.
+    run, step
+        Which checkpoint: by default the last step of all runs, of which cells are the mean.
+    at, text, features
+        As in `rankscope.plots.feature`.
+    limits, colorbar, ax
+        As in `rankscope.plots.heatmap`.
+
+    Raises
+    ------
+    RankscopeError
+        If layers were not compared, or not at this step.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"layer": [0, 0, 1], "against_layer": [1, 2, 2]}).assign(
+    ...     run="a", step=0, text="novels", features="all", at="mlp", comparison="layers",
+    ...     against_run="a", against_at="mlp", cka=[0.9, 0.6, 0.8], tokens=2048
+    ... )
+    >>> ax = rs.plots.layer_similarity(rows, run="a", at="mlp")
+    >>> ax.collections[0].get_array().shape
+    (3, 3)
+    """
+    rows = rows_at(similarities, at=at, text=text, features=features, comparison="layers")
+    rows = rows if run is None else rows[rows["run"] == run]
+    rows = _at_step(rows, step)
+    limits = _limits(rows, column) if limits is None else limits
+    ax = plt.gca() if ax is None else ax
+    mesh = _draw_layers(ax, rows, column, limits)
+    ax.set(xlabel="layer", ylabel="layer")
+    if colorbar:
+        color_bar(mesh, [ax], SIMILARITY_QUANTITIES[column].label)
+    return ax
+
+
+@paper_look()
+def layer_similarities(
+    similarities: pd.DataFrame,
+    column: Measured = "cka",
+    *,
+    steps: Collection[int] | None = None,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of `layer_similarity`: a column for every run and a row for every step.
+
+    Parameters
+    ----------
+    similarities, column, at, text, features
+        As in `layer_similarity`.
+    steps
+        Steps to draw; by default the first, a middle one and the last that all runs have.
+    hue, group
+        What has a column of panels each: the values of a column, or runs that a pattern puts
+        together, of which cells are the mean.
+
+    Raises
+    ------
+    RankscopeError
+        If layers were not compared, or not at these steps.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"step": [0, 100], "cka": [0.9, 0.6]}).assign(
+    ...     run="a", text="novels", features="all", layer=0, at="mlp", comparison="layers",
+    ...     against_run="a", against_layer=1, against_at="mlp", tokens=2048
+    ... )
+    >>> figure = rs.plots.layer_similarities(rows, at="mlp")
+    >>> [text.get_text() for ax in figure.axes for text in ax.texts]
+    ['step 0', 'step 100']
+    """
+    table, hue = by_group(similarities, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features, comparison="layers")
+    names = sorted(distinct(rows, hue), key=str)
+    shown = _steps(rows, steps)
+    rows = rows[rows["step"].isin(shown)]
+    limits, width = _limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
+    side = min(INSIDE * width / len(names), PANEL_WIDTH)
+    titles = [name_title(name, side) for name in names]
+    height = FRAME + side * len(shown) + TITLE_LINE * max(title.count("\n") for title in titles)
+    figure, grid = new_figure(len(shown), len(names), size=(width, height))
+    for step, line in zip(shown, grid, strict=True):
+        for name, ax in zip(names, line, strict=True):
+            own = rows[(rows[hue] == name) & (rows["step"] == step)]
+            if own.empty:
+                ax.set_axis_off()
+                continue
+            mesh = _draw_layers(ax, own, column, limits)
+        row_title(line[-1], f"{step_label(table)} {step}")
+    for title, ax in zip(titles, grid[0], strict=True):
+        ax.set_title(title)
+    over = f"; mean over {runs_over(rows, hue)}" if are_replicates(rows, hue) else ""
+    label = f"{SIMILARITY_QUANTITIES[column].label}, of two layers{over}; {probe_text(rows)}"
+    color_bar(mesh, [ax for line in grid for ax in line], wrapped(label, height - FRAME / 2))
+    figure.supxlabel("layer")
+    figure.supylabel("layer")
+    return figure
+
+
+@paper_look()
+def run_similarities(
+    similarities: pd.DataFrame,
+    column: Measured = "cka",
+    *,
+    step: int | None = None,
+    at: str = "block",
+    text: str | None = None,
+    features: str | None = None,
+    hue: str = "run",
+    group: str | None = None,
+) -> Figure:
+    """Figure of how alike runs are at one step, as matrices: a panel for every place.
+
+    With groups, cells are means over pairs of runs; on the diagonal, over pairs of one group, which
+    show what another seed changes, and nothing where a group has one run.
+
+    Parameters
+    ----------
+    similarities
+        `Results.similarities`, with comparisons of ``runs``.
+    column, at, text, features
+        As in `rankscope.plots.similarity`.
+    step
+        The step; by default the last at which all runs were compared.
+    hue, group
+        ``run``, or a pattern that puts runs together.
+
+    Raises
+    ------
+    RankscopeError
+        If runs were not compared, or not at this step, or there are more than twelve.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import rankscope as rs
+    >>> rows = pd.DataFrame({"run": ["a", "a", "b"], "against_run": ["b", "c", "c"]}).assign(
+    ...     step=0, text="novels", features="all", layer=0, at="mlp", comparison="runs",
+    ...     cka=[0.9, 0.6, 0.8], tokens=2048
+    ... )
+    >>> rs.plots.run_similarities(rows, at="mlp").axes[0].get_title()
+    'mlp 0'
+    """
+    table, hue = by_group(similarities, group, hue)
+    rows = rows_at(table, at=at, text=text, features=features, comparison="runs")
+    of_run = groups_by_run(table, hue)
+    sides = [rows["run"].map(of_run), rows[AGAINST].map(of_run)]
+    names = sorted({*sides[0], *sides[1]})
+    if len(names) > MOST_RUNS:
+        raise RankscopeError(
+            f"{len(names)} runs are too many for a matrix: choose some, or use `group`"
+        )
+    pairs = rows.assign(first=sides[0], second=sides[1])
+    pairs = pairs[pairs["step"] == _last_step_of_pairs(pairs, step)]
+    places = few(places_of(pairs), MOST_PLACES)
+    limits, width = _limits(pairs, column), float(mpl.rcParams["figure.figsize"][0])
+    columns = min(len(places), max(1, int(width / PANEL_WIDTH)))
+    lines = -(-len(places) // columns)
+    side = min(INSIDE * width / columns, PANEL_WIDTH)
+    figure, grid = new_figure(lines, columns, size=(width, FRAME + (side + TITLE_LINE) * lines))
+    cells = [ax for line in grid for ax in line]
+    for ax in cells[len(places) :]:
+        ax.set_axis_off()
+    for (layer, name), ax in zip(places, cells, strict=False):
+        here = pairs[pairs["layer"] == layer]
+        values = here.groupby(["first", "second"])[column].mean()
+        mesh = _draw_matrix(ax, values, names, limits, has_self=hue == "run")
+        ax.set_yticks(range(len(names)), _run_labels(names, side))
+        ax.set_xticks(range(len(names)), [""] * len(names))
+        ax.set_title(place_title(layer, name))
+    where = f"{step_label(table)} {int(pairs['step'].iloc[0])}"
+    means = "" if hue == "run" else "; means over pairs of runs; hatched: none"
+    label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs at {where}{means}"
+    color_bar(mesh, cells, wrapped(f"{label}; {probe_text(pairs)}", figure.get_figheight() - FRAME))
+    figure.supxlabel("the same runs, in this order from the left")
+    return figure
+
+
+def _run_labels(names: Sequence[str], side: float) -> list[str]:
+    """Names of runs over as many lines as a row has room for, as wide as they take to differ."""
+    lines = max(1, int(side / len(names) / TICK_LINE))
+    for width in NAME_WIDTHS:
+        labels = [name_title(name, width, lines=lines) for name in names]
+        if len({*labels}) == len(names):
+            break
+    return labels
+
+
+def _draw_layers(
+    ax: Axes, rows: pd.DataFrame, column: str, limits: tuple[float, float]
+) -> QuadMesh:
+    """Draw the matrix of one checkpoint, or the mean of several runs at one step."""
+    labels = dict(places_of(rows)) | {
+        int(layer): str(at)
+        for layer, at in rows[["against_layer", "against_at"]].drop_duplicates().itertuples(
+            index=False
+        )
+    }  # fmt: skip
+    layers = sorted(labels)
+    values = rows.groupby(["layer", "against_layer"])[column].mean()
+    mesh = _draw_matrix(ax, values, layers, limits, has_self=True)
+    inches = ax.get_window_extent().height / ax.figure.dpi
+    shown = few(range(len(layers)), min(MOST_TICKS, max(2, int(inches / TICK_LINE))))
+    names = [SHORT.get(labels[layers[at]], str(layers[at])) for at in shown]
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(shown, names)
+    ax.tick_params(axis="x", rotation=90)
+    return mesh
+
+
+def _draw_matrix(
+    ax: Axes,
+    values: pd.Series[float],
+    names: Sequence[object],
+    limits: tuple[float, float],
+    *,
+    has_self: bool,
+) -> QuadMesh:
+    """Draw values of unordered pairs as a symmetric matrix, from the bottom left."""
+    place = {name: number for number, name in enumerate(names)}
+    matrix = np.full((len(names), len(names)), np.nan)
+    for first, second, value in values.reset_index().itertuples(index=False, name=None):
+        ends = place[first], place[second]
+        matrix[ends] = matrix[ends[::-1]] = value
+    if has_self:
+        np.fill_diagonal(matrix, SAME)
+    mesh = draw_cells(ax, pd.DataFrame(matrix), Normalize(*limits))
+    ax.set_aspect("equal")
+    return mesh
+
+
+def _limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Ends of the colours: the least value, and what a place has with itself."""
+    if column not in SIMILARITY_QUANTITIES:
+        known = ", ".join(SIMILARITY_QUANTITIES)
+        raise WrongSettingError(f"unknown similarity {column!r}: choose one of {known}")
+    values = rows[column].dropna()
+    if values.empty:
+        raise RankscopeError(f"no {column!r} of these features has a value")
+    return least_span(float(values.min()), SAME)
+
+
+def _at_step(rows: pd.DataFrame, step: int | None) -> pd.DataFrame:
+    (chosen,) = _steps(rows, None if step is None else [step])[-1:]
+    return rows[rows["step"] == chosen]
+
+
+def _steps(rows: pd.DataFrame, wanted: Collection[int] | None) -> list[int]:
+    """The wanted steps, or a few of those that all runs have."""
+    series = rows.assign(all_runs=0)
+    there = sorted({*map(int, rows.loc[at_common_steps(series, "all_runs"), "step"])})
+    if not there:
+        raise none_in_common(rows.assign(run_group="all"), "run_group")
+    if wanted is None:
+        return few(there, MOST_STEPS)
+    missing = sorted({*wanted} - {*there})
+    if missing:
+        listing = ", ".join(map(str, there))
+        raise WrongSettingError(f"no step {missing[0]} of all these runs: choose from {listing}")
+    return sorted(wanted)
+
+
+def _last_step_of_pairs(pairs: pd.DataFrame, step: int | None) -> int:
+    """The step, or the last at which every pair of runs was compared."""
+    both = pairs[["run", AGAINST]].apply(tuple, axis="columns")
+    counts = both.groupby(pairs["step"]).nunique()
+    there = [int(one) for one in counts.index[counts == both.nunique()]]
+    if step is None and there:
+        return there[-1]
+    if step is None or step not in counts.index:
+        listing = ", ".join(map(str, there or counts.index)) or "none"
+        raise WrongSettingError(f"no `step` with all pairs of runs: there are {listing}")
+    return step

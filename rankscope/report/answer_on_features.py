@@ -1,0 +1,96 @@
+"""Sentences of the answer on features: their rank after the last block, and how alike runs are."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from rankscope.errors import WrongSettingError
+from rankscope.metrics import noise_matters
+from rankscope.report.runs_in_words import each_run, in_words, last_rows, span
+from rankscope.statistics.feature_rows import in_pairs, rows_at
+from rankscope.statistics.replicates import AGAINST_GROUP, RUN_GROUP
+
+ABOUT = "in brackets 95 % intervals over documents, which are not about other trainings"
+
+
+def feature_sentences(
+    representations: pd.DataFrame, similarities: pd.DataFrame, unit: str
+) -> list[str]:
+    """What the tables say of features; empty strings where they say nothing."""
+    return [_ranks(representations, unit), _alike(similarities, unit)]
+
+
+def _ranks(table: pd.DataFrame, unit: str) -> str:
+    """RankMe after the last block at the end, beside Gaussian features."""
+    rows = _after_last_block(table)
+    rows = rows[rows["rankme"].notna()]
+    ends = {name: last_rows(own) for name, own in each_run(rows)}
+    if not ends:
+        return ""
+    every = pd.concat(ends.values())
+    ranks = {name: float(last["rankme"].mean()) for name, last in ends.items()}
+    texts = {name: _rank_text(last) for name, last in ends.items()}
+    steps = {int(step) for step in every["step"]}
+    at = f"{unit} {steps.pop()}" if len(steps) == 1 else "the end"
+    sizes = span(every["dimensions"].astype(float).tolist(), 0)
+    chance = span(every["rankme_gaussian"].tolist(), 1)
+    tokens = span(every["tokens"].astype(float).tolist(), 0)
+    same = every["probe"].nunique() == 1
+    about = f"; {ABOUT}" if any("[" in text for text in texts.values()) else ""
+    warning = "" if same else "; the runs read different tokens: do not compare them"
+    return (
+        f"After the last block, features of {tokens} tokens have RankMe {in_words(ranks, texts)} "
+        f"at {at}, of {sizes} dimensions ({chance} for independent Gaussian features{about}"
+        f"{warning})."
+    )
+
+
+def _rank_text(last: pd.DataFrame) -> str:
+    """RankMe of one run with its interval, or the range over the runs of a group."""
+    values, resolved = last["rankme"].tolist(), last["rankme_resolved"].fillna(0.0).tolist()
+    if any(map(noise_matters, values, resolved)):
+        return span([*values, *resolved], 1)
+    low, high = float(last["rankme_low"].iloc[0]), float(last["rankme_high"].iloc[0])
+    if len(values) > 1 or pd.isna(low):
+        return span(values, 1)
+    return f"{values[0]:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _alike(table: pd.DataFrame, unit: str) -> str:
+    """How alike runs are after the last block at the last step that all pairs have."""
+    try:
+        rows = rows_at(table, comparison="runs")
+    except WrongSettingError:
+        return ""
+    hue = RUN_GROUP if {RUN_GROUP, AGAINST_GROUP} <= {*rows} else "run"
+    pairs = in_pairs(_after_last_block(rows), hue).dropna(subset=["cka"])
+    counts = pairs.groupby("step")["run"].nunique()
+    common = counts.index[counts == pairs["run"].nunique()]
+    if pairs.empty or common.empty:
+        return ""
+    last = pairs[pairs["step"] == common.max()]
+    found = {str(name): own for name, own in last.groupby("pair")}
+    values = {name: float(own["cka"].mean()) for name, own in found.items()}
+    texts = {name: _alike_text(own) for name, own in found.items()}
+    return (
+        f"At {unit} {int(common.max())}, features after the last block are alike by (unbiased CKA) "
+        f"{in_words(values, texts)}; 1 is the same up to rotation and scale, and unrelated ones "
+        "have about 0."
+    )
+
+
+def _alike_text(own: pd.DataFrame) -> str:
+    low, high = float(own["cka_low"].iloc[0]), float(own["cka_high"].iloc[0])
+    if len(own) > 1 or pd.isna(low):
+        return span(own["cka"].tolist(), 2)
+    return f"{own['cka'].iloc[0]:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _after_last_block(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the output of each run's last block, of the first text of the table."""
+    try:
+        rows = rows_at(table)
+    except WrongSettingError:
+        return table.iloc[:0]
+    rows = rows[rows["at"] == "block"]
+    return rows[rows["layer"] == rows.groupby("run")["layer"].transform("max")]
