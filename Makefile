@@ -8,7 +8,7 @@ FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 SCALE   ?= demo
 DEMO    := $(addprefix ckpts/demo/,as-published full relora)
 
-.PHONY: demo $(DEMO) study study-quick test test-fast lint typecheck figures docs notebooks reliability bench bench-train bench-evaluate clean
+.PHONY: demo $(DEMO) study study-quick test test-all test-fast lint typecheck figures docs notebooks reliability bench bench-train bench-evaluate clean
 
 # Does ReLoRA use fewer dimensions than full-rank training, and is it the method or its published
 # program? Trains three models, two at a time, analyses, evaluates and diagnoses them, draws the
@@ -45,12 +45,16 @@ study: $(VENV)/installed
 study-quick: $(VENV)/installed
 	$(BIN)/python studies/relora-small/study.py quick
 
-test: lint typecheck
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal
+# Types are checked beside the tests, which do not keep all processors at work all the time.
+test: lint
+	@$(MAKE) --no-print-directory -j2 typecheck test-all
+
+test-all: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 # All but the tests marked slow.
 test-fast: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 4 --dist worksteal -m "not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -73,7 +77,7 @@ results/demo/figures/loss.pdf: results/demo/metrics.parquet results/demo/evaluat
 	@set -o pipefail; $(BIN)/rankscope figures results/demo 2>&1 > /dev/null | sed 's/^/figures: /'
 
 results/demo/report.html: results/demo/metrics.parquet results/demo/evaluation.parquet
-	@set -o pipefail; $(BIN)/rankscope report results/demo 2>&1 > /dev/null | sed 's/^/report: /'
+	@set -o pipefail; $(BIN)/rankscope report results/demo --runs ckpts/demo 2>&1 > /dev/null | sed 's/^/report: /'
 
 # The documentation as a site in build/site; RESULTS=folder draws its gallery from these results.
 docs: $(VENV)/installed
@@ -99,9 +103,10 @@ bench-train: $(VENV)/installed
 bench-evaluate: $(VENV)/installed
 	$(BIN)/python -m benchmarks.evaluation --out build/bench/evaluation.json
 
+# Python compiles what it imports; all there is would take two minutes more.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[all,dev]'
 	touch $@
 
 clean:

@@ -15,6 +15,9 @@ LOWEST = re.compile(r"(?P<name>[A-Za-z0-9._-]+)>=(?P<version>[0-9.]+)")
 # Every extra of the package that the tests need; what reads the Hub or logs to services is apart.
 EXTRAS = ("train", "transformers", "dask", "relora", "remote")
 
+# What the oldest typer and matplotlib use by names that newer versions warn of.
+OF_THEIR_TIME = ("click==8.2.1", "pyparsing==3.1.4")
+
 nox.options.error_on_missing_interpreters = False
 nox.options.default_venv_backend = "venv"
 
@@ -31,7 +34,7 @@ def oldest(session: nox.Session) -> None:
     """The tests with the lower bound of every package in pyproject.toml."""
     bounds = Path(session.create_tmp()) / "oldest.txt"
     bounds.write_text("".join(f"{line}\n" for line in lowest_bounds()), encoding="utf-8")
-    session.install("-c", str(bounds), f".[{','.join(EXTRAS)}]", *TEST_PACKAGES)
+    session.install("-c", str(bounds), f".[{','.join(EXTRAS)}]", *TEST_PACKAGES, *OF_THEIR_TIME)
     _run(session, *session.posargs)
 
 

@@ -54,7 +54,10 @@ def installed(name: str, scratch: Path, *, interpreter: str | None = None) -> Pe
     pinned.write_text("\n".join(line for line in lines if line.split("==")[0] in PINNED) + "\n")
     pip = (str(python), "-m", "pip", "install", "--quiet", "-c", str(pinned), *WANTS[name])
     for command in ((builder, "-m", "venv", str(folder)), pip):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            return Peer(name, None, f"cannot be installed: {error}")
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["no message"]
             return Peer(name, None, f"cannot be installed: {lines[-1]}")

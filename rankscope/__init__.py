@@ -35,6 +35,7 @@ See what the layers carry, on text that all models read:
 
     rs.represent("ckpts", text="novels.jsonl", out="results")
     rs.open_results("results").similarities       # with the last step, layer by layer
+    rs.correlate_runs(table, rs.feature_measures(rs.open_results("results").representations))
 
 Compare two runs with each other, or with what a study published:
 
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
     from rankscope.spectra.spectrum import Spectrum
     from rankscope.statistics.correlation import correlate
     from rankscope.statistics.depth import depth_profile
+    from rankscope.statistics.feature_measures import feature_measures
     from rankscope.statistics.replicates import grouped
     from rankscope.statistics.run_correlation import correlate_runs
     from rankscope.watching.watch import watch
@@ -105,6 +107,7 @@ _HOMES = {
     "rankscope.evaluation.evaluate": ("evaluate",),
     "rankscope.statistics.correlation": ("correlate",),
     "rankscope.statistics.depth": ("depth_profile",),
+    "rankscope.statistics.feature_measures": ("feature_measures",),
     "rankscope.statistics.replicates": ("grouped",),
     "rankscope.statistics.run_correlation": ("correlate_runs",),
     "rankscope.watching.watch": ("watch",),
@@ -151,6 +154,7 @@ __all__ = [
     "diagnose",
     "effective_rank",
     "evaluate",
+    "feature_measures",
     "gaussian_per",
     "grouped",
     "open_results",

@@ -8,12 +8,14 @@ address instead of the path of the stand-in, and never a password or a signature
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 ELSEWHERE = "rankscope-elsewhere"  # the folder in the cache that holds all stand-ins
 WHOLE_MODEL = "@"  # in place of a revision, where none was asked for: no revision is called so
 HUB = "models--"  # begins the folder of a model of the hub
-# `Path` makes s3:/bucket/run of s3://bucket/run; a single letter would be a drive of Windows.
+COLON = "%3A"  # in the folder of a host with a port: no name on Windows has a colon
+# `Path` makes s3:/bucket/run of s3://bucket/run, and on Windows s3:\bucket\run, which `_text` turns
+# back; a single letter would be a drive of Windows.
 ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>[^/].*)", re.DOTALL)
 WEB = ("http", "https")
 HOST = re.compile(r"([^/?#@]*@)?(\[[0-9A-Fa-f:.]+\]|[^/?#@:\[\]]+)(:\d*)?")  # with its user
@@ -33,7 +35,7 @@ def is_address(path: str | Path) -> bool:
     >>> is_address("s3://bucket/run"), is_address(Path("hf://ORG/NAME")), is_address("ckpts/relora")
     (True, True, False)
     """
-    return ADDRESS.fullmatch(str(path)) is not None
+    return ADDRESS.fullmatch(_text(path)) is not None
 
 
 def is_stand_in(path: str | Path) -> bool:
@@ -47,7 +49,7 @@ def is_stand_in(path: str | Path) -> bool:
 
 def scheme_and_rest(address: str | Path) -> tuple[str, str]:
     """What is before and behind the ``://`` of an address; ValueError for anything else."""
-    found = ADDRESS.fullmatch(str(address))
+    found = ADDRESS.fullmatch(_text(address))
     if found is None:
         raise ValueError(f"{address} is not an address")
     return found["scheme"].lower(), found["rest"]
@@ -88,11 +90,17 @@ def shown(path: str | Path) -> str:
         rest = found["rest"].replace("\\", "/")
         in_hub = SNAPSHOT.fullmatch(rest) if found["scheme"] == "hf" else None
         if in_hub is None:
-            return f"{found['scheme']}://{rest}"
+            host, slash, below = rest.partition("/")
+            return f"{found['scheme']}://{host.replace(COLON, ':')}{slash}{below}"
         revision = in_hub["commit"] or in_hub["view"].replace(WHOLE_MODEL, "")
         at = f"@{revision}" if revision else ""
         return f"hf://{in_hub['name'].replace('--', '/')}{at}{in_hub['below'] or ''}"
-    if found := ADDRESS.fullmatch(text):
+    if found := ADDRESS.fullmatch(_text(path)):
         scheme = found["scheme"].lower()
         return f"{scheme}://{without_secrets(scheme, found['rest'])}"
     return text
+
+
+def _text(path: str | Path) -> str:
+    """A path as an address is written, with ``/`` on every system."""
+    return path.as_posix() if isinstance(path, PurePath) else path

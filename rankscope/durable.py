@@ -28,7 +28,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from rankscope.platforms import BINARY, DEVICES, FLUSHES_FOLDERS, READ_REGULAR, flush
+from rankscope.platforms import (
+    BINARY,
+    DEVICES,
+    FLUSHES_FOLDERS,
+    READ_REGULAR,
+    flush,
+    replace,
+)
 from rankscope.writers import MARK, is_abandoned, own_mark
 
 MANIFEST = "MANIFEST.json"
@@ -63,7 +70,7 @@ def write_file(path: Path, content: bytes, *, wait: bool = True) -> None:
         temporary = _temporary(path)
         try:
             _write(temporary, content, wait=wait)
-            temporary.replace(path)
+            replace(temporary, path)
         except BaseException:  # an interruption too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -130,7 +137,7 @@ class GrowingFile:
         with naming(self.path):
             flush(self._descriptor)
             self._close()
-            self._temporary.replace(self.path)
+            replace(self._temporary, self.path)
             _flush(self.path.parent)
 
     def _close(self) -> None:
@@ -169,7 +176,7 @@ def hollow_file(path: Path, *, size: int, modified: int) -> None:
             with temporary.open("wb") as file:
                 file.truncate(size)
             os.utime(temporary, (modified, modified))
-            temporary.replace(path)
+            replace(temporary, path)
         except BaseException:  # an interruption too
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -242,7 +249,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush(temporary)
-            temporary.rename(path)
+            replace(temporary, path)
         except BaseException:  # an interruption too
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -317,6 +324,8 @@ def damage(folder: Path) -> str | None:
         entries = read_manifest(folder)["files"]
         for name, entry in dict(entries).items():  # type: ignore[call-overload]
             path = folder / name
+            if ".." in path.parts or Path(name).is_absolute():
+                return f"its {MANIFEST} lists a file that is not in it"
             is_pipe = path.exists() and not path.is_file()  # which would never end
             if is_pipe or _entry(path.read_bytes()) != entry:
                 return f"{name} is not what was written"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 # numpy's linear algebra may not survive a fork elsewhere, and Windows has none.
@@ -22,6 +23,11 @@ READ_REGULAR = os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os,
 DEVICES = frozenset(
     ["con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))]
 )
+# What else no name on Windows may hold; it also loses dots and spaces at its end.
+FORBIDDEN = frozenset('<>:"|?*') | frozenset(map(chr, range(32)))
+LIMITS_NAMES = sys.platform == "win32"
+# Windows gives no other name to what a reader or a scanner of viruses has open for a moment.
+PATIENCE = 2.0 if sys.platform == "win32" else 0.0  # seconds
 BELOW_NORMAL = 0x4000  # the priority class of Windows
 _PROCESS = "/proc/{}/stat"
 
@@ -37,6 +43,30 @@ def flush(descriptor: int) -> None:
         except OSError:  # a file system that has no such call, such as one over the network
             pass
     os.fsync(descriptor)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file or a folder another name, in place of a file that has it.
+
+    Where what is open cannot be renamed, it is tried again until it is closed, for two seconds.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(0.02)
+
+
+def can_be_name(name: str) -> bool:
+    """Whether a file of this system can have a name that is one on Unix."""
+    if not LIMITS_NAMES:
+        return True
+    is_device = name.partition(".")[0].rstrip(" ").lower() in DEVICES
+    return not (is_device or name.endswith((".", " ")) or FORBIDDEN.intersection(name))
 
 
 def memory_of_machine() -> int:

@@ -66,6 +66,7 @@ FEATURE_SUMS, FEATURE_METRICS, JACKKNIFE, POWER_LAW, CKA, CANONICAL, INPUT_ENERG
         *("cka", "canonical_correlations", "input_energy"),
     )
 )
+LOSS_PAIRS = "tests/representing/test_loss_pairs.py"
 MUTANTS = (
     # Bounds and certificates.
     Mutant("metrics.py", "math.log(s.size - 1)", "math.log(max(s.size - 2, 1))", SHARP),
@@ -451,8 +452,8 @@ MUTANTS = (
     ),
     Mutant(
         "durable.py",
-        "            _flush(temporary)\n            temporary.rename(path)",
-        "            temporary.rename(path)",
+        "            _flush(temporary)\n            replace(temporary, path)",
+        "            replace(temporary, path)",
         "tests/test_durable.py",
     ),
     Mutant(
@@ -561,7 +562,15 @@ MUTANTS = (
     Mutant(
         "representations/canonical_correlations.py", "turns.T * first", "turns * first", CANONICAL
     ),
-    Mutant("representations/input_energy.py", "s[0] ** 2", "s[0]", INPUT_ENERGY),
+    Mutant(
+        "representations/input_energy.py",
+        "np.square(directions.values",
+        "(directions.values",
+        INPUT_ENERGY,
+    ),
+    Mutant("representations/input_energy.py", "> following + near", "> following", INPUT_ENERGY),
+    Mutant("spectra/chance.py", "2 * k * (d - k) * uneven", "k * (d - k) * uneven", INPUT_ENERGY),
+    Mutant("representing/loss_pairs.py", "before if is_before else after", "after", LOSS_PAIRS),
 )
 
 

@@ -1,23 +1,35 @@
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import json
+import shutil
 import sys
+import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import rankscope as rs
-from benchmarks import bench, floor, study_baseline, vectors
+from benchmarks import bench, floor, peers, study_baseline, vectors
+from benchmarks.comparisons import against_peers
 from benchmarks.make_checkpoints import TINY, rounded, write_adapters, write_run
-from benchmarks.memory import measure
+from benchmarks.memory import Measured, measure
+from benchmarks.programs import Program
 from benchmarks.report import Row, Spread
-from benchmarks.rounds import ratio
+from benchmarks.rounds import Bench, ratio
+from rankscope.analysis.local_workers import LocalWorkers
+from rankscope.cli.app import app
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.nulls import Nulls
 from rankscope.spectra.subspace_measures import Change
+from tests.analysis.series import Inline
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
@@ -139,12 +151,12 @@ ROWS = {"adapters": 3, "layers": 4, "many": 3, "large": 4}
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
-    """The rows of a part, from the JSON; it is small."""
+def toy(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """The rows of some parts, from the JSON; it is small."""
 
-    def rows_of(part: str) -> list[dict[str, Any]]:
+    def rows_of(*parts: str) -> list[dict[str, Any]]:
         few = ["--tiny", "--scratch", str(tmp_path), "--rounds", "1", "--slow-rounds", "1"]
-        bench.main([*few, "--only", part])
+        bench.main([*few, "--only", *parts])
         stored = json.loads((tmp_path / "results.json").read_text())
         assert stored["machine"]["versions"]["rankscope"]
         assert not stored["not_measured"]
@@ -186,6 +198,82 @@ def test_what_a_monitor_is_said_to_take_is_a_share(
     share, slower = toy("monitor")
     assert 0 < share["value"]["median"] < 100 and share["unit"] == "%"
     assert slower["value"]["median"] > 0
+
+
+@cache
+def in_process(name: str, command: tuple[str, ...], fresh: Path | None) -> Measured:
+    """A program of the benchmark run here, where starting it costs nothing; each of them once."""
+    if fresh is not None:
+        shutil.rmtree(fresh, ignore_errors=True)
+    start, shown = time.perf_counter(), io.StringIO()
+    _, *words = command
+    if words[0] == "-m":
+        module = importlib.import_module(words[1])
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(shown):
+            patch.setattr(sys, "argv", words[1:])
+            module.main()
+    else:
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        shown.write(result.output)
+    taken = time.perf_counter() - start
+    return Measured(taken, taken, 1.0, 1.0, 1.0, shown.getvalue())
+
+
+@pytest.mark.slow
+def test_the_other_parts_run_at_toy_size(
+    toy: Callable[..., list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(LocalWorkers, "run", Inline.run)
+    monkeypatch.setattr(LocalWorkers, "start", lambda _: None)
+
+    def measured(program: Program, *, watch_memory: bool = False) -> Measured:
+        return in_process(program.name, tuple(program.command), program.fresh)
+
+    monkeypatch.setattr(Program, "measured", measured)
+    rows = toy("floor", "everything", "vectors", "experts", "growth")
+    assert len(rows) == 2 * 4 + 2 * 2 + 5 + 4 + 2
+    differences = [row for row in rows if row["what"].startswith("one more")]  # may be below 0
+    assert all(row["value"]["lowest"] > 0 for row in rows if row not in differences)
+    assert sum("nothing new" in row["what"] for row in rows) == 2 + 2 + 1
+    counts = {
+        name: json.loads((tmp_path / "results" / name / "analysis.json").read_text())["rows"]
+        for name in ("float32", "bfloat16", "experts", "long")
+    }
+    modules = len(TINY.modules)
+    assert counts == {
+        "float32": 2 * modules,
+        "bfloat16": 2 * modules,
+        "experts": 17,
+        "long": 8 * modules,
+    }
+
+
+@pytest.mark.parametrize(
+    ("interpreter", "why"),
+    [("failing", "cannot be installed: no index"), ("absent", "cannot be installed: [Errno 2]")],
+)
+def test_a_competitor_that_cannot_be_installed_is_named(
+    tmp_path: Path, interpreter: str, why: str
+) -> None:
+    failing = tmp_path / "failing"
+    failing.write_text("#!/bin/sh\necho no index >&2\nexit 1\n")
+    failing.chmod(0o700)
+    session = Bench(tmp_path, TINY, 1, 1, 1, (2, 4, 8))
+    against_peers(session, str(tmp_path / interpreter))
+    assert [line.partition(": ")[0] for line in session.missing] == [*peers.WANTS]
+    assert all(why in line for line in session.missing)
+    assert not session.rows
+
+
+def test_a_competitor_needs_an_interpreter_that_is_new_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "_is_as_new", lambda *_: False)
+    monkeypatch.setattr(sys, "version_info", (3, 11, 0))
+    peer = peers.installed("diffract-core", tmp_path)
+    assert peer.python is None
+    assert peer.problem == "needs Python 3.12: give one with --peer-python"
 
 
 def test_every_part_has_a_name_in_the_readme() -> None:

@@ -259,6 +259,16 @@ def test_damage_is_seen(tmp_path: Path, harm: Callable[[Path], object]) -> None:
     assert damage(tmp_path / "step")
 
 
+@pytest.mark.parametrize("name", ["../other", "{absolute}"])
+def test_a_manifest_that_leads_out_of_its_folder_is_damage(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path / "step", NEW, kind="test-1")
+    (tmp_path / "other").write_bytes(NEW["a.json"])
+    listing = (tmp_path / "step" / "MANIFEST.json").read_text()
+    name = name.format(absolute=tmp_path / "other")
+    (tmp_path / "step" / "MANIFEST.json").write_text(listing.replace("a.json", name))
+    assert "lists a file that is not in it" in (damage(tmp_path / "step") or "")
+
+
 def test_files_are_as_readable_as_the_umask_says(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

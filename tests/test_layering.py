@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "new_cycle": {"errors", "keyed"},
     "run_files": {"durable"},
     "relora": {"lightning_base", "errors", "durable", "keyed", "new_cycle", "run_files"},
-    "checkpoints": {"addresses", "errors", "durable", "platforms"},
+    "checkpoints": {"addresses", "errors", "durable", "platforms", "results.columns"},
     "spectra": {"errors"},
     "components": {
         *("errors", "checkpoints"),
@@ -43,6 +43,7 @@ MAY_IMPORT = {
         "statistics.latex_table",
         "statistics.restart_schedules",
         *("representations.feature_metrics", "representations.probe_features"),
+        "representations.input_energy",
     },
     "pipeline": {
         "addresses",
@@ -105,16 +106,17 @@ MAY_IMPORT = {
     },
     "representations": {
         *("errors", "metrics", "shape_metrics", "spectra.bounds", "spectra.rounding"),
-        "statistics.intervals",
+        *("spectra.chance", "statistics.intervals"),
     },
     "representing": {
         *("errors", "durable", "checkpoints", "results", "pipeline"),
-        *("scoring", "evaluation", "representations"),
+        *("scoring", "evaluation", "representations", "components"),
+        *("spectra.bounds", "spectra.matrices", "statistics.equal_loss"),
     },
     "published": {"errors"},
     "report": {
         *("errors", "durable", "metrics", "results", "statistics", "plots"),
-        *("diagnostics", "checkpoints.discovery"),
+        *("diagnostics", "checkpoints", "pipeline.calls"),
     },
 }
 

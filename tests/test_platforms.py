@@ -18,6 +18,7 @@ import pytest
 import rankscope as rs
 from rankscope import durable, platforms
 from rankscope.analysis import local_workers
+from rankscope.checkpoints.remote.hollow_files import can_be_path
 from rankscope.durable import new_folder, remove_file, safe_name, write_file, write_folder
 from tests.analysis.test_local_workers import Constant, outcomes
 
@@ -36,6 +37,7 @@ UNIX_NAMES = {
 }
 EXCEPTIONS = {
     "analysis/local_workers.py": {"os.killpg", "signal.SIGKILL"},
+    "analysis/copied_process.py": {"os.fork", "os.waitpid"},
     "analysis/engines.py": {"os.sched_getaffinity"},  # where there is one
     "analysis/worker.py": {"os.fork", "os.wait"},
     "training/run_folder/start.py": {"platform.system"},  # for the record alone
@@ -146,7 +148,10 @@ def disk_of_windows(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "BINARY", binary)
     monkeypatch.setattr(durable, "_ANEW", durable._ANEW | binary)
     monkeypatch.setattr(durable, "FLUSHES_FOLDERS", False)
-    monkeypatch.setattr(shutil, "_use_fd_functions", False)  # as where folders cannot be opened
+    # As where folders cannot be opened; Python 3.14 has chosen when it was loaded.
+    monkeypatch.setattr(shutil, "_use_fd_functions", False)
+    if hasattr(shutil, "_rmtree_impl"):
+        monkeypatch.setattr(shutil, "_rmtree_impl", shutil._rmtree_unsafe)  # type: ignore[attr-defined]
     monkeypatch.setattr(os, "open", open_)
     monkeypatch.setattr(os, "fsync", flush)
 
@@ -254,3 +259,36 @@ def test_a_program_that_dies_before_it_is_told_is_a_worker_that_died(
     found = outcomes(1, Constant(1.0))
     assert found[0].reason == "worker-died"  # type: ignore[attr-defined]
     assert len(shared_sockets) == 2  # it was tried twice
+
+
+def test_a_file_that_a_reader_has_open_for_a_moment_is_replaced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows does it: `MoveFileEx` is refused while somebody has the file open."""
+    refusals = [PermissionError(13, "Access is denied")] * 2
+    replaced = Path.replace
+
+    def refused(self: Path, target: Path) -> Path:
+        if refusals:
+            raise refusals.pop()
+        return replaced(self, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    monkeypatch.setattr(platforms, "PATIENCE", 2.0)
+    write_file(tmp_path / "a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1" and not refusals
+    monkeypatch.setattr(platforms, "PATIENCE", 0.0)
+    refusals.append(PermissionError(13, "Access is denied"))
+    with pytest.raises(PermissionError):
+        write_file(tmp_path / "a", b"2")
+    assert [one.name for one in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["a:b", "NUL.safetensors", "aux .x", ".. ", "end.", "a?", "x\x07"])
+def test_what_windows_cannot_call_a_file_gets_no_stand_in_there(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert can_be_path([name])
+    monkeypatch.setattr(platforms, "LIMITS_NAMES", True)
+    assert not can_be_path([name])
+    assert can_be_path(["step-10", "model-00001-of-00002.safetensors", ".tmp", "nulls", "a b"])

@@ -46,6 +46,7 @@ def test_every_file_of_a_results_folder_is_there() -> None:
     folders |= {f"{columns.SUBSPACES_FOLDER}/", "subspaces.csv", "report.html", "tensorboard/"}
     folders |= {f"{columns.ORIGINS_FOLDER}/", f"{columns.REPRESENTATIONS_FOLDER}/"}
     files |= {columns.REPRESENTATIONS_SKIPS, "representations.csv", "similarities.csv"}
+    files |= {"input_energies.csv"}
     assert {*names("file")} == files | folders | {"metrics.csv", "evaluation.csv"}
 
 

@@ -38,8 +38,8 @@ def engine_of(
     jobs
         Number of workers; the number of processors by default.
     start
-        Start worker processes now rather than with the first job, so that they load numpy while the
-        caller plans.
+        Start worker processes now rather than with the first job, for a caller that has loaded
+        nothing else yet: they are copies of it then, and load nothing again.
     scheduler, wait
         Address of the scheduler of Dask, and for how many minutes its cluster may be without a
         worker, 10 by default.
@@ -70,11 +70,14 @@ def processors() -> int:
 
 
 def _local(jobs: int, start: bool) -> LocalWorkers:
+    from rankscope.analysis.copied_process import ONE_THREAD
     from rankscope.analysis.local_workers import LocalWorkers
 
-    # The workers compute; more threads in this process would only spin while they do. This has no
+    # The workers compute; more threads in this process would only spin while they do. A command
+    # line's can then be copied; a caller's may have other work for the other threads. This has no
     # effect where numpy is loaded already.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for name in ONE_THREAD if start else ("OPENBLAS_NUM_THREADS",):
+        os.environ.setdefault(name, "1")
     workers = LocalWorkers(jobs)
     if start:
         workers.start()

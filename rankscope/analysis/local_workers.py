@@ -11,10 +11,18 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 
+from rankscope.analysis.copied_process import (
+    KEPT_BYTES,
+    ONE_THREAD,
+    CopiedProcess,
+    copied,
+    may_be_copied,
+)
 from rankscope.analysis.jobs import (
     CHUNK_JOBS,
     CHUNK_WORK,
@@ -31,20 +39,19 @@ from rankscope.platforms import FORKS, INHERITS_DESCRIPTORS
 AHEAD_CHUNKS = 2  # at least; more while they are small:
 AHEAD_WORK = 10 * CHUNK_WORK
 
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # glibc would return the memory of every matrix to the system, and fault it in for the next.
-    "MALLOC_MMAP_THRESHOLD_": str(2**27),
-    "MALLOC_TRIM_THRESHOLD_": str(2**27),
-}
+ENVIRONMENT = dict.fromkeys(ONE_THREAD, "1") | dict.fromkeys(
+    ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(KEPT_BYTES)
+)
 
 
 @dataclass(frozen=True)
 class _Chunk:
     jobs: list[AnalysisJob]
     is_retry: bool = False
+
+    @cached_property
+    def work(self) -> float:
+        return sum(job.task.work for job in self.jobs)
 
 
 class LocalWorkers:
@@ -60,11 +67,11 @@ class LocalWorkers:
         self._workers: list[_Worker] = []
 
     def start(self) -> None:
-        """Start all workers now, so that their imports overlap with the caller's.
+        """Start all workers now, as copies of this process if that is possible.
 
-        Otherwise they start when there is work for them.
+        Otherwise they start when there is work for them, and load again what this process has.
         """
-        self._add(self._jobs)
+        self._add(self._jobs, copies=may_be_copied())
 
     def __enter__(self) -> LocalWorkers:
         return self
@@ -113,9 +120,9 @@ class LocalWorkers:
                 else:
                     again.extend(_Chunk([job], is_retry=True) for job in lost.jobs)
 
-    def _add(self, count: int) -> None:
+    def _add(self, count: int, *, copies: bool = False) -> None:
         for size in [count] if FORKS else [1] * count:
-            self._programs.append(_Program(size))
+            self._programs.append(_Program(size, is_copy=copies))
             self._workers += self._programs[-1].workers
 
     def _hand_out(self, chunks: Iterator[_Chunk], again: deque[_Chunk]) -> None:
@@ -157,9 +164,8 @@ class _Worker:
         """Whether it should queue one more chunk, and the connection has room for it."""
         if len(self.at_hand) < AHEAD_CHUNKS:
             return True
-        jobs = [job for chunk in self.at_hand for job in chunk.jobs]
-        work = sum(job.task.work for job in jobs)
-        return len(jobs) <= CHUNK_JOBS and work < AHEAD_WORK
+        count = sum(len(chunk.jobs) for chunk in self.at_hand)
+        return count <= CHUNK_JOBS and sum(chunk.work for chunk in self.at_hand) < AHEAD_WORK
 
     def send(self, chunk: _Chunk) -> None:
         """Hand over a chunk; if the process has died, that shows when its result is awaited."""
@@ -178,21 +184,25 @@ class _Worker:
 class _Program:
     """A program that runs `rankscope.analysis.worker` for ``count`` workers.
 
-    It loads numpy once and, for several, forks. It leads a process group then, so that all can be
-    ended together.
+    It loads numpy once, unless it is a copy of this process, and forks for several. It leads a
+    process group then, so that all can be ended together.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, is_copy: bool = False) -> None:
         pairs = [socket.socketpair() for _ in range(count)]
         theirs = [their_end for _, their_end in pairs]
-        self._process = _inheriting(theirs) if INHERITS_DESCRIPTORS else _receiving(theirs[0])
+        self._process: subprocess.Popen[bytes] | CopiedProcess
+        if is_copy:
+            self._process = copied([their_end.fileno() for their_end in theirs])
+        else:
+            self._process = _inheriting(theirs) if INHERITS_DESCRIPTORS else _receiving(theirs[0])
         for their_end in theirs:
             their_end.close()
         self.workers = [_Worker(Connection(our_end.detach())) for our_end, _ in pairs]
 
     def kill(self) -> None:
         """End its processes at once."""
-        if not FORKS:
+        if isinstance(self._process, subprocess.Popen) and not FORKS:
             self._process.kill()
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):  # all have ended already

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rankscope.analysis.history import Step, iter_steps
@@ -134,8 +134,9 @@ class SpectraPlans(execution.Plans[SpectraTask]):
             components = self._selection.components
             missing = [next((name for name in components if name in facts.offered), components[0])]
         for name in missing:
-            message = f"has no {name.replace('_', ' ')}: {why_none(name, facts)}"
-            self._reasons.append(Skip(str(run.path), "", f"no-{name}", message))
+            if why := why_none(name, facts):
+                message = f"has no {name.replace('_', ' ')}: {why}"
+                self._reasons.append(Skip(str(run.path), "", f"no-{name}", message))
 
 
 def plan_run(
@@ -151,6 +152,7 @@ def plan_run(
         The first steps, if their rows are known: their plans have no tasks, and the rows beside.
     """
     seen = {str(path): state_of(path) for path in run.merge_files}
+    prints: dict[str, str] = {}
     past, facts = past or Past(), facts or Facts()
     facts.restore(past.facts)
     for at, stored in past.steps:
@@ -160,7 +162,7 @@ def plan_run(
         asked = sorted(filter(selection.has, step.components), key=_order)
         facts.add(step, asked)
         remember_states(step, seen)
-        tasks = tuple(task_of(component, seen) for component in asked)
+        tasks = tuple(task_of(component, seen, prints) for component in asked)
         about = None
         if past.trail is not None:
             files = (path for task in tasks for path, _ in task.files)
@@ -198,25 +200,34 @@ def remember_states(step: Step, seen: dict[str, State | None]) -> None:
         seen.setdefault(path, state)
 
 
-def task_of(component: Component, seen: dict[str, State | None]) -> SpectraTask:
-    """The task of a component; ``seen`` has the files of the run so far."""
+def task_of(
+    component: Component, seen: dict[str, State | None], prints: dict[str, str]
+) -> SpectraTask:
+    """The task of a component.
+
+    Parameters
+    ----------
+    seen, prints
+        States and fingerprints of the run's files so far; those of others are added.
+    """
     paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
-    files = []
     for path in paths:
         if path not in seen:
             seen[path] = state_of(path)
-        files.append((path, seen[path]))
-    return SpectraTask(component, _key(component), tuple(files))
+        if path not in prints:
+            prints[path] = _fingerprint(path)
+    files = tuple((path, seen[path]) for path in paths)
+    return SpectraTask(component, _key(component, {path: prints[path] for path in paths}), files)
 
 
-def _key(component: Component) -> str:
+def _key(component: Component, prints: Mapping[str, str]) -> str:
     """Digest of the component with each file's fingerprint in place of its path.
 
     Its coordinates are stored with its spectra, and another family may give others.
     """
     recipe = repr(component.recipe)
-    for path in {path for tensor in component.recipe.tensors() for path in tensor.paths}:
-        recipe = recipe.replace(repr(path), _fingerprint(path))
+    for path, digest in prints.items():
+        recipe = recipe.replace(repr(path), digest)
     text = f"{store.VERSION} {vars(component) | {'recipe': recipe}}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 

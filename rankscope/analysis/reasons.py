@@ -22,6 +22,8 @@ class Facts:
     ----------
     read
         Number of checkpoints that could be read.
+    skipped
+        Whether a checkpoint or anything in one was skipped.
     weights, adapters, heads
         Whether any step has weights, adapters, and a number of heads.
     last_break
@@ -35,6 +37,7 @@ class Facts:
     """
 
     read: int = 0
+    skipped: bool = False
     weights: bool = False
     adapters: bool = False
     heads: bool = False
@@ -54,6 +57,7 @@ class Facts:
         self.offered |= {one.kind for one in step.components}
         self.planned |= {one.kind for one in asked}
         self.last_break = step.step if step.breaks else self.last_break
+        self.skipped |= bool(step.skips)
         if step.contents is not None:
             parameters = step.contents.parameters.values()
             self.read += 1
@@ -63,16 +67,18 @@ class Facts:
             self.lacks_base |= bool(step.contents.base_named) and step.contents.base is None
 
 
-def why_none(component: str, facts: Facts) -> str:
-    """Why a run has no matrix of a component, in words."""
+def why_none(component: str, facts: Facts) -> str | None:
+    """Why a run has no matrix of a component, in words; None where its skips say so."""
     if component in facts.offered:
         return "none of its matrices is in the layers and roles that are asked for"
-    if not facts.read:
-        return "no checkpoint of it can be read"
-    if component == "gradient":
-        return "no gradients are stored with its weights"
     if component in ("merge", "merged_total"):
         return "it keeps no record of merges"
+    if facts.skipped and not facts.weights and not facts.adapters:
+        return None
+    if not facts.read:
+        return "it has no checkpoint at the steps that are asked for"
+    if component == "gradient":
+        return "no gradients are stored with its weights"
     if component in ("adapter", "base") and not facts.adapters:
         return "it has no adapters"
     if component == "factor":

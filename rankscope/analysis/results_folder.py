@@ -26,6 +26,7 @@ from rankscope.results.columns import (
     SUBSPACE_COLUMNS,
     SUBSPACE_TEXT,
     SUBSPACE_WHOLE,
+    SUBSPACES_CSV,
     SUBSPACES_FILE,
     TEXT,
     TRAINING_FILE,
@@ -64,10 +65,10 @@ def write_results(
         ANALYSIS_SKIPS: json_lines(map(vars, analysis.skips)),
         TRAINING_FILE: as_csv(logs, _columns_of(logs)) if logs else None,
         SUBSPACES_FILE: None,
-        "subspaces.csv": None,
+        SUBSPACES_CSV: None,
     }
     if analysis.selection.subspaces is not None:
-        others["subspaces.csv"] = as_csv(analysis.subspaces, SUBSPACE_COLUMNS)
+        others[SUBSPACES_CSV] = as_csv(analysis.subspaces, SUBSPACE_COLUMNS)
         others[SUBSPACES_FILE] = as_parquet(
             analysis.subspaces, SUBSPACE_COLUMNS, whole=SUBSPACE_WHOLE, text=SUBSPACE_TEXT
         )

@@ -45,7 +45,10 @@ class SpectraFiles:
         return read_entries(path)
 
     def write(self, path: Path, stored: list[Entry], new: list[Entry]) -> None:
-        """Write the spectra of a file; new ones replace those of the same matrix, of all heads."""
+        """Write the spectra of a file; new ones replace those of the same matrix, of all heads.
+
+        Changes over another window stay: calls that select other steps ask for them in turns.
+        """
         replaced = set(map(_identity, new))
         write_entries(path, [e for e in stored if _identity(e) not in replaced] + new)
 
@@ -89,7 +92,9 @@ def _not_finite(tensors: Sequence[Tensor]) -> str:
 
 
 def _identity(entry: Entry) -> tuple[int | str | None, ...]:
-    return tuple(entry.place[key] for key in MATRIX if key != "head")
+    """What an entry is of; the first change among some steps lacks the cosine with one before."""
+    matrix = (entry.place[key] for key in MATRIX if key != "head")
+    return *matrix, entry.place.get("since"), entry.spectrum.cosine is None
 
 
 def _entry(

@@ -98,6 +98,7 @@ class SubspacePlans(Plans[SubspaceTask]):
 def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
     components = tuple(name for name in FOLLOWED if name in selection.components)
     seen: dict[str, State | None] = {}
+    prints: dict[str, str] = {}
     followed: dict[tuple[str, str], _Followed] = {}
     parts: list[_Followed] = []
     for step in iter_steps(run, Asked(components, selection.has_step, selection.has)):
@@ -105,7 +106,7 @@ def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
             followed = {key: one for key, one in followed.items() if key[0] == "merge"}
         remember_states(step, seen)
         for component in filter(selection.has, step.components):
-            task = task_of(component, seen)
+            task = task_of(component, seen, prints)
             key = component.kind, component.name
             if key not in followed:
                 followed[key] = _Followed(component)

@@ -19,6 +19,7 @@ from rankscope.checkpoints.slicing.slices_by_name import Slices
 from rankscope.checkpoints.steps import stated_name
 from rankscope.checkpoints.survey import RESULTS, is_results
 from rankscope.errors import RankscopeError, cannot_be_read
+from rankscope.results.columns import OWN
 
 STATE_FORMAT = "rankscope-state"
 STATE_KEY = "adam_steps"  # only in the state.json of a state to resume from
@@ -83,6 +84,9 @@ class Walk:
     def node(self, path: Path, *, is_root: bool = False, depth: int = 0) -> Node:
         """The tree of a path. Links are not followed, and rankscope's results are not looked into.
 
+        Results may have been written among checkpoints. So a folder of results is looked into too,
+        except for what rankscope wrote there, and counts as one only if it holds no checkpoint.
+
         The folder of a checkpoint is looked into only if it may have other checkpoints below it:
         if it was given, or if its name has no number that counts. Nor is anything looked into that
         is ``depth`` folders below the given path, and more than `MAX_DEPTH`.
@@ -115,6 +119,8 @@ class Walk:
             others = [self.node(one, depth=depth + 1) for one in listed if one not in slices]
             sliced = [one for ones in slices.values() for one in ones]
             node.children = sorted([*others, *sliced], key=lambda child: child.path)
+        if not node.is_file and not node.has_checkpoints and is_results(path):
+            node.why, node.children = RESULTS, []
 
     def _slices(self, folder: Node, listed: list[Path]) -> dict[Path, list[Node]]:
         """Nodes of the files and folders that are, or hold, slices of checkpoints, by path.
@@ -153,7 +159,8 @@ class Walk:
 
     def _listed(self, folder: Path, *, is_root: bool) -> list[Path]:
         try:
-            return sorted(folder.iterdir())
+            left_out = OWN if is_results(folder) else ()
+            return sorted(path for path in folder.iterdir() if path.name not in left_out)
         except OSError as error:
             if is_root:
                 raise
@@ -174,8 +181,6 @@ def _why_not(path: Path, *, is_root: bool) -> str:
         return LINK
     if not path.is_file() and not path.is_dir():
         return "leads nowhere" if path.is_symlink() else "is not a file"
-    if path.is_dir() and is_results(path):
-        return RESULTS
     return STATE if path.is_dir() and _is_state(path) else ""
 
 

@@ -19,6 +19,7 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.platforms import memory_of_machine
@@ -176,6 +177,12 @@ def check_values(raw: bytes, what: str, *, path: str | Path, is_yaml: bool = Fal
         raise RankscopeError(
             f"{what} has about {count} values, more than {most}", path=path, reason="over-limit"
         )
+
+
+def are_counts(numbers: Any) -> bool:
+    """Whether these are the sizes, strides or offsets of an array, as a file may state them."""
+    is_row = isinstance(numbers, list | tuple)
+    return is_row and all(type(x) is int and 0 <= x <= MAX_SIZE for x in numbers)
 
 
 def short_name(name: str) -> str:

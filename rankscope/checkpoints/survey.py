@@ -15,6 +15,7 @@ from rankscope.checkpoints.files.safetensors_file import is_own_store
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.checkpoints.run import Run
 from rankscope.errors import cannot_be_read
+from rankscope.results.columns import RECORDS, SPECTRA_FOLDER, TABLES
 
 RESULTS = "holds results of rankscope, not checkpoints"
 Use = Literal["step", "part", "left out", "unreadable"]
@@ -75,11 +76,9 @@ class Survey:
 
 def is_results(folder: Path) -> bool:
     """Whether a folder holds results that rankscope wrote."""
-    tables = "metrics.parquet", "evaluation.parquet", "representations.parquet"
-    records = "analysis.json", "evaluation.json", "representations.json"
-    has_table = any((folder / name).is_file() for name in tables)
-    has_record = any((folder / name).is_file() for name in records)
-    return has_record and (has_table or (folder / "spectra").is_dir())
+    has_table = any((folder / name).is_file() for name in TABLES)
+    has_record = any((folder / name).is_file() for name in RECORDS)
+    return has_record and (has_table or (folder / SPECTRA_FOLDER).is_dir())
 
 
 def fault_of(path: Path) -> str:

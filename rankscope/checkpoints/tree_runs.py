@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rankscope.addresses import COLON, is_stand_in
 from rankscope.checkpoints.beside_series import (
     counts_epochs,
     joined,
@@ -198,7 +199,8 @@ class TreeRuns:
     def _name(self, path: Path) -> str:
         real = path.resolve()
         if real == self.root or not real.is_relative_to(self.root):
-            return as_text(real.name)
+            name = real.name.replace(COLON, ":") if is_stand_in(real) else real.name
+            return as_text(name)
         return as_text(real.relative_to(self.root).as_posix())
 
 

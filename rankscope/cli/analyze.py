@@ -94,16 +94,16 @@ def analyze(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Scheduler of the Dask cluster, as tcp://10.0.0.1:8786. By default that of Dask's "
-            "configuration.",
+            help="Scheduler of the Dask cluster, such as tcp://10.0.0.1:8786; by default, that of "
+            "Dask's configuration.",
         ),
     ] = None,
     wait: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="How long the Dask cluster may have no worker, by default 10; then the rest is "
-            "skipped.",
+            help="How long the Dask cluster may be without workers before the rest is skipped; by "
+            "default 10.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -115,7 +115,7 @@ def analyze(
     (spectra/) and analysis.json into the folder that --out names. A second call computes only what
     is new or changed.
     """
-    # A new folder means there is work to do: the workers load numpy while we plan.
+    # A new folder means there is work to do: this process is copied before it has threads.
     starts = not out.exists()
     workers = engine_of(engine, jobs, start=starts, scheduler=scheduler, wait=wait)
     from rankscope.analysis.question import Question

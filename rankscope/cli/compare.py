@@ -40,14 +40,16 @@ def compare(
         str | None,
         typer.Option(metavar="NAMES", help="Metrics to compare, comma-separated, such as per."),
     ] = None,
-    table: Annotated[
-        Form, typer.Option(help="Print the differences as such a table.")
-    ] = "terminal",
+    table: Annotated[Form, typer.Option(help="How to print the differences.")] = "terminal",
     everything: Annotated[
         bool, typer.Option("--all", help="List all differences, not only those beyond chance.")
     ] = False,
     weights: Annotated[
-        bool, typer.Option(help="Also compare the weights themselves, which reads both models.")
+        bool,
+        typer.Option(
+            help="Also compare the weights themselves, which reads both models: give both runs by "
+            "their folders."
+        ),
     ] = True,
     out: Annotated[
         Path | None,
@@ -58,7 +60,7 @@ def compare(
 ) -> None:
     """Show what differs between two runs beyond chance, at equal step, loss and distance.
 
-    The distance is that of the weights from where each run began, which takes results with
+    The distance is that of the weights from where each run began, which needs results with
     cumulative updates. A difference must exceed its spread over layers, or over seeds if there are
     several, and what arithmetic and storage may have done. Nothing is decomposed that the results
     hold. docs/comparing.md says what is compared with what.

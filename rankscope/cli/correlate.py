@@ -45,60 +45,76 @@ def correlate(
     metrics: Annotated[
         str, typer.Option(metavar="NAMES", help="Rank metrics, comma-separated.")
     ] = "per,condition_number",
-    table: Annotated[Form, typer.Option(help="Print the correlations as such a table.")] = (
-        "terminal"
-    ),
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Correlate with these metrics of features, as means over layers, not with "
+            "performance: rankme_centred, alpha_req_centred, ... of `rankscope represent`.",
+        ),
+    ] = None,
+    table: Annotated[Form, typer.Option(help="How to print the correlations.")] = "terminal",
 ) -> None:
     """Correlate rank with performance over runs, each of which is one point at one step.
+
+    With --features, the rank of weights with that of features.
 
     With groups, such as seeds of one method, also within and between them: the two may have
     opposite signs. Correlations over the steps of one run are in the figure rank-and-performance.
     docs/evaluation.md says what each of them shows.
     """
     from rankscope.results.results import open_results
+    from rankscope.statistics.feature_measures import feature_measures
     from rankscope.statistics.run_correlation import correlate_runs
 
     opened = open_results(results)
-    columns = [name.strip() for name in metrics.split(",")]
+    columns, asked = (
+        [name.strip() for name in (given or "").split(",")] for given in (metrics, features)
+    )
+    measured = (
+        opened.evaluation if features is None else feature_measures(opened.representations, asked)
+    )
     found = correlate_runs(
         opened.metrics,
-        opened.evaluation,
+        measured,
         columns=columns,
         component=component,
         step=step,
         group=group,
     )
-    _print(found, table, results)
+    _print(found, table, results, of_features=features is not None)
 
 
-def _print(found: pd.DataFrame, form: Form, results: Path) -> None:
+def _print(found: pd.DataFrame, form: Form, results: Path, *, of_features: bool) -> None:
     from rankscope.cli.output import print_columns
     from rankscope.comparison import digest
     from rankscope.errors import RankscopeError
     from rankscope.results.csv_tables import frame_as_csv
 
     if found.empty:
+        wanted = ("representations", "represent") if of_features else ("an evaluation", "evaluate")
         raise RankscopeError(
-            "needs both metrics and an evaluation: `rankscope analyze` and `rankscope evaluate` "
+            f"needs both metrics and {wanted[0]}: `rankscope analyze` and `rankscope {wanted[1]}` "
             "write them into one folder",
             path=results,
         )
     if form == "csv":
         typer.echo(frame_as_csv(found), nl=False)
         return
-    cells = _cells(found)
+    what = "features" if of_features else "performance"
+    cells = _cells(found, what)
     if form != "terminal":
         shown = {"markdown": digest.as_markdown, "latex": digest.as_latex}[form]
         typer.echo(shown([tuple(map(plain, row)) for row in cells]))
         return
     where = f"{found['component'].iloc[0]} at step {found['step'].iloc[0]}"
-    typer.echo(typer.style(plain(f"rank and performance over runs, {where}"), bold=True))
+    typer.echo(typer.style(plain(f"rank and {what} over runs, {where}"), bold=True))
     print_columns(cells, left=4)
     for line in _iter_sentences(found):
         typer.echo(f"• {plain(line)}")
 
 
-def _cells(found: pd.DataFrame) -> list[tuple[str, ...]]:
+def _cells(found: pd.DataFrame, what: str) -> list[tuple[str, ...]]:
     """The heading and one row per role, metric, measure and scope."""
     heading = ("role", "metric", "performance", "over", "n", "Spearman", "Kendall", "p")
     cells: list[tuple[str, ...]] = [heading]

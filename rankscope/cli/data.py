@@ -82,7 +82,7 @@ def prepare(
     """Turn text or token ids into a folder that training opens at once.
 
     Whole documents are held out for validation, chosen by a hash of their content; of a single
-    document, the last part is. The folder appears under its name when it is complete.
+    document, its last part is. The folder appears under its name when it is complete.
     """
     require_installed("tokenizers", what="preparing data", extra="train")
     from rankscope.training.data.prepare import prepare_tokens

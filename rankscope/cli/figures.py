@@ -28,8 +28,8 @@ Venue = Annotated[
     str,
     typer.Option(
         metavar="VENUE",
-        help="Draw as wide as a column of acl, iclr, icml, ieee or neurips, as a page's text of "
-        "acl-text, icml-text or ieee-text, or as a number of inches.",
+        help="Width of the figures: a column of acl, iclr, icml, ieee or neurips, the text of "
+        "acl-text, icml-text or ieee-text, or a number of inches.",
     ),
 ]
 Names = list[str] | None

@@ -27,6 +27,11 @@ RANKME = (
     "RankMe: effective rank of the features' singular values, uncentred; Gaussian: of as many "
     "vectors of random numbers. Intervals and all places: representations.csv"
 )
+ENERGY_SHARES = ("share", "share_chance", "share_best")
+HELD = (
+    "held: share of the features' energy, as a mean over matrices; chance: of as many random "
+    "directions; most: of any as many. Intervals and every matrix: input_energies.csv"
+)
 EVALUATED = {  # printed metric → its column heading
     "loss": "loss (nats/token)",
     "perplexity": "perplexity",
@@ -79,8 +84,9 @@ def print_evaluations(evaluations: list[dict[str, Any]]) -> None:
         _print_nominal(found)
 
 
-def print_representations(representations: list[dict[str, Any]]) -> None:
+def print_representations(listed: list[dict[str, Any]]) -> None:
     """Print on stdout what ``representations.json`` says: one table per text and kind of place."""
+    representations = [one for one in listed if "at" in one["last"]]
     kinds = [
         (one["task"], one["settings"]["features"], one["last"]["at"]) for one in representations
     ]
@@ -109,6 +115,26 @@ def print_representations(representations: list[dict[str, Any]]) -> None:
         print_columns(rows, left=1)
     if representations:
         typer.echo(typer.style(RANKME, dim=True))
+    _print_energies([one for one in listed if "at" not in one["last"]])
+
+
+def _print_energies(listed: list[dict[str, Any]]) -> None:
+    """Print how much of what weights read lies where they look, at the last step."""
+    if not listed:
+        return
+    title = "energy of what weights read, minus its mean, in their leading directions: last step"
+    typer.echo(typer.style(title, bold=True))
+    rows: list[tuple[str, ...]] = [
+        ("run", "text", "matrices", "share of their energy", "number", "held", "chance", "most")
+    ]
+    for one in sorted(listed, key=lambda one: str(one["run"])):
+        for kind, found in one["last"].items():
+            component, _, share = kind.partition(" ")
+            numbers = (found.get(f"energy_{name}_centred") for name in ENERGY_SHARES)
+            shown = (number_text(number, ".2f") for number in numbers)
+            rows.append((one["run"], one["task"], component, share, str(found["weights"]), *shown))
+    print_columns(rows, left=3)
+    typer.echo(typer.style(HELD, dim=True))
 
 
 def of_curves(listed: Iterable[dict[str, Any]], curves: Iterable[Curve]) -> list[dict[str, Any]]:

@@ -22,6 +22,14 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="The page.", show_default="RESULTS/report.html"),
     ] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="The runs that were analysed, or a tree of them, to add what `rankscope diagnose` "
+            "finds; repeatable.",
+        ),
+    ] = None,
     title: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Its title.", show_default="the runs")
     ] = None,
@@ -39,13 +47,13 @@ def report(
 ) -> None:
     """Write one HTML page with the answer, findings, figures, numbers and methods.
 
-    It needs no other file and no network, so that it can be mailed or kept beside a paper. Findings
-    are those of `rankscope diagnose`, if the checkpoints are still where they were analysed.
+    It needs no other file and no network, so that it can be mailed or kept beside a paper. Opens
+    nothing but RESULTS and what --runs names.
     """
     if only_answer:
-        if out is not None or title is not None or published:
+        if out is not None or runs or title is not None or published:
             raise WrongSettingError(
-                "--answer writes no page: leave out --out, --title and --published"
+                "--answer writes no page: leave out --out, --runs, --title and --published"
             )
         from rankscope.report.answer import answer
 
@@ -61,6 +69,12 @@ def report(
 
         mpl.use("agg")
         path = write_report(
-            results, out, title=title, group=group, published=published, progress=progress
+            results,
+            out,
+            runs=runs or (),
+            title=title,
+            group=group,
+            published=published,
+            progress=progress,
         )
     typer.echo(plain(str(path)))

@@ -58,9 +58,18 @@ def represent(
         typer.Option(
             metavar="NAMES",
             help="Compare features with those at the last step, the previous step, of other "
-            "layers, of other runs at the same step: last, previous, layers, runs, all, or none.",
+            "layers, of other runs at the same step or at equal loss: last, previous, layers, "
+            "runs, loss, all, or none.",
         ),
     ] = "last,previous",
+    energy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Measure how much of the features that weights read lies in the leading "
+            "directions of these matrices: weight, adapter, update, all, or none.",
+        ),
+    ] = "none",
     out: ResultsFolder = Path("rankscope-results"),
     steps: StepChoice = None,
     window: Annotated[
@@ -88,9 +97,9 @@ def represent(
     """Measure what the layers carry: the rank of their features, and how alike they are.
 
     Every model reads the same tokens of the text. Prints the rank of the features after the last
-    block; and writes representations.parquet and .csv, similarities.parquet and .csv, and
-    representations.json into the folder that --out names, next to what analyze writes there. A
-    second call computes only what is new or changed.
+    block; and writes representations.parquet and .csv, similarities.parquet and .csv, with --energy
+    input_energies.parquet and .csv, and representations.json into the folder that --out names, next
+    to what analyze writes there. A second call computes only what is new or changed.
     """
     if text:
         require_installed("torch", "tokenizers", what="running models", extra="train")
@@ -102,6 +111,7 @@ def represent(
         NOTHING_SEEN,
         asked_for,
         comparisons_of,
+        energy_of,
         represent_found,
     )
     from rankscope.results.columns import REPRESENTATIONS_RECORD, REPRESENTATIONS_SKIPS
@@ -114,6 +124,7 @@ def represent(
         window=window,
         kept=kept,
         steps=steps,
+        energy=energy_of(energy, out=out),
         options=OpenOptions(
             tokenizer=None if tokenizer is None else str(tokenizer),
             prefix=prefix,

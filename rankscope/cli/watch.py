@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rankscope.addresses import is_address
 from rankscope.cli.options import (
     BaseModel,
     ComponentChoice,
@@ -37,13 +38,14 @@ def watch(
     ],
     out: ResultsFolder = Path("rankscope-results"),
     poll: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Time between two looks at the folders.")
+        float, typer.Option(metavar="SECONDS", help="Time between checks of the folders.")
     ] = 10.0,
     idle: Annotated[
         float | None,
         typer.Option(
             metavar="MINUTES",
-            help="End when nothing new has come for so long; by default only with the run.",
+            help="End when nothing new has appeared for this long; by default, only when the "
+            "training ends.",
         ),
     ] = None,
     to: Annotated[
@@ -76,9 +78,9 @@ def watch(
 ) -> None:
     """Measure each checkpoint of a training as it appears.
 
-    Prints one line per step and keeps the table up to date; ends with the training if that is one
-    of rankscope, with --idle, or with Ctrl-C, and is continued by the same command. In the end it
-    prints the summary, and has written what `rankscope analyze` writes.
+    Prints one line per step and keeps the table up to date. Ends when a training by `rankscope
+    train` ends, after --idle, or on Ctrl-C; the same command then continues where it stopped. At
+    the end it prints the summary, and the folder holds what `rankscope analyze` writes.
     """
     from rankscope.cli.output import end_call, print_summary
     from rankscope.errors import RankscopeError
@@ -109,7 +111,7 @@ def watch(
             if mirrors is not None:
                 mirrors.write(seen.run, seen.step, seen.rows)
             if report and seen.is_last:
-                _draw(out)
+                _draw(out, [run for run in runs if is_address(run) or run.exists()])
     found = watched.analysis
     if found is None:
         raise RankscopeError("no checkpoint appeared")
@@ -128,13 +130,13 @@ def watch(
     )
 
 
-def _draw(results: Path) -> None:
+def _draw(results: Path, runs: list[Path]) -> None:
     import matplotlib as mpl
 
     from rankscope.report.page import write_report
 
     mpl.use("agg")
-    write_report(results)
+    write_report(results, runs=runs)
 
 
 def step_line(seen: WatchedStep) -> str:

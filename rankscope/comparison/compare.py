@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,7 +83,7 @@ def compare(
         that differ by chance alone, about 5 exceed 95 %.
     weights
         Whether to compare the weights too, which reads both models at their last common step, or
-        at their last ones.
+        at their last ones. It takes both runs by their folders.
 
     Returns
     -------
@@ -105,17 +105,17 @@ def compare(
     """
     if not 0.5 < confidence < 1:
         raise WrongSettingError(f"confidence is {confidence}: give a level above 0.5 and below 1")
+    read = (a, b) if weights else ()
     if results is None:
         if group is not None:
             raise WrongSettingError("`group` needs `results`, which hold all runs of both groups")
         with TemporaryDirectory() as folder:
             opened = _analysed(a, b, Path(folder) / "results")
-            return _compared(
-                opened, _sides(opened, a, b, None), columns, confidence, weights=weights
-            )
+            return _compared(opened, _sides(opened, a, b, None), columns, confidence, read=read)
     there = Path(results)
     opened = _opened(there) if there.exists() or group is not None else _analysed(a, b, there)
-    return _compared(opened, _sides(opened, a, b, group), columns, confidence, weights=weights)
+    sides = _sides(opened, a, b, group)
+    return _compared(opened, sides, columns, confidence, read=read)
 
 
 def _opened(folder: Path) -> Results:
@@ -156,7 +156,7 @@ def _compared(
     columns: Collection[str] | None,
     confidence: float,
     *,
-    weights: bool,
+    read: Sequence[str | Path],
 ) -> Comparison:
     from rankscope.statistics.differences import METRICS, differences
     from rankscope.statistics.equal_loss import losses_of
@@ -171,7 +171,7 @@ def _compared(
     )
     found.attrs["unit"] = unit
     notes = _notes(found, results, sides)
-    table, remarks = _distances(results, sides) if weights else (_no_distances(), [])
+    table, remarks = _distances(results, sides, read) if read else (_no_distances(), [])
     if found.empty and table.empty:
         raise RankscopeError(
             f"{sides.name_a} and {sides.name_b} have no matrix of one role, layer and shape in "
@@ -265,8 +265,14 @@ def _no_distances() -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS))
 
 
-def _distances(results: Results, sides: Sides) -> tuple[pd.DataFrame, list[str]]:
-    """Distances of two runs, each the only one of its side, at their last common step."""
+def _distances(
+    results: Results, sides: Sides, given: Sequence[str | Path]
+) -> tuple[pd.DataFrame, list[str]]:
+    """Distances of two runs, each the only one of its side, at their last common step.
+
+    Results may come from anybody, and name folders of another machine: what they name is opened
+    only if it was given.
+    """
     from rankscope.checkpoints.discovery import open_run
     from rankscope.comparison.distances import distances
 
@@ -274,9 +280,13 @@ def _distances(results: Results, sides: Sides) -> tuple[pd.DataFrame, list[str]]
         return _no_distances(), []
     paths = {one["name"]: one["path"] for one in _record(results)}
     runs: list[Run] = []
-    for name in sides.runs:
+    for name, folder in zip(sides.runs, given, strict=True):
+        if not _is_same_place(paths[name], folder):
+            return _no_distances(), [
+                "the weights are not compared: give both runs by their folders"
+            ]
         try:
-            runs.append(open_run(paths[name]))
+            runs.append(open_run(folder))
         except RankscopeError as error:
             return _no_distances(), [f"the weights are not compared: {error}"]
     common = sorted({*runs[0].steps} & {*runs[1].steps})

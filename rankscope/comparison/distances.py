@@ -20,7 +20,7 @@ from rankscope.components.component import weight_of
 from rankscope.components.recipes import Products
 from rankscope.errors import RankscopeError
 from rankscope.spectra.bases import Basis, basis_of
-from rankscope.spectra.chance import random_overlap
+from rankscope.spectra.chance import random_overlap, random_share_deviation
 from rankscope.spectra.matrices import Dense, LowRank, norm_of
 
 COLUMNS = (
@@ -218,12 +218,7 @@ def _overlaps(a: Basis, b: Basis) -> Iterator[dict[str, object]]:
 
 
 def random_overlap_deviation(p: int, q: int, dimensions: int) -> float:
-    """Standard deviation of ‖UᵀU′‖²_F of random subspaces of p and q dimensions.
-
-    The variance of tr(PQ), Q a projection that is turned at random: 2pq(d − p)(d − q) over
-    d²(d − 1)(d + 2).
-    """
-    d = dimensions
-    if d < 2:
-        return 0.0
-    return math.sqrt(2 * p * q * (d - p) * (d - q) / (d**2 * (d - 1) * (d + 2)))
+    """Standard deviation of ‖UᵀU′‖²_F of random subspaces of p and q dimensions."""
+    shares = np.zeros(dimensions)
+    shares[:q] = 1 / q
+    return q * random_share_deviation(p, shares)

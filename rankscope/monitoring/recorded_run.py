@@ -11,7 +11,7 @@ from typing import Any
 
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.jobs import Outcome
-from rankscope.analysis.plan import SpectraTask, table_order
+from rankscope.analysis.plan import SpectraTask
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.checkpoints.contents import Contents, Skip
@@ -23,6 +23,7 @@ from rankscope.components.recipes import Difference
 from rankscope.components.windows import Window
 from rankscope.folder_lock import locked
 from rankscope.monitoring.messages import EndOfStep, Opening
+from rankscope.monitoring.run_rows import RunRows, rows_of_others
 from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.engine import Failure
 from rankscope.results import spectra_store
@@ -30,8 +31,7 @@ from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER
 from rankscope.results.measure import Row, row_of
 from rankscope.results.record import read_record
 from rankscope.results.spectra_store import Entry
-from rankscope.results.step_rows import StepRows
-from rankscope.watching.kept_rows import read_rows
+from rankscope.results.step_rows import Spool
 from rankscope.watching.mirrors import open_mirrors
 
 PATIENCE = 5.0  # seconds to wait for another recorder
@@ -69,11 +69,13 @@ class RecordedRun:
         runs = record.get("runs", [])
         own = recorded(self._out, opening.run)
         self._other_runs = [one for one in runs if one["name"] != opening.run]
-        self._other_rows = [r for r in read_rows(self._out) if r["run"] != opening.run]
+        spool = Spool(self._out)
+        self._other_rows = rows_of_others(self._out, opening.run, spool)
         self._steps: Steps = {one["step"]: dict(one) for one in own.get("checkpoints", [])}
         coarse = {*own.get("restarts_in_format", ())}
         self.restarts = {step: step not in coarse for step in own.get("restarts", ())}
-        self._rows: dict[int, list[Row]] = self._stored_rows()
+        self._rows = RunRows(spool)
+        self._read_store()
         self._skips = {Skip(**one): None for one in record.get("skipped", [])}
         self._notes = {Skip(**one): None for one in record.get("notes", [])}
         self._adapted: dict[tuple[int, str, str], tuple[bool, bool]] = {}
@@ -97,8 +99,8 @@ class RecordedRun:
             faults = (self._store.fault(task, entry) for entry in entries)
             self._skips |= dict.fromkeys(_at(one, step) for one in faults if one is not None)
             self._unwritten.setdefault(step, []).extend(entries)
-        own = {(e.place["component"], e.place["name"]) for e in entries}
-        rows = self._rows.setdefault(step, [])
+        own = set(map(_matrix, entries))
+        rows = self._rows.take(step)
         rows[:] = [row for row in rows if (row["component"], row["name"]) not in own]
         rows += [row_of(self._opening.run, step, entry) for entry in entries]
         change = getattr(component.recipe, "change", component.recipe)
@@ -120,15 +122,16 @@ class RecordedRun:
         spent, elapsed = ended.cost
         self._cost = {"seconds": spent, "elapsed": elapsed}
         self._store_steps()
+        self._rows.put_away()
         self._mirrored.append(ended.step)
         self._is_new = True
 
     def drop_from(self, step: int) -> list[int]:
         """Forget everything from this step on; returns the steps that had rows."""
-        gone = sorted(one for one in self._rows if one >= step)
+        gone = [one for one in self._rows if one >= step]
         self._store_steps()
         for one in {*gone, *(old for old in self._steps if old >= step)}:
-            self._rows.pop(one, None)
+            self._rows.drop(one)
             self._steps.pop(one, None)
             self._path(one).unlink(missing_ok=True)
         # The state that it goes on from may be from before a merge of its step, which then comes
@@ -147,17 +150,17 @@ class RecordedRun:
         self.restarts[step] = in_float64
         self._store_steps()
         for at in [one for one in self._rows if one <= step]:
+            rows = self._rows[at]
             kinds = {
                 (row["component"], row["name"]): self._kind(row)
-                for row in self._rows[at]
+                for row in rows
                 if row["name"] in names and row["since"] is not None
             }
-            if all(
-                row["window"] == kinds.get(_place(row), row["window"]) for row in self._rows[at]
-            ):
+            if all(row["window"] == kinds.get(_place(row), row["window"]) for row in rows):
                 continue
-            for row in self._rows[at]:
+            for row in rows:
                 row["window"] = kinds.get(_place(row), row["window"])
+            self._rows[at] = rows
             entries = [
                 replace(
                     e, place={**e.place, "window": kinds.get(_place(e.place), e.place["window"])}
@@ -165,6 +168,7 @@ class RecordedRun:
                 for e in self._store.read(self._path(at))
             ]
             self._store.write(self._path(at), [], entries)
+            self._rows.put_away()
         self._is_new = True
 
     def _kind(self, row: Row) -> str:
@@ -185,16 +189,16 @@ class RecordedRun:
         self._store_steps()
         if not self._is_new:
             return
-        rows = [row for step in sorted(self._rows) for row in sorted(self._rows[step], key=_order)]
+        parts = self._rows.parts()
         analysis = Analysis(
             skips=tuple(self._skips),
             notes=(*self._notes, *self._coverage()),
             mended=(),
-            computed=len(rows),
+            computed=sum(part.count for part in parts),
             key=None,  # an analysis of checkpoints never takes this table for its own
             runs=tuple(map(_run_of, (*self._other_runs, self._described(seconds)))),
             selection=self._opening.selection,
-            parts=(StepRows.of(self._other_rows + rows, {}),),
+            parts=(*self._other_rows, *parts),
             breaks={},
         )
         if analysis.measured:
@@ -239,20 +243,26 @@ class RecordedRun:
     def _store_steps(self) -> None:
         for step in sorted(self._unwritten):
             path = self._path(step)
-            self._store.write(path, self._store.read(path), self._unwritten.pop(step))
+            new = self._unwritten.pop(step)
+            own = set(map(_matrix, new))  # of a matrix that is taken again, whatever its window was
+            stored = [entry for entry in self._store.read(path) if _matrix(entry) not in own]
+            self._store.write(path, stored, new)
 
     def _path(self, step: int) -> Path:
         return spectra_store.store_path(self._out / SPECTRA_FOLDER, self._opening.run, step)
 
-    def _stored_rows(self) -> dict[int, list[Row]]:
-        """The rows of this run as the store has them, which a kill may have left ahead."""
-        rows = {}
+    def _read_store(self) -> None:
+        """Take the rows of this run from the store, which may be ahead of the table."""
         for path in sorted(self._path(0).parent.glob("step-*.safetensors")):
             step = step_in_name(path.stem)
             if step is not None:
                 entries = self._store.read(path)
-                rows[step] = [row_of(self._opening.run, step, entry) for entry in entries]
-        return rows
+                self._rows[step] = [row_of(self._opening.run, step, entry) for entry in entries]
+                self._rows.put_away()
+
+
+def _matrix(entry: Entry) -> tuple[object, ...]:
+    return entry.place["component"], entry.place["name"]
 
 
 def _key(run: str, step: int, component: Component) -> str:
@@ -260,16 +270,6 @@ def _key(run: str, step: int, component: Component) -> str:
     place = {k: v for k, v in vars(component).items() if k != "recipe"}
     text = f"{SOURCE} {spectra_store.VERSION} {run!r} {step} {place}"
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _order(row: Row) -> tuple[object, ...]:
-    return table_order(
-        kind=row["component"],
-        layer=row["layer"],
-        role=row["role"],
-        expert=row["expert"],
-        name=row["name"],
-    )
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, str]:

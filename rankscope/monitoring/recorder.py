@@ -15,12 +15,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
+from rankscope.analysis.jobs import Outcome
+from rankscope.analysis.plan import SpectraTask
+from rankscope.analysis.worker import decompose
+from rankscope.components.component import Component
 from rankscope.errors import RankscopeError
-from rankscope.monitoring.decomposing import Decompose, decompose_with
 from rankscope.monitoring.live_series import LiveSeries
 from rankscope.monitoring.messages import (
     Anew,
@@ -36,10 +40,12 @@ from rankscope.monitoring.messages import (
 from rankscope.monitoring.origins import Origins
 from rankscope.monitoring.recorded_run import RecordedRun
 from rankscope.monitoring.snapshots import release
+from rankscope.pipeline.engine import Job
 from rankscope.platforms import yield_processors
 
 PATIENCE = 5.0  # seconds between two writings of the table, at least; and 20 times what one takes
 TIMES = 20.0
+Decompose: TypeAlias = Callable[[Sequence[Component]], Iterator[tuple[Component, Outcome]]]
 
 
 def serve() -> None:
@@ -102,7 +108,7 @@ class Recorder:
 
     def run(self, messages: SimpleQueue[Message | None]) -> None:
         """Carry out messages until `Closing`."""
-        with decompose_with(self._device) as decompose:
+        with _decompose_with(self._device) as decompose:
             while True:
                 try:
                     message = messages.get(timeout=PATIENCE)
@@ -185,3 +191,28 @@ class Recorder:
         answer = Answer(answer.nbytes, time.process_time(), answer.warning)
         with contextlib.suppress(OSError):  # the parent was killed
             self._answers.write(pickle.dumps(answer))
+
+
+@contextlib.contextmanager
+def _decompose_with(device: str | None) -> Iterator[Decompose]:
+    """Yield what decomposes components, in any order: within the block, in this process.
+
+    Parameters
+    ----------
+    device
+        A torch device; None for the processor.
+    """
+    if device is None:
+        yield lambda components: (
+            (one, decompose(one.recipe, component=one.kind)) for one in components
+        )
+        return
+    from rankscope.analysis.device_worker import DeviceWorker
+
+    with DeviceWorker(device, jobs=1) as worker:
+
+        def on_device(components: Sequence[Component]) -> Iterator[tuple[Component, Outcome]]:
+            for job, outcome in worker.run(Job(0, SpectraTask(one, "")) for one in components):
+                yield job.task.component, outcome
+
+        yield on_device

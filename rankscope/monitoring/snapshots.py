@@ -97,7 +97,8 @@ class Snapshots:
 def release(files: Iterable[str]) -> None:
     """Remove copies that nothing needs any more."""
     for file in files:
-        with contextlib.suppress(FileNotFoundError):
+        # On Windows, one that is still read stays until the folder goes.
+        with contextlib.suppress(FileNotFoundError, PermissionError):
             os.unlink(file)  # noqa: PTH108, a path would cost more than this
 
 

@@ -12,27 +12,10 @@ from typing import TYPE_CHECKING, Any
 from rankscope.checkpoints.skip import Skip
 from rankscope.durable import sweep
 from rankscope.errors import RankscopeError, RankscopeWarning
-from rankscope.results.columns import (
-    REPRESENTATIONS_FOLDER,
-    ROWS_FOLDER,
-    SCORES_FOLDER,
-    SHARDS_FOLDER,
-    SPECTRA_FOLDER,
-    SUBSPACES_FOLDER,
-)
+from rankscope.results.columns import STORES
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-STORES = (
-    SPECTRA_FOLDER,
-    SUBSPACES_FOLDER,
-    SCORES_FOLDER,
-    ROWS_FOLDER,
-    SHARDS_FOLDER,
-    REPRESENTATIONS_FOLDER,
-)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 
 from rankscope.checkpoints.file_states import State, state_of
+from rankscope.durable import is_temporary
+from rankscope.results.columns import OWN
 
 CONFIGS = (".json", ".yaml", ".yml", ".toml")  # what layouts read in the folders above a checkpoint
 TICK, COARSE_TICK = 30_000_000, 2_000_000_000  # ns; the second for clocks of whole seconds
@@ -50,7 +52,7 @@ class Seen:
         Parameters
         ----------
         without
-            A folder that is left out: that of the results.
+            The folder of the results, whose own files are left out.
         """
         roots = tuple(dict.fromkeys(str(Path(path).resolve()) for path in paths))
         left_out = None if without is None else str(without.resolve())
@@ -59,8 +61,9 @@ class Seen:
         for root in roots:
             files[root] = None if Path(root).is_dir() else state_of(root)
             files |= dict(_iter_below(root, left_out))
-            names = (one.path for folder in _above(root) for one in _listed(folder))
-            files |= dict.fromkeys(name for name in names if name not in (*roots, left_out))
+            for folder in _above(root):
+                names = (one.path for one in _listed(folder, is_out=folder == left_out))
+                files |= dict.fromkeys(name for name in names if name not in (*roots, left_out))
             files |= configs_above(root)
         return cls(roots, files, at)
 
@@ -86,7 +89,8 @@ def _above(path: str | Path) -> list[str]:
 
 def files_in(folder: str) -> States:
     """The files of one folder, without those below."""
-    return {one.path: state_of(one.path) for one in _listed(folder) if not one.is_dir()}
+    found = (one for one in _listed(folder) if one.name not in OWN and not one.is_dir())
+    return {one.path: state_of(one.path) for one in found}
 
 
 def digest_of(about: object, *states: States) -> str:
@@ -102,9 +106,7 @@ def states_of(folders: Iterable[Path]) -> States:
 
 def _iter_below(folder: str, without: str | None = None) -> Iterator[tuple[str, State | None]]:
     """Each file and folder below a folder; links to folders are not followed."""
-    if folder == without:
-        return
-    for entry in _listed(folder):
+    for entry in _listed(folder, is_out=folder == without):
         if entry.is_dir(follow_symlinks=False):
             yield entry.path, None
             yield from _iter_below(entry.path, without)
@@ -112,13 +114,20 @@ def _iter_below(folder: str, without: str | None = None) -> Iterator[tuple[str, 
             yield entry.path, state_of(entry.path)
 
 
-def _listed(folder: str) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing if it is none, or may not be listed."""
+def _listed(folder: str, *, is_out: bool = False) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing if it is none, or may not be listed.
+
+    Of the folder of the results, that is what calls do not write there.
+    """
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return [one for one in entries if not (is_out and _is_own(one.name))]
     except OSError:
         return []
+
+
+def _is_own(name: str) -> bool:
+    return name in OWN or is_temporary(name)
 
 
 def are_old(states: States, at: int) -> bool:

@@ -157,6 +157,8 @@ def unwrap(model: nn.Module) -> nn.Module:
     for name, layer in layers.items():
         merge(layer, name)
     plain = cast(nn.Module, wrapped.unload())
+    if hasattr(plain, "peft_config"):  # older versions of peft leave it, and warn of it later
+        del plain.peft_config
     forget_wrapping(wrapped)
     for name, parameter in plain.named_parameters():
         parameter.requires_grad = name in kept.trained

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from rankscope.durable import write_file
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.plots.captions import plain_text
 from rankscope.plots.figure_source import source_of
 from rankscope.plots.gallery import gallery, selected
@@ -23,7 +24,7 @@ from rankscope.report.answer import answer
 from rankscope.report.hover import hover_panels, svg_of
 from rankscope.report.matrix_table import HEIGHT, WIDTH, matrix_rows
 from rankscope.report.methods import methods
-from rankscope.report.run_findings import run_findings
+from rankscope.report.run_findings import RunFindings, run_findings
 from rankscope.report.sources import account
 from rankscope.results.columns import ANALYSIS_RECORD
 from rankscope.results.record import read_record
@@ -50,6 +51,7 @@ def write_report(
     results: str | Path | Results,
     out: str | Path | None = None,
     *,
+    runs: Paths = (),
     title: str | None = None,
     group: str | None = None,
     published: bool = False,
@@ -58,7 +60,7 @@ def write_report(
     """Write one HTML file that holds the answer, findings, figures, numbers and methods.
 
     It refers to no other file and no network. Names of runs and files remain text whatever they
-    contain. The findings are those of `diagnose`, if the checkpoints are where they were analysed.
+    contain, and nothing that the results name is opened: they may come from another machine.
 
     Parameters
     ----------
@@ -66,6 +68,8 @@ def write_report(
         A folder that `analyze` wrote, or what `open_results` returns.
     out
         The file; ``report.html`` in the folder of the results by default.
+    runs
+        The runs that were analysed, or trees of them, to show what `diagnose` finds about them.
     title
         Title of the page; by default the names of the runs.
     group
@@ -84,26 +88,29 @@ def write_report(
     Raises
     ------
     WrongSettingError
-        If ``out`` is a folder, the pattern matches no run, or nothing is published of what the
-        results hold.
+        If ``out`` is a folder, a run does not exist or is not in the results, the pattern matches
+        no run, or nothing is published of what the results hold.
     RankscopeError
         If the folder holds no results.
 
     Examples
     --------
     >>> import rankscope as rs
-    >>> path = rs.write_report("results", "report.html")
+    >>> path = rs.write_report("results", "report.html", runs=["ckpts"])
     >>> page = path.read_text(encoding="utf-8")
-    >>> "The weights use" in page, "<script src" in page
-    (True, False)
+    >>> "The weights use" in page, "Findings about the training" in page, "<script src" in page
+    (True, True, False)
     """
     opened = results if isinstance(results, Results) else open_results(results)
     path = opened.path / REPORT_FILE if out is None else Path(out)
     if path.is_dir():
         raise WrongSettingError("`out` is a folder: give a file", path=path)
+    given = listed_paths(runs)
+    found = run_findings(opened, given) if given else None
     chosen = selected(opened, group=group)
     figures, left_out = _figures(chosen, progress, published=published)
-    written = _page(opened, figures, left_out, answer=answer(opened, group=group), title=title)
+    sentences = answer(opened, group=group)
+    written = _page(opened, figures, left_out, answer=sentences, found=found, title=title)
     write_file(path, written.encode())
     return path
 
@@ -114,6 +121,7 @@ def _page(
     left_out: list[str],
     *,
     answer: list[str],
+    found: RunFindings | None,
     title: str | None,
 ) -> str:
     read = account(results.path)
@@ -139,7 +147,7 @@ def _page(
             if len(table)
         ),
         standing_out=record.get("summary", {}).get("findings", []),
-        found=run_findings(results),
+        found=found,
         figures=figures,
         left_out=left_out,
         rows=rows,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rankscope.representations.feature_sums import FeatureSums
 
 At = Literal["block", "attention", "mlp"]
+Energy = Literal["weight", "adapter", "update"]
 EMBEDDING, FINAL = "embedding", "final"
 NO_PLACE = "no-place"  # reason where features cannot be read at a place
 

@@ -11,8 +11,10 @@ from rankscope.evaluation.model_engine import failure_of
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.representations.probe_features import ProbeFeatures, similarity
 from rankscope.representing.collected import Place
-from rankscope.representing.comparison_plans import Compared, ComparisonEntry, Side
+from rankscope.representing.comparison_plans import Compared, ComparisonEntry
+from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import KeptFeatures, Row, kept_path, read_kept
+from rankscope.results.representation_tables import LOSS
 
 FILES = 2  # of kept features in memory
 PREPARED_BYTES = 256 << 20  # of prepared sides in memory
@@ -42,11 +44,13 @@ class ComparisonEngine(AbstractContextManager["ComparisonEngine"]):
 
     def _row(self, task: Compared, place: Place, against: Place) -> Row:
         found = similarity(self._side(task.side, place), self._side(task.against, against))
+        losses = () if task.losses is None else zip(LOSS, task.losses, strict=True)
         return {
             "layer": place.layer,
             "at": place.at,
             "against_layer": against.layer,
             "against_at": against.at,
+            **dict(losses),
             **found.row(),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,38 +12,17 @@ from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.file_states import FileStates
 from rankscope.evaluation.score_plans import digest_of
 from rankscope.pipeline import execution
-from rankscope.pipeline.curves import Curve
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of_failure
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
+from rankscope.representing.comparison_sides import Side, kind_of_features, series_key
 from rankscope.representing.feature_files import Row
+from rankscope.representing.loss_pairs import LossPair, iter_pairs_of
 from rankscope.results.vectors import read_listed, write_vectors
 
-Comparing = Literal["last", "previous", "layers", "runs"]
+Comparing = Literal["last", "previous", "layers", "runs", "loss"]
 COMPARISONS: tuple[Comparing, ...] = get_args(Comparing)
 VERSION = "1"  # of arithmetic and files: numbers of other versions are never reused
-
-
-@dataclass(frozen=True)
-class Side:
-    """One checkpoint, as far as comparing it takes.
-
-    Attributes
-    ----------
-    path
-        File of its kept features.
-    key, probe
-        As in `rankscope.representing.feature_files.FeatureFile`.
-    places
-        Where it has features.
-    """
-
-    curve: Curve
-    step: int
-    path: Path
-    key: str
-    probe: str
-    places: tuple[Place, ...]
 
 
 @dataclass(frozen=True)
@@ -54,12 +33,15 @@ class Compared:
     ----------
     key
         Digest of everything that the numbers depend on.
+    losses
+        Of both, where they are compared at equal loss, and what that is the loss of.
     """
 
     key: str
     comparison: Comparing
     side: Side
     against: Side
+    losses: tuple[float, float, str] | None = None
     files: FileStates = ()
     work: float = 1.0
 
@@ -91,6 +73,8 @@ class ComparisonPlans(execution.Plans[Compared]):
         All checkpoints with features.
     wanted
         What each is compared with.
+    pairs
+        Checkpoints of two runs at equal loss.
 
     Attributes
     ----------
@@ -98,20 +82,24 @@ class ComparisonPlans(execution.Plans[Compared]):
         Number of plans.
     """
 
-    def __init__(self, sides: Sequence[Side], wanted: Iterable[Comparing]) -> None:
+    def __init__(
+        self, sides: Sequence[Side], wanted: Iterable[Comparing], pairs: Sequence[LossPair] = ()
+    ) -> None:
         plans = [
             Plan(side.curve.run, side.step, tuple(tasks))
-            for side, tasks in _tasks(sides, set(wanted))
+            for side, tasks in _tasks(sides, set(wanted), pairs)
             if tasks
         ]
         self.count = len(plans)
         super().__init__(plans, VERSION)
 
 
-def _tasks(sides: Sequence[Side], wanted: set[Comparing]) -> Iterator[tuple[Side, list[Compared]]]:
+def _tasks(
+    sides: Sequence[Side], wanted: set[Comparing], pairs: Sequence[LossPair]
+) -> Iterator[tuple[Side, list[Compared]]]:
     """Every checkpoint with its comparisons."""
-    ordered = sorted(sides, key=lambda side: (*_series(side), side.step))
-    by_series = {key: list(some) for key, some in groupby(ordered, key=_series)}
+    ordered = sorted(sides, key=lambda side: (*series_key(side), side.step))
+    by_series = {key: list(some) for key, some in groupby(ordered, key=series_key)}
     for series in by_series.values():
         before: dict[int, Side] = {late.step: early for early, late in pairwise(series)}
         for side in series:
@@ -121,16 +109,14 @@ def _tasks(sides: Sequence[Side], wanted: set[Comparing]) -> Iterator[tuple[Side
                 "layers": [side],
                 "runs": [other for other in ordered if _is_same_step(side, other)],
             }
-            yield (
-                side,
-                [
-                    _compared(name, side, against)
-                    for name in COMPARISONS
-                    if name in wanted
-                    for against in found[name]
-                    if against.probe == side.probe
-                ],
-            )
+            tasks = [
+                _compared(name, side, against)
+                for name in COMPARISONS
+                if name in wanted
+                for against in found.get(name, ())
+            ]
+            tasks += [_at_loss(pair) for pair in iter_pairs_of(side, pairs)]
+            yield side, [task for task in tasks if task.against.probe == side.probe]
 
 
 def unlike(sides: Sequence[Side]) -> list[Skip]:
@@ -138,7 +124,7 @@ def unlike(sides: Sequence[Side]) -> list[Skip]:
     first: dict[tuple[Any, ...], Side] = {}
     skips = dict[tuple[str, str], Skip]()
     for side in sides:
-        key = side.curve.task, _settings(side.curve, "features", "at"), side.step
+        key = *kind_of_features(side), side.step
         one = first.setdefault(key, side)
         if one.probe != side.probe:
             message = (
@@ -155,28 +141,53 @@ def _kind(place: Place) -> str:
     return "block" if place.at in (EMBEDDING, FINAL) else place.at
 
 
-def _series(side: Side) -> tuple[str, str]:
-    """What the steps of one series have in common: the run, and how it was looked into."""
-    return side.curve.run, side.curve.folder
-
-
-def _settings(curve: Curve, *names: str) -> tuple[Any, ...]:
-    return tuple(curve.settings[name] for name in names)
-
-
 def _is_same_step(side: Side, other: Side) -> bool:
     """Whether another, later run is at the same step at places of the same kind."""
     return (
         other.curve.run > side.curve.run
         and other.step == side.step
-        and other.curve.task == side.curve.task
-        and _settings(other.curve, "features", "at") == _settings(side.curve, "features", "at")
+        and kind_of_features(other) == kind_of_features(side)
     )
 
 
 def _compared(comparison: Comparing, side: Side, against: Side) -> Compared:
     key = digest_of(VERSION, comparison, side.key, against.key, against.curve.run, against.step)
     return Compared(key, comparison, side, against)
+
+
+def _at_loss(pair: LossPair) -> Compared:
+    found = _compared("loss", pair.side, pair.against)
+    losses = *pair.losses, pair.source
+    return replace(found, key=digest_of(found.key, losses), losses=losses)
+
+
+def doubts(compared: Iterable[tuple[Side, ComparisonEntry]]) -> list[Skip]:
+    """A line for each reason why similarities lack numbers, with the first of them."""
+    found: dict[str, list[tuple[Side, Row]]] = {}
+    for side, entry in compared:
+        for row in entry.rows:
+            if row["status"] in DOUBTS:
+                found.setdefault(row["status"], []).append((side, row))
+    lines = []
+    for status, some in found.items():
+        side, row = some[0]
+        where = f"the {row['at']} of layer {row['layer']} at step {side.step}"
+        more = f" and {len(some) - 1} more places" if len(some) > 1 else ""
+        message = f"{where}{more}, compared: {DOUBTS[status]}"
+        lines.append(Skip(side.curve.path, "", status, message))
+    return lines
+
+
+# Why similarities lack numbers: every status but the good one, and but that of features that are
+# not finite, which their own line has said.
+DOUBTS = {
+    "too-few-blocks": "fewer than five documents, so CKA has no interval: give more of them",
+    "unresolved": (
+        "unbiased HSIC of one side with itself is not above zero, so CKA has no interval: more "
+        "text, or more `kept` features, may show it"
+    ),
+    "constant": "the features of one side vary no more than rounding may, so nothing is compared",
+}
 
 
 class ComparisonFiles:
@@ -209,7 +220,7 @@ class ComparisonFiles:
         return [], skip_of_failure(failure, task.side.path)
 
     def fault(self, task: Compared, entry: ComparisonEntry) -> Skip | None:
-        """Nothing: a pair without numbers has a status, and its places were reported."""
+        """Nothing: `doubts` has a line for all of them."""
         return None
 
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rankscope.errors import RankscopeError
+from rankscope.checkpoints.contents import restarts_between
+from rankscope.checkpoints.merges import read_merges
+from rankscope.components.component import Moment
+from rankscope.components.windows import Window
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.model_engine import OneModel, failure_of
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.pipeline.execution import Meter
 from rankscope.representations.feature_metrics import measure_features
 from rankscope.representations.feature_sums import BLOCKS
-from rankscope.representing.collected import NO_PLACE, At, Collected
+from rankscope.representing.collected import NO_PLACE, At, Collected, Place
 from rankscope.representing.feature_files import FeatureFile, KeptFeatures, Row
-from rankscope.representing.feature_plans import Asked, FeatureTask, Found
+from rankscope.representing.feature_plans import INPUTS, Asked, FeatureTask, Found
 from rankscope.representing.probe_windows import Probe, make_probe, probe_texts
 from rankscope.representing.stored_activations import (
     kept_samples,
@@ -55,49 +60,63 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         for job in jobs:
             try:
                 found = self._stored(job.task) if job.task.stored else self._run(job.task)
+            except WrongSettingError:  # as of a GPU that is not there: the same for all
+                raise
             except RankscopeError as error:
                 yield job, failure_of(error, job.task.checkpoint.path)
             else:
                 yield job, found
 
     def _run(self, task: FeatureTask) -> Found | Failure:
-        from rankscope.representing.network_features import collect, widths
-        from rankscope.representing.places import taps_of
-
-        encoder = cast(TextEncoder, task.encoder)
-        model = self._models.opened(task.checkpoint, task.run, encoder)
+        model = self._models.opened(task.checkpoint, task.run, cast(TextEncoder, task.encoder))
         if isinstance(model, Failure):
             return model
+        return (
+            self._inputs(task, model)
+            if task.curve.settings["at"] == INPUTS
+            else (self._places(task, model))
+        )
+
+    def _places(self, task: FeatureTask, model: TextModel) -> Found:
+        from rankscope.representing.network_features import collect, network_of, widths
+        from rankscope.representing.places import taps_of
+
         start = time.monotonic()
-        network = model.network
-        if network is None:
-            raise RankscopeError("is not a network whose modules are known", reason=NO_PLACE)
         at = cast(At, task.curve.settings["at"])
         parameters = task.checkpoint.read().parameters.values() if at != "block" else ()
-        taps = taps_of(network.module, at, parameters)
-        probe, window = self._probe(model, max(widths(network, taps, model.device).values()))
+        taps = taps_of(network_of(model).module, at, parameters)
+        probe, window = self._probe(
+            model, max(widths(network_of(model), taps, model.device).values())
+        )
         bits = BITS[self._asked.options.precision]
         rows, features = [], {}
-        for one in collect(
-            model,
-            taps,
-            probe,
-            progress=lambda share: self._meter.show(share, task.run.name, task.checkpoint.step),
-        ):
+        for one in collect(model, taps, probe, progress=self._progress(task)):
             rows.append(_row(one, bits))
             features[one.place] = one.kept
-        kept = KeptFeatures(task.key, bits, probe.kept_blocks, features)
-        numbers = FeatureFile(
-            key=task.key,
-            step=task.checkpoint.step,
-            probe=probe.digest,
-            window=window,
-            documents=probe.documents,
-            seconds=time.monotonic() - start,
-            rows=tuple(rows),
-            bits=bits,
+        return _found(task, probe, rows, start=start, window=window, bits=bits, features=features)
+
+    def _inputs(self, task: FeatureTask, model: TextModel) -> Found:
+        from rankscope.representing.input_readings import energies
+        from rankscope.representing.network_features import network_of
+        from rankscope.representing.weight_inputs import readers_of
+
+        start, options = time.monotonic(), self._asked.options
+        readers = readers_of(
+            network_of(model),
+            _moment(task),
+            self._asked.energy,
+            device=model.device,
+            precision=options.precision,
         )
-        return Found(numbers, kept)
+        if not readers:
+            raise RankscopeError("holds no matrix that reads features", reason=NO_PLACE)
+        probe, window = self._probe(model, max(one.shape[1] for one in readers))
+        rows = list(energies(model, readers, probe, progress=self._progress(task)))
+        bits = BITS[options.precision]
+        return _found(task, probe, rows, start=start, window=window, bits=bits, features={})
+
+    def _progress(self, task: FeatureTask) -> Callable[[float], None]:
+        return lambda share: self._meter.show(share, task.run.name, task.checkpoint.step)
 
     def _probe(self, model: TextModel, dimensions: int) -> tuple[Probe, int]:
         """The probe of a model, and the tokens that it is given at once; the last is kept."""
@@ -135,6 +154,47 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             bits=bits,
         )
         return Found(numbers, KeptFeatures(task.key, bits, blocks.astype(np.int64), features))
+
+
+def _found(
+    task: FeatureTask,
+    probe: Probe,
+    rows: Sequence[Row],
+    *,
+    start: float,
+    window: int,
+    bits: int,
+    features: Mapping[Place, NDArray[np.float32]],
+) -> Found:
+    """What a probe found in one checkpoint."""
+    numbers = FeatureFile(
+        key=task.key,
+        step=task.checkpoint.step,
+        probe=probe.digest,
+        window=window,
+        documents=probe.documents,
+        seconds=time.monotonic() - start,
+        rows=tuple(rows),
+        bits=bits,
+    )
+    blocks = probe.kept_blocks if features else np.empty(0, np.int64)
+    return Found(numbers, KeptFeatures(task.key, bits, blocks, features))
+
+
+def _moment(task: FeatureTask) -> Moment:
+    """The checkpoint, and the one that its updates are measured from."""
+    now, previous = task.checkpoint, task.previous
+    if previous is None:
+        return Moment(now.read())
+    later, earlier = now.read(), previous.read()
+    window = Window(
+        previous.step,
+        now.step,
+        read_merges(task.run.merge_files),
+        None if later.restarts is None else restarts_between(earlier, later),
+        (earlier.adapted, later.adapted),
+    )
+    return Moment(later, previous=earlier, since_previous=window)
 
 
 def _row(one: Collected, bits: int) -> Row:

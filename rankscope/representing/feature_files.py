@@ -106,11 +106,18 @@ def read_features(path: Path) -> FeatureFile:
         file = FeatureFile(**{**about, "rows": rows})
         if not all(isinstance(text, str) for text in (file.key, file.probe)):
             raise TypeError("it does not hold digests")
-        if not all(type(row["layer"]) is int and isinstance(row["at"], str) for row in rows):
+        if not all(map(_is_placed, rows)):
             raise TypeError("it does not hold places")
     except DAMAGE as error:
         raise RankscopeError(f"is damaged ({error})", path=path, reason="damaged") from error
     return file
+
+
+def _is_placed(row: Row) -> bool:
+    """Whether a row says of which place it is, or of which weight."""
+    if "role" in row:
+        return all(isinstance(row[name], str) for name in ("role", "component", "name", "status"))
+    return type(row["layer"]) is int and isinstance(row["at"], str)
 
 
 def write_kept(path: Path, kept: KeptFeatures) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.contents import Skip
+from rankscope.checkpoints.continuity import difference, difference_of_traces, trace_of
 from rankscope.checkpoints.file_states import FileStates, state_of
 from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint, Run
@@ -15,17 +16,19 @@ from rankscope.checkpoints.survey import Survey
 from rankscope.durable import remove_file, safe_name
 from rankscope.errors import RankscopeError
 from rankscope.evaluation.open_model import OpenOptions
-from rankscope.evaluation.score_plans import digest_of, model_state, score_key
+from rankscope.evaluation.score_plans import digest_of, model_files, model_state, score_key
 from rankscope.evaluation.text_sets import TextSet
 from rankscope.pipeline.choices import Numbers
 from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of, skip_of_failure
 from rankscope.representations.feature_metrics import FeatureStatus
+from rankscope.representing.collected import Energy
 from rankscope.representing.feature_files import (
     VERSION,
     FeatureFile,
     KeptFeatures,
+    Row,
     feature_path,
     kept_path,
     read_features,
@@ -39,7 +42,7 @@ from rankscope.results.vectors import OtherVersionError
 from rankscope.scoring.text_model import TextEncoder
 
 STORED = "stored"  # the kind of place of activations that a training stored
-
+INPUTS = "inputs"  # the kind of place of what weights read
 
 Series = tuple[str, str, str, str]  # run, text, features, kind of place
 
@@ -59,6 +62,8 @@ class Asked:
         The text of the probe; None for the activations that trainings stored.
     at
         Kinds of places.
+    energy
+        Matrices whose directions meet what they read, if any.
     """
 
     text: TextSet | None
@@ -66,6 +71,12 @@ class Asked:
     at: tuple[str, ...]
     options: OpenOptions
     steps: Numbers | None
+    energy: tuple[Energy, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of places, with that of the inputs of weights if it is wanted."""
+        return (*self.at, *([INPUTS] if self.energy else []))
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,8 @@ class FeatureTask:
         The model's tokenizer; None where the features are stored.
     stored
         The file that holds them.
+    previous
+        The checkpoint that updates are measured from, if any.
     files
         Every file that is read, with its state when it was planned.
     """
@@ -91,6 +104,7 @@ class FeatureTask:
     files: FileStates
     encoder: TextEncoder | None = None
     stored: Path | None = None
+    previous: Checkpoint | None = None
     work: float = 1.0
 
 
@@ -127,14 +141,14 @@ class FeaturePlans(CurvePlans[FeatureTask]):
     @property
     def count(self) -> int:
         """Number of plans, if every checkpoint holds what is asked for."""
-        return len(self._given.at) * sum(map(len, self.asked.values()))
+        return len(self._given.kinds) * sum(map(len, self.asked.values()))
 
     def _iter_plans(self, runs: Sequence[Run]) -> Iterator[Plan[FeatureTask]]:
         for run in runs:
             if self._given.text is None:
                 yield from self._iter_stored(run)
                 continue
-            curves = [self._curve(run, self._given.text, at) for at in self._given.at]
+            curves = [self._curve(run, self._given.text, at) for at in self._given.kinds]
             self.curves += curves
             for checkpoint in self._asked[run.name]:
                 yield from self._iter_checkpoint(run, checkpoint, curves)
@@ -156,8 +170,11 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                 files=model.files,
                 encoder=model.encoder,
             )
+            skips: tuple[Skip, ...] = ()
+            if curve.settings["at"] == INPUTS and "update" in self._given.energy:
+                task, skips = _since_previous(task)
             self.planned.add((series_of(curve), checkpoint.step))
-            yield Plan(run.name, checkpoint.step, (task,))
+            yield Plan(run.name, checkpoint.step, (task,), skips)
 
     def _iter_stored(self, run: Run) -> Iterator[Plan[FeatureTask]]:
         curves: dict[str, Curve] = {}
@@ -191,6 +208,8 @@ class FeaturePlans(CurvePlans[FeatureTask]):
             "precision": options.precision,
             "tokenizer": options.tokenizer,
         }
+        if at == INPUTS:
+            settings["energy"] = list(self._given.energy)
         return _curve(run, text.name, settings)
 
     def _stored_curve(self, run: Run, text: str) -> Curve:
@@ -202,6 +221,27 @@ def _curve(run: Run, text: str, settings: dict[str, Any]) -> Curve:
     name = f"{safe_name(text)}-{settings['at']}-{digest_of(VERSION, settings)[:8]}"
     folder = f"{REPRESENTATIONS_FOLDER}/{safe_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), text, folder, settings)
+
+
+def _since_previous(task: FeatureTask) -> tuple[FeatureTask, tuple[Skip, ...]]:
+    """The task with the checkpoint before, which its update begins at; or why it has none."""
+    earlier = [one for one in task.run if one.step < task.checkpoint.step]
+    if not earlier:
+        return task, ()
+    previous, now = earlier[-1], task.checkpoint
+    try:
+        apart = difference_of_traces(trace_of(previous.path), trace_of(now.path))
+        apart = apart or difference(previous.contents, now.contents)
+        files = [*model_files(previous), *task.run.merge_files]
+        key = digest_of(task.key, [fingerprint(path) for path in files])
+    except RankscopeError as error:
+        return task, (skip_of(error, previous.path),)
+    if apart:
+        message = f"does not continue step {previous.step}: {apart}. It has no update"
+        return task, (Skip(str(now.path), "", "break", message),)
+    states = tuple((str(path), state_of(path)) for path in files)
+    both = dict((*task.files, *states))
+    return replace(task, key=key, previous=previous, files=tuple(both.items())), ()
 
 
 class FeatureFiles:
@@ -244,6 +284,8 @@ class FeatureFiles:
         without = [row for row in entry.numbers.rows if row["status"] != "ok"]
         if not without:
             return None
+        if task.curve.settings["at"] == INPUTS:
+            return _fault_of_inputs(task, without)
         first = without[0]
         where = f"the {first['at']} of layer {first['layer']}"
         more = f" and {len(without) - 1} more places" if len(without) > 1 else ""
@@ -252,6 +294,36 @@ class FeatureFiles:
         )
         return Skip(str(task.checkpoint.path), "", first["status"], message)
 
+
+def _fault_of_inputs(task: FeatureTask, without: Sequence[Row]) -> Skip | None:
+    """What kept some weights from having numbers; a matrix that is zero, as new adapters are, may.
+
+    The input of a weight whose features lack tokens is reported for the first of them.
+    """
+    faults = [row for row in without if row["status"] != "zero"]
+    if not faults:
+        return None
+    first = faults[0]
+    names = {row["name"] for row in faults}
+    more = f" and {len(names) - 1} more weights" if len(names) > 1 else ""
+    why = WHY_NOT[first["status"]].format(**first)
+    message = f"the {first['component']}{more} at step {task.checkpoint.step}: {why}"
+    return Skip(str(task.checkpoint.path), first["name"], first["status"], message)
+
+
+# Why the input of a weight lacks numbers: every status of its rows but ``ok`` and ``zero``.
+WHY_NOT = {
+    "too-few-tokens": (
+        "{tokens} features of {dimensions} dimensions, and the best directions need four times as "
+        "many: give more text, or raise `tokens`"
+    ),
+    "one-block": "all text is one document, so there are no intervals: give more of them",
+    "nonfinite": "features or weights are NaN or infinite, so nothing is measured there",
+    "no-input": (
+        "no module of the network is certain to be this weight's, so what it reads is not known"
+    ),
+    "unreadable": "{why}",
+}
 
 # Why a place lacks numbers: every status of `measure_features` but the good one.
 WHY: dict[FeatureStatus, str] = {

@@ -8,11 +8,11 @@ Shapes: b windows in a batch, of at most t tokens; n features of d dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from rankscope.scoring.text_model import Network, ShareDone, TextModel
 
 SUMS_BYTES = 256 << 20  # of the sums that are in memory at once, for small models; else half of one
 PARTS = 3  # copies of a block's sums while a batch is added to them
+T = TypeVar("T")
+Listener = Callable[[int, Tensor, Tensor], None]  # block, its features, those that are kept; (n, d)
 
 
 class _Enough(Exception):
@@ -41,6 +43,11 @@ class _Open:
     tap: Tap
     sums: list[FeatureSums]
     kept: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, block: int, features: Tensor, kept: Tensor) -> None:
+        """Take the features of one batch."""
+        self.sums[block] += sums_of(features)
+        self.kept.append(kept.float().cpu().numpy())
 
     def closed(self) -> Collected:
         return Collected(self.tap.place, self.sums, np.concatenate(self.kept))
@@ -92,76 +99,98 @@ def collect(
     RankscopeError
         If a token id is outside the model's vocabulary, or a place gives no features.
     """
-    network = model.network
-    if network is None:
+    network = network_of(model)
+    require_vocabulary(model, probe)
+    found = widths(network, taps, model.device)
+    places = list(_passes(taps, found, sums_budget(network)))
+    for number, some in enumerate(places):
+        opened = [
+            _Open(tap, [FeatureSums.empty(found[tap.place]) for _ in range(BLOCKS)]) for tap in some
+        ]
+        listeners = {one.tap: one.add for one in opened}
+        fill(model, listeners, probe, part_of(progress, number, len(places)))
+        del listeners  # so that what is yielded is not held here
+        while opened:
+            yield opened.pop(0).closed()
+
+
+def network_of(model: TextModel) -> Network:
+    """The modules of a model.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``no-place``, if they are not known.
+    """
+    if model.network is None:
         raise RankscopeError("is not a network whose modules are known", reason=NO_PLACE)
+    return model.network
+
+
+def require_vocabulary(model: TextModel, probe: Probe) -> None:
+    """Raise `RankscopeError` if a token id of a probe is outside the model's vocabulary."""
     largest = max(int(window.ids.max()) for window in probe.windows)
     if largest >= model.vocab_size:
         raise RankscopeError(
             f"the tokenizer gives the id {largest}, but the model's vocabulary has "
             f"{model.vocab_size} tokens: pass the `tokenizer` that it was trained with"
         )
-    found = widths(network, taps, model.device)
-    passes = list(_passes(taps, found, _budget(network)))
-    for number, some in enumerate(passes):
-        opened = [
-            _Open(tap, [FeatureSums.empty(found[tap.place]) for _ in range(BLOCKS)]) for tap in some
-        ]
-
-        def share(done: float, number: int = number) -> None:
-            if progress is not None:
-                progress((number + done) / len(passes))
-
-        _fill(model, network, opened, probe, share)
-        while opened:
-            yield opened.pop(0).closed()
 
 
-def _budget(network: Network) -> int:
+def part_of(progress: ShareDone | None, number: int, count: int) -> ShareDone:
+    """Progress of a whole of ``count`` parts, from that of part ``number``."""
+
+    def share(done: float) -> None:
+        if progress is not None:
+            progress((number + done) / count)
+
+    return share
+
+
+def sums_budget(network: Network) -> int:
+    """Bytes that sums may take at once."""
     weights = sum(p.numel() * p.element_size() for p in network.module.parameters())
     return max(SUMS_BYTES, weights // 2)
 
 
 def _passes(taps: Sequence[Tap], found: dict[Place, int], budget: int) -> Iterator[list[Tap]]:
     """The places in groups whose sums fit into memory, one at least."""
-    group: list[Tap] = []
+    sizes = [8 * found[tap.place] ** 2 * (BLOCKS + PARTS) for tap in taps]
+    return within_budget(taps, sizes, budget)
+
+
+def within_budget(items: Iterable[T], sizes: Iterable[int], budget: int) -> Iterator[list[T]]:
+    """Successive items in groups whose sizes add up to no more than a budget, one at least."""
+    group: list[T] = []
     held = 0
-    for tap in taps:
-        size = 8 * found[tap.place] ** 2 * (BLOCKS + PARTS)
+    for item, size in zip(items, sizes, strict=True):
         if group and held + size > budget:
             yield group
             group, held = [], 0
-        group.append(tap)
+        group.append(item)
         held += size
     yield group
 
 
-def _fill(
-    model: TextModel,
-    network: Network,
-    opened: Sequence[_Open],
-    probe: Probe,
-    progress: Callable[[float], None],
+def fill(
+    model: TextModel, listeners: Mapping[Tap, Listener], probe: Probe, progress: ShareDone
 ) -> None:
-    """Run every batch, and add what it gives to the open places."""
-    by_tap = {one.tap: one for one in opened}
-    done = 0
+    """Run every batch, and give what is at each place to its listener."""
+    network, done = network_of(model), 0
     for batch in _batches(probe.windows, model.tokens_at_once):
         ids, counted, kept = (one.to(model.device) for one in _tensors(batch))
         block = batch[0].block
 
-        def add(
+        def see(
             tap: Tap,
             features: Tensor,
             block: int = block,
             counted: Tensor = counted,
             kept: Tensor = kept,
         ) -> None:
-            one = by_tap[tap]
-            one.sums[block] += sums_of(features[counted])
-            one.kept.append(features[kept].float().cpu().numpy())
+            listeners[tap](block, features[counted], features[kept])
 
-        _run(network, [one.tap for one in opened], ids, add)
+        _run(network, list(listeners), ids, see)
         done += len(batch)
         progress(done / len(probe.windows))
 

@@ -50,7 +50,7 @@ def taps_of(network: Any, at: At, parameters: Iterable[Parameter]) -> list[Tap]:
         return _projections(network, at, parameters)
     blocks = _blocks(network)
     taps = [Tap(Place(layer, "block"), block) for layer, block in enumerate(blocks)]
-    output = _output_layer(network)
+    output = output_layer(network)
     final = [] if output is None else [Tap(Place(len(blocks), FINAL), output, is_input=True)]
     return [Tap(Place(-1, EMBEDDING), blocks[0], is_input=True), *taps, *final]
 
@@ -74,7 +74,7 @@ def _blocks(network: Any) -> nn.ModuleList:
     return min(lists, key=lambda one: one[0])[1]
 
 
-def _output_layer(network: Any) -> nn.Module | None:
+def output_layer(network: Any) -> nn.Module | None:
     """What turns the last features into logits."""
     find = getattr(network, "get_output_embeddings", None)
     found = getattr(network, "lm_head", None) if find is None else find()
@@ -97,12 +97,19 @@ def _projections(network: Any, at: At, parameters: Iterable[Parameter]) -> list[
         )
     modules = dict(network.named_modules())
     return [
-        Tap(Place(layer, at), _module(modules, some[0])) for layer, some in sorted(names.items())
+        Tap(Place(layer, at), module_named(modules, some[0]))
+        for layer, some in sorted(names.items())
     ]
 
 
-def _module(modules: Mapping[str, nn.Module], name: str) -> nn.Module:
-    """The module with a name in the checkpoint, which wrappers and classes may prefix."""
+def module_named(modules: Mapping[str, nn.Module], name: str) -> nn.Module:
+    """The module with a name in the checkpoint, which wrappers and classes may prefix.
+
+    Raises
+    ------
+    RankscopeError
+        With the reason ``no-place``, if it is not exactly one.
+    """
     # transformers leaves out the name of the class in some checkpoints and not in others.
     ending = re.search(r"[^.]+\.\d+\..+", name)
     wanted = name if ending is None else ending[0]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from rankscope.checkpoints.survey import Survey
 from rankscope.errors import WrongSettingError
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
+from rankscope.evaluation.score_plans import digest_of
 from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.pipeline.call_results import reported
 from rankscope.pipeline.calls import (
@@ -22,7 +23,7 @@ from rankscope.pipeline.calls import (
 from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
 from rankscope.pipeline.curves import recalled_curves, survey_here
 from rankscope.pipeline.execution import Executed, Meter, Progress
-from rankscope.representing.collected import At
+from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_engine import ComparisonEngine
 from rankscope.representing.comparison_plans import (
     COMPARISONS,
@@ -31,6 +32,7 @@ from rankscope.representing.comparison_plans import (
     ComparisonEntry,
     ComparisonFiles,
     ComparisonPlans,
+    doubts,
     unlike,
 )
 from rankscope.representing.feature_engine import FeatureEngine
@@ -41,6 +43,7 @@ from rankscope.representing.feature_plans import (
     FeatureTask,
     Found,
 )
+from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
 from rankscope.representing.probe_windows import Features, ProbeOptions
 from rankscope.representing.representations_folder import write_results
 from rankscope.representing.represented import (
@@ -68,6 +71,7 @@ def represent(
     features: Features = "all",
     tokens: int | None = None,
     compare: Names | None = None,
+    energy: Names = (),
     steps: Steps | None = None,
     window: int | None = None,
     kept: int = 2048,
@@ -104,9 +108,15 @@ def represent(
         that is more; of last tokens four for each dimension, which takes as many windows.
     compare
         What each checkpoint's features are compared with, place by place: those at the ``last``
-        step, at the ``previous`` step, of all other ``layers`` of the checkpoint, or of all other
-        ``runs`` at the same step; several of them, or ``all``. By default the first two, and
-        nothing if ``out`` is None.
+        step, at the ``previous`` step, of all other ``layers`` of the checkpoint, of all other
+        ``runs`` at the same step, or of each other run at equal ``loss``; several of them, or
+        ``all``. By default the first two, and nothing if ``out`` is None. Losses are those of an
+        evaluation in ``out``, or of the trainings' logs, as in `rankscope.compare`.
+    energy
+        Matrices whose leading directions are compared with the features that they read:
+        ``weight``, ``adapter``, ``update`` (since the checkpoint before), several of them, or
+        ``all``; nothing by default. How much of the features' energy lies there is in a table of
+        its own, `rankscope.Results.input_energies`.
     steps
         Which steps, as in `rankscope.evaluate`; all by default.
     window
@@ -156,6 +166,7 @@ def represent(
         window=window,
         kept=kept,
         steps=steps,
+        energy=energy_of(energy, out=folder),
         options=OpenOptions(
             tokenizer=None if tokenizer is None else str(tokenizer),
             prefix=prefix,
@@ -181,6 +192,7 @@ def asked_for(
     kept: int,
     steps: Steps | None,
     options: OpenOptions,
+    energy: tuple[Energy, ...] = (),
 ) -> Asked:
     """What every checkpoint is asked for, from the parameters of `represent`.
 
@@ -195,7 +207,26 @@ def asked_for(
     names_of([features], get_args(Features), setting="features")
     kinds = names_of(at, get_args(At), setting="at")
     probe = ProbeOptions(features, tokens, window, kept)
-    return Asked(_one_text(text), probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps))
+    one = _one_text(text)
+    if energy and one is None:
+        raise WrongSettingError("`energy` takes models that read: give `text`")
+    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps), energy)
+
+
+def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
+    """Matrices that meet what they read, from the parameter ``energy`` of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a name is unknown, or there is no folder that the table could be written to.
+    """
+    if given == "none" or not given:
+        return ()
+    names = names_of(given, get_args(Energy), setting="energy")
+    if out is None:
+        raise WrongSettingError("`energy` writes a table of its own: give a folder as `out`")
+    return tuple(name for name in get_args(Energy) if name in names)
 
 
 def _one_text(given: Iterable[str | Path]) -> TextSet | None:
@@ -207,7 +238,9 @@ def _one_text(given: Iterable[str | Path]) -> TextSet | None:
     if name in STORED_TEXTS:
         message = f"`text` cannot be called {name!r}, the name of stored activations: give it as "
         raise WrongSettingError(f"{message}NAME=PATH")
-    return TextSet(name, tuple(dict.fromkeys(path for one in sets for path in one.paths)))
+    states = dict(state for one in sets for state in one.states)
+    paths = tuple(dict.fromkeys(path for one in sets for path in one.paths))
+    return TextSet(name, paths, tuple(states.items()))
 
 
 def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing, ...]:
@@ -235,7 +268,11 @@ def represent_found(
     progress: Progress | None = None,
 ) -> Representation | RecalledRepresentation:
     """Look into the runs that a survey found, unless ``out`` holds the answer already."""
-    plans = FeaturePlans(found, asked, list(compare))
+    losses, state = (
+        losses_of_runs(found.runs, out) if out is not None and "loss" in compare else (None, "")
+    )
+    about = [list(compare), *([digest_of(state)] if state else [])]
+    plans = FeaturePlans(found, asked, *about)
     record = None if out is None else out / REPRESENTATIONS_RECORD
     recalled = recalled_curves(
         RecalledRepresentation, plans, found=found, record=record, store=FeatureFiles
@@ -243,7 +280,7 @@ def represent_found(
     if recalled is not None:
         return recalled
     require_out(out, found.runs)
-    plans = FeaturePlans(found, asked, list(compare))  # as the files are now
+    plans = FeaturePlans(found, asked, *about)  # as the files are now
     end = FEATURES_SHARE if compare else 1.0
     meter = Meter(_part(progress, 0.0, end), plans.count)
     with results_folder(out) as folder:
@@ -257,7 +294,12 @@ def represent_found(
         )
         there = tuple(one for one in seen if one is not None)
         more, compared = _compared(
-            there, compare, folder=folder, progress=_part(progress, end, 1.0), found=found
+            there,
+            compare,
+            folder=folder,
+            losses=losses,
+            progress=_part(progress, end, 1.0),
+            found=found,
         )
         whole = Representation(
             **_together(fields, more),
@@ -282,12 +324,14 @@ def _compared(
     compare: Sequence[Comparing],
     *,
     folder: Path,
+    losses: Losses | None,
     progress: Progress | None,
     found: Survey,
 ) -> tuple[dict[str, Any], list[ComparedSides]]:
     """Compare what was found; what that skipped, and what is to be said of it."""
-    sides = [one.side for one in seen]
-    plans = ComparisonPlans(sides, compare)
+    sides = [one.side for one in seen if not one.is_of_inputs]
+    pairs, without = ([], []) if losses is None else loss_pairs(sides, losses)
+    plans = ComparisonPlans(sides, compare, pairs)
     meter = Meter(progress, plans.count)
     fields, compared = carried_out(
         plans,
@@ -297,9 +341,11 @@ def _compared(
         meter=meter,
         found=replace(found, skips=(), notes=()),
     )
-    if "runs" in compare:
-        fields["notes"] = (*fields["notes"], *unlike(sides))
-    return fields, [one for some in compared for one in some]
+    listed = [one for some in compared for one in some]
+    notes = [*without, *doubts((side, entry) for side, entry, _ in listed)]
+    notes += unlike(sides) if {"runs", "loss"} & {*compare} else []
+    fields["notes"] = (*fields["notes"], *notes)
+    return fields, listed
 
 
 def _sides(tasks: Iterable[Compared], entries: Iterable[ComparisonEntry]) -> list[ComparedSides]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,9 @@ from rankscope.durable import write_file
 from rankscope.errors import DAMAGE
 from rankscope.pipeline.curves import CURVE, Curve, recorded_curve
 from rankscope.representing.feature_plans import Series, series_of
-from rankscope.representing.represented import Representation, series_in
+from rankscope.representing.represented import Representation, energy_series_in, series_in
 from rankscope.results.columns import (
+    INPUT_ENERGIES_FILE,
     REPRESENTATIONS_FILE,
     REPRESENTATIONS_RECORD,
     REPRESENTATIONS_SKIPS,
@@ -28,6 +29,8 @@ from rankscope.results.record import (
 from rankscope.results.representation_tables import (
     AGAINST,
     PLACE,
+    WEIGHT,
+    typed_input_energies,
     typed_representations,
     typed_similarities,
 )
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PACKAGES = ("rankscope", "numpy", "scipy", "safetensors", "tokenizers", "torch", "transformers")
+ENERGIES = tuple(f"energy_{name}_centred" for name in ("share", "share_chance", "share_best"))
 SHOWN = ("rankme", "rankme_gaussian", "dimensions", "mean_cosine", "alpha_req")
 
 
@@ -59,24 +63,37 @@ def write_results(out: Path, found: Representation) -> Representation:
     curves = _earlier_curves(out)
     numbers = _merged(found.table, out / REPRESENTATIONS_FILE, found, curves)
     pairs = _merged(found.similarities, out / SIMILARITIES_FILE, found, curves)
+    energies = _merged(
+        found.input_energies, out / INPUT_ENERGIES_FILE, found, curves, series=energy_series_in
+    )
     numbers = typed_representations(numbers).sort_values(list(PLACE), kind="stable")
     pairs = typed_similarities(pairs).sort_values([*PLACE, *AGAINST], kind="stable")
+    energies = typed_input_energies(energies).sort_values(list(WEIGHT), kind="stable")
     files = {
         REPRESENTATIONS_FILE: frame_as_parquet(numbers),
         "representations.csv": frame_as_csv(numbers),
         SIMILARITIES_FILE: frame_as_parquet(pairs) if len(pairs) else None,
         "similarities.csv": frame_as_csv(pairs) if len(pairs) else None,
+        INPUT_ENERGIES_FILE: frame_as_parquet(energies) if len(energies) else None,
+        "input_energies.csv": frame_as_csv(energies) if len(energies) else None,
         REPRESENTATIONS_SKIPS: json_lines(map(vars, found.skips)),
     }
-    there = {series for series, _ in series_in(numbers)}
+    there = {series for series, _ in (*series_in(numbers), *energy_series_in(energies))}
     known = {series_of(curve): curve for curve in (*curves, *found.curves)}
     listed = [known[series] for series in sorted(there)]
-    write_with_record(out / REPRESENTATIONS_RECORD, _described(listed, found, numbers), files)
+    write_with_record(
+        out / REPRESENTATIONS_RECORD, _described(listed, found, numbers, energies), files
+    )
     return found
 
 
 def _merged(
-    new: pd.DataFrame, path: Path, found: Representation, earlier: Sequence[Curve]
+    new: pd.DataFrame,
+    path: Path,
+    found: Representation,
+    earlier: Sequence[Curve],
+    *,
+    series: Callable[[pd.DataFrame], list[tuple[Series, int]]] = series_in,
 ) -> pd.DataFrame:
     """The rows of this call, and those of the table as it was that still hold."""
     import pandas as pd
@@ -86,15 +103,15 @@ def _merged(
     own = {series_of(curve): curve for curve in found.curves}
     was = {series_of(curve): curve for curve in earlier}
 
-    def holds(series: Series, step: int) -> bool:
-        if series not in was:
+    def holds(of: Series, step: int) -> bool:
+        if of not in was:
             return False
-        if series not in own:
+        if of not in own:
             return True
-        return own[series] == was[series] and step not in found.asked[series[0]]
+        return own[of] == was[of] and step not in found.asked[of[0]]
 
     table = pd.read_parquet(path)
-    kept = table[[holds(series, step) for series, step in series_in(table)]]
+    kept = table[[holds(of, step) for of, step in series(table)]]
     return pd.concat([kept, new], ignore_index=True) if len(kept) else new
 
 
@@ -108,13 +125,17 @@ def _earlier_curves(out: Path) -> list[Curve]:
 
 
 def _described(
-    curves: Sequence[Curve], found: Representation, numbers: pd.DataFrame
+    curves: Sequence[Curve],
+    found: Representation,
+    numbers: pd.DataFrame,
+    energies: pd.DataFrame,
 ) -> dict[str, Any]:
     """What was looked into, with which settings and versions, and the main results."""
     rows: dict[Series, list[dict[Any, Any]]] = {}
-    records = numbers.astype(object).where(numbers.notna(), None).to_dict("records")
-    for (series, _), row in zip(series_in(numbers), records, strict=True):
-        rows.setdefault(series, []).append(row)
+    for table, listed in ((numbers, series_in), (energies, energy_series_in)):
+        records = table.astype(object).where(table.notna(), None).to_dict("records")
+        for (series, _), row in zip(listed(table), records, strict=True):
+            rows.setdefault(series, []).append(row)
     seconds: dict[Series, float] = {}
     for one in found.seen:
         series = series_of(one.curve)
@@ -139,11 +160,29 @@ def _described(
 def _described_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The steps of one series, its probe, and the main numbers of its first and last step."""
     steps = sorted({row["step"] for row in rows})
+    shown = _shown_energies if "role" in rows[-1] else _shown
     return {
         "steps": steps,
         "probe": {name: rows[-1][name] for name in ("tokens", "documents", "window", "probe")},
-        "first": _shown([row for row in rows if row["step"] == steps[0]]),
-        "last": _shown([row for row in rows if row["step"] == steps[-1]]),
+        "first": shown([row for row in rows if row["step"] == steps[0]]),
+        "last": shown([row for row in rows if row["step"] == steps[-1]]),
+    }
+
+
+def _shown_energies(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over weights, by component and share of its energy."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["energy_share_centred"] is not None:
+            found.setdefault(f"{row['component']} {row['weight_share']:.0%}", []).append(row)
+    return {
+        kind: {"weights": len(some)}
+        | {
+            name: sum(row[name] for row in some) / len(some)
+            for name in ENERGIES
+            if all(row[name] is not None for row in some)
+        }
+        for kind, some in found.items()
     }
 
 

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Any
 from rankscope.pipeline.call_results import CallResult
 from rankscope.pipeline.curves import Curve, RecalledCurves
 from rankscope.representing.collected import EMBEDDING, FINAL, Place
-from rankscope.representing.comparison_plans import ComparisonEntry, Side
+from rankscope.representing.comparison_plans import ComparisonEntry
+from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import FeatureFile
-from rankscope.representing.feature_plans import STORED, Series
+from rankscope.representing.feature_plans import INPUTS, STORED, Series
 from rankscope.representing.stored_activations import STORED_TEXTS
-from rankscope.results.representation_tables import typed_representations, typed_similarities
+from rankscope.results.representation_tables import (
+    typed_input_energies,
+    typed_representations,
+    typed_similarities,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +37,11 @@ def series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
     ]
 
 
+def energy_series_in(table: pd.DataFrame) -> list[tuple[Series, int]]:
+    """The same for a table of input energies."""
+    return series_in(table.assign(at=INPUTS))
+
+
 def kind_of(text: str, at: str) -> str:
     """The kind of place, of which a call looks into all or none."""
     if text in STORED_TEXTS:
@@ -46,6 +56,11 @@ class Seen:
     curve: Curve
     file: FeatureFile
     path: Path
+
+    @property
+    def is_of_inputs(self) -> bool:
+        """Whether it is of what weights read, which has no place in a network of its own."""
+        return bool(self.curve.settings["at"] == INPUTS)
 
     @property
     def side(self) -> Side:
@@ -86,12 +101,22 @@ class Representation(CallResult):
         """The rows of this call."""
         import pandas as pd
 
-        rows = [
+        return typed_representations(pd.DataFrame(self._rows(of_inputs=False)))
+
+    @cached_property
+    def input_energies(self) -> pd.DataFrame:
+        """What weights read, of this call."""
+        import pandas as pd
+
+        return typed_input_energies(pd.DataFrame(self._rows(of_inputs=True)))
+
+    def _rows(self, *, of_inputs: bool) -> list[dict[str, Any]]:
+        return [
             {**_place(one.curve, one.file.step), **_probe(one.file), **row}
             for one in self.seen
+            if one.is_of_inputs == of_inputs
             for row in one.file.rows
         ]
-        return typed_representations(pd.DataFrame(rows))
 
     @cached_property
     def similarities(self) -> pd.DataFrame:

@@ -10,14 +10,33 @@ TRAINING_FILE, SPECTRA_FOLDER = "training.csv", "spectra"
 ROWS_FOLDER = "rows"  # of each step, from which the table is put together
 SHARDS_FOLDER = "shards"  # what each shard has computed, until a plain call takes it over
 ANALYSIS_RECORD, ANALYSIS_SKIPS = "analysis.json", "skipped.jsonl"
-SUBSPACES_FILE, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces"
+SUBSPACES_FILE, SUBSPACES_CSV, SUBSPACES_FOLDER = "subspaces.parquet", "subspaces.csv", "subspaces"
 ORIGINS_FOLDER = "origins"  # of a monitor: copies of matrices where cumulative updates begin
 EVALUATION_FILE, SCORES_FOLDER = "evaluation.parquet", "scores"
 EVALUATION_RECORD, EVALUATION_SKIPS = "evaluation.json", "evaluation-skipped.jsonl"
 REPRESENTATIONS_FILE, REPRESENTATIONS_FOLDER = "representations.parquet", "representations"
 SIMILARITIES_FILE = "similarities.parquet"
+INPUT_ENERGIES_FILE = "input_energies.parquet"
 REPRESENTATIONS_RECORD = "representations.json"
 REPRESENTATIONS_SKIPS = "representations-skipped.jsonl"
+STORES = (
+    SPECTRA_FOLDER,
+    SUBSPACES_FOLDER,
+    SCORES_FOLDER,
+    ROWS_FOLDER,
+    SHARDS_FOLDER,
+    REPRESENTATIONS_FOLDER,
+)
+TABLES = (METRICS_FILE, EVALUATION_FILE, REPRESENTATIONS_FILE)
+RECORDS = (ANALYSIS_RECORD, EVALUATION_RECORD, REPRESENTATIONS_RECORD)
+# Everything that calls write into a results folder, which may be among checkpoints.
+OWN = frozenset(
+    (
+        *(*STORES, ORIGINS_FOLDER, *TABLES, *RECORDS),
+        *(METRICS_CSV, TRAINING_FILE, SUBSPACES_FILE, SUBSPACES_CSV, SIMILARITIES_FILE),
+        *(ANALYSIS_SKIPS, EVALUATION_SKIPS, REPRESENTATIONS_SKIPS),
+    )
+)
 
 MEASURED = ("ok", "zero", "vector", "empty")  # statuses; any other says why there is no spectrum
 METRICS = (

@@ -39,7 +39,8 @@ def as_csv(
     writer = csv.writer(lines, lineterminator=_Lines.END)
     if heading:
         writer.writerow(map(quoted, columns))
-    writer.writerows([quoted(one.get(name)) for name in columns] for one in records)
+    cells = (map(one.get, columns) for one in records)
+    writer.writerows([quoted(c) if isinstance(c, str) else c for c in row] for row in cells)
     return "".join(lines.parts).encode("utf-8", "backslashreplace")
 
 

@@ -202,7 +202,7 @@ def _shape(spectrum: Spectrum) -> dict[str, Number]:
         "tail_index_gaussian": _known(shape_metrics.gaussian_tail_index(shape)),
     }
     # A bulk below the floor consists of rounding.
-    has_bulk = bool(np.median(s) > spectrum.noise_floor)
+    has_bulk = shape_metrics.median(s) > spectrum.noise_floor
     return row | {"outliers": int(outliers) if has_bulk and not math.isnan(outliers) else None}
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from rankscope.errors import RankscopeWarning, WrongSettingError, printable
 from rankscope.results.columns import COLUMNS
 from rankscope.results.measure import has_ranks
-from rankscope.results.stored_rows import by_step, is_skipped, place_of, places
+from rankscope.results.stored_rows import by_step, is_skipped, places
 from rankscope.spectra.bounds import Values
 from rankscope.spectra.spectrum import Spectrum
 
@@ -60,16 +60,15 @@ def with_own(table: pd.DataFrame, folder: Path, own: OwnMetrics) -> pd.DataFrame
     values: dict[Hashable, list[float]] = {}
     missing = 0
     for run, step, rows, entries in by_step(table, folder):
-        spectra = {place_of(entry): entry.spectrum for entry in entries}
         for index, place, skipped in zip(rows.index, places(rows), is_skipped(rows), strict=True):
-            spectrum = spectra.get(place)
-            if spectrum is None:
+            entry = entries.get(place)
+            if entry is None:
                 missing += not skipped
-            elif has_ranks(spectrum):
-                component, name, head, _ = place
+            elif has_ranks(entry.spectrum):
+                component, name, head, *_ = place
                 of_head = "" if head is None else f", head {head}"
                 at = printable(f"{component} {name}{of_head} of {run} at step {step}")
-                values[index] = [_value(one, function, spectrum, at) for one, function in own]
+                values[index] = [_value(one, function, entry.spectrum, at) for one, function in own]
     if missing:
         message = f"{printable(str(folder))}: lacks {missing} spectra that the table has rows of"
         warnings.warn(

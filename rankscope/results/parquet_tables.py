@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROUP = 2**15  # rows; a group of them is written when it is full
+INT32 = np.iinfo(np.int32).max
 CELL = 8  # bytes of a number, which is also the least that a text takes
 FREE_BYTES = 2**28  # that any table may take, and for each byte of its file:
 PACKED = 64  # tables of results take 3, and one of them fifty times over takes 14
@@ -136,10 +137,16 @@ def check_size(path: Path) -> None:
 def _array(cells: Cells) -> pa.Array:
     if isinstance(cells, Numbers):
         return _numeric(cells)
-    encoded = [b"" if cell is None else cell.encode() for cell in cells]
-    ends = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(cells) + 1)
-    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.large_string(), len(cells), buffers).cast(pa.string())
+    encoded = {cell: b"" if cell is None else cell.encode() for cell in set(cells)}
+    words = [encoded[cell] for cell in cells]
+    ends = np.fromiter(accumulate(map(len, words), initial=0), np.int64, len(cells) + 1)
+    content = pa.py_buffer(b"".join(words))
+    if ends[-1] > INT32:  # no writer of this file makes such names
+        buffers = [None, pa.py_buffer(ends), content]
+        return pa.Array.from_buffers(pa.large_string(), len(cells), buffers).cast(pa.string())
+    # Made as it is written: a cast would load all of Arrow's functions.
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), content]
+    return pa.Array.from_buffers(pa.string(), len(cells), buffers)
 
 
 def _numeric(cells: Numbers) -> pa.Array:

@@ -25,6 +25,7 @@ from rankscope.durable import (
     digest_of_file,
     read_file,
     remove_file,
+    safe_name,
     write_file,
 )
 from rankscope.errors import DAMAGE, RankscopeError, printable
@@ -79,6 +80,8 @@ def _check(record: Any) -> None:
     for name in TABLES:
         if not isinstance(record.get(name, {}), dict):
             raise TypeError(f"{name} is not a table")
+    if not all(safe_name(name) == name for name in record.get(FILES, {})):
+        raise ValueError("it lists a file that is not beside it")
     if not all(type(step) is int for step in record.get("breaks", {}).values()):
         raise TypeError("breaks are not at steps")
     for run in record.get("runs", []):

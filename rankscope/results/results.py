@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError, printable
+from rankscope.results.column_types import with_types
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     COLUMNS,
@@ -22,6 +23,7 @@ from rankscope.results.columns import (
     EVALUATION_RECORD,
     EVALUATION_TEXT,
     EVALUATION_WHOLE,
+    INPUT_ENERGIES_FILE,
     KEY,
     LOGGED_NUMBERS,
     METRICS_FILE,
@@ -45,7 +47,11 @@ from rankscope.results.older import empty_columns, filled
 from rankscope.results.own_metrics import OwnMetric, OwnMetrics, require_new, with_own
 from rankscope.results.parquet_tables import check_size
 from rankscope.results.record import ADVICE, damage_named, is_as_written, read_record
-from rankscope.results.representation_tables import typed_representations, typed_similarities
+from rankscope.results.representation_tables import (
+    typed_input_energies,
+    typed_representations,
+    typed_similarities,
+)
 from rankscope.results.row_checks import check_rows
 from rankscope.results.spectra_store import Entry
 from rankscope.results.stored_rows import by_step
@@ -71,17 +77,17 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """A metrics table with all columns and their types; columns that it lacks are empty."""
-    return _with_types(table.reindex(columns=list(COLUMNS)), WHOLE, TEXT)
+    return with_types(table.reindex(columns=list(COLUMNS)), WHOLE, TEXT)
 
 
 def typed_evaluation(table: pd.DataFrame) -> pd.DataFrame:
     """A table of an evaluation with its columns and their types."""
-    return _with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
+    return with_types(table[list(EVALUATION_COLUMNS)], EVALUATION_WHOLE, EVALUATION_TEXT)
 
 
 def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
     """A table of subspaces with its columns and their types."""
-    return _with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
+    return with_types(table[list(SUBSPACE_COLUMNS)], SUBSPACE_WHOLE, SUBSPACE_TEXT)
 
 
 @contextmanager
@@ -98,13 +104,6 @@ def _require(table: pd.DataFrame, *groups: Sequence[str]) -> None:
     for name in (name for group in groups for name in group):
         if table[name].isna().any():
             raise ValueError(f"a row has no {name}")
-
-
-def _with_types(table: pd.DataFrame, whole: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
-    types = {
-        name: "Int64" if name in whole else "str" if name in text else "float64" for name in table
-    }
-    return table.astype(types)
 
 
 @dataclass(frozen=True)
@@ -274,6 +273,16 @@ class Results:
         """
         return self._represented(SIMILARITIES_FILE, typed_similarities, ("comparison",))
 
+    @cached_property
+    def input_energies(self) -> pd.DataFrame:
+        """How much of what each weight reads lies where it looks: one row per matrix and share.
+
+        Columns run, step, text, features, layer, role, component, name, since, span, weight_share,
+        and the numbers of `rankscope.representations.input_energy`; empty unless `represent` was
+        called with ``energy``.
+        """
+        return self._represented(INPUT_ENERGIES_FILE, typed_input_energies, ("role", "name"))
+
     def _represented(
         self, name: str, types: Callable[[pd.DataFrame], pd.DataFrame], needed: Sequence[str]
     ) -> pd.DataFrame:
@@ -388,7 +397,9 @@ class Results:
             return pd.DataFrame()
         with self._reading(path, ANALYSIS_RECORD):
             training = pd.read_csv(path, dtype={"run": str}).rename(columns=original)
-            texts = training.select_dtypes(["object", "str"]).columns
+            texts = [
+                str(name) for name in training if not pd.api.types.is_numeric_dtype(training[name])
+            ]
             training[texts] = training[texts].map(original)
             for name in {*texts} & {*LOGGED_NUMBERS}:  # somebody's log may hold anything
                 training[name] = pd.to_numeric(training[name], errors="coerce")
@@ -458,7 +469,7 @@ class Results:
         parts = [
             _values(name, at, entry)
             for name, at, _, entries in by_step(rows, self.path / SPECTRA_FOLDER)
-            for entry in entries
+            for entry in entries.values()
         ]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=VALUE_COLUMNS)
 

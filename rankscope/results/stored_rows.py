@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,15 +11,16 @@ from rankscope.errors import RankscopeError
 from rankscope.results.spectra_store import MATRIX, Entry, read_entries, store_path
 
 Place = tuple[object, ...]
+PLACE = (*MATRIX, "since")
+UNSAID = "unsaid"  # in files of version 1, which state of no change since when it is
 
 
 def by_step(
     table: pd.DataFrame, folder: Path
-) -> Iterator[tuple[str, int, pd.DataFrame, list[Entry]]]:
-    """Yield each run and step with its rows and their stored spectra; reads each file once.
+) -> Iterator[tuple[str, int, pd.DataFrame, dict[Place, Entry]]]:
+    """Yield each run and step with its rows and their spectra by place; reads each file once.
 
-    Of files that changed since, the store may also hold the matrices of earlier calls: only those
-    that the rows are of are given.
+    The store may also hold what earlier calls asked for: only the spectra of the rows are given.
 
     Parameters
     ----------
@@ -33,20 +34,25 @@ def by_step(
     """
     for (name, at), rows in table.groupby(["run", "step"], sort=False):
         run, step = str(name), int(str(at))
-        asked = set(places(rows[~is_skipped(rows)]))
-        entries = _stored(store_path(folder, run, step))
-        yield run, step, rows, [entry for entry in entries if place_of(entry) in asked]
+        asked = places(rows[~is_skipped(rows)])
+        yield run, step, rows, _of_rows(asked, _stored(store_path(folder, run, step)))
 
 
 def places(rows: pd.DataFrame) -> list[Place]:
-    """Which matrix of its run and step each row is of."""
-    there = rows[list(MATRIX)].astype(object)
+    """Which matrix of its run and step each row is of, and since when where it is a change."""
+    there = rows[list(PLACE)].astype(object)
     return list(there.where(there.notna(), None).itertuples(index=False, name=None))
 
 
-def place_of(entry: Entry) -> Place:
-    """Which matrix of its run and step an entry is of."""
-    return tuple(entry.place[key] for key in MATRIX)
+def _of_rows(asked: Iterable[Place], entries: Iterable[Entry]) -> dict[Place, Entry]:
+    rows = {place: place for place in asked}
+    rows |= {(*place[:-1], UNSAID): place for place in rows}
+    found: dict[Place, Entry] = {}
+    for entry in entries:
+        row = rows.get(tuple(entry.place.get(key, UNSAID) for key in PLACE))
+        if row is not None:
+            found.setdefault(row, entry)
+    return found
 
 
 def is_skipped(rows: pd.DataFrame) -> pd.Series[bool]:

@@ -115,7 +115,7 @@ class NumpyBackend:
         wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
         with np.errstate(invalid="ignore", over="ignore"):
             gram = wide @ wide.T
-            trace, energy = float(np.trace(gram)), float(np.einsum("ij,ij->", gram, gram))
+            trace, energy = float(np.trace(gram)), float(np.vdot(gram, gram))
         if not np.isfinite(trace):
             return Gram(trace, energy, None)
         try:

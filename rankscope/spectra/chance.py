@@ -31,6 +31,26 @@ def random_overlap(k: int, dimensions: int) -> float:
     return k / dimensions
 
 
+def random_share_deviation(k: int, shares: Values) -> float:
+    """Standard deviation of the share of Σλ that a random k-dimensional subspace holds; mean k/d.
+
+    Of tr(PC)/tr(C), P a projection that is turned at random and C of eigenvalues λ: the variance is
+    2k(d − k)(d·Σp² − 1)/(d²(d − 1)(d + 2)), p = λ/Σλ.
+
+    Parameters
+    ----------
+    k
+        From 0 to d.
+    shares
+        p, (d,), which add up to 1. Where C projects on q dimensions, each is 1/q or 0.
+    """
+    d = len(shares)
+    if d < 2:
+        return 0.0
+    uneven = max(d * float(shares @ shares) - 1, 0.0)
+    return math.sqrt(2 * k * (d - k) * uneven / (d**2 * (d - 1) * (d + 2)))
+
+
 def random_least_cosine(k: int, dimensions: int) -> float:
     """Expected smallest principal cosine of two independent random k-dimensional subspaces.
 

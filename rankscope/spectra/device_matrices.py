@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from rankscope.spectra.counted_entries import Sums
 from rankscope.spectra.entries import from_sums
 from rankscope.spectra.formats import FORMATS, LARGEST_HALF, Format, coarser
 from rankscope.spectra.matrices import Dense, Matrix
@@ -113,7 +114,7 @@ def sparsity(values: Tensor, error: float = 0.0) -> Sparsity | None:
         )
         sums += torch.stack([x.sum(), x @ x, places @ x])
     total, squares, weighted = sums.tolist()
-    return from_sums(n, total, squares, weighted, error=error / largest)
+    return from_sums(n, Sums(largest, total, squares, weighted), error)
 
 
 def _any(integers: Tensor, bits: int) -> bool:

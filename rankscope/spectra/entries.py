@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.spectra.bounds import UNIT_ROUNDOFF, Values
+from rankscope.spectra.counted_entries import Sums, counted_sums
 from rankscope.spectra.spectrum import Sparsity
 
 BLOCK = 2**15  # entries at a time, so that their float64 copy stays in the processor's cache
 KNOWN_TO = 1e-6
-LOWER_HALF, SIZE_BITS = 0xFFFF, 0x7FFF  # of a float32 that bfloat16 holds: zero; all but the sign
-HISTOGRAM_FROM = 2**15  # entries from which counting 2¹⁵ values takes less time than sorting
-COUNTED = 2**17  # entries at a time, as above
+COUNTING_FROM = 2**15  # entries from which counting takes less time than sorting
 
 
 def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
@@ -52,13 +51,19 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
     P. O. Hoyer, "Non-negative matrix factorization with sparseness constraints", JMLR 5 (2004),
     1457.
     """
-    n = values.size
-    if values.dtype == np.float32 and n >= HISTOGRAM_FROM:
-        bits = values.ravel(order="K").view(np.uint32)
-        if (occurs := _occurrences(bits)) is not None:
-            return _of_counted(n, occurs, error)
+    sums = counted_sums(values) if values.size >= COUNTING_FROM else None
+    counted = None if sums is None else from_sums(values.size, sums, error)
+    if counted is not None:
+        return counted
+    sums = _sorted_sums(values)
+    return None if sums is None else from_sums(values.size, sums, error)
+
+
+def _sorted_sums(values: NDArray[Any]) -> Sums | None:
+    """Sort the entries; None if all are zero, or one is NaN or infinite."""
     # One copy, sorted in place; numpy sorts float32 several times faster than float16.
-    ordered = np.abs(values, dtype=np.result_type(values, np.float32)).ravel(order="K")
+    n, ordered = values.size, np.abs(values, dtype=np.result_type(values, np.float32))
+    ordered = ordered.ravel(order="K")
     ordered.sort()
     largest = float(ordered[-1]) if n else 0.0  # NaN is sorted to the end
     if not 0 < largest < math.inf:
@@ -70,50 +75,20 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
         total += part
         squares += float(x @ x)
         weighted += 2 * float(places[: x.size] @ x) + (2 * start + 1 - n) * part
-    return from_sums(n, total, squares, weighted, error=error / largest)
+    return Sums(largest, total, squares, weighted)
 
 
-def _occurrences(bits: NDArray[np.uint32]) -> NDArray[np.intp] | None:
-    """How often each size that bfloat16 has occurs in float32 of these bits; None if others do."""
-    occurs = np.zeros(SIZE_BITS + 1, np.intp)
-    for start in range(0, bits.size, COUNTED):
-        part = bits[start : start + COUNTED]
-        if (part & LOWER_HALF).any():
-            return None
-        occurs += np.bincount((part >> 16) & SIZE_BITS, minlength=len(occurs))
-    return occurs
-
-
-def _of_counted(n: int, occurs: NDArray[np.intp], error: float) -> Sparsity | None:
-    """As `sparsity`, of n entries: equal ones are neighbours in order, and are added as one."""
-    (found,) = occurs.nonzero()
-    x = (found.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    if not 0 < x[-1] < math.inf:  # the bits of NaN are above those of infinity
+def from_sums(n: int, sums: Sums, error: float) -> Sparsity | None:
+    """Both numbers of n absolute values, None unless they are known: see `sparsity`."""
+    root, total = math.sqrt(n), sums.total
+    rounded = 8 * (root * error / sums.unit + n * UNIT_ROUNDOFF * total)
+    # Hoyer is off by half the relative error of Σx², times √n/(√n − 1); both by two of each entry.
+    unknown = max(sums.weighted_error / n, total * sums.squares_error / sums.squares)
+    if rounded + unknown + 4 * sums.relative * total > KNOWN_TO * total:
         return None
-    largest, counts = float(x[-1]), occurs[found]
-    x /= largest
-    sums = counts * x
-    weighted = float((2 * counts.cumsum() - counts - n) @ sums)
-    return from_sums(n, float(sums.sum()), float(sums @ x), weighted, error=error / largest)
-
-
-def from_sums(
-    n: int, total: float, squares: float, weighted: float, *, error: float
-) -> Sparsity | None:
-    """Both numbers of n absolute values x divided by the largest: see `sparsity`.
-
-    Parameters
-    ----------
-    total, squares, weighted
-        Σx, Σx² and Σ(2i − n − 1)·xᵢ, xᵢ ascending.
-    error
-        As for `sparsity`, divided by the largest value too.
-    """
-    if 8 * (math.sqrt(n) * error + n * UNIT_ROUNDOFF * total) > KNOWN_TO * total:
-        return None
-    root = math.sqrt(n)
-    hoyer = None if n == 1 else (root - total / math.sqrt(squares)) / (root - 1)
-    return Sparsity(max(weighted / (n * total), 0.0), hoyer and min(max(hoyer, 0.0), 1.0))
+    hoyer = None if n == 1 else (root - total / math.sqrt(sums.squares)) / (root - 1)
+    gini = max(sums.weighted / (n * total), 0.0)
+    return Sparsity(gini, hoyer and min(max(hoyer, 0.0), 1.0))
 
 
 def _blocks(ordered: NDArray[Any], unit: float) -> Iterator[tuple[int, Values]]:

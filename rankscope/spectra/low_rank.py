@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.spectra import dense
+from rankscope.spectra.backends import scaling_exponent
 from rankscope.spectra.bounds import Values, Within, agree, product_bound
 from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.rounding import Rounding
@@ -42,8 +43,9 @@ def spectra(matrix: LowRank) -> list[Spectrum]:
     spectra = [
         next(decomposed) if ok else no_spectrum(shape, matrix.dtype, "nonfinite") for ok in finite
     ]
-    before = stack.before or (None,) * len(spectra)
-    return [replace(one, before=norm) for one, norm in zip(spectra, before, strict=True)]
+    if not stack.before:
+        return spectra
+    return [replace(one, before=norm) for one, norm in zip(spectra, stack.before, strict=True)]
 
 
 def multiplied_out(matrix: LowRank) -> list[Spectrum]:
@@ -112,11 +114,13 @@ def _is_finite(factors: tuple[NDArray[Any], NDArray[Any]]) -> bool:
 
 
 def _scaled(factors: NDArray[Any]) -> tuple[Values, NDArray[np.int32]]:
-    """Each factor divided by a power of two near its largest entry, and the powers' exponents."""
-    exponents = np.frexp(np.abs(factors).max(axis=(1, 2), initial=0.0))[1]
-    exponents = np.clip(exponents, -1000, 1000)  # so that no power leaves float64
-    units = np.ldexp(1.0, exponents)
-    return factors.astype(np.float64) / units[:, None, None], exponents
+    """Each factor divided by a power of two, and the powers' exponents: see `scaling_exponent`."""
+    largest = np.abs(factors).max(axis=(1, 2), initial=0.0)
+    exponents = np.array([scaling_exponent(float(one)) for one in largest], np.int32)
+    scaled = factors.astype(np.float64)
+    if exponents.any():
+        scaled /= np.ldexp(1.0, exponents)[:, None, None]
+    return scaled, exponents
 
 
 def _triangular(factors: Values) -> Values:

@@ -112,8 +112,13 @@ def spectra(matrix: Decomposable) -> list[Spectrum]:
         (first,), (second,) = spectra(matrix.first), spectra(matrix.second)
         results = [kronecker.product_of(first, second, matrix.dtype)]
     else:
-        results = [replace(one, cosine=matrix.cosine) for one in _of_products(matrix)]
-    return [replace(_with_status(one), is_scaled=matrix.is_scaled) for one in results]
+        results = _of_products(matrix)
+        if matrix.cosine is not None:
+            results = [replace(one, cosine=matrix.cosine) for one in results]
+    results = [_with_status(one) for one in results]
+    if matrix.is_scaled:
+        return results
+    return [replace(one, is_scaled=False) for one in results]
 
 
 def stack_spectra(matrices: Sequence[Dense], backend: Backend[Any] = NUMPY) -> list[Spectrum]:

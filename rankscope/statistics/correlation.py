@@ -18,6 +18,7 @@ from rankscope.statistics.co_movement import (
     interval_of,
     later_changes,
 )
+from rankscope.statistics.feature_measures import PREFIX
 from rankscope.statistics.intervals import NO_INTERVAL
 from rankscope.statistics.row_choice import chosen_rows
 from rankscope.statistics.step_summary import cuts_of, known_centres
@@ -66,7 +67,9 @@ def correlate(
     metrics
         The metrics table of an analysis.
     evaluation
-        The evaluation table: columns ``run``, ``step``, ``task``, ``group``, ``metric``, ``value``.
+        The evaluation table: columns ``run``, ``step``, ``task``, ``group``, ``metric``, ``value``;
+        or that of `rankscope.feature_measures`, to ask how ranks of weights and features go
+        together.
     columns
         Which rank metrics, columns of ``metrics``.
     component
@@ -74,7 +77,7 @@ def correlate(
     measures
         Which measures of performance, as triples (task, group, metric), such as
         ``("blimp", "phenomenon:binding", "accuracy")``. By default the loss, perplexity and
-        accuracy of every task as a whole, if any.
+        accuracy of every task as a whole, if any, and all of `rankscope.feature_measures`.
 
     Returns
     -------
@@ -143,13 +146,19 @@ def iter_rank_series(
                 yield str(run), str(role), column, points.set_index("step")["centre"]
 
 
+def is_usual(measure: Measure) -> bool:
+    """Whether a measure is of a task as a whole, or of features."""
+    _, group, metric = measure
+    return (group == "all" and metric in WHOLE_TASK) or metric.startswith(PREFIX)
+
+
 def performance_by_run(
     evaluation: pd.DataFrame, measures: Sequence[Measure] | None
 ) -> dict[str, dict[Measure, Series]]:
     """Measures by run, each a series over the steps at which its (log) value is finite."""
     measured = {(str(t), str(g), str(m)): rows for (t, g, m), rows in evaluation.groupby(KEY)}
     if measures is None:
-        measures = [key for key in measured if key[1] == "all" and key[2] in WHOLE_TASK]
+        measures = [key for key in measured if is_usual(key)]
     by_run: dict[str, dict[Measure, Series]] = {}
     for measure in measures:
         if measure not in measured:

@@ -22,9 +22,9 @@ from rankscope.statistics.associations import (
 from rankscope.statistics.co_movement import STILL
 from rankscope.statistics.correlation import (
     KEY,
-    WHOLE_TASK,
     Measure,
     Series,
+    is_usual,
     iter_rank_series,
     performance_by_run,
 )
@@ -71,7 +71,8 @@ def correlate_runs(
     metrics
         The metrics table of an analysis.
     evaluation
-        The evaluation table. Runs without an evaluation, or without such matrices, are left out.
+        The evaluation table, or that of `rankscope.feature_measures`. Runs without an evaluation,
+        or without such matrices, are left out.
     columns, component, measures
         As for `rankscope.correlate`. Of each task, the perplexity is left out by default where its
         loss is there, since both have the same order.
@@ -198,13 +199,9 @@ def run_points(
 
 
 def _one_of_each_order(evaluation: pd.DataFrame) -> list[Measure]:
-    """Loss, else perplexity, and accuracy of every task as a whole."""
+    """Loss, else perplexity, and accuracy of every task as a whole; every measure of features."""
     kinds = evaluation[KEY].drop_duplicates().sort_values(KEY).astype(str)
-    there = [
-        (task, group, metric)
-        for task, group, metric in kinds.itertuples(index=False, name=None)
-        if group == "all" and metric in WHOLE_TASK
-    ]
+    there = [kind for kind in kinds.itertuples(index=False, name=None) if is_usual(kind)]
     return [
         (task, group, metric)
         for task, group, metric in there

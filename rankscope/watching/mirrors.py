@@ -11,14 +11,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from rankscope.durable import make_folder, safe_name
-from rankscope.errors import WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.pipeline.choices import Names, names_of
 from rankscope.results.measure import Row
 from rankscope.results.summary_tables import component_text
@@ -156,7 +156,7 @@ def open_mirrors(
         If a name is unknown, or the package of the mirror is not installed.
     """
     from rankscope.statistics.quantities import QUANTITIES
-    from rankscope.watching.kept_rows import by_step, read_rows
+    from rankscope.watching.kept_rows import iter_table
 
     chosen = COLUMNS if columns is None else names_of(columns, (*QUANTITIES,), setting="columns")
     if kind is None:
@@ -165,8 +165,9 @@ def open_mirrors(
     require_mirror(kind)
     mirrors = Mirrors(kind, Path(out), chosen)
     try:
-        for (run, step), rows in by_step(read_rows(Path(out))).items():
-            mirrors.write(run, step, rows)
+        with suppress(RankscopeError):  # a damaged table is written again, and mirrored then
+            for (run, step), rows in iter_table(Path(out)):
+                mirrors.write(run, step, rows)
         yield mirrors
     finally:
         mirrors.close()

@@ -6,10 +6,10 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rankscope.addresses import shown
 from rankscope.analysis.analyze import analyze_runs
@@ -26,7 +26,14 @@ from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.results.measure import Row
-from rankscope.watching.kept_rows import by_step, read_rows, values_of, with_kept_rows
+from rankscope.results.step_rows import iter_rows
+from rankscope.watching.kept_rows import (
+    IDENTIFYING,
+    digest_of,
+    iter_table,
+    parts_by_step,
+    with_kept_rows,
+)
 from rankscope.watching.readiness import Readiness, files_of
 from rankscope.watching.run_end import has_ended
 
@@ -75,7 +82,9 @@ class Watch:
         sweep_results(self.out)
         readiness, news = Readiness(self.poll), time.monotonic()
         done: tuple[tuple[str, FileStates], ...] = ()
-        known = {key: values_of(rows) for key, rows in by_step(read_rows(self.out)).items()}
+        known: dict[tuple[str, int], bytes] = {}
+        with suppress(RankscopeError):  # a damaged table is written again
+            known |= {key: digest_of(rows) for key, rows in iter_table(self.out, IDENTIFYING)}
         while True:
             found = self._found()
             ready, are_pending = _complete(found, readiness)
@@ -115,18 +124,17 @@ class Watch:
             revised=lambda analysis: with_kept_rows(analysis, self.out, there),
         )
 
-    def _unknown(
-        self, ready: Survey, known: dict[tuple[str, int], frozenset[tuple[Any, ...]]]
-    ) -> list[WatchedStep]:
+    def _unknown(self, ready: Survey, known: dict[tuple[str, int], bytes]) -> Iterator[WatchedStep]:
         """The steps with other values than those known, which are brought up to date."""
         units = {run.name: run.unit for run in ready.runs}
-        rows = by_step(() if self.analysis is None else self.analysis.rows)
-        new = [key for key, own in rows.items() if known.get(key) != values_of(own)]
-        known |= {key: values_of(rows[key]) for key in new}
-        return [
-            WatchedStep(run, step, units[run], tuple(rows[run, step]), (run, step) == new[-1])
-            for run, step in new
-        ]
+        parts = () if self.analysis is None else self.analysis.parts
+        new = {}
+        for key, part in parts_by_step(parts).items():
+            digest = digest_of(part.load().columns.rows(IDENTIFYING))
+            if known.get(key) != digest:
+                known[key], new[key] = digest, part
+        for at, ((run, step), part) in enumerate(new.items(), start=1):
+            yield WatchedStep(run, step, units[run], tuple(iter_rows([part])), at == len(new))
 
     def _state(self, ready: Survey) -> tuple[tuple[str, FileStates], ...]:
         """The files of everything that can be measured; empty if that is nothing."""
@@ -169,7 +177,7 @@ def watch(
 
     Ends when the runs of rankscope's trainer have ended, if each path is the folder of one. Runs of
     other programs, and trees of runs, which may get another, are watched until the caller stops or
-    nothing new has come for ``idle`` minutes.
+    nothing new has appeared for ``idle`` minutes.
 
     Parameters
     ----------
@@ -181,7 +189,7 @@ def watch(
         Seconds between two looks, and for how long the files of a checkpoint must not change before
         it counts as complete; checkpoints of rankscope's trainer are complete when they appear.
     idle
-        End when nothing new has come for this many minutes; by default never.
+        End when nothing new has appeared for this many minutes; by default never.
     components, roles, layers, steps, windows, jobs, engine, layout, family, trust_pickle, base
         As for `analyze`.
 

@@ -38,7 +38,7 @@ def analysis(path: Path, out: Path, *, jobs: int = 2) -> Analysis:
 
 
 @pytest.mark.slow
-def test_the_table_has_one_row_a_matrix_a_step(relora_run: TinyRun) -> None:
+def test_the_table_has_one_row_a_matrix_a_step(relora_run: TinyRun, workers: None) -> None:
     table = rs.analyze(relora_run.path)
     assert list(table.columns) == list(COLUMNS)
     assert not table.duplicated(list(KEY)).any()

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,23 +77,31 @@ def test_a_scheduler_that_cannot_be_reached_is_one_line(
     )
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A cluster within this process, with two workers."""
+@contextmanager
+def cluster_of(workers: int, folder: Path) -> Iterator[Any]:
+    """A cluster within this process, of which nothing is left behind that tidies up later."""
     from dask.distributed import LocalCluster
 
     settings = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
-    with LocalCluster(n_workers=2, threads_per_worker=1, **settings) as cluster:
+    settings |= {"local_directory": str(folder)}
+    with LocalCluster(n_workers=workers, threads_per_worker=1, **settings) as cluster:
+        yield cluster
+    end = time.monotonic() + 30
+    while left := [*folder.rglob("worker-*")]:  # a worker that left is not waited for
+        assert time.monotonic() < end, left
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with cluster_of(2, tmp_path_factory.mktemp("dask")) as cluster:
         yield cluster
 
 
 @pytest.fixture
-def emptied() -> Iterator[Any]:
+def emptied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A cluster that has one worker, for a test that takes it away."""
-    from dask.distributed import LocalCluster
-
-    settings = {"processes": False, "protocol": "tcp", "dashboard_address": ":0"}
-    with LocalCluster(n_workers=1, threads_per_worker=1, **settings) as cluster:
+    with cluster_of(1, tmp_path_factory.mktemp("dask")) as cluster:
         yield cluster
 
 

@@ -60,6 +60,6 @@ def test_every_processor_has_a_worker_unless_a_number_is_given(
     assert asked == [processors(), 3]
 
 
-def test_workers_start_at_once_where_that_is_asked_for() -> None:
-    with engine_of("local", 1, start=True) as workers:
-        assert isinstance(workers, LocalWorkers) and len(workers._workers) == 1
+def test_workers_start_at_once_where_that_is_asked_for(workers: None) -> None:
+    with engine_of("local", 1, start=True) as pool:
+        assert isinstance(pool, LocalWorkers) and len(pool._workers) == 1

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from rankscope.analysis import plan
 from rankscope.analysis.analyze import answer
 from rankscope.analysis.analyzed import Analysis
 from rankscope.analysis.question import Question
 from rankscope.checkpoints.contents import Contents, Skip
+from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.run import Checkpoint
 from rankscope.results.spectra_store import read_entries
 from tests.analysis.series import Inline, answered, renamed, weights, write_step
@@ -45,6 +47,37 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Checkpoint, "read", noted)
     return steps
+
+
+@pytest.mark.parametrize("out", [".", "runs", "results"])
+def test_results_among_the_runs_do_not_hide_what_is_new(
+    tmp_path: Path, rng: np.random.Generator, out: str
+) -> None:
+    root, folder = tmp_path / "tree", tmp_path / "tree" / out
+    write_step(root / "runs" / "one", 1, weights(rng, SHAPES))
+    question = Question(paths=(root,))
+    for _ in range(2):
+        assert answered(question, folder).measured == 2
+    assert question.recall(folder) is not None
+    write_step(root / "runs" / "one", 2, weights(rng, SHAPES))
+    assert question.recall(folder) is None
+    assert answered(question, folder).measured == 6  # weights of two steps, and their changes
+
+
+def test_a_file_is_opened_once_for_the_keys_of_all_that_is_in_it(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = {f"layers.0.mlp.experts.{at}.up_proj": (4, 3) for at in range(9)}
+    write_step(tmp_path / "run", 1, weights(rng, shapes))
+    opened: list[str] = []
+
+    def noted(path: str) -> str:
+        opened.append(path)
+        return fingerprint(path)
+
+    monkeypatch.setattr(plan, "fingerprint", noted)
+    assert answered(Question(paths=(tmp_path / "run",)), tmp_path / "out").measured == len(shapes)
+    assert [Path(path).name for path in opened] == ["model.safetensors"]
 
 
 def drifting(rng: np.random.Generator) -> Iterator[Tensors]:

@@ -216,6 +216,21 @@ def test_a_component_that_is_not_there_is_explained(tunings: FineTunings, tmp_pa
     assert "layers and roles" in layers.notes[0].message
 
 
+def test_what_cannot_be_read_gets_one_line(tunings: FineTunings, tmp_path: Path) -> None:
+    """That there is no weight is no news beside the reason why nothing could be read."""
+    cut = tmp_path / "cut" / "model.safetensors"
+    cut.parent.mkdir()
+    cut.write_bytes((tunings.base / "model.safetensors").read_bytes()[:-100])
+    for asked in ((), ("weight", "update", "gradient", "ov")):
+        found = analysed(cut, *asked)
+        assert ([one.reason for one in found.skips], found.notes) == (["cut-short"], ())
+    with pytest.warns(UserWarning) as warned:
+        rs.analyze(cut)
+    assert len(warned) == 1 and "is cut short" in str(warned[0].message)
+    (note,) = analysed(cut, "weight", "merge").notes  # of which the file would say nothing
+    assert note.message == "has no merge: it keeps no record of merges"
+
+
 def analysed_with(path: Path, selection: Selection) -> Analysis:
     from rankscope.analysis.analyze import analyze_runs
     from tests.analysis.series import Inline

@@ -15,6 +15,7 @@ from rankscope.analysis.question import Question
 from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
 from rankscope.errors import RankscopeError
+from rankscope.results.spectra_store import read_entries
 from tests.analysis.series import Inline, analysed, answered, weights, write_step
 from tests.conftest import TinyRun, forget_digests
 
@@ -157,3 +158,43 @@ def test_heads_that_another_config_replaced_are_not_missing_under_the_first_one(
         config.write_text(json.dumps(json.loads(config.read_text()) | about))
         counts.append(len(analysed(tmp_path / "run", "ov", out=tmp_path / "out").table))
     assert counts == [4, 2, 4]
+
+
+def test_calls_in_turns_for_other_steps_lose_nothing_of_each_other(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    for step in (1, 2, 3):
+        write_step(tmp_path / "run", step, weights(rng))
+    out = tmp_path / "out"
+    asked = {"1:3:2": {1}, "1:3:1": {1, 2}, "2:3:1": {2}}  # and where the change to step 3 begins
+    calls = {
+        steps: Question(paths=(tmp_path / "run",), components="update", steps=steps)
+        for steps in asked
+    }
+    tables = {}
+    for steps, call in calls.items():
+        assert answered(call, out).computed
+        tables[steps] = (out / "metrics.csv").read_bytes()
+    for steps, call in calls.items():
+        assert answered(call, out).computed == 0
+        assert (out / "metrics.csv").read_bytes() == tables[steps]
+        results = rs.open_results(out)
+        since = results.metrics.set_index(["name", "step"])["since"]
+        assert {*since.xs(3, level="step")} <= asked[steps]
+        spectra = results.spectra(component="update")
+        assert len(spectra) == 16 * len(results.metrics)  # one spectrum a row, of its own window
+        first = spectra[(spectra["step"] == 3) & (spectra["index"] == 0)]
+        norms = results.metrics[results.metrics["step"] == 3].set_index("name")["spectral_norm"]
+        assert dict(zip(first["name"], first["singular_value"], strict=True)) == norms.to_dict()
+
+
+def test_a_checkpoint_that_was_written_anew_replaces_what_was_stored_of_it(
+    run: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    out = tmp_path / "out"
+    question = Question(paths=(run,))
+    answered(question, out)
+    before = len(read_entries(stored(out, 2)))
+    write_step(run, 2, weights(rng))
+    assert answered(question, out).computed == before
+    assert len(read_entries(stored(out, 2))) == before

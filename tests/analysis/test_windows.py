@@ -13,7 +13,6 @@ from rankscope.checkpoints.merges import Merge, Merges
 from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError, RankscopeWarning
 from tests.analysis.series import analysed
-from tests.cli.test_app import rankscope
 from tests.conftest import (
     RANK,
     TinyRun,
@@ -23,6 +22,7 @@ from tests.conftest import (
     write_adapter,
     write_model,
 )
+from tests.reliability.commands import finished_command as rankscope
 
 CHANGES = ["update", "cumulative_update", "ov_update", "merge"]
 ADAPTED = frozenset({"q"}), frozenset({"q"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -162,3 +163,22 @@ def test_a_bucket_of_s3_is_read_by_ranges_and_its_changes_are_seen(s3: Any) -> N
         rs.open_run("s3://bucket/absent")
     table = rs.analyze("s3://bucket/run", jobs=1, components=["weight"])  # in another process
     assert set(table["step"]) == {5, 10} and (table["status"] == "ok").all()
+
+
+def test_a_package_that_tries_again_itself_is_asked_once_and_prints_nothing(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    class Stubborn(type(memory)):  # type: ignore[misc]
+        def find(self, *_: Any, **__: Any) -> Any:
+            calls.append(1)
+            logging.getLogger("gcsfs").error("_request out of retries")
+            raise OSError("Cannot connect to host storage.googleapis.com")
+
+    monkeypatch.setattr(fsspec, "filesystem", lambda _: Stubborn())
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # those of pytest
+    with pytest.raises(RankscopeError, match=r"Cannot connect.*attempts: 1"):
+        rs.open_run("gs://bucket/run")
+    assert len(calls) == 1
+    assert capfd.readouterr().err == ""

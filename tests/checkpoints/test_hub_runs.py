@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.numpy import save
 
 import rankscope as rs
 from rankscope.addresses import shown
+from rankscope.checkpoints.remote import retries
 from rankscope.checkpoints.same_weights import identical_steps
 from rankscope.errors import RankscopeError, WrongSettingError
 from tests.checkpoints.test_remote_runs import NAME, large_weights, q_of
@@ -258,3 +260,100 @@ def test_offline_says_how_to_read_the_hubs_cache(hub: Hub, monkeypatch: pytest.M
     with pytest.raises(WrongSettingError, match="HF_HUB_OFFLINE"):
         rs.open_run(f"hf://{MODEL}")
     assert not hub.site.requests
+
+
+def test_where_links_may_not_be_made_files_of_commits_are_stand_ins(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where it takes a right that few users have."""
+
+    def refused(*_: object) -> None:
+        raise OSError(22, "A required privilege is not held by the client")
+
+    with_branches(hub, 0, 8)
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    run = rs.open_run(f"hf://{MODEL}")
+    np.testing.assert_array_equal(q_of(run, 8), large_weights(8)[NAME])
+    assert not any(path.is_symlink() for path in run[8].path.iterdir())
+    assert shown(run[8].path) == f"hf://{MODEL}@{hub.branches['step8']}"
+    monkeypatch.undo()
+    monkeypatch.setenv("HF_ENDPOINT", hub.site.url)
+
+
+def test_a_stand_in_of_a_host_with_a_port_has_no_colon(site: Site, cache: Path) -> None:
+    for step in (7, 8):
+        site.files[f"/step-{step}.safetensors"] = save(large_weights(step))
+    run = rs.open_run(site.url)
+    assert ":" not in str(run[7].path.relative_to(cache))
+    assert shown(run[7].path) == f"{site.url}/step-7.safetensors"
+    assert f"http://{run.name}" == site.url
+
+
+@pytest.mark.parametrize(
+    ("headers", "waits"),
+    [
+        (
+            {"RateLimit": '"api";r=0;t=55', "RateLimit_Policy": '"fixed window";"api";q=500;w=300'},
+            56,
+        ),
+        ({"Retry_After": "40"}, 40),
+        ({"RateLimit": '"api";r=3;t=55'}, None),
+    ],
+)
+def test_the_hub_is_left_alone_for_as_long_as_it_asks(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], waits: float | None
+) -> None:
+    """It counts requests of five minutes, and says by RateLimit when the next ones begin."""
+    paused: list[float] = []
+    monkeypatch.setattr(retries.time, "sleep", paused.append)
+    monkeypatch.setattr(retries, "_told", {})
+    with_branches(hub, 0, 8)
+    refs = f"/api/models/{MODEL}/refs"
+    answer, refusals = hub.site.answers[refs], [429]
+    hub.site.answers[refs] = lambda h: h.reply(refusals.pop(), **headers) if refusals else answer(h)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert rs.open_run(f"hf://{MODEL}").steps == (0, 8)
+    assert [pause for pause in paused if pause > 1] == ([] if waits is None else [waits])
+    assert [f"{waits} seconds" in str(one.message) for one in said] == [True] * (waits is not None)
+
+
+def test_a_hub_that_wants_to_be_left_alone_for_long_is_a_line(hub: Hub) -> None:
+    hub.site.answers[f"/api/models/{MODEL}/refs"] = lambda h: h.reply(429, Retry_After="4000")
+    with pytest.raises(RankscopeError, match=r"HTTP 429; attempts: 1"):
+        rs.open_run(f"hf://{MODEL}")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("GatedRepo", "it is gated"), ("RepoNotFound", "none of this name")]
+)
+def test_what_the_hub_means_by_a_refusal_is_said(hub: Hub, code: str, said: str) -> None:
+    refs = f"/api/models/{MODEL}/refs"
+    hub.site.answers[refs] = lambda h: h.reply(401, X_Error_Code=code)
+    with pytest.raises(RankscopeError, match=rf"HTTP 401; .*HF_TOKEN.*{said}"):
+        rs.open_run(f"hf://{MODEL}")
+    api = pytest.importorskip("huggingface_hub").HfApi(endpoint=hub.site.url, token=False)
+    theirs = "GatedRepo" if code == "GatedRepo" else "RepositoryNotFound"
+    with pytest.raises(Exception, match="401") as caught:
+        api.list_repo_refs(MODEL)
+    assert type(caught.value).__name__ == f"{theirs}Error"  # what its own client makes of it
+
+
+def test_a_model_that_was_renamed_is_found(hub: Hub) -> None:
+    """The hub answers 307 with the new place; the token goes there, as it is the same host."""
+    with_branches(hub, 0, 8)
+    hub.token = ""
+    old = "old/name"
+    hub.site.answers[f"/api/models/{old}/refs"] = lambda h: h.reply(
+        307, Location=f"/api/models/{MODEL}/refs"
+    )
+    for commit in hub.branches.values():
+        hub.site.answers[f"/api/models/{old}/tree/{commit}"] = lambda h, c=commit: h.reply(
+            307, Location=f"/api/models/{MODEL}/tree/{c}?recursive=true&expand=false"
+        )
+        for file in files_of(0):
+            hub.site.answers[f"/{old}/resolve/{commit}/{file}"] = lambda h, c=commit, f=file: (
+                h.reply(307, Location=f"/{MODEL}/resolve/{c}/{f}")
+            )
+    run = rs.open_run(f"hf://{old}")
+    np.testing.assert_array_equal(q_of(run, 8), large_weights(8)[NAME])

@@ -303,6 +303,20 @@ def test_results_of_rankscope_are_not_looked_into(tmp_path: Path) -> None:
         open_run(results)
 
 
+@pytest.mark.parametrize("at", [".", "run", "run/checkpoints", "run/checkpoints/step_1"])
+def test_results_written_among_checkpoints_do_not_hide_them(tmp_path: Path, at: str) -> None:
+    for step in (1, 2):
+        write_hf(tmp_path / "run" / "checkpoints" / f"step_{step}", step)
+    bare = steps_of(survey([tmp_path]))
+    results = tmp_path / at
+    write_file(results / "spectra" / "step_3.npz")
+    write_file(results / "origins" / "step_4.npz")
+    for name in ("analysis.json", "metrics.parquet"):
+        (results / name).write_text("{}")
+    assert steps_of(survey([tmp_path])) == bare == {"run": (1, 2)}
+    assert open_run(tmp_path / "run").steps == (1, 2)
+
+
 def test_links_are_not_followed_and_noted(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import pty
@@ -21,21 +22,20 @@ from rankscope.cli.exit_codes import MEANINGS
 from rankscope.cli.options import LAYOUT_NAMES
 from rankscope.components.selection import ON_REQUEST
 from tests.conftest import TinyRun, random_weights, write_model
+from tests.reliability.commands import finished_command as rankscope
 
 PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()"]
-
-
-def rankscope(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)], capture_output=True, text=True, timeout=120, **options
-    )  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.slow
 def test_analyze_prints_the_answer_and_writes_the_table(
     relora_run: TinyRun, tmp_path: Path
 ) -> None:
-    done = rankscope("analyze", relora_run.path, "--out", tmp_path / "out")
+    """As a program of its own, with worker processes."""
+    done = subprocess.run(
+        [*PROGRAM, "analyze", str(relora_run.path), "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "PER" in done.stdout and "newly computed" in done.stdout
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -154,7 +154,7 @@ def test_an_error_of_the_system_says_what_it_was(
 ) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr("rankscope.cli.app.app", lambda **_: fail())
+    monkeypatch.setattr("rankscope.cli.app._with", lambda _: lambda **_: fail())
     with pytest.raises(SystemExit) as ended:
         main()
     shown = capsys.readouterr().err
@@ -280,3 +280,18 @@ def test_help_of_analyze_names_what_is_measured_on_request_only() -> None:
 
 def test_help_names_every_layout() -> None:
     assert LAYOUT_NAMES.split(", ") == list(LAYOUTS)
+
+
+def test_what_the_encoding_of_a_pipe_lacks_is_no_crash(
+    relora_run: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe on Windows takes cp1252, which has neither σ nor →."""
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe, encoding="cp1252"))
+    named = relora_run.path.rename(relora_run.path.with_name("σ→0"))
+    monkeypatch.setattr(sys, "argv", ["rankscope", "inspect", str(named)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    sys.stdout.flush()
+    assert ended.value.code == 0
+    assert b"??0" in pipe.getvalue() and b"llama-like" in pipe.getvalue()

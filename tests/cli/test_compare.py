@@ -16,9 +16,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def called(results: Path, *options: str) -> str:
-    done = CliRunner().invoke(
-        app, ["compare", "flat", "falling", "--results", str(results), *options]
-    )
+    runs = [str(results.parent / "ckpts" / name) for name in ("flat", "falling")]
+    done = CliRunner().invoke(app, ["compare", *runs, "--results", str(results), *options])
     assert done.exit_code == 0, done.output
     return done.stdout
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +26,9 @@ from rankscope.results.results import METRICS_FILE, TRAINING_FILE, typed
 from tests.conftest import forget_digests
 from tests.plots.conftest import SyntheticResults, synthetic_results
 from tests.plots.made_features import representations, similarities
+from tests.reliability.commands import finished_command
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
-PROGRAM = [sys.executable, "-c", "from rankscope.cli import main; main()", "figures"]
 RUNNER = CliRunner()
 APP = typer.Typer()
 APP.command()(figures)
@@ -149,12 +148,7 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
 def test_an_unknown_name_is_wrong_use(
     folder: Path, tmp_path: Path, option: str, name: str, known: str
 ) -> None:
-    done = subprocess.run(
-        [*PROGRAM, str(folder), "--out", str(tmp_path / "f"), option, name],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = finished_command("figures", folder, "--out", tmp_path / "f", option, name)
     assert (done.returncode, done.stdout) == (2, "")
     assert name in done.stderr and known in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -6,8 +6,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from rankscope.cli.descriptions import account_text, print_places, print_run
-from tests.cli.test_app import rankscope
 from tests.conftest import TinyRun, random_factors, random_weights, write_adapter, write_model
+from tests.reliability.commands import finished_command as rankscope
 
 WIDTH, HEADS = 16, 4
 

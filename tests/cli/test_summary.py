@@ -14,7 +14,6 @@ from rankscope.cli.output import print_evaluations, print_notes, print_skips, pr
 from rankscope.results.summary_tables import summary_tables
 from tests.analysis.series import analysed, weights, write_step
 from tests.analysis.summarised import summarise
-from tests.cli.test_app import rankscope
 from tests.conftest import (
     RANK,
     SHAPES,
@@ -23,6 +22,7 @@ from tests.conftest import (
     random_weights,
     write_adapter,
 )
+from tests.reliability.commands import finished_command as rankscope
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from rankscope.cli.train import _exit_code, train
 from rankscope.errors import RankscopeError, RankscopeWarning
 from rankscope.training.config_file import load_config
 from rankscope.training.ending import TrainingOutcome
+from tests.reliability.commands import started_command
 
 SMALL = """
 method = "relora"
@@ -39,7 +39,6 @@ save_every = 6
 validation_tokens = 64
 probe_sequences = 4
 """
-PROGRAM = "import typer; from rankscope.cli.train import train; typer.run(train)"
 
 
 @pytest.fixture(autouse=True)
@@ -214,27 +213,27 @@ def test_without_torch_it_says_what_to_install(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_process_saves_and_resumes_to_the_same_weights(
-    config: str, text: str, tmp_path: Path, number: int, code: int
+    config: str, text: str, tmp_path: Path
 ) -> None:
-    settings = {"schedule.steps": 600, "log.save_every": 200, "relora.probe_sequences": 4}
+    settings = {"schedule.steps": 60, "log.save_every": 20, "relora.probe_sequences": 4}
     settings |= {"log.save_before_restarts": "false"}
     long = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    start = [sys.executable, "-c", PROGRAM, config, "--data", text, "--threads", "1", *long]
-    whole, part = tmp_path / "whole", tmp_path / "part"
-    subprocess.run([*start, "--out", str(whole)], check=True, capture_output=True)
-    process = subprocess.Popen([*start, "--out", str(part)], stderr=subprocess.PIPE, text=True)
-    log = part / "metrics.jsonl"
-    while not log.exists() or log.read_bytes().count(b"\n") < 100:
-        time.sleep(0.01)
-    os.kill(process.pid, number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "interrupted, saved at step" in said
-    resumed = subprocess.run(
-        [*start, "--out", str(part), "--resume"], check=True, capture_output=True, text=True
-    )
-    assert "validation loss" in resumed.stderr
-    final = Path("checkpoints/step-00000600/model.safetensors")
-    assert (part / final).read_bytes() == (whole / final).read_bytes()
+    start = ["train", config, "--data", text, "--threads", "1", *long]
+    final = Path("checkpoints/step-00000060/model.safetensors")
+    whole = tmp_path / "whole"
+    assert started_command(*start, "--out", str(whole)).ended().code == 0
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        part = tmp_path / signal.Signals(number).name
+        process = started_command(*start, "--out", str(part))
+        log = part / "metrics.jsonl"
+        while not log.exists() or log.read_bytes().count(b"\n") < 5:
+            time.sleep(0.001)
+        os.kill(process.pid, number)
+        ended = process.ended()
+        assert ended.code == code
+        assert "interrupted, saved at step" in ended.said
+        assert not (part / final).exists()
+        resumed = started_command(*start, "--out", str(part), "--resume").ended()
+        assert resumed.code == 0 and "validation loss" in resumed.said
+        assert (part / final).read_bytes() == (whole / final).read_bytes()

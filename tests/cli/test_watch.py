@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.analysis.series import weights, write_step
-from tests.cli.test_app import PROGRAM, rankscope
+from tests.cli.test_app import PROGRAM
+from tests.reliability.commands import finished_command as rankscope
 
 
 @pytest.mark.slow

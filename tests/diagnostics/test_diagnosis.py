@@ -12,9 +12,9 @@ from rankscope import diagnostics
 from rankscope.diagnostics.diagnose import diagnose
 from rankscope.diagnostics.finding import SEVERITIES, Kind
 from rankscope.errors import RankscopeError, WrongSettingError
-from tests.cli.test_app import rankscope
 from tests.conftest import TinyRun
 from tests.diagnostics.surgery import adapter, edit, model
+from tests.reliability.commands import finished_command as rankscope
 
 PAGE = Path(__file__).parents[2] / "docs" / "diagnose.md"
 

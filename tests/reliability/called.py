@@ -45,19 +45,20 @@ def called(
     patch.setattr(engines, "ENGINES", {"local": lambda _jobs, _start: Inline()})
     patch.setattr(sys, "argv", ["rankscope", *map(str, arguments)])
     captured.readouterr()
-    with _watch(), pytest.raises(SystemExit) as ended:
+    with opened_files() as opened, pytest.raises(SystemExit) as ended:
         main()
     shown = captured.readouterr()
-    return Called(int(ended.value.code or 0), shown.out, shown.err, tuple(_watched))
+    return Called(int(ended.value.code or 0), shown.out, shown.err, tuple(opened))
 
 
 @contextmanager
-def _watch() -> Iterator[None]:
+def opened_files() -> Iterator[list[str]]:
+    """The real path of every file that is opened within the block."""
     global _watching
     _watched.clear()
     _watching = True
     try:
-        yield
+        yield _watched
     finally:
         _watching = False
 

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from rankscope.cli.app import main
 from tests.reliability.killing import Child, Ended, forked
+
+UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+
+
+def finished_command(
+    *arguments: object, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``rankscope`` with these arguments; what it printed, and its exit code."""
+    with tempfile.TemporaryFile() as out:
+        words = [*map(str, arguments)]
+        ended = started_command(*words, cwd=cwd, output=out.fileno()).ended()
+        out.seek(0)
+        return subprocess.CompletedProcess(words, ended.code, out.read().decode(), ended.said)
 
 
 def ended_command(*arguments: str, most_bytes: int | None = None) -> Ended:
@@ -24,13 +40,23 @@ def started_command(
     *arguments: str,
     most_bytes: int | None = None,
     before: Callable[[], object] = lambda: None,
+    cwd: Path | None = None,
+    output: int | None = None,
 ) -> Child:
-    """Start ``rankscope`` with these arguments, after ``before`` was called in its process."""
+    """Start ``rankscope`` with these arguments, after ``before`` was called in its process.
+
+    What it prints goes to the file descriptor ``output``, or nowhere.
+    """
 
     def program() -> None:
         warnings.resetwarnings()
+        for category in UNSEEN:  # as Python does by itself
+            warnings.simplefilter("ignore", category)
         sys.argv, sys.dont_write_bytecode = ["rankscope", *arguments], True
-        sys.stdout, sys.stderr = open(os.devnull, "w"), os.fdopen(2, "w", 1)  # noqa: SIM115, PTH123
+        os.dup2(os.open(os.devnull, os.O_WRONLY) if output is None else output, 1)
+        sys.stdout = os.fdopen(1, "w", 1, encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", 1, encoding="utf-8", errors="backslashreplace")
+        os.chdir(cwd or Path.cwd())
         before()
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))

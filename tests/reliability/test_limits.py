@@ -12,18 +12,28 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from rankscope.analysis.preview import preview
-from rankscope.checkpoints import limits
+from rankscope.checkpoints import folder_tree, limits
 from rankscope.checkpoints.adapters import name_patterns
 from rankscope.checkpoints.adapters.name_patterns import NamePatterns
 from rankscope.checkpoints.adapters.peft_config import with_patterns
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.discovery import survey
-from rankscope.checkpoints.files import numpy_file, pickle_machine, torch_file, zip_file
+from rankscope.checkpoints.families import quantised
+from rankscope.checkpoints.files import (
+    config_files,
+    numpy_file,
+    pickle_machine,
+    safetensors_file,
+    torch_before_1_6,
+    torch_file,
+    zip_file,
+)
 from rankscope.checkpoints.files.config_files import read_json, read_yaml
 from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.safetensors_file import open_tensors
@@ -200,7 +210,10 @@ def test_values_of_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert reason_of(lambda: read_json(path)) == ends
 
 
-@pytest.mark.parametrize("line", ["1,", "[", "{", "- ", "? ", "\n", "\u2028"], ids=repr)
+LINES = ["1,", "[", "{", "- ", "-\t", "? ", "?\t", "\n", "\r", "\x85", "\u2028", "\u2029"]
+
+
+@pytest.mark.parametrize("line", LINES, ids=repr)
 def test_values_of_yaml(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "config.yaml"
     monkeypatch.setattr(limits, "MAX_YAML_VALUES", 10)
@@ -272,6 +285,113 @@ def test_letters_of_a_pattern() -> None:
     assert NamePatterns({"[a]" + "a" * 300: 1}).value("a" * 301, 0) == 1
     with pytest.raises(RankscopeError, match=f"more than {limits.MAX_PATTERN}"):
         NamePatterns({"[a]" + "a" * limits.MAX_PATTERN: 1})
+
+
+def test_numbers_of_a_key_that_may_share_a_hash_become_text(tmp_path: Path) -> None:
+    """Python's hash of a number is the number modulo 2^61 - 1: larger ones can be chosen alike."""
+    for number, is_kept in ((2**64 - 1, True), (2**64, False), (-(2**64), False)):
+        content = number.to_bytes(10, "little", signed=True)
+        program = pickled(b"}", b"\x8a" + bytes([len(content)]) + content, b"K\1s")
+        (key,) = open_saved(saved(tmp_path, program)).content
+        assert key == (number if is_kept else str(number))
+
+
+def test_sizes_and_offsets(tmp_path: Path) -> None:
+    for numbers in ([0, 2**60], (2**60,), []):
+        assert limits.are_counts(numbers)
+    for other in ([2**60 + 1], [-1], [1.0], [True], ["1"], 3, None, {1}):
+        assert not limits.are_counts(other)
+    path = tmp_path / "model.safetensors"
+    for size, ends in ((2**60, "done"), (2**60 + 1, "header-type")):
+        entry = {"dtype": "F32", "shape": [0, size], "data_offsets": [0, 0]}
+        path.write_bytes(safetensors({"a": entry}, b""))
+        assert reason_of(lambda: open_tensors(path)) == ends
+
+
+VALUES = {
+    "MAX_HEADER": 100_000_000, "MAX_ARRAY_HEADER": 10_000, "MAX_JSON": 67_108_864,
+    "MAX_YAML": 1_048_576, "MAX_BYTES": 268_435_456, "MAX_CODE": 16_777_216,
+    "MAX_VALUES": 4_194_304, "MAX_YAML_VALUES": 20_000, "MAX_OPERATIONS": 1_048_576,
+    "PER_TENSOR": 100, "BYTES_PER_TENSOR": 4096, "MAX_MARKS": 10_000, "MAX_COPIED": 4_194_304,
+    "DEAR": 4, "MAX_DIRECTORY": 16_777_216, "MAX_COMPARED": 524_288, "MAX_DEPTH": 64,
+    "MAX_NAME": 1000, "MAX_KEY": 1000, "MAX_KEY_BITS": 64, "MAX_PATTERN": 1000,
+    "MAX_STEPS": 2_097_152, "FREE_BYTES": 4_194_304, "VIEWS": 4, "COMPRESSION": 64,
+    "MAX_SIZE": 1_152_921_504_606_846_976, "SHARE": 0.9,
+}  # fmt: skip
+
+
+def test_every_limit_has_the_value_that_was_chosen() -> None:
+    """The other tests here move a limit, or go by it: they pass whatever its value is."""
+    numbers = {
+        name: value
+        for name, value in vars(limits).items()
+        if name.isupper() and isinstance(value, int | float)
+    }
+    assert numbers == VALUES
+
+
+def legacy(folder: Path) -> Path:
+    """A file as torch wrote it before 1.6, of one tensor of 40 kB."""
+    import torch
+
+    path = folder / "saved.pt"
+    torch.save({"a": torch.zeros(100, 100)}, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def array(folder: Path) -> Path:
+    np.save(folder / "a.npy", np.zeros((2, 2)))
+    return folder / "a.npy"
+
+
+def text(folder: Path, name: str, content: str) -> Path:
+    (folder / name).write_text(content)
+    return folder / name
+
+
+def one_tensor(folder: Path) -> Path:
+    entry = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+    (folder / "model.safetensors").write_bytes(safetensors({"a": entry}, bytes(16)))
+    return folder / "model.safetensors"
+
+
+def deep(folder: Path) -> object:
+    below = folder / "a" / "b" / "c" / "checkpoint-1"
+    below.mkdir(parents=True)
+    one_tensor(below)
+    return survey([folder])
+
+
+# A limit that no test above goes by, where it is looked at, what is planted there, what meets it.
+USED: tuple[tuple[ModuleType, str, int, Callable[[Path], object]], ...] = (
+    (safetensors_file, "MAX_HEADER", 10, lambda at: open_tensors(one_tensor(at))),
+    (numpy_file, "MAX_ARRAY_HEADER", 20, lambda at: numpy_file.open_arrays(array(at))),
+    (config_files, "MAX_JSON", 5, lambda at: read_json(text(at, "a.json", '{"a": 1}'))),
+    (config_files, "MAX_YAML", 3, lambda at: read_yaml(text(at, "a.yaml", "a: 1"))),
+    (torch_file, "MAX_BYTES", 3, lambda at: open_saved(saved(at, pickled(b"N")))),
+    (torch_before_1_6, "MAX_BYTES", 50, lambda at: open_saved(legacy(at))),
+    (torch_before_1_6, "BYTES_PER_TENSOR", 2**20, lambda at: open_saved(legacy(at))),
+    (quantised, "MAX_COMPARED", 5, lambda _: quantised._Quantised().count(6)),
+    (folder_tree, "MAX_DEPTH", 1, deep),
+)
+
+
+@pytest.mark.parametrize(("module", "name", "planted", "meets"), USED, ids=[one[1] for one in USED])
+def test_every_limit_is_looked_at(
+    module: ModuleType,
+    name: str,
+    planted: int,
+    meets: Callable[[Path], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is well below a limit is read, and refused where the limit is lower."""
+    if name == "BYTES_PER_TENSOR":
+        monkeypatch.setattr(pickle_machine, "MAX_OPERATIONS", 35)
+    for place in (tmp_path / "below", tmp_path / "above"):
+        place.mkdir()
+        assert (reason_of(lambda place=place: meets(place)) == "done") == (place.name == "below")
+        monkeypatch.setattr(module, name, planted)
 
 
 SIZES = {"64GB": 64 * 10**9, "1.5 TB": 15 * 10**11, "300": 300, "2GiB": 2 * 2**30, "1kb": 1000}

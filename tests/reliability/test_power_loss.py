@@ -82,7 +82,7 @@ FAULTS = [
     altered(
         durable,
         "a file is written in place",
-        "_write(temporary, content, wait=wait)\n            temporary.replace(path)",
+        "_write(temporary, content, wait=wait)\n            replace(temporary, path)",
         "_write(path, content, wait=wait)",
     ),
     altered(

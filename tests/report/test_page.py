@@ -21,12 +21,19 @@ from rankscope.report import matrix_table, page
 from rankscope.report.hover import hover_panels, svg_of
 from rankscope.report.matrix_table import HEIGHT, MARGIN, WIDTH, curve, matrix_rows
 from rankscope.report.methods import methods
-from rankscope.report.run_findings import run_findings
+from rankscope.results import record as records
 from rankscope.results.columns import EVALUATION_COLUMNS, EVALUATION_FILE, METRICS_FILE
 from rankscope.results.results import typed_evaluation
-from tests.conftest import TinyRun, forget_digests
+from tests.conftest import (
+    TinyRun,
+    forget_digests,
+    random_weights,
+    write_full_run,
+    write_model,
+)
 from tests.diagnostics.surgery import adapter, edit
 from tests.planted import effective_rank, full_weight
+from tests.reliability.called import opened_files
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=alert(1)> ' \" & $"
 
@@ -172,38 +179,82 @@ def test_figures_of_the_page_can_be_of_replicates(planted: Path, tmp_path: Path)
     assert "over layers, then over 1 run" in written.read_text(encoding="utf-8")
 
 
-def without_figures(results: Path, out: Path) -> str:
+def without_figures(results: Path, out: Path, *runs: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "gallery", lambda _, **__: {})
-        return rs.write_report(results, out).read_text(encoding="utf-8")
+        return rs.write_report(results, out, runs=runs).read_text(encoding="utf-8")
 
 
-def test_the_page_shows_findings_and_says_which_runs_are_gone(
-    relora_run: TinyRun, full_run: Path, tmp_path: Path
+def test_the_page_shows_findings_about_the_runs_that_are_named(
+    relora_run: TinyRun, full_run: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    chosen = {"components": "weight", "roles": "q", "jobs": 1}
-    rs.analyze(relora_run.path.parent, out=tmp_path / "results", **chosen)
-    written = without_figures(tmp_path / "results", tmp_path / "a.html")
-    assert "Nothing was found in 2 runs." in written
+    runs, results = relora_run.path.parent, tmp_path / "results"
+    rs.analyze(runs, out=results, components="weight", roles="q", jobs=1)
+    assert "Nothing was found in 2 runs." in without_figures(results, tmp_path / "a.html", runs)
     edit(adapter(relora_run, 0), lambda name, value: 0 * value)
     shutil.rmtree(full_run)
-    text = Elements(without_figures(tmp_path / "results", tmp_path / "a.html")).text
+    full_run.mkdir()
+    written = without_figures(results, tmp_path / "a.html", relora_run.path, full_run)
+    text = Elements(written).text
     assert "adapter-dead" in text and "→ Start each cycle with A random" in text
-    assert f"Not looked at: {full_run}: does not exist" in text
-    shutil.rmtree(relora_run.path.parent)
-    gone = Elements(without_figures(tmp_path / "results", tmp_path / "a.html")).text
-    assert gone.count("Not looked at") == 2 and "Nothing was found" not in gone
+    assert f"Not looked at: {full_run}: holds no checkpoint" in text
+    write_model(tmp_path / "other", random_weights(rng))
+    for wrong in (runs / "gone", tmp_path / "other"):
+        with pytest.raises(WrongSettingError, match=r"does not exist|holds other runs"):
+            without_figures(results, tmp_path / "b.html", wrong)
+    assert not (tmp_path / "b.html").exists()
 
 
-def test_files_that_may_run_code_are_not_opened_for_a_page(full_run: Path, tmp_path: Path) -> None:
-    chosen = {"components": "weight", "roles": "q", "jobs": 1}
-    rs.analyze(
-        full_run, out=tmp_path / "results", trust_pickle=True, layout="huggingface", **chosen
+@pytest.fixture(scope="module")
+def analysed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `ckpts`, a tree of one run, and its `results`."""
+    folder = tmp_path_factory.mktemp("analysed")
+    write_full_run(folder / "ckpts" / "full", np.random.default_rng(0))
+    rs.analyze(folder / "ckpts", out=folder / "results", components="weight", roles="q", jobs=1)
+    return folder
+
+
+def forged(results: Path, **record: object) -> None:
+    """Results whose record was changed by somebody who knows its digest."""
+    path = results / "analysis.json"
+    content = json.loads(path.read_text()) | record
+    content[records.DIGEST] = records._digest_of_record(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("kind", ["run", "base", "family", "pickle", "file"])
+def test_nothing_that_a_record_names_is_opened(
+    analysed_run: Path, tmp_path: Path, kind: str
+) -> None:
+    """Results may come from anybody: their paths are of another machine, or chosen to do harm."""
+    results, secret = tmp_path / "results", tmp_path / "secret"
+    shutil.copytree(analysed_run / "results", results)
+    shutil.copytree(analysed_run / "ckpts", secret)
+    (secret / "own.toml").write_text("when = {}")
+    options = json.loads((results / "analysis.json").read_text())["options"]
+    forged(
+        results,
+        **{
+            "run": {"runs": [{"name": "full", "path": str(secret / "full")}]},
+            "base": {"options": options | {"base": str(secret / "full")}},
+            "pickle": {"options": options | {"trust_pickle": True}},
+            "family": {"options": options | {"family": str(secret / "own.toml")}},
+            "file": {"files": {str(secret / "own.toml"): None, "../secret/own.toml": None}},
+        }[kind],
     )
-    found = run_findings(rs.open_results(tmp_path / "results"))
-    assert found is not None and found.diagnosis is None and "trust_pickle" in found.missing[0]
-    options = json.loads((tmp_path / "results" / "analysis.json").read_text())["options"]
-    assert (options["layout"], options["family"]) == ("huggingface", None)
+    runs = [analysed_run / "ckpts"]
+    with opened_files() as opened:
+        if kind == "file":
+            assert records.intact_record(results / "analysis.json") == {}
+        else:
+            alone, text = (
+                without_figures(results, tmp_path / "a.html", *one) for one in ((), runs)
+            )
+            assert "No checkpoint was opened" in alone
+            assert ("Nothing was found in 1 run." in text) == (kind == "run")
+            assert ("they were read with" in text) == (kind != "run")
+    assert not [path for path in opened if path.startswith(str(secret))]
+    assert [path for path in opened if path.startswith(str(results))]
 
 
 def test_an_evaluation_alone_is_no_analysis(planted: Path, tmp_path: Path) -> None:

@@ -232,6 +232,25 @@ def test_a_changed_checkpoint_is_looked_into_anew(stage: Stage, opened: list[int
     assert (after[changed]["rankme"] != before[changed]["rankme"]).all()
 
 
+def test_numbers_are_of_the_text_that_they_are_kept_under(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is written to while models are opened costs the call, and no number is stored."""
+    real = model_engine.open_text_model
+    other = stage.text.read_text().replace("cats", "dogs")
+
+    def write_and_open(*args: Any, **named: Any) -> Any:
+        stage.text.write_text(other)
+        return real(*args, **named)
+
+    monkeypatch.setattr(model_engine, "open_text_model", write_and_open)
+    with pytest.raises(RankscopeError, match=r"novel\.jsonl: was written to while it was read"):
+        stage.represent(steps=[0])
+    monkeypatch.undo()
+    assert not list(stage.out.rglob("step-*"))
+    assert set(stage.represent(steps=[0])["status"]) == {"ok"}
+
+
 def test_what_is_compared_with_a_changed_checkpoint_is_compared_anew(stage: Stage) -> None:
     stage.represent(steps=[0, 10], compare="last")
     before = stage.results.similarities.set_index("layer")["cka"]
@@ -339,6 +358,45 @@ def test_runs_with_different_tokens_are_not_compared_and_a_line_says_so(stage: S
     assert note.startswith("is not compared with one: another tokenizer")
 
 
+def test_runs_are_compared_where_their_logs_have_one_loss(stage: Stage) -> None:
+    for run, losses in (("one", (3.0, 2.0, 1.0)), ("two", (3.0, 2.6, 2.1))):
+        history = [{"step": at, "eval_loss": loss} for at, loss in zip(STEPS, losses, strict=True)]
+        state = {"global_step": 10, "log_history": history}
+        (stage.runs / run / "checkpoint-10" / "trainer_state.json").write_text(json.dumps(state))
+    both = [stage.runs / "one", stage.runs / "two"]
+    stage.represent(paths=both, compare="loss")
+    pairs = stage.results.similarities
+    places = pairs[["run", "step", "against_run", "against_step", "loss", "against_loss"]]
+    assert set(places.itertuples(index=False, name=None)) == {("one", 5, "two", 10, 2.0, 2.1)}
+    assert set(pairs["loss_source"]) == {"validation"} and set(pairs["comparison"]) == {"loss"}
+    assert len(pairs) == 4 and pairs["cka"].between(-1, 1).all()
+    before = stage.files()
+    stage.represent(paths=both, compare="loss")
+    assert stage.files() == before
+
+
+def test_runs_without_losses_are_not_compared_at_equal_loss_and_a_line_says_so(
+    stage: Stage,
+) -> None:
+    both = [stage.runs / "one", stage.runs / "two"]
+    table = stage.represent(paths=both, compare="loss", steps=[0])
+    assert stage.results.similarities.empty
+    (note,) = (note["message"] for note in table.attrs["notes"])
+    assert note.startswith("is not compared with two at equal loss: no loss that both reached")
+
+
+def test_similarities_of_few_documents_have_a_line_that_says_why_no_interval(
+    stage: Stage, tmp_path: Path
+) -> None:
+    text = tmp_path / "four.jsonl"
+    texts = [f"{i} " + " ".join(DOCUMENTS) * 8 for i in range(4)]
+    text.write_text("".join(json.dumps({"text": one}) + "\n" for one in texts))
+    table = stage.represent(text=text, tokens=200, steps=[0, 5], compare="last")
+    assert set(stage.results.similarities["status"]) == {"too-few-blocks"}
+    (note,) = (note["message"] for note in table.attrs["notes"])
+    assert note.startswith("the embedding of layer -1 at step 0 and 3 more places, compared: fewer")
+
+
 def test_without_text_and_stored_activations_a_line_says_what_to_give(stage: Stage) -> None:
     with pytest.raises(RankscopeError, match="no activations that a training stored: give `text`"):
         stage.represent(text=())
@@ -364,6 +422,12 @@ def test_wrong_settings_are_found_before_a_model_is_opened(
     with pytest.raises(WrongSettingError, match=message):
         stage.represent(**settings)
     assert opened == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_and_no_skip_of_each_checkpoint(stage: Stage) -> None:
+    with pytest.raises(WrongSettingError, match=r'^`device` is "cuda", but torch finds no GPU'):
+        stage.represent(device="cuda")
 
 
 def test_models_in_bfloat16_have_a_floor_of_bfloat16(stage: Stage) -> None:

@@ -40,33 +40,6 @@ def test_blocks_do_not_matter(rng: np.random.Generator, monkeypatch: pytest.Monk
     assert whole is not None and cut == pytest.approx(whole, rel=1e-13)
 
 
-@pytest.mark.parametrize("unit", [1.0, 2.0**-130])
-def test_entries_of_bfloat16_are_counted_and_others_are_not(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, unit: float
-) -> None:
-    for name, size in (("HISTOGRAM_FROM", 0), ("COUNTED", 7)):
-        monkeypatch.setattr(entries, name, size)
-    values = (np.rint(rng.normal(size=(9, 5)) * 4) * unit).astype(np.float32)
-    values[0, :2] = 0.0, -0.0
-    found = sparsity(values)
-    assert found is not None
-    assert found == pytest.approx((gini(values), hoyer(values)), rel=1e-12)
-    monkeypatch.setattr(entries, "_of_counted", None)  # what is not of bfloat16 does not come here
-    values[8, 4] = np.float32(unit) * np.nextafter(np.float32(1), np.float32(2))
-    if unit == 1:
-        assert sparsity(values) == pytest.approx((gini(values), hoyer(values)), rel=1e-12)
-
-
-@pytest.mark.parametrize("odd", [0.0, np.inf, np.nan, -np.nan])
-def test_counting_gives_no_number_where_sorting_gives_none(
-    monkeypatch: pytest.MonkeyPatch, odd: float
-) -> None:
-    monkeypatch.setattr(entries, "HISTOGRAM_FROM", 0)
-    values = np.zeros((3, 4), np.float32)
-    values[1, 2] = odd
-    assert sparsity(values) is None
-
-
 def test_equal_entries_have_none_and_a_single_one_all(rng: np.random.Generator) -> None:
     signs = rng.choice([-3.0, 3.0], size=(4, 5))
     assert sparsity(signs) == pytest.approx((0, 0), abs=1e-15)

@@ -26,12 +26,12 @@ def row(run: str, layer: int, role: str, value: float, **others: object) -> dict
 def chance_table(
     runs: tuple[str, ...], *, between: float, within: float, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Runs that differ by chance alone: as whole runs, and layer by layer; a trial is a role."""
+    """Runs that differ by chance alone: as whole runs, and layer by layer; a trial is a step."""
     whole = between * rng.normal(size=(TRIALS, len(runs), 1))
     values = 0.7 + 0.01 * (whole + within * rng.normal(size=(TRIALS, len(runs), LAYERS)))
     values += 0.1 * rng.normal(size=(TRIALS, 1, LAYERS))  # layers differ, alike in all runs
     return table_of(
-        row(run, layer, f"trial {trial}", values[trial, i, layer])
+        row(run, layer, "q", values[trial, i, layer], step=trial)
         for trial in range(TRIALS)
         for i, run in enumerate(runs)
         for layer in range(LAYERS)
@@ -79,8 +79,8 @@ def test_with_replicates_it_is_students_test_of_the_means_over_layers(
     rng: np.random.Generator,
 ) -> None:
     table = chance_table(SIX.runs, between=1.0, within=1.0, rng=rng)
-    found = differences(table, SIX, columns=["per"]).query("layer.isna()").set_index("role")
-    means = table.groupby(["role", "run"])["per"].mean().unstack()
+    found = differences(table, SIX, columns=["per"]).query("layer.isna()").set_index("step_a")
+    means = table.groupby(["step", "run"])["per"].mean().unstack()
     truth = stats.ttest_ind(means[list(SIX.b)], means[list(SIX.a)], axis=1)
     index = means.index
     np.testing.assert_allclose(found["p"].reindex(index), truth.pvalue, rtol=1e-6)
@@ -92,15 +92,14 @@ def test_with_replicates_it_is_students_test_of_the_means_over_layers(
 
 def test_with_single_runs_it_is_the_prediction_of_one_more_layer(rng: np.random.Generator) -> None:
     table = chance_table(ONE.runs, between=1.0, within=1.0, rng=rng)
-    found = differences(table, ONE, columns=["per"]).query("layer.isna()").set_index("role")
-    role = "trial 7"
-    values = table[table["role"] == role].pivot(index="layer", columns="run", values="per")
+    found = differences(table, ONE, columns=["per"]).query("layer.isna()").set_index("step_a")
+    values = table[table["step"] == 7].pivot(index="layer", columns="run", values="per")
     change = (values["b"] - values["a"]).to_numpy()
     low, high = stats.t.interval(
         0.95, LAYERS - 1, scale=change.std(ddof=1) * np.sqrt(1 + 1 / LAYERS)
     )
-    assert found["spread"][role] == pytest.approx((high - low) / 2)
-    assert found["difference"][role] == pytest.approx(change.mean())
+    assert found["spread"][7] == pytest.approx((high - low) / 2)
+    assert found["difference"][7] == pytest.approx(change.mean())
 
 
 def planted(values: Mapping[str, list[float]], **others: object) -> pd.DataFrame:

@@ -7,7 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Timer
+
+from tests.reliability.commands import started_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,13 +24,8 @@ class Ended:
         self.code, self.output = code, output
 
 
-def run_processes(
-    folder: Path, *arguments: str, size: int = 2, limit: float = 240.0
-) -> list[Ended]:
-    """Run ``python ARGUMENTS`` as torchrun would, several times at once; none is left behind.
-
-    When one has failed, the others have half a minute to notice.
-    """
+def environments(size: int) -> list[dict[str, str]]:
+    """What torchrun tells each process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -33,16 +33,47 @@ def run_processes(
     shared |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     if sys.platform == "linux":
         shared |= {"GLOO_SOCKET_IFNAME": "lo"}  # whatever the machine's name resolves to
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+
+
+def run_commands(
+    *arguments: str, size: int = 2, before: Callable[[], object] = lambda: None
+) -> list[Ended]:
+    """Run ``rankscope ARGUMENTS`` as torchrun would, in forked children; none is left behind."""
+
+    def begin(variables: dict[str, str]) -> None:
+        os.environ.update(variables)
+        os.dup2(2, 1)
+        before()
+
+    children = [
+        started_command(*arguments, before=partial(begin, one)) for one in environments(size)
+    ]
+    limit = Timer(240.0, lambda: [child.kill() for child in children])
+    limit.start()
+    try:
+        ended = [child.ended() for child in children]
+    finally:
+        limit.cancel()
+    return [Ended(one.code, one.said) for one in ended]
+
+
+def run_processes(
+    folder: Path, *arguments: str, size: int = 2, limit: float = 240.0
+) -> list[Ended]:
+    """Run ``python ARGUMENTS`` as torchrun would, several times at once; none is left behind.
+
+    When one has failed, the others have half a minute to notice.
+    """
     started: list[subprocess.Popen[bytes]] = []
     outputs = [folder / f"output-{rank}.txt" for rank in range(size)]
     try:
-        for rank, output in enumerate(outputs):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        for variables, output in zip(environments(size), outputs, strict=True):
             with output.open("wb") as file:  # a pipe that nobody reads would stop its process
                 started.append(
                     subprocess.Popen(
                         [sys.executable, *arguments],
-                        env=os.environ | shared | own,
+                        env=os.environ | variables,
                         stdout=file,
                         stderr=subprocess.STDOUT,
                     )

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,14 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
         np.testing.assert_allclose(whole[key], parts[key], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", [{}, FULL, LORA])
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [
+        ({}, (0, 1, 4, 5, 6, 9, 10, 11, 15, 16, 17)),  # restarts at 5, 10 and 15
+        (FULL, (0, 1, 9, 17)),
+        (LORA, (0, 1, 9, 17)),
+    ],
+)
 @pytest.mark.slow
 def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     make_config: MakeConfig,
@@ -150,12 +158,13 @@ def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     method: dict[str, Any],
+    steps: tuple[int, ...],
 ) -> None:
     monkeypatch.setattr(state, "KEPT_STATES", 100)
     whole = tmp_path / "whole"
     train(make_config({"out": str(whole), **SAVE_ALWAYS, **method}))
     expected, log = results(whole), entries(read_log(whole))
-    for step in (0, 1, 4, 5, 6, 9, 10, 11, 15, 16, 17):  # restarts at 5, 10 and 15
+    for step in steps:
         part = tmp_path / f"part{step}"
         shutil.copytree(whole, part)
         for later in range(step + 1, 19):
@@ -374,10 +383,11 @@ def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Pat
         train(make_config({"out": str(tmp_path / "file" / "run")}))
 
 
-def killed_everywhere(
-    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt, *, stride: int
-) -> int:
-    """Kill a run at every ``stride``-th write and resume it; return how many writes there are."""
+@pytest.mark.slow
+def test_a_run_killed_while_it_writes_resumes_equal(
+    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
+) -> None:
+    """At every seventh write; from which on depends on the day, so that a week tries them all."""
     short = {
         "schedule.steps": 5,
         "schedule.restart_every": 2,
@@ -387,7 +397,7 @@ def killed_everywhere(
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(make_config({"out": str(whole), **short}))
     expected, log = results(whole), entries(read_log(whole))
-    n, killed = 0, ["not yet"]
+    n, killed = date.today().toordinal() % 7, ["not yet"]
     while killed:
         with kill_at(n) as killed:
             train(make_config({"out": str(part), **short}))
@@ -396,22 +406,8 @@ def killed_everywhere(
         assert results(part) == expected, n
         assert entries(read_log(part)) == log, n
         shutil.rmtree(part)
-        n += stride
-    return n
-
-
-@pytest.mark.slow
-def test_a_run_killed_while_it_writes_resumes_equal(
-    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
-) -> None:
-    assert killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=11) > 50
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_every_single_write_resumes_equal(
-    make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
-) -> None:
-    assert killed_everywhere(make_config, read_log, tmp_path, kill_at, stride=1) > 50
+        n += 7
+    assert n > 50
 
 
 def test_half_written_merges_of_a_dead_process_are_swept(make_config: MakeConfig) -> None:

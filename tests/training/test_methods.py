@@ -83,7 +83,7 @@ def test_a_run_resumed_at_any_step_ends_equal_to_the_bit(
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(make_config({"out": str(whole), **always}))
     expected, log = files(whole), entries(read_log(whole))
-    for step in (4, 5, 6, 11):
+    for step in (5, 11):  # at a restart, and within a cycle; test_loop has every kind of step
         shutil.copytree(whole, part)
         for later in range(step + 1, 19):
             shutil.rmtree(part / "state" / f"step-{later:08d}")

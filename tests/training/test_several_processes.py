@@ -22,11 +22,10 @@ from rankscope.training.initial_model import initial_model
 from rankscope.training.processes import Processes
 from rankscope.training.schedule import timeline
 from rankscope.training.train import train
-from tests.training.several import Ended, run_processes
+from tests.training.several import Ended, run_commands
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]
-COMMAND = "import sys; from rankscope.cli import main; sys.argv[0] = 'rankscope'; main()"
 ADAPTIVE = {
     "adapter.rank_stabilised": True,
     "relora.rank_policy": "budget",
@@ -37,7 +36,7 @@ ADAPTIVE = {
 
 def train_in_two(config: Config, folder: Path, *options: str) -> list[Ended]:
     (folder / "config.toml").write_text(to_toml(config))
-    return run_processes(folder, "-c", COMMAND, "train", str(folder / "config.toml"), *options)
+    return run_commands("train", str(folder / "config.toml"), *options)
 
 
 @pytest.mark.parametrize("overrides", [{}, ADAPTIVE], ids=["fixed", "budget"])
@@ -85,20 +84,18 @@ def test_a_batch_that_two_processes_cannot_share_is_refused_by_both(
         assert "batch.sequences = 3 cannot be shared evenly among 2 processes" in process.output
 
 
-DISTURBED = """
-import sys, torch
-from rankscope.cli import main
-from rankscope.training.loop import Trainer
-update = Trainer.update
-def disturbed(self, step):
-    update(self, step)
-    if step == 3 and self.processes.rank == 1:
-        with torch.no_grad():
-            next(p for p in self.model.parameters() if not p.requires_grad).view(-1)[0] += 1e-3
-Trainer.update = disturbed
-sys.argv[0] = "rankscope"
-main()
-"""
+def disturb() -> None:
+    """Let one process change a weight by itself."""
+    update = loop.Trainer.update
+
+    def disturbed(trainer: loop.Trainer, step: int) -> None:
+        update(trainer, step)
+        if step == 3 and trainer.processes.rank == 1:
+            frozen = (p for p in trainer.model.parameters() if not p.requires_grad)
+            with torch.no_grad():
+                next(frozen).view(-1)[0] += 1e-3
+
+    loop.Trainer.update = disturbed  # type: ignore[method-assign]
 
 
 @pytest.mark.slow
@@ -107,8 +104,7 @@ def test_processes_whose_weights_differ_end_at_the_next_restart(
 ) -> None:
     config = make_config()
     (tmp_path / "config.toml").write_text(to_toml(config))
-    arguments = ("-c", DISTURBED, "train", str(tmp_path / "config.toml"))
-    ended = run_processes(tmp_path, *arguments)
+    ended = run_commands("train", str(tmp_path / "config.toml"), before=disturb)
     assert all(process.code not in (0, None) for process in ended)
     assert any("the parameters of step 5" in process.output for process in ended)
 

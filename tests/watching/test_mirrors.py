@@ -12,7 +12,7 @@ import pytest
 import rankscope as rs
 from rankscope.errors import WrongSettingError
 from rankscope.watching import mirrors as mirrors_module
-from rankscope.watching.kept_rows import by_step, read_rows
+from rankscope.watching.kept_rows import iter_table
 from rankscope.watching.mirrors import open_mirrors, scalars_of
 from tests.analysis.series import analysed, weights, write_step
 
@@ -42,12 +42,12 @@ def points(out: Path, tag: str) -> list[tuple[int, float]]:
 
 
 def test_scalars_are_means_over_layers(out: Path) -> None:
-    for (_, step), rows in by_step(read_rows(out)).items():
+    for (_, step), rows in iter_table(out):
         assert scalars_of(rows, ["per"]) == pytest.approx(means(out, step))
 
 
 def test_bounds_and_unknown_values_are_no_scalars(out: Path) -> None:
-    rows = by_step(read_rows(out))["run", 10]
+    rows = dict(iter_table(out))["run", 10]
     for row in rows:
         row |= {"condition_number": math.inf, "per": None}
     assert scalars_of(rows, ["condition_number", "per"]) == {}
@@ -100,7 +100,7 @@ def test_the_others_are_told_every_step(
     monkeypatch.setattr(mirrors_module, "require_mirror", lambda name: None)
     with open_mirrors(kind, out=out, columns="per") as mirrors:
         assert mirrors is not None
-        mirrors.write("other", 5, by_step(read_rows(out))["run", 30])
+        mirrors.write("other", 5, dict(iter_table(out))["run", 30])
     starts = [settings for name, settings in stand.calls if name == "init"]
     assert [one["name"] for one in starts] == ["run", "other"]
     assert all(one["project"] == "rankscope" and one["resume"] == "allow" for one in starts)

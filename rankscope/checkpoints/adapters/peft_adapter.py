@@ -109,6 +109,8 @@ def on_base(found: Parted, base: Mapping[str, Tensor]) -> Parted:
         By name as stored; empty if there is none, so that every delta stands alone.
     """
     weights = {plain_name(name): tensor for name, tensor in base.items()}
+    if found == Parted():
+        return replace(found, tensors=weights)
     wanted = {*found.adapters, *map(_module, found.tensors)}
     stored = _stored_name(wanted, _modules(weights))
     # Without the other half of its adapter, a weight is not what the model multiplies with.

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 
@@ -120,6 +120,7 @@ class Neighbours:
         return any(bias.shape == (size,) for bias in biases)
 
 
+@lru_cache(maxsize=4096)  # the names of layers and experts share nearly all of their parts
 def words(text: str) -> tuple[str, ...]:
     """Words of a part of a name, in lower case: ``relPos_h`` is rel, pos and h."""
     return tuple(word.lower() for word in WORD.findall(text))

@@ -62,13 +62,11 @@ def with_norms(
     maps = _maps([*parameters.values()])
     queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
     found = dict(parameters)
+    known = *family.norms, *known_norms()
     for name, one in parameters.items():
-        model_types, config = towers.model_of(one.module)
-        tables = (
-            table
-            for table in (*family.norms, *known_norms())
-            if table.applies(one.role, model_types, config)
-        )
+        of_role = [table for table in known if one.role in table.beside]
+        model_types, config = towers.model_of(one.module) if of_role else ((), {})
+        tables = (table for table in of_role if table.applies(one.role, model_types, config))
         table = next(tables, None)
         module = "" if table is None else _beside(one, table.beside[one.role])
         norm = None if table is None else _stated(module, table, near)

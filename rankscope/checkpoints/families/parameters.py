@@ -158,10 +158,11 @@ def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
 def _once(tensors: Mapping[str, Tensor], found: FoundParameters) -> dict[str, Tensor]:
     """The tensors without second names of the same storage, as of tied embeddings."""
     kept: dict[str, Tensor] = {}
-    names: dict[StoredTensor, str] = {}
+    names: dict[tuple[object, ...], str] = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, StoredTensor) and 0 not in tensor.shape:
-            first = names.setdefault(replace(tensor, name=""), name)
+            place = tensor.path, tensor.offset, tensor.dtype, tensor.shape, tensor.strides
+            first = names.setdefault(place, name)
             if first != name:
                 found.leave(tensor, "part of", f"the same storage as {first}")
                 continue

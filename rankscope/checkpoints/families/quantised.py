@@ -181,8 +181,8 @@ def _by_companions(
     name: str, tensor: Tensor, tensors: Mapping[str, Tensor], method: str
 ) -> tuple[str, str] | None:
     """Name of the scheme and end of the weight's name; None if nothing beside it shows one."""
-    for scheme in SCHEMES:
-        if not name.endswith(scheme.weight) or (tensor.dtype in FLOATS and scheme != FOUR_BITS):
+    for scheme in (FOUR_BITS,) if tensor.dtype in FLOATS else SCHEMES:
+        if not name.endswith(scheme.weight):
             continue
         if f"{name.removesuffix(scheme.weight)}{scheme.sign}" in tensors:
             agrees = method in ("", scheme.method)

@@ -14,7 +14,7 @@ from rankscope.addresses import is_stand_in
 from rankscope.checkpoints.files.inert_names import Opaque
 from rankscope.checkpoints.files.pickles import read_pickle
 from rankscope.checkpoints.files.torch_tensors import NAMES as TORCH_NAMES
-from rankscope.checkpoints.limits import MAX_BYTES, MAX_NAME, MAX_SIZE
+from rankscope.checkpoints.limits import MAX_BYTES, MAX_NAME, are_counts
 from rankscope.checkpoints.tensors import MAX_AXES, open_regular
 from rankscope.errors import DAMAGE, RankscopeError, printable
 
@@ -207,8 +207,7 @@ def _iter_keys(name: str, keys: Any) -> Iterator[str]:
 
 def _sizes(numbers: Any) -> Sizes:
     """The numbers as a tuple, if they are counts."""
-    is_row = _is_row(numbers) and len(numbers) <= MAX_AXES
-    if not is_row or any(type(n) is not int or not 0 <= n <= MAX_SIZE for n in numbers):
+    if not are_counts(numbers) or len(numbers) > MAX_AXES:
         raise ValueError("sizes or offsets are not non-negative integers")
     return tuple(numbers)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from rankscope.checkpoints.files.inert_names import Opaque
-from rankscope.checkpoints.limits import MAX_SIZE
+from rankscope.checkpoints.limits import are_counts
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.errors import DAMAGE
 
@@ -205,8 +205,7 @@ def _short(record: Any) -> str:
 
 
 def _sizes(numbers: Any) -> Sizes:
-    is_row = isinstance(numbers, tuple | list)
-    if not is_row or any(type(n) is not int or not 0 <= n <= MAX_SIZE for n in numbers):
+    if not are_counts(numbers):
         raise ValueError("has sizes that are not non-negative integers")
     return tuple(numbers)
 

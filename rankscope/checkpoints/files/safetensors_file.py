@@ -17,7 +17,13 @@ from typing import Any
 from rankscope.checkpoints.checksums import FileDigest
 from rankscope.checkpoints.files.kinds import LOOK, not_weights
 from rankscope.checkpoints.files.opened_file import Unread
-from rankscope.checkpoints.limits import MAX_HEADER, MAX_SIZE, check_values, short_name
+from rankscope.checkpoints.limits import (
+    MAX_HEADER,
+    MAX_SIZE,
+    are_counts,
+    check_values,
+    short_name,
+)
 from rankscope.checkpoints.manifest import digest_of
 from rankscope.checkpoints.pieces import Piece, pieces_of
 from rankscope.checkpoints.tensors import (
@@ -149,7 +155,7 @@ def _stored(
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
     if isinstance(shape, list) and len(shape) > MAX_AXES:
         raise fault(f"has {len(shape)} axes, more than the {MAX_AXES} that numpy reads")
-    if not _are_counts(shape) or not _are_counts(offsets) or len(offsets) != 2:
+    if not are_counts(shape) or not are_counts(offsets) or len(offsets) != 2:
         shown = printable(f"{reprlib.repr(shape)} and offsets {reprlib.repr(offsets)}", limit=120)
         raise fault(f"its shape {shown} must be integers from 0 to {MAX_SIZE}")
     start, length = data_start + offsets[0], offsets[1] - offsets[0]
@@ -168,11 +174,6 @@ def _stored(
         message = f"{shown} takes {taken} bytes, but its offsets span {length}"
         raise fault(message, "size-mismatch")
     return tensor
-
-
-def _are_counts(numbers: Any) -> bool:
-    is_row = isinstance(numbers, list)
-    return is_row and all(type(x) is int and 0 <= x <= MAX_SIZE for x in numbers)
 
 
 def _check_cover(

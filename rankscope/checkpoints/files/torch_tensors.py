@@ -12,7 +12,7 @@ from rankscope.checkpoints.files.distributed_tensors import NAMES as DISTRIBUTED
 from rankscope.checkpoints.files.distributed_tensors import distributed, is_distributed
 from rankscope.checkpoints.files.inert_names import NAMES as PYTHON_NAMES
 from rankscope.checkpoints.files.inert_names import Opaque, StandIn
-from rankscope.checkpoints.limits import MAX_SIZE
+from rankscope.checkpoints.limits import are_counts
 from rankscope.checkpoints.tensors import DTYPES, MAX_AXES, StoredTensor, span
 from rankscope.errors import RankscopeError
 
@@ -66,7 +66,7 @@ class ClosedTensor(Opaque):
     def __init__(self, name: str, *args: Any, reason: str = "unreadable") -> None:
         self.reason = reason
         super().__init__(name, *args)
-        sizes = [one for one in args if isinstance(one, tuple) and one and _are_counts(one)]
+        sizes = [one for one in args if isinstance(one, tuple) and one and _are_axes(one)]
         self.shape: tuple[int, ...] = sizes[0] if sizes else ()
         self.dtype = next((one for one in args if isinstance(one, str) and one in _FORMATS), "")
 
@@ -135,11 +135,11 @@ def _quantised(storage: Any, start: Any, shape: Any, strides: Any, *_: Any) -> A
 def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> Any:
     """A tensor on disk; closed if numpy does not have its format."""
     if dtype not in DTYPES:
-        sizes = tuple(shape) if _are_counts(shape) else ()
+        sizes = tuple(shape) if _are_axes(shape) else ()
         return ClosedTensor(f"torch.Tensor of {dtype}", sizes, dtype)
-    if not isinstance(storage, Storage) or not _are_counts([start]):
+    if not isinstance(storage, Storage) or not _are_axes([start]):
         raise ValueError("holds a tensor without a storage")
-    if not _are_counts(shape) or not _are_counts(strides) or len(shape) != len(strides):
+    if not _are_axes(shape) or not _are_axes(strides) or len(shape) != len(strides):
         raise ValueError("holds a tensor without sizes and strides")
     size = DTYPES[dtype][0]
     axes = tuple(zip(shape, strides, strict=True))
@@ -162,10 +162,9 @@ def _view(storage: Any, start: Any, shape: Any, strides: Any, *, dtype: Any) -> 
     )
 
 
-def _are_counts(numbers: Any) -> bool:
+def _are_axes(numbers: Any) -> bool:
     """Whether these are sizes or strides of an array that numpy can have."""
-    is_row = isinstance(numbers, list | tuple) and len(numbers) <= MAX_AXES
-    return is_row and all(type(x) is int and 0 <= x <= MAX_SIZE for x in numbers)
+    return are_counts(numbers) and len(numbers) <= MAX_AXES
 
 
 def _is_row_major(axes: tuple[tuple[int, int], ...]) -> bool:
@@ -206,7 +205,7 @@ def _closed(name: str, made: Any) -> ClosedTensor:
 
 
 def _size(sizes: Any = ()) -> tuple[Any, ...]:
-    if not _are_counts(sizes):
+    if not _are_axes(sizes):
         raise ValueError("has a size that is not a list of non-negative integers")
     return tuple(sizes)
 

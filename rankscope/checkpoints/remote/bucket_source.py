@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from rankscope.checkpoints.remote.objects import Changed, Entry
-from rankscope.checkpoints.remote.retries import Transient, patiently
+from rankscope.checkpoints.remote.retries import ATTEMPTS, Transient, patiently
 from rankscope.errors import RankscopeError, WrongSettingError, printable
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ PACKAGES = {
     "az": "adlfs",
     "abfs": "adlfs",
 }
+# Without a handler, Python prints what a package logs, such as a traceback for each refusal.
+SILENT = logging.NullHandler()
 CREDENTIALS = {
     "s3fs": "AWS_ACCESS_KEY_ID, AWS_PROFILE and the role of this machine",
     "gcsfs": "GOOGLE_APPLICATION_CREDENTIALS and the account of this machine",
@@ -88,6 +91,7 @@ class BucketSource:
         """
         package = PACKAGES.get(self.scheme, "")
         needed = " ".join(filter(None, ('"rankscope[remote]"', package)))
+        logging.getLogger(package or "fsspec").addHandler(SILENT)
         try:
             import fsspec  # type: ignore[import-untyped]
 
@@ -118,7 +122,9 @@ class BucketSource:
                 raise
 
         host = f"{self.scheme}://{address.partition('://')[2].partition('/')[0]}"
-        return patiently(translated, host=host, address=address)
+        # Each of these packages tries again itself, for half a minute and more.
+        attempts = 1 if self.scheme in PACKAGES else ATTEMPTS
+        return patiently(translated, host=host, address=address, attempts=attempts)
 
     def _refused(self, address: str, why: str) -> RankscopeError:
         known = CREDENTIALS.get(PACKAGES.get(self.scheme, ""), "those that its package reads")

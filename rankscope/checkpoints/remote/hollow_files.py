@@ -10,6 +10,7 @@ from pathlib import Path
 from rankscope import durable
 from rankscope.checkpoints.remote.listings import Objects
 from rankscope.checkpoints.remote.objects import Entry
+from rankscope.platforms import can_be_name
 
 LONGEST_NAME = 255  # bytes
 LARGEST = 2**43  # bytes of a file that common file systems can have
@@ -21,6 +22,7 @@ def can_be_path(parts: Iterable[str]) -> bool:
     return bool(known) and all(
         part not in ("", ".", "..")
         and not any(c in part for c in "/\\\0")
+        and can_be_name(part)
         and len(part.encode(errors="surrogatepass")) <= LONGEST_NAME
         for part in known
     )

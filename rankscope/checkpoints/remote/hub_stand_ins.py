@@ -53,14 +53,14 @@ def laid_out(address: HubAddress) -> Path:
         write_tree(root, f"{address.model}@{commit}", tree)
     place = place_of(root, model)
     blobs = {f"blobs/{one.digest}": one for tree in trees.values() for one in tree.values()}
-    write_listing(root, place, Listing("hf", blobs))
+    files = {
+        f"snapshots/{commit}/{file}": one for commit in trees for file, one in trees[commit].items()
+    }
+    write_listing(root, place, Listing("hf", blobs | files))
     ledger.begin(root, place)
     lay_out(model, blobs)
     _link_snapshots(model, trees)
     _write_branches(model, listing.commits)
-    files = {
-        f"snapshots/{commit}/{file}": one for commit in trees for file, one in trees[commit].items()
-    }
     fetch_headers(model, root, place, files)
     path = path_of(address)
     if not path.exists():
@@ -76,7 +76,10 @@ def _model(address: HubAddress) -> Path:
 
 
 def _link_snapshots(model: Path, trees: Mapping[str, Mapping[str, Entry]]) -> None:
-    """Link the files of each commit to their blobs, and remove other commits."""
+    """Link the files of each commit to their blobs, and remove other commits.
+
+    Where links may not be made, as on Windows for most users, the files are stand-ins themselves.
+    """
     durable.make_folder(model / "snapshots")
     for commit, tree in trees.items():
         for file, entry in tree.items():
@@ -85,12 +88,21 @@ def _link_snapshots(model: Path, trees: Mapping[str, Mapping[str, Entry]]) -> No
             if path.is_symlink() and os.readlink(path) == target:  # noqa: PTH115, text is compared
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # also a stand-in: links may be allowed by now
             with contextlib.suppress(FileExistsError):  # another process lays it out too
-                path.symlink_to(target)
+                _link(path, target, entry)
     for snapshot in (model / "snapshots").iterdir():
         if snapshot.name not in trees:
             shutil.rmtree(snapshot, ignore_errors=True)
+
+
+def _link(path: Path, target: str, entry: Entry) -> None:
+    try:
+        path.symlink_to(target)
+    except FileExistsError:
+        raise
+    except OSError:
+        durable.hollow_file(path, size=entry.size, modified=entry.stamp)
 
 
 def _write_branches(model: Path, commits: Mapping[str, str]) -> None:

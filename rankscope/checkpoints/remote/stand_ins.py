@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from rankscope.addresses import (
+    COLON,
     ELSEWHERE,
     PASSWORD,
     WEB,
@@ -89,9 +90,9 @@ def _require_cache() -> None:
 def _path_of(scheme: str, address: str) -> Path:
     """The folder, or the file, that stands for an address without secrets."""
     parts = PurePosixPath(address).parts
-    if not can_be_path(parts):
+    if not can_be_path((parts[0].replace(":", COLON), *parts[1:])):
         raise WrongSettingError("cannot be the address of a run", path=f"{scheme}://{address}")
-    return cache_root().joinpath(ELSEWHERE, scheme, *parts)
+    return cache_root().joinpath(ELSEWHERE, scheme, parts[0].replace(":", COLON), *parts[1:])
 
 
 def _laid_out(scheme: str, rest: str) -> Path:

@@ -39,6 +39,13 @@ WHOLE = 2 * 10**9  # bytes of an object that is fetched as a whole where a serve
 MOST = 2**26  # bytes of a page or a listing
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
 FORBIDDEN, MISSING, CHANGED = (401, 403, 407), (404, 410), (412, 416)
+# What the hub says of a refusal, and of the seconds until its next one would be no refusal.
+ERROR_CODE = "X-Error-Code"
+REFUSED = {
+    "GatedRepo": "; it is gated: ask for access on its page",
+    "RepoNotFound": "; it is private, or there is none of this name",
+}
+RESET = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")
 CUT = (URLError, ConnectionError, TimeoutError, http.client.HTTPException)
 RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 
@@ -130,7 +137,10 @@ def _answer(request: Request, credentials: str, whole: int) -> Answer:
     except CUT as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            message = f"has a certificate that does not hold ({reason.verify_message})"
+            message = (
+                f"has a certificate that does not hold ({reason.verify_message}): the authorities "
+                "that are trusted are those of this machine, or of the file in SSL_CERT_FILE"
+            )
             raise RankscopeError(message, path=address, reason="permission") from None
         raise Transient(printable(str(reason) or type(reason).__name__, limit=80)) from None
 
@@ -166,12 +176,12 @@ def _asked(request: Request) -> int:
 
 def _refusal(error: HTTPError, address: str, credentials: str) -> Exception:
     if error.code in AGAIN:
-        asked = error.headers.get("Retry-After", "")
-        return Transient(f"HTTP {error.code}", float(asked) if asked.isdecimal() else None)
+        return Transient(f"HTTP {error.code}", _asked_to_wait(error.headers))
     if error.code in CHANGED:
         return Changed(f"HTTP {error.code}")
     if error.code in FORBIDDEN:
-        message = f"may not be read (HTTP {error.code}; credentials looked for: {credentials})"
+        why = REFUSED.get(error.headers.get(ERROR_CODE, ""), "")
+        message = f"may not be read (HTTP {error.code}; credentials looked for: {credentials}{why})"
         return RankscopeError(message, path=address, reason="permission")
     if 300 <= error.code < 400:
         message = "leads to itself, or to a place that is not on the web, which is not followed"
@@ -180,6 +190,15 @@ def _refusal(error: HTTPError, address: str, credentials: str) -> Exception:
         message = f"is not there (HTTP {error.code})"
         return RankscopeError(message, path=address, reason="missing")
     return RankscopeError(f"cannot be fetched (HTTP {error.code})", path=address)
+
+
+def _asked_to_wait(headers: Message) -> float | None:
+    """Seconds after which a server wants to be asked again."""
+    asked = headers.get("Retry-After", "")
+    if asked.isdecimal():
+        return float(asked)
+    found = RESET.search(headers.get("RateLimit", ""))  # `"api";r=0;t=55`
+    return float(found[1]) + 1.0 if found else None  # the seconds are rounded
 
 
 class _Redirects(HTTPRedirectHandler):
