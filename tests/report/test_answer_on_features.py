@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +83,9 @@ def test_the_methods_describe_what_was_read(folder: Path) -> None:
     assert any("read the same 64 tokens of novels" in paragraph for paragraph in text.paragraphs)
     keys = [reference.key for reference in text.references]
     assert keys[-2:] == ["Garrido et al. (2023)", "Kornblith et al. (2019)"]
+
+
+def test_maps_are_turned_back_where_the_dark_page_inverts_its_figures() -> None:
+    style = files("rankscope.report").joinpath("assets", "report.css").read_text("utf-8")
+    dark = style[style.index("(prefers-color-scheme: dark)") :]
+    assert dark.index(".drawing svg {") < dark.index(".drawing svg image { filter: invert(1)")
