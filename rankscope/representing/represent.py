@@ -36,13 +36,9 @@ from rankscope.representing.comparison_plans import (
     unlike,
 )
 from rankscope.representing.feature_engine import FeatureEngine
-from rankscope.representing.feature_plans import (
-    Asked,
-    FeatureFiles,
-    FeaturePlans,
-    FeatureTask,
-    Found,
-)
+from rankscope.representing.feature_plans import FeaturePlans
+from rankscope.representing.feature_store import FeatureFiles
+from rankscope.representing.feature_tasks import Asked, FeatureTask, Found
 from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
 from rankscope.representing.probe_windows import Features, ProbeOptions
 from rankscope.representing.representations_folder import write_results
