@@ -106,7 +106,8 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             precision=options.precision,
         )
         if not readers:
-            raise RankscopeError("holds no matrix that reads features", reason=NO_PLACE)
+            wanted = " or ".join(self._asked.energy)
+            raise RankscopeError(f"holds no {wanted} that reads features", reason=NO_PLACE)
         probe, window = self._probe(model, max(one.shape[1] for one in readers))
         rows = list(energies(model, readers, probe, progress=self._progress(task)))
         bits = BITS[options.precision]

@@ -67,6 +67,9 @@ class FeaturePlans(CurvePlans[FeatureTask]):
             skips: tuple[Skip, ...] = ()
             if curve.settings["at"] == INPUTS:
                 task, skips = with_history(task, self._given.energy)
+                if self._given.energy == ("update",) and task.previous is None:
+                    yield Plan(run.name, checkpoint.step, (), skips)
+                    continue
             self.planned.add((series_of(curve), checkpoint.step))
             yield Plan(run.name, checkpoint.step, (task,), skips)
 

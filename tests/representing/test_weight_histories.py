@@ -78,3 +78,8 @@ def test_a_merge_that_a_training_adds_changes_no_earlier_step(run: Path, tmp_pat
     after = tasks_of(run, "weight", "update")
     changed = {step for step, task in after.items() if task.key != before[step].key}
     assert changed == {step for step in before if step > 4}
+
+
+def test_a_first_checkpoint_has_no_update_to_look_into(run: Path) -> None:
+    assert [*tasks_of(run, "update")] == [2, 4, 6]
+    assert [*tasks_of(run, "adapter", "update")] == [0, 2, 4, 6]
