@@ -51,8 +51,10 @@ PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "mer
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
-TABLES = ("metrics", "evaluation", "training", "subspaces")
-TABLES += ("representations", "similarities", "input_energies")
+TABLES = (
+    *("metrics", "evaluation", "training", "subspaces"),
+    *("representations", "similarities", "input_energies"),
+)
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
 
 

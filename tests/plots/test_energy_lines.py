@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 
 from rankscope import plots
 from rankscope.errors import WrongSettingError
@@ -21,7 +24,7 @@ CHANCE = 0.25
 TIMES = {("full", 0): 1.0, ("full", 100): 2.5, ("relora", 0): np.nan, ("relora", 100): 0.75}
 
 
-def energies(component: str = "update", **others: object) -> pd.DataFrame:
+def energies(component: str = "update", **others: Any) -> pd.DataFrame:
     """Two layers on either side of `TIMES`, in half of which other shares are not drawn."""
     rows = [
         {"run": run, "step": step, "layer": layer, "role": role, "weight_share": share}
@@ -38,7 +41,7 @@ def energies(component: str = "update", **others: object) -> pd.DataFrame:
     return typed_input_energies(table)
 
 
-def drawn(ax: plt.Axes, name: str) -> dict[float, float]:
+def drawn(ax: Axes, name: str) -> dict[float, float]:
     color = series_styles(("full", "relora"))[name].color
     own = [one for one in ax.lines if one.get_color() == color and len(one.get_xdata()) > 1]
     (line,) = [one for one in own if one.get_linestyle() != "None"]
@@ -52,7 +55,9 @@ def test_lines_are_means_over_layers_over_chance() -> None:
     for ax in figure.axes[:2]:
         assert drawn(ax, "full") == pytest.approx({0: 1.0, 100: 2.5})
         assert drawn(ax, "relora") == pytest.approx({0: np.nan, 100: 0.75}, nan_ok=True)
-        assert [1, 1] in [[*line.get_ydata()] for line in ax.lines if line.get_color() == GREY]
+        assert [1, 1] in [
+            np.asarray(line.get_ydata()).tolist() for line in ax.lines if line.get_color() == GREY
+        ]
     with plt.ioff():
         ax = plots.input_energy(energies(), component="update", role="q", ax=plt.subplots()[1])
     assert {"random directions", "at the foot: undefined"} <= {*legend_texts(ax)}
@@ -61,10 +66,10 @@ def test_lines_are_means_over_layers_over_chance() -> None:
 
 
 def test_the_gallery_draws_components_that_were_measured(results: SyntheticResults) -> None:
-    results = SyntheticResults(**(vars(results) | {"input_energies": energies()}))
-    there = [name for name in gallery(results) if name.startswith("input-energy")]
+    measured: Any = SyntheticResults(**(vars(results) | {"input_energies": energies()}))
+    there = [name for name in gallery(measured) if name.startswith("input-energy")]
     assert there == ["input-energy-weights", "input-energy-updates", "input-energy-adapters"]
-    of = selected(results, runs=["full"], roles=["down"])
+    of = selected(measured, runs=["full"], roles=["down"])
     assert [name for name in there if FIGURES[name].has_data(of)] == ["input-energy-updates"]
     figure = FIGURES["input-energy-updates"](of)
     assert figure is not None and [ax.get_title() for ax in figure.axes][:1] == ["down  d = 16"]
