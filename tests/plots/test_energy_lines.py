@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from rankscope import plots
 from rankscope.errors import WrongSettingError
@@ -41,12 +42,16 @@ def energies(component: str = "update", **others: Any) -> pd.DataFrame:
     return typed_input_energies(table)
 
 
+def of_color(ax: Axes, color: str) -> list[list[tuple[float, float]]]:
+    """Points of every line of this colour, without those that are markers only."""
+    lines = [one for one in ax.lines if one.get_color() == color and one.get_linestyle() != "None"]
+    pairs = [(np.asarray(x, float), np.asarray(y, float)) for x, y in map(Line2D.get_data, lines)]
+    return [[*zip(x.tolist(), y.tolist(), strict=True)] for x, y in pairs if len(x) > 1]
+
+
 def drawn(ax: Axes, name: str) -> dict[float, float]:
-    color = series_styles(("full", "relora"))[name].color
-    own = [one for one in ax.lines if one.get_color() == color and len(one.get_xdata()) > 1]
-    (line,) = [one for one in own if one.get_linestyle() != "None"]
-    steps, values = (np.asarray(one, float).tolist() for one in line.get_data())
-    return dict(zip(steps, values, strict=True))
+    (line,) = of_color(ax, series_styles(("full", "relora"))[name].color)
+    return dict(line)
 
 
 def test_lines_are_means_over_layers_over_chance() -> None:
@@ -55,9 +60,7 @@ def test_lines_are_means_over_layers_over_chance() -> None:
     for ax in figure.axes[:2]:
         assert drawn(ax, "full") == pytest.approx({0: 1.0, 100: 2.5})
         assert drawn(ax, "relora") == pytest.approx({0: np.nan, 100: 0.75}, nan_ok=True)
-        assert [1, 1] in [
-            np.asarray(line.get_ydata()).tolist() for line in ax.lines if line.get_color() == GREY
-        ]
+        assert [[height for _, height in line] for line in of_color(ax, GREY)] == [[1, 1]]
     with plt.ioff():
         ax = plots.input_energy(energies(), component="update", role="q", ax=plt.subplots()[1])
     assert {"random directions", "at the foot: undefined"} <= {*legend_texts(ax)}
