@@ -62,8 +62,8 @@ def input_energy(
     ...     span="", weight_share=0.9, dimensions=8, energy_share_chance_centred=0.25
     ... )
     >>> ax = rs.plots.input_energy(rows, role="q")
-    >>> ax.lines[0].get_ydata()
-    array([1., 2.])
+    >>> ax.get_ylabel()
+    'energy of inputs / chance'
     """
     table, hue = by_group(energies, group, hue)
     rows = with_chance(table, text=text, features=features)
