@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from rankscope.analysis.origin import Seen, origin_of
-from rankscope.analysis.whole_cycles import ends_cycle, merged_before, no_cycles, origins_of
+from rankscope.analysis.whole_cycles import ends_cycle, no_cycles
+from rankscope.checkpoints.before_merges import merged_before, origins_of
 from rankscope.checkpoints.contents import Contents, Parameter, Skip, restarts_between
 from rankscope.checkpoints.continuity import (
     Trace,

@@ -115,8 +115,8 @@ def _print(found: pd.DataFrame, form: Form, results: Path, *, of_features: bool)
 
 
 def _cells(found: pd.DataFrame, what: str) -> list[tuple[str, ...]]:
-    """The heading and one row per role, metric, measure and scope."""
-    heading = ("role", "metric", "performance", "over", "n", "Spearman", "Kendall", "p")
+    """The heading and one row per role, metric, measure (of performance, of features) and scope."""
+    heading = ("role", "metric", what, "over", "n", "Spearman", "Kendall", "p")
     cells: list[tuple[str, ...]] = [heading]
     for place, rows in found.groupby(PLACE, sort=False):
         role, column, task, part, metric, scope, n, groups = map(str, place)

@@ -107,13 +107,8 @@ def represent(
     from rankscope.cli.progress import progress_bar
     from rankscope.evaluation.open_model import OpenOptions
     from rankscope.pipeline.curves import survey_here
-    from rankscope.representing.represent import (
-        NOTHING_SEEN,
-        asked_for,
-        comparisons_of,
-        energy_of,
-        represent_found,
-    )
+    from rankscope.representing.represent import NOTHING_SEEN, represent_found
+    from rankscope.representing.represent_settings import asked_for, comparisons_of, energy_of
     from rankscope.results.columns import REPRESENTATIONS_RECORD, REPRESENTATIONS_SKIPS
 
     asked = asked_for(

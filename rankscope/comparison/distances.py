@@ -219,6 +219,8 @@ def _overlaps(a: Basis, b: Basis) -> Iterator[dict[str, object]]:
 
 def random_overlap_deviation(p: int, q: int, dimensions: int) -> float:
     """Standard deviation of ‖UᵀU′‖²_F of random subspaces of p and q dimensions."""
+    if not q:
+        return 0.0
     shares = np.zeros(dimensions)
     shares[:q] = 1 / q
     return q * random_share_deviation(p, shares)

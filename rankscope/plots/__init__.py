@@ -3,14 +3,14 @@
 Axes-level (take ``ax``, return it): `metric`, `loss`, `spectrum`, `heatmap`, `merged_rank`,
 `adapter_rank`, `subspaces`, `score`, `correlation`, `overlap`, `merge_overlap`, `intruder_count`,
 `head_map`, `layer_profile`, `depth_slope`, `layer_halves`, `histogram`, `learning_rate`,
-`feature`, `feature_map`, `similarity`, `layer_similarity`.
+`feature`, `feature_map`, `similarity`, `layer_similarity`, `input_energy`.
 Figure-level (return a matplotlib ``Figure``, as wide as `paper_style` says): `per`,
 `condition_number`, `differences`, `losses`, `update_spectra`, `heatmaps`, `merged_ranks`,
 `adapter_ranks`, `performance`, `blimp_phenomena`, `rank_and_performance`, `tail_index`,
 `outliers`, `overlaps`, `merge_overlaps`, `intruders`, `head_maps`, `depth_profiles`, `by_half`,
 `update_histograms`, `learning_rates`, `features`, `feature_maps`, `features_against_weights`,
-`similarities`, `layer_similarities`, `run_similarities`. `log_steps` gives any of them a log axis
-of steps.
+`similarities`, `layer_similarities`, `run_similarities`, `input_energies`. `log_steps` gives any of
+them a log axis of steps.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rankscope.plots.correlations import correlation, rank_and_performance
     from rankscope.plots.decay import spectrum, update_spectra
     from rankscope.plots.depth_panels import depth_profiles, depth_slope, layer_profile
+    from rankscope.plots.energy_lines import input_energies, input_energy
     from rankscope.plots.evaluation_curves import blimp_phenomena, performance, score
     from rankscope.plots.feature_lines import feature, features
     from rankscope.plots.feature_scatter import features_against_weights
@@ -73,6 +74,8 @@ __all__ = [
     "heatmap",
     "heatmaps",
     "histogram",
+    "input_energies",
+    "input_energy",
     "intruder_count",
     "intruders",
     "layer_halves",
@@ -131,6 +134,8 @@ _MODULES = {
     "heatmap": "maps",
     "heatmaps": "maps",
     "histogram": "histograms",
+    "input_energies": "energy_lines",
+    "input_energy": "energy_lines",
     "intruder_count": "intruder_maps",
     "intruders": "intruder_maps",
     "layer_halves": "half_panels",

@@ -17,6 +17,7 @@ from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
 from rankscope.plots.depth_panels import depth_profiles, has_depth
+from rankscope.plots.energy_lines import figure_of_energies
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.feature_figures import default_features, figures_of_features
 from rankscope.plots.feature_scatter import features_against_weights, has_features_of_weights
@@ -50,7 +51,10 @@ PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "mer
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
-TABLES = ("metrics", "evaluation", "training", "subspaces", "representations", "similarities")
+TABLES = (
+    *("metrics", "evaluation", "training", "subspaces"),
+    *("representations", "similarities", "input_energies"),
+)
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
 
 
@@ -205,7 +209,8 @@ def _figures_for(
         return {name: every[name] for name in only}
     if components:
         return {name: figure for name, figure in every.items() if figure.component in components}
-    spectra = _with_tables(results, subspaces=results.subspaces.iloc[:0])
+    others = ("subspaces", "input_energies")
+    spectra = _with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
     shown = {f.component for f in FIGURES.values() if f.component and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
     kinds = kinds_of_places(results.representations)
@@ -391,5 +396,9 @@ FIGURES: dict[str, GalleryFigure] = {
         "weight",
         title="PER of the features after each block against that of its weights",
     ),
+    **{
+        f"input-energy-{PLURALS[component]}": figure_of_energies(component, PLURALS[component])
+        for component in ("weight", "update", "adapter")
+    },
 }
 """Figures of the results by file name."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rankscope.plots.gallery import selected
+from rankscope.report.answer_on_energies import energy_sentence
 from rankscope.report.answer_on_features import feature_sentences
 from rankscope.report.answer_on_losses import loss_sentence
 from rankscope.report.answer_on_merges import merge_sentences
@@ -49,7 +50,8 @@ def answer(
     How much of their dimensions the weights use, beside random matrices, and where less; what rank
     the last updates have; how much the merges of a ReLoRA run add up to, how far successive ones
     go the same way, and what restarts do to the loss; which rank the features after the last block
-    have, and how alike those of two runs are; and at which loss the runs end.
+    have, how alike those of two runs are, and whether updates lie where the energy of what weights
+    read is; and at which loss the runs end.
 
     Parameters
     ----------
@@ -91,6 +93,7 @@ def answer(
         *feature_sentences(
             _since_breaks(chosen.representations, opened.breaks), chosen.similarities, unit
         ),
+        energy_sentence(_since_breaks(chosen.input_energies, opened.breaks)),
         loss_sentence(chosen.evaluation, chosen.training, unit),
     ]
     said = [sentence for sentence in sentences if sentence]

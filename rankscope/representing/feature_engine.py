@@ -10,10 +10,6 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from rankscope.checkpoints.contents import restarts_between
-from rankscope.checkpoints.merges import read_merges
-from rankscope.components.component import Moment
-from rankscope.components.windows import Window
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.model_engine import OneModel, failure_of
 from rankscope.pipeline.engine import Failure, Job
@@ -22,13 +18,14 @@ from rankscope.representations.feature_metrics import measure_features
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representing.collected import NO_PLACE, At, Collected, Place
 from rankscope.representing.feature_files import FeatureFile, KeptFeatures, Row
-from rankscope.representing.feature_plans import INPUTS, Asked, FeatureTask, Found
+from rankscope.representing.feature_tasks import INPUTS, Asked, FeatureTask, Found
 from rankscope.representing.probe_windows import Probe, make_probe, probe_texts
 from rankscope.representing.stored_activations import (
     kept_samples,
     sample_count,
     stored_features,
 )
+from rankscope.representing.weight_histories import moment_of
 from rankscope.scoring.text_model import TextEncoder, TextModel
 
 BITS = {"float32": 24, "bfloat16": 8}
@@ -103,13 +100,14 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         start, options = time.monotonic(), self._asked.options
         readers = readers_of(
             network_of(model),
-            _moment(task),
+            moment_of(task),
             self._asked.energy,
             device=model.device,
             precision=options.precision,
         )
         if not readers:
-            raise RankscopeError("holds no matrix that reads features", reason=NO_PLACE)
+            wanted = " or ".join(self._asked.energy)
+            raise RankscopeError(f"holds no {wanted} that reads features", reason=NO_PLACE)
         probe, window = self._probe(model, max(one.shape[1] for one in readers))
         rows = list(energies(model, readers, probe, progress=self._progress(task)))
         bits = BITS[options.precision]
@@ -179,22 +177,6 @@ def _found(
     )
     blocks = probe.kept_blocks if features else np.empty(0, np.int64)
     return Found(numbers, KeptFeatures(task.key, bits, blocks, features))
-
-
-def _moment(task: FeatureTask) -> Moment:
-    """The checkpoint, and the one that its updates are measured from."""
-    now, previous = task.checkpoint, task.previous
-    if previous is None:
-        return Moment(now.read())
-    later, earlier = now.read(), previous.read()
-    window = Window(
-        previous.step,
-        now.step,
-        read_merges(task.run.merge_files),
-        None if later.restarts is None else restarts_between(earlier, later),
-        (earlier.adapted, later.adapted),
-    )
-    return Moment(later, previous=earlier, since_previous=window)
 
 
 def _row(one: Collected, bits: int) -> Row:

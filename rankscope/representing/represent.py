@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import WrongSettingError
 from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.score_plans import digest_of
-from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.pipeline.call_results import reported
 from rankscope.pipeline.calls import (
     Paths,
@@ -20,13 +18,11 @@ from rankscope.pipeline.calls import (
     require_out,
     results_folder,
 )
-from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
+from rankscope.pipeline.choices import Names, Steps
 from rankscope.pipeline.curves import recalled_curves, survey_here
 from rankscope.pipeline.execution import Executed, Meter, Progress
-from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_engine import ComparisonEngine
 from rankscope.representing.comparison_plans import (
-    COMPARISONS,
     Compared,
     Comparing,
     ComparisonEntry,
@@ -36,15 +32,12 @@ from rankscope.representing.comparison_plans import (
     unlike,
 )
 from rankscope.representing.feature_engine import FeatureEngine
-from rankscope.representing.feature_plans import (
-    Asked,
-    FeatureFiles,
-    FeaturePlans,
-    FeatureTask,
-    Found,
-)
+from rankscope.representing.feature_plans import FeaturePlans
+from rankscope.representing.feature_store import FeatureFiles
+from rankscope.representing.feature_tasks import Asked, FeatureTask, Found
 from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
-from rankscope.representing.probe_windows import Features, ProbeOptions
+from rankscope.representing.probe_windows import Features
+from rankscope.representing.represent_settings import asked_for, comparisons_of, energy_of
 from rankscope.representing.representations_folder import write_results
 from rankscope.representing.represented import (
     ComparedSides,
@@ -52,7 +45,6 @@ from rankscope.representing.represented import (
     Representation,
     Seen,
 )
-from rankscope.representing.stored_activations import STORED_TEXTS
 from rankscope.results.columns import REPRESENTATIONS_RECORD
 
 if TYPE_CHECKING:
@@ -180,83 +172,6 @@ def represent(
         survey_here(listed_paths(paths), layout=layout), asked, compare=comparisons, out=folder
     )
     return reported(found, nothing=NOTHING_SEEN)
-
-
-def asked_for(
-    *,
-    text: Iterable[str | Path],
-    at: Names,
-    features: Features,
-    tokens: int | None,
-    window: int | None,
-    kept: int,
-    steps: Steps | None,
-    options: OpenOptions,
-    energy: tuple[Energy, ...] = (),
-) -> Asked:
-    """What every checkpoint is asked for, from the parameters of `represent`.
-
-    Raises
-    ------
-    WrongSettingError
-        If a setting is unknown, contradicts another, or names text that does not exist.
-    """
-    for name, count in (("tokens", tokens), ("window", window), ("kept", kept)):
-        if count is not None and count < 1:
-            raise WrongSettingError(f"`{name}` is {count}: give 1 or more")
-    names_of([features], get_args(Features), setting="features")
-    kinds = names_of(at, get_args(At), setting="at")
-    probe = ProbeOptions(features, tokens, window, kept)
-    one = _one_text(text)
-    if energy and one is None:
-        raise WrongSettingError("`energy` takes models that read: give `text`")
-    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps), energy)
-
-
-def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
-    """Matrices that meet what they read, from the parameter ``energy`` of `represent`.
-
-    Raises
-    ------
-    WrongSettingError
-        If a name is unknown, or there is no folder that the table could be written to.
-    """
-    if given == "none" or not given:
-        return ()
-    names = names_of(given, get_args(Energy), setting="energy")
-    if out is None:
-        raise WrongSettingError("`energy` writes a table of its own: give a folder as `out`")
-    return tuple(name for name in get_args(Energy) if name in names)
-
-
-def _one_text(given: Iterable[str | Path]) -> TextSet | None:
-    """All text sets as one; None for none."""
-    sets = text_sets(map(str, given))
-    if not sets:
-        return None
-    name = "+".join(one.name for one in sets)
-    if name in STORED_TEXTS:
-        message = f"`text` cannot be called {name!r}, the name of stored activations: give it as "
-        raise WrongSettingError(f"{message}NAME=PATH")
-    states = dict(state for one in sets for state in one.states)
-    paths = tuple(dict.fromkeys(path for one in sets for path in one.paths))
-    return TextSet(name, paths, tuple(states.items()))
-
-
-def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing, ...]:
-    """What to compare with, from the parameter ``compare`` of `represent`.
-
-    Raises
-    ------
-    WrongSettingError
-        If a name is unknown, or there is no folder that comparisons could be written to.
-    """
-    if given is None:
-        return ("last", "previous") if out is not None else ()
-    names = () if given == "none" else names_of(given, COMPARISONS, setting="compare")
-    if names and out is None:
-        raise WrongSettingError("`compare` writes a table of its own: give a folder as `out`")
-    return tuple(name for name in COMPARISONS if name in names)
 
 
 def represent_found(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rankscope.durable import write_file
 from rankscope.errors import DAMAGE
 from rankscope.pipeline.curves import CURVE, Curve, recorded_curve
-from rankscope.representing.feature_plans import Series, series_of
+from rankscope.representing.feature_tasks import Series, series_of
 from rankscope.representing.represented import Representation, energy_series_in, series_in
 from rankscope.results.columns import (
     INPUT_ENERGIES_FILE,

@@ -14,7 +14,7 @@ from rankscope.representing.collected import EMBEDDING, FINAL, Place
 from rankscope.representing.comparison_plans import ComparisonEntry
 from rankscope.representing.comparison_sides import Side
 from rankscope.representing.feature_files import FeatureFile
-from rankscope.representing.feature_plans import INPUTS, STORED, Series
+from rankscope.representing.feature_tasks import INPUTS, STORED, Series
 from rankscope.representing.stored_activations import STORED_TEXTS
 from rankscope.results.representation_tables import (
     typed_input_energies,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rankscope.errors import WrongSettingError
+from rankscope.statistics.feature_rows import require_number
 
 PREFIX = "features."
 COLUMNS = ("run", "step", "task", "group", "metric", "value")
@@ -46,12 +46,8 @@ def feature_measures(
         run  step    task  group           metric  value
     0  full   100  novels  block  features.rankme   15.0
     """
-    known = [str(name) for name in representations if representations[name].dtype.kind == "f"]
     for name in metrics:
-        if name not in known:
-            raise WrongSettingError(
-                f"{name!r} is no number of features: choose from {', '.join(known)}"
-            )
+        require_number(representations, name)
     is_last = representations["features"] == "last"
     texts = representations["text"].where(~is_last, representations["text"] + " last")
     keys = [representations["run"], representations["step"], texts, representations["at"]]

@@ -191,3 +191,4 @@ def test_overlaps_of_random_subspaces_scatter_as_stated(
     overlaps = (many[:, :p, :] ** 2).sum(axis=(1, 2))
     assert overlaps.mean() == pytest.approx(p * q / d, rel=0.05)
     assert overlaps.std() == pytest.approx(random_overlap_deviation(p, q, d), rel=0.07)
+    assert [random_overlap_deviation(p, 0, d), random_overlap_deviation(0, q, d)] == [0, 0]

@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from rankscope import metrics, shape_metrics
 from rankscope.results.columns import EVALUATION_COLUMNS
-from rankscope.results.representation_tables import typed_representations, typed_similarities
+from rankscope.results.representation_tables import (
+    typed_input_energies,
+    typed_representations,
+    typed_similarities,
+)
 from rankscope.results.results import typed_evaluation
 from tests.plots.comparisons import subspaces_of_two_runs
 
@@ -45,6 +49,7 @@ class SyntheticResults:
     subspaces: pd.DataFrame
     representations: pd.DataFrame = field(default_factory=lambda: typed_representations(NO_ROWS))
     similarities: pd.DataFrame = field(default_factory=lambda: typed_similarities(NO_ROWS))
+    input_energies: pd.DataFrame = field(default_factory=lambda: typed_input_energies(NO_ROWS))
 
     def spectra(
         self,

@@ -22,7 +22,8 @@ from rankscope.errors import RankscopeWarning, WrongSettingError
 from rankscope.evaluation.libraries import quiet_transformers
 from rankscope.evaluation.open_model import OpenOptions, open_text_model
 from rankscope.representing import network_features
-from rankscope.representing.feature_plans import INPUTS, WHY_NOT
+from rankscope.representing.feature_store import WHY_NOT
+from rankscope.representing.feature_tasks import INPUTS
 from rankscope.representing.input_readings import energies
 from rankscope.representing.probe_windows import Probe, ProbeOptions, make_probe
 from rankscope.representing.weight_inputs import Reader, readers_of

@@ -27,7 +27,7 @@ from rankscope.representations.feature_metrics import FEATURE_COLUMNS, FeatureSt
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representations.probe_features import SIMILARITY_COLUMNS
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
-from rankscope.representing.feature_plans import WHY
+from rankscope.representing.feature_store import WHY
 from rankscope.representing.network_features import collect
 from tests.evaluation.models import DOCUMENTS, write_hugging_face, write_tokenizer
 

@@ -41,7 +41,7 @@ def test_a_measure_is_the_mean_over_layers_and_has_none_where_a_layer_has_none()
     last = rs.feature_measures(table.assign(features="last"), ["rankme"])
     assert set(last["task"]) == {"novels last"}
     assert rs.feature_measures(table, []).empty
-    with pytest.raises(WrongSettingError, match="'rank' is no number of features: choose from"):
+    with pytest.raises(WrongSettingError, match="unknown number of features 'rank': choose"):
         rs.feature_measures(table, ["rank"])
 
 
@@ -62,4 +62,5 @@ def test_runs_whose_weights_have_a_higher_rank_may_have_features_of_a_lower_one(
     asked = ["correlate", str(tmp_path), "--features", "rankme", "--group", GROUP]
     done = CliRunner().invoke(app, [*asked, "--metrics", "per"], catch_exceptions=False)
     assert done.stdout.startswith("rank and features over runs, weight at step 10\n")
+    assert done.stdout.splitlines()[1].split()[:3] == ["role", "metric", "features"]
     assert "novels block features.rankme" in done.stdout and "Simpson's paradox" in done.stdout

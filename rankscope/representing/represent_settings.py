@@ -1,0 +1,94 @@
+"""What `represent` is asked for, from its parameters, and which of them are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import get_args
+
+from rankscope.errors import WrongSettingError
+from rankscope.evaluation.open_model import OpenOptions
+from rankscope.evaluation.text_sets import TextSet, text_sets
+from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
+from rankscope.representing.collected import At, Energy
+from rankscope.representing.comparison_plans import COMPARISONS, Comparing
+from rankscope.representing.feature_tasks import Asked
+from rankscope.representing.probe_windows import Features, ProbeOptions
+from rankscope.representing.stored_activations import STORED_TEXTS
+
+
+def asked_for(
+    *,
+    text: Iterable[str | Path],
+    at: Names,
+    features: Features,
+    tokens: int | None,
+    window: int | None,
+    kept: int,
+    steps: Steps | None,
+    options: OpenOptions,
+    energy: tuple[Energy, ...] = (),
+) -> Asked:
+    """What every checkpoint is asked for, from the parameters of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a setting is unknown, contradicts another, or names text that does not exist.
+    """
+    for name, count in (("tokens", tokens), ("window", window), ("kept", kept)):
+        if count is not None and count < 1:
+            raise WrongSettingError(f"`{name}` is {count}: give 1 or more")
+    names_of([features], get_args(Features), setting="features")
+    kinds = names_of(at, get_args(At), setting="at")
+    probe = ProbeOptions(features, tokens, window, kept)
+    one = _one_text(text)
+    if energy and one is None:
+        raise WrongSettingError("`energy` takes models that read: give `text`")
+    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps), energy)
+
+
+def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
+    """Matrices that meet what they read, from the parameter ``energy`` of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a name is unknown, or there is no folder that the table could be written to.
+    """
+    if given == "none" or not given:
+        return ()
+    names = names_of(given, get_args(Energy), setting="energy")
+    if out is None:
+        raise WrongSettingError("`energy` writes a table of its own: give a folder as `out`")
+    return tuple(name for name in get_args(Energy) if name in names)
+
+
+def _one_text(given: Iterable[str | Path]) -> TextSet | None:
+    """All text sets as one; None for none."""
+    sets = text_sets(map(str, given))
+    if not sets:
+        return None
+    name = "+".join(one.name for one in sets)
+    if name in STORED_TEXTS:
+        message = f"`text` cannot be called {name!r}, the name of stored activations: give it as "
+        raise WrongSettingError(f"{message}NAME=PATH")
+    states = dict(state for one in sets for state in one.states)
+    paths = tuple(dict.fromkeys(path for one in sets for path in one.paths))
+    return TextSet(name, paths, tuple(states.items()))
+
+
+def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing, ...]:
+    """What to compare with, from the parameter ``compare`` of `represent`.
+
+    Raises
+    ------
+    WrongSettingError
+        If a name is unknown, or there is no folder that comparisons could be written to.
+    """
+    if given is None:
+        return ("last", "previous") if out is not None else ()
+    names = () if given == "none" else names_of(given, COMPARISONS, setting="compare")
+    if names and out is None:
+        raise WrongSettingError("`compare` writes a table of its own: give a folder as `out`")
+    return tuple(name for name in COMPARISONS if name in names)
