@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -76,6 +77,8 @@ def _work(connections: list[int]) -> NoReturn:
                     os.close(descriptor)
         _keep_memory()
         serve(connections)
+    except Exception:  # a bug; shown as a program of its own would
+        traceback.print_exc()
     finally:
         os._exit(1)  # whatever happens, nothing of the caller's goes on here
 

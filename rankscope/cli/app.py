@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import signal
 import sys
 import traceback
@@ -46,6 +47,7 @@ from rankscope.errors import (
 EXIT_CODES = "\n".join(
     ["\b", "Exit codes:", *(f"  {code:<8}  {text}" for code, text in MEANINGS.items())]
 )
+STANDARD_ERROR = 2  # as the system numbers it, after input and output
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only writing meets them
 
 
@@ -91,6 +93,7 @@ def main() -> None:
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv[1:])
+    _open_standard_streams()
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupt, _leave)
     if isinstance(sys.stdout, io.TextIOWrapper):  # cp1252, as of Windows, has neither σ nor →
@@ -111,6 +114,16 @@ def main() -> None:
     finally:
         if debug:
             _print_fetched()
+
+
+def _open_standard_streams() -> None:
+    """Open those that the caller closed: what is opened next would get their numbers."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(opened)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _with(names: list[str]) -> typer.Typer:

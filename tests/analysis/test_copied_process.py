@@ -73,3 +73,24 @@ def test_copies_find_what_programs_find_and_only_a_process_with_one_thread_is_co
         timeout=60,
     )
     assert ended.stdout.split() == ["False", "False", "True", "False"], ended.stderr
+
+
+BUG = """
+from rankscope.analysis import copied_process, worker
+
+def fails(connections):
+    raise ZeroDivisionError("a bug")
+
+worker.serve = fails
+copied_process.copied([]).wait()
+print("ended")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing is copied elsewhere")
+def test_a_bug_in_a_copy_is_shown_and_ends_it() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", BUG], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ended.stdout == "ended\n" and "ZeroDivisionError: a bug" in ended.stderr

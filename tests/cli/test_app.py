@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from rankscope import durable
 from rankscope.checkpoints.layouts import LAYOUTS
 from rankscope.cli import main
+from rankscope.cli.app import _with, app
 from rankscope.cli.exit_codes import MEANINGS
 from rankscope.cli.options import LAYOUT_NAMES
 from rankscope.components.selection import ON_REQUEST
@@ -239,6 +241,21 @@ def test_a_reader_that_leaves_gets_no_complaint(relora_run: TinyRun) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_closed_standard_streams_hide_no_end_of_a_connection(
+    relora_run: TinyRun, tmp_path: Path
+) -> None:
+    """As some schedulers start it; a worker that kept the caller's end would never end."""
+    out = tmp_path / "out"
+    command = [*PROGRAM, "analyze", str(relora_run.path), "--out", str(out)]
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+    assert subprocess.run(closed, check=False, timeout=60).returncode == 0
+    assert (out / "metrics.csv").exists()
+    running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not any(str(out).encode() in line for line in running)
+
+
+@pytest.mark.slow
 def test_a_bar_is_drawn_on_a_terminal_only(relora_run: TinyRun, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     done = subprocess.run(
@@ -256,6 +273,16 @@ def test_help_names_the_commands_and_the_exit_codes() -> None:
     assert "analyze" in shown and max(map(len, shown.splitlines())) <= 80
     for code, meaning in MEANINGS.items():
         assert f"  {code:<8}  {meaning}\n" in shown
+
+
+@pytest.mark.parametrize("command", [each.callback.__name__ for each in app.registered_commands])
+def test_a_command_made_alone_has_the_same_help(command: str) -> None:
+    alone, among_all = (
+        CliRunner().invoke(program, [command, "--help"], prog_name="rankscope")
+        for program in (_with([command]), app)
+    )
+    assert (alone.exit_code, alone.output) == (0, among_all.output)
+    assert f"Usage: rankscope {command} [OPTIONS]" in alone.output
 
 
 def test_the_version_is_that_of_the_package() -> None:

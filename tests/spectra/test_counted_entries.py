@@ -91,3 +91,31 @@ def test_any_float64_is_counted(rng: np.random.Generator, unit: float) -> None:
     values = np.rint(rng.normal(size=(6, 7)) * 100) * unit
     assert sparsity(values) == pytest.approx(exact(values), abs=1e-6)
     assert math.isfinite(float(np.abs(values).max()))
+
+
+HOSTILE = {
+    "one": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, a, 0),
+    "alike": np.ones_like,
+    "signed zeros": lambda a: np.where(a > 0.5, a, np.copysign(0.0, a)),
+    "two values": lambda a: np.where(a > 0, 3.0, -1e-3),
+    "huge range": lambda a: np.sign(a) * np.exp2(-100 * np.abs(a)),
+    "subnormal": lambda a: np.rint(100 * a) * 2.0**-135,
+    "heavy tail": lambda a: a / np.roll(a, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_whatever_the_entries_both_ways_find_what_the_definitions_say(
+    kind: str, dtype: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = HOSTILE[kind](rng.normal(size=(17, 12))).astype(dtype)
+    for seen in (values, values.T, values[::-1, ::2], np.asfortranarray(values[1:])):
+        truth = exact(seen) if seen.any() else None
+        for way in ("counted_sums", "_sorted_sums"):
+            monkeypatch.undo()
+            monkeypatch.setattr(entries, "COUNTING_FROM", 0)
+            monkeypatch.setattr(entries, way, lambda _: None)  # the other one is left
+            found = sparsity(seen)
+            assert (found is None) == (truth is None)
+            assert truth is None or found == pytest.approx(truth, abs=1e-6)
