@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rankscope.checkpoints.file_states import changed
 from rankscope.checkpoints.run import Run
 from rankscope.errors import WrongSettingError
 from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
@@ -231,7 +232,14 @@ def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
 def blimp_benchmark(path: Path, options: BenchmarkOptions) -> PairsBenchmark:
     """The pairs at a path; parsing them takes many times as long as their digest."""
     digest = blimp_digest(path)
-    return PairsBenchmark(BLIMP, lambda: read_blimp(path, pairs=options.pairs), digest, options)
+
+    def read() -> Blimp:
+        pairs = read_blimp(path, pairs=options.pairs)
+        if blimp_digest(path) != digest:
+            raise changed(path)
+        return pairs
+
+    return PairsBenchmark(BLIMP, read, digest, options)
 
 
 def agreement_benchmark(options: BenchmarkOptions) -> PairsBenchmark:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from rankscope.checkpoints.file_states import FileStates, State, changed, state_of
 from rankscope.errors import RankscopeError, WrongSettingError, printable
 from rankscope.scoring.text_documents import TextDocument
 from rankscope.training.data.document_files import (
@@ -36,10 +37,14 @@ class TextSet:
         Name of the task in the table.
     paths
         The files, each in one of `FORMATS`.
+    states
+        Their states when they were found, before their digest: documents of another state are not
+        read.
     """
 
     name: str
     paths: tuple[Path, ...]
+    states: FileStates = ()
 
     def digest(self) -> str:
         """Digest of all that the documents depend on: the files' bytes, their names and order.
@@ -77,16 +82,20 @@ class TextSet:
         Raises
         ------
         RankscopeError
-            If a file cannot be read, a line is not a document, or there is no text at all.
+            If a file cannot be read, a line is not a document, or there is no text at all; with the
+            reason ``changed-while-reading``, if a file was written to since it was found.
         """
+        known = dict(self.states)
         given = 0
         for number, path in enumerate(self.paths, start=1):
             # A file with fewer than its share leaves the rest to those after it.
             share = None if max_documents is None else max_documents * number // len(self.paths)
             most = None if share is None else share - given
             for document in islice(self._iter_file(path), most):
+                _require(known.get(str(path)), path)  # not everybody reads to the end
                 yield document
                 given += 1
+            _require(known.get(str(path)), path)
         if not given:
             raise RankscopeError("holds no text", path=self.paths[0])
 
@@ -99,6 +108,12 @@ class TextSet:
                 source if isinstance(source, str) and source else fallback,
                 domain if isinstance(domain, str) and domain else None,
             )
+
+
+def _require(known: State | None, path: Path) -> None:
+    """Raise if a file is not in the state that is known of it."""
+    if known is not None and state_of(path) != known:
+        raise changed(path)
 
 
 def text_sets(given: Iterable[str]) -> list[TextSet]:
@@ -139,7 +154,10 @@ def text_sets(given: Iterable[str]) -> list[TextSet]:
                 named.add(name)
             files.setdefault(name, []).extend(matched)
     # A file that several values of one set match is in the set once.
-    return [TextSet(name, tuple(dict.fromkeys(paths))) for name, paths in files.items()]
+    return [
+        TextSet(name, paths, tuple((str(path), state_of(path)) for path in paths))
+        for name, paths in ((name, tuple(dict.fromkeys(some))) for name, some in files.items())
+    ]
 
 
 def _read(value: str) -> tuple[str | None, dict[Path, list[Path]]]:

@@ -14,7 +14,7 @@ from rankscope.checkpoints.contents import restarts_between
 from rankscope.checkpoints.merges import read_merges
 from rankscope.components.component import Moment
 from rankscope.components.windows import Window
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.model_engine import OneModel, failure_of
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.pipeline.execution import Meter
@@ -60,6 +60,8 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
         for job in jobs:
             try:
                 found = self._stored(job.task) if job.task.stored else self._run(job.task)
+            except WrongSettingError:  # as of a GPU that is not there: the same for all
+                raise
             except RankscopeError as error:
                 yield job, failure_of(error, job.task.checkpoint.path)
             else:

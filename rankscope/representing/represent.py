@@ -238,7 +238,9 @@ def _one_text(given: Iterable[str | Path]) -> TextSet | None:
     if name in STORED_TEXTS:
         message = f"`text` cannot be called {name!r}, the name of stored activations: give it as "
         raise WrongSettingError(f"{message}NAME=PATH")
-    return TextSet(name, tuple(dict.fromkeys(path for one in sets for path in one.paths)))
+    states = dict(state for one in sets for state in one.states)
+    paths = tuple(dict.fromkeys(path for one in sets for path in one.paths))
+    return TextSet(name, paths, tuple(states.items()))
 
 
 def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing, ...]:

@@ -271,6 +271,21 @@ def test_a_file_that_is_gone_is_named() -> None:
             read()
 
 
+def test_documents_are_those_of_the_digest_or_none(tmp_path: Path) -> None:
+    """Also where a file is cut at the end of a line, or not read to its end."""
+    path = write("a.jsonl", {"text": "one"}, {"text": "two"}, {"text": "three"})
+    whole = path.read_text()
+    (one,) = text_sets(["a.jsonl"])
+    read = one.iter_documents(None)
+    assert next(read).text == "one"
+    for content in (whole.replace("two", "2"), whole[: whole.index("\n") + 1], whole):
+        path.write_text(content)
+        with pytest.raises(RankscopeError, match="was written to while it was read"):
+            list(one.iter_documents(None))
+    with pytest.raises(RankscopeError, match=r"a\.jsonl: was written to"):
+        next(read)
+
+
 @pytest.mark.skipif(not REAL.exists(), reason="the novels are not here")
 def test_thirty_novels_are_thirty_documents() -> None:
     (one,) = text_sets([str(REAL)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -59,6 +59,36 @@ class Size:
 SHORT, FULL = Size(stride=4, random=6, pairs=3), Size(stride=1, random=200, pairs=40)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is killed.
+
+    Attributes
+    ----------
+    name
+        The command.
+    prepare
+        Writes what it reads into a folder.
+    call
+        Runs it on that, with the folder of its results and options.
+    first, other
+        Options of two calls into one folder, of which the first replaces what the other wrote.
+    tables
+        Names of what it writes, but for the record, which holds the time.
+    """
+
+    name: str
+    prepare: Callable[[Path], Path]
+    call: Callable[[Path, Path, Options], None]
+    first: Options
+    other: Options
+    tables: Sequence[str]
+
+    def written(self, out: Path) -> Tables:
+        """What a call wrote."""
+        return {name: (out / name).read_bytes() for name in self.tables if (out / name).exists()}
+
+
 @dataclass
 class Tried:
     """What came of one kind of death: the first few trials that fell short, in words."""
@@ -91,9 +121,8 @@ def call(run: Path, out: Path, options: Options) -> None:
     analyze_runs(survey([run]), Selection.of(**options), out=out, engine=Inline())
 
 
-def tables(out: Path) -> Tables:
-    """What a call wrote, without the record, which holds the time."""
-    return {name: (out / name).read_bytes() for name in NAMES if (out / name).exists()}
+ANALYZE = Work("analyze", series, call, ONE, OTHER, NAMES)
+tables = ANALYZE.written
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -101,74 +130,73 @@ def leftovers(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob("*") if is_temporary(path.name)]
 
 
-def killed_everywhere(folder: Path, size: Size) -> Tried:
+def killed_everywhere(folder: Path, size: Size, work: Work = ANALYZE) -> Tried:
     """A call that dies before each of its changes, and is then repeated."""
-    run, tried = series(folder), Tried("analyze killed before a change, repeated")
-    call(run, folder / "whole", ONE)
-    whole = tables(folder / "whole")
+    run, tried = work.prepare(folder), Tried(f"{work.name} killed before a change, repeated")
+    work.call(run, folder / "whole", work.first)
+    whole = work.written(folder / "whole")
     for n, out in _every(folder, size):
-        if not killed_before(n, partial(call, run, out, ONE)).is_killed:
+        if not killed_before(n, partial(work.call, run, out, work.first)).is_killed:
             break
         tried.kills += 1
-        call(run, out, ONE)
-        tried.judge(f"change {n}", is_right=tables(out) == whole, left=leftovers(out))
+        work.call(run, out, work.first)
+        tried.judge(f"change {n}", is_right=work.written(out) == whole, left=leftovers(out))
     return tried
 
 
-def killed_within_another(folder: Path, size: Size) -> Tried:
+def killed_within_another(folder: Path, size: Size, work: Work = ANALYZE) -> Tried:
     """A call with other options that dies within the results of a first one, which is repeated."""
-    run, tried = series(folder), Tried("another call killed within the results, first repeated")
-    call(run, folder / "whole", ONE)
-    whole = tables(folder / "whole")
+    run = work.prepare(folder)
+    tried = Tried(f"another {work.name} killed within the results, first repeated")
+    work.call(run, folder / "whole", work.first)
+    whole = work.written(folder / "whole")
     for n, out in _every(folder, size):
         shutil.copytree(folder / "whole", out)
-        if not killed_before(n, partial(call, run, out, OTHER)).is_killed:
+        if not killed_before(n, partial(work.call, run, out, work.other)).is_killed:
             break
         tried.kills += 1
-        call(run, out, ONE)
-        tried.judge(f"change {n}", is_right=tables(out) == whole, left=leftovers(out))
+        work.call(run, out, work.first)
+        tried.judge(f"change {n}", is_right=work.written(out) == whole, left=leftovers(out))
     return tried
 
 
-def killed_at_random(folder: Path, size: Size, seed: int = 0) -> Tried:
+def killed_at_random(folder: Path, size: Size, work: Work = ANALYZE) -> Tried:
     """Calls that die at any moment, up to three in a row, with options in turn."""
-    rng, run, tried = (
-        random.Random(seed),
-        series(folder),
-        Tried("analyze killed at random, in a row"),
-    )
+    rng, run = random.Random(0), work.prepare(folder)
+    tried = Tried(f"{work.name} killed at random, in a row")
     began = time.monotonic()
-    forked(partial(call, run, folder / "whole", ONE)).ended()
-    duration, whole = time.monotonic() - began, tables(folder / "whole")
+    forked(partial(work.call, run, folder / "whole", work.first)).ended()
+    duration, whole = time.monotonic() - began, work.written(folder / "whole")
     for n in range(size.random):
         out = folder / f"random-{n}"
-        for options in rng.choices((ONE, OTHER), k=rng.randint(1, 3)):
-            child = forked(partial(call, run, out, options))
+        for options in rng.choices((work.first, work.other), k=rng.randint(1, 3)):
+            child = forked(partial(work.call, run, out, options))
             time.sleep(rng.random() * duration)
             child.kill()
             tried.kills += child.ended().is_killed
-        call(run, out, ONE)
-        tried.judge(f"trial {n}", is_right=tables(out) == whole, left=leftovers(out))
+        work.call(run, out, work.first)
+        tried.judge(f"trial {n}", is_right=work.written(out) == whole, left=leftovers(out))
     return tried
 
 
-def at_once(folder: Path, size: Size) -> Tried:
+def at_once(folder: Path, size: Size, work: Work = ANALYZE) -> Tried:
     """Two calls with other options at the same time, and then the first again."""
-    run, tried = series(folder), Tried("two calls at once, the first repeated", unit="calls")
-    call(run, folder / "whole", ONE)
-    whole = tables(folder / "whole")
+    run = work.prepare(folder)
+    tried = Tried(f"two of {work.name} at once, the first repeated", unit="calls")
+    work.call(run, folder / "whole", work.first)
+    whole = work.written(folder / "whole")
     for n in range(size.pairs):
         out = folder / f"pair-{n}"
         children = [
-            forked(partial(call, run, out, options))
-            for options in ((ONE, OTHER) if n % 2 else (ONE, ONE))
+            forked(partial(work.call, run, out, options))
+            for options in (work.first, work.other if n % 2 else work.first)
         ]
         for child in children:
             ended = child.ended()
             if ended.code:
                 tried.short.append(f"pair {n}: {ended.said.splitlines()[-1]}")
-        call(run, out, ONE)
-        tried.judge(f"pair {n}", is_right=tables(out) == whole, left=leftovers(out))
+        work.call(run, out, work.first)
+        tried.judge(f"pair {n}", is_right=work.written(out) == whole, left=leftovers(out))
     return tried
 
 
@@ -224,8 +252,10 @@ def _every(folder: Path, size: Size) -> Iterator[tuple[int, Path]]:
 def section(scratch: Path, is_full: bool) -> Iterator[Row]:
     """The rows of the table of reliability that are about kills."""
     for kind in KINDS:
-        tried = kind(scratch / kind.__name__, FULL if is_full else SHORT)
-        remark = f"{tried.trials} trials"
-        yield Row(
-            tried.kind, tried.kills or 2 * tried.trials, tried.unit, tuple(tried.short), remark
-        )
+        yield row(kind(scratch / kind.__name__, FULL if is_full else SHORT))
+
+
+def row(tried: Tried) -> Row:
+    """What came of one kind of death, as a row of that table."""
+    count, short = tried.kills or 2 * tried.trials, tuple(tried.short)
+    return Row(tried.kind, count, tried.unit, short, f"{tried.trials} trials")

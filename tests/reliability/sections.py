@@ -73,6 +73,7 @@ SECTIONS: tuple[Section, ...] = (
     cases_of("full disks", "cases", "test_full_disk.py"),
     cases_of("folders that somebody writes", "cases", "test_live_folders.py"),
     elsewhere("kills:section"),
+    elsewhere("kills_of_represent:section"),
     elsewhere("power_loss.trials:power_losses"),
     mutants,
 )

@@ -162,7 +162,7 @@ def test_in_several_passes_the_same_is_found(
     _, once, _ = looked_into(tmp_path)
     runs = []
     real = network_features._run
-    monkeypatch.setattr(network_features, "_budget", lambda _: 8 * 16**2 * (BLOCKS + 3) * 2)
+    monkeypatch.setattr(network_features, "sums_budget", lambda _: 8 * 16**2 * (BLOCKS + 3) * 2)
     monkeypatch.setattr(
         network_features, "_run", lambda *args: (runs.append(len(args[1])), real(*args))
     )

@@ -232,6 +232,25 @@ def test_a_changed_checkpoint_is_looked_into_anew(stage: Stage, opened: list[int
     assert (after[changed]["rankme"] != before[changed]["rankme"]).all()
 
 
+def test_numbers_are_of_the_text_that_they_are_kept_under(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that is written to while models are opened costs the call, and no number is stored."""
+    real = model_engine.open_text_model
+    other = stage.text.read_text().replace("cats", "dogs")
+
+    def write_and_open(*args: Any, **named: Any) -> Any:
+        stage.text.write_text(other)
+        return real(*args, **named)
+
+    monkeypatch.setattr(model_engine, "open_text_model", write_and_open)
+    with pytest.raises(RankscopeError, match=r"novel\.jsonl: was written to while it was read"):
+        stage.represent(steps=[0])
+    monkeypatch.undo()
+    assert not list(stage.out.rglob("step-*"))
+    assert set(stage.represent(steps=[0])["status"]) == {"ok"}
+
+
 def test_what_is_compared_with_a_changed_checkpoint_is_compared_anew(stage: Stage) -> None:
     stage.represent(steps=[0, 10], compare="last")
     before = stage.results.similarities.set_index("layer")["cka"]
@@ -403,6 +422,12 @@ def test_wrong_settings_are_found_before_a_model_is_opened(
     with pytest.raises(WrongSettingError, match=message):
         stage.represent(**settings)
     assert opened == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_and_no_skip_of_each_checkpoint(stage: Stage) -> None:
+    with pytest.raises(WrongSettingError, match=r'^`device` is "cuda", but torch finds no GPU'):
+        stage.represent(device="cuda")
 
 
 def test_models_in_bfloat16_have_a_floor_of_bfloat16(stage: Stage) -> None:
