@@ -96,13 +96,11 @@ class Lines:
 
     def __init__(self) -> None:
         self._by_role: defaultdict[tuple[str, str, str, str], Ends] = defaultdict(Ends)
-        self._overall: defaultdict[tuple[str, str, str], Ends] = defaultdict(Ends)
 
     def add(self, row: Row) -> None:
         """Add a row that has a rank."""
-        kind, end = (row["component"], row["run"], row["window"] or ""), End.of(row)
-        self._by_role[*kind, row["role"]].add(end)
-        self._overall[kind].add(end)
+        key = row["component"], row["run"], row["window"] or "", row["role"]
+        self._by_role[key].add(End.of(row))
 
     @property
     def by_role(self) -> list[Line]:
@@ -113,7 +111,8 @@ class Lines:
     @property
     def overall(self) -> list[Line]:
         """The lines of all roles together."""
-        return [_line(ends, *key, "") for key, ends in self._overall.items()]
+        kinds = grouped(self._by_role.items(), lambda one: one[0][:3])
+        return [_line(_joined([e for _, e in own]), *kind, "") for kind, own in kinds.items()]
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -122,6 +121,16 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
+
+
+def _joined(parts: Sequence[Ends]) -> Ends:
+    """What all of these rows together have at their first step and at their last."""
+    first = min(part.first[0].step for part in parts)
+    last = max(part.last[0].step for part in parts)
+    return Ends(
+        [row for part in parts for row in part.first if row.step == first],
+        [row for part in parts for row in part.last if row.step == last],
+    )
 
 
 def are_noisy(rows: Sequence[Row]) -> list[bool]:

@@ -77,7 +77,7 @@ class Trail:
 
     def beside(self, files: Iterable[str]) -> States:
         """All files in the folders of those that are of no checkpoint or merge so far."""
-        files = list(files)
+        files = {*files}  # a file may have a matrix for every task
         self._is_open &= not any(map(is_stand_in, files))
         folders = {Path(path).parent for path in files}
         strange = (one for one in folders if not self._paths & {one, *one.parents})

@@ -18,13 +18,15 @@ from rankscope.errors import RankscopeError
 
 OUTSIDE = "is a link that leads out of the folder given, which is not followed"
 RESUMED = re.compile(r"optim|scheduler|scaler|rng|random_states|training_args")  # from these only
-_bounds: ContextVar[tuple[Path, Path] | None] = ContextVar("_bounds", default=None)
+# Without ``..``, and without links: the folder, and what nothing in it may lead out of.
+_bounds: ContextVar[tuple[Path, str] | None] = ContextVar("_bounds", default=None)
 
 
 @contextmanager
 def links_within(folder: Path, root: Path | None) -> Iterator[None]:
     """Let no file below ``folder`` be opened through a link that leads out of ``root``."""
-    token = _bounds.set(None if root is None else (folder, root))
+    bounds = None if root is None else (_written_out(folder), os.path.realpath(root))
+    token = _bounds.set(bounds)
     try:
         yield
     finally:
@@ -40,9 +42,9 @@ def check_link(path: str | Path) -> None:
         With the reason ``outside``, if a link leads there from within the bounds.
     """
     bounds = _bounds.get()
-    if bounds is None or not is_below(path, bounds[0]):
+    if bounds is None or not _written_out(path).is_relative_to(bounds[0]):
         return
-    if leads_out(path, bounds[1]):
+    if _is_out(path, bounds[1]):
         raise RankscopeError(f"{OUTSIDE}: put the file there instead", path=path, reason="outside")
 
 
@@ -68,8 +70,12 @@ def check_links(folder: Path, root: Path | None) -> None:
 
 def leads_out(path: str | Path, root: Path) -> bool:
     """Whether a path, its links followed, is neither below ``root`` nor in a cache of the hub."""
+    return _is_out(path, os.path.realpath(root))
+
+
+def _is_out(path: str | Path, real_root: str) -> bool:
     real = Path(os.path.realpath(path))
-    return not real.is_relative_to(os.path.realpath(root)) and not _is_blob(real)
+    return not real.is_relative_to(real_root) and not _is_blob(real)
 
 
 def is_below(path: str | Path, folder: Path) -> bool:

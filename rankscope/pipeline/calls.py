@@ -48,11 +48,11 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
         return
     if is_address(out):
         raise WrongSettingError("is not on this machine: choose a folder for `out`", path=out)
-    runs = list(runs)
-    inputs = {path.resolve() for run in runs for path in (run.path, *(c.path for c in run))}
-    if out.resolve() in inputs:
+    runs, real = list(runs), out.resolve()
+    checkpoints = {checkpoint.path.resolve() for run in runs for checkpoint in run}
+    if real in checkpoints | {run.path.resolve() for run in runs}:
         raise WrongSettingError("is one of the inputs: choose another folder for `out`", path=out)
-    if any(c.path.resolve() in out.resolve().parents for run in runs for c in run):
+    if not checkpoints.isdisjoint(real.parents):
         raise WrongSettingError("is in a checkpoint: choose another folder for `out`", path=out)
     require_writable(out)
 

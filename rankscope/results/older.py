@@ -58,15 +58,23 @@ def empty_columns(table: pd.DataFrame, added: frozenset[str]) -> list[str]:
 
 
 def _stored(table: pd.DataFrame, folder: Path) -> dict[Key, Spectrum]:
-    """Every stored spectrum by run, step and place; damaged files are passed over."""
+    """Every stored spectrum by run, step and place; damaged files are passed over.
+
+    With the start of its window, and without one where the store has a single window of the matrix.
+    """
     stored: dict[Key, Spectrum] = {}
+    windows: dict[Key, set[object]] = {}
     for run, step in table[["run", "step"]].drop_duplicates().itertuples(index=False):
         try:
             entries = read_entries(store_path(folder, str(run), int(step)))
         except RankscopeError:
             continue
-        stored |= {_key(run, step, entry.place): entry.spectrum for entry in entries}
-    return stored
+        for entry in entries:
+            key, since = _key(run, step, entry.place), entry.place.get("since")
+            stored[*key, since] = stored[key] = entry.spectrum
+            windows.setdefault(key, set()).add(since)
+    several = {key for key, own in windows.items() if len(own) > 1}
+    return {key: spectrum for key, spectrum in stored.items() if key not in several}
 
 
 def _key(run: object, step: object, place: Mapping[Any, Any]) -> Key:
@@ -84,7 +92,10 @@ def _steps_of_checkpoints(table: pd.DataFrame) -> dict[object, list[int]]:
 def _filled(
     row: Mapping[Any, Any], stored: Mapping[Key, Spectrum], steps: Mapping[object, list[int]]
 ) -> dict[Any, Any]:
-    spectrum = stored.get(_key(row["run"], row["step"], row))
+    key = _key(row["run"], row["step"], row)
+    if not pd.isna(row["since"]):
+        key = (*key, row["since"]) if (*key, row["since"]) in stored else (*key, None)
+    spectrum = stored.get(key)
     if spectrum is None:
         return dict(row)
     since: dict[str, int] = {}

@@ -34,8 +34,8 @@ def by_step(
     """
     for (name, at), rows in table.groupby(["run", "step"], sort=False):
         run, step = str(name), int(str(at))
-        asked = places(rows[~is_skipped(rows)])
-        yield run, step, rows, _of_rows(asked, _stored(store_path(folder, run, step)))
+        there = rows[~is_skipped(rows)]
+        yield run, step, rows, _of_rows(there, _stored(store_path(folder, run, step)))
 
 
 def places(rows: pd.DataFrame) -> list[Place]:
@@ -44,15 +44,27 @@ def places(rows: pd.DataFrame) -> list[Place]:
     return list(there.where(there.notna(), None).itertuples(index=False, name=None))
 
 
-def _of_rows(asked: Iterable[Place], entries: Iterable[Entry]) -> dict[Place, Entry]:
-    rows = {place: place for place in asked}
+def _of_rows(there: pd.DataFrame, entries: Iterable[Entry]) -> dict[Place, Entry]:
+    """The entry that each row was made from.
+
+    Calls for other steps may have stored the same change, and of other numbers, if its checkpoint
+    was written anew since. Such an entry knows the change before it where the row's own does not,
+    or the other way round.
+    """
+    has_cosine = (
+        there["update_cosine"].notna() if "update_cosine" in there else [False] * len(there)
+    )
+    cosines = dict(zip(places(there), has_cosine, strict=True))
+    rows = {place: place for place in cosines}
     rows |= {(*place[:-1], UNSAID): place for place in rows}
-    found: dict[Place, Entry] = {}
+    found: dict[Place, tuple[tuple[bool, bool], Entry]] = {}
     for entry in entries:
         row = rows.get(tuple(entry.place.get(key, UNSAID) for key in PLACE))
         if row is not None:
-            found.setdefault(row, entry)
-    return found
+            fits = "since" in entry.place, (entry.spectrum.cosine is not None) == cosines[row]
+            if row not in found or fits > found[row][0]:
+                found[row] = fits, entry
+    return {row: entry for row, (_, entry) in found.items()}
 
 
 def is_skipped(rows: pd.DataFrame) -> pd.Series[bool]:

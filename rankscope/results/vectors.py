@@ -47,10 +47,10 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
     OSError
         If the file cannot be written; an existing one is left as it was.
     """
-    listing = {"version": version, "digest": _digest(version, about, vectors), "about": about}
     kept = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
-    content = save(kept, metadata={KEY: _dumped(listing)})
-    write_file(path, content)
+    described = _dumped(about)
+    text = _listing(version, _digest(version, described, vectors), described)
+    write_file(path, save(kept, metadata={KEY: text}))
 
 
 def read_vectors(
@@ -123,16 +123,22 @@ def read_listed(
 
 def _is_sound(text: str, listing: Mapping[str, Any], vectors: Vectors) -> bool:
     """Whether everything is as written, down to the spelling of each number."""
-    digest = _digest(listing["version"], listing["about"], vectors)
-    return bool(text == _dumped(listing) and listing["digest"] == digest)
+    described = _dumped(listing["about"])
+    digest = _digest(listing["version"], described, vectors)
+    return text == _listing(listing["version"], digest, described)
+
+
+def _listing(version: Any, digest: str, described: str) -> str:
+    """The JSON document of a file; its long part, the description, is dumped already."""
+    return f'{{"version":{_dumped(version)},"digest":{_dumped(digest)},"about":{described}}}'
 
 
 def _dumped(content: Any) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _digest(version: str, about: Any, vectors: Vectors) -> str:
-    digest = hashlib.blake2b(_dumped([version, about]).encode(), digest_size=16)
+def _digest(version: Any, described: str, vectors: Vectors) -> str:
+    digest = hashlib.blake2b(f"[{_dumped(version)},{described}]".encode(), digest_size=16)
     for name in sorted(vectors):
         vector = vectors[name]
         digest.update(f"\n{name} {vector.dtype.str} {vector.shape}\n".encode())

@@ -198,3 +198,27 @@ def test_a_checkpoint_that_was_written_anew_replaces_what_was_stored_of_it(
     write_step(run, 2, weights(rng))
     assert answered(question, out).computed == before
     assert len(read_entries(stored(out, 2))) == before
+
+
+@pytest.mark.parametrize("last", ["1:3:1", "2:3:1"])
+def test_rows_have_their_own_spectra_after_a_rewrite_between_calls_for_other_steps(
+    tmp_path: Path, rng: np.random.Generator, last: str
+) -> None:
+    """Both calls measure the change from step 2 to 3; only one knows the change before it."""
+    for step in (1, 2, 3):
+        write_step(tmp_path / "run", step, weights(rng))
+    out = tmp_path / "out"
+    calls = {
+        steps: Question(paths=(tmp_path / "run",), components="update", steps=steps)
+        for steps in ("1:3:1", "2:3:1")
+    }
+    for call in calls.values():
+        answered(call, out)
+    write_step(tmp_path / "run", 3, weights(rng))
+    answered(calls[last], out)
+    results = rs.open_results(out)
+    spectra = results.spectra(component="update")
+    assert len(spectra) == 16 * len(results.metrics)
+    first = spectra[(spectra["step"] == 3) & (spectra["index"] == 0)]
+    norms = results.metrics[results.metrics["step"] == 3].set_index("name")["spectral_norm"]
+    assert dict(zip(first["name"], first["singular_value"], strict=True)) == norms.to_dict()

@@ -18,6 +18,7 @@ from rankscope.analysis.request import Selection
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
 from rankscope.analysis.summary import SUMMARISED, Gathered
+from rankscope.analysis.summary_lines import Lines
 from rankscope.results import parquet_tables
 from rankscope.results.columns import COLUMNS
 from rankscope.results.csv_tables import as_csv
@@ -147,6 +148,26 @@ def test_lines_of_a_summary_are_means_and_medians_of_the_table(relora_run: TinyR
         assert line.steps == ends and line.matrices == len(last)
         assert line.per == pytest.approx((first["per"].mean(), last["per"].mean()))
         assert line.rank == (first["numerical_rank"].median(), last["numerical_rank"].median())
+
+
+def test_roles_of_other_steps_have_no_part_in_the_ends_of_all_roles() -> None:
+    lines = Lines()
+    for step, role, per in [
+        (0, "q", 0.1),
+        (5, "q", 0.2),
+        (5, "v", 0.4),
+        (9, "v", 0.6),
+        (5, "k", 1),
+    ]:
+        row = dict.fromkeys(SUMMARISED) | {"run": "r", "component": "weight", "role": role}
+        lines.add(row | {"step": step, "per": per, "effective_rank": 10 * per})
+    (whole,) = lines.overall
+    assert (whole.steps, whole.per, whole.matrices) == ((0, 9), (0.1, 0.6), 1)
+    assert {line.role: line.steps for line in lines.by_role} == {
+        "q": (0, 5),
+        "k": (5, 5),
+        "v": (5, 9),
+    }
 
 
 def test_the_table_is_that_of_rows_in_memory(relora_run: TinyRun, tmp_path: Path) -> None:

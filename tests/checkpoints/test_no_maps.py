@@ -8,7 +8,9 @@ import pytest
 
 from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
+from rankscope.checkpoints.families import no_maps
 from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor
 
@@ -244,3 +246,24 @@ def test_numbers_that_may_be_weights_are_a_skip(
     contents = read({name: shape}, dtype)
     assert [skip.tensor for skip in contents.skips] == [name]
     assert dtype in contents.skips[0].message
+
+
+def test_no_other_rule_holds_for_what_is_called_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = sorted(
+        no_maps.TABLES | no_maps.PLACES | no_maps.TURNS | no_maps.MASKS | no_maps.STATISTICS
+    )
+    modules = [*words, *(f"{a}_{b}" for a, b in zip(words, words[::-1], strict=True)), "norm", "b"]
+    shapes = {f"l.{module}.weight": (8, 8) for module in modules}
+    shapes |= {f"l.{module}.bias": (8, 8) if i % 3 else (8,) for i, module in enumerate(modules)}
+    shapes |= {f"m.{module}.weight": (1, 1, 4, 4) for module in modules}
+    tensors = {n: StoredTensor("/nowhere", n, "float32", s, 0) for n, s in shapes.items()}
+
+    def judged() -> dict[str, str]:
+        near = Neighbours(tensors)
+        return {name: no_maps.why_no_map(name, tensor, near) for name, tensor in tensors.items()}
+
+    found = judged()
+    monkeypatch.setattr(no_maps, "_RULES_OF_WEIGHTS", no_maps._RULES)
+    assert judged() == found
+    weights = {why for name, why in found.items() if name.endswith("weight")}
+    assert weights == {"", "the gain of a norm", "a table of positions or types"}

@@ -142,3 +142,24 @@ def test_a_table_of_version_3_says_only_what_its_store_lacks(older: Path) -> Non
     assert "lacks entry_gini, entry_hoyer: `rankscope analyze`" in line
     assert found["per"].tolist() == written["per"].tolist()
     assert found["update_cosine"].isna().all()  # of updates, which this table has none of
+
+
+def test_a_store_with_changes_over_other_windows_fills_each_row_from_its_own(
+    tmp_path: Path,
+) -> None:
+    run, out = write_older_run(tmp_path / "run" / "relora"), tmp_path / "out"
+    steps = rs.open_run(run).steps
+    ends = [steps[0], steps[-1]]
+    written = rs.analyze(run, out=out, components="update", steps=ends, jobs=1)
+    content = (out / "metrics.parquet").read_bytes()
+    rs.analyze(run, out=out, components="update", jobs=1)
+    (out / "metrics.parquet").write_bytes(content)
+    table = pd.read_parquet(out / "metrics.parquet")
+    table.drop(columns=["entry_gini", "entry_hoyer"]).to_parquet(out / "metrics.parquet")
+    forget_digests(out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = rs.open_results(out).metrics
+    assert found["spectral_norm"].tolist() == written["spectral_norm"].tolist()
+    assert found["since"].tolist() == written["since"].tolist()
+    assert found["entry_gini"].notna().tolist() == written["entry_gini"].notna().tolist()

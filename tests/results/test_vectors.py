@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -30,6 +31,17 @@ def test_the_same_content_gives_the_same_bytes(path: Path, tmp_path: Path) -> No
     turned = dict(reversed(VECTORS.items()))
     write_vectors(tmp_path / "again", turned, ABOUT, version="2")
     assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_the_description_is_one_json_document_with_a_digest_of_it_all(path: Path) -> None:
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    text = json.loads(path.read_bytes()[8 : 8 + size])["__metadata__"]["rankscope"]
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(["2", ABOUT], separators=(",", ":")).encode())
+    for name, vector in sorted(VECTORS.items()):
+        digest.update(f"\n{name} {vector.dtype.str} {vector.shape}\n".encode() + vector.tobytes())
+    whole = {"version": "2", "digest": digest.hexdigest(), "about": ABOUT}
+    assert text == json.dumps(whole, separators=(",", ":"))
 
 
 @pytest.mark.parametrize("older", [(), ("0", "3", "6")])

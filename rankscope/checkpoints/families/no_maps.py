@@ -35,6 +35,7 @@ BESIDE_MASKS = {
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
 MOVING = {"ema", "avg", "average", "moving"}
+WEIGHT = "weight"
 STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
 
 
@@ -62,7 +63,8 @@ def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
         neighbours.beside(name),
         neighbours,
     )
-    return next((why for rule, why in _RULES if rule(one)), "")
+    rules = _RULES_OF_WEIGHTS if one.leaf == WEIGHT else _RULES
+    return next((why for rule, why in rules if rule(one)), "")
 
 
 def is_mask(name: str, tensor: Tensor) -> bool:
@@ -129,8 +131,12 @@ def _is_position(one: _Judged) -> bool:
     ``encoding`` or ``bias``, and there is no bias beside it, as there usually is beside a linear
     map. The cost of an error: a linear map with such a name and without a bias is missing.
     """
-    if "bias" in one.beside or one.neighbours.has_bias(one.name, one.shape[0]):
+    if not _is_called_position(one):
         return False
+    return "bias" not in one.beside and not one.neighbours.has_bias(one.name, one.shape[0])
+
+
+def _is_called_position(one: _Judged) -> bool:
     own = _without(one.says, WHICH)
     if own in POSITIONS or own[-2:] in (("rel", "pos"), ("abs", "pos")) or own[-1:] == ("pe",):
         return True
@@ -236,3 +242,5 @@ _RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
     (_is_rates, "rates of decay"),
     (_is_added, "learnt vectors that are added or looked up"),
 )
+# All others ask for a last part other than this, which nearly all tensors have.
+_RULES_OF_WEIGHTS = tuple((rule, why) for rule, why in _RULES if rule in (_is_norm, _is_position))

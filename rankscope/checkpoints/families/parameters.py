@@ -180,7 +180,8 @@ def _add(
 ) -> None:
     """Add every matrix of a tensor, or an adapter without a tensor, to the parameters."""
     if held is not None and family.fused_in(whole.module) is None:
-        whole = replace(whole, heads=heads_of_axes(held[0].shape, held[1]) or whole.heads)
+        heads = heads_of_axes(held[0].shape, held[1])
+        whole = whole if heads is None else replace(whole, heads=heads)
     matrices = (whole,) if held is None else tuple(_iter_matrices(whole, *held, family))
     if adapter is not None:
         if held is not None and _is_misfit(matrices, whole.name, adapter, held[0], found=found):
