@@ -5,6 +5,10 @@ BIN     := $(VENV)/bin
 RESULTS ?= results/demo
 FIGURES := $(patsubst %.py,%.pdf,$(wildcard figures/*.py))
 
+# Some containers forbid Python to keep what it compiled. Each process of the tests would then compile
+# torch, pandas, and tests again, which takes most of the time of the short ones.
+unexport PYTHONDONTWRITEBYTECODE
+
 SCALE   ?= demo
 DEMO    := $(addprefix ckpts/demo/,as-published full relora)
 
@@ -103,7 +107,7 @@ bench-train: $(VENV)/installed
 bench-evaluate: $(VENV)/installed
 	$(BIN)/python -m benchmarks.evaluation --out build/bench/evaluation.json
 
-# Python compiles what it imports; all there is would take two minutes more.
+# Python compiles what it imports, and keeps it; all there is would take two minutes more.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[all,dev]'

@@ -187,6 +187,9 @@ def dead_mark() -> str:
     return f"{machine}-{number}-{'0' * 8}"
 
 
+CHANGES = ("write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir")  # of os
+
+
 class Killed(BaseException):
     """What a process that is killed does not survive: no `except` of the program sees it."""
 
@@ -210,7 +213,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], AbstractContextM
 
         with monkeypatch.context() as patch:
             patch.setattr(durable, "own_mark", dead_mark)
-            for name in ("write", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir"):
+            for name in CHANGES:
                 patch.setattr(os, name, dying(name, getattr(os, name)))
             with suppress(Killed):
                 yield killed

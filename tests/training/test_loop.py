@@ -5,8 +5,8 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from rankscope.training.run_folder import state
 from rankscope.training.run_folder.trained_model import trained_model
 from rankscope.training.schedule import timeline
 from rankscope.training.train import train
-from tests.conftest import dead_mark
+from tests.conftest import CHANGES, dead_mark
 
 MakeConfig = Callable[..., Config]
 ReadLog = Callable[[Path], list[dict[str, Any]]]
@@ -387,7 +387,7 @@ def test_a_file_is_not_taken_for_a_folder(make_config: MakeConfig, tmp_path: Pat
 def test_a_run_killed_while_it_writes_resumes_equal(
     make_config: MakeConfig, read_log: ReadLog, tmp_path: Path, kill_at: KillAt
 ) -> None:
-    """At every seventh write; from which on depends on the day, so that a week tries them all."""
+    """Before all that others see, and every seventh change; a week tries each of them."""
     short = {
         "schedule.steps": 5,
         "schedule.restart_every": 2,
@@ -396,18 +396,39 @@ def test_a_run_killed_while_it_writes_resumes_equal(
     }
     whole, part = tmp_path / "whole", tmp_path / "part"
     train(make_config({"out": str(whole), **short}))
+    with noted_changes() as changes:  # of a second run: the first also writes the text's tokens
+        train(make_config({"out": str(part), **short}))
+    shutil.rmtree(part)
     expected, log = results(whole), entries(read_log(whole))
-    n, killed = date.today().toordinal() % 7, ["not yet"]
-    while killed:
+    seen = {n for n, name in enumerate(changes) if name not in ("write", "fsync", "mkdir")}
+    for n in sorted(seen | set(range(date.today().toordinal() % 7, len(changes), 7))):
         with kill_at(n) as killed:
             train(make_config({"out": str(part), **short}))
+        assert killed[0] == changes[n]
         assert all(damage(folder) is None for folder in part.glob("*/step-*/"))
         train(make_config({"out": str(part), **short}), resume=True)
         assert results(part) == expected, n
         assert entries(read_log(part)) == log, n
         shutil.rmtree(part)
-        n += 7
-    assert n > 50
+    assert len(seen) > 15
+
+
+@contextmanager
+def noted_changes() -> Iterator[list[str]]:
+    """Note every change to the file system that `kill_at` can die before."""
+    changes: list[str] = []
+
+    def noting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **settings: Any) -> Any:
+            changes.append(name)
+            return function(*args, **settings)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CHANGES:
+            patch.setattr(os, name, noting(name, getattr(os, name)))
+        yield changes
 
 
 def test_half_written_merges_of_a_dead_process_are_swept(make_config: MakeConfig) -> None:
