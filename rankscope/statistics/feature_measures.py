@@ -47,10 +47,11 @@ def feature_measures(
     0  full   100  novels  block  features.rankme   15.0
     """
     known = [str(name) for name in representations if representations[name].dtype.kind == "f"]
+    offered = [name for name in known if not name.endswith(("_low", "_high", "_gaussian"))]
     for name in metrics:
         if name not in known:
             raise WrongSettingError(
-                f"{name!r} is no number of features: choose from {', '.join(known)}"
+                f"unknown metric of features {name!r}: choose from {', '.join(offered)}"
             )
     is_last = representations["features"] == "last"
     texts = representations["text"].where(~is_last, representations["text"] + " last")
