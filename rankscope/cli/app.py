@@ -109,6 +109,8 @@ def main() -> None:
         if _is_of_writing(error):
             where = f"{printable(str(error.filename))}: " if error.filename else ""
             message = f"{where}cannot be written ({error.strerror or error})"
+            if isinstance(error, FileExistsError | NotADirectoryError):
+                message += ": a file is where a folder should be: choose another one"
             _end(message, NOT_WRITTEN, debug=debug)
         _end(str(cannot_be_read(error)), NOTHING_DONE, debug=debug)
     finally:

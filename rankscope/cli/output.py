@@ -274,7 +274,8 @@ def end_shard(found: ShardResult, *, out: Path, as_json: bool, strict: bool) -> 
         typer.echo(f"shard {found.shard}: {measured} → {plain(str(out))}")
         if missing:
             shards = _in_brief(sorted(found.missing))
-            typer.echo(f"still missing: {missing} of {every} tasks (shards {shards})")
+            noun = "shard" if len(found.missing) == 1 else "shards"
+            typer.echo(f"still missing: {missing} of {every} tasks ({noun} {shards})")
         else:
             typer.echo("nothing is missing: the same command without --shard writes the table")
     print_notes([*found.mended, *found.notes])

@@ -517,7 +517,7 @@ def open_results(path: str | Path) -> Results:
     files = (METRICS_FILE, EVALUATION_FILE, REPRESENTATIONS_FILE)
     if not any((path / name).is_file() for name in files):
         raise RankscopeError(
-            f"holds no {' and no '.join(files)}: give the folder that `rankscope analyze`, "
+            f"holds none of {', '.join(files)}: give the folder that `rankscope analyze`, "
             "`rankscope evaluate` or `rankscope represent` wrote",
             path=path,
         )

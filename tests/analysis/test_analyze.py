@@ -244,7 +244,7 @@ def test_results_open_again_with_the_same_columns_and_types(
 
 
 def test_an_evaluation_alone_has_no_metrics(tmp_path: Path) -> None:
-    with pytest.raises(RankscopeError, match=r"no metrics\.parquet and no evaluation\.parquet"):
+    with pytest.raises(RankscopeError, match=r"none of metrics\.parquet, evaluation\.parquet"):
         rs.open_results(tmp_path)
     row = ("a", 5, "novels", "all", "loss", 3.0, 2.9, 3.1, 7)
     table = opened.typed_evaluation(pd.DataFrame([row], columns=list(EVALUATION_COLUMNS)))

@@ -143,7 +143,7 @@ def print_in_vain() -> None:
     ("fail", "code", "words"),
     [
         (read_in_vain, 4, "run/\\x1b[2J: cannot be read (Permission denied)"),
-        (write_in_vain, 5, "/dev/null"),
+        (write_in_vain, 5, "a file is where a folder should be: choose another one"),
         (print_in_vain, 5, "cannot be written (No space left on device)"),
     ],
 )

@@ -43,6 +43,8 @@ def test_a_measure_is_the_mean_over_layers_and_has_none_where_a_layer_has_none()
     assert rs.feature_measures(table, []).empty
     with pytest.raises(WrongSettingError, match="unknown number of features 'rank': choose"):
         rs.feature_measures(table, ["rank"])
+    with pytest.raises(WrongSettingError, match=r"^(?!.*rankme_low).*rankme"):
+        rs.feature_measures(table.assign(rankme_low=1.0), ["rank"])
 
 
 def test_runs_whose_weights_have_a_higher_rank_may_have_features_of_a_lower_one(
