@@ -12,7 +12,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ NOT_RUN = {
     "import torch\nfrom transformers": "takes a minute; tests/relora runs the callback",
     "from dask_jobqueue": "needs a cluster",
     "table = rs.represent": "needs a model; tests/representing runs it",
+    'results = rs.open_results("results")\nrs.plots.features': "so do features: see tests/plots",
 }
 PYTHON = [block for block in BLOCKS if block.language == "python"]
 RUN = [block for block in PYTHON if not block.text.startswith(tuple(NOT_RUN))]
@@ -100,7 +101,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "ckpts" / "full", folder / "messy" / "full")
     first = folder / "messy" / "full" / "checkpoint-0"
     shutil.copytree(first, first.with_name("Copy of checkpoint-0"))
-    table = rs.analyze(folder / "ckpts", out=folder / "results", jobs=1)
+    with chdir(folder):  # paths on record are relative, and hold in a copy of the folder
+        table = rs.analyze("ckpts", out="results", jobs=1)
     losses = table[["run", "step"]].drop_duplicates()
     losses = losses.assign(task="novels", group="all", metric="loss", n=5)
     losses["value"] = 5 / (1 + losses["step"].astype(float))

@@ -474,7 +474,9 @@ def test_any_text_has_a_safe_name_of_its_own(text: str, other: str) -> None:
 OTHER_WRITERS = {
     "token_folder.py": "token ids may be larger than memory; in a folder of `new_folder`, flushed",
     "snapshots.py": "copies in memory, on their way to the process that decomposes them",
+    "app.py": "the null device",
     "command.py": "the null device",
+    "copied_process.py": "the null device",
     "figure_files.py": "matplotlib writes into memory",
     "hover.py": "matplotlib writes into memory",
 }

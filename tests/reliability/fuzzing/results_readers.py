@@ -121,7 +121,7 @@ def _drawn(folder: Path, *, name: str) -> Seen:
 def write_page(folder: Path) -> Seen:
     """A page without figures, each of which has readers of its own."""
     opened = rs.open_results(folder / "results")
-    written = _page(opened, [], [], answer=answer(opened), title=None)
+    written = _page(opened, [], [], answer=answer(opened), found=None, title=None)
     return Seen({"page": digest(len(written))})
 
 
