@@ -13,7 +13,7 @@ COLUMNS = ("run", "step", "task", "group", "metric", "value")
 
 
 def feature_measures(
-    representations: pd.DataFrame, metrics: Sequence[str] = ("rankme", "rankme_centred")
+    representations: pd.DataFrame, metrics: str | Sequence[str] = ("rankme", "rankme_centred")
 ) -> pd.DataFrame:
     """Metrics of features, as a table that takes the place of an evaluation in `correlate`.
 
@@ -22,7 +22,7 @@ def feature_measures(
     representations
         The table of `rankscope.represent`.
     metrics
-        Its columns of numbers, such as ``alpha_req_centred``.
+        Its columns of numbers, such as ``alpha_req_centred``; one or several.
 
     Returns
     -------
@@ -46,13 +46,14 @@ def feature_measures(
         run  step    task  group           metric  value
     0  full   100  novels  block  features.rankme   15.0
     """
-    for name in metrics:
+    names = [metrics] if isinstance(metrics, str) else metrics
+    for name in names:
         require_number(representations, name)
     is_last = representations["features"] == "last"
     texts = representations["text"].where(~is_last, representations["text"] + " last")
     keys = [representations["run"], representations["step"], texts, representations["at"]]
     parts = []
-    for name in metrics:
+    for name in names:
         means = representations[name].groupby(keys).agg(lambda one: one.mean(skipna=False))
         means = means.dropna().rename_axis(["run", "step", "task", "group"])
         parts.append(means.rename("value").reset_index().assign(metric=PREFIX + name))

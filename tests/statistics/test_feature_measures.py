@@ -41,6 +41,7 @@ def test_a_measure_is_the_mean_over_layers_and_has_none_where_a_layer_has_none()
     last = rs.feature_measures(table.assign(features="last"), ["rankme"])
     assert set(last["task"]) == {"novels last"}
     assert rs.feature_measures(table, []).empty
+    assert rs.feature_measures(table, "rankme").equals(rs.feature_measures(table, ["rankme"]))
     with pytest.raises(WrongSettingError, match="unknown number of features 'rank': choose"):
         rs.feature_measures(table, ["rank"])
     with pytest.raises(WrongSettingError, match=r"^(?!.*rankme_low).*rankme"):
