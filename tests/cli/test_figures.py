@@ -99,6 +99,7 @@ def test_figures_are_written_and_named_and_the_others_explained(
         *(f"halves-{of}-{kind}" for of in ("per", "condition-numbers") for kind in KINDS),
         "merged-rank",
         *("overlap-weights", "update-energy-weights", "intruders-weights"),
+        *(f"input-energy-{kind}" for kind in (*KINDS, "adapters")),
         *("intruders-weights-since-first", "merge-alignment", "circuits-by-head"),
         "rank-against-performance",
         *default_features("block"),

@@ -45,7 +45,8 @@ def started_command(
 ) -> Child:
     """Start ``rankscope`` with these arguments, after ``before`` was called in its process.
 
-    What it prints goes to the file descriptor ``output``, or nowhere.
+    What it prints goes to the file descriptor ``output`` of its process (2: to what it said), or
+    nowhere. ``before`` must not put another file there: Python's stream has looked at the first.
     """
 
     def program() -> None:

@@ -43,16 +43,25 @@ def run_commands(
 
     def begin(variables: dict[str, str]) -> None:
         os.environ.update(variables)
-        os.dup2(2, 1)
         before()
 
     children = [
-        started_command(*arguments, before=partial(begin, one)) for one in environments(size)
+        started_command(*arguments, before=partial(begin, one), output=2)
+        for one in environments(size)
     ]
-    limit = Timer(240.0, lambda: [child.kill() for child in children])
+    left = list(children)  # who has ended cannot be killed
+
+    def end() -> None:
+        for child in left:
+            child.kill()
+
+    limit = Timer(240.0, end)
     limit.start()
+    ended = []
     try:
-        ended = [child.ended() for child in children]
+        for child in children:
+            ended.append(child.ended())
+            left.remove(child)
     finally:
         limit.cancel()
     return [Ended(one.code, one.said) for one in ended]
