@@ -66,7 +66,7 @@ def test_results_of_other_runs_are_refused(
     rs.analyze(full_run, out=tmp_path / "out", jobs=1, roles="q", components="weight")
     with pytest.raises(WrongSettingError, match=r"`results` holds other runs: full"):
         diagnose(relora_run.path, results=tmp_path / "out")
-    with pytest.raises(RankscopeError, match=r"holds no metrics\.parquet"):
+    with pytest.raises(RankscopeError, match=r"holds none of metrics\.parquet"):
         diagnose(relora_run.path, results=tmp_path)
 
 

@@ -21,7 +21,11 @@ from rankscope import plots
 from rankscope.errors import WrongSettingError
 from rankscope.plots.gallery import gallery, selected
 from rankscope.plots.style import series_styles
-from rankscope.results.representation_tables import typed_representations, typed_similarities
+from rankscope.results.representation_tables import (
+    typed_input_energies,
+    typed_representations,
+    typed_similarities,
+)
 from rankscope.statistics.replicates import RUN_GROUP
 from tests.analysis.series import analysed
 from tests.conftest import random_factors, write_adapter
@@ -147,6 +151,7 @@ class Tables:
     subspaces: pd.DataFrame = field(default_factory=pd.DataFrame)
     representations: pd.DataFrame = field(default_factory=lambda: typed_representations(NO_ROWS))
     similarities: pd.DataFrame = field(default_factory=lambda: typed_similarities(NO_ROWS))
+    input_energies: pd.DataFrame = field(default_factory=lambda: typed_input_energies(NO_ROWS))
 
 
 @pytest.fixture

@@ -460,9 +460,12 @@ def test_many_tensors_take_time_in_proportion(tmp_path: Path) -> None:
         }
         path = tmp_path / "model.safetensors"
         path.write_bytes(safetensors(header, np.arange(4 * count, dtype="<f4").tobytes()))
-        start = time.process_time()
-        read(tmp_path)
-        taken.append(time.process_time() - start)
+        tries = []
+        for _ in range(3):  # objects of earlier tests are looked at now and then
+            start = time.process_time()
+            read(tmp_path)
+            tries.append(time.process_time() - start)
+        taken.append(min(tries))
     assert taken[1] < 9 * taken[0]
 
 

@@ -36,8 +36,9 @@ FAULTS = [
     altered(
         vectors,
         "the store is written in place",
-        "    write_file(path, content)",
-        "    path.parent.mkdir(parents=True, exist_ok=True)\n    path.write_bytes(content)",
+        "    write_file(path, save(kept, metadata={KEY: text}))",
+        "    path.parent.mkdir(parents=True, exist_ok=True)\n"
+        "    path.write_bytes(save(kept, metadata={KEY: text}))",
     ),
     altered(
         results,
