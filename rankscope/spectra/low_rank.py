@@ -20,6 +20,8 @@ from rankscope.spectra.matrices import Dense, LowRank
 from rankscope.spectra.rounding import Rounding
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
+TINY = 2.0**-400  # entries from which squares lose no digits below float64's range
+
 
 def spectra(matrix: LowRank) -> list[Spectrum]:
     """Spectra of products of inner dimension r < min(m, n), none of which is multiplied out."""
@@ -86,10 +88,15 @@ def _values(cores: Values) -> list[Values | None]:
         if len(cores) == 1:
             return [None]
         return [one for core in cores for one in _values(core[None])]
-    return [
-        s if agree((s**2).sum(), (core**2).sum(), len(core)) else None
-        for s, core in zip(values, cores, strict=True)
-    ]
+    return [s if _agree(s, core) else None for s, core in zip(values, cores, strict=True)]
+
+
+def _agree(s: Values, core: Values) -> bool:
+    """Whether the values have the energy of their matrix, however small it is."""
+    largest = np.abs(core).max(initial=0.0)
+    if 0 < largest < TINY:
+        s, core = s / largest, core / largest
+    return agree((s**2).sum(), (core**2).sum(), len(core))
 
 
 def _spectrum(

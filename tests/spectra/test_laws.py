@@ -70,6 +70,10 @@ def test_every_half_and_single_precision_array_too(a: NDArray[np.floating]) -> N
     assert found.status in STATUS and is_nested(found)
 
 
+@example(  # a product so much smaller than its factors that its squares underflow
+    np.array([[[0.0, 2.12980984e14], [0.0, 0.0], [0.0, 0.0]]]),
+    np.array([[6.76217e271, *[7.73086707e95] * 5], [7.73086707e95] * 6]),
+)
 @settings(max_examples=100, deadline=None)
 @given(
     arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 6), st.just(2)),
