@@ -93,8 +93,8 @@ class Representation(CallResult):
 
     @property
     def measured(self) -> int:
-        """Number of checkpoints and kinds of places with numbers."""
-        return len(self.seen)
+        """Number of checkpoints with numbers, of whatever kinds of places."""
+        return len({(one.curve.run, one.file.step) for one in self.seen})
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -140,6 +140,11 @@ class Representation(CallResult):
 @dataclass(frozen=True)
 class RecalledRepresentation(RecalledCurves):
     """An earlier call whose results still hold, and what is requested now."""
+
+    @property
+    def measured(self) -> int:
+        """As of `Representation`."""
+        return len({(series[0], step) for series, step in self.planned})
 
     def _stored(self) -> tuple[pd.DataFrame, Iterable[tuple[Any, ...]]]:
         from rankscope.results.results import open_results

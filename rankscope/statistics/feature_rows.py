@@ -84,7 +84,7 @@ def places_of(rows: pd.DataFrame) -> list[tuple[int, str]]:
 
 
 def few(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, evenly spread, with the first and the last."""
+    """The items, or ``most`` of them evenly spread, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, most)]

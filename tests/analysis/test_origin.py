@@ -217,7 +217,7 @@ def test_a_component_that_is_not_there_is_explained(tunings: FineTunings, tmp_pa
 
 
 def test_what_cannot_be_read_gets_one_line(tunings: FineTunings, tmp_path: Path) -> None:
-    """That there is no weight is no news beside the reason why nothing could be read."""
+    """Once it is said why nothing could be read, a line that no weight was found adds nothing."""
     cut = tmp_path / "cut" / "model.safetensors"
     cut.parent.mkdir()
     cut.write_bytes((tunings.base / "model.safetensors").read_bytes()[:-100])
