@@ -9,7 +9,7 @@ from typing import get_args
 from rankscope.errors import WrongSettingError
 from rankscope.evaluation.open_model import OpenOptions
 from rankscope.evaluation.text_sets import TextSet, text_sets
-from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
+from rankscope.pipeline.choices import Names, Steps, names_of, require_name, steps_of
 from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_plans import COMPARISONS, Comparing
 from rankscope.representing.feature_tasks import Asked
@@ -39,7 +39,7 @@ def asked_for(
     for name, count in (("tokens", tokens), ("window", window), ("kept", kept)):
         if count is not None and count < 1:
             raise WrongSettingError(f"`{name}` is {count}: give 1 or more")
-    names_of([features], get_args(Features), setting="features")
+    require_name(features, get_args(Features), setting="features")
     kinds = names_of(at, get_args(At), setting="at")
     probe = ProbeOptions(features, tokens, window, kept)
     one = _one_text(text)
@@ -56,10 +56,8 @@ def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
     WrongSettingError
         If a name is unknown, or there is no folder that the table could be written to.
     """
-    if given == "none" or not given:
-        return ()
-    names = names_of(given, get_args(Energy), setting="energy")
-    if out is None:
+    names = names_of(given, get_args(Energy), setting="energy", none=True)
+    if names and out is None:
         raise WrongSettingError("`energy` writes a table of its own: give a folder as `out`")
     return tuple(name for name in get_args(Energy) if name in names)
 
@@ -88,7 +86,7 @@ def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing,
     """
     if given is None:
         return ("last", "previous") if out is not None else ()
-    names = () if given == "none" else names_of(given, COMPARISONS, setting="compare")
+    names = names_of(given, COMPARISONS, setting="compare", none=True)
     if names and out is None:
         raise WrongSettingError("`compare` writes a table of its own: give a folder as `out`")
     return tuple(name for name in COMPARISONS if name in names)
