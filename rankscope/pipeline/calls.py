@@ -17,6 +17,7 @@ from rankscope.errors import WrongSettingError, require_folder
 from rankscope.pipeline.engine import Engine, ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Executed, Meter, Plans, Store, execute
 from rankscope.results.record import intact_record
+from rankscope.results.run_folders import rename_older
 
 Paths = str | Path | Iterable[str | Path]
 KeptT = TypeVar("KeptT")
@@ -37,6 +38,8 @@ def require_steps(count: int, runs: Sequence[Run]) -> None:
 def require_out(out: Path | None, runs: Iterable[Run]) -> None:
     """Check that results can be written, and not over their inputs.
 
+    Stores of these runs that an earlier version named otherwise get their present names.
+
     Raises
     ------
     WrongSettingError
@@ -56,6 +59,7 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
         raise WrongSettingError("is in a checkpoint: choose another folder for `out`", path=out)
     require_folder(out)
     require_writable(out)
+    rename_older(out, (run.name for run in runs))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from rankscope.representing.feature_tasks import INPUTS, STORED, Asked, FeatureT
 from rankscope.representing.stored_activations import activation_files
 from rankscope.representing.weight_histories import with_history
 from rankscope.results.columns import REPRESENTATIONS_FOLDER
+from rankscope.results.run_folders import run_folder_name
 
 
 class FeaturePlans(CurvePlans[FeatureTask]):
@@ -116,5 +117,5 @@ class FeaturePlans(CurvePlans[FeatureTask]):
 
 def _curve(run: Run, text: str, settings: dict[str, Any]) -> Curve:
     name = f"{safe_name(text)}-{settings['at']}-{digest_of(VERSION, settings)[:8]}"
-    folder = f"{REPRESENTATIONS_FOLDER}/{safe_name(run.name)}/{name}"
+    folder = f"{REPRESENTATIONS_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), text, folder, settings)

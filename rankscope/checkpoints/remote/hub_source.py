@@ -22,7 +22,7 @@ class HubSource(WebSource):
     """Reads files by their commits, which cannot change."""
 
     def __init__(self) -> None:
-        token = "" if is_set(NO_TOKEN) else _token()
+        token = "" if is_set(NO_TOKEN) else "".join(_token().split())  # it ends a line, as often
         secrets = (("Authorization", f"Bearer {token}"),) if token else ()
         found = "one is set" if token else "none is set"
         looked_for = f"{', '.join(TOKENS)} and that of `hf auth login`, {found}"
@@ -52,7 +52,7 @@ def _token() -> str:
     except ImportError:
         path = Path(os.environ.get(TOKEN_FILE) or hub_home() / "token").expanduser()
         try:
-            return path.read_text("utf-8").strip()
+            return path.read_text("utf-8")
         except (OSError, ValueError):
             return ""
     return get_token() or ""
