@@ -194,6 +194,8 @@ def represent_found(
     )
     if recalled is not None:
         return recalled
+    if asked.text is not None:  # a text that is none should not cost the opening of a model
+        next(asked.text.iter_documents(None))
     require_out(out, found.runs)
     plans = FeaturePlans(found, asked, *about)  # as the files are now
     end = FEATURES_SHARE if compare else 1.0

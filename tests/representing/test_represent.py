@@ -251,6 +251,18 @@ def test_numbers_are_of_the_text_that_they_are_kept_under(
     assert set(stage.represent(steps=[0])["status"]) == {"ok"}
 
 
+@pytest.mark.parametrize(
+    ("before", "models"), [("", []), ('{"text": "It was a bright cold day"}\n', [0])]
+)
+def test_text_that_cannot_be_read_is_the_only_error(
+    before: str, models: list[int], stage: Stage, opened: list[int]
+) -> None:
+    stage.text.write_text(before + '{"txt": "none"}\n')
+    with pytest.raises(RankscopeError, match=r"^[^:]*novel\.jsonl: line \d is not an object"):
+        stage.represent()
+    assert opened == models
+
+
 def test_what_is_compared_with_a_changed_checkpoint_is_compared_anew(stage: Stage) -> None:
     stage.represent(steps=[0, 10], compare="last")
     before = stage.results.similarities.set_index("layer")["cka"]

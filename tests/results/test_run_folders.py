@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import rankscope as rs
 from rankscope.analysis.analyze import answer
+from rankscope.analysis.engines import engine_of
 from rankscope.analysis.question import Question
 from rankscope.pipeline.curves import recorded_curve
 from rankscope.results.run_folders import rename_older, run_folder, run_folder_name
@@ -33,13 +34,13 @@ def test_folders_of_earlier_versions_are_read_and_then_renamed(
     run, out = tmp_path / "Full", tmp_path / "out"
     full_run.rename(run)
     question = Question(paths=(str(run),), **ASKED)  # type: ignore[arg-type]
-    assert answer(question, out=out).computed
+    assert answer(question, out=out, engine=engine_of("local", 1)).computed
     known = rs.open_results(out).spectra("weight")
     for store in ("spectra", "rows"):
         (out / store / run_folder_name("Full")).rename(out / store / "Full")
     pd.testing.assert_frame_equal(rs.open_results(out).spectra("weight"), known)
     assert (out / "spectra" / "Full").is_dir()  # reading leaves everything as it is
-    assert answer(question, out=out).computed == 0
+    assert answer(question, out=out, engine=engine_of("local", 1)).computed == 0
     assert [one.name for one in (out / "spectra").iterdir()] == [run_folder_name("Full")]
     pd.testing.assert_frame_equal(rs.open_results(out).spectra("weight"), known)
 
