@@ -82,6 +82,8 @@ class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
         Where the numbers of each run go, for the plans so far.
     planned
         What names each task in the plans so far, as in the table: series and step.
+    folders
+        Where files are read from, for the plans so far.
     """
 
     def __init__(self, found: Survey, steps: Numbers | None, *about: object) -> None:
@@ -90,6 +92,7 @@ class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
         }
         self.curves: list[Curve] = []
         self.planned: set[tuple[Any, ...]] = set()
+        self.folders: set[str] = set()
         super().__init__(self._iter_plans(found.runs), *about)
 
     @abstractmethod
@@ -115,13 +118,14 @@ class RecalledCurves(CallResult):
     ----------
     out
         Its folder.
-    curves, planned
+    curves, planned, folders
         As in `CurvePlans`; what the call skipped is not among them.
     """
 
     out: Path
     curves: tuple[Curve, ...]
     planned: frozenset[tuple[Any, ...]]
+    folders: frozenset[str]
 
     @property
     def measured(self) -> int:
@@ -195,4 +199,5 @@ def recalled_curves(
         out=out,
         curves=tuple(plans.curves),
         planned=frozenset(plans.planned),
+        folders=frozenset(plans.folders),
     )

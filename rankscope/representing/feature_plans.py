@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.contents import Skip
@@ -56,6 +57,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
         except RankscopeError as error:
             yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
             return
+        self.folders |= {str(run.path), *(str(Path(path).parent) for path, _ in model.files)}
         for curve in curves:
             task = FeatureTask(
                 key=score_key(curve, model.digest),
@@ -85,6 +87,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                     yield Plan(run.name, checkpoint.step, (), (skip_of(error, path),))
                     continue
                 states = ((str(path), state_of(path)),)
+                self.folders.add(str(path.parent))
                 task = FeatureTask(key, curve, run, checkpoint, states, stored=path)
                 self.planned.add((series_of(curve), checkpoint.step))
                 yield Plan(run.name, checkpoint.step, (task,))
