@@ -11,7 +11,7 @@ from operator import attrgetter, or_
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, closest_first
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
@@ -221,7 +221,8 @@ def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]])
     there = dict.fromkeys(str(name) for column in known for name in column)
     for name in names:
         if name not in there:
-            raise WrongSettingError(f"unknown {what} {name!r}: choose from {', '.join(there)}")
+            listing = closest_first(name, there)
+            raise WrongSettingError(f"unknown {what} {name!r}: choose from {listing}")
 
 
 def _with_tables(results: Results, **tables: pd.DataFrame) -> Results:
