@@ -46,19 +46,19 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 
 def save(model: nn.Module, folder: str | Path, step: int) -> Path:
-    """Write a wrapped model and the merges since the last time, as `rankscope.analyze` reads them.
+    """Write a wrapped model and the merges since the last save, for `rankscope.analyze` to read.
 
-    The checkpoint has the weights without the adapters, which transformers opens where the model is
-    one of its own, and the adapters in PEFT's format. Each file or folder is whole or not there.
-    Save before you restart: a checkpoint is from before the merge of its step. In a distributed
-    training, every process may call it, and the first one writes.
+    The checkpoint has the weights without the adapters, which transformers opens if the model is
+    one of its own, and the adapters in PEFT's format. Each file or folder is either complete or
+    absent. Save before you restart: a checkpoint holds the state before the merge of its step. In a
+    distributed training, every process may call it, and the first one writes.
 
     Parameters
     ----------
     model
-        A model of `wrap`, or one that holds it, as DDP does.
+        A model returned by `wrap`, or one that contains it, as DDP does.
     folder
-        Of the run, such as ``ckpts/mine``; made if it is missing.
+        Folder of the run, such as ``ckpts/mine``; created if it is missing.
     step
         Optimizer steps completed.
 
@@ -99,17 +99,17 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
 
 
 def load(model: nn.Module, folder: str | Path, step: int | None = None) -> PeftModel:
-    """Wrap a plain model as a saved one was, with its weights and adapters, to continue it.
+    """Wrap a plain model like a saved one, with its weights and adapters, to continue training.
 
-    The optimizer is yours to save: make it from the model that this returns. Its state of the
-    adapters is not needed if you continue at a restart.
+    Saving the optimizer is up to you: create it from the returned model. Its state for the adapters
+    is not needed if you continue at a restart.
 
     Parameters
     ----------
     model
-        Of the same classes as the one that was saved, without adapters; its weights are replaced.
+        A model of the same classes as the saved one, without adapters; its weights are replaced.
     folder
-        Of the run, as given to `save`.
+        Folder of the run, as given to `save`.
     step
         Which checkpoint; by default the last one.
 
