@@ -249,7 +249,7 @@ def _no_distance(results: Results, sides: Sides) -> str:
     if without:
         return (
             f"{', '.join(without)}: no rows of component cumulative_update, which `rankscope "
-            "analyze` measures if it is asked for"
+            "analyze` measures on request"
         )
     starts = changes["since"].dropna().unique()
     if len(starts) > 1:

@@ -329,9 +329,9 @@ class Monitor:
             return own | self._snapshots.take(group.slopes, sources)
         except NotAsPlanned as error:
             self._plan()
-            self._say(str(error), f"{error} has changed its shape or format: looked at anew")
+            self._say(str(error), f"{error} has changed its shape or format: it is opened anew")
         except OSError as error:
-            self._say("room", f"there is no room for a copy, so that matrices are missing: {error}")
+            self._say("room", f"there is no room for a copy, so matrices are missing: {error}")
         return None
 
     def _recording(self) -> RecorderProcess | None:
@@ -348,7 +348,7 @@ class Monitor:
             self._snapshots.renew()
             self._is_sent, self._last = False, None
             end = "nothing more is measured" if self._deaths >= MOST_DEATHS else "it starts anew"
-            message = "its recorder process died, perhaps for lack of memory, with what it held"
+            message = "its recorder process died, perhaps for lack of memory; its copies are lost"
             self._say(f"died {self._deaths}", f"{message}: {end}")
             if self._deaths >= MOST_DEATHS:
                 return None

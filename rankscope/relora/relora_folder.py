@@ -203,7 +203,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     for name in sorted(held.keys() | stored.keys()):
         if name not in held or name not in stored or held[name].shape != stored[name].shape:
             shapes = (list(one[name].shape) if name in one else "absent" for one in (stored, held))
-            message = "is {} here and {} in the model, which is another then".format(*shapes)
+            message = "is {} here but {} in the model, so the models differ".format(*shapes)
             raise RankscopeError(message, path=path, tensor=name)
     with torch.no_grad():
         for name, tensor in held.items():
@@ -254,7 +254,7 @@ def _fill(model: PeftModel, factors: dict[str, Tensor], checkpoint: Path) -> Non
     """Give the adapters their stored factors."""
     held = {name: factors_of(layer)[:2] for name, layer in adapted(model).items()}
     if peft_tensors(held).keys() != factors.keys():
-        raise RankscopeError("has adapters of other layers than the model", path=checkpoint)
+        raise RankscopeError("has adapters on other layers than the model", path=checkpoint)
     with torch.no_grad():
         for name, factor in peft_tensors(held).items():
             factor.copy_(factors[name])

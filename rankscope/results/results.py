@@ -209,7 +209,7 @@ class Results:
     def _reading(self, path: Path, record: str) -> Iterator[None]:
         """Read a table: damage is an error, and one that is not what was written, a warning."""
         if not is_as_written(self.path / record, path.name):
-            message = f"{printable(str(path))}: is not as it was written: {ADVICE}"
+            message = f"{printable(str(path))}: is not what was written: {ADVICE}"
             warnings.warn(RankscopeWarning(message), stacklevel=6)
         with _checked(path):
             yield
@@ -527,8 +527,8 @@ def open_results(path: str | Path) -> Results:
         is_cut_short = (path / table).is_file() and not (path / record).is_file()
         if is_cut_short and (path / store).is_dir():  # tables alone may be a copy
             message = (
-                f"{printable(str(path))}: {table} without {record}: the call that wrote it was cut "
-                "short, and its tables may be of different calls; call it again"
+                f"{printable(str(path))}: {table} without {record}: the call that wrote it was "
+                "interrupted, and its tables may come from different calls; run it again"
             )
             warnings.warn(RankscopeWarning(message), stacklevel=2)
     return Results(path)
