@@ -29,7 +29,7 @@ LONGEST = 440  # characters; a line has 500, and what is around an error takes i
 
 
 class RankscopeError(Exception):
-    """Something wrong with the input, which the user can put right.
+    """Something wrong with the input, which the user can correct.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class WrongSettingError(RankscopeError):
 
 
 class RankscopeWarning(UserWarning):
-    """Something worth a line although the work continues, such as what was skipped.
+    """Something worth knowing although the work continues, such as what was skipped.
 
     Examples
     --------

@@ -32,11 +32,11 @@ def diagnose(
     base: BaseModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find what is wrong with a training, or looks wrong.
+    """Find what is wrong with a training or its checkpoints.
 
     Prints findings, worst first, each with the evidence, what it means and what to do. Reads
     headers, logs and samples of the tensors; nothing is decomposed. The exit code is 1 if there is
-    an error among the findings. docs/diagnose.md lists them all.
+    an error among the findings. docs/diagnose.md lists all kinds.
     """
     import json
 

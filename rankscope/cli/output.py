@@ -30,8 +30,8 @@ RANKME = (
 )
 ENERGY_SHARES = ("share", "share_chance", "share_best")
 HELD = (
-    "held: share of the features' energy, as a mean over matrices; chance: of as many random "
-    "directions; most: of any as many. Intervals and every matrix: input_energies.csv"
+    "held: share of the features' energy, as a mean over matrices; chance: for as many random "
+    "directions; most: for the best ones. Intervals and every matrix: input_energies.csv"
 )
 EVALUATED = {  # printed metric → its column heading
     "loss": "loss (nats/token)",
@@ -123,7 +123,7 @@ def _print_energies(listed: list[dict[str, Any]]) -> None:
     """Print how much of what weights read lies where they look, at the last step."""
     if not listed:
         return
-    title = "energy of what weights read, minus its mean, in their leading directions: last step"
+    title = "energy of the weights' inputs, minus the mean, in their leading directions: last step"
     typer.echo(typer.style(title, bold=True))
     rows: list[tuple[str, ...]] = [
         ("run", "text", "matrices", "share of their energy", "number", "held", "chance", "most")

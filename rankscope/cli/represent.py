@@ -38,12 +38,12 @@ def represent(
         typer.Option(
             metavar="[NAME=]PATH",
             help="Text that the models read: a file, a folder or a pattern of .txt or .jsonl; "
-            "repeatable, all of it together. Without any, activations that pico-train stored.",
+            "repeatable, read as one text. Without it, stored activations of pico-train are read.",
         ),
     ] = None,
     at: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Where to look: block, attention, mlp, or all."),
+        typer.Option(metavar="NAMES", help="Places to measure: block, attention, mlp, or all."),
     ] = "block",
     features: Annotated[
         Literal["all", "last"],
@@ -62,8 +62,8 @@ def represent(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Compare features with those at the last step, the previous step, of other "
-            "layers, of other runs at the same step or at equal loss: last, previous, layers, "
+            help="Compare features with those at the last step, at the previous step, in other "
+            "layers, or in other runs at the same step or at equal loss: last, previous, layers, "
             "runs, loss, all, or none.",
         ),
     ] = "last,previous",
@@ -71,7 +71,7 @@ def represent(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Measure how much of the features that weights read lies in the leading "
+            help="Measure how much of the energy of a weight's input lies in the leading "
             "directions of these matrices: weight, adapter, update, all, or none.",
         ),
     ] = "none",
@@ -100,12 +100,12 @@ def represent(
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Measure what the layers carry: the rank of their features, and how alike they are.
+    """Measure what the layers carry: the rank of their features, and how similar they are.
 
     Every model reads the same tokens of the text. Prints the rank of the features after the last
-    block; and writes representations.parquet and .csv, similarities.parquet and .csv, with --energy
-    input_energies.parquet and .csv, and representations.json into the folder that --out names, next
-    to what analyze writes there. A second call computes only what is new or changed.
+    block, and writes representations.parquet and .csv, similarities.parquet and .csv, with --energy
+    input_energies.parquet and .csv, and representations.json into the folder that --out names,
+    beside the files of analyze. A second call computes only what is new or changed.
     """
     if text:
         require_installed("torch", "tokenizers", what="running models", extra="train")

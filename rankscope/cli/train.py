@@ -33,7 +33,7 @@ def train(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="What to train on: text, token ids, or a folder made by `rankscope data prepare`.",
+            help="Training data: text, token ids, or a folder made by `rankscope data prepare`.",
         ),
     ] = None,
     init: Annotated[

@@ -67,21 +67,22 @@ class Cost:
 
 
 class Monitor:
-    """Measures the matrices of a model while it trains, into a results folder as `analyze` does.
+    """Measures a model's matrices while it trains, into a results folder like that of `analyze`.
 
-    A call of `step` copies matrices, and a process of its own decomposes the copies: the training
-    waits for copies only. Each row has the step at which its matrix was copied. Where the share of
-    time does not allow all matrices at once, they are taken in turn, and the record says how many a
-    step has.
+    A call to `step` copies matrices, and a separate process decomposes the copies: the training
+    waits only for copies. Each row has the step at which its matrix was copied. If the share of
+    time does not allow all matrices at once, they take turns, and the record says how many a step
+    has.
 
     Parameters
     ----------
     model
-        Any torch module, also compiled, wrapped by DDP, or with adapters of PEFT or rankscope.
+        Any torch module, including compiled ones, those wrapped by DDP, or with adapters of PEFT or
+        rankscope.
     out
         Results folder. A run that is resumed continues what is there.
     every
-        Steps between two rounds of measurements; the first call begins one too.
+        Steps between two rounds of measurements; the first call also begins one.
     components
         Which matrices: ``weight``, ``adapter``, ``factor``, ``update`` and ``gradient`` by default;
         ``base`` and ``cumulative_update`` on request. Updates begin where their matrix was last
@@ -89,19 +90,19 @@ class Monitor:
     roles, layers
         As for `analyze`.
     share
-        How much of the training's time copies may take; None for no limit. The first copy of each
-        matrix is made in any case, and counts.
+        The share of the training's time that copies may take; None for no limit. The first copy of
+        each matrix is made in any case, but counts.
     run
         Name of the run in the table.
     unit
         What its steps count.
     cosines
-        Whether updates have ``update_cosine``: a second copy of the matrices is kept for it.
+        Whether to measure ``update_cosine``, for which a second copy of the matrices is kept.
     device
-        A device of torch that decomposes, such as ``cuda``; by default a processor does.
+        A torch device for the decompositions, such as ``cuda``; the CPU by default.
     nice
-        How far the process that decomposes steps back behind others, where processors are short: 0
-        not at all, 19 most.
+        How readily the decomposing process gives way to others when processors are busy: from 0,
+        not at all, to 19, the most.
     config
         Config of the model, with the numbers of its heads; ``model.config`` by default.
     family
@@ -110,12 +111,13 @@ class Monitor:
         Where the recorder mirrors columns of the table, as `rankscope watch` does.
     scratch
         Folder for copies; by default shared memory, or where temporary files are. If ``update`` is
-        among the components, it holds one copy of the chosen matrices all the time.
+        among the components, it always holds one copy of the chosen matrices.
 
     Raises
     ------
     WrongSettingError
-        If a setting is unknown or out of its range, or the model has no matrix that is asked for.
+        If a setting is unknown or out of its range, or the model has none of the requested
+        matrices.
     OSError
         If ``out`` cannot be written.
 
@@ -203,8 +205,8 @@ class Monitor:
         """Measure what is due at this step, if anything is.
 
         Call it after every step of the optimizer and before `zero_grad`, and at the start of the
-        training with the steps done before. It never raises for trouble with a measurement, which
-        is a `RankscopeWarning`.
+        training with the steps done before. Trouble with a measurement never raises an error; it is
+        a `RankscopeWarning`.
 
         Parameters
         ----------
@@ -228,10 +230,10 @@ class Monitor:
         self._warn()
 
     def restarted(self, step: int, *, in_float64: bool = True) -> None:
-        """Say that all adapters were merged after this step, and new ones begun.
+        """Report that all adapters were merged after this step, and new ones begun.
 
-        Call it after the restart, and `step` of the same step before. Of a restart by
-        `rankscope.relora`, the monitor knows without it.
+        Call it after the restart, and `step` for the same step before. The monitor notices restarts
+        by `rankscope.relora` without it.
 
         Parameters
         ----------
@@ -262,12 +264,12 @@ class Monitor:
 
     @property
     def cost(self) -> Cost:
-        """What it has cost so far."""
+        """The cost so far."""
         seconds = 0.0 if self._recorder is None else self._recorder.seconds
         return Cost(self._clock.spent, self._clock.elapsed, seconds)
 
     def close(self) -> None:
-        """Wait until all copies are measured, and write the table; nothing is measured after it."""
+        """Wait until all copies are measured, and write the table; this ends the measuring."""
         atexit.unregister(self.close)
         stop_listening(self)
         if os.getpid() != self._owner:
@@ -341,9 +343,9 @@ class Monitor:
             return own | self._snapshots.take(group.slopes, sources)
         except NotAsPlanned as error:
             self._plan()
-            self._say(str(error), f"{error} has changed its shape or format: looked at anew")
+            self._say(str(error), f"{error} has changed its shape or format: it is opened anew")
         except OSError as error:
-            self._say("room", f"there is no room for a copy, so that matrices are missing: {error}")
+            self._say("room", f"there is no room for a copy, so matrices are missing: {error}")
         return None
 
     def _recording(self) -> RecorderProcess | None:
@@ -360,7 +362,7 @@ class Monitor:
             self._snapshots.renew()
             self._is_sent, self._last = False, None
             end = "nothing more is measured" if self._deaths >= MOST_DEATHS else "it starts anew"
-            message = "its recorder process died, perhaps for lack of memory, with what it held"
+            message = "its recorder process died, perhaps for lack of memory; its copies are lost"
             self._say(f"died {self._deaths}", f"{message}: {end}")
             if self._deaths >= MOST_DEATHS:
                 return None

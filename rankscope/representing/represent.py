@@ -87,31 +87,31 @@ def represent(
     paths
         Folders: of a run, of a tree of runs, or of one checkpoint.
     text
-        Text sets, as in `rankscope.evaluate`, which together are one text here. Without any, the
-        activations are read that pico-train stored beside its checkpoints, and no model is run.
+        Text sets, as in `rankscope.evaluate`, which together form one text here. Without any, the
+        activations that pico-train stored beside its checkpoints are read, and no model is run.
     out
-        Folder for the tables and the store. What is already there and still valid is not computed
-        again, and what other calls wrote stays in the tables. None keeps nothing.
+        Folder for the tables and the store. Results that are already there and still valid are not
+        computed again, and rows of other calls stay in the tables. None keeps nothing.
     at
-        Where features are read: ``block`` (what enters the first block, what each block gives, and
-        what the output layer reads), ``attention``, ``mlp`` (what each block's attention and MLP
-        add), several of them, or ``all``.
+        Where features are read: ``block`` (the input of the first block, the output of each block,
+        and the input of the output layer), ``attention``, ``mlp`` (what each block's attention and
+        MLP add), several of them, or ``all``.
     features
         ``all`` for the features of all tokens, ``last`` for those of the last token of each window.
     tokens
-        How many features to collect. By default 16384 of all tokens, or four for each dimension if
-        that is more; of last tokens four for each dimension, which takes as many windows.
+        How many features to collect. For all tokens, by default 16384, or four for each dimension
+        if that is more; for last tokens, four for each dimension, which takes as many windows.
     compare
         What each checkpoint's features are compared with, place by place: those at the ``last``
         step, at the ``previous`` step, of all other ``layers`` of the checkpoint, of all other
         ``runs`` at the same step, or of each other run at equal ``loss``; several of them, or
-        ``all``. By default the first two, and nothing if ``out`` is None. Losses are those of an
-        evaluation in ``out``, or of the trainings' logs, as in `rankscope.compare`.
+        ``all``. By default the first two, and nothing if ``out`` is None. Losses come from an
+        evaluation in ``out``, or from the training logs, as in `rankscope.compare`.
     energy
-        Matrices whose leading directions are compared with the features that they read:
-        ``weight``, ``adapter``, ``update`` (since the checkpoint before), several of them, or
-        ``all``; nothing by default. How much of the features' energy lies there is in a table of
-        its own, `rankscope.Results.input_energies`.
+        Matrices whose leading directions are compared with the features that they read: ``weight``,
+        ``adapter``, ``update`` (since the previous checkpoint), several of them, or ``all``; none
+        by default. The share of the features' energy in these directions goes into a separate
+        table, `rankscope.Results.input_energies`.
     steps
         Which steps, as in `rankscope.evaluate`; all by default.
     window

@@ -73,7 +73,7 @@ def _check(record: Any) -> None:
     if not isinstance(record, dict):
         raise TypeError("not a JSON object")
     if DIGEST in record and record[DIGEST] != _digest_of_record(record):
-        raise ValueError("its digest does not fit its content")
+        raise ValueError("its digest does not match its content")
     for name in LISTS:
         if not all(isinstance(one, dict) for one in record.get(name, [])):
             raise TypeError(f"{name} is not a list of tables")

@@ -350,7 +350,7 @@ def test_a_hub_that_wants_to_be_left_alone_for_long_is_a_line(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [("GatedRepo", "it is gated"), ("RepoNotFound", "none of this name")]
+    ("code", "said"), [("GatedRepo", "it is gated"), ("RepoNotFound", "does not exist")]
 )
 def test_what_the_hub_means_by_a_refusal_is_said(hub: Hub, code: str, said: str) -> None:
     refs = f"/api/models/{MODEL}/refs"

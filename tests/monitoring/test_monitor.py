@@ -274,7 +274,7 @@ def test_a_resumed_run_continues_its_results(tmp_path: Path) -> None:
         optimizer.step()
         monitor.step(step)
         optimizer.zero_grad()
-    with pytest.warns(RankscopeWarning, match="at step 2 to 3 is replaced"):
+    with pytest.warns(RankscopeWarning, match="at step 2 to 3 are replaced"):
         monitor.close()
     tables = [rs.open_results(folder).metrics for folder in (out, one)]
     gap = (tables[1]["component"] == "update") & (tables[1]["step"] == 2)

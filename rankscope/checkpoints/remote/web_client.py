@@ -43,7 +43,7 @@ FORBIDDEN, MISSING, CHANGED = (401, 403, 407), (404, 410), (412, 416)
 ERROR_CODE = "X-Error-Code"
 REFUSED = {
     "GatedRepo": "; it is gated: ask for access on its page",
-    "RepoNotFound": "; it is private, or there is none of this name",
+    "RepoNotFound": "; it is private, or does not exist",
 }
 RESET = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")
 CUT = (URLError, ConnectionError, TimeoutError, http.client.HTTPException)
@@ -141,8 +141,8 @@ def _answer(request: Request, credentials: str, whole: int) -> Answer:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             message = (
-                f"has a certificate that does not hold ({reason.verify_message}): the authorities "
-                "that are trusted are those of this machine, or of the file in SSL_CERT_FILE"
+                f"has an invalid certificate ({reason.verify_message}): the trusted authorities "
+                "are those of this machine, or of the file in SSL_CERT_FILE"
             )
             raise RankscopeError(message, path=address, reason="permission") from None
         if isinstance(reason, NOT_THIS_PROTOCOL) and not isinstance(reason, DROPPED):

@@ -181,11 +181,11 @@ def _compare_environments(run: Path, now: dict[str, object]) -> list[str]:
         return [f"{run / 'environment.json'} cannot be read, so the data cannot be compared"]
     if before["data_blake2b"] != now["data_blake2b"]:
         raise WrongSettingError(
-            "this run began with other data: bring them back, or start a new run", path=run
+            "this run began with other data: restore them, or start a new run", path=run
         )
     return [
         f"{key} was {printable(repr(before.get(key)), limit=80)} and is now {now[key]!r}: "
-        "the run continues, but not to the last bit as it would have"
+        "the run continues, but its last bits may differ"
         for key in DECIDES_THE_LAST_BIT
         if before.get(key) != now[key]
     ]
