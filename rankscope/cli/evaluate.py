@@ -42,8 +42,9 @@ def evaluate(
     blimp: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH",
-            help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs.",
+            metavar="[NAME=]PATH",
+            help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs; as the task "
+            "NAME, or blimp.",
         ),
     ] = None,
     agreement: Annotated[

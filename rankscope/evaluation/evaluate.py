@@ -68,7 +68,8 @@ def evaluate(
         Plain text is one document per file; JSONL one per line under ``text``, with ``source``
         and ``subdomain`` as in Paloma.
     blimp
-        BLiMP: its folder, its zip, or a JSONL file of minimal pairs.
+        BLiMP: its folder, its zip, or a JSONL file of minimal pairs; or ``NAME=`` and one of these.
+        The table calls it ``NAME``, by default ``blimp``.
     held_out
         Whether to score each run of rankscope's trainer on the text that it held out.
     agreement
