@@ -299,10 +299,11 @@ def test_thirty_novels_are_thirty_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "task"), [("pairs.jsonl", "blimp"), ("mine=pairs.jsonl", "mine"), ("a=b", "blimp")]
+    ("given", "task"),
+    [("pairs.jsonl", "blimp"), ("mine=pairs.jsonl", "mine"), ("a=b.jsonl", "blimp")],
 )
 def test_pairs_may_have_a_name_and_a_path_may_have_an_equals_sign(given: str, task: str) -> None:
-    for name in ("pairs.jsonl", "a=b"):
+    for name in ("pairs.jsonl", "a=b.jsonl"):
         Path(name).write_text('{"sentence_good": "Cats run.", "sentence_bad": "Cats runs."}\n')
     (only,) = benchmarks_of(BenchmarkOptions(blimp=given))
     assert only.name == task
