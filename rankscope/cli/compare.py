@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.command import in_options
 from rankscope.errors import plain
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def compare(
     if table == "terminal":
         _print_sentences(found, results, group)
     for note in found.notes:
-        typer.echo(f"note: {plain(note)}", err=True)
+        typer.echo(f"note: {in_options(plain(note))}", err=True)
     if out is not None:
         for path in _written(found, out):
             typer.echo(plain(str(path)), err=table != "terminal")

@@ -67,12 +67,13 @@ def _print(found: Diagnosis) -> None:
 
 def _print_finding(finding: Finding) -> None:
     """Where and what in one line, then what it means, and what to do."""
+    from rankscope.cli.command import in_options
     from rankscope.errors import plain
 
     severity = typer.style(finding.severity, fg=COLOURS[finding.severity], bold=True)
     typer.echo(f"{severity}  {typer.style(finding.code, bold=True)}  {plain(finding.where)}")
     typer.echo(_wrapped(f"{plain(finding.evidence)}. {finding.meaning}"))
-    typer.echo(_wrapped(f"→ {finding.remedy}"))
+    typer.echo(_wrapped(f"→ {in_options(finding.remedy)}"))
     typer.echo()
 
 

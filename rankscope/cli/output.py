@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankscope.checkpoints.skip import Skip
     from rankscope.pipeline.call_results import CallResult
     from rankscope.pipeline.curves import Curve
+    from rankscope.representing.remembered import CurvePlace
 
 MOST = 20  # lines
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
@@ -137,7 +138,9 @@ def _print_energies(listed: list[dict[str, Any]]) -> None:
     typer.echo(typer.style(HELD, dim=True))
 
 
-def of_curves(listed: Iterable[dict[str, Any]], curves: Iterable[Curve]) -> list[dict[str, Any]]:
+def of_curves(
+    listed: Iterable[dict[str, Any]], curves: Iterable[Curve | CurvePlace]
+) -> list[dict[str, Any]]:
     """What a record says of these curves: the settings of this call.
 
     Others of the same run and task stay in the record if nothing replaced them.

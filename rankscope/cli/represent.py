@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +24,10 @@ from rankscope.cli.options import (
     set_threads,
 )
 from rankscope.errors import plain
+
+if TYPE_CHECKING:
+    from rankscope.representing.represent_question import RepresentQuestion
+    from rankscope.representing.represented import RecalledRepresentation, Representation
 
 
 def represent(
@@ -104,35 +108,28 @@ def represent(
     if text:
         require_installed("torch", "tokenizers", what="running models", extra="train")
     from rankscope.cli.output import end_call, of_curves, print_representations
-    from rankscope.cli.progress import progress_bar
-    from rankscope.evaluation.open_model import OpenOptions
-    from rankscope.pipeline.curves import survey_here
-    from rankscope.representing.represent import NOTHING_SEEN, represent_found
-    from rankscope.representing.represent_settings import asked_for, comparisons_of, energy_of
+    from rankscope.representing.represent_question import NOTHING_SEEN, RepresentQuestion
     from rankscope.results.columns import REPRESENTATIONS_RECORD, REPRESENTATIONS_SKIPS
 
-    asked = asked_for(
-        text=text or [],
+    question = RepresentQuestion(
+        paths=tuple(runs),
+        text=tuple(text or ()),
         at=at,
         features=features,
         tokens=tokens,
+        compare=compare,
+        energy=energy,
+        steps=steps,
         window=window,
         kept=kept,
-        steps=steps,
-        energy=energy_of(energy, out=out),
-        options=OpenOptions(
-            tokenizer=None if tokenizer is None else str(tokenizer),
-            prefix=prefix,
-            device=device,
-            precision=precision,
-            trust_remote_code=trust_remote_code,
-        ),
+        prefix=prefix,
+        tokenizer=tokenizer,
+        device=device,
+        precision=precision,
+        layout=layout,
+        trust_remote_code=trust_remote_code,
     )
-    comparisons = comparisons_of(compare, out=out)
-    met = survey_here(runs, layout=layout)
-    set_threads(threads)
-    with progress_bar("representing") as progress:
-        found = represent_found(met, asked, compare=comparisons, out=out, progress=progress)
+    found = question.remembered(out) or _answered(question, out, threads)
 
     def print_record(record: dict[str, Any]) -> None:
         print_representations(of_curves(record["representations"], found.curves))
@@ -147,3 +144,14 @@ def represent(
         nothing=NOTHING_SEEN,
         strict=strict,
     )
+
+
+def _answered(
+    question: RepresentQuestion, out: Path, threads: int | None
+) -> RecalledRepresentation | Representation:
+    from rankscope.cli.progress import progress_bar
+    from rankscope.representing.represent import answer
+
+    set_threads(threads)
+    with progress_bar("representing") as progress:
+        return answer(question, out=out, progress=progress)

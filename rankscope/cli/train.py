@@ -76,7 +76,7 @@ def train(
         from rankscope.dry_run.report import iter_dry_run
 
         for line in iter_dry_run(settings):
-            typer.echo(line)
+            typer.echo(in_options(line))
         return
     from rankscope.training.train import train as run_training
 

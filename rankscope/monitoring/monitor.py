@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.options import Options
 from rankscope.durable import require_writable
-from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.errors import RankscopeWarning, WrongSettingError, require_folder
 from rankscope.monitoring.live_model import GRADIENT, adapter_states, live_model
 from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, Places, groups_of
 from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Plan, Restarted
@@ -172,6 +173,7 @@ class Monitor:
         if not self._groups:
             message = "the model has no matrix of the `components`, `roles` and `layers` asked for"
             raise WrongSettingError(message)
+        require_folder(self._out)
         require_writable(self._out)
         self._clock = SamplingClock(share, every)
         self._snapshots = Snapshots(None if scratch is None else Path(scratch))
@@ -210,7 +212,13 @@ class Monitor:
         ----------
         step
             Optimizer steps completed.
+
+        Raises
+        ------
+        WrongSettingError
+            If it is not a whole number of 0 or more.
         """
+        step = _whole(step)
         if os.getpid() != self._owner or self._deaths >= MOST_DEATHS:
             return
         if self._told is not None and step < self._told:  # goes on from an earlier state
@@ -234,7 +242,13 @@ class Monitor:
         in_float64
             Whether the product was formed and added in float64, and rounded once, as rankscope
             does; otherwise it was formed in the format of the weights, whose rounding then counts.
+
+        Raises
+        ------
+        WrongSettingError
+            If ``step`` is not a whole number of 0 or more.
         """
+        step = _whole(step)
         if os.getpid() != self._owner or step in self._restarts:
             return
         self._restarts[step] = in_float64
@@ -369,6 +383,17 @@ class Monitor:
             self._recorder.warnings = []
         while said:
             warnings.warn(RankscopeWarning(said.pop(0)), stacklevel=3)
+
+
+def _whole(step: int) -> int:
+    """A step as given, if it is one: a wrong one would only be noticed in the recorder."""
+    try:
+        number = index(step)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise WrongSettingError(f"`step` is {step!r}: give a whole number of 0 or more")
+    return number
 
 
 def _plain(contents: Contents) -> Contents:

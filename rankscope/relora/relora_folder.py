@@ -21,7 +21,12 @@ from safetensors.torch import load as tensors_of
 from torch import Tensor, nn
 
 from rankscope.durable import write_folder
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+from rankscope.errors import (
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    require_folder,
+)
 from rankscope.relora.adapted_model import (
     ADAPTER,
     adapted,
@@ -70,7 +75,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
     Raises
     ------
     WrongSettingError
-        If the adapters have been merged at this step or later.
+        If the adapters have been merged at this step or later, or ``folder`` is a file.
     OSError
         If it cannot be written.
 
@@ -83,6 +88,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
     'step-00000000'
     """
     wrapped, folder = wrapped_in(model), Path(folder)
+    require_folder(folder, setting="folder")
     kept = wrapping(wrapped)
     if step < 0:
         raise WrongSettingError(f"`step` is {step}, and must be at least 0")

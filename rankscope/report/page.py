@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rankscope.durable import write_file
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError, require_folder
 from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.plots.captions import plain_text
 from rankscope.plots.figure_source import source_of
@@ -89,8 +89,8 @@ def write_report(
     Raises
     ------
     WrongSettingError
-        If ``out`` is a folder, a run does not exist or is not in the results, the pattern matches
-        no run, or nothing comparable to these results was published.
+        If ``out`` is a folder or below a file, a run does not exist or is not in the results, the
+        pattern matches no run, or nothing comparable to these results was published.
     RankscopeError
         If the folder holds no results.
 
@@ -106,6 +106,7 @@ def write_report(
     path = opened.path / REPORT_FILE if out is None else Path(out)
     if path.is_dir():
         raise WrongSettingError("`out` is a folder: give a file", path=path)
+    require_folder(path.parent)
     given = listed_paths(runs)
     found = run_findings(opened, given) if given else None
     chosen = selected(opened, group=group)

@@ -224,16 +224,24 @@ def _step_of(series: Ranks, performance: Performance, asked: int | None) -> int:
         if not common:
             raise WrongSettingError(
                 "the runs have no step in common at which both rank and performance are known: "
-                "give a `step`, at which some of them do, or evaluate at the steps of the analysis"
+                + _there(steps)
             )
         return max(common)
     without = sorted(run for run, there in steps.items() if asked not in there)
     if len(without) == len(steps):
-        raise WrongSettingError(f"no run has both rank and performance at `step` {asked}")
+        raise WrongSettingError(f"no run has both at `step` {asked}: {_there(steps)}")
     if without:
         message = f"left out, without rank or performance at step {asked}: {', '.join(without)}"
         warnings.warn(RankscopeWarning(message), stacklevel=3)
     return asked
+
+
+def _there(steps: Mapping[str, set[int]]) -> str:
+    """What can be asked for, as the end of a message."""
+    known = sorted(set().union(*steps.values()))
+    if not known:
+        return "evaluate at the steps of the analysis"
+    return f"choose a `step` at which some have: {', '.join(map(str, known))}"
 
 
 @dataclass(frozen=True)

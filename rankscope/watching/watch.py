@@ -21,7 +21,12 @@ from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.file_states import FileStates, state_of
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+from rankscope.errors import (
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    require_folder,
+)
 from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.pipeline.choices import Layers, Names, Steps
@@ -226,6 +231,7 @@ def watch(
     look = partial(survey, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     look([])  # for wrong settings
     engine_of(engine, jobs)
+    require_folder(out)
     return Watch(
         paths=listed_paths(paths),
         out=Path(out),

@@ -19,7 +19,7 @@ from rankscope.durable import (
     sweep,
     write_file,
 )
-from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.errors import RankscopeError, WrongSettingError, printable, require_folder
 from rankscope.folder_lock import lock_files
 from rankscope.run_files import step_name
 from rankscope.training.config import Config
@@ -151,10 +151,9 @@ def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, 
 
 
 def _refuse_foreign(run: Path) -> None:
-    if not run.exists():
-        return
+    require_folder(run)
     if not run.is_dir():
-        raise WrongSettingError("is a file, not a run folder: choose another `out`", path=run)
+        return
     foreign = [
         p.name for p in run.iterdir() if p.name not in lock_files(LOCK) and not is_temporary(p.name)
     ]
