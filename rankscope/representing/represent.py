@@ -281,6 +281,10 @@ def _compared(
     notes = [*without, *doubts((side, entry) for side, entry, _ in listed)]
     notes += unlike(sides) if {"runs", "loss"} & {*compare} else []
     fields["notes"] = (*fields["notes"], *notes)
+    given = {str(run.path.absolute()): str(run.path) for run in found.runs}
+    for name in ("skips", "notes"):  # runs by the paths that were given
+        lines = [replace(line, path=given.get(line.path, line.path)) for line in fields[name]]
+        fields[name] = tuple(lines)
     return fields, listed
 
 
