@@ -132,9 +132,9 @@ def _tallied(held: NDArray[Any], scale: float, *, weighted: bool = False) -> tup
     for part in _parts(held):
         bits = _bits(part, scale) & SIZE_BITS
         keys = (bits >> LATER).astype(np.intp)
-        table = np.bincount(keys, bits.view(np.int32) if weighted else None)
-        begin = int((table != 0).argmax())
-        table = table[begin:].astype(np.float64, copy=False)
+        tally = np.bincount(keys, bits.view(np.int32) if weighted else None)
+        begin = int((tally != 0).argmax())
+        table = tally[begin:].astype(np.float64, copy=False)
         if not len(total):
             first, total = begin, table
             continue
@@ -149,7 +149,8 @@ def _tallied(held: NDArray[Any], scale: float, *, weighted: bool = False) -> tup
 
 
 def _parts(held: NDArray[Any]) -> list[NDArray[Any]]:
-    return np.array_split(held, -(-held.size // COUNTED))
+    size = -(-held.size // -(-held.size // COUNTED))  # of parts that are about equal
+    return [held[start : start + size] for start in range(0, held.size, size)]
 
 
 def _bits(held: NDArray[Any], scale: float) -> NDArray[np.uint32]:
