@@ -263,10 +263,8 @@ def condition_number(s: ArrayLike, *, at: int | None = None) -> float:
     index = (s.size if at is None else at) - 1
     if index < 0:
         return math.nan
-    if index >= s.size or s[index] == 0:
-        return math.inf
-    with np.errstate(over="ignore"):
-        return float(s[0] / s[index])
+    divisor = float(s[index]) if index < s.size else 0.0
+    return float(s[0]) / divisor if divisor else math.inf
 
 
 def spectral_norm(s: ArrayLike) -> float:
