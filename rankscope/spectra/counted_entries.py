@@ -19,7 +19,7 @@ LATER = 14
 LATER_BITS, SIZE_BITS = (1 << LATER) - 1, 0x7FFF_FFFF
 MANTISSA = 23  # bits of float32
 LAST_PLACES = np.ldexp(1.0, np.maximum(np.arange(256), 1) - 127 - MANTISSA)  # by exponent bits
-COUNTED = 2**18  # at a time, so that they are in the cache; at most 2²²: sums of bits are exact
+COUNTED = 2**17  # at a time, so that they are in the cache; at most 2²²: sums of bits are exact
 SAMPLE = 2**12  # entries that show whether there are later bits, unless they are all zero
 Keys = NDArray[np.intp]
 IN_FLOAT32 = 2.0**-24  # what rounding to float32 changes in an entry, relative to it
@@ -128,13 +128,19 @@ def _has_later_bits(held: NDArray[Any], scale: float) -> bool:
 
 def _tallied(held: NDArray[Any], scale: float, *, weighted: bool = False) -> tuple[int, Values]:
     """The least leading bits; for these and all above how many entries, or sums of their bits."""
-    first, total = 0, np.zeros(0)
-    for part in _parts(held):
+    first, total, parts = 0, np.zeros(0), _parts(held)
+    keys, weights = np.empty(len(parts[0]), np.intp), np.empty(len(parts[0]))
+    for part in parts:
+        here = slice(len(part))
         bits = _bits(part, scale) & SIZE_BITS
-        keys = (bits >> LATER).astype(np.intp)
-        tally = np.bincount(keys, bits.view(np.int32) if weighted else None)
-        begin = int((tally != 0).argmax())
-        table = tally[begin:].astype(np.float64, copy=False)
+        begin = int(bits.min()) >> LATER
+        if weighted:
+            weights[here] = bits.view(np.int32)
+        bits -= np.uint32(begin << LATER)
+        bits >>= LATER
+        keys[here] = bits
+        tally = np.bincount(keys[here], weights[here] if weighted else None)
+        table = tally.astype(np.float64, copy=False)
         if not len(total):
             first, total = begin, table
             continue
