@@ -1,4 +1,5 @@
 import errno
+import gc
 import io
 import json
 import os
@@ -125,6 +126,22 @@ def test_wrong_use_is_exit_2(
     shown = capsys.readouterr()
     assert (ended.value.code, shown.out) == (2, "")
     assert "nonsense" in shown.err or "nonsense" not in arguments[-1]
+
+
+@pytest.mark.parametrize(("command", "is_rarer"), [("analyze", True), ("represent", False)])
+def test_garbage_is_looked_for_less_often_where_there_is_little_and_never_at_the_end(
+    command: str, is_rarer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that run models have tensors in their garbage, and would take more memory."""
+    before = gc.get_threshold()
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "argv", ["rankscope", command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert (gc.get_threshold()[0] > before[0]) == is_rarer
+    assert gc.get_freeze_count() > len(gc.get_objects())
 
 
 def read_in_vain() -> None:
