@@ -66,6 +66,9 @@ class Dense:
         For a change: its cosine with the change before it.
     entries
         How sparse the entries are, if that was requested.
+    is_ordinary
+        Whether the entries came from a narrower format than the float64 that they are held in, so
+        that their squares are within its range.
 
     Examples
     --------
@@ -89,6 +92,7 @@ class Dense:
     before: Norm | None = None
     cosine: Cosine | None = None
     entries: Sparsity | None = None
+    is_ordinary: bool = False
 
     @classmethod
     def stored(cls, values: Matrix, dtype: str | None = None) -> Dense:
