@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
-from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, mark_end
+from rankscope.plots.marks import END_MARK, draw_band, mark_end
+from rankscope.plots.panel import Panel, drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import step_label
 from rankscope.results.results import Results
@@ -136,10 +137,7 @@ def _draw_decay(
     ax, pale = panel.ax, middle.mask(is_above.shift(-1, fill_value=False))  # from the last above on
     for part, alpha in ((middle.where(is_above), 1.0), (pale, PALE)):
         ax.plot(part.index, part, color=style.color, linestyle=style.dashes, alpha=alpha)
-    if (low < high).any():
-        ax.fill_between(
-            middle.index, low, high, where=is_above, color=style.color, alpha=BAND_ALPHA, lw=0
-        )
+    draw_band(ax, middle.index, (low.where(is_above), high), style)
     ax.axhline(floor, color=style.color, linestyle=":", linewidth=0.8)
     mark_end(ax, floor, style)
     last = middle[is_above].iloc[-1:]

@@ -56,22 +56,19 @@ TABLES = (
     *("representations", "similarities", "input_energies"),
 )
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
+RESOLVED = "weights above the noise floor"
 
 
 def figures_of(component: str) -> dict[str, GalleryFigure]:
     """The figures of one component of the matrices, whatever it is, by name."""
-    plural = PLURALS.get(component, component)
+    plural, words = PLURALS.get(component, component), component.replace("_", "-")
     kappa = "condition_number" if component in ("weight", "base") else "condition_number_r"
 
-    def figure(column: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
-        def has_data(results: Results) -> bool:
-            return _has_value(results.metrics, component, column)
-
-        return GalleryFigure(draw, has_data, plural.replace("-", " "), component)
-
     def in_halves(column: str) -> GalleryFigure:
-        made = figure(
-            column, lambda r, hue: by_half(r.metrics, column, component=component, hue=hue)
+        made = _of_matrices(
+            column,
+            component,
+            lambda r, hue: by_half(r.metrics, column, component=component, hue=hue),
         )
         return replace(
             made,
@@ -80,30 +77,46 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         )
 
     return {
-        f"per-{plural}": replace(
-            figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
-            draw_published=lambda r, hue: per(r.metrics, component, hue=hue, published=True),
+        f"{PER}{plural}": replace(
+            _of_matrices(
+                "per",
+                component,
+                lambda r, hue, p=False: per(r.metrics, component, hue=hue, published=p),
+            ),
             has_published=lambda r: has_published_spectra(r.metrics, "per", component),
         ),
-        f"condition-numbers-{plural}": replace(
-            figure(kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)),
-            draw_published=lambda r, hue: condition_number(
-                r.metrics, component, hue=hue, published=True
+        f"{KAPPA}{plural}": replace(
+            _of_matrices(
+                kappa,
+                component,
+                lambda r, hue, p=False: condition_number(
+                    r.metrics, component, hue=hue, published=p
+                ),
             ),
             has_published=lambda r: has_published_spectra(r.metrics, kappa, component),
         ),
-        f"halves-per-{plural}": in_halves("per"),
-        f"halves-condition-numbers-{plural}": in_halves(kappa),
-        f"{component.replace('_', '-')}-histograms": figure(
-            "per", lambda r, hue: update_histograms(r, component=component, hue=hue)
+        f"{HALVES}{PER}{plural}": in_halves("per"),
+        f"{HALVES}{KAPPA}{plural}": in_halves(kappa),
+        f"{words}-histograms": _of_matrices(
+            "per", component, lambda r, hue: update_histograms(r, component=component, hue=hue)
         ),
-        f"{component.replace('_', '-')}-spectra": figure(
-            "per", lambda r, hue: update_spectra(r, component=component, hue=hue)
+        f"{words}-spectra": _of_matrices(
+            "per", component, lambda r, hue: update_spectra(r, component=component, hue=hue)
         ),
-        f"heatmap-per-{plural}": figure(
-            "per", lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
+        f"{MAP}{PER}{plural}": _of_matrices(
+            "per", component, lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
         ),
     }
+
+
+def _of_matrices(
+    column: str, component: str, draw: Callable[..., Figure], drawn_from: str = ""
+) -> GalleryFigure:
+    """A figure of a metric of one component; ``drawn_from`` is its name if not given."""
+    plural = PLURALS.get(component, component).replace("-", " ")
+    return GalleryFigure(
+        draw, lambda r: _has_value(r.metrics, component, column), drawn_from or plural, component
+    )
 
 
 def _has_value(table: pd.DataFrame, component: str, column: str) -> bool:
@@ -186,7 +199,7 @@ def gallery(
     chosen = _figures_for(results, only, components)
     if not published:
         return chosen
-    if not any(figure.has_published(results) for figure in chosen.values()):
+    if not any(figure.is_published(results) for figure in chosen.values()):
         raise WrongSettingError(
             "nothing is published of matrices of these shapes, of these tasks, nor of features of "
             "these places, by step: leave out `published`"
@@ -293,23 +306,16 @@ FIGURES: dict[str, GalleryFigure] = {
         "logged learning rate",
     ),
     **_default("weight", PER, KAPPA, MAP, HALVES),
-    "condition-numbers-90-weights": GalleryFigure(
+    "condition-numbers-90-weights": _of_matrices(
+        "condition_number_90",
+        "weight",
         lambda r, hue: condition_number(r.metrics, column="condition_number_90", hue=hue),
-        lambda r: _has_value(r.metrics, "weight", "condition_number_90"),
-        "weights",
-        "weight",
     ),
-    "tail-index-weights": GalleryFigure(
-        lambda r, hue: tail_index(r.metrics, hue=hue),
-        lambda r: _has_value(r.metrics, "weight", "tail_index"),
-        "weights above the noise floor",
-        "weight",
+    "tail-index-weights": _of_matrices(
+        "tail_index", "weight", lambda r, hue: tail_index(r.metrics, hue=hue), RESOLVED
     ),
-    "outliers-weights": GalleryFigure(
-        lambda r, hue: outliers(r.metrics, hue=hue),
-        lambda r: _has_value(r.metrics, "weight", "outliers"),
-        "weights above the noise floor",
-        "weight",
+    "outliers-weights": _of_matrices(
+        "outliers", "weight", lambda r, hue: outliers(r.metrics, hue=hue), RESOLVED
     ),
     "depth-per-weights": GalleryFigure(
         lambda r, hue: depth_profiles(r.metrics, hue=hue),
@@ -337,11 +343,11 @@ FIGURES: dict[str, GalleryFigure] = {
     **_default("gradient", PER),
     **_default("ov", PER),
     **_default("qk", PER),
-    "merged-rank": GalleryFigure(
-        lambda r, hue: merged_ranks(r.metrics, hue=hue),
-        lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),
-        "recorded merges",
+    "merged-rank": _of_matrices(
+        "numerical_rank",
         "merged_total",
+        lambda r, hue: merged_ranks(r.metrics, hue=hue),
+        "recorded merges",
     ),
     "merge-alignment": _of_subspaces(
         "overlap", "merge", lambda table, hue: merge_overlaps(table, hue=hue)
@@ -358,23 +364,21 @@ FIGURES: dict[str, GalleryFigure] = {
         "adapters of different ranks and no captured energy",
     ),
     "performance": GalleryFigure(
-        lambda r, hue: performance(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
+        lambda r, hue, p=False: performance(
+            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=p
+        ),
         lambda r: bool(main_measures(r.evaluation)),
         "perplexity, loss or accuracy",
         table=attrgetter("evaluation"),
-        draw_published=lambda r, hue: performance(
-            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=True
-        ),
         has_published=lambda r: has_published_scores(r.evaluation),
     ),
     "blimp-phenomena": GalleryFigure(
-        lambda r, hue: blimp_phenomena(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
+        lambda r, hue, p=False: blimp_phenomena(
+            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=p
+        ),
         lambda r: bool(phenomena(r.evaluation)),
         "accuracies by phenomenon",
         table=attrgetter("evaluation"),
-        draw_published=lambda r, hue: blimp_phenomena(
-            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=True
-        ),
         has_published=lambda r: has_published_scores(r.evaluation),
     ),
     "rank-and-performance": GalleryFigure(

@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.evaluation_curves import measure_label
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.grid import panel_figure
 from rankscope.plots.panel import Panel, label_log_axis
 from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
 from rankscope.statistics.associations import FEWEST_PAIRS
 from rankscope.statistics.correlation import KEY, Measure
-from rankscope.statistics.quantities import quantity
+from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import are_replicates, by_group
-from rankscope.statistics.row_choice import by_run, chosen_rows, in_order, role_title, series_names
+from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
 from rankscope.statistics.run_correlation import run_points
 
 Values = NDArray[np.float64]
@@ -95,20 +94,21 @@ def rank_against_performance(
         )
     points = points.assign(**{hue: points["run"].map(by_run(metrics, hue))})
     drawn, has_groups = quantity(column), are_replicates(points, hue)
-    rows, roles = chosen_rows(metrics, component=component), in_order(points["role"])
-    figure, panels, hole = panel_grid(len(roles), share_y=not drawn.log)
-    for role, ax in zip(roles, panels, strict=True):
+    one = points.iloc[0]
+    what = quantity(str(one["metric"]), SCORE_QUANTITIES).label
+    where = f"{plain(one['task'])}: {what} at step {int(one['step'])}"
+
+    def draw(role: str, ax: Axes) -> None:
         panel = Panel(ax, series_styles(series_names(metrics, hue)))
         _draw(panel, points[points["role"] == role], hue, has_groups=has_groups)
         if drawn.log:
             ax.set_yscale("log")
             label_log_axis(ax)
-        panel_title(ax, role_title(role, rows[rows["role"] == role]))
-        one = points.iloc[0]
-        what = measure_label(str(one["metric"]))
-        where = f"{plain(one['task'])}: {what} at step {int(one['step'])}"
         ax.set(xlabel=where, ylabel=drawn.label)
-    return finish_grid(figure, panels, hole=hole)
+
+    rows = chosen_rows(metrics, component=component)
+    titles = role_titles(rows[rows["role"].isin(points["role"])])
+    return panel_figure(titles, draw, share_y=not drawn.log)
 
 
 def has_run_points(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> bool:

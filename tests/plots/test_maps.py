@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
+from tests.plots.drawn import legend_texts
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -77,8 +78,7 @@ def test_titles_of_runs_do_not_overlap(table: pd.DataFrame, width: str, ending: 
 def test_stripes_of_parts_of_cycles_are_explained(table: pd.DataFrame) -> None:
     for window, is_said in (("within", True), ("cycle", False)):
         figure = plots.heatmaps(table.assign(window=window), component="update")
-        labels = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes]
-        assert any("parts of cycles" in label for label in labels) is is_said
+        assert any("parts of cycles" in text for text in legend_texts(figure)) is is_said
 
 
 def test_ov_circuits_are_not_called_by_the_role_they_are_filed_under(table: pd.DataFrame) -> None:
