@@ -374,9 +374,7 @@ def test_other_places_have_figures_where_they_were_measured(made: Any) -> None:
     assert {"rankme-mlp-outputs", "cka-last-step-mlp-outputs"} <= {*every}
     over = every["cka-last-step-mlp-outputs"].over_published(made)
     figure = over(made)
-    assert figure is not None and any(
-        "Weiss et al. 2025" in text for text in legend_legend_texts(figure)
-    )
+    assert figure is not None and any("Weiss et al. 2025" in text for text in legend_texts(figure))
 
 
 def test_runs_are_chosen_on_both_sides_and_grouped_in_every_table(made: Any) -> None:
