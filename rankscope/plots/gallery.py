@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import copy
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import attrgetter, or_
 
 import pandas as pd
@@ -32,6 +33,7 @@ from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
 from rankscope.plots.run_scatter import has_run_points, rank_against_performance
 from rankscope.plots.staircases import merged_ranks
+from rankscope.plots.style import plain
 from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
 from rankscope.results.results import Results
@@ -51,10 +53,8 @@ PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "mer
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
-TABLES = (
-    *("metrics", "evaluation", "training", "subspaces"),
-    *("representations", "similarities", "input_energies"),
-)
+COMPARED = ("similarities", "input_energies")
+TABLES = ("metrics", "evaluation", "training", "subspaces", "representations", *COMPARED)
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
 RESOLVED = "weights above the noise floor"
 
@@ -212,11 +212,10 @@ def _figures_for(
 ) -> dict[str, GalleryFigure]:
     there = distinct(results.metrics, "component")
     _check("component", components, [results.metrics["component"]])
-    every = dict(FIGURES)
-    for component in there:
-        every |= figures_of(str(component))
-    for kind in kinds_of_places(results.representations):
-        every |= figures_of_features(kind)
+    kinds = kinds_of_places(results.representations)
+    of_text = reduce(or_, map(figures_of_features, kinds), OF_TEXT)
+    every = reduce(or_, (figures_of(str(component)) for component in there), FIGURES)
+    every |= of_text | _of_other_texts(of_text, results)
     if only:
         _check("figure", only, [list(every)])
         return {name: every[name] for name in only}
@@ -226,8 +225,8 @@ def _figures_for(
     spectra = _with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
     shown = {f.component for f in FIGURES.values() if f.component and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
-    kinds = kinds_of_places(results.representations)
-    return reduce(or_, (*rest, *(default_features(kind) for kind in kinds)), FIGURES)
+    of_text = reduce(or_, map(default_features, kinds), OF_TEXT)
+    return reduce(or_, rest, FIGURES) | of_text | _of_other_texts(of_text, results)
 
 
 def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]]) -> None:
@@ -256,13 +255,45 @@ def _alone(results: Results) -> Results:
     return _with_tables(results, metrics=table[~(whole & (table["component"] == "adapter"))])
 
 
-def _if_alone(figure: GalleryFigure) -> GalleryFigure:
+def _of_other_texts(
+    figures: Mapping[str, GalleryFigure], results: Results
+) -> dict[str, GalleryFigure]:
+    """Figures of features once more, for each text and kind of tokens but the first."""
+    probes = results.representations[["text", "features"]].dropna().drop_duplicates()
+    names = sorted(probes.itertuples(index=False, name=None))
+    made = {}
+    for probe in names[1:]:
+        chosen = partial(_of_text, probe=probe)
+        parts = [part for part, first in zip(probe, names[0], strict=True) if part != first]
+        for name, figure in figures.items():
+            if figure.has_data(chosen(results)):
+                words = (f"{part} tokens" if part == probe[1] else plain(part) for part in parts)
+                title = ", ".join([figure.title, *words])
+                end = re.sub(r"[^\w.]+", "-", "-".join(parts))
+                made[f"{name}-{end}"] = replace(_from(figure, chosen), title=title)
+    return made
+
+
+def _of_text(results: Results, probe: tuple[str, str]) -> Results:
+    """Results whose features are those of one text, and of all or the last tokens of windows."""
+    tables = {name: getattr(results, name) for name in ("representations", *COMPARED)}
+    text, features = probe
+    return _with_tables(
+        results,
+        **{
+            name: table[(table["text"] == text) & (table["features"] == features)]
+            for name, table in tables.items()
+        },
+    )
+
+
+def _from(figure: GalleryFigure, chosen: Callable[[Results], Results]) -> GalleryFigure:
+    """The figure of a part of the results."""
     return replace(
         figure,
-        draw=lambda results, hue: figure.draw(_alone(results), hue),
-        has_data=lambda results: figure.has_data(_alone(results)),
-        table=lambda results: _alone(results).metrics,
-        drawn_from="adapters alone",
+        draw=lambda results, *hue: figure.draw(chosen(results), *hue),
+        has_data=lambda results: figure.has_data(chosen(results)),
+        table=lambda results: figure.table(chosen(results)),
     )
 
 
@@ -293,6 +324,21 @@ def _correlated(results: Results, hue: str = "run") -> pd.DataFrame:
     )
 
 
+OF_TEXT: dict[str, GalleryFigure] = {
+    **default_features("block"),
+    "features-against-weights": GalleryFigure(
+        lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
+        lambda r: has_features_of_weights(r.metrics, r.representations),
+        "weights and features of blocks of a run at the same step",
+        "weight",
+        title="PER of the features after each block against that of its weights",
+    ),
+    **{
+        f"input-energy-{PLURALS[component]}": figure_of_energies(component, PLURALS[component])
+        for component in ("weight", "update", "adapter")
+    },
+}
+"""Figures of features, which are of one text."""
 FIGURES: dict[str, GalleryFigure] = {
     "loss": GalleryFigure(
         lambda r, hue: losses(r.training, runs=_names(r, r.training, hue), hue=hue),
@@ -339,7 +385,10 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     **figures_of("update"),
     **_default("cumulative_update", PER, MAP),
-    **{n: _if_alone(figure) for n, figure in _default("adapter", PER, KAPPA, MAP).items()},
+    **{
+        name: replace(_from(figure, _alone), drawn_from="adapters alone")
+        for name, figure in _default("adapter", PER, KAPPA, MAP).items()
+    },
     **_default("gradient", PER),
     **_default("ov", PER),
     **_default("qk", PER),
@@ -392,17 +441,6 @@ FIGURES: dict[str, GalleryFigure] = {
         "weights and performance of 4 runs or more",
         "weight",
     ),
-    **default_features("block"),
-    "features-against-weights": GalleryFigure(
-        lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
-        lambda r: has_features_of_weights(r.metrics, r.representations),
-        "weights and features of blocks of a run at the same step",
-        "weight",
-        title="PER of the features after each block against that of its weights",
-    ),
-    **{
-        f"input-energy-{PLURALS[component]}": figure_of_energies(component, PLURALS[component])
-        for component in ("weight", "update", "adapter")
-    },
+    **OF_TEXT,
 }
 """Figures of the results by file name."""

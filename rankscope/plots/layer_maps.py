@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -125,7 +126,7 @@ def feature_maps(
         feature_map(own, column, at=at, limits=limits, colorbar=False, ax=ax)
 
     names = sorted(distinct(rows, hue), key=str)
-    height = min(max(LAYER_HEIGHT * len(places_of(rows)), LEAST_HEIGHT), MOST_HEIGHT)
+    height = float(np.clip(LAYER_HEIGHT * len(places_of(rows)), LEAST_HEIGHT, MOST_HEIGHT))
     figure, panels = map_figure({"": ""}, names, draw, line_height=height, least_width=LEAST_WIDTH)
     label_places(panels[0], places_of(rows))
     over = runs_over(rows, hue)

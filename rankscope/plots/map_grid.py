@@ -22,7 +22,7 @@ BESIDE, INSIDE = 1.5, 0.6
 FRAME = 0.6  # inches above and below the maps
 LEAST_HEIGHT = 1.6
 LEAST_WIDTH = 0.55  # of a map, where it may have a line of its own
-HIGHEST = 9.0  # inches of maps, which is a page
+HIGHEST, TITLES = 9.0, 0.5  # inches of all maps, which is a page, and of the titles of a block
 Line = TypeVar("Line")
 Column = TypeVar("Column")
 
@@ -55,13 +55,14 @@ def map_figure(
     draw
         Draws a map in axes, or says there what is missing.
     line_height, least_width
-        Of each map, in inches.
+        Of each map, in inches; lower where all lines would not fit on a page.
 
     Returns
     -------
     The figure and its panels, of which the first is at the top left.
     """
-    per_block, blocks = _blocks(len(columns), len(lines) * line_height, least_width)
+    line_height = min(line_height, HIGHEST / len(lines))
+    per_block, blocks = _blocks(len(columns), TITLES + len(lines) * line_height, least_width)
     titles = name_titles(columns, room() / per_block)
     title_height = LINE_HEIGHT * (1 + max(title.count("\n") for title in titles))
     height = max(FRAME + line_height * len(lines), LEAST_HEIGHT) + title_height - LINE_HEIGHT

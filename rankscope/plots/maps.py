@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
@@ -31,7 +32,7 @@ from rankscope.statistics.row_choice import (
 )
 from rankscope.statistics.step_summary import line_text
 
-ROW_HEIGHT = 0.55
+LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.02, 0.55, 0.9  # inches of a map
 PARTS = "parts of cycles: rank r, then up to 2r"
 
 
@@ -150,7 +151,8 @@ def heatmaps(
 
     titles = {role: role_name(role, component) for role in in_order(rows["role"])}
     names = sorted(distinct(rows, hue), key=str)
-    figure, panels = map_figure(titles, names, draw, line_height=ROW_HEIGHT)
+    height = float(np.clip(LAYER_HEIGHT * rows["layer"].nunique(), LEAST_HEIGHT, MOST_HEIGHT))
+    figure, panels = map_figure(titles, names, draw, line_height=height)
     has_parts = "window" in rows and bool(rows["window"].eq("within").any())
     over = runs_over(rows, hue)
     remarks = [*([PARTS] if has_parts else []), *([line_text(column, over)] if over else [])]

@@ -377,6 +377,22 @@ def test_other_places_have_figures_where_they_were_measured(made: Any) -> None:
     assert figure is not None and any("Weiss et al. 2025" in text for text in legend_texts(figure))
 
 
+def test_every_text_and_kind_of_tokens_has_its_own_figures(made: Any) -> None:
+    first, other = representations(), representations(text="zeta/b", rankme=7.0)
+    last = representations(features="last", rankme=3.0)
+    probes = replace(made, representations=pd.concat([other, last, first]))
+    every = gallery(probes)
+    heights = {}
+    for name in ("rankme-features", "rankme-features-last", "rankme-features-zeta-b"):
+        figure = every[name](probes)
+        assert figure is not None
+        heights[name] = points(figure.axes[1], "full")[0]
+    assert [*heights.values()] == [rankme("full", 0, 0), 3.0, 7.0]
+    assert every["rankme-features-zeta-b"].title == "RankMe of features, zeta/b"
+    assert "cka-runs-features-last" not in every and "cka-runs-features" in every
+    assert {*gallery(probes, only=["per-features-last"])} == {"per-features-last"}
+
+
 def test_runs_are_chosen_on_both_sides_and_grouped_in_every_table(made: Any) -> None:
     chosen = selected(made, runs=["full"])
     assert {*chosen.representations["run"]} == {"full"}
