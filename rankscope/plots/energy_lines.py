@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -102,24 +104,20 @@ def input_energies(
     """
     table, hue = by_group(energies, group, hue)
     rows = chosen_rows(table, component=component)
-
-    def draw(role: str, ax: Axes) -> None:
-        input_energy(
-            table,
-            component=component,
-            role=role,
-            text=text,
-            features=features,
-            hue=hue,
-            legend=False,
-            ax=ax,
-        )
-
+    draw = partial(
+        input_energy,
+        table,
+        component=component,
+        text=text,
+        features=features,
+        hue=hue,
+        legend=False,
+    )
     titles = {}
     for role in in_order(rows["role"]):
         sizes = sorted({*rows.loc[rows["role"] == role, "dimensions"].dropna().astype(int)})
         titles[role] = role_name(role, component) + (f"  d = {sizes[0]}" if len(sizes) == 1 else "")
-    return panel_figure(titles, draw)
+    return panel_figure(titles, lambda role, ax: draw(role=role, ax=ax))
 
 
 def figure_of_energies(component: str, words: str) -> GalleryFigure:

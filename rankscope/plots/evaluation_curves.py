@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -161,18 +162,9 @@ def performance(
     if not shown:
         raise RankscopeError("the evaluation holds no perplexity, loss or accuracy of a whole task")
     figure, panels, _ = panel_grid(len(shown), share_y=False, panel_width=2.0)
+    draw = partial(score, evaluation, runs=runs, hue=hue, published=published, legend=False)
     for (task, group, metric), ax in zip(shown, panels, strict=True):
-        score(
-            evaluation,
-            metric,
-            task=task,
-            group=group,
-            runs=runs,
-            hue=hue,
-            published=published,
-            legend=False,
-            ax=ax,
-        )
+        draw(metric, task=task, group=group, ax=ax)
         ax.set(title=plain(task), xlabel="")
     figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
@@ -213,22 +205,12 @@ def blimp_phenomena(
     groups = phenomena(evaluation)
     if not groups:
         raise RankscopeError("the evaluation holds no accuracies of BLiMP by phenomenon")
-
-    def draw(group: str, ax: Axes) -> None:
-        score(
-            evaluation,
-            "accuracy",
-            task="blimp",
-            group=group,
-            runs=runs,
-            hue=hue,
-            published=published,
-            legend=False,
-            ax=ax,
-        )
-
-    titles = {name: plain(name.removeprefix(PHENOMENON).replace("_", " ")) for name in groups}
-    return fit_published(panel_figure(titles, draw), evaluation, published=published)
+    draw = partial(score, evaluation, runs=runs, hue=hue, published=published, legend=False)
+    figure = panel_figure(
+        {name: plain(name.removeprefix(PHENOMENON).replace("_", " ")) for name in groups},
+        lambda name, ax: draw("accuracy", task="blimp", group=name, ax=ax),
+    )
+    return fit_published(figure, evaluation, published=published)
 
 
 def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:

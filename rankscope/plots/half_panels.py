@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -105,12 +106,10 @@ def by_half(
     'stable rank'
     """
     table, hue = by_group(table, group, hue)
-
-    def draw(role: str, ax: Axes) -> None:
-        layer_halves(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
-
     rows = in_halves(chosen_rows(table, component=component))
-    return panel_figure(titles_with_rank(rows, column), draw)
+    draw = partial(layer_halves, table, column, component=component, hue=hue, legend=False)
+    titles = titles_with_rank(rows, column)
+    return panel_figure(titles, lambda role, ax: draw(role=role, ax=ax))
 
 
 def has_halves(table: pd.DataFrame, component: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -77,15 +78,13 @@ def per(
     rows = chosen_rows(table, component=component)
     curves = published_spectra(table, "per", component) if published else None
 
-    def draw(role: str, ax: Axes) -> None:
-        metric(table, "per", component=component, role=role, hue=hue, legend=False, ax=ax)
-        panel = Panel(ax, series_styles(series_names(table, hue)))
+    def add(panel: Panel, role: str) -> None:
         draw_published_spectra(panel, curves, role)
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
 
-    figure = panel_figure(role_titles(rows), draw)
+    figure = _of_roles(table, hue, ("per", component), add)
     limit_share(figure.axes[0])
     return fit_published(figure, rows, published=published)
 
@@ -139,15 +138,14 @@ def condition_number(
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
     table, hue = by_group(table, group, hue)
-    rows = chosen_rows(table, component=component)
     curves = published_spectra(table, column, component) if published else None
-
-    def draw(role: str, ax: Axes) -> None:
-        metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
-        draw_published_spectra(Panel(ax, {}), curves, role)
-
-    figure = panel_figure(titles_with_rank(rows, column), draw)
-    return fit_published(figure, rows, published=published)
+    figure = _of_roles(
+        table,
+        hue,
+        (column, component),
+        lambda panel, role: draw_published_spectra(panel, curves, role),
+    )
+    return fit_published(figure, chosen_rows(table, component=component), published=published)
 
 
 @paper_look()
@@ -175,11 +173,10 @@ def tail_index(
     table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component=component)
 
-    def draw(role: str, ax: Axes) -> None:
-        metric(table, "tail_index", component=component, role=role, hue=hue, legend=False, ax=ax)
-        draw_gaussian_baseline(Panel(ax, {}), rows[rows["role"] == role], "tail_index_gaussian")
+    def add(panel: Panel, role: str) -> None:
+        draw_gaussian_baseline(panel, rows[rows["role"] == role], "tail_index_gaussian")
 
-    return panel_figure(role_titles(rows), draw)
+    return _of_roles(table, hue, ("tail_index", component), add)
 
 
 @paper_look()
@@ -206,12 +203,23 @@ def outliers(
     """
     table, hue = by_group(table, group, hue)
 
-    def draw(role: str, ax: Axes) -> None:
-        metric(table, "outliers", component=component, role=role, hue=hue, legend=False, ax=ax)
-        label = "Gaussian matrix: one in a hundred has one"
-        Panel(ax, {}).baseline([GAUSSIAN_OUTLIERS], label)
+    def add(panel: Panel, _: str) -> None:
+        panel.baseline([GAUSSIAN_OUTLIERS], "Gaussian matrix: one in a hundred has one")
 
-    return panel_figure(role_titles(chosen_rows(table, component=component)), draw)
+    return _of_roles(table, hue, ("outliers", component), add)
+
+
+def _of_roles(
+    table: pd.DataFrame, hue: str, of: tuple[str, str], add: Callable[[Panel, str], None]
+) -> Figure:
+    """A panel of a metric of a component for every role, with what ``add`` draws in it besides."""
+    column, component = of
+
+    def draw(role: str, ax: Axes) -> None:
+        metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
+        add(Panel(ax, series_styles(series_names(table, hue))), role)
+
+    return panel_figure(titles_with_rank(chosen_rows(table, component=component), column), draw)
 
 
 def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
