@@ -58,7 +58,7 @@ def say_none(ax: Axes, name: str) -> None:
 
 def has_hatched(mesh: QuadMesh) -> bool:
     """Whether some cell of a map has no number."""
-    values = np.ma.filled(np.ma.asarray(mesh.get_array(), dtype=float), np.nan)
+    values: NDArray[np.float64] = np.ma.filled(np.ma.asarray(mesh.get_array(), dtype=float), np.nan)
     return bool(np.isnan(values).any())
 
 

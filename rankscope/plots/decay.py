@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import pandas as pd
@@ -195,18 +194,9 @@ def update_spectra(
     return finish_grid(figure, panels, hole=None)
 
 
-class DrawSpectra(Protocol):
-    """An axes-level function of the singular values of one role and step, such as `spectrum`."""
-
-    def __call__(
-        self, spectra: pd.DataFrame, *, hue: str, names: list[object], legend: bool, ax: Axes
-    ) -> Axes:
-        """Draw them; ``names`` are all series of the study."""
-
-
 def spectra_grid(
     results: Results,
-    draw: DrawSpectra,
+    draw: Callable[..., Axes],
     component: str,
     *,
     roles: list[str] | None,
@@ -215,7 +205,8 @@ def spectra_grid(
 ) -> tuple[Figure, list[Axes]]:
     """Panels of spectra with a row for every role, and an early, a middle and a late step.
 
-    Parameters and errors are those of `update_spectra`; ``draw`` draws one panel.
+    Parameters and errors are those of `update_spectra`; ``draw`` is an axes-level function of the
+    singular values of one role and step, such as `spectrum`.
     """
     table, hue = by_group(results.metrics, group, hue)
     rows = chosen_rows(table, component=component)

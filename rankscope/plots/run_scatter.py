@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import panel_figure
+from rankscope.plots.marks import draw_marks
 from rankscope.plots.panel import Panel, label_log_axis
-from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
+from rankscope.plots.style import paper_look, plain, series_styles
 from rankscope.statistics.associations import FEWEST_PAIRS
 from rankscope.statistics.correlation import KEY, Measure
 from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
@@ -141,19 +142,7 @@ def _draw(panel: Panel, points: pd.DataFrame, hue: str, *, has_groups: bool) -> 
             for one in zip(x, y, strict=True):
                 ends = np.transpose([centre, one])
                 panel.ax.plot(*ends, color=style.color, linewidth=0.6, zorder=1)
-            _mark(panel.ax, style, *np.transpose([centre]), is_mean=True)
-        _mark(panel.ax, style, x, y)
+            draw_marks(panel.ax, *centre, style, hollow=True, size=OF_MEAN)
+        draw_marks(panel.ax, x, y, style, size=OF_RUN)
     if has_groups:
         panel.mark("mean of a group, with its runs around it")
-
-
-def _mark(ax: Axes, style: SeriesStyle, x: Values, y: Values, *, is_mean: bool = False) -> None:
-    ax.plot(
-        x,
-        y,
-        linestyle="",
-        color=style.color,
-        marker=style.marker,
-        markersize=OF_MEAN if is_mean else OF_RUN,
-        fillstyle="none" if is_mean else "full",
-    )
