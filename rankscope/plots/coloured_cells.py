@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.panel import GREY, least_span
+from rankscope.plots.style import COLORS
 from rankscope.statistics.replicates import none_in_common
 from rankscope.statistics.row_choice import require_metric
-
-COLORS = "viridis"
 
 
 def draw_cells(ax: Axes, cells: pd.DataFrame, norm: Normalize) -> QuadMesh:

@@ -11,17 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.coloured_cells import COLORS, in_layers
+from rankscope.plots.coloured_cells import in_layers
 from rankscope.plots.grid import new_figure, row_title, shared_legend
 from rankscope.plots.marks import draw_band, draw_marks
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
 from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
-from rankscope.plots.style import SeriesStyle, name_title, paper_look, wrapped
+from rankscope.plots.style import DARKENING, SeriesStyle, name_title, paper_look, wrapped
 from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.depth import LEAST_LAYERS, layer_means, over_runs, slopes
 from rankscope.statistics.quantities import quantity
@@ -39,10 +39,6 @@ ROUND = [1, 2, 2.5, 5, 10]
 ROW_HEIGHT = 1.0
 BAR_PAD = 0.1
 ROW_TITLE = 0.25  # of the width
-# Without the palest colours, which are lost on white paper.
-DARKENING = LinearSegmentedColormap.from_list(
-    "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
-)
 
 
 def layer_profile(

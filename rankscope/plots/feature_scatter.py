@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +13,7 @@ from rankscope.errors import WrongSettingError
 from rankscope.plots.feature_lines import probe_text
 from rankscope.plots.grid import panel_figure
 from rankscope.plots.marks import draw_marks
+from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import Panel, label_log_axis
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles
 from rankscope.plots.time_axis import step_label
@@ -39,9 +42,9 @@ def features_against_weights(
 
     Each point is the number of the features after block l over the metric of the weights in block
     l, with the 95 % interval over documents as a bar. A thin line joins the layers of a run in
-    order, from a hollow marker at the first. Layers of one run are not independent, and both ranks
-    may change with depth for reasons of their own: the figure cannot show that one follows from
-    the other.
+    order, from a hollow marker at the first; of many layers every few have a marker. Layers of one
+    run are not independent, and both ranks may change with depth for reasons of their own: the
+    figure cannot show that one follows from the other.
 
     Parameters
     ----------
@@ -128,7 +131,9 @@ def _draw(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     x, y = points["weights"], points["features"]
     ax.plot(x, y, color=style.color, linewidth=0.6, zorder=1)
     ax.vlines(x, points["low"], points["high"], color=style.color, linewidth=0.8)
-    draw_marks(ax, x, y, style, hollow=np.arange(len(x)) == 0)
+    marked = points.iloc[:: math.ceil(len(points) / MOST_MARKERS)]
+    is_first = np.arange(len(marked)) == 0
+    draw_marks(ax, marked["weights"], marked["features"], style, hollow=is_first)
 
 
 def _explain(panel: Panel, points: pd.DataFrame, hue: str, *, note: str) -> None:

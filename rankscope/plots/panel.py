@@ -20,7 +20,7 @@ from matplotlib.ticker import (
 )
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.style import SeriesStyle, legend_names, series_styles
+from rankscope.plots.style import SeriesStyle, in_legend, legend_names, series_styles
 from rankscope.statistics.replicates import Over
 from rankscope.statistics.step_summary import band_text, line_text
 
@@ -53,7 +53,7 @@ class Panel:
             color=style.color,
             linestyle=style.dashes if dashes is None else dashes,
             marker=style.marker if marker else "",
-            label=legend_names(self.styles)[name],
+            label=legend_names(self.styles)[name] if name in in_legend([*self.styles]) else "_",
         )
         return style
 
