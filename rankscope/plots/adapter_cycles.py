@@ -166,7 +166,7 @@ def adapter_ranks(results: Results, *, hue: str = "run", group: str | None = Non
         What an analysis stored: its metrics and the training log.
     hue, group
         The column of the metrics, one value per run, that identifies the lines; or a pattern that
-        makes replicates of runs.
+        groups runs into replicates.
 
     Raises
     ------

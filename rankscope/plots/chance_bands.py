@@ -43,7 +43,7 @@ def differences(
     metric, component
         What to draw.
     names
-        What the two runs are called.
+        Names of the two runs.
 
     Raises
     ------

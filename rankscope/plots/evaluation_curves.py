@@ -138,7 +138,7 @@ def performance(
     runs, hue, published
         As for `score`.
     group
-        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
+        A pattern that groups runs into replicates, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------

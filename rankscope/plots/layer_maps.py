@@ -44,8 +44,8 @@ def feature_map(
 ) -> Axes:
     """Draw a number of the features of one run as colours: layers upwards, steps to the right.
 
-    The lowest row is the embedding and the highest what the last norm gives. Cells without a number
-    are hatched. Of several runs, cells are their mean at the steps that all of them have.
+    The lowest row is the embedding and the highest the output of the last norm. Cells without a
+    number are hatched. Of several runs, cells are their mean at the steps that all of them have.
 
     Parameters
     ----------
