@@ -108,6 +108,11 @@ def in_order(roles: Iterable[str]) -> list[str]:
     return sorted(there, key=lambda role: (order.get(role, len(order)), role))
 
 
+def role_titles(rows: pd.DataFrame) -> dict[str, str]:
+    """Title of the panel of every role of one component, in order; see `role_title`."""
+    return {role: role_title(role, rows[rows["role"] == role]) for role in in_order(rows["role"])}
+
+
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:
     """Distinct shapes (rows, columns) of the matrices."""
     there = rows[["rows", "cols"]].drop_duplicates().astype(int)
