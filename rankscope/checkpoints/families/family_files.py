@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -48,8 +49,11 @@ def read_family(given: str | Path) -> Family:
         return families()[str(given)]
     path = Path(given)
     if not path.is_file():
-        known = ", ".join(sorted(families()))
-        message = f"{str(given)!r} is neither a family nor a file: choose from {known}"
+        nearest = get_close_matches(str(given), families(), n=5, cutoff=0.0)
+        message = (
+            f"{str(given)!r} is neither a family nor a file: choose from {', '.join(nearest)}, or "
+            f"another of the {len(families())} families in docs/checkpoints.md"
+        )
         raise WrongSettingError(message)
     try:
         return parsed(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
