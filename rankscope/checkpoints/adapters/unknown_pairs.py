@@ -14,7 +14,7 @@ from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
 # Words for what a parameter belongs to, of which a block has one each: not the halves of a matrix.
-PARTS = {"attn", "attention", "mlp", "ffn", "ff", "moe", "encoder", "decoder", "text", "image"}
+PARTS = {"attn", "attention", "mlp", "ffn", "ff", "moe"}
 WORD = re.compile(r"[A-Za-z]+|\d+")
 # Names with these ends are maps or tables alone: ``image_projection`` beside ``text_projection``.
 WHOLE = ("proj", "projection", "weight", "head", "emb", "embed", "embedding", "embeddings", "table")
