@@ -18,6 +18,10 @@ SINGLE, GROUPED = "a separate kernel for each channel", "separate kernels for gr
 
 def why_separate(name: str, shape: Shape, near: Neighbours) -> str:
     """Why no matrix mixes all channels of a convolution; empty if one does or may do."""
+    if len(shape) < 3:
+        return ""
+    if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
+        return ""
     if _is_depthwise(name, shape, near) or _is_behind_its_channels(name, shape, near):
         return SINGLE
     return GROUPED if _is_grouped(name, shape, near) else ""
@@ -60,9 +64,7 @@ def _is_depthwise(name: str, shape: Shape, near: Neighbours) -> bool:
     columns are a multiple of the channels, which are then its inputs. The cost of an error: the
     matrix of a first layer is missing.
     """
-    if len(shape) < 3 or shape[1] != 1:
-        return False
-    if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
+    if shape[1] != 1:
         return False
     if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
         return True
@@ -86,11 +88,12 @@ def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
     such numbers too, and then one of the same shape. In a plain list all are alike, so there a map
     that mixes the channels must be beside it. The cost of an error: as above.
     """
-    if len(shape) < 3 or shape[1] != 1 or shape[0] == 1 or max(shape[2:]) > KERNEL:
+    if shape[1] != 1 or shape[0] == 1 or max(shape[2:]) > KERNEL:
         return False
     for number in numbers_in(name):
         rest, around = name[number.end :], number.before.rstrip(".").rpartition(".")[0]
-        if any(one.shape[:2] == (shape[0], COLOURS) for _, one in near.within(around)):
+        beside = [one.shape for _, one in near.within(around) if len(one.shape) > 2]
+        if any(one[:2] == (shape[0], COLOURS) for one in beside):
             return True
         for before in _iter_before(number.before, number.value, near):
             is_twin = any(other.endswith(rest) and one == shape for other, one in before)
@@ -98,13 +101,8 @@ def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
                 return True
         next_one = near.shape_of(f"{number.before}{number.value + 1}{rest}")
         if rest == ".weight" and (number.value or next_one == shape):
-            return any(_mixes(one.shape, shape[0]) for _, one in near.within(around))
+            return any(one[1] == shape[0] and math.prod(one[2:]) == 1 for one in beside)
     return False
-
-
-def _mixes(shape: Shape, channels: int) -> bool:
-    """Whether a kernel of size 1 has these channels as inputs."""
-    return len(shape) > 2 and shape[1] == channels and math.prod(shape[2:]) == 1
 
 
 def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:
@@ -116,7 +114,7 @@ def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:
     ResNeXt: after a gate or a shuffle of pixels, the next one would have fewer. The cost of an
     error: a matrix is missing, or the rows of several matrices are measured as one.
     """
-    if len(shape) < 3 or shape[1] < 2 or shape[0] % shape[1] or shape[0] == shape[1]:
+    if shape[1] < 2 or shape[0] % shape[1] or shape[0] == shape[1]:
         return False
     said = [{*words(part)} for part in name.split(".")]
     if not is_convolution(name) or any({"pos", "conv"} <= one or "grouped" in one for one in said):
