@@ -75,12 +75,14 @@ def test_experts_that_are_stored_inputs_first_are_cut_into_gate_and_up(tmp_path:
     name = "model.layers.1.mlp.experts"
     module = held[f"{name}.gate_up_proj"][1]
     whole = module.gate_up_proj.detach().numpy()[2]  # (inputs, gate and up)
-    parts = {p.role: p for p in contents.parameters.values() if p.layer == 1 and p.expert == 2}
+    parts = {
+        p.role: np.asarray(p.tensor.read())
+        for p in contents.parameters.values()
+        if p.tensor and p.layer == 1 and p.expert == 2
+    }
     for role, columns in (("gate", slice(48)), ("up", slice(48, None))):
-        assert parts[role].tensor is not None
-        assert (np.asarray(parts[role].tensor.read()) == whole[:, columns].T).all()
-    assert parts["down"].tensor is not None
-    assert (np.asarray(parts["down"].tensor.read()) == module.down_proj.detach().numpy()[2].T).all()
+        assert (parts[role] == whole[:, columns].T).all()
+    assert (parts["down"] == module.down_proj.detach().numpy()[2].T).all()
 
 
 def test_the_gate_of_an_attention_is_not_that_of_an_mlp(tmp_path: Path) -> None:
