@@ -133,7 +133,7 @@ def represent(
 
     def print_record(record: dict[str, Any]) -> None:
         print_representations(of_curves(record["representations"], found.curves))
-        count = f"{found.measured} checkpoints looked into; {found.computed} results newly computed"
+        count = f"{found.measured} checkpoints measured; {found.computed} results newly computed"
         typer.echo(f"{count} → {plain(str(out))}")
 
     end_call(

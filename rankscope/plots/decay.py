@@ -44,11 +44,11 @@ def spectrum(
 ) -> Axes:
     """Draw singular values over their largest, by index from 1, on a log axis.
 
-    The line is the median of the matrices of a series and the band goes from their minimum to
-    their maximum; for a single matrix the band is the interval that holds the true value, where
-    that is wide enough to see. A dotted line is the (median) noise floor, where it is near. Below
-    it values may be nothing but rounding: there the line is pale and has no band, and the axis does
-    not follow it. A dot is at the last value above the floor. Zeros are not drawn.
+    The line is the median of the matrices of a series and the band spans their minimum to their
+    maximum; for a single matrix the band is the interval that holds the true value, where that is
+    wide enough to see. A dotted line is the (median) noise floor, where it is near. Below it values
+    may be nothing but rounding: there the line is pale and has no band, and the axis does not
+    follow it. A dot is at the last value above the floor. Zeros are not drawn.
 
     Parameters
     ----------

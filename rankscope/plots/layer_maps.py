@@ -50,7 +50,7 @@ def feature_map(
     """Draw a number of the features of one run as colours: layers upwards, steps to the right.
 
     The lowest row is the embedding and the highest the output of the last norm. Cells without a
-    number are hatched. Of several runs, cells are their mean at the steps that all of them have.
+    number are hatched. For several runs, cells are their mean at the steps that all of them have.
 
     Parameters
     ----------

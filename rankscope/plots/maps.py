@@ -61,10 +61,10 @@ def heatmap(
 
     Cells are as wide as the distance between steps. Several matrices in one cell, such as heads,
     enter by their mean, condition numbers by their median. The scale is logarithmic for those, and
-    where the limits are a decade apart: a low-rank run beside a full-rank one would be all dark.
-    Cells without a value, such as those of zero matrices, are hatched. Of several runs, such as
-    the rows of one ``run_group`` of `rankscope.grouped`, cells are the mean (or median) of the
-    runs, at the steps that all of them have.
+    also where the limits are a decade apart, since a low-rank run beside a full-rank one would be
+    all dark. Cells without a value, such as those of zero matrices, are hatched. For several runs,
+    such as the rows of one ``run_group`` of `rankscope.grouped`, cells are the mean (or median) of
+    the runs, at the steps that all of them have.
 
     Parameters
     ----------

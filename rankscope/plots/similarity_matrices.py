@@ -195,7 +195,7 @@ def run_similarities(
     hue: str = "run",
     group: str | None = None,
 ) -> Figure:
-    """Figure of how alike runs are at one step, as matrices: a panel for every place.
+    """Figure of how similar runs are at one step, as matrices: a panel for every place.
 
     With groups, cells are means over pairs of runs; on the diagonal, over pairs of one group, which
     show what another seed changes, and nothing where a group has one run.

@@ -132,7 +132,7 @@ def represent(
     WrongSettingError
         If a setting is unknown, contradicts another, or names data or steps that do not exist.
     RankscopeError
-        If the text cannot be read, or no checkpoint can be looked into.
+        If the text cannot be read, or no checkpoint can be measured.
     OSError
         If ``out`` cannot be written.
 
@@ -148,7 +148,7 @@ def represent(
     ...     table = rs.represent("ckpts/full", text="novel.txt", steps=100)
     ... except rs.RankscopeError as error:
     ...     print(error)
-    no checkpoint could be looked into; 1 skipped, the first: ckpts/full/checkpoint-100: no
+    no checkpoint could be measured; 1 skipped, the first: ckpts/full/checkpoint-100: no
     tokenizer found here or in its run ...: pass the `tokenizer` that it was trained with ...
     """
     question = RepresentQuestion(

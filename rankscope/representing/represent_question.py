@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rankscope.representing.probe_windows import Features
 
 
-NOTHING_SEEN = "no checkpoint could be looked into"
+NOTHING_SEEN = "no checkpoint could be measured"
 
 
 @dataclass(frozen=True, kw_only=True)
