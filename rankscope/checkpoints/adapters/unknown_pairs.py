@@ -13,6 +13,8 @@ from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
+# Words for what a parameter belongs to, of which a block has one each: not the halves of a matrix.
+PARTS = {"attn", "attention", "mlp", "ffn", "ff", "moe"}
 WORD = re.compile(r"[A-Za-z]+|\d+")
 # Names with these ends are maps or tables alone: ``image_projection`` beside ``text_projection``.
 WHOLE = ("proj", "projection", "weight", "head", "emb", "embed", "embedding", "embeddings", "table")
@@ -29,8 +31,9 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
     Two tensors may be if they share a side of at most half of both other sides, and are either
 
     * parameters of the same module whose names differ in one word (``left_factor`` and
-      ``right_factor``), neither of which has a role in the family, and not both with a bias, since
-      a product has one. (Two layers of a bottleneck are two modules with one ``weight`` each.) Or
+      ``right_factor``, but not ``attn_map`` and ``mlp_map``), neither of which has a role in the
+      family, and not both with a bias, since a product has one. (Two layers of a bottleneck are two
+      modules with one ``weight`` each.) Or
     * the only matrices below a module that the family knows as a projection and that has no weight
       itself (``q_proj.0.weight``, ``q_proj.1.weight``).
 
@@ -57,7 +60,7 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
         if leaf != "weight":
             ends_whole = leaf.rpartition("_")[2] in WHOLE
             for word in WORD.finditer(leaf):
-                if ends_whole and word.end() < len(leaf):
+                if (ends_whole and word.end() < len(leaf)) or word[0].lower() in PARTS:
                     continue
                 but_it = f"{leaf[: word.start()]}*{leaf[word.end() :]}"
                 own.setdefault((module, but_it), []).append(name)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rankscope.checkpoints.families.factor_tables import FactorTable
+from rankscope.checkpoints.families.names import CROSSING
 from rankscope.checkpoints.families.norm_tables import NormTable
 
 GENERIC = "generic"  # the family of models that no other fits
+OF_ATTENTION = ("q", "k", "v", "o")  # roles that only self-attention has
+T = TypeVar("T")
 Split = Literal["blocks", "heads", "groups", "alternate", "equal", "flat"]
 
 
@@ -102,12 +105,19 @@ class Family:
     norms: tuple[NormTable, ...] = ()
 
     def role_of(self, module: str) -> str:
-        """Role of a module; ``other`` if the table does not know it."""
-        return next((role for end, role in self._roles if end.fullmatch(module)), "other")
+        """Role of a module; ``other`` if the table does not know it.
+
+        So are the maps of attention to an encoder, unless the table names that attention.
+        """
+        role, crosses = _first((end.fullmatch(module), one) for end, one in self._roles)
+        return "other" if role is None or (crosses and role in OF_ATTENTION) else role
 
     def fused_in(self, module: str) -> Fused | None:
         """How the tensor of a module is split; None if it is not."""
-        return next((fused for end, fused in self._fused if end.fullmatch(module)), None)
+        fused, crosses = _first((end.fullmatch(module), one) for end, one in self._fused)
+        if fused is None or fused.role or not crosses or fused.parts[0] not in OF_ATTENTION:
+            return fused
+        return replace(fused, role="other")
 
     def is_transposed(self, module: str) -> bool:
         """Whether the tensor of a module is stored (inputs, outputs)."""
@@ -148,6 +158,14 @@ class Family:
 def ends_with(module: str, end: str) -> bool:
     """Whether the path of a module ends with these parts."""
     return bool(_ending(end).fullmatch(module))
+
+
+def _first(found: Iterable[tuple[re.Match[str] | None, T]]) -> tuple[T | None, bool]:
+    """What belongs to the first end that matches; and whether attention to an encoder is before."""
+    for match, one in found:
+        if match is not None:
+            return one, bool(CROSSING.search(match[1] or ""))
+    return None, False
 
 
 @cache

@@ -108,13 +108,16 @@ class Layers:
         """Whether the inner number counts blocks, and the outer one stacks of blocks.
 
         Heads, experts and parts of an attention recur too. But a block has submodules; something
-        simpler is a block only if the outer number holds hardly anything else.
+        simpler is a block only if the outer number holds hardly anything else. What has no
+        attention is not a block beside an attention, such as each of several MLPs.
         """
         count = self._counts[inner.kind]
         if not count.all_alike or not (inner.is_plain or count.most > FEW or not outer.is_plain):
             return False
         between = inner.kind.removeprefix(outer.kind + "#")
         is_next = between.count(".") <= FEW
+        if self._counts[outer.kind].has_attention and not count.has_attention:
+            return False
         if count.counts_maps and "block" not in inner.word:
             return False
         return count.is_rich or (is_next and self._holds_little_else(outer.kind))

@@ -20,6 +20,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 OUTER = ("_forward_module.", "module.", "wrapped_model.", "base_model.model.")
 INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d{1,9})(?=\.|$)")
+# Attention to an encoder or another input, whose maps do not belong to those of self-attention.
+CROSSING = re.compile(
+    r"(^|[._])(cross_?att|enc(oder)?_?dec(oder)?_?att|encoder_att)", re.IGNORECASE
+)
 FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 

@@ -35,12 +35,17 @@ class Neighbours:
         self._without_axis: dict[str, frozenset[Shape]] = {}
         self._within: dict[str, Counter[Shape]] = {}
         self._sides: dict[str, frozenset[int]] = {}
+        self._turned: dict[str, frozenset[bool]] = {}
         self._routers: dict[str, frozenset[Shape]] = {}
         self._lengths: dict[str, frozenset[int]] = {}
 
     def beside(self, name: str) -> Mapping[str, Tensor]:
         """The tensors of its module, by the last part of their names; itself among them."""
         return self._modules[name.rpartition(".")[0]]
+
+    def shape_of(self, name: str) -> Shape:
+        """The shape of a tensor by its name; empty if there is none."""
+        return self._tensors[name].shape if name in self._tensors else ()
 
     def shapes_but_one_axis(self, name: str) -> frozenset[Shape]:
         """The shapes of the tensors of its module, each without one axis that is not the first."""
@@ -102,6 +107,22 @@ class Neighbours:
                 if {"router", "gate"} & {*words(name.removeprefix(module))}
             )
         return self._routers[module]
+
+    def turned_within(self, module: str) -> frozenset[bool]:
+        """Whether biases in a module and below it are as long as the columns of their weights.
+
+        Both if they differ; those of square matrices say nothing.
+        """
+        if module not in self._turned:
+            pairs = (
+                (tensor.shape, self.shape_of(f"{name.removesuffix('weight')}bias"))
+                for name, tensor in self.within(module)
+                if name.endswith(".weight") and len({*tensor.shape}) == len(tensor.shape) == 2
+            )
+            self._turned[module] = frozenset(
+                bias == shape[1:] for shape, bias in pairs if len(bias) == 1 and bias[0] in shape
+            )
+        return self._turned[module]
 
     @cached_property
     def _sorted(self) -> list[str]:

@@ -17,7 +17,7 @@ from rankscope.checkpoints.tensors import FLOATS, Tensor
 Shape = tuple[int, ...]
 
 POSITIONAL = {"pos", "position", "positions", "positional"}
-PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg"}
+PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg", "level"}
 TABLES = {
     *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
     *("encoder", "table", "tables", "bias", "biases", "pe"),
@@ -34,6 +34,8 @@ BESIDE_MASKS = {
     *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
+GAINS, VECTORS = {"scale", "gamma"}, {"latents", "tokens", "token", "registers", "prompts"}
+QUERIES, KEYS = {"query", "queries"}, {"key", "keys", "value", "values"}
 MOVING = {"ema", "avg", "average", "moving"}
 WEIGHT = "weight"
 STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
@@ -86,12 +88,14 @@ def is_mask(name: str, tensor: Tensor) -> bool:
 
 
 def _is_norm(one: _Judged) -> bool:
-    """A gain: with a bias of the same shape, or for every head of a projection.
+    """A gain: a scale, one with a bias of the same shape, or one for every head of a projection.
 
-    A linear map does not have a bias with its own two axes. Without a bias, the name of the module
-    must end in norm, and a projection beside it must have as many rows as the gain has entries. A
-    gain of two axes for which neither holds is measured as a matrix.
+    A linear map is not called a scale, and does not have a bias with its own two axes. Without
+    either, the name of the module must end in norm, and a projection beside it must have as many
+    rows as the gain has entries. A gain of two axes for which none holds is measured as a matrix.
     """
+    if one.leaf in GAINS and "weight" not in one.beside:
+        return True
     called = one.leaf.replace("weight", "bias")
     bias = one.beside.get(called)
     if bias is not None and bias.shape == one.shape and called != one.leaf:
@@ -215,20 +219,28 @@ def _is_statistic(one: _Judged) -> bool:
 def _is_rates(one: _Judged) -> bool:
     """How fast a state decays: ``decay``, or ``A_log`` with one row per entry of its ``D``.
 
-    The cost of an error: a linear map that is a bare parameter of such a name is missing.
+    Beside it, ``D`` is what each channel skips the state with. The cost of an error: a linear map
+    that is a bare parameter of such a name is missing.
     """
-    if words(one.leaf)[-1:] == ("decay",):
+    if words(one.leaf)[-1:] == ("decay",) or (one.leaf == "D" and "A_log" in one.beside):
         return True
     skip = one.beside.get("D")
     return one.leaf == "A_log" and (skip is None or skip.shape[:1] == one.shape[:1])
 
 
 def _is_added(one: _Judged) -> bool:
-    """Vectors with an axis of 1 before the last, which are broadcast: queries, tokens.
+    """Vectors with an axis of 1 before the last, which are broadcast, or called latents or tokens.
 
-    Only bare parameters: a stack of one matrix that is called a weight is not understood.
+    Or queries, if there are no keys beside them. Only bare parameters: a stack of one matrix that
+    is called a weight is not understood. The cost of an error: a linear map that is a bare
+    parameter of such a name is missing.
     """
-    return len(one.shape) > 2 and 1 in one.shape[:-1] and not is_weight(one.name)
+    if is_weight(one.name):
+        return False
+    if len(one.shape) > 2 and 1 in one.shape[:-1]:
+        return True
+    own = {*one.says[-1:]}
+    return bool(own & VECTORS) or (bool(own & QUERIES) and not one.beside.keys() & KEYS)
 
 
 _RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
@@ -239,7 +251,7 @@ _RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
     (_is_cache, "keys or values of earlier tokens"),
     (_is_position, "a table of positions or types"),
     (_is_statistic, "a running statistic"),
-    (_is_rates, "rates of decay"),
+    (_is_rates, "rates of a state space"),
     (_is_added, "learnt vectors that are added or looked up"),
 )
 # All others ask for a last part other than this, which nearly all tensors have.

@@ -13,10 +13,10 @@ from rankscope.checkpoints.contents import Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
-    is_depthwise,
     matrices_of,
     parts_in_name,
 )
+from rankscope.checkpoints.families.convolutions import why_separate
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.heads import Towers
@@ -124,12 +124,8 @@ def _axes(
         found.skip(tensor, name, "empty", message)
     elif tensor.dtype not in FLOATS:
         _leave_numbers(found, name, tensor)
-    elif why := why_no_map(name, tensor, near):
+    elif why := why_no_map(name, tensor, near) or _why_separate(name, shape, family, near):
         found.leave(tensor, "no linear map", why)
-    elif is_depthwise(name, shape, near) and not family.axes_of(
-        name.removesuffix(".weight"), len(shape)
-    ):
-        found.leave(tensor, "no linear map", "a separate kernel for each channel")
     else:
         axes = axes_of(name, shape, family, near)
         if axes is None:
@@ -142,6 +138,12 @@ def _axes(
             return axes
         found.skip(tensor, name, "not-understood", f"{message}{ADVICE}")
     return None
+
+
+def _why_separate(name: str, shape: tuple[int, ...], family: Family, near: Neighbours) -> str:
+    """Why no matrix mixes the channels of a tensor; empty if the family states its axes."""
+    is_stated = family.axes_of(name.removesuffix(".weight"), len(shape)) is not None
+    return "" if is_stated else why_separate(name, shape, near)
 
 
 def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:

@@ -9,7 +9,9 @@ from functools import cached_property
 
 # A part of a path that is a number, or that ends in one and has parts below it.
 NUMBER = re.compile(r"(?:(?<=\.)|^)(?P<plain>\d{1,9})(?=\.|$)|(?<=[^\d.])(?P<ending>\d{1,9})(?=\.)")
-EXPERT = re.compile(r"expert", re.IGNORECASE)
+# The number of an expert: ``experts.3``, ``expert_3``; but not that of a layer of an expert.
+EXPERT = re.compile(r"expert[^.\d]*\.?(?=\d)", re.IGNORECASE)
+ATTENTION = re.compile(r"att", re.IGNORECASE)
 FEW = 2
 
 
@@ -81,6 +83,11 @@ class Count:
         return 2 * sum(map(_is_rich, self.below)) > len(self.below)
 
     @cached_property
+    def has_attention(self) -> bool:
+        """Whether most of what it counts has an attention that is not in a list below it."""
+        return 2 * sum(any(map(_is_attention, names)) for names in self.below) > len(self.below)
+
+    @cached_property
     def counts_maps(self) -> bool:
         """Whether most of what it counts is a single map: ``layers.2.convolution``."""
         single = (len(names) == 1 and len(_words(names[0])) == 1 for names in self.below)
@@ -94,6 +101,10 @@ def _sharing(values: list[list[str]]) -> int:
         for name in set(names):
             seen[name] += 1
     return sum(any(seen[name] >= FEW for name in names) for names in values)
+
+
+def _is_attention(name: str) -> bool:
+    return "#" not in name and bool(ATTENTION.search(name))
 
 
 def _words(name: str) -> list[str]:
