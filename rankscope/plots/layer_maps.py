@@ -26,7 +26,6 @@ from rankscope.statistics.row_choice import distinct
 
 MOST_TICKS = 8
 LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 1.4, 2.6
-LEAST_WIDTH = 0.9
 SHORT = {"embedding": "emb.", "final": "norm"}
 
 
@@ -127,7 +126,7 @@ def feature_maps(
 
     names = sorted(distinct(rows, hue), key=str)
     height = float(np.clip(LAYER_HEIGHT * len(places_of(rows)), LEAST_HEIGHT, MOST_HEIGHT))
-    figure, panels = map_figure({"": ""}, names, draw, line_height=height, least_width=LEAST_WIDTH)
+    figure, panels = map_figure({"": ""}, names, draw, line_height=height)
     label_places(panels[0], places_of(rows))
     over = runs_over(rows, hue)
     remarks = [*([f"mean over {over}"] if over else []), probe_text(rows)]
