@@ -112,8 +112,12 @@ def _order(entry: Entry) -> tuple[tuple[bool, str, int], ...]:
     """By component, layer, role and the rest of the place, then by key; None comes last."""
     place = {"component": None, "layer": None, "role": None, **entry.place, "key": entry.key}
     return tuple(
-        (at is None, at if isinstance(at, str) else "", at if isinstance(at, int) else 0)
-        for at in place.values()
+        [
+            (False, at, 0)
+            if isinstance(at, str)
+            else (at is None, "", at if isinstance(at, int) else 0)
+            for at in place.values()
+        ]
     )
 
 

@@ -44,8 +44,8 @@ class Coordinates:
             if len(shape) == MATRIX and family.role_of(module) in ("q", "k", "v"):
                 self._projections.setdefault(block_of(module), []).append(shape)
 
-    def parameter(self, name: str) -> Parameter:
-        """A parameter of this name with its coordinates and without a tensor."""
+    def parameter(self, name: str, tensor: Tensor | None = None) -> Parameter:
+        """A parameter of this name with its coordinates, and with its tensor if that is given."""
         module = name.removesuffix(".weight")
         return Parameter(
             name,
@@ -53,7 +53,7 @@ class Coordinates:
             self._layers.of(module),
             self._family.role_of(module),
             expert_of(module),
-            None,
+            tensor,
             block=self._layers.block(module),
             heads=self._heads_of(module),
         )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from rankscope.checkpoints.families.factor_tables import FactorTable
 from rankscope.checkpoints.families.norm_tables import NormTable
 
+INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # a part of a path that is a number
+MOST_SAID = 2**12  # modules whose answers are remembered
 GENERIC = "generic"  # the family of models that no other fits
 Split = Literal["blocks", "heads", "groups", "alternate", "equal", "flat"]
 
@@ -40,6 +43,15 @@ class Fused:
     split: Split = "blocks"
     times: int = 1
     role: str = ""
+
+
+class Said(NamedTuple):
+    """What a family's table says of a module."""
+
+    role: str
+    fused: Fused | None
+    is_transposed: bool
+    is_ignored: bool
 
 
 @dataclass(frozen=True)
@@ -103,15 +115,15 @@ class Family:
 
     def role_of(self, module: str) -> str:
         """Role of a module; ``other`` if the table does not know it."""
-        return next((role for end, role in self._roles if end.fullmatch(module)), "other")
+        return self._said(module).role
 
     def fused_in(self, module: str) -> Fused | None:
         """How the tensor of a module is split; None if it is not."""
-        return next((fused for end, fused in self._fused if end.fullmatch(module)), None)
+        return self._said(module).fused
 
     def is_transposed(self, module: str) -> bool:
         """Whether the tensor of a module is stored (inputs, outputs)."""
-        return any(end.fullmatch(module) for end in self._transposed)
+        return self._said(module).is_transposed
 
     def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
         """The axes of the tensor of a module, if it has ``count``; None if unknown."""
@@ -121,7 +133,48 @@ class Family:
 
     def ignores(self, module: str) -> bool:
         """Whether the table says that a module is not a linear map."""
-        return bool(self.ignored) and bool(self._ignored.search(module))
+        return self._said(module).is_ignored
+
+    def _said(self, module: str) -> Said:
+        """What the table says, found once for all modules that it cannot tell apart."""
+        alike = self._alike(module)
+        said = self._remembered.get(alike)
+        if said is None:
+            if len(self._remembered) >= MOST_SAID:
+                self._remembered.clear()
+            said = self._remembered[alike] = Said(
+                next((role for end, role in self._roles if end.fullmatch(alike)), "other"),
+                next((fused for end, fused in self._fused if end.fullmatch(alike)), None),
+                any(end.fullmatch(alike) for end in self._transposed),
+                bool(self.ignored) and bool(self._ignored.search(alike)),
+            )
+        return said
+
+    def _alike(self, module: str) -> str:
+        """The path with one number in place of all that the table does not have.
+
+        A part of an end that is no number has a letter, so that it fits no number, or fits all.
+        """
+        if self._numbers is None:
+            return module
+        numbers, other = self._numbers
+        if not numbers:
+            return INDEX.sub(other, module)
+        return INDEX.sub(lambda one: one[0] if one[0] in numbers else other, module)
+
+    @cached_property
+    def _numbers(self) -> tuple[frozenset[str], str] | None:
+        """The numbers in the table, and one that is not there; None if a part fits some numbers."""
+        ends = (*self.roles, *self.fused, *self.transposed, *self.ignored)
+        parts = {part for end in ends for part in end.split(".")}
+        if any("*" in part and part.replace("*", "").isdigit() for part in parts):
+            return None
+        numbers = frozenset(filter(str.isdigit, parts))
+        return numbers, next(one for one in map(str, itertools.count()) if one not in numbers)
+
+    @cached_property
+    def _remembered(self) -> dict[str, Said]:
+        return {}
 
     @cached_property
     def _roles(self) -> list[tuple[re.Pattern[str], str]]:
