@@ -33,7 +33,7 @@ def found(rng: np.random.Generator) -> list[Spectrum]:
     steep = spectrum(np.vander(np.linspace(0, 1, 12)))
     changed = replace(plain, before=Norm(3.0, 1e-9), cosine=Cosine(0.25, 1e-12, None))
     return [
-        replace(plain, entries=Sparsity(0.5, None)),
+        replace(plain, entries=Sparsity(0.5, None), before=Norm(2.0, 0.0)),
         steep,
         changed,
         replace(changed, cosine=Cosine(-1.0, 0.0, 0.125), is_scaled=False),
@@ -111,15 +111,16 @@ def test_a_spectrum_comes_back_bit_by_bit(found: list[Spectrum]) -> None:
 
 
 def test_the_store_has_the_bytes_of_its_description(tmp_path: Path, found: list[Spectrum]) -> None:
-    for name, sealed in (("sealed", True), ("spectra", False)):
-        write_entries(tmp_path / name, entries_of(found, sealed=sealed)[::-1])
+    for name in ("sealed", "spectra"):
+        write_entries(tmp_path / name, entries_of(found, sealed=name == "sealed")[::-1])
     assert (tmp_path / "sealed").read_bytes() == (tmp_path / "spectra").read_bytes()
     with safe_open(tmp_path / "sealed", framework="np") as file:
         text = file.metadata()["rankscope"]
     about = json.loads(text)["about"]
     assert json.dumps(about, separators=(",", ":")) in text
     back = {entry.key: entry for entry in read_entries(tmp_path / "sealed")}
-    for at, one in enumerate(found):
+    for at, (one, sealed) in enumerate(zip(found, entries_of(found, sealed=True), strict=True)):
+        assert sealed.has_cosine == (one.cosine is not None)
         assert back[f"key{at}"].place["name"] == NAMES[at]
         assert back[f"key{at}"].spectrum.values.tobytes() == one.values.tobytes()
         assert back[f"key{at}"].has_cosine == (one.cosine is not None)

@@ -47,14 +47,15 @@ class Coordinates:
     def parameter(self, name: str, tensor: Tensor | None = None) -> Parameter:
         """A parameter of this name with its coordinates, and with its tensor if that is given."""
         module = name.removesuffix(".weight")
+        block = self._layers.block(module)
         return Parameter(
             name,
             module,
-            self._layers.of(module),
+            self._layers.of_block(block),
             self._family.role_of(module),
             expert_of(module),
             tensor,
-            block=self._layers.block(module),
+            block=block,
             heads=self._heads_of(module),
         )
 

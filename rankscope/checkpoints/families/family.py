@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 from rankscope.checkpoints.families.factor_tables import FactorTable
 from rankscope.checkpoints.families.norm_tables import NormTable
 
-INDEX = re.compile(r"(?<![^.])\d+(?![^.])")  # a part of a path that is a number
 MOST_SAID = 2**12  # modules whose answers are remembered
 GENERIC = "generic"  # the family of models that no other fits
 Split = Literal["blocks", "heads", "groups", "alternate", "equal", "flat"]
@@ -151,26 +150,24 @@ class Family:
         return said
 
     def _alike(self, module: str) -> str:
-        """The path with one number in place of all that the table does not have.
-
-        A part of an end that is no number has a letter, so that it fits no number, or fits all.
-        """
-        if self._numbers is None:
-            return module
-        numbers, other = self._numbers
-        if not numbers:
-            return INDEX.sub(other, module)
-        return INDEX.sub(lambda one: one[0] if one[0] in numbers else other, module)
+        """The path with one number in place of all that the table does not have."""
+        return module if self._others is None else self._others[0].sub(self._others[1], module)
 
     @cached_property
-    def _numbers(self) -> tuple[frozenset[str], str] | None:
-        """The numbers in the table, and one that is not there; None if a part fits some numbers."""
+    def _others(self) -> tuple[re.Pattern[str], str] | None:
+        """What finds the numbers that are not in the table, and one of them.
+
+        None if a part of the table fits some numbers and not others. Any other part that is no
+        number itself has a letter, and fits none, or is ``*``, which fits all.
+        """
         ends = (*self.roles, *self.fused, *self.transposed, *self.ignored)
         parts = {part for end in ends for part in end.split(".")}
         if any("*" in part and part.replace("*", "").isdigit() for part in parts):
             return None
-        numbers = frozenset(filter(str.isdigit, parts))
-        return numbers, next(one for one in map(str, itertools.count()) if one not in numbers)
+        stated = sorted(filter(str.isdigit, parts))
+        but = f"(?!(?:{'|'.join(stated)})(?![^.]))" if stated else ""
+        other = next(one for one in map(str, itertools.count()) if one not in stated)
+        return re.compile(rf"(?<![^.]){but}\d+(?![^.])"), other
 
     @cached_property
     def _remembered(self) -> dict[str, Said]:

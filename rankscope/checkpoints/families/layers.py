@@ -61,7 +61,11 @@ class Layers:
 
     def of(self, module: str) -> int | None:
         """Index of the layer that a module is in; None outside of layers."""
-        return self._indices.get(self.block(module))
+        return self.of_block(self.block(module))
+
+    def of_block(self, block: str) -> int | None:
+        """Index of the layer that a block is; None for the empty path, outside of blocks."""
+        return self._indices.get(block)
 
     def block(self, module: str) -> str:
         """Path of the block that a module is in: ``model.layers.3``; empty outside of blocks."""
