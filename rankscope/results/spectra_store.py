@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.durable import safe_name
 from rankscope.results.measured import Measured
+from rankscope.results.run_folders import run_folder
 from rankscope.results.stored_spectra import StoredSpectrum, numbers_in, spectrum_of
 from rankscope.results.vectors import Json, as_json, read_listed, write_vectors
 from rankscope.spectra.bounds import Ends, Values
@@ -77,7 +77,7 @@ class Entry:
 
 def store_path(folder: Path, run: str, step: int) -> Path:
     """File of a run and step in the store; a run's name cannot point outside the folder."""
-    return folder / safe_name(run) / f"step-{step:08d}.safetensors"
+    return run_folder(folder, run) / f"step-{step:08d}.safetensors"
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
