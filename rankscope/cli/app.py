@@ -49,9 +49,9 @@ EXIT_CODES = "\n".join(
     ["\b", "Exit codes:", *(f"  {code:<8}  {text}" for code, text in MEANINGS.items())]
 )
 STANDARD_ERROR = 2  # as the system numbers it, after input and output
-# Objects between two searches for circles among them. Plans and rows have none, and Python's own
-# number, 700, spends a sixth of the time of a checkpoint of many small matrices on the search.
-RARELY = 100_000
+# New objects after which Python looks for garbage in `analyze`. Most of what it makes are modules,
+# plans and rows, which stay; commands that train or score have tensors in their garbage.
+MANY_OBJECTS = 50_000
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only writing meets them
 
 
@@ -97,8 +97,9 @@ def main() -> None:
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv[1:])
+    if arguments[:1] == ["analyze"]:
+        gc.set_threshold(MANY_OBJECTS)
     _open_standard_streams()
-    gc.set_threshold(RARELY)
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupt, _leave)
     if isinstance(sys.stdout, io.TextIOWrapper):  # cp1252, as of Windows, has neither σ nor →
@@ -121,6 +122,7 @@ def main() -> None:
     finally:
         if debug:
             _print_fetched()
+        gc.freeze()  # else Python looks through all objects for garbage as it ends
 
 
 def _open_standard_streams() -> None:
