@@ -29,7 +29,7 @@ from rankscope.components.memory import check_room
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
-from rankscope.results.measure import Measured
+from rankscope.results.measured import Measured
 from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra

@@ -1,19 +1,16 @@
-"""Rows of the metrics table: every metric of a matrix, from its spectrum."""
+"""Every metric of a matrix, from its spectrum."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rankscope import metrics, shape_metrics
-from rankscope.results.columns import METRICS, WINDOW
+from rankscope.results.columns import METRICS
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.spectrum import Norm, Spectrum
-
-if TYPE_CHECKING:
-    from rankscope.results.spectra_store import Entry
 
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
 # They scale with the matrix: unknown if the matrix is known only up to its scale.
@@ -21,34 +18,6 @@ NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigm
 SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
 Row = dict[str, Any]
-
-
-class Measured(NamedTuple):
-    """A spectrum and its metrics by column, as a worker hands them over."""
-
-    spectrum: Spectrum
-    metrics: dict[str, Number]
-
-    @classmethod
-    def of(cls, spectrum: Spectrum, component: str) -> Measured:
-        """Measure a spectrum of a matrix of this component."""
-        return cls(spectrum, measure(spectrum, whole=component in FULL_RANK))
-
-
-def row_of(run: str, step: int, entry: Entry) -> Row:
-    """One row of the table; measures the spectrum unless its worker did."""
-    spectrum = entry.spectrum
-    shape = {"rows": spectrum.shape[0], "cols": spectrum.shape[1]}
-    what = {"dtype": spectrum.dtype, "status": spectrum.status}
-    place = dict.fromkeys(WINDOW) | dict(entry.place)
-    return {
-        "run": run,
-        "step": step,
-        **place,
-        **shape,
-        **what,
-        **(entry.metrics or Measured.of(spectrum, str(place["component"])).metrics),
-    }
 
 
 def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:

@@ -18,9 +18,11 @@ import numpy as np
 
 from rankscope.durable import naming, scratch_file
 from rankscope.errors import DAMAGE, RankscopeError
-from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE
-from rankscope.results.csv_tables import as_csv
+from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE, WINDOW
+from rankscope.results.csv_tables import as_csv, csv_lines, in_utf8
 from rankscope.results.measure import Row
+from rankscope.results.measured import PLACE, cells_of
+from rankscope.results.spectra_store import Entry
 from rankscope.results.typed_columns import Columns, packed, unpacked
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
 
@@ -50,12 +52,30 @@ class StepRows:
     def of(cls, rows: Sequence[Row], about: Mapping[str, Any]) -> StepRows:
         """Rows as they were just made."""
         columns = Columns.of(rows, COLUMNS, whole=WHOLE, text=TEXT)
+        return cls._of(columns, as_csv(rows, COLUMNS, heading=False), about)
+
+    @classmethod
+    def of_entries(
+        cls, run: str, step: int, entries: Sequence[Entry], about: Mapping[str, Any]
+    ) -> StepRows:
+        """Rows of a run and step; measures the spectra unless their workers did."""
+        measured = [entry.measured for entry in entries]
+        places = [_placed(run, step, entry) for entry in entries]
+        first = Columns.of(places, PLACE, whole=WHOLE, text=TEXT)
+        columns = Columns({**first.cells, **cells_of(measured)}, len(measured))
+        starts = csv_lines(map(place.get, PLACE) for place in places)
+        pairs = zip(starts, measured, strict=True)
+        return cls._of(columns, in_utf8(f"{start},{one.line}" for start, one in pairs), about)
+
+    @classmethod
+    def _of(cls, columns: Columns, lines: bytes, about: Mapping[str, Any]) -> StepRows:
+        statuses = columns.cells["status"]
         return cls(
             about,
-            len(rows),
-            sum(row["status"] in MEASURED for row in rows),
+            columns.count,
+            sum(status in MEASURED for status in statuses),
             zlib.compress(packed(columns), FASTEST),
-            zlib.compress(as_csv(rows, COLUMNS, heading=False), FASTEST),
+            zlib.compress(lines, FASTEST),
         )
 
     @property
@@ -136,6 +156,15 @@ class Spool:
         with naming(self.folder):
             self._file.seek(at)
             return self._file.read(sizes[0]), self._file.read(sizes[1])
+
+
+def row_of(run: str, step: int, entry: Entry) -> Row:
+    """One row of the table; measures the spectrum unless its worker did."""
+    return _placed(run, step, entry) | entry.measured.row
+
+
+def _placed(run: str, step: int, entry: Entry) -> Row:
+    return {"run": run, "step": step, **dict.fromkeys(WINDOW), **entry.place}
 
 
 def iter_rows(parts: Sequence[KeptRows]) -> Iterator[Row]:

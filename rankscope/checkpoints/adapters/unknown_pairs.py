@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import Family
@@ -25,7 +26,9 @@ NO_FACTOR = re.compile(
 )
 
 
-def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Skip]:
+def unknown_pairs(
+    tensors: Mapping[str, Tensor], family: Family, near: Neighbours | None = None
+) -> dict[str, Skip]:
     """A skip for every tensor that may be half of a matrix, by plain name.
 
     Two tensors may be if they share a side of at most half of both other sides, and are either
@@ -44,13 +47,15 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
     ----------
     tensors
         By plain name, without the factors that a table knows.
+    near
+        Their neighbours, if they are known.
     """
-    near = Neighbours(tensors)
+    near = near or Neighbours(tensors)
     matrices = {
         name: tensor
         for name, tensor in tensors.items()
         if len(tensor.shape) == MATRIX and min(tensor.shape) > 1 and tensor.dtype in FLOATS
-        if not NO_FACTOR.fullmatch(name.removesuffix(".weight").rpartition(".")[2])
+        if not _is_no_factor(name.removesuffix(".weight").rpartition(".")[2])
         if not why_no_map(name, tensor, near)
     }
     own: dict[tuple[str, str], list[str]] = {}
@@ -76,6 +81,11 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
         if len(names) == PAIR and module and not is_whole and _is_projection(module, family):
             skips |= _doubts(module, names, matrices)
     return skips
+
+
+@lru_cache(maxsize=4096)  # the names of layers and experts share nearly all of their parts
+def _is_no_factor(part: str) -> bool:
+    return NO_FACTOR.fullmatch(part) is not None
 
 
 def _has_bias(name: str, tensors: Mapping[str, Tensor]) -> bool:

@@ -52,17 +52,18 @@ class Coordinates:
             if len(shape) == MATRIX and role in ("q", "k", "v"):
                 self._projections.setdefault(block_of(module), []).append(shape)
 
-    def parameter(self, name: str) -> Parameter:
-        """A parameter of this name with its coordinates and without a tensor."""
+    def parameter(self, name: str, tensor: Tensor | None = None) -> Parameter:
+        """A parameter of this name with its coordinates, and with its tensor if that is given."""
         module = name.removesuffix(".weight")
+        block = self._layers.block(module)
         return Parameter(
             name,
             module,
-            self._layers.of(module),
+            self._layers.of_block(block),
             self._role_of(module),
             expert_of(module),
-            None,
-            block=self._layers.block(module),
+            tensor,
+            block=block,
             heads=self._heads_of(module),
         )
 

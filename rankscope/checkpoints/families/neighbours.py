@@ -23,10 +23,16 @@ class Neighbours:
     ----------
     tensors
         By plain name.
+
+    Attributes
+    ----------
+    judged
+        Why tensors are no linear maps, as far as `why_no_map` was asked.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
+        self.judged: dict[str, str] = {}
         self._modules: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             module, _, leaf = name.rpartition(".")
@@ -162,4 +168,5 @@ def own_part(name: str) -> str:
 
 def is_weight(name: str) -> bool:
     """Whether the last part of a name says that it is a weight."""
-    return bool({"weight", "weights", "kernel"} & {*words(name.rpartition(".")[2])})
+    leaf = name.rpartition(".")[2]
+    return leaf == "weight" or bool({"weight", "weights", "kernel"} & {*words(leaf)})

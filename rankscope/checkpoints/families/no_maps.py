@@ -9,6 +9,7 @@ missing, which the account shows, or a table is measured as a matrix with the ro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
@@ -46,7 +47,6 @@ class _Judged(NamedTuple):
 
     name: str
     leaf: str
-    says: tuple[str, ...]  # the words of the part that says what it is
     shape: Shape
     beside: Mapping[str, Tensor]
     neighbours: Neighbours
@@ -54,13 +54,19 @@ class _Judged(NamedTuple):
 
 def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
     """Why a tensor of floating-point numbers is not a linear map; empty if it may be one."""
+    known = neighbours.judged.get(name)
+    if known is None:
+        known = neighbours.judged[name] = _why_no_map(name, tensor, neighbours)
+    return known
+
+
+def _why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
     shape = tensor.shape
     if sum(size != 1 for size in shape) < 2:
         return "a vector" if shape and max(shape) > 1 else "a number"
     one = _Judged(
         name,
         name.rpartition(".")[2],
-        words(own_part(name)),
         shape,
         neighbours.beside(name),
         neighbours,
@@ -135,20 +141,22 @@ def _is_position(one: _Judged) -> bool:
     ``encoding`` or ``bias``, and there is no bias beside it, as there usually is beside a linear
     map. The cost of an error: a linear map with such a name and without a bias is missing.
     """
-    if not _is_called_position(one):
+    above = one.name.removesuffix(f".{one.leaf}")
+    above = above.rpartition(".")[0] if is_weight(one.name) else above
+    if not _is_called_position(own_part(one.name), above.rpartition(".")[2]):
         return False
     return "bias" not in one.beside and not one.neighbours.has_bias(one.name, one.shape[0])
 
 
-def _is_called_position(one: _Judged) -> bool:
-    own = _without(one.says, WHICH)
+@lru_cache(maxsize=4096)  # the names of layers and experts share nearly all of their parts
+def _is_called_position(part: str, above: str) -> bool:
+    """Whether the part that says what a tensor is, or also that above, is that of a table."""
+    own = _without(words(part), WHICH)
     if own in POSITIONS or own[-2:] in (("rel", "pos"), ("abs", "pos")) or own[-1:] == ("pe",):
         return True
     if {*own[-1:]} & ENCODINGS or _is_table_of_places(own):
         return True
-    above = one.name.removesuffix(f".{one.leaf}")
-    above = above.rpartition(".")[0] if is_weight(one.name) else above
-    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above.rpartition(".")[2]))
+    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above))
 
 
 def _is_table_of_places(says: tuple[str, ...]) -> bool:

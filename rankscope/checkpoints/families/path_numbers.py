@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 # A part of a path that is a number, or that ends in one and has parts below it.
 NUMBER = re.compile(r"(?:(?<=\.)|^)(?P<plain>\d{1,9})(?=\.|$)|(?<=[^\d.])(?P<ending>\d{1,9})(?=\.)")
@@ -116,16 +116,22 @@ def _is_rich(names: list[str]) -> bool:
     return len({p[0] for p in parts if p}) >= FEW and any(len(p) >= FEW for p in parts)
 
 
+@lru_cache(maxsize=4096)  # the paths of layers and experts share nearly all of their parts
 def without_numbers(path: str) -> str:
     """A path with ``#`` in the place of its numbers."""
     return NUMBER.sub("#", path)
 
 
-def numbers_in(module: str) -> tuple[PathNumber, ...]:
-    """The numbers in a path that may count blocks: all before those of experts."""
-    found = []
+def counted_part(module: str) -> str:
+    """The part of a path whose numbers may count blocks: all before those of experts."""
     expert = EXPERT.search(module)
-    for match in NUMBER.finditer(module, 0, len(module) if expert is None else expert.start()):
+    return module if expert is None else module[: expert.start()]
+
+
+def numbers_in(part: str) -> tuple[PathNumber, ...]:
+    """The numbers in a `counted_part`."""
+    found = []
+    for match in NUMBER.finditer(part):
         plain = match["plain"] is not None
-        found.append(PathNumber(module[: match.start()], int(match[0]), match.end(), plain))
+        found.append(PathNumber(part[: match.start()], int(match[0]), match.end(), plain))
     return tuple(found)
