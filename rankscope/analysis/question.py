@@ -29,7 +29,7 @@ from rankscope.results.columns import (
     SUBSPACE_COLUMNS,
     SUBSPACES_FOLDER,
 )
-from rankscope.results.record import intact_record
+from rankscope.results.record import has_its_files, sound_record
 
 if TYPE_CHECKING:
     from rankscope.analysis.request import Selection, Windows
@@ -127,7 +127,7 @@ class Question:
     def recall(self, out: Path) -> RecalledAnalysis | None:
         """The last analysis in ``out``, if it is the answer and no file has changed since."""
         sweep_results(out)
-        record = intact_record(out / ANALYSIS_RECORD)
+        record = sound_record(out / ANALYSIS_RECORD)
         seen = record.get(SEEN)
         if (
             not record.get("key")
@@ -137,6 +137,8 @@ class Question:
             return None
         files, beside = self.look(out).files, _in_folders(seen["folders"])
         if seen["digest"] != self._digest(files, beside, out):
+            return None
+        if not has_its_files(out / ANALYSIS_RECORD, record):  # last, since it reads all of them
             return None
         return RecalledAnalysis(**recalled(record), out=out, record=record)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def digest_of(path: str | Path) -> FileDigest | None:
     """The digest of a file in the manifest beside it or beside its folder; None without one."""
     path = Path(path)
     for folder in path.parents[:2]:
-        digest = _files(folder).get(path.relative_to(folder).as_posix())
-        if digest is not None:
+        listed = _files(folder)
+        if listed and (digest := listed.get(path.relative_to(folder).as_posix())) is not None:
             return digest
     return None
 
@@ -72,7 +73,7 @@ def listed_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _files(folder: Path) -> dict[str, FileDigest]:
-    state = state_of(folder / MANIFEST)
+    state = state_of(os.path.join(folder, MANIFEST))  # noqa: PTH118 (for every file that is read)
     return {} if state is None else _listed(folder, state)
 
 
