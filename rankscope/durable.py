@@ -405,6 +405,7 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=64)
 def safe_name(name: str) -> str:
     """File or folder name for any text: a single path component, different for every text."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "run"

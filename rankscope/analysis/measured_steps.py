@@ -117,10 +117,11 @@ class Measured:
 def iter_measured(columns: Columns, before: Matrices | None = None) -> Iterator[Measured]:
     """Rows in the order of the table, by run and step."""
     runs, steps = columns.texts("run"), columns.numeric("step")
-    is_new = (np.diff(runs.codes) != 0) | (np.diff(steps.values) != 0)
+    codes, values = runs.codes, steps.values
+    is_new = (codes[1:] != codes[:-1]) | (values[1:] != values[:-1])
     ends = [*(np.flatnonzero(is_new) + 1).tolist(), columns.count] if columns.count else []
     for start, stop in pairwise([0, *ends]):
-        own = columns.part(start, stop)
+        own = columns.part(start, stop) if len(ends) > 1 else columns
         before = Matrices.of(own, before)
         run = runs.words[runs.codes[start]]
         yield Measured(str(run), int(steps.values[start]), before, own)

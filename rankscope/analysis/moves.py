@@ -20,7 +20,7 @@ LEAST = 0.01  # a change of PER that is not worth a line
 
 
 @dataclass(frozen=True)
-class _Series:
+class PerSeries:
     """The PER of one matrix, in order of the steps.
 
     Attributes
@@ -42,6 +42,7 @@ class _Series:
 
     @property
     def change(self) -> float:
+        """Its last PER less its first."""
         return self.per[-1] - self.per[0]
 
     @property
@@ -88,7 +89,7 @@ class _Family:
         return self._last[2]
 
     @property
-    def series(self) -> list[_Series]:
+    def series(self) -> list[PerSeries]:
         """The series of each matrix."""
         ids = np.concatenate(self.ids)
         order = np.argsort(ids, kind="stable")
@@ -97,7 +98,7 @@ class _Family:
         arrays = (steps, np.concatenate(self.per), np.concatenate(self.errors))
         split = ([own.tolist() for own in np.split(array[order], ends)] for array in arrays)
         return [
-            _Series(
+            PerSeries(
                 self.component, dict(zip(PLACE, place, strict=True)), at, per, (own[0], own[-1])
             )
             for place, at, per, own in zip(self.numbers, *split, strict=True)
@@ -121,22 +122,27 @@ class Moves:
                 key = component, found.run, window
                 self._families.setdefault(key, _Family(component)).add(found, rows)
 
+    @property
+    def series(self) -> dict[tuple[str, str, str], list[PerSeries]]:
+        """The series of the matrices of each component, run and window."""
+        return {key: family.series for key, family in self._families.items()}
+
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """A sentence for the weights and the updates of each run in which matrices left their band.
 
         Weights that fell have one in any case. A run without weights has one for its adapters.
         """
         sentences = []
-        for (component, run, window), family in self._families.items():
+        for (component, run, window), family in self.series.items():
             if component == ("adapter" if run in self._with_weights else "update"):
                 continue
             subject = f"{run}: PER of {component}s{WINDOWS[window]}"
-            sentence = _sentence(_moved(family.series), subject, units.get(run, "step"))
+            sentence = _sentence(_moved(family), subject, units.get(run, "step"))
             sentences += [sentence] if sentence else []
         return sentences
 
 
-def _moved(family: Iterable[_Series]) -> list[_Series]:
+def _moved(family: Iterable[PerSeries]) -> list[PerSeries]:
     """The series of more than one step, with their moves."""
     series = [one for one in family if len(one.steps) > 1]
     moves = lasting_moves(
@@ -145,7 +151,7 @@ def _moved(family: Iterable[_Series]) -> list[_Series]:
     return [replace(one, move=move) for one, move in zip(series, moves, strict=True)]
 
 
-def _sentence(family: list[_Series], subject: str, unit: str) -> str:
+def _sentence(family: list[PerSeries], subject: str, unit: str) -> str:
     """What moved most, and when; how many moved, and which was the first. Empty if nothing did."""
     moved = [one for one in family if one.move]
     fallen = [one for one in family if one.component == "weight" and one.change < -LEAST]
@@ -162,7 +168,7 @@ def _sentence(family: list[_Series], subject: str, unit: str) -> str:
     return "; ".join([*parts, *_means(family)])
 
 
-def _means(family: list[_Series]) -> list[str]:
+def _means(family: list[PerSeries]) -> list[str]:
     """The means over those matrices that have a number at both ends, in words; none for none."""
     ends = [end(one.steps[at] for one in family) for at, end in ((0, min), (-1, max))]
     whole = [one for one in family if [one.steps[at] for at in (0, -1)] == ends]
@@ -173,12 +179,12 @@ def _means(family: list[_Series]) -> list[str]:
     return [f"mean over {share}matrices {means[0]:.3f} → {means[1]:.3f}"]
 
 
-def _left(one: _Series) -> int:
+def _left(one: PerSeries) -> int:
     """The step by which a series that moved had left its band."""
     return one.steps[one.move.leaves] if one.move else 0
 
 
-def _way(one: _Series, unit: str) -> str:
+def _way(one: PerSeries, unit: str) -> str:
     """PER before the move, outside its first band, and at the end; and at which steps it moved."""
     per, steps, move = one.per, one.steps, one.move
     if move is None:

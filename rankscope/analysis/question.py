@@ -124,8 +124,14 @@ class Question:
             return None
         return {"digest": self._digest(before.files, beside, out), "folders": apart}
 
-    def recall(self, out: Path) -> RecalledAnalysis | None:
-        """The last analysis in ``out``, if it is the answer and no file has changed since."""
+    def recall(self, out: Path, looked: Seen | None = None) -> RecalledAnalysis | None:
+        """The last analysis in ``out``, if it is the answer and no file has changed since.
+
+        Parameters
+        ----------
+        looked
+            The files as they are now, if somebody has looked.
+        """
         sweep_results(out)
         record = sound_record(out / ANALYSIS_RECORD)
         seen = record.get(SEEN)
@@ -135,7 +141,7 @@ class Question:
             or not {"digest", "folders"} <= {*seen}
         ):
             return None
-        files, beside = self.look(out).files, _in_folders(seen["folders"])
+        files, beside = (looked or self.look(out)).files, _in_folders(seen["folders"])
         if seen["digest"] != self._digest(files, beside, out):
             return None
         if not has_its_files(out / ANALYSIS_RECORD, record):  # last, since it reads all of them
