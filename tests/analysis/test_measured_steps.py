@@ -15,6 +15,7 @@ from rankscope.results.typed_columns import Columns
 from tests.analysis.summarised import summarise
 
 Row = dict[str, Any]
+WINDOWS = ("", "cycle", "within")
 
 
 def random_rows(rng: np.random.Generator, *, are_alike: bool) -> list[Row]:
@@ -25,15 +26,16 @@ def random_rows(rng: np.random.Generator, *, are_alike: bool) -> list[Row]:
             for component in ("weight", "update", "merged_total"):
                 for layer in range(4):
                     if are_alike or rng.random() < 0.7:
-                        rows.append(random_row(rng, run, step, component, layer))
+                        window = WINDOWS[layer % 2] if are_alike else str(rng.choice(WINDOWS))
+                        row = random_row(rng, run, step, component, layer)
+                        change = {"since": step - 10, "window": window or None}
+                        rows.append(row | (change if component == "update" else {}))
     return rows
 
 
 def random_row(rng: np.random.Generator, run: str, step: int, component: str, layer: int) -> Row:
     row: Row = {"run": run, "step": step, "component": component, "layer": layer, "role": "q"}
     row |= {"name": f"layers.{layer}", "dtype": "bfloat16", "rows": 8, "cols": 4, "status": "zero"}
-    if component == "update":
-        row |= {"since": step - 10, "window": str(rng.choice(["", "cycle", "within"])) or None}
     if rng.random() < 0.8:
         per = float(rng.uniform(0.2, 0.9))
         resolved = per * float(rng.choice([1.0, 0.5]))
@@ -51,11 +53,10 @@ def is_noisy(row: Row) -> bool:
     return row["per_resolved"] < 0.99 * row["per"]
 
 
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("are_alike", [True, False])
-def test_series_of_matrices_are_those_of_the_rows(
-    rng: np.random.Generator, *, are_alike: bool
-) -> None:
-    rows = random_rows(rng, are_alike=are_alike)
+def test_series_of_matrices_are_those_of_the_rows(seed: int, *, are_alike: bool) -> None:
+    rows = random_rows(np.random.default_rng(seed), are_alike=are_alike)
     naive: dict[tuple[str, ...], dict[int, list[tuple[int, float, float]]]] = {}
     for row in rows:
         window = row.get("window") or ""
@@ -113,5 +114,7 @@ def test_steps_with_the_same_matrices_share_them(rng: np.random.Generator) -> No
     columns = columns_of([row for row in rows if row["component"] == "weight"])
     first, second, *_ = iter_measured(columns)
     assert first.matrices is second.matrices
+    runs = [found.run for found in iter_measured(columns_of([rows[0], {**rows[0], "run": "b"}]))]
+    assert runs == ["a", "b"]
     other = columns_of([{**rows[0], "name": "another"}, *rows[1:4]])
     assert Matrices.of(other, first.matrices) is not first.matrices
