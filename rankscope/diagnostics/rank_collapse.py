@@ -23,9 +23,9 @@ FEWEST_SIBLINGS = 3
 COLLAPSED = Kind(
     "rank-collapse",
     "warning",
-    "These weights effectively use far fewer of their dimensions than what they are compared "
-    "with: a few directions have outgrown all others.",
-    "Look when it began (figure per-weights). Common causes are too high a learning rate, and "
+    "These weights effectively use far fewer of their dimensions than the weights they are "
+    "compared with: a few directions have outgrown all others.",
+    "See when it began (figure per-weights). Common causes are too high a learning rate, and "
     "merges of the same directions again and again.",
 )
 

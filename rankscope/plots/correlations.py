@@ -59,7 +59,7 @@ def correlation(
     method
         ``spearman`` or ``pearson``.
     hue, group
-        The column that colours stand for, or a pattern that makes replicates of runs.
+        The column that colours stand for, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

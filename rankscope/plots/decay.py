@@ -56,8 +56,8 @@ def spectrum(
         One row per singular value: columns ``index`` from 0, ``singular_value``, ``lower``,
         ``upper``, ``noise_floor``, and those that identify the matrix.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs: the line
-        is then the median of their medians, the band from the least to the greatest of these.
+        The column that identifies the lines, or a pattern that groups runs into replicates: the
+        line is then the median of their medians, the band from the least to the greatest of these.
     names
         All the values of ``hue`` in the study, to keep their colours; those there if not given.
     legend, ax
@@ -178,7 +178,7 @@ def update_spectra(
         Which roles; one of attention and one of the MLP if not given.
     hue, group
         The column that identifies the lines: ``run``, ``layer``, or one that ``results.metrics``
-        was given for its runs; or a pattern that makes replicates of runs.
+        was given for its runs; or a pattern that groups runs into replicates.
 
     Raises
     ------

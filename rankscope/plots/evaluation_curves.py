@@ -180,7 +180,7 @@ def performance(
     runs, hue, published
         As for `score`.
     group
-        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
+        A pattern that groups runs into replicates, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def blimp_phenomena(
     runs, hue, published
         As for `score`.
     group
-        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
+        A pattern that groups runs into replicates, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------

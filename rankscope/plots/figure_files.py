@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from rankscope.durable import write_file
+from rankscope.errors import require_folder
 from rankscope.plots.captions import Caption, latex
 
 # Neither file says when and by which version it was made, so that git sees only real changes.
@@ -47,6 +48,8 @@ def save_figure(
 
     Raises
     ------
+    WrongSettingError
+        If ``folder`` is a file.
     OSError
         If a file cannot be written; no part of it is left then.
 
@@ -59,6 +62,7 @@ def save_figure(
     >>> [path.name for path in paths]
     ['per-weights.pdf', 'per-weights.png']
     """
+    require_folder(folder, setting="folder")
     written = []
     with _laid_out(figure), mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
         for suffix, metadata in _METADATA.items():

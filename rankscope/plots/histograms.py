@@ -45,7 +45,7 @@ def histogram(
     spectra
         One row per singular value, as for `spectrum`.
     hue, group
-        The column that identifies the colours, or a pattern that makes replicates of runs: each
+        The column that identifies the colours, or a pattern that groups runs into replicates: each
         run then counts alike.
     names
         All the values of ``hue`` in the study, to keep their colours; those there if not given.

@@ -132,7 +132,7 @@ def heatmaps(
     component
         Which matrices; those outside the layers, such as embeddings, are left out.
     hue, group
-        What has a column of panels each: the values of a column, or runs that a pattern puts
+        What gets a column of panels each: the values of a column, or runs that a pattern puts
         together as replicates.
 
     Raises

@@ -74,8 +74,8 @@ def similarity(
     layer, at, text, features
         As in `rankscope.plots.feature`.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs. Pairs of
-        runs are then pairs of groups, and those of one group show what another seed changes.
+        The column that identifies the lines, or a pattern that groups runs into replicates. Pairs
+        of runs are then pairs of groups, and those of one group show what another seed changes.
     legend, ax
         As in `rankscope.plots.metric`.
 
