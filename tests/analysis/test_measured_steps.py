@@ -50,14 +50,14 @@ def columns_of(rows: list[Row]) -> Columns:
 
 
 def is_noisy(row: Row) -> bool:
-    return row["per_resolved"] < 0.99 * row["per"]
+    return bool(row["per_resolved"] < 0.99 * row["per"])
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("are_alike", [True, False])
 def test_series_of_matrices_are_those_of_the_rows(seed: int, *, are_alike: bool) -> None:
     rows = random_rows(np.random.default_rng(seed), are_alike=are_alike)
-    naive: dict[tuple[str, ...], dict[int, list[tuple[int, float, float]]]] = {}
+    naive: dict[tuple[str, str, str], dict[int, list[tuple[int, float, float]]]] = {}
     for row in rows:
         window = row.get("window") or ""
         kept = row["component"] != "merged_total" and window != "within"
