@@ -69,7 +69,9 @@ def in_float64(matrix: Decomposable) -> Decomposable:
     """The matrix as it is decomposed; its narrower copy need not be in memory meanwhile."""
     if not isinstance(matrix, Dense):
         return matrix
-    return replace(matrix, values=np.asarray(matrix.values, np.float64))
+    values = np.asarray(matrix.values, np.float64)
+    was_narrower = matrix.values.itemsize < values.itemsize
+    return replace(matrix, values=values, is_ordinary=was_narrower)
 
 
 def explained(error: Exception) -> Failure:

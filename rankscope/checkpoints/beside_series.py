@@ -54,8 +54,8 @@ def why_left_out(
             return f"holds the same weights as {there[0].path.name}"
     if step is None:
         return (
-            f"states no {target.unit} of the series beside it: copied to a folder or file whose "
-            "name states one, it is measured"
+            f"states no {target.unit} of the series beside it: to have it measured, copy it to a "
+            "folder or file whose name states one"
         )
     if there is not None:
         return f"is of {target.unit} {step}, as is {there[0].path.name}, which is read"

@@ -54,7 +54,7 @@ def _own_states(evidence: Evidence) -> Iterator[Finding]:
     if found:
         step, (age, cycle) = max(found.items())
         text = (
-            f"at step {step} the adapters are {cycle} updates old and Adam's counter says {age}, "
+            f"at step {step} the adapters are {cycle} updates old but Adam's counter says {age}, "
             f"in {len(found)} of the states that the run keeps"
         )
         yield NOT_RESET.at(evidence.place.of(found), text, {"counter": age, "age": cycle})

@@ -162,33 +162,33 @@ def _entries(spectrum: Spectrum) -> dict[str, Number]:
 
 
 def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
-    s, per = spectrum.values, metrics.proportional_effective_rank
+    s, floor, q = spectrum.values, spectrum.noise_floor, min(spectrum.shape)
     effective = metrics.effective_rank(s)
+    # Where all values are above the floor, both effective ranks are of the same values.
+    resolved = (
+        effective if rank == s.size else metrics.resolved_effective_rank(s, spectrum.lower, floor)
+    )
     return {
         "effective_rank": effective,
-        "per": per(s, shape=spectrum.shape),
+        "per": effective / q,
         "per_error": metrics.effective_rank_error(s, spectrum.lower, spectrum.upper),
-        "per_resolved": (
-            metrics.resolved_effective_rank(s, spectrum.lower, spectrum.noise_floor)
-            / min(spectrum.shape)
-            if rank
-            else None
-        ),
+        "per_resolved": resolved / q if rank else None,
         "rank_utilisation": effective / spectrum.max_rank,
         "stable_rank": metrics.stable_rank(s),
         "participation_ratio": metrics.participation_ratio(s),
         "numerical_rank": rank,
-        "noise_share": metrics.noise_share(s, spectrum.noise_floor, rank),
+        "noise_share": metrics.noise_share(s, floor, rank),
     }
 
 
 def _shape(spectrum: Spectrum) -> dict[str, Number]:
     """Entropy, energy, tail and outliers; the tail only where the rank is not capped."""
     s, shape = spectrum.values, spectrum.shape
+    most_energy, nearly_all = shape_metrics.energy_ranks(s, (0.9, 0.99))
     row: dict[str, Number] = {
         "svd_entropy": _known(shape_metrics.svd_entropy(s)),
-        "energy_rank_90": int(shape_metrics.energy_rank(s, 0.9)),
-        "energy_rank_99": int(shape_metrics.energy_rank(s, 0.99)),
+        "energy_rank_90": int(most_energy),
+        "energy_rank_99": int(nearly_all),
     }
     if spectrum.max_rank < min(shape):
         return row

@@ -496,11 +496,11 @@ def test_the_command_prints_and_exits_as_evaluate_does(stage: Stage) -> None:
     found = run(app, given)
     assert found.exit_code == 0, found.output
     assert "novel, all tokens, last block: first → last step" in found.stdout
-    assert "6 checkpoints looked into; 14 results newly computed" in found.stdout
+    assert "6 checkpoints measured; 14 results newly computed" in found.stdout
     record = json.loads(run(app, [*given, "--json"]).stdout)
     assert [one["run"] for one in record["representations"]] == ["one", "two"]
     for _ in ("computed", "recalled"):  # two kinds of places of the same checkpoints
-        assert "6 checkpoints looked into" in run(app, [*given, "--at", "block,mlp"]).stdout
+        assert "6 checkpoints measured" in run(app, [*given, "--at", "block,mlp"]).stdout
     assert record["representations"][0]["steps"] == STEPS
     stage.change(5, lambda w: w * torch.nan)
     assert run(app, given).exit_code == 3
