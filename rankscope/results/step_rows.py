@@ -11,12 +11,13 @@ import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from rankscope.durable import naming, scratch_file
+from rankscope.durable import digest_of, naming, scratch_file
 from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE, WINDOW
 from rankscope.results.csv_tables import as_csv, csv_lines, in_utf8
@@ -26,7 +27,7 @@ from rankscope.results.spectra_store import Entry
 from rankscope.results.typed_columns import Columns, packed, unpacked
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
 
-VERSION = "2"
+VERSION = "3"
 FASTEST = 1  # level of compression: others take longer than the numbers get smaller
 
 
@@ -175,7 +176,7 @@ def iter_rows(parts: Sequence[KeptRows]) -> Iterator[Row]:
 def write_step_rows(path: Path, made: StepRows) -> None:
     """Write the rows of a step, replacing the file in one go."""
     vectors = {name: np.frombuffer(getattr(made, name), np.uint8) for name in ("cells", "lines")}
-    known = {"columns": COLUMNS, "count": made.count, "measured": made.measured}
+    known = {"columns": _columns(), "count": made.count, "measured": made.measured}
     write_vectors(path, vectors, {"rows": known, **made.about}, version=VERSION)
 
 
@@ -184,9 +185,15 @@ def read_step_rows(path: Path) -> StepRows | None:
     try:
         vectors, about = read_vectors(path, version=VERSION)
         known = about.pop("rows")
-        if known["columns"] != list(COLUMNS):
+        if known["columns"] != _columns():
             return None
         packed = (vectors[name].tobytes() for name in ("cells", "lines"))
         return StepRows(about, known["count"], known["measured"], *packed)
     except (OtherVersionError, RankscopeError, *DAMAGE):
         return None
+
+
+@cache
+def _columns() -> str:
+    """Digest of the names of the columns."""
+    return digest_of(repr(COLUMNS).encode())
