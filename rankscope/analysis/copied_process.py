@@ -54,9 +54,9 @@ def may_be_copied() -> bool:
 
 def copied(connections: list[int]) -> CopiedProcess:
     """Start a copy that answers on these file descriptors, and keeps no other open."""
-    gc.freeze()  # looking for garbage among them would write into objects that both share
     pid = os.fork()
     if not pid:
+        gc.freeze()  # looking for garbage among them would write into objects that both share
         _work(connections)
     with contextlib.suppress(OSError):  # it has done so itself, or has ended
         os.setpgid(pid, pid)
