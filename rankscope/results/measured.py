@@ -6,6 +6,7 @@ matrix is done where the matrix was decomposed: its numbers, their text in CSV a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from rankscope.results.columns import COLUMNS, KEY, TEXT, WHOLE, WINDOW
 from rankscope.results.csv_tables import csv_lines
 from rankscope.results.measure import FULL_RANK, Number, measure
 from rankscope.results.stored_spectra import StoredSpectrum, numbers_in
-from rankscope.results.typed_columns import Cells, Numbers
+from rankscope.results.typed_columns import CODES, FLOATS, INTEGERS, Columns
 from rankscope.spectra.spectrum import Spectrum
 
 PLACE = (*KEY, *WINDOW)  # the first columns, which the worker does not know
@@ -83,14 +84,26 @@ class Measured(NamedTuple):
         return {name: cells[name] for name in OWN}
 
 
-def cells_of(measured: list[Measured]) -> dict[str, Cells]:
+def columns_of(measured: Sequence[Measured]) -> Columns:
     """The columns of `OWN` of several matrices, one row for each."""
     shape = len(measured), len(NUMBERS)
-    numbers = numbers_in(b"".join([one.numbers for one in measured])).reshape(shape)
-    known = np.frombuffer(b"".join([one.known for one in measured]), np.bool_).reshape(shape)
-    words = zip(*(one.words for one in measured), strict=True) if measured else ([] for _ in WORDS)
-    cells: dict[str, Cells] = {n: list(own) for n, own in zip(WORDS, words, strict=True)}
-    for at, name in enumerate(NUMBERS):
-        kind = np.int64 if name in WHOLE else np.float64
-        cells[name] = Numbers(numbers[:, at].astype(kind), known[:, at])
-    return {name: cells[name] for name in OWN}
+    numbers = numbers_in(b"".join([one.numbers for one in measured])).reshape(shape).T
+    known = np.frombuffer(b"".join([one.known for one in measured]), np.bool_).reshape(shape).T
+    words: dict[str | None, int] = {None: 0}
+    codes = [
+        [words.setdefault(one.words[at], len(words)) for one in measured]
+        for at in range(len(WORDS))
+    ]
+    whole = np.array([name in WHOLE for name in NUMBERS])
+    arrays = {
+        FLOATS: numbers[~whole],
+        INTEGERS: numbers[whole].astype(INTEGERS),
+        CODES: np.array(codes, CODES).reshape(len(WORDS), len(measured)),
+    }
+    kinds = {
+        FLOATS: tuple(np.array(NUMBERS)[~whole].tolist()),
+        INTEGERS: tuple(np.array(NUMBERS)[whole].tolist()),
+        CODES: WORDS,
+    }
+    known = np.concatenate([known[~whole], known[whole]])
+    return Columns(OWN, kinds, arrays, known, (*words,), len(measured))

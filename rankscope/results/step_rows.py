@@ -22,9 +22,9 @@ from rankscope.errors import DAMAGE, RankscopeError
 from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE, WINDOW
 from rankscope.results.csv_tables import as_csv, csv_lines, in_utf8
 from rankscope.results.measure import Row
-from rankscope.results.measured import PLACE, cells_of
+from rankscope.results.measured import PLACE, columns_of
 from rankscope.results.spectra_store import Entry
-from rankscope.results.typed_columns import Columns, packed, unpacked
+from rankscope.results.typed_columns import Columns, beside, packed, unpacked
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
 
 VERSION = "3"
@@ -63,14 +63,14 @@ class StepRows:
         measured = [entry.measured for entry in entries]
         places = [_placed(run, step, entry) for entry in entries]
         first = Columns.of(places, PLACE, whole=WHOLE, text=TEXT)
-        columns = Columns({**first.cells, **cells_of(measured)}, len(measured))
+        columns = beside(first, columns_of(measured))
         starts = csv_lines(map(place.get, PLACE) for place in places)
         pairs = zip(starts, measured, strict=True)
         return cls._of(columns, in_utf8(f"{start},{one.line}" for start, one in pairs), about)
 
     @classmethod
     def _of(cls, columns: Columns, lines: bytes, about: Mapping[str, Any]) -> StepRows:
-        statuses = columns.cells["status"]
+        statuses = columns.cells("status")
         return cls(
             about,
             columns.count,

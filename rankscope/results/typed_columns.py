@@ -162,6 +162,27 @@ def joined(parts: Sequence[Columns]) -> Columns:
     return Columns(first.names, first.kinds, numbers, known, words, known.shape[1])
 
 
+def beside(left: Columns, right: Columns) -> Columns:
+    """Columns of the same rows, the second after the first."""
+    words, codes = _common_words([left, right])
+    numbers = {
+        kind: np.concatenate([left.numbers[kind], right.numbers[kind]])
+        for kind in (FLOATS, INTEGERS)
+    }
+    numbers[CODES] = np.concatenate(codes)
+    known = [
+        part for one in (left, right) for part in np.split(one.known, [len(one.kinds[FLOATS])])
+    ]
+    return Columns(
+        left.names + right.names,
+        {kind: own + right.kinds[kind] for kind, own in left.kinds.items()},
+        numbers,
+        np.concatenate([known[0], known[2], known[1], known[3]]),
+        words,
+        left.count,
+    )
+
+
 def _common_words(parts: Sequence[Columns]) -> tuple[Words, list[NDArray[np.int32]]]:
     """The words of all parts, and the texts of each as numbers of these."""
     words = {word: code for code, word in enumerate(parts[0].words)}
