@@ -97,8 +97,8 @@ def _draw(panel: Panel, rows: pd.DataFrame, *, log: bool) -> None:
     for where, face in ((exceeds, style.color), (~exceeds, "white")):
         _mark(ax, steps[where], centre[where], (style.marker, style.color, face))
     panel.line("difference, mean over layers")
-    panel.band("what it must exceed: spread and error")
-    panel.mark("within it")
+    panel.band("spread and error, which it must exceed")
+    panel.mark("within spread and error")
 
 
 def _mark(ax: Axes, steps: np.ndarray, centre: np.ndarray, look: tuple[str, str, str]) -> None:

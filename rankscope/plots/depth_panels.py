@@ -329,15 +329,15 @@ def _draw_slopes(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
 def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) -> None:
     over = summarised_over(rows.drop(columns="layer"), hue=hue)
     if over:
-        panel.note(f"of each layer: mean over {over}")
+        panel.note(f"each layer: mean over {over}")
     panel.left_out(over)
     kind = "over runs (Student)" if over.runs else "over layers (Theil–Sen)"
     panel.band(f"95 % interval {kind}")
     is_alone = bool((found["slope"].notna() & found["low"].isna()).any())
-    panel.mark("0 within the interval, or none" if is_alone else "0 within the interval")
-    panel.line("no trend: 1 interval in 20 excludes 0 by chance", ":", width=0.9)
+    panel.mark("0 within the interval, or no interval" if is_alone else "0 within the interval")
+    panel.line("no trend; 1 interval in 20 excludes 0 by chance", ":", width=0.9)
     if {"within", "across"} & {*found["window"]}:
-        panel.line("thin: part of a cycle; no line: across restarts", width=PART_WIDTH)
+        panel.line("part of a cycle; across restarts there is no line", width=PART_WIDTH)
 
 
 def _slope_label(column: str) -> str:

@@ -57,8 +57,8 @@ _LOOKS = {
     "perplexity": _Look("perplexity per token", log=True),
     "byte_perplexity": _Look("perplexity per byte", log=True),
     "word_perplexity": _Look("perplexity per word", log=True),
-    "mean_document_perplexity": _Look("mean perplexity of documents", log=True),
-    "macro_perplexity": _Look("mean perplexity of sources", log=True),
+    "mean_document_perplexity": _Look("mean per-document perplexity", log=True),
+    "macro_perplexity": _Look("mean per-source perplexity", log=True),
     "loss": _Look("loss (nats per token)"),
     "bits_per_byte": _Look("bits per byte"),
     "accuracy": _Look("accuracy", of_texts=False),
@@ -92,7 +92,7 @@ def score(
     its band spans the least to the greatest; a single run then has none. The axis is logarithmic
     for perplexities, so equal distances are equal losses. A dotted line is the accuracy of
     guessing. Infinite values have hollow markers at the top of the axes, those that are not a
-    number at the foot.
+    number at the bottom.
 
     Parameters
     ----------
@@ -302,12 +302,12 @@ def _explain(panel: Panel, points: pd.DataFrame, look: _Look, *, over: Over, is_
     if over:
         panel.line(f"{'geometric mean' if look.log else 'mean'} over {over}")
     if (points["low"] < points["high"]).any():
-        interval = f"nominal 95 % interval: under {FEW_DOCUMENTS} documents"
+        interval = f"nominal 95 % interval (under {FEW_DOCUMENTS} documents)"
         panel.band(f"min to max over {over}" if over else interval if is_few else "95 % interval")
     panel.left_out(over)
     if ((points["undefined"] > 0) & points["centre"].notna()).any():
-        panel.mark("undefined for some")
+        panel.mark("partly undefined")
     if points["centre"].isna().any():
-        panel.mark("at the foot: not a number")
+        panel.mark("not a number (at the bottom)")
     if np.isinf(points["centre"]).any():
-        panel.mark("at the head: infinite")
+        panel.mark("infinite (at the top)")

@@ -45,7 +45,7 @@ def feature(
     line is the value for as many independent Gaussian vectors of the same size: ranks are at most
     that of the sample. A line of several runs is their mean, with a band from the least to the
     greatest. A marker is hollow where rounding may move a rank by more than 1 %; where there is no
-    number, as with too few tokens, it is at the foot of the axes. The legend gives the number of
+    number, as with too few tokens, it is at the bottom of the axes. The legend gives the number of
     tokens, which ranks depend on.
 
     Parameters
@@ -165,7 +165,7 @@ def probe_text(rows: pd.DataFrame) -> str:
     last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
     names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
     differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
-    remark = ", not the same: do not compare them" if differ else ""
+    remark = "; the runs read different tokens: do not compare them" if differ else ""
     return f"text {names}: {tokens} {last}{remark}"
 
 
@@ -177,11 +177,11 @@ def explain_points(panel: Panel, points: pd.DataFrame, *, over: Over, log: bool 
         panel.band(f"min to max over {over}" if over else "95 % interval over documents")
     panel.left_out(over)
     if points["noisy"].any():
-        panel.mark("noise may move it > 1 %")
+        panel.mark("noise may change it by > 1 %")
     if ((points["undefined"] > 0) & points["centre"].notna()).any():
-        panel.mark("undefined for some")
+        panel.mark("partly undefined")
     if points["centre"].isna().any():
-        panel.mark("at the foot: no number")
+        panel.mark("undefined (at the bottom)")
 
 
 def _over(rows: pd.DataFrame, hue: str) -> Over:
@@ -207,4 +207,4 @@ def _draw_gaussian(panel: Panel, rows: pd.DataFrame, column: str) -> None:
     for height in heights:
         panel.ax.axhline(height, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
     if heights:
-        panel.line("Gaussian features of the size", ":", width=0.9)
+        panel.line("Gaussian features of the same size", ":", width=0.9)

@@ -140,7 +140,7 @@ def _draw(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
 def _explain(panel: Panel, points: pd.DataFrame, hue: str, *, note: str) -> None:
     if are_replicates(points, hue):
         panel.note(f"means over {runs_over(points, hue)}")
-    panel.mark("first layer; the line goes on to the last")
+    panel.mark("first layer; the line continues to the last")
     if not are_replicates(points, hue) and points["low"].notna().any():
         panel.note("bars: 95 % interval over documents")
     panel.note(note)

@@ -28,7 +28,7 @@ from rankscope.statistics.subspace_means import (
 SPACES = {"left": "column space", "right": "row space"}
 DASHES: dict[str, LineStyleType] = {"left": "-", "right": DASHED}
 EARLIER: dict[Against, str] = {
-    "previous": "merge before",
+    "previous": "previous merge",
     "first": "first merge",
     "last": "last merge",
 }
@@ -45,14 +45,14 @@ def merge_overlap(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the overlap of each merge's column and row space with those of the merge before.
+    """Draw the overlap of each merge's column and row space with those of the previous merge.
 
     ReLoRA's question: does a restart learn something new? 1 means that it learned in the same
-    directions as the merge before; the thin lines are the value for two unrelated subspaces, r over
-    the dimensions of the side. Each merge is compared at its whole rank r, or at the largest size
-    that was measured. Full lines with filled markers are column spaces (what the matrix writes to),
-    dashed ones with hollow markers row spaces (what it reads from); both are means over matrices,
-    with a band as in `overlap`. The axis counts merges among those compared.
+    directions as the previous merge; the thin lines are the value for two unrelated subspaces, r
+    over the dimensions of the side. Each merge is compared at its whole rank r, or at the largest
+    size that was measured. Full lines with filled markers are column spaces (what the matrix writes
+    to), dashed ones with hollow markers row spaces (what it reads from); both are means over
+    matrices, with a band as in `overlap`. The axis counts merges among those compared.
 
     Parameters
     ----------

@@ -218,7 +218,7 @@ def outliers(
     figure, panels, hole = _role_panels(*by_group(table, group, hue), "outliers", component)
     for ax in panels:
         ax.axhline(GAUSSIAN_OUTLIERS, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
-        Panel(ax, {}).line("Gaussian matrix: one in a hundred has one", ":", width=0.9)
+        Panel(ax, {}).line("Gaussian matrix (one in a hundred has one)", ":", width=0.9)
     return finish_grid(figure, panels, hole=hole)
 
 
@@ -306,8 +306,8 @@ def _rank_limits(table: pd.DataFrame, component: str, role: str) -> list[_Limit]
     adapters = of_role[of_role["component"].eq("adapter") & of_role["run"].isin(cycling)]
     live = own[~windows.isin(["cycle", "across"]) & (own["max_rank"] < _sides(own))]
     return [
-        _Limit(adapters, "adapter rank / min(m, n): whole cycles"),
-        _Limit(live, "largest rank of a change of adapters / min(m, n)", (0, (6, 2, 1, 2))),
+        _Limit(adapters, "adapter rank / min(m, n), whole cycles"),
+        _Limit(live, "largest rank of an adapter change / min(m, n)", (0, (6, 2, 1, 2))),
     ]
 
 

@@ -259,7 +259,7 @@ def run_similarities(
     hatched = hatched_text(cells, "none" if means else "no number")
     label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs at {where}{means}{hatched}"
     color_bar(mesh, cells, wrapped(f"{label}; {probe_text(pairs)}", figure.get_figheight() - FRAME))
-    figure.supxlabel("the same runs from left to right, as from bottom to top")
+    figure.supxlabel("runs in the same order from left to right as from bottom to top")
     return figure
 
 

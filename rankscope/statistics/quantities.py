@@ -51,9 +51,9 @@ QUANTITIES = {
     ),
     "stable_rank": Quantity("stable rank", tail=True),
     "participation_ratio": Quantity("participation ratio", tail=True),
-    "svd_entropy": Quantity("entropy of the energies"),
-    "energy_rank_90": Quantity("values that hold 90 % of the energy"),
-    "energy_rank_99": Quantity("values that hold 99 % of the energy", tail=True),
+    "svd_entropy": Quantity("SVD entropy"),
+    "energy_rank_90": Quantity("singular values that hold 90 % of the energy"),
+    "energy_rank_99": Quantity("singular values that hold 99 % of the energy", tail=True),
     "tail_index": Quantity("tail index (Hill)", error="tail_index_error"),
     "outliers": Quantity("outliers above the Gaussian edge"),
     "numerical_rank": Quantity("numerical rank"),
@@ -65,11 +65,11 @@ QUANTITIES = {
         r"$\kappa_{90} = \sigma_1/\sigma_{\lceil 0.9q\rceil}$", log=True
     ),
     "noise_floor": Quantity("noise floor", log=True),
-    "noise_share": Quantity("share of rounding noise"),
+    "noise_share": Quantity("share that may be rounding noise"),
     "signal_to_noise": Quantity(r"$\sigma_1$ / noise floor", log=True),
     "relative_size": Quantity(r"$\|\Delta W\|_F/\|W\|_F$", log=True),
-    "update_cosine": Quantity("cosine with the update before", error="update_cosine_error"),
-    "update_cosine_bias": Quantity("cosine of independent updates, by rounding"),
+    "update_cosine": Quantity("cosine with the previous update", error="update_cosine_error"),
+    "update_cosine_bias": Quantity("cosine that rounding gives independent updates"),
     "entry_gini": Quantity("Gini coefficient of the entries"),
     "entry_hoyer": Quantity("Hoyer sparsity of the entries"),
     "spectral_norm": Quantity(r"spectral norm $\sigma_1$", error="sigma_error"),
@@ -91,7 +91,7 @@ FEATURE_QUANTITIES = {
     **_OF_FEATURES,
     **{f"{name}_centred": replace(of, label=f"{of.label}, centred")
        for name, of in _OF_FEATURES.items()},
-    "mean_cosine": Quantity("mean cosine of two tokens"),
+    "mean_cosine": Quantity("mean cosine between tokens"),
     "mean_norm": Quantity("mean norm of features", log=True),
 }  # fmt: skip
 """Numbers of the features that layers give, which share some names with those of matrices."""
