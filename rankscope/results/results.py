@@ -13,7 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError, printable
+from rankscope.errors import (
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    does_not_exist,
+    printable,
+)
 from rankscope.results.column_types import with_types
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
@@ -515,7 +521,7 @@ def open_results(path: str | Path) -> Results:
     """
     path = Path(path)
     if not path.exists():
-        raise WrongSettingError("does not exist", path=path)
+        raise WrongSettingError(does_not_exist(path), path=path)
     files = (METRICS_FILE, EVALUATION_FILE, REPRESENTATIONS_FILE)
     if not any((path / name).is_file() for name in files):
         raise RankscopeError(
