@@ -199,7 +199,7 @@ def _as_letters(formula: str) -> str:
 
 
 def _names(rows: pd.DataFrame) -> dict[str, str]:
-    """Names of runs and groups by what is left of them where a title breaks within a word."""
+    """Names of runs and groups by their letters without spaces, since titles may break anywhere."""
     columns = [column for column in (RUN_GROUP, "run") if column in rows]
     names = {plain(name) for column in columns for name in rows[column].dropna().unique()}
     return {"".join(name.split()): name for name in names}

@@ -279,7 +279,7 @@ def _draw_profiles(
 
 
 def _spread(steps: list[int]) -> list[int]:
-    """A few steps from the first to the last, by their values as evenly as there are."""
+    """A few steps from the first to the last, spaced as evenly as possible."""
     aims = np.linspace(steps[0], steps[-1], MOST_STEPS)
     return sorted({min(steps, key=lambda step: abs(step - aim)) for aim in aims})
 

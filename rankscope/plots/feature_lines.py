@@ -177,7 +177,7 @@ def _is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
 
 
 def _gaussian(rows: pd.DataFrame, column: str) -> list[float]:
-    """What Gaussian features of the sizes among the rows have."""
+    """The values for Gaussian features of the sizes that occur."""
     baseline = f"{column}_gaussian"
     if column == "mean_cosine":
         return [0.0]

@@ -151,7 +151,7 @@ def _range(numbers: pd.Series[int]) -> str:
 def _merges(
     table: pd.DataFrame, *, role: str | None = None, against: Against = "previous"
 ) -> pd.DataFrame:
-    """Comparisons of merges at their rank, with ``merge``, which merge of its run each is."""
+    """Comparisons of merges at their rank, with ``merge``, the number of each in its run."""
     every = comparisons(table, "overlap", component="merge", role=role, against=against)
     rows = at_whole_rank(every)
     if rows["value"].isna().all():
@@ -166,7 +166,7 @@ def _merges(
 
 
 def _over(rows: pd.DataFrame, hue: str) -> Over:
-    """What lines are over; of each side, whose lines are apart, and counting merges as steps."""
+    """What lines are over: each side has its own lines, and merges count as steps."""
     counted = rows.assign(step=rows["merge"])
     return summarised_over(counted[counted["side"] == "left"], hue=hue)
 

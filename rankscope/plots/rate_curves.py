@@ -142,7 +142,7 @@ def has_learning_rate(training: pd.DataFrame) -> bool:
 
 
 def _as_logged(logged: pd.DataFrame) -> str:
-    """How far apart the logged steps of the runs are, in words."""
+    """In words, how far apart the logged steps of the runs are."""
     spacings = [usual_spacing(rows["step"]) for _, rows in logged.groupby("run")]
     known = sorted({int(spacing) for spacing in spacings if spacing > 0})
     if not known:

@@ -212,7 +212,7 @@ def outliers(
 def _of_roles(
     table: pd.DataFrame, hue: str, of: tuple[str, str], add: Callable[[Panel, str], None]
 ) -> Figure:
-    """A panel of a metric of a component for every role, with what ``add`` draws in it besides."""
+    """A panel of a metric of a component for every role, and what ``add`` draws in it as well."""
     column, component = of
 
     def draw(role: str, ax: Axes) -> None:
@@ -231,7 +231,7 @@ def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
 
 
 def _rank_text(rows: pd.DataFrame) -> str:
-    """At which ranks condition numbers are taken, for a title."""
+    """The ranks at which condition numbers are taken, for a title."""
     ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna().astype(int)
     if ranks.empty:
         return ""

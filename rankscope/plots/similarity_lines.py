@@ -196,7 +196,7 @@ def _require(rows: pd.DataFrame, column: str) -> None:
 
 
 def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> None:
-    """Draw what independent features of as many directions give, at each step."""
+    """Draw the value for independent features of as many directions, at each step."""
     chance = f"{column}_chance"
     if chance not in rows or rows[chance].isna().all():
         return

@@ -169,7 +169,7 @@ def _comparisons(
 def _by_reference(
     table: pd.DataFrame, measure: Share, component: str, role: str | None
 ) -> dict[Against, pd.DataFrame]:
-    """Comparisons by what they are with, where there are any."""
+    """Comparisons by the checkpoint that they are with, if there are any."""
     found: dict[Against, pd.DataFrame] = {}
     for against in AGAINST:
         with suppress(RankscopeError):

@@ -134,7 +134,7 @@ def _on_features(table: pd.DataFrame) -> str:
 
 
 def _checkpoints(results: Results) -> list[int]:
-    """How many checkpoints of each run have rows; merges on record have steps of their own."""
+    """How many checkpoints of each run have rows; recorded merges have separate steps."""
     record = read_record(results.path / ANALYSIS_RECORD)
     saved = {
         str(run.get("name")): {checkpoint["step"] for checkpoint in run.get("checkpoints", ())}
