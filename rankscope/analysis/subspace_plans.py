@@ -210,7 +210,7 @@ class SubspaceFiles:
     def write(self, path: Path, stored: list[Comparison], new: list[Comparison]) -> None:
         """Write the comparisons of a file; a new one replaces that of the same two steps.
 
-        The others of its task go with it: what is left would pass for all that the task gave.
+        The others of its task go too: the rest would be taken for everything that the task gave.
         """
         places = set(map(_place, new))
         replaced = {one.key for one in stored if _place(one) in places}
@@ -232,5 +232,5 @@ class SubspaceFiles:
 
 
 def _place(one: Comparison) -> tuple[int, int]:
-    """The two steps; of those with the last step there is one, wherever that is."""
+    """The two steps; there is one comparison with the last step, whatever its number."""
     return one.step, min(one.against, one.step)
