@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from copy import copy
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import reduce
 from operator import attrgetter, or_
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
+from rankscope.plots.chosen_results import ChosenResults, Study
 from rankscope.plots.circuit_maps import head_maps
 from rankscope.plots.correlations import has_correlations, rank_and_performance
 from rankscope.plots.decay import update_spectra
@@ -21,7 +21,7 @@ from rankscope.plots.energy_lines import figure_of_energies
 from rankscope.plots.evaluation_curves import blimp_phenomena, main_measures, performance, phenomena
 from rankscope.plots.feature_figures import default_features, figures_of_features
 from rankscope.plots.feature_scatter import features_against_weights, has_features_of_weights
-from rankscope.plots.gallery_figure import GalleryFigure
+from rankscope.plots.gallery_figure import PLACES, GalleryFigure, with_tables
 from rankscope.plots.half_panels import by_half, has_halves
 from rankscope.plots.histograms import update_histograms
 from rankscope.plots.intruder_maps import intruders
@@ -34,15 +34,13 @@ from rankscope.plots.run_scatter import has_run_points, rank_against_performance
 from rankscope.plots.staircases import merged_ranks
 from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
-from rankscope.results.results import Results
+from rankscope.results.results import STORED, Results
 from rankscope.statistics.correlation import correlate
 from rankscope.statistics.feature_rows import kinds_of_places
-from rankscope.statistics.replicates import AGAINST, RUN_GROUP, all_runs, groups_of, with_groups
+from rankscope.statistics.replicates import all_runs, groups_of
 from rankscope.statistics.row_choice import (
-    SERIES,
     by_run,
     distinct,
-    has_component,
     series_names,
 )
 from rankscope.statistics.subspace_means import Measure, has_comparisons
@@ -55,6 +53,17 @@ TABLES = (
     *("metrics", "evaluation", "training", "subspaces"),
     *("representations", "similarities", "input_energies"),
 )
+# Columns that a figure of a metric takes besides: what qualifies it, and what chance gives.
+COMPANIONS = {
+    "per": ("per_error", "per_resolved", "per_gaussian", "noise_share"),
+    "condition_number": ("condition_number_status",),
+    "condition_number_r": ("numerical_rank",),
+    "tail_index": ("tail_index_error", "tail_index_gaussian"),
+}
+BOTH = tuple(
+    name for column in ("per", "condition_number") for name in (column, *COMPANIONS[column])
+)
+MERGED = ("name", "effective_rank", "numerical_rank", "per", *COMPANIONS["per"])
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
 
 
@@ -65,9 +74,19 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
 
     def figure(column: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
         def has_data(results: Results) -> bool:
-            return _has_value(results.metrics, component, column)
+            return _has_value(results, component, column)
 
-        return GalleryFigure(draw, has_data, plural.replace("-", " "), component)
+        return GalleryFigure(
+            draw,
+            has_data,
+            plural.replace("-", " "),
+            component,
+            columns=(column, *COMPANIONS.get(column, ())),
+            components=["adapter"] if component == "update" else (),
+        )
+
+    def of_spectra(draw: Callable[[Results, str], Figure]) -> GalleryFigure:
+        return replace(figure("per", draw), columns=(*STORED, "spectral_norm"))
 
     def in_halves(column: str) -> GalleryFigure:
         made = figure(
@@ -75,7 +94,7 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         )
         return replace(
             made,
-            has_data=lambda r: made.has_data(r) and has_halves(r.metrics, component),
+            has_data=lambda r: made.has_data(r) and has_halves(_layers(r, component), component),
             drawn_from=f"{made.drawn_from} in four layers or more",
         )
 
@@ -83,22 +102,22 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         f"per-{plural}": replace(
             figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
             draw_published=lambda r, hue: per(r.metrics, component, hue=hue, published=True),
-            has_published=lambda r: has_published_spectra(r.metrics, "per", component),
+            has_published=lambda r: has_published_spectra(_sizes(r, component), "per", component),
         ),
         f"condition-numbers-{plural}": replace(
             figure(kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)),
             draw_published=lambda r, hue: condition_number(
                 r.metrics, component, hue=hue, published=True
             ),
-            has_published=lambda r: has_published_spectra(r.metrics, kappa, component),
+            has_published=lambda r: has_published_spectra(_sizes(r, component), kappa, component),
         ),
         f"halves-per-{plural}": in_halves("per"),
         f"halves-condition-numbers-{plural}": in_halves(kappa),
-        f"{component.replace('_', '-')}-histograms": figure(
-            "per", lambda r, hue: update_histograms(r, component=component, hue=hue)
+        f"{component.replace('_', '-')}-histograms": of_spectra(
+            lambda r, hue: update_histograms(r, component=component, hue=hue)
         ),
-        f"{component.replace('_', '-')}-spectra": figure(
-            "per", lambda r, hue: update_spectra(r, component=component, hue=hue)
+        f"{component.replace('_', '-')}-spectra": of_spectra(
+            lambda r, hue: update_spectra(r, component=component, hue=hue)
         ),
         f"heatmap-per-{plural}": figure(
             "per", lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
@@ -106,10 +125,17 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
     }
 
 
-def _has_value(table: pd.DataFrame, component: str, column: str) -> bool:
-    if not has_component(table, component):
-        return False
-    return bool(table.loc[table["component"] == component, column].notna().any())
+def _has_value(results: Results, component: str, column: str) -> bool:
+    values = results.rows(["component", column], component=component)
+    return bool(values[column].notna().any())
+
+
+def _layers(results: Results, component: str) -> pd.DataFrame:
+    return results.rows(["run", "layer", "component"], component=component)
+
+
+def _sizes(results: Results, component: str) -> pd.DataFrame:
+    return results.rows(["run", "role", "component", "rows", "cols"], component=component)
 
 
 def selected(
@@ -129,39 +155,17 @@ def selected(
     WrongSettingError
         If the results have no such run or role, or the pattern matches none of the runs.
     """
-    tables = {name: getattr(results, name) for name in TABLES}
+    is_in_memory = not isinstance(results, Results) or "metrics" in vars(results) or results.own
+    tables = {name: getattr(results, name) for name in TABLES if name != "metrics" or is_in_memory}
     tables = {name: table for name, table in tables.items() if "run" in table}
-    there = dict.fromkeys(run for table in tables.values() for run in all_runs(table))
+    measured = results.rows(["run", "role"])
+    there = dict.fromkeys(run for table in (measured, *tables.values()) for run in all_runs(table))
     _check("run", runs, [there])
-    _check("role", roles, [results.metrics["role"].unique()])
+    _check("role", roles, [measured["role"].unique()])
     groups = None if group is None else groups_of(there, group)
-    return _with_tables(
-        results,
-        **{
-            name: _chosen(_in_study(table, there, groups), runs=runs, roles=roles)
-            for name, table in tables.items()
-        },
-    )
-
-
-def _in_study(
-    table: pd.DataFrame, runs: Iterable[str], groups: Mapping[str, str] | None
-) -> pd.DataFrame:
-    """The table with what it takes to colour its runs, or groups of them, as in all figures."""
-    names = {"run": [*runs]}
-    if groups is not None:
-        table = with_groups(table, groups)
-        names[RUN_GROUP] = [*dict.fromkeys(groups.values())]
-    table = table.copy(deep=False)
-    table.attrs |= {SERIES: names}
-    return table
-
-
-def _chosen(table: pd.DataFrame, *, runs: Collection[str], roles: Collection[str]) -> pd.DataFrame:
-    for column, wanted in (("run", runs), (AGAINST, runs), ("role", roles)):
-        if wanted and column in table.columns:
-            table = table[table[column].isin(wanted)]
-    return table
+    study = Study([*there], groups, tuple(runs), tuple(roles))
+    chosen = results if is_in_memory else ChosenResults(results.path, source=results, study=study)
+    return with_tables(chosen, **{name: study.chosen(table) for name, table in tables.items()})
 
 
 def gallery(
@@ -197,8 +201,8 @@ def gallery(
 def _figures_for(
     results: Results, only: Collection[str], components: Collection[str]
 ) -> dict[str, GalleryFigure]:
-    there = distinct(results.metrics, "component")
-    _check("component", components, [results.metrics["component"]])
+    there = distinct(results.rows(["component"]), "component")
+    _check("component", components, [there])
     every = dict(FIGURES)
     for component in there:
         every |= figures_of(str(component))
@@ -210,8 +214,8 @@ def _figures_for(
     if components:
         return {name: figure for name, figure in every.items() if figure.component in components}
     others = ("subspaces", "input_energies")
-    spectra = _with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
-    shown = {f.component for f in FIGURES.values() if f.component and f.has_data(spectra)}
+    spectra = with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
+    shown = {f.component for f in FIGURES.values() if f.component in there and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
     kinds = kinds_of_places(results.representations)
     return reduce(or_, (*rest, *(default_features(kind) for kind in kinds)), FIGURES)
@@ -224,33 +228,29 @@ def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]])
             raise WrongSettingError(f"unknown {what} {name!r}: choose from {', '.join(there)}")
 
 
-def _with_tables(results: Results, **tables: pd.DataFrame) -> Results:
-    """The same results with other tables in place of those that are read."""
-    changed = copy(results)
-    vars(changed).update(tables)
-    return changed
-
-
 def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
     """The figures of a component that are drawn without being asked for."""
     return {n: figure for n, figure in figures_of(component).items() if n.startswith(kinds)}
 
 
-def _alone(results: Results) -> Results:
-    """Results without the adapters of runs that have weights, whose figures would show both."""
-    table = results.metrics
-    whole = table["run"].isin(table.loc[table["component"] == "weight", "run"].unique())
-    return _with_tables(results, metrics=table[~(whole & (table["component"] == "adapter"))])
+def _without_weights(results: Results) -> list[str]:
+    """Runs without weights: of others, figures of adapters would show both."""
+    every = results.rows(["run", "component"])
+    return [*{*every["run"]} - {*every.loc[every["component"] == "weight", "run"]}]
 
 
 def _if_alone(figure: GalleryFigure) -> GalleryFigure:
-    return replace(
-        figure,
-        draw=lambda results, hue: figure.draw(_alone(results), hue),
-        has_data=lambda results: figure.has_data(_alone(results)),
-        table=lambda results: _alone(results).metrics,
-        drawn_from="adapters alone",
-    )
+    def has_data(results: Results) -> bool:
+        runs = _without_weights(results)
+        rows = results.rows(["run", "component", *figure.columns], component="adapter", run=runs)
+        return figure.has_data(with_tables(results, metrics=rows))
+
+    return replace(figure, has_data=has_data, of_runs=_without_weights, drawn_from="adapters alone")
+
+
+def _cycles(results: Results) -> pd.DataFrame:
+    columns = ["run", "step", "role", "component", "max_rank"]
+    return results.rows(columns, component=["adapter", "merge"])
 
 
 def _of_subspaces(
@@ -271,12 +271,22 @@ def _names(results: Results, table: pd.DataFrame, hue: str) -> list[object]:
 
 
 def _correlated(results: Results, hue: str = "run") -> pd.DataFrame:
+    """Correlations of `results` narrowed to the weights."""
     table = correlate(results.metrics, results.evaluation)
     table.attrs |= results.metrics.attrs
     return (
         table
         if hue in table
         else table.assign(**{hue: table["run"].map(by_run(results.metrics, hue))})
+    )
+
+
+def _has_correlations(results: Results) -> bool:
+    if results.evaluation.empty:
+        return False
+    weights = results.rows([*PLACES, *BOTH], component="weight")
+    return bool(len(weights)) and has_correlations(
+        _correlated(with_tables(results, metrics=weights))
     )
 
 
@@ -291,31 +301,36 @@ FIGURES: dict[str, GalleryFigure] = {
         lambda r, hue: learning_rates(r.training, runs=_names(r, r.training, hue), hue=hue),
         lambda r: has_learning_rate(r.training),
         "logged learning rate",
+        table=attrgetter("training"),
     ),
     **_default("weight", PER, KAPPA, MAP, HALVES),
     "condition-numbers-90-weights": GalleryFigure(
         lambda r, hue: condition_number(r.metrics, column="condition_number_90", hue=hue),
-        lambda r: _has_value(r.metrics, "weight", "condition_number_90"),
+        lambda r: _has_value(r, "weight", "condition_number_90"),
         "weights",
         "weight",
+        columns=["condition_number_90"],
     ),
     "tail-index-weights": GalleryFigure(
         lambda r, hue: tail_index(r.metrics, hue=hue),
-        lambda r: _has_value(r.metrics, "weight", "tail_index"),
+        lambda r: _has_value(r, "weight", "tail_index"),
         "weights above the noise floor",
         "weight",
+        columns=["tail_index", *COMPANIONS["tail_index"]],
     ),
     "outliers-weights": GalleryFigure(
         lambda r, hue: outliers(r.metrics, hue=hue),
-        lambda r: _has_value(r.metrics, "weight", "outliers"),
+        lambda r: _has_value(r, "weight", "outliers"),
         "weights above the noise floor",
         "weight",
+        columns=["outliers"],
     ),
     "depth-per-weights": GalleryFigure(
         lambda r, hue: depth_profiles(r.metrics, hue=hue),
-        lambda r: has_depth(r.metrics, "weight"),
+        lambda r: has_depth(_layers(r, "weight"), "weight"),
         "weights in three layers or more",
         "weight",
+        columns=["per", *COMPANIONS["per"]],
     ),
     "overlap-weights": _of_subspaces(
         "overlap", "weight", lambda table, hue: overlaps(table, hue=hue)
@@ -339,23 +354,29 @@ FIGURES: dict[str, GalleryFigure] = {
     **_default("qk", PER),
     "merged-rank": GalleryFigure(
         lambda r, hue: merged_ranks(r.metrics, hue=hue),
-        lambda r: _has_value(r.metrics, "merged_total", "numerical_rank"),
+        lambda r: _has_value(r, "merged_total", "numerical_rank"),
         "recorded merges",
         "merged_total",
+        columns=MERGED,
+        components=["merge"],
     ),
     "merge-alignment": _of_subspaces(
         "overlap", "merge", lambda table, hue: merge_overlaps(table, hue=hue)
     ),
     "circuits-by-head": GalleryFigure(
         lambda r, hue: head_maps(r.metrics, hue=hue),
-        lambda r: any(_has_value(r.metrics, name, "rank_utilisation") for name in ("ov", "qk")),
+        lambda r: any(_has_value(r, name, "rank_utilisation") for name in ("ov", "qk")),
         "attention circuits",
         "ov",
+        columns=["rank_utilisation"],
+        components=["qk"],
     ),
     "adapter-ranks": GalleryFigure(
         lambda r, hue: adapter_ranks(r, hue=hue),
-        lambda r: has_varied_ranks(r.metrics) or has_subspaces(r.training),
+        lambda r: has_varied_ranks(_cycles(r)) or has_subspaces(r.training),
         "adapters of different ranks and no captured energy",
+        columns=MERGED,
+        components=None,
     ),
     "performance": GalleryFigure(
         lambda r, hue: performance(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
@@ -379,21 +400,27 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     "rank-and-performance": GalleryFigure(
         lambda r, hue: rank_and_performance(_correlated(r, hue), hue=hue),
-        lambda r: has_component(r.metrics, "weight") and has_correlations(_correlated(r)),
+        _has_correlations,
         "weights and performance that vary at 4 common steps or more",
+        columns=BOTH,
+        components=["weight"],
     ),
     "rank-against-performance": GalleryFigure(
         lambda r, hue: rank_against_performance(r.metrics, r.evaluation, hue=hue),
-        lambda r: has_run_points(r.metrics, r.evaluation),
+        lambda r: has_run_points(r.rows(["run", "component"], component="weight"), r.evaluation),
         "weights and performance of 4 runs or more",
         "weight",
+        columns=["per", *COMPANIONS["per"]],
     ),
     **default_features("block"),
     "features-against-weights": GalleryFigure(
         lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
-        lambda r: has_features_of_weights(r.metrics, r.representations),
+        lambda r: has_features_of_weights(
+            r.rows([*PLACES, "per"], component="weight"), r.representations
+        ),
         "weights and features of blocks of a run at the same step",
         "weight",
+        columns=["per", *COMPANIONS["per"]],
         title="PER of the features after each block against that of its weights",
     ),
     **{

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +19,8 @@ from rankscope.results.representation_tables import (
     typed_representations,
     typed_similarities,
 )
-from rankscope.results.results import typed_evaluation
+from rankscope.results.results import listed, rows_of, typed_evaluation
+from rankscope.statistics.restart_schedules import RESTARTS, restarts_of
 from tests.plots.comparisons import subspaces_of_two_runs
 
 Values = NDArray[np.float64]
@@ -50,6 +52,13 @@ class SyntheticResults:
     representations: pd.DataFrame = field(default_factory=lambda: typed_representations(NO_ROWS))
     similarities: pd.DataFrame = field(default_factory=lambda: typed_similarities(NO_ROWS))
     input_energies: pd.DataFrame = field(default_factory=lambda: typed_input_energies(NO_ROWS))
+
+    def rows(self, columns: Collection[str] | None = None, **where: Any) -> pd.DataFrame:
+        asked = {name: listed(one) for name, one in where.items() if one is not None}
+        wanted = self.metrics.columns if columns is None else columns
+        found = rows_of(self.metrics, [name for name in wanted if name in self.metrics], asked)
+        found.attrs |= {RESTARTS: restarts_of(self.metrics)}
+        return found
 
     def spectra(
         self,
