@@ -261,7 +261,7 @@ def _of_subspaces(
         lambda results: has_comparisons(results.subspaces, measure, component),
         f"subspaces of {PLURALS[component]}, which `analyze` measures if `subspaces` is set",
         component,
-        attrgetter("subspaces"),
+        table=attrgetter("subspaces"),
     )
 
 

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rankscope.metrics import noise_matters
+from rankscope.results.results import Results
 
 MOST_ROWS = 2000
 IDENTITY = ("run", "component", "window", "layer", "role", "head", "expert", "name")
+SHOWN = (
+    *("step", "rows", "cols", "status", "per", "per_resolved", "per_gaussian"),
+    *("numerical_rank", "max_rank"),
+    *("condition_number", "condition_number_status", "condition_number_r"),
+)
+FIRST = ("weight", "base", "update", "merged_total", "merge", "adapter")
 WIDTH, HEIGHT, MARGIN = 90, 20, 2  # of a curve, in CSS pixels
 
 
@@ -40,20 +48,40 @@ class MatrixRow:
     high: float | None
 
 
-def matrix_rows(table: pd.DataFrame) -> tuple[list[MatrixRow], int]:
+def matrix_rows(results: Results) -> tuple[list[MatrixRow], int]:
     """Rows for at most `MOST_ROWS` matrices, and how many matrices there are.
 
     Weights and updates come before other components where not all fit.
     """
-    first = ("weight", "base", "update", "merged_total", "merge", "adapter")
-    rank = {name: place for place, name in enumerate(first)}
-    places = table["component"].map(rank).fillna(len(first))
-    ordered = table.assign(window=table["window"].fillna(""), place=places)
-    ordered = ordered.sort_values("place", kind="stable")
-    groups = ordered.groupby(list(IDENTITY), dropna=False, sort=False)
-    shown = ordered[groups.ngroup() < MOST_ROWS]
-    each = shown.groupby(list(IDENTITY), dropna=False, sort=False)
-    return [_row(own.sort_values("step")) for _, own in each], groups.ngroups
+    there = results.rows(["component"])["component"].unique()
+    known = [[name] for name in FIRST if name in there]
+    others = [name for name in there if name not in FIRST]
+    shown: list[MatrixRow] = []
+    count = 0
+    for components in (*known, *([others] if others else [])):
+        rows = results.rows(IDENTITY, component=components)
+        matrices = rows.assign(window=rows["window"].fillna("")).groupby(
+            list(IDENTITY), dropna=False, sort=False
+        )
+        numbers = matrices.ngroup()
+        count += matrices.ngroups
+        is_shown = (numbers < MOST_ROWS - len(shown)).to_numpy()
+        del rows, matrices
+        if is_shown.any():
+            shown += _rows(results, components, numbers, is_shown)
+    return shown, count
+
+
+def _rows(
+    results: Results,
+    components: list[str],
+    numbers: pd.Series[int],
+    is_shown: NDArray[np.bool_],
+) -> list[MatrixRow]:
+    """One row for each matrix that is shown, in the order of their numbers."""
+    rows = results.rows((*IDENTITY, *SHOWN), component=components)[is_shown]
+    rows = rows.assign(window=rows["window"].fillna("")).sort_values("step", kind="stable")
+    return [_row(own) for _, own in rows.groupby(numbers[rows.index], sort=True)]
 
 
 def place_of(row: pd.Series) -> str:

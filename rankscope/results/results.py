@@ -446,7 +446,7 @@ class Results:
         """Steps of the merges in the table, by run."""
         columns, where = ["run", "step", "component"], {"component": ["merge"]}
         found = self._pushed_down(columns, where)
-        return restarts_of(rows_of(self.metrics, columns, where) if found is None else found)
+        return restarts_of(self.metrics if found is None else found)
 
     def _described(
         self, table: pd.DataFrame, *, restarts: Mapping[str, list[int]] | None = None
