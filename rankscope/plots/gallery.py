@@ -358,7 +358,7 @@ FIGURES: dict[str, GalleryFigure] = {
         "recorded merges",
         "merged_total",
         columns=MERGED,
-        components=["merge"],
+        components=None,  # its lines go on to the last step that anything was measured at
     ),
     "merge-alignment": _of_subspaces(
         "overlap", "merge", lambda table, hue: merge_overlaps(table, hue=hue)
