@@ -10,7 +10,7 @@ Measure checkpoints:
     rs.answer("results")                          # what they show, in a few sentences
     rs.write_report("results")                    # all of it as one HTML page
 
-Look into them yourself; nothing is read before it is asked for:
+Explore them yourself; nothing is read before you ask for it:
 
     run = rs.open_run("ckpts/relora")             # its steps; run[2000] is a checkpoint
     s = rs.singular_values(array)                 # or of a product: rs.LowRank(left, right)
@@ -21,7 +21,7 @@ Measure a model while it trains, without checkpoints:
 
     monitor = rs.Monitor(model, "results", every=500)    # and monitor.step(step) in the loop
 
-Ask whether the training did what it should:
+Check whether the training did what it should:
 
     rs.diagnose("ckpts", results="results")       # findings, worst first, with what to do
 
@@ -31,7 +31,7 @@ Compare with what the models can do:
     rs.correlate(table, evaluation)               # over the steps of each run
     rs.correlate_runs(table, evaluation)          # over runs, within and between groups of them
 
-See what the layers carry, on text that all models read:
+See what the layers carry, on a text that all models read:
 
     rs.represent("ckpts", text="novels.jsonl", out="results")
     rs.open_results("results").similarities       # with the last step, layer by layer
@@ -47,8 +47,9 @@ Train with low-rank updates in a loop of your own (`help(rs.relora)`):
     model = rs.relora.wrap(model, rank=16)
     rs.relora.restart(model, optimizer, step=step)
 
-What the user can put right is raised as `RankscopeError`; what was skipped is a `RankscopeWarning`.
-The names are imported when they are first used, so ``import rankscope`` itself costs nothing.
+Errors that you can correct are raised as `RankscopeError`; anything skipped is a
+`RankscopeWarning`. Names are imported when they are first used, so ``import rankscope`` itself
+costs almost nothing.
 """
 
 from __future__ import annotations

@@ -232,6 +232,19 @@ def require_writable(folder: Path) -> None:
         probe.unlink()
 
 
+def rename_folder(path: Path, to: Path) -> None:
+    """Give a folder a name that is free; returns once that is on the disk.
+
+    Raises
+    ------
+    OSError
+        If it is gone, or something has the name by then.
+    """
+    with naming(to):
+        replace(path, to)
+        _flush(to.parent)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``path`` when the block ends without an error.
@@ -405,12 +418,18 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def safe_name(name: str) -> str:
-    """File or folder name for any text: a single path component, different for every text."""
+def safe_name(name: str, *, in_any_case: bool = False) -> str:
+    """File or folder name for any text: a single path component, different for every text.
+
+    Parameters
+    ----------
+    in_any_case
+        Whether names must differ for a file system too to which ``a`` and ``A`` are the same.
+    """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:] or "run"
     if slug.partition(".")[0].lower() in DEVICES:
         slug = f"run-{slug}"
-    if slug == name:
+    if slug == name and not (in_any_case and slug != slug.lower()):
         return slug
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
     return f"{slug}-{digest}"

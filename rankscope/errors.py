@@ -12,6 +12,7 @@ each as its option.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rankscope.addresses import shown
@@ -25,7 +26,7 @@ LONGEST = 440  # characters; a line has 500, and what is around an error takes i
 
 
 class RankscopeError(Exception):
-    """Something wrong with the input, which the user can put right.
+    """Something wrong with the input, which the user can correct.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ class WrongSettingError(RankscopeError):
 
 
 class RankscopeWarning(UserWarning):
-    """Something worth a line although the work continues, such as what was skipped.
+    """Something worth knowing although the work continues, such as what was skipped.
 
     Examples
     --------
@@ -117,6 +118,26 @@ def cannot_be_read(error: OSError, path: str | Path | None = None) -> RankscopeE
     reason = "permission" if isinstance(error, PermissionError) else "unreadable"
     message = f"cannot be read ({error.strerror or error})"
     return RankscopeError(message, path=error.filename or path, reason=reason)
+
+
+def require_folder(path: str | Path, *, setting: str = "out") -> None:
+    """Check that a folder can be where something is to be written; nothing is made.
+
+    Parameters
+    ----------
+    setting
+        What named it.
+
+    Raises
+    ------
+    WrongSettingError
+        If a file is there, or where a folder above it would be.
+    """
+    for folder in (Path(path), *Path(path).parents):
+        if folder.is_dir():
+            return
+        if os.path.lexists(folder):
+            raise WrongSettingError(f"is a file: choose a folder as `{setting}`", path=folder)
 
 
 def plain(text: str) -> str:

@@ -20,7 +20,7 @@ NODES = 20_000  # of the quadrature over the Marchenko–Pastur density
 
 
 def effective_rank(s: ArrayLike) -> float:
-    """Exponential of the Shannon entropy of the singular values, normalised to sum 1.
+    """Exponential of the Shannon entropy of the singular values, normalised to sum to 1.
 
     How many dimensions the matrix spreads over: k equal singular values give k. The
     distribution is ``p = s / sum(s)``, not of squares, and the logarithm is natural. Effective rank
@@ -245,8 +245,8 @@ def condition_number(s: ArrayLike, *, at: int | None = None) -> float:
 
     Returns
     -------
-    A number ≥ 1; ``inf`` where the divisor is exactly zero; NaN for a zero matrix. Whether the
-    divisor is rounding noise is for the caller to know: see `spectrum` for its noise floor.
+    A number ≥ 1; ``inf`` where the divisor is exactly zero; NaN for a zero matrix. The function
+    cannot tell whether the divisor is rounding noise: see `spectrum` for the noise floor.
 
     Examples
     --------

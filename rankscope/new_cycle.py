@@ -43,7 +43,8 @@ def restart_warmup(
 ) -> Callable[[int], float]:
     """Learning rate as a function of the update, warmed up after every restart, for a ``LambdaLR``.
 
-    Before the first restart it is 1. The n-th update after a restart has n / length, at most 1.
+    Before the first restart it is 1. At the n-th update after a restart it is n / length, at most
+    1.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def restart_warmup(
 
     Returns
     -------
-    From the number of the update, counted from 0, to a multiplier of the learning rate.
+    A function from the number of the update, counted from 0, to a multiplier of the learning rate.
 
     Examples
     --------

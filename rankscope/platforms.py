@@ -87,14 +87,23 @@ def cache_of_user() -> Path:
     return Path(stated or "~/.cache").expanduser().absolute()
 
 
-def load_of_machine() -> float:
-    """Processes that were at work, on average over the last minute."""
+def hub_home() -> Path:
+    """Folder of the programs of the Hugging Face hub, which is the same on every system."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(os.environ.get("HF_HOME") or caches / "huggingface").expanduser()
+
+
+def load_of_machine() -> float | None:
+    """Processes that were at work, on average over the last minute; None where nothing says."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):  # Windows
         import psutil
 
-        return float(psutil.getloadavg()[0])
+        try:
+            return float(psutil.getloadavg()[0])
+        except (AttributeError, OSError, RuntimeError):  # its counter may be out of reach
+            return None
 
 
 def yield_processors(nice: int) -> None:

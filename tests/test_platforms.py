@@ -98,6 +98,20 @@ def test_a_process_that_may_not_be_asked_lives(monkeypatch: pytest.MonkeyPatch) 
     assert platforms.process_beginning(1) is None
 
 
+def test_where_no_counter_of_the_load_can_be_read_it_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import psutil
+
+    def refused() -> None:
+        raise OSError("PdhAddEnglishCounterW failed")
+
+    monkeypatch.delattr(os, "getloadavg")
+    assert (platforms.load_of_machine() or 0.0) >= 0.0
+    monkeypatch.setattr(psutil, "getloadavg", refused)
+    assert platforms.load_of_machine() is None
+
+
 def test_memory_is_the_same_where_the_kernel_is_not_asked_by_sysconf(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -66,15 +66,15 @@ def analyze(
 ) -> pd.DataFrame:
     """Measure every checkpoint of the runs at ``paths``.
 
-    Settings with several values also take them as text, as on the command line: ``"q,v"``.
+    Settings with several values also accept text, as on the command line: ``"q,v"``.
 
     Parameters
     ----------
     paths
         Folders: of a run, of a tree of runs, or of one checkpoint.
     out
-        Folder for the table and the spectra. What is already there and still valid is not computed
-        again. None keeps nothing.
+        Folder for the table and the spectra. Results that are already there and still valid are not
+        computed again. None keeps nothing.
     components
         Which matrices: ``weight``, ``update``, ``adapter``, ``merge``, ``merged_total``,
         ``factor``, ``gradient`` and ``ov`` by default; ``base``, ``cumulative_update``,
@@ -89,7 +89,8 @@ def analyze(
         number. All by default. Updates are measured between the requested steps.
     windows
         What updates span: ``steps``, from each checkpoint to the next; or ``cycles``, from one
-        merge to the next where merges were recorded. Updates within a cycle are different objects.
+        merge to the next where merges were recorded. Updates within a cycle are a different kind of
+        object.
     jobs
         Number of worker processes; the number of processors by default.
     engine
@@ -103,38 +104,39 @@ def analyze(
     trust_pickle
         Let pickles create objects of any class, which may run code that their writer chose.
     base
-        Folder of the adapters' base model, where it is not found.
+        Folder of the adapters' base model, if it is not found automatically.
     since
-        Checkpoint where ``cumulative_update`` begins, such as the model before fine-tuning; it is
-        then measured by default. Otherwise it begins at an adapter's base model if that is found,
-        else at the first step.
+        Checkpoint where ``cumulative_update`` begins, such as the model before fine-tuning; the
+        component is then measured by default. Without it, the change begins at an adapter's base
+        model if that is found, and otherwise at the first step.
     subspaces
         Also compare the singular subspaces of weights, adapters and merges, of up to this many
         dimensions, with those at other steps. They have a separate table in ``out``:
-        `Results.subspaces`. Singular vectors are found on the processor, whatever the engine.
+        `Results.subspaces`. Singular vectors are computed on the CPU, whatever the engine.
     against
-        The steps that they are compared with: by default ``previous`` and ``first``; ``last``, on
-        request, since a new checkpoint changes all that was compared with it.
+        The steps that subspaces are compared with: by default ``previous`` and ``first``; ``last``
+        only on request, since a new checkpoint changes every row that was compared with it.
     recheck
-        Look into every checkpoint, although ``out`` holds the answer and no file has another size
-        or another time than it had then.
+        Open every checkpoint, even if ``out`` holds the answer and no file has changed in size or
+        time since.
     shard
-        Compute and store only one of N shares, as ``"3/16"``: each in a call of its own, at any
-        time, on any machine that has ``out``. No table is written, and the one returned has no
+        Compute and store only one of N shares, as in ``"3/16"``. Each share is a separate call, at
+        any time, on any machine that has ``out``. No table is written, and the one returned has no
         rows; the same call without ``shard`` then finds everything in ``out``.
     scheduler
         Address of the scheduler of the Dask cluster, as ``"tcp://10.0.0.1:8786"``; by default that
         of Dask's configuration.
     wait
-        For how many minutes the cluster may have no worker, 10 by default. Then the matrices that
-        are left are skipped, and the next call computes them.
+        For how many minutes the cluster may have no worker, 10 by default. After that, the
+        remaining matrices are skipped, and the next call computes them.
 
     Returns
     -------
     One row per matrix and step: the columns run, step, layer, role, component, head, expert, name,
-    rows, cols, dtype, status and the metrics. What was skipped is in ``attrs["skipped"]``, with
-    a warning; ``attrs["notes"]`` has remarks where nothing is missing, ``attrs["unit"]`` what the
-    steps count, and ``attrs["breaks"]`` the last step of each run at which another model begins.
+    rows, cols, dtype, status and the metrics. ``attrs["skipped"]`` lists what was skipped, with a
+    warning; ``attrs["notes"]`` has remarks about things that cost nothing, ``attrs["unit"]`` says
+    what the steps count, and ``attrs["breaks"]`` has the last step of each run at which another
+    model begins.
 
     Raises
     ------
@@ -147,7 +149,7 @@ def analyze(
 
     Examples
     --------
-    Every merge of a ReLoRA run adds its rank to what was merged so far:
+    Every merge of a ReLoRA run adds its rank to the sum of merges so far:
 
     >>> import rankscope as rs
     >>> table = rs.analyze("ckpts/relora", components="merged_total", roles="q")

@@ -15,10 +15,12 @@ from rankscope.addresses import is_stand_in
 from rankscope.analysis.recalled import RecalledAnalysis
 from rankscope.pipeline.call_results import recalled, sweep_results
 from rankscope.pipeline.seen_files import (
+    SEEN,
+    VARIABLES,
     Seen,
     States,
     digest_of,
-    files_in,
+    in_folders,
     states_of,
     states_of_package,
 )
@@ -35,10 +37,6 @@ if TYPE_CHECKING:
     from rankscope.analysis.request import Selection, Windows
     from rankscope.checkpoints.survey import Survey
     from rankscope.pipeline.choices import Layers, Names, Steps
-
-SEEN = "seen"  # entry of the record
-# By which the cache of the hub is found, where base models are looked for.
-VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HOME")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +117,7 @@ class Question:
         apart = sorted({folder for folder in folders if not before.covers(folder)})
         if any(is_stand_in(Path(folder, "file")) for folder in apart):
             return None
-        beside = _in_folders(apart)
+        beside = in_folders(apart)
         if self.look(out).files != before.files or not before.is_settled(beside):
             return None
         return {"digest": self._digest(before.files, beside, out), "folders": apart}
@@ -135,7 +133,7 @@ class Question:
             or not {"digest", "folders"} <= {*seen}
         ):
             return None
-        files, beside = self.look(out).files, _in_folders(seen["folders"])
+        files, beside = self.look(out).files, in_folders(seen["folders"])
         if seen["digest"] != self._digest(files, beside, out):
             return None
         return RecalledAnalysis(**recalled(record), out=out, record=record)
@@ -149,7 +147,3 @@ class Question:
         about = asked[1:], paths, variables, columns
         stores = states_of(out / name for name in (SPECTRA_FOLDER, SUBSPACES_FOLDER))
         return digest_of(about, files, beside, stores, states_of_package())
-
-
-def _in_folders(folders: Iterable[str]) -> States:
-    return {path: state for folder in folders for path, state in files_in(folder).items()}

@@ -70,13 +70,13 @@ class Facts:
 def why_none(component: str, facts: Facts) -> str | None:
     """Why a run has no matrix of a component, in words; None where its skips say so."""
     if component in facts.offered:
-        return "none of its matrices is in the layers and roles that are asked for"
+        return "none of its matrices is in the requested layers and roles"
     if component in ("merge", "merged_total"):
         return "it keeps no record of merges"
     if facts.skipped and not facts.weights and not facts.adapters:
         return None
     if not facts.read:
-        return "it has no checkpoint at the steps that are asked for"
+        return "it has no checkpoint at the requested steps"
     if component == "gradient":
         return "no gradients are stored with its weights"
     if component in ("adapter", "base") and not facts.adapters:

@@ -12,7 +12,16 @@ from rankscope.checkpoints.run import Checkpoint
 from rankscope.components.component import Component
 from rankscope.components.selection import COMPONENTS, ON_REQUEST
 from rankscope.errors import WrongSettingError
-from rankscope.pipeline.choices import Layers, Names, Numbers, Steps, layers_of, names_of, steps_of
+from rankscope.pipeline.choices import (
+    Layers,
+    Names,
+    Numbers,
+    Steps,
+    layers_of,
+    names_of,
+    require_name,
+    steps_of,
+)
 
 CUMULATIVE = "cumulative_update"
 Windows = Literal["steps", "cycles"]
@@ -60,7 +69,7 @@ class Selection:
             other.
         """
         default = cls()
-        names_of([windows], get_args(Windows), setting="windows")
+        require_name(windows, get_args(Windows), setting="windows")
         named = (*default.components, *(() if since is None else (CUMULATIVE,)))
         if components is not None:
             named = names_of(components, COMPONENTS, setting="components")

@@ -10,13 +10,13 @@ from typing import Any
 
 from rankscope.addresses import shown
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.question import SEEN
 from rankscope.analysis.summary import SUMMARISED, Gathered
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
 from rankscope.durable import GrowingFile
 from rankscope.errors import RankscopeWarning
+from rankscope.pipeline.seen_files import SEEN
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
     ANALYSIS_SKIPS,

@@ -53,7 +53,10 @@ def why_left_out(
         if hold_the_same(*pair):
             return f"holds the same weights as {there[0].path.name}"
     if step is None:
-        return f"states no {target.unit} of the series beside it"
+        return (
+            f"states no {target.unit} of the series beside it: to have it measured, copy it to a "
+            "folder or file whose name states one"
+        )
     if there is not None:
         return f"is of {target.unit} {step}, as is {there[0].path.name}, which is read"
     return f"is of step {step}, which is not what the series beside it counts or holds"

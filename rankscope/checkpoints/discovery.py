@@ -75,8 +75,8 @@ def open_runs(
 ) -> list[Run]:
     """Open every run in and below the given folders.
 
-    These are the runs of `survey`, which also says what became of everything else. The options are
-    the same.
+    These are the runs that `survey` finds, which also reports everything else. The options are the
+    same.
 
     Raises
     ------

@@ -111,7 +111,7 @@ class Walk:
             node.step = self._step(node)
         if not node.is_file and (is_root or not node.layout or lone_number(node.name) is None):
             if depth > MAX_DEPTH:
-                message = f"is more than {MAX_DEPTH} folders below: it is not looked into"
+                message = f"is more than {MAX_DEPTH} folders below: it is not searched"
                 self.skips.append(Skip(str(path), "", "over-limit", message))
                 return
             listed = self._listed(path, is_root=is_root)

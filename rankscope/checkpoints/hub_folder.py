@@ -14,6 +14,7 @@ from pathlib import Path
 from rankscope.addresses import HUB
 from rankscope.checkpoints.tensors import open_regular
 from rankscope.errors import RankscopeError, cannot_be_read
+from rankscope.platforms import hub_home
 
 NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 MAX_REF_BYTES = 256
@@ -24,9 +25,7 @@ def cache_folder() -> Path:
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if os.environ.get(variable):
             return Path(os.environ[variable]).expanduser()
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    home = Path(os.environ.get("HF_HOME") or caches / "huggingface")
-    return (home / "hub").expanduser()
+    return hub_home() / "hub"
 
 
 def is_name(path: Path) -> bool:

@@ -29,7 +29,7 @@ class Checkpoint:
     path
         Its folder or its file.
     step
-        Optimizer steps completed, or what else the run counts (`Run.unit`).
+        Optimizer steps completed, or whatever else the run counts (`Run.unit`).
     step_source
         Where the step was read: the name of a file beside the weights; a key beside them in their
         file; ``folder``, ``file`` or ``branch`` for its name; ``order`` if it is unknown.
@@ -40,8 +40,7 @@ class Checkpoint:
     tokens
         Tokens seen by then, if the name of the checkpoint states them.
     fault
-        Why it cannot be read, if that is known from its name or first bytes; its step is known
-        nevertheless.
+        Why it cannot be read, if its name or first bytes show that; its step is known nevertheless.
 
     Examples
     --------
@@ -73,7 +72,7 @@ class Checkpoint:
         return self.read()
 
     def read(self) -> Contents:
-        """Read the headers without keeping them, as is best for many checkpoints."""
+        """Read the headers without keeping them, which is best for many checkpoints."""
         if self.fault:
             raise RankscopeError(self.fault, path=self.path)
         states = states_below(self.path)

@@ -68,6 +68,9 @@ class TreeRuns:
         series = [one for _, arrangement, _ in read for one in arrangement.series]
         if own is not None and not series:
             part_of = self._lone(own)
+        if part_of is None and not series:
+            for home, arrangement, left in read:
+                left += _runs_around(home, arrangement)
         for home, arrangement, _ in read:
             self._beside(arrangement, series, own if home is node else None, part_of)
         # Given RUN/checkpoints, the run is RUN: its merges are there.
@@ -202,6 +205,21 @@ class TreeRuns:
             name = real.name.replace(COLON, ":") if is_stand_in(real) else real.name
             return as_text(name)
         return as_text(real.relative_to(self.root).as_posix())
+
+
+def _runs_around(home: Node, arrangement: Arrangement) -> list[Node]:
+    """Take out what is a checkpoint and has others below it: a run, with its last model beside.
+
+    Programs save the model at the end of a training into the folder that holds its checkpoints.
+    """
+    runs = {
+        child.path: child
+        for child in home.children
+        if child.layout and any(below.has_checkpoints for below in child.children)
+    }
+    found = [runs[one.path] for one in arrangement.rest if one.path in runs]
+    arrangement.rest[:] = [one for one in arrangement.rest if one.path not in runs]
+    return found
 
 
 def as_text(name: str) -> str:

@@ -78,7 +78,7 @@ def analyze(
         bool,
         typer.Option(
             "--recheck",
-            help="Look into every checkpoint, even if no file has another size or time than at the "
+            help="Open every checkpoint, even if no file has changed in size or time since the "
             "last call.",
         ),
     ] = False,
@@ -87,7 +87,7 @@ def analyze(
         typer.Option(
             metavar="I/N",
             help="Compute and store only the I-th of N shares, without a table; the same command "
-            "without --shard then makes it.",
+            "without --shard then writes it.",
         ),
     ] = None,
     scheduler: Annotated[

@@ -100,7 +100,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="replace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        _with(arguments[:1])(args=arguments, prog_name="rankscope")
+        _with(arguments[:1])(args=arguments, prog_name="rankscope", obj=app)
     except WrongSettingError as error:
         _end(str(error), WRONG_USE, debug=debug)
     except RankscopeError as error:

@@ -18,8 +18,41 @@ from rankscope.cli.plain_values import spare_adapters
 from rankscope.errors import RankscopeError
 
 OLD_SPELLINGS = {"--format": "--layout", "--device": "--engine", "--width": "--venue"}
-SETTING = re.compile(r"`(\w+)(?:=True)?`")
-running_options: ContextVar[Mapping[str, str]] = ContextVar("running_options")  # by parameter
+SETTING = re.compile(r"(?<!column )`(\w+)(?:=True)?`")
+
+
+class Options(dict[str, str]):
+    """Options by the settings that they give; the empty text for what is no setting.
+
+    Parameters
+    ----------
+    own
+        Those of the running command.
+    program
+        Whose other commands have options too, which are looked up when the first is asked for.
+    """
+
+    def __init__(self, own: Mapping[str, str], program: typer.Typer | None = None) -> None:
+        super().__init__(own)
+        self._program = program
+
+    def __missing__(self, name: str) -> str:
+        if self._program is not None:
+            others = dict(_iter_options(typer.main.get_command(self._program)))
+            self._program = None
+            self.update(others | self)
+        return self.setdefault(name, "")
+
+
+def _iter_options(command: Any) -> Iterator[tuple[str, str]]:
+    """Settings of a command, or of all commands of a group, and how they are spelled."""
+    for each in getattr(command, "commands", {}).values():
+        yield from _iter_options(each)
+    for parameter in command.params:
+        yield parameter.name, max(parameter.opts, key=len)
+
+
+running_options: ContextVar[Options] = ContextVar("running_options")
 
 
 class Program(TyperGroup):
@@ -65,8 +98,7 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> object:
         """Run the command."""
-        options = {parameter.name or "": max(parameter.opts, key=len) for parameter in self.params}
-        token = running_options.set(options)
+        token = running_options.set(Options(dict(_iter_options(self)), ctx.obj))
         try:
             return super().invoke(ctx)
         except (RankscopeError, typer.BadParameter) as error:
@@ -79,13 +111,14 @@ class Command(TyperCommand):
 def in_options(message: str) -> str:
     """Return the message with each setting in backquotes as an option of the running command.
 
-    The library says "choose another `out`", the command line "choose another --out". A name that
-    is not an option of the command stays as it is.
+    The library says "choose another `out`", the command line "choose another --out". A setting that
+    the command lacks is that of another one, as "analyze with --subspaces"; any other name stays as
+    it is.
     """
-    options = running_options.get({})
+    options = running_options.get(Options({}))
 
     def option(match: re.Match[str]) -> str:
-        spelling = options.get(match[1], "")
+        spelling = options[match[1]]
         return spelling if spelling.startswith("--") else match[0]
 
     return SETTING.sub(option, message)

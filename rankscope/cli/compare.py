@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rankscope.cli.command import in_options
 from rankscope.errors import plain
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def compare(
         typer.Option(
             metavar="REGEX",
             help="Runs whose names match alike are replicates, and RUN names a group: '(.*)-seed' "
-            "makes one of full-seed1 and full-seed2.",
+            "puts full-seed1 and full-seed2 into one.",
         ),
     ] = None,
     metrics: Annotated[
@@ -47,8 +48,8 @@ def compare(
     weights: Annotated[
         bool,
         typer.Option(
-            help="Also compare the weights themselves, which reads both models: give both runs by "
-            "their folders."
+            help="Also compare the weights themselves, which reads both models, so give both runs "
+            "as folders."
         ),
     ] = True,
     out: Annotated[
@@ -61,9 +62,9 @@ def compare(
     """Show what differs between two runs beyond chance, at equal step, loss and distance.
 
     The distance is that of the weights from where each run began, which needs results with
-    cumulative updates. A difference must exceed its spread over layers, or over seeds if there are
-    several, and what arithmetic and storage may have done. Nothing is decomposed that the results
-    hold. docs/comparing.md says what is compared with what.
+    cumulative updates. A difference counts if it exceeds its spread over layers, or over seeds if
+    there are several, and the possible effect of arithmetic and storage. Matrices that the results
+    already hold are not decomposed again. docs/comparing.md describes the comparison.
     """
     from rankscope.comparison.compare import compare as compared
 
@@ -73,7 +74,7 @@ def compare(
     if table == "terminal":
         _print_sentences(found, results, group)
     for note in found.notes:
-        typer.echo(f"note: {plain(note)}", err=True)
+        typer.echo(f"note: {in_options(plain(note))}", err=True)
     if out is not None:
         for path in _written(found, out):
             typer.echo(plain(str(path)), err=table != "terminal")

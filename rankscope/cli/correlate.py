@@ -57,11 +57,11 @@ def correlate(
 ) -> None:
     """Correlate rank with performance over runs, each of which is one point at one step.
 
-    With --features, the rank of weights with that of features.
+    With --features, it correlates the rank of weights with that of features instead.
 
-    With groups, such as seeds of one method, also within and between them: the two may have
-    opposite signs. Correlations over the steps of one run are in the figure rank-and-performance.
-    docs/evaluation.md says what each of them shows.
+    With --group, it also correlates within and between the groups, such as the seeds of one method:
+    the two may have opposite signs. Correlations over the steps of one run are in the figure
+    rank-and-performance. docs/evaluation.md says what each of them shows.
     """
     from rankscope.results.results import open_results
     from rankscope.statistics.feature_measures import feature_measures

@@ -70,7 +70,7 @@ def prepare(
     end_of_document: Annotated[
         str | None,
         typer.Option(
-            metavar="TOKEN", help="What ends a document: a token of tokenizer.json, or an id."
+            metavar="TOKEN", help="Token that ends a document: one of tokenizer.json, or an id."
         ),
     ] = None,
     dtype: Annotated[
@@ -81,8 +81,8 @@ def prepare(
 ) -> None:
     """Turn text or token ids into a folder that training opens at once.
 
-    Whole documents are held out for validation, chosen by a hash of their content; of a single
-    document, its last part is. The folder appears under its name when it is complete.
+    Whole documents are held out for validation, chosen by a hash of their content; if there is
+    only one, its last part is held out. The folder appears under its name when it is complete.
     """
     require_installed("tokenizers", what="preparing data", extra="train")
     from rankscope.training.data.prepare import prepare_tokens

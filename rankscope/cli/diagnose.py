@@ -32,11 +32,11 @@ def diagnose(
     base: BaseModel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find what is wrong with a training, or looks wrong.
+    """Find what is wrong with a training or its checkpoints.
 
     Prints findings, worst first, each with the evidence, what it means and what to do. Reads
     headers, logs and samples of the tensors; nothing is decomposed. The exit code is 1 if there is
-    an error among the findings. docs/diagnose.md lists them all.
+    an error among the findings. docs/diagnose.md lists all kinds.
     """
     import json
 
@@ -67,12 +67,13 @@ def _print(found: Diagnosis) -> None:
 
 def _print_finding(finding: Finding) -> None:
     """Where and what in one line, then what it means, and what to do."""
+    from rankscope.cli.command import in_options
     from rankscope.errors import plain
 
     severity = typer.style(finding.severity, fg=COLOURS[finding.severity], bold=True)
     typer.echo(f"{severity}  {typer.style(finding.code, bold=True)}  {plain(finding.where)}")
     typer.echo(_wrapped(f"{plain(finding.evidence)}. {finding.meaning}"))
-    typer.echo(_wrapped(f"→ {finding.remedy}"))
+    typer.echo(_wrapped(f"→ {in_options(finding.remedy)}"))
     typer.echo()
 
 

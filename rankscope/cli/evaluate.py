@@ -57,7 +57,7 @@ def evaluate(
     window: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Tokens of context; by default as many as the model takes."
+            min=1, metavar="N", help="Tokens of context; by default as many as the model allows."
         ),
     ] = None,
     stride: Annotated[

@@ -20,5 +20,5 @@ MEANINGS = {
     "5": "results could not be written",
     "6": "training stopped: the loss was not finite",
     "130, 143": "interrupted; what was finished is kept",
-    "141": "whoever read the output left, as `head` does",
+    "141": "the reader of the output closed it, as `head` does",
 }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rankscope.cli.command import Command
+from rankscope.cli.command import Command, in_options
 from rankscope.cli.exit_codes import NOTHING_DONE, WRONG_USE
 from rankscope.cli.options import PublishedCurves
-from rankscope.errors import plain
+from rankscope.errors import plain, require_folder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +96,8 @@ def figures(
         opened = selected(_open(results), runs=run or (), roles=role or (), group=group)
         source = source_of(opened)
         chosen = gallery(opened, only=only or (), components=component or (), published=published)
-        folder = _folder(results / "figures" if out is None else out)
+        folder = results / "figures" if out is None else out
+        require_folder(folder)
         written: list[Path] = []
         left_out: list[str] = []
         with paper_style(venue):
@@ -116,7 +117,7 @@ def figures(
                 caption = figure.described(drawn, name, opened, source)
                 written += save_figure(drawn, folder, name, caption=caption)
     for line in left_out:
-        typer.echo(plain(line), err=True)
+        typer.echo(in_options(plain(line)), err=True)
     for path in written:
         typer.echo(plain(str(path)))
     if not written:
@@ -146,7 +147,8 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
         name, code = Path(script).stem, WRONG_USE
         try:
             with paper_style(venue):
-                folder, code = _folder(out), NOTHING_DONE
+                require_folder(out)
+                code = NOTHING_DONE
                 opened = _open(results)
                 known = FIGURES.get(name)
                 if known is not None and not known.has_data(opened):
@@ -154,7 +156,7 @@ def draw_as_script(script: str, draw: Callable[[Results], Figure]) -> None:
                 figure, caption = draw(opened), None
                 if known is not None:
                     caption = known.described(figure, name, opened, source_of(opened))
-                for path in save_figure(figure, folder, name, caption=caption):
+                for path in save_figure(figure, out, name, caption=caption):
                     typer.echo(plain(str(path)))
         except RankscopeError as error:
             typer.echo(f"{Path(script).name}: {error}", err=True)
@@ -173,11 +175,3 @@ def _open(results: Path) -> Results:
     # On a desktop, the default would open a window for every figure.
     mpl.use("agg")
     return open_results(results)
-
-
-def _folder(path: Path) -> Path:
-    from rankscope.errors import WrongSettingError
-
-    if path.exists() and not path.is_dir():
-        raise WrongSettingError("is a file: choose a folder as `out`", path=path)
-    return path

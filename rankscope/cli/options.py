@@ -150,9 +150,9 @@ PublishedCurves = Annotated[
     bool,
     typer.Option(
         "--published",
-        help="Draw over the published curves of Weiss et al. 2025, in grey, wherever they are of "
-        "matrices of the same shape, of the same task, or of features of the same place (CKA of "
-        "MLP outputs with the last step). The axis of steps is logarithmic where yours end early.",
+        help="Draw over the published curves of Weiss et al. 2025, in grey, wherever these are for "
+        "matrices of the same shape, the same task, or features of the same place (CKA of MLP "
+        "outputs with the last step). The axis of steps is logarithmic if your steps end early.",
     ),
 ]
 

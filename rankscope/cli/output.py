@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rankscope.checkpoints.skip import Skip
     from rankscope.pipeline.call_results import CallResult
     from rankscope.pipeline.curves import Curve
+    from rankscope.representing.remembered import CurvePlace
 
 MOST = 20  # lines
 FEW_DOCUMENTS = 50  # with fewer, 95 % intervals over documents hold the truth less often
@@ -29,8 +30,8 @@ RANKME = (
 )
 ENERGY_SHARES = ("share", "share_chance", "share_best")
 HELD = (
-    "held: share of the features' energy, as a mean over matrices; chance: of as many random "
-    "directions; most: of any as many. Intervals and every matrix: input_energies.csv"
+    "held: share of the features' energy, as a mean over matrices; chance: for as many random "
+    "directions; most: for the best ones. Intervals and every matrix: input_energies.csv"
 )
 EVALUATED = {  # printed metric → its column heading
     "loss": "loss (nats/token)",
@@ -122,7 +123,7 @@ def _print_energies(listed: list[dict[str, Any]]) -> None:
     """Print how much of what weights read lies where they look, at the last step."""
     if not listed:
         return
-    title = "energy of what weights read, minus its mean, in their leading directions: last step"
+    title = "energy of the weights' inputs, minus the mean, in their leading directions: last step"
     typer.echo(typer.style(title, bold=True))
     rows: list[tuple[str, ...]] = [
         ("run", "text", "matrices", "share of their energy", "number", "held", "chance", "most")
@@ -137,7 +138,9 @@ def _print_energies(listed: list[dict[str, Any]]) -> None:
     typer.echo(typer.style(HELD, dim=True))
 
 
-def of_curves(listed: Iterable[dict[str, Any]], curves: Iterable[Curve]) -> list[dict[str, Any]]:
+def of_curves(
+    listed: Iterable[dict[str, Any]], curves: Iterable[Curve | CurvePlace]
+) -> list[dict[str, Any]]:
     """What a record says of these curves: the settings of this call.
 
     Others of the same run and task stay in the record if nothing replaced them.

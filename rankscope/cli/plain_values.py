@@ -64,7 +64,8 @@ def plain(value: Any, annotation: Any, info: Any) -> Any:
         return value
     if annotation is str and is_text:
         return value
-    if annotation is int and is_text and WHOLE.fullmatch(value):
+    is_number = type(value) is int and info.parser is None
+    if annotation is int and (is_number or (is_text and WHOLE.fullmatch(value))):
         number = int(value)
         if (info.min is None or number >= info.min) and (info.max is None or number <= info.max):
             return number

@@ -20,7 +20,9 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The page.", show_default="RESULTS/report.html"),
+        typer.Option(
+            metavar="FILE", help="File to write the page to.", show_default="RESULTS/report.html"
+        ),
     ] = None,
     runs: Annotated[
         list[Path] | None,
@@ -31,24 +33,24 @@ def report(
         ),
     ] = None,
     title: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Its title.", show_default="the runs")
+        str | None, typer.Option(metavar="TEXT", help="Title of the page.", show_default="the runs")
     ] = None,
     group: Annotated[
         str | None,
         typer.Option(
             metavar="REGEX",
-            help="Take runs whose names match alike as one, in the answer and the figures.",
+            help="Treat runs whose names match alike as one, in the answer and the figures.",
         ),
     ] = None,
     published: PublishedCurves = False,
     only_answer: Annotated[
-        bool, typer.Option("--answer", help="Print the answer in sentences, and write no page.")
+        bool, typer.Option("--answer", help="Print only the answer, in sentences.")
     ] = False,
 ) -> None:
     """Write one HTML page with the answer, findings, figures, numbers and methods.
 
-    It needs no other file and no network, so that it can be mailed or kept beside a paper. Opens
-    nothing but RESULTS and what --runs names.
+    The page needs no other file and no network, so it can be mailed or kept beside a paper. Only
+    RESULTS and the runs that --runs names are opened.
     """
     if only_answer:
         if out is not None or runs or title is not None or published:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,10 @@ from rankscope.cli.options import (
 )
 from rankscope.errors import plain
 
+if TYPE_CHECKING:
+    from rankscope.representing.represent_question import RepresentQuestion
+    from rankscope.representing.represented import RecalledRepresentation, Representation
+
 
 def represent(
     runs: Runs,
@@ -33,12 +37,12 @@ def represent(
         typer.Option(
             metavar="[NAME=]PATH",
             help="Text that the models read: a file, a folder or a pattern of .txt or .jsonl; "
-            "repeatable, all of it together. Without any, activations that pico-train stored.",
+            "repeatable, read as one text. Without it, stored activations of pico-train are read.",
         ),
     ] = None,
     at: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Where to look: block, attention, mlp, or all."),
+        typer.Option(metavar="NAMES", help="Places to measure: block, attention, mlp, or all."),
     ] = "block",
     features: Annotated[
         Literal["all", "last"],
@@ -57,8 +61,8 @@ def represent(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Compare features with those at the last step, the previous step, of other "
-            "layers, of other runs at the same step or at equal loss: last, previous, layers, "
+            help="Compare features with those at the last step, at the previous step, in other "
+            "layers, or in other runs at the same step or at equal loss: last, previous, layers, "
             "runs, loss, all, or none.",
         ),
     ] = "last,previous",
@@ -66,7 +70,7 @@ def represent(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Measure how much of the features that weights read lies in the leading "
+            help="Measure how much of the energy of a weight's input lies in the leading "
             "directions of these matrices: weight, adapter, update, all, or none.",
         ),
     ] = "none",
@@ -94,49 +98,42 @@ def represent(
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Measure what the layers carry: the rank of their features, and how alike they are.
+    """Measure what the layers carry: the rank of their features, and how similar they are.
 
     Every model reads the same tokens of the text. Prints the rank of the features after the last
-    block; and writes representations.parquet and .csv, similarities.parquet and .csv, with --energy
-    input_energies.parquet and .csv, and representations.json into the folder that --out names, next
-    to what analyze writes there. A second call computes only what is new or changed.
+    block, and writes representations.parquet and .csv, similarities.parquet and .csv, with --energy
+    input_energies.parquet and .csv, and representations.json into the folder that --out names,
+    beside the files of analyze. A second call computes only what is new or changed.
     """
     if text:
         require_installed("torch", "tokenizers", what="running models", extra="train")
     from rankscope.cli.output import end_call, of_curves, print_representations
-    from rankscope.cli.progress import progress_bar
-    from rankscope.evaluation.open_model import OpenOptions
-    from rankscope.pipeline.curves import survey_here
-    from rankscope.representing.represent import NOTHING_SEEN, represent_found
-    from rankscope.representing.represent_settings import asked_for, comparisons_of, energy_of
+    from rankscope.representing.represent_question import NOTHING_SEEN, RepresentQuestion
     from rankscope.results.columns import REPRESENTATIONS_RECORD, REPRESENTATIONS_SKIPS
 
-    asked = asked_for(
-        text=text or [],
+    question = RepresentQuestion(
+        paths=tuple(runs),
+        text=tuple(text or ()),
         at=at,
         features=features,
         tokens=tokens,
+        compare=compare,
+        energy=energy,
+        steps=steps,
         window=window,
         kept=kept,
-        steps=steps,
-        energy=energy_of(energy, out=out),
-        options=OpenOptions(
-            tokenizer=None if tokenizer is None else str(tokenizer),
-            prefix=prefix,
-            device=device,
-            precision=precision,
-            trust_remote_code=trust_remote_code,
-        ),
+        prefix=prefix,
+        tokenizer=tokenizer,
+        device=device,
+        precision=precision,
+        layout=layout,
+        trust_remote_code=trust_remote_code,
     )
-    comparisons = comparisons_of(compare, out=out)
-    met = survey_here(runs, layout=layout)
-    set_threads(threads)
-    with progress_bar("representing") as progress:
-        found = represent_found(met, asked, compare=comparisons, out=out, progress=progress)
+    found = question.remembered(out) or _answered(question, out, threads)
 
     def print_record(record: dict[str, Any]) -> None:
         print_representations(of_curves(record["representations"], found.curves))
-        count = f"{found.measured} checkpoints looked into; {found.computed} results newly computed"
+        count = f"{found.measured} checkpoints measured; {found.computed} results newly computed"
         typer.echo(f"{count} → {plain(str(out))}")
 
     end_call(
@@ -147,3 +144,14 @@ def represent(
         nothing=NOTHING_SEEN,
         strict=strict,
     )
+
+
+def _answered(
+    question: RepresentQuestion, out: Path, threads: int | None
+) -> RecalledRepresentation | Representation:
+    from rankscope.cli.progress import progress_bar
+    from rankscope.representing.represent import answer
+
+    set_threads(threads)
+    with progress_bar("representing") as progress:
+        return answer(question, out=out, progress=progress)

@@ -33,7 +33,7 @@ def train(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="What to train on: text, token ids, or a folder made by `rankscope data prepare`.",
+            help="Training data: text, token ids, or a folder made by `rankscope data prepare`.",
         ),
     ] = None,
     init: Annotated[
@@ -76,7 +76,7 @@ def train(
         from rankscope.dry_run.report import iter_dry_run
 
         for line in iter_dry_run(settings):
-            typer.echo(line)
+            typer.echo(in_options(line))
         return
     from rankscope.training.train import train as run_training
 

@@ -26,7 +26,7 @@ class Comparison:
     Attributes
     ----------
     a, b
-        What they are called.
+        Their names.
     metrics
         Differences of metrics: see `rankscope.statistics.differences.differences` for the columns.
     weights
@@ -35,7 +35,7 @@ class Comparison:
     notes
         What could not be compared, and why.
     confidence
-        Level of what a difference must exceed.
+        Confidence level that a difference must exceed.
 
     Examples
     --------
@@ -71,23 +71,23 @@ def compare(
     a, b
         Names of runs in ``results``, or their folders.
     results
-        Folder of results that holds both. If there is nothing yet, both runs are analysed into it;
-        None analyses them and keeps nothing. What is there is not computed again.
+        Folder of results that holds both. If it is empty, both runs are analysed into it; None
+        analyses them and keeps nothing. Existing results are not computed again.
     group
-        A pattern that makes replicates of runs, such as seeds: see `rankscope.grouped`. ``a`` and
-        ``b`` are then names of groups in ``results``, or of runs that are in none.
+        A pattern that groups runs into replicates, such as seeds: see `rankscope.grouped`. ``a``
+        and ``b`` are then names of groups in ``results``, or of runs outside any group.
     columns
-        Metrics to compare, of those whose errors are known from the table; a choice by default.
+        Metrics to compare, among those whose errors the table states; a selection by default.
     confidence
-        Level of what a difference must exceed, above 0.5 and below 1: of 100 comparisons of runs
-        that differ by chance alone, about 5 exceed 95 %.
+        Confidence level that a difference must exceed, above 0.5 and below 1: at 0.95, about 5 of
+        100 comparisons of runs that differ by chance alone exceed it.
     weights
-        Whether to compare the weights too, which reads both models at their last common step, or
-        at their last ones. It takes both runs by their folders.
+        Whether to compare the weights too, which reads both models at their last common step, or at
+        their last steps. Both runs must be given as folders.
 
     Returns
     -------
-    The differences with what each must exceed, the distances, and remarks.
+    The differences, each with the value that it must exceed, the distances, and remarks.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def _no_distance(results: Results, sides: Sides) -> str:
     if without:
         return (
             f"{', '.join(without)}: no rows of component cumulative_update, which `rankscope "
-            "analyze` measures if it is asked for"
+            "analyze` measures on request"
         )
     starts = changes["since"].dropna().unique()
     if len(starts) > 1:

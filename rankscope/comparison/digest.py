@@ -24,7 +24,7 @@ MOMENTS = {
 }
 """Where runs are compared, in order, and in words."""
 REPLICATES_ADVICE = (
-    "one run on either side: layers are all the spread there is, and other seeds may differ by more"
+    "one run on either side: the spread is that over layers alone, and other seeds may differ more"
 )
 
 

@@ -18,29 +18,30 @@ DEAD = Kind(
     "error",
     "The gradient of B is proportional to A and that of A to B, so both stay zero whatever the "
     "optimizer does: these weights learn nothing.",
-    "Start each cycle with A random and B = 0: B·A is zero too, and B has a gradient.",
+    "Start each cycle with A random and B = 0: B·A is then zero too, but B has a gradient.",
 )
 SCALE = Kind(
     "adapter-scale-dead",
     "error",
-    "The scale multiplies what the adapter adds and all its gradients: it adds nothing and learns "
-    "nothing.",
+    "The scale multiplies the adapter's output and all its gradients, so the adapter adds nothing "
+    "and learns nothing.",
     "Use a scale of alpha/r or alpha/√r. Do not reset a trained scale to zero together with B.",
 )
 STUCK = Kind(
     "adapter-does-not-move",
     "error",
-    "No restart is between these checkpoints and other weights moved, so these adapters are not "
-    "being trained.",
+    "There is no restart between these checkpoints, and other weights moved, so these adapters are"
+    " not being trained.",
     "Check that they require gradients, that the optimizer holds these very tensors and not "
     "earlier ones, and that their learning rate is not zero.",
 )
 GRADIENT = Kind(
     "gradient-zero",
     "error",
-    "Neither these weights nor adapters on them learn: a factor of zero before or behind them, a "
+    "Neither these weights nor adapters on them learn: a factor of zero before or after them, a "
     "mask or a detached tensor cuts them off from the loss.",
-    "Look for it between these weights and the loss; a gated block with one zero weight is enough.",
+    "Look for the cause between these weights and the loss; a gated block with one zero weight is "
+    "enough.",
 )
 
 

@@ -67,7 +67,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis(Sequence[Finding]):
-    """The findings about some runs, worst first, and what could not be looked for.
+    """The findings about some runs, worst first, and the checks that could not be made.
 
     It is a sequence of `Finding`; ``table`` has them as a DataFrame.
 
@@ -76,7 +76,7 @@ class Diagnosis(Sequence[Finding]):
     findings
         Worst first.
     unchecked
-        Checks that could not be made, and why. Where a check is in neither list, it found nothing.
+        Checks that could not be made, and why. A check that is in neither list found nothing.
     runs
         Names of the runs.
 
@@ -151,18 +151,18 @@ def diagnose(
     trust_pickle: bool = False,
     base: str | Path | None = None,
 ) -> Diagnosis:
-    """Find what is wrong with runs, or looks wrong, each with its evidence and what to do.
+    """Find what is wrong with runs or their checkpoints, with the evidence and what to do.
 
-    Reads headers, logs, adapters, and samples of the weights; nothing is decomposed. What takes
-    spectra (rank collapse, conditioning, noise, subspaces) is read from ``results``.
+    Reads headers, logs, adapters, and samples of the weights; nothing is decomposed. Checks that
+    need spectra (rank collapse, conditioning, noise, subspaces) use ``results``.
 
     Parameters
     ----------
     runs
         Folders: of a run, of a tree of runs, or of one checkpoint.
     results
-        The folder that `analyze` wrote for these runs, or what `open_results` returns. None leaves
-        the checks out that need it.
+        The folder that `analyze` wrote for these runs, or what `open_results` returns. With None,
+        checks that need it are left out.
     layout, family, trust_pickle, base
         As for `analyze`.
 

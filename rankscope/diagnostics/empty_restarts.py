@@ -20,10 +20,10 @@ SURVIVED = 0.3
 RESET_NOTHING = Kind(
     "restart-reset-nothing",
     "error",
-    "The adapters go on where they were: their reset was undone or never happened. What they hold "
-    "was merged as well, so it counts twice, and each cycle adds the same directions again.",
-    "Reset the parameters that the optimizer really updates: with DeepSpeed, FSDP or 16-bit "
-    "optimizers also its float32 copies. Compare the adapters one step after a merge.",
+    "The adapters continue where they were: their reset was undone or never happened. Their "
+    "content was also merged, so it counts twice, and each cycle adds the same directions again.",
+    "Reset the parameters that the optimizer really updates; with DeepSpeed, FSDP or 16-bit "
+    "optimizers, also its float32 copies. Compare the adapters one step after a merge.",
 )
 
 

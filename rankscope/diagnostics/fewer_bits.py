@@ -19,15 +19,15 @@ FEWER = Kind(
     "note",
     "The weights were rounded to a shorter format before they were saved. Noise floors take this "
     "into account; small updates may be lost.",
-    "Nothing, if they were trained so. Otherwise save the float32 weights that the optimizer "
-    "keeps.",
+    "Nothing, if they were trained in that format. Otherwise save the float32 weights that the "
+    "optimizer keeps.",
 )
 MERGED_SHORT = Kind(
     "merged-in-fewer-bits",
     "warning",
-    "The frozen weights are kept in a shorter format than their file's, and merges are rounded to "
-    "it: each adds full-rank noise and loses what is below half a unit.",
-    "Keep the frozen weights in float32 while they are merged into.",
+    "The frozen weights are kept in a shorter format than that of their file, and merges are "
+    "rounded to it: each adds full-rank noise and loses whatever is below half a unit.",
+    "Keep the frozen weights in float32 while merging into them.",
 )
 
 

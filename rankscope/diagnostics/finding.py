@@ -16,13 +16,13 @@ FEW = 6  # steps that a line lists one by one
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a run, or looks wrong.
+    """One thing that is, or looks, wrong with a run.
 
     Attributes
     ----------
     severity
         ``error``: the training does not do what it should, or its files cannot be read.
-        ``warning``: it probably does not, or numbers about it mislead. ``note``: worth knowing.
+        ``warning``: this is likely, or numbers about the training mislead. ``note``: worth knowing.
     code
         What kind of finding it is.
     run, steps, matrices

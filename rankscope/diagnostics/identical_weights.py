@@ -12,8 +12,8 @@ IDENTICAL = Kind(
     "identical-weights",
     "warning",
     "A wrong upload, a step that was saved twice, or a training that did not move. The update "
-    "between these steps is zero, and the next one is the sum of all that it replaces.",
-    "Replace the wrong checkpoint, or leave its step out of the analysis (`steps`).",
+    "between these steps is zero, and the next one is the sum of all the updates it replaces.",
+    "Replace the wrong checkpoint, or exclude its step from the analysis (`steps`).",
 )
 
 

@@ -18,22 +18,22 @@ MISALIGNED = Kind(
     "learning-rate-misaligned",
     "warning",
     "The learning rate dips and warms up, but not where the adapters restart: new adapters meet a "
-    "high rate, and a part of the cycle is wasted.",
-    "Let one number, the update step, decide both: a merge comes before the first update of a "
+    "high rate, and part of the cycle is wasted.",
+    "Let one counter, the update step, control both: a merge comes before the first update of a "
     "warm-up.",
 )
 WITHOUT_WARMUP = Kind(
     "restart-without-warmup",
     "warning",
-    "Adam's first updates with empty moments are as large as the rate, whatever the gradient, so "
+    "With empty moments, Adam's first updates are as large as the rate, whatever the gradient, so "
     "new adapters start with large random steps.",
     "Warm up after each restart, over 50 to 100 updates or a tenth of a short cycle.",
 )
 ZERO_RATE = Kind(
     "learning-rate-zero",
     "note",
-    "The batches of these steps train nothing, while Adam's moments go on.",
-    "Let a warm-up start at 1/length instead of 0.",
+    "The batches of these steps train nothing, while Adam's moments are still updated.",
+    "Start the warm-up at 1/length instead of 0.",
 )
 
 

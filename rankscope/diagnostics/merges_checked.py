@@ -40,16 +40,16 @@ NOTHING = Kind(
 OTHERWISE = Kind(
     "merge-of-something-else",
     "error",
-    "The frozen weights changed by something other than the merge on record, so the sum of the "
+    "The frozen weights changed by something other than the recorded merge, so the sum of the "
     "recorded merges is not what this training added.",
-    "Check that weights and merges are of one run and that nothing else trains the frozen "
+    "Check that weights and merges belong to the same run and that nothing else trains the frozen "
     "weights; use `update`, measured from the weights, instead of `merged_total`.",
 )
 ROUNDED = Kind(
     "merge-lost-to-rounding",
     "warning",
-    "The format of the frozen weights is too coarse for these merges: small changes are lost, the "
-    "others rounded. The change of the weights then looks full-rank, which is rounding.",
+    "The format of the frozen weights is too coarse for these merges: small changes are lost and "
+    "the others are rounded. The change of the weights then looks full-rank, but that is rounding.",
     "Keep the frozen weights in float32, or merge less often, in larger steps.",
 )
 

@@ -16,8 +16,8 @@ SHARE = 0.5  # of the matrices
 INTRUDERS = Kind(
     "intruder-dimensions",
     "warning",
-    "The change is small, and yet leading directions of these weights are new; a full-rank change "
-    "of this size would leave them. Such models were found to forget more (Shuttleworth et al. "
+    "The change is small, yet leading directions of these weights are new; a full-rank change of "
+    "this size would preserve them. Such models were found to forget more (Shuttleworth et al. "
     "2024).",
     "Lower the learning rate or alpha, raise the rank, or use a rank-stabilised scale; check what "
     "the model forgets.",

@@ -13,9 +13,10 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 NONFINITE = Kind(
     "non-finite",
     "error",
-    "These matrices hold NaN or infinity. They have no spectrum, and the model computes nothing.",
-    "Resume from the last step before, with a lower learning rate or clipped gradients; leave "
-    "these steps out of the analysis (`steps`).",
+    "These matrices contain NaN or infinity. They have no spectrum, and the model's output is "
+    "meaningless.",
+    "Resume from the last healthy step, with a lower learning rate or clipped gradients; exclude "
+    "these steps from the analysis (`steps`).",
 )
 
 

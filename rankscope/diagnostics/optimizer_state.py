@@ -26,11 +26,11 @@ OPTIMIZERS = ("optimizer.pt", "optimizer.bin")
 NOT_RESET = Kind(
     "optimizer-not-reset",
     "warning",
-    "Adam's state of the adapters went through a restart: old moments push the new adapters in "
-    "old directions, and where only the moments were pruned, the first updates are several times "
-    "too large.",
-    "At a restart delete the state of A and B, moments and step counter, and keep that of all "
-    "other parameters.",
+    "Adam's state for the adapters survived a restart: old moments push the new adapters in old "
+    "directions, and where only the moments were pruned, the first updates are several times too "
+    "large.",
+    "At a restart, delete the state of A and B, both moments and step counter, and keep that of "
+    "all other parameters.",
 )
 
 
@@ -54,7 +54,7 @@ def _own_states(evidence: Evidence) -> Iterator[Finding]:
     if found:
         step, (age, cycle) = max(found.items())
         text = (
-            f"at step {step} the adapters are {cycle} updates old and Adam's counter says {age}, "
+            f"at step {step} the adapters are {cycle} updates old but Adam's counter says {age}, "
             f"in {len(found)} of the states that the run keeps"
         )
         yield NOT_RESET.at(evidence.place.of(found), text, {"counter": age, "age": cycle})

@@ -21,15 +21,15 @@ COMPARED = 2**12  # elements of each matrix
 BREAK = Kind(
     "other-run",
     "error",
-    "This is not the training of the steps before. The difference of two trainings is not an "
-    "update, so none is measured across this point.",
-    "Put the steps of each training into a folder of their own.",
+    "This step does not continue the training of the steps before. The difference of two trainings"
+    " is not an update, so none is measured across this point.",
+    "Put the steps of each training into its own folder.",
 )
 JUMPED = Kind(
     "weights-jump",
     "warning",
-    "These weights are unrelated to those before: probably they are of another training, or were "
-    "initialised anew. The update is then a difference of two models.",
+    "These weights are unrelated to those before: they probably belong to another training, or "
+    "were initialised anew. The update is then a difference of two models.",
     "Compare the file with its source. If it belongs to another run, move it; otherwise analyse "
     "both parts separately (`steps`).",
 )

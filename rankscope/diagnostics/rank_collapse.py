@@ -23,9 +23,9 @@ FEWEST_SIBLINGS = 3
 COLLAPSED = Kind(
     "rank-collapse",
     "warning",
-    "These weights effectively use far fewer of their dimensions than what they are compared "
-    "with: a few directions have outgrown all others.",
-    "Look when it began (figure per-weights). Common causes are too high a learning rate, and "
+    "These weights effectively use far fewer of their dimensions than the weights they are "
+    "compared with: a few directions have outgrown all others.",
+    "See when it began (figure per-weights). Common causes are too high a learning rate, and "
     "merges of the same directions again and again.",
 )
 
@@ -110,9 +110,9 @@ def _of_baselines(last: pd.DataFrame, full: dict[str, pd.DataFrame]) -> Comparis
         same = (there[["rows", "cols", "step"]] == last[["rows", "cols", "step"]]).all(axis=1)
         if same.any():
             columns[name] = there["per"].where(same)
-    words = f"the PER in {', '.join([*columns][:3])}{', …' if len(columns) > 3 else ''}"
+    names = f"{', '.join([*columns][:3])}{', …' if len(columns) > 3 else ''}"
     mean = pd.DataFrame(columns, index=last.index, dtype=float).mean(axis=1)
-    return _below(last, mean, OF_BASELINE, "of_full_rank", f"{words}, of full rank")
+    return _below(last, mean, OF_BASELINE, "of_full_rank", f"the PER of full rank in {names}")
 
 
 def _below(last: pd.DataFrame, other: pd.Series, limit: float, name: str, words: str) -> Comparison:
@@ -132,7 +132,7 @@ def _finding(evidence: Evidence, last: pd.DataFrame, found: Sequence[Comparison]
     for one in found:
         count, least = len(one.ratios), float(one.ratios.iloc[0])
         numbers |= {one.name: least, f"{one.name}_matrices": count}
-        parts.append(f"{count} beside {one.other} (the lowest has {least:.0%} of it)")
+        parts.append(f"{count} relative to {one.other} (the lowest has {least:.0%} of it)")
     text = (
         f"{len(names)} of {len(last)} weights have a low PER, such as {per:.3f} in {worst}: "
         f"{', '.join(parts)}"

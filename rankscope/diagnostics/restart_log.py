@@ -23,8 +23,8 @@ LOSS = Kind(
 UNRECORDED = Kind(
     "merge-not-recorded",
     "warning",
-    "No merge is on record for these restarts, so sums of merges lack them, and windows around "
-    "them count as parts of one cycle.",
+    "These restarts have no recorded merge, so sums of merges lack them, and windows around them "
+    "count as parts of one cycle.",
     "Restore the folder `merges` of the run from a copy.",
 )
 

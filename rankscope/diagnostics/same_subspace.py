@@ -18,7 +18,7 @@ RELEARNED = Kind(
     "Successive cycles change the weights along the same directions, so these merges add little "
     "rank. ReLoRA gains rank only where each cycle learns new ones.",
     "Check that restarts draw a new A and reset the optimizer's state. If they do, shorten the "
-    "cycles, or sample A from the gradient's directions.",
+    "cycles, or sample A from the directions of the gradient.",
 )
 
 

@@ -15,10 +15,10 @@ from rankscope.diagnostics.finding import Finding, Kind, Number, Place, Severity
 UNREADABLE = Kind(
     "step-unreadable",
     "error",
-    "What is in these files is missing from every result, and an update across a missing step "
-    "spans the gap.",
-    "Copy or download it again. `git lfs pull` fetches what a pointer stands for; an index names "
-    "its shards.",
+    "The contents of these files are missing from every result, and an update across a missing "
+    "step spans the gap.",
+    "Copy or download the files again. `git lfs pull` fetches the file behind a pointer; an index "
+    "names its shards.",
 )
 PARTLY = Kind(
     "partly-read",
@@ -29,8 +29,8 @@ PARTLY = Kind(
 UNFINISHED = Kind(
     "step-unfinished",
     "note",
-    "It is still being written, or writing it was cut short; it is left out.",
-    "Wait if the training runs; otherwise delete it.",
+    "It is still being written, or writing was interrupted; it is left out.",
+    "Wait if the training is still running; otherwise delete it.",
 )
 # Reasons that other findings state better, or that cost no measurement.
 ELSEWHERE = ("break", "no-cycles", "adapter-merged", "new", "origin")

@@ -10,8 +10,8 @@ from rankscope.diagnostics.finding import Finding, Kind, Unchecked
 UNRESOLVED = Kind(
     "update-below-noise",
     "warning",
-    "Rounding to the storage format may have done all of this, so rank and PER of these updates "
-    "are those of noise.",
+    "Rounding to the storage format could account for all of this change, so rank and PER of these"
+    " updates describe noise.",
     "Save checkpoints in float32, or measure over longer windows (`steps`): updates grow and "
     "rounding does not.",
 )

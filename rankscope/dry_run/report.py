@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from textwrap import wrap
 
 import torch
 
@@ -16,6 +17,7 @@ from rankscope.dry_run.step_times import (
     measured_step,
     operations_per_token,
 )
+from rankscope.errors import RankscopeError, require_folder
 from rankscope.training.announcement import (
     boundary_lines,
     data_line,
@@ -26,9 +28,11 @@ from rankscope.training.config import Config
 from rankscope.training.data.corpus import load_corpus
 from rankscope.training.minimal_pairs_probe import MinimalPairsProbe, open_minimal_pairs
 from rankscope.training.parameter_counts import ParameterCounts, parameter_counts
+from rankscope.training.run_folder.start import find_start
 from rankscope.training.schedule import timeline
 
 TIMING_SECONDS = 10.0
+WIDTH = 100  # characters of a line
 REFERENCE = 1e14  # operations per second, where nothing is timed
 Counts = tuple[ParameterCounts, ...]
 
@@ -47,10 +51,11 @@ def iter_dry_run(config: Config, *, timing_seconds: float = TIMING_SECONDS) -> I
     Raises
     ------
     WrongSettingError
-        If the rank exceeds what a layer can have.
+        If the rank exceeds what a layer can have, or a file is where the run is to be.
     RankscopeError
         If the data or the minimal pairs cannot be read.
     """
+    require_folder(config.out)
     rows, about_data = config.model.vocab_size, [f"{config.data.source} (not opened)"]
     pairs = None
     if not rows or config.log.blimp:
@@ -65,8 +70,18 @@ def iter_dry_run(config: Config, *, timing_seconds: float = TIMING_SECONDS) -> I
     yield from _section("Learning rate", _schedule_lines(config))
     yield from _section("Disk", _disk_lines(config, counts))
     yield from _section("Time", _time_lines(config, counts, rows, pairs, seconds=timing_seconds))
-    if lines := departure_lines(config):
-        yield from ("", *lines)
+    for lines in (departure_lines(config), _refusal(config)):
+        if lines:
+            yield from ("", *lines)
+
+
+def _refusal(config: Config) -> list[str]:
+    """Why the run could not start in its folder as it is; no lines if it could."""
+    try:
+        find_start(config, resume=True)
+    except RankscopeError as error:
+        return wrap(f"This run would not start: {error}", WIDTH, subsequent_indent="  ")
+    return []
 
 
 def _section(title: str, lines: Sequence[str]) -> Iterator[str]:

@@ -161,7 +161,7 @@ class _Trial:
 def busy_line(device: str) -> str | None:
     """Say that other programs use the processors, if they do; None on a quiet machine or a GPU."""
     load, processors = load_of_machine(), os.cpu_count() or 1
-    if device == "cuda" or load + torch.get_num_threads() <= processors + BUSY:
+    if device == "cuda" or load is None or load + torch.get_num_threads() <= processors + BUSY:
         return None
     return (
         f"busy machine: load {load:.1f} on {processors} processors, so a run now takes longer "

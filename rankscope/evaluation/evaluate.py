@@ -69,18 +69,18 @@ def evaluate(
     blimp
         BLiMP: its folder, its zip, or a JSONL file of minimal pairs.
     held_out
-        Whether to score each run of this package's trainer on the text that it held out.
+        Whether to score each run of rankscope's trainer on the text that it held out.
     agreement
         Whether to score on built-in minimal pairs of agreement in number, for which no file is
         needed: see `rankscope.scoring.agreement.agreement_pairs`.
     out
-        Folder for the table and the scores. What is already there and still valid is not computed
-        again, and what other calls wrote stays in the table. None keeps nothing.
+        Folder for the table and the scores. Scores that are already there and still valid are not
+        computed again, and rows of other calls stay in the table. None keeps nothing.
     steps
         Which steps: ``[0, 100]``, or a range as ``"0:1000:100"`` or ``(0, 1000, 100)``: first step,
         last step, which is included (None: to the end), and stride; all by default.
     window
-        Input tokens that a model is given at once; by default the most that it takes.
+        Number of input tokens that a model is given at once; by default its maximum.
     stride
         Tokens from one window to the next, at most ``window``; by default the same, so that
         windows do not overlap.

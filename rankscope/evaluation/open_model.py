@@ -12,7 +12,7 @@ from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.model_parts import CONFIG, ModelParts, model_parts
 from rankscope.evaluation.prefix import AUTO, prefix_token
 from rankscope.evaluation.stored_tokenizer import StoredTokenizer, find_tokenizer
-from rankscope.pipeline.choices import names_of
+from rankscope.pipeline.choices import require_name
 from rankscope.scoring.text_model import TextEncoder, TextModel
 from rankscope.training.data.corpus_tokenizer import ids_digest
 
@@ -31,8 +31,8 @@ class OpenOptions:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        names_of([self.device], get_args(Device), setting="device")
-        names_of([self.precision], get_args(Precision), setting="precision")
+        require_name(self.device, get_args(Device), setting="device")
+        require_name(self.precision, get_args(Precision), setting="precision")
         if self.tokenizer is not None and not Path(self.tokenizer).exists():
             message = "does not exist: `tokenizer` is a tokenizer.json, or a folder with one"
             raise WrongSettingError(message, path=self.tokenizer)

@@ -30,6 +30,7 @@ from rankscope.pipeline.curves import Curve, CurvePlans
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan, skip_of, skip_of_failure
 from rankscope.results.columns import SCORES_FOLDER
+from rankscope.results.run_folders import run_folder_name
 from rankscope.results.vectors import OtherVersionError
 from rankscope.scoring.text_model import TextEncoder
 
@@ -168,7 +169,7 @@ def curve_of(run: Run, benchmark: Benchmark, options: OpenOptions) -> Curve:
         "tokenizer": options.tokenizer,
     }
     name = f"{safe_name(benchmark.name)}-{digest_of(VERSION, settings)[:8]}"
-    folder = f"{SCORES_FOLDER}/{safe_name(run.name)}/{name}"
+    folder = f"{SCORES_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), benchmark.name, folder, settings)
 
 

@@ -20,7 +20,7 @@ class LightningMonitorCallback(callback_class()):  # type: ignore[misc]
     Parameters
     ----------
     monitor
-        Of the LightningModule, or of the model in it; closed at the end of the training.
+        A monitor of the LightningModule, or of the model in it; closed at the end of the training.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class LightningMonitorCallback(callback_class()):  # type: ignore[misc]
         self.monitor = monitor
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-        """Measure where the training starts, or where it goes on."""
+        """Measure where the training starts or resumes."""
         self._measure(trainer)
 
     def on_train_batch_end(

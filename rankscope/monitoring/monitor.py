@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.options import Options
 from rankscope.durable import require_writable
-from rankscope.errors import RankscopeWarning, WrongSettingError
+from rankscope.errors import RankscopeWarning, WrongSettingError, require_folder
 from rankscope.monitoring.live_model import GRADIENT, adapter_states, live_model
 from rankscope.monitoring.matrix_groups import LIVE_COMPONENTS, Group, Places, groups_of
 from rankscope.monitoring.messages import Anew, Copy, EndOfStep, Opening, Plan, Restarted
@@ -66,21 +67,22 @@ class Cost:
 
 
 class Monitor:
-    """Measures the matrices of a model while it trains, into a results folder as `analyze` does.
+    """Measures a model's matrices while it trains, into a results folder like that of `analyze`.
 
-    A call of `step` copies matrices, and a process of its own decomposes the copies: the training
-    waits for copies only. Each row has the step at which its matrix was copied. Where the share of
-    time does not allow all matrices at once, they are taken in turn, and the record says how many a
-    step has.
+    A call to `step` copies matrices, and a separate process decomposes the copies: the training
+    waits only for copies. Each row has the step at which its matrix was copied. If the share of
+    time does not allow all matrices at once, they take turns, and the record says how many a step
+    has.
 
     Parameters
     ----------
     model
-        Any torch module, also compiled, wrapped by DDP, or with adapters of PEFT or rankscope.
+        Any torch module, including compiled ones, those wrapped by DDP, or with adapters of PEFT or
+        rankscope.
     out
         Results folder. A run that is resumed continues what is there.
     every
-        Steps between two rounds of measurements; the first call begins one too.
+        Steps between two rounds of measurements; the first call also begins one.
     components
         Which matrices: ``weight``, ``adapter``, ``factor``, ``update`` and ``gradient`` by default;
         ``base`` and ``cumulative_update`` on request. Updates begin where their matrix was last
@@ -88,19 +90,19 @@ class Monitor:
     roles, layers
         As for `analyze`.
     share
-        How much of the training's time copies may take; None for no limit. The first copy of each
-        matrix is made in any case, and counts.
+        The share of the training's time that copies may take; None for no limit. The first copy of
+        each matrix is made in any case, but counts.
     run
         Name of the run in the table.
     unit
         What its steps count.
     cosines
-        Whether updates have ``update_cosine``: a second copy of the matrices is kept for it.
+        Whether to measure ``update_cosine``, for which a second copy of the matrices is kept.
     device
-        A device of torch that decomposes, such as ``cuda``; by default a processor does.
+        A torch device for the decompositions, such as ``cuda``; the CPU by default.
     nice
-        How far the process that decomposes steps back behind others, where processors are short: 0
-        not at all, 19 most.
+        How readily the decomposing process gives way to others when processors are busy: from 0,
+        not at all, to 19, the most.
     config
         Config of the model, with the numbers of its heads; ``model.config`` by default.
     family
@@ -109,12 +111,13 @@ class Monitor:
         Where the recorder mirrors columns of the table, as `rankscope watch` does.
     scratch
         Folder for copies; by default shared memory, or where temporary files are. If ``update`` is
-        among the components, it holds one copy of the chosen matrices all the time.
+        among the components, it always holds one copy of the chosen matrices.
 
     Raises
     ------
     WrongSettingError
-        If a setting is unknown or out of its range, or the model has no matrix that is asked for.
+        If a setting is unknown or out of its range, or the model has none of the requested
+        matrices.
     OSError
         If ``out`` cannot be written.
 
@@ -170,6 +173,7 @@ class Monitor:
         if not self._groups:
             message = "the model has no matrix of the `components`, `roles` and `layers` asked for"
             raise WrongSettingError(message)
+        require_folder(self._out)
         require_writable(self._out)
         self._clock = SamplingClock(share, every)
         self._snapshots = Snapshots(None if scratch is None else Path(scratch))
@@ -201,14 +205,20 @@ class Monitor:
         """Measure what is due at this step, if anything is.
 
         Call it after every step of the optimizer and before `zero_grad`, and at the start of the
-        training with the steps done before. It never raises for trouble with a measurement, which
-        is a `RankscopeWarning`.
+        training with the steps done before. Trouble with a measurement never raises an error; it is
+        a `RankscopeWarning`.
 
         Parameters
         ----------
         step
             Optimizer steps completed.
+
+        Raises
+        ------
+        WrongSettingError
+            If it is not a whole number of 0 or more.
         """
+        step = _whole(step)
         if os.getpid() != self._owner or self._deaths >= MOST_DEATHS:
             return
         if self._told is not None and step < self._told:  # goes on from an earlier state
@@ -220,10 +230,10 @@ class Monitor:
         self._warn()
 
     def restarted(self, step: int, *, in_float64: bool = True) -> None:
-        """Say that all adapters were merged after this step, and new ones begun.
+        """Report that all adapters were merged after this step, and new ones begun.
 
-        Call it after the restart, and `step` of the same step before. Of a restart by
-        `rankscope.relora`, the monitor knows without it.
+        Call it after the restart, and `step` for the same step before. The monitor notices restarts
+        by `rankscope.relora` without it.
 
         Parameters
         ----------
@@ -232,7 +242,13 @@ class Monitor:
         in_float64
             Whether the product was formed and added in float64, and rounded once, as rankscope
             does; otherwise it was formed in the format of the weights, whose rounding then counts.
+
+        Raises
+        ------
+        WrongSettingError
+            If ``step`` is not a whole number of 0 or more.
         """
+        step = _whole(step)
         if os.getpid() != self._owner or step in self._restarts:
             return
         self._restarts[step] = in_float64
@@ -248,12 +264,12 @@ class Monitor:
 
     @property
     def cost(self) -> Cost:
-        """What it has cost so far."""
+        """The cost so far."""
         seconds = 0.0 if self._recorder is None else self._recorder.seconds
         return Cost(self._clock.spent, self._clock.elapsed, seconds)
 
     def close(self) -> None:
-        """Wait until all copies are measured, and write the table; nothing is measured after it."""
+        """Wait until all copies are measured, and write the table; this ends the measuring."""
         atexit.unregister(self.close)
         stop_listening(self)
         if os.getpid() != self._owner:
@@ -327,9 +343,9 @@ class Monitor:
             return own | self._snapshots.take(group.slopes, sources)
         except NotAsPlanned as error:
             self._plan()
-            self._say(str(error), f"{error} has changed its shape or format: looked at anew")
+            self._say(str(error), f"{error} has changed its shape or format: it is opened anew")
         except OSError as error:
-            self._say("room", f"there is no room for a copy, so that matrices are missing: {error}")
+            self._say("room", f"there is no room for a copy, so matrices are missing: {error}")
         return None
 
     def _recording(self) -> RecorderProcess | None:
@@ -346,7 +362,7 @@ class Monitor:
             self._snapshots.renew()
             self._is_sent, self._last = False, None
             end = "nothing more is measured" if self._deaths >= MOST_DEATHS else "it starts anew"
-            message = "its recorder process died, perhaps for lack of memory, with what it held"
+            message = "its recorder process died, perhaps for lack of memory; its copies are lost"
             self._say(f"died {self._deaths}", f"{message}: {end}")
             if self._deaths >= MOST_DEATHS:
                 return None
@@ -367,6 +383,17 @@ class Monitor:
             self._recorder.warnings = []
         while said:
             warnings.warn(RankscopeWarning(said.pop(0)), stacklevel=3)
+
+
+def _whole(step: int) -> int:
+    """A step as given, if it is one: a wrong one would only be noticed in the recorder."""
+    try:
+        number = index(step)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise WrongSettingError(f"`step` is {step!r}: give a whole number of 0 or more")
+    return number
 
 
 def _plain(contents: Contents) -> Contents:

@@ -18,13 +18,13 @@ else:
 class MonitorCallback(TrainerCallback):
     """Lets a monitor measure a model that transformers' Trainer trains.
 
-    It measures between the step of the optimizer and `zero_grad`, so that gradients are those of
-    the whole accumulated batch, after clipping. Only the first process measures.
+    It measures between the step of the optimizer and `zero_grad`, so gradients are those of the
+    whole accumulated batch, after clipping. Only the first process measures.
 
     Parameters
     ----------
     monitor
-        Of the model that the Trainer is given; closed at the end of the training.
+        A monitor of the model that the Trainer is given; closed at the end of the training.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class MonitorCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Measure where the training starts, or where it goes on."""
+        """Measure where the training starts or resumes."""
         self._measure(state, state.global_step)
 
     def on_optimizer_step(

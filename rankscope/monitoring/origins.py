@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rankscope.checkpoints.contents import Contents
-from rankscope.durable import safe_name, write_file
+from rankscope.durable import write_file
 from rankscope.monitoring.matrix_groups import Copied, Group, Places, copied
 from rankscope.results.columns import ORIGINS_FOLDER
+from rankscope.results.run_folders import run_folder
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Origins:
 
     @property
     def _folder(self) -> Path:
-        return self.out / ORIGINS_FOLDER / safe_name(self.run)
+        return run_folder(self.out / ORIGINS_FOLDER, self.run)
 
     def of(self, group: Group, whole: Contents) -> Copied | None:
         """The first copy of a group; None if there is none."""

@@ -30,6 +30,7 @@ from rankscope.results import spectra_store
 from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER
 from rankscope.results.measure import Row, row_of
 from rankscope.results.record import read_record
+from rankscope.results.run_folders import rename_older
 from rankscope.results.spectra_store import Entry
 from rankscope.results.step_rows import Spool
 from rankscope.watching.mirrors import open_mirrors
@@ -65,6 +66,7 @@ class RecordedRun:
         )
         self._store = SpectraFiles(self._out)
         sweep_results(self._out)
+        rename_older(self._out, [opening.run])
         record = read_record(self._out / ANALYSIS_RECORD)
         runs = record.get("runs", [])
         own = recorded(self._out, opening.run)

@@ -163,7 +163,7 @@ class Recorder:
         steps = self._run.drop_from(step)
         if steps:
             span = f"step {steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "")
-            self._answer(Answer(warning=f"what was recorded of the run at {span} is replaced"))
+            self._answer(Answer(warning=f"earlier records of the run at {span} are replaced"))
 
     def _measure(self, copy: Copy, decompose: Decompose) -> None:
         assert self._plan is not None

@@ -13,10 +13,11 @@ from rankscope.addresses import is_address
 from rankscope.checkpoints.run import Run, listed
 from rankscope.checkpoints.survey import Survey
 from rankscope.durable import require_writable
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, require_folder
 from rankscope.pipeline.engine import Engine, ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Executed, Meter, Plans, Store, execute
 from rankscope.results.record import intact_record
+from rankscope.results.run_folders import rename_older
 
 Paths = str | Path | Iterable[str | Path]
 KeptT = TypeVar("KeptT")
@@ -37,10 +38,12 @@ def require_steps(count: int, runs: Sequence[Run]) -> None:
 def require_out(out: Path | None, runs: Iterable[Run]) -> None:
     """Check that results can be written, and not over their inputs.
 
+    Stores of these runs that an earlier version named otherwise get their present names.
+
     Raises
     ------
     WrongSettingError
-        If ``out`` is one of the inputs, in a checkpoint, or not on this machine.
+        If ``out`` is one of the inputs, in a checkpoint, a file, or not on this machine.
     OSError
         If it cannot be written.
     """
@@ -54,7 +57,9 @@ def require_out(out: Path | None, runs: Iterable[Run]) -> None:
         raise WrongSettingError("is one of the inputs: choose another folder for `out`", path=out)
     if not checkpoints.isdisjoint(real.parents):
         raise WrongSettingError("is in a checkpoint: choose another folder for `out`", path=out)
+    require_folder(out)
     require_writable(out)
+    rename_older(out, (run.name for run in runs))
 
 
 @contextmanager

@@ -38,23 +38,40 @@ class Numbers:
         return f"{self.first}:{last}:{self.stride}"
 
 
-def names_of(given: Names, known: Sequence[str], *, setting: str) -> tuple[str, ...]:
+def names_of(
+    given: Names, known: Sequence[str], *, setting: str, none: bool = False
+) -> tuple[str, ...]:
     """Names as given: ``"weight,update"``, ``"all"``, or any number of strings.
+
+    Parameters
+    ----------
+    none
+        Whether ``"none"`` stands for no name at all.
 
     Raises
     ------
     WrongSettingError
         If one is unknown.
     """
-    if given == "all":
-        return tuple(known)
     words = given.split(",") if isinstance(given, str) else given
     names = tuple(word.strip() for word in words)
+    if none and names in ((), ("",), ("none",)):
+        return ()
     for name in names:
-        if name not in known:
-            listing = ", ".join(known)
-            raise WrongSettingError(f"unknown name {name!r} in `{setting}`: choose from {listing}")
-    return names
+        if name not in (*known, "all"):
+            raise _unknown(name, (*known, "all", *(["none"] if none else [])), setting)
+    return tuple(known) if "all" in names else names
+
+
+def require_name(given: str, known: Sequence[str], *, setting: str) -> None:
+    """Raise `WrongSettingError` if a name is unknown."""
+    if given not in known:
+        raise _unknown(given, known, setting)
+
+
+def _unknown(name: str, known: Sequence[str], setting: str) -> WrongSettingError:
+    listing = ", ".join(known)
+    return WrongSettingError(f"unknown name {name!r} in `{setting}`: choose from {listing}")
 
 
 def layers_of(given: Layers | None) -> Numbers | None:

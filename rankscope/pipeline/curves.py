@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -22,6 +22,7 @@ from rankscope.pipeline.calls import recorded, require_steps
 from rankscope.pipeline.choices import Numbers
 from rankscope.pipeline.engine import ResultT, TaskT
 from rankscope.pipeline.execution import EntryT, Plan, Plans, Store
+from rankscope.results.run_folders import run_folder_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,10 @@ CURVE = tuple(field.name for field in fields(Curve))
 
 
 def recorded_curve(known: Mapping[str, Any]) -> Curve:
-    """A curve out of a record; raises one of `DAMAGE` where it is not one."""
+    """A curve out of a record; raises one of `DAMAGE` where it is not one.
+
+    Its folder is given the name that it has by now: see `rankscope.results.run_folders`.
+    """
     curve = Curve(*(known[name] for name in CURVE))
     texts = (curve.run, curve.path, curve.task, curve.folder)
     if not all(isinstance(text, str) for text in texts) or not isinstance(curve.settings, dict):
@@ -58,7 +62,8 @@ def recorded_curve(known: Mapping[str, Any]) -> Curve:
     folder = Path(curve.folder)
     if folder.is_absolute() or ".." in folder.parts or "\0" in curve.folder:
         raise ValueError("numbers are not within the results")
-    return curve
+    store, _, below = folder.parts
+    return replace(curve, folder=f"{store}/{run_folder_name(curve.run)}/{below}")
 
 
 class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
@@ -77,6 +82,8 @@ class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
         Where the numbers of each run go, for the plans so far.
     planned
         What names each task in the plans so far, as in the table: series and step.
+    folders
+        Where files are read from, for the plans so far.
     """
 
     def __init__(self, found: Survey, steps: Numbers | None, *about: object) -> None:
@@ -85,6 +92,7 @@ class CurvePlans(Plans[TaskT], ABC, Generic[TaskT]):
         }
         self.curves: list[Curve] = []
         self.planned: set[tuple[Any, ...]] = set()
+        self.folders: set[str] = set()
         super().__init__(self._iter_plans(found.runs), *about)
 
     @abstractmethod
@@ -110,13 +118,14 @@ class RecalledCurves(CallResult):
     ----------
     out
         Its folder.
-    curves, planned
+    curves, planned, folders
         As in `CurvePlans`; what the call skipped is not among them.
     """
 
     out: Path
     curves: tuple[Curve, ...]
     planned: frozenset[tuple[Any, ...]]
+    folders: frozenset[str]
 
     @property
     def measured(self) -> int:
@@ -190,4 +199,5 @@ def recalled_curves(
         out=out,
         curves=tuple(plans.curves),
         planned=frozenset(plans.planned),
+        folders=frozenset(plans.folders),
     )

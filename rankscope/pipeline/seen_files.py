@@ -20,6 +20,9 @@ from rankscope.checkpoints.file_states import State, state_of
 from rankscope.durable import is_temporary
 from rankscope.results.columns import OWN
 
+SEEN = "seen"  # entry of a record: digest of what a call saw, and the other folders that it read
+# By which the cache of the hub is found, where base models are looked for.
+VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "HF_HOME")
 CONFIGS = (".json", ".yaml", ".yml", ".toml")  # what layouts read in the folders above a checkpoint
 TICK, COARSE_TICK = 30_000_000, 2_000_000_000  # ns; the second for clocks of whole seconds
 SECOND = 1_000_000_000
@@ -91,6 +94,11 @@ def files_in(folder: str) -> States:
     """The files of one folder, without those below."""
     found = (one for one in _listed(folder) if one.name not in OWN and not one.is_dir())
     return {one.path: state_of(one.path) for one in found}
+
+
+def in_folders(folders: Iterable[str]) -> States:
+    """The files of some folders, without those below."""
+    return {path: state for folder in folders for path, state in files_in(folder).items()}
 
 
 def digest_of(about: object, *states: States) -> str:

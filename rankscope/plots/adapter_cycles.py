@@ -49,7 +49,7 @@ def adapter_rank(
     role
         Which role; all if not given.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -120,7 +120,7 @@ def subspaces(
         All the runs of the study, or values of ``hue``, to keep their colours; those in
         ``training`` if not given.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -170,7 +170,7 @@ def adapter_ranks(results: Results, *, hue: str = "run", group: str | None = Non
         What an analysis stored: its metrics and the training log.
     hue, group
         The column of the metrics, one value per run, that identifies the lines; or a pattern that
-        makes replicates of runs.
+        groups runs into replicates.
 
     Raises
     ------

@@ -40,7 +40,7 @@ def differences(
     metric, component
         What to draw.
     names
-        What the two runs are called.
+        Names of the two runs.
 
     Raises
     ------

@@ -69,8 +69,8 @@ def head_map(
 ) -> Axes:
     """Draw a metric of one circuit as colours at one step: layers upwards, heads to the right.
 
-    A black line on the colour bar is what the product of two Gaussian factors of the same sizes
-    has, for metrics of rank. Cells without a value are hatched.
+    For metrics of rank, a black line on the colour bar marks the value for the product of two
+    Gaussian factors of the same sizes. Cells without a value are hatched.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def head_maps(
     step
         Which step; each run's last one if not given.
     hue, group
-        What has a row of panels each: the values of a column, or runs that a pattern puts together
+        What gets a row of panels each: the values of a column, or runs that a pattern puts together
         as replicates, whose cells are means over the runs at the last step that all have.
 
     Raises

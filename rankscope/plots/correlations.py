@@ -46,9 +46,9 @@ def correlation(
     Filled markers are correlations of differences between successive checkpoints, less their own
     trend, with their 95 % intervals over steps of one training, where there are any. Hollow, pale
     markers above them are correlations of levels, which are near ±1 for any two curves with a
-    trend. `rankscope.correlate` says what neither shows. A correlation that is not defined has no
-    marker. Of several runs, the markers are at the mean of those that are defined and the lines go
-    from the least to the greatest of them; a single run then has no line.
+    trend. `rankscope.correlate` explains the limits of both. An undefined correlation has no
+    marker. For several runs, the markers are at the mean of the defined correlations and the lines
+    span the least to the greatest; a single run then has no line.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def correlation(
     method
         ``spearman`` or ``pearson``.
     hue, group
-        The column that colours stand for, or a pattern that makes replicates of runs.
+        The column that colours stand for, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

@@ -44,11 +44,11 @@ def spectrum(
 ) -> Axes:
     """Draw singular values over their largest, by index from 1, on a log axis.
 
-    The line is the median of the matrices of a series and the band goes from their minimum to
-    their maximum; for a single matrix the band is the interval that holds the true value, where
-    that is wide enough to see. A dotted line is the (median) noise floor, where it is near. Below
-    it values may be nothing but rounding: there the line is pale and has no band, and the axis does
-    not follow it. A dot is at the last value above the floor. Zeros are not drawn.
+    The line is the median of the matrices of a series and the band spans their minimum to their
+    maximum; for a single matrix the band is the interval that holds the true value, where that is
+    wide enough to see. A dotted line is the (median) noise floor, where it is near. Below it values
+    may be nothing but rounding: there the line is pale and has no band, and the axis does not
+    follow it. A dot is at the last value above the floor. Zeros are not drawn.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def spectrum(
         One row per singular value: columns ``index`` from 0, ``singular_value``, ``lower``,
         ``upper``, ``noise_floor``, and those that identify the matrix.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs: the line
-        is then the median of their medians, the band from the least to the greatest of these.
+        The column that identifies the lines, or a pattern that groups runs into replicates: the
+        line is then the median of their medians, the band from the least to the greatest of these.
     names
         All the values of ``hue`` in the study, to keep their colours; those there if not given.
     legend, ax
@@ -178,7 +178,7 @@ def update_spectra(
         Which roles; one of attention and one of the MLP if not given.
     hue, group
         The column that identifies the lines: ``run``, ``layer``, or one that ``results.metrics``
-        was given for its runs; or a pattern that makes replicates of runs.
+        was given for its runs; or a pattern that groups runs into replicates.
 
     Raises
     ------

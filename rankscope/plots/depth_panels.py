@@ -125,7 +125,7 @@ def depth_slope(
     role
         Which role; without one, each layer enters with the mean over those roles that all have.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 
@@ -178,7 +178,7 @@ def depth_profiles(
     hue
         The column with a row of panels for each value: runs, or the roles of one run.
     group
-        A pattern that makes replicates of runs.
+        A pattern that groups runs into replicates.
 
     Raises
     ------

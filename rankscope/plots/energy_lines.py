@@ -28,12 +28,13 @@ def input_energy(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how much of what weights read lies in their leading directions: one line per run.
+    """Draw how much of the weights' input lies in their leading directions: one line per run.
 
     The share of the features' energy, centred, in the directions that hold 90 % of the energy of a
     matrix (of an adapter in all of its own), over the share that random directions have. Above the
-    dotted line at 1 the matrix looks at the features more than by chance. Lines, bands and markers
-    are those of `rankscope.plots.metric`; a matrix that is zero, as new adapters are, has no share.
+    dotted line at 1, the matrix acts on the features' directions more than chance would. Lines,
+    bands and markers are those of `rankscope.plots.metric`; a matrix that is zero, as new adapters
+    are, has no share.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ def input_energy(
     text, features
         Which text, and ``all`` or ``last`` tokens; by default the first by name.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

@@ -86,13 +86,13 @@ def score(
 ) -> Axes:
     """Draw a measure of performance against the step: one line per run, with its 95 % interval.
 
-    The interval is about other texts or sentences of the kind, not about other trainings; below 50
-    documents it is nominal, and the legend says so. Where a line is of several runs, it is their
-    mean (geometric for perplexities: the mean of their losses) at the steps that all of them have,
-    and the band goes from the least to the greatest of them; a single run then has none. The axis
-    is logarithmic for perplexities, so that equal distances are equal losses. A dotted line is the
-    accuracy of guessing. Infinite values are at the head of the axes, those that are not a number
-    at its foot, hollow.
+    The interval is about other texts or sentences of the same kind, not about other trainings;
+    below 50 documents it is nominal, and the legend says so. A line of several runs is their mean
+    (geometric for perplexities: the mean of their losses) at the steps that all of them have, and
+    its band spans the least to the greatest; a single run then has none. The axis is logarithmic
+    for perplexities, so equal distances are equal losses. A dotted line is the accuracy of
+    guessing. Infinite values have hollow markers at the top of the axes, those that are not a
+    number at the foot.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def score(
         `rankscope.grouped` adds; ``group`` is taken.
     published
         Also draw the curves of `rankscope.published.weiss2025`, in grey: accuracies of the task
-        ``blimp``, and perplexities of one whose name has ``paloma`` in it, which are comparable
+        ``blimp``, and perplexities of a task whose name contains ``paloma``, which are comparable
         only for the study's tokenizer and texts.
     legend, ax
         As in `rankscope.plots.metric`.
@@ -180,7 +180,7 @@ def performance(
     runs, hue, published
         As for `score`.
     group
-        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
+        A pattern that groups runs into replicates, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def blimp_phenomena(
     runs, hue, published
         As for `score`.
     group
-        A pattern that makes replicates of runs, in place of ``hue``: see `rankscope.grouped`.
+        A pattern that groups runs into replicates, in place of ``hue``: see `rankscope.grouped`.
 
     Raises
     ------

@@ -42,11 +42,11 @@ def feature(
     """Draw a number of the features of one place against the step: one line per run.
 
     The band is the 95 % interval over documents, which is not about other trainings. The dotted
-    line is what as many independent Gaussian vectors of the size give: ranks are at most that of
-    the sample. Where a line is of several runs, it is their mean and the band goes from the least
-    to the greatest. A marker is hollow where rounding may move a rank by more than 1 %; where there
-    is no number, as with too few tokens, it is at the foot of the axes. The legend gives the number
-    of tokens, which ranks depend on.
+    line is the value for as many independent Gaussian vectors of the same size: ranks are at most
+    that of the sample. A line of several runs is their mean, with a band from the least to the
+    greatest. A marker is hollow where rounding may move a rank by more than 1 %; where there is no
+    number, as with too few tokens, it is at the foot of the axes. The legend gives the number of
+    tokens, which ranks depend on.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def feature(
     text, features
         Which text, and ``all`` or ``last`` tokens; by default the first by name.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

@@ -55,8 +55,8 @@ def features_against_weights(
         The step; by default the last one that all runs have. Where they share none, or the first
         alone, each run is drawn at its own last one, and the label says at which.
     hue, group
-        The column that colours stand for, or a pattern that makes replicates of runs, whose means
-        are drawn, without bars.
+        The column that colours stand for, or a pattern that groups runs into replicates, whose
+        means are drawn, without bars.
 
     Raises
     ------

@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from rankscope.durable import write_file
+from rankscope.errors import require_folder
 from rankscope.plots.captions import Caption, latex
 
 # Neither file says when and by which version it was made, so that git sees only real changes.
@@ -26,20 +27,20 @@ def save_figure(
 ) -> list[Path]:
     r"""Write a figure as ``name.pdf`` and ``name.png`` (300 dpi) into a folder.
 
-    Each file is written in full and then renamed: whoever reads it at the same time has the old
-    one or the new one. Fonts are embedded as TrueType. The same figure gives the same bytes.
+    Each file is written in full and then renamed, so a simultaneous reader gets either the old file
+    or the new one. Fonts are embedded as TrueType. The same figure gives the same bytes.
 
     Parameters
     ----------
     figure
         The figure, at the size it has on paper.
     folder
-        Where to write; made if it does not exist.
+        Where to write; created if it does not exist.
     name
         File name without suffix, such as a key of `FIGURES`.
     caption
-        What to write as ``name.tex`` besides, for ``\caption{\input{name}}``: text in which
-        ``$…$`` is mathematics, as in labels, and all else is printed as it is.
+        Also written as ``name.tex``, for ``\caption{\input{name}}``: text in which ``$…$`` is
+        mathematics, as in labels, and everything else is printed as it is.
 
     Returns
     -------
@@ -47,6 +48,8 @@ def save_figure(
 
     Raises
     ------
+    WrongSettingError
+        If ``folder`` is a file.
     OSError
         If a file cannot be written; no part of it is left then.
 
@@ -59,6 +62,7 @@ def save_figure(
     >>> [path.name for path in paths]
     ['per-weights.pdf', 'per-weights.png']
     """
+    require_folder(folder, setting="folder")
     written = []
     with _laid_out(figure), mpl.rc_context({"pdf.fonttype": 42, "savefig.bbox": None}):
         for suffix, metadata in _METADATA.items():

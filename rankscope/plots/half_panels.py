@@ -48,7 +48,7 @@ def layer_halves(
     column, component, role
         The metric and the matrices, as in `metric`.
     hue, group
-        The column that identifies the colours, or a pattern that makes replicates of runs.
+        The column that identifies the colours, or a pattern that groups runs into replicates.
     legend, ax
         As in `metric`.
 

@@ -34,18 +34,17 @@ def histogram(
 ) -> Axes:
     """Draw how many singular values a matrix has of each size, on a log axis: ten bins a decade.
 
-    Heights are numbers of values, mean over the matrices of a series, so that the area of a matrix
-    of rank r is r, however many matrices there are. Filled, with a full outline, are the values
-    above the noise floor of their own matrix; the pale outline is of those that may be nothing but
-    rounding. Those far below all that counts are left out, and the legend says so. Zeros are not
-    drawn.
+    Heights are numbers of values, as a mean over the matrices of a series, so the area of a matrix
+    of rank r is r, however many matrices there are. Values above the noise floor of their own
+    matrix are filled, with a full outline; the pale outline shows those that may be nothing but
+    rounding. Values far below all others are left out, and the legend says so. Zeros are not drawn.
 
     Parameters
     ----------
     spectra
         One row per singular value, as for `spectrum`.
     hue, group
-        The column that identifies the colours, or a pattern that makes replicates of runs: each
+        The column that identifies the colours, or a pattern that groups runs into replicates: each
         run then counts alike.
     names
         All the values of ``hue`` in the study, to keep their colours; those there if not given.

@@ -50,7 +50,7 @@ def intruder_count(
     hue
         The column that identifies the lines, such as ``layer`` for one run.
     group
-        A pattern that makes replicates of runs.
+        A pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

@@ -49,8 +49,8 @@ def feature_map(
 ) -> Axes:
     """Draw a number of the features of one run as colours: layers upwards, steps to the right.
 
-    The lowest row is the embedding and the highest what the last norm gives. Cells without a number
-    are hatched. Of several runs, cells are their mean at the steps that all of them have.
+    The lowest row is the embedding and the highest the output of the last norm. Cells without a
+    number are hatched. For several runs, cells are their mean at the steps that all of them have.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def feature_maps(
     representations, column, at, text, features
         As in `feature_map`.
     hue, group
-        What has a panel each: the values of a column, or runs that a pattern puts together.
+        What gets a panel each: the values of a column, or runs that a pattern puts together.
 
     Raises
     ------

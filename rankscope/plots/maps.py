@@ -61,10 +61,10 @@ def heatmap(
 
     Cells are as wide as the distance between steps. Several matrices in one cell, such as heads,
     enter by their mean, condition numbers by their median. The scale is logarithmic for those, and
-    where the limits are a decade apart: a low-rank run beside a full-rank one would be all dark.
-    Cells without a value, such as those of zero matrices, are hatched. Of several runs, such as
-    the rows of one ``run_group`` of `rankscope.grouped`, cells are the mean (or median) of the
-    runs, at the steps that all of them have.
+    also where the limits are a decade apart, since a low-rank run beside a full-rank one would be
+    all dark. Cells without a value, such as those of zero matrices, are hatched. For several runs,
+    such as the rows of one ``run_group`` of `rankscope.grouped`, cells are the mean (or median) of
+    the runs, at the steps that all of them have.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def heatmaps(
     component
         Which matrices; those outside the layers, such as embeddings, are left out.
     hue, group
-        What has a column of panels each: the values of a column, or runs that a pattern puts
+        What gets a column of panels each: the values of a column, or runs that a pattern puts
         together as replicates.
 
     Raises

@@ -47,10 +47,10 @@ def merge_overlap(
 ) -> Axes:
     """Draw the overlap of each merge's column and row space with those of the merge before.
 
-    ReLoRA's question: does a restart learn something new? 1 means that it learnt in the directions
-    of the merge before, and the thin lines are what two unrelated subspaces would have, r over the
-    dimensions of the side. Each merge is compared at its whole rank r, or at the largest size that
-    was measured. Full lines with filled markers are column spaces (what the matrix writes to),
+    ReLoRA's question: does a restart learn something new? 1 means that it learned in the same
+    directions as the merge before; the thin lines are the value for two unrelated subspaces, r over
+    the dimensions of the side. Each merge is compared at its whole rank r, or at the largest size
+    that was measured. Full lines with filled markers are column spaces (what the matrix writes to),
     dashed ones with hollow markers row spaces (what it reads from); both are means over matrices,
     with a band as in `overlap`. The axis counts merges among those compared.
 
@@ -63,7 +63,7 @@ def merge_overlap(
     against
         Compared with the ``previous`` merge, the ``first`` or the ``last`` one.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

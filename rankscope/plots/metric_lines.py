@@ -40,24 +40,24 @@ def metric(
 ) -> Axes:
     """Draw a metric against the step: one line per run, summarised over layers.
 
-    The line is the mean over the matrices of a step and the band goes from their minimum to their
-    maximum. Where the quantity spans decades, as condition numbers do, the axis is logarithmic,
-    the line the median, and the band from the 10 % to the 90 % quantile; matrices whose κ is known
-    only from below enter at their bound. The legend says which it is. There is no band where an
-    end of it is infinite.
+    The line is the mean over the matrices of a step and the band spans their minimum to their
+    maximum. For quantities that span decades, such as condition numbers, the axis is logarithmic,
+    the line the median, and the band spans the 10 % to the 90 % quantile; matrices whose κ is known
+    only from below enter at their bound. The legend says which it is. There is no band where one of
+    its ends is infinite.
 
     A line of several runs, by ``group`` or a ``hue`` of your own, is their mean (or median), with a
     band from the least to the greatest run, as `rankscope.grouped` says.
 
-    A line never joins what cannot be compared. It is cut where another model begins, and where
-    changes over windows of another kind lie between: whole cycles, parts of a cycle (thin lines,
-    cut at restarts) and changes across restarts (small markers).
+    A line never joins points that cannot be compared. It is cut where another model begins, and
+    where the kind of window changes: whole cycles, parts of a cycle (thin lines, cut at restarts)
+    and changes across restarts (small markers).
 
-    A marker is hollow where the point is not to be trusted: some matrix has no value, being zero
-    or not finite or too small beside the noise, rounding noise may be more than 1 % of a rank
-    (``per_resolved`` against ``per``), or the median is only a lower bound, which has an arrow
-    besides. Where no matrix has a value the marker is at the foot of the axes, where the median is
-    infinite at the head. Long series have a marker every few points.
+    A marker is hollow where the point is not to be trusted: some matrix has no value, because it is
+    zero, not finite or below the noise; rounding noise may be more than 1 % of a rank
+    (``per_resolved`` against ``per``); or the median is only a lower bound, which also has an
+    arrow. If no matrix has a value, the marker is at the foot of the axes; if the median is
+    infinite, at the top. Long series have a marker every few points.
 
     Parameters
     ----------

@@ -45,10 +45,10 @@ def learning_rate(
 ) -> Axes:
     """Draw the learning rate of every run against the step, and mark its restarts.
 
-    Each value is as it was logged, and straight lines join them: what a schedule does between two
-    logged steps, such as the warm-up after a restart, is not seen, and the legend gives their
-    distance. Where a line is of several runs, it is their mean at the steps that all of them
-    logged, and the band goes from the least to the greatest.
+    Logged values are joined by straight lines: what a schedule does between two logged steps, such
+    as the warm-up after a restart, is not visible, and the legend gives their distance. A line of
+    several runs is their mean at the steps that all of them logged, and its band spans the least to
+    the greatest.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def per(
     component
         ``weight``, ``update``, ``adapter``, ``gradient``, …
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs, as in
+        The column that identifies the lines, or a pattern that groups runs into replicates, as in
         `metric`.
     published
         Also draw the curves of `rankscope.published.weiss2025`, in grey, where they are of the same
@@ -119,7 +119,7 @@ def condition_number(
         everything else ``condition_number_r``, since what has low rank by construction has an
         infinite κ; ``condition_number_90`` is the steady one for square matrices.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs, as in
+        The column that identifies the lines, or a pattern that groups runs into replicates, as in
         `metric`.
     published
         As for `per`; the published condition numbers are means over layers, not medians.

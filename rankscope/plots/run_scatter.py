@@ -55,7 +55,7 @@ def rank_against_performance(
     step
         The step; by default the last one that all runs have.
     hue, group
-        The column that colours stand for, or a pattern that makes replicates of runs.
+        The column that colours stand for, or a pattern that groups runs into replicates.
 
     Raises
     ------

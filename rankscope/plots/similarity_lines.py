@@ -55,13 +55,13 @@ def similarity(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how alike the features of one place are to others, against the step: one line per run.
+    """Draw how similar the features of one place are to others, against the step: a line per run.
 
     The others are those of the same place at the last step, at the step before, or of another run
     at the same step; then there is a line for each pair of runs, with the restarts of either. CKA
-    has its 95 % interval over documents as a band, the other measures have none; a dotted line is
-    what independent features of as many directions give for SVCCA and PWCCA. Unbiased CKA is about
-    0 by chance, biased CKA is not, and the two are never one line.
+    has its 95 % interval over documents as a band; the other measures have none. For SVCCA and
+    PWCCA, a dotted line is the value for independent features of as many directions. Unbiased CKA
+    is about 0 by chance, biased CKA is not, so the two are never joined into one line.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def similarity(
     layer, at, text, features
         As in `rankscope.plots.feature`.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs. Pairs of
-        runs are then pairs of groups, and those of one group show what another seed changes.
+        The column that identifies the lines, or a pattern that groups runs into replicates. Pairs
+        of runs are then pairs of groups, and those of one group show what another seed changes.
     legend, ax
         As in `rankscope.plots.metric`.
 

@@ -62,7 +62,7 @@ def layer_similarity(
     colorbar: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how alike the layers of a checkpoint are to each other, as a matrix of colours.
+    """Draw how similar the layers of a checkpoint are to each other, as a matrix of colours.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def layer_similarities(
         Steps to draw; by default the first, a middle one and the last that all runs have. The
         panel of a run without one of them says so.
     hue, group
-        What has a column of panels each: the values of a column, or runs that a pattern puts
+        What gets a column of panels each: the values of a column, or runs that a pattern puts
         together, of which cells are the mean.
 
     Raises
@@ -195,7 +195,7 @@ def run_similarities(
     hue: str = "run",
     group: str | None = None,
 ) -> Figure:
-    """Figure of how alike runs are at one step, as matrices: a panel for every place.
+    """Figure of how similar runs are at one step, as matrices: a panel for every place.
 
     With groups, cells are means over pairs of runs; on the diagonal, over pairs of one group, which
     show what another seed changes, and nothing where a group has one run.

@@ -50,7 +50,7 @@ def merged_rank(
     role
         Which role; all if not given.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

@@ -86,7 +86,7 @@ def overlap(
     against
         Compared with the ``previous``, the ``first`` or the ``last`` checkpoint.
     hue, group
-        The column that identifies the lines, or a pattern that makes replicates of runs.
+        The column that identifies the lines, or a pattern that groups runs into replicates.
     legend, ax
         As in `rankscope.plots.metric`.
 

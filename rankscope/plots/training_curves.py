@@ -42,10 +42,10 @@ def loss(
 
     Light lines are the logged values and full ones their centred running mean over about a
     twenty-fifth of the longest run, but at least the steps between two logged values; the legend
-    gives its length. Where that leaves nothing to average there is one line, as logged. Markers are
-    validation losses, ticks at the foot restarts. Values that are not finite leave gaps. Where a
-    line is of several runs, it is their mean at the steps that all of them logged, and the band
-    goes from the least to the greatest of their running means.
+    gives its length. If that leaves nothing to average, there is one line, as logged. Markers are
+    validation losses, ticks at the foot restarts. Values that are not finite leave gaps. A line of
+    several runs is their mean at the steps that all of them logged, and its band spans the least to
+    the greatest of their running means.
 
     Parameters
     ----------

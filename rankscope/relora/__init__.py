@@ -1,4 +1,4 @@
-"""ReLoRA and LoRA on anybody's torch model: low-rank adapters that are merged and begun anew.
+"""ReLoRA and LoRA on anybody's torch model: low-rank adapters that are merged and restarted.
 
     from rankscope import relora                  # needs torch and peft: rankscope[relora]
 

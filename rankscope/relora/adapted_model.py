@@ -27,11 +27,11 @@ class MergedFactors:
     lora_A, lora_B
         (r, in) and (out, r) as they were merged, on the CPU.
     scale
-        The factor of their product.
+        The scale by which their product is multiplied.
     rounding
-        What the storage of the sum lost: ‖stored − exact‖ / ‖delta‖ in Frobenius norms. About 1e-7
-        · ‖W‖/‖delta‖ in float32. 1 or more means that nothing was added but rounding; 0 where
-        nothing was to be added.
+        Error from storing the sum: ‖stored − exact‖ / ‖delta‖ in Frobenius norms. About 1e-7 ·
+        ‖W‖/‖delta‖ in float32. 1 or more means that nothing was added but rounding; 0 that there
+        was nothing to add.
 
     Examples
     --------

@@ -15,13 +15,13 @@ from rankscope.relora.restart_clock import RestartClock
 class LightningReLoRACallback(callback_class()):  # type: ignore[misc]
     """Restart the adapters of a wrapped model at regular steps of Lightning's Trainer.
 
-    The LightningModule holds the model of `wrap` and one optimizer. Lightning's own checkpoints
-    have its weights and adapters, so that it resumes from them as ever.
+    The LightningModule holds a model returned by `wrap` and one optimizer. Lightning's own
+    checkpoints contain its weights and adapters, so resuming from them works as usual.
 
     Parameters
     ----------
     every
-        Optimizer steps between restarts. There is none at the last step, where that is known.
+        Optimizer steps between restarts. There is none at the last step, if that is known.
     save
         Folder of a run for `rankscope.analyze`: a checkpoint at the start, before each restart and
         at the end, and all merges. None writes none.

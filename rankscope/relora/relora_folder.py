@@ -21,7 +21,12 @@ from safetensors.torch import load as tensors_of
 from torch import Tensor, nn
 
 from rankscope.durable import write_folder
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+from rankscope.errors import (
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    require_folder,
+)
 from rankscope.relora.adapted_model import (
     ADAPTER,
     adapted,
@@ -46,19 +51,19 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 
 def save(model: nn.Module, folder: str | Path, step: int) -> Path:
-    """Write a wrapped model and the merges since the last time, as `rankscope.analyze` reads them.
+    """Write a wrapped model and the merges since the last save, for `rankscope.analyze` to read.
 
-    The checkpoint has the weights without the adapters, which transformers opens where the model is
-    one of its own, and the adapters in PEFT's format. Each file or folder is whole or not there.
-    Save before you restart: a checkpoint is from before the merge of its step. In a distributed
-    training, every process may call it, and the first one writes.
+    The checkpoint has the weights without the adapters, which transformers opens if the model is
+    one of its own, and the adapters in PEFT's format. Each file or folder is either complete or
+    absent. Save before you restart: a checkpoint holds the state before the merge of its step. In a
+    distributed training, every process may call it, and the first one writes.
 
     Parameters
     ----------
     model
-        A model of `wrap`, or one that holds it, as DDP does.
+        A model returned by `wrap`, or one that contains it, as DDP does.
     folder
-        Of the run, such as ``ckpts/mine``; made if it is missing.
+        Folder of the run, such as ``ckpts/mine``; created if it is missing.
     step
         Optimizer steps completed.
 
@@ -70,7 +75,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
     Raises
     ------
     WrongSettingError
-        If the adapters have been merged at this step or later.
+        If the adapters have been merged at this step or later, or ``folder`` is a file.
     OSError
         If it cannot be written.
 
@@ -83,6 +88,7 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
     'step-00000000'
     """
     wrapped, folder = wrapped_in(model), Path(folder)
+    require_folder(folder, setting="folder")
     kept = wrapping(wrapped)
     if step < 0:
         raise WrongSettingError(f"`step` is {step}, and must be at least 0")
@@ -99,17 +105,17 @@ def save(model: nn.Module, folder: str | Path, step: int) -> Path:
 
 
 def load(model: nn.Module, folder: str | Path, step: int | None = None) -> PeftModel:
-    """Wrap a plain model as a saved one was, with its weights and adapters, to continue it.
+    """Wrap a plain model like a saved one, with its weights and adapters, to continue training.
 
-    The optimizer is yours to save: make it from the model that this returns. Its state of the
-    adapters is not needed if you continue at a restart.
+    Saving the optimizer is up to you: create it from the returned model. Its state for the adapters
+    is not needed if you continue at a restart.
 
     Parameters
     ----------
     model
-        Of the same classes as the one that was saved, without adapters; its weights are replaced.
+        A model of the same classes as the saved one, without adapters; its weights are replaced.
     folder
-        Of the run, as given to `save`.
+        Folder of the run, as given to `save`.
     step
         Which checkpoint; by default the last one.
 
@@ -203,7 +209,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     for name in sorted(held.keys() | stored.keys()):
         if name not in held or name not in stored or held[name].shape != stored[name].shape:
             shapes = (list(one[name].shape) if name in one else "absent" for one in (stored, held))
-            message = "is {} here and {} in the model, which is another then".format(*shapes)
+            message = "is {} here but {} in the model, so the models differ".format(*shapes)
             raise RankscopeError(message, path=path, tensor=name)
     with torch.no_grad():
         for name, tensor in held.items():
@@ -254,7 +260,7 @@ def _fill(model: PeftModel, factors: dict[str, Tensor], checkpoint: Path) -> Non
     """Give the adapters their stored factors."""
     held = {name: factors_of(layer)[:2] for name, layer in adapted(model).items()}
     if peft_tensors(held).keys() != factors.keys():
-        raise RankscopeError("has adapters of other layers than the model", path=checkpoint)
+        raise RankscopeError("has adapters on other layers than the model", path=checkpoint)
     with torch.no_grad():
         for name, factor in peft_tensors(held).items():
             factor.copy_(factors[name])

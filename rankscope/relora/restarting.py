@@ -31,12 +31,12 @@ def restart(
     """Merge every adapter into its weight and begin a new one; the function stays the same.
 
     Each weight is summed in float64 and rounded once, to its own dtype. A is drawn anew and B is
-    zero, in place, so that the optimizer's groups stay as they are. Of the optimizer, the state of
-    the adapters is deleted, and nothing else. Gradients of the adapters are cleared; those of other
-    parameters stay, since they are right for the new adapters too, also amid an accumulation. A
-    gradient scaler is not concerned.
+    set to zero, in place, so the optimizer's groups stay as they are. Only the adapters' part of
+    the optimizer's state is deleted. Gradients of the adapters are cleared; those of other
+    parameters stay, since they are right for the new adapters too, even in the middle of an
+    accumulation. A gradient scaler is not affected.
 
-    A `rankscope.Monitor` of the model hears of it.
+    A `rankscope.Monitor` of the model is notified.
 
     In a distributed training, every process calls it. All draw the same A, and merge the same
     numbers if their devices compute alike.
@@ -44,11 +44,12 @@ def restart(
     Parameters
     ----------
     model
-        A model of `wrap`, or one that holds it, as DDP does.
+        A model returned by `wrap`, or one that contains it, as DDP does.
     optimizer
-        What trains it. None clears the adapters' gradients alone.
+        The optimizer that trains it. With None, only the adapters' gradients are cleared.
     cycle
-        Number of the cycle that begins, which with the seed decides A: the next one, by default.
+        Number of the cycle that begins, which together with the seed determines A; by default the
+        next one.
     step
         Optimizer steps completed, for the record of the merge that the next `save` writes. By
         default the step of the last `save`, which is right if you save just before.
@@ -62,8 +63,8 @@ def restart(
     RankscopeError
         If a factor holds NaN or infinity, or a weight is sharded; nothing is changed then.
     WrongSettingError
-        If the optimizer's state of the adapters cannot be deleted, or the cycle or the step is one
-        that has been.
+        If the optimizer's state of the adapters cannot be deleted, or the cycle or the step is in
+        the past.
 
     Examples
     --------

@@ -39,7 +39,7 @@ def target_layers(
     _require_outermost(model)
     faults = {name: _fault(layer) for name, layer in _iter_linear(model)}
     for name in set(_unread(model)) & faults.keys():
-        faults[name] = "is read by nn.TransformerEncoderLayer, which does not call it to evaluate"
+        faults[name] = "is read by nn.TransformerEncoderLayer, which bypasses it in evaluation"
     shared = _shared(model)
     for name in faults:
         weight = model.get_submodule(name)._parameters.get("weight")
@@ -90,11 +90,11 @@ def _require_outermost(model: nn.Module) -> None:
     """Refuse a model that is a single layer, or whose names begin with those of a wrapper."""
     name = type(model).__name__
     if isinstance(model, nn.Linear | Conv1D):
-        message = f"the model is a single layer ({name}), which nothing holds"
+        message = f"the model is a single layer ({name}), which is in no other module"
         raise WrongSettingError(f"{message}: give nn.Sequential(layer)")
     wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel
     if isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
-        message = f"the model is in {name} already, so that its names would be others"
+        message = f"the model is in {name} already, which changes the names of its modules"
         raise WrongSettingError(f"{message}: `wrap` the model first, then compile or distribute it")
 
 
@@ -127,7 +127,7 @@ def _fault(layer: nn.Linear | Conv1D) -> str:
     """Why a linear layer cannot have an adapter; empty if it can."""
     weight = layer._parameters.get("weight")
     if weight is None:
-        return "is reparametrised, so that its weight is computed"
+        return "is reparametrised, so its weight is computed"
     if isinstance(layer, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "is read by nn.MultiheadAttention, which does not call it"
     if weight.dtype not in DTYPES:

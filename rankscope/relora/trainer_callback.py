@@ -33,8 +33,8 @@ BASE = "base"  # folder of the weights in the Trainer's own checkpoints
 class ReLoRACallback(TrainerCallback):
     """Restart the adapters of a wrapped model at regular steps of transformers' Trainer.
 
-    The Trainer saves the adapters of a PEFT model alone, so that after a merge the weights would be
-    lost. This writes them too, into ``checkpoint-<step>/base``, which the adapter's config then
+    The Trainer saves only the adapters of a PEFT model, so after a merge the weights would be lost.
+    This callback writes them too, into ``checkpoint-<step>/base``, which the adapter's config then
     names as its base, and reads them when the Trainer resumes from there: give it a model that is
     wrapped as at the start.
 

@@ -42,9 +42,9 @@ def wrap(
     """Give linear layers of a model low-rank adapters; its function stays the same.
 
     A layer with the weight W then computes ``(W + alpha / rank · B·A) x``, with A random and B
-    zero. W is frozen, A and B are trained. A depends on the seed and the layer's name alone, so
-    that all processes of a distributed training draw the same, and torch's global generators are
-    left as they are.
+    zero. W is frozen, A and B are trained. A depends only on the seed and the layer's name, so all
+    processes of a distributed training draw the same values, and torch's global generators are not
+    touched.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def wrap(
         longer ones; or ``all-linear``, for all linear layers but the head. By default the linear
         layers inside the blocks, without the head; in a model without blocks, all.
     seed
-        Of every A.
+        Seed of every A.
     frozen
         ``targets`` trains all else as before: embeddings, norms, biases and head, as ReLoRA does.
         ``all`` trains nothing but the adapters, as LoRA does.
@@ -75,7 +75,7 @@ def wrap(
         If no layer fits, the rank is too high, or a target cannot have an adapter: a tied head, a
         layer of another class, or one that is quantised, reparametrised or part of
         ``nn.MultiheadAttention`` or ``nn.TransformerEncoderLayer``. If the model is a single layer,
-        or in DDP, DataParallel or ``torch.compile`` already.
+        or is already in DDP, DataParallel or ``torch.compile``.
 
     References
     ----------
@@ -129,12 +129,13 @@ def unwrap(model: nn.Module) -> nn.Module:
     Parameters
     ----------
     model
-        A model of `wrap`, or one that holds it, as DDP does; not to be used afterwards.
+        A model returned by `wrap`, or one that contains it, as DDP does; not to be used afterwards.
 
     Returns
     -------
-    The module that was wrapped, with the same classes and names, its function that of ``model`` up
-    to the rounding of the merge; what was trained before `wrap` is trained again.
+    The module that was wrapped, with the same classes and names. It computes the same function as
+    ``model``, up to the rounding of the merge; parameters that were trained before `wrap` are
+    trainable again.
 
     Raises
     ------

@@ -54,27 +54,27 @@ def answer(
 ) -> list[str]:
     """Say in a few sentences what the results show.
 
-    How much of their dimensions the weights use, beside random matrices, and where less; what rank
-    the last updates have; how much the merges of a ReLoRA run add up to, how far successive ones
-    go the same way, and what restarts do to the loss; which rank the features after the last block
-    have, how alike those of two runs are, and whether updates lie where the energy of what weights
-    read is; and at which loss the runs end.
+    The sentences cover: how much of their dimensions the weights use, beside random matrices, and
+    where less; the rank of the last updates; the rank that the merges of a ReLoRA run add up to,
+    how far successive ones repeat each other, and what restarts do to the loss; the rank of the
+    features after the last block, how similar those of two runs are, and whether updates lie where
+    the energy of the weights' inputs is; and the loss at which the runs end.
 
     Parameters
     ----------
     results
         A folder that `analyze` or `evaluate` wrote, or what `open_results` returns.
     runs
-        Only of these runs, or groups of runs; of all if none is named.
+        Only these runs, or groups of runs; all if none is named.
     group
-        A pattern that makes replicates of runs, as in `rankscope.grouped`: sentences are then about
-        groups, at steps that all of their runs have.
+        A pattern that groups runs into replicates, as in `rankscope.grouped`: sentences are then
+        about groups, at steps that all of their runs have.
 
     Returns
     -------
-    One sentence or two per string; none about what was not measured or logged. Of more than four
-    runs or groups, the extremes. A number that rounding noise may change by more than 1 % is given
-    as the two between which it lies.
+    Strings of one or two sentences; none about what was not measured or logged. For more than four
+    runs or groups, only the extremes are given. A number that rounding noise may change by more
+    than 1 % is given as the two values between which it lies.
 
     Raises
     ------

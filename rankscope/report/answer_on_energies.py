@@ -32,7 +32,7 @@ def energy_sentence(energies: pd.DataFrame) -> str:
     is_same = pd.concat(ends.values())["probe"].nunique() == 1
     warning = "" if is_same else "; the runs read different tokens: do not compare them"
     return (
-        f"Of the energy of what weights read, {WHICH[component]} hold this many times what random "
-        f"directions hold (mean over the matrices of blocks, features centred{warning}): "
+        f"Of the energy of the weights' inputs, {WHICH[component]} hold this many times as much as "
+        f"random directions (mean over the matrices of blocks, features centred{warning}): "
         f"{in_words(values, texts)}."
     )

@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rankscope.durable import write_file
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError, require_folder
 from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.plots.captions import plain_text
 from rankscope.plots.figure_source import source_of
@@ -59,8 +59,9 @@ def write_report(
 ) -> Path:
     """Write one HTML file that holds the answer, findings, figures, numbers and methods.
 
-    It refers to no other file and no network. Names of runs and files remain text whatever they
-    contain, and nothing that the results name is opened: they may come from another machine.
+    It refers to no other file and needs no network. Names of runs and files remain text whatever
+    they contain, and no file that the results name is opened, since they may come from another
+    machine.
 
     Parameters
     ----------
@@ -73,13 +74,13 @@ def write_report(
     title
         Title of the page; by default the names of the runs.
     group
-        A pattern that makes replicates of runs, as in `rankscope.grouped`, in the answer and the
+        A pattern that groups runs into replicates, as in `rankscope.grouped`, in the answer and the
         figures; the rest of the page is about single runs.
     published
-        Whether to draw over the curves of `rankscope.published.weiss2025`, where they are of
-        matrices of the same shape, of the same task or of features of the same place.
+        Whether to draw over the curves of `rankscope.published.weiss2025`, where these are for
+        matrices of the same shape, the same task or features of the same place.
     progress
-        Called with the share that is done and the name of the figure that is drawn next.
+        Called with the share of work done and the name of the next figure.
 
     Returns
     -------
@@ -88,8 +89,8 @@ def write_report(
     Raises
     ------
     WrongSettingError
-        If ``out`` is a folder, a run does not exist or is not in the results, the pattern matches
-        no run, or nothing is published of what the results hold.
+        If ``out`` is a folder or below a file, a run does not exist or is not in the results, the
+        pattern matches no run, or nothing comparable to these results was published.
     RankscopeError
         If the folder holds no results.
 
@@ -105,6 +106,7 @@ def write_report(
     path = opened.path / REPORT_FILE if out is None else Path(out)
     if path.is_dir():
         raise WrongSettingError("`out` is a folder: give a file", path=path)
+    require_folder(path.parent)
     given = listed_paths(runs)
     found = run_findings(opened, given) if given else None
     chosen = selected(opened, group=group)

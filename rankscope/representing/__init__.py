@@ -1,1 +1,1 @@
-"""Runs looked into step by step: from checkpoints and text to tables of what the layers carry."""
+"""Runs measured step by step: from checkpoints and text to tables of what the layers carry."""

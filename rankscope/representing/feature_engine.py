@@ -60,9 +60,16 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
             except WrongSettingError:  # as of a GPU that is not there: the same for all
                 raise
             except RankscopeError as error:
+                if self._is_of_text(error):
+                    raise
                 yield job, failure_of(error, job.task.checkpoint.path)
             else:
                 yield job, found
+
+    def _is_of_text(self, error: RankscopeError) -> bool:
+        """Whether the text cannot be read, which all checkpoints would read."""
+        text = self._asked.text
+        return text is not None and error.path in map(str, text.paths)
 
     def _run(self, task: FeatureTask) -> Found | Failure:
         model = self._models.opened(task.checkpoint, task.run, cast(TextEncoder, task.encoder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rankscope.checkpoints.contents import Skip
@@ -21,6 +22,7 @@ from rankscope.representing.feature_tasks import INPUTS, STORED, Asked, FeatureT
 from rankscope.representing.stored_activations import activation_files
 from rankscope.representing.weight_histories import with_history
 from rankscope.results.columns import REPRESENTATIONS_FOLDER
+from rankscope.results.run_folders import run_folder_name
 
 
 class FeaturePlans(CurvePlans[FeatureTask]):
@@ -55,6 +57,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
         except RankscopeError as error:
             yield Plan(run.name, checkpoint.step, (), (skip_of(error, checkpoint.path),))
             return
+        self.folders |= {str(run.path), *(str(Path(path).parent) for path, _ in model.files)}
         for curve in curves:
             task = FeatureTask(
                 key=score_key(curve, model.digest),
@@ -84,6 +87,7 @@ class FeaturePlans(CurvePlans[FeatureTask]):
                     yield Plan(run.name, checkpoint.step, (), (skip_of(error, path),))
                     continue
                 states = ((str(path), state_of(path)),)
+                self.folders.add(str(path.parent))
                 task = FeatureTask(key, curve, run, checkpoint, states, stored=path)
                 self.planned.add((series_of(curve), checkpoint.step))
                 yield Plan(run.name, checkpoint.step, (task,))
@@ -116,5 +120,5 @@ class FeaturePlans(CurvePlans[FeatureTask]):
 
 def _curve(run: Run, text: str, settings: dict[str, Any]) -> Curve:
     name = f"{safe_name(text)}-{settings['at']}-{digest_of(VERSION, settings)[:8]}"
-    folder = f"{REPRESENTATIONS_FOLDER}/{safe_name(run.name)}/{name}"
+    folder = f"{REPRESENTATIONS_FOLDER}/{run_folder_name(run.name)}/{name}"
     return Curve(run.name, str(run.path.absolute()), text, folder, settings)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rankscope.checkpoints.survey import Survey
-from rankscope.evaluation.open_model import Device, OpenOptions, Precision
 from rankscope.evaluation.score_plans import digest_of
 from rankscope.pipeline.call_results import reported
 from rankscope.pipeline.calls import (
@@ -36,8 +35,9 @@ from rankscope.representing.feature_plans import FeaturePlans
 from rankscope.representing.feature_store import FeatureFiles
 from rankscope.representing.feature_tasks import Asked, FeatureTask, Found
 from rankscope.representing.loss_pairs import Losses, loss_pairs, losses_of_runs
-from rankscope.representing.probe_windows import Features
-from rankscope.representing.represent_settings import asked_for, comparisons_of, energy_of
+from rankscope.representing.remembered import described
+from rankscope.representing.represent_question import NOTHING_SEEN, RepresentQuestion
+from rankscope.representing.represent_settings import asked_for, comparisons_of
 from rankscope.representing.representations_folder import write_results
 from rankscope.representing.represented import (
     ComparedSides,
@@ -50,7 +50,9 @@ from rankscope.results.columns import REPRESENTATIONS_RECORD
 if TYPE_CHECKING:
     import pandas as pd
 
-NOTHING_SEEN = "no checkpoint could be looked into"
+    from rankscope.evaluation.open_model import Device, Precision
+    from rankscope.representing.probe_windows import Features
+
 FEATURES_SHARE = 0.9  # of the time, where something is compared
 
 
@@ -84,31 +86,31 @@ def represent(
     paths
         Folders: of a run, of a tree of runs, or of one checkpoint.
     text
-        Text sets, as in `rankscope.evaluate`, which together are one text here. Without any, the
-        activations are read that pico-train stored beside its checkpoints, and no model is run.
+        Text sets, as in `rankscope.evaluate`, which together form one text here. Without any, the
+        activations that pico-train stored beside its checkpoints are read, and no model is run.
     out
-        Folder for the tables and the store. What is already there and still valid is not computed
-        again, and what other calls wrote stays in the tables. None keeps nothing.
+        Folder for the tables and the store. Results that are already there and still valid are not
+        computed again, and rows of other calls stay in the tables. None keeps nothing.
     at
-        Where features are read: ``block`` (what enters the first block, what each block gives, and
-        what the output layer reads), ``attention``, ``mlp`` (what each block's attention and MLP
-        add), several of them, or ``all``.
+        Where features are read: ``block`` (the input of the first block, the output of each block,
+        and the input of the output layer), ``attention``, ``mlp`` (what each block's attention and
+        MLP add), several of them, or ``all``.
     features
         ``all`` for the features of all tokens, ``last`` for those of the last token of each window.
     tokens
-        How many features to collect. By default 16384 of all tokens, or four for each dimension if
-        that is more; of last tokens four for each dimension, which takes as many windows.
+        How many features to collect. For all tokens, by default 16384, or four for each dimension
+        if that is more; for last tokens, four for each dimension, which takes as many windows.
     compare
         What each checkpoint's features are compared with, place by place: those at the ``last``
         step, at the ``previous`` step, of all other ``layers`` of the checkpoint, of all other
         ``runs`` at the same step, or of each other run at equal ``loss``; several of them, or
-        ``all``. By default the first two, and nothing if ``out`` is None. Losses are those of an
-        evaluation in ``out``, or of the trainings' logs, as in `rankscope.compare`.
+        ``all``. By default the first two, and nothing if ``out`` is None. Losses come from an
+        evaluation in ``out``, or from the training logs, as in `rankscope.compare`.
     energy
-        Matrices whose leading directions are compared with the features that they read:
-        ``weight``, ``adapter``, ``update`` (since the checkpoint before), several of them, or
-        ``all``; nothing by default. How much of the features' energy lies there is in a table of
-        its own, `rankscope.Results.input_energies`.
+        Matrices whose leading directions are compared with the features that they read: ``weight``,
+        ``adapter``, ``update`` (since the previous checkpoint), several of them, or ``all``; none
+        by default. The share of the features' energy in these directions goes into a separate
+        table, `rankscope.Results.input_energies`.
     steps
         Which steps, as in `rankscope.evaluate`; all by default.
     window
@@ -130,7 +132,7 @@ def represent(
     WrongSettingError
         If a setting is unknown, contradicts another, or names data or steps that do not exist.
     RankscopeError
-        If the text cannot be read, or no checkpoint can be looked into.
+        If the text cannot be read, or no checkpoint can be measured.
     OSError
         If ``out`` cannot be written.
 
@@ -146,32 +148,45 @@ def represent(
     ...     table = rs.represent("ckpts/full", text="novel.txt", steps=100)
     ... except rs.RankscopeError as error:
     ...     print(error)
-    no checkpoint could be looked into; 1 skipped, the first: ckpts/full/checkpoint-100: no
+    no checkpoint could be measured; 1 skipped, the first: ckpts/full/checkpoint-100: no
     tokenizer found here or in its run ...: pass the `tokenizer` that it was trained with ...
     """
-    folder = None if out is None else Path(out)
-    asked = asked_for(
-        text=listed_paths(text),
+    question = RepresentQuestion(
+        paths=tuple(listed_paths(paths)),
+        text=tuple(listed_paths(text)),
         at=at,
         features=features,
         tokens=tokens,
+        compare=compare,
+        energy=energy,
+        steps=steps,
         window=window,
         kept=kept,
-        steps=steps,
-        energy=energy_of(energy, out=folder),
-        options=OpenOptions(
-            tokenizer=None if tokenizer is None else str(tokenizer),
-            prefix=prefix,
-            device=device,
-            precision=precision,
-            trust_remote_code=trust_remote_code,
-        ),
+        prefix=prefix,
+        tokenizer=tokenizer,
+        device=device,
+        precision=precision,
+        layout=layout,
+        trust_remote_code=trust_remote_code,
     )
-    comparisons = comparisons_of(compare, out=folder)
-    found = represent_found(
-        survey_here(listed_paths(paths), layout=layout), asked, compare=comparisons, out=folder
-    )
-    return reported(found, nothing=NOTHING_SEEN)
+    folder = None if out is None else Path(out)
+    remembered = None if folder is None else question.remembered(folder)
+    return reported(remembered or answer(question, out=folder), nothing=NOTHING_SEEN)
+
+
+def answer(
+    question: RepresentQuestion, *, out: Path | None = None, progress: Progress | None = None
+) -> Representation | RecalledRepresentation:
+    """Answer a question, looking into the checkpoints that ``out`` has no numbers of."""
+    asked, compare = asked_for(question, out=out), comparisons_of(question.compare, out=out)
+    recall = None if out is None else question.recall(out)
+    before = None if recall is None else recall.look()
+    met = survey_here(question.paths, layout=question.layout)
+    found = represent_found(met, asked, compare=compare, out=out, progress=progress)
+    if recall is not None and found.key is not None and found.measured and not found.skips:
+        seen = recall.seen(before, found.folders)
+        recall.remember(seen and seen | described(found))
+    return found
 
 
 def represent_found(
@@ -194,6 +209,8 @@ def represent_found(
     )
     if recalled is not None:
         return recalled
+    if asked.text is not None:  # a text that is none should not cost the opening of a model
+        next(asked.text.iter_documents(None))
     require_out(out, found.runs)
     plans = FeaturePlans(found, asked, *about)  # as the files are now
     end = FEATURES_SHARE if compare else 1.0
@@ -222,6 +239,8 @@ def represent_found(
             asked=plans.asked,
             seen=there,
             compared=tuple(compared),
+            planned=frozenset(plans.planned),
+            folders=frozenset(plans.folders),
         )
         return write_results(folder, whole)
 

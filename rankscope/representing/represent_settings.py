@@ -1,4 +1,4 @@
-"""What `represent` is asked for, from its parameters, and which of them are wrong."""
+"""What `represent` is asked for, by its question, and which of its settings are wrong."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from typing import get_args
 from rankscope.errors import WrongSettingError
 from rankscope.evaluation.open_model import OpenOptions
 from rankscope.evaluation.text_sets import TextSet, text_sets
-from rankscope.pipeline.choices import Names, Steps, names_of, steps_of
+from rankscope.pipeline.choices import Names, names_of, require_name, steps_of
 from rankscope.representing.collected import At, Energy
 from rankscope.representing.comparison_plans import COMPARISONS, Comparing
 from rankscope.representing.feature_tasks import Asked
 from rankscope.representing.probe_windows import Features, ProbeOptions
+from rankscope.representing.represent_question import RepresentQuestion
 from rankscope.representing.stored_activations import STORED_TEXTS
 
 
-def asked_for(
-    *,
-    text: Iterable[str | Path],
-    at: Names,
-    features: Features,
-    tokens: int | None,
-    window: int | None,
-    kept: int,
-    steps: Steps | None,
-    options: OpenOptions,
-    energy: tuple[Energy, ...] = (),
-) -> Asked:
-    """What every checkpoint is asked for, from the parameters of `represent`.
+def asked_for(question: RepresentQuestion, *, out: Path | None) -> Asked:
+    """What every checkpoint is asked for.
 
     Raises
     ------
     WrongSettingError
         If a setting is unknown, contradicts another, or names text that does not exist.
     """
-    for name, count in (("tokens", tokens), ("window", window), ("kept", kept)):
+    given = {"tokens": question.tokens, "window": question.window, "kept": question.kept}
+    for name, count in given.items():
         if count is not None and count < 1:
             raise WrongSettingError(f"`{name}` is {count}: give 1 or more")
-    names_of([features], get_args(Features), setting="features")
-    kinds = names_of(at, get_args(At), setting="at")
-    probe = ProbeOptions(features, tokens, window, kept)
-    one = _one_text(text)
+    require_name(question.features, get_args(Features), setting="features")
+    kinds = names_of(question.at, get_args(At), setting="at")
+    probe = ProbeOptions(question.features, question.tokens, question.window, question.kept)
+    one = _one_text(question.text)
+    energy = energy_of(question.energy, out=out)
     if energy and one is None:
         raise WrongSettingError("`energy` takes models that read: give `text`")
-    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps_of(steps), energy)
+    options = OpenOptions(
+        tokenizer=None if question.tokenizer is None else str(question.tokenizer),
+        prefix=question.prefix,
+        device=question.device,
+        precision=question.precision,
+        trust_remote_code=question.trust_remote_code,
+    )
+    steps = steps_of(question.steps)
+    return Asked(one, probe, tuple(dict.fromkeys(kinds)), options, steps, energy)
 
 
 def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
@@ -56,10 +56,8 @@ def energy_of(given: Names, *, out: Path | None) -> tuple[Energy, ...]:
     WrongSettingError
         If a name is unknown, or there is no folder that the table could be written to.
     """
-    if given == "none" or not given:
-        return ()
-    names = names_of(given, get_args(Energy), setting="energy")
-    if out is None:
+    names = names_of(given, get_args(Energy), setting="energy", none=True)
+    if names and out is None:
         raise WrongSettingError("`energy` writes a table of its own: give a folder as `out`")
     return tuple(name for name in get_args(Energy) if name in names)
 
@@ -88,7 +86,7 @@ def comparisons_of(given: Names | None, *, out: Path | None) -> tuple[Comparing,
     """
     if given is None:
         return ("last", "previous") if out is not None else ()
-    names = () if given == "none" else names_of(given, COMPARISONS, setting="compare")
+    names = names_of(given, COMPARISONS, setting="compare", none=True)
     if names and out is None:
         raise WrongSettingError("`compare` writes a table of its own: give a folder as `out`")
     return tuple(name for name in COMPARISONS if name in names)

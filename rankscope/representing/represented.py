@@ -84,12 +84,16 @@ class Representation(CallResult):
         The numbers of each checkpoint.
     compared
         The comparisons of each checkpoint.
+    planned, folders
+        As in `rankscope.pipeline.curves.CurvePlans`.
     """
 
     curves: tuple[Curve, ...]
     asked: Mapping[str, tuple[int, ...]]
     seen: tuple[Seen, ...]
     compared: tuple[ComparedSides, ...]
+    planned: frozenset[tuple[Any, ...]]
+    folders: frozenset[str]
 
     @property
     def measured(self) -> int:

@@ -73,7 +73,7 @@ def _check(record: Any) -> None:
     if not isinstance(record, dict):
         raise TypeError("not a JSON object")
     if DIGEST in record and record[DIGEST] != _digest_of_record(record):
-        raise ValueError("its digest does not fit its content")
+        raise ValueError("its digest does not match its content")
     for name in LISTS:
         if not all(isinstance(one, dict) for one in record.get(name, [])):
             raise TypeError(f"{name} is not a list of tables")
@@ -160,7 +160,17 @@ def write_with_record(
             content.complete()
         else:
             write_file(path.parent / name, content)
-    whole = json.loads(json.dumps(_plain({**record, FILES: new}), allow_nan=False))
+    _write(path, {**record, FILES: new})
+
+
+def write_entry(path: Path, name: str, value: Any) -> None:
+    """Set one entry of a record that is there; the files stay as they are."""
+    record = {**read_record(path), name: value}
+    _write(path, record)
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    whole = json.loads(json.dumps(_plain(record), allow_nan=False))
     whole[DIGEST] = _digest_of_record(whole)
     listing = json.dumps(whole, indent=2, allow_nan=False).encode()
     if not path.is_file() or path.read_bytes() != listing:

@@ -174,10 +174,11 @@ class Results:
     own: OwnMetrics = ()
 
     def with_metric(self, name: str, function: OwnMetric) -> Results:
-        """The same results with one more column: a function of every matrix's singular values.
+        """Return the results with one more column: a function of every matrix's singular values.
 
-        It is in `metrics`, and drawn by its name in figures: ``rs.plots.metric(table, name)``. It
-        is computed from the stored spectra, when the table is first used.
+        The column is in `metrics`, and figures draw it by its name, as in
+        ``rs.plots.metric(table, name)``. It is computed from the stored spectra when the table is
+        first used.
 
         Parameters
         ----------
@@ -191,20 +192,20 @@ class Results:
 
         Returns
         -------
-        `Results`; these remain as they are. The column is empty for matrices that have no rank:
-        zero, not finite, or nothing but rounding of the arithmetic; also, where the scale of an
-        adapter is not known, if the number depends on the scale.
+        New `Results`; the old ones do not change. The column is empty for matrices that have no
+        rank: zero, not finite, or nothing but rounding of the arithmetic. It is also empty for
+        adapters of unknown scale, if the number depends on the scale.
 
         Raises
         ------
         WrongSettingError
             If the table has such a column; and, when the table is used, if the function fails or
-            gives something else than a number. The message names the matrix.
+            does not return a number. The message names the matrix.
 
         Notes
         -----
         No interval or noise floor is applied: a number that depends on small singular values may be
-        one of rounding. Compare with ``noise_floor`` and ``per_resolved``.
+        mere rounding. Compare with ``noise_floor`` and ``per_resolved``.
 
         Examples
         --------
@@ -331,7 +332,7 @@ class Results:
     def _reading(self, path: Path, record: str) -> Iterator[None]:
         """Read a table: damage is an error, and one that is not what was written, a warning."""
         if not is_as_written(self.path / record, path.name):
-            message = f"{printable(str(path))}: is not as it was written: {ADVICE}"
+            message = f"{printable(str(path))}: is not what was written: {ADVICE}"
             warnings.warn(RankscopeWarning(message), stacklevel=6)
         with _checked(path):
             yield
@@ -388,7 +389,7 @@ class Results:
 
     @cached_property
     def similarities(self) -> pd.DataFrame:
-        """How alike the features of two checkpoints are, or of two layers: one row per pair.
+        """How similar the features of two checkpoints or layers are: one row per pair.
 
         Columns run, step, text, features, layer, at, comparison, against_run, against_step,
         against_layer, against_at, and the numbers of `rankscope.representations.probe_features`;
@@ -398,7 +399,7 @@ class Results:
 
     @cached_property
     def input_energies(self) -> pd.DataFrame:
-        """How much of what each weight reads lies where it looks: one row per matrix and share.
+        """How much of each weight's input lies in its leading directions: one row per share.
 
         Columns run, step, text, features, layer, role, component, name, since, span, weight_share,
         and the numbers of `rankscope.representations.input_energy`; empty unless `represent` was
@@ -429,7 +430,7 @@ class Results:
 
     @property
     def breaks(self) -> dict[str, int]:
-        """The last step at which another model begins, by run name."""
+        """The last step at which another model begins, by the name of the run."""
         return dict(self._record.get("breaks", {}))
 
     @property
@@ -489,8 +490,8 @@ class Results:
     ) -> str:
         """A metric by role, run and step as a table for a paper.
 
-        Takes the parameters of `rankscope.statistics.latex_table.latex_table`, which says what a
-        cell is.
+        Takes the parameters of `rankscope.statistics.latex_table.latex_table`, which describes the
+        cells.
         """
         from rankscope.statistics.latex_table import latex_table
 
@@ -521,9 +522,9 @@ class Results:
 
     @cached_property
     def training(self) -> pd.DataFrame:
-        """What the runs logged during training: run, step, loss and more; empty without logs.
+        """The logs of the runs' training: run, step, loss and more; empty without logs.
 
-        Text in a column of numbers is missing.
+        Text in a column of numbers counts as missing.
         """
         path = self.path / TRAINING_FILE
         if not path.is_file():
@@ -545,14 +546,15 @@ class Results:
 
     @property
     def merges(self) -> pd.DataFrame:
-        """What every recorded merge did to the loss, and the rank of all merges so far.
+        """The effect of every recorded merge on the loss, and the rank of all merges so far.
 
         One row per run and merge: ``run``, ``step``, ``restart`` (its number), ``loss_before``,
         ``loss_after`` and ``loss_jump`` as logged on the same batch; of ``merged_total``, as means
         over its matrices, ``numerical_rank`` beside the most that the merges' ranks allow,
         ``max_rank``, ``effective_rank`` and ``rank_utilisation``, with its ``least_utilisation``
         and ``most_utilisation``; and ``matrices``, how many of them have ranks. A sum of merges
-        that is zero has none. Missing where it was not logged, or ``merged_total`` not analysed.
+        that is zero has none. Values are missing if they were not logged, or if ``merged_total``
+        was not analysed.
 
         Examples
         --------
@@ -585,8 +587,8 @@ class Results:
         Returns
         -------
         Columns run, step, layer, role, component, head, name, index (from 0), singular_value,
-        lower, upper, noise_floor. Only of matrices of the table: the store also keeps those of
-        earlier calls, whose checkpoints may have changed since.
+        lower, upper, noise_floor. They cover only matrices of the table: the store also keeps those
+        of earlier calls, whose checkpoints may have changed since.
 
         Raises
         ------
@@ -629,12 +631,12 @@ def open_results(path: str | Path) -> Results:
     WrongSettingError
         If there is nothing at ``path``.
     RankscopeError
-        If what is there is not a results folder.
+        If it is not a results folder.
 
     Warns
     -----
     RankscopeWarning
-        If the call that wrote it was cut short between its tables.
+        If the call that wrote it was interrupted between its tables.
 
     Examples
     --------
@@ -657,8 +659,8 @@ def open_results(path: str | Path) -> Results:
         is_cut_short = (path / table).is_file() and not (path / record).is_file()
         if is_cut_short and (path / store).is_dir():  # tables alone may be a copy
             message = (
-                f"{printable(str(path))}: {table} without {record}: the call that wrote it was cut "
-                "short, and its tables may be of different calls; call it again"
+                f"{printable(str(path))}: {table} without {record}: the call that wrote it was "
+                "interrupted, and its tables may come from different calls; run it again"
             )
             warnings.warn(RankscopeWarning(message), stacklevel=2)
     return Results(path)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rankscope.durable import safe_name
+from rankscope.results.run_folders import run_folder
 from rankscope.results.vectors import read_listed, write_vectors
 from rankscope.spectra.bounds import Ends, Values, Within
 from rankscope.spectra.spectrum import Cosine, Norm, Sparsity, Spectrum
@@ -55,7 +55,7 @@ class Entry:
 
 def store_path(folder: Path, run: str, step: int) -> Path:
     """File of a run and step in the store; a run's name cannot point outside the folder."""
-    return folder / safe_name(run) / f"step-{step:08d}.safetensors"
+    return run_folder(folder, run) / f"step-{step:08d}.safetensors"
 
 
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:

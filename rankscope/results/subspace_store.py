@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rankscope.durable import safe_name
+from rankscope.results.run_folders import run_folder
 from rankscope.results.vectors import read_listed, write_vectors
 from rankscope.spectra.subspace_measures import Measure
 
@@ -41,7 +42,7 @@ class Comparison:
 
 def comparisons_path(folder: Path, run: str, kind: str, name: str) -> Path:
     """File of a matrix of a run; no name becomes a path of its own."""
-    return folder / safe_name(run) / f"{safe_name(f'{kind} {name}')}.safetensors"
+    return run_folder(folder, run) / f"{safe_name(f'{kind} {name}')}.safetensors"
 
 
 def write_comparisons(path: Path, found: Iterable[Comparison]) -> None:

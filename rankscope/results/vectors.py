@@ -79,7 +79,7 @@ def read_vectors(
         # Checked before the version is trusted, since a flipped bit may change that too.
         has_digest = "digest" in listing
         if has_digest and not _is_sound(text, listing, vectors):
-            raise ValueError("its digest does not fit its content")
+            raise ValueError("its digest does not match its content")
         if stated not in (version, *older):
             raise OtherVersionError(f"is of version {stated}, not {version}", path=path)
         if stated != version:

@@ -24,7 +24,7 @@ BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole weight is
 
 @dataclass(frozen=True)
 class Dense:
-    """A matrix in memory, with what is known of the rounding in its entries.
+    """A matrix in memory, with what is known about the rounding of its entries.
 
     `Dense.stored` makes one from an array.
 
@@ -36,15 +36,15 @@ class Dense:
         Format that the entries were stored in, which may be coarser than that of the array:
         bfloat16 weights are held as float32.
     rounding
-        What storing the entries rounded; it sets the noise floor.
+        The rounding when the entries were stored; it sets the noise floor.
     error
-        Bound on the Frobenius norm of what the arithmetic that made ``values`` rounded.
+        Bound on the Frobenius norm of the rounding error in computing ``values``.
     before
         For a change: the Frobenius norm of the matrix that changed.
     cosine
         For a change: its cosine with the change before it.
     entries
-        How sparse the entries are, where that was asked for.
+        How sparse the entries are, if that was requested.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class Dense:
         """Entries that were rounded to nearest in ``dtype`` (by default that of the array).
 
         If their values fit a coarser format, such as bfloat16 saved as float32, they count as
-        rounded to that.
+        rounded to that format.
         """
         dtype = values.dtype.name if dtype is None else dtype
         if dtype not in FORMATS:
@@ -93,7 +93,7 @@ class Dense:
 class LowRank:
     """The product ``left @ right``, kept as its two factors.
 
-    An adapter's delta has at most as many nonzero singular values as it has inner dimensions. In
+    An adapter's delta has at most as many nonzero singular values as inner dimensions. Kept as
     factors, the others are exactly zero. Multiplied out, they come back as rounding noise, and the
     condition number becomes the ratio of a number to that noise.
 
@@ -106,9 +106,9 @@ class LowRank:
     dtype
         Format that the factors were stored in.
     floor, error
-        Largest singular value that the rounding of the stored factors may produce, and bound on the
-        Frobenius norm of what forming the factors in float64 rounded in the product: one number for
-        all products, or one for each.
+        The largest singular value that rounding of the stored factors may produce, and a bound on
+        the Frobenius norm of the error in the product from forming the factors in float64: one
+        number for all products, or one for each.
     significant_bits
         The fewest of any factor.
     before

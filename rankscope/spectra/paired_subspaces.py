@@ -97,23 +97,23 @@ def subspace_measures(
     k: int,
     chance: Chance | None = None,
 ) -> list[Measure]:
-    """Compare the leading k-dimensional singular subspaces of two matrices of one shape.
+    """Compare the leading k-dimensional singular subspaces of two matrices of the same shape.
 
     Parameters
     ----------
     now, before
-        Arrays of shape ``(m, n)``, `Dense` or `LowRank`: such as a weight at two steps, or two
+        Arrays of shape ``(m, n)``, `Dense` or `LowRank`, such as a weight at two steps, or two
         adapters.
     k
         Size of the subspaces.
     chance
         What to expect by chance, for ``null``: a Gaussian ``change`` of the same norm (by default
         unless a matrix is `LowRank`), or ``unrelated`` subspaces. Intruders and the energy of the
-        update are measured of changes only.
+        update are measured only for changes.
 
     Returns
     -------
-    One `Measure` for each number, which ``pandas.DataFrame`` takes as rows: ``overlap``,
+    One `Measure` for each number, which ``pandas.DataFrame`` accepts as rows: ``overlap``,
     ``least_cosine`` and ``update_energy`` for each side, and ``intruders`` among the top 10. The
     ``value`` is None where rounding may have chosen the subspace, and ``status`` says so.
 

@@ -19,8 +19,9 @@ from rankscope.spectra.spectrum import Spectrum, no_spectrum
 def singular_values(matrix: ArrayLike | Decomposable) -> Values:
     """Singular values of a matrix, or of a product given by its factors.
 
-    Computed in float64 from the Gram matrix of the small side, or by QR and a float64 SVD where
-    that does not separate a value from rounding. `LowRank` and `Kronecker` are not multiplied out.
+    They are computed in float64 from the Gram matrix of the small side, or by QR and a float64 SVD
+    where that does not separate a value from rounding. `LowRank` and `Kronecker` are not multiplied
+    out.
 
     Parameters
     ----------

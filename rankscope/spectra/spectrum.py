@@ -56,7 +56,7 @@ class Spectrum:
         Singular values, descending; shape ``(max_rank,)``, float64. Empty where there is no
         spectrum.
     bounds
-        How far the true values may be: one bound for all of them, or an interval for each.
+        How far the true values may be from these: one bound for all, or an interval for each.
     lower, upper
         Ends of the intervals, shape ``(max_rank,)``, float64.
     noise_floor, noise_source
@@ -68,14 +68,14 @@ class Spectrum:
     status
         ``ok``, ``zero``, ``vector``, ``empty``, ``nonfinite``, or ``skipped:<reason>``.
     significant_bits
-        Of the entries as they were found, whatever the format of the file: 8, 11, 24 or 53; the
-        fewest of several stored parts. 0 if not known.
+        Number of significant bits of the entries as found, whatever the format of the file: 8, 11,
+        24 or 53; the fewest if there are several stored parts. 0 if not known.
     before
-        For a change: the Frobenius norm that the matrix had before it.
+        For a change: the Frobenius norm of the matrix before it.
     cosine
         For a change: its cosine with the change before it.
     entries
-        Of a matrix that was in memory as a whole: how sparse its entries are.
+        For a matrix that was in memory as a whole: how sparse its entries are.
     is_scaled
         Whether the values are those of the matrix, rather than of the matrix divided by an unknown
         factor.

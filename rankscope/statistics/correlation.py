@@ -54,13 +54,13 @@ def correlate(
 
     **What a correlation over one training does not show.** Two curves that both move as training
     proceeds correlate near ±1 whatever the cause: many points of a trend say no more than its
-    direction. The form ``levels`` is therefore evidence for nothing, and has no interval. The form
-    ``differences`` asks whether one moves more than usual when the other does: it correlates the
-    changes between successive common steps, without the first third of them and without their slow
-    trend (`rankscope.statistics.co_movement.later_changes`), since in every run almost everything
-    changes fast at first and slowly later. Even then both may follow a third thing, such as the
-    learning rate. And a run is a sample of one: ``n`` counts steps, not independent trainings, and
-    the interval is about other steps like these, not another run.
+    direction. The form ``levels`` is therefore no evidence of anything, and has no interval. The
+    form ``differences`` asks whether one moves more than usual when the other does: it correlates
+    the changes between successive common steps, without the first third of them and without their
+    slow trend (`rankscope.statistics.co_movement.later_changes`), since in every run almost
+    everything changes fast at first and slowly later. Even then both may follow a third thing, such
+    as the learning rate. Also, a run is a sample of one: ``n`` counts steps, not independent
+    trainings, and the interval is about other steps like these, not another run.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def correlate(
         The metrics table of an analysis.
     evaluation
         The evaluation table: columns ``run``, ``step``, ``task``, ``group``, ``metric``, ``value``;
-        or that of `rankscope.feature_measures`, to ask how ranks of weights and features go
-        together.
+        or that of `rankscope.feature_measures`, to relate the ranks of weights to those of
+        features.
     columns
         Which rank metrics, columns of ``metrics``.
     component

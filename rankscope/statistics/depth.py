@@ -31,9 +31,9 @@ def depth_profile(
 ) -> pd.DataFrame:
     """Return the slope of a metric over the layers, for each run, role and step.
 
-    The slope is the median over all pairs of layers (Theil and Sen), which one odd layer does not
-    move. A quantity that spans decades, such as a condition number, enters by its decimal
-    logarithm. A condition number of which only a lower bound is known is not a value of its layer.
+    The slope is the median over all pairs of layers (Theil and Sen), which a single odd layer does
+    not affect. A quantity that spans decades, such as a condition number, enters by its decimal
+    logarithm. A condition number that is only a lower bound does not count.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def depth_profile(
     component, role, run
         Which rows; all roles and runs by default.
     group
-        A pattern that makes replicates of runs, as in `grouped`. The slope is then the mean of the
-        runs' slopes, with Student's interval for the mean over other runs of the kind.
+        A pattern that groups runs into replicates, as in `grouped`. The slope is then the mean of
+        the runs' slopes, with Student's interval for the mean over other runs of the same kind.
     confidence
         Level of the interval, above 0.5 and below 1; it takes layers as independent given the line.
 
@@ -60,7 +60,7 @@ def depth_profile(
     Raises
     ------
     RankscopeError
-        If the table has no such rows or no such column, or for another level.
+        If the table has no such rows or no such column, or the level is out of range.
 
     References
     ----------

@@ -15,7 +15,7 @@ COLUMNS = ("run", "step", "task", "group", "metric", "value")
 def feature_measures(
     representations: pd.DataFrame, metrics: str | Sequence[str] = ("rankme", "rankme_centred")
 ) -> pd.DataFrame:
-    """Metrics of features, as a table that takes the place of an evaluation in `correlate`.
+    """Metrics of features, as a table that can replace an evaluation in `correlate`.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def feature_measures(
     Columns ``run``, ``step``, ``task`` (the text, with `` last`` where only last tokens count),
     ``group`` (the kind of place: ``block``, ``attention``, …), ``metric`` (``features.`` and the
     name) and ``value``, the mean over layers: one row per run, step, text, kind of place and
-    metric. A step at which a layer has no number has no row.
+    metric. Steps at which some layer has no number are left out.
 
     Raises
     ------

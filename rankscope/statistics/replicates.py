@@ -19,14 +19,14 @@ AGAINST, AGAINST_GROUP = "against_run", "against_run_group"
 def grouped(table: pd.DataFrame, pattern: str) -> pd.DataFrame:
     r"""Return the table with a column ``run_group``, in which replicates have one name.
 
-    Runs whose names match alike are replicates, such as trainings that differ in a seed. What the
-    parentheses of the pattern capture in a run's name is the name of its group, joined by ``-``;
-    without parentheses, the text that matches is. Runs that do not match stay alone, under their
-    own names.
+    Runs whose names match alike are replicates, such as trainings that differ only in a seed. The
+    text that the parentheses of the pattern capture in a run's name, joined by ``-``, is the name
+    of its group; without parentheses, it is the text that matches. Runs that do not match stay
+    alone, under their own names.
 
-    A line of ``hue="run_group"`` is then of several runs: each is first summarised over its
-    matrices as ever, and then the mean of the runs (the median, where a quantity spans decades) is
-    the line, and the least and the greatest of them are the ends of the band. Steps that some of
+    A line drawn with ``hue="run_group"`` then stands for several runs: each is first summarised
+    over its matrices as usual; the line is the mean of the runs (the median, for quantities that
+    span decades), and the band reaches from the least to the greatest of them. Steps that some of
     the runs lack are left out. A group of one run has no band.
 
     Parameters
@@ -38,7 +38,7 @@ def grouped(table: pd.DataFrame, pattern: str) -> pd.DataFrame:
 
     Returns
     -------
-    A copy; the table itself is left alone.
+    A copy; the table itself does not change.
 
     Raises
     ------

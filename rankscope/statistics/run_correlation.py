@@ -54,8 +54,8 @@ def correlate_runs(
     """Correlate rank with performance over runs, at one step: each run is one point.
 
     `rankscope.correlate` follows one training, whose steps are not independent. Here the runs are
-    the sample, so that a correlation is evidence about trainings of this kind. What it is about
-    depends on which runs there are:
+    the sample, so a correlation is evidence about trainings of this kind. Its meaning depends on
+    the scope:
 
     - *between* groups (arms of a study, each with several seeds), of the means of the groups: do
       the methods that leave a higher rank perform better?
@@ -74,13 +74,13 @@ def correlate_runs(
         The evaluation table, or that of `rankscope.feature_measures`. Runs without an evaluation,
         or without such matrices, are left out.
     columns, component, measures
-        As for `rankscope.correlate`. Of each task, the perplexity is left out by default where its
-        loss is there, since both have the same order.
+        As for `rankscope.correlate`. By default, the perplexity of a task is left out if its loss
+        is there, since both have the same order.
     step
         The step to compare at; runs that lack it are left out, with a `RankscopeWarning`. By
         default the last one at which all runs have both.
     group
-        A pattern that makes replicates of runs, as in `rankscope.grouped`. Groups of one run do
+        A pattern that groups runs into replicates, as in `rankscope.grouped`. Groups of one run do
         not count for ``within``.
 
     Returns
@@ -99,7 +99,7 @@ def correlate_runs(
     Raises
     ------
     WrongSettingError
-        If the runs have no step in common, or no run has the one that is asked for; and as
+        If the runs have no step in common, or no run has the requested step; also as for
         `rankscope.correlate` and `rankscope.grouped`.
 
     References
@@ -224,16 +224,24 @@ def _step_of(series: Ranks, performance: Performance, asked: int | None) -> int:
         if not common:
             raise WrongSettingError(
                 "the runs have no step in common at which both rank and performance are known: "
-                "give a `step`, at which some of them do, or evaluate at the steps of the analysis"
+                + _there(steps)
             )
         return max(common)
     without = sorted(run for run, there in steps.items() if asked not in there)
     if len(without) == len(steps):
-        raise WrongSettingError(f"no run has both rank and performance at `step` {asked}")
+        raise WrongSettingError(f"no run has both at `step` {asked}: {_there(steps)}")
     if without:
         message = f"left out, without rank or performance at step {asked}: {', '.join(without)}"
         warnings.warn(RankscopeWarning(message), stacklevel=3)
     return asked
+
+
+def _there(steps: Mapping[str, set[int]]) -> str:
+    """What can be asked for, as the end of a message."""
+    known = sorted(set().union(*steps.values()))
+    if not known:
+        return "evaluate at the steps of the analysis"
+    return f"choose a `step` at which some have: {', '.join(map(str, known))}"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from rankscope.training.run_folder.state import Position, load_state
 from rankscope.training.schedule import Boundary, timeline
 from rankscope.training.settling import Settling
 
-ADVICE = "What is saved is from before; try a lower schedule.learning_rate"
+ADVICE = "The saved state is from before; try a lower schedule.learning_rate"
 
 
 class NonFiniteLossError(Exception):

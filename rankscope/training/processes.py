@@ -168,7 +168,7 @@ class Processes:
         except RuntimeError as error:
             raise RankscopeError(
                 f"process {self.rank} of {self.size} ends because another one has ended or does "
-                f"not answer ({first_line(error)}). See what that one said, then start again with "
+                f"not answer ({first_line(error)}). See its message, then start again with "
                 "`resume`, from what was saved",
                 reason="lost",
             ) from None

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from rankscope.durable import make_folder, safe_name
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.pipeline.choices import Names, names_of
+from rankscope.pipeline.choices import Names, names_of, require_name
 from rankscope.results.measure import Row
 from rankscope.results.summary_tables import component_text
 
@@ -175,7 +175,7 @@ def open_mirrors(
 
 def require_mirror(kind: MirrorName) -> None:
     """Raise `WrongSettingError` if there is no such mirror or its package is not installed."""
-    names_of([kind], get_args(MirrorName), setting="to")
+    require_name(kind, get_args(MirrorName), setting="to")
     spec = find_spec(kind)
     if spec is None or spec.origin is None:  # they also write folders of their own name
         raise WrongSettingError(f'`to` {kind} needs {kind}: pip install "rankscope[{kind}]"')

@@ -21,7 +21,12 @@ from rankscope.checkpoints.discovery import survey
 from rankscope.checkpoints.file_states import FileStates, state_of
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
+from rankscope.errors import (
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    require_folder,
+)
 from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.calls import Paths, listed_paths
 from rankscope.pipeline.choices import Layers, Names, Steps
@@ -172,12 +177,12 @@ def watch(
     """Analyse each checkpoint of the runs at ``paths`` as it appears.
 
     The table in ``out`` is rewritten after each look that finds something new, before its steps are
-    yielded; in the end it is the one that `analyze` writes. What ``out`` holds already is not
-    computed again, nor yielded. A checkpoint that the training removes keeps its rows.
+    yielded; the final one is the one that `analyze` writes. Whatever ``out`` already holds is
+    neither computed again nor yielded. A checkpoint that the training removes keeps its rows.
 
-    Ends when the runs of rankscope's trainer have ended, if each path is the folder of one. Runs of
-    other programs, and trees of runs, which may get another, are watched until the caller stops or
-    nothing new has appeared for ``idle`` minutes.
+    It ends when the runs of rankscope's trainer have ended, if each path is the folder of one run.
+    Runs of other programs, and trees of runs, which may get another, are watched until the caller
+    stops or nothing new has appeared for ``idle`` minutes.
 
     Parameters
     ----------
@@ -186,8 +191,9 @@ def watch(
     out
         Folder for the results.
     poll
-        Seconds between two looks, and for how long the files of a checkpoint must not change before
-        it counts as complete; checkpoints of rankscope's trainer are complete when they appear.
+        Seconds between two looks, and also how long the files of a checkpoint must stay unchanged
+        before it counts as complete; checkpoints of rankscope's trainer are complete when they
+        appear.
     idle
         End when nothing new has appeared for this many minutes; by default never.
     components, roles, layers, steps, windows, jobs, engine, layout, family, trust_pickle, base
@@ -195,8 +201,8 @@ def watch(
 
     Returns
     -------
-    An iterable of the steps that were not in the table, each as soon as it is. It looks for
-    checkpoints only while it is iterated over.
+    An iterable of the steps that were not in the table yet, each as soon as it is added. It looks
+    for checkpoints only while it is iterated over.
 
     Raises
     ------
@@ -225,6 +231,7 @@ def watch(
     look = partial(survey, layout=layout, family=family, trust_pickle=trust_pickle, base=base)
     look([])  # for wrong settings
     engine_of(engine, jobs)
+    require_folder(out)
     return Watch(
         paths=listed_paths(paths),
         out=Path(out),

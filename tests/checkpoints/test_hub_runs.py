@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from tests.checkpoints.web_server import Handler, Site
 from tests.conftest import CONFIG
 
 MODEL = "org/tiny"
+IS_INSTALLED = find_spec("huggingface_hub") is not None
+CLIENT = pytest.mark.skipif(not IS_INSTALLED, reason="needs huggingface_hub")
 
 
 @dataclass
@@ -103,10 +107,16 @@ def _json(handler: Handler, content: object, **headers: str) -> None:
 
 
 @pytest.fixture
-def hub(site: Site, monkeypatch: pytest.MonkeyPatch) -> Hub:
+def hub(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     monkeypatch.setenv("HF_ENDPOINT", site.url)
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-home"))  # nobody has logged in there
+    if IS_INSTALLED:  # its variables were read when it was imported
+        from huggingface_hub import constants
+
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hub-home" / "token"))
+        monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "stored"))
     return Hub(site)
 
 
@@ -241,6 +251,21 @@ def test_the_token_of_the_environment_goes_to_the_hub_alone(
     )
 
 
+@pytest.mark.parametrize("is_installed", [pytest.param(True, marks=CLIENT), False])
+def test_the_token_of_a_login_is_found_with_and_without_the_hubs_own_client(
+    is_installed: bool, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not is_installed:
+        monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with_branches(hub, 0, 8).token = "hf_secret"
+    (tmp_path / "hub-home").mkdir()
+    (tmp_path / "hub-home" / "token").write_text("hf_secret\n")
+    q_of(rs.open_run(f"hf://{MODEL}"), 8)
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    with pytest.raises(RankscopeError, match="none is set"):
+        rs.open_run(f"hf://{MODEL}")
+
+
 @pytest.mark.parametrize("rest", ["datasets/org/name", "org", "org/../x", "a/b@c@d/../../e"])
 def test_what_is_no_model_is_wrong_use(hub: Hub, rest: str) -> None:
     hub.start()
@@ -325,7 +350,7 @@ def test_a_hub_that_wants_to_be_left_alone_for_long_is_a_line(hub: Hub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [("GatedRepo", "it is gated"), ("RepoNotFound", "none of this name")]
+    ("code", "said"), [("GatedRepo", "it is gated"), ("RepoNotFound", "does not exist")]
 )
 def test_what_the_hub_means_by_a_refusal_is_said(hub: Hub, code: str, said: str) -> None:
     refs = f"/api/models/{MODEL}/refs"

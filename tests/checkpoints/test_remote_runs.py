@@ -28,6 +28,7 @@ from rankscope.checkpoints.fingerprint import fingerprint
 from rankscope.checkpoints.remote import range_cache
 from rankscope.checkpoints.remote.ledger import fetched
 from rankscope.checkpoints.remote.remote_file import AHEAD, GAP
+from rankscope.checkpoints.remote.retries import FIRST_WAIT
 from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.pipeline.engine import Failure
@@ -153,6 +154,14 @@ def test_a_connection_that_is_cut_is_made_again(site: Site) -> None:
         site.faults[path] = ["cut", 503, 429]
     run = rs.open_run(f"{site.url}/run")
     np.testing.assert_array_equal(q_of(run, 10), weights[10][NAME])
+
+
+def test_a_server_of_the_other_protocol_is_asked_once(site: Site) -> None:
+    other = site.url.replace("http://", "https://")
+    start = time.monotonic()
+    with pytest.raises(RankscopeError, match=r"does not answer in https \(.*\): try http://"):
+        rs.open_run(f"{other}/run")
+    assert time.monotonic() - start < FIRST_WAIT
 
 
 def test_what_cannot_be_fetched_costs_its_step(site: Site) -> None:

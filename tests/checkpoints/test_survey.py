@@ -143,14 +143,15 @@ def test_runs_that_differ_only_in_a_number_are_noted(tmp_path: Path) -> None:
         ("tuned-on-mail", 350, False),
     ],
 )
+@pytest.mark.parametrize("is_in_tree", [False, True])
 def test_the_final_model_has_its_place_or_is_named(
-    name: str, state: int | None, joins: bool, tmp_path: Path
+    name: str, state: int | None, joins: bool, is_in_tree: bool, tmp_path: Path
 ) -> None:
     root = tmp_path / "run"
     for step in (100, 200, 300):
         write_hf(root / f"checkpoint-{step}", step, step=step)
     write_hf(root / name, 7, step=state)
-    found = survey([root])
+    found = survey([tmp_path if is_in_tree else root])
     (run,) = found.runs
     if joins:
         assert run.steps == tuple(sorted((100, 200, 300, state)))  # type: ignore[type-var]

@@ -49,6 +49,15 @@ def test_an_error_names_settings_as_options(kind: type[Exception]) -> None:
     assert wanted in (result.output if kind is typer.BadParameter else str(result.exception))
 
 
+def test_a_setting_of_another_command_is_its_option() -> None:
+    def fail() -> None:
+        raise RankscopeError("analyze with `subspaces` (column `since`), not `depth` nor `as_json`")
+
+    result = CliRunner().invoke(program(fail), ["here"], obj=app_module.app)
+    wanted = "analyze with --subspaces (column `since`), not `depth` nor --json"
+    assert str(result.exception) == wanted
+
+
 def test_outside_of_a_command_a_setting_stays_as_it_is() -> None:
     assert in_options("choose another `out`") == "choose another `out`"
 

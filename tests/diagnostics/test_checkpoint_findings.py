@@ -210,7 +210,7 @@ def test_a_step_that_cannot_be_read_is_an_error(tmp_path: Path, rng: np.random.G
     path.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 9\n")
     finding = of(tmp_path, "step-unreadable")
     assert finding.steps == (20,) and "git-lfs pointer" in finding.evidence
-    assert finding.remedy.startswith("Copy or download it again")
+    assert finding.remedy.startswith("Copy or download the files")
 
 
 def test_a_missing_shard_is_an_error(tmp_path: Path, rng: np.random.Generator) -> None:

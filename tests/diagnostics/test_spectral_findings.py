@@ -110,7 +110,7 @@ def test_a_low_rank_run_is_compared_with_the_full_rank_runs_beside_it(
     (one,) = collapsed(low, full("a", 30, 0.8), full("b", 30, 0.9))
     assert one.run == "relora" and len(one.matrices) == LAYERS
     assert one.numbers["of_full_rank"] == pytest.approx(0.25 / 0.85)
-    assert "the PER in a, b, of full rank" in one.evidence
+    assert "the PER of full rank in a, b" in one.evidence
     # Runs at other steps are not compared, and take nothing from those that are.
     assert not collapsed(low, full("a", 20, 0.9))
     (one,) = collapsed(low, full("a", 30, 0.8), full("early", 20, 0.1))

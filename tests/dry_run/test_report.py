@@ -45,6 +45,13 @@ def test_phases_stand_beside_each_other() -> None:
     assert "7 restarts: 300, 400, 500, 600, 700, 800, 900" in said
 
 
+def test_what_training_would_refuse_is_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    said = text(RELORA | {"out": str(tmp_path)}).replace("\n  ", " ")
+    assert said.endswith("holds 'mine.txt': choose an empty folder as `out`")
+    assert "would not start" not in text(RELORA | {"out": str(tmp_path / "new")})
+
+
 def test_with_a_vocabulary_the_data_need_not_be_there() -> None:
     assert "not opened" in text(RELORA | {"data.source": "no/such/file.bin"})
     with pytest.raises(RankscopeError, match="no/such"):

@@ -98,7 +98,7 @@ def test_a_run_that_goes_on_after_its_restart_still_has_had_it(tmp_path: Path, h
     monitor = rs.Monitor(model, tmp_path / "out", **SETTINGS)
     monitor.step(2)
     train(model, monitor, range(3, 6))
-    with pytest.warns(RankscopeWarning, match="at step 2 to 3 is replaced"):
+    with pytest.warns(RankscopeWarning, match="at step 2 to 3 are replaced"):
         monitor.close()
     assert rs.open_results(tmp_path / "out").restarts == {"run": [2, 4]}
     assert windows(tmp_path / "out")[3] == ("across", 1)

@@ -230,6 +230,15 @@ def test_wrong_settings(tmp_path: Path, setting: dict[str, object], message: str
         rs.Monitor(small(), tmp_path / "out", **{"every": 1, **setting})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("step", ["a", 1.5, None, -1])
+def test_what_is_no_step_is_refused_in_the_training_itself(step: object, tmp_path: Path) -> None:
+    monitor = rs.Monitor(small(layers=1), tmp_path / "live", every=1)
+    for say in (monitor.step, monitor.restarted):
+        with pytest.raises(WrongSettingError, match=r"`step` is .*: give a whole number"):
+            say(step)  # type: ignore[operator]
+    monitor.close()
+
+
 def test_a_resumed_run_continues_its_results(tmp_path: Path) -> None:
     """Killed after step 3, resumed from step 2: as one run, but for the update across the gap."""
     out, one = tmp_path / "out", tmp_path / "one"
@@ -265,7 +274,7 @@ def test_a_resumed_run_continues_its_results(tmp_path: Path) -> None:
         optimizer.step()
         monitor.step(step)
         optimizer.zero_grad()
-    with pytest.warns(RankscopeWarning, match="at step 2 to 3 is replaced"):
+    with pytest.warns(RankscopeWarning, match="at step 2 to 3 are replaced"):
         monitor.close()
     tables = [rs.open_results(folder).metrics for folder in (out, one)]
     gap = (tables[1]["component"] == "update") & (tables[1]["step"] == 2)

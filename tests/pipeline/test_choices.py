@@ -16,6 +16,7 @@ KNOWN = ("weight", "update", "ov")
         (["ov"], ("ov",)),
         (iter(["ov", "weight"]), ("ov", "weight")),
         ("all", KNOWN),
+        (["update", "all"], KNOWN),
         ([], ()),
     ],
 )
@@ -25,9 +26,20 @@ def test_names_are_text_or_a_list(given: object, names: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize("given", ["wieght", "weight,", ["weight", "Update"], "u"])
 def test_an_unknown_name_is_refused_with_the_known_ones(given: object) -> None:
-    words = "unknown name '.*' in `components`: choose from weight, update, ov"
+    words = "unknown name '.*' in `components`: choose from weight, update, ov, all$"
     with pytest.raises(WrongSettingError, match=words):
         names_of(given, KNOWN, setting="components")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["none", ["none"], "", [], ()])
+def test_no_name_may_be_said(given: object) -> None:
+    assert names_of(given, KNOWN, setting="compare", none=True) == ()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["ove", "weight,none"])
+def test_what_may_be_said_is_listed(given: str) -> None:
+    with pytest.raises(WrongSettingError, match=r"choose from weight, update, ov, all, none$"):
+        names_of(given, KNOWN, setting="compare", none=True)
 
 
 def chosen(numbers: Numbers | None) -> list[int]:

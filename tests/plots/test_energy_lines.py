@@ -80,8 +80,8 @@ def test_the_gallery_draws_components_that_were_measured(results: SyntheticResul
 
 def test_the_answer_says_what_the_last_updates_hold() -> None:
     assert energy_sentence(energies()) == (
-        "Of the energy of what weights read, the leading directions of the last updates hold this "
-        "many times what random directions hold (mean over the matrices of blocks, features "
+        "Of the energy of the weights' inputs, the leading directions of the last updates hold "
+        "this many times as much as random directions (mean over the matrices of blocks, features "
         "centred): 2.50 in full and 0.75 in relora."
     )
     head = energies(layer=None, energy_share_centred=1.0)

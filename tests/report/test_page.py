@@ -197,7 +197,7 @@ def test_the_page_shows_findings_about_the_runs_that_are_named(
     written = without_figures(results, tmp_path / "a.html", relora_run.path, full_run)
     text = Elements(written).text
     assert "adapter-dead" in text and "→ Start each cycle with A random" in text
-    assert f"Not looked at: {full_run}: holds no checkpoint" in text
+    assert f"Not examined: {full_run}: holds no checkpoint" in text
     write_model(tmp_path / "other", random_weights(rng))
     for wrong in (runs / "gone", tmp_path / "other"):
         with pytest.raises(WrongSettingError, match=r"does not exist|holds other runs"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import permutations
@@ -23,9 +24,11 @@ import rankscope as rs
 from rankscope.cli.app import app
 from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError
 from rankscope.evaluation import model_engine
+from rankscope.pipeline.seen_files import TICK
 from rankscope.representations.feature_metrics import FEATURE_COLUMNS, FeatureStatus
 from rankscope.representations.feature_sums import BLOCKS
 from rankscope.representations.probe_features import SIMILARITY_COLUMNS
+from rankscope.representing import represent
 from rankscope.representing.feature_files import kept_path, read_features, read_kept
 from rankscope.representing.feature_store import WHY
 from rankscope.representing.network_features import collect
@@ -251,6 +254,54 @@ def test_numbers_are_of_the_text_that_they_are_kept_under(
     assert set(stage.represent(steps=[0])["status"]) == {"ok"}
 
 
+def test_a_call_with_nothing_new_looks_at_the_states_of_files_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    surveys: list[object] = []
+    real = represent.survey_here
+    monkeypatch.setattr(
+        represent, "survey_here", lambda *a, **k: surveys.append(a) or real(*a, **k)
+    )
+
+    def settled() -> pd.DataFrame:
+        time.sleep(2 * TICK / 1e9)  # what is younger may change once more without a trace
+        return stage.represent(steps=[5], compare="none")
+
+    def has_surveyed() -> bool:
+        surveys.clear()
+        stage.represent(steps=iter([5]), compare="none")
+        return bool(surveys)
+
+    first = settled()
+    assert not has_surveyed()
+    assert_frame_equal(stage.represent(steps=[5], compare="none"), first)
+    changes: list[Callable[[], object]] = [
+        lambda: stage.text.write_text(stage.text.read_text() + '{"text": "More."}\n'),
+        stage.stored(5).unlink,
+        (stage.out / "representations.csv").unlink,
+        lambda: (stage.out / "evaluation.parquet").write_bytes(b""),  # losses may be there
+    ]
+    for change in changes:
+        change()
+        assert has_surveyed()
+        settled()
+        assert not has_surveyed()
+    stage.represent(steps=[5], compare="none", kept=100)
+    assert has_surveyed()  # another question has been answered since
+
+
+@pytest.mark.parametrize(
+    ("before", "models"), [("", []), ('{"text": "It was a bright cold day"}\n', [0])]
+)
+def test_text_that_cannot_be_read_is_the_only_error(
+    before: str, models: list[int], stage: Stage, opened: list[int]
+) -> None:
+    stage.text.write_text(before + '{"txt": "none"}\n')
+    with pytest.raises(RankscopeError, match=r"^[^:]*novel\.jsonl: line \d is not an object"):
+        stage.represent()
+    assert opened == models
+
+
 def test_what_is_compared_with_a_changed_checkpoint_is_compared_anew(stage: Stage) -> None:
     stage.represent(steps=[0, 10], compare="last")
     before = stage.results.similarities.set_index("layer")["cka"]
@@ -445,11 +496,11 @@ def test_the_command_prints_and_exits_as_evaluate_does(stage: Stage) -> None:
     found = run(app, given)
     assert found.exit_code == 0, found.output
     assert "novel, all tokens, last block: first → last step" in found.stdout
-    assert "6 checkpoints looked into; 14 results newly computed" in found.stdout
+    assert "6 checkpoints measured; 14 results newly computed" in found.stdout
     record = json.loads(run(app, [*given, "--json"]).stdout)
     assert [one["run"] for one in record["representations"]] == ["one", "two"]
     for _ in ("computed", "recalled"):  # two kinds of places of the same checkpoints
-        assert "6 checkpoints looked into" in run(app, [*given, "--at", "block,mlp"]).stdout
+        assert "6 checkpoints measured" in run(app, [*given, "--at", "block,mlp"]).stdout
     assert record["representations"][0]["steps"] == STEPS
     stage.change(5, lambda w: w * torch.nan)
     assert run(app, given).exit_code == 3

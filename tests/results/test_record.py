@@ -94,7 +94,7 @@ def test_a_number_that_is_another_in_a_record_is_noticed(path: Path) -> None:
     write_with_record(path, {"summary": {"per": [0.25, math.inf]}}, FILES)
     path.write_text(path.read_text().replace("0.25", "0.26"))
     assert not intact_record(path)
-    with pytest.raises(RankscopeError, match="its digest does not fit its content"):
+    with pytest.raises(RankscopeError, match="its digest does not match its content"):
         read_record(path)
 
 

@@ -45,7 +45,7 @@ def test_a_row_that_no_analysis_writes_is_damage(
     table.to_parquet(tmp_path / METRICS_FILE)
     (tmp_path / "analysis.json").write_bytes((results / "analysis.json").read_bytes())
     with (
-        pytest.warns(RankscopeWarning, match="not as it was written"),
+        pytest.warns(RankscopeWarning, match="not what was written"),
         pytest.raises(RankscopeError, match=said) as caught,
     ):
         _ = open_results(tmp_path).metrics

@@ -119,9 +119,9 @@ def test_the_step_is_the_last_that_all_runs_have_or_the_one_asked_for() -> None:
         late = correlate_runs(metrics, both, columns=["per"], step=20)
     assert late["value"].tolist() == pytest.approx([-1.0, -1.0])
     assert set(late["n"]) == {4}
-    with pytest.raises(WrongSettingError, match="no run has both"):
+    with pytest.raises(WrongSettingError, match=r"at which some have: 5, 10, 20$"):
         correlate_runs(metrics, both, columns=["per"], step=30)
-    with pytest.raises(WrongSettingError, match="no step in common"):
+    with pytest.raises(WrongSettingError, match="known: evaluate at the steps"):
         correlate_runs(metrics, both[both["step"] == 30], columns=["per"])
     assert correlate_runs(metrics, both[:0]).empty
 

@@ -93,7 +93,7 @@ def automaton_of(pattern: str) -> Automaton:
         If it is not one, or has what an automaton cannot have.
     """
     if len(pattern) > MAX_PATTERN:
-        raise ValueError(f"has {len(pattern)} letters, more than {MAX_PATTERN}")
+        raise ValueError(f"has {len(pattern)} characters, more than {MAX_PATTERN}")
     # Within brackets, as PEFT puts it: a flag for the whole pattern is an error there.
     tree = _parser.parse(f"(.*\\.)?({pattern})$")
     if tree.state.flags & ~re.UNICODE:

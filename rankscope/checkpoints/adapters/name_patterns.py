@@ -83,7 +83,7 @@ class NamePatterns:
             If the names looked up so far took more than `MAX_STEPS`.
         """
         if len(path) > MAX_NAME:
-            raise _fault(f"its path has {len(path)} letters, more than {MAX_NAME}")
+            raise _fault(f"its path has {len(path)} characters, more than {MAX_NAME}")
         found = min(self._iter_places(path), default=None)
         return default if found is None else self._values[found]
 

@@ -7,7 +7,6 @@ cannot either, and is fetched once.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from rankscope.checkpoints.remote.hub_source import HubSource, endpoint
+from rankscope.checkpoints.remote.hub_source import HubSource, endpoint, is_set
 from rankscope.checkpoints.remote.objects import Entry
 from rankscope.checkpoints.remote.web_source import CONNECTIONS
 from rankscope.checkpoints.steps import step_in_name
@@ -81,7 +80,7 @@ def list_model(address: HubAddress, kept: Callable[[str], dict[str, Entry] | Non
     kept
         Gives the files of a commit that was listed before.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if is_set("HF_HUB_OFFLINE"):
         message = "HF_HUB_OFFLINE is set: give ORG/NAME alone to read the hub's cache"
         raise WrongSettingError(message, path=f"hf://{address.model}")
     commits = _commits(address)

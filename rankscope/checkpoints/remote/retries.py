@@ -73,6 +73,6 @@ def _pause(seconds: float, host: str) -> None:
     until = time.monotonic() + seconds
     if seconds > LONGEST_WAIT and until > _told.get(host, 0.0) + LONGEST_WAIT:
         _told[host] = until
-        message = f"{printable(host)} asks to be left alone for {seconds:.0f} seconds: waiting"
+        message = f"{printable(host)} asks for a pause of {seconds:.0f} seconds: waiting"
         warnings.warn(RankscopeWarning(message), stacklevel=4)
     time.sleep(seconds)

@@ -43,10 +43,13 @@ FORBIDDEN, MISSING, CHANGED = (401, 403, 407), (404, 410), (412, 416)
 ERROR_CODE = "X-Error-Code"
 REFUSED = {
     "GatedRepo": "; it is gated: ask for access on its page",
-    "RepoNotFound": "; it is private, or there is none of this name",
+    "RepoNotFound": "; it is private, or does not exist",
 }
 RESET = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d{1,9})")
 CUT = (URLError, ConnectionError, TimeoutError, http.client.HTTPException)
+# What a server of another protocol answers, and what a connection ends with that is dropped.
+NOT_THIS_PROTOCOL = (ssl.SSLError, http.client.BadStatusLine)
+DROPPED = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ConnectionError)
 RANGE = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 
 
@@ -138,10 +141,16 @@ def _answer(request: Request, credentials: str, whole: int) -> Answer:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLCertVerificationError):
             message = (
-                f"has a certificate that does not hold ({reason.verify_message}): the authorities "
-                "that are trusted are those of this machine, or of the file in SSL_CERT_FILE"
+                f"has an invalid certificate ({reason.verify_message}): the trusted authorities "
+                "are those of this machine, or of the file in SSL_CERT_FILE"
             )
             raise RankscopeError(message, path=address, reason="permission") from None
+        if isinstance(reason, NOT_THIS_PROTOCOL) and not isinstance(reason, DROPPED):
+            scheme = urlsplit(request.full_url).scheme
+            other = next(one for one in WEB if one != scheme)
+            said = printable(str(getattr(reason, "reason", reason)), limit=80)
+            message = f"is on a server that does not answer in {scheme} ({said}): try {other}://"
+            raise RankscopeError(message, path=address) from None
         raise Transient(printable(str(reason) or type(reason).__name__, limit=80)) from None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rankscope.durable import new_folder, write_file
-from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.errors import RankscopeError, WrongSettingError, require_folder
 from rankscope.groups import iter_groups
 from rankscope.training.data.corpus_tokenizer import GROUP, CorpusTokenizer
 from rankscope.training.data.document_sources import Content, Source, find_sources, iter_source
@@ -70,6 +70,7 @@ def prepare_tokens(
     )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise WrongSettingError("exists: choose another `out`, or remove it", path=out)
+    require_folder(out)
     with new_folder(out) as folder:
         return preparation.write(folder)
 

@@ -19,7 +19,7 @@ from rankscope.durable import (
     sweep,
     write_file,
 )
-from rankscope.errors import RankscopeError, WrongSettingError, printable
+from rankscope.errors import RankscopeError, WrongSettingError, printable, require_folder
 from rankscope.folder_lock import lock_files
 from rankscope.run_files import step_name
 from rankscope.training.config import Config
@@ -151,10 +151,9 @@ def environment(config: Config, corpus: Corpus, *, processes: int) -> dict[str, 
 
 
 def _refuse_foreign(run: Path) -> None:
-    if not run.exists():
-        return
+    require_folder(run)
     if not run.is_dir():
-        raise WrongSettingError("is a file, not a run folder: choose another `out`", path=run)
+        return
     foreign = [
         p.name for p in run.iterdir() if p.name not in lock_files(LOCK) and not is_temporary(p.name)
     ]
@@ -182,11 +181,11 @@ def _compare_environments(run: Path, now: dict[str, object]) -> list[str]:
         return [f"{run / 'environment.json'} cannot be read, so the data cannot be compared"]
     if before["data_blake2b"] != now["data_blake2b"]:
         raise WrongSettingError(
-            "this run began with other data: bring them back, or start a new run", path=run
+            "this run began with other data: restore them, or start a new run", path=run
         )
     return [
         f"{key} was {printable(repr(before.get(key)), limit=80)} and is now {now[key]!r}: "
-        "the run continues, but not to the last bit as it would have"
+        "the run continues, but its last bits may differ"
         for key in DECIDES_THE_LAST_BIT
         if before.get(key) != now[key]
     ]
