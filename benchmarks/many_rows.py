@@ -136,11 +136,12 @@ def _entries(entries: list[Entry], copies: int, shift: int) -> Iterator[Entry]:
         if entry.place["component"] != DRAWN:
             continue
         for number in range(copies):
+            since = entry.place["since"]
             place = {
                 **entry.place,
                 "expert": number,
                 "name": _name(entry.place["name"], number),
-                "since": None if entry.place["since"] is None else entry.place["since"] + shift,
+                "since": int(since) + shift if since is not None else None,
             }
             yield replace(entry, key=f"{entry.key}-{number}-{shift}", place=place)
 

@@ -170,8 +170,8 @@ def _largest_fall(table: pd.DataFrame, unit: str) -> str:
     rows = table[(table["component"] == "weight") & table["per"].notna()]
     rows = rows.sort_values("step", kind="stable")
     matrix = rows.groupby(MATRIX, sort=True, dropna=False).ngroup()
-    per = rows["per"].groupby(matrix)
-    falls = (per.last() - per.first())[per.size() > 1]
+    of_matrix = rows["per"].groupby(matrix)
+    falls = (of_matrix.last() - of_matrix.first())[of_matrix.size() > 1]
     if falls.empty:
         return ""
     fallen = rows[matrix == falls.idxmin()]
