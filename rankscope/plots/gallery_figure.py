@@ -93,11 +93,11 @@ class GalleryFigure:
 
     def _rows(self, results: Results, columns: Iterable[str]) -> pd.DataFrame:
         if self.table is not None:  # only the names of the series are wanted
-            return results.rows([*dict.fromkeys(columns), *_grouping(results)], run=[])
+            return results.rows([*dict.fromkeys(columns)], run=[])
         others = self.components
         is_of_one = self.component is not None and others is not None
         return results.rows(
-            [*dict.fromkeys(columns), *_grouping(results)],
+            [*dict.fromkeys(columns)],
             component=[str(self.component), *(others or ())] if is_of_one else others or None,
             run=None if self.of_runs is None else self.of_runs(results),
         )
@@ -126,9 +126,3 @@ def with_tables(results: Results, **tables: pd.DataFrame) -> Results:
     changed = copy(results)
     vars(changed).update(tables)
     return changed
-
-
-def _grouping(results: Results) -> list[str]:
-    """The column of groups, where a table that is in memory has it."""
-    table = vars(results).get("metrics", ())
-    return [RUN_GROUP] if RUN_GROUP in table else []

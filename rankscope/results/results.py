@@ -291,8 +291,10 @@ class Results:
         where = {name: listed(value) for name, value in given.items() if value is not None}
         asked = [*COLUMNS, *dict(self.own)] if columns is None else [*columns]
         found = self._pushed_down(asked, where)
-        if found is None:
-            found = rows_of(self.metrics, asked, where)
+        if found is None:  # such a table may have been given more columns, of groups for example
+            given_to_it = [name for name in self.metrics if name not in {*COLUMNS, *asked}]
+            added = [name for name in given_to_it if name not in dict(self.own)]
+            found = rows_of(self.metrics, [*asked, *added], where)
         return self._described(found, restarts=self._merges)
 
     def _pushed_down(self, columns: Collection[str], where: Where) -> pd.DataFrame | None:

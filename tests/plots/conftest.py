@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rankscope import metrics, shape_metrics
-from rankscope.results.columns import EVALUATION_COLUMNS
+from rankscope.results.columns import COLUMNS, EVALUATION_COLUMNS
 from rankscope.results.representation_tables import (
     typed_input_energies,
     typed_representations,
@@ -55,8 +55,9 @@ class SyntheticResults:
 
     def rows(self, columns: Collection[str] | None = None, **where: Any) -> pd.DataFrame:
         asked = {name: listed(one) for name, one in where.items() if one is not None}
-        wanted = self.metrics.columns if columns is None else columns
-        found = rows_of(self.metrics, [name for name in wanted if name in self.metrics], asked)
+        shown = COLUMNS if columns is None else columns
+        there = [one for one in self.metrics if one in shown or one not in COLUMNS]
+        found = rows_of(self.metrics, there, asked)
         found.attrs |= {RESTARTS: restarts_of(self.metrics)}
         return found
 
