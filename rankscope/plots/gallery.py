@@ -235,8 +235,9 @@ def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
 
 def _without_weights(results: Results) -> list[str]:
     """Runs without weights: of others, figures of adapters would show both."""
-    every = results.rows(["run", "component"])
-    return [*{*every["run"]} - {*every.loc[every["component"] == "weight", "run"]}]
+    every = results.rows(["run"])["run"].unique()
+    whole = results.rows(["run"], component="weight")["run"].unique()
+    return [run for run in every if run not in whole]
 
 
 def _if_alone(figure: GalleryFigure) -> GalleryFigure:

@@ -195,7 +195,7 @@ def _updates(table: pd.DataFrame) -> str:
     rows = table[(table["component"] == "update") & table["effective_rank"].notna()]
     for name, every in each_run(rows):
         own = every.assign(window=every["window"].fillna(""))
-        window = next(kind for kind in WINDOWS if kind in set(own["window"]))
+        window = next(kind for kind in WINDOWS if kind in own["window"].unique())
         last = last_rows(own[own["window"] == window])
         dimensions = last[["rows", "cols"]].min(axis=1).median()
         ranks[name] = rank = float(last["numerical_rank"].median())
