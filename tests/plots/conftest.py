@@ -40,8 +40,22 @@ STEPS = tuple(range(0, 1000, 100))
 RANK = 4
 
 
+class InMemory:
+    """What has its table in memory, and gives parts of it as `Results.rows` does."""
+
+    metrics: pd.DataFrame
+
+    def rows(self, columns: Collection[str] | None = None, **where: Any) -> pd.DataFrame:
+        asked = {name: listed(one) for name, one in where.items() if one is not None}
+        shown = COLUMNS if columns is None else columns
+        there = [one for one in self.metrics if one in shown or one not in COLUMNS]
+        found = rows_of(self.metrics, there, asked)
+        found.attrs |= {RESTARTS: restarts_of(self.metrics)}
+        return found
+
+
 @dataclass(frozen=True)
-class SyntheticResults:
+class SyntheticResults(InMemory):
     """The interface of an analysis' results, with every spectrum in memory."""
 
     metrics: pd.DataFrame
@@ -52,14 +66,6 @@ class SyntheticResults:
     representations: pd.DataFrame = field(default_factory=lambda: typed_representations(NO_ROWS))
     similarities: pd.DataFrame = field(default_factory=lambda: typed_similarities(NO_ROWS))
     input_energies: pd.DataFrame = field(default_factory=lambda: typed_input_energies(NO_ROWS))
-
-    def rows(self, columns: Collection[str] | None = None, **where: Any) -> pd.DataFrame:
-        asked = {name: listed(one) for name, one in where.items() if one is not None}
-        shown = COLUMNS if columns is None else columns
-        there = [one for one in self.metrics if one in shown or one not in COLUMNS]
-        found = rows_of(self.metrics, there, asked)
-        found.attrs |= {RESTARTS: restarts_of(self.metrics)}
-        return found
 
     def spectra(
         self,

@@ -29,7 +29,7 @@ from rankscope.results.representation_tables import (
 from rankscope.statistics.replicates import RUN_GROUP
 from tests.analysis.series import analysed
 from tests.conftest import random_factors, write_adapter
-from tests.plots.conftest import NO_ROWS
+from tests.plots.conftest import NO_ROWS, InMemory
 
 SCRIPTS = Path(__file__).parents[2] / "figures"
 
@@ -142,7 +142,7 @@ ADAPTERS = {"per-adapters", "condition-numbers-adapters", "heatmap-per-adapters"
 
 
 @dataclass(frozen=True)
-class Tables:
+class Tables(InMemory):
     metrics: pd.DataFrame
     training: pd.DataFrame
     evaluation: pd.DataFrame
