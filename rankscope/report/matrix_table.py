@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,26 +83,30 @@ def _rows(
 ) -> list[MatrixRow]:
     """One row for each matrix that is shown, in the order of their numbers."""
     rows = results.rows((*IDENTITY, *SHOWN), component=components)[is_shown]
-    rows = rows.assign(window=rows["window"].fillna("")).sort_values("step", kind="stable")
-    return [_row(own) for _, own in rows.groupby(numbers[rows.index], sort=True)]
+    rows = rows.assign(window=rows["window"].fillna(""), matrix=numbers[rows.index])
+    rows = rows.sort_values(["matrix", "step"], kind="stable")
+    ends = np.flatnonzero(np.diff(rows["matrix"], append=-1)) + 1
+    steps = rows["step"].astype("int64").tolist()
+    per = rows["per"].to_numpy(np.float64, na_value=np.nan)
+    places = [slice(start, end) for start, end in pairwise([0, *ends.tolist()])]
+    last = rows.iloc[ends - 1].to_dict("records")
+    return [_row(one, steps[at], per[at]) for one, at in zip(last, places, strict=True)]
 
 
-def place_of(row: pd.Series) -> str:
+def place_of(row: pd.Series[Any] | Mapping[Hashable, Any]) -> str:
     """Layer, head and expert of a row, as far as it has them, in words."""
     there = (word for word in ("layer", "head", "expert") if pd.notna(row[word]))
     return ", ".join(f"{word} {row[word]}" for word in there)
 
 
-def _row(own: pd.DataFrame) -> MatrixRow:
-    last = own.iloc[-1]
-    per = own["per"].to_numpy(np.float64, na_value=np.nan)
+def _row(last: Mapping[Hashable, Any], steps: list[int], per: NDArray[np.float64]) -> MatrixRow:
+    """What is shown of a matrix: its last row, and its PER at all its steps."""
     known = per[np.isfinite(per)]
     is_weight = last["component"] in ("weight", "base")
     kappa = _number(last["condition_number" if is_weight else "condition_number_r"])
     is_bound = is_weight and last["condition_number_status"] == "lower-bound"
     rank = _number(last["numerical_rank"])
     window = f" ({last['window']})" if last["window"] else ""
-    steps = own["step"].tolist()
     return MatrixRow(
         run=str(last["run"]),
         component=f"{last['component']}{window}",
