@@ -38,7 +38,7 @@ def read(stored: Stored) -> NDArray[np.float64]:
         path, "<f4" if dtype == "F32" else "<u2", count=shape[0] * shape[1], offset=offset
     )
     if dtype == "BF16":
-        bits = (bits.astype(np.uint32) << 16).view(np.float32)
+        bits = np.left_shift(bits, 16, dtype=np.uint32).view(np.float32)  # in one step
     return bits.reshape(shape).astype(np.float64)
 
 

@@ -418,6 +418,7 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+@lru_cache(maxsize=64)
 def safe_name(name: str, *, in_any_case: bool = False) -> str:
     """File or folder name for any text: a single path component, different for every text.
 

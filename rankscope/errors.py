@@ -13,6 +13,8 @@ each as its option.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from itertools import accumulate, islice
 from pathlib import Path
 
 from rankscope.addresses import shown
@@ -22,6 +24,8 @@ DAMAGE = (
     *(ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(RecursionError, OverflowError),
 )
+ROOM = 300  # characters for the names to choose from
+MOST_NAMES = 1000  # of a folder that are compared with one that is not there
 LONGEST = 440  # characters; a line has 500, and what is around an error takes its part
 
 
@@ -138,6 +142,44 @@ def require_folder(path: str | Path, *, setting: str = "out") -> None:
             return
         if os.path.lexists(folder):
             raise WrongSettingError(f"is a file: choose a folder as `{setting}`", path=folder)
+
+
+def closest_first(name: str, known: Iterable[str]) -> str:
+    """Names to choose from, as a message lists them: what is most like the one given comes first.
+
+    Of many names, as many as a message has room for, and the number of the others.
+
+    Examples
+    --------
+    >>> closest_first("wieght", ["update", "base", "weight"])
+    'weight, update, base'
+    >>> closest_first("c", [letter * 150 for letter in "ab"] + ["c"])[-12:]
+    'a and 1 more'
+    """
+    from difflib import get_close_matches
+
+    there = list(known)
+    ordered = list(dict.fromkeys((*get_close_matches(name, there), *there)))
+    ends = accumulate(len(each) + 2 for each in ordered)
+    shown = sum(end <= ROOM for end in ends)
+    more = f" and {len(ordered) - shown} more" if shown < len(ordered) else ""
+    return ", ".join(ordered[:shown]) + more
+
+
+def does_not_exist(path: str | Path) -> str:
+    """That a path does not exist, and which one in its folder is most like it, if any is."""
+    from difflib import get_close_matches
+
+    try:
+        beside = [one.name for one in islice(Path(path).parent.iterdir(), MOST_NAMES)]
+    except OSError:
+        beside = []
+    close = get_close_matches(Path(path).name, beside, n=1)
+    return (
+        f"does not exist: did you mean {Path(path).with_name(close[0])}?"
+        if close
+        else "does not exist"
+    )
 
 
 def plain(text: str) -> str:

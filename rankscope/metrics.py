@@ -164,16 +164,20 @@ def gaussian_per(shape: tuple[int, int]) -> float:
     return mean * math.exp(-float((density * s * np.log(s)).sum()) / mean)
 
 
+@lru_cache(maxsize=4)  # three numbers of a shape are integrals over it
 def marchenko_pastur(ratio: float) -> tuple[Values, Values]:
     """Eigenvalues x of W·Wᵀ/M in the limit of large Gaussian W, descending, and their weights.
 
-    ``ratio`` is q/M, in (0, 1]. Integrals over the density are sums with these weights.
+    ``ratio`` is q/M, in (0, 1]. Integrals over the density are sums with these weights. Neither
+    array can be written to.
     """
     # Midpoints converge fast, the integrand being smooth and periodic; 1e-8 for a square matrix,
     # whose density is infinite at one end.
     angle = (np.arange(NODES) + 0.5) * (math.pi / NODES)
     x = 1 + ratio + 2 * math.sqrt(ratio) * np.cos(angle)
-    return x, np.sin(angle) ** 2 / x * (2 / NODES)
+    weights = np.sin(angle) ** 2 / x * (2 / NODES)
+    x.flags.writeable = weights.flags.writeable = False
+    return x, weights
 
 
 def stable_rank(s: ArrayLike) -> float:
@@ -263,10 +267,8 @@ def condition_number(s: ArrayLike, *, at: int | None = None) -> float:
     index = (s.size if at is None else at) - 1
     if index < 0:
         return math.nan
-    if index >= s.size or s[index] == 0:
-        return math.inf
-    with np.errstate(over="ignore"):
-        return float(s[0] / s[index])
+    divisor = float(s[index]) if index < s.size else 0.0
+    return float(s[0]) / divisor if divisor else math.inf
 
 
 def spectral_norm(s: ArrayLike) -> float:

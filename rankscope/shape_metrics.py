@@ -9,6 +9,7 @@ is what any square Gaussian matrix has.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -60,10 +61,16 @@ def energy_rank(s: ArrayLike, share: float) -> float:
     share
         In (0, 1), such as 0.9.
     """
+    return energy_ranks(s, (share,))[0]
+
+
+def energy_ranks(s: ArrayLike, shares: Sequence[float]) -> tuple[float, ...]:
+    """`energy_rank` for each of several shares."""
     energy = _energies(s)
     if energy.size == 0:
-        return math.nan
-    return float(min(int(np.searchsorted(np.cumsum(energy), share)) + 1, energy.size))
+        return (math.nan,) * len(shares)
+    places = np.searchsorted(np.cumsum(energy), shares)
+    return tuple(float(min(place + 1, energy.size)) for place in places.tolist())
 
 
 def tail_index(lower: ArrayLike, s: ArrayLike, upper: ArrayLike, *, noise_floor: float) -> Interval:

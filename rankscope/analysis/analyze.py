@@ -34,6 +34,7 @@ from rankscope.pipeline.calls import (
 )
 from rankscope.pipeline.choices import Layers, Names, Steps
 from rankscope.pipeline.execution import Meter, Progress
+from rankscope.pipeline.seen_files import Seen
 from rankscope.results.measure import Row
 from rankscope.results.step_rows import Spool
 
@@ -175,8 +176,11 @@ def analyze(
     folder = None if out is None else Path(out)
     if shard is not None:
         return reported(answer_share(question, Shard.of(shard), out=folder, engine=workers))
-    recalled = None if folder is None or recheck else question.recall(folder)
-    return reported(recalled or answer(question, out=folder, engine=workers, recheck=recheck))
+    looked = None if folder is None else question.look(folder)
+    recalled = None if folder is None or recheck else question.recall(folder, looked)
+    return reported(
+        recalled or answer(question, out=folder, engine=workers, before=looked, recheck=recheck)
+    )
 
 
 def answer(
@@ -185,13 +189,20 @@ def answer(
     out: Path | None = None,
     engine: OpenEngine | None = None,
     progress: Progress | None = None,
+    before: Seen | None = None,
     recheck: bool = False,
 ) -> Analysis:
-    """Answer a question, computing what ``out`` lacks; ``recheck`` plans every step again."""
+    """Answer a question, computing what ``out`` lacks; ``recheck`` plans every step again.
+
+    Parameters
+    ----------
+    before
+        All files that it is about, as they were when somebody looked.
+    """
     selection = question.selection()
     if selection.subspaces is not None and out is None:
         raise WrongSettingError("`subspaces` writes a separate table: choose a folder for `out`")
-    before = None if out is None else question.look(out)
+    before = None if out is None else before or question.look(out)
     found = question.survey()
 
     def seen(folders: Iterable[str]) -> dict[str, Any] | None:

@@ -166,7 +166,7 @@ class _Share:
 
 
 def _measured(executed: Executed[Any, Entry]) -> int:
-    return sum(entry.spectrum.status in MEASURED for entry in executed.entries)
+    return sum(entry.status in MEASURED for entry in executed.entries)
 
 
 def _compared(executed: Executed[Any, Any]) -> int:

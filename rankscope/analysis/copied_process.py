@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import traceback
@@ -53,6 +54,7 @@ def may_be_copied() -> bool:
 
 def copied(connections: list[int]) -> CopiedProcess:
     """Start a copy that answers on these file descriptors, and keeps no other open."""
+    gc.freeze()  # looking for garbage among them would write into objects that both share
     pid = os.fork()
     if not pid:
         _work(connections)

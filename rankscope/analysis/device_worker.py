@@ -21,7 +21,7 @@ from rankscope.components.consecutive import Consecutive
 from rankscope.components.memory import check_room
 from rankscope.components.recipes import Difference, Recipe, Weight
 from rankscope.errors import RankscopeError
-from rankscope.results.measure import Measured
+from rankscope.results.measured import Measured
 from rankscope.spectra.device_changes import State, change_of
 from rankscope.spectra.device_matrices import TYPES, stored
 from rankscope.spectra.matrices import Dense

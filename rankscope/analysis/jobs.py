@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rankscope.analysis.subspace_plans import SubspaceTask
     from rankscope.analysis.subspace_series import Compared
     from rankscope.checkpoints.file_states import FileStates
-    from rankscope.results.measure import Measured
+    from rankscope.results.measured import Measured
 
 CHUNK_WORK = 2e8  # operations; about 20 ms, so that sending a chunk costs little
 CHUNK_JOBS = 64  # so that a chunk always fits into the buffer of a connection

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 
 from rankscope.analysis.plan import SpectraTask
 from rankscope.checkpoints.file_states import state_of
 from rankscope.pipeline.execution import Executed
 from rankscope.results.columns import ROWS_FOLDER, SPECTRA_FOLDER
-from rankscope.results.measure import row_of
 from rankscope.results.spectra_store import Entry, store_path
 from rankscope.results.step_rows import KeptRows, Spool, Spooled, StepRows, write_step_rows
 
@@ -27,18 +27,18 @@ def kept_rows(executed: Executed[SpectraTask, Entry], *, spool: Spool | None) ->
     plan = executed.plan
     if isinstance(plan.about, StepRows | Spooled):
         return plan.about
-    rows = [row_of(plan.run, plan.step, entry) for entry in executed.entries]
+    rows = partial(StepRows.of_entries, plan.run, plan.step, executed.entries)
     if spool is None:
-        return StepRows.of(rows, {})
+        return rows({})
     if plan.about is None or executed.has_failed:
-        return spool.add(StepRows.of(rows, {}))
+        return spool.add(rows({}))
     spectra = state_of(store_path(spool.folder / SPECTRA_FOLDER, plan.run, plan.step))
     said = {
         "skips": [asdict(skip) for skip in executed.skips],
         "notes": [asdict(note) for note in plan.notes],
         "spectra": spectra,
     }
-    made = StepRows.of(rows, plan.about | said)
+    made = rows(plan.about | said)
     if plan.about["trail"]:
         write_step_rows(store_path(spool.folder / ROWS_FOLDER, plan.run, plan.step), made)
     return spool.add(made)

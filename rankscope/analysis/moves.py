@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rankscope.results.measure import Row
+from rankscope.analysis.measured_steps import NOTHING, PLACE, Indices, Matrices, Measured
 from rankscope.results.summary_tables import WINDOWS
 from rankscope.statistics.onset import Move, lasting_moves
 
+FOLLOWED = "weight", "update", "adapter"
 WHOLE = ("", "cycle")  # parts of cycles belong to different adapters
 LEAST = 0.01  # a change of PER that is not worth a line
-PLACE = ("layer", "role", "head", "expert", "name")
-_place_of = itemgetter(*PLACE)
 
 
-@dataclass
-class _Series:
+@dataclass(frozen=True)
+class PerSeries:
     """The PER of one matrix, in order of the steps.
 
     Attributes
@@ -37,19 +35,14 @@ class _Series:
 
     component: str
     place: Mapping[str, Any]
-    steps: array[int] = field(default_factory=lambda: array("q"))
-    per: array[float] = field(default_factory=lambda: array("d"))
-    errors: tuple[float, float] = (0.0, 0.0)
+    steps: list[int]
+    per: list[float]
+    errors: tuple[float, float]
     move: Move | None = None
-
-    def add(self, row: Row) -> None:
-        error = row["per_error"] or 0.0
-        self.errors = (self.errors[0] if self.steps else error, error)
-        self.steps.append(row["step"])
-        self.per.append(row["per"])
 
     @property
     def change(self) -> float:
+        """Its last PER less its first."""
         return self.per[-1] - self.per[0]
 
     @property
@@ -58,25 +51,81 @@ class _Series:
         return LEAST + self.per[0] * self.errors[0] + self.per[-1] * self.errors[1]
 
 
+@dataclass
+class _Family:
+    """The PER of the matrices of one component, step by step.
+
+    Attributes
+    ----------
+    numbers
+        The number of each matrix by its place, in the order in which they first come.
+    steps, ids, per, errors
+        Of the rows of each step: the step, and of each row the number of its matrix, its PER, and
+        the relative error of that.
+    """
+
+    component: str
+    numbers: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    steps: list[int] = field(default_factory=list)
+    ids: list[Indices] = field(default_factory=list)
+    per: list[NDArray[np.float64]] = field(default_factory=list)
+    errors: list[NDArray[np.float64]] = field(default_factory=list)
+    _last: tuple[Matrices, bytes, Indices] | None = field(default=None, init=False, repr=False)
+
+    def add(self, found: Measured, rows: Indices) -> None:
+        error, is_known = found.columns.numeric("per_error")
+        self.steps.append(found.step)
+        self.ids.append(self._ids(found.matrices, rows))
+        self.per.append(found.columns.numeric("per").values[rows])
+        self.errors.append(np.where(is_known, error, 0.0)[rows])
+
+    def _ids(self, matrices: Matrices, rows: Indices) -> Indices:
+        """The numbers of the matrices in some rows: mostly those of the step before."""
+        mark = rows.tobytes()
+        if self._last is None or self._last[0] is not matrices or self._last[1] != mark:
+            places = (matrices.places[row] for row in rows.tolist())
+            ids = [self.numbers.setdefault(place, len(self.numbers)) for place in places]
+            self._last = matrices, mark, np.array(ids, np.intp)
+        return self._last[2]
+
+    @property
+    def series(self) -> list[PerSeries]:
+        """The series of each matrix."""
+        ids = np.concatenate(self.ids)
+        order = np.argsort(ids, kind="stable")
+        steps = np.repeat(self.steps, [len(own) for own in self.ids])
+        ends = np.cumsum(np.bincount(ids))[:-1]
+        arrays = (steps, np.concatenate(self.per), np.concatenate(self.errors))
+        split = ([own.tolist() for own in np.split(array[order], ends)] for array in arrays)
+        return [
+            PerSeries(
+                self.component, dict(zip(PLACE, place, strict=True)), at, per, (own[0], own[-1])
+            )
+            for place, at, per, own in zip(self.numbers, *split, strict=True)
+        ]
+
+
 class Moves:
-    """The PER of matrices over the steps, gathered row by row."""
+    """The PER of matrices over the steps, gathered step by step."""
 
     def __init__(self) -> None:
-        self._families: dict[tuple[str, ...], dict[tuple[Any, ...], _Series]] = {}
+        self._families: dict[tuple[str, str, str], _Family] = {}
         self._with_weights: set[str] = set()
 
-    def add(self, row: Row, *, is_noisy: bool) -> None:
-        """Add a row that has a rank; one whose PER may be rounding noise does not count."""
-        component, window = row["component"], row["window"] or ""
-        if component == "weight":
-            self._with_weights.add(row["run"])
-        if component not in ("weight", "update", "adapter") or window not in WHOLE or is_noisy:
-            return
-        family = self._families.setdefault((component, row["run"], window), {})
-        place = _place_of(row)
-        if place not in family:
-            family[place] = _Series(component, dict(zip(PLACE, place, strict=True)))
-        family[place].add(row)
+    def add(self, found: Measured) -> None:
+        """Add the rows of a step that have a rank; PER that may be noise does not count."""
+        matrices = found.matrices
+        if len(found.ranked(matrices.by_component.get("weight", NOTHING))):
+            self._with_weights.add(found.run)
+        for (component, window), rows in found.groups(matrices.by_window, certain=True):
+            if component in FOLLOWED and window in WHOLE:
+                key = component, found.run, window
+                self._families.setdefault(key, _Family(component)).add(found, rows)
+
+    @property
+    def series(self) -> dict[tuple[str, str, str], list[PerSeries]]:
+        """The series of the matrices of each component, run and window."""
+        return {key: family.series for key, family in self._families.items()}
 
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """A sentence for the weights and the updates of each run in which matrices left their band.
@@ -84,16 +133,16 @@ class Moves:
         Weights that fell have one in any case. A run without weights has one for its adapters.
         """
         sentences = []
-        for (component, run, window), family in self._families.items():
+        for (component, run, window), family in self.series.items():
             if component == ("adapter" if run in self._with_weights else "update"):
                 continue
             subject = f"{run}: PER of {component}s{WINDOWS[window]}"
-            sentence = _sentence(_moved(family.values()), subject, units.get(run, "step"))
+            sentence = _sentence(_moved(family), subject, units.get(run, "step"))
             sentences += [sentence] if sentence else []
         return sentences
 
 
-def _moved(family: Iterable[_Series]) -> list[_Series]:
+def _moved(family: Iterable[PerSeries]) -> list[PerSeries]:
     """The series of more than one step, with their moves."""
     series = [one for one in family if len(one.steps) > 1]
     moves = lasting_moves(
@@ -102,7 +151,7 @@ def _moved(family: Iterable[_Series]) -> list[_Series]:
     return [replace(one, move=move) for one, move in zip(series, moves, strict=True)]
 
 
-def _sentence(family: list[_Series], subject: str, unit: str) -> str:
+def _sentence(family: list[PerSeries], subject: str, unit: str) -> str:
     """What moved most, and when; how many moved, and which was the first. Empty if nothing did."""
     moved = [one for one in family if one.move]
     fallen = [one for one in family if one.component == "weight" and one.change < -LEAST]
@@ -119,7 +168,7 @@ def _sentence(family: list[_Series], subject: str, unit: str) -> str:
     return "; ".join([*parts, *_means(family)])
 
 
-def _means(family: list[_Series]) -> list[str]:
+def _means(family: list[PerSeries]) -> list[str]:
     """The means over those matrices that have a number at both ends, in words; none for none."""
     ends = [end(one.steps[at] for one in family) for at, end in ((0, min), (-1, max))]
     whole = [one for one in family if [one.steps[at] for at in (0, -1)] == ends]
@@ -130,12 +179,12 @@ def _means(family: list[_Series]) -> list[str]:
     return [f"mean over {share}matrices {means[0]:.3f} → {means[1]:.3f}"]
 
 
-def _left(one: _Series) -> int:
+def _left(one: PerSeries) -> int:
     """The step by which a series that moved had left its band."""
     return one.steps[one.move.leaves] if one.move else 0
 
 
-def _way(one: _Series, unit: str) -> str:
+def _way(one: PerSeries, unit: str) -> str:
     """PER before the move, outside its first band, and at the end; and at which steps it moved."""
     per, steps, move = one.per, one.steps, one.move
     if move is None:

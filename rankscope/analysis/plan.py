@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rankscope.analysis.history import Step, iter_steps
 from rankscope.analysis.reasons import Facts, why_none
@@ -53,7 +54,7 @@ class SpectraTask:
         """What to read and decompose."""
         return self.component.recipe
 
-    @property
+    @cached_property
     def work(self) -> float:
         """Approximate number of operations."""
         return self.recipe.work or 1.0

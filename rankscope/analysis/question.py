@@ -31,7 +31,7 @@ from rankscope.results.columns import (
     SUBSPACE_COLUMNS,
     SUBSPACES_FOLDER,
 )
-from rankscope.results.record import intact_record
+from rankscope.results.record import has_its_files, sound_record
 
 if TYPE_CHECKING:
     from rankscope.analysis.request import Selection, Windows
@@ -122,10 +122,16 @@ class Question:
             return None
         return {"digest": self._digest(before.files, beside, out), "folders": apart}
 
-    def recall(self, out: Path) -> RecalledAnalysis | None:
-        """The last analysis in ``out``, if it is the answer and no file has changed since."""
+    def recall(self, out: Path, looked: Seen | None = None) -> RecalledAnalysis | None:
+        """The last analysis in ``out``, if it is the answer and no file has changed since.
+
+        Parameters
+        ----------
+        looked
+            The files as they are now, if somebody has looked.
+        """
         sweep_results(out)
-        record = intact_record(out / ANALYSIS_RECORD)
+        record = sound_record(out / ANALYSIS_RECORD)
         seen = record.get(SEEN)
         if (
             not record.get("key")
@@ -133,8 +139,10 @@ class Question:
             or not {"digest", "folders"} <= {*seen}
         ):
             return None
-        files, beside = self.look(out).files, in_folders(seen["folders"])
+        files, beside = (looked or self.look(out)).files, in_folders(seen["folders"])
         if seen["digest"] != self._digest(files, beside, out):
+            return None
+        if not has_its_files(out / ANALYSIS_RECORD, record):  # last, since it reads all of them
             return None
         return RecalledAnalysis(**recalled(record), out=out, record=record)
 

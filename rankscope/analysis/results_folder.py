@@ -10,7 +10,7 @@ from typing import Any
 
 from rankscope.addresses import shown
 from rankscope.analysis.analyzed import Analysis
-from rankscope.analysis.summary import SUMMARISED, Gathered
+from rankscope.analysis.summary import Gathered
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.training_log import planned_steps, read_training_log
@@ -35,7 +35,6 @@ from rankscope.results.columns import (
 from rankscope.results.csv_tables import as_csv
 from rankscope.results.parquet_tables import ParquetRows, as_parquet
 from rankscope.results.record import json_lines, provenance, write_with_record
-from rankscope.results.step_rows import iter_rows
 from rankscope.spectra.symmetric import way
 
 PACKAGES = ("rankscope", "numpy", "pandas", "pyarrow", "safetensors")
@@ -89,7 +88,7 @@ def _written(analysis: Analysis, parquet: GrowingFile, lines: GrowingFile) -> Ga
         columns = rows.columns
         table.add(columns)
         lines.write(rows.csv)
-        gathered.add(columns.rows(SUMMARISED))
+        gathered.add(columns)
     table.close()
     return gathered
 
@@ -134,7 +133,8 @@ def described(analysis: Analysis, gathered: Gathered | None = None) -> dict[str,
     """
     if gathered is None:
         gathered = _nothing_of(analysis)
-        gathered.add(iter_rows(analysis.parts))
+        for part in analysis.parts:
+            gathered.add(part.load().columns)
     return {
         "schema_version": 2,
         **provenance(PACKAGES),

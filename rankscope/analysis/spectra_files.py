@@ -16,7 +16,7 @@ from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Plan
 from rankscope.results.columns import MEASURED, SPECTRA_FOLDER
-from rankscope.results.measure import Measured, Number
+from rankscope.results.measured import Measured
 from rankscope.results.spectra_store import (
     MATRIX,
     Entry,
@@ -49,12 +49,12 @@ class SpectraFiles:
 
         Changes over another window stay: calls that select other steps ask for them in turns.
         """
-        replaced = set(map(_identity, new))
+        replaced = set(map(_identity, new)) if stored else ()
         write_entries(path, [e for e in stored if _identity(e) not in replaced] + new)
 
     def entries(self, task: SpectraTask, result: list[Measured]) -> list[Entry]:
         """The spectra of a task, one per head where there are heads."""
-        return [_entry(task, *measured, head=head) for head, measured in enumerate(result)]
+        return [_entry(task, measured, head=head) for head, measured in enumerate(result)]
 
     def failed(self, task: SpectraTask, failure: Failure) -> tuple[list[Entry], Skip]:
         """A row without a spectrum; what concerns a whole file is reported once, not per matrix."""
@@ -64,11 +64,11 @@ class SpectraFiles:
         name = failure.tensor or ("" if failure.reason in OF_FILES else task.component.name)
         path = failure.path or (tensors[0].paths[0] if tensors else "")
         skip = Skip(path, name, failure.reason, failure.message)
-        return [_entry(task, nothing, None, head=0)], skip
+        return [_entry(task, nothing, head=0)], skip
 
     def fault(self, task: SpectraTask, entry: Entry) -> Skip | None:
         """Why there is no spectrum; None where there is one."""
-        status = entry.spectrum.status
+        status = entry.status
         if status in MEASURED:
             return None
         tensors = task.component.recipe.tensors()
@@ -94,12 +94,10 @@ def _not_finite(tensors: Sequence[Tensor]) -> str:
 def _identity(entry: Entry) -> tuple[int | str | None, ...]:
     """What an entry is of; the first change among some steps lacks the cosine with one before."""
     matrix = (entry.place[key] for key in MATRIX if key != "head")
-    return *matrix, entry.place.get("since"), entry.spectrum.cosine is None
+    return *matrix, entry.place.get("since"), not entry.has_cosine
 
 
-def _entry(
-    task: SpectraTask, spectrum: Spectrum, metrics: dict[str, Number] | None, *, head: int
-) -> Entry:
+def _entry(task: SpectraTask, found: Spectrum | Measured, *, head: int) -> Entry:
     component = task.component
     place = {
         "layer": component.layer,
@@ -112,4 +110,4 @@ def _entry(
         "restarts": component.restarts,
         "window": component.window,
     }
-    return Entry(task.key, place, spectrum, metrics)
+    return Entry(task.key, place, found)

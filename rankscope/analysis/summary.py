@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import fmean, median
 
+from rankscope.analysis.measured_steps import Indices, Matrices, Measured, iter_measured
 from rankscope.analysis.moves import Moves
-from rankscope.analysis.summary_lines import (
-    End,
-    Ends,
-    Line,
-    Lines,
-    are_noisy,
-    mean_rank,
-    median_of,
-)
+from rankscope.analysis.summary_lines import Ends, Line, Lines, mean_rank, median_of
 from rankscope.analysis.zeros import Zeros
-from rankscope.results.measure import Row
 from rankscope.results.summary_tables import WINDOWS
-
-# The columns that a summary is made of: for a table that is not in memory as a whole.
-SUMMARISED = (
-    *("run", "step", "layer", "role", "component", "head", "expert", "name", "since", "window"),
-    *("rows", "cols", "dtype", "status", "effective_rank", "per", "per_error", "per_resolved"),
-    *("noise_source", "numerical_rank", "max_rank"),
-    *("condition_number", "condition_number_status", "condition_number_r"),
-)
+from rankscope.results.typed_columns import Columns
 
 
 @dataclass(frozen=True)
@@ -64,33 +49,39 @@ class Gathered:
         self._starts, self._units = breaks or {}, units or {}
         self.statuses: Counter[str] = Counter()
         self._lines, self._moves = Lines(), Moves()
-        self._updates: dict[str, _LastUpdates] = {}
+        self._updates: dict[str, Ends] = {}
         self._merged: dict[str, tuple[Ends, set[int]]] = {}
         self._limits: dict[tuple[str, str], Counter[str]] = {}
         self._zeros = Zeros()
+        self._matrices: Matrices | None = None
 
-    def add(self, rows: Iterable[Row]) -> None:
-        """Add rows, each with the columns of `SUMMARISED` at least."""
-        rows = list(rows)
-        for row, is_noisy in zip(rows, are_noisy(rows), strict=True):
-            self.statuses[row["status"]] += 1
-            self._zeros.add(row)
-            if is_noisy and row["noise_source"] == "storage":
-                place = row["run"], row["component"]
-                self._limits.setdefault(place, Counter())[row["dtype"]] += 1
-            is_late = row["step"] >= self._starts.get(row["run"], row["step"])
-            if row["effective_rank"] is not None and is_late:
-                self._add_ranked(row, is_noisy=is_noisy)
+    def add(self, columns: Columns) -> None:
+        """Add rows of the table."""
+        for found in iter_measured(columns, self._matrices):
+            self._matrices = found.matrices
+            self.statuses.update(found.columns.cells("status"))
+            self._zeros.add(found)
+            self._add_limits(found)
+            if found.step >= self._starts.get(found.run, found.step):
+                self._add_ranked(found)
 
-    def _add_ranked(self, row: Row, *, is_noisy: bool) -> None:
-        self._lines.add(row)
-        self._moves.add(row, is_noisy=is_noisy)
-        if row["component"] == "update":
-            self._updates.setdefault(row["run"], _LastUpdates()).add(row)
-        if row["component"] == "merged_total":
-            ends, steps = self._merged.setdefault(row["run"], (Ends(), set()))
-            ends.add(End.of(row))
-            steps.add(row["step"])
+    def _add_limits(self, found: Measured) -> None:
+        stored = found.columns.rows_with("noise_source", "storage")
+        limited = stored[found.are_noisy[stored]]
+        for row, dtype in zip(limited, found.columns.cells("dtype", limited), strict=True):
+            place = found.run, found.matrices.components[row]
+            self._limits.setdefault(place, Counter())[dtype] += 1
+
+    def _add_ranked(self, found: Measured) -> None:
+        self._lines.add(found)
+        self._moves.add(found)
+        for component, rows in found.groups(found.matrices.by_component):
+            if component == "update":
+                self._updates.setdefault(found.run, Ends()).add(found, rows)
+            if component == "merged_total":
+                ends, steps = self._merged.setdefault(found.run, (Ends(), set()))
+                ends.add(found, rows)
+                steps.add(found.step)
 
     def summary(self) -> Summary:
         """The summary of the rows so far."""
@@ -106,8 +97,8 @@ class Gathered:
     def _update_ranks(self) -> list[str]:
         """How much of their dimensions the updates of each run use at the end."""
         findings = []
-        for run, updates in self._updates.items():
-            for window, last in updates.windows.items():
+        for run, ends in self._updates.items():
+            for window, last in _by_window(ends.last).items():
                 per, dimensions = fmean(p for p, _, _ in last), median(d for _, _, d in last)
                 findings.append(
                     f"{run}: updates of the last interval{WINDOWS[window]} have PER {per:.3f} and "
@@ -115,10 +106,11 @@ class Gathered:
                     f"{dimensions:.0f} (median)"
                 )
         for run, (ends, steps) in self._merged.items():
+            sums = ends.of_rows[1]
             findings.append(
                 f"{run}: after {len(steps)} merge{'s'[: len(steps) != 1]} their sum has rank "
-                f"{median_of(row.rank for row in ends.last) or 0:.0f} and effective rank "
-                f"{mean_rank(ends.last):.1f}"
+                f"{median_of(row.rank for row in sums) or 0:.0f} and effective rank "
+                f"{mean_rank(sums):.1f}"
             )
         return findings
 
@@ -132,16 +124,15 @@ class Gathered:
         ]
 
 
-@dataclass
-class _LastUpdates:
-    """PER, rank and dimensions of a run's updates at the last step so far, by window."""
-
-    step: int = -1
-    windows: dict[str, list[tuple[float, float | None, int]]] = field(default_factory=dict)
-
-    def add(self, row: Row) -> None:
-        if row["step"] > self.step:
-            self.step, self.windows = row["step"], {}
-        if row["step"] == self.step:
-            numbers = row["per"], row["numerical_rank"], min(row["rows"], row["cols"])
-            self.windows.setdefault(row["window"] or "", []).append(numbers)
+def _by_window(
+    updates: Iterable[tuple[Measured, Indices]],
+) -> dict[str, list[tuple[float, float | None, int]]]:
+    """PER, rank and dimensions of updates, by window."""
+    windows: dict[str, list[tuple[float, float | None, int]]] = {}
+    for found, rows in updates:
+        names = "per", "numerical_rank", "rows", "cols"
+        cells = zip(*(found.columns.cells(name, rows) for name in names), strict=True)
+        for row, (per, rank, height, width) in zip(rows, cells, strict=True):
+            own = windows.setdefault(found.matrices.windows[row], [])
+            own.append((per, rank, min(height, width)))
+    return windows

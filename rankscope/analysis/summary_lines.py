@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import NamedTuple, TypeVar
 
+from rankscope.analysis.measured_steps import Indices, Measured
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.metrics import noise_matters
-from rankscope.results.measure import Row
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -58,37 +56,44 @@ class End(NamedTuple):
     is_bound: bool
 
     @classmethod
-    def of(cls, row: Row) -> End:
-        """Of a row that has a rank."""
-        is_weight = row["component"] == "weight"
-        return cls(
-            row["step"],
-            row["per"],
-            row["effective_rank"],
-            row["numerical_rank"],
-            row["max_rank"],
-            row["condition_number" if is_weight else "condition_number_r"],
-            is_weight and row["condition_number_status"] == "lower-bound",
-        )
+    def of(cls, found: Measured, rows: Indices) -> list[End]:
+        """Of rows of one component that have a rank."""
+        is_weight = found.matrices.components[rows[0]] == "weight"
+        condition = "condition_number" if is_weight else "condition_number_r"
+        names = "per", "effective_rank", "numerical_rank", "max_rank", condition
+        cells = (found.columns.cells(name, rows) for name in names)
+        bounds = found.columns.cells("condition_number_status", rows)
+        are_bounds = [is_weight and bound == "lower-bound" for bound in bounds]
+        steps = [found.step] * len(rows)
+        return [*map(cls._make, zip(steps, *cells, are_bounds, strict=True))]
 
 
 @dataclass
 class Ends:
     """Rows of the first step and those of the last, of the rows so far."""
 
-    first: list[End] = field(default_factory=list)
-    last: list[End] = field(default_factory=list)
+    first: list[tuple[Measured, Indices]] = field(default_factory=list)
+    last: list[tuple[Measured, Indices]] = field(default_factory=list)
 
-    def add(self, row: End) -> None:
-        """Keep a row if it is of the first or the last step by now."""
-        if not self.first or row.step < self.first[0].step:
+    def add(self, found: Measured, rows: Indices) -> None:
+        """Keep rows of one component if they are of the first or the last step by now."""
+        if not self.first or found.step < self.first[0][0].step:
             self.first = []
-        if not self.first or row.step == self.first[0].step:
-            self.first.append(row)
-        if not self.last or row.step > self.last[0].step:
+        if not self.first or found.step == self.first[0][0].step:
+            self.first.append((found, rows))
+        if not self.last or found.step > self.last[0][0].step:
             self.last = []
-        if not self.last or row.step == self.last[0].step:
-            self.last.append(row)
+        if not self.last or found.step == self.last[0][0].step:
+            self.last.append((found, rows))
+
+    @property
+    def of_rows(self) -> tuple[list[End], list[End]]:
+        """What is kept of the rows of the first step and of the last."""
+        first, last = (
+            [end for found, rows in some for end in End.of(found, rows)]
+            for some in (self.first, self.last)
+        )
+        return first, last
 
 
 class Lines:
@@ -97,22 +102,22 @@ class Lines:
     def __init__(self) -> None:
         self._by_role: defaultdict[tuple[str, str, str, str], Ends] = defaultdict(Ends)
 
-    def add(self, row: Row) -> None:
-        """Add a row that has a rank."""
-        key = row["component"], row["run"], row["window"] or "", row["role"]
-        self._by_role[key].add(End.of(row))
+    def add(self, found: Measured) -> None:
+        """Add the rows of a step."""
+        for (component, window, role), rows in found.groups(found.matrices.by_role):
+            self._by_role[component, found.run, window, role].add(found, rows)
 
     @property
     def by_role(self) -> list[Line]:
         """A line for each role."""
-        lines = [_line(ends, *key) for key, ends in self._by_role.items()]
+        lines = [_line(*ends.of_rows, *key) for key, ends in self._by_role.items()]
         return sorted(lines, key=lambda line: ROLES.index(line.role))
 
     @property
     def overall(self) -> list[Line]:
         """The lines of all roles together."""
         kinds = grouped(self._by_role.items(), lambda one: one[0][:3])
-        return [_line(_joined([e for _, e in own]), *kind, "") for kind, own in kinds.items()]
+        return [_line(*_joined([e for _, e in own]), *kind, "") for kind, own in kinds.items()]
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -123,28 +128,20 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
     return groups
 
 
-def _joined(parts: Sequence[Ends]) -> Ends:
+def _joined(parts: Sequence[Ends]) -> tuple[list[End], list[End]]:
     """What all of these rows together have at their first step and at their last."""
-    first = min(part.first[0].step for part in parts)
-    last = max(part.last[0].step for part in parts)
-    return Ends(
-        [row for part in parts for row in part.first if row.step == first],
-        [row for part in parts for row in part.last if row.step == last],
+    ends = [part.of_rows for part in parts]
+    first = min(own[0].step for own, _ in ends)
+    last = max(own[0].step for _, own in ends)
+    return (
+        [row for own, _ in ends for row in own if row.step == first],
+        [row for _, own in ends for row in own if row.step == last],
     )
 
 
-def are_noisy(rows: Sequence[Row]) -> list[bool]:
-    """Whether rounding can be more than 1 % of the effective rank of each row."""
-    per, resolved = (
-        [math.nan if row[name] is None else row[name] for row in rows]
-        for name in ("per", "per_resolved")
-    )
-    noisy: list[bool] = noise_matters(per, resolved).tolist()
-    return noisy
-
-
-def _line(ends: Ends, component: str, run: str, window: str, role: str) -> Line:
-    first, last = ends.first, ends.last
+def _line(
+    first: list[End], last: list[End], component: str, run: str, window: str, role: str
+) -> Line:
     conditions = [_condition(end) for end in (first, last)]
     return Line(
         component=component,

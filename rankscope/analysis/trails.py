@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rankscope.addresses import is_stand_in
 from rankscope.analysis.history import Begin, Step
@@ -34,6 +34,9 @@ from rankscope.results.step_rows import KeptRows, Spool, read_step_rows
 
 if TYPE_CHECKING:
     from rankscope.analysis.request import Selection
+
+
+_Unchanged: TypeAlias = "tuple[int, KeptRows, dict[str, State] | None]"
 
 
 class Trail:
@@ -119,12 +122,11 @@ def past_of(run: Run, selection: Selection, spool: Spool | None, *, recheck: boo
     if spool is None or not run.checkpoints or not is_known:
         return Past()
     selection = replace(selection, subspaces=None, against=())
-    unchanged = [] if recheck else list(_iter_unchanged(run, selection, spool))
+    unchanged, reached = ([], None) if recheck else _unchanged(run, selection, spool)
     while unchanged and not unchanged[-1][1].about["replay"]:
         unchanged.pop()
-    trail = Trail(run, selection)
-    for step, _, states in unchanged:
-        trail.after(step, states)
+        reached = None
+    trail = reached or _trail_of(run, selection, unchanged)
     steps = tuple((step, stored) for step, stored, _ in unchanged)
     if not steps:
         return Past(trail=trail)
@@ -133,27 +135,36 @@ def past_of(run: Run, selection: Selection, spool: Spool | None, *, recheck: boo
     return Past(steps, Begin(step, tuple(last.about["replay"]), frozenset(said)), trail)
 
 
-def _iter_unchanged(
-    run: Run, selection: Selection, spool: Spool
-) -> Iterator[tuple[int, KeptRows, dict[str, State] | None]]:
+def _trail_of(run: Run, selection: Selection, steps: Iterable[_Unchanged]) -> Trail:
     trail = Trail(run, selection)
+    for step, _, states in steps:
+        trail.after(step, states)
+    return trail
+
+
+def _unchanged(
+    run: Run, selection: Selection, spool: Spool
+) -> tuple[list[_Unchanged], Trail | None]:
+    """The steps that have not changed, and their trail; None if it has gone on to one that has."""
+    trail, found = Trail(run, selection), list[_Unchanged]()
     checkpoints = {one.step: one for one in run.checkpoints}
     merged = {step_in_name(path.stem) or 0 for path in run.merge_files}
     for step in sorted(filter(selection.has_step, checkpoints.keys() | merged)):
         stored = read_step_rows(store_path(spool.folder / ROWS_FOLDER, run.name, step))
         if stored is None:
-            return
+            return found, trail
         states = states_below(checkpoints[step].path) if step in checkpoints else None
         about = stored.about
         trail.after(step, states)
         if not trail.digest or about["trail"] != trail.digest:
-            return
+            return found, None
         folders = {str(Path(path).parent) for path in about["beside"]}
         beside = {path: state for one in folders for path, state in files_in(one).items()}
         spectra = state_of(store_path(spool.folder / SPECTRA_FOLDER, run.name, step))
         if _listed(beside) != about["beside"] or spectra != as_state(about["spectra"]):
-            return
-        yield step, spool.add(stored), states
+            return found, None
+        found.append((step, spool.add(stored), states))
+    return found, trail
 
 
 def noted(trail: Trail, step: Step, facts: Facts, *, files: Iterable[str]) -> dict[str, Any]:

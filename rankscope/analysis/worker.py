@@ -29,7 +29,7 @@ from rankscope.components.memory import check_room
 from rankscope.components.recipes import Recipe
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure
-from rankscope.results.measure import Measured
+from rankscope.results.measured import Measured
 from rankscope.spectra.entries import sparsity
 from rankscope.spectra.matrices import Decomposable, Dense
 from rankscope.spectra.singular_values import spectra
@@ -69,7 +69,9 @@ def in_float64(matrix: Decomposable) -> Decomposable:
     """The matrix as it is decomposed; its narrower copy need not be in memory meanwhile."""
     if not isinstance(matrix, Dense):
         return matrix
-    return replace(matrix, values=np.asarray(matrix.values, np.float64))
+    values = np.asarray(matrix.values, np.float64)
+    was_narrower = matrix.values.itemsize < values.itemsize
+    return replace(matrix, values=values, is_ordinary=was_narrower)
 
 
 def explained(error: Exception) -> Failure:

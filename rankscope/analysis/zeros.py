@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rankscope.analysis.history import BETWEEN
+from rankscope.analysis.measured_steps import NOTHING, Measured
 from rankscope.analysis.summary_lines import grouped
 from rankscope.checkpoints.run import listed
-from rankscope.results.measure import Row
 
 Interval = tuple[str, int | None, int]  # run, since and step of a change
 
@@ -26,24 +27,25 @@ class _Updates:
 
 
 class Zeros:
-    """Zero matrices, counted row by row."""
+    """Zero matrices, counted step by step."""
 
     def __init__(self) -> None:
         self._updates: dict[Interval, _Updates] = {}
-        self._zero: dict[tuple[str, Interval], int] = {}
+        self._zero: Counter[tuple[str, Interval]] = Counter()
 
-    def add(self, row: Row) -> None:
-        """Add any row."""
-        component, is_zero = row["component"], row["status"] == "zero"
-        if not is_zero and component != "update":
-            return
-        interval = row["run"], row["since"], row["step"]
-        if component == "update":
-            updates = self._updates.setdefault(interval, _Updates())
-            updates.count += 1
-            updates.zero += is_zero
-        if is_zero and (component != "adapter" or row["step"] > 0):  # adapters start with B = 0
-            self._zero[component, interval] = self._zero.get((component, interval), 0) + 1
+    def add(self, found: Measured) -> None:
+        """Add the rows of a step."""
+        columns, components = found.columns, found.matrices.components
+        updates = found.matrices.by_component.get("update", NOTHING)
+        zero = columns.rows_with("status", "zero")
+        for since, count in Counter(columns.cells("since", updates)).items():
+            self._updates.setdefault((found.run, since, found.step), _Updates()).count += count
+        for index, since in zip(zero.tolist(), columns.cells("since", zero), strict=True):
+            component, interval = components[index], (found.run, since, found.step)
+            if component == "update":
+                self._updates[interval].zero += 1
+            if component != "adapter" or found.step > 0:  # adapters start with B = 0
+                self._zero[component, interval] += 1
 
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """Where two checkpoints in a row hold the same weights, and which others are zero."""

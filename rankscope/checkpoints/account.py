@@ -71,10 +71,13 @@ def account_of(
         key = _key(tensor)
         if key in account:
             continue
-        message = _message(tensor.name, named)
-        if key not in classes and message is None:
-            unnamed.append(Skip(tensor.paths[0], tensor.name, "not-understood", NO_RULE))
-        kind, reason = classes.get(key, ("not understood", message or NO_RULE))
+        if key in classes:
+            kind, reason = classes[key]
+        else:
+            message = _message(tensor.name, named)
+            if message is None:
+                unnamed.append(Skip(tensor.paths[0], tensor.name, "not-understood", NO_RULE))
+            kind, reason = "not understood", message or NO_RULE
         account[key] = Accounted(
             tensor.paths[0], tensor.name, tensor.dtype, tensor.shape, kind, reason
         )

@@ -17,6 +17,7 @@ from rankscope.checkpoints.families.coordinates import Coordinates
 from rankscope.checkpoints.families.family import GENERIC, Family
 from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.names import plain_name
+from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.families.norms import with_norms
 from rankscope.checkpoints.families.parameters import deltas_alone, parameters_of
 from rankscope.checkpoints.families.quantised import without_quantised
@@ -73,13 +74,22 @@ def contents_of(
     stages, parted = _weights(tensors, config, options)
     deltas = {**parted.adapters, **(adapters or {})}
     family = options.family or _family(stages[-1].tensors, parted, deltas, config, named=named)
-    doubtful = unknown_pairs(stages[-1].tensors, family)
-    weights = {name: t for name, t in stages[-1].tensors.items() if name not in doubtful}
+    weights, near = stages[-1].tensors, Neighbours(stages[-1].tensors)
+    doubtful = unknown_pairs(weights, family, near)
+    if doubtful:
+        weights = {name: tensor for name, tensor in weights.items() if name not in doubtful}
+        near = Neighbours(weights)
     slopes = _gradients(gradients or {}, options)
     towers = Towers(config, family)
     coordinates = Coordinates({**slopes.tensors, **weights}, family, towers, deltas)
     found = parameters_of(
-        weights, family, towers, deltas, factors=parted.factors, coordinates=coordinates
+        weights,
+        family,
+        towers,
+        deltas,
+        factors=parted.factors,
+        coordinates=coordinates,
+        near=near,
     )
     found_slopes = parameters_of(slopes.tensors, family, towers, coordinates=coordinates)
     stages += [slopes, found.others, found_slopes.others]
@@ -106,7 +116,7 @@ def contents_of(
     return Contents(
         layout=layout,
         family=family.name,
-        parameters=with_norms(found.parameters, weights, family, towers),
+        parameters=with_norms(found.parameters, weights, family, towers, near),
         gradients=found_slopes.parameters,
         heads=towers.main,
         skips=(*skips, *unnamed),
@@ -151,6 +161,8 @@ def _reparametrised(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], options: Options
 ) -> Rest:
     """The weights of reparametrised modules, except adapters that are parametrisations."""
+    if not any(PARAMETRISED in name for name in tensors):
+        return without_reparametrised(tensors, config)
     names = (n for cell in cells_of(tensors, tables_of(options)) for n in cell.names.values())
     adapted = {n.partition(PARAMETRISED)[0] + PARAMETRISED for n in names if PARAMETRISED in n}
     apart = {n: t for n, t in tensors.items() if n.startswith(tuple(adapted))}
@@ -174,9 +186,11 @@ def _by_plain_name(tensors: Mapping[str, Tensor]) -> Rest:
     classed, skips = [], []
     for name, tensor in tensors.items():
         first = plain.setdefault(plain_name(name), tensor)
-        if is_same_storage(first, tensor) and first is not tensor:
+        if first is tensor:
+            continue
+        if is_same_storage(first, tensor):
             classed.append(Classed(tensor, "part of", f"the same storage as {first.name}"))
-        elif first is not tensor:
+        else:
             message = f"has the name of {first.name} except for a wrapper, and different numbers"
             classed.append(Classed(tensor, "not understood", message))
             skips.append(Skip(tensor.paths[0], tensor.name, "same-name", message))

@@ -24,7 +24,14 @@ from rankscope.checkpoints.survey import Place, Survey, fault_of
 from rankscope.checkpoints.training_log import iter_log_notes
 from rankscope.checkpoints.tree_places import iter_lost_steps, iter_notes, iter_places
 from rankscope.checkpoints.tree_runs import TreeRuns, as_text
-from rankscope.errors import RankscopeError, WrongSettingError, cannot_be_read, printable
+from rankscope.errors import (
+    RankscopeError,
+    WrongSettingError,
+    cannot_be_read,
+    closest_first,
+    does_not_exist,
+    printable,
+)
 
 MOST = 400  # characters of a list in an error
 
@@ -137,7 +144,7 @@ def survey(
         If a path holds no checkpoint.
     """
     if layout is not None and layout not in LAYOUTS:
-        known = ", ".join(sorted(LAYOUTS))
+        known = closest_first(layout, sorted(LAYOUTS))
         raise WrongSettingError(f"{layout!r} is not a layout: choose from {known}")
     base = None if base is None else _one_snapshot(_here(base))
     if base is not None and not base.exists():
@@ -216,8 +223,10 @@ def _followed(path: Path) -> Path:
     cached = hub_folder.cached_model(path)
     if cached is not None:
         return cached
-    where = f", nor does {hub_folder.cache_folder()} hold it" if hub_folder.is_name(path) else ""
-    raise WrongSettingError(f"does not exist{where}", path=path)
+    message = does_not_exist(path)
+    if hub_folder.is_name(path) and message.endswith("exist"):
+        message += f", nor does {hub_folder.cache_folder()} hold it"
+    raise WrongSettingError(message, path=path)
 
 
 def _nothing_found(path: Path, tree: Node, layout: str | None) -> str:

@@ -40,8 +40,14 @@ def states_below(path: Path) -> dict[str, State]:
 
     What vanishes meanwhile, as checkpoints do that a training no longer keeps, is left out.
     """
-    files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
-    states = {str(one): state_of(one) for one in sorted(files) or [path]}
+    # As text, which is faster where a run has many checkpoints; a walk of "." begins with "./".
+    folders = ((folder.removeprefix("./"), names) for folder, _, names in os.walk(str(path)))
+    files = sorted(
+        name if folder == "." else os.path.join(folder, name)  # noqa: PTH118
+        for folder, names in folders
+        for name in names
+    )
+    states = {one: state_of(one) for one in files or [str(path)]}
     return {one: state for one, state in states.items() if state is not None}
 
 

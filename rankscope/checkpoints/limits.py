@@ -181,8 +181,12 @@ def check_values(raw: bytes, what: str, *, path: str | Path, is_yaml: bool = Fal
 
 def are_counts(numbers: Any) -> bool:
     """Whether these are the sizes, strides or offsets of an array, as a file may state them."""
-    is_row = isinstance(numbers, list | tuple)
-    return is_row and all(type(x) is int and 0 <= x <= MAX_SIZE for x in numbers)
+    if not isinstance(numbers, list | tuple):
+        return False
+    for number in numbers:  # noqa: SIM110  # a file may have many, and `all` takes longer
+        if type(number) is not int or not 0 <= number <= MAX_SIZE:
+            return False
+    return True
 
 
 def short_name(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,11 @@ def check_content(path: Path, content: bytes) -> None:
 
 def digest_of(path: str | Path) -> FileDigest | None:
     """The digest of a file in the manifest beside it or beside its folder; None without one."""
-    path = Path(path)
-    for folder in path.parents[:2]:
-        digest = _files(folder).get(path.relative_to(folder).as_posix())
-        if digest is not None:
+    folder = path
+    for _ in range(2):
+        folder = os.path.dirname(folder)  # noqa: PTH120 (for every file that is read)
+        listed = _files(folder)
+        if listed and (digest := listed.get(Path(path).relative_to(folder).as_posix())) is not None:
             return digest
     return None
 
@@ -71,9 +73,9 @@ def listed_files(folder: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in _files(folder))
 
 
-def _files(folder: Path) -> dict[str, FileDigest]:
-    state = state_of(folder / MANIFEST)
-    return {} if state is None else _listed(folder, state)
+def _files(folder: str | Path) -> dict[str, FileDigest]:
+    state = state_of(os.path.join(folder, MANIFEST))  # noqa: PTH118 (for every file that is read)
+    return {} if state is None else _listed(Path(folder), state)
 
 
 @lru_cache(maxsize=64)

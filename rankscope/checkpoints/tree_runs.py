@@ -89,9 +89,10 @@ class TreeRuns:
                 self.read_cached(child.path, child.path)
             else:
                 self.read(child, part_of=part_of)
+        read = {child.path for child in left}
         for child in home.children:
             place = self.places.get(child.path)
-            if child.layout and child.children and place is not None:
+            if child.layout and child.children and place is not None and child.path not in read:
                 self.read(child, part_of=place.run or child.name)
 
     def read_cached(self, folder: Path, model: Path) -> None:

@@ -147,12 +147,15 @@ def analyze(
             done = answer_share(question, share, out=out, engine=workers, progress=progress)
         end_shard(done, out=out, as_json=as_json, strict=strict)
         return
-    found: CallResult | None = None if recheck else question.recall(out)
+    looked = question.look(out)
+    found: CallResult | None = None if recheck else question.recall(out, looked)
     if found is None:
         from rankscope.analysis.analyze import answer
 
         with progress_bar("analysing") as progress:
-            found = answer(question, out=out, engine=workers, progress=progress, recheck=recheck)
+            found = answer(
+                question, out=out, engine=workers, progress=progress, before=looked, recheck=recheck
+            )
     computed = found.computed
 
     def print_record(record: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import signal
@@ -48,6 +49,9 @@ EXIT_CODES = "\n".join(
     ["\b", "Exit codes:", *(f"  {code:<8}  {text}" for code, text in MEANINGS.items())]
 )
 STANDARD_ERROR = 2  # as the system numbers it, after input and output
+# New objects after which Python looks for garbage in `analyze`. Most of what it makes are modules,
+# plans and rows, which stay; commands that train or score have tensors in their garbage.
+MANY_OBJECTS = 50_000
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # only writing meets them
 
 
@@ -93,6 +97,8 @@ def main() -> None:
     """
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv[1:])
+    if arguments[:1] == ["analyze"]:
+        gc.set_threshold(MANY_OBJECTS)
     _open_standard_streams()
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupt, _leave)
@@ -116,6 +122,7 @@ def main() -> None:
     finally:
         if debug:
             _print_fetched()
+        gc.freeze()  # else Python looks through all objects for garbage as it ends
 
 
 def _open_standard_streams() -> None:

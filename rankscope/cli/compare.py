@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rankscope.cli.command import in_options
-from rankscope.errors import plain
+from rankscope.errors import plain, require_folder
 
 if TYPE_CHECKING:
     from rankscope.comparison.compare import Comparison
@@ -68,6 +68,8 @@ def compare(
     """
     from rankscope.comparison.compare import compare as compared
 
+    if out is not None:
+        require_folder(out)
     columns = None if metrics is None else [name.strip() for name in metrics.split(",")]
     found = compared(a, b, results=results, group=group, columns=columns, weights=weights)
     _print(found, table, everything=everything)

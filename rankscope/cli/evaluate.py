@@ -9,6 +9,7 @@ import typer
 
 from rankscope.cli.options import (
     AsJson,
+    BaseModel,
     DeviceChoice,
     LayoutName,
     PrecisionChoice,
@@ -41,8 +42,9 @@ def evaluate(
     blimp: Annotated[
         Path | None,
         typer.Option(
-            metavar="PATH",
-            help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs.",
+            metavar="[NAME=]PATH",
+            help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs; as the task "
+            "NAME, or blimp.",
         ),
     ] = None,
     agreement: Annotated[
@@ -93,6 +95,7 @@ def evaluate(
     precision: PrecisionChoice = "float32",
     threads: Threads = None,
     layout: LayoutName = None,
+    base: BaseModel = None,
     trust_remote_code: TrustRemoteCode = False,
     as_json: AsJson = False,
     strict: Strict = False,
@@ -134,7 +137,7 @@ def evaluate(
         trust_remote_code=trust_remote_code,
     )
     chosen = steps_of(steps)
-    met = survey_here(runs, layout=layout)
+    met = survey_here(runs, layout=layout, base=base)
     set_threads(threads)
     with progress_bar("evaluating") as progress:
         found = evaluate_found(met, benchmarks, options, out=out, steps=chosen, progress=progress)

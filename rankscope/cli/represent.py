@@ -9,6 +9,7 @@ import typer
 
 from rankscope.cli.options import (
     AsJson,
+    BaseModel,
     DeviceChoice,
     LayoutName,
     PrecisionChoice,
@@ -94,6 +95,7 @@ def represent(
     precision: PrecisionChoice = "float32",
     threads: Threads = None,
     layout: LayoutName = None,
+    base: BaseModel = None,
     trust_remote_code: TrustRemoteCode = False,
     as_json: AsJson = False,
     strict: Strict = False,
@@ -127,6 +129,7 @@ def represent(
         device=device,
         precision=precision,
         layout=layout,
+        base=base,
         trust_remote_code=trust_remote_code,
     )
     found = question.remembered(out) or _answered(question, out, threads)

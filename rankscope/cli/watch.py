@@ -141,13 +141,15 @@ def _draw(results: Path, runs: list[Path]) -> None:
 
 def step_line(seen: WatchedStep) -> str:
     """One line on a step: PER and rank of its weights, updates, adapters and sums of merges."""
+    from rankscope.analysis.measured_steps import iter_measured
     from rankscope.analysis.summary_lines import Lines
+    from rankscope.results.columns import COLUMNS, TEXT, WHOLE
     from rankscope.results.summary_tables import MAIN, component_text, number_text
+    from rankscope.results.typed_columns import Columns
 
     lines, parts = Lines(), []
-    for row in seen.rows:
-        if row["effective_rank"] is not None:
-            lines.add(row)
+    for found in iter_measured(Columns.of(seen.rows, COLUMNS, whole=WHOLE, text=TEXT)):
+        lines.add(found)
     for line in lines.overall:
         if line.component in (*MAIN, "adapter"):
             rank, most = (number_text(value, ".0f") for value in (line.rank[1], line.max_rank))

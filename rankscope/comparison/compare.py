@@ -44,6 +44,8 @@ class Comparison:
     >>> rows = found.metrics.query("component == 'weight' and metric == 'per' and layer.isna()")
     >>> (found.a, found.b), sorted(rows["role"])[:2], bool(rows["differs"].all())
     (('full', 'relora'), ['down', 'gate'], False)
+    >>> found
+    Comparison of 'full' and 'relora': ... of ... differences stand out
     """
 
     a: str
@@ -52,6 +54,12 @@ class Comparison:
     weights: pd.DataFrame
     notes: tuple[str, ...] = ()
     confidence: float = 0.95
+
+    def __repr__(self) -> str:
+        differ, count = int(self.metrics["differs"].sum()), len(self.metrics)
+        distances = f"; {len(self.weights)} distances of weights" if len(self.weights) else ""
+        names = f"{self.a!r} and {self.b!r}"
+        return f"Comparison of {names}: {differ} of {count} differences stand out{distances}"
 
 
 def compare(

@@ -13,7 +13,14 @@ from rankscope.checkpoints.run import Run
 from rankscope.errors import WrongSettingError
 from rankscope.evaluation.held_out_text import held_out_digest, held_out_documents
 from rankscope.evaluation.score_files import PairScores, Scores
-from rankscope.evaluation.text_sets import AGREEMENT, BLIMP, HELD_OUT, TextSet, text_sets
+from rankscope.evaluation.text_sets import (
+    AGREEMENT,
+    BLIMP,
+    HELD_OUT,
+    TextSet,
+    named_path,
+    text_sets,
+)
 from rankscope.scoring.agreement import agreement_digest, agreement_pairs
 from rankscope.scoring.blimp import Blimp, blimp_digest, read_blimp
 from rankscope.scoring.document_spans import Cut
@@ -203,7 +210,11 @@ def benchmarks_of(options: BenchmarkOptions) -> list[Benchmark]:
     if options.held_out:
         benchmarks.append(held_out_benchmark(options))
     if options.blimp is not None:
-        benchmarks.append(blimp_benchmark(Path(options.blimp), options))
+        name, path = named_path(str(options.blimp), otherwise=BLIMP)
+        if name in (HELD_OUT, AGREEMENT, *(one.name for one in benchmarks)):
+            message = f"`blimp` cannot be called {name!r}, the name of another task"
+            raise WrongSettingError(message, path=path)
+        benchmarks.append(blimp_benchmark(path, options, name=name))
     if options.agreement:
         benchmarks.append(agreement_benchmark(options))
     return benchmarks
@@ -229,7 +240,7 @@ def held_out_benchmark(options: BenchmarkOptions) -> TextBenchmark:
     return TextBenchmark(HELD_OUT, documents, held_out_digest, options)
 
 
-def blimp_benchmark(path: Path, options: BenchmarkOptions) -> PairsBenchmark:
+def blimp_benchmark(path: Path, options: BenchmarkOptions, *, name: str = BLIMP) -> PairsBenchmark:
     """The pairs at a path; parsing them takes many times as long as their digest."""
     digest = blimp_digest(path)
 
@@ -239,7 +250,7 @@ def blimp_benchmark(path: Path, options: BenchmarkOptions) -> PairsBenchmark:
             raise changed(path)
         return pairs
 
-    return PairsBenchmark(BLIMP, read, digest, options)
+    return PairsBenchmark(name, read, digest, options)
 
 
 def agreement_benchmark(options: BenchmarkOptions) -> PairsBenchmark:

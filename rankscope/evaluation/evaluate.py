@@ -54,6 +54,7 @@ def evaluate(
     device: Device = "cpu",
     precision: Precision = "float32",
     layout: str | None = None,
+    base: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """Score every checkpoint of the runs at ``paths`` on text and on minimal pairs.
@@ -67,7 +68,8 @@ def evaluate(
         Plain text is one document per file; JSONL one per line under ``text``, with ``source``
         and ``subdomain`` as in Paloma.
     blimp
-        BLiMP: its folder, its zip, or a JSONL file of minimal pairs.
+        BLiMP: its folder, its zip, or a JSONL file of minimal pairs; or ``NAME=`` and one of these.
+        The table calls it ``NAME``, by default ``blimp``.
     held_out
         Whether to score each run of rankscope's trainer on the text that it held out.
     agreement
@@ -104,6 +106,8 @@ def evaluate(
         ``float32`` or ``bfloat16``, of weights and activations; losses are float32 in any case.
     layout
         Read the checkpoints as this on-disk layout instead of recognising it.
+    base
+        Folder of the adapters' base model, where it is not found.
     trust_remote_code
         Let a model run code that comes with it.
 
@@ -155,7 +159,7 @@ def evaluate(
         precision=precision,
         trust_remote_code=trust_remote_code,
     )
-    runs = survey_here(listed_paths(paths), layout=layout)
+    runs = survey_here(listed_paths(paths), layout=layout, base=base)
     folder = None if out is None else Path(out)
     found = evaluate_found(runs, benchmarks, options, out=folder, steps=steps_of(steps))
     return reported(found, nothing=NOTHING_EVALUATED)

@@ -101,8 +101,8 @@ def _on_base(folder: Path, given: Path | None) -> ModelParts:
     if base is None:
         named = read_json(adapter / ADAPTER_CONFIG).get("base_model_name_or_path")
         raise RankscopeError(
-            f"is an adapter, but its base model {named!r} is not on this machine: download it, or "
-            "put it where the adapter's config says",
+            f"is an adapter, but its base model {named!r} is not on this machine: download it, "
+            "put it where the adapter's config says, or give its folder as `base`",
             path=adapter,
             reason=NO_MODEL,
         )

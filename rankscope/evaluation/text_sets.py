@@ -160,6 +160,12 @@ def text_sets(given: Iterable[str]) -> list[TextSet]:
     ]
 
 
+def named_path(value: str, *, otherwise: str) -> tuple[str, Path]:
+    """Name and path of ``NAME=PATH``; of a path alone, which may contain ``=``, another name."""
+    named = None if Path(value).exists() else _NAMED.fullmatch(value)
+    return (otherwise, Path(value)) if named is None else (named["name"], Path(named["path"]))
+
+
 def _read(value: str) -> tuple[str | None, dict[Path, list[Path]]]:
     """Name, if the value gives one, and what the path matches, which may itself contain ``=``."""
     if matches := _matches(value):

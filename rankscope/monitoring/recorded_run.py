@@ -28,11 +28,11 @@ from rankscope.pipeline.call_results import sweep_results
 from rankscope.pipeline.engine import Failure
 from rankscope.results import spectra_store
 from rankscope.results.columns import ANALYSIS_RECORD, SPECTRA_FOLDER
-from rankscope.results.measure import Row, row_of
+from rankscope.results.measure import Row
 from rankscope.results.record import read_record
 from rankscope.results.run_folders import rename_older
 from rankscope.results.spectra_store import Entry
-from rankscope.results.step_rows import Spool
+from rankscope.results.step_rows import Spool, row_of
 from rankscope.watching.mirrors import open_mirrors
 
 PATIENCE = 5.0  # seconds to wait for another recorder

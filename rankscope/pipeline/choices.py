@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import index
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, closest_first
 
 StepRange = tuple[int, int | None, int]  # first, last (None: to the end), stride
 Names = str | Iterable[str]
@@ -70,7 +70,7 @@ def require_name(given: str, known: Sequence[str], *, setting: str) -> None:
 
 
 def _unknown(name: str, known: Sequence[str], setting: str) -> WrongSettingError:
-    listing = ", ".join(known)
+    listing = closest_first(name, known)
     return WrongSettingError(f"unknown name {name!r} in `{setting}`: choose from {listing}")
 
 

@@ -146,7 +146,9 @@ class RecalledCurves(CallResult):
 RecalledT = TypeVar("RecalledT", bound=RecalledCurves)
 
 
-def survey_here(paths: Iterable[str | Path], *, layout: str | None = None) -> Survey:
+def survey_here(
+    paths: Iterable[str | Path], *, layout: str | None = None, base: str | Path | None = None
+) -> Survey:
     """The survey of paths on this machine.
 
     Raises
@@ -159,7 +161,7 @@ def survey_here(paths: Iterable[str | Path], *, layout: str | None = None) -> Su
         if is_address(path):
             message = "is elsewhere, and models are evaluated on this machine: copy the run here"
             raise WrongSettingError(message, path=path)
-    return survey(paths, layout=layout)
+    return survey(paths, layout=layout, base=base)
 
 
 def recalled_curves(

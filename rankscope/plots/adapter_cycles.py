@@ -48,9 +48,7 @@ def adapter_rank(
         full-rank phase seem to begin at the last checkpoint before them.
     role
         Which role; all if not given.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -119,9 +117,7 @@ def subspaces(
     runs
         All the runs of the study, or values of ``hue``, to keep their colours; those in
         ``training`` if not given.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises

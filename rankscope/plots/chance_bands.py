@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
-from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, label_log_axis
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.marks import draw_band, draw_marks
+from rankscope.plots.panel import GREY, Panel, label_log_axis
 from rankscope.plots.style import paper_look, plain, series_styles
 from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.quantities import quantity
@@ -63,23 +66,19 @@ def differences(
         raise WrongSettingError(
             f"{metric!r} of {component!r} was not compared at common steps: they are of {there}"
         )
-    drawn = quantity(metric)
-    roles = in_order(rows["role"])
-    figure, panels, hole = panel_grid(len(roles), share_y=not drawn.log)
-    for role, ax in zip(roles, panels, strict=True):
-        panel = Panel(ax, series_styles([NAME]))
+    drawn, (a, b) = quantity(metric), map(plain, names)
+
+    def draw(role: str, ax: Axes) -> None:
+        own = rows[rows["role"] == role].sort_values("step_a")
+        _draw(Panel(ax, series_styles([NAME])), own, log=drawn.log)
+        label_steps(ax, metrics, own.assign(step=own["step_a"]))
+        ax.set_ylabel(f"{drawn.symbol}: {b} / {a}" if drawn.log else f"{drawn.symbol}: {b} − {a}")
         if drawn.log:
             ax.set_yscale("log")
-        own = rows[rows["role"] == role].sort_values("step_a")
-        _draw(panel, own, log=drawn.log)
-        ax.set_title(role_name(role, component))
-        a, b = (plain(name) for name in names)
-        what = f"{drawn.symbol}: {b} / {a}" if drawn.log else f"{drawn.symbol}: {b} − {a}"
-        label_steps(ax, metrics, own.assign(step=own["step_a"]))
-        ax.set_ylabel(what)
-        if drawn.log:
             label_log_axis(ax)
-    return finish_grid(figure, panels, hole=hole)
+
+    titles = {role: role_name(role, component) for role in in_order(rows["role"])}
+    return panel_figure(titles, draw, share_y=not drawn.log)
 
 
 def _draw(panel: Panel, rows: pd.DataFrame, *, log: bool) -> None:
@@ -91,24 +90,10 @@ def _draw(panel: Panel, rows: pd.DataFrame, *, log: bool) -> None:
     half = half + rows["spread"].to_numpy(dtype=np.float64)
     exceeds = rows["differs"].to_numpy(dtype=bool)
     low, high, centre = (10.0**x if log else x for x in (-half, half, change))
-    ax.fill_between(steps, low, high, color=GREY, alpha=BAND_ALPHA, linewidth=0)
+    draw_band(ax, steps, (low, high), replace(style, color=GREY))
     ax.axhline(1 if log else 0, color=GREY, linewidth=0.6, zorder=1)
     ax.plot(steps, centre, color=style.color)
-    for where, face in ((exceeds, style.color), (~exceeds, "white")):
-        _mark(ax, steps[where], centre[where], (style.marker, style.color, face))
+    draw_marks(ax, steps, centre, style, hollow=~exceeds)
     panel.line("difference, mean over layers")
     panel.band("what it must exceed: spread and error")
     panel.mark("within it")
-
-
-def _mark(ax: Axes, steps: np.ndarray, centre: np.ndarray, look: tuple[str, str, str]) -> None:
-    marker, color, face = look
-    ax.plot(
-        steps,
-        centre,
-        linestyle="",
-        marker=marker,
-        color=color,
-        markerfacecolor=face,
-        zorder=3,
-    )

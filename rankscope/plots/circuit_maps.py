@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -16,17 +15,15 @@ from matplotlib.ticker import MaxNLocator
 
 from rankscope import metrics, shape_metrics
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.grid import label_figure, new_figure, row_title
-from rankscope.plots.maps import (
-    FRAME,
-    LEAST_HEIGHT,
+from rankscope.plots.coloured_cells import (
     color_bar,
     colour_scale,
     draw_cells,
     say_none,
     value_limits,
 )
-from rankscope.plots.style import name_title, paper_look, wrapped
+from rankscope.plots.map_grid import BESIDE, finish_maps, map_figure
+from rankscope.plots.style import name_title, paper_look
 from rankscope.plots.time_axis import step_label
 from rankscope.statistics.quantities import quantity
 from rankscope.statistics.replicates import (
@@ -40,10 +37,10 @@ from rankscope.statistics.row_choice import chosen_rows, distinct, require_metri
 from rankscope.statistics.step_summary import line_text
 
 CIRCUITS = {"ov": "OV", "qk": "QK", "ov_update": "change of OV", "qk_update": "change of QK"}
-ROW_TITLE = 0.28  # of the width
+GAUSSIAN = "black line: two Gaussian factors"
 ROW_HEIGHT = 1.0
 DIGITS = 3
-BESIDE = 0.05  # of the scale, by which it goes on beyond a mark
+ROOM = 0.05  # of the scale, by which it goes on beyond a mark
 
 # What chance gives each metric of the r singular values of a product, given min(m, n).
 _OF_PRODUCT: dict[str, Callable[[metrics.Values, int], float]] = {
@@ -84,13 +81,8 @@ def head_map(
         Which run; needed if there are several.
     step
         Which step; the run's last one with this circuit if not given.
-    limits
-        Ends of the colour scale, which figures of several panels share; those of the rows drawn
-        if not given.
-    colorbar
-        Whether to draw the labelled colour bar beside the axes.
-    ax
-        Where to draw; the current axes if not given.
+    limits, colorbar, ax
+        As in `rankscope.plots.heatmap`.
 
     Raises
     ------
@@ -116,8 +108,8 @@ def head_map(
     mesh = _draw(ax, rows, column, colour_scale(limits, log=quantity(column).log))
     ax.set(xlabel="head", ylabel="layer")
     if colorbar:
-        bar = color_bar(mesh, [ax], _label(column, by_chance))
-        _mark(bar.ax, by_chance)
+        label = quantity(column).label + (f"; {GAUSSIAN}" if by_chance else "")
+        _mark(color_bar(mesh, [ax], label).ax, by_chance)
     return ax
 
 
@@ -168,31 +160,26 @@ def head_maps(
     rows = pd.concat(_at(_in_common(own, hue), step, table) for _, own in parts)
     rows = _of_heads(rows, circuits[0])
     names, by_chance = sorted(distinct(rows, hue), key=str), _by_chance(rows, column)
-    limits = _limits(rows, column, by_chance)
-    width = float(mpl.rcParams["figure.figsize"][0])
-    height = max(FRAME + ROW_HEIGHT * len(names), LEAST_HEIGHT)
-    figure, grid = new_figure(len(names), len(circuits), size=(width, height))
-    scale = colour_scale(limits, log=quantity(column).log)
-    for name, line in zip(names, grid, strict=True):
-        for circuit, ax in zip(circuits, line, strict=True):
-            own = rows[(rows[hue] == name) & (rows["component"] == circuit)]
-            if own.empty:
-                say_none(ax, CIRCUITS[circuit])
-            else:
-                _draw(ax, own, column, scale)
-            ax.set(xlabel="", ylabel="")
+    scale = colour_scale(_limits(rows, column, by_chance), log=quantity(column).log)
+    called = {CIRCUITS.get(circuit, circuit): circuit for circuit in circuits}
+
+    def draw(name: object, circuit: str, ax: Axes) -> None:
+        own = rows[(rows[hue] == name) & (rows["component"] == called[circuit])]
+        if own.empty:
+            say_none(ax, circuit)
+        else:
+            _draw(ax, own, column, scale)
+
+    titles = {}
+    for name in names:
         at = "–".join(map(str, sorted({*rows.loc[rows[hue] == name, "step"]})))
-        row_title(line[-1], f"{name_title(name, ROW_TITLE * width)}\n{step_label(table)} {at}")
-    for circuit, ax in zip(circuits, grid[0], strict=True):
-        ax.set_title(CIRCUITS.get(circuit, circuit))
-    panels = [ax for line in grid for ax in line]
-    mesh = next(part for ax in panels for part in ax.collections if isinstance(part, QuadMesh))
-    label = _label(column, by_chance)
-    if are_replicates(rows, hue):
-        label += f"; {line_text(column, runs_over(rows, hue))}"
-    bar = color_bar(mesh, panels, wrapped(label, height - FRAME))
+        titles[name] = f"{name_title(name, BESIDE)}\n{step_label(table)} {at}"
+    figure, panels = map_figure(titles, [*called], draw, line_height=ROW_HEIGHT)
+    over, label = runs_over(rows, hue), quantity(column).label
+    remarks = [*([line_text(column, over)] if over else []), *([GAUSSIAN] if by_chance else [])]
+    axes = "head", "layer"
+    bar = finish_maps(figure, panels, label, axes=axes, hatched="no value", remarks=remarks)
     _mark(bar.ax, by_chance)
-    label_figure(figure, "head", "layer", height=height)
     return figure
 
 
@@ -265,13 +252,8 @@ def _limits(rows: pd.DataFrame, column: str, by_chance: list[float]) -> tuple[fl
     low, high = value_limits(rows, column)
     if not by_chance:
         return low, high
-    beside = max(high / low, 1 + BESIDE) ** BESIDE if low > 0 else 1.0
+    beside = max(high / low, 1 + ROOM) ** ROOM if low > 0 else 1.0
     return min(low, by_chance[0] / beside), max(high, by_chance[-1] * beside)
-
-
-def _label(column: str, by_chance: list[float]) -> str:
-    label = quantity(column).label
-    return f"{label}; black line: two Gaussian factors" if by_chance else label
 
 
 def _mark(bar: Axes, by_chance: list[float]) -> None:

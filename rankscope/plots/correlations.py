@@ -15,7 +15,7 @@ from rankscope.plots.panel import GREY, drawn_on
 from rankscope.plots.style import SeriesStyle, name_title, paper_look
 from rankscope.statistics.co_movement import Method
 from rankscope.statistics.quantities import quantity
-from rankscope.statistics.replicates import Over, are_replicates, by_group, runs_over
+from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import distinct, in_order, series_names
 
 Values = NDArray[np.float64]
@@ -58,9 +58,7 @@ def correlation(
         Which rank metric, and which performance: task, group and metric.
     method
         ``spearman`` or ``pearson``.
-    hue, group
-        The column that colours stand for, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -90,7 +88,7 @@ def correlation(
         raise WrongSettingError(f"no {method} correlations of {column!r} with {measure!r}")
     roles = in_order(correlations["role"])
     names = sorted(distinct(correlations, hue), key=str)
-    over = runs_over(correlations, hue) if are_replicates(correlations, hue) else Over()
+    over = runs_over(correlations, hue)
     rows = _over_runs(rows, hue) if over else rows
     with drawn_on(ax, series_names(correlations, hue), legend=legend) as panel:
         panel.ax.axvline(0, color=GREY, linewidth=0.8, zorder=1)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 import pandas as pd
@@ -12,7 +11,8 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, new_figure, row_title
-from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, mark_end
+from rankscope.plots.marks import END_MARK, draw_band, mark_end
+from rankscope.plots.panel import Panel, drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import step_label
 from rankscope.results.results import Results
@@ -136,10 +136,7 @@ def _draw_decay(
     ax, pale = panel.ax, middle.mask(is_above.shift(-1, fill_value=False))  # from the last above on
     for part, alpha in ((middle.where(is_above), 1.0), (pale, PALE)):
         ax.plot(part.index, part, color=style.color, linestyle=style.dashes, alpha=alpha)
-    if (low < high).any():
-        ax.fill_between(
-            middle.index, low, high, where=is_above, color=style.color, alpha=BAND_ALPHA, lw=0
-        )
+    draw_band(ax, middle.index, (low.where(is_above), high), style)
     ax.axhline(floor, color=style.color, linestyle=":", linewidth=0.8)
     mark_end(ax, floor, style)
     last = middle[is_above].iloc[-1:]
@@ -197,18 +194,9 @@ def update_spectra(
     return finish_grid(figure, panels, hole=None)
 
 
-class DrawSpectra(Protocol):
-    """An axes-level function of the singular values of one role and step, such as `spectrum`."""
-
-    def __call__(
-        self, spectra: pd.DataFrame, *, hue: str, names: list[object], legend: bool, ax: Axes
-    ) -> Axes:
-        """Draw them; ``names`` are all series of the study."""
-
-
 def spectra_grid(
     results: Results,
-    draw: DrawSpectra,
+    draw: Callable[..., Axes],
     component: str,
     *,
     roles: list[str] | None,
@@ -217,7 +205,8 @@ def spectra_grid(
 ) -> tuple[Figure, list[Axes]]:
     """Panels of spectra with a row for every role, and an early, a middle and a late step.
 
-    Parameters and errors are those of `update_spectra`; ``draw`` draws one panel.
+    Parameters and errors are those of `update_spectra`; ``draw`` is an axes-level function of the
+    singular values of one role and step, such as `spectrum`.
     """
     table, hue = by_group(results.metrics, group, hue)
     rows = chosen_rows(table, component=component)

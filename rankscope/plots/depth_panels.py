@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.plots.coloured_cells import in_layers
 from rankscope.plots.grid import new_figure, row_title, shared_legend
-from rankscope.plots.maps import COLORS, in_layers
+from rankscope.plots.marks import draw_band, draw_marks
 from rankscope.plots.metric_lines import MOST_MARKERS, PART_WIDTH
-from rankscope.plots.panel import BAND_ALPHA, GREY, Panel, drawn_on, label_log_axis
-from rankscope.plots.style import SeriesStyle, name_title, paper_look, wrapped
+from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
+from rankscope.plots.style import DARKENING, SeriesStyle, name_title, paper_look, wrapped
 from rankscope.plots.time_axis import step_label, time_axis
 from rankscope.statistics.depth import LEAST_LAYERS, layer_means, over_runs, slopes
 from rankscope.statistics.quantities import quantity
@@ -38,10 +39,6 @@ ROUND = [1, 2, 2.5, 5, 10]
 ROW_HEIGHT = 1.0
 BAR_PAD = 0.1
 ROW_TITLE = 0.25  # of the width
-# Without the palest colours, which are lost on white paper.
-DARKENING = LinearSegmentedColormap.from_list(
-    "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
-)
 
 
 def layer_profile(
@@ -124,9 +121,7 @@ def depth_slope(
         The metric and the matrices, as in `rankscope.plots.metric`.
     role
         Which role; without one, each layer enters with the mean over those roles that all have.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -149,8 +144,7 @@ def depth_slope(
     found = _known_slopes(rows, column, hue)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
         for name, series in found.groupby(hue, sort=True):
-            style = panel.series(name)
-            _draw_slopes(panel.ax, series, style)
+            _draw_slopes(panel.ax, series, panel.series(name))
         _explain(panel, found, rows, hue)
         time_axis(panel, table, rows, hue=hue)
         panel.ax.set_ylabel(_slope_label(column))
@@ -169,21 +163,8 @@ def depth_profiles(
 ) -> Figure:
     """Figure of `layer_profile` beside `depth_slope`, a row for every run.
 
-    Parameters
-    ----------
-    table
-        The metrics table.
-    column, component, role
-        As in `depth_slope`.
-    hue
-        The column with a row of panels for each value: runs, or the roles of one run.
-    group
-        A pattern that groups runs into replicates.
-
-    Raises
-    ------
-    RankscopeError
-        If there are no such rows, or values in fewer than three layers.
+    Parameters and errors as for `depth_slope`; there is a row for each value of ``hue``: runs, or
+    the roles of one run.
 
     Examples
     --------
@@ -205,8 +186,10 @@ def depth_profiles(
     for name, (profiles, slope) in zip(names, grid, strict=True):
         _draw_profiles(profiles, rows[rows[hue] == name], column, scale)
         style = SeriesStyle(GREY, "o", "-")
+        panel = Panel(slope, {name: style})
         _draw_slopes(slope, found[found[hue] == name], style)
-        time_axis(Panel(slope, {name: style}), table, rows[rows[hue] == name], hue=hue)
+        _explain(panel, found, rows, hue)
+        time_axis(panel, table, rows[rows[hue] == name], hue=hue)
         slope.set_xlabel("")
         for ax in (profiles, slope):
             if not quantity(column).log or ax is slope:
@@ -214,8 +197,6 @@ def depth_profiles(
                 # layout measured the labels at.
                 ax.yaxis.set_major_locator(MaxNLocator(nbins=MOST_TICKS, steps=ROUND))
         row_title(slope, name_title(name, ROW_TITLE * width))
-    panel = Panel(grid[0][1], {})
-    _explain(panel, found, rows, hue)
     for ax, title in zip(grid[0], (quantity(column).symbol, _slope_label(column)), strict=True):
         ax.set_title(wrapped(title, 0.4 * width))
     grid[-1][0].set_xlabel("layer")
@@ -309,21 +290,10 @@ def _draw_slopes(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
         width = PART_WIDTH if window == "within" else None
         dashes = "" if window == "across" else style.dashes
         ax.plot(line["step"], line["slope"], color=style.color, linestyle=dashes, linewidth=width)
-        ax.fill_between(
-            line["step"], line["low"], line["high"], color=style.color, alpha=BAND_ALPHA, lw=0
-        )
+        draw_band(ax, line["step"], (line["low"], line["high"]), style)
         shown = line.iloc[:: math.ceil(len(line) / MOST_MARKERS)]
         is_open = ~(shown["low"] * shown["high"] > 0)
-        for some, face in ((shown[is_open], "white"), (shown[~is_open], style.color)):
-            ax.plot(
-                some["step"],
-                some["slope"],
-                linestyle="",
-                marker=style.marker,
-                color=style.color,
-                markerfacecolor=face,
-            )
-    ax.axhline(0, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
+        draw_marks(ax, shown["step"], shown["slope"], style, hollow=is_open)
 
 
 def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) -> None:
@@ -335,7 +305,7 @@ def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) ->
     panel.band(f"95 % interval {kind}")
     is_alone = bool((found["slope"].notna() & found["low"].isna()).any())
     panel.mark("0 within the interval, or none" if is_alone else "0 within the interval")
-    panel.line("no trend: 1 interval in 20 excludes 0 by chance", ":", width=0.9)
+    panel.baseline([0], "no trend: 1 interval in 20 excludes 0 by chance")
     if {"within", "across"} & {*found["window"]}:
         panel.line("thin: part of a cycle; no line: across restarts", width=PART_WIDTH)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.plots.gallery_figure import GalleryFigure
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.grid import panel_figure
 from rankscope.plots.metric_lines import metric
-from rankscope.plots.panel import GREY, drawn_on
+from rankscope.plots.panel import drawn_on
 from rankscope.plots.style import paper_look
 from rankscope.statistics.energy_over_chance import OVER_CHANCE, has_shares, with_chance
 from rankscope.statistics.replicates import by_group
@@ -44,9 +46,7 @@ def input_energy(
         Which matrices: ``weight``, ``update`` or ``adapter``, and a role or all.
     text, features
         Which text, and ``all`` or ``last`` tokens; by default the first by name.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -72,8 +72,7 @@ def input_energy(
         metric(
             rows, OVER_CHANCE, component=component, role=role, hue=hue, legend=False, ax=panel.ax
         )
-        panel.ax.axhline(1, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
-        panel.line("random directions", ":", width=0.9)
+        panel.baseline([1], "random directions")
         panel.ax.set_ylabel("energy of inputs / chance")
     return panel.ax
 
@@ -106,23 +105,20 @@ def input_energies(
     """
     table, hue = by_group(energies, group, hue)
     rows = chosen_rows(table, component=component)
-    roles = in_order(rows["role"])
-    figure, panels, hole = panel_grid(len(roles))
-    for role, ax in zip(roles, panels, strict=True):
-        input_energy(
-            table,
-            component=component,
-            role=role,
-            text=text,
-            features=features,
-            hue=hue,
-            legend=False,
-            ax=ax,
-        )
+    draw = partial(
+        input_energy,
+        table,
+        component=component,
+        text=text,
+        features=features,
+        hue=hue,
+        legend=False,
+    )
+    titles = {}
+    for role in in_order(rows["role"]):
         sizes = sorted({*rows.loc[rows["role"] == role, "dimensions"].dropna().astype(int)})
-        size = f"  d = {sizes[0]}" if len(sizes) == 1 else ""
-        panel_title(ax, f"{role_name(role, component)}{size}")
-    return finish_grid(figure, panels, hole=hole)
+        titles[role] = role_name(role, component) + (f"  d = {sizes[0]}" if len(sizes) == 1 else "")
+    return panel_figure(titles, lambda role, ax: draw(role=role, ax=ax))
 
 
 def figure_of_energies(component: str, words: str) -> GalleryFigure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,65 +11,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.grid import finish_grid, panel_grid, shared_legend
-from rankscope.plots.interval_points import Interval, interval_points
-from rankscope.plots.metric_lines import draw_series
-from rankscope.plots.panel import GREY, Panel, drawn_on, label_log_axis
+from rankscope.plots.grid import panel_figure, panel_grid, shared_legend
+from rankscope.plots.interval_lines import Interval, draw_intervals
+from rankscope.plots.metric_lines import scale_axis
+from rankscope.plots.panel import drawn_on
 from rankscope.plots.published_lines import draw_published_scores, fit_published
 from rankscope.plots.style import paper_look, plain
 from rankscope.plots.time_axis import step_label, time_axis
-from rankscope.statistics.replicates import (
-    Over,
-    are_replicates,
-    by_group,
-    group_names,
-    runs_over,
-)
+from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
+from rankscope.statistics.replicates import by_group, group_names, runs_over
 from rankscope.statistics.row_choice import series_names
 
 PHENOMENON = "phenomenon:"
 CHANCE = 0.5
-INTERVAL = Interval("value", "ci_low", "ci_high")
 FEW_DOCUMENTS = 50
 """Documents below which intervals of texts are nominal: fewer than 95 % hold the truth."""
+NOMINAL = f"nominal 95 % interval: under {FEW_DOCUMENTS} documents"
 
 
-@dataclass(frozen=True)
-class _Look:
-    """How a measure is drawn.
-
-    Attributes
-    ----------
-    label
-        Axis label, with the unit.
-    log
-        Whether the axis is logarithmic.
-    of_texts
-        Whether it is a mean over documents.
-    """
-
-    label: str
-    log: bool = False
-    of_texts: bool = True
-
-
-_LOOKS = {
-    "perplexity": _Look("perplexity per token", log=True),
-    "byte_perplexity": _Look("perplexity per byte", log=True),
-    "word_perplexity": _Look("perplexity per word", log=True),
-    "mean_document_perplexity": _Look("mean perplexity of documents", log=True),
-    "macro_perplexity": _Look("mean perplexity of sources", log=True),
-    "loss": _Look("loss (nats per token)"),
-    "bits_per_byte": _Look("bits per byte"),
-    "accuracy": _Look("accuracy", of_texts=False),
-    "ties": _Look("ties", of_texts=False),
-}
+OF_SENTENCES = ("accuracy", "ties")
+"""Measures that are not means over documents."""
 _MAIN = ("perplexity", "loss", "accuracy")
-
-
-def measure_label(metric: str) -> str:
-    """Axis label of a measure, with its unit."""
-    return _LOOKS.get(metric, _Look(metric)).label
 
 
 def score(
@@ -135,28 +97,24 @@ def score(
     rows = evaluation[np.logical_and.reduce([evaluation[c] == wanted[c] for c in wanted])]
     if rows.empty:
         raise RankscopeError(f"the evaluation holds no {metric!r} of {group!r} of {task!r}")
-    look = _LOOKS.get(metric, _Look(metric))
-    is_of_runs = are_replicates(evaluation, hue)
-    points = interval_points(rows, INTERVAL, hue=hue, log=look.log)
-    with drawn_on(
-        ax, series_names(evaluation, hue) if runs is None else runs, legend=legend
-    ) as panel:
-        if look.log:
-            panel.ax.set_yscale("log", nonpositive="mask")
-        for name, series in points.groupby(hue, sort=True):
-            draw_series(panel, name, series)
+    drawn, names = quantity(metric, SCORE_QUANTITIES), series_names(evaluation, hue)
+    is_few = metric not in OF_SENTENCES and bool((rows["n"] < FEW_DOCUMENTS).any())
+    with drawn_on(ax, names if runs is None else runs, legend=legend) as panel:
         if published:
             draw_published_scores(panel, evaluation, wanted)
-        over = runs_over(rows, hue) if is_of_runs else Over()
-        is_few = look.of_texts and bool((rows["n"] < FEW_DOCUMENTS).any())
-        _explain(panel, points, look, over=over, is_few=is_few)
+        draw_intervals(
+            panel,
+            rows,
+            Interval("value", "ci_low", "ci_high"),
+            hue=hue,
+            over=runs_over(rows, hue),
+            interval=NOMINAL if is_few else "95 % interval",
+            log=drawn.log,
+        )
         if metric == "accuracy":
-            panel.ax.axhline(CHANCE, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
-            panel.line("chance", ":", width=0.9)
+            panel.baseline([CHANCE], "chance")
         time_axis(panel, evaluation, rows, hue=hue)
-        panel.ax.set_ylabel(look.label)
-        if look.log:
-            label_log_axis(panel.ax)
+        scale_axis(panel.ax, drawn)
     return panel.ax
 
 
@@ -204,18 +162,9 @@ def performance(
     if not shown:
         raise RankscopeError("the evaluation holds no perplexity, loss or accuracy of a whole task")
     figure, panels, _ = panel_grid(len(shown), share_y=False, panel_width=2.0)
+    draw = partial(score, evaluation, runs=runs, hue=hue, published=published, legend=False)
     for (task, group, metric), ax in zip(shown, panels, strict=True):
-        score(
-            evaluation,
-            metric,
-            task=task,
-            group=group,
-            runs=runs,
-            hue=hue,
-            published=published,
-            legend=False,
-            ax=ax,
-        )
+        draw(metric, task=task, group=group, ax=ax)
         ax.set(title=plain(task), xlabel="")
     figure.supxlabel(step_label(evaluation))
     shared_legend(figure, panels, hole=None)
@@ -233,14 +182,7 @@ def blimp_phenomena(
 ) -> Figure:
     """Figure of the accuracies in BLiMP's phenomena, a panel each; drawn as in `score`.
 
-    Parameters
-    ----------
-    evaluation
-        The evaluation table.
-    runs, hue, published
-        As for `score`.
-    group
-        A pattern that groups runs into replicates, in place of ``hue``: see `rankscope.grouped`.
+    Parameters as for `performance`.
 
     Raises
     ------
@@ -263,22 +205,12 @@ def blimp_phenomena(
     groups = phenomena(evaluation)
     if not groups:
         raise RankscopeError("the evaluation holds no accuracies of BLiMP by phenomenon")
-    figure, panels, hole = panel_grid(len(groups))
-    names = series_names(evaluation, hue) if runs is None else runs
-    for group, ax in zip(groups, panels, strict=True):
-        score(
-            evaluation,
-            "accuracy",
-            task="blimp",
-            group=group,
-            runs=names,
-            hue=hue,
-            published=published,
-            legend=False,
-            ax=ax,
-        )
-        ax.set_title(plain(group.removeprefix(PHENOMENON).replace("_", " ")))
-    return fit_published(finish_grid(figure, panels, hole=hole), evaluation, published=published)
+    draw = partial(score, evaluation, runs=runs, hue=hue, published=published, legend=False)
+    figure = panel_figure(
+        {name: plain(name.removeprefix(PHENOMENON).replace("_", " ")) for name in groups},
+        lambda name, ax: draw("accuracy", task="blimp", group=name, ax=ax),
+    )
+    return fit_published(figure, evaluation, published=published)
 
 
 def main_measures(evaluation: pd.DataFrame) -> list[tuple[str, str, str]]:
@@ -296,18 +228,3 @@ def phenomena(evaluation: pd.DataFrame) -> list[str]:
     """Groups of BLiMP that are phenomena, by name."""
     is_one = evaluation["group"].str.startswith(PHENOMENON) & (evaluation["task"] == "blimp")
     return sorted(set(evaluation.loc[is_one & (evaluation["metric"] == "accuracy"), "group"]))
-
-
-def _explain(panel: Panel, points: pd.DataFrame, look: _Look, *, over: Over, is_few: bool) -> None:
-    if over:
-        panel.line(f"{'geometric mean' if look.log else 'mean'} over {over}")
-    if (points["low"] < points["high"]).any():
-        interval = f"nominal 95 % interval: under {FEW_DOCUMENTS} documents"
-        panel.band(f"min to max over {over}" if over else interval if is_few else "95 % interval")
-    panel.left_out(over)
-    if ((points["undefined"] > 0) & points["centre"].notna()).any():
-        panel.mark("undefined for some")
-    if points["centre"].isna().any():
-        panel.mark("at the foot: not a number")
-    if np.isinf(points["centre"]).any():
-        panel.mark("at the head: infinite")

@@ -82,23 +82,22 @@ def _map(column: str, kind: str, words: str) -> GalleryFigure:
 
 
 def _over_steps(measure: Measured, comparison: OverSteps, kind: str, words: str) -> GalleryFigure:
-    def draw(results: Results, hue: str) -> Figure:
-        table = results.similarities
-        return similarities(table, measure, comparison=comparison, at=kind, hue=hue)
+    def draw(results: Results, hue: str, published: bool = False) -> Figure:
+        return similarities(
+            results.similarities,
+            PUBLISHED if published else measure,
+            comparison=comparison,
+            at=kind,
+            hue=hue,
+            published=published,
+        )
 
-    def draw_published(results: Results, hue: str) -> Figure:
-        return similarities(results.similarities, PUBLISHED, at=kind, hue=hue, published=True)
+    def has_published(results: Results) -> bool:
+        return made.has_data(results) and has_published_similarities(results.similarities, kind)
 
     made = _compared(draw, measure, comparison, at=kind, what=f"{words} {WITH[comparison]}")
-    if comparison != "last" or measure not in ("cka", PUBLISHED):
-        return made
-    return replace(
-        made,
-        draw_published=draw_published,
-        has_published=lambda r: (
-            made.has_data(r) and has_published_similarities(r.similarities, kind)
-        ),
-    )
+    is_of_kind = comparison == "last" and measure in ("cka", PUBLISHED)
+    return replace(made, has_published=has_published) if is_of_kind else made
 
 
 def _matrices(measure: Measured, comparison: str, kind: str, words: str) -> GalleryFigure:
@@ -112,7 +111,7 @@ def _matrices(measure: Measured, comparison: str, kind: str, words: str) -> Gall
 
 
 def _compared(
-    draw: Callable[[Results, str], Figure],
+    draw: Callable[..., Figure],
     measure: Measured,
     comparison: str,
     *,

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.metrics import noise_matters
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
-from rankscope.plots.interval_points import interval_of, interval_points
-from rankscope.plots.metric_lines import draw_series
-from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, label_log_axis
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.interval_lines import draw_intervals, interval_of
+from rankscope.plots.metric_lines import scale_axis
+from rankscope.plots.panel import drawn_on
 from rankscope.plots.style import paper_look, plain
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
-from rankscope.statistics.quantities import FEATURE_QUANTITIES, Quantity
-from rankscope.statistics.replicates import Over, are_replicates, by_group, runs_over
+from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
+from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import series_names
 
 MOST_PLACES = 8
 """Panels of a figure; of more places, evenly spread ones are drawn."""
 RESOLVED = {"rankme": "rankme_resolved", "per": "rankme_resolved"}
 RESOLVED |= {f"{name}_centred": "rankme_centred_resolved" for name in ("rankme", "per")}
-_NAMES = {"embedding": "embedding", "final": "after the last norm"}
+NAMES = {"embedding": "embedding", "final": "after the last norm"}
 
 
 def feature(
@@ -60,9 +62,7 @@ def feature(
         embedding and the number of blocks for the features after the last norm.
     text, features
         Which text, and ``all`` or ``last`` tokens; by default the first by name.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -85,23 +85,21 @@ def feature(
     rows = rows_at(table, at=at, text=text, features=features)
     require_number(rows, column)
     rows = at_layer(rows, layer, at=at)
-    drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
-    columns = interval_of(rows, column)
-    noisy = _is_noisy(rows, column)
-    points = interval_points(rows, columns, hue=hue, log=drawn.log, noisy=noisy)
+    drawn = quantity(column, FEATURE_QUANTITIES)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
-        for name, series in points.groupby(hue, sort=True):
-            draw_series(panel, name, series)
-        _draw_gaussian(panel, rows, column)
-        explain_points(panel, points, over=_over(rows, hue), log=drawn.log)
+        panel.baseline(_gaussian(rows, column), "Gaussian features of the size")
+        draw_intervals(
+            panel,
+            rows,
+            interval_of(rows, column),
+            hue=hue,
+            over=runs_over(rows, hue),
+            log=drawn.log,
+            noisy=_is_noisy(rows, column),
+        )
         panel.note(probe_text(rows))
         time_axis(panel, table, rows, hue=hue)
-        panel.ax.set_ylabel(drawn.label)
-        if drawn.log:
-            panel.ax.set_yscale("log", nonpositive="mask")
-            label_log_axis(panel.ax)
-        else:
-            keep_span(panel.ax)
+        scale_axis(panel.ax, drawn)
     return panel.ax
 
 
@@ -133,17 +131,17 @@ def features(
     """
     table, hue = by_group(representations, group, hue)
     rows = rows_at(table, at=at, text=text, features=features)
-    places = few(places_of(rows), MOST_PLACES)
-    figure, panels, hole = panel_grid(len(places))
-    for (layer, name), ax in zip(places, panels, strict=True):
-        feature(rows, column, layer=layer, at=at, hue=hue, legend=False, ax=ax)
-        panel_title(ax, place_title(layer, name))
-    return finish_grid(figure, panels, hole=hole)
+    return panel_figure(
+        place_titles(places_of(rows)),
+        lambda layer, ax: feature(rows, column, layer=layer, at=at, hue=hue, legend=False, ax=ax),
+    )
 
 
-def place_title(layer: int, at: str) -> str:
-    """What a panel calls a place."""
-    return _NAMES.get(at) or f"{plain(at)} {layer}"
+def place_titles(places: Sequence[tuple[int, str]]) -> dict[int, str]:
+    """What panels call places, by layer: all of them, or eight evenly spread ones."""
+    return {
+        layer: NAMES.get(at) or f"{plain(at)} {layer}" for layer, at in few(places, MOST_PLACES)
+    }
 
 
 def at_layer(rows: pd.DataFrame, layer: int | None, *, at: str) -> pd.DataFrame:
@@ -169,25 +167,6 @@ def probe_text(rows: pd.DataFrame) -> str:
     return f"text {names}: {tokens} {last}{remark}"
 
 
-def explain_points(panel: Panel, points: pd.DataFrame, *, over: Over, log: bool = False) -> None:
-    """Enter into the legend what lines, bands and markers of `interval_points` are."""
-    if over:
-        panel.line(f"{'geometric mean' if log else 'mean'} over {over}")
-    if (points["low"] < points["high"]).any():
-        panel.band(f"min to max over {over}" if over else "95 % interval over documents")
-    panel.left_out(over)
-    if points["noisy"].any():
-        panel.mark("noise may move it > 1 %")
-    if ((points["undefined"] > 0) & points["centre"].notna()).any():
-        panel.mark("undefined for some")
-    if points["centre"].isna().any():
-        panel.mark("at the foot: no number")
-
-
-def _over(rows: pd.DataFrame, hue: str) -> Over:
-    return runs_over(rows, hue) if are_replicates(rows, hue) else Over()
-
-
 def _is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
     """Whether rounding noise may be more than 1 % of an effective rank."""
     resolved = RESOLVED.get(column, "")
@@ -197,14 +176,9 @@ def _is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
     return pd.Series(noise_matters(rank, rows[resolved].to_numpy(float)), index=rows.index)
 
 
-def _draw_gaussian(panel: Panel, rows: pd.DataFrame, column: str) -> None:
-    """Draw what Gaussian features of the size have, one line for each size."""
+def _gaussian(rows: pd.DataFrame, column: str) -> list[float]:
+    """What Gaussian features of the sizes among the rows have."""
     baseline = f"{column}_gaussian"
     if column == "mean_cosine":
-        heights = [0.0]
-    else:
-        heights = sorted({*rows[baseline].dropna().round(6)}) if baseline in rows else []
-    for height in heights:
-        panel.ax.axhline(height, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
-    if heights:
-        panel.line("Gaussian features of the size", ":", width=0.9)
+        return [0.0]
+    return sorted({*rows[baseline].dropna().round(6)}) if baseline in rows else []

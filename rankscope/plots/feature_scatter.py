@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import WrongSettingError
 from rankscope.plots.feature_lines import probe_text
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.marks import draw_marks
+from rankscope.plots.metric_lines import MOST_MARKERS
 from rankscope.plots.panel import Panel, label_log_axis
-from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
+from rankscope.plots.style import SeriesStyle, paper_look, series_styles
 from rankscope.plots.time_axis import step_label
 from rankscope.statistics.feature_rows import beside_weights, rows_at
-from rankscope.statistics.quantities import FEATURE_QUANTITIES, Quantity, quantity
-from rankscope.statistics.replicates import are_replicates, by_group, runs_over
-from rankscope.statistics.row_choice import by_run, chosen_rows, in_order, role_title, series_names
+from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
+from rankscope.statistics.replicates import by_group, runs_over
+from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
 
 
 @paper_look()
@@ -37,9 +42,9 @@ def features_against_weights(
 
     Each point is the number of the features after block l over the metric of the weights in block
     l, with the 95 % interval over documents as a bar. A thin line joins the layers of a run in
-    order, from a hollow marker at the first. Layers of one run are not independent, and both ranks
-    may change with depth for reasons of their own: the figure cannot show that one follows from
-    the other.
+    order, from a hollow marker at the first; of many layers every few have a marker. Layers of one
+    run are not independent, and both ranks may change with depth for reasons of their own: the
+    figure cannot show that one follows from the other.
 
     Parameters
     ----------
@@ -80,25 +85,25 @@ def features_against_weights(
     rows = rows_at(representations, at=at, text=text, features=features)
     points = beside_weights(metrics, rows, column, of_weights, component=component, step=step)
     points = points.assign(**{hue: points["run"].map(by_run(metrics, hue))})
-    drawn, weights = FEATURE_QUANTITIES.get(column) or Quantity(plain(column)), quantity(of_weights)
-    roles = in_order(points["role"])
-    figure, panels, hole = panel_grid(len(roles))
+    drawn, weights = quantity(column, FEATURE_QUANTITIES), quantity(of_weights)
     where = f"{weights.label} of the block's weights, at {_steps(points, step_label(metrics))}"
-    for role, ax in zip(roles, panels, strict=True):
+
+    def draw(role: str, ax: Axes) -> None:
         panel = Panel(ax, series_styles(series_names(metrics, hue)))
         own = points[points["role"] == role]
         for name, series in own.groupby(hue, sort=True):
             _draw(ax, _means(series), panel.series(name, dashes=""))
         _explain(panel, own, hue, note=probe_text(rows[rows["step"].isin(points["step"])]))
-        of_role = chosen_rows(metrics, component=component, role=role)
-        panel_title(ax, role_title(role, of_role))
         ax.set(xlabel=where, ylabel=drawn.label)
         if weights.log:
             ax.set_xscale("log")
         if drawn.log:
             ax.set_yscale("log")
             label_log_axis(ax)
-    return finish_grid(figure, panels, hole=hole)
+
+    rows_drawn = chosen_rows(metrics, component=component)
+    titles = role_titles(rows_drawn[rows_drawn["role"].isin(points["role"])])
+    return panel_figure(titles, draw)
 
 
 def has_features_of_weights(metrics: pd.DataFrame, representations: pd.DataFrame) -> bool:
@@ -126,21 +131,16 @@ def _draw(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     x, y = points["weights"], points["features"]
     ax.plot(x, y, color=style.color, linewidth=0.6, zorder=1)
     ax.vlines(x, points["low"], points["high"], color=style.color, linewidth=0.8)
-    for some, face in ((points.iloc[1:], style.color), (points.iloc[:1], "white")):
-        ax.plot(
-            some["weights"],
-            some["features"],
-            linestyle="",
-            marker=style.marker,
-            color=style.color,
-            markerfacecolor=face,
-        )
+    marked = points.iloc[:: math.ceil(len(points) / MOST_MARKERS)]
+    is_first = np.arange(len(marked)) == 0
+    draw_marks(ax, marked["weights"], marked["features"], style, hollow=is_first)
 
 
 def _explain(panel: Panel, points: pd.DataFrame, hue: str, *, note: str) -> None:
-    if are_replicates(points, hue):
-        panel.note(f"means over {runs_over(points, hue)}")
+    over = runs_over(points, hue)
+    if over:
+        panel.note(f"means over {over}")
     panel.mark("first layer; the line goes on to the last")
-    if not are_replicates(points, hue) and points["low"].notna().any():
+    if not over and points["low"].notna().any():
         panel.note("bars: 95 % interval over documents")
     panel.note(note)

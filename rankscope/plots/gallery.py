@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import attrgetter, or_
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, closest_first
 from rankscope.plots.adapter_cycles import adapter_ranks, has_subspaces, has_varied_ranks
 from rankscope.plots.chosen_results import ChosenResults, Study
 from rankscope.plots.circuit_maps import head_maps
@@ -32,6 +33,7 @@ from rankscope.plots.rate_curves import has_learning_rate, learning_rates
 from rankscope.plots.role_panels import condition_number, outliers, per, tail_index
 from rankscope.plots.run_scatter import has_run_points, rank_against_performance
 from rankscope.plots.staircases import merged_ranks
+from rankscope.plots.style import plain
 from rankscope.plots.subspace_lines import overlaps
 from rankscope.plots.training_curves import has_loss, losses
 from rankscope.results.results import STORED, Results
@@ -49,10 +51,8 @@ PLURALS = {"weight": "weights", "update": "updates", "adapter": "adapters", "mer
 PLURALS |= {"cumulative_update": "cumulative-updates", "gradient": "gradients"}
 PLURALS |= {"merged_total": "merged-totals", "ov_update": "ov-updates", "factor": "factors"}
 PLURALS |= {"qk_update": "qk-updates"}
-TABLES = (
-    *("metrics", "evaluation", "training", "subspaces"),
-    *("representations", "similarities", "input_energies"),
-)
+COMPARED = ("similarities", "input_energies")
+TABLES = ("metrics", "evaluation", "training", "subspaces", "representations", *COMPARED)
 # Columns that a figure of a metric takes besides: what qualifies it, and what chance gives.
 COMPANIONS = {
     "per": ("per_error", "per_resolved", "per_gaussian", "noise_share"),
@@ -65,32 +65,19 @@ BOTH = tuple(
 )
 MERGED = ("name", "effective_rank", "numerical_rank", "per", *COMPANIONS["per"])
 PER, KAPPA, MAP, HALVES = "per-", "condition-numbers-", "heatmap-", "halves-"
+RESOLVED = "weights above the noise floor"
 
 
 def figures_of(component: str) -> dict[str, GalleryFigure]:
     """The figures of one component of the matrices, whatever it is, by name."""
-    plural = PLURALS.get(component, component)
+    plural, words = PLURALS.get(component, component), component.replace("_", "-")
     kappa = "condition_number" if component in ("weight", "base") else "condition_number_r"
 
-    def figure(column: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
-        def has_data(results: Results) -> bool:
-            return _has_value(results, component, column)
-
-        return GalleryFigure(
-            draw,
-            has_data,
-            plural.replace("-", " "),
-            component,
-            columns=(column, *COMPANIONS.get(column, ())),
-            components=["adapter"] if component == "update" else (),
-        )
-
-    def of_spectra(draw: Callable[[Results, str], Figure]) -> GalleryFigure:
-        return replace(figure("per", draw), columns=(*STORED, "spectral_norm"))
-
     def in_halves(column: str) -> GalleryFigure:
-        made = figure(
-            column, lambda r, hue: by_half(r.metrics, column, component=component, hue=hue)
+        made = _of_matrices(
+            column,
+            component,
+            lambda r, hue: by_half(r.metrics, column, component=component, hue=hue),
         )
         return replace(
             made,
@@ -99,30 +86,55 @@ def figures_of(component: str) -> dict[str, GalleryFigure]:
         )
 
     return {
-        f"per-{plural}": replace(
-            figure("per", lambda r, hue: per(r.metrics, component, hue=hue)),
-            draw_published=lambda r, hue: per(r.metrics, component, hue=hue, published=True),
+        f"{PER}{plural}": replace(
+            _of_matrices(
+                "per",
+                component,
+                lambda r, hue, p=False: per(r.metrics, component, hue=hue, published=p),
+            ),
             has_published=lambda r: has_published_spectra(_sizes(r, component), "per", component),
         ),
-        f"condition-numbers-{plural}": replace(
-            figure(kappa, lambda r, hue: condition_number(r.metrics, component, hue=hue)),
-            draw_published=lambda r, hue: condition_number(
-                r.metrics, component, hue=hue, published=True
+        f"{KAPPA}{plural}": replace(
+            _of_matrices(
+                kappa,
+                component,
+                lambda r, hue, p=False: condition_number(
+                    r.metrics, component, hue=hue, published=p
+                ),
             ),
             has_published=lambda r: has_published_spectra(_sizes(r, component), kappa, component),
         ),
-        f"halves-per-{plural}": in_halves("per"),
-        f"halves-condition-numbers-{plural}": in_halves(kappa),
-        f"{component.replace('_', '-')}-histograms": of_spectra(
-            lambda r, hue: update_histograms(r, component=component, hue=hue)
+        f"{HALVES}{PER}{plural}": in_halves("per"),
+        f"{HALVES}{KAPPA}{plural}": in_halves(kappa),
+        f"{words}-histograms": _of_spectra(
+            component, lambda r, hue: update_histograms(r, component=component, hue=hue)
         ),
-        f"{component.replace('_', '-')}-spectra": of_spectra(
-            lambda r, hue: update_spectra(r, component=component, hue=hue)
+        f"{words}-spectra": _of_spectra(
+            component, lambda r, hue: update_spectra(r, component=component, hue=hue)
         ),
-        f"heatmap-per-{plural}": figure(
-            "per", lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
+        f"{MAP}{PER}{plural}": _of_matrices(
+            "per", component, lambda r, hue: heatmaps(r.metrics, component=component, hue=hue)
         ),
     }
+
+
+def _of_matrices(
+    column: str, component: str, draw: Callable[..., Figure], drawn_from: str = ""
+) -> GalleryFigure:
+    """A figure of a metric of one component; ``drawn_from`` is its name if not given."""
+    plural = PLURALS.get(component, component).replace("-", " ")
+    return GalleryFigure(
+        draw,
+        lambda r: _has_value(r, component, column),
+        drawn_from or plural,
+        component,
+        columns=(column, *COMPANIONS.get(column, ())),
+        components=["adapter"] if component == "update" else (),
+    )
+
+
+def _of_spectra(component: str, draw: Callable[[Results, str], Figure]) -> GalleryFigure:
+    return replace(_of_matrices("per", component, draw), columns=(*STORED, "spectral_norm"))
 
 
 def _has_value(results: Results, component: str, column: str) -> bool:
@@ -190,7 +202,7 @@ def gallery(
     chosen = _figures_for(results, only, components)
     if not published:
         return chosen
-    if not any(figure.has_published(results) for figure in chosen.values()):
+    if not any(figure.is_published(results) for figure in chosen.values()):
         raise WrongSettingError(
             "nothing is published of matrices of these shapes, of these tasks, nor of features of "
             "these places, by step: leave out `published`"
@@ -203,11 +215,10 @@ def _figures_for(
 ) -> dict[str, GalleryFigure]:
     there = distinct(results.rows(["component"]), "component")
     _check("component", components, [there])
-    every = dict(FIGURES)
-    for component in there:
-        every |= figures_of(str(component))
-    for kind in kinds_of_places(results.representations):
-        every |= figures_of_features(kind)
+    kinds = kinds_of_places(results.representations)
+    of_text = reduce(or_, map(figures_of_features, kinds), OF_TEXT)
+    every = reduce(or_, (figures_of(str(component)) for component in there), FIGURES)
+    every |= of_text | _of_other_texts(of_text, results)
     if only:
         _check("figure", only, [list(every)])
         return {name: every[name] for name in only}
@@ -217,15 +228,16 @@ def _figures_for(
     spectra = with_tables(results, **{name: getattr(results, name).iloc[:0] for name in others})
     shown = {f.component for f in FIGURES.values() if f.component in there and f.has_data(spectra)}
     rest = (_default(str(component), PER) for component in there if component not in shown)
-    kinds = kinds_of_places(results.representations)
-    return reduce(or_, (*rest, *(default_features(kind) for kind in kinds)), FIGURES)
+    of_text = reduce(or_, map(default_features, kinds), OF_TEXT)
+    return reduce(or_, rest, FIGURES) | of_text | _of_other_texts(of_text, results)
 
 
 def _check(what: str, names: Collection[str], known: Iterable[Iterable[object]]) -> None:
     there = dict.fromkeys(str(name) for column in known for name in column)
     for name in names:
         if name not in there:
-            raise WrongSettingError(f"unknown {what} {name!r}: choose from {', '.join(there)}")
+            listing = closest_first(name, there)
+            raise WrongSettingError(f"unknown {what} {name!r}: choose from {listing}")
 
 
 def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
@@ -252,6 +264,49 @@ def _if_alone(figure: GalleryFigure) -> GalleryFigure:
 def _cycles(results: Results) -> pd.DataFrame:
     columns = ["run", "step", "role", "component", "max_rank"]
     return results.rows(columns, component=["adapter", "merge"])
+
+
+def _of_other_texts(
+    figures: Mapping[str, GalleryFigure], results: Results
+) -> dict[str, GalleryFigure]:
+    """Figures of features once more, for each text and kind of tokens but the first."""
+    probes = results.representations[["text", "features"]].dropna().drop_duplicates()
+    names = sorted(probes.itertuples(index=False, name=None))
+    made = {}
+    for probe in names[1:]:
+        chosen = partial(_of_text, probe=probe)
+        parts = [part for part, first in zip(probe, names[0], strict=True) if part != first]
+        for name, figure in figures.items():
+            if figure.has_data(chosen(results)):
+                words = (f"{part} tokens" if part == probe[1] else plain(part) for part in parts)
+                title = ", ".join([figure.title, *words])
+                end = re.sub(r"[^\w.]+", "-", "-".join(parts))
+                made[f"{name}-{end}"] = replace(_from(figure, chosen), title=title)
+    return made
+
+
+def _of_text(results: Results, probe: tuple[str, str]) -> Results:
+    """Results whose features are those of one text, and of all or the last tokens of windows."""
+    tables = {name: getattr(results, name) for name in ("representations", *COMPARED)}
+    text, features = probe
+    return with_tables(
+        results,
+        **{
+            name: table[(table["text"] == text) & (table["features"] == features)]
+            for name, table in tables.items()
+        },
+    )
+
+
+def _from(figure: GalleryFigure, chosen: Callable[[Results], Results]) -> GalleryFigure:
+    """The figure of a part of the results."""
+    table = figure.table
+    return replace(
+        figure,
+        draw=lambda results, *hue: figure.draw(chosen(results), *hue),
+        has_data=lambda results: figure.has_data(chosen(results)),
+        table=table and (lambda results: table(chosen(results))),
+    )
 
 
 def _of_subspaces(
@@ -291,6 +346,24 @@ def _has_correlations(results: Results) -> bool:
     )
 
 
+OF_TEXT: dict[str, GalleryFigure] = {
+    **default_features("block"),
+    "features-against-weights": GalleryFigure(
+        lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
+        lambda r: has_features_of_weights(
+            r.rows([*PLACES, "per"], component="weight"), r.representations
+        ),
+        "weights and features of blocks of a run at the same step",
+        "weight",
+        columns=["per", *COMPANIONS["per"]],
+        title="PER of the features after each block against that of its weights",
+    ),
+    **{
+        f"input-energy-{PLURALS[component]}": figure_of_energies(component, PLURALS[component])
+        for component in ("weight", "update", "adapter")
+    },
+}
+"""Figures of features, which are of one text."""
 FIGURES: dict[str, GalleryFigure] = {
     "loss": GalleryFigure(
         lambda r, hue: losses(r.training, runs=_names(r, r.training, hue), hue=hue),
@@ -305,26 +378,16 @@ FIGURES: dict[str, GalleryFigure] = {
         table=attrgetter("training"),
     ),
     **_default("weight", PER, KAPPA, MAP, HALVES),
-    "condition-numbers-90-weights": GalleryFigure(
+    "condition-numbers-90-weights": _of_matrices(
+        "condition_number_90",
+        "weight",
         lambda r, hue: condition_number(r.metrics, column="condition_number_90", hue=hue),
-        lambda r: _has_value(r, "weight", "condition_number_90"),
-        "weights",
-        "weight",
-        columns=["condition_number_90"],
     ),
-    "tail-index-weights": GalleryFigure(
-        lambda r, hue: tail_index(r.metrics, hue=hue),
-        lambda r: _has_value(r, "weight", "tail_index"),
-        "weights above the noise floor",
-        "weight",
-        columns=["tail_index", *COMPANIONS["tail_index"]],
+    "tail-index-weights": _of_matrices(
+        "tail_index", "weight", lambda r, hue: tail_index(r.metrics, hue=hue), RESOLVED
     ),
-    "outliers-weights": GalleryFigure(
-        lambda r, hue: outliers(r.metrics, hue=hue),
-        lambda r: _has_value(r, "weight", "outliers"),
-        "weights above the noise floor",
-        "weight",
-        columns=["outliers"],
+    "outliers-weights": _of_matrices(
+        "outliers", "weight", lambda r, hue: outliers(r.metrics, hue=hue), RESOLVED
     ),
     "depth-per-weights": GalleryFigure(
         lambda r, hue: depth_profiles(r.metrics, hue=hue),
@@ -349,15 +412,17 @@ FIGURES: dict[str, GalleryFigure] = {
     ),
     **figures_of("update"),
     **_default("cumulative_update", PER, MAP),
-    **{n: _if_alone(figure) for n, figure in _default("adapter", PER, KAPPA, MAP).items()},
+    **{name: _if_alone(figure) for name, figure in _default("adapter", PER, KAPPA, MAP).items()},
     **_default("gradient", PER),
     **_default("ov", PER),
     **_default("qk", PER),
-    "merged-rank": GalleryFigure(
-        lambda r, hue: merged_ranks(r.metrics, hue=hue),
-        lambda r: _has_value(r, "merged_total", "numerical_rank"),
-        "recorded merges",
-        "merged_total",
+    "merged-rank": replace(
+        _of_matrices(
+            "numerical_rank",
+            "merged_total",
+            lambda r, hue: merged_ranks(r.metrics, hue=hue),
+            "recorded merges",
+        ),
         columns=MERGED,
         components=None,  # its lines go on to the last step that anything was measured at
     ),
@@ -380,23 +445,21 @@ FIGURES: dict[str, GalleryFigure] = {
         components=None,
     ),
     "performance": GalleryFigure(
-        lambda r, hue: performance(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
+        lambda r, hue, p=False: performance(
+            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=p
+        ),
         lambda r: bool(main_measures(r.evaluation)),
         "perplexity, loss or accuracy",
         table=attrgetter("evaluation"),
-        draw_published=lambda r, hue: performance(
-            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=True
-        ),
         has_published=lambda r: has_published_scores(r.evaluation),
     ),
     "blimp-phenomena": GalleryFigure(
-        lambda r, hue: blimp_phenomena(r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue),
+        lambda r, hue, p=False: blimp_phenomena(
+            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=p
+        ),
         lambda r: bool(phenomena(r.evaluation)),
         "accuracies by phenomenon",
         table=attrgetter("evaluation"),
-        draw_published=lambda r, hue: blimp_phenomena(
-            r.evaluation, runs=_names(r, r.evaluation, hue), hue=hue, published=True
-        ),
         has_published=lambda r: has_published_scores(r.evaluation),
     ),
     "rank-and-performance": GalleryFigure(
@@ -413,20 +476,6 @@ FIGURES: dict[str, GalleryFigure] = {
         "weight",
         columns=["per", *COMPANIONS["per"]],
     ),
-    **default_features("block"),
-    "features-against-weights": GalleryFigure(
-        lambda r, hue: features_against_weights(r.metrics, r.representations, hue=hue),
-        lambda r: has_features_of_weights(
-            r.rows([*PLACES, "per"], component="weight"), r.representations
-        ),
-        "weights and features of blocks of a run at the same step",
-        "weight",
-        columns=["per", *COMPANIONS["per"]],
-        title="PER of the features after each block against that of its weights",
-    ),
-    **{
-        f"input-energy-{PLURALS[component]}": figure_of_energies(component, PLURALS[component])
-        for component in ("weight", "update", "adapter")
-    },
+    **OF_TEXT,
 }
 """Figures of the results by file name."""

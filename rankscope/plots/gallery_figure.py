@@ -31,8 +31,9 @@ class GalleryFigure:
     Attributes
     ----------
     draw
-        Draws it, with a column that identifies the lines, such as ``run``; raises
-        `RankscopeError` where the results do not allow it.
+        Draws it, with a column that identifies the lines, such as ``run``, and where there is
+        ``has_published`` whether to draw over published curves; raises `RankscopeError` where the
+        results do not allow it.
     has_data
         Whether the results hold what it needs.
     drawn_from
@@ -47,15 +48,14 @@ class GalleryFigure:
         The runs that it is about; all if not given.
     table
         The table that it is drawn from; the metrics if not given.
-    draw_published
-        Draws it over the curves of `rankscope.published.weiss2025`, if any are of its kind.
     has_published
-        Whether some are of the matrices or tasks in the results.
+        Whether curves of `rankscope.published.weiss2025` are of the matrices or tasks in the
+        results; None where none are of its kind.
     title
         What it is called, where its name does not say it.
     """
 
-    draw: Callable[[Results, str], Figure]
+    draw: Callable[..., Figure]
     has_data: Callable[[Results], bool]
     drawn_from: str
     component: str | None = None
@@ -63,15 +63,18 @@ class GalleryFigure:
     components: Collection[str] | None = ()
     of_runs: Callable[[Results], Collection[str]] | None = None
     table: Callable[[Results], pd.DataFrame] | None = None
-    draw_published: Callable[[Results, str], Figure] | None = None
-    has_published: Callable[[Results], bool] = lambda _: False
+    has_published: Callable[[Results], bool] | None = None
     title: str = ""
 
     def over_published(self, results: Results) -> GalleryFigure:
         """The figure over published curves, where there are any for these results."""
-        if self.draw_published is None or not self.has_published(results):
+        if not self.is_published(results):
             return self
-        return replace(self, draw=self.draw_published)
+        return replace(self, draw=lambda results, hue: self.draw(results, hue, True))
+
+    def is_published(self, results: Results) -> bool:
+        """Whether curves like those of these results are published."""
+        return self.has_published is not None and self.has_published(results)
 
     def __call__(self, results: Results) -> Figure | None:
         """Draw the figure, of the groups of runs if `selected` made any; None without data."""

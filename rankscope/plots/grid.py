@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -20,6 +20,7 @@ FRAME = 0.35  # inches that ticks and the label of x take from a figure's height
 WIDEST_IN_CELL = 1.65
 LINE_HEIGHT = 0.135
 Sharing = bool | Literal["col"]
+Key = TypeVar("Key")
 INSIDE_PANEL = 0.95  # of a column of panels that a title may fill
 
 
@@ -103,6 +104,21 @@ def panel_title(ax: Axes, text: str) -> None:
     ax.set_title(text if TITLE_CHARACTER * len(text) < width else text.replace(", ", ",\n"))
 
 
+def panel_figure(
+    titles: Mapping[Key, str], draw: Callable[[Key, Axes], object], *, share_y: bool = True
+) -> Figure:
+    """Figure of a titled panel for every key, which ``draw`` draws with labels and legend entries.
+
+    The labels of the first panel and one legend of all entries are the figure's: see `panel_grid`
+    and `finish_grid`.
+    """
+    figure, panels, hole = panel_grid(len(titles), share_y=share_y)
+    for (key, title), ax in zip(titles.items(), panels, strict=True):
+        draw(key, ax)
+        panel_title(ax, title)
+    return finish_grid(figure, panels, hole=hole)
+
+
 def finish_grid(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> Figure:
     """Move the panels' labels, which are the same, to the figure, and draw the one legend."""
     labels, height = (panels[0].get_xlabel(), panels[0].get_ylabel()), figure.get_figheight()
@@ -129,9 +145,11 @@ def label_figure(figure: Figure, x: str, y: str, *, height: float) -> None:
 def shared_legend(figure: Figure, panels: list[Axes], *, hole: Axes | None) -> None:
     """Draw one legend for all the panels: in an empty cell if it fits there, else above them.
 
-    Above, the figure grows by the legend's height.
+    Above, the figure grows by the legend's height. Without entries there is none.
     """
     handles, labels = entries(panels)
+    if not labels:
+        return
     entry = 0.45 + CHARACTER * max(map(len, labels))
     if hole is not None and entry < WIDEST_IN_CELL:
         hole.legend(handles, labels, loc="center left", borderaxespad=0)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.grid import finish_grid
-from rankscope.plots.metric_lines import draw_points, explain, scale_metric
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.metric_lines import draw_points, explain, scale_axis
 from rankscope.plots.panel import drawn_on
-from rankscope.plots.role_panels import role_panels
+from rankscope.plots.role_panels import titles_with_rank
 from rankscope.plots.style import paper_look, plain
 from rankscope.plots.time_axis import time_axis
 from rankscope.statistics.layer_halves import HALF, HALVES, in_halves, layers_text
+from rankscope.statistics.quantities import quantity, usual_error
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import chosen_rows, require_metric, series_names
 from rankscope.statistics.step_summary import cuts_of, summarised_over, summary
@@ -81,7 +83,7 @@ def layer_halves(
         over = summarised_over(rows.drop(columns=HALF), hue=hue)
         explain(panel, pd.concat(drawn.values()), column, over=over)
         time_axis(panel, table, rows, hue=hue)
-        scale_metric(panel.ax, rows, column)
+        scale_axis(panel.ax, quantity(column), error=usual_error(rows, column))
     return panel.ax
 
 
@@ -104,13 +106,10 @@ def by_half(
     'stable rank'
     """
     table, hue = by_group(table, group, hue)
-
-    def draw(role: str, ax: Axes) -> None:
-        layer_halves(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
-
     rows = in_halves(chosen_rows(table, component=component))
-    figure, panels, hole = role_panels(rows, column, draw)
-    return finish_grid(figure, panels, hole=hole)
+    draw = partial(layer_halves, table, column, component=component, hue=hue, legend=False)
+    titles = titles_with_rank(rows, column)
+    return panel_figure(titles, lambda role, ax: draw(role=role, ax=ax))
 
 
 def has_halves(table: pd.DataFrame, component: str) -> bool:

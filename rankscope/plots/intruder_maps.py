@@ -8,11 +8,17 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
+from rankscope.plots.coloured_cells import (
+    color_bar,
+    draw_cells,
+    in_layers,
+    layer_cells,
+    value_limits,
+)
 from rankscope.plots.grid import FRAME, panel_grid, shared_legend
-from rankscope.plots.maps import color_bar, draw_cells, in_layers, layer_cells, value_limits
-from rankscope.plots.panel import Panel, drawn_on
+from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.style import name_title, paper_look, wrapped
-from rankscope.plots.subspace_lines import DOTTED, EARLIER, NULL_WIDTH, draw_shares
+from rankscope.plots.subspace_lines import DOTTED, EARLIER, draw_shares
 from rankscope.plots.time_axis import map_time_axis, step_label, time_axis
 from rankscope.statistics.replicates import by_group
 from rankscope.statistics.row_choice import series_names
@@ -90,19 +96,8 @@ def intruders(
 ) -> Figure:
     """Figure of `intruder_count`, then a map of the certain ones by layer and step for every run.
 
-    Cells are means over the matrices of a layer. Cells without a number are hatched.
-
-    Parameters
-    ----------
-    table
-        The table of subspaces, ``results.subspaces``.
-    role, against, hue, group
-        As in `intruder_count`; there is a map for each value of ``hue``.
-
-    Raises
-    ------
-    RankscopeError
-        If no intruders were counted.
+    Cells are means over the matrices of a layer. Cells without a number are hatched. Parameters and
+    errors as in `intruder_count`; there is a map for each value of ``hue``.
 
     Examples
     --------
@@ -144,4 +139,4 @@ def _explain(panel: Panel, rows: pd.DataFrame, hue: str) -> None:
     runs = f", min to max over {over.runs}" if over.runs else ""
     panel.band(f"up to undecided ones{runs}")
     panel.left_out(over)
-    panel.line("by chance: Gaussian change of equal norm", DOTTED, width=NULL_WIDTH)
+    panel.line("by chance: Gaussian change of equal norm", DOTTED, width=CHANCE_WIDTH)

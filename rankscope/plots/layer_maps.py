@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from rankscope.plots.feature_lines import probe_text
-from rankscope.plots.grid import label_figure, new_figure
-from rankscope.plots.maps import (
-    FRAME,
-    INSIDE,
-    ON_TOP,
-    TITLE_LINE,
+from rankscope.plots.coloured_cells import (
     color_bar,
     colour_scale,
     draw_cells,
-    hatched_text,
     layer_cells,
     value_limits,
 )
-from rankscope.plots.style import name_titles, paper_look, plain, wrapped
-from rankscope.plots.time_axis import map_time_axis, step_label
+from rankscope.plots.feature_lines import probe_text
+from rankscope.plots.map_grid import finish_maps, map_figure
+from rankscope.plots.style import paper_look
+from rankscope.plots.time_axis import ON_TOP, map_time_axis, step_label
 from rankscope.statistics.feature_rows import few, places_of, require_number, rows_at
-from rankscope.statistics.quantities import FEATURE_QUANTITIES, Quantity
-from rankscope.statistics.replicates import are_replicates, by_group, runs_over
+from rankscope.statistics.quantities import FEATURE_QUANTITIES, quantity
+from rankscope.statistics.replicates import by_group, runs_over
 from rankscope.statistics.row_choice import distinct
 
 MOST_TICKS = 8
-LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 2.0, 3.2
+LAYER_HEIGHT, LEAST_HEIGHT, MOST_HEIGHT = 0.16, 1.4, 2.6
 SHORT = {"embedding": "emb.", "final": "norm"}
 
 
@@ -82,7 +76,7 @@ def feature_map(
     rows = rows_at(representations, at=at, text=text, features=features)
     rows = rows if run is None else rows[rows["run"] == run]
     require_number(rows, column)
-    drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
+    drawn = quantity(column, FEATURE_QUANTITIES)
     limits = value_limits(rows, column) if limits is None else limits
     ax = plt.gca() if ax is None else ax
     cells = layer_cells(rows, column, log=drawn.log)
@@ -108,17 +102,8 @@ def feature_maps(
 ) -> Figure:
     """Figure of `feature_map` with a panel for every run, on one colour scale.
 
-    Parameters
-    ----------
-    representations, column, at, text, features
-        As in `feature_map`.
-    hue, group
-        What gets a panel each: the values of a column, or runs that a pattern puts together.
-
-    Raises
-    ------
-    RankscopeError
-        If there are no such features or no such number.
+    Parameters and errors as there; ``hue`` or ``group`` says what has a panel each: the values of a
+    column, or runs that a pattern puts together.
 
     Examples
     --------
@@ -133,28 +118,21 @@ def feature_maps(
     table, hue = by_group(representations, group, hue)
     rows = rows_at(table, at=at, text=text, features=features)
     require_number(rows, column)
-    names = sorted(distinct(rows, hue), key=str)
-    limits, width = value_limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
-    titles = name_titles(names, INSIDE * width / len(names))
-    height = FRAME + LAYER_HEIGHT * len(places_of(rows))
-    height = min(max(height, LEAST_HEIGHT), MOST_HEIGHT)
-    height += TITLE_LINE * max(title.count("\n") for title in titles)
-    figure, (panels,) = new_figure(1, len(names), size=(width, height))
-    for name, title, ax in zip(names, titles, panels, strict=True):
+    limits = value_limits(rows, column)
+
+    def draw(_: str, name: object, ax: Axes) -> None:
         own = rows[rows[hue] == name]
         feature_map(own, column, at=at, limits=limits, colorbar=False, ax=ax)
-        ax.set(title=title, xlabel="", ylabel="")
+
+    names = sorted(distinct(rows, hue), key=str)
+    height = float(np.clip(LAYER_HEIGHT * len(places_of(rows)), LEAST_HEIGHT, MOST_HEIGHT))
+    figure, panels = map_figure({"": ""}, names, draw, line_height=height)
     label_places(panels[0], places_of(rows))
-    for ax in panels[1:]:
-        ax.tick_params(labelleft=False)
-    drawn = FEATURE_QUANTITIES.get(column) or Quantity(plain(column))
-    mesh = next(part for part in panels[0].collections if isinstance(part, QuadMesh))
-    has_restarts = any(ax.collections[1:] for ax in panels)
-    over = f"; mean over {runs_over(rows, hue)}" if are_replicates(rows, hue) else ""
-    remarks = hatched_text(panels, "no number") + (ON_TOP if has_restarts else "")
-    label = f"{drawn.label}{over}{remarks}; {probe_text(rows)}"
-    color_bar(mesh, panels, wrapped(label, height - FRAME / 2))
-    label_figure(figure, step_label(table), "layer", height=height)
+    over = runs_over(rows, hue)
+    remarks = [*([f"mean over {over}"] if over else []), probe_text(rows)]
+    axes = step_label(table), "layer"
+    label = quantity(column, FEATURE_QUANTITIES).label
+    finish_maps(figure, panels, label, axes=axes, hatched="no number", remarks=remarks)
     return figure
 
 

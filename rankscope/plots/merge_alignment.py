@@ -10,10 +10,10 @@ from matplotlib.typing import LineStyleType
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import Panel, drawn_on
+from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.staircases import DASHED
 from rankscope.plots.style import paper_look, series_styles
-from rankscope.plots.subspace_lines import DOTTED, NULL_WIDTH, draw_shares, explain_doubt
+from rankscope.plots.subspace_lines import DOTTED, draw_shares, explain_doubt
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import in_order, role_name, series_names
 from rankscope.statistics.step_summary import summarised_over
@@ -62,9 +62,7 @@ def merge_overlap(
         Which role; all if not given.
     against
         Compared with the ``previous`` merge, the ``first`` or the ``last`` one.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -179,5 +177,5 @@ def _explain(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame, *, over: Ov
     panel.mark(SPACES["left"], hollow=False)
     panel.mark(SPACES["right"])
     for side, name in SPACES.items():
-        panel.line(f"unrelated {name}s", NULLS[side], width=NULL_WIDTH)
+        panel.line(f"unrelated {name}s", NULLS[side], width=CHANCE_WIDTH)
     explain_doubt(panel, rows, points, over)

@@ -9,17 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import offset_copy
 
-from rankscope.plots.panel import BAND_ALPHA, Panel, drawn_on, keep_span, label_log_axis
+from rankscope.plots.marks import BAND_ALPHA, draw_band, draw_marks
+from rankscope.plots.panel import Panel, drawn_on, keep_span, label_log_axis
 from rankscope.plots.style import SeriesStyle
 from rankscope.plots.time_axis import time_axis
-from rankscope.statistics.quantities import quantity, usual_error
+from rankscope.statistics.quantities import Quantity, quantity, usual_error
 from rankscope.statistics.replicates import Over, by_group
 from rankscope.statistics.row_choice import chosen_rows, require_metric, series_names
-from rankscope.statistics.step_summary import (
-    cuts_of,
-    summarised_over,
-    summary,
-)
+from rankscope.statistics.step_summary import cuts_of, summarised_over, summary
 
 BAR_WIDTH = 5
 PART_WIDTH = 0.5
@@ -102,19 +99,18 @@ def metric(
         if column == "condition_number_r" and _ranks_differ(rows, hue):
             panel.note(f"r differs by {hue.replace('_', ' ')}: heights are not comparable")
         time_axis(panel, table, rows, hue=hue)
-        scale_metric(panel.ax, rows, column)
+        scale_axis(panel.ax, quantity(column), error=usual_error(rows, column))
     return panel.ax
 
 
-def scale_metric(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Label the axis of a metric, and give it its scale and the least span worth showing."""
-    drawn = quantity(column)
+def scale_axis(ax: Axes, drawn: Quantity, *, error: float = 0.0) -> None:
+    """Label the axis of a quantity, and give it its scale and the least span worth showing."""
     ax.set_ylabel(drawn.label)
     if drawn.log:
         ax.set_yscale("log", nonpositive="mask")
         label_log_axis(ax)
     else:
-        keep_span(ax, error=usual_error(rows, column))
+        keep_span(ax, error=error)
 
 
 def draw_series(panel: Panel, name: object, points: pd.DataFrame) -> None:
@@ -140,12 +136,10 @@ def _draw_line(ax: Axes, series: pd.DataFrame, style: SeriesStyle, *, width: flo
     centre, low, high = np.where(np.isfinite(values), values, np.nan).T
     steps = series["step"].to_numpy()
     ax.plot(steps, centre, color=style.color, linestyle=style.dashes, linewidth=width)
-    if not (low < high).any():
-        return
-    if len(steps) == 1:
+    if len(steps) > 1:
+        draw_band(ax, steps, (low, high), style)
+    elif low < high:
         ax.vlines(steps, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=BAR_WIDTH)
-    else:
-        ax.fill_between(steps, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=0)
 
 
 def _draw_markers(
@@ -154,9 +148,7 @@ def _draw_markers(
     shown = series[_is_marked(series)]
     at_foot, at_head = shown["centre"].isna(), np.isinf(shown["centre"])
     placed = shown[~at_foot & ~at_head]
-    hollow = is_hollow(placed)
-    _scatter(ax, placed[~hollow], style, face=style.color, size=size)
-    _scatter(ax, placed[hollow], style, face="white", size=size)
+    draw_marks(ax, placed["step"], placed["centre"], style, hollow=is_hollow(placed), size=size)
     _scatter_arrows(ax, placed[placed["bound"]], style)
     for height, there in ((0.0, at_foot), (1.0, at_head)):
         if there.any():
@@ -187,23 +179,6 @@ def _is_marked(series: pd.DataFrame) -> pd.Series[bool]:
     return every | (hollow != hollow.shift(fill_value=hollow.iloc[0]))
 
 
-def _scatter(
-    ax: Axes, points: pd.DataFrame, style: SeriesStyle, *, face: str, size: float | None
-) -> None:
-    if points.empty:
-        return
-    ax.plot(
-        points["step"].to_numpy(),
-        points["centre"].to_numpy(),
-        linestyle="",
-        marker=style.marker,
-        markersize=size,
-        color=style.color,
-        markerfacecolor=face,
-        zorder=3,
-    )
-
-
 def _scatter_arrows(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
     if points.empty:
         return
@@ -226,12 +201,18 @@ def _scatter_arrows(ax: Axes, points: pd.DataFrame, style: SeriesStyle) -> None:
 
 def explain(panel: Panel, points: pd.DataFrame, column: str, *, over: Over) -> None:
     """Enter into the legend what the marks that occur mean."""
-    kinds, is_undefined = {*points["window"]}, points["centre"].isna()
+    kinds = {*points["window"]}
     panel.summarised(column, over, has_band=bool((points["low"] < points["high"]).any()))
     if "within" in kinds:
         panel.line("part of a cycle: rank r after a restart, then up to 2r", width=PART_WIDTH)
     if "across" in kinds:
         panel.mark("across restarts", ".", hollow=False)
+    explain_marks(panel, points)
+
+
+def explain_marks(panel: Panel, points: pd.DataFrame) -> None:
+    """Enter what the hollow markers that occur mean, and those at the ends of the axes."""
+    is_undefined = points["centre"].isna()
     if points["noisy"].any():
         panel.mark("noise may move it > 1 %")
     if ((points["undefined"] > 0) & ~is_undefined).any():

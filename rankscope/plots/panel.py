@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
-import numpy as np
-import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import (
@@ -22,14 +20,13 @@ from matplotlib.ticker import (
 )
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.style import SeriesStyle, legend_names, series_styles
+from rankscope.plots.style import SeriesStyle, in_legend, legend_names, series_styles
 from rankscope.statistics.replicates import Over
 from rankscope.statistics.step_summary import band_text, line_text
 
 GREY = "0.35"
-BAND_ALPHA = 0.18
-END_MARK = 2.2
-"""Size of the marker at the end of lines that only colour would tell apart."""
+CHANCE_WIDTH = 0.9
+"""Of dotted lines, at what chance gives."""
 LEAST_RATIO, LEAST_SHARE, ERRORS = 1.05, 1e-3, 4
 FEW_TICKS = 4
 
@@ -56,7 +53,7 @@ class Panel:
             color=style.color,
             linestyle=style.dashes if dashes is None else dashes,
             marker=style.marker if marker else "",
-            label=legend_names(self.styles)[name],
+            label=legend_names(self.styles)[name] if name in in_legend([*self.styles]) else "_",
         )
         return style
 
@@ -78,6 +75,13 @@ class Panel:
     def band(self, label: str) -> None:
         """Enter what the bands are."""
         self.ax.fill_between([], [], [], color=GREY, alpha=0.25, linewidth=0, label=label)
+
+    def baseline(self, heights: Collection[float], label: str) -> None:
+        """Draw dotted lines across the panel, at heights that chance gives, and what they are."""
+        for height in heights:
+            self.ax.axhline(height, color=GREY, linestyle=":", linewidth=CHANCE_WIDTH, zorder=1)
+        if heights:
+            self.line(label, ":", width=CHANCE_WIDTH)
 
     def summarised(self, column: str, over: Over, *, has_band: bool) -> None:
         """Enter what the lines and bands of a metric are over, and which steps that leaves out."""
@@ -139,24 +143,6 @@ def is_explanation(handle: Artist) -> bool:
     """Whether a legend entry says what a mark means, in whatever colour, and names no series."""
     color = getattr(handle, "get_color", lambda: GREY)()
     return isinstance(color, str) and color.startswith("0.")
-
-
-def mark_end(ax: Axes, height: float, style: SeriesStyle) -> None:
-    """Mark a line across the panel as one of this series, near its end."""
-    ax.plot(
-        [0.97],
-        [height],
-        color=style.color,
-        marker=style.marker,
-        markersize=END_MARK,
-        transform=ax.get_yaxis_transform(),
-    )
-
-
-def last_known(values: pd.Series[float]) -> list[int]:
-    """Place of the last value that is known, for ``markevery``; empty if none is."""
-    known = np.flatnonzero(values.notna().to_numpy())
-    return [int(place) for place in known[-1:]]
 
 
 def least_span(

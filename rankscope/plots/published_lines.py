@@ -97,8 +97,10 @@ def has_published_scores(evaluation: pd.DataFrame) -> bool:
     )
 
 
-def draw_published_spectra(panel: Panel, rows: pd.DataFrame, role: str) -> None:
-    """Draw the published curves of one role, means over layers."""
+def draw_published_spectra(panel: Panel, rows: pd.DataFrame | None, role: str) -> None:
+    """Draw the published curves of one role, means over layers; None has none."""
+    if rows is None:
+        return
     for (model, scale, tensor), line in rows[rows["role"] == role].groupby(
         ["model", "scale", "tensor"]
     ):

@@ -11,23 +11,18 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, shared_legend
-from rankscope.plots.panel import BAND_ALPHA, drawn_on
+from rankscope.plots.panel import drawn_on
 from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
 from rankscope.plots.training_curves import (
     by_run_and_step,
+    draw_mean,
     has_loss,
     logged_values,
     loss,
     usual_spacing,
 )
-from rankscope.statistics.replicates import (
-    Over,
-    are_replicates,
-    by_group,
-    group_names,
-    runs_over,
-)
+from rankscope.statistics.replicates import by_group, group_names, runs_over
 from rankscope.statistics.row_choice import series_names
 
 COLUMN = "learning_rate"
@@ -85,21 +80,13 @@ def learning_rate(
     names = group_names(runs, group)
     training, hue = by_group(training, group, hue)
     logged = training[logged_values(training, COLUMN).notna()]
-    over = runs_over(logged, hue) if are_replicates(training, hue) else Over()
-    with drawn_on(
-        ax, series_names(training, hue) if names is None else names, legend=legend
-    ) as panel:
+    over = runs_over(logged, hue)
+    names = series_names(training, hue) if names is None else names
+    with drawn_on(ax, names, legend=legend) as panel:
         has_band = False
         for name, series in logged.groupby(hue, sort=True):
-            style, by_run = panel.series(name, marker=False), by_run_and_step(series, COLUMN)
-            low, high = by_run.min(axis="columns"), by_run.max(axis="columns")
-            centre = by_run.mean(axis="columns")
-            panel.ax.plot(centre.index, centre, color=style.color, linestyle=style.dashes)
-            if (low < high).any():
-                has_band = True
-                panel.ax.fill_between(
-                    low.index, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=0
-                )
+            by_run = by_run_and_step(series, COLUMN)
+            has_band |= draw_mean(panel.ax, by_run, panel.series(name, marker=False))
         panel.note(_as_logged(logged))
         if over.runs:
             panel.note(f"mean over {over.runs}")

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import LineStyleType
 
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.marks import mark_end
 from rankscope.plots.metric_lines import metric
-from rankscope.plots.panel import GREY, Panel, mark_end
+from rankscope.plots.panel import Panel
 from rankscope.plots.published_lines import (
     draw_published_spectra,
     fit_published,
@@ -20,12 +21,7 @@ from rankscope.plots.published_lines import (
 )
 from rankscope.plots.style import paper_look, series_styles
 from rankscope.statistics.replicates import by_group
-from rankscope.statistics.row_choice import (
-    chosen_rows,
-    in_order,
-    role_title,
-    series_names,
-)
+from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
 
 NEAR_ZERO, HALF = 0.3, 0.5
 LIMIT_WIDTH = 0.6
@@ -79,17 +75,18 @@ def per(
     ['q  16×16', 'k  8×16']
     """
     table, hue = by_group(table, group, hue)
-    figure, panels, hole = _role_panels(table, hue, "per", component)
-    if published:
-        _draw_published(table, "per", component, panels)
     rows = chosen_rows(table, component=component)
-    for role, ax in zip(in_order(rows["role"]), panels, strict=True):
-        panel = Panel(ax, series_styles(series_names(table, hue)))
+    curves = published_spectra(table, "per", component) if published else None
+
+    def add(panel: Panel, role: str) -> None:
+        draw_published_spectra(panel, curves, role)
         draw_gaussian_baseline(panel, rows[rows["role"] == role])
         for limit in _rank_limits(table, component, role):
             _draw_limit(panel, limit, hue)
-    limit_share(panels[0])
-    return fit_published(finish_grid(figure, panels, hole=hole), rows, published=published)
+
+    figure = _of_roles(table, hue, ("per", component), add)
+    limit_share(figure.axes[0])
+    return fit_published(figure, rows, published=published)
 
 
 @paper_look()
@@ -140,10 +137,14 @@ def condition_number(
     """
     if column is None:
         column = "condition_number" if component in ("weight", "base") else "condition_number_r"
-    figure, panels, hole = _role_panels(*by_group(table, group, hue), column, component)
-    if published:
-        _draw_published(table, column, component, panels)
-    finish_grid(figure, panels, hole=hole)
+    table, hue = by_group(table, group, hue)
+    curves = published_spectra(table, column, component) if published else None
+    figure = _of_roles(
+        table,
+        hue,
+        (column, component),
+        lambda panel, role: draw_published_spectra(panel, curves, role),
+    )
     return fit_published(figure, chosen_rows(table, component=component), published=published)
 
 
@@ -160,15 +161,7 @@ def tail_index(
     Lines and bands as in `metric`. The dotted line is the exponent of a Gaussian matrix of the
     shape, 2.1 if square and 3.5 at 1:4: a tail is heavy only as far as it is below that line.
 
-    Parameters
-    ----------
-    table, component, hue, group
-        As in `per`.
-
-    Raises
-    ------
-    RankscopeError
-        If the table has no rows of this component.
+    Parameters and errors as for `per`.
 
     Examples
     --------
@@ -177,12 +170,13 @@ def tail_index(
     >>> figure.get_supylabel()
     'tail index (Hill)'
     """
-    figure, panels, hole = _role_panels(*by_group(table, group, hue), "tail_index", component)
+    table, hue = by_group(table, group, hue)
     rows = chosen_rows(table, component=component)
-    for role, ax in zip(in_order(rows["role"]), panels, strict=True):
-        panel = Panel(ax, series_styles([]))
+
+    def add(panel: Panel, role: str) -> None:
         draw_gaussian_baseline(panel, rows[rows["role"] == role], "tail_index_gaussian")
-    return finish_grid(figure, panels, hole=hole)
+
+    return _of_roles(table, hue, ("tail_index", component), add)
 
 
 @paper_look()
@@ -198,15 +192,7 @@ def outliers(
     Lines and bands as in `metric`. About one Gaussian matrix in a hundred has an outlier, so the
     dotted line is at 0.01.
 
-    Parameters
-    ----------
-    table, component, hue, group
-        As in `per`.
-
-    Raises
-    ------
-    RankscopeError
-        If the table has no rows of this component.
+    Parameters and errors as for `per`.
 
     Examples
     --------
@@ -215,41 +201,33 @@ def outliers(
     >>> figure.get_supylabel()
     'outliers above the Gaussian edge'
     """
-    figure, panels, hole = _role_panels(*by_group(table, group, hue), "outliers", component)
-    for ax in panels:
-        ax.axhline(GAUSSIAN_OUTLIERS, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
-        Panel(ax, {}).line("Gaussian matrix: one in a hundred has one", ":", width=0.9)
-    return finish_grid(figure, panels, hole=hole)
+    table, hue = by_group(table, group, hue)
+
+    def add(panel: Panel, _: str) -> None:
+        panel.baseline([GAUSSIAN_OUTLIERS], "Gaussian matrix: one in a hundred has one")
+
+    return _of_roles(table, hue, ("outliers", component), add)
 
 
-def _role_panels(
-    table: pd.DataFrame, hue: str, column: str, component: str
-) -> tuple[Figure, list[Axes], Axes | None]:
+def _of_roles(
+    table: pd.DataFrame, hue: str, of: tuple[str, str], add: Callable[[Panel, str], None]
+) -> Figure:
+    """A panel of a metric of a component for every role, with what ``add`` draws in it besides."""
+    column, component = of
+
     def draw(role: str, ax: Axes) -> None:
         metric(table, column, component=component, role=role, hue=hue, legend=False, ax=ax)
+        add(Panel(ax, series_styles(series_names(table, hue))), role)
 
-    return role_panels(chosen_rows(table, component=component), column, draw)
-
-
-def role_panels(
-    rows: pd.DataFrame, column: str, draw: Callable[[str, Axes], None]
-) -> tuple[Figure, list[Axes], Axes | None]:
-    """Panels of a metric, one for every role of the rows, with their titles; see `panel_grid`."""
-    roles = in_order(rows["role"])
-    figure, panels, hole = panel_grid(len(roles))
-    for role, ax in zip(roles, panels, strict=True):
-        draw(role, ax)
-        of_role = rows[rows["role"] == role]
-        title = role_title(role, of_role)
-        panel_title(ax, title + (_rank_text(of_role) if column == "condition_number_r" else ""))
-    return figure, panels, hole
+    return panel_figure(titles_with_rank(chosen_rows(table, component=component), column), draw)
 
 
-def _draw_published(table: pd.DataFrame, column: str, component: str, panels: list[Axes]) -> None:
-    rows = published_spectra(table, column, component)
-    roles = in_order(chosen_rows(table, component=component)["role"])
-    for role, ax in zip(roles, panels, strict=True):
-        draw_published_spectra(Panel(ax, {}), rows, role)
+def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
+    """Title of the panel of every role, with the rank that a condition number is taken at."""
+    titles = role_titles(rows)
+    if column != "condition_number_r":
+        return titles
+    return {role: title + _rank_text(rows[rows["role"] == role]) for role, title in titles.items()}
 
 
 def _rank_text(rows: pd.DataFrame) -> str:
@@ -274,11 +252,7 @@ def draw_gaussian_baseline(panel: Panel, rows: pd.DataFrame, column: str = "per_
     Not for matrices whose construction keeps them far from it, such as adapters.
     """
     whole = rows[rows["max_rank"] == _sides(rows)]
-    baselines = sorted(whole[column].dropna().round(6).unique())
-    for baseline in baselines:
-        panel.ax.axhline(baseline, color=GREY, linestyle=":", linewidth=0.9, zorder=1)
-    if baselines:
-        panel.line("Gaussian matrix", ":", width=0.9)
+    panel.baseline(sorted(whole[column].dropna().round(6).unique()), "Gaussian matrix")
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rankscope.errors import RankscopeError
-from rankscope.plots.evaluation_curves import measure_label
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.marks import draw_marks
 from rankscope.plots.panel import Panel, label_log_axis
-from rankscope.plots.style import SeriesStyle, paper_look, plain, series_styles
+from rankscope.plots.style import paper_look, plain, series_styles
 from rankscope.statistics.associations import FEWEST_PAIRS
 from rankscope.statistics.correlation import KEY, Measure
-from rankscope.statistics.quantities import quantity
+from rankscope.statistics.quantities import SCORE_QUANTITIES, quantity
 from rankscope.statistics.replicates import are_replicates, by_group
-from rankscope.statistics.row_choice import by_run, chosen_rows, in_order, role_title, series_names
+from rankscope.statistics.row_choice import by_run, chosen_rows, role_titles, series_names
 from rankscope.statistics.run_correlation import run_points
 
 Values = NDArray[np.float64]
@@ -95,20 +95,21 @@ def rank_against_performance(
         )
     points = points.assign(**{hue: points["run"].map(by_run(metrics, hue))})
     drawn, has_groups = quantity(column), are_replicates(points, hue)
-    rows, roles = chosen_rows(metrics, component=component), in_order(points["role"])
-    figure, panels, hole = panel_grid(len(roles), share_y=not drawn.log)
-    for role, ax in zip(roles, panels, strict=True):
+    one = points.iloc[0]
+    what = quantity(str(one["metric"]), SCORE_QUANTITIES).label
+    where = f"{plain(one['task'])}: {what} at step {int(one['step'])}"
+
+    def draw(role: str, ax: Axes) -> None:
         panel = Panel(ax, series_styles(series_names(metrics, hue)))
         _draw(panel, points[points["role"] == role], hue, has_groups=has_groups)
         if drawn.log:
             ax.set_yscale("log")
             label_log_axis(ax)
-        panel_title(ax, role_title(role, rows[rows["role"] == role]))
-        one = points.iloc[0]
-        what = measure_label(str(one["metric"]))
-        where = f"{plain(one['task'])}: {what} at step {int(one['step'])}"
         ax.set(xlabel=where, ylabel=drawn.label)
-    return finish_grid(figure, panels, hole=hole)
+
+    rows = chosen_rows(metrics, component=component)
+    titles = role_titles(rows[rows["role"].isin(points["role"])])
+    return panel_figure(titles, draw, share_y=not drawn.log)
 
 
 def has_run_points(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> bool:
@@ -141,19 +142,7 @@ def _draw(panel: Panel, points: pd.DataFrame, hue: str, *, has_groups: bool) -> 
             for one in zip(x, y, strict=True):
                 ends = np.transpose([centre, one])
                 panel.ax.plot(*ends, color=style.color, linewidth=0.6, zorder=1)
-            _mark(panel.ax, style, *np.transpose([centre]), is_mean=True)
-        _mark(panel.ax, style, x, y)
+            draw_marks(panel.ax, *centre, style, hollow=True, size=OF_MEAN)
+        draw_marks(panel.ax, x, y, style, size=OF_RUN)
     if has_groups:
         panel.mark("mean of a group, with its runs around it")
-
-
-def _mark(ax: Axes, style: SeriesStyle, x: Values, y: Values, *, is_mean: bool = False) -> None:
-    ax.plot(
-        x,
-        y,
-        linestyle="",
-        color=style.color,
-        marker=style.marker,
-        markersize=OF_MEAN if is_mean else OF_RUN,
-        fillstyle="none" if is_mean else "full",
-    )

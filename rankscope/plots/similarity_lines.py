@@ -10,23 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.feature_lines import (
-    MOST_PLACES,
-    at_layer,
-    explain_points,
-    place_title,
-    probe_text,
-)
-from rankscope.plots.grid import finish_grid, panel_grid, panel_title
-from rankscope.plots.interval_points import interval_of, interval_points
-from rankscope.plots.metric_lines import draw_series
-from rankscope.plots.panel import GREY, Panel, drawn_on, keep_span, mark_end
+from rankscope.plots.feature_lines import at_layer, place_titles, probe_text
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.interval_lines import draw_intervals, interval_of
+from rankscope.plots.marks import mark_end
+from rankscope.plots.metric_lines import scale_axis
+from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.published_lines import draw_published_similarities, fit_published
 from rankscope.plots.style import paper_look
 from rankscope.plots.time_axis import time_axis
-from rankscope.statistics.feature_rows import PAIR, few, in_pairs, places_of, rows_at
+from rankscope.statistics.feature_rows import PAIR, in_pairs, places_of, rows_at
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
-from rankscope.statistics.replicates import RUN_GROUP, Over, are_replicates, by_group, runs_over
+from rankscope.statistics.replicates import RUN_GROUP, by_group, runs_over
 from rankscope.statistics.row_choice import series_names
 
 Measured = Literal["cka", "cka_biased", "svcca", "pwcca"]
@@ -104,19 +99,15 @@ def similarity(
     else:
         names = series_names(table, hue)
     rows = at_layer(rows, layer, at=at)
-    points = interval_points(rows, interval_of(rows, column), hue=hue)
+    drawn, over = SIMILARITY_QUANTITIES[column], runs_over(rows, hue)
+    if comparison == "runs":
+        over = replace(over, runs=over.runs.replace(" run", " pair", 1))
     with drawn_on(ax, names, legend=legend) as panel:
-        for name, series in points.groupby(hue, sort=True):
-            draw_series(panel, name, series)
         _draw_chance(panel, rows, column, hue)
-        over = runs_over(rows, hue) if are_replicates(rows, hue) else Over()
-        if comparison == "runs":
-            over = replace(over, runs=over.runs.replace(" run", " pair", 1))
-        explain_points(panel, points, over=over)
+        draw_intervals(panel, rows, interval_of(rows, column), hue=hue, over=over)
         panel.note(probe_text(rows))
         time_axis(panel, table, rows, hue=hue)
-        panel.ax.set_ylabel(f"{SIMILARITY_QUANTITIES[column].label}, {WITH[comparison]}")
-        keep_span(panel.ax)
+        scale_axis(panel.ax, replace(drawn, label=f"{drawn.label}, {WITH[comparison]}"))
     return panel.ax
 
 
@@ -169,18 +160,18 @@ def similarities(
             f"the published curves are of {PUBLISHED!r} with the last step, not of {column!r} "
             f"{WITH[comparison]}: leave out `published`"
         )
-    every = places_of(rows)
-    places = few(every, MOST_PLACES)
-    figure, panels, hole = panel_grid(len(places))
-    for number, ((layer, name), ax) in enumerate(zip(places, panels, strict=True)):
+    places = places_of(rows)
+    layers = [layer for layer, _ in places]
+
+    def draw(layer: int, ax: Axes) -> None:
         similarity(
             rows, column, comparison=comparison, layer=layer, at=at, hue=hue, legend=False, ax=ax
         )
         if published:
-            half = _half(every.index(places[number]), len(every))
+            half = _half(layers.index(layer), len(layers))
             draw_published_similarities(Panel(ax, {}), table, at=at, half=half)
-        panel_title(ax, place_title(layer, name))
-    return fit_published(finish_grid(figure, panels, hole=hole), rows, published=published)
+
+    return fit_published(panel_figure(place_titles(places), draw), rows, published=published)
 
 
 def _pairs(rows: pd.DataFrame, hue: str) -> tuple[pd.DataFrame, str]:
@@ -212,10 +203,12 @@ def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> Non
     for name, means in rows.groupby(hue):
         line = means.groupby("step")[chance].mean()
         style = panel.styles[name]
-        panel.ax.plot(line.index, line, color=style.color, linestyle=":", linewidth=0.9, zorder=1)
+        panel.ax.plot(
+            line.index, line, color=style.color, linestyle=":", linewidth=CHANCE_WIDTH, zorder=1
+        )
         if len(line) and rows[hue].nunique() > 1:
             mark_end(panel.ax, float(line.iloc[-1]), style)
-    panel.ax.plot([], [], color=GREY, linestyle=":", linewidth=0.9, label="independent features")
+    panel.line("independent features", ":", width=CHANCE_WIDTH)
 
 
 def _half(place: int, count: int) -> str:

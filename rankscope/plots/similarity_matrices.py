@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,37 +13,23 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError, WrongSettingError
-from rankscope.plots.feature_lines import MOST_PLACES, place_title, probe_text
-from rankscope.plots.grid import new_figure, row_title
+from rankscope.plots.coloured_cells import color_bar, draw_cells, say_none
+from rankscope.plots.feature_lines import place_titles, probe_text
 from rankscope.plots.layer_maps import MOST_TICKS, SHORT
-from rankscope.plots.maps import (
-    FRAME,
-    INSIDE,
-    TITLE_LINE,
-    color_bar,
-    draw_cells,
-    hatched_text,
-    say_none,
-)
+from rankscope.plots.map_grid import HIGHEST, finish_maps, map_figure, room
 from rankscope.plots.panel import least_span
 from rankscope.plots.similarity_lines import Measured
-from rankscope.plots.style import name_titles, paper_look, wrapped
+from rankscope.plots.style import name_titles, paper_look
 from rankscope.plots.time_axis import step_label
 from rankscope.statistics.feature_rows import few, groups_by_run, places_of, rows_at
 from rankscope.statistics.quantities import SIMILARITY_QUANTITIES
-from rankscope.statistics.replicates import (
-    AGAINST,
-    are_replicates,
-    at_common_steps,
-    by_group,
-    runs_over,
-)
+from rankscope.statistics.replicates import AGAINST, at_common_steps, by_group, runs_over
 from rankscope.statistics.row_choice import distinct
 
 MOST_STEPS = 3
 MOST_RUNS = 12
-PANEL_WIDTH, NAME_WIDTHS = 1.5, (0.9, 1.3, 1.8)
-BESIDE, LEAST_SIDE = 1.5, 0.35  # inches of labels and colours, and of the smallest matrix
+PANEL_WIDTH, LEAST_PANEL, NAME_WIDTHS = 1.5, 1.2, (0.9, 1.3, 1.8)
+LEAST_SIDE = 0.7  # inches of the smallest matrix
 TICK_LINE = 0.13  # inches that the name of a tick takes
 SAME = 1.0  # how alike a place is to itself
 
@@ -123,18 +108,13 @@ def layer_similarities(
     Parameters
     ----------
     similarities, column, at, text, features
-        As in `layer_similarity`.
+        As in `layer_similarity`, and errors too.
     steps
         Steps to draw; by default the first, a middle one and the last that all runs have. The
         panel of a run without one of them says so.
     hue, group
         What gets a column of panels each: the values of a column, or runs that a pattern puts
         together, of which cells are the mean.
-
-    Raises
-    ------
-    RankscopeError
-        If layers were not compared, or not at these steps.
 
     Examples
     --------
@@ -150,36 +130,29 @@ def layer_similarities(
     """
     table, hue = by_group(similarities, group, hue)
     rows = rows_at(table, at=at, text=text, features=features, comparison="layers")
-    names = sorted(distinct(rows, hue), key=str)
-    shown = _steps(rows, steps)
+    names, shown = sorted(distinct(rows, hue), key=str), _steps(rows, steps)
     rows = rows[rows["step"].isin(shown)]
-    limits, width = _limits(rows, column), float(mpl.rcParams["figure.figsize"][0])
-    side = min((width - BESIDE) / len(names), PANEL_WIDTH)
-    if side < LEAST_SIDE:
+    limits, side = _limits(rows, column), min(max(room() / len(names), LEAST_SIDE), PANEL_WIDTH)
+    if len(names) * len(shown) * side**2 > HIGHEST * room():
         raise RankscopeError(
-            f"{len(names)} runs are too many for matrices in {width:g} inches: choose some, use "
-            "`group`, or draw them wider"
+            f"matrices of {len(names)} runs are too many for a page: choose some, use `group`, or "
+            "draw them wider"
         )
-    titles = name_titles(names, side)
-    height = FRAME + side * len(shown) + TITLE_LINE * max(title.count("\n") for title in titles)
-    figure, grid = new_figure(len(shown), len(names), size=(width, height))
-    for step, line in zip(shown, grid, strict=True):
-        for name, ax in zip(names, line, strict=True):
-            own = rows[(rows[hue] == name) & (rows["step"] == step)]
-            if own.empty:
-                say_none(ax, f"{step_label(table)} {step}")
-                continue
-            mesh = _draw_layers(ax, own, column, limits)
-        row_title(line[-1], f"{step_label(table)} {step}")
-    for title, ax in zip(titles, grid[0], strict=True):
-        ax.set_title(title)
-    over = f"; mean over {runs_over(rows, hue)}" if are_replicates(rows, hue) else ""
-    panels = [ax for line in grid for ax in line]
-    hatched = hatched_text(panels, "no number")
-    label = f"{SIMILARITY_QUANTITIES[column].label}, of two layers{over}{hatched}"
-    color_bar(mesh, panels, wrapped(f"{label}; {probe_text(rows)}", height - FRAME / 2))
-    figure.supxlabel("layer")
-    figure.supylabel("layer")
+    titles = {step: f"{step_label(table)} {step}" for step in shown}
+
+    def draw(step: int, name: object, ax: Axes) -> None:
+        own = rows[(rows[hue] == name) & (rows["step"] == step)]
+        if own.empty:
+            say_none(ax, titles[step])
+        else:
+            _draw_layers(ax, own, column, limits)
+
+    figure, panels = map_figure(titles, names, draw, line_height=side, least_width=LEAST_SIDE)
+    over = runs_over(rows, hue)
+    remarks = [*([f"mean over {over}"] if over else []), probe_text(rows)]
+    label = f"{SIMILARITY_QUANTITIES[column].label}, of two layers"
+    axes = "layer", "layer"
+    finish_maps(figure, panels, label, axes=axes, hatched="no number", remarks=remarks)
     return figure
 
 
@@ -238,28 +211,24 @@ def run_similarities(
         )
     pairs = rows.assign(first=sides[:, 0], second=sides[:, 1])
     pairs = pairs[pairs["step"] == _last_step_of_pairs(pairs, column, step)]
-    places = few(places_of(pairs), MOST_PLACES)
-    limits, width = _limits(pairs, column), float(mpl.rcParams["figure.figsize"][0])
-    columns = min(len(places), max(1, int(width / PANEL_WIDTH)))
-    lines = -(-len(places) // columns)
-    side = min(INSIDE * width / columns, PANEL_WIDTH)
-    figure, grid = new_figure(lines, columns, size=(width, FRAME + (side + TITLE_LINE) * lines))
-    cells = [ax for line in grid for ax in line]
-    for ax in cells[len(places) :]:
-        ax.set_axis_off()
-    for (layer, name), ax in zip(places, cells, strict=False):
-        here = pairs[pairs["layer"] == layer]
+    titles, limits = place_titles(places_of(pairs)), _limits(pairs, column)
+    layers = {title: layer for layer, title in titles.items()}
+    side = min(PANEL_WIDTH, room() / len(titles) if len(titles) < 3 else LEAST_PANEL)
+
+    def draw(_: str, title: str, ax: Axes) -> None:
+        here = pairs[pairs["layer"] == layers[title]]
         values = here.groupby(["first", "second"])[column].mean()
-        mesh = _draw_matrix(ax, values, names, limits, has_self=hue == "run")
+        _draw_matrix(ax, values, names, limits, has_self=hue == "run")
         ax.set_yticks(range(len(names)), _run_labels(names, side))
         ax.set_xticks(range(len(names)), [""] * len(names))
-        ax.set_title(place_title(layer, name))
-    where = f"{step_label(table)} {int(pairs['step'].iloc[0])}"
-    means = "" if hue == "run" else "; means over pairs of runs"
-    hatched = hatched_text(cells, "none" if means else "no number")
-    label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs at {where}{means}{hatched}"
-    color_bar(mesh, cells, wrapped(f"{label}; {probe_text(pairs)}", figure.get_figheight() - FRAME))
-    figure.supxlabel("the same runs from left to right, as from bottom to top")
+
+    figure, panels = map_figure({"": ""}, [*layers], draw, line_height=side, least_width=side)
+    where = f"at {step_label(table)} {int(pairs['step'].iloc[0])}"
+    remarks = [*([] if hue == "run" else ["means over pairs of runs"]), where, probe_text(pairs)]
+    label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs"
+    axes = "the same runs from left to right, as from bottom to top", ""
+    why = "no number" if hue == "run" else "none"
+    finish_maps(figure, panels, label, axes=axes, hatched=why, remarks=remarks)
     return figure
 
 

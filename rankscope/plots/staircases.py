@@ -8,17 +8,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rankscope.plots.grid import finish_grid, panel_grid
-from rankscope.plots.panel import BAND_ALPHA, END_MARK, GREY, Panel, drawn_on, last_known
+from rankscope.plots.grid import panel_figure
+from rankscope.plots.marks import END_MARK, draw_band, draw_marks, last_known
+from rankscope.plots.panel import GREY, Panel, drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import label_steps
 from rankscope.statistics.replicates import Over, by_group
-from rankscope.statistics.row_choice import (
-    chosen_rows,
-    in_order,
-    role_title,
-    series_names,
-)
+from rankscope.statistics.row_choice import chosen_rows, role_titles, series_names
 from rankscope.statistics.step_summary import band_text, summarised_over, summary
 
 THIN, WIDE = 0.7, 3.5
@@ -49,9 +45,7 @@ def merged_rank(
         The metrics table, with ``merged_total`` rows. Colours are decided from all of it.
     role
         Which role; all if not given.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -107,13 +101,10 @@ def merged_ranks(table: pd.DataFrame, *, hue: str = "run", group: str | None = N
     ['q  16×16', 'k  8×16']
     """
     table, hue = by_group(table, group, hue)
-    rows = chosen_rows(table, component="merged_total")
-    roles = in_order(rows["role"])
-    figure, panels, hole = panel_grid(len(roles))
-    for role, ax in zip(roles, panels, strict=True):
-        merged_rank(table, role=role, hue=hue, legend=False, ax=ax)
-        ax.set_title(role_title(role, rows[rows["role"] == role]))
-    return finish_grid(figure, panels, hole=hole)
+    titles = role_titles(chosen_rows(table, component="merged_total"))
+    return panel_figure(
+        titles, lambda role, ax: merged_rank(table, role=role, hue=hue, legend=False, ax=ax)
+    )
 
 
 def draw_staircase(
@@ -144,19 +135,8 @@ def draw_staircase(
     """
     color, steps, stairs = style.color, ranks["step"], f"steps-{tread}"
     ax.plot(steps, ranks["centre"], color=color, drawstyle=stairs)
-    ax.plot(
-        merges["step"], merges["centre"], linestyle="", marker=style.marker, ms=SMALL, color=color
-    )
-    if (ranks["low"] < ranks["high"]).any():
-        ax.fill_between(
-            steps,
-            ranks["low"],
-            ranks["high"],
-            step=tread,
-            color=color,
-            alpha=BAND_ALPHA,
-            linewidth=0,
-        )
+    draw_marks(ax, merges["step"], merges["centre"], style, size=SMALL)
+    draw_band(ax, steps, (ranks["low"], ranks["high"]), style, stairs=tread)
     ax.plot(
         effective.index,
         effective,

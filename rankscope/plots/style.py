@@ -11,10 +11,12 @@ from itertools import takewhile
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.typing import LineStyleType
 
 from rankscope.errors import WrongSettingError, printable
-from rankscope.statistics.feature_rows import TIMES
+from rankscope.statistics.feature_rows import TIMES, few
 
 WIDTHS = {
     "acl": 3.03,
@@ -39,6 +41,12 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 
+MOST_LOOKS, FEW_SHADES = 12, 7
+COLORS = "viridis"
+DARKENING = LinearSegmentedColormap.from_list(
+    "steps", mpl.colormaps[COLORS](np.linspace(0.88, 0.0, 64))
+)
+"""The colours of maps, dark at the end, without the palest ones, which are lost on white paper."""
 CHARACTER = 0.045
 """Inches that a character takes on average, at the size of a legend."""
 TITLE_CHARACTER = 1.2 * CHARACTER
@@ -60,16 +68,32 @@ def series_styles(names: Iterable[object]) -> dict[Any, SeriesStyle]:
 
     All the names together decide, in their own order, not that of rows: pass those of the whole
     table, and a panel that lacks a run leaves the others' colours alone. The three cycles have
-    different lengths, so that 84 series look different.
+    different lengths, so that 84 series look different. More than twelve numbers, such as layers,
+    are darker the greater they are, and look alike otherwise.
     """
+    ordered = sorted({*names}, key=_by_number_then_text)
+    if _are_graded(ordered):
+        shades = DARKENING(np.linspace(0, 1, len(ordered)))
+        looks = (SeriesStyle(to_hex(shade), _MARKERS[0], "-") for shade in shades)
+        return dict(zip(ordered, looks, strict=True))
     return {
         name: SeriesStyle(
             _COLORS[place % len(_COLORS)],
             _MARKERS[place % len(_MARKERS)],
             _DASHES[place % len(_DASHES)],
         )
-        for place, name in enumerate(sorted({*names}, key=_by_number_then_text))
+        for place, name in enumerate(ordered)
     }
+
+
+def in_legend(names: Sequence[object]) -> Sequence[object]:
+    """The series that a legend names: all, or a few of many numbers whose shades go on evenly."""
+    ordered = sorted(names, key=_by_number_then_text)
+    return few(ordered, FEW_SHADES) if _are_graded(ordered) else ordered
+
+
+def _are_graded(names: Sequence[object]) -> bool:
+    return len(names) > MOST_LOOKS and not any(isinstance(name, str) for name in names)
 
 
 def _by_number_then_text(name: object) -> tuple[bool, float, str]:

@@ -15,8 +15,9 @@ from matplotlib.typing import LineStyleType
 
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.plots.grid import label_figure, new_figure, row_title, shared_legend
+from rankscope.plots.marks import END_MARK, draw_band, last_known
 from rankscope.plots.metric_lines import MOST_MARKERS
-from rankscope.plots.panel import BAND_ALPHA, END_MARK, Panel, drawn_on, last_known
+from rankscope.plots.panel import CHANCE_WIDTH, Panel, drawn_on
 from rankscope.plots.role_panels import limit_share
 from rankscope.plots.style import SeriesStyle, paper_look, series_styles, wrapped
 from rankscope.plots.time_axis import step_label, time_axis
@@ -42,7 +43,6 @@ EARLIER: dict[Against, str] = {
     "first": "first checkpoint",
     "last": "last checkpoint",
 }
-NULL_WIDTH = 0.9
 ROW_HEIGHT = 0.95
 VISIBLE = 0.01  # a narrower band is not seen beside a line
 DOTTED: LineStyleType = ":"
@@ -85,9 +85,7 @@ def overlap(
         Which matrices.
     against
         Compared with the ``previous``, the ``first`` or the ``last`` checkpoint.
-    hue, group
-        The column that identifies the lines, or a pattern that groups runs into replicates.
-    legend, ax
+    hue, group, legend, ax
         As in `rankscope.plots.metric`.
 
     Raises
@@ -125,17 +123,7 @@ def overlaps(
 ) -> Figure:
     """Figure of `overlap`: a row for every size k, against each checkpoint that was compared with.
 
-    Parameters
-    ----------
-    table
-        The table of subspaces, ``results.subspaces``.
-    component, measure, role, hue, group
-        As in `overlap`.
-
-    Raises
-    ------
-    RankscopeError
-        If no subspaces were measured, or none of this component has a gap.
+    Parameters and errors as there.
 
     Examples
     --------
@@ -226,16 +214,14 @@ def draw_shares(
             markerfacecolor="white" if hollow else style.color,
             markevery=math.ceil(len(line) / MOST_MARKERS),
         )
-        ax.fill_between(
-            line[x], line["low"], line["high"], color=style.color, alpha=BAND_ALPHA, linewidth=0
-        )
+        draw_band(ax, line[x], (line["low"], line["high"]), style)
         if len(line) > 1:
             ax.plot(
                 line[x],
                 line["null"],
                 color=style.color,
                 linestyle=null,
-                linewidth=NULL_WIDTH,
+                linewidth=CHANCE_WIDTH,
                 marker=style.marker,
                 markersize=END_MARK,
                 markevery=last_known(line["null"]),
@@ -250,7 +236,7 @@ def _explain(
     over = summarised_over(rows[rows["value"].notna()], hue=hue)
     if over:
         panel.line(f"mean over {over}")
-    panel.line(f"by chance: {null}", DOTTED, width=NULL_WIDTH)
+    panel.line(f"by chance: {null}", DOTTED, width=CHANCE_WIDTH)
     explain_doubt(panel, rows, points, over)
 
 

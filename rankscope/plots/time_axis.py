@@ -18,7 +18,9 @@ from rankscope.statistics.restart_schedules import restarts_of, schedules
 MOST_SCHEDULES = 3
 MOST_PER_INCH = 20
 LENGTH, PITCH = 0.055, 0.07  # inches of a restart's tick, and from one row of them to the next
-ON_TOP = 0.03  # inches of one above a map, below its title
+ABOVE_MAP = 0.03  # inches of a tick, below the title
+ON_TOP = "; ticks on top: restarts"
+"""What the label of the colours of a single map says of them."""
 MARGIN = 1.1  # of a log axis
 WIDTH = 0.8
 FIRST_PART = 0.5  # decades that the linear part of a log axis takes
@@ -103,7 +105,7 @@ def map_time_axis(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> bool:
     found = schedules(rows.assign(map=0), restarts_of(table), hue="map")
     if len(found) != 1 or len(found[0].steps) > MOST_PER_INCH * _inches(ax)[0]:
         return False
-    _draw_ticks(ax, found[0].steps, 1.0, color=GREY, length=ON_TOP)
+    _draw_ticks(ax, found[0].steps, 1.0, color=GREY, length=ABOVE_MAP)
     return True
 
 

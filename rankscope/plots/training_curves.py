@@ -11,16 +11,11 @@ from matplotlib.figure import Figure
 
 from rankscope.errors import RankscopeError
 from rankscope.plots.grid import new_figure, shared_legend
-from rankscope.plots.panel import BAND_ALPHA, drawn_on
+from rankscope.plots.marks import draw_band, draw_marks
+from rankscope.plots.panel import drawn_on
 from rankscope.plots.style import SeriesStyle, paper_look
 from rankscope.plots.time_axis import time_axis
-from rankscope.statistics.replicates import (
-    Over,
-    are_replicates,
-    by_group,
-    group_names,
-    runs_over,
-)
+from rankscope.statistics.replicates import by_group, group_names, runs_over
 from rankscope.statistics.row_choice import series_names
 
 MEAN_OVER = 25
@@ -78,27 +73,23 @@ def loss(
     names = group_names(runs, group)
     training, hue = by_group(training, group, hue)
     logged = training.dropna(subset=["loss"])
-    is_of_runs = are_replicates(training, hue)
-    over = runs_over(logged, hue) if is_of_runs else Over()
+    over = runs_over(logged, hue)
     window = running_window(logged)
     is_averaged = False
     # A loss falls; looking for the best place among a million points takes minutes.
-    with drawn_on(
-        ax,
-        series_names(training, hue) if names is None else names,
-        legend=legend,
-        place="upper right",
-    ) as panel:
+    names = series_names(training, hue) if names is None else names
+    with drawn_on(ax, names, legend=legend, place="upper right") as panel:
         for name, series in training.groupby(hue, sort=True):
             style = panel.series(name)
             is_averaged |= _draw_training(panel.ax, by_run_and_step(series, "loss"), style, window)
-            _draw_validation(panel.ax, by_run_and_step(series, "validation_loss"), style)
+            validation = by_run_and_step(series, "validation_loss").mean(axis="columns")
+            draw_marks(panel.ax, validation.index, validation, style)
         if is_averaged:
             panel.line(f"training, mean of {window} steps")
             panel.line("training, as logged", width=RAW_WIDTH, alpha=RAW_ALPHA)
         else:
             panel.line("training, as logged")
-        if is_of_runs:
+        if over:
             panel.note(f"mean over {over.runs}")
             panel.band(f"min to max over {over.runs}")
             panel.left_out(over)
@@ -181,15 +172,12 @@ def _draw_training(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle, window: i
     points = 2 * round(window / spacing / 2) + 1 if spacing > 0 else 1
     if points > 1:
         ax.plot(by_step.index, by_step, color=style.color, linewidth=RAW_WIDTH, alpha=RAW_ALPHA)
-    smooth = by_run.rolling(points, center=True, min_periods=1).mean()
-    ax.plot(smooth.index, smooth.mean(axis="columns"), color=style.color, linestyle=style.dashes)
-    if by_run.shape[1] > 1:
-        low, high = smooth.min(axis="columns"), smooth.max(axis="columns")
-        ax.fill_between(smooth.index, low, high, color=style.color, alpha=BAND_ALPHA, linewidth=0)
+    draw_mean(ax, by_run.rolling(points, center=True, min_periods=1).mean(), style)
     return points > 1
 
 
-def _draw_validation(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> None:
-    values = by_run.mean(axis="columns")
-    if len(values):
-        ax.plot(values.index, values, linestyle="", marker=style.marker, color=style.color)
+def draw_mean(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle) -> bool:
+    """Draw the mean of the runs of a series and the band over them; returns if that has width."""
+    mean, low, high = (by_run.agg(how, axis="columns") for how in ("mean", "min", "max"))
+    ax.plot(mean.index, mean, color=style.color, linestyle=style.dashes)
+    return draw_band(ax, mean.index, (low, high), style)

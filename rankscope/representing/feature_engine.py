@@ -69,7 +69,7 @@ class FeatureEngine(AbstractContextManager["FeatureEngine"]):
     def _is_of_text(self, error: RankscopeError) -> bool:
         """Whether the text cannot be read, which all checkpoints would read."""
         text = self._asked.text
-        return text is not None and error.path in map(str, text.paths)
+        return text is not None and error.path in {str(path) for path in text.paths}
 
     def _run(self, task: FeatureTask) -> Found | Failure:
         model = self._models.opened(task.checkpoint, task.run, cast(TextEncoder, task.encoder))

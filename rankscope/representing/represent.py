@@ -74,6 +74,7 @@ def represent(
     device: Device = "cpu",
     precision: Precision = "float32",
     layout: str | None = None,
+    base: str | Path | None = None,
     trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """Measure what the layers of every checkpoint carry: the rank of their features, and more.
@@ -118,7 +119,7 @@ def represent(
         or what the model takes if that is less.
     kept
         Features of at most this many tokens are kept for comparisons.
-    prefix, tokenizer, device, precision, layout, trust_remote_code
+    prefix, tokenizer, device, precision, layout, base, trust_remote_code
         As in `rankscope.evaluate`. Sums are float64 in any case. The features of the token before
         every text are not counted.
 
@@ -167,6 +168,7 @@ def represent(
         device=device,
         precision=precision,
         layout=layout,
+        base=base,
         trust_remote_code=trust_remote_code,
     )
     folder = None if out is None else Path(out)
@@ -181,7 +183,7 @@ def answer(
     asked, compare = asked_for(question, out=out), comparisons_of(question.compare, out=out)
     recall = None if out is None else question.recall(out)
     before = None if recall is None else recall.look()
-    met = survey_here(question.paths, layout=question.layout)
+    met = survey_here(question.paths, layout=question.layout, base=question.base)
     found = represent_found(met, asked, compare=compare, out=out, progress=progress)
     if recall is not None and found.key is not None and found.measured and not found.skips:
         seen = recall.seen(before, found.folders)
@@ -279,6 +281,10 @@ def _compared(
     notes = [*without, *doubts((side, entry) for side, entry, _ in listed)]
     notes += unlike(sides) if {"runs", "loss"} & {*compare} else []
     fields["notes"] = (*fields["notes"], *notes)
+    given = {str(run.path.absolute()): str(run.path) for run in found.runs}
+    for name in ("skips", "notes"):  # runs by the paths that were given
+        lines = [replace(line, path=given.get(line.path, line.path)) for line in fields[name]]
+        fields[name] = tuple(lines)
     return fields, listed
 
 

@@ -47,6 +47,7 @@ class RepresentQuestion:
     device: Device = "cpu"
     precision: Precision = "float32"
     layout: str | None = None
+    base: str | Path | None = None
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class RepresentQuestion:
 
         sets = text_sets(map(str, self.text))
         files = tuple(path for one in sets for path in one.paths)
-        given = () if self.tokenizer is None else (self.tokenizer,)
+        given = tuple(one for one in (self.tokenizer, self.base) if one is not None)
         asked = [str(one) if isinstance(one, Path) else one for one in astuple(self)[1:]]
         return Recall(
             about=([str(one) for one in self.paths], asked, [(s.name, s.paths) for s in sets]),

@@ -35,13 +35,24 @@ def as_csv(
     '=1+1,-2.5
     <BLANKLINE>
     """
+    rows = (map(one.get, columns) for one in records)
+    return in_utf8(csv_lines([columns, *rows] if heading else rows))
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> list[str]:
+    """Rows of cells as lines of CSV, without their ends.
+
+    Each cell is written whatever the others are: lines of several cells can be joined by commas.
+    """
     lines = _Lines()
     writer = csv.writer(lines, lineterminator=_Lines.END)
-    if heading:
-        writer.writerow(map(quoted, columns))
-    cells = (map(one.get, columns) for one in records)
-    writer.writerows([quoted(c) if isinstance(c, str) else c for c in row] for row in cells)
-    return "".join(lines.parts).encode("utf-8", "backslashreplace")
+    writer.writerows([quoted(c) if isinstance(c, str) else c for c in row] for row in rows)
+    return lines.lines
+
+
+def in_utf8(lines: Iterable[str]) -> bytes:
+    """Lines of CSV as they are in a file."""
+    return "".join([f"{line}\n" for line in lines]).encode("utf-8", "backslashreplace")
 
 
 def frame_as_csv(table: pd.DataFrame) -> bytes:
@@ -76,7 +87,7 @@ class _Lines:
     END = "\r\n"
 
     def __init__(self) -> None:
-        self.parts: list[str] = []
+        self.lines: list[str] = []
 
     def write(self, line: str) -> None:
-        self.parts += (line.removesuffix(self.END), "\n")
+        self.lines.append(line.removesuffix(self.END))

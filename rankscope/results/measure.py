@@ -1,19 +1,16 @@
-"""Rows of the metrics table: every metric of a matrix, from its spectrum."""
+"""Every metric of a matrix, from its spectrum."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from rankscope import metrics, shape_metrics
-from rankscope.results.columns import METRICS, WINDOW
+from rankscope.results.columns import METRICS
 from rankscope.spectra.bounds import UNIT_ROUNDOFF
 from rankscope.spectra.spectrum import Norm, Spectrum
-
-if TYPE_CHECKING:
-    from rankscope.results.spectra_store import Entry
 
 FULL_RANK = ("weight", "base", "factor", "gradient")  # neither a change nor a product
 # They scale with the matrix: unknown if the matrix is known only up to its scale.
@@ -21,34 +18,6 @@ NORMS = ("noise_floor", "spectral_norm", "frobenius_norm", "nuclear_norm", "sigm
 SCALED = (*NORMS, "signal_to_noise", "relative_size", "relative_size_error")
 Number = float | int | str | None
 Row = dict[str, Any]
-
-
-class Measured(NamedTuple):
-    """A spectrum and its metrics by column, as a worker hands them over."""
-
-    spectrum: Spectrum
-    metrics: dict[str, Number]
-
-    @classmethod
-    def of(cls, spectrum: Spectrum, component: str) -> Measured:
-        """Measure a spectrum of a matrix of this component."""
-        return cls(spectrum, measure(spectrum, whole=component in FULL_RANK))
-
-
-def row_of(run: str, step: int, entry: Entry) -> Row:
-    """One row of the table; measures the spectrum unless its worker did."""
-    spectrum = entry.spectrum
-    shape = {"rows": spectrum.shape[0], "cols": spectrum.shape[1]}
-    what = {"dtype": spectrum.dtype, "status": spectrum.status}
-    place = dict.fromkeys(WINDOW) | dict(entry.place)
-    return {
-        "run": run,
-        "step": step,
-        **place,
-        **shape,
-        **what,
-        **(entry.metrics or Measured.of(spectrum, str(place["component"])).metrics),
-    }
 
 
 def measure(spectrum: Spectrum, *, whole: bool = True) -> dict[str, Number]:
@@ -162,33 +131,33 @@ def _entries(spectrum: Spectrum) -> dict[str, Number]:
 
 
 def _ranks(spectrum: Spectrum, rank: int) -> dict[str, Number]:
-    s, per = spectrum.values, metrics.proportional_effective_rank
+    s, floor, q = spectrum.values, spectrum.noise_floor, min(spectrum.shape)
     effective = metrics.effective_rank(s)
+    # Where all values are above the floor, both effective ranks are of the same values.
+    resolved = (
+        effective if rank == s.size else metrics.resolved_effective_rank(s, spectrum.lower, floor)
+    )
     return {
         "effective_rank": effective,
-        "per": per(s, shape=spectrum.shape),
+        "per": effective / q,
         "per_error": metrics.effective_rank_error(s, spectrum.lower, spectrum.upper),
-        "per_resolved": (
-            metrics.resolved_effective_rank(s, spectrum.lower, spectrum.noise_floor)
-            / min(spectrum.shape)
-            if rank
-            else None
-        ),
+        "per_resolved": resolved / q if rank else None,
         "rank_utilisation": effective / spectrum.max_rank,
         "stable_rank": metrics.stable_rank(s),
         "participation_ratio": metrics.participation_ratio(s),
         "numerical_rank": rank,
-        "noise_share": metrics.noise_share(s, spectrum.noise_floor, rank),
+        "noise_share": metrics.noise_share(s, floor, rank),
     }
 
 
 def _shape(spectrum: Spectrum) -> dict[str, Number]:
     """Entropy, energy, tail and outliers; the tail only where the rank is not capped."""
     s, shape = spectrum.values, spectrum.shape
+    most_energy, nearly_all = shape_metrics.energy_ranks(s, (0.9, 0.99))
     row: dict[str, Number] = {
         "svd_entropy": _known(shape_metrics.svd_entropy(s)),
-        "energy_rank_90": int(shape_metrics.energy_rank(s, 0.9)),
-        "energy_rank_99": int(shape_metrics.energy_rank(s, 0.99)),
+        "energy_rank_90": int(most_energy),
+        "energy_rank_99": int(nearly_all),
     }
     if spectrum.max_rank < min(shape):
         return row

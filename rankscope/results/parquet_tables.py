@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from rankscope.errors import RankscopeError
-from rankscope.results.typed_columns import Cells, Columns, Numbers, joined
+from rankscope.results.typed_columns import Columns, Numbers, Texts, joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,17 +50,22 @@ class ParquetRows:
             for name in names
         }
         self._schema = pa.schema(kinds.items())
-        self._writer = pa.parquet.ParquetWriter(sink, self._schema)
+        # Hardly two floating-point numbers are the same: a dictionary of them is larger and slow.
+        repeated = [name for name in names if name in whole or name in text]
+        self._writer = pa.parquet.ParquetWriter(sink, self._schema, use_dictionary=repeated)
         self._waiting: list[Columns] = []
+        self._count = 0  # of the rows that wait
         self._is_empty = True
 
     def add(self, rows: Columns) -> None:
         """Add rows; they are written in groups of `GROUP`."""
         self._waiting.append(rows)
-        while sum(one.count for one in self._waiting) >= GROUP:
+        self._count += rows.count
+        while self._count >= GROUP:
             whole = joined(self._waiting)
             self._write(whole.part(0, GROUP))
             self._waiting = [whole.part(GROUP, whole.count)]
+            self._count -= GROUP
 
     def close(self) -> None:
         """Write what is left, and the end of the file."""
@@ -73,7 +77,8 @@ class ParquetRows:
         self._writer.close()
 
     def _write(self, rows: Columns) -> None:
-        arrays = [_array(rows.cells[name]) for name in self._schema.names]
+        words = [b"" if word is None else word.encode() for word in rows.words]
+        arrays = [_array(rows.column(name), words) for name in self._schema.names]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
         self._is_empty = False
 
@@ -134,19 +139,18 @@ def check_size(path: Path) -> None:
         raise RankscopeError(message, path=path, reason="over-limit")
 
 
-def _array(cells: Cells) -> pa.Array:
-    if isinstance(cells, Numbers):
-        return _numeric(cells)
-    encoded = {cell: b"" if cell is None else cell.encode() for cell in set(cells)}
-    words = [encoded[cell] for cell in cells]
-    ends = np.fromiter(accumulate(map(len, words), initial=0), np.int64, len(cells) + 1)
-    content = pa.py_buffer(b"".join(words))
+def _array(column: Numbers | Texts, words: Sequence[bytes]) -> pa.Array:
+    if isinstance(column, Numbers):
+        return _numeric(column)
+    lengths = np.array([len(word) for word in words], np.int64)[column.codes]
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    content = pa.py_buffer(b"".join([words[code] for code in column.codes.tolist()]))
     if ends[-1] > INT32:  # no writer of this file makes such names
         buffers = [None, pa.py_buffer(ends), content]
-        return pa.Array.from_buffers(pa.large_string(), len(cells), buffers).cast(pa.string())
+        return pa.Array.from_buffers(pa.large_string(), len(lengths), buffers).cast(pa.string())
     # Made as it is written: a cast would load all of Arrow's functions.
     buffers = [None, pa.py_buffer(ends.astype(np.int32)), content]
-    return pa.Array.from_buffers(pa.string(), len(cells), buffers)
+    return pa.Array.from_buffers(pa.string(), len(lengths), buffers)
 
 
 def _numeric(cells: Numbers) -> pa.Array:

@@ -113,13 +113,23 @@ def json_lines(records: Iterable[Mapping[str, Any]]) -> bytes:
 
 def intact_record(path: Path) -> dict[str, Any]:
     """Content of a record; empty unless it and every file of it are as they were written."""
+    record = sound_record(path)
+    return record if has_its_files(path, record) else {}
+
+
+def sound_record(path: Path) -> dict[str, Any]:
+    """Content of a record, whatever its files are; empty unless it is as it was written."""
     try:
         record = read_record(path)
     except RankscopeError:
         return {}
+    return record if DIGEST in record else {}
+
+
+def has_its_files(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether every file of a record is as it was written."""
     files = record.get(FILES, {})
-    are_so = (_digest_of(path.parent / name) == digest for name, digest in files.items())
-    return record if DIGEST in record and all(are_so) else {}
+    return all(_digest_of(path.parent / name) == digest for name, digest in files.items())
 
 
 def is_as_written(path: Path, name: str) -> bool:
@@ -149,7 +159,12 @@ def write_with_record(
         If a file cannot be written; the files before it are complete, and there is no record.
     """
     new = {name: _digest(content) for name, content in files.items()}
-    changed = [name for name, digest in new.items() if _digest_of(path.parent / name) != digest]
+    changed = [
+        name
+        for name, content in files.items()
+        if _size_of(path.parent / name) != _size(content)
+        or _digest_of(path.parent / name) != new[name]
+    ]
     if changed:
         remove_file(path)
     for name in changed:
@@ -190,6 +205,20 @@ def _digest(content: bytes | GrowingFile | None) -> str | None:
     if isinstance(content, GrowingFile):
         return content.digest
     return None if content is None else digest_of(content)
+
+
+def _size(content: bytes | GrowingFile | None) -> int | None:
+    if isinstance(content, GrowingFile):
+        return content.tell()
+    return None if content is None else len(content)
+
+
+def _size_of(path: Path) -> int | None:
+    """Size of a file, which takes less time to find than its digest; None if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _digest_of(path: Path) -> str | None:

@@ -14,7 +14,13 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import pandas as pd
 
-from rankscope.errors import RankscopeError, RankscopeWarning, WrongSettingError, printable
+from rankscope.errors import (
+    RankscopeError,
+    RankscopeWarning,
+    WrongSettingError,
+    does_not_exist,
+    printable,
+)
 from rankscope.results.column_types import Shared, with_types
 from rankscope.results.columns import (
     ANALYSIS_RECORD,
@@ -292,8 +298,8 @@ class Results:
         asked = [*COLUMNS, *dict(self.own)] if columns is None else [*columns]
         found = self._pushed_down(asked, where)
         if found is None:  # such a table may have been given more columns, of groups for example
-            given_to_it = [name for name in self.metrics if name not in {*COLUMNS, *asked}]
-            added = [name for name in given_to_it if name not in dict(self.own)]
+            known = {*COLUMNS, *asked, *dict(self.own)}
+            added = [str(name) for name in self.metrics if name not in known]
             found = rows_of(self.metrics, [*asked, *added], where)
         return self._described(found, restarts=self._merges)
 
@@ -649,7 +655,7 @@ def open_results(path: str | Path) -> Results:
     """
     path = Path(path)
     if not path.exists():
-        raise WrongSettingError("does not exist", path=path)
+        raise WrongSettingError(does_not_exist(path), path=path)
     files = (METRICS_FILE, EVALUATION_FILE, REPRESENTATIONS_FILE)
     if not any((path / name).is_file() for name in files):
         raise RankscopeError(

@@ -9,7 +9,6 @@ their places, so that the bytes of a file do not depend on what was computed fir
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -18,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from rankscope.results.measured import Measured
 from rankscope.results.run_folders import run_folder
-from rankscope.results.vectors import read_listed, write_vectors
-from rankscope.spectra.bounds import Ends, Values, Within
-from rankscope.spectra.spectrum import Cosine, Norm, Sparsity, Spectrum
+from rankscope.results.stored_spectra import StoredSpectrum, numbers_in, spectrum_of
+from rankscope.results.vectors import Json, as_json, read_listed, write_vectors
+from rankscope.spectra.bounds import Ends, Values
+from rankscope.spectra.spectrum import Spectrum
 
 VERSION = "4"  # of arithmetic and file: numbers of other versions are never reused
 # For figures. Files of version 1 lack bits, norms of what changed, and digests; versions 1 and 2
@@ -41,16 +42,37 @@ class Entry:
         Digest of everything that the spectrum was computed from.
     place
         Where the matrix is: layer, role, component, head, expert, name; since, restarts, window.
-    spectrum
-        Its spectrum.
-    metrics
-        Its metrics by column, where it was just computed: they are not stored.
+    found
+        Its spectrum; with its metrics, which are not stored, where it was just computed.
     """
 
     key: str
     place: Mapping[str, int | str | None]
-    spectrum: Spectrum
-    metrics: Mapping[str, float | int | str | None] | None = None
+    found: Spectrum | Measured
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Its spectrum."""
+        return self.found.spectrum if isinstance(self.found, Measured) else self.found
+
+    @property
+    def measured(self) -> Measured:
+        """Its spectrum with its metrics."""
+        found = self.found
+        if isinstance(found, Measured):
+            return found
+        return Measured.of(found, str(self.place["component"]))
+
+    @property
+    def status(self) -> str:
+        """The status of its spectrum."""
+        return self.found.status
+
+    @property
+    def has_cosine(self) -> bool:
+        """Whether its spectrum is that of a change whose cosine with the one before is known."""
+        found = self.found
+        return found.has_cosine if isinstance(found, Measured) else found.cosine is not None
 
 
 def store_path(folder: Path, run: str, step: int) -> Path:
@@ -61,13 +83,14 @@ def store_path(folder: Path, run: str, step: int) -> Path:
 def write_entries(path: Path, entries: Iterable[Entry]) -> None:
     """Write the spectra of one step, given in any order, replacing the file in one go."""
     entries = sorted(entries, key=_order)
-    spectra = [entry.spectrum for entry in entries]
-    apart = [one for one in spectra if isinstance(one.bounds, Ends)]
-    vectors = {"values": _joined([one.values for one in spectra])}
+    stored = [_stored(entry.found) for entry in entries]
+    apart = [one.ends for one in stored if one.ends is not None]
+    vectors = {"values": numbers_in(b"".join([one.values for one in stored]))}
     if apart:
-        vectors["lower"] = _joined([one.lower for one in apart])
-        vectors["upper"] = _joined([one.upper for one in apart])
-    write_vectors(path, vectors, {"entries": [_described(e) for e in entries]}, version=VERSION)
+        lower, upper = zip(*apart, strict=True)
+        vectors |= {"lower": numbers_in(b"".join(lower)), "upper": numbers_in(b"".join(upper))}
+    described = ",".join(map(_described, entries, stored))
+    write_vectors(path, vectors, Json(f'{{"entries":[{described}]}}'), version=VERSION)
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -81,38 +104,27 @@ def read_entries(path: Path) -> list[Entry]:
     return read_listed(path, _entries, version=VERSION, older=READABLE)
 
 
-def _joined(vectors: list[Values]) -> Values:
-    return np.concatenate(vectors or [np.empty(0)])
+def _stored(found: Spectrum | Measured) -> StoredSpectrum:
+    return found.stored if isinstance(found, Measured) else StoredSpectrum.of(found)
 
 
 def _order(entry: Entry) -> tuple[tuple[bool, str, int], ...]:
     """By component, layer, role and the rest of the place, then by key; None comes last."""
     place = {"component": None, "layer": None, "role": None, **entry.place, "key": entry.key}
     return tuple(
-        (at is None, at if isinstance(at, str) else "", at if isinstance(at, int) else 0)
-        for at in place.values()
+        [
+            (False, at, 0)
+            if isinstance(at, str)
+            else (at is None, "", at if isinstance(at, int) else 0)
+            for at in place.values()
+        ]
     )
 
 
-def _described(entry: Entry) -> dict[str, Any]:
-    spectrum = entry.spectrum
-    return {
-        "key": entry.key,
-        "place": dict(entry.place),
-        "shape": spectrum.shape,
-        "dtype": spectrum.dtype,
-        "count": spectrum.max_rank,
-        "within": spectrum.bounds if isinstance(spectrum.bounds, Within) else None,
-        "noise_floor": None if math.isnan(spectrum.noise_floor) else spectrum.noise_floor,
-        "noise_source": spectrum.noise_source,
-        "route": spectrum.route,
-        "status": spectrum.status,
-        "significant_bits": spectrum.significant_bits,
-        "before": spectrum.before,
-        "cosine": spectrum.cosine,
-        "entries": spectrum.entries,
-        **({} if spectrum.is_scaled else {"is_scaled": False}),
-    }
+def _described(entry: Entry, stored: StoredSpectrum) -> str:
+    """An entry as JSON: its key and its place, then what describes its spectrum."""
+    place = as_json(entry.place if isinstance(entry.place, dict) else dict(entry.place))
+    return f'{{"key":{as_json(entry.key)},"place":{place},{stored.described[1:]}'
 
 
 def _entries(about: Mapping[str, Any], vectors: Mapping[str, Values]) -> list[Entry]:
@@ -124,7 +136,7 @@ def _entries(about: Mapping[str, Any], vectors: Mapping[str, Values]) -> list[En
     ends = (_cut(vectors.get(name, none), apart) for name in ("lower", "upper"))
     intervals = (Ends(*pair) for pair in zip(*ends, strict=True))
     return [
-        _entry(one, own, Within(*one["within"]) if one.get("within") else next(intervals))
+        _entry(one, own, None if one.get("within") else next(intervals))
         for one, own in zip(described, values, strict=True)
     ]
 
@@ -137,30 +149,9 @@ def _cut(vector: Values, counts: list[int]) -> list[Values]:
     return [vector[start:end] for start, end in pairwise(ends)]
 
 
-def _entry(described: dict[str, Any], values: Values, bounds: Within | Ends) -> Entry:
+def _entry(described: dict[str, Any], values: Values, ends: Ends | None) -> Entry:
     _check(described)
-    floor, before = described["noise_floor"], described.get("before")
-    cosine, entries = described.get("cosine"), described.get("entries")
-    rows, columns = described["shape"]
-    return Entry(
-        described["key"],
-        described["place"],
-        Spectrum(
-            shape=(rows, columns),
-            dtype=described["dtype"],
-            values=values,
-            bounds=bounds,
-            noise_floor=math.nan if floor is None else floor,
-            noise_source=described["noise_source"],
-            route=described["route"],
-            status=described["status"],
-            significant_bits=described.get("significant_bits", 0),
-            before=Norm(*before) if before else None,
-            cosine=Cosine(*cosine) if cosine else None,
-            entries=Sparsity(*entries) if entries else None,
-            is_scaled=described.get("is_scaled", True),
-        ),
-    )
+    return Entry(described["key"], described["place"], spectrum_of(described, values, ends))
 
 
 def _check(described: Mapping[str, Any]) -> None:

@@ -11,20 +11,23 @@ import weakref
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 
-from rankscope.durable import naming, scratch_file
+from rankscope.durable import digest_of, naming, scratch_file
 from rankscope.errors import DAMAGE, RankscopeError
-from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE
-from rankscope.results.csv_tables import as_csv
+from rankscope.results.columns import COLUMNS, MEASURED, TEXT, WHOLE, WINDOW
+from rankscope.results.csv_tables import as_csv, csv_lines, in_utf8
 from rankscope.results.measure import Row
-from rankscope.results.typed_columns import Columns, packed, unpacked
+from rankscope.results.measured import PLACE, columns_of
+from rankscope.results.spectra_store import Entry
+from rankscope.results.typed_columns import Columns, beside, packed, unpacked
 from rankscope.results.vectors import OtherVersionError, read_vectors, write_vectors
 
-VERSION = "2"
+VERSION = "3"
 FASTEST = 1  # level of compression: others take longer than the numbers get smaller
 
 
@@ -50,12 +53,30 @@ class StepRows:
     def of(cls, rows: Sequence[Row], about: Mapping[str, Any]) -> StepRows:
         """Rows as they were just made."""
         columns = Columns.of(rows, COLUMNS, whole=WHOLE, text=TEXT)
+        return cls._of(columns, as_csv(rows, COLUMNS, heading=False), about)
+
+    @classmethod
+    def of_entries(
+        cls, run: str, step: int, entries: Sequence[Entry], about: Mapping[str, Any]
+    ) -> StepRows:
+        """Rows of a run and step; measures the spectra unless their workers did."""
+        measured = [entry.measured for entry in entries]
+        places = [_placed(run, step, entry) for entry in entries]
+        first = Columns.of(places, PLACE, whole=WHOLE, text=TEXT)
+        columns = beside(first, columns_of(measured))
+        starts = csv_lines(map(place.get, PLACE) for place in places)
+        pairs = zip(starts, measured, strict=True)
+        return cls._of(columns, in_utf8(f"{start},{one.line}" for start, one in pairs), about)
+
+    @classmethod
+    def _of(cls, columns: Columns, lines: bytes, about: Mapping[str, Any]) -> StepRows:
+        statuses = columns.cells("status")
         return cls(
             about,
-            len(rows),
-            sum(row["status"] in MEASURED for row in rows),
+            columns.count,
+            sum(status in MEASURED for status in statuses),
             zlib.compress(packed(columns), FASTEST),
-            zlib.compress(as_csv(rows, COLUMNS, heading=False), FASTEST),
+            zlib.compress(lines, FASTEST),
         )
 
     @property
@@ -138,6 +159,15 @@ class Spool:
             return self._file.read(sizes[0]), self._file.read(sizes[1])
 
 
+def row_of(run: str, step: int, entry: Entry) -> Row:
+    """One row of the table; measures the spectrum unless its worker did."""
+    return _placed(run, step, entry) | entry.measured.row
+
+
+def _placed(run: str, step: int, entry: Entry) -> Row:
+    return {"run": run, "step": step, **dict.fromkeys(WINDOW), **entry.place}
+
+
 def iter_rows(parts: Sequence[KeptRows]) -> Iterator[Row]:
     """The rows of all parts."""
     return (row for part in parts for row in part.load().columns.rows())
@@ -146,7 +176,7 @@ def iter_rows(parts: Sequence[KeptRows]) -> Iterator[Row]:
 def write_step_rows(path: Path, made: StepRows) -> None:
     """Write the rows of a step, replacing the file in one go."""
     vectors = {name: np.frombuffer(getattr(made, name), np.uint8) for name in ("cells", "lines")}
-    known = {"columns": COLUMNS, "count": made.count, "measured": made.measured}
+    known = {"columns": _columns(), "count": made.count, "measured": made.measured}
     write_vectors(path, vectors, {"rows": known, **made.about}, version=VERSION)
 
 
@@ -155,9 +185,15 @@ def read_step_rows(path: Path) -> StepRows | None:
     try:
         vectors, about = read_vectors(path, version=VERSION)
         known = about.pop("rows")
-        if known["columns"] != list(COLUMNS):
+        if known["columns"] != _columns():
             return None
         packed = (vectors[name].tobytes() for name in ("cells", "lines"))
         return StepRows(about, known["count"], known["measured"], *packed)
     except (OtherVersionError, RankscopeError, *DAMAGE):
         return None
+
+
+@cache
+def _columns() -> str:
+    """Digest of the names of the columns."""
+    return digest_of(repr(COLUMNS).encode())

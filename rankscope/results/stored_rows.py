@@ -61,7 +61,7 @@ def _of_rows(there: pd.DataFrame, entries: Iterable[Entry]) -> dict[Place, Entry
     for entry in entries:
         row = rows.get(tuple(entry.place.get(key, UNSAID) for key in PLACE))
         if row is not None:
-            fits = "since" in entry.place, (entry.spectrum.cosine is not None) == cosines[row]
+            fits = "since" in entry.place, entry.has_cosine == cosines[row]
             if row not in found or fits > found[row][0]:
                 found[row] = fits, entry
     return {row: entry for row, (_, entry) in found.items()}

@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Row: TypeAlias = Mapping[str, Any]
-TEXT_KIND = "<i4"  # of numbers of words
+Words: TypeAlias = tuple[str | None, ...]
+ALL = slice(None)
+FLOATS, INTEGERS, CODES = "<f8", "<i8", "<i4"  # the last of numbers of words
 
 
 class Numbers(NamedTuple):
@@ -25,12 +28,29 @@ class Numbers(NamedTuple):
     known: NDArray[np.bool_]
 
 
-Cells: TypeAlias = "Numbers | list[str | None]"
+class Texts(NamedTuple):
+    """The texts of a column, as numbers of words; None is the word of a missing text."""
+
+    codes: NDArray[np.int32]
+    words: Words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Columns:
     """Rows by column, in the order of the table.
+
+    Columns of one kind are one array, so that a table of many steps takes few operations for each.
+
+    Attributes
+    ----------
+    names
+        All columns.
+    kinds
+        The columns of each kind: ``<f8``, ``<i8`` and, for text, ``<i4``.
+    numbers
+        By kind, one line for each of its columns.
+    known
+        Which floating-point numbers and which integers are known, in this order.
 
     Examples
     --------
@@ -40,7 +60,11 @@ class Columns:
     (2, [{'layer': 0, 'role': 'q'}, {'layer': None, 'role': None}])
     """
 
-    cells: Mapping[str, Cells]
+    names: tuple[str, ...]
+    kinds: Mapping[str, tuple[str, ...]]
+    numbers: Mapping[str, NDArray[Any]]
+    known: NDArray[np.bool_]
+    words: Words
     count: int
 
     @classmethod
@@ -60,108 +84,142 @@ class Columns:
             If an integer has more than 64 bits.
         """
         rows = list(rows)
-        cells: dict[str, Cells] = {}
-        for name in names:
+        kinds = {
+            FLOATS: tuple(name for name in names if name not in whole and name not in text),
+            INTEGERS: tuple(name for name in names if name in whole and name not in text),
+            CODES: tuple(name for name in names if name in text),
+        }
+        numbers = {kind: np.zeros((len(own), len(rows)), kind) for kind, own in kinds.items()}
+        known = np.zeros((len(names) - len(kinds[CODES]), len(rows)), bool)
+        words: dict[str | None, int] = {None: 0}
+        lines = iter(known)
+        for kind in (FLOATS, INTEGERS):
+            for name, values in zip(kinds[kind], numbers[kind], strict=True):
+                column = [row.get(name) for row in rows]
+                next(lines)[:] = [cell is not None for cell in column]
+                values[:] = [0 if cell is None else cell for cell in column]
+        for name, codes in zip(kinds[CODES], numbers[CODES], strict=True):
             column = [row.get(name) for row in rows]
-            if name in text:
-                cells[name] = [None if cell is None else str(cell) for cell in column]
-            else:
-                cells[name] = _numbers(column, np.int64 if name in whole else np.float64)
-        return cls(cells, len(rows))
+            texts = [None if cell is None else str(cell) for cell in column]
+            codes[:] = [words.setdefault(word, len(words)) for word in texts]
+        return cls(tuple(names), kinds, numbers, known, (*words,), len(rows))
+
+    def column(self, name: str) -> Numbers | Texts:
+        """One column."""
+        return self.texts(name) if name in self.kinds[CODES] else self.numeric(name)
+
+    def texts(self, name: str) -> Texts:
+        """A column of text."""
+        return Texts(self.numbers[CODES][self.kinds[CODES].index(name)], self.words)
+
+    def numeric(self, name: str) -> Numbers:
+        """A column of numbers."""
+        floats, integers = self.kinds[FLOATS], self.kinds[INTEGERS]
+        if name in floats:
+            at = floats.index(name)
+            return Numbers(self.numbers[FLOATS][at], self.known[at])
+        at = integers.index(name)
+        return Numbers(self.numbers[INTEGERS][at], self.known[len(floats) + at])
+
+    def cells(self, name: str, rows: NDArray[np.intp] | slice = ALL) -> list[Any]:
+        """A column as a list, of these rows or of all; None where a cell is missing."""
+        if name in self.kinds[CODES]:
+            return [self.words[code] for code in self.texts(name).codes[rows].tolist()]
+        values, known = (array[rows] for array in self.numeric(name))
+        pairs = zip(values.tolist(), known.tolist(), strict=True)
+        return [value if is_known else None for value, is_known in pairs]
+
+    def rows_with(self, name: str, text: str) -> NDArray[np.intp]:
+        """The numbers of the rows that have this text in a column."""
+        code = self.words.index(text) if text in self.words else -1
+        return np.flatnonzero(self.texts(name).codes == code)
 
     def rows(self, names: Iterable[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows, each with these columns, or all; None where a cell is missing."""
-        asked = list(self.cells if names is None else names)
-        lists = [_listed(self.cells[name]) for name in asked]
+        asked = list(self.names if names is None else names)
+        lists = [self.cells(name) for name in asked]
         return (dict(zip(asked, row, strict=True)) for row in zip(*lists, strict=True))
 
     def part(self, start: int, stop: int) -> Columns:
         """The rows from one to before another."""
-        cells = {name: _part(own, start, stop) for name, own in self.cells.items()}
-        return Columns(cells, min(stop, self.count) - start)
+        numbers = {kind: values[:, start:stop] for kind, values in self.numbers.items()}
+        known, count = self.known[:, start:stop], min(stop, self.count) - start
+        return Columns(self.names, self.kinds, numbers, known, self.words, count)
 
 
 def joined(parts: Sequence[Columns]) -> Columns:
     """Parts of a table with the same columns, one below the other."""
+    first = parts[0]
     if len(parts) == 1:
-        return parts[0]
-    cells = {name: _joined([part.cells[name] for part in parts]) for name in parts[0].cells}
-    return Columns(cells, sum(part.count for part in parts))
+        return first
+    words, recoded = _common_words(parts)
+    numbers = {
+        kind: np.concatenate([part.numbers[kind] for part in parts], axis=1)
+        for kind in (FLOATS, INTEGERS)
+    }
+    numbers[CODES] = np.concatenate(recoded, axis=1)
+    known = np.concatenate([part.known for part in parts], axis=1)
+    return Columns(first.names, first.kinds, numbers, known, words, known.shape[1])
+
+
+def beside(left: Columns, right: Columns) -> Columns:
+    """Columns of the same rows, the second after the first."""
+    words, codes = _common_words([left, right])
+    numbers = {
+        kind: np.concatenate([left.numbers[kind], right.numbers[kind]])
+        for kind in (FLOATS, INTEGERS)
+    }
+    numbers[CODES] = np.concatenate(codes)
+    known = [
+        part for one in (left, right) for part in np.split(one.known, [len(one.kinds[FLOATS])])
+    ]
+    return Columns(
+        left.names + right.names,
+        {kind: own + right.kinds[kind] for kind, own in left.kinds.items()},
+        numbers,
+        np.concatenate([known[0], known[2], known[1], known[3]]),
+        words,
+        left.count,
+    )
+
+
+def _common_words(parts: Sequence[Columns]) -> tuple[Words, list[NDArray[np.int32]]]:
+    """The words of all parts, and the texts of each as numbers of these."""
+    words = {word: code for code, word in enumerate(parts[0].words)}
+    own, codes = parts[0].words, None
+    recoded = []
+    for part in parts:
+        if part.words is not own and part.words != own:
+            own = part.words
+            codes = np.array([words.setdefault(word, len(words)) for word in own], CODES)
+        recoded.append(part.numbers[CODES] if codes is None else codes[part.numbers[CODES]])
+    return (*words,), recoded
 
 
 def packed(columns: Columns) -> bytes:
-    """Columns as bytes, from which `unpacked` makes them again: each word is written once.
-
-    Columns of one kind are one array, so that a table of many steps takes few operations for each.
-    """
-    words: dict[str | None, int] = {None: 0}
-    kinds: dict[str, list[str]] = {"<f8": [], "<i8": [], TEXT_KIND: []}
-    arrays: dict[str, list[NDArray[Any]]] = {kind: [] for kind in kinds}
-    known = []
-    for name, cells in columns.cells.items():
-        if isinstance(cells, Numbers):
-            kind = "<i8" if cells.values.dtype.kind == "i" else "<f8"
-            arrays[kind].append(cells.values)
-        else:
-            kind = TEXT_KIND
-            arrays[kind].append(np.array([words.setdefault(w, len(words)) for w in cells], "<i4"))
-        kinds[kind].append(name)
-    for kind in ("<f8", "<i8"):
-        known += [columns.cells[name].known for name in kinds[kind]]  # type: ignore[union-attr]
-    head = [columns.count, list(columns.cells), kinds, list(words)]
-    bits = np.packbits(np.concatenate(known)) if known else np.empty(0, np.uint8)
-    parts = [array.astype(kind, copy=False) for kind, some in arrays.items() for array in some]
-    return b"".join(
-        (json.dumps(head).encode(), b"\n", *(p.tobytes() for p in parts), bits.tobytes())
-    )
+    """Columns as bytes, from which `unpacked` makes them again: each word is written once."""
+    head = [columns.count, columns.names, columns.kinds, columns.words]
+    arrays = (columns.numbers[kind].tobytes() for kind in (FLOATS, INTEGERS, CODES))
+    bits = np.packbits(columns.known).tobytes()
+    return b"".join((json.dumps(head).encode(), b"\n", *arrays, bits))
 
 
 def unpacked(content: bytes) -> Columns:
     """The columns that `packed` made this of."""
-    head, _, rest = content.partition(b"\n")
-    count, names, kinds, words = json.loads(head)
-    cells: dict[str, Cells] = {}
-    numbers: dict[str, NDArray[Any]] = {}
-    at = 0
+    head, _, rest = content.partition(b"\n")  # a copy, so that the numbers are aligned
+    count, names, kinds, words = _head(head)
+    numbers, at = {}, 0
     for kind, own in kinds.items():
-        array = np.frombuffer(rest, kind, len(own) * count, at).reshape(len(own), count)
-        at += array.nbytes
-        if kind == TEXT_KIND:
-            pairs = zip(own, array.tolist(), strict=True)
-            cells |= {name: [words[code] for code in codes] for name, codes in pairs}
-        else:
-            numbers |= dict(zip(own, array, strict=True))
-    bits = np.unpackbits(np.frombuffer(rest, np.uint8, offset=at), count=len(numbers) * count)
-    known = bits.astype(bool).reshape(len(numbers), count)
-    for (name, values), own in zip(numbers.items(), known, strict=True):
-        cells[name] = Numbers(values, own)
-    return Columns({name: cells[name] for name in names}, count)
+        shape = len(own), count
+        numbers[kind] = np.frombuffer(rest, kind, len(own) * count, at).reshape(shape)
+        at += numbers[kind].nbytes
+    shape = len(kinds[FLOATS]) + len(kinds[INTEGERS]), count
+    bits = np.unpackbits(np.frombuffer(rest, np.uint8, offset=at), count=shape[0] * count)
+    return Columns(names, kinds, numbers, bits.view(bool).reshape(shape), words, count)
 
 
-def _numbers(column: list[Any], kind: type[np.generic]) -> Numbers:
-    known = np.fromiter((cell is not None for cell in column), bool, len(column))
-    return Numbers(np.array([0 if cell is None else cell for cell in column], kind), known)
-
-
-def _listed(cells: Cells) -> list[Any]:
-    if not isinstance(cells, Numbers):
-        return cells
-    if cells.known.all():
-        listed: list[Any] = cells.values.tolist()
-        return listed
-    pairs = zip(cells.values.tolist(), cells.known.tolist(), strict=True)
-    return [value if known else None for value, known in pairs]
-
-
-def _part(cells: Cells, start: int, stop: int) -> Cells:
-    if isinstance(cells, Numbers):
-        return Numbers(cells.values[start:stop], cells.known[start:stop])
-    return cells[start:stop]
-
-
-def _joined(parts: Sequence[Cells]) -> Cells:
-    numbers = [part for part in parts if isinstance(part, Numbers)]
-    if numbers:
-        values, known = zip(*numbers, strict=True)
-        return Numbers(np.concatenate(values), np.concatenate(known))
-    return [word for part in parts for word in part]  # type: ignore[misc]
+@lru_cache(maxsize=4)
+def _head(line: bytes) -> tuple[int, tuple[str, ...], dict[str, tuple[str, ...]], Words]:
+    """What `packed` says of the arrays: the same for most steps of a run."""
+    count, names, kinds, words = json.loads(line)
+    return count, (*names,), {kind: (*own,) for kind, own in kinds.items()}, (*words,)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +27,19 @@ KEY = "rankscope"
 EntryT = TypeVar("EntryT")
 
 
+class Json(str):
+    """Text that is JSON already, as `as_json` writes it."""
+
+    __slots__ = ()
+
+
 class OtherVersionError(RankscopeError):
     """An intact file of another version of the arithmetic or of the format."""
 
 
-def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, version: str) -> None:
+def write_vectors(
+    path: Path, vectors: Vectors, about: Mapping[str, Any] | Json, *, version: str
+) -> None:
     """Write vectors and their description, replacing the file in one step.
 
     Parameters
@@ -38,7 +47,7 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
     vectors
         By name.
     about
-        The description: anything that JSON can hold.
+        The description: anything that JSON can hold, or `Json`.
     version
         Version of arithmetic and format; reading it as another raises `OtherVersionError`.
 
@@ -48,7 +57,7 @@ def write_vectors(path: Path, vectors: Vectors, about: Mapping[str, Any], *, ver
         If the file cannot be written; an existing one is left as it was.
     """
     kept = {name: np.ascontiguousarray(vector) for name, vector in vectors.items()}
-    described = _dumped(about)
+    described = about if isinstance(about, Json) else as_json(about)
     text = _listing(version, _digest(version, described, vectors), described)
     write_file(path, save(kept, metadata={KEY: text}))
 
@@ -123,22 +132,28 @@ def read_listed(
 
 def _is_sound(text: str, listing: Mapping[str, Any], vectors: Vectors) -> bool:
     """Whether everything is as written, down to the spelling of each number."""
-    described = _dumped(listing["about"])
+    described = as_json(listing["about"])
     digest = _digest(listing["version"], described, vectors)
     return text == _listing(listing["version"], digest, described)
 
 
 def _listing(version: Any, digest: str, described: str) -> str:
     """The JSON document of a file; its long part, the description, is dumped already."""
-    return f'{{"version":{_dumped(version)},"digest":{_dumped(digest)},"about":{described}}}'
+    return f'{{"version":{as_json(version)},"digest":{as_json(digest)},"about":{described}}}'
 
 
-def _dumped(content: Any) -> str:
-    return json.dumps(content, separators=(",", ":"))
+def as_json(content: Any) -> str:
+    """What JSON can hold, as these files have it."""
+    return _encoder().encode(content)
+
+
+@cache
+def _encoder() -> json.JSONEncoder:
+    return json.JSONEncoder(separators=(",", ":"))
 
 
 def _digest(version: Any, described: str, vectors: Vectors) -> str:
-    digest = hashlib.blake2b(f"[{_dumped(version)},{described}]".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"[{as_json(version)},{described}]".encode(), digest_size=16)
     for name in sorted(vectors):
         vector = vectors[name]
         digest.update(f"\n{name} {vector.dtype.str} {vector.shape}\n".encode())

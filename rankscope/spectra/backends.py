@@ -67,11 +67,11 @@ class Triangle:
 class Backend(Protocol[HeldT]):
     """What computes, on a processor or a GPU."""
 
-    def in_range(self, values: NDArray[Any]) -> tuple[HeldT, int]:
+    def in_range(self, values: NDArray[Any], *, is_ordinary: bool = False) -> tuple[HeldT, int]:
         """The entries in float64 divided by a power of two, and its exponent.
 
         Not of an empty matrix. Squares of float64 entries may leave its range; those of the
-        narrower formats cannot.
+        narrower formats, which are then ``is_ordinary``, cannot.
         """
 
     def grams(self, matrices: Sequence[HeldT]) -> list[Gram]:
@@ -100,10 +100,10 @@ def scaling_exponent(largest: float) -> int:
 class NumpyBackend:
     """The processor, one matrix at a time."""
 
-    def in_range(self, values: NDArray[Any]) -> tuple[Values, int]:
+    def in_range(self, values: NDArray[Any], *, is_ordinary: bool = False) -> tuple[Values, int]:
         """The entries in float64 divided by a power of two, and its exponent."""
-        if values.dtype != np.float64:
-            return values.astype(np.float64), 0
+        if is_ordinary or values.dtype != np.float64:
+            return np.asarray(values, np.float64), 0
         exponent = scaling_exponent(max(float(values.max()), -float(values.min())))
         return (values * math.ldexp(1.0, -exponent) if exponent else values), exponent
 

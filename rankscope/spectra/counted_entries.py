@@ -17,9 +17,10 @@ from rankscope.spectra.bounds import Values
 # What is then not known of their order is far below what is asked, and the counts are in the cache.
 LATER = 14
 LATER_BITS, SIZE_BITS = (1 << LATER) - 1, 0x7FFF_FFFF
-# One number holds how many entries there are and the sum of their later bits, without rounding.
-COUNTED = 2**17  # at a time, so that they are in the cache; at most 2¹⁹: COUNTED·ONE < 2⁵³
-ONE = 2**33
+MANTISSA = 23  # bits of float32
+LAST_PLACES = np.ldexp(1.0, np.maximum(np.arange(256), 1) - 127 - MANTISSA)  # by exponent bits
+COUNTED = 2**17  # at a time, so that they are in the cache; at most 2²²: sums of bits are exact
+SAMPLE = 2**12  # entries that show whether there are later bits, unless they are all zero
 Keys = NDArray[np.intp]
 IN_FLOAT32 = 2.0**-24  # what rounding to float32 changes in an entry, relative to it
 
@@ -67,7 +68,7 @@ def counted_sums(values: NDArray[Any]) -> Sums | None:
         scale = math.ldexp(1.0, min(max(math.frexp(largest)[1], -1000), 1000))
     found, counts, later = _counts(held, scale)
     starts = (found << LATER).astype(np.uint32).view(np.float32)
-    last_places = np.spacing(starts).astype(np.float64)
+    last_places = LAST_PLACES[found >> MANTISSA - LATER]
     beyond, widths = later / counts * last_places, last_places * (LATER_BITS + 1)
     x = starts + beyond
     if not 0 < x[-1] < math.inf:  # the bits of NaN are above those of infinity
@@ -90,34 +91,76 @@ def counted_sums(values: NDArray[Any]) -> Sums | None:
 
 
 def _counts(held: NDArray[Any], scale: float) -> tuple[Keys, Values, Values]:
-    """Leading bits that occur, ascending; how often they do; and the sum of the later bits."""
-    tables = [
-        _table(held[start : start + COUNTED], scale) for start in range(0, held.size, COUNTED)
-    ]
-    first = min(start for start, _ in tables)
-    stop = max(start + len(table) for start, table in tables)
-    counts, later = np.zeros((2, stop - first))
-    for start, table in tables:
-        here = slice(start - first, start - first + len(table))
-        many = np.floor(table / ONE)
-        counts[here] += many
-        later[here] += table - many * ONE
-    (found,) = (counts > 0).nonzero()
-    return found + first, counts[found], later[found]
+    """Leading bits that occur, ascending; how often they do; and the sum of the later bits.
+
+    Entries with the same leading bits have bits from l to l + w: c of them have a sum from c·l to
+    c·(l + w), which says how many there are unless c·w reaches l.
+    """
+    if not _has_later_bits(held, scale):
+        first, tally = _tallied(held, scale)
+        (found,) = (tally > 0).nonzero()  # of booleans, which takes less time
+        return found + first, tally[found], np.zeros(len(found))
+    first, sums = _tallied(held, scale, weighted=True)
+    (found,) = (sums > 0).nonzero()
+    of_zeros = 0.0 if first else sums[0]
+    found = found[first + found > 0]
+    sums, found = sums[found], found + first
+    least = found * float(1 << LATER)
+    counts = np.floor(sums / least)
+    later = sums - counts * least
+    if not ((later >= 0) & (later < least) & (counts * LATER_BITS < least)).all():
+        begin, tally = _tallied(held, scale)
+        counts = tally[found - begin]
+        later = sums - counts * least
+    zeros = held.size - float(counts.sum())
+    if zeros:  # and subnormal entries: no sum says how many there are
+        found, counts, later = (
+            np.concatenate([[one], rest])
+            for one, rest in ((0, found), (zeros, counts), (of_zeros, later))
+        )
+    return found, counts, later
 
 
-def _table(held: NDArray[Any], scale: float) -> tuple[int, Values]:
-    """The least leading bits that occur; and for these and all above, count·ONE + later bits."""
+def _has_later_bits(held: NDArray[Any], scale: float) -> bool:
+    parts = (held[:SAMPLE], *_parts(held))
+    return any(int(np.bitwise_or.reduce(_bits(part, scale))) & LATER_BITS for part in parts)
+
+
+def _tallied(held: NDArray[Any], scale: float, *, weighted: bool = False) -> tuple[int, Values]:
+    """The least leading bits; for these and all above how many entries, or sums of their bits."""
+    first, total, parts = 0, np.zeros(0), _parts(held)
+    keys, weights = np.empty(len(parts[0]), np.intp), np.empty(len(parts[0]))
+    for part in parts:
+        here = slice(len(part))
+        bits = _bits(part, scale) & SIZE_BITS
+        begin = int(bits.min()) >> LATER
+        if weighted:
+            weights[here] = bits.view(np.int32)
+        bits -= np.uint32(begin << LATER)
+        bits >>= LATER
+        keys[here] = bits
+        tally = np.bincount(keys[here], weights[here] if weighted else None)
+        table = tally.astype(np.float64, copy=False)
+        if not len(total):
+            first, total = begin, table
+            continue
+        start, stop = min(first, begin), max(first + len(total), begin + len(table))
+        if len(total) < stop - start:
+            before = total
+            total = np.zeros(stop - start)
+            total[first - start : first - start + len(before)] = before
+            first = start
+        total[begin - first : begin - first + len(table)] += table
+    return first, total
+
+
+def _parts(held: NDArray[Any]) -> list[NDArray[Any]]:
+    size = -(-held.size // -(-held.size // COUNTED))  # of parts that are about equal
+    return [held[start : start + size] for start in range(0, held.size, size)]
+
+
+def _bits(held: NDArray[Any], scale: float) -> NDArray[np.uint32]:
+    """The bits of entries over a power of two, as float32."""
     if held.dtype != np.float32:
         held = np.divide(held, scale, dtype=np.float64).astype(np.float32)
-    bits = held.view(np.uint32) & SIZE_BITS
-    first = int(bits.min()) >> LATER
-    bits -= np.uint32(first << LATER)
-    later = bits & LATER_BITS
-    bits >>= LATER
-    keys = bits.astype(np.intp)
-    if not later.any():
-        return first, np.multiply(np.bincount(keys), ONE, dtype=np.float64)
-    both = later.astype(np.float64)
-    both += ONE
-    return first, np.asarray(np.bincount(keys, both), np.float64)
+    return held.view(np.uint32)

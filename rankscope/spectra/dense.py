@@ -42,7 +42,7 @@ class Decomposed(NamedTuple):
 
 def spectra(matrices: Sequence[Dense], backend: Backend[Any] = NUMPY) -> list[Spectrum]:
     """Spectra of nonempty matrices of one shape, which a backend may process together."""
-    scaled = [backend.in_range(matrix.values) for matrix in matrices]
+    scaled = [backend.in_range(one.values, is_ordinary=one.is_ordinary) for one in matrices]
     grams = backend.grams([values for values, _ in scaled])
     return [
         _certified(matrix, values, gram, backend, exponent=exponent)

@@ -9,12 +9,14 @@ then too high, by up to that of bfloat16, and rank may be missed; it is never to
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 2**16  # entries at a time: most matrices use all their bits, and the first block shows it
+# Entries at a time. Most matrices use all their bits, which the first few entries show.
+BLOCK, FIRST_BLOCK = 2**16, 2**10
 
 
 class Format(NamedTuple):
@@ -38,7 +40,10 @@ FORMATS = {
 
 LARGEST_HALF = 65504
 # The integer type that a float is viewed as, and the bits of its mantissa.
-MANTISSAS = {"float64": (np.uint64, (1 << 52) - 1), "float32": (np.uint32, (1 << 23) - 1)}
+MANTISSAS: dict[type[np.floating], tuple[type[np.unsignedinteger[Any]], int]] = {
+    np.float64: (np.uint64, (1 << 52) - 1),
+    np.float32: (np.uint32, (1 << 23) - 1),
+}
 
 
 def format_of(values: NDArray[Any], dtype: str) -> Format:
@@ -92,10 +97,10 @@ def narrowest(values: NDArray[Any]) -> str:
 
 def _mantissas(values: NDArray[Any], kind: type[np.floating], *, enough: int = 0x1FFF_FFFF) -> int:
     """OR of the mantissas of the values as ``kind``; stops early at a bit of ``enough``."""
-    integer, mantissa = MANTISSAS[np.dtype(kind).name]
-    bits = 0
-    for start in range(0, values.size, BLOCK):
-        block = values[start : start + BLOCK].astype(kind, copy=False)  # in this byte order
+    integer, mantissa = MANTISSAS[kind]
+    bits, starts = 0, (0, *range(FIRST_BLOCK, values.size, BLOCK), values.size)
+    for start, stop in pairwise(starts):
+        block = values[start:stop].astype(kind, copy=False)  # in this byte order
         bits |= int(np.bitwise_or.reduce(block.view(integer)))
         if bits & enough:
             break

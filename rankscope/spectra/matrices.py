@@ -22,6 +22,27 @@ Matrix = NDArray[Any]
 BLOCK = 2**20  # entries at a time, so that no float64 copy of a whole weight is made
 
 
+def as_array(given: Any) -> Matrix:
+    """The numbers of an array, or of a tensor of torch wherever it is, without its gradient.
+
+    Those in a format that numpy lacks become float32, which holds all bfloat16 and float8 numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> as_array(torch.nn.Parameter(torch.eye(2, dtype=torch.bfloat16)))
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
+    """
+    if isinstance(given, np.ndarray) or not hasattr(given, "detach"):
+        return np.asarray(given)
+    tensor = given.detach().cpu()
+    try:
+        return np.asarray(tensor.numpy())
+    except TypeError:  # numpy has no such format
+        return np.asarray(tensor.float().numpy())
+
+
 @dataclass(frozen=True)
 class Dense:
     """A matrix in memory, with what is known about the rounding of its entries.
@@ -45,6 +66,9 @@ class Dense:
         For a change: its cosine with the change before it.
     entries
         How sparse the entries are, if that was requested.
+    is_ordinary
+        Whether the entries came from a narrower format than the float64 that they are held in, so
+        that their squares are within its range.
 
     Examples
     --------
@@ -68,6 +92,7 @@ class Dense:
     before: Norm | None = None
     cosine: Cosine | None = None
     entries: Sparsity | None = None
+    is_ordinary: bool = False
 
     @classmethod
     def stored(cls, values: Matrix, dtype: str | None = None) -> Dense:
@@ -76,6 +101,7 @@ class Dense:
         If their values fit a coarser format, such as bfloat16 saved as float32, they count as
         rounded to that format.
         """
+        values = as_array(values)
         dtype = values.dtype.name if dtype is None else dtype
         if dtype not in FORMATS:
             raise RankscopeError(
@@ -145,6 +171,8 @@ class LowRank:
     is_scaled: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            object.__setattr__(self, name, as_array(getattr(self, name)))
         if self.left.ndim not in (2, 3) or self.left.ndim != self.right.ndim:
             raise ValueError(
                 f"factors have two axes, or three for a stack: left is {self.left.shape}, "

@@ -23,9 +23,9 @@ from rankscope.spectra.formats import FORMATS, Format
 
 MARGIN = 1.5  # ‖E‖₂ was 0.42 to 0.96 of the edge for Gaussian to heavy-tailed matrices
 BLOCK = 2**16  # entries at a time, so that they stay in the processor's cache
-EXPONENT_BITS = {
-    "float64": (np.uint64, 0x7FF0_0000_0000_0000),
-    "float32": (np.uint32, 0x7F80_0000),
+EXPONENT_BITS: dict[type[np.generic], tuple[type[np.unsignedinteger[Any]], int]] = {
+    np.float64: (np.uint64, 0x7FF0_0000_0000_0000),
+    np.float32: (np.uint32, 0x7F80_0000),
 }
 
 
@@ -103,7 +103,7 @@ def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
 def spacings(values: NDArray[Any], stored: Format) -> NDArray[np.int64]:
     """Exponent of the spacing of a format at each entry: 2 to that power."""
     held = np.ascontiguousarray(values, dtype=np.result_type(values, np.float32))
-    bits, mask = EXPONENT_BITS[held.dtype.name]
+    bits, mask = EXPONENT_BITS[held.dtype.type]
     places = (mask & -mask).bit_length() - 1
     exponents = (held.view(bits) >> places & mask >> places).astype(np.int64)
     exponents -= mask >> places + 1  # the bias
@@ -175,20 +175,17 @@ def _sums_of_squares(
     rows, columns = np.empty(m), np.zeros(n)
     block = max(1, BLOCK // max(n, 1))
     by_row, by_column = np.ones(n, values.dtype), np.ones(block, values.dtype)
-    for start in range(0, m, block):
-        squares = _powers_of_two(values[start : start + block])
-        if least:
-            np.maximum(squares, least, out=squares)
-            squares *= 1 / unit
-        # If this overflows, an entry is infinite or the caller repeats it in another unit.
-        with np.errstate(over="ignore", invalid="ignore"):
+    integer, exponent = EXPONENT_BITS[values.dtype.type]
+    bits, exponent_bits = values.view(integer), integer(exponent)
+    # If this overflows, an entry is infinite or the caller repeats it in another unit.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, m, block):
+            # 2ᵉ is the entry without its sign and mantissa bits.
+            squares = (bits[start : start + block] & exponent_bits).view(values.dtype)
+            if least:
+                np.maximum(squares, least, out=squares)
+                squares *= 1 / unit
             squares *= squares
             rows[start : start + block] = squares @ by_row
             columns += by_column[: len(squares)] @ squares
     return rows, columns
-
-
-def _powers_of_two(values: NDArray[Any]) -> NDArray[Any]:
-    """2 to the exponent of each entry: the entry without its sign and mantissa bits."""
-    bits, exponent = EXPONENT_BITS[values.dtype.name]
-    return np.asarray((values.view(bits) & bits(exponent)).view(values.dtype))

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from rankscope.spectra import dense, kronecker, low_rank
 from rankscope.spectra.backends import NUMPY, Backend
 from rankscope.spectra.bounds import Values
-from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank
+from rankscope.spectra.matrices import Decomposable, Dense, Kronecker, LowRank, as_array
 from rankscope.spectra.spectrum import Spectrum, no_spectrum
 
 
@@ -26,7 +26,7 @@ def singular_values(matrix: ArrayLike | Decomposable) -> Values:
     Parameters
     ----------
     matrix
-        An array of numbers, shape ``(m, n)``; `Dense`; `LowRank`; or `Kronecker`.
+        An array or tensor of numbers, shape ``(m, n)``; `Dense`; `LowRank`; or `Kronecker`.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def decomposable(matrix: ArrayLike | Decomposable) -> Decomposable:
     if isinstance(matrix, LowRank) and matrix.left.ndim == 3:
         raise ValueError(f"this is a stack of {len(matrix.left)} products: pass one of them")
     if not isinstance(matrix, (Dense, LowRank, Kronecker)):
-        array = np.asarray(matrix)
+        array = as_array(matrix)
         if array.dtype.kind == "c":
             raise ValueError(f"a matrix of {array.dtype}: only real matrices are decomposed here")
         if array.ndim != 2:

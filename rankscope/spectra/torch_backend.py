@@ -66,12 +66,12 @@ class TorchBackend:
         one = max(8 * shape[0] * shape[1], 1)  # bytes
         return min(BATCH, max(1, BATCH_BYTES // one))
 
-    def in_range(self, values: Matrix | Tensor) -> tuple[Tensor, int]:
+    def in_range(self, values: Matrix | Tensor, *, is_ordinary: bool = False) -> tuple[Tensor, int]:
         """The entries in float64 on the device, divided by a power of two, and its exponent."""
         if not isinstance(values, Tensor):
             values = torch.from_numpy(np.ascontiguousarray(values))
         held = values.to(self.device, non_blocking=True)
-        if held.dtype != torch.float64:
+        if is_ordinary or held.dtype != torch.float64:
             return held.to(torch.float64), 0
         exponent = scaling_exponent(float(held.abs().amax()))
         return (held * 2.0**-exponent if exponent else held), exponent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,9 +104,23 @@ SIMILARITY_QUANTITIES = {
 }
 
 
-def quantity(column: str) -> Quantity:
+SCORE_QUANTITIES = {
+    "perplexity": Quantity("perplexity per token", log=True),
+    "byte_perplexity": Quantity("perplexity per byte", log=True),
+    "word_perplexity": Quantity("perplexity per word", log=True),
+    "mean_document_perplexity": Quantity("mean perplexity of documents", log=True),
+    "macro_perplexity": Quantity("mean perplexity of sources", log=True),
+    "loss": Quantity("loss (nats per token)"),
+    "bits_per_byte": Quantity("bits per byte"),
+    "accuracy": Quantity("accuracy"),
+    "ties": Quantity("ties"),
+}
+"""Measures of performance."""
+
+
+def quantity(column: str, of: Mapping[str, Quantity] = QUANTITIES) -> Quantity:
     """How to draw a column; one that is not listed, such as one of your own, under its name."""
-    return QUANTITIES.get(column) or Quantity(column.replace("$", r"\$"))
+    return of.get(column) or Quantity(column.replace("$", r"\$"))
 
 
 def usual_error(rows: pd.DataFrame, column: str) -> float:

@@ -188,7 +188,9 @@ class Over:
 
 
 def runs_over(rows: pd.DataFrame, hue: str) -> Over:
-    """How many runs the series are of, and how many steps that costs."""
+    """How many runs the series are of, and how many steps that costs; false if of single runs."""
+    if not are_replicates(rows, hue):
+        return Over()
     left_out = 0
     if "step" in rows:
         incomplete = rows.loc[~at_common_steps(rows, hue), [hue, "step"]]

@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from rankscope.checkpoints.families.names import ROLES
-from rankscope.errors import WrongSettingError
+from rankscope.errors import WrongSettingError, closest_first
 from rankscope.statistics.quantities import QUANTITIES
 
 SERIES = "series"
@@ -66,7 +66,7 @@ def require_metric(table: pd.DataFrame, column: str) -> None:
         If the table has no such column, or its values are not numbers.
     """
     if column not in table.columns or not is_numeric_dtype(table[column]):
-        known = ", ".join(QUANTITIES)
+        known = closest_first(column, QUANTITIES)
         raise WrongSettingError(  # the list, which may be cut, comes last
             f"unknown metric {column!r}: choose a column of numbers of your own, or one of {known}"
         )
@@ -106,6 +106,11 @@ def in_order(roles: Iterable[str]) -> list[str]:
     order: dict[str, int] = {role: i for i, role in enumerate(ROLES)}
     there = roles.unique() if isinstance(roles, pd.Series) else {*roles}
     return sorted(there, key=lambda role: (order.get(role, len(order)), role))
+
+
+def role_titles(rows: pd.DataFrame) -> dict[str, str]:
+    """Title of the panel of every role of one component, in order; see `role_title`."""
+    return {role: role_title(role, rows[rows["role"] == role]) for role in in_order(rows["role"])}
 
 
 def shapes(rows: pd.DataFrame) -> list[tuple[int, int]]:

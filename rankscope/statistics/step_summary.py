@@ -234,7 +234,7 @@ def summarised_over(rows: pd.DataFrame, *, hue: str = "run") -> Over:
     numbers = rows.groupby(list(dict.fromkeys(one)))[[p for p in places if p not in one]].nunique()
     varying = [PLURALS[str(place)] for place in numbers if (numbers[place] > 1).any()]
     words = " and ".join(filter(None, [", ".join(varying[:-1]), *varying[-1:]]))
-    return replace(runs_over(rows, hue), places=words) if is_of_runs else Over(words)
+    return replace(runs_over(rows, hue), places=words)
 
 
 def line_text(column: str, over: Over) -> str:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rankscope.analysis.summary import Gathered, Summary
+from rankscope.results.columns import COLUMNS, TEXT, WHOLE
 from rankscope.results.measure import Row
+from rankscope.results.typed_columns import Columns
+
+
+def columns_of(rows: Iterable[Row]) -> Columns:
+    """Rows as columns of the table."""
+    return Columns.of(rows, COLUMNS, whole=WHOLE, text=TEXT)
 
 
 def summarise(
@@ -15,5 +22,5 @@ def summarise(
 ) -> Summary:
     """The summary of rows in the order of the table, as `Gathered` makes it."""
     gathered = Gathered(breaks, units)
-    gathered.add(rows)
+    gathered.add(columns_of(rows))
     return gathered.summary()

@@ -14,6 +14,7 @@ from rankscope.analysis.jobs import AnalysisEngine, AnalysisJob, Outcome
 from rankscope.analysis.local_workers import LocalWorkers
 from rankscope.analysis.request import Selection
 from rankscope.checkpoints.discovery import survey
+from rankscope.checkpoints.file_states import states_below
 from tests.analysis.series import Inline, weights, write_step
 from tests.conftest import TinyRun
 
@@ -93,6 +94,20 @@ def analysis(
 
 def steps_of(found: Analysis, status: str) -> set[tuple[str, int]]:
     return {(row["component"], row["step"]) for row in found.rows if row["status"] == status}
+
+
+@pytest.mark.parametrize("above", [".", "..", "run"])
+def test_states_are_by_the_path_that_leads_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str
+) -> None:
+    (tmp_path / "run" / "inner" / "run").mkdir(parents=True)
+    (tmp_path / "run" / "inner" / "a").write_bytes(b"12")
+    (tmp_path / "run" / "inner" / "run" / "b").write_bytes(b"1")
+    monkeypatch.chdir(tmp_path / "run" / "inner")
+    found = states_below(Path(above))
+    there = [path for path in Path(above).rglob("*") if path.is_file()]
+    assert {*found} == {*map(str, there)} and len(found) == 1 + (above != "run")
+    assert all(found[str(path)][0] == path.stat().st_size for path in there)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

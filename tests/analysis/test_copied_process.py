@@ -41,7 +41,7 @@ def found(*, early):
     except ChildProcessError:
         pass
     measured = [outcomes[i][0] for i in range(3)]
-    said = [(m.spectrum.values.tobytes(), m.spectrum.bounds, m.metrics) for m in measured]
+    said = [(m.spectrum.values.tobytes(), m.spectrum.bounds, m.row) for m in measured]
     return isinstance(program._process, CopiedProcess), repr(said)
 
 waiting = threading.Event()

@@ -20,7 +20,7 @@ from rankscope.components.recipes import Difference, Weight
 from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure, Job
-from rankscope.results.measure import Measured
+from rankscope.results.measured import Measured
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum, stack_spectra
 from rankscope.spectra.spectrum import Spectrum
@@ -82,7 +82,7 @@ def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
         assert isinstance(expected, list) and isinstance(got, list)
         for measured, also in zip(expected, got, strict=True):
             one, other = measured.spectrum, also.spectrum
-            assert measured.metrics.keys() == also.metrics.keys()
+            assert measured.row.keys() == also.row.keys()
             assert (one.status, one.route, one.shape) == (other.status, other.route, other.shape)
             resolved = one.lower > one.noise_floor
             assert other.values[resolved] == pytest.approx(one.values[resolved], rel=1e-10)

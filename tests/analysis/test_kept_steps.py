@@ -188,6 +188,21 @@ def series(run: Path, rng: np.random.Generator, count: int = 6) -> None:
         write_step(run, at, tensors)
 
 
+def test_steps_behind_one_that_was_rewritten_are_kept_again(
+    tmp_path: Path, rng: np.random.Generator, read: list[int]
+) -> None:
+    run, question = tmp_path / "run", Question(paths=(tmp_path / "run",))
+    series(run, rng, 5)
+    shutil.move(run / "checkpoint-5", tmp_path / "last")
+    answered(question, tmp_path / "out")
+    write_step(run, 3, weights(rng, SHAPES))
+    answered(question, tmp_path / "out")
+    shutil.move(tmp_path / "last", run / "checkpoint-5")
+    read.clear()
+    answered(question, tmp_path / "out")
+    assert {*read} == {3, 4, 5}
+
+
 def test_a_new_checkpoint_opens_itself_and_the_two_before(
     tmp_path: Path, rng: np.random.Generator, read: list[int]
 ) -> None:

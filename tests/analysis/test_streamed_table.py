@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,17 +16,16 @@ from rankscope.analysis.question import Question
 from rankscope.analysis.request import Selection
 from rankscope.analysis.results_folder import write_results
 from rankscope.analysis.spectra_files import SpectraFiles
-from rankscope.analysis.summary import SUMMARISED, Gathered
-from rankscope.analysis.summary_lines import Lines
+from rankscope.analysis.summary import Gathered
 from rankscope.results import parquet_tables
 from rankscope.results.columns import COLUMNS
 from rankscope.results.csv_tables import as_csv
 from rankscope.results.results import open_results
 from rankscope.results.step_rows import Spool, StepRows
-from rankscope.results.typed_columns import Numbers
+from rankscope.results.typed_columns import INTEGERS
 from rankscope.spectra.spectrum import Spectrum
 from tests.analysis.series import analysed, answered, weights, write_step
-from tests.analysis.summarised import summarise
+from tests.analysis.summarised import columns_of, summarise
 from tests.conftest import TinyRun
 
 MATRICES = 250  # of a step
@@ -50,8 +48,9 @@ class Stepped:
     @property
     def columns(self) -> object:
         columns = self.kept.columns
-        step = Numbers(np.full(columns.count, self.step), np.ones(columns.count, bool))
-        return replace(columns, cells={**columns.cells, "step": step})
+        integers = columns.numbers[INTEGERS].copy()
+        integers[columns.kinds[INTEGERS].index("step")] = self.step
+        return replace(columns, numbers={**columns.numbers, INTEGERS: integers})
 
 
 @pytest.fixture(scope="module")
@@ -122,18 +121,13 @@ def test_spectra_leave_memory_when_their_step_is_stored(
     assert most[0] <= 2 * 8
 
 
-def pieces(rows: list[dict[str, object]], size: int) -> Iterator[list[dict[str, object]]]:
-    for start in range(0, len(rows), size):
-        yield [{name: row[name] for name in SUMMARISED} for row in rows[start : start + size]]
-
-
 def test_a_summary_does_not_depend_on_the_pieces(relora_run: TinyRun) -> None:
     rows = list(analysed(relora_run.path).rows)
     whole = summarise(rows)
     for size in (1, 17):
         gathered = Gathered()
-        for piece in pieces(rows, size):
-            gathered.add(piece)
+        for start in range(0, len(rows), size):
+            gathered.add(columns_of(rows[start : start + size]))
         assert gathered.summary() == whole
 
 
@@ -151,7 +145,7 @@ def test_lines_of_a_summary_are_means_and_medians_of_the_table(relora_run: TinyR
 
 
 def test_roles_of_other_steps_have_no_part_in_the_ends_of_all_roles() -> None:
-    lines = Lines()
+    rows = []
     for step, role, per in [
         (0, "q", 0.1),
         (5, "q", 0.2),
@@ -159,11 +153,12 @@ def test_roles_of_other_steps_have_no_part_in_the_ends_of_all_roles() -> None:
         (9, "v", 0.6),
         (5, "k", 1),
     ]:
-        row = dict.fromkeys(SUMMARISED) | {"run": "r", "component": "weight", "role": role}
-        lines.add(row | {"step": step, "per": per, "effective_rank": 10 * per})
-    (whole,) = lines.overall
+        row = {"run": "r", "component": "weight", "role": role, "status": "ok"}
+        rows.append(row | {"step": step, "per": per, "effective_rank": 10 * per})
+    found = summarise(rows)
+    (whole,) = found.overall
     assert (whole.steps, whole.per, whole.matrices) == ((0, 9), (0.1, 0.6), 1)
-    assert {line.role: line.steps for line in lines.by_role} == {
+    assert {line.role: line.steps for line in found.lines} == {
         "q": (0, 5),
         "k": (5, 5),
         "v": (5, 9),

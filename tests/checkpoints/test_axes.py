@@ -291,3 +291,33 @@ def test_axes_that_make_no_matrix_are_refused(axes: str, message: str, tmp_path:
     (tmp_path / "mine.toml").write_text(f'name = "x"\n[axes]\nw = {axes}\n')
     with pytest.raises(RankscopeError, match=message):
         read_family(tmp_path / "mine.toml")
+
+
+def test_a_bias_shows_which_side_of_a_matrix_its_outputs_are(tmp_path: Path) -> None:
+    tensors = made({
+        "h.0.mlp.c_fc.weight": (8, 32), "h.0.mlp.c_fc.bias": (32,),  # as Conv1D stores it
+        "h.0.mlp.mix.weight": (8, 8), "h.0.mlp.mix.bias": (8,),
+        "h.0.attn.k_proj.weight": (8, 8), "h.0.attn.k_proj.bias": (8,),  # a Linear beside it
+        "h.0.attn.out.weight": (8, 16), "h.0.attn.out.bias": (8,),
+    })  # fmt: skip
+    contents = read(tmp_path, tensors)
+    for name in ("h.0.mlp.c_fc.weight", "h.0.mlp.mix.weight"):
+        assert (values(contents, name) == tensors[name].T).all()
+    for name in ("h.0.attn.k_proj.weight", "h.0.attn.out.weight"):
+        assert (values(contents, name) == tensors[name]).all()
+
+
+@pytest.mark.parametrize("is_turned", [True, False])
+def test_a_router_shows_which_side_of_its_experts_their_inputs_are(
+    is_turned: bool, tmp_path: Path
+) -> None:
+    """Whatever the family says of files: the stacks that it knows are stored one of two ways."""
+    shapes: Shapes = {"up_proj": (4, 24, 8), "down_proj": (4, 8, 24)}  # (experts, outputs, inputs)
+    tensors = made({f"model.layers.0.mlp.experts.{n}": s for n, s in shapes.items()})
+    tensors["model.layers.0.mlp.gate.weight"] = np.ones((4, 8), np.float32)
+    stored = {n: t.swapaxes(1, 2).copy() if is_turned and t.ndim == 3 else t
+              for n, t in tensors.items()}  # fmt: skip
+    contents = read(tmp_path, stored, {"model_type": "qwen3_moe"})
+    for part in shapes:
+        name = f"model.layers.0.mlp.experts.{part}"
+        assert (values(contents, f"{name}[2]") == tensors[name][2]).all()

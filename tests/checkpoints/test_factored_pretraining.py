@@ -250,6 +250,7 @@ def test_parameters_that_differ_in_one_word_may_be_factors(
 ORDINARY = {
     "bottleneck": {"mlp.fc1.weight": (4, 32), "mlp.fc2.weight": (32, 4)},
     "adapter of Houlsby": {"adapter.down.weight": (4, 32), "adapter.up.weight": (32, 4)},
+    "parts of a block": {"layers.0.hc_attn_fn": (24, 256), "layers.0.hc_ffn_fn": (24, 256)},
     "grouped values": {"attn.k_proj.weight": (8, 32), "attn.v_proj.weight": (8, 32)},
     "router": {"mlp.gate.weight": (4, 32), "mlp.up_proj.weight": (64, 32)},
     "latent attention": {"attn.q_a_proj.weight": (4, 32), "attn.q_b_proj.weight": (32, 4)},

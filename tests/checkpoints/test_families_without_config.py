@@ -192,7 +192,8 @@ def test_olmo_in_a_hugging_face_folder_keeps_its_own_names(
 def test_olmo_without_a_gate_has_only_an_up(tmp_path: Path, rng: np.random.Generator) -> None:
     tensors, _ = written("olmo_v1", rng)
     config = CONFIGS["olmo_v1"] | {"activation_type": "gelu"}
-    contents = read(tmp_path, tensors, config)
+    out = "transformer.blocks.0.ff_out.weight"  # has as many inputs as the other has outputs then
+    contents = read(tmp_path, tensors | {out: np.tile(tensors[out], 2)}, config)
     assert contents.parameters["transformer.blocks.0.ff_proj.weight"].role == "up"
 
 

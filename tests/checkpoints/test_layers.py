@@ -240,3 +240,15 @@ def test_twenty_thousand_names_take_no_time_to_speak_of() -> None:
     layers = Layers(names)
     assert {layers.of(name) for name in names} == set(range(61))
     assert time.process_time() - start < 5
+
+
+def test_an_expert_that_is_a_tower_has_layers() -> None:
+    names = [f"paligemma_with_expert.gemma_expert.model.layers.{i}.{m}"
+             for i in range(3) for m in GATED]  # fmt: skip
+    assert [Layers(names).of(name) for name in names] == [i for i in range(3) for _ in GATED]
+
+
+def test_several_mlps_beside_an_attention_are_in_its_layer() -> None:
+    mlps = [f"ffn.{j}.{m}.dense" for j in range(3) for m in ("intermediate", "output")]
+    names = [f"encoder.layer.{i}.{m}" for i in range(2) for m in (*BERT, *mlps)]
+    assert {n: Layers(names).of(n) for n in names} == {n: int(n.split(".")[2]) for n in names}

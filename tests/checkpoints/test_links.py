@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rankscope.checkpoints.discovery import open_run, open_runs
+from rankscope.checkpoints.links import is_below, leads_out
 from rankscope.errors import RankscopeError
 from tests.reliability.bad_configs import with_adapter
 from tests.reliability.spoiled_run import honest, link_to, model, replaced, weights, write_step
@@ -23,6 +24,14 @@ def test_the_folder_given_may_be_a_link(tmp_path: Path) -> None:
     run = honest(tmp_path / "disk" / "run")
     (tmp_path / "link").symlink_to(run)
     assert read(tmp_path / "link", 2) == set(weights(2))
+
+
+def test_a_folder_beside_is_not_within_whatever_its_name_begins_with(tmp_path: Path) -> None:
+    for name in ("run", "run-2"):
+        (tmp_path / name).mkdir()
+    assert leads_out(tmp_path / "run-2", tmp_path / "run")
+    assert not is_below(tmp_path / "run" / ".." / "run-2", tmp_path / "run")
+    assert is_below(tmp_path / "run" / "x", tmp_path / "run") and is_below("/x", Path("/"))
 
 
 def test_a_link_is_followed_within_the_folder_given(tmp_path: Path) -> None:

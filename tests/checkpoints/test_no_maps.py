@@ -267,3 +267,65 @@ def test_no_other_rule_holds_for_what_is_called_a_weight(monkeypatch: pytest.Mon
     assert judged() == found
     weights = {why for name, why in found.items() if name.endswith("weight")}
     assert weights == {"", "the gain of a norm", "a table of positions or types"}
+
+
+CONV = "features.{}.weight"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "left"),
+    [
+        # One kernel per channel behind another convolution: in a list, by a word, in a later stage.
+        ({CONV.format(0): (16, 1, 3, 3), CONV.format(2): (16, 1, 3, 3),
+          CONV.format(3): (16, 16, 1, 1)}, {CONV.format(2)}),
+        ({"up.conv1.weight": (16, 16, 2, 2), "up.conv2.weight": (16, 1, 3, 3)},
+         {"up.conv2.weight"}),
+        ({"stages.0.block.conv.weight": (16, 8, 3, 3), "stages.1.down.conv.weight": (16, 1, 3, 3)},
+         {"stages.1.down.conv.weight"}),
+        ({"stem.conv.weight": (16, 3, 3, 3), "layer.0.conv.weight": (16, 1, 3, 3)},
+         {"layer.0.conv.weight"}),
+        # First layers on grey images: several networks, kernels of several widths, one of sound.
+        ({f"nets.{i}.conv1.weight": (16, 1, 5, 5) for i in range(3)}, set()),
+        ({f"convs.{i}.weight": (16, 1, 3 + i, 24) for i in range(3)}, set()),
+        ({"audio.conv1.weight": (16, 1, 3), "audio.conv2.weight": (16, 16, 3),
+          "vision.patch.weight": (16, 3, 8, 8)}, set()),
+        # Kernels of groups of channels, and not of a gate, a shuffle of pixels or an upsampling.
+        ({"a.conv1.weight": (32, 64, 1, 1), "a.conv2.weight": (32, 2, 3, 3),
+          "a.conv3.weight": (64, 32, 1, 1)}, {"a.conv2.weight"}),
+        ({"encoder.pos_conv_embed.conv.weight": (64, 4, 19)},
+         {"encoder.pos_conv_embed.conv.weight"}),
+        ({"attn.conv_qk_grouped.weight": (96, 16, 2)}, {"attn.conv_qk_grouped.weight"}),
+        ({"a.conv1.weight": (32, 8, 1, 1), "a.conv2.weight": (32, 16, 3, 3),
+          "a.conv3.weight": (8, 16, 1, 1)}, set()),
+        ({"tail.conv0.weight": (64, 16, 3, 3), "tail.conv1.weight": (64, 16, 3, 3),
+          "tail.conv2.weight": (3, 16, 3, 3)}, set()),
+    ],
+    ids=["list", "words", "stage", "stem", "ensemble", "text", "sound", "ResNeXt", "wav2vec 2",
+         "grouped", "gate", "shuffle"],
+)  # fmt: skip
+def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(
+    tensors: dict[str, tuple[int, ...]], left: set[str]
+) -> None:
+    assert {*read(tensors).left_out} == left
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("resampler.latents", (64, 32)),
+        ("projector.query", (64, 32)),
+        ("embeddings.register_tokens", (4, 32)),
+        ("level_embed", (4, 32)),
+        ("layers.0.attn.q_l2_clip.scale", (4, 32)),
+    ],
+)
+def test_vectors_that_are_added_and_gains_are_not_maps(name: str, shape: tuple[int, ...]) -> None:
+    assert read({name: shape}).left_out == (name,)
+
+
+def test_a_query_beside_a_key_is_a_map_and_so_is_a_skip_that_is_no_state_space() -> None:
+    tensors = {"attn.query": (32, 32), "attn.key": (32, 32), "other.D": (2, 32)}
+    assert set(read(tensors).parameters) == {*tensors, FC}
+    assert read({"mamba.D": (2, 32), "mamba.A_log": (2, 32, 8)}).left_out == (
+        "mamba.D", "mamba.A_log",
+    )  # fmt: skip

@@ -1,6 +1,7 @@
 """Towers, and adapters without their model: the heads and roles of each."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rankscope.checkpoints.families.heads import Towers
 from rankscope.checkpoints.families.recognition import adapted_family
 from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.options import DEFAULT
+from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.circuits import Circuits
 from rankscope.components.selection import AT_CHECKPOINTS, Moment
 
@@ -252,3 +254,37 @@ def test_a_model_of_mostly_unknown_roles_is_noted(tmp_path: Path, rng: np.random
 @pytest.mark.parametrize("name", ["CLIP", "LLaVA"])
 def test_a_model_of_known_roles_is_not(name: str, tmp_path: Path) -> None:
     assert not saved(MODELS[name][0](), tmp_path).notes
+
+
+def roles(modules: dict[str, tuple[int, int]], family: str) -> dict[str, str]:
+    """Roles of modules by their shapes, in one block of a family."""
+    names = {f"layers.0.{module}.weight": shape for module, shape in modules.items()}
+    stored: dict[str, Any] = {
+        name: StoredTensor("/nowhere", name, "float32", shape, 2000 * place)
+        for place, (name, shape) in enumerate(names.items())
+    }
+    found = contents_of("any", stored, {}, replace(DEFAULT, family=read_family(family)))
+    return {p.module.removeprefix("layers.0."): p.role for p in found.parameters.values()}
+
+
+@pytest.mark.parametrize("attention", ["cross_attn", "cross_attention.attention", "encoder_attn",
+                                       "EncDecAttention", "crossattention"])  # fmt: skip
+@pytest.mark.parametrize("family", ["llama-like", "opt", "generic", "experts"])
+def test_attention_to_another_input_has_no_role_in_any_family(family: str, attention: str) -> None:
+    own = {f"self_attn.{x}_proj": (8, 8) for x in "qkv"}
+    other = {f"{attention}.{x}_proj": (8, 8) for x in "qkv"}
+    found = roles({**own, **other, f"{attention}.mlp.down_proj": (8, 24)}, family)
+    assert {found[name] for name in own} == {"q", "k", "v"}
+    assert {found[name] for name in other} == {"other"}
+
+
+def test_a_table_that_names_such_an_attention_has_its_word(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('name = "own"\n[roles]\n"cross_attn.q_proj" = "q"\n')
+    assert roles({"cross_attn.q_proj": (8, 8)}, str(tmp_path / "own.toml")) == {
+        "cross_attn.q_proj": "q"
+    }
+
+
+def test_what_holds_gate_and_up_is_not_the_up() -> None:
+    assert roles({"mlp.fc1": (32, 8), "mlp.fc2": (8, 16)}, "generic")["mlp.fc1"] == "other"
+    assert roles({"mlp.fc1": (16, 8), "mlp.fc2": (8, 16)}, "generic")["mlp.fc1"] == "up"

@@ -1,4 +1,5 @@
 import errno
+import gc
 import io
 import json
 import os
@@ -127,6 +128,22 @@ def test_wrong_use_is_exit_2(
     assert "nonsense" in shown.err or "nonsense" not in arguments[-1]
 
 
+@pytest.mark.parametrize(("command", "is_rarer"), [("analyze", True), ("represent", False)])
+def test_garbage_is_looked_for_less_often_where_there_is_little_and_never_at_the_end(
+    command: str, is_rarer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that run models have tensors in their garbage, and would take more memory."""
+    before = gc.get_threshold()
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(sys, "argv", ["rankscope", command, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert (gc.get_threshold()[0] > before[0]) == is_rarer
+    assert gc.get_freeze_count() > len(gc.get_objects())
+
+
 def read_in_vain() -> None:
     raise PermissionError(13, "Permission denied", "run/\x1b[2J")
 
@@ -190,10 +207,10 @@ def test_where_nothing_can_be_analysed_earlier_results_stay(
     assert (tmp_path / "out" / "metrics.csv").read_bytes() == before
 
 
-def test_results_that_cannot_be_written_are_exit_5(relora_run: TinyRun, tmp_path: Path) -> None:
+def test_a_folder_below_a_file_is_exit_2(relora_run: TinyRun, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = rankscope("analyze", relora_run.path, "--out", tmp_path / "file" / "out")
-    assert done.returncode == 5
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
 
 

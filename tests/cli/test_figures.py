@@ -137,7 +137,7 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
     [
         ("--venue", "acm", "choose one of acl, acl-text"),
         ("--width", "acm", "choose one of acl, acl-text"),  # the old spelling
-        ("--only", "per-wieghts", "choose from loss, learning-rate"),
+        ("--only", "per-wieghts", "choose from per-weights,"),
         ("--component", "adapter", "choose from weight, update"),
         ("--run", "ful", "choose from full, relora"),
         ("--role", "q", "choose from v"),

@@ -54,10 +54,11 @@ def program(command: type[Any]) -> typer.Typer:
         out: Annotated[Path, typer.Option()] = Path("results"),
         there: Annotated[Path | None, typer.Option(exists=True)] = None,
         share: Annotated[float, typer.Option()] = 1.0,
+        kept: Annotated[int, typer.Option(min=1)] = 2048,
         is_so: Annotated[bool, typer.Option("--is-so")] = False,
         parsed: Annotated[int, typer.Option(parser=lambda text: 2 * int(text))] = 1,
     ) -> None:
-        typer.echo(repr((runs, count, kind, name, out, there, share, is_so, parsed)))
+        typer.echo(repr((runs, count, kind, name, out, there, share, kept, is_so, parsed)))
 
     return app
 

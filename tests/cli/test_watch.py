@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rankscope.cli.watch import step_line
+from rankscope.watching.watch import WatchedStep
 from tests.analysis.series import weights, write_step
 from tests.cli.test_app import PROGRAM
 from tests.reliability.commands import finished_command as rankscope
@@ -55,3 +57,11 @@ def test_wrong_use_and_nothing_at_all(tmp_path: Path) -> None:
     done = rankscope("watch", tmp_path / "none", "--poll", 0.1, "--idle", 0.01, cwd=tmp_path)
     assert done.returncode == 4
     assert done.stderr.splitlines()[-1] == "rankscope: no checkpoint appeared"
+
+
+def test_the_line_of_a_step_is_of_the_matrices_that_have_a_rank() -> None:
+    row = {"run": "r", "step": 3, "component": "weight", "role": "q", "status": "ok", "name": "m"}
+    numbers = {"per": 0.5, "effective_rank": 4.0, "numerical_rank": 7, "max_rank": 8}
+    rows = (row | numbers, row | numbers | {"per": 0.25}, row | {"status": "nonfinite"})
+    line = step_line(WatchedStep("r", 3, "epoch", rows))
+    assert line == "r  epoch 3: weight PER 0.375, rank 7 of 8; 3 matrices"

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from safetensors.torch import load_file
 
+import rankscope as rs
 from rankscope.checkpoints.run import Checkpoint, Run
 from rankscope.errors import RankscopeError, WrongSettingError
 from rankscope.evaluation.hugging_face import hugging_face_model
@@ -169,8 +171,13 @@ def test_an_adapter_opens_on_its_base_with_its_tokenizer(tmp_path: Path) -> None
     checkpoint, run = only_checkpoint(tmp_path / "run")
     assert checkpoint.layout == "peft"
     assert np.isfinite(losses(open_text_model(checkpoint, run, DEFAULT))).all()
-    shutil.rmtree(tmp_path / "base")
-    refused(checkpoint, run, "its base model '.*base' is not on this machine")
+    (tmp_path / "text.txt").write_text("the cat sat on the mat " * 4)
+    asked: dict[str, Any] = {"text": tmp_path / "text.txt", "document_perplexity": False}
+    known = rs.evaluate(tmp_path / "run", **asked)
+    (tmp_path / "base").rename(tmp_path / "moved")
+    refused(checkpoint, run, "its base model '.*base' is not on this machine.* as `base`")
+    found = rs.evaluate(tmp_path / "run", base=tmp_path / "moved", **asked)
+    pd.testing.assert_frame_equal(found, known)
 
 
 def refused(checkpoint: Checkpoint, run: Run, message: str) -> None:

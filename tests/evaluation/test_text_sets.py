@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rankscope.errors import RankscopeError
+from rankscope.errors import RankscopeError, WrongSettingError
+from rankscope.evaluation.benchmark import BenchmarkOptions, benchmarks_of
 from rankscope.evaluation.text_sets import TextSet, text_sets
 from rankscope.scoring.text_documents import TextDocument
 
@@ -295,3 +296,16 @@ def test_thirty_novels_are_thirty_documents() -> None:
     assert {(document.source, document.domain) for document in documents} == {(None, None)}
     assert all(len(document.text.split()) > 1000 for document in documents)
     assert list(one.iter_documents(2)) == documents[:2]
+
+
+@pytest.mark.parametrize(
+    ("given", "task"),
+    [("pairs.jsonl", "blimp"), ("mine=pairs.jsonl", "mine"), ("a=b.jsonl", "blimp")],
+)
+def test_pairs_may_have_a_name_and_a_path_may_have_an_equals_sign(given: str, task: str) -> None:
+    for name in ("pairs.jsonl", "a=b.jsonl"):
+        Path(name).write_text('{"sentence_good": "Cats run.", "sentence_bad": "Cats runs."}\n')
+    (only,) = benchmarks_of(BenchmarkOptions(blimp=given))
+    assert only.name == task
+    with pytest.raises(WrongSettingError, match="cannot be called 'agreement'"):
+        benchmarks_of(BenchmarkOptions(blimp="agreement=pairs.jsonl"))

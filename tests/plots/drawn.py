@@ -5,11 +5,12 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
 
-def legend_texts(ax: Axes) -> list[str]:
-    legend = ax.get_legend()
-    return [] if legend is None else [text.get_text() for text in legend.get_texts()]
+def legend_texts(drawn: Axes | Figure) -> list[str]:
+    legends = [drawn.get_legend()] if isinstance(drawn, Axes) else drawn.legends
+    return [text.get_text() for legend in legends if legend for text in legend.get_texts()]
 
 
 def restart_ticks(ax: Axes) -> list[tuple[float, str]]:

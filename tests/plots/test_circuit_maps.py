@@ -7,6 +7,7 @@ from matplotlib.collections import QuadMesh
 
 from rankscope import plots
 from rankscope.errors import RankscopeError, WrongSettingError
+from tests.plots.drawn import legend_texts
 
 LAYERS, HEADS, WIDTH, SIZE = 3, 4, 48, 12
 
@@ -114,4 +115,4 @@ def test_replicates_have_the_mean_of_their_runs_at_the_last_step_of_all(
     (mean,) = [mesh_of(ax) for ax in figure.axes[:1]]
     first = late[late["step"] == 0].groupby(["layer", "head"])["rank_utilisation"].mean()
     np.testing.assert_allclose(mean.get_array(), first.unstack().to_numpy(float))
-    assert "mean over 2 runs" in figure.axes[1].get_ylabel().replace("\n", " ")
+    assert "mean over 2 runs" in legend_texts(figure)

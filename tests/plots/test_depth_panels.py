@@ -52,7 +52,7 @@ def test_steps_may_be_chosen_and_those_that_are_not_there_are_answered(
 
 def test_the_slope_is_that_of_scipy_and_hollow_where_zero_is_within(table: pd.DataFrame) -> None:
     ax = plots.depth_slope(table, role="q")
-    slopes, hollow, filled = [line for line in ax.lines if len(line.get_xdata())][:3]
+    slopes, filled, hollow = [line for line in ax.lines if len(line.get_xdata())][:3]
     lines = [
         stats.theilslopes(rows["per"], rows["layer"].astype(float))
         for _, rows in table.query("run == 'full' and role == 'q'").groupby("step")

@@ -70,7 +70,7 @@ def test_a_score_that_is_not_finite_stands_at_an_end(evaluation: pd.DataFrame) -
     rows.loc[rows["step"] == 300, ends] = np.nan
     ax = plots.score(rows, "perplexity", task="novels")
     ax.figure.draw_without_rendering()
-    assert {"at the head: infinite", "at the foot: not a number"} <= set(legend_texts(ax))
+    assert {"at the head: infinite", "at the foot: undefined"} <= set(legend_texts(ax))
     assert np.isfinite(ax.get_ylim()).all()
 
 

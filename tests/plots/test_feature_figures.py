@@ -68,10 +68,6 @@ def labels(figure: Figure) -> str:
     return " ".join(" ".join(ax.get_ylabel() for ax in figure.axes).split())
 
 
-def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-
-
 def test_a_line_is_the_number_of_its_place_and_the_band_its_interval() -> None:
     ax = plots.feature(representations(), layer=0)
     for run in ("full", "relora"):
@@ -103,7 +99,7 @@ def test_what_is_not_to_be_trusted_is_hollow_and_what_is_not_there_at_the_foot()
     table = representations(rankme_resolved=9.0)
     table.loc[table["step"] == 200, ["rankme", "rankme_low", "rankme_high"]] = np.nan
     said = legend_texts(plots.feature(table, layer=0))
-    assert "noise may move it > 1 %" in said and "at the foot: no number" in said
+    assert "noise may move it > 1 %" in said and "at the foot: undefined" in said
 
 
 def test_heights_that_are_not_comparable_are_said_not_to_be() -> None:
@@ -195,7 +191,8 @@ def test_matrices_of_layers_have_a_row_for_every_step_on_one_scale() -> None:
     assert len(panels) == 6 and titles(figure) == ["full", "relora"]
     assert len({ax.collections[0].get_clim() for ax in panels}) == 1
     assert cells(panels[1])[0, 1] == pytest.approx(alike(1, -1, 0, 0))
-    assert "CKA, unbiased, of two layers; text novels: 64 tokens" in labels(figure)
+    assert "CKA, unbiased, of two layers" in labels(figure)
+    assert legend_texts(figure) == ["text novels: 64 tokens"]
 
 
 def test_a_matrix_of_runs_is_at_one_step_and_of_groups_a_mean_of_pairs() -> None:
@@ -210,7 +207,8 @@ def test_a_matrix_of_runs_is_at_one_step_and_of_groups_a_mean_of_pairs() -> None
     grouped = cells(figure.axes[1])
     assert grouped[0, 0] == pytest.approx(alike(0, 1, 0, 2)) and np.isnan(grouped[1, 1])
     assert grouped[0, 1] == pytest.approx((alike(0, 2, 0, 2) + alike(1, 2, 0, 2)) / 2)
-    assert "at step 200; means over pairs of runs; hatched: none" in labels(figure)
+    wanted = {"at step 200", "means over pairs of runs", "hatched: none"}
+    assert wanted <= {*legend_texts(figure)}
 
 
 def test_a_pair_of_groups_counts_whatever_order_its_runs_have() -> None:
@@ -223,20 +221,20 @@ def test_a_pair_of_groups_counts_whatever_order_its_runs_have() -> None:
 def test_the_last_step_of_pairs_has_numbers_and_without_them_nothing_is_like_itself() -> None:
     table = similarities()
     table.loc[(table["step"] == 200) & (table["comparison"] == "runs"), "cka"] = np.nan
-    assert "at step 100" in labels(plots.run_similarities(table))
+    assert "at step 100" in legend_texts(plots.run_similarities(table))
     is_lost = (table["comparison"] == "layers") & (table["run"] == "full")
     table.loc[is_lost & table[["layer", "against_layer"]].eq(1).any(axis=1), "cka"] = np.nan
     figure = plots.layer_similarities(table)
     assert np.diag(cells(figure.axes[0]))[[0, 1, 3]].tolist() == [1, 1, 1]
     assert np.isnan(cells(figure.axes[0])[2]).all()
-    assert "of two layers; hatched: no number; text" in labels(figure)
+    assert "hatched: no number" in legend_texts(figure)
 
 
 def test_maps_say_what_is_hatched() -> None:
     table = representations()
-    assert "hatched" not in labels(plots.feature_maps(table))
+    assert legend_texts(plots.feature_maps(table)) == ["text novels: 64 tokens"]
     table.loc[table["step"] == 100, "rankme"] = np.nan
-    assert "; hatched: no number" in labels(plots.feature_maps(table))
+    assert "hatched: no number" in legend_texts(plots.feature_maps(table))
 
 
 def test_runs_of_different_steps_are_drawn_where_they_have_been() -> None:
@@ -252,9 +250,9 @@ def test_runs_of_different_steps_are_drawn_where_they_have_been() -> None:
 def test_matrices_too_small_to_read_are_not_drawn() -> None:
     with (
         plots.paper_style("acl"),
-        pytest.raises(RankscopeError, match=r"6 runs are too many for matrices in 3\.03 inches"),
+        pytest.raises(RankscopeError, match="matrices of 12 runs are too many for a page"),
     ):
-        plots.layer_similarities(similarities(tuple("abcdef"), PLACES[:2]))
+        plots.layer_similarities(similarities(tuple("abcdefghijkl"), PLACES[:2]))
 
 
 def test_pairs_restart_where_either_run_does_and_break_where_both_are_new() -> None:
@@ -376,7 +374,23 @@ def test_other_places_have_figures_where_they_were_measured(made: Any) -> None:
     assert {"rankme-mlp-outputs", "cka-last-step-mlp-outputs"} <= {*every}
     over = every["cka-last-step-mlp-outputs"].over_published(made)
     figure = over(made)
-    assert figure is not None and any("Weiss et al. 2025" in text for text in texts(figure))
+    assert figure is not None and any("Weiss et al. 2025" in text for text in legend_texts(figure))
+
+
+def test_every_text_and_kind_of_tokens_has_its_own_figures(made: Any) -> None:
+    first, other = representations(), representations(text="zeta/b", rankme=7.0)
+    last = representations(features="last", rankme=3.0)
+    probes = replace(made, representations=pd.concat([other, last, first]))
+    every = gallery(probes)
+    heights = {}
+    for name in ("rankme-features", "rankme-features-last", "rankme-features-zeta-b"):
+        figure = every[name](probes)
+        assert figure is not None
+        heights[name] = points(figure.axes[1], "full")[0]
+    assert [*heights.values()] == [rankme("full", 0, 0), 3.0, 7.0]
+    assert every["rankme-features-zeta-b"].title == "RankMe of features, zeta/b"
+    assert "cka-runs-features-last" not in every and "cka-runs-features" in every
+    assert {*gallery(probes, only=["per-features-last"])} == {"per-features-last"}
 
 
 def test_runs_are_chosen_on_both_sides_and_grouped_in_every_table(made: Any) -> None:

@@ -98,7 +98,7 @@ def test_adapters_beside_weights_have_one_figure_and_all_when_asked(results: Any
     [
         (
             {"only": ["per-wieghts"]},
-            "unknown figure 'per-wieghts': choose from loss, learning-rate",
+            "unknown figure 'per-wieghts': choose from per-weights,",
         ),
         ({"components": ["ov"]}, "unknown component 'ov': choose from weight, update"),
     ],

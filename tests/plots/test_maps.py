@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from rankscope import plots
 from rankscope.errors import RankscopeError
+from tests.plots.drawn import legend_texts
 
 
 def panels(figure: Figure) -> list[Axes]:
@@ -22,8 +23,8 @@ def test_heatmaps_share_one_labelled_scale(table: pd.DataFrame) -> None:
     scales = {mesh.get_clim() for mesh in meshes if mesh.get_array().size > 3}
     values = table.loc[table["component"] == "update", "per"]
     assert scales == {(values.min(), values.max())}
-    labels = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes]
-    assert "PER = effective rank / min(m, n); hatched: undefined; ticks on top: restarts" in labels
+    assert "PER = effective rank / min(m, n)" in [ax.get_ylabel() for ax in figure.axes]
+    assert legend_texts(figure) == ["hatched: undefined", "restart"]
     assert [ax.get_title() for ax in panels(figure)] == ["full", "relora"]
 
 
@@ -74,11 +75,25 @@ def test_titles_of_runs_do_not_overlap(table: pd.DataFrame, width: str, ending: 
     assert left.x0 >= 0 and left.y1 <= figure.bbox.height
 
 
+def test_maps_of_many_runs_go_on_below_one_another(table: pd.DataFrame) -> None:
+    rows = table.query("role in ('q', 'k') and run == 'full' and component == 'weight'")
+    names = [f"run-{number:02}" for number in range(11)]
+    figure = plots.heatmaps(pd.concat(rows.assign(run=name) for name in names))
+    figure.draw_without_rendering()
+    named = panels(figure)
+    assert [ax.get_title().replace("\n", "") for ax in named] == names
+    boxes = [ax.get_position() for ax in named]
+    assert len({round(box.y0, 3) for box in boxes}) == 2
+    assert min(box.width for box in boxes) * figure.get_figwidth() > 0.5
+    below = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert below == ["q", "k", "q", "k"]
+    assert figure.get_figheight() < 9.7
+
+
 def test_stripes_of_parts_of_cycles_are_explained(table: pd.DataFrame) -> None:
     for window, is_said in (("within", True), ("cycle", False)):
         figure = plots.heatmaps(table.assign(window=window), component="update")
-        labels = [ax.get_ylabel().replace("\n", " ") for ax in figure.axes]
-        assert any("parts of cycles" in label for label in labels) is is_said
+        assert any("parts of cycles" in text for text in legend_texts(figure)) is is_said
 
 
 def test_ov_circuits_are_not_called_by_the_role_they_are_filed_under(table: pd.DataFrame) -> None:

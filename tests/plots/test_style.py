@@ -5,9 +5,11 @@ import matplotlib.pyplot as plt
 import pytest
 
 from rankscope.errors import WrongSettingError
+from rankscope.plots.panel import Panel, entries
 from rankscope.plots.style import (
     TITLE_CHARACTER,
     WIDTHS,
+    in_legend,
     legend_names,
     name_title,
     name_titles,
@@ -63,6 +65,20 @@ def test_layers_are_styled_in_numerical_order() -> None:
 
 def test_many_series_all_look_different() -> None:
     assert len(set(series_styles(range(84)).values())) == 84
+
+
+def test_many_layers_are_shades_of_which_a_legend_names_a_few() -> None:
+    styles = series_styles(range(48))
+    shades = [mpl.colors.to_rgb(style.color) for style in styles.values()]
+    brightness = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in shades]
+    assert brightness == sorted(brightness, reverse=True)
+    assert in_legend(range(48)) == [0, 8, 16, 24, 31, 39, 47]
+    assert [*in_legend("abcdefghijklmnop")] == [*"abcdefghijklmnop"]
+    ax = plt.figure().add_subplot()
+    panel = Panel(ax, styles)
+    for layer in range(48):
+        panel.series(layer)
+    assert entries([ax])[1] == ["0", "8", "16", "24", "31", "39", "47"]
 
 
 def test_the_first_runs_differ_in_colour_marker_and_line() -> None:

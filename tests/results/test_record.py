@@ -45,6 +45,11 @@ def test_files_that_hold_the_same_stay_untouched(path: Path) -> None:
     assert {one: one.stat().st_mtime_ns for one in path.parent.iterdir()} == before
 
 
+def test_a_file_of_the_same_size_is_replaced(path: Path) -> None:
+    write_with_record(path, {"key": "two"}, {**FILES, "table.csv": b"2,1"})
+    assert (path.parent / "table.csv").read_bytes() == b"2,1" and intact_record(path)
+
+
 def test_a_file_that_must_not_be_there_is_removed_and_noticed(path: Path) -> None:
     write_with_record(path, {"key": "two"}, {**FILES, "table.csv": None})
     assert not (path.parent / "table.csv").exists() and intact_record(path)

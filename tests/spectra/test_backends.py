@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rankscope.analysis.worker import in_float64
 from rankscope.spectra.backends import NUMPY, Backend
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import stack_spectra
@@ -22,6 +23,20 @@ def backend(request: pytest.FixtureRequest) -> Backend[Any]:
     from rankscope.spectra.torch_backend import TorchBackend
 
     return TorchBackend("cpu")
+
+
+@pytest.mark.parametrize("largest", [2.0**127, 2.0**-149, 0.0, np.inf])
+def test_float32_that_is_held_in_float64_is_in_range_as_float32_is(
+    backend: Backend[Any], rng: np.random.Generator, largest: float
+) -> None:
+    narrow = (rng.choice([-1.0, 1.0], size=(3, 5)) * largest).astype(np.float32)
+    held = in_float64(Dense.stored(narrow))
+    assert isinstance(held, Dense) and held.values.dtype == np.float64 and held.is_ordinary
+    scaled, exponent = backend.in_range(held.values, is_ordinary=True)
+    checked, same = backend.in_range(held.values)
+    assert exponent == same == 0 and np.array_equal(np.asarray(scaled), np.asarray(checked))
+    wide = in_float64(Dense.stored(held.values * 2.0**300))
+    assert isinstance(wide, Dense) and not wide.is_ordinary
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

@@ -93,6 +93,24 @@ def test_any_float64_is_counted(rng: np.random.Generator, unit: float) -> None:
     assert math.isfinite(float(np.abs(values).max()))
 
 
+@pytest.mark.parametrize("part", [7, 2**18])
+@pytest.mark.parametrize("unit", [1.0, 2.0**-126, 2.0**-149, 2.0**110])
+def test_counts_that_are_told_from_sums_of_bits_are_those_of_the_entries(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, unit: float, part: int
+) -> None:
+    """Also of zeros, whose bits add nothing, and where many entries have the same leading bits."""
+    monkeypatch.setattr(counted_entries, "COUNTED", part)
+    few, alike = rng.standard_t(1, size=200), 1 + rng.random(1500) / 1000
+    for entries_of in (few, np.append(few, [0.0] * 50), alike, np.append(alike, few)):
+        values = (entries_of * unit).astype(np.float32)
+        bits = values.view(np.uint32) & 0x7FFF_FFFF
+        leading, inverse = np.unique(bits >> 14, return_inverse=True)
+        found, counts, later = counted_entries._counts(values, 1.0)
+        assert found.tolist() == leading.tolist()
+        assert counts.tolist() == np.bincount(inverse).tolist()
+        assert later.tolist() == np.bincount(inverse, bits & 0x3FFF).tolist()
+
+
 HOSTILE = {
     "one": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, a, 0),
     "alike": np.ones_like,

@@ -160,3 +160,16 @@ def test_a_rank_16_update_has_rank_16_in_every_storage_format(
     found = spectrum(Dense.stored(stored, dtype))
     assert (found.lower > found.noise_floor).sum() == 16
     assert found.values[15] == pytest.approx(reference[15], rel=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
+def test_a_parameter_of_a_model_is_decomposed_as_torch_does(dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(12, 7).to(getattr(torch, dtype)))
+    wanted = torch.linalg.svdvals(weight.detach().double()).numpy()
+    np.testing.assert_allclose(singular_values(weight), wanted, rtol=1e-12)
+    product = LowRank(weight[:, :2], weight[:2])
+    wanted = torch.linalg.svdvals((weight[:, :2].double() @ weight[:2].double()).detach())
+    np.testing.assert_allclose(singular_values(product), wanted.numpy()[:2], rtol=1e-12)
+    assert (spectrum(weight).significant_bits == 8) == (dtype == "bfloat16")

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from rankscope.errors import WrongSettingError
-from rankscope.results.measure import row_of
 from rankscope.results.results import table_of
 from rankscope.results.spectra_store import Entry
+from rankscope.results.step_rows import row_of
 from rankscope.spectra.matrices import Dense
 from rankscope.spectra.singular_values import spectrum
 from rankscope.statistics.certified import ERRORS, values_and_errors
@@ -47,7 +47,7 @@ def bfloat16(values: NDArray[np.float64]) -> NDArray[np.float32]:
 
 def measured(values: NDArray[np.float32]) -> pd.DataFrame:
     found = spectrum(Dense.stored(values))
-    return table_of([row_of("run", 0, Entry(key="", place=PLACE, spectrum=found))])
+    return table_of([row_of("run", 0, Entry(key="", place=PLACE, found=found))])
 
 
 @pytest.mark.parametrize("spread", [0.3, 2.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import Family
@@ -13,6 +14,8 @@ from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
 
 PAIR, MATRIX = 2, 2
+# Words for what a parameter belongs to, of which a block has one each: not the halves of a matrix.
+PARTS = {"attn", "attention", "mlp", "ffn", "ff", "moe"}
 WORD = re.compile(r"[A-Za-z]+|\d+")
 # Names with these ends are maps or tables alone: ``image_projection`` beside ``text_projection``.
 WHOLE = ("proj", "projection", "weight", "head", "emb", "embed", "embedding", "embeddings", "table")
@@ -23,14 +26,17 @@ NO_FACTOR = re.compile(
 )
 
 
-def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Skip]:
+def unknown_pairs(
+    tensors: Mapping[str, Tensor], family: Family, near: Neighbours | None = None
+) -> dict[str, Skip]:
     """A skip for every tensor that may be half of a matrix, by plain name.
 
     Two tensors may be if they share a side of at most half of both other sides, and are either
 
     * parameters of the same module whose names differ in one word (``left_factor`` and
-      ``right_factor``), neither of which has a role in the family, and not both with a bias, since
-      a product has one. (Two layers of a bottleneck are two modules with one ``weight`` each.) Or
+      ``right_factor``, but not ``attn_map`` and ``mlp_map``), neither of which has a role in the
+      family, and not both with a bias, since a product has one. (Two layers of a bottleneck are two
+      modules with one ``weight`` each.) Or
     * the only matrices below a module that the family knows as a projection and that has no weight
       itself (``q_proj.0.weight``, ``q_proj.1.weight``).
 
@@ -41,13 +47,15 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
     ----------
     tensors
         By plain name, without the factors that a table knows.
+    near
+        Their neighbours, if they are known.
     """
-    near = Neighbours(tensors)
+    near = near or Neighbours(tensors)
     matrices = {
         name: tensor
         for name, tensor in tensors.items()
         if len(tensor.shape) == MATRIX and min(tensor.shape) > 1 and tensor.dtype in FLOATS
-        if not NO_FACTOR.fullmatch(name.removesuffix(".weight").rpartition(".")[2])
+        if not _is_no_factor(name.removesuffix(".weight").rpartition(".")[2])
         if not why_no_map(name, tensor, near)
     }
     own: dict[tuple[str, str], list[str]] = {}
@@ -57,7 +65,7 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
         if leaf != "weight":
             ends_whole = leaf.rpartition("_")[2] in WHOLE
             for word in WORD.finditer(leaf):
-                if ends_whole and word.end() < len(leaf):
+                if (ends_whole and word.end() < len(leaf)) or word[0].lower() in PARTS:
                     continue
                 but_it = f"{leaf[: word.start()]}*{leaf[word.end() :]}"
                 own.setdefault((module, but_it), []).append(name)
@@ -73,6 +81,11 @@ def unknown_pairs(tensors: Mapping[str, Tensor], family: Family) -> dict[str, Sk
         if len(names) == PAIR and module and not is_whole and _is_projection(module, family):
             skips |= _doubts(module, names, matrices)
     return skips
+
+
+@lru_cache(maxsize=4096)  # the names of layers and experts share nearly all of their parts
+def _is_no_factor(part: str) -> bool:
+    return NO_FACTOR.fullmatch(part) is not None
 
 
 def _has_bias(name: str, tensors: Mapping[str, Tensor]) -> bool:

@@ -7,17 +7,21 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from rankscope.checkpoints.families.convolutions import KERNEL, is_convolution, is_kernel
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.family_files import INDICES
-from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
+from rankscope.checkpoints.families.neighbours import (
+    Neighbours,
+    Shape,
+    is_weight,
+    own_part,
+    words,
+)
 from rankscope.checkpoints.regions import Part, Region
 from rankscope.checkpoints.tensors import Axis, Tensor
 
 Axes = tuple[str, ...]
 
-KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its shape
-# Words that begin like convolutions and are not.
-NO_CONVOLUTIONS = ("conve", "convi")
 LETTERS = {"qkvo": ("q", "k", "v", "o"), "qkv": ("q", "k", "v"), "kv": ("k", "v")}
 
 
@@ -35,7 +39,7 @@ class NumberedMatrix:
     indices: Mapping[str, int] = field(default_factory=dict)
 
 
-def axes_of(name: str, shape: tuple[int, ...], family: Family, near: Neighbours) -> Axes | None:
+def axes_of(name: str, shape: Shape, family: Family, near: Neighbours) -> Axes | None:
     """What each axis of a tensor is: ``out``, ``in``, or what numbers its matrices.
 
     Two axes are outputs and inputs, unless the family has them the other way round. More axes are
@@ -54,15 +58,16 @@ def axes_of(name: str, shape: tuple[int, ...], family: Family, near: Neighbours)
         return stated
     turned = family.is_transposed(module)
     if len(shape) == 2:
-        return ("in", "out") if turned else ("out", "in")
+        return ("in", "out") if _is_turned(name, shape, near, stated=turned) else ("out", "in")
     if len(shape) == 3 and _is_stack_of_experts(name, shape, near):
-        return ("expert", "in", "out") if turned else ("expert", "out", "in")
+        is_turned = _is_turned_stack(name, shape, family, near)
+        return ("expert", "in", "out") if is_turned else ("expert", "out", "in")
     if len(shape) == 3 and parts_in_name(name, shape) is not None:
         return ("part", "out", "in")
     return _contracted(name, shape, near)
 
 
-def parts_in_name(name: str, shape: tuple[int, ...]) -> tuple[str, ...] | None:
+def parts_in_name(name: str, shape: Shape) -> tuple[str, ...] | None:
     """Roles of the matrices in a tensor called ``qkv`` or similar; None for other tensors.
 
     The first axis must have as many entries as there are letters, and the matrices must be square:
@@ -94,50 +99,7 @@ def matrices_of(tensor: Tensor, axes: Axes) -> Iterator[NumberedMatrix]:
         yield NumberedMatrix(Part(tensor, region), {kind: index for index, (kind, _, _) in pairs})
 
 
-def is_convolution(name: str) -> bool:
-    """Whether a tensor or its module is called a convolution: ``conv1``, ``dwconv``, ``convs``.
-
-    So is a tensor in such a module under a number or another name.
-    """
-    *modules, leaf = name.split(".")
-    near = [leaf, *[part for part in modules if not part.isdigit()][-2:]]
-    said = (word for part in near for word in words(part))
-    return any(
-        word.rstrip("s").endswith("conv")
-        or (word.startswith("conv") and not word.startswith(NO_CONVOLUTIONS))
-        for word in said
-    )
-
-
-def is_depthwise(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
-    """Whether a convolution has a separate kernel for each channel, so that no matrix mixes them.
-
-    Each kernel has one input, but so it does in a first layer on grey images. It counts as
-    depthwise if its name says so, or if its block (by the number in its name) has a matrix without
-    a kernel and with as many rows or columns as there are channels. A matrix with more rows in the
-    same module counts too, since some of its rows may be the inputs, as in Mamba-2; but not if its
-    columns are a multiple of the channels, which are then its inputs. The cost of an error: the
-    matrix of a first layer is missing.
-    """
-    if len(shape) < 3 or shape[1] != 1:
-        return False
-    if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
-        return False
-    if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
-        return True
-    channels, parts = shape[0], name.split(".")[:-2]
-    module = f"{'.'.join(parts)}."
-    blocks = [i for i, part in enumerate(parts) if part.isdigit()]
-    return any(
-        channels in tensor.shape[:2]
-        or (other.startswith(module) and tensor.shape[0] > channels and tensor.shape[1] % channels)
-        for end in blocks
-        for other, tensor in near.within(".".join(parts[: end + 1]))
-        if sum(size > 1 for size in tensor.shape[:2]) == 2 and math.prod(tensor.shape[2:]) == 1
-    )
-
-
-def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | None:
+def _contracted(name: str, shape: Shape, near: Neighbours) -> Axes | None:
     """Axes of a tensor whose first or last axes are inputs: a convolution, or heads.
 
     A bias has the axes of the outputs, which come first in torch and last in JAX. Without one, the
@@ -158,24 +120,12 @@ def _contracted(name: str, shape: tuple[int, ...], near: Neighbours) -> Axes | N
     if is_convolution(name):
         return last if is_jax else first
     kernel = shape[:-2] if is_jax else shape[2:]
-    if _is_kernel(kernel) or (math.prod(kernel) == 1 and is_weight(name)):
+    if is_kernel(kernel) or (math.prod(kernel) == 1 and is_weight(name)):
         return last if is_jax else first
     return None
 
 
-def _is_kernel(sides: tuple[int, ...]) -> bool:
-    """Whether axes after outputs and inputs are those of a kernel: small, and equal if not tiny.
-
-    A side that is not tiny must equal another, or have only sides of 1 beside it. An error: stacks
-    of stacks of such small matrices are taken for a convolution.
-    """
-    large = [side for side in sides if side > TINY]
-    if len(sides) < 2 or max(sides) > KERNEL or len({*large}) > 1:
-        return False
-    return len(large) != 1 or math.prod(sides) == large[0]
-
-
-def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) -> bool:
+def _is_stack_of_experts(name: str, shape: Shape, near: Neighbours) -> bool:
     """Whether the first axis of a tensor numbers experts, by the name of its module or a router.
 
     A router has one row per expert and is in the same module; or in the module around it, if the
@@ -197,9 +147,38 @@ def _is_stack_of_experts(name: str, shape: tuple[int, ...], near: Neighbours) ->
     return around != "" and _has_router(around, shape, near, inputs=shape[1:])
 
 
-def _has_router(
-    module: str, shape: tuple[int, ...], near: Neighbours, *, inputs: tuple[int, ...] = ()
-) -> bool:
+def _is_turned(name: str, shape: Shape, near: Neighbours, *, stated: bool) -> bool:
+    """Whether a matrix is stored (inputs, outputs): as its bias says, which has its outputs.
+
+    If it is square, as the biases beside it say of the others in its attention or MLP. Without a
+    bias, or if those differ, it is as the family has it.
+    """
+    bias = near.beside(name).get("bias")
+    if bias is None or len(bias.shape) != 1 or bias.shape[0] not in shape:
+        return stated
+    if shape[0] != shape[1]:
+        return bias.shape == shape[1:]
+    said = near.turned_within(name.rsplit(".", 2)[0])
+    return stated if len(said) != 1 else True in said
+
+
+def _is_turned_stack(name: str, shape: Shape, family: Family, near: Neighbours) -> bool:
+    """Whether experts are stored (inputs, outputs): as their router says, which has their inputs.
+
+    If their role is not known, or both sides are as long, it is as the family has it.
+    """
+    module = name.removesuffix(".weight")
+    fused = family.fused_in(module)
+    role = family.role_of(module) if fused is None else fused.parts[0]
+    above = module.rpartition(".")[0]
+    routers = near.routers_within(above) | near.routers_within(above.rpartition(".")[0])
+    widths = {columns for rows, columns in routers if rows == shape[0]} & {*shape[1:]}
+    if role not in ("gate", "up", "down") or len(widths) != 1 or shape[1] == shape[2]:
+        return family.is_transposed(module)
+    return ({*widths} == {shape[1]}) == (role != "down")
+
+
+def _has_router(module: str, shape: Shape, near: Neighbours, *, inputs: Shape = ()) -> bool:
     """Whether a module has a router with one row per expert, and as many inputs as one of these."""
     return any(
         rows == shape[0] != shape[-1] and (not inputs or columns in inputs)

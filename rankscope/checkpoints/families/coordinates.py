@@ -12,6 +12,7 @@ from rankscope.checkpoints.families.names import block_of, expert_of
 from rankscope.checkpoints.tensors import Tensor
 
 MATRIX, THREE = 2, 3  # numbers of axes
+ATTENTION = {"q", "k", "v", "o", "q_b", "kv_b"}  # roles of maps that are beside each other
 
 
 class Coordinates:
@@ -35,28 +36,51 @@ class Coordinates:
         adapters: Iterable[str] = (),
     ) -> None:
         shapes = {name.removesuffix(".weight"): t.shape for name, t in tensors.items()}
+        adapters = tuple(adapters)
         held = (module for module, s in shapes.items() if sum(n != 1 for n in s) >= MATRIX)
         self._layers = Layers([*held, *adapters])
         self._family = family
         self._towers = towers
         self._projections: dict[str, list[tuple[int, ...]]] = {}
-        for module, shape in shapes.items():
-            if len(shape) == MATRIX and family.role_of(module) in ("q", "k", "v"):
+        self._roles_in: dict[str, dict[str, tuple[int, ...]]] = {}
+        for module in dict.fromkeys((*shapes, *adapters)):
+            shape = shapes.get(module, ())
+            if len(shape) < MATRIX and module in shapes:
+                continue
+            role = family.role_of(module)
+            self._roles_in.setdefault(module.rpartition(".")[0], {})[role] = shape
+            if len(shape) == MATRIX and role in ("q", "k", "v"):
                 self._projections.setdefault(block_of(module), []).append(shape)
 
-    def parameter(self, name: str) -> Parameter:
-        """A parameter of this name with its coordinates and without a tensor."""
+    def parameter(self, name: str, tensor: Tensor | None = None) -> Parameter:
+        """A parameter of this name with its coordinates, and with its tensor if that is given."""
         module = name.removesuffix(".weight")
+        block = self._layers.block(module)
         return Parameter(
             name,
             module,
-            self._layers.of(module),
-            self._family.role_of(module),
+            self._layers.of_block(block),
+            self._role_of(module),
             expert_of(module),
-            None,
-            block=self._layers.block(module),
+            tensor,
+            block=block,
             heads=self._heads_of(module),
         )
+
+    def _role_of(self, module: str) -> str:
+        """Role of a module by its name, unless the maps beside it contradict.
+
+        The gate of an attention does not have that of the gate of an MLP, and what holds gate and
+        up in an order that the family does not know is not the up.
+        """
+        role = self._family.role_of(module)
+        beside = self._roles_in.get(module.rpartition(".")[0], {})
+        if role == "gate" and "down" not in beside and not ATTENTION.isdisjoint(beside):
+            return "other"
+        if role == "up" and "gate" not in beside and self._family.fused_in(module) is None:
+            up, down = beside.get("up", ()), beside.get("down", ())
+            return "other" if up and down and up[-2:-1] == (2 * down[-1],) else role
+        return role
 
     def _heads_of(self, module: str) -> Heads | None:
         """Attention heads of the tower that a module is in; None if unknown."""

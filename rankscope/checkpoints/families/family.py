@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from rankscope.checkpoints.families.factor_tables import FactorTable
+from rankscope.checkpoints.families.names import CROSSING
 from rankscope.checkpoints.families.norm_tables import NormTable
 
+MOST_SAID = 2**12  # modules whose answers are remembered
 GENERIC = "generic"  # the family of models that no other fits
+OF_ATTENTION = ("q", "k", "v", "o")  # roles that only self-attention has
+T = TypeVar("T")
 Split = Literal["blocks", "heads", "groups", "alternate", "equal", "flat"]
 
 
@@ -40,6 +45,15 @@ class Fused:
     split: Split = "blocks"
     times: int = 1
     role: str = ""
+
+
+class Said(NamedTuple):
+    """What a family's table says of a module."""
+
+    role: str
+    fused: Fused | None
+    is_transposed: bool
+    is_ignored: bool
 
 
 @dataclass(frozen=True)
@@ -102,16 +116,19 @@ class Family:
     norms: tuple[NormTable, ...] = ()
 
     def role_of(self, module: str) -> str:
-        """Role of a module; ``other`` if the table does not know it."""
-        return next((role for end, role in self._roles if end.fullmatch(module)), "other")
+        """Role of a module; ``other`` if the table does not know it.
+
+        So are the maps of attention to an encoder, unless the table names that attention.
+        """
+        return self._said(module).role
 
     def fused_in(self, module: str) -> Fused | None:
         """How the tensor of a module is split; None if it is not."""
-        return next((fused for end, fused in self._fused if end.fullmatch(module)), None)
+        return self._said(module).fused
 
     def is_transposed(self, module: str) -> bool:
         """Whether the tensor of a module is stored (inputs, outputs)."""
-        return any(end.fullmatch(module) for end in self._transposed)
+        return self._said(module).is_transposed
 
     def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
         """The axes of the tensor of a module, if it has ``count``; None if unknown."""
@@ -121,7 +138,56 @@ class Family:
 
     def ignores(self, module: str) -> bool:
         """Whether the table says that a module is not a linear map."""
-        return bool(self.ignored) and bool(self._ignored.search(module))
+        return self._said(module).is_ignored
+
+    def _said(self, module: str) -> Said:
+        """What the table says, found once for all modules that it cannot tell apart."""
+        alike = self._alike(module)
+        said = self._remembered.get(alike)
+        if said is None:
+            if len(self._remembered) >= MOST_SAID:
+                self._remembered.clear()
+            said = self._remembered[alike] = Said(
+                self._role_of(alike),
+                self._fused_in(alike),
+                any(end.fullmatch(alike) for end in self._transposed),
+                bool(self.ignored) and bool(self._ignored.search(alike)),
+            )
+        return said
+
+    def _role_of(self, module: str) -> str:
+        role, crosses = _first((end.fullmatch(module), one) for end, one in self._roles)
+        return "other" if role is None or (crosses and role in OF_ATTENTION) else role
+
+    def _fused_in(self, module: str) -> Fused | None:
+        fused, crosses = _first((end.fullmatch(module), one) for end, one in self._fused)
+        if fused is None or fused.role or not crosses or fused.parts[0] not in OF_ATTENTION:
+            return fused
+        return replace(fused, role="other")
+
+    def _alike(self, module: str) -> str:
+        """The path with one number in place of all that the table does not have."""
+        return module if self._others is None else self._others[0].sub(self._others[1], module)
+
+    @cached_property
+    def _others(self) -> tuple[re.Pattern[str], str] | None:
+        """What finds the numbers that are not in the table, and one of them.
+
+        None if a part of the table fits some numbers and not others. Any other part that is no
+        number itself has a letter, and fits none, or is ``*``, which fits all.
+        """
+        ends = (*self.roles, *self.fused, *self.transposed, *self.ignored)
+        parts = {part for end in ends for part in end.split(".")}
+        if any("*" in part and part.replace("*", "").isdigit() for part in parts):
+            return None
+        stated = sorted(filter(str.isdigit, parts))
+        but = f"(?!(?:{'|'.join(stated)})(?![^.]))" if stated else ""
+        other = next(one for one in map(str, itertools.count()) if one not in stated)
+        return re.compile(rf"(?<![^.]){but}\d+(?![^.])"), other
+
+    @cached_property
+    def _remembered(self) -> dict[str, Said]:
+        return {}
 
     @cached_property
     def _roles(self) -> list[tuple[re.Pattern[str], str]]:
@@ -148,6 +214,14 @@ class Family:
 def ends_with(module: str, end: str) -> bool:
     """Whether the path of a module ends with these parts."""
     return bool(_ending(end).fullmatch(module))
+
+
+def _first(found: Iterable[tuple[re.Match[str] | None, T]]) -> tuple[T | None, bool]:
+    """What belongs to the first end that matches; and whether attention to an encoder is before."""
+    for match, one in found:
+        if match is not None:
+            return one, bool(CROSSING.search(match[1] or ""))
+    return None, False
 
 
 @cache

@@ -13,7 +13,13 @@ from rankscope.checkpoints.families.factor_tables import parsed_tables
 from rankscope.checkpoints.families.family import Family, Fused, Split
 from rankscope.checkpoints.families.names import ROLES
 from rankscope.checkpoints.families.norm_tables import parsed_norms
-from rankscope.errors import DAMAGE, RankscopeError, WrongSettingError, printable
+from rankscope.errors import (
+    DAMAGE,
+    RankscopeError,
+    WrongSettingError,
+    closest_first,
+    printable,
+)
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 LISTS = ("model_types", "keys", "unless", "wide", "tall", "transposed", "ignored")
@@ -48,7 +54,7 @@ def read_family(given: str | Path) -> Family:
         return families()[str(given)]
     path = Path(given)
     if not path.is_file():
-        known = ", ".join(sorted(families()))
+        known = closest_first(str(given), sorted(families()))
         message = f"{str(given)!r} is neither a family nor a file: choose from {known}"
         raise WrongSettingError(message)
     try:

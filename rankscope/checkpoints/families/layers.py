@@ -19,6 +19,7 @@ from rankscope.checkpoints.families.path_numbers import (
     FEW,
     Count,
     PathNumber,
+    counted_part,
     numbers_in,
     without_numbers,
 )
@@ -39,9 +40,10 @@ class Layers:
 
     def __init__(self, modules: Iterable[str]) -> None:
         self._counts: dict[str, Count] = {}
-        self._numbers = {module: numbers_in(module) for module in dict.fromkeys(modules)}
-        for module, numbers in self._numbers.items():
-            for number in numbers:
+        self._parts = {module: counted_part(module) for module in modules}
+        self._numbers = {part: numbers_in(part) for part in dict.fromkeys(self._parts.values())}
+        for module, part in self._parts.items():
+            for number in self._numbers[part]:
                 count = self._counts.setdefault(number.kind, Count(number.is_plain))
                 names = count.lists[number.before].setdefault(number.value, [])
                 names.append(without_numbers(module[number.end :]))
@@ -52,20 +54,26 @@ class Layers:
             for index, number in enumerate(numbers)
             if number.kind in self._counts and self._is_wrapper(number, numbers[index + 1 :])
         }
-        self._levels = {module: self._levels_of(n) for module, n in self._numbers.items()}
+        self._levels = {part: self._levels_of(n) for part, n in self._numbers.items()}
         if not any(self._levels.values()):  # a network without blocks: each map is a layer
-            self._levels = {module: n[:1] for module, n in self._numbers.items()}
+            self._levels = {part: n[:1] for part, n in self._numbers.items()}
         self._indices = _indices(self._levels)
 
     def of(self, module: str) -> int | None:
         """Index of the layer that a module is in; None outside of layers."""
-        return self._indices.get(self.block(module))
+        return self.of_block(self.block(module))
+
+    def of_block(self, block: str) -> int | None:
+        """Index of the layer that a block is; None for the empty path, outside of blocks."""
+        return self._indices.get(block)
 
     def block(self, module: str) -> str:
         """Path of the block that a module is in: ``model.layers.3``; empty outside of blocks."""
-        levels = self._levels.get(module)
-        if levels is None:
-            levels = self._levels_of(numbers_in(module))
+        part = self._parts.get(module)
+        if part is None:
+            levels = self._levels_of(numbers_in(counted_part(module)))
+        else:
+            levels = self._levels[part]
         path = module[: levels[-1].end] if levels else ""
         return path if path in self._indices else ""
 
@@ -108,13 +116,16 @@ class Layers:
         """Whether the inner number counts blocks, and the outer one stacks of blocks.
 
         Heads, experts and parts of an attention recur too. But a block has submodules; something
-        simpler is a block only if the outer number holds hardly anything else.
+        simpler is a block only if the outer number holds hardly anything else. What has no
+        attention is not a block beside an attention, such as each of several MLPs.
         """
         count = self._counts[inner.kind]
         if not count.all_alike or not (inner.is_plain or count.most > FEW or not outer.is_plain):
             return False
         between = inner.kind.removeprefix(outer.kind + "#")
         is_next = between.count(".") <= FEW
+        if self._counts[outer.kind].has_attention and not count.has_attention:
+            return False
         if count.counts_maps and "block" not in inner.word:
             return False
         return count.is_rich or (is_next and self._holds_little_else(outer.kind))
@@ -139,9 +150,9 @@ class Layers:
 def _indices(levels: Mapping[str, tuple[PathNumber, ...]]) -> dict[str, int]:
     """Path of every block → index of its layer in its tower."""
     towers: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
-    for module, numbers in levels.items():
+    for part, numbers in levels.items():
         if numbers:
-            path = module[: numbers[-1].end]
+            path = part[: numbers[-1].end]
             towers[numbers[0].before][path] = tuple(n.value for n in numbers)
     found: dict[str, int] = {}
     for blocks in towers.values():

@@ -19,15 +19,21 @@ ROLES: tuple[Role, ...] = get_args(Role)
 # Attributes of the wrappers of training frameworks, which are in every name.
 OUTER = ("_forward_module.", "module.", "wrapped_model.", "base_model.model.")
 INNER = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+MARK = "_mod"  # which all of these have
 EXPERT = re.compile(r"\.(?!shared)(?:[^.]*_)?experts\.(\d{1,9})(?=\.|$)")
+# Attention to an encoder or another input, whose maps do not belong to those of self-attention.
+CROSSING = re.compile(
+    r"(^|[._])(cross_?att|enc(oder)?_?dec(oder)?_?att|encoder_att)", re.IGNORECASE
+)
 FIRST_NUMBER = re.compile(r"(?:^|\.)\d+(?=\.|$)")
 
 
 def plain_name(name: str) -> str:
     """Name of a tensor without the parts that wrappers add."""
-    for wrapper in INNER:
-        name = name.replace(wrapper, "")
-    while any(name.startswith(wrapper) for wrapper in OUTER):
+    if MARK in name:
+        for wrapper in INNER:
+            name = name.replace(wrapper, "")
+    while name.startswith(OUTER):
         for wrapper in OUTER:
             name = name.removeprefix(wrapper)
     return name

@@ -23,10 +23,16 @@ class Neighbours:
     ----------
     tensors
         By plain name.
+
+    Attributes
+    ----------
+    judged
+        Why tensors are no linear maps, as far as `why_no_map` was asked.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
+        self.judged: dict[str, str] = {}
         self._modules: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             module, _, leaf = name.rpartition(".")
@@ -35,12 +41,17 @@ class Neighbours:
         self._without_axis: dict[str, frozenset[Shape]] = {}
         self._within: dict[str, Counter[Shape]] = {}
         self._sides: dict[str, frozenset[int]] = {}
+        self._turned: dict[str, frozenset[bool]] = {}
         self._routers: dict[str, frozenset[Shape]] = {}
         self._lengths: dict[str, frozenset[int]] = {}
 
     def beside(self, name: str) -> Mapping[str, Tensor]:
         """The tensors of its module, by the last part of their names; itself among them."""
         return self._modules[name.rpartition(".")[0]]
+
+    def shape_of(self, name: str) -> Shape:
+        """The shape of a tensor by its name; empty if there is none."""
+        return self._tensors[name].shape if name in self._tensors else ()
 
     def shapes_but_one_axis(self, name: str) -> frozenset[Shape]:
         """The shapes of the tensors of its module, each without one axis that is not the first."""
@@ -103,6 +114,22 @@ class Neighbours:
             )
         return self._routers[module]
 
+    def turned_within(self, module: str) -> frozenset[bool]:
+        """Whether biases in a module and below it are as long as the columns of their weights.
+
+        Both if they differ; those of square matrices say nothing.
+        """
+        if module not in self._turned:
+            pairs = (
+                (tensor.shape, self.shape_of(f"{name.removesuffix('weight')}bias"))
+                for name, tensor in self.within(module)
+                if name.endswith(".weight") and len({*tensor.shape}) == len(tensor.shape) == 2
+            )
+            self._turned[module] = frozenset(
+                bias == shape[1:] for shape, bias in pairs if len(bias) == 1 and bias[0] in shape
+            )
+        return self._turned[module]
+
     @cached_property
     def _sorted(self) -> list[str]:
         return sorted(self._tensors)
@@ -141,4 +168,5 @@ def own_part(name: str) -> str:
 
 def is_weight(name: str) -> bool:
     """Whether the last part of a name says that it is a weight."""
-    return bool({"weight", "weights", "kernel"} & {*words(name.rpartition(".")[2])})
+    leaf = name.rpartition(".")[2]
+    return leaf == "weight" or bool({"weight", "weights", "kernel"} & {*words(leaf)})

@@ -9,6 +9,7 @@ missing, which the account shows, or a table is measured as a matrix with the ro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from rankscope.checkpoints.families.neighbours import Neighbours, is_weight, own_part, words
@@ -17,7 +18,7 @@ from rankscope.checkpoints.tensors import FLOATS, Tensor
 Shape = tuple[int, ...]
 
 POSITIONAL = {"pos", "position", "positions", "positional"}
-PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg"}
+PLACES = POSITIONAL | {"rel", "relative", "type", "segment", "seg", "level"}
 TABLES = {
     *("emb", "embed", "embeds", "embedding", "embeddings", "enc", "encoding", "encodings"),
     *("encoder", "table", "tables", "bias", "biases", "pe"),
@@ -34,6 +35,8 @@ BESIDE_MASKS = {
     *("attn", "attention", "src", "tgt", "memory", "self", "lower", "upper", "future", "local"),
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
+GAINS, VECTORS = {"scale", "gamma"}, {"latents", "tokens", "token", "registers", "prompts"}
+QUERIES, KEYS = {"query", "queries"}, {"key", "keys", "value", "values"}
 MOVING = {"ema", "avg", "average", "moving"}
 WEIGHT = "weight"
 STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
@@ -44,7 +47,6 @@ class _Judged(NamedTuple):
 
     name: str
     leaf: str
-    says: tuple[str, ...]  # the words of the part that says what it is
     shape: Shape
     beside: Mapping[str, Tensor]
     neighbours: Neighbours
@@ -52,13 +54,19 @@ class _Judged(NamedTuple):
 
 def why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
     """Why a tensor of floating-point numbers is not a linear map; empty if it may be one."""
+    known = neighbours.judged.get(name)
+    if known is None:
+        known = neighbours.judged[name] = _why_no_map(name, tensor, neighbours)
+    return known
+
+
+def _why_no_map(name: str, tensor: Tensor, neighbours: Neighbours) -> str:
     shape = tensor.shape
     if sum(size != 1 for size in shape) < 2:
         return "a vector" if shape and max(shape) > 1 else "a number"
     one = _Judged(
         name,
         name.rpartition(".")[2],
-        words(own_part(name)),
         shape,
         neighbours.beside(name),
         neighbours,
@@ -86,12 +94,14 @@ def is_mask(name: str, tensor: Tensor) -> bool:
 
 
 def _is_norm(one: _Judged) -> bool:
-    """A gain: with a bias of the same shape, or for every head of a projection.
+    """A gain: a scale, one with a bias of the same shape, or one for every head of a projection.
 
-    A linear map does not have a bias with its own two axes. Without a bias, the name of the module
-    must end in norm, and a projection beside it must have as many rows as the gain has entries. A
-    gain of two axes for which neither holds is measured as a matrix.
+    A linear map is not called a scale, and does not have a bias with its own two axes. Without
+    either, the name of the module must end in norm, and a projection beside it must have as many
+    rows as the gain has entries. A gain of two axes for which none holds is measured as a matrix.
     """
+    if one.leaf in GAINS and "weight" not in one.beside:
+        return True
     called = one.leaf.replace("weight", "bias")
     bias = one.beside.get(called)
     if bias is not None and bias.shape == one.shape and called != one.leaf:
@@ -131,20 +141,22 @@ def _is_position(one: _Judged) -> bool:
     ``encoding`` or ``bias``, and there is no bias beside it, as there usually is beside a linear
     map. The cost of an error: a linear map with such a name and without a bias is missing.
     """
-    if not _is_called_position(one):
+    above = one.name.removesuffix(f".{one.leaf}")
+    above = above.rpartition(".")[0] if is_weight(one.name) else above
+    if not _is_called_position(own_part(one.name), above.rpartition(".")[2]):
         return False
     return "bias" not in one.beside and not one.neighbours.has_bias(one.name, one.shape[0])
 
 
-def _is_called_position(one: _Judged) -> bool:
-    own = _without(one.says, WHICH)
+@lru_cache(maxsize=4096)  # the names of layers and experts share nearly all of their parts
+def _is_called_position(part: str, above: str) -> bool:
+    """Whether the part that says what a tensor is, or also that above, is that of a table."""
+    own = _without(words(part), WHICH)
     if own in POSITIONS or own[-2:] in (("rel", "pos"), ("abs", "pos")) or own[-1:] == ("pe",):
         return True
     if {*own[-1:]} & ENCODINGS or _is_table_of_places(own):
         return True
-    above = one.name.removesuffix(f".{one.leaf}")
-    above = above.rpartition(".")[0] if is_weight(one.name) else above
-    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above.rpartition(".")[2]))
+    return bool({*own[-1:]} & TABLES) and _is_table_of_places(words(above))
 
 
 def _is_table_of_places(says: tuple[str, ...]) -> bool:
@@ -215,20 +227,28 @@ def _is_statistic(one: _Judged) -> bool:
 def _is_rates(one: _Judged) -> bool:
     """How fast a state decays: ``decay``, or ``A_log`` with one row per entry of its ``D``.
 
-    The cost of an error: a linear map that is a bare parameter of such a name is missing.
+    Beside it, ``D`` is what each channel skips the state with. The cost of an error: a linear map
+    that is a bare parameter of such a name is missing.
     """
-    if words(one.leaf)[-1:] == ("decay",):
+    if words(one.leaf)[-1:] == ("decay",) or (one.leaf == "D" and "A_log" in one.beside):
         return True
     skip = one.beside.get("D")
     return one.leaf == "A_log" and (skip is None or skip.shape[:1] == one.shape[:1])
 
 
 def _is_added(one: _Judged) -> bool:
-    """Vectors with an axis of 1 before the last, which are broadcast: queries, tokens.
+    """Vectors with an axis of 1 before the last, which are broadcast, or called latents or tokens.
 
-    Only bare parameters: a stack of one matrix that is called a weight is not understood.
+    Or queries, if there are no keys beside them. Only bare parameters: a stack of one matrix that
+    is called a weight is not understood. The cost of an error: a linear map that is a bare
+    parameter of such a name is missing.
     """
-    return len(one.shape) > 2 and 1 in one.shape[:-1] and not is_weight(one.name)
+    if is_weight(one.name):
+        return False
+    if len(one.shape) > 2 and 1 in one.shape[:-1]:
+        return True
+    own = {*one.says[-1:]}
+    return bool(own & VECTORS) or (bool(own & QUERIES) and not one.beside.keys() & KEYS)
 
 
 _RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
@@ -239,7 +259,7 @@ _RULES: tuple[tuple[Callable[[_Judged], bool], str], ...] = (
     (_is_cache, "keys or values of earlier tokens"),
     (_is_position, "a table of positions or types"),
     (_is_statistic, "a running statistic"),
-    (_is_rates, "rates of decay"),
+    (_is_rates, "rates of a state space"),
     (_is_added, "learnt vectors that are added or looked up"),
 )
 # All others ask for a last part other than this, which nearly all tensors have.

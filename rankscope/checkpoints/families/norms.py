@@ -50,6 +50,7 @@ def with_norms(
     tensors: Mapping[str, Tensor],
     family: Family,
     towers: Towers,
+    near: Neighbours | None = None,
 ) -> dict[str, Parameter]:
     """The parameters, each with the norm that is between it and the next map of its attention.
 
@@ -57,8 +58,10 @@ def with_norms(
     ----------
     tensors
         All weights of the model by plain name, vectors included.
+    near
+        Their neighbours, if they are known.
     """
-    near = Neighbours(tensors)
+    near = near or Neighbours(tensors)
     maps = _maps([*parameters.values()])
     queries = {_parent(one): one for one in parameters.values() if one.role in ("q", "q_b")}
     found = dict(parameters)

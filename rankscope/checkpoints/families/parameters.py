@@ -13,10 +13,10 @@ from rankscope.checkpoints.contents import Class, Delta, Parameter, Skip
 from rankscope.checkpoints.families.axes import (
     Axes,
     axes_of,
-    is_depthwise,
     matrices_of,
     parts_in_name,
 )
+from rankscope.checkpoints.families.convolutions import why_separate
 from rankscope.checkpoints.families.coordinates import Coordinates, heads_of_axes
 from rankscope.checkpoints.families.family import Family
 from rankscope.checkpoints.families.heads import Towers
@@ -25,6 +25,7 @@ from rankscope.checkpoints.families.no_maps import is_mask, why_no_map
 from rankscope.checkpoints.families.splitting import parts_of_fused
 from rankscope.checkpoints.tensors import FLOATS, StoredTensor, Tensor
 
+PLAIN: Axes = ("out", "in")
 ADVICE = "name its axes in a family's table [axes]"
 
 
@@ -59,6 +60,7 @@ def parameters_of(
     *,
     factors: Mapping[str, tuple[str, Tensor]] | None = None,
     coordinates: Coordinates | None = None,
+    near: Neighbours | None = None,
 ) -> FoundParameters:
     """Every weight matrix of a checkpoint, as (outputs, inputs).
 
@@ -78,17 +80,20 @@ def parameters_of(
         Module and matrix of each factor before or after an activation, by name.
     coordinates
         Those of the whole model, if these are only some of its tensors.
+    near
+        The neighbours of the tensors, if they are known.
     """
     found, waiting = FoundParameters(), dict(adapters or {})
     coordinates = coordinates or Coordinates(tensors, family, towers, waiting)
-    near = Neighbours(tensors)
+    near = near or Neighbours(tensors)
     for name, tensor in _once(tensors, found).items():
         adapter = waiting.get(name.removesuffix(".weight"))
         axes = _axes(found, family, near, name=name, tensor=tensor)
         if axes is not None or (adapter is not None and tensor.dtype not in FLOATS):
             waiting.pop(name.removesuffix(".weight"), None)
             held = (tensor, axes) if axes else None
-            _add(found, family, coordinates.parameter(name), held=held, adapter=adapter)
+            own = tensor if axes == PLAIN else None  # of others, the parts are parameters
+            _add(found, family, coordinates.parameter(name, own), held=held, adapter=adapter)
     for module, adapter in waiting.items():
         whole = coordinates.parameter(f"{module}.weight")
         _add(found, family, whole, held=None, adapter=adapter)
@@ -115,8 +120,8 @@ def _axes(
 ) -> Axes | None:
     """Axes of a tensor that holds matrices; None for any other, which ``found`` records."""
     shape = tensor.shape
-    if is_composed(tensor):  # (outputs, inputs) however its parts are stored
-        return ("out", "in")
+    if is_composed(tensor):  # however its parts are stored
+        return PLAIN
     if family.ignores(name.removesuffix(".weight")):
         found.leave(tensor, "no linear map", f"left out by the table of {family.name}")
     elif shape == (0,) and is_weight(name):
@@ -124,12 +129,8 @@ def _axes(
         found.skip(tensor, name, "empty", message)
     elif tensor.dtype not in FLOATS:
         _leave_numbers(found, name, tensor)
-    elif why := why_no_map(name, tensor, near):
+    elif why := why_no_map(name, tensor, near) or _why_separate(name, shape, family, near):
         found.leave(tensor, "no linear map", why)
-    elif is_depthwise(name, shape, near) and not family.axes_of(
-        name.removesuffix(".weight"), len(shape)
-    ):
-        found.leave(tensor, "no linear map", "a separate kernel for each channel")
     else:
         axes = axes_of(name, shape, family, near)
         if axes is None:
@@ -142,6 +143,12 @@ def _axes(
             return axes
         found.skip(tensor, name, "not-understood", f"{message}{ADVICE}")
     return None
+
+
+def _why_separate(name: str, shape: tuple[int, ...], family: Family, near: Neighbours) -> str:
+    """Why no matrix mixes the channels of a tensor; empty if the family states its axes."""
+    is_stated = family.axes_of(name.removesuffix(".weight"), len(shape)) is not None
+    return "" if is_stated else why_separate(name, shape, near)
 
 
 def _leave_numbers(found: FoundParameters, name: str, tensor: Tensor) -> None:
@@ -197,6 +204,9 @@ def _iter_matrices(
     whole: Parameter, tensor: Tensor, axes: Axes, family: Family
 ) -> Iterator[Parameter]:
     """A parameter for every matrix of a tensor, with its indices or its part in brackets."""
+    if axes == PLAIN:
+        yield whole
+        return
     roles = _roles_of_parts(whole.name, tensor.shape, family)
     for matrix in matrices_of(tensor, axes):
         indices = dict(matrix.indices)

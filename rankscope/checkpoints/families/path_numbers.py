@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 # A part of a path that is a number, or that ends in one and has parts below it.
 NUMBER = re.compile(r"(?:(?<=\.)|^)(?P<plain>\d{1,9})(?=\.|$)|(?<=[^\d.])(?P<ending>\d{1,9})(?=\.)")
-EXPERT = re.compile(r"expert", re.IGNORECASE)
+# The number of an expert: ``experts.3``, ``expert_3``; but not that of a layer of an expert.
+EXPERT = re.compile(r"expert[^.\d]*\.?(?=\d)", re.IGNORECASE)
+ATTENTION = re.compile(r"att", re.IGNORECASE)
 FEW = 2
 
 
@@ -81,6 +83,11 @@ class Count:
         return 2 * sum(map(_is_rich, self.below)) > len(self.below)
 
     @cached_property
+    def has_attention(self) -> bool:
+        """Whether most of what it counts has an attention that is not in a list below it."""
+        return 2 * sum(any(map(_is_attention, names)) for names in self.below) > len(self.below)
+
+    @cached_property
     def counts_maps(self) -> bool:
         """Whether most of what it counts is a single map: ``layers.2.convolution``."""
         single = (len(names) == 1 and len(_words(names[0])) == 1 for names in self.below)
@@ -96,6 +103,10 @@ def _sharing(values: list[list[str]]) -> int:
     return sum(any(seen[name] >= FEW for name in names) for names in values)
 
 
+def _is_attention(name: str) -> bool:
+    return "#" not in name and bool(ATTENTION.search(name))
+
+
 def _words(name: str) -> list[str]:
     return [part for part in name.split(".") if part.strip("#")]
 
@@ -105,16 +116,22 @@ def _is_rich(names: list[str]) -> bool:
     return len({p[0] for p in parts if p}) >= FEW and any(len(p) >= FEW for p in parts)
 
 
+@lru_cache(maxsize=4096)  # the paths of layers and experts share nearly all of their parts
 def without_numbers(path: str) -> str:
     """A path with ``#`` in the place of its numbers."""
     return NUMBER.sub("#", path)
 
 
-def numbers_in(module: str) -> tuple[PathNumber, ...]:
-    """The numbers in a path that may count blocks: all before those of experts."""
-    found = []
+def counted_part(module: str) -> str:
+    """The part of a path whose numbers may count blocks: all before those of experts."""
     expert = EXPERT.search(module)
-    for match in NUMBER.finditer(module, 0, len(module) if expert is None else expert.start()):
+    return module if expert is None else module[: expert.start()]
+
+
+def numbers_in(part: str) -> tuple[PathNumber, ...]:
+    """The numbers in a `counted_part`."""
+    found = []
+    for match in NUMBER.finditer(part):
         plain = match["plain"] is not None
-        found.append(PathNumber(module[: match.start()], int(match[0]), match.end(), plain))
+        found.append(PathNumber(part[: match.start()], int(match[0]), match.end(), plain))
     return tuple(found)

@@ -142,7 +142,8 @@ def without_quantised(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) 
             scheme, end = scheme_and_end
             quantised.add(name, _with_bits(scheme, name, config), end=end)
     near = Neighbours(tensors)
-    for name, tensor in sorted(tensors.items(), key=lambda one: -math.prod(one[1].shape)):
+    whole = [(name, tensor) for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
+    for name, tensor in sorted(whole, key=lambda one: -math.prod(one[1].shape)):
         if name not in quantised.schemes and not quantised.weight_of(name):
             _add_packed(quantised, name, tensor, near)
     for name, tensor in tensors.items():
@@ -198,13 +199,13 @@ def _by_companions(
 
 
 def _add_packed(quantised: _Quantised, name: str, tensor: Tensor, near: Neighbours) -> None:
-    """Record whole numbers that are packed into a matrix, whatever their name.
+    """Record a tensor of whole numbers if they are packed into a matrix, whatever its name.
 
     The same module must hold floating-point numbers with an axis as long as one of the matrix, or
     2, 4 or 8 times as long, for as many weights in one number. Those, and vectors, are its
     companions.
     """
-    is_whole = tensor.dtype not in FLOATS and tensor.dtype.strip("u12346").startswith("int")
+    is_whole = tensor.dtype.strip("u12346").startswith("int")
     if not is_whole or sum(size > 1 for size in tensor.shape) < MATRIX or is_mask(name, tensor):
         return
     module, _, leaf = name.rpartition(".")

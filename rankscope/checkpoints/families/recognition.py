@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from rankscope.checkpoints.families.family import GENERIC, Family, Fused, ends_with
+from rankscope.checkpoints.families.family import GENERIC, Family, Said, ends_with
 from rankscope.checkpoints.families.family_files import families
 from rankscope.checkpoints.families.names import tower_of
 
@@ -86,30 +86,15 @@ class TowerFamilies(Family):
 
     others: Mapping[str, Family] = field(default_factory=dict)
 
-    def role_of(self, module: str) -> str:
-        """Role of a module in its tower; ``other`` if no table knows it."""
-        other = self._other(module)
-        return super().role_of(module) if other is None else other.role_of(module)
-
-    def fused_in(self, module: str) -> Fused | None:
-        """How the tensor of a module is split; None if it is not."""
-        other = self._other(module)
-        return super().fused_in(module) if other is None else other.fused_in(module)
-
-    def is_transposed(self, module: str) -> bool:
-        """Whether the tensor of a module is stored (inputs, outputs)."""
-        other = self._other(module)
-        return super().is_transposed(module) if other is None else other.is_transposed(module)
-
     def axes_of(self, module: str, count: int) -> tuple[str, ...] | None:
         """The axes of the tensor of a module, if it has ``count``; None if no table says."""
         other = self._other(module)
         return super().axes_of(module, count) if other is None else other.axes_of(module, count)
 
-    def ignores(self, module: str) -> bool:
-        """Whether a module is not a linear map."""
+    def _said(self, module: str) -> Said:
+        """What the table of its tower says."""
         other = self._other(module)
-        return super().ignores(module) if other is None else other.ignores(module)
+        return super()._said(module) if other is None else other._said(module)
 
     def _other(self, module: str) -> Family | None:
         return self.others.get(tower_of(module)) if self.others else None

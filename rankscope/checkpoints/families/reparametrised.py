@@ -28,7 +28,10 @@ from rankscope.checkpoints.derived import (
 from rankscope.checkpoints.tensors import Tensor
 
 INPUT = re.compile(r"(?:(?P<module>.+)\.)?parametrizations\.(?P<leaf>[^.]+)\.(?P<part>.+)")
+PARAMETRISED = "parametrizations."
 ORIGINALS = ("_orig", "_bar")  # torch's, and that of a spectral norm older than torch's
+# Every such weight has a part whose name ends so, or one below `PARAMETRISED`.
+ENDS = (*ORIGINALS, "mask", "_u", "_v", "_g")
 ADVICE = "save the model without it (torch.nn.utils.parametrize.remove_parametrizations)"
 
 
@@ -40,6 +43,8 @@ def without_reparametrised(tensors: Mapping[str, Tensor], _: Mapping[str, Any]) 
     tensors
         By plain name. Configs do not mention reparametrisations.
     """
+    if not any(name.endswith(ENDS) or PARAMETRISED in name for name in tensors):
+        return Rest({**tensors})
     weights = _Weights(tensors)
     for name in tensors:
         if name not in weights.gone and INPUT.fullmatch(name) is None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rankscope.checkpoints.account import Rest
-from rankscope.checkpoints.families.axes import is_convolution
+from rankscope.checkpoints.families.convolutions import is_convolution
 from rankscope.checkpoints.families.neighbours import words
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 

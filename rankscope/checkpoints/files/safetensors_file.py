@@ -36,6 +36,7 @@ from rankscope.checkpoints.tensors import (
 from rankscope.errors import RankscopeError, printable
 
 OWN = b'{"__metadata__":{"rankscope":'  # as `rankscope.results.vectors` begins its files
+ENTRY = frozenset(("dtype", "shape", "data_offsets"))
 METADATA = "__metadata__"  # null in the headers of some writers
 SHARDING, SHARDS = "DCP_SHARDING_INFO", "shard-*-model-*-of-*.safetensors"
 
@@ -72,7 +73,7 @@ def open_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     header, data_start, size = _read_header(path)
     tensors: dict[str, StoredTensor | Unread] = {}
-    digest = digest_of(path)
+    path, digest = str(path), digest_of(path)
     for long_name, entry in header.items():
         if long_name != METADATA:
             name = short_name(long_name)
@@ -127,6 +128,8 @@ def _parsed(raw: bytes, path: str | Path) -> Any:
 
     def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
+        if len(pairs) == len(ENTRY) and table.keys() == ENTRY:
+            return table
         if len(table) < len(pairs):
             (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
             message = f"has {printable(twice)!r} twice in its safetensors header"
@@ -145,12 +148,12 @@ def _parsed(raw: bytes, path: str | Path) -> Any:
 
 
 def _stored(
-    path: str | Path, name: str, entry: Any, *, data_start: int, digest: FileDigest | None
+    path: str, name: str, entry: Any, *, data_start: int, digest: FileDigest | None
 ) -> StoredTensor | Unread:
     def fault(message: str, reason: str = "header-type") -> RankscopeError:
         return RankscopeError(message, path=path, tensor=name, reason=reason)
 
-    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+    if not isinstance(entry, dict) or not entry.keys() >= ENTRY:
         raise fault("its header entry does not have a dtype, a shape and data_offsets")
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
     if isinstance(shape, list) and len(shape) > MAX_AXES:
@@ -166,8 +169,8 @@ def _stored(
     if dtype not in DTYPES:
         # Not checked against the shape: a format may have less than one byte per element.
         why = f"is stored as {printable(dtype, limit=40)}, a format that is not known here"
-        return Unread(str(path), name, dtype, tuple(shape), why, start, length)
-    tensor = StoredTensor(str(path), name, DTYPES[dtype], tuple(shape), start, checksum=digest)
+        return Unread(path, name, dtype, tuple(shape), why, start, length)
+    tensor = StoredTensor(path, name, DTYPES[dtype], tuple(shape), start, checksum=digest)
     if length != tensor.nbytes:
         shown = printable(f"{tensor.dtype} of shape {shape}", limit=120)
         taken = tensor.nbytes if tensor.nbytes < MAX_SIZE else f"over {MAX_SIZE}"

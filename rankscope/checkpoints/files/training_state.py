@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -71,15 +72,20 @@ class _States:
 
     def __init__(self, tensors: Mapping[str, Tensor], listed: Collection[str]) -> None:
         self._tensors = tensors
-        self._weights = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
-        self._weights |= tensors
         self._prefixes = tuple(_optimizers({*tensors, *listed}))
         self._averages = tuple(_averages(tensors))
         reasons = {name: self._reason(name) for name in tensors}
         self.reasons = {name: reason for name, reason in reasons.items() if reason}
 
+    @cached_property
+    def _weights(self) -> dict[str, Tensor]:
+        """The tensors by their names, and by those without the first part."""
+        return {n.partition(".")[2]: one for n, one in self._tensors.items()} | {**self._tensors}
+
     def _reason(self, name: str) -> str:
         parts = name.split(".")
+        if not (self._prefixes or self._averages or any(map(_may_be_state, parts))):
+            return ""
         if name.startswith(self._prefixes):
             return "state of an optimizer"
         if any(MOMENT.fullmatch(part) for part in parts[-2:]):
@@ -113,6 +119,13 @@ class _States:
         return False
 
 
+@lru_cache(maxsize=4096)  # the names of a model share nearly all of their parts
+def _may_be_state(part: str) -> bool:
+    """Whether a name with this part may be that of a moment, of a target or of a state."""
+    is_moment = MOMENT.fullmatch(part) is not None
+    return is_moment or "target" in part or part.endswith("_old") or _is_of_state(part)
+
+
 def _is_of_state(part: str) -> bool:
     return part in STATE or bool(words_of(part) & OPTIMIZER)
 
@@ -123,11 +136,13 @@ def _averages(tensors: Mapping[str, Tensor]) -> Iterator[str]:
     The dots may be missing from it, and the weights may have a prefix too.
     """
     groups: dict[str, list[str]] = {}
+    prefixes = {name: _average_prefix(name) for name in tensors}
+    if not any(prefixes.values()):
+        return
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for name, tensor in tensors.items():
-        prefix = _average_prefix(name)
-        if prefix:
-            groups.setdefault(prefix, []).append(name)
+        if prefixes[name]:
+            groups.setdefault(prefixes[name], []).append(name)
             continue
         for form in (name, name.partition(".")[2]):
             shapes.setdefault(_letters(form), set()).add(tensor.shape)
@@ -156,6 +171,8 @@ def _optimizers(names: Collection[str]) -> list[str]:
     """Prefixes of an optimizer's state, where its groups are listed beside it."""
     tables: dict[str, set[str]] = {}
     for name in names:
+        if not any(table in name for table in TABLES):
+            continue
         parts = name.split(".")
         for index, part in enumerate(parts[:-1]):
             if part in TABLES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rankscope.checkpoints.files.weights_file import (
 from rankscope.checkpoints.layouts import huggingface, peft
 from rankscope.checkpoints.layouts.layout import Layout, Step
 from rankscope.checkpoints.options import Options
+from rankscope.checkpoints.slicing.slices_by_name import names_in
 from rankscope.checkpoints.steps import step_of
 from rankscope.checkpoints.tensors import Tensor
 from rankscope.errors import RankscopeError
@@ -83,7 +85,7 @@ def step(folder: Path) -> Step | None:
 def _states(folder: Path) -> Path | None:
     """The folder of the states: this one, or the one of fixed name in it."""
     for place in (folder, *(folder / tag for tag in TAGS)):
-        if any(True for pattern in (WHOLE, SLICED) for _ in place.glob(pattern)):
+        if any(fnmatch(name, form) for name in names_in(place) for form in (WHOLE, SLICED)):
             return place
     return None
 

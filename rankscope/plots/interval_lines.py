@@ -1,4 +1,4 @@
-"""Numbers that have intervals of their own, such as scores, as points of lines with bands."""
+"""Lines of numbers that have intervals of their own, such as scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rankscope.statistics.replicates import are_replicates, at_common_steps, none_in_common
+from rankscope.plots.metric_lines import draw_series, explain_marks
+from rankscope.plots.panel import Panel
+from rankscope.statistics.replicates import Over, are_replicates, at_common_steps, none_in_common
 from rankscope.statistics.step_summary import cuts_of, over_runs
 
 
@@ -25,18 +27,23 @@ def interval_of(rows: pd.DataFrame, column: str) -> Interval:
     return Interval(column, low, high)
 
 
-def interval_points(
+def draw_intervals(
+    panel: Panel,
     rows: pd.DataFrame,
     columns: Interval,
     *,
     hue: str,
+    over: Over,
+    interval: str = "95 % interval over documents",
     log: bool = False,
     noisy: pd.Series[bool] | None = None,
-) -> pd.DataFrame:
-    """Rows as the points of a `rankscope.statistics.step_summary.summary`, for `draw_series`.
+) -> None:
+    """Draw a number against the step, a line for every series, and enter what its marks mean.
 
     Parameters
     ----------
+    panel
+        Where to draw.
     rows
         One row per run and step.
     columns
@@ -44,6 +51,10 @@ def interval_points(
     hue
         The column that identifies the lines. Where these are of several runs, each point is their
         mean at the steps that all of them have, and the band is from the least to the greatest.
+    over
+        How many runs these are.
+    interval
+        What the intervals are.
     log
         Whether that mean is geometric.
     noisy
@@ -54,6 +65,21 @@ def interval_points(
     WrongSettingError
         If the runs of a line have no step in common.
     """
+    points = _of_series(rows, columns, hue=hue, log=log, noisy=noisy)
+    for name, series in points.groupby(hue, sort=True):
+        draw_series(panel, name, series)
+    if over:
+        panel.line(f"{'geometric mean' if log else 'mean'} over {over}")
+    if (points["low"] < points["high"]).any():
+        panel.band(f"min to max over {over}" if over else interval)
+    panel.left_out(over)
+    explain_marks(panel, points)
+
+
+def _of_series(
+    rows: pd.DataFrame, columns: Interval, *, hue: str, log: bool, noisy: pd.Series[bool] | None
+) -> pd.DataFrame:
+    """Rows as the points of a `rankscope.statistics.step_summary.summary`."""
     if not are_replicates(rows, hue):
         return _points(rows, columns, hue, noisy)
     common, keys = rows[at_common_steps(rows, hue)], [hue, "window", "step"]

@@ -1,0 +1,138 @@
+"""Convolutions: by name or by shape, and those whose channels have kernels of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rankscope.checkpoints.families.neighbours import Neighbours, Shape, words
+from rankscope.checkpoints.families.path_numbers import numbers_in
+
+KERNEL, TINY = 32, 11  # the largest sides of a kernel that is recognised by its shape
+# Words that begin like convolutions and are not.
+NO_CONVOLUTIONS = ("conve", "convi")
+COLOURS = 3
+MOST = 8  # how many numbers before that of a convolution are looked at
+SINGLE, GROUPED = "a separate kernel for each channel", "separate kernels for groups of channels"
+
+
+def why_separate(name: str, shape: Shape, near: Neighbours) -> str:
+    """Why no matrix mixes all channels of a convolution; empty if one does or may do."""
+    if len(shape) < 3:
+        return ""
+    if len(shape) == 3 and not (is_convolution(name) or near.has_bias(name, shape[0])):
+        return ""
+    if _is_depthwise(name, shape, near) or _is_behind_its_channels(name, shape, near):
+        return SINGLE
+    return GROUPED if _is_grouped(name, shape, near) else ""
+
+
+def is_convolution(name: str) -> bool:
+    """Whether a tensor or its module is called a convolution: ``conv1``, ``dwconv``, ``convs``.
+
+    So is a tensor in such a module under a number or another name.
+    """
+    *modules, leaf = name.split(".")
+    near = [leaf, *[part for part in modules if not part.isdigit()][-2:]]
+    said = (word for part in near for word in words(part))
+    return any(
+        word.rstrip("s").endswith("conv")
+        or (word.startswith("conv") and not word.startswith(NO_CONVOLUTIONS))
+        for word in said
+    )
+
+
+def is_kernel(sides: tuple[int, ...]) -> bool:
+    """Whether axes after outputs and inputs are those of a kernel: small, and equal if not tiny.
+
+    A side that is not tiny must equal another, or have only sides of 1 beside it. An error: stacks
+    of stacks of such small matrices are taken for a convolution.
+    """
+    large = [side for side in sides if side > TINY]
+    if len(sides) < 2 or max(sides) > KERNEL or len({*large}) > 1:
+        return False
+    return len(large) != 1 or math.prod(sides) == large[0]
+
+
+def _is_depthwise(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether a convolution has a separate kernel for each channel, so that no matrix mixes them.
+
+    Each kernel has one input, but so it does in a first layer on grey images. It counts as
+    depthwise if its name says so, or if its block (by the number in its name) has a matrix without
+    a kernel and with as many rows or columns as there are channels. A matrix with more rows in the
+    same module counts too, since some of its rows may be the inputs, as in Mamba-2; but not if its
+    columns are a multiple of the channels, which are then its inputs. The cost of an error: the
+    matrix of a first layer is missing.
+    """
+    if shape[1] != 1:
+        return False
+    if {"depthwise", "dw", "dwconv"} & {word for part in name.split(".") for word in words(part)}:
+        return True
+    channels, parts = shape[0], name.split(".")[:-2]
+    module = f"{'.'.join(parts)}."
+    blocks = [i for i, part in enumerate(parts) if part.isdigit()]
+    return any(
+        channels in tensor.shape[:2]
+        or (other.startswith(module) and tensor.shape[0] > channels and tensor.shape[1] % channels)
+        for end in blocks
+        for other, tensor in near.within(".".join(parts[: end + 1]))
+        if sum(size > 1 for size in tensor.shape[:2]) == 2 and math.prod(tensor.shape[2:]) == 1
+    )
+
+
+def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether a convolution of one input per kernel follows one that has its channels as outputs.
+
+    That is the first one on images of three colours beside it, or one with a smaller number on its
+    path: ``conv2`` after ``conv1``, ``stages.1`` after ``stages.0``. Members of an ensemble have
+    such numbers too, and then one of the same shape. In a plain list all are alike, so there a map
+    that mixes the channels must be beside it. The cost of an error: as above.
+    """
+    if shape[1] != 1 or shape[0] == 1 or max(shape[2:]) > KERNEL:
+        return False
+    for number in numbers_in(name):
+        rest, around = name[number.end :], number.before.rstrip(".").rpartition(".")[0]
+        beside = [one.shape for _, one in near.within(around) if len(one.shape) > 2]
+        if any(one[:2] == (shape[0], COLOURS) for one in beside):
+            return True
+        for before in _iter_before(number.before, number.value, near):
+            is_twin = any(other.endswith(rest) and one == shape for other, one in before)
+            if not is_twin and any(shape[0] in one[:2] and one[1] > 1 for _, one in before):
+                return True
+        next_one = near.shape_of(f"{number.before}{number.value + 1}{rest}")
+        if rest == ".weight" and (number.value or next_one == shape):
+            return any(one[1] == shape[0] and math.prod(one[2:]) == 1 for one in beside)
+    return False
+
+
+def _is_grouped(name: str, shape: Shape, near: Neighbours) -> bool:
+    """Whether each group of channels has kernels of its own, so that the rows are of many matrices.
+
+    The number of groups is not in a file. A convolution that is added to its inputs as positions,
+    as in wav2vec 2, has as many inputs as outputs. Another has groups if its name says so; or if it
+    is between two in its module by number that have its outputs as outputs and as inputs, as in
+    ResNeXt: after a gate or a shuffle of pixels, the next one would have fewer. The cost of an
+    error: a matrix is missing, or the rows of several matrices are measured as one.
+    """
+    if shape[1] < 2 or shape[0] % shape[1] or shape[0] == shape[1]:
+        return False
+    said = [{*words(part)} for part in name.split(".")]
+    if not is_convolution(name) or any({"pos", "conv"} <= one or "grouped" in one for one in said):
+        return is_convolution(name)
+    for number in numbers_in(name):
+        rest = name[number.end :]
+        before, *behind = (
+            near.shape_of(f"{number.before}{number.value + i}{rest}") for i in (-1, 1, 2)
+        )
+        is_between = before[:1] == shape[:1] and any(one[1:2] == shape[:1] for one in behind)
+        if is_between and math.prod(shape[2:]) > 1:
+            return True
+    return False
+
+
+def _iter_before(
+    start: str, value: int, near: Neighbours
+) -> Iterator[tuple[tuple[str, Shape], ...]]:
+    """What is below each smaller number of a list: names and shapes of several axes."""
+    for i in range(max(0, value - MOST), value):
+        yield tuple((n, t.shape) for n, t in near.within(f"{start}{i}") if len(t.shape) > 2)
