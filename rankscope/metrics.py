@@ -54,6 +54,7 @@ def effective_rank(s: ArrayLike) -> float:
         return math.nan
     p = positive / positive.max()  # whose sum is in range whatever the values
     p /= p.sum()
+    p = p[p > 0]  # of which the least may have left the range of float64
     return float(np.exp(-(p * np.log(p)).sum()))
 
 

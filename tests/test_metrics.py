@@ -28,6 +28,10 @@ spectra = arrays(np.float64, st.integers(1, 40), elements=st.floats(1e-6, 1e6)).
 )
 
 
+def test_a_value_whose_share_leaves_the_range_of_float64_counts_for_nothing() -> None:
+    assert effective_rank([3.2e15, 7.9e-309]) == 1
+
+
 @pytest.mark.parametrize("k", [1, 3, 8])
 def test_k_equal_singular_values_have_effective_rank_k(k: int) -> None:
     s = np.concatenate([np.full(k, 0.5), np.zeros(4)])

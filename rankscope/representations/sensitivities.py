@@ -56,9 +56,9 @@ def sensitive_metrics(
 
 def _of_effective_rank(spectrum: FeatureSpectrum) -> Values:
     # Values that the arithmetic does not resolve are left out: the derivative is infinite at zero.
-    known = spectrum.lower > 0
-    s = spectrum.values[known]
-    p = s / spectrum.values.sum()
+    shares = spectrum.values / spectrum.values.sum()
+    known = (spectrum.lower > 0) & (shares > 0)
+    s, p = spectrum.values[known], shares[known]
     entropy = -float((p * np.log(p)).sum())
     derivative = np.zeros(len(spectrum.values))
     derivative[known] = -(np.log(p) + entropy) * p / (2 * s**2)

@@ -247,7 +247,7 @@ def _is_added(one: _Judged) -> bool:
         return False
     if len(one.shape) > 2 and 1 in one.shape[:-1]:
         return True
-    own = {*one.says[-1:]}
+    own = {*words(own_part(one.name))[-1:]}
     return bool(own & VECTORS) or (bool(own & QUERIES) and not one.beside.keys() & KEYS)
 
 
