@@ -1,4 +1,4 @@
-"""How many leading singular vectors have no counterpart in the checkpoint before, by step.
+"""How many leading singular vectors have no counterpart in the previous checkpoint, by step.
 
 To change: the role, and what the lines are: ``hue="layer"`` for one run.
 """

@@ -1,4 +1,4 @@
-"""Whether each restart learns in new directions: overlap with the merge before, beside chance.
+"""Whether each restart learns in new directions: overlap with the previous merge, beside chance.
 
 To change: the role; ``against="first"`` compares with the first merge.
 """

@@ -1,4 +1,4 @@
-"""How far leading singular subspaces moved since the checkpoint before, and what chance would give.
+"""How far leading singular subspaces moved since the previous checkpoint, beside chance.
 
 To change: the size of the subspaces, the roles, and the checkpoint that they are compared with.
 """

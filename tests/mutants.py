@@ -136,7 +136,7 @@ MUTANTS = (
     Mutant("spectra/device_changes.py", "= 2.0 ** scaling_exponent(largest)", "= 1.0", ON_DEVICE),
     Mutant("spectra/device_matrices.py", "* 2.0**24", "* 2.0**25", ON_DEVICE),
     Mutant("spectra/device_matrices.py", "> LARGEST_HALF", "> 2 * LARGEST_HALF", ON_DEVICE),
-    Mutant("spectra/device_matrices.py", "error=error / largest", "error=0.0", ON_DEVICE),
+    Mutant("spectra/device_matrices.py", "weighted), error)", "weighted), 0.0)", ON_DEVICE),
     Mutant("spectra/device_matrices.py", " or bool((integers & bits).any())", "", ON_DEVICE),
     Mutant(
         "spectra/device_changes.py", "error = UNIT_ROUNDOFF * size.value", "error = 0.0", ON_DEVICE
@@ -149,8 +149,7 @@ MUTANTS = (
     Mutant("analysis/device_worker.py", "as_planned(job.task.files)", "as_planned(())", DEVICE),
     Mutant("analysis/device_worker.py", "        check_room(recipe)\n", "", DEVICE),
     Mutant("analysis/device_worker.py", "  found = stack_spectra(matrices)", "  raise", DEVICE),
-    Mutant("spectra/low_rank.py", "np.clip(exponents, -1000, 1000)", "0 * exponents", SHARP),
-    Mutant("spectra/low_rank.py", "-1000, 1000)", "-1000, 1024)", SHARP),
+    Mutant("spectra/low_rank.py", "scaling_exponent(float(one))", "0", SHARP),
     Mutant("spectra/spectrum.py", "scaled, np.nextafter(scaled, end))", "scaled, scaled)", SHARP),
     Mutant(
         "spectra/spectrum.py",
@@ -207,7 +206,7 @@ MUTANTS = (
         SUBSPACES,
     ),
     # Metrics of a spectrum.
-    Mutant("metrics.py", "or s[index] == 0:", "or s[index] < 1e-300:", SHARP),
+    Mutant("metrics.py", "if divisor else", "if divisor > 1e-300 else", SHARP),
     Mutant(
         "results/measure.py",
         "known = spectrum.lower > spectrum.noise_floor",
@@ -332,7 +331,12 @@ MUTANTS = (
         "2 * start + 2 - n",
         "tests/spectra/test_entries.py",
     ),
-    Mutant("spectra/entries.py", "if 8 * (", "if 1e-3 * (", "tests/spectra/test_entries.py"),
+    Mutant(
+        "spectra/entries.py",
+        "rounded = 8 * (",
+        "rounded = 1e-3 * (",
+        "tests/spectra/test_entries.py",
+    ),
     Mutant("results/own_metrics.py", "scale * spectrum.values", "spectrum.values", OWN),
     Mutant("results/own_metrics.py", "(2.0**-10, 2.0**10)", "(2.0,)", OWN),
     Mutant("results/own_metrics.py", "function(values.copy()", "function(values", OWN),

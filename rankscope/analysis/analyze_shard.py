@@ -38,14 +38,14 @@ class ShardResult(CallResult):
     Attributes
     ----------
     shard
-        Which it was.
+        The shard.
     measurements
         Number of results of its share that the store now has.
     tasks
         Number of tasks by shard; those without any are left out.
     missing
-        Number of tasks by shard whose results are not in the store; it grows no more only when
-        other shards do not run at the same time.
+        Number of tasks by shard whose results are not in the store; final only if no other shard is
+        running.
     """
 
     shard: Shard
@@ -98,7 +98,7 @@ def answer_share(
 
 
 class _Share:
-    """Both kinds of plans of an analysis, one after the other, and what came of them."""
+    """Both kinds of plans of an analysis, one after the other, and their results."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class _Share:
         self._missing.append(lambda: own.missing(store.held_in))
 
     def result(self) -> ShardResult:
-        """What was done; what is missing is counted now."""
+        """The result so far; missing tasks are counted now."""
         joined = {
             name: tuple(dict.fromkeys(skip for fields in self._fields for skip in fields[name]))
             for name in ("skips", "notes", "mended")

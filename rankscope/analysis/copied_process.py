@@ -1,6 +1,6 @@
-"""A process of workers that is a copy of this one, where all that they need is loaded.
+"""A process of workers that is a copy of this one, which has loaded everything they need.
 
-A program of its own would load it again, which takes longer than some hundred small matrices.
+A separate program would load it again, which takes longer than a few hundred small matrices.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class CopiedProcess:
 
 
 def may_be_copied() -> bool:
-    """Whether a copy of this process could work: it has one thread, and so has linear algebra.
+    """Whether a copy would work: this process and its linear algebra have a single thread.
 
-    A lock that another thread holds would be held in the copy for ever. Loads numpy.
+    A lock that another thread holds would stay locked in the copy forever. Loads numpy.
     """
     if not FORKS:
         return False
@@ -54,9 +54,9 @@ def may_be_copied() -> bool:
 
 def copied(connections: list[int]) -> CopiedProcess:
     """Start a copy that answers on these file descriptors, and keeps no other open."""
-    gc.freeze()  # looking for garbage among them would write into objects that both share
     pid = os.fork()
     if not pid:
+        gc.freeze()  # looking for garbage among them would write into objects that both share
         _work(connections)
     with contextlib.suppress(OSError):  # it has done so itself, or has ended
         os.setpgid(pid, pid)
@@ -86,7 +86,7 @@ def _work(connections: list[int]) -> NoReturn:
 
 
 def _keep_memory() -> None:
-    """As the environment of a program of its own would."""
+    """Set what the environment of a separate program would set."""
     with contextlib.suppress(AttributeError, OSError):  # another library than glibc
         settle = ctypes.CDLL(None).mallopt
         for name in (TRIM_THRESHOLD, MMAP_THRESHOLD):

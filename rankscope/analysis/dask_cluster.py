@@ -51,12 +51,12 @@ class DaskCluster:
         self._alone_since: float | None = None
 
     def close(self) -> None:
-        """End the connection; the workers on this machine too, but no others."""
+        """Close the connection, and end the workers that were started here, but no others."""
         self.client.close()
         self._log.setLevel(self._level)
 
     def look(self) -> float:
-        """See which workers there are, if that is not known; returns for how long there was none.
+        """Look up the workers if they are not known; returns for how long there has been none.
 
         Raises
         ------

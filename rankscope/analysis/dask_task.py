@@ -1,4 +1,4 @@
-"""What a worker of a Dask cluster does with a chunk of recipes, and what it says of itself."""
+"""What a worker of a Dask cluster does with a chunk of recipes and reports about itself."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PACKAGES = ("rankscope", "numpy")
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a chunk, and where.
+    """The results of a chunk, and the worker that they come from.
 
     Attributes
     ----------
     address, host
-        Of the worker.
+        Those of the worker.
     versions
-        Of the packages on which its numbers depend.
+        Versions of the packages on which its numbers depend.
     lacks
-        A file that was there when the work was planned, and is not there for this worker; empty if
-        it sees all.
+        A file that existed when the work was planned but that this worker does not see; empty if it
+        sees them all.
     """
 
     outcomes: list[Outcome]
@@ -47,7 +47,7 @@ def report(chunk: Chunk) -> Report:
 
 
 def lacking(chunk: Chunk) -> str:
-    """The first planned file that is not there; empty if all are."""
+    """The first planned file that does not exist here; empty if all do."""
     paths = (path for _, files, _ in chunk for path, state in files if state is not None)
     return next((path for path in paths if not Path(path).exists()), "")
 

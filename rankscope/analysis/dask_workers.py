@@ -1,7 +1,7 @@
 """The Dask engine: recipes are decomposed by the workers of a cluster.
 
 The workers must see the checkpoints under the same paths, and have the same version of rankscope.
-What goes wrong with one of them is said once, with its host; its work goes to the others.
+If one of them fails, that is reported once, with its host, and its work goes to the others.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DaskWorkers:
     scheduler
         Address of the scheduler; by default that of Dask's configuration.
     wait
-        Minutes to wait while the cluster has no worker; then what is left has failed.
+        Minutes to wait while the cluster has no worker; after that, the remaining jobs have failed.
     """
 
     def __init__(self, jobs: int, *, scheduler: str | None = None, wait: float = WAIT) -> None:
@@ -153,7 +153,7 @@ class DaskWorkers:
         Raises
         ------
         TimeoutError
-            If they do not come, since they are not there any more.
+            If they never come because they no longer exist.
         CancelledError
             If the scheduler is gone.
         """
@@ -179,7 +179,7 @@ class DaskWorkers:
         return outcomes
 
     def _seen_here(self, found: Report) -> Failure | None:
-        """What is said of a worker that lacks a file; None if the file is gone here too."""
+        """What to say about a worker that lacks a file; None if the file is gone here too."""
         if not Path(found.lacks).exists():
             return None
         alike = (one for one in self._blind.values() if found.host in one.message)
@@ -191,7 +191,7 @@ class DaskWorkers:
         return self._blind.setdefault(found.address, failure)
 
     def _other_version(self, found: Report) -> Failure | None:
-        """Why its numbers are not taken; with another numpy they are, with a word."""
+        """Why a worker's numbers are not accepted; with another numpy they are, with a warning."""
         here, there = versions(), found.versions
         if there["rankscope"] != here["rankscope"]:
             message = (

@@ -1,9 +1,9 @@
 """The engine of a GPU: large matrices go to the device, everything else to worker processes.
 
-Drivers solve eigenproblems of more than 32 rows in turn, and take longer for a small one than a few
-processors. On an H200 it takes 9 µs for each row of the Gram matrix, and on one processor 0.11 ns
-times the cube of the rows: from about 290·√(number of workers) rows on, the device is faster than
-all workers together (benchmarks/README.md).
+Drivers solve eigenproblems of more than 32 rows one by one, and take longer for a small one than a
+few processors. On an H200 it takes 9 µs for each row of the Gram matrix, and on one processor
+0.11 ns times the cube of the rows: from about 290·√(number of workers) rows on, the device is
+faster than all workers together (benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class DeviceEngine:
             yield from self._finished(seconds=None)
 
     def _for_workers(self, waiting: Iterator[AnalysisJob]) -> Iterator[AnalysisJob]:
-        """Start what is for the device, and yield the rest; ends where the device has enough."""
+        """Start the jobs for the device and yield the others, until the device has enough."""
         for job in waiting:
             states = plain_states(job.task.recipe)
             side = min(states[0].shape) if states else 0
@@ -77,6 +77,6 @@ class DeviceEngine:
         self._has_more = False
 
     def _finished(self, *, seconds: float | None) -> Iterator[tuple[AnalysisJob, Outcome]]:
-        """What the device has finished; waits so long for the first, or for ever with None."""
+        """Results that the device has; waits this long for the first one, or forever if None."""
         for future in wait(self._started, seconds, FIRST_COMPLETED).done:
             yield self._started.pop(future), future.result()

@@ -1,4 +1,4 @@
-"""A run step by step: what a checkpoint holds, what it is measured from, where the series breaks.
+"""A run step by step: what a checkpoint holds, where its changes begin, where the series breaks.
 
 An update is measured from the last checkpoint that holds the matrix: it spans checkpoints that
 cannot be read or lack the tensor. Nothing is measured across a break
@@ -60,16 +60,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Begin:
-    """Where to go on in a run whose first steps are known.
+    """Where to continue in a run whose first steps are known.
 
     Attributes
     ----------
     step
-        The last of these.
+        The last of the known steps.
     replay
         As in `Step`.
     said
-        The notes of these steps: tensor and message of each.
+        The notes on these steps: the tensor and message of each.
     """
 
     step: int
@@ -90,7 +90,8 @@ class Step:
     breaks
         Whether it does not continue the previous steps.
     replay
-        The one or two checkpoints that tell all that later steps depend on; none if it takes more.
+        The one or two checkpoints that determine all that later steps depend on; none if two are
+        not enough.
     """
 
     step: int
@@ -140,7 +141,7 @@ def iter_steps(run: Run, asked: Asked, begin: Begin | None = None) -> Iterator[S
 
 
 def _first_readable(run: Run) -> Contents | None:
-    """A checkpoint to identify merges by that come before all that are analysed."""
+    """A checkpoint that identifies merges before all those that are analysed."""
     for checkpoint in run.checkpoints:
         with suppress(RankscopeError):
             return checkpoint.read()
@@ -167,7 +168,7 @@ class _Part:
     bare
         Length of the prefix that the names of some checkpoints lack.
     is_renamed
-        Whether some checkpoint has been read under other names than its own.
+        Whether some checkpoint has been read under names that differ from its own.
     """
 
     origin: Seen | None
@@ -209,10 +210,10 @@ class _Walk:
 
     @property
     def replay(self) -> tuple[int, ...]:
-        """The checkpoints after which another walk would go on as this one; empty for none.
+        """The checkpoints after which another walk would continue like this one; may be empty.
 
-        That takes that every matrix so far is in the last checkpoint, and those that were there
-        before in the one before it.
+        This requires that every matrix so far is in the last checkpoint, and those that were there
+        before are in the one before it.
         """
         part, asked = self.part, self.asked
         if part is None or "cumulative_update" in asked.components or asked.whole_cycles:
@@ -224,7 +225,7 @@ class _Walk:
         return tuple(seen.step for seen in (part.second_last, part.last) if seen is not None)
 
     def replayed(self, checkpoints: Iterable[Checkpoint], said: Iterable[tuple[str, str]]) -> None:
-        """Bring this walk to where another was, which had these notes to give."""
+        """Bring this walk to the state of another one, which had these notes."""
         for checkpoint in checkpoints:
             self.at(checkpoint)
         self.said |= {*said}
@@ -339,7 +340,7 @@ class _Walk:
             yield moment
 
     def _moment(self, now: Seen, previous: Seen | None, origin: Seen | None) -> Moment:
-        """A checkpoint with those it is measured from; it precedes any merge at its step."""
+        """A checkpoint with those where its changes begin; it precedes any merge at its step."""
         return Moment(
             now.contents,
             None if previous is None else previous.contents,

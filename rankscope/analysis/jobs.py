@@ -30,7 +30,7 @@ AnalysisEngine: TypeAlias = "Engine[Any, Any]"  # each kind of task has a differ
 
 
 def sent(job: AnalysisJob) -> tuple[Any, FileStates, str]:
-    """What a worker needs of a job: the recipe, the files that it reads, and the component."""
+    """What a worker needs for a job: the recipe, the files that it reads, and the component."""
     return job.task.recipe, job.task.files, job.task.component.kind
 
 

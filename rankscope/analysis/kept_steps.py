@@ -14,7 +14,7 @@ from rankscope.results.step_rows import KeptRows, Spool, Spooled, StepRows, writ
 
 
 def kept_rows(executed: Executed[SpectraTask, Entry], *, spool: Spool | None) -> KeptRows:
-    """The rows of a step; written into the results folder if they hold until a file changes.
+    """The rows of a step; written into the results folder if they are valid until a file changes.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class LocalWorkers:
     def start(self) -> None:
         """Start all workers now, as copies of this process if that is possible.
 
-        Otherwise they start when there is work for them, and load again what this process has.
+        Otherwise they start when there is work, and load again what this process has loaded.
         """
         self._add(self._jobs, copies=may_be_copied())
 
@@ -143,7 +143,7 @@ class LocalWorkers:
 
 
 def _died_twice(job: AnalysisJob) -> Failure:
-    """What is said of a job that ended two processes, which the system does if memory runs out."""
+    """What to say about a job that ended two processes, as the system does if memory runs out."""
     from rankscope.components.memory import least_memory  # it loads numpy
 
     tensors = job.task.recipe.tensors()
@@ -161,14 +161,14 @@ class _Worker:
 
     @property
     def takes_more(self) -> bool:
-        """Whether it should queue one more chunk, and the connection has room for it."""
+        """Whether it should queue one more chunk and the connection has room for it."""
         if len(self.at_hand) < AHEAD_CHUNKS:
             return True
         count = sum(len(chunk.jobs) for chunk in self.at_hand)
         return count <= CHUNK_JOBS and sum(chunk.work for chunk in self.at_hand) < AHEAD_WORK
 
     def send(self, chunk: _Chunk) -> None:
-        """Hand over a chunk; if the process has died, that shows when its result is awaited."""
+        """Hand over a chunk; that the process has died shows when its result is awaited."""
         self.at_hand.append(chunk)
         with contextlib.suppress(OSError):
             self.connection.send(list(map(sent, chunk.jobs)))
@@ -227,7 +227,7 @@ def _inheriting(connections: list[socket.socket]) -> subprocess.Popen[bytes]:
 
 
 def _receiving(connection: socket.socket) -> subprocess.Popen[bytes]:
-    """Start the program and tell it where its connection is: Windows lets nothing be inherited."""
+    """Start the program and tell it where to connect, since Windows lets nothing be inherited."""
     process = subprocess.Popen(
         [
             sys.executable,

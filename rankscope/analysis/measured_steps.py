@@ -1,7 +1,7 @@
-"""The rows of one run and step, as a summary takes them: which matrices they are, and numbers.
+"""The rows of one run and step, as a summary takes them: their matrices and numbers.
 
-Steps mostly have the same matrices, so what is to be known of these is found out once, and what is
-gathered of a step takes a few operations on arrays.
+Steps mostly have the same matrices, so facts about these are found out once, and gathering a step
+takes a few operations on arrays.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NOTHING = np.empty(0, np.intp)
 
 @dataclass(frozen=True, eq=False)
 class Matrices:
-    """Which matrices the rows of a step are.
+    """Which matrices the rows of a step describe.
 
     Attributes
     ----------
     words, mark
-        Words and numbers that other rows have if they are of the same matrices.
+        Words and numbers that other rows share if they describe the same matrices.
     windows
-        Of each row; empty for what is no change.
+        The window of each row; empty if it is not a change.
     places
         The values of `PLACE` of each row.
     """

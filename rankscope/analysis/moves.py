@@ -1,4 +1,4 @@
-"""Which matrices left the band of PER in which they began, from which step on, and until when."""
+"""Which matrices left the band of PER in which they began, when, and until when."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PerSeries:
     place
         Where in the model the matrix is.
     errors
-        Relative errors of the first PER and the last.
+        Relative errors of the first and the last PER.
     move
         Its lasting move; None if it has none, or that is not known yet.
     """
@@ -42,12 +42,12 @@ class PerSeries:
 
     @property
     def change(self) -> float:
-        """Its last PER less its first."""
+        """Its last PER minus its first."""
         return self.per[-1] - self.per[0]
 
     @property
     def least(self) -> float:
-        """The least change worth a line: more than the values at its ends may be wrong."""
+        """The least change worth a line: more than the errors of the values at both ends."""
         return LEAST + self.per[0] * self.errors[0] + self.per[-1] * self.errors[1]
 
 
@@ -60,8 +60,8 @@ class _Family:
     numbers
         The number of each matrix by its place, in the order in which they first come.
     steps, ids, per, errors
-        Of the rows of each step: the step, and of each row the number of its matrix, its PER, and
-        the relative error of that.
+        For each step: the step itself, and for each of its rows the number of the matrix, its PER
+        and the relative error of that.
     """
 
     component: str
@@ -80,7 +80,7 @@ class _Family:
         self.errors.append(np.where(is_known, error, 0.0)[rows])
 
     def _ids(self, matrices: Matrices, rows: Indices) -> Indices:
-        """The numbers of the matrices in some rows: mostly those of the step before."""
+        """The numbers of the matrices in some rows: mostly those of the previous step."""
         mark = rows.tobytes()
         if self._last is None or self._last[0] is not matrices or self._last[1] != mark:
             places = (matrices.places[row] for row in rows.tolist())
@@ -130,7 +130,7 @@ class Moves:
     def in_words(self, units: Mapping[str, str]) -> list[str]:
         """A sentence for the weights and the updates of each run in which matrices left their band.
 
-        Weights that fell have one in any case. A run without weights has one for its adapters.
+        Weights whose PER fell always have one. A run without weights has one for its adapters.
         """
         sentences = []
         for (component, run, window), family in self.series.items():
@@ -169,7 +169,7 @@ def _sentence(family: list[PerSeries], subject: str, unit: str) -> str:
 
 
 def _means(family: list[PerSeries]) -> list[str]:
-    """The means over those matrices that have a number at both ends, in words; none for none."""
+    """The means over the matrices that have a number at both ends, in words; empty if none has."""
     ends = [end(one.steps[at] for one in family) for at, end in ((0, min), (-1, max))]
     whole = [one for one in family if [one.steps[at] for at in (0, -1)] == ends]
     if not whole:

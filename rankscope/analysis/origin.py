@@ -61,7 +61,7 @@ def origin_of(run: Run, first: Seen, since: Checkpoint | None) -> Seen:
     Raises
     ------
     RankscopeError
-        If that cannot be read, or is another model.
+        If it cannot be read, or is another model.
     """
     start = since or _base(first.contents, run)
     if start is None:

@@ -86,7 +86,7 @@ class SpectraPlans(execution.Plans[SpectraTask]):
     folders
         Where its tensors are.
     is_certain
-        Whether nothing that was looked for and not found would change the results if it came.
+        Whether no file that was looked for in vain would change the results if it appeared.
     """
 
     def __init__(
@@ -148,9 +148,9 @@ def plan_run(
     Parameters
     ----------
     facts
-        Collects what the run holds.
+        Collects facts about the run.
     past
-        The first steps, if their rows are known: their plans have no tasks, and the rows beside.
+        The first steps, if their rows are known: their plans have no tasks, and hold the rows.
     """
     seen = {str(path): state_of(path) for path in run.merge_files}
     prints: dict[str, str] = {}
@@ -209,7 +209,7 @@ def task_of(
     Parameters
     ----------
     seen, prints
-        States and fingerprints of the run's files so far; those of others are added.
+        States and fingerprints of the run's files so far, to which those of new files are added.
     """
     paths = dict.fromkeys(path for one in component.recipe.tensors() for path in one.paths)
     for path in paths:
@@ -224,7 +224,7 @@ def task_of(
 def _key(component: Component, prints: Mapping[str, str]) -> str:
     """Digest of the component with each file's fingerprint in place of its path.
 
-    Its coordinates are stored with its spectra, and another family may give others.
+    Its coordinates are stored with its spectra, and another family may give different ones.
     """
     recipe = repr(component.recipe)
     for path, digest in prints.items():

@@ -30,7 +30,7 @@ def preview(met: Survey) -> dict[str, Any]:
     -------
     ``runs`` as in `Description`; ``places``, what became of every folder and file; ``skips``, what
     an analysis of the default selection would skip; ``notes``; and ``fetched``, what was fetched
-    from elsewhere for this.
+    from elsewhere for it.
     """
     runs = [_previewed(run) for run in met.runs]
     skips = [asdict(skip) for skip in met.skips]

@@ -101,7 +101,7 @@ class Question:
         return Seen.below((*self.paths, *beside), without=out)
 
     def seen(self, before: Seen, out: Path, folders: Iterable[str]) -> dict[str, Any] | None:
-        """What is recorded of the files, after the answer was found and its store written.
+        """What is recorded about the files once the answer is found and its store written.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class Question:
 
         Returns
         -------
-        None where files changed since, or are too young for a further change to show.
+        None if files have changed since, or are too recent for a further change to show.
         """
         apart = sorted({folder for folder in folders if not before.covers(folder)})
         if any(is_stand_in(Path(folder, "file")) for folder in apart):

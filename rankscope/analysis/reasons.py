@@ -48,7 +48,7 @@ class Facts:
     planned: set[str] = field(default_factory=set)
 
     def restore(self, known: Mapping[str, Any]) -> None:
-        """Take over what is known of the steps before."""
+        """Take over what is known about the previous steps."""
         for name, value in known.items():
             setattr(self, name, value)
 
@@ -68,7 +68,7 @@ class Facts:
 
 
 def why_none(component: str, facts: Facts) -> str | None:
-    """Why a run has no matrix of a component, in words; None where its skips say so."""
+    """Why a run has no matrix of a component, in words; None if its skips say so."""
     if component in facts.offered:
         return "none of its matrices is in the requested layers and roles"
     if component in ("merge", "merged_total"):

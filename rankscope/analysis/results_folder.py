@@ -52,7 +52,7 @@ def write_results(
     Parameters
     ----------
     runs
-        What the record says about the runs, where that is not in their folders.
+        What the record says about the runs, if that is not in their folders.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def write_results(
 
 
 def _written(analysis: Analysis, parquet: GrowingFile, lines: GrowingFile) -> Gathered:
-    """Write the table part by part; returns what is to be said of all rows."""
+    """Write the table part by part; returns what the summary needs from all rows."""
     gathered = _nothing_of(analysis)
     table = ParquetRows(parquet, COLUMNS, whole=WHOLE, text=TEXT)
     lines.write(as_csv((), COLUMNS))
@@ -109,8 +109,8 @@ def training_records(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _columns_of(logs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys of all records; only the first, with a warning, if there are absurdly many.
 
-    A table has a cell for every key in every record, also where a record lacks it: a log of a few
-    megabytes in which each line has a key of its own would fill a disk.
+    A table has a cell for every key in every record, even if the record lacks it: a log of a few
+    megabytes in which each line has a different key would fill a disk.
     """
     keys = list(dict.fromkeys(key for record in logs for key in record))
     most = max(FEW_KEYS, MANY_CELLS // max(len(logs), 1))
@@ -129,7 +129,7 @@ def described(analysis: Analysis, gathered: Gathered | None = None) -> dict[str,
     Parameters
     ----------
     gathered
-        From all rows; None to go through them here.
+        What was gathered from all rows; None to go through them here.
     """
     if gathered is None:
         gathered = _nothing_of(analysis)

@@ -1,7 +1,7 @@
 """Where shards keep what they compute, and how a plain call takes it over.
 
 Each shard has a store of its own, ``shards/3-of-16`` in the results folder, which nobody else
-writes: locks are not to be relied on where a folder is shared by the machines of a cluster. A shard
+writes: locks cannot be relied on where the machines of a cluster share a folder. A shard
 reads the stores of all, so that nothing is computed twice whatever the number of shards was before.
 A plain call puts the entries where it keeps its own, and only then removes the shard's file. Its
 empty folder stays, since the shard may be about to write into it.
@@ -50,7 +50,7 @@ class ShardStore(Generic[TaskT, ResultT, EntryT]):
         return self._store.path(plan)
 
     def read(self, path: Path) -> list[EntryT]:
-        """Entries that there are for a file, wherever; a damaged file of others has none."""
+        """Entries of a file in all stores; a damaged file of another shard has none."""
         found = self._store.read(path)
         held = {entry.key for entry in found}
         for other in self._others(path):
@@ -61,7 +61,7 @@ class ShardStore(Generic[TaskT, ResultT, EntryT]):
         return found
 
     def _others(self, path: Path) -> Iterator[Path]:
-        """The same file elsewhere: last where a plain call keeps what it takes from the others."""
+        """The same file in other stores, last in that of plain calls, which take over the rest."""
         name = path.relative_to(self._own)
         for folder in _folders(self._out):
             if folder != self._own:
@@ -69,13 +69,13 @@ class ShardStore(Generic[TaskT, ResultT, EntryT]):
         yield self._out / name
 
     def held_in(self, path: Path) -> set[str]:
-        """Keys of the entries that there are for a file."""
+        """Keys of the entries of a file in all stores."""
         with suppress(RankscopeError):
             return {entry.key for entry in self.read(path)}
         return set()
 
     def write(self, path: Path, stored: list[EntryT], new: list[EntryT]) -> None:
-        """Add new entries to those of this shard; what others store stays theirs."""
+        """Add new entries to those of this shard; the stores of others do not change."""
         own: list[EntryT] = []
         with suppress(RankscopeError):
             own = self._store.read(path)

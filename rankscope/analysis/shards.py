@@ -80,7 +80,7 @@ class Dealer:
 
 
 class ShardPlans(Plans[TaskT]):
-    """The share that a shard has of some plans; afterwards also what there was in all.
+    """A shard's share of some plans; afterwards also the number of all tasks.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class ShardPlans(Plans[TaskT]):
         Parameters
         ----------
         held_in
-            The keys of the entries that there are for a file of the shard's store.
+            Returns the keys of the entries for a file of the shard's store.
         """
         found: Counter[int] = Counter()
         for path, keys, owners in self._dealt:

@@ -47,7 +47,7 @@ class SpectraFiles:
     def write(self, path: Path, stored: list[Entry], new: list[Entry]) -> None:
         """Write the spectra of a file; new ones replace those of the same matrix, of all heads.
 
-        Changes over another window stay: calls that select other steps ask for them in turns.
+        Changes over another window stay, since calls that select different steps may alternate.
         """
         replaced = set(map(_identity, new)) if stored else ()
         write_entries(path, [e for e in stored if _identity(e) not in replaced] + new)
@@ -81,7 +81,7 @@ class SpectraFiles:
 
 
 def _not_finite(tensors: Sequence[Tensor]) -> str:
-    """The file that NaN or infinity is in; a change reads several, most of which are sound."""
+    """The file that contains NaN or infinity; a change reads several, most of which are sound."""
     paths = list(dict.fromkeys(path for tensor in tensors for path in tensor.paths))
     if len(paths) > 1:
         for tensor in tensors:
@@ -92,7 +92,7 @@ def _not_finite(tensors: Sequence[Tensor]) -> str:
 
 
 def _identity(entry: Entry) -> tuple[int | str | None, ...]:
-    """What an entry is of; the first change among some steps lacks the cosine with one before."""
+    """What identifies an entry; the first of several changes has no cosine with an earlier one."""
     matrix = (entry.place[key] for key in MATRIX if key != "head")
     return *matrix, entry.place.get("since"), not entry.has_cosine
 

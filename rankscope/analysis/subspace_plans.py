@@ -17,7 +17,7 @@ from rankscope.checkpoints.file_states import FileStates, State
 from rankscope.checkpoints.run import Run
 from rankscope.checkpoints.survey import Survey
 from rankscope.components.component import Component
-from rankscope.components.recipes import Products, Weight
+from rankscope.components.recipes import Products, Recipe, Weight
 from rankscope.pipeline.engine import Failure
 from rankscope.pipeline.execution import Executed, Plan, Plans
 from rankscope.results.columns import SUBSPACES_FOLDER
@@ -64,17 +64,20 @@ class SubspaceTask:
 
 @dataclass
 class _Followed:
-    """A matrix since the last break of its run.
+    """A matrix since the last break of its run, or since it has its shape.
 
     Attributes
     ----------
     component
         The matrix at its latest step.
+    shape
+        Its shape; empty as long as that is not known.
     positions
         Its steps, with what each is read from.
     """
 
     component: Component
+    shape: tuple[int, ...] = ()
     ranks: set[int] = field(default_factory=set)
     positions: list[Position] = field(default_factory=list)
     files: dict[str, State | None] = field(default_factory=dict)
@@ -108,11 +111,12 @@ def _plan_run(run: Run, selection: Selection) -> Iterator[Plan[SubspaceTask]]:
         for component in filter(selection.has, step.components):
             task = task_of(component, seen, prints)
             key = component.kind, component.name
-            if key not in followed:
+            shape = _shape(component.recipe)
+            if key not in followed or (shape and followed[key].shape not in ((), shape)):
                 followed[key] = _Followed(component)
                 parts.append(followed[key])
             one = followed[key]
-            one.component = component
+            one.component, one.shape = component, shape or one.shape
             one.ranks |= _ranks(component)
             one.positions.append(Position(step.step, component.recipe, task.key))
             one.files |= dict(task.files)
@@ -146,6 +150,13 @@ def _segments(one: _Followed, selection: Selection) -> Iterator[SubspaceTask]:
         paths = dict.fromkeys(path for tensor in series.tensors() for path in tensor.paths)
         files = tuple((path, one.files.get(path)) for path in paths)
         yield SubspaceTask(one.component, series, digest, files)
+
+
+def _shape(recipe: Recipe) -> tuple[int, ...]:
+    """The shape of a matrix; empty if its tensors do not fit together."""
+    if isinstance(recipe, Weight):
+        return recipe.tensor.shape
+    return recipe.adapters[0].shape if isinstance(recipe, Products) else ()
 
 
 def _ranks(component: Component) -> set[int]:
@@ -199,7 +210,7 @@ class SubspaceFiles:
     def write(self, path: Path, stored: list[Comparison], new: list[Comparison]) -> None:
         """Write the comparisons of a file; a new one replaces that of the same two steps.
 
-        The others of its task go with it: what is left would pass for all that the task gave.
+        The others of its task go too: the rest would be taken for everything that the task gave.
         """
         places = set(map(_place, new))
         replaced = {one.key for one in stored if _place(one) in places}
@@ -221,5 +232,5 @@ class SubspaceFiles:
 
 
 def _place(one: Comparison) -> tuple[int, int]:
-    """The two steps; of those with the last step there is one, wherever that is."""
+    """The two steps; there is one comparison with the last step, whatever its number."""
     return one.step, min(one.against, one.step)

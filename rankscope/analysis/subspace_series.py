@@ -14,7 +14,7 @@ from rankscope.spectra.subspace_measures import Measure, sizes
 
 
 class Position(NamedTuple):
-    """The matrix at one step, and the digest of what it is read from."""
+    """The matrix at one step, and the digest of its sources."""
 
     step: int
     recipe: Recipe
@@ -28,9 +28,9 @@ class Compared:
     Attributes
     ----------
     step, against
-        The step, and that which it is compared with.
+        The step, and the one that it is compared with.
     measures
-        What was found.
+        The numbers.
     """
 
     step: int

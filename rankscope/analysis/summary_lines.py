@@ -57,7 +57,7 @@ class End(NamedTuple):
 
     @classmethod
     def of(cls, found: Measured, rows: Indices) -> list[End]:
-        """Of rows of one component that have a rank."""
+        """Make one from rows of one component that have a rank."""
         is_weight = found.matrices.components[rows[0]] == "weight"
         condition = "condition_number" if is_weight else "condition_number_r"
         names = "per", "effective_rank", "numerical_rank", "max_rank", condition
@@ -76,7 +76,7 @@ class Ends:
     last: list[tuple[Measured, Indices]] = field(default_factory=list)
 
     def add(self, found: Measured, rows: Indices) -> None:
-        """Keep rows of one component if they are of the first or the last step by now."""
+        """Keep rows of one component if they belong to the first or the last step so far."""
         if not self.first or found.step < self.first[0][0].step:
             self.first = []
         if not self.first or found.step == self.first[0][0].step:
@@ -129,7 +129,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 
 
 def _joined(parts: Sequence[Ends]) -> tuple[list[End], list[End]]:
-    """What all of these rows together have at their first step and at their last."""
+    """One line for all of these rows, from their first step to their last."""
     ends = [part.of_rows for part in parts]
     first = min(own[0].step for own, _ in ends)
     last = max(own[0].step for _, own in ends)

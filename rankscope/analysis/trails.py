@@ -79,7 +79,7 @@ class Trail:
         self._is_open = False
 
     def beside(self, files: Iterable[str]) -> States:
-        """All files in the folders of those that are of no checkpoint or merge so far."""
+        """All files beside these that belong to no checkpoint or merge so far."""
         files = {*files}  # a file may have a matrix for every task
         self._is_open &= not any(map(is_stand_in, files))
         folders = {Path(path).parent for path in files}
@@ -99,7 +99,7 @@ class Past:
     steps
         Their rows.
     begin
-        Where the walk through the run goes on; None to begin with its first step.
+        Where the walk through the run continues; None to begin with its first step.
     trail
         Their trail, to be continued; None where nothing can be trusted.
     """
@@ -173,7 +173,7 @@ def noted(trail: Trail, step: Step, facts: Facts, *, files: Iterable[str]) -> di
     Parameters
     ----------
     facts
-        Of the run so far.
+        Facts about the run so far.
     files
         Where the tensors of the step are.
     """

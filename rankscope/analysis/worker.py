@@ -66,7 +66,7 @@ def matrix_of(recipe: Recipe) -> Decomposable:
 
 
 def in_float64(matrix: Decomposable) -> Decomposable:
-    """The matrix as it is decomposed; its narrower copy need not be in memory meanwhile."""
+    """The matrix in float64; its narrower copy may be freed while it is decomposed."""
     if not isinstance(matrix, Dense):
         return matrix
     values = np.asarray(matrix.values, np.float64)
@@ -88,13 +88,13 @@ def explained(error: Exception) -> Failure:
 
 
 def decompose_all(chunk: Chunk) -> list[Outcome]:
-    """What comes of a chunk of recipes."""
+    """The results or failures of a chunk of recipes."""
     _fetch_ahead(chunk)
     return [decompose(*one) for one in chunk]
 
 
 def _fetch_ahead(chunk: Chunk) -> None:
-    """Fetch what lies elsewhere of a chunk's matrices together, up to `AHEAD` bytes."""
+    """Fetch the remote parts of a chunk's matrices together, up to `AHEAD` bytes."""
     ranges: dict[str, list[tuple[int, int]]] = {}
     size = 0
     for recipe, *_ in chunk:

@@ -1,4 +1,4 @@
-"""Which matrices are zero, and when, as far as that is not expected."""
+"""Which matrices are unexpectedly zero, and at which steps."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Zeros:
         return same
 
     def _others(self, units: Mapping[str, str]) -> list[str]:
-        """Those that are not said to be repeated."""
+        """Zero matrices outside the intervals that `_repeated` names."""
         repeated = {interval for interval, own in self._updates.items() if own.are_zero}
         zero = [
             (run, component, step, count)

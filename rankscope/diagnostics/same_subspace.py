@@ -49,7 +49,7 @@ def check_subspaces(evidence: Evidence) -> Iterator[Finding | Unchecked]:
         value, null = float(found["value"].median()), float(found["null"].median())
         text = (
             f"the directions of {len(steps)} of {len(by_step)} merges overlap with those of the "
-            f"merge before by {value:.2f} (median of {len(names)} matrices; by chance it is "
+            f"previous merge by {value:.2f} (median of {len(names)} matrices; by chance it is "
             f"{null:.2f}, and 1 if they are the same)"
         )
         yield RELEARNED.at(

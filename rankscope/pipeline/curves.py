@@ -51,7 +51,7 @@ CURVE = tuple(field.name for field in fields(Curve))
 
 
 def recorded_curve(known: Mapping[str, Any]) -> Curve:
-    """A curve out of a record; raises one of `DAMAGE` where it is not one.
+    """A curve from a record; raises one of `DAMAGE` if it is not one.
 
     Its folder is given the name that it has by now: see `rankscope.results.run_folders`.
     """

@@ -38,7 +38,7 @@ class Plan(Generic[TaskT]):
     Attributes
     ----------
     about
-        What the caller has to know when it is done.
+        What the caller needs to know when it is done.
     """
 
     run: str
@@ -50,12 +50,12 @@ class Plan(Generic[TaskT]):
 
 
 def skip_of(error: RankscopeError, path: Path) -> Skip:
-    """What an error says about the file that it names, or else about ``path``."""
+    """The skip that an error causes: of the file that it names, or else of ``path``."""
     return Skip(error.path or str(path), error.tensor or "", error.reason, error.message)
 
 
 def skip_of_failure(failure: Failure, path: Path) -> Skip:
-    """What a failure says about the file that it names, or else about ``path``."""
+    """The skip that a failure causes: of the file that it names, or else of ``path``."""
     return Skip(failure.path or str(path), failure.tensor, failure.reason, failure.message)
 
 
@@ -284,9 +284,9 @@ def _take(
 
 
 def _changed(task: Task) -> str | None:
-    """A file that was written to since it was planned.
+    """A file that has been written to since it was planned.
 
-    Whoever read one that is gone now has checked it: see `rankscope.checkpoints.file_states`.
+    A file that is gone by now was checked by its reader: see `rankscope.checkpoints.file_states`.
     """
     for path, state in task.files:
         if state_of(path) not in (state, None):

@@ -65,7 +65,7 @@ class Recall:
         return replace(seen, files=seen.files | states)
 
     def seen(self, before: Seen | None, folders: Iterable[str]) -> dict[str, Any] | None:
-        """What the record is to say of the files, after the answer was found and stored.
+        """What the record says about the files once the answer is found and stored.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class Recall:
 
         Returns
         -------
-        None where files changed since, or are too young for a further change to show.
+        None if files have changed since, or are too recent for a further change to show.
         """
         if before is None:
             return None

@@ -1,4 +1,4 @@
-"""What a call saw of the disk, by which the next one knows that nothing has changed.
+"""What a call saw on disk, from which the next one can tell that nothing has changed.
 
 The states of all files are compared, and no file is opened: a state has the times of the last
 change of a file's content and of anything about it, the second of which no program can set back.
@@ -123,9 +123,9 @@ def _iter_below(folder: str, without: str | None = None) -> Iterator[tuple[str, 
 
 
 def _listed(folder: str, *, is_out: bool = False) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing if it is none, or may not be listed.
+    """The content of a folder; empty if it is not a folder or may not be listed.
 
-    Of the folder of the results, that is what calls do not write there.
+    In the folder of the results, files that calls write are left out.
     """
     try:
         with os.scandir(folder) as entries:

@@ -147,7 +147,7 @@ def subspaces(
             style = panel.series(name, dashes="-")
             _draw_shares(panel.ax, restarts, "captured_energy", style, hollow=False)
             _draw_shares(panel.ax, restarts, "overlap", style, hollow=True)
-        panel.mark("gradient energy in new A", hollow=False)
+        panel.mark("gradient energy captured by new A", hollow=False)
         panel.mark("overlap of new and old A")
         label_steps(panel.ax, training, training.dropna(subset=["captured_energy"]))
         panel.ax.set(ylabel=MEAN, ylim=(0, 1.03))

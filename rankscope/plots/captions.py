@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -25,13 +25,25 @@ LINES = {"-": "line", ":": "dotted line", "--": "dashed line", "-.": "dash-dotte
 MARKS = {r"$\uparrow$": "arrow", ".": "small marker", "|": "tick"}
 SPELLINGS = {"per": "PER", "blimp": "BLiMP", "ov": "OV", "qk": "QK"}
 CIRCUITS = ("ov", "qk")
-# By beginnings of names of figures; the longer of two that begin alike comes first.
+# By names of figures; of several that fit, the first is taken.
 TITLES = {
-    "condition-numbers-90-": "Condition numbers of {}, without the smallest tenth of the values",
-    "condition-numbers-": "Condition numbers of {}",
-    "heatmap-per-": "PER of {}, by layer and step",
-    "depth-per-": "PER of {}, by depth",
-    "per-": "PER of {}",
+    "condition-numbers-90-{}": "Condition numbers of {}, without the smallest tenth of the values",
+    "condition-numbers-{}": "Condition numbers of {}",
+    "halves-condition-numbers-{}": "Condition numbers of {}, by half of the layers",
+    "halves-per-{}": "PER of {}, by half of the layers",
+    "heatmap-per-{}": "PER of {}, by layer and step",
+    "depth-per-{}": "PER of {}, by depth",
+    "per-{}": "PER of {}",
+    "overlap-{}": "Overlap of leading subspaces of {}",
+    "update-energy-{}": "Energy of updates in leading subspaces of {}",
+    "intruders-{}-since-first": "Intruders of {} since the first checkpoint",
+    "intruders-{}": "Intruders of {} since the previous checkpoint",
+    "tail-index-{}": "Tail index of {}",
+    "outliers-{}": "Outliers of {}",
+    "{}-histograms": "{} spectra as histograms",
+    "merged-rank": "Rank of the sum of merges",
+    "merge-alignment": "Overlap of successive merges",
+    "circuits-by-head": "Attention circuits by head",
 }
 IN_LATEX = {sign: f"${sign}$" for sign in "<>|"}  # others in the fonts of old
 IN_LATEX |= {
@@ -104,13 +116,13 @@ def caption_of(
         What the records of the results say.
     """
     sentences = [
-        *_axes_sentences(figure),
+        *_axes_sentences(figure, _names(rows)),
         *_runs_sentences(figure, rows),
         *_legend_sentences(figure),
         *_left_out(rows, component),
         *map(_sentence, source.remarks(runs_of(rows))),
     ]
-    return Caption(title_of(name, component), tuple(filter(None, sentences)), source.identity())
+    return Caption(title_of(name), tuple(filter(None, sentences)), source.identity())
 
 
 def runs_of(rows: pd.DataFrame) -> list[str]:
@@ -118,34 +130,27 @@ def runs_of(rows: pd.DataFrame) -> list[str]:
     return sorted(rows["run"].dropna().astype(str).unique()) if "run" in rows else []
 
 
-def title_of(name: str, component: str | None) -> str:
+def title_of(name: str) -> str:
     """The name of a figure of the gallery as a title, in words.
 
     Examples
     --------
-    >>> title_of("heatmap-per-cumulative-updates", "cumulative_update")
+    >>> title_of("heatmap-per-cumulative-updates")
     'PER of cumulative updates, by layer and step'
-    >>> title_of("intruders-weights-since-first", "weight")
-    'Intruders of weights since first'
+    >>> title_of("intruders-weights-since-first")
+    'Intruders of weights since the first checkpoint'
     """
-    kind = next((kind for kind in TITLES if name.startswith(kind)), "")
-    words = plain(name, limit=100).removeprefix(kind).split("-")
-    if not kind:
-        words = _of_component(words, component)
-    elif words[0] in CIRCUITS and words[-1] != "updates":
-        words.append("circuits")
-    text = TITLES.get(kind, "{}").format(" ".join(SPELLINGS.get(word, word) for word in words))
+    shown, title = plain(name, limit=100), "{}"
+    for kind, words in TITLES.items():
+        start, _, end = kind.partition("{}")
+        if shown == kind or ("{}" in kind and shown.startswith(start) and shown.endswith(end)):
+            shown, title = shown.removeprefix(start).removesuffix(end), words
+            break
+    parts = shown.split("-")
+    if "of {}" in title and parts[0] in CIRCUITS and parts[-1] != "updates":
+        parts.append("circuits")
+    text = title.format(" ".join(SPELLINGS.get(part, part) for part in parts))
     return text[:1].upper() + text[1:]
-
-
-def _of_component(words: list[str], component: str | None) -> list[str]:
-    """Words of a name with "of" before the component that it names."""
-    singular = (component or "").split("_")
-    for shown in ([*singular[:-1], f"{singular[-1]}s"], singular):
-        at = next((i for i in range(1, len(words)) if words[i : i + len(shown)] == shown), None)
-        if at is not None:
-            return [*words[:at], "of", *words[at:]]
-    return words
 
 
 def latex(markup: str) -> str:
@@ -193,7 +198,18 @@ def _as_letters(formula: str) -> str:
     return shown.replace("{", "").replace("}", "")
 
 
-def _axes_sentences(figure: Figure) -> Iterator[str]:
+def _names(rows: pd.DataFrame) -> dict[str, str]:
+    """Names of runs and groups by their letters without spaces, since titles may break anywhere."""
+    columns = [column for column in (RUN_GROUP, "run") if column in rows]
+    names = {plain(name) for column in columns for name in rows[column].dropna().unique()}
+    return {"".join(name.split()): name for name in names}
+
+
+def _whole(title: str, names: Mapping[str, str]) -> str:
+    return title if title in names.values() else names.get("".join(title.split()), title)
+
+
+def _axes_sentences(figure: Figure, names: Mapping[str, str]) -> Iterator[str]:
     panels = [ax for ax in figure.axes if ax.get_label() != "<colorbar>" and ax.axison]
     bars = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
     rows = _distinct(ax.get_ylabel() for ax in panels)
@@ -204,6 +220,7 @@ def _axes_sentences(figure: Figure) -> Iterator[str]:
     rows = rows if figure.get_supylabel() else []
     rows = _distinct([*rows, *_row_titles(panels)])
     columns = _distinct(ax.get_title() for ax in panels)
+    rows, columns = ([_whole(title, names) for title in titles] for titles in (rows, columns))
     yield from (
         _sentence(_named(what, _listed(titles)))
         for what, titles in (("panels", columns), ("rows", rows))

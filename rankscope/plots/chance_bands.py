@@ -95,5 +95,5 @@ def _draw(panel: Panel, rows: pd.DataFrame, *, log: bool) -> None:
     ax.plot(steps, centre, color=style.color)
     draw_marks(ax, steps, centre, style, hollow=~exceeds)
     panel.line("difference, mean over layers")
-    panel.band("what it must exceed: spread and error")
-    panel.mark("within it")
+    panel.band("spread and error, which it must exceed")
+    panel.mark("within spread and error")

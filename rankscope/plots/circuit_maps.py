@@ -228,7 +228,7 @@ def _cells(rows: pd.DataFrame, column: str, *, log: bool) -> pd.DataFrame:
 
 
 def _by_chance(rows: pd.DataFrame, column: str) -> list[float]:
-    """What products of two Gaussian factors of the sizes among the rows have; none for changes."""
+    """The values for products of two Gaussian factors of the sizes that occur; none for changes."""
     metric = _OF_PRODUCT.get(column)
     products = rows[~rows["component"].str.endswith("_update")].dropna(subset=["max_rank"])
     if metric is None or products.empty:

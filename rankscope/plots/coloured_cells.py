@@ -109,7 +109,7 @@ def layer_cells(rows: pd.DataFrame, column: str, *, log: bool = False) -> pd.Dat
 
 
 def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Borders of cells, half-way between neighbours; outer cells reach as far to either side."""
+    """Borders of cells, halfway between neighbours; outer cells are symmetric."""
     if centres.size == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     between = (centres[1:] + centres[:-1]) / 2

@@ -25,8 +25,8 @@ SPREAD = 0.72
 PALE = 0.45
 INSIDE = 0.85  # of the width, which the panels share; names of roles and metrics take the rest
 NOTES = {
-    "levels": "levels: two trends correlate whatever the cause",
-    "differences": "later differences between checkpoints, less their own trend",
+    "levels": "levels (two trends correlate whatever the cause)",
+    "differences": "later differences between checkpoints, without their trend",
 }
 
 

@@ -90,7 +90,7 @@ def spectrum(
         if (relative.groupby(hue)["noise_floor"].median() > bottom).any():
             panel.line("noise floor", ":", width=0.8)
         if (relative["singular_value"] <= relative["noise_floor"]).any():
-            panel.line("below the noise floor: maybe rounding alone", alpha=PALE)
+            panel.line("below the noise floor (may be rounding alone)", alpha=PALE)
         panel.ax.set(xlabel="index i", ylabel=r"$\sigma_i/\sigma_1$", ylim=(bottom, 1.6))
     return panel.ax
 

@@ -279,7 +279,7 @@ def _draw_profiles(
 
 
 def _spread(steps: list[int]) -> list[int]:
-    """A few steps from the first to the last, by their values as evenly as there are."""
+    """A few steps from the first to the last, spaced as evenly as possible."""
     aims = np.linspace(steps[0], steps[-1], MOST_STEPS)
     return sorted({min(steps, key=lambda step: abs(step - aim)) for aim in aims})
 
@@ -299,15 +299,15 @@ def _draw_slopes(ax: Axes, series: pd.DataFrame, style: SeriesStyle) -> None:
 def _explain(panel: Panel, found: pd.DataFrame, rows: pd.DataFrame, hue: str) -> None:
     over = summarised_over(rows.drop(columns="layer"), hue=hue)
     if over:
-        panel.note(f"of each layer: mean over {over}")
+        panel.note(f"each layer: mean over {over}")
     panel.left_out(over)
     kind = "over runs (Student)" if over.runs else "over layers (Theil–Sen)"
     panel.band(f"95 % interval {kind}")
     is_alone = bool((found["slope"].notna() & found["low"].isna()).any())
-    panel.mark("0 within the interval, or none" if is_alone else "0 within the interval")
-    panel.baseline([0], "no trend: 1 interval in 20 excludes 0 by chance")
+    panel.mark("0 within the interval, or no interval" if is_alone else "0 within the interval")
+    panel.baseline([0], "no trend; 1 interval in 20 excludes 0 by chance")
     if {"within", "across"} & {*found["window"]}:
-        panel.line("thin: part of a cycle; no line: across restarts", width=PART_WIDTH)
+        panel.line("part of a cycle; across restarts there is no line", width=PART_WIDTH)
 
 
 def _slope_label(column: str) -> str:

@@ -26,7 +26,7 @@ PHENOMENON = "phenomenon:"
 CHANCE = 0.5
 FEW_DOCUMENTS = 50
 """Documents below which intervals of texts are nominal: fewer than 95 % hold the truth."""
-NOMINAL = f"nominal 95 % interval: under {FEW_DOCUMENTS} documents"
+NOMINAL = f"nominal 95 % interval (under {FEW_DOCUMENTS} documents)"
 
 
 OF_SENTENCES = ("accuracy", "ties")
@@ -54,7 +54,7 @@ def score(
     its band spans the least to the greatest; a single run then has none. The axis is logarithmic
     for perplexities, so equal distances are equal losses. A dotted line is the accuracy of
     guessing. Infinite values have hollow markers at the top of the axes, those that are not a
-    number at the foot.
+    number at the bottom.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def feature(
     line is the value for as many independent Gaussian vectors of the same size: ranks are at most
     that of the sample. A line of several runs is their mean, with a band from the least to the
     greatest. A marker is hollow where rounding may move a rank by more than 1 %; where there is no
-    number, as with too few tokens, it is at the foot of the axes. The legend gives the number of
+    number, as with too few tokens, it is at the bottom of the axes. The legend gives the number of
     tokens, which ranks depend on.
 
     Parameters
@@ -87,7 +87,7 @@ def feature(
     rows = at_layer(rows, layer, at=at)
     drawn = quantity(column, FEATURE_QUANTITIES)
     with drawn_on(ax, series_names(table, hue), legend=legend) as panel:
-        panel.baseline(_gaussian(rows, column), "Gaussian features of the size")
+        panel.baseline(_gaussian(rows, column), "Gaussian features of the same size")
         draw_intervals(
             panel,
             rows,
@@ -163,7 +163,7 @@ def probe_text(rows: pd.DataFrame) -> str:
     last = "last tokens of windows" if (rows["features"] == "last").all() else "tokens"
     names = ", ".join(plain(name) for name in rows["text"].dropna().unique())
     differ = len(counts) > 1 or ("probe" in rows and rows["probe"].nunique() > 1)
-    remark = ", not the same: do not compare them" if differ else ""
+    remark = "; the runs read different tokens: do not compare them" if differ else ""
     return f"text {names}: {tokens} {last}{remark}"
 
 
@@ -177,7 +177,7 @@ def _is_noisy(rows: pd.DataFrame, column: str) -> pd.Series[bool] | None:
 
 
 def _gaussian(rows: pd.DataFrame, column: str) -> list[float]:
-    """What Gaussian features of the sizes among the rows have."""
+    """The values for Gaussian features of the sizes that occur."""
     baseline = f"{column}_gaussian"
     if column == "mean_cosine":
         return [0.0]

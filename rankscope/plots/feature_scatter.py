@@ -140,7 +140,7 @@ def _explain(panel: Panel, points: pd.DataFrame, hue: str, *, note: str) -> None
     over = runs_over(points, hue)
     if over:
         panel.note(f"means over {over}")
-    panel.mark("first layer; the line goes on to the last")
+    panel.mark("first layer; the line continues to the last")
     if not over and points["low"].notna().any():
         panel.note("bars: 95 % interval over documents")
     panel.note(note)

@@ -79,7 +79,7 @@ def save_figure(
 
 @contextmanager
 def _laid_out(figure: Figure) -> Iterator[None]:
-    """Make the layout once for all files: it is most of the time of a figure with many panels."""
+    """Make the layout once for all files: with many panels it takes most of the time."""
     engine = figure.get_layout_engine()
     if engine is None:
         yield

@@ -245,7 +245,7 @@ def _with_tables(results: Results, **tables: pd.DataFrame) -> Results:
 
 
 def _default(component: str, *kinds: str) -> dict[str, GalleryFigure]:
-    """The figures of a component that are drawn without being asked for."""
+    """The figures of a component that are drawn by default."""
     return {n: figure for n, figure in figures_of(component).items() if n.startswith(kinds)}
 
 

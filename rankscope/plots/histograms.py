@@ -79,7 +79,7 @@ def histogram(
         if over:
             panel.note(f"mean over {over}")
         if has_noise:
-            panel.line("below the noise floor: maybe rounding alone", alpha=PALE)
+            panel.line("below the noise floor (may be rounding alone)", alpha=PALE)
         if (values["singular_value"] < edges[0]).any():
             panel.note("smaller values, which are all noise, are left out")
         panel.ax.set(

@@ -25,7 +25,7 @@ from rankscope.statistics.row_choice import series_names
 from rankscope.statistics.step_summary import summarised_over
 from rankscope.statistics.subspace_means import Against, comparisons, intruder_counts
 
-LABEL = "certain intruders among the top 10"
+LABEL = "certain intruders among the 10 leading directions"
 
 
 def intruder_count(
@@ -70,7 +70,7 @@ def intruder_count(
     >>> import rankscope as rs
     >>> ax = rs.plots.intruder_count(rs.open_results("results").subspaces, against="first")
     >>> ax.get_ylabel()
-    'certain intruders per matrix, against the first checkpoint'
+    'intruders per matrix, against the first checkpoint'
     """
     table, hue = by_group(table, group, hue)
     rows = _counted(table, role, against)
@@ -78,7 +78,7 @@ def intruder_count(
         for name, series in intruder_counts(rows, hue=hue).groupby(hue, sort=True):
             draw_shares(panel.ax, series, panel.series(name))
         _explain(panel, rows, hue)
-        label = f"certain intruders per matrix, against the {EARLIER[against]}"
+        label = f"intruders per matrix, against the {EARLIER[against]}"
         time_axis(panel, table, rows, hue=hue)
         panel.ax.set_ylabel(label)
         panel.ax.set_ylim(bottom=0, auto=True)
@@ -104,7 +104,7 @@ def intruders(
     >>> import rankscope as rs
     >>> figure = rs.plots.intruders(rs.open_results("results").subspaces)
     >>> [ax.get_title() for ax in figure.axes][:3]
-    ['per matrix', 'full', 'relora']
+    ['all layers', 'full', 'relora']
     """
     table, hue = by_group(table, group, hue)
     rows = in_layers(_counted(table, role, against))
@@ -112,7 +112,7 @@ def intruders(
     figure, panels, hole = panel_grid(1 + len(names), share_y=False)
     height = figure.get_figheight()
     intruder_count(table, role=role, against=against, hue=hue, legend=False, ax=panels[0])
-    panels[0].set(title="per matrix", xlabel="", ylabel="certain intruders")
+    panels[0].set(title="all layers", xlabel="", ylabel="intruders per matrix")
     scale, maps = Normalize(*value_limits(rows, "value")), panels[1:]
     for name, ax in zip(names, maps, strict=True):
         shown = rows[rows[hue] == name]
@@ -135,8 +135,8 @@ def _counted(table: pd.DataFrame, role: str | None, against: Against) -> pd.Data
 
 def _explain(panel: Panel, rows: pd.DataFrame, hue: str) -> None:
     over = summarised_over(rows, hue=hue)
-    panel.line(f"mean over {over}" if over else "certain intruders")
+    panel.line(f"certain ones, mean over {over}" if over else "certain ones")
     runs = f", min to max over {over.runs}" if over.runs else ""
-    panel.band(f"up to undecided ones{runs}")
+    panel.band(f"with undecided ones{runs}")
     panel.left_out(over)
-    panel.line("by chance: Gaussian change of equal norm", DOTTED, width=CHANCE_WIDTH)
+    panel.line("by chance (Gaussian change of the same norm)", DOTTED, width=CHANCE_WIDTH)

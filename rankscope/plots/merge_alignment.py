@@ -28,7 +28,7 @@ from rankscope.statistics.subspace_means import (
 SPACES = {"left": "column space", "right": "row space"}
 DASHES: dict[str, LineStyleType] = {"left": "-", "right": DASHED}
 EARLIER: dict[Against, str] = {
-    "previous": "merge before",
+    "previous": "previous merge",
     "first": "first merge",
     "last": "last merge",
 }
@@ -45,14 +45,14 @@ def merge_overlap(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the overlap of each merge's column and row space with those of the merge before.
+    """Draw the overlap of each merge's column and row space with those of the previous merge.
 
     ReLoRA's question: does a restart learn something new? 1 means that it learned in the same
-    directions as the merge before; the thin lines are the value for two unrelated subspaces, r over
-    the dimensions of the side. Each merge is compared at its whole rank r, or at the largest size
-    that was measured. Full lines with filled markers are column spaces (what the matrix writes to),
-    dashed ones with hollow markers row spaces (what it reads from); both are means over matrices,
-    with a band as in `overlap`. The axis counts merges among those compared.
+    directions as the previous merge; the thin lines are the value for two unrelated subspaces, r
+    over the dimensions of the side. Each merge is compared at its whole rank r, or at the largest
+    size that was measured. Full lines with filled markers are column spaces (what the matrix writes
+    to), dashed ones with hollow markers row spaces (what it reads from); both are means over
+    matrices, with a band as in `overlap`. The axis counts merges among those compared.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _range(numbers: pd.Series[int]) -> str:
 def _merges(
     table: pd.DataFrame, *, role: str | None = None, against: Against = "previous"
 ) -> pd.DataFrame:
-    """Comparisons of merges at their rank, with ``merge``, which merge of its run each is."""
+    """Comparisons of merges at their rank, with ``merge``, the number of each in its run."""
     every = comparisons(table, "overlap", component="merge", role=role, against=against)
     rows = at_whole_rank(every)
     if rows["value"].isna().all():
@@ -166,7 +166,7 @@ def _merges(
 
 
 def _over(rows: pd.DataFrame, hue: str) -> Over:
-    """What lines are over; of each side, whose lines are apart, and counting merges as steps."""
+    """What lines are over: each side has its own lines, and merges count as steps."""
     counted = rows.assign(step=rows["merge"])
     return summarised_over(counted[counted["side"] == "left"], hue=hue)
 

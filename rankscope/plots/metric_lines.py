@@ -53,7 +53,7 @@ def metric(
     A marker is hollow where the point is not to be trusted: some matrix has no value, because it is
     zero, not finite or below the noise; rounding noise may be more than 1 % of a rank
     (``per_resolved`` against ``per``); or the median is only a lower bound, which also has an
-    arrow. If no matrix has a value, the marker is at the foot of the axes; if the median is
+    arrow. If no matrix has a value, the marker is at the bottom of the axes; if the median is
     infinite, at the top. Long series have a marker every few points.
 
     Parameters
@@ -204,7 +204,7 @@ def explain(panel: Panel, points: pd.DataFrame, column: str, *, over: Over) -> N
     kinds = {*points["window"]}
     panel.summarised(column, over, has_band=bool((points["low"] < points["high"]).any()))
     if "within" in kinds:
-        panel.line("part of a cycle: rank r after a restart, then up to 2r", width=PART_WIDTH)
+        panel.line("part of a cycle (rank r after a restart, then up to 2r)", width=PART_WIDTH)
     if "across" in kinds:
         panel.mark("across restarts", ".", hollow=False)
     explain_marks(panel, points)
@@ -214,15 +214,15 @@ def explain_marks(panel: Panel, points: pd.DataFrame) -> None:
     """Enter what the hollow markers that occur mean, and those at the ends of the axes."""
     is_undefined = points["centre"].isna()
     if points["noisy"].any():
-        panel.mark("noise may move it > 1 %")
+        panel.mark("noise may change it by > 1 %")
     if ((points["undefined"] > 0) & ~is_undefined).any():
-        panel.mark("undefined for some")
+        panel.mark("partly undefined")
     if is_undefined.any():
-        panel.mark("at the foot: undefined")
+        panel.mark("undefined (at the bottom)")
     if points["bound"].any():
         panel.mark("lower bound only", r"$\uparrow$")
     if np.isinf(points["centre"]).any():
-        panel.mark("at the head: infinite")
+        panel.mark("infinite (at the top)")
 
 
 def _ranks_differ(rows: pd.DataFrame, hue: str) -> bool:

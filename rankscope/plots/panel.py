@@ -94,7 +94,7 @@ class Panel:
     def left_out(self, over: Over) -> None:
         """Enter how many points are not drawn since some run of their group lacks them."""
         if over.left_out:
-            self.note(f"left out: {over.left_out} points that not all runs of a group have")
+            self.note(f"left out: {over.left_out} points that some run of a group lacks")
 
     def note(self, label: str) -> None:
         """Enter a remark without a mark."""

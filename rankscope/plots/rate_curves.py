@@ -71,7 +71,7 @@ def learning_rate(
     >>> training = pd.DataFrame({"run": "a", "step": [0, 10, 20], "learning_rate": [0, 0.1, 0.2]})
     >>> ax = rs.plots.learning_rate(training)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['a', 'as logged: every 10 steps']
+    ['a', 'logged every 10 steps']
     """
     if not has_learning_rate(training):
         raise RankscopeError(
@@ -142,14 +142,12 @@ def has_learning_rate(training: pd.DataFrame) -> bool:
 
 
 def _as_logged(logged: pd.DataFrame) -> str:
-    """How far apart the logged steps of the runs are, in words."""
+    """In words, how far apart the logged steps of the runs are."""
     spacings = [usual_spacing(rows["step"]) for _, rows in logged.groupby("run")]
     known = sorted({int(spacing) for spacing in spacings if spacing > 0})
     if not known:
         return "as logged"
     low, high = known[0], known[-1]
     if (low, high) == (1, 1):
-        return "as logged: every step"
-    return (
-        f"as logged: every {low} steps" if low == high else f"as logged: every {low}–{high} steps"
-    )
+        return "logged every step"
+    return f"logged every {low} steps" if low == high else f"logged every {low}–{high} steps"

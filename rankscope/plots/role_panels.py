@@ -204,7 +204,7 @@ def outliers(
     table, hue = by_group(table, group, hue)
 
     def add(panel: Panel, _: str) -> None:
-        panel.baseline([GAUSSIAN_OUTLIERS], "Gaussian matrix: one in a hundred has one")
+        panel.baseline([GAUSSIAN_OUTLIERS], "Gaussian matrix (one in a hundred has one)")
 
     return _of_roles(table, hue, ("outliers", component), add)
 
@@ -212,7 +212,7 @@ def outliers(
 def _of_roles(
     table: pd.DataFrame, hue: str, of: tuple[str, str], add: Callable[[Panel, str], None]
 ) -> Figure:
-    """A panel of a metric of a component for every role, with what ``add`` draws in it besides."""
+    """A panel of a metric of a component for every role, and what ``add`` draws in it as well."""
     column, component = of
 
     def draw(role: str, ax: Axes) -> None:
@@ -231,7 +231,7 @@ def titles_with_rank(rows: pd.DataFrame, column: str) -> dict[str, str]:
 
 
 def _rank_text(rows: pd.DataFrame) -> str:
-    """At which ranks condition numbers are taken, for a title."""
+    """The ranks at which condition numbers are taken, for a title."""
     ranks = rows.loc[rows["condition_number_r"].notna(), "numerical_rank"].dropna().astype(int)
     if ranks.empty:
         return ""
@@ -280,8 +280,8 @@ def _rank_limits(table: pd.DataFrame, component: str, role: str) -> list[_Limit]
     adapters = of_role[of_role["component"].eq("adapter") & of_role["run"].isin(cycling)]
     live = own[~windows.isin(["cycle", "across"]) & (own["max_rank"] < _sides(own))]
     return [
-        _Limit(adapters, "adapter rank / min(m, n): whole cycles"),
-        _Limit(live, "largest rank of a change of adapters / min(m, n)", (0, (6, 2, 1, 2))),
+        _Limit(adapters, "adapter rank / min(m, n), whole cycles"),
+        _Limit(live, "largest rank of an adapter change / min(m, n)", (0, (6, 2, 1, 2))),
     ]
 
 

@@ -119,7 +119,7 @@ def has_run_points(metrics: pd.DataFrame, evaluation: pd.DataFrame) -> bool:
 
 
 def _of_one_measure(points: pd.DataFrame) -> pd.DataFrame:
-    """Points of a loss if there is one, else of whatever comes first, as they are in the units."""
+    """Points of a loss if there is one, else of the first measure, in its own unit."""
     if points.empty:
         return points
     losses = points[points["metric"] == "loss"]

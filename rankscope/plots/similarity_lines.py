@@ -28,7 +28,7 @@ Measured = Literal["cka", "cka_biased", "svcca", "pwcca"]
 OverSteps = Literal["last", "previous", "runs"]
 WITH: dict[OverSteps, str] = {
     "last": "with the last step",
-    "previous": "with the step before",
+    "previous": "with the previous step",
     "runs": "of two runs",
 }
 MOST_PAIRS = 10
@@ -52,7 +52,7 @@ def similarity(
 ) -> Axes:
     """Draw how similar the features of one place are to others, against the step: a line per run.
 
-    The others are those of the same place at the last step, at the step before, or of another run
+    The others are those of the same place at the last step, at the previous step, or of another run
     at the same step; then there is a line for each pair of runs, with the restarts of either. CKA
     has its 95 % interval over documents as a band; the other measures have none. For SVCCA and
     PWCCA, a dotted line is the value for independent features of as many directions. Unbiased CKA
@@ -196,7 +196,7 @@ def _require(rows: pd.DataFrame, column: str) -> None:
 
 
 def _draw_chance(panel: Panel, rows: pd.DataFrame, column: str, hue: str) -> None:
-    """Draw what independent features of as many directions give, at each step."""
+    """Draw the value for independent features of as many directions, at each step."""
     chance = f"{column}_chance"
     if chance not in rows or rows[chance].isna().all():
         return

@@ -226,14 +226,14 @@ def run_similarities(
     where = f"at {step_label(table)} {int(pairs['step'].iloc[0])}"
     remarks = [*([] if hue == "run" else ["means over pairs of runs"]), where, probe_text(pairs)]
     label = f"{SIMILARITY_QUANTITIES[column].label}, of two runs"
-    axes = "the same runs from left to right, as from bottom to top", ""
+    axes = "runs in the same order from left to right as from bottom to top", ""
     why = "no number" if hue == "run" else "none"
     finish_maps(figure, panels, label, axes=axes, hatched=why, remarks=remarks)
     return figure
 
 
 def _run_labels(names: Sequence[str], side: float) -> list[str]:
-    """Names of runs over as many lines as a row has room for, as wide as they take to differ."""
+    """Names of runs over as many lines as a row has room for, wide enough to differ."""
     lines = max(1, int(side / len(names) / TICK_LINE))
     for width in NAME_WIDTHS:
         labels = name_titles(names, width, lines=lines)
@@ -287,7 +287,7 @@ def _draw_matrix(
 
 
 def _limits(rows: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Ends of the colours: the least value, and what a place has with itself."""
+    """Ends of the colours: the least value, and that of a place with itself."""
     if column not in SIMILARITY_QUANTITIES:
         known = ", ".join(SIMILARITY_QUANTITIES)
         raise WrongSettingError(f"unknown similarity {column!r}: choose one of {known}")
@@ -303,7 +303,7 @@ def _at_step(rows: pd.DataFrame, step: int | None) -> pd.DataFrame:
 
 
 def _steps(rows: pd.DataFrame, wanted: Collection[int] | None) -> list[int]:
-    """The wanted steps, which some run has, or a few of those that all runs have."""
+    """The requested steps, which some run has, or a few of those that all runs have."""
     series = rows.assign(all_runs=0)
     there = sorted({*map(int, rows.loc[at_common_steps(series, "all_runs"), "step"])})
     if wanted is None and not there:

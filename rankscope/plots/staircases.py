@@ -82,7 +82,7 @@ def merged_rank(
         for least_side in sorted(set(rows[["rows", "cols"]].min(axis=1))):
             panel.ax.axhline(float(least_side), color=GREY, linestyle=":", linewidth=THIN)
         _explain(panel, over=over, has_band=bool((ranks["low"] < ranks["high"]).any()))
-        label = "rank of all merges"
+        label = "rank of the sum of merges"
         label_steps(panel.ax, table, table[table[hue].isin(rows[hue])])
         panel.ax.set_ylabel(f"{label}, mean over {over}" if over else label)
         panel.ax.set_ylim(bottom=0, auto=True)
@@ -175,7 +175,7 @@ def _draw_most(ax: Axes, most: pd.Series[float], *, end: int) -> None:
     steps = [0, *most.index, end]
     heights = [0.0, *most, most.iloc[-1]]
     ax.plot(steps, heights, color=PALE, linewidth=WIDE, drawstyle="steps-post", zorder=1)
-    ax.plot([], [], color=PALE, linewidth=WIDE, label="adapters' ranks added up")
+    ax.plot([], [], color=PALE, linewidth=WIDE, label="sum of the adapters' ranks")
 
 
 def _explain(panel: Panel, *, over: Over, has_band: bool) -> None:

@@ -259,7 +259,7 @@ def legend_names(names: Iterable[object]) -> dict[Any, str]:
 
 
 def _without_common(names: Sequence[str]) -> Callable[[str, int], str]:
-    """Shortens names by what all of them begin and end with, where there are several."""
+    """Shortens names by their common beginning and end, if there are several names."""
     different = [*{*names}] if len({*names}) > 1 else []
     start = WORD_AT_END.sub("", _common_start(different))
     backwards = [name[len(start) :][::-1] for name in different]

@@ -36,10 +36,10 @@ Share = Literal["overlap", "least_cosine", "update_energy"]
 LABELS: dict[Share, str] = {
     "overlap": "overlap of the leading k-dimensional subspaces",
     "least_cosine": "smallest principal cosine of the leading k dimensions",
-    "update_energy": "share of the change in the leading k dimensions",
+    "update_energy": "share of the update's energy in the leading k dimensions",
 }
 EARLIER: dict[Against, str] = {
-    "previous": "checkpoint before",
+    "previous": "previous checkpoint",
     "first": "first checkpoint",
     "last": "last checkpoint",
 }
@@ -130,7 +130,7 @@ def overlaps(
     >>> import rankscope as rs
     >>> figure = rs.plots.overlaps(rs.open_results("results").subspaces)
     >>> [ax.get_title() for ax in figure.axes][:2]
-    ['to the checkpoint before', 'to the first checkpoint']
+    ['against the previous checkpoint', 'against the first checkpoint']
     """
     table, hue = by_group(table, group, hue)
     rows = _by_reference(table, measure, component, role)
@@ -148,7 +148,7 @@ def overlaps(
             ax.set_xlabel("")
         row_title(line[-1], f"k = {k}")
     for against, ax in zip(rows, grid[0], strict=True):
-        ax.set_title(wrapped(f"to the {EARLIER[against]}", 0.95 * width / len(rows)))
+        ax.set_title(wrapped(f"against the {EARLIER[against]}", 0.95 * width / len(rows)))
     limit_share(grid[0][0])
     null = chance(measure, component)
     _explain(Panel(grid[0][0], {}), every, pd.concat(points), null, hue=hue)
@@ -169,7 +169,7 @@ def _comparisons(
 def _by_reference(
     table: pd.DataFrame, measure: Share, component: str, role: str | None
 ) -> dict[Against, pd.DataFrame]:
-    """Comparisons by what they are with, where there are any."""
+    """Comparisons by the checkpoint that they are with, if there are any."""
     found: dict[Against, pd.DataFrame] = {}
     for against in AGAINST:
         with suppress(RankscopeError):
@@ -236,7 +236,7 @@ def _explain(
     over = summarised_over(rows[rows["value"].notna()], hue=hue)
     if over:
         panel.line(f"mean over {over}")
-    panel.line(f"by chance: {null}", DOTTED, width=CHANCE_WIDTH)
+    panel.line(f"by chance ({null})", DOTTED, width=CHANCE_WIDTH)
     explain_doubt(panel, rows, points, over)
 
 
@@ -260,5 +260,5 @@ def explain_doubt(panel: Panel, rows: pd.DataFrame, points: pd.DataFrame, over: 
 def chance(measure: Share, component: str) -> str:
     """What the null of a measure is, in words."""
     if measure != "update_energy" and component == "weight":
-        return "Gaussian change of equal norm"
+        return "Gaussian change of the same norm"
     return "unrelated subspaces"

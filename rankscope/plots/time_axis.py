@@ -110,7 +110,7 @@ def map_time_axis(ax: Axes, table: pd.DataFrame, rows: pd.DataFrame) -> bool:
 
 
 def _inches(ax: Axes) -> tuple[float, float]:
-    """Width and height of the axes, about: the layout is made when the figure is drawn."""
+    """Approximate width and height of the axes: the layout is made when the figure is drawn."""
     figure, place = ax.get_figure(root=True), ax.get_position()
     width, height = (1.0, 1.0) if figure is None else figure.get_size_inches()
     return float(place.width * width), float(place.height * height)
@@ -171,7 +171,7 @@ def log_steps(figure: Figure) -> Figure:
 
 
 def _set_log(ax: Axes, of: StepLocator) -> str:
-    """Give the axis its log scale; returns what to say of it."""
+    """Give the axis its log scale; returns a remark about it."""
     shared = ax.get_shared_x_axes().get_siblings(ax)
     low, high = (
         end(float(getattr(one.dataLim, name)) for one in shared)

@@ -130,7 +130,7 @@ def has_loss(training: pd.DataFrame) -> bool:
 
 
 def _counts_tokens(logged: pd.DataFrame) -> bool:
-    """Whether every run logged how many tokens it read: only then is its loss one of a token."""
+    """Whether every run logged how many tokens it read: only then is its loss per token."""
     return bool(logged_values(logged, "tokens").notna().groupby(logged["run"]).any().all())
 
 
@@ -166,7 +166,7 @@ def by_run_and_step(series: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _draw_training(ax: Axes, by_run: pd.DataFrame, style: SeriesStyle, window: int) -> bool:
-    """Draw the logged losses and their running mean; returns whether that averages anything."""
+    """Draw the logged losses and their running mean; returns whether that averages steps."""
     spacing, by_step = usual_spacing(by_run.index.to_series()), by_run.mean(axis="columns")
     # An odd number, or the mean would be of places half a spacing off.
     points = 2 * round(window / spacing / 2) + 1 if spacing > 0 else 1

@@ -110,7 +110,7 @@ def _members(results: Results, named: Collection[str], group: str | None) -> Col
 
 
 def _are_single(results: Results) -> bool:
-    """Whether there are several runs and none that a group puts together with another."""
+    """Whether there are several runs, and no group has two of them."""
     tables = [results.metrics, results.evaluation, results.representations]
     runs = pd.concat(tables)[
         ["run", *([RUN_GROUP] if RUN_GROUP in results.metrics else [])]
@@ -174,7 +174,7 @@ def _largest_fall(table: pd.DataFrame, unit: str) -> str:
 
 
 def _updates(table: pd.DataFrame) -> str:
-    """Updates that end last; of whole cycles where a run has any, of parts of cycles if not."""
+    """The last updates: of whole cycles if a run has any, otherwise of parts of cycles."""
     ranks: dict[str, float] = {}
     parts, kinds = {}, {}
     rows = table[(table["component"] == "update") & table["effective_rank"].notna()]
@@ -200,7 +200,7 @@ def _updates(table: pd.DataFrame) -> str:
 
 
 def _adapters(table: pd.DataFrame) -> str:
-    """Of adapters, where no run has weights."""
+    """The effective rank of adapters, if no run has weights."""
     rows = table[(table["component"] == "adapter") & table["effective_rank"].notna()]
     ends = {name: last_rows(own) for name, own in each_run(rows)}
     if not ends:

@@ -10,7 +10,7 @@ from rankscope.report.runs_in_words import each_run, in_words, last_rows, span
 from rankscope.statistics.feature_rows import in_pairs, rows_at
 from rankscope.statistics.replicates import AGAINST_GROUP, RUN_GROUP
 
-ABOUT = "in brackets 95 % intervals over documents, which are not about other trainings"
+ABOUT = "in brackets, 95 % intervals over documents, which say nothing about other trainings"
 
 
 def feature_sentences(

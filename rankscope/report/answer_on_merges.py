@@ -17,7 +17,7 @@ def merge_sentences(table: pd.DataFrame, subspaces: pd.DataFrame) -> list[str]:
 
 
 def _sums(table: pd.DataFrame) -> str:
-    """How much rank all merges together have, beside the most that they can have."""
+    """The rank of all merges together, beside the most that they can have."""
     rows = table[(table["component"] == "merged_total") & table["effective_rank"].notna()]
     ranks, texts = {}, {}
     for name, own in each_run(rows):
@@ -35,7 +35,7 @@ def _sums(table: pd.DataFrame) -> str:
 
 
 def _overlaps(subspaces: pd.DataFrame) -> str:
-    """How far each merge adds to directions of the merge before."""
+    """How far the directions of each merge overlap with those of the previous one."""
     if not has_comparisons(subspaces, "overlap", "merge"):
         return ""
     rows = at_whole_rank(comparisons(subspaces, "overlap", component="merge"))
@@ -53,9 +53,9 @@ def _overlaps(subspaces: pd.DataFrame) -> str:
     nulls = [both["null"].tolist() for both in found.values()]
     chance = " and ".join(span(list(side), 2) for side in zip(*nulls, strict=True))
     return (
-        "The column and row spaces of a merge overlap with those of the merge before by (means "
-        f"over matrices) {in_words(overlaps, texts)}; 1 would be the same, and unrelated ones "
-        f"have {chance}."
+        "The column and row spaces of a merge overlap with those of the previous merge by (means "
+        f"over matrices) {in_words(overlaps, texts)}; identical spaces have 1, and unrelated "
+        f"ones {chance}."
     )
 
 

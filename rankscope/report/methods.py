@@ -79,14 +79,14 @@ def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
     span = f"{low} to {high} checkpoints" if low < high else f"{high} checkpoint{'s'[: high != 1]}"
     runs = "1 run" if len(counts) == 1 else f"{len(counts)} runs"
     paragraphs = [
-        f"We analysed {runs} of {span}{' each' if len(counts) > 1 else ''} with rankscope "
+        f"We analysed {runs} with {span}{' each' if len(counts) > 1 else ''}, using rankscope "
         f"{versions.get('rankscope', '')} (NumPy {versions.get('numpy', '?')}). Singular values "
         "were computed in float64, each with an interval that contains the exact value of the "
         "matrix as it is stored. Products of factors, such as adapters and attention circuits, "
         "were decomposed from their factors.",
         "The proportional effective rank (PER; Roy and Vetterli 2007; Diehl Martinez et al. 2024) "
         "is exp(−Σ pᵢ ln pᵢ)/min(m, n), where pᵢ is the share of the i-th singular value in their "
-        "sum. Condition numbers are the largest singular value over the smallest; of changes and "
+        "sum. Condition numbers are the largest singular value over the smallest; for changes and "
         "products of low rank r, over the r-th (κ_r). Values that the rounding of the storage "
         "format may have produced (Bandeira and van Handel 2016) are reported as such and not "
         "counted in ranks. The measures follow Weiss et al. (2025).",
@@ -98,9 +98,9 @@ def methods(results: Results, versions: Mapping[str, Any]) -> Methods:
         sizes = ", ".join(str(k) for k in sorted(overlaps["k"].unique()) if k)
         paragraphs.append(
             f"Leading singular subspaces were compared by ‖UₖᵀU′ₖ‖²_F/k with k of {sizes}, with "
-            "an error bound after Wedin (1972), and with the value that a random change of equal "
-            "norm gives. Intruder dimensions follow Shuttleworth et al. (2024): among the ten "
-            "leading left vectors, those whose cosine with every vector before is below 0.5."
+            "an error bound after Wedin (1972), and with the value that a random change of the "
+            "same norm gives. Intruder dimensions follow Shuttleworth et al. (2024): among the ten "
+            "leading left vectors, those whose cosine with every earlier vector is below 0.5."
         )
     if results.representations["tokens"].notna().any():
         references += [RANKME]
@@ -134,7 +134,7 @@ def _on_features(table: pd.DataFrame) -> str:
 
 
 def _checkpoints(results: Results) -> list[int]:
-    """How many checkpoints of each run have rows; merges on record have steps of their own."""
+    """How many checkpoints of each run have rows; recorded merges have separate steps."""
     record = read_record(results.path / ANALYSIS_RECORD)
     saved = {
         str(run.get("name")): {checkpoint["step"] for checkpoint in run.get("checkpoints", ())}

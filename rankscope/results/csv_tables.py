@@ -67,7 +67,7 @@ def quoted(cell: Any) -> Any:
 
 
 def original(cell: Any) -> Any:
-    """The cell that `quoted` made this of.
+    """The cell before `quoted` changed it.
 
     Examples
     --------

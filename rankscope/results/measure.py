@@ -74,7 +74,7 @@ def _measured(spectrum: Spectrum, *, whole: bool) -> dict[str, Number]:
 
 
 def has_ranks(spectrum: Spectrum) -> bool:
-    """Whether a matrix has ranks: it is neither zero nor, as found, all rounding of arithmetic."""
+    """Whether a matrix has ranks: it is neither zero nor possibly mere rounding of arithmetic."""
     if spectrum.status not in ("ok", "vector"):
         return False
     is_above = bool((spectrum.lower > spectrum.noise_floor).any())

@@ -1,4 +1,4 @@
-"""What every merge did: to the loss, and to the rank of all merges so far beside its bound."""
+"""The effect of every merge on the loss and on the rank of all merges so far, beside its bound."""
 
 from __future__ import annotations
 

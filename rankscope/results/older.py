@@ -48,7 +48,7 @@ def filled(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
 
 
 def empty_columns(table: pd.DataFrame, added: frozenset[str]) -> list[str]:
-    """Which of the added columns hold nothing although matrices of this table have them."""
+    """The added columns that are empty although matrices of this table should have values."""
     without = {
         *(OF_CHANGES if table["component"].isin(FULL_RANK).all() else ()),
         *(() if (table["component"] == "update").any() else OF_UPDATES),
@@ -58,7 +58,7 @@ def empty_columns(table: pd.DataFrame, added: frozenset[str]) -> list[str]:
 
 
 def _stored(table: pd.DataFrame, folder: Path) -> dict[Key, Spectrum]:
-    """Every stored spectrum by run, step and place; damaged files are passed over.
+    """Every stored spectrum by run, step and place; damaged files are skipped.
 
     With the start of its window, and without one where the store has a single window of the matrix.
     """

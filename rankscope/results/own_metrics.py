@@ -1,4 +1,4 @@
-"""Metrics of one's own: columns of the table that functions compute from the stored spectra."""
+"""Metrics of your own: columns of the table that functions compute from the stored spectra."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def with_own(table: pd.DataFrame, folder: Path, own: OwnMetrics) -> pd.DataFrame
 
 
 def _value(name: str, function: OwnMetric, spectrum: Spectrum, at: str) -> float:
-    """What the function gives; NaN where that is not known."""
+    """The value of the function; NaN where it is not known."""
     value = _called(name, function, spectrum.values, spectrum.shape, at)
     if spectrum.is_scaled:
         return value

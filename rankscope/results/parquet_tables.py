@@ -112,7 +112,7 @@ def frame_as_parquet(table: pd.DataFrame) -> bytes:
 
 
 def check_size(path: Path) -> None:
-    """Refuse a file whose rows would take far more memory than its bytes can be results for.
+    """Refuse a file that states far more rows than results of its size can have.
 
     A few bytes of Parquet can repeat a value a billion times. Nothing but the end of the file is
     read.

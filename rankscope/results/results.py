@@ -98,7 +98,7 @@ def typed_subspaces(table: pd.DataFrame) -> pd.DataFrame:
 
 @contextmanager
 def _checked(path: Path) -> Iterator[None]:
-    """Read a table whose size was looked at before; damage is an error that names it."""
+    """Read a table whose size was checked before; damage is an error that names it."""
     with damage_named(path, ADVICE):
         if path.suffix == ".parquet":
             check_size(path)
@@ -213,7 +213,7 @@ class Results:
 
     @contextmanager
     def _reading(self, path: Path, record: str) -> Iterator[None]:
-        """Read a table: damage is an error, and one that is not what was written, a warning."""
+        """Read a table: damage is an error, a table that is not the recorded one a warning."""
         if not is_as_written(self.path / record, path.name):
             message = f"{printable(str(path))}: is not what was written: {ADVICE}"
             warnings.warn(RankscopeWarning(message), stacklevel=6)

@@ -1,7 +1,7 @@
 """Whether the rows of a metrics table can be those of an analysis at all.
 
-A table may have been changed since it was written, or be of another program. What no analysis
-writes would end a figure or a comparison somewhere deep, or be drawn as if it were true.
+A table may have been changed since it was written, or come from another program. Rows that no
+analysis writes would make a figure or a comparison fail, or be drawn as if they were true.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SLACK = 1e-6  # of rounding
 
 
 def check_rows(table: pd.DataFrame) -> None:
-    """Check that every row is of one matrix and step, and that its numbers can be those of one.
+    """Check that every row describes one matrix at one step, with numbers that are possible.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ def check_rows(table: pd.DataFrame) -> None:
     Raises
     ------
     ValueError
-        If a row does not say what it is of, two are of one matrix, a step is negative, a share is
-        not between 0 and 1, or a rank is negative or infinite.
+        If a row does not say what it describes, two describe the same, a step is negative, a share
+        is not between 0 and 1, or a rank is negative or infinite.
 
     Examples
     --------

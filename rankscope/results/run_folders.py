@@ -1,6 +1,6 @@
-"""The folder of a run in a store, different for every run also where capitals do not count.
+"""The folder of a run in a store: different for every run, even where case does not count.
 
-File systems of Windows and macOS take ``Full`` and ``full`` for the same. So a name with capitals
+File systems of Windows and macOS treat ``Full`` and ``full`` as the same. So a name with capitals
 gets a digest. Earlier versions did not do that: their folders are read, and renamed before anything
 is written to them.
 """
@@ -44,7 +44,7 @@ def rename_older(out: Path, runs: Iterable[str]) -> None:
 
 
 def _has(store: Path, name: str) -> bool:
-    """Whether a folder has this very name, capitals included."""
+    """Whether a folder has exactly this name, case included."""
     try:
         return any(one.name == name for one in store.iterdir())
     except OSError:

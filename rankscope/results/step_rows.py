@@ -38,7 +38,7 @@ class StepRows:
     Attributes
     ----------
     about
-        What else is to be known of the step, as JSON can hold it.
+        Further facts about the step, as JSON can hold them.
     count, measured
         Number of rows, and of those that are measurements.
     """
@@ -51,7 +51,7 @@ class StepRows:
 
     @classmethod
     def of(cls, rows: Sequence[Row], about: Mapping[str, Any]) -> StepRows:
-        """Rows as they were just made."""
+        """Pack rows that were just made."""
         columns = Columns.of(rows, COLUMNS, whole=WHOLE, text=TEXT)
         return cls._of(columns, as_csv(rows, COLUMNS, heading=False), about)
 
@@ -117,8 +117,8 @@ KeptRows: TypeAlias = StepRows | Spooled
 class Spool:
     """Rows of a call that wait on the disk until the table is put together.
 
-    They are in a file of the call's own, which no other call can change, as it can what is kept of
-    a step in the results folder.
+    They are in a private file of the call: unlike what is kept of a step in the results folder, no
+    other call can change it.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class Spool:
         Raises
         ------
         OSError
-            If it is full.
+            If the disk is full.
         """
         with naming(self.folder):
             if self._file is None:

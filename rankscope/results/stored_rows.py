@@ -39,7 +39,7 @@ def by_step(
 
 
 def places(rows: pd.DataFrame) -> list[Place]:
-    """Which matrix of its run and step each row is of, and since when where it is a change."""
+    """Which matrix of its run and step each row describes, and for a change, since when."""
     there = rows[list(PLACE)].astype(object)
     return list(there.where(there.notna(), None).itertuples(index=False, name=None))
 

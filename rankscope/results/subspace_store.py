@@ -22,7 +22,7 @@ VERSION = "4"  # of the arithmetic and of the file; numbers of another version a
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of one matrix at one step, compared with another.
+    """The comparison of a matrix at one step with the same matrix at another.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Comparison:
 
 
 def comparisons_path(folder: Path, run: str, kind: str, name: str) -> Path:
-    """File of a matrix of a run; no name becomes a path of its own."""
+    """File of a matrix of a run; no name can lead elsewhere."""
     return run_folder(folder, run) / f"{safe_name(f'{kind} {name}')}.safetensors"
 
 

@@ -1,4 +1,4 @@
-"""Rows of a table as typed columns: what is written as Parquet, and kept of a step.
+"""Rows of a table as typed columns, as written to Parquet and kept for each step.
 
 A number takes 8 bytes here, and no Python object: a table of a million rows is put together from
 pieces of this kind without all of its rows in memory.
@@ -205,7 +205,7 @@ def packed(columns: Columns) -> bytes:
 
 
 def unpacked(content: bytes) -> Columns:
-    """The columns that `packed` made this of."""
+    """The columns that `packed` turned into these bytes."""
     head, _, rest = content.partition(b"\n")  # a copy, so that the numbers are aligned
     count, names, kinds, words = _head(head)
     numbers, at = {}, 0

@@ -45,7 +45,7 @@ class Inverse:
     Attributes
     ----------
     gram
-        Of X, shape (q, q).
+        That of X, shape (q, q).
     residual, energy
         ‖YᵀY − I‖_F and ‖Y‖²_F of the computed Y = A·X, where A has its long side first.
     """

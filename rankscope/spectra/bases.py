@@ -77,8 +77,8 @@ class Basis:
         Rows and columns, (m, n).
     exponent
         All that scales with the matrix is in units of 2**exponent, in which its entries are
-        ordinary numbers: fourth powers of the values are in range. The matrix, the bound of its
-        Gram matrix, values, residuals and noise floor do.
+        ordinary numbers: fourth powers of the values are in range. This holds for the matrix,
+        the bound of its Gram matrix, the values, the residuals and the noise floor.
     values, lower, upper
         Singular values, descending, and intervals that contain the true ones; (q,), or (r,) for a
         product of inner dimension r, whose others are exactly zero.
@@ -91,7 +91,7 @@ class Basis:
     noise_floor
         How much rounding to the storage format may have changed A, in the spectral norm.
     complete
-        All vectors of the short side, of a dense matrix only.
+        All vectors of the short side; only for a dense matrix.
     """
 
     shape: tuple[int, int]
@@ -108,7 +108,7 @@ class Basis:
 
     @property
     def matrix(self) -> Values:
-        """A itself, in units of 2**exponent; of a dense matrix only."""
+        """A itself, in units of 2**exponent; only for a dense matrix."""
         if self.complete is None:
             raise ValueError("a product is not kept multiplied out")
         return self.complete.matrix

@@ -37,7 +37,7 @@ class Within(NamedTuple):
         return cls(0.0, math.ldexp(bound, -2 * math.frexp(largest)[1]))
 
     def widened(self, error: float) -> Within:
-        """The same for values that are off by ``error`` more."""
+        """The same intervals for values that may be off by ``error`` more."""
         return Within(self.absolute + error, self.square)
 
     def ends(self, values: Values) -> tuple[Values, Values]:
@@ -59,7 +59,7 @@ class Ends(NamedTuple):
     upper: Values
 
     def widened(self, error: float) -> Ends:
-        """The same for values that are off by ``error`` more."""
+        """The same intervals for values that may be off by ``error`` more."""
         return Ends(*_apart(self.lower, self.upper, error))
 
     def ends(self, values: Values) -> Ends:

@@ -163,7 +163,7 @@ def first_order_least_cosines(
 def _leading(
     generator: np.random.Generator, dimensions: int, q: int, most: int
 ) -> NDArray[np.float32]:
-    """Leading columns of Gaussian matrices with so many rows, those beyond q shortened.
+    """Leading columns of Gaussian matrices with this many rows, those beyond q condensed.
 
     Of the rows beyond q only the Gram matrix matters: that of a triangle of as many rows as columns
     (Bartlett). In float32: three digits of what chance gives are enough.

@@ -1,6 +1,6 @@
 """Sums over the entries of a large matrix in order of size, without sorting them.
 
-Sorting would take longer than all else that is measured of a matrix, save its decomposition.
+Sorting would take longer than anything else that is measured, except the decomposition.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Sums(NamedTuple):
     total, squares, weighted
         Σx, Σx² and Σ(2i − n − 1)·xᵢ, xᵢ ascending.
     squares_error, weighted_error
-        Bounds on what is not known of these two, rounding in float64 apart.
+        Bounds on the errors of these two, apart from rounding in float64.
     relative
         Bound on the relative change of each entry.
     """

@@ -1,8 +1,8 @@
-"""Stored matrices on a device of torch: what rounded their entries, and how sparse they are.
+"""Stored matrices on a device of torch: the rounding of their entries, and how sparse they are.
 
 The same numbers as on the processor, found from the bytes as the file holds them, so that a matrix
-of bfloat16 takes a quarter of the way that float64 would. Powers of two are added in float64 here
-and in float32 there, which moves a noise floor by 1e-6 of itself at most.
+of bfloat16 takes a quarter of the transfer that float64 would. Powers of two are added in float64
+here and in float32 there, which moves a noise floor by 1e-6 of itself at most.
 """
 
 from __future__ import annotations

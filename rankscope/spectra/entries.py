@@ -31,7 +31,7 @@ def sparsity(values: NDArray[Any], error: float = 0.0) -> Sparsity | None:
     values
         The matrix, shape ``(m, n)``.
     error
-        Bound on the Frobenius norm of what forming it rounded.
+        Bound on the Frobenius norm of the rounding error in forming it.
 
     Returns
     -------

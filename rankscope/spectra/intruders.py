@@ -49,7 +49,7 @@ class Clusters(NamedTuple):
     Attributes
     ----------
     starts, ends
-        Indices of the first vector of each and of the one behind its last; (c,).
+        Indices of the first vector of each and of the one after its last; (c,).
     errors
         Bounds on the sine of the angle by which each subspace may be off; (c,).
     """

@@ -1,4 +1,4 @@
-"""What a Gaussian change of the same norm would do to a matrix: the null of what a change did.
+"""What a Gaussian change of the same norm would do to a matrix: the null for an actual change.
 
 To first order in the change where that holds, otherwise simulated.
 """

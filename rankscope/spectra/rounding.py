@@ -41,7 +41,7 @@ class Rounding:
         A power of two, since squares of very small entries would leave the range. 0 if no entry is
         rounded on its own.
     significant_bits
-        Of the coarsest format that rounded it.
+        Those of the coarsest format that rounded it.
     beside
         Rounding that is not entry by entry, such as that of a product's factors: the largest
         singular value that it may produce, in the units of the matrix.
@@ -83,7 +83,7 @@ class Rounding:
 
 
 def rounding_of(values: NDArray[Any], stored: str | Format) -> Rounding:
-    """Rounding that storing ``values``, shape (m, n), left in them.
+    """Rounding that remains in ``values``, shape (m, n), from storing them.
 
     The format is a name in `FORMATS`, or what `format_of` returns. Sums are taken in the type of
     the values: their error of 1e-5 is far within the margin.
@@ -123,7 +123,7 @@ def unit_exponent(values: NDArray[Any]) -> int:
 def rounding_of_merges(added: NDArray[Any], stored: Format, *, inner: int) -> Rounding:
     """Rounding of the products B·A that add up to ``added`` and were formed in a format.
 
-    It comes on top of what storing each sum W + B·A rounds, which is `rounding_of` the weights.
+    It adds to the rounding from storing each sum W + B·A, which is `rounding_of` the weights.
 
     Parameters
     ----------

@@ -81,8 +81,8 @@ class Change:
     norm
         Its Frobenius norm.
     noise, error
-        The Frobenius norm that rounding to the storage formats contributed, and a bound on that
-        of what forming both matrices rounded.
+        The Frobenius norm that rounding to the storage formats contributed, and a bound on that of
+        the rounding error in forming both matrices.
     """
 
     values: Values
@@ -233,5 +233,5 @@ def _known(noise: float) -> float | None:
 
 
 def _energy(rounding: Rounding) -> float:
-    """Frobenius norm that rounding gives a matrix."""
+    """Frobenius norm of the rounding in a matrix."""
     return math.hypot(rounding.unit * math.sqrt(float(rounding.rows.sum())), rounding.beside)

@@ -66,7 +66,7 @@ class TwoStages:
     Attributes
     ----------
     least
-        The size from which they take less time than one stage.
+        The size from which two stages are faster than one.
     width
         Subdiagonals of the band.
     """

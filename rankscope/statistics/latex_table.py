@@ -31,7 +31,7 @@ def latex_table(
 
     A cell is the mean over the matrices of a role, or the median of a quantity that spans decades,
     as in figures. It is preceded by ``$\geq$`` where only a lower bound is known, marked by an
-    asterisk where rounding noise may move it by more than 1 %, and a dash where nothing is known.
+    asterisk where rounding noise may change it by more than 1 %, and a dash where nothing is known.
     Comments above the table say so.
 
     Parameters
@@ -83,7 +83,7 @@ def latex_table(
         body.append(rf"{latex_text(role)} & {' & '.join(cells)} \\")
     said = [f"% {drawn.label}" + (f": {line_text(column, over)}" if over else "")]
     if any(NOISY in line for line in body):
-        said.append("% * rounding noise may move it by more than 1 %")
+        said.append("% * rounding noise may change it by more than 1 %")
     return "\n".join([*said, *_head(by_run), *body, r"\bottomrule", r"\end{tabular}"])
 
 

@@ -15,9 +15,9 @@ from rankscope.analysis.request import Selection
 from rankscope.analysis.worker import decompose
 from rankscope.checkpoints.discovery import open_run
 from rankscope.checkpoints.tensors import StoredTensor
+from rankscope.components.component import Component
 from rankscope.components.consecutive import Consecutive
 from rankscope.components.recipes import Difference, Weight
-from rankscope.components.selection import Component
 from rankscope.errors import RankscopeError
 from rankscope.pipeline.engine import Failure, Job
 from rankscope.results.measured import Measured
@@ -81,6 +81,7 @@ def test_a_run_gives_what_the_processor_gives(relora_run: TinyRun) -> None:
         expected, got = decompose(*sent(Job(i, task))), found[i]
         assert isinstance(expected, list) and isinstance(got, list)
         for measured, also in zip(expected, got, strict=True):
+            assert isinstance(measured, Measured) and isinstance(also, Measured)
             one, other = measured.spectrum, also.spectrum
             assert measured.row.keys() == also.row.keys()
             assert (one.status, one.route, one.shape) == (other.status, other.route, other.shape)
@@ -99,8 +100,9 @@ def test_shapes_and_faults_come_back_to_their_jobs(
     for i, matrix in enumerate(matrices):
         if matrix is not None:
             expected = spectrum(matrix)
-            assert found[i][0].spectrum.status == expected.status  # type: ignore[index]
-            assert found[i][0].spectrum.values == pytest.approx(expected.values)  # type: ignore[index]
+            (got,) = spectra_in(found[i])
+            assert got.status == expected.status
+            assert got.values == pytest.approx(expected.values)
 
 
 @pytest.mark.parametrize(

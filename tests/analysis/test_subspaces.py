@@ -129,6 +129,18 @@ def test_what_another_call_replaced_is_not_missing_from_the_next_one(
     pd.testing.assert_frame_equal(after, before)
 
 
+def test_a_matrix_is_not_compared_with_what_it_was_in_another_shape(
+    drifting: Path, tmp_path: Path
+) -> None:
+    for step in (20, 30):
+        path = drifting / f"checkpoint-{step}" / "model.safetensors"
+        tensors = load_file(path)
+        save_file(tensors | {NAME: np.append(tensors[NAME], tensors[NAME][:3], axis=0)}, path)
+    table = subspaces(drifting, tmp_path / "out", components="weight", layers=0)
+    pairs = set(zip(table["step"], table["against"], strict=True))
+    assert pairs == {(10, 0), (30, 20), (50, 40)}
+
+
 @pytest.mark.slow
 def test_what_was_compared_with_the_last_step_follows_a_new_one(
     drifting: Path, tmp_path: Path

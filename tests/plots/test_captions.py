@@ -128,21 +128,34 @@ def test_a_line_is_called_what_it_looks_like() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "component", "title"),
+    ("name", "title"),
     [
-        ("per-weights", "weight", "PER of weights"),
-        ("heatmap-per-ov-updates", "ov_update", "PER of OV updates, by layer and step"),
-        ("condition-numbers-updates", "update", "Condition numbers of updates"),
-        ("per-ov", "ov", "PER of OV circuits"),
-        ("merged-rank", "merged_total", "Merged rank"),
+        ("per-weights", "PER of weights"),
+        ("heatmap-per-ov-updates", "PER of OV updates, by layer and step"),
+        ("condition-numbers-updates", "Condition numbers of updates"),
+        ("per-ov", "PER of OV circuits"),
+        ("halves-per-qk", "PER of QK circuits, by half of the layers"),
+        ("update-histograms", "Update spectra as histograms"),
+        ("intruders-weights", "Intruders of weights since the previous checkpoint"),
+        ("merged-rank", "Rank of the sum of merges"),
+        ("loss", "Loss"),
     ],
 )
-def test_titles_are_words(name: str, component: str, title: str) -> None:
-    assert title_of(name, component) == title
+def test_titles_are_words(name: str, title: str) -> None:
+    assert title_of(name) == title
+
+
+def test_a_name_that_its_title_breaks_within_a_word_is_whole() -> None:
+    figure, axes = plt.subplots(1, 2)
+    for ax, title in zip(axes, ("published\n-0", "a b"), strict=True):
+        ax.set_title(title)
+    rows = pd.DataFrame({"run": ["published-0", "a b", "ab"]})
+    made = caption_of(figure, "heatmap-per-weights", rows, component=None, source=NOTHING)
+    assert "Panels: published-0, a b." in made.drawn
 
 
 def test_every_figure_has_a_title_of_its_own() -> None:
-    titles = [title_of(name, figure.component) for name, figure in plots.FIGURES.items()]
+    titles = [title_of(name) for name in plots.FIGURES]
     assert len({*titles}) == len(titles)
     assert not any("-" in title or "_" in title for title in titles)
 

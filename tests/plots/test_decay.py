@@ -70,7 +70,7 @@ def test_below_the_noise_floor_a_line_is_pale_and_the_axis_does_not_follow_it(re
     assert pale.get_alpha() < 0.5 and np.isnan(pale.get_ydata()[:3]).all()
     assert ax.get_ylim()[0] > 1e-3
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "below the noise floor: maybe rounding alone" in texts
+    assert "below the noise floor (may be rounding alone)" in texts
     assert "noise floor" not in texts  # it is not in the picture
     (dot,) = [line for line in ax.lines if [*line.get_xdata()] == [4]]
     assert dot.get_marker() == "o"

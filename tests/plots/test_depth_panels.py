@@ -65,7 +65,7 @@ def test_the_slope_is_that_of_scipy_and_hollow_where_zero_is_within(table: pd.Da
     ends = [end for line in lines for end in (line.low_slope, line.high_slope)]
     assert (band.min(), band.max()) == pytest.approx((min(ends), max(ends)))
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "no trend: 1 interval in 20 excludes 0 by chance" in texts
+    assert "no trend; 1 interval in 20 excludes 0 by chance" in texts
 
 
 def test_what_spans_decades_is_drawn_by_logarithms(table: pd.DataFrame) -> None:
@@ -97,7 +97,7 @@ def test_a_figure_has_a_row_for_every_run_or_role(table: pd.DataFrame) -> None:
     assert names == ["full", "relora"]
     assert [ax.get_title() for ax in figure.axes[:2]] == ["PER", "slope of PER per layer"]
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[:2] == ["of each layer: mean over roles", "95 % interval over layers (Theil–Sen)"]
+    assert texts[:2] == ["each layer: mean over roles", "95 % interval over layers (Theil–Sen)"]
     roles = plots.depth_profiles(table[table["run"] == "full"], hue="role")
     assert [text.get_text() for ax in roles.axes for text in ax.texts] == ["q", "up"]
 
@@ -146,7 +146,7 @@ def test_replicates_have_the_mean_of_their_slopes_with_students_interval(
     alone = plots.depth_slope(table, role="q", group="full|relora", ax=plt.figure().add_subplot())
     hollow = [line for line in alone.lines if line.get_markerfacecolor() == "white"]
     assert len(hollow[0].get_xdata()) == len(STEPS)
-    assert "0 within the interval, or none" in alone.get_legend_handles_labels()[1]
+    assert "0 within the interval, or no interval" in alone.get_legend_handles_labels()[1]
 
 
 def test_a_metric_of_ones_own_is_drawn_and_an_unknown_one_answered(table: pd.DataFrame) -> None:

@@ -63,7 +63,7 @@ def test_lines_are_means_over_layers_over_chance() -> None:
         assert [[height for _, height in line] for line in of_color(ax, GREY)] == [[1, 1]]
     with plt.ioff():
         ax = plots.input_energy(energies(), component="update", role="q", ax=plt.subplots()[1])
-    assert {"random directions", "at the foot: undefined"} <= {*legend_texts(ax)}
+    assert {"random directions", "undefined (at the bottom)"} <= {*legend_texts(ax)}
     with pytest.raises(WrongSettingError, match="no rows with component 'weight'"):
         plots.input_energies(energies())
 

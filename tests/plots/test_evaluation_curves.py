@@ -42,7 +42,7 @@ def test_a_score_is_drawn_on_the_axes_given_with_its_interval(evaluation: pd.Dat
     bands = [band for band in ax.collections if isinstance(band, PolyCollection)]
     ends = [band.get_paths()[0].vertices[:, 1] for band in bands if band.get_paths()]
     assert (ends[0].min(), ends[0].max()) == (rows["ci_low"].min(), rows["ci_high"].max())
-    assert legend_texts(ax) == ["full", "relora", "nominal 95 % interval: under 50 documents"]
+    assert legend_texts(ax) == ["full", "relora", "nominal 95 % interval (under 50 documents)"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss (nats per token)")
 
 
@@ -70,7 +70,7 @@ def test_a_score_that_is_not_finite_stands_at_an_end(evaluation: pd.DataFrame) -
     rows.loc[rows["step"] == 300, ends] = np.nan
     ax = plots.score(rows, "perplexity", task="novels")
     ax.figure.draw_without_rendering()
-    assert {"at the head: infinite", "at the foot: undefined"} <= set(legend_texts(ax))
+    assert {"infinite (at the top)", "undefined (at the bottom)"} <= set(legend_texts(ax))
     assert np.isfinite(ax.get_ylim()).all()
 
 
@@ -119,7 +119,7 @@ def test_what_was_not_measured_is_refused(evaluation: pd.DataFrame) -> None:
 
 def test_intervals_of_few_documents_are_called_nominal(evaluation: pd.DataFrame) -> None:
     for metric, task, n, text in (
-        ("perplexity", "novels", 49, "nominal 95 % interval: under 50 documents"),
+        ("perplexity", "novels", 49, "nominal 95 % interval (under 50 documents)"),
         ("perplexity", "novels", 50, "95 % interval"),
         ("accuracy", "blimp", 49, "95 % interval"),
     ):

@@ -80,7 +80,7 @@ def test_a_line_is_the_number_of_its_place_and_the_band_its_interval() -> None:
     )
     assert height == 15.5
     assert legend_texts(ax) == [
-        "full", "relora", "Gaussian features of the size", "95 % interval over documents",
+        "full", "relora", "Gaussian features of the same size", "95 % interval over documents",
         "text novels: 64 tokens",
     ]  # fmt: skip
 
@@ -99,13 +99,13 @@ def test_what_is_not_to_be_trusted_is_hollow_and_what_is_not_there_at_the_foot()
     table = representations(rankme_resolved=9.0)
     table.loc[table["step"] == 200, ["rankme", "rankme_low", "rankme_high"]] = np.nan
     said = legend_texts(plots.feature(table, layer=0))
-    assert "noise may move it > 1 %" in said and "at the foot: undefined" in said
+    assert "noise may change it by > 1 %" in said and "undefined (at the bottom)" in said
 
 
 def test_heights_that_are_not_comparable_are_said_not_to_be() -> None:
     table = representations()
     table.loc[table["run"] == "relora", "tokens"] = 128
-    said = "text novels: 64–128 tokens, not the same: do not compare them"
+    said = "text novels: 64–128 tokens; the runs read different tokens: do not compare them"
     assert said in legend_texts(plots.feature(table))
 
 

@@ -62,7 +62,7 @@ def test_values_below_their_own_floor_are_pale_and_far_ones_are_left_out() -> No
     ax = plots.histogram(pd.concat([doubt, sure]))
     certain, pale = stairs(ax)
     assert [area(p) for p in certain] == [2, 1] and [area(p) for p in pale] == [1]
-    assert {"below the noise floor: maybe rounding alone"} < set(legend_texts(ax))
+    assert {"below the noise floor (may be rounding alone)"} < set(legend_texts(ax))
     assert "smaller values, which are all noise, are left out" in legend_texts(ax)
 
 

@@ -30,7 +30,7 @@ def test_a_line_of_certain_ones_has_a_band_of_undecided_ones_and_a_null(
 
 def test_there_is_a_map_for_every_run_on_one_scale(table: pd.DataFrame) -> None:
     figure = plots.intruders(table)
-    assert [ax.get_title() for ax in figure.axes][:3] == ["per matrix", "full", "relora"]
+    assert [ax.get_title() for ax in figure.axes][:3] == ["all layers", "full", "relora"]
     parts = [part for ax in figure.axes[1:3] for part in ax.collections]
     meshes = [part for part in parts if isinstance(part, QuadMesh)]
     assert len(meshes) == 2
@@ -39,7 +39,7 @@ def test_there_is_a_map_for_every_run_on_one_scale(table: pd.DataFrame) -> None:
     assert cells.shape == (LAYERS, len(STEPS) - 1)
     first = table.query("run == 'relora' and measure == 'intruders' and step == 100 and layer == 0")
     assert cells[0, 0] == first["value"].mean()
-    assert figure.get_supxlabel() == "step; against the checkpoint before"
+    assert figure.get_supxlabel() == "step; against the previous checkpoint"
 
 
 def test_matrices_without_all_vectors_have_no_intruders(table: pd.DataFrame) -> None:

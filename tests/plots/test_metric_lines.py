@@ -82,7 +82,7 @@ def test_points_that_noise_may_move_are_hollow(table: pd.DataFrame) -> None:
     table["noise_share"] = np.where(table["step"] == 300, 0.2, 0.0)
     ax = plots.metric(table, "per", role="q")
     assert steps(markers(ax, hollow=True)) == [300, 300]
-    assert "noise may move it > 1 %" in legend_texts(ax)
+    assert "noise may change it by > 1 %" in legend_texts(ax)
 
 
 def test_a_step_of_zero_updates_is_a_hollow_marker_at_the_foot(table: pd.DataFrame) -> None:
@@ -91,7 +91,7 @@ def test_a_step_of_zero_updates_is_a_hollow_marker_at_the_foot(table: pd.DataFra
     (foot,) = markers(ax, hollow=True)
     assert steps([foot]) == [500]
     assert foot.get_transform() == ax.get_xaxis_transform()
-    assert "at the foot: undefined" in legend_texts(ax)
+    assert "undefined (at the bottom)" in legend_texts(ax)
 
 
 def test_the_line_has_a_gap_where_nothing_is_defined(table: pd.DataFrame) -> None:
@@ -114,7 +114,7 @@ def test_an_infinite_median_is_a_hollow_marker_at_the_head(table: pd.DataFrame) 
     ax = plots.metric(table, "condition_number", component="adapter", role="v")
     at_head = [line for line in markers(ax, hollow=True) if set(line.get_ydata()) == {1.0}]
     assert len(at_head) == 1
-    assert "at the head: infinite" in legend_texts(ax)
+    assert "infinite (at the top)" in legend_texts(ax)
 
 
 def test_a_panel_without_a_run_keeps_the_colours_of_the_others(table: pd.DataFrame) -> None:
@@ -214,7 +214,10 @@ def test_windows_of_different_kinds_look_different_and_are_not_joined(table: pd.
     sizes = {tuple(line.get_xdata()): line.get_markersize() for line in markers(ax, hollow=False)}
     assert sizes[600, 700] < sizes[300, 400]
     meanings = [text for text in legend_texts(ax) if "cycle" in text or "restarts" in text]
-    assert meanings == ["part of a cycle: rank r after a restart, then up to 2r", "across restarts"]
+    assert meanings == [
+        "part of a cycle (rank r after a restart, then up to 2r)",
+        "across restarts",
+    ]
 
 
 def test_legend_entries_of_different_meaning_look_different(table: pd.DataFrame) -> None:

@@ -24,7 +24,7 @@ def test_the_rate_is_drawn_as_it_was_logged_with_its_restarts() -> None:
     assert list(line.get_xdata()) == [0, 10, 20, 30, 40, 50, 60, 70]
     assert list(line.get_ydata()) == [0, 0.5, 1, 1, 0, 0.5, 1, 1]
     assert [step for step, _ in restart_ticks(ax)] == [40]
-    assert legend_texts(ax) == ["a", "as logged: every 10 steps", "restart"]
+    assert legend_texts(ax) == ["a", "logged every 10 steps", "restart"]
 
 
 def test_a_line_of_several_runs_is_their_mean_with_their_range() -> None:
@@ -33,7 +33,7 @@ def test_a_line_of_several_runs_is_their_mean_with_their_range() -> None:
     (line,) = [line for line in ax.lines if len(line.get_xdata())]
     assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == {0: 0, 20: 2, 40: 0, 60: 2}
     texts = legend_texts(ax)
-    assert {"mean over 2 runs", "min to max over 2 runs", "as logged: every 10–20 steps"} < {*texts}
+    assert {"mean over 2 runs", "min to max over 2 runs", "logged every 10–20 steps"} < {*texts}
 
 
 def test_the_figure_has_the_loss_above_if_there_is_one() -> None:

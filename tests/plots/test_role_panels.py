@@ -47,8 +47,8 @@ def test_per_draws_the_gaussian_baseline_of_each_shape(table: pd.DataFrame) -> N
 def test_updates_show_the_rank_that_their_windows_allow(table: pd.DataFrame) -> None:
     """Over a whole cycle r, between two states of live adapters up to 2r, else nothing known."""
     cycle, live = (
-        "adapter rank / min(m, n): whole cycles",
-        "largest rank of a change of adapters / min(m, n)",
+        "adapter rank / min(m, n), whole cycles",
+        "largest rank of an adapter change / min(m, n)",
     )
     relora = table[table["run"] == "relora"]
     updates = relora["component"].eq("update")
@@ -184,4 +184,4 @@ def test_a_tail_is_drawn_beside_that_of_a_gaussian_matrix_of_its_shape(table: pd
 
 def test_outliers_say_how_many_gaussian_matrices_have_one(table: pd.DataFrame) -> None:
     texts = legend_texts(plots.outliers(table))
-    assert "Gaussian matrix: one in a hundred has one" in texts
+    assert "Gaussian matrix (one in a hundred has one)" in texts

@@ -29,7 +29,7 @@ def test_the_merged_rank_climbs_by_the_adapter_rank_up_to_the_least_side(
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert {"relora", "numerical rank", "effective rank", "min(m, n)"} <= set(texts)
     assert "full" not in texts
-    assert ax.get_ylabel() == "rank of all merges, mean over layers"
+    assert ax.get_ylabel() == "rank of the sum of merges, mean over layers"
 
 
 def test_what_adapters_can_add_is_of_one_run_where_a_line_is_of_several(

@@ -64,13 +64,13 @@ def test_the_legend_says_what_chance_is_and_counts_what_is_left_out(table: pd.Da
     assert texts[:2] == ["full", "relora"]
     assert texts[2:] == [
         "mean over layers, roles and sides",
-        "by chance: Gaussian change of equal norm",
+        "by chance (Gaussian change of the same norm)",
         "error and rounding: at most 0.002",
         "left out: 16 of 96 (no gap)",
         "restart",
     ]
     energy = plots.overlap(table, 1, measure="update_energy", ax=new_axes())
-    assert "by chance: unrelated subspaces" in legend_of(energy)
+    assert "by chance (unrelated subspaces)" in legend_of(energy)
     assert not any("left out" in text for text in legend_of(energy))
 
 
@@ -86,7 +86,7 @@ def test_bounds_that_are_seen_are_drawn_as_a_band(table: pd.DataFrame) -> None:
 def test_a_figure_has_a_row_for_each_size_and_counts_once(table: pd.DataFrame) -> None:
     figure = plots.overlaps(table)
     titles = [ax.get_title() for ax in figure.axes]
-    assert titles == ["to the checkpoint before", "to the first checkpoint", "", ""]
+    assert titles == ["against the previous checkpoint", "against the first checkpoint", "", ""]
     assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["k = 1", "k = 4"]
     counts = [text for text in legend_of(figure) if text.startswith("left out")]
     assert counts == ["left out: 32 of 384 (no gap)"]
@@ -148,6 +148,6 @@ def test_a_pattern_makes_replicates_with_a_band_from_run_to_run(table: pd.DataFr
     unequal = seeds[(seeds["run"] == "m-0") | (seeds["step"] != STEPS[-1])]
     ax = plots.overlap(unequal, 1, group=r"(.*)-\d", ax=new_axes())
     assert len(lines(ax, "-")[0]) == len(STEPS) - 2
-    assert "left out: 1 points that not all runs of a group have" in legend_of(ax)
+    assert "left out: 1 points that some run of a group lacks" in legend_of(ax)
     for figure in (plots.overlaps, plots.intruders):
         assert "m" in legend_of(figure(seeds, group=r"(.*)-\d"))

@@ -122,4 +122,4 @@ def test_replicates_have_a_band_at_the_steps_that_all_of_them_logged() -> None:
     assert {*map(tuple, band.get_paths()[0].vertices)} == {(0, 1), (0, 3), (50, 2), (50, 5)}
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "min to max over 2 runs (b: 1)" in texts
-    assert "left out: 1 points that not all runs of a group have" in texts
+    assert "left out: 1 points that some run of a group lacks" in texts

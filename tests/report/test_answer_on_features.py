@@ -31,8 +31,8 @@ def test_results_of_features_alone_have_an_answer(folder: Path) -> None:
     assert ranks == (
         f"After the last block, features of 64 tokens have RankMe {full:.1f} [{full - 0.5:.1f}, "
         f"{full + 0.5:.1f}] in full and {relora:.1f} [{relora - 0.5:.1f}, {relora + 0.5:.1f}] in "
-        "relora at step 200, of 16 dimensions (15.5 for independent Gaussian features; in brackets "
-        "95 % intervals over documents, which are not about other trainings)."
+        "relora at step 200, of 16 dimensions (15.5 for independent Gaussian features; in "
+        "brackets, 95 % intervals over documents, which say nothing about other trainings)."
     )
     cka = alike(0, 1, 1, 2)
     assert f"{cka:.2f} [{cka - 0.01:.2f}, {cka + 0.01:.2f}] in full × relora;" in similar

@@ -272,7 +272,7 @@ def test_an_evaluation_alone_is_no_analysis(planted: Path, tmp_path: Path) -> No
 
 def test_merges_are_no_checkpoints(planted: Path) -> None:
     said = methods(rs.open_results(planted), {}).paragraphs[0]
-    assert said.startswith("We analysed 2 runs of 5 checkpoints each with")
+    assert said.startswith("We analysed 2 runs with 5 checkpoints each, using")
 
 
 def test_what_is_beyond_the_page_is_said_and_not_offered(

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_counts_that_are_told_from_sums_of_bits_are_those_of_the_entries(
         assert later.tolist() == np.bincount(inverse, bits & 0x3FFF).tolist()
 
 
-HOSTILE = {
+HOSTILE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "one": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, a, 0),
     "alike": np.ones_like,
     "signed zeros": lambda a: np.where(a > 0.5, a, np.copysign(0.0, a)),
