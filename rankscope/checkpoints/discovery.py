@@ -139,7 +139,7 @@ def survey(
     Raises
     ------
     WrongSettingError
-        If a path or the base does not exist, or the layout or family is unknown.
+        If a path does not exist, the base is not a folder, or the layout or family is unknown.
     RankscopeError
         If a path holds no checkpoint.
     """
@@ -147,9 +147,9 @@ def survey(
         known = closest_first(layout, sorted(LAYOUTS))
         raise WrongSettingError(f"{layout!r} is not a layout: choose from {known}")
     base = None if base is None else _one_snapshot(_here(base))
-    if base is not None and not base.exists():
-        message = "does not exist: `base` must be the folder of a model"
-        raise WrongSettingError(message, path=base)
+    if base is not None and not base.is_dir():
+        what = "is a file" if base.exists() else "does not exist"
+        raise WrongSettingError(f"{what}: `base` must be the folder of a model", path=base)
     options = Options(
         layout,
         None if family is None else read_family(family),

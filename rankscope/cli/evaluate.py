@@ -24,7 +24,7 @@ from rankscope.cli.options import (
     require_installed,
     set_threads,
 )
-from rankscope.errors import plain
+from rankscope.errors import WrongSettingError, plain
 
 
 def evaluate(
@@ -40,11 +40,11 @@ def evaluate(
         bool, typer.Option("--held-out", help="Score the text that each run held out.")
     ] = False,
     blimp: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
             metavar="[NAME=]PATH",
             help="Minimal pairs to score: BLiMP's folder or zip, or a file of pairs; as the task "
-            "NAME, or blimp.",
+            "NAME, or blimp; once a call.",
         ),
     ] = None,
     agreement: Annotated[
@@ -117,10 +117,15 @@ def evaluate(
     from rankscope.results.columns import EVALUATION_RECORD, EVALUATION_SKIPS
     from rankscope.scoring.document_spans import Cut
 
+    if blimp and len(blimp) > 1:
+        raise WrongSettingError(
+            f"`blimp` was given {len(blimp)} times: give one set of pairs a call, each with a "
+            "NAME of its own; `out` keeps those of earlier calls"
+        )
     benchmarks = benchmarks_of(
         BenchmarkOptions(
             text=text or [],
-            blimp=blimp,
+            blimp=blimp[0] if blimp else None,
             held_out=held_out,
             cut=Cut(window, stride, document_perplexity),
             max_documents=max_documents,

@@ -36,7 +36,7 @@ def as_array(given: Any) -> Matrix:
     """
     if isinstance(given, np.ndarray) or not hasattr(given, "detach"):
         return np.asarray(given)
-    tensor = given.detach().cpu()
+    tensor = given.detach().cpu().resolve_conj().resolve_neg()
     try:
         return np.asarray(tensor.numpy())
     except TypeError:  # numpy has no such format

@@ -160,6 +160,9 @@ WRONG_SETTINGS = [
     (("--text", "pairs.zip"), "is in none of the formats .txt"),
     (("--blimp", "absent.zip"), "absent.zip: does not exist"),
     (("--blimp", "novel.txt"), "novel.txt: is not a folder, nor a .jsonl or .zip file"),
+    (("--blimp", "a=b.zip", "--blimp", "c=d.zip"), "--blimp was given 2 times: give one set"),
+    (("--held-out", "--base", "novel.txt"), "novel.txt: is a file: --base must be the folder of a"),
+    (("--held-out", "--base", "absent"), "absent: does not exist: --base must be the folder of a"),
     (("--held-out", "--tokenizer", "absent"), "absent: does not exist: --tokenizer"),
     (("--held-out", "--window", "8", "--stride", "9"), "--stride is 9 tokens and --window is 8"),
 ]
