@@ -51,6 +51,7 @@ MAY_IMPORT = {
         "durable",
         "results.record",
         "results.columns",
+        "results.run_folders",
         "checkpoints",
     },
     "analysis": {

@@ -45,6 +45,7 @@ def write_everything(root: Path) -> Recording:
             durable.write_listed_file(root / "all" / name, content, kind=KIND)
         with durable.new_folder(root / "prepared" / "data") as folder:
             write_by_other_means(folder / "ids")
+        durable.rename_folder(root / "prepared" / "data", root / "prepared" / "renamed")
         for content in (b"rows", b"more rows"):
             with durable.GrowingFile(root / "a" / "table") as file:
                 file.write(content)

@@ -24,7 +24,7 @@ from tests.reliability.power_loss.recording import Recording, tree_of
 Content = bytes | frozenset[tuple[str, bytes | None]] | None  # of a file, of a folder, or nothing
 WRITING = ("write_file", "write_folder", "write_listed_file")
 REMOVING = ("remove_folder", "remove_file")
-OTHERS = ("new_folder", "append", "flush_file")
+OTHERS = ("rename_folder", "new_folder", "append", "flush_file")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def marked(recording: Recording) -> Iterator[None]:
     replaced: dict[str, Callable[..., Any]] = {
         **{name: marker.writing(real[name]) for name in WRITING},
         **{name: marker.removing(real[name]) for name in REMOVING},
+        "rename_folder": marker.renaming(real["rename_folder"]),
         "new_folder": marker.making(real["new_folder"]),
         "append": marker.appending(real["append"]),
         "flush_file": marker.flushing(real["flush_file"]),
@@ -196,6 +197,18 @@ class _Marker:
             self.promise(path, None, is_kept=True)
 
         return remove
+
+    def renaming(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def rename(path: Path, to: Path) -> None:
+            moved = content_at(path)
+            self.promise(path, moved, None)
+            self.promise(to, None, moved)
+            function(path, to)
+            self.promise(path, None, is_kept=True)
+            self.promise(to, moved, is_kept=True)
+
+        return rename
 
     def making(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @contextmanager
