@@ -159,7 +159,7 @@ def closest_first(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     there = list(known)
-    ordered = list(dict.fromkeys((*get_close_matches(name, there), *there)))
+    ordered = list(dict.fromkeys((*get_close_matches(name, there, n=5, cutoff=0.5), *there)))
     ends = accumulate(len(each) + 2 for each in ordered)
     shown = sum(end <= ROOM for end in ends)
     more = f" and {len(ordered) - shown} more" if shown < len(ordered) else ""

@@ -307,6 +307,37 @@ def test_a_bias_shows_which_side_of_a_matrix_its_outputs_are(tmp_path: Path) -> 
         assert (values(contents, name) == tensors[name]).all()
 
 
+@pytest.mark.parametrize(("weight", "bias"), [("W1", "b1"), ("w_in", "b_in"), ("fc_w", "fc_b")])
+def test_a_bias_named_after_its_matrix_shows_it_too(weight: str, bias: str, tmp_path: Path) -> None:
+    tensors = made({f"h.0.{weight}": (8, 32), f"h.0.{bias}": (32,)})
+    assert (values(read(tmp_path, tensors), f"h.0.{weight}") == tensors[f"h.0.{weight}"].T).all()
+
+
+@pytest.mark.parametrize("is_turned", [True, False])
+def test_biases_show_which_side_of_experts_their_outputs_are(
+    is_turned: bool, tmp_path: Path
+) -> None:
+    tensors = made({"h.0.experts.w1": (4, 24, 8), "h.0.experts.b1": (4, 8 if is_turned else 24)})
+    expert = tensors["h.0.experts.w1"][2]
+    expected = expert.T if is_turned else expert
+    assert (values(read(tmp_path, tensors), "h.0.experts.w1[2]") == expected).all()
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"critic.4.weight": (5, 32, 1), "critic.4.bias": (5, 1, 1)},  # of five critics
+        {"convs.0.conv.weight": (1, 16, 32, 3, 3)},  # StyleGAN 2: for each image in the batch
+        {"to_rgb.conv.weight": (1, 3, 32, 1, 1)},
+        {"s4.kernel.C": (2, 24, 8, 2)},  # complex numbers of a state space
+    ],
+)
+def test_small_axes_alone_do_not_make_a_convolution(shapes: Shapes, tmp_path: Path) -> None:
+    contents = read(tmp_path, made(shapes))
+    assert not contents.parameters
+    assert [skip.reason for skip in contents.skips] == ["not-understood"]
+
+
 @pytest.mark.parametrize("is_turned", [True, False])
 def test_a_router_shows_which_side_of_its_experts_their_inputs_are(
     is_turned: bool, tmp_path: Path

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,7 +69,9 @@ def sparse(tensors: dict[str, Array]) -> NDArray[np.float64]:
 def test_sltrain_is_its_scaled_product_plus_its_sparse_part(
     whole: type, trained: float | None, tmp_path: Path, normal: Callable[..., Array]
 ) -> None:
-    places = np.array([0, 5, IN, 3 * IN + 1, OUT * IN - 1], whole)
+    places: np.ndarray[Any, np.dtype[np.integer[Any]]] = np.array(
+        [0, 5, IN, 3 * IN + 1, OUT * IN - 1], whole
+    )
     tensors = sltrain(normal, places)
     if trained is not None:
         tensors[f"{Q}.scaling"] = np.array([trained], np.float32)
@@ -238,6 +241,23 @@ def test_a_weight_beside_likely_factors_is_uncertain_too(
     assert "makes = 'change'" in contents.skips[0].message
 
 
+@pytest.mark.parametrize(
+    "ends",
+    [("A", "B"), ("lora.A", "lora.B"), ("W_a.weight", "W_b.weight"), ("down.weight", "up.weight")],
+)
+def test_an_adapter_by_hand_leaves_the_weight_that_it_changes_uncertain(
+    ends: tuple[str, str], tmp_path: Path, normal: Callable[..., Array]
+) -> None:
+    shapes = {"linear.weight": (24, 24), ends[0]: (2, 24), ends[1]: (24, 2)}
+    tensors = {f"{Q}.{end}": normal(*shape) for end, shape in shapes.items()}
+    contents = huggingface.read(write(tmp_path, tensors), DEFAULT)  # type: ignore[arg-type]
+    assert not contents.parameters
+    assert {skip.tensor for skip in contents.skips} == set(tensors)
+    right, left = (end.removesuffix(".weight") for end in ends)
+    table = f"left = {left!r}, right = {right!r}, makes = 'change'"
+    assert all(skip.message.endswith(table) for skip in contents.skips)
+
+
 @pytest.mark.parametrize("ends", [("left_factor", "right_factor"), ("A_mat", "B_mat")])
 def test_parameters_that_differ_in_one_word_may_be_factors(
     ends: tuple[str, str], tmp_path: Path, normal: Callable[..., Array]
@@ -247,9 +267,13 @@ def test_parameters_that_differ_in_one_word_may_be_factors(
     assert {skip.reason for skip in contents.skips} == {"looks-like-factors"}
 
 
-ORDINARY = {
+ORDINARY: dict[str, dict[str, tuple[int, ...]]] = {
     "bottleneck": {"mlp.fc1.weight": (4, 32), "mlp.fc2.weight": (32, 4)},
     "adapter of Houlsby": {"adapter.down.weight": (4, 32), "adapter.up.weight": (32, 4)},
+    "skip of a bottleneck": {
+        **{"ff.skip.weight": (32, 32), "ff.down.weight": (4, 32), "ff.up.weight": (32, 4)},
+        **{"ff.down.bias": (4,), "ff.up.bias": (32,)},
+    },
     "parts of a block": {"layers.0.hc_attn_fn": (24, 256), "layers.0.hc_ffn_fn": (24, 256)},
     "grouped values": {"attn.k_proj.weight": (8, 32), "attn.v_proj.weight": (8, 32)},
     "router": {"mlp.gate.weight": (4, 32), "mlp.up_proj.weight": (64, 32)},

@@ -10,6 +10,7 @@ from rankscope.checkpoints.assembly import contents_of
 from rankscope.checkpoints.contents import Contents
 from rankscope.checkpoints.families import no_maps
 from rankscope.checkpoints.families.family import Family
+from rankscope.checkpoints.families.family_files import read_family
 from rankscope.checkpoints.families.neighbours import Neighbours
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.tensors import DTYPES, StoredTensor
@@ -253,7 +254,7 @@ def test_no_other_rule_holds_for_what_is_called_a_weight(monkeypatch: pytest.Mon
         no_maps.TABLES | no_maps.PLACES | no_maps.TURNS | no_maps.MASKS | no_maps.STATISTICS
     )
     modules = [*words, *(f"{a}_{b}" for a, b in zip(words, words[::-1], strict=True)), "norm", "b"]
-    shapes = {f"l.{module}.weight": (8, 8) for module in modules}
+    shapes: dict[str, tuple[int, ...]] = {f"l.{module}.weight": (8, 8) for module in modules}
     shapes |= {f"l.{module}.bias": (8, 8) if i % 3 else (8,) for i, module in enumerate(modules)}
     shapes |= {f"m.{module}.weight": (1, 1, 4, 4) for module in modules}
     tensors = {n: StoredTensor("/nowhere", n, "float32", s, 0) for n, s in shapes.items()}
@@ -284,7 +285,14 @@ CONV = "features.{}.weight"
          {"stages.1.down.conv.weight"}),
         ({"stem.conv.weight": (16, 3, 3, 3), "layer.0.conv.weight": (16, 1, 3, 3)},
          {"layer.0.conv.weight"}),
-        # First layers on grey images: several networks, kernels of several widths, one of sound.
+        ({"stem.weight": (8, 4, 3, 3), "a.conv.conv1.weight": (16, 1, 3, 3),
+          "a.conv.pointwise.weight": (32, 16, 1, 1)}, {"a.conv.conv1.weight"}),
+        # First layers on grey images: before blocks, before a map of single pixels, in several
+        # networks, with kernels of several widths, one of sound.
+        ({"conv1.weight": (16, 1, 7, 7), "layer1.0.conv1.weight": (16, 16, 1, 1),
+          "layer1.0.conv2.weight": (16, 16, 3, 3)}, set()),
+        ({"net.conv1.weight": (64, 1, 9, 9), "net.conv2.weight": (32, 64, 1, 1),
+          "net.conv3.weight": (1, 32, 5, 5)}, set()),
         ({f"nets.{i}.conv1.weight": (16, 1, 5, 5) for i in range(3)}, set()),
         ({f"convs.{i}.weight": (16, 1, 3 + i, 24) for i in range(3)}, set()),
         ({"audio.conv1.weight": (16, 1, 3), "audio.conv2.weight": (16, 16, 3),
@@ -300,8 +308,8 @@ CONV = "features.{}.weight"
         ({"tail.conv0.weight": (64, 16, 3, 3), "tail.conv1.weight": (64, 16, 3, 3),
           "tail.conv2.weight": (3, 16, 3, 3)}, set()),
     ],
-    ids=["list", "words", "stage", "stem", "ensemble", "text", "sound", "ResNeXt", "wav2vec 2",
-         "grouped", "gate", "shuffle"],
+    ids=["list", "words", "stage", "stem", "separable", "ResNet", "SRCNN", "ensemble", "text",
+         "sound", "ResNeXt", "wav2vec 2", "grouped", "gate", "shuffle"],
 )  # fmt: skip
 def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(
     tensors: dict[str, tuple[int, ...]], left: set[str]
@@ -317,10 +325,27 @@ def test_channels_with_kernels_of_their_own_are_not_mixed_by_a_matrix(
         ("embeddings.register_tokens", (4, 32)),
         ("level_embed", (4, 32)),
         ("layers.0.attn.q_l2_clip.scale", (4, 32)),
+        ("layers.0.mixer.A_b_log", (64, 8)),
+        ("layers.0.op.A_logs", (64, 8)),
+        ("s4.kernel.log_A_real", (64, 8)),
+        ("s4.kernel.A_imag", (64, 8)),
+        ("generator.constant.input", (1, 32, 4, 4)),
     ],
 )
 def test_vectors_that_are_added_and_gains_are_not_maps(name: str, shape: tuple[int, ...]) -> None:
     assert read({name: shape}).left_out == (name,)
+
+
+def test_matrices_with_an_axis_of_one_before_are_not_taken_for_vectors() -> None:
+    """One expert that every token shares, as torchtitan has it; the maps between capsules."""
+    contents = read({"layers.0.moe.shared_expert.w1": (1, 64, 32), "digits.W": (1, 36, 10, 16, 8)})
+    assert "layers.0.moe.shared_expert.w1[0]" in contents.parameters
+    assert [skip.tensor for skip in contents.skips] == ["digits.W"] and not contents.left_out
+
+
+def test_what_a_head_of_rwkv_adds_for_the_token_itself_is_not_a_map() -> None:
+    name = "blocks.0.att.time_faaaa"
+    assert read({name: (4, 8)}, family=read_family("rwkv")).left_out == (name,)
 
 
 def test_a_query_beside_a_key_is_a_map_and_so_is_a_skip_that_is_no_state_space() -> None:

@@ -1,6 +1,7 @@
 """Towers, and adapters without their model: the heads and roles of each."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from rankscope.checkpoints.files.safetensors_file import open_tensors
 from rankscope.checkpoints.options import DEFAULT
 from rankscope.checkpoints.tensors import StoredTensor
 from rankscope.components.circuits import Circuits
-from rankscope.components.selection import AT_CHECKPOINTS, Moment
+from rankscope.components.component import Moment
+from rankscope.components.selection import AT_CHECKPOINTS
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -78,7 +80,7 @@ def qwen() -> Any:
 
 
 EIGHT = Heads(4, 4, 8)
-MODELS = {
+MODELS: dict[str, tuple[Callable[[], Any], dict[str, Heads | None]]] = {
     "CLIP": (clip, {"text_model": EIGHT, "vision_model": Heads(6, 6, 8)}),
     "Whisper": (whisper, {"encoder": EIGHT, "decoder": Heads(2, 2, 16)}),
     "LLaVA": (llava, {"language_model": Heads(4, 2, 8), "vision_tower": Heads(6, 6, 8)}),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from rankscope.checkpoints.contents import Skip
 from rankscope.checkpoints.families.family import Family
-from rankscope.checkpoints.families.neighbours import Neighbours
+from rankscope.checkpoints.families.neighbours import Neighbours, words
 from rankscope.checkpoints.families.no_maps import why_no_map
 from rankscope.checkpoints.tensors import FLOATS, Tensor
 from rankscope.errors import printable
@@ -17,6 +18,8 @@ PAIR, MATRIX = 2, 2
 # Words for what a parameter belongs to, of which a block has one each: not the halves of a matrix.
 PARTS = {"attn", "attention", "mlp", "ffn", "ff", "moe"}
 WORD = re.compile(r"[A-Za-z]+|\d+")
+# Words of modules with what changes the weight of the module around them.
+ADAPTERS = {"lora", "adapter", "delta"}
 # Names with these ends are maps or tables alone: ``image_projection`` beside ``text_projection``.
 WHOLE = ("proj", "projection", "weight", "head", "emb", "embed", "embedding", "embeddings", "table")
 # Parts of a pruned or normalised weight, and weights of torch's recurrent layers, are pairs but not
@@ -38,7 +41,10 @@ def unknown_pairs(
       family, and not both with a bias, since a product has one. (Two layers of a bottleneck are two
       modules with one ``weight`` each.) Or
     * the only matrices below a module that the family knows as a projection and that has no weight
-      itself (``q_proj.0.weight``, ``q_proj.1.weight``).
+      itself (``q_proj.0.weight``, ``q_proj.1.weight``). Or
+    * the only matrices below a module besides one of the shape of their product, neither with a
+      bias: an adapter written by hand (``fc.linear.weight``, ``fc.left.weight``,
+      ``fc.right.weight``), which may change that one, so that it is not measured either.
 
     The cost of an error: two matrices are not measured, and the skips say how to change that.
     Without the rule two factors would be measured as weights.
@@ -73,13 +79,19 @@ def unknown_pairs(
         below.setdefault(parent, []).append(name)
     skips: dict[str, Skip] = {}
     for (module, _), names in own.items():
-        is_pair = len(names) == PAIR and not all(_has_bias(name, tensors) for name in names)
+        is_pair = len(names) == PAIR and not all(_has_bias(n, matrices[n], near) for n in names)
         if is_pair and not any(_is_known(name, family) for name in names):
-            skips |= _doubts(module, names, matrices)
+            skips |= _doubts(module, names, matrices, _changed(module, names, matrices, below))
     for module, names in below.items():
-        is_whole = f"{module}.weight" in tensors or module in tensors
-        if len(names) == PAIR and module and not is_whole and _is_projection(module, family):
+        if not module or f"{module}.weight" in tensors or module in tensors:
+            continue
+        if len(names) == PAIR and _is_projection(module, family):
             skips |= _doubts(module, names, matrices)
+        if len(names) == PAIR + 1 and not any(_is_known(name, family) for name in names):
+            for pair in map(list, itertools.combinations(names, PAIR)):
+                weight = _changed(module, pair, matrices, below)
+                if weight and not any(near.biases_of(name) for name in pair):
+                    skips |= _doubts(module, pair, matrices, weight)
     return skips
 
 
@@ -88,13 +100,9 @@ def _is_no_factor(part: str) -> bool:
     return NO_FACTOR.fullmatch(part) is not None
 
 
-def _has_bias(name: str, tensors: Mapping[str, Tensor]) -> bool:
+def _has_bias(name: str, tensor: Tensor, near: Neighbours) -> bool:
     """Whether a parameter has its bias beside it: ``b_in`` beside ``W_in``."""
-    module, dot, leaf = name.rpartition(".")
-    swaps = (("weight", "bias"), ("w", "b"), ("W", "b"), ("W", "B"))
-    own = {leaf.replace(weight, bias, 1) for weight, bias in swaps} - {leaf}
-    biases = [tensors[held] for end in own if (held := f"{module}{dot}{end}") in tensors]
-    return any(len(b.shape) == 1 and b.shape[0] in tensors[name].shape for b in biases)
+    return any(len(b) == 1 and b[0] in tensor.shape for b in near.own_biases_of(name))
 
 
 def _is_projection(module: str, family: Family) -> bool:
@@ -106,24 +114,56 @@ def _is_known(name: str, family: Family) -> bool:
     return _is_projection(module, family) or family.ignores(module)
 
 
-def _doubts(module: str, names: list[str], tensors: Mapping[str, Tensor]) -> dict[str, Skip]:
-    """Skips for two tensors and a weight beside them; none if the two share no side."""
-    found = next(_products(*((name, tensors[name].shape) for name in names)), None)
+def _changed(
+    module: str,
+    names: list[str],
+    tensors: Mapping[str, Tensor],
+    below: Mapping[str, list[str]],
+) -> str:
+    """The weight that the product of two tensors may change; empty if there is none.
+
+    It is that of their module; or it has the shape of the product, and is all else in the module,
+    or around a module that is called an adapter (``fc.linear.weight`` beside ``fc.lora.A``).
+    """
+    own = f"{module}.weight" if module else "weight"
+    if own in tensors:
+        return own
+    around, _, word = module.rpartition(".")
+    pair = [(name, tensors[name].shape) for name in names]
+    for place in (module, around) if ADAPTERS & {*words(word)} else (module,):
+        others = [name for name in below.get(place, ()) if name not in names]
+        shape = tensors[others[0]].shape if len(others) == 1 else ()
+        if any(made in (shape, shape[::-1]) for *_, made in _products(*pair)):
+            return others[0]
+    return ""
+
+
+def _doubts(
+    module: str, names: list[str], tensors: Mapping[str, Tensor], weight: str = ""
+) -> dict[str, Skip]:
+    """Skips for two tensors and the weight that they may change; none if the two share no side."""
+    fits = tensors[weight].shape if weight else ()
+    found = min(
+        _products(*((name, tensors[name].shape) for name in names)),
+        key=lambda one: (one[2] != fits, one[0][1] + one[1][1]),  # as few turned as may be
+        default=None,
+    )
     if found is None:
         return {}
     (left, turned_left), (right, turned_right), shape = found
-    ends = [name.removeprefix(f"{module}.").removesuffix(".weight") for name in (left, right)]
+    is_around = weight and not weight.startswith(f"{module}.") and module
+    within = module.rpartition(".")[0] if is_around else module
+    ends = [name.removeprefix(f"{within}.").removesuffix(".weight") for name in (left, right)]
     turned = [side for side, t in (("left", turned_left), ("right", turned_right)) if t]
-    weight = f"{module}.weight" if module else "weight"
-    makes = "change" if weight in tensors else "weight"
-    table = f"[factors.mine] left = {ends[0]!r}, right = {ends[1]!r}, makes = '{makes}'"
+    table = f"[factors.mine] left = {ends[0]!r}, right = {ends[1]!r}, "
+    table += f"makes = '{'change' if weight else 'weight'}'"
     table += f", transposed = {turned}" if turned else ""
     message = (
         f"{printable(ends[0], limit=60)} and {printable(ends[1], limit=60)} look like the factors "
         f"of one {shape[0]}×{shape[1]} matrix, so they are not measured: if they are, say so in a "
         f"family file with {printable(table, limit=200)}"
     )
-    held = [*names, *([weight] if weight in tensors else [])]  # the factors may change it
+    held = [*names, *([weight] if weight else [])]  # the factors may change it
     path = tensors[left].paths[0]
     code = "looks-like-factors"
     return {name: Skip(path, tensors[name].name, code, message) for name in held}

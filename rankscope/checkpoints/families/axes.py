@@ -21,6 +21,7 @@ from rankscope.checkpoints.regions import Part, Region
 from rankscope.checkpoints.tensors import Axis, Tensor
 
 Axes = tuple[str, ...]
+OF_VOLUMES = 5  # how many axes the weight of a convolution of volumes has
 
 LETTERS = {"qkvo": ("q", "k", "v", "o"), "qkv": ("q", "k", "v"), "kv": ("k", "v")}
 
@@ -103,24 +104,25 @@ def _contracted(name: str, shape: Shape, near: Neighbours) -> Axes | None:
     """Axes of a tensor whose first or last axes are inputs: a convolution, or heads.
 
     A bias has the axes of the outputs, which come first in torch and last in JAX. Without one, the
-    name may say that it is a convolution. It also is one if it has four or more axes and the last
-    are those of a kernel, or if axes of size 1 follow a matrix.
+    name may say that it is a convolution; but not of one output with five axes that are no kernel,
+    since each image may have kernels of its own, as in StyleGAN 2. A weight without a bias also is
+    one if it has four or more axes and the last are those of a kernel, or are all 1.
     """
     first, last = (("out", *["in"] * (len(shape) - 1)), (*["in"] * (len(shape) - 1), "out"))
-    bias = near.beside(name).get("bias")
+    bias = next(iter(near.biases_of(name)), ())
     is_jax = name.endswith(".kernel")
-    if bias is not None and not is_jax and bias.shape == shape[:1]:
-        return first if bias.shape != shape[-1:] or shape[-1] <= KERNEL else None
-    if bias is not None and not is_jax and bias.shape == shape[1:2] and shape[-1] <= KERNEL:
+    if bias and not is_jax and bias == shape[:1]:
+        return first if bias != shape[-1:] or shape[-1] <= KERNEL else None
+    if bias and not is_jax and bias == shape[1:2] and shape[-1] <= KERNEL:
         return first  # a transposed convolution: the spectrum is the same
-    if bias is not None and 0 < len(bias.shape) < len(shape):
-        count = len(bias.shape)
-        if bias.shape == shape[-count:]:
-            return (*["in"] * (len(shape) - count), *["out"] * count)
-    if is_convolution(name):
-        return last if is_jax else first
+    count = len(bias)
+    if 0 < count < len(shape) and bias == shape[-count:]:
+        return (*["in"] * (len(shape) - count), *["out"] * count)
     kernel = shape[:-2] if is_jax else shape[2:]
-    if is_kernel(kernel) or (math.prod(kernel) == 1 and is_weight(name)):
+    if is_convolution(name):
+        is_modulated = shape[0] == 1 and len(shape) == OF_VOLUMES and kernel[0] > max(kernel[1:])
+        return None if is_modulated else last if is_jax else first
+    if not bias and is_weight(name) and (is_kernel(kernel) or math.prod(kernel) == 1):
         return last if is_jax else first
     return None
 
@@ -153,21 +155,25 @@ def _is_turned(name: str, shape: Shape, near: Neighbours, *, stated: bool) -> bo
     If it is square, as the biases beside it say of the others in its attention or MLP. Without a
     bias, or if those differ, it is as the family has it.
     """
-    bias = near.beside(name).get("bias")
-    if bias is None or len(bias.shape) != 1 or bias.shape[0] not in shape:
+    bias = next((b for b in near.biases_of(name) if len(b) == 1 and b[0] in shape), None)
+    if bias is None:
         return stated
     if shape[0] != shape[1]:
-        return bias.shape == shape[1:]
+        return bias == shape[1:]
     said = near.turned_within(name.rsplit(".", 2)[0])
     return stated if len(said) != 1 else True in said
 
 
 def _is_turned_stack(name: str, shape: Shape, family: Family, near: Neighbours) -> bool:
-    """Whether experts are stored (inputs, outputs): as their router says, which has their inputs.
+    """Whether experts are stored (inputs, outputs): as their bias or their router says.
 
-    If their role is not known, or both sides are as long, it is as the family has it.
+    A bias has their outputs, a router their inputs. Without a bias, and if their role is not known,
+    or if both sides are as long, it is as the family has it.
     """
     module = name.removesuffix(".weight")
+    outputs = {b[-1] for b in near.biases_of(name) if len(b) == 2 and b[0] == shape[0]}
+    if len(outputs & {*shape[1:]}) == 1 and shape[1] != shape[2]:
+        return shape[2] in outputs
     fused = family.fused_in(module)
     role = family.role_of(module) if fused is None else fused.parts[0]
     above = module.rpartition(".")[0]

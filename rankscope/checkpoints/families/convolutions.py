@@ -86,22 +86,29 @@ def _is_behind_its_channels(name: str, shape: Shape, near: Neighbours) -> bool:
     That is the first one on images of three colours beside it, or one with a smaller number on its
     path: ``conv2`` after ``conv1``, ``stages.1`` after ``stages.0``. Members of an ensemble have
     such numbers too, and then one of the same shape. In a plain list all are alike, so there a map
-    that mixes the channels must be beside it. The cost of an error: as above.
+    that mixes the channels must be beside it; and it must not be the first convolution of the
+    model, which may be on grey images. The cost of an error: as above.
     """
     if shape[1] != 1 or shape[0] == 1 or max(shape[2:]) > KERNEL:
         return False
     for number in numbers_in(name):
         rest, around = name[number.end :], number.before.rstrip(".").rpartition(".")[0]
-        beside = [one.shape for _, one in near.within(around) if len(one.shape) > 2]
-        if any(one[:2] == (shape[0], COLOURS) for one in beside):
+        beside = [(other, one.shape) for other, one in near.within(around) if len(one.shape) > 2]
+        if any(one[:2] == (shape[0], COLOURS) for _, one in beside):
             return True
-        for before in _iter_before(number.before, number.value, near):
+        behind = list(_iter_before(number.before, number.value, near))
+        for before in behind:
             is_twin = any(other.endswith(rest) and one == shape for other, one in before)
             if not is_twin and any(shape[0] in one[:2] and one[1] > 1 for _, one in before):
                 return True
         next_one = near.shape_of(f"{number.before}{number.value + 1}{rest}")
         if rest == ".weight" and (number.value or next_one == shape):
-            return any(one[1] == shape[0] and math.prod(one[2:]) == 1 for one in beside)
+            is_first = not any(behind) and len(beside) == near.kernels_in_model
+            return not is_first and any(
+                one[1] == shape[0] and math.prod(one[2:]) == 1
+                for other, one in beside
+                if other.count(".") == name.count(".")
+            )
     return False
 
 

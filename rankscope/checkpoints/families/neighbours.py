@@ -131,6 +131,11 @@ class Neighbours:
         return self._turned[module]
 
     @cached_property
+    def kernels_in_model(self) -> int:
+        """How many tensors have more than two axes."""
+        return sum(len(tensor.shape) > 2 for tensor in self._tensors.values())
+
+    @cached_property
     def _sorted(self) -> list[str]:
         return sorted(self._tensors)
 
@@ -140,11 +145,23 @@ class Neighbours:
 
     def has_bias(self, name: str, size: int) -> bool:
         """Whether a bias with ``size`` entries is beside it, so that it has as many outputs."""
-        leaf = name.rpartition(".")[2]
+        return (size,) in self.biases_of(name)
+
+    def biases_of(self, name: str) -> list[Shape]:
+        """The shapes of what may be the bias of a tensor: its own, and what is called ``bias``."""
         beside = self.beside(name)
-        own = (f"{leaf}_bias", leaf.replace("weight", "bias"), "bias")
-        biases = [beside[bias] for bias in own if bias in beside and bias != leaf]
-        return any(bias.shape == (size,) for bias in biases)
+        others = [beside["bias"].shape] if "bias" in beside and not name.endswith("bias") else []
+        return [*self.own_biases_of(name), *others]
+
+    def own_biases_of(self, name: str) -> list[Shape]:
+        """Shapes of biases named after a tensor: ``b1`` of ``W1``, ``bias_ih`` of ``weight_ih``.
+
+        The plain ``bias`` of a module is not, unless the tensor is its ``weight``.
+        """
+        beside, leaf = self.beside(name), name.rpartition(".")[2]
+        swaps = (("weight", "bias"), ("w", "b"), ("W", "b"), ("W", "B"))
+        own = {f"{leaf}_bias": 0, **{leaf.replace(word, bias, 1): 0 for word, bias in swaps}}
+        return [beside[bias].shape for bias in own if bias in beside and bias != leaf]
 
 
 @lru_cache(maxsize=4096)  # the names of layers and experts share nearly all of their parts

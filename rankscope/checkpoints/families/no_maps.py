@@ -36,7 +36,9 @@ BESIDE_MASKS = {
     *("bias", "window", "sliding", "look", "ahead", "cached", "cache", "buffer"),
 }
 GAINS, VECTORS = {"scale", "gamma"}, {"latents", "tokens", "token", "registers", "prompts"}
+EXPERTS, PICTURE = {"expert", "experts"}, 3
 QUERIES, KEYS = {"query", "queries"}, {"key", "keys", "value", "values"}
+RATES = {"log", "logs", "real", "imag"}
 MOVING = {"ema", "avg", "average", "moving"}
 WEIGHT = "weight"
 STATISTICS = MOVING | {"mean", "sum", "running", "integer"}
@@ -225,28 +227,31 @@ def _is_statistic(one: _Judged) -> bool:
 
 
 def _is_rates(one: _Judged) -> bool:
-    """How fast a state decays: ``decay``, or ``A_log`` with one row per entry of its ``D``.
+    """How fast a state decays: ``decay``; or ``A_log``, ``A_b_log``, ``A_imag`` and the like.
 
-    Beside it, ``D`` is what each channel skips the state with. The cost of an error: a linear map
-    that is a bare parameter of such a name is missing.
+    ``A_log`` has one row per entry of its ``D``: what each channel skips the state with. The cost
+    of an error: a linear map that is a bare parameter of such a name is missing.
     """
-    if words(one.leaf)[-1:] == ("decay",) or (one.leaf == "D" and "A_log" in one.beside):
+    says = words(one.leaf)
+    if says[-1:] == ("decay",) or (one.leaf == "D" and "A_log" in one.beside):
         return True
-    skip = one.beside.get("D")
-    return one.leaf == "A_log" and (skip is None or skip.shape[:1] == one.shape[:1])
+    skip = one.beside.get("D") if one.leaf == "A_log" else None
+    is_called = "a" in says and bool(RATES & {*says})
+    return is_called and (skip is None or skip.shape[:1] == one.shape[:1])
 
 
 def _is_added(one: _Judged) -> bool:
     """Vectors with an axis of 1 before the last, which are broadcast, or called latents or tokens.
 
     Or queries, if there are no keys beside them. Only bare parameters: a stack of one matrix that
-    is called a weight is not understood. The cost of an error: a linear map that is a bare
-    parameter of such a name is missing.
+    is called a weight is not understood; and not those of experts, of which there may be one. A
+    picture has three axes; with more, it may be a stack of matrices. The cost of an error: a linear
+    map that is a bare parameter of such a name is missing.
     """
-    if is_weight(one.name):
+    if is_weight(one.name) or EXPERTS & {*words(one.name)}:
         return False
     if len(one.shape) > 2 and 1 in one.shape[:-1]:
-        return True
+        return sum(size > 1 for size in one.shape) <= PICTURE
     own = {*words(own_part(one.name))[-1:]}
     return bool(own & VECTORS) or (bool(own & QUERIES) and not one.beside.keys() & KEYS)
 
