@@ -172,7 +172,7 @@ def test_steps_to_compare_with_are_named_with_subspaces(drifting: Path, tmp_path
         rs.analyze(drifting, out=tmp_path, subspaces=4, against="next")
     for asked in ({"against": "last"}, {"against": [], "subspaces": 4}):
         with pytest.raises(WrongSettingError, match="give at least one, and `subspaces`"):
-            rs.analyze(drifting, out=tmp_path, **asked)  # type: ignore[arg-type]
+            rs.analyze(drifting, out=tmp_path, **asked)
 
 
 @pytest.mark.slow
