@@ -267,12 +267,12 @@ def test_weights_without_a_model_are_a_skip(
     assert done.stderr.endswith("rankscope: no checkpoint could be evaluated\n")
 
 
-def test_results_that_cannot_be_written_are_exit_5(
+def test_a_file_in_the_way_of_results_is_exit_2(
     rankscope: Rankscope, run: Path, text: Path, no_model: None
 ) -> None:
     for out in (text, text / "out"):
         done = rankscope("evaluate", run, "--text", text, "--out", out)
-        assert done.code == 5 and "cannot be written" in done.stderr
+        assert done.code == 2 and "is a file: choose a folder as --out" in done.stderr
         assert done.stderr.count("\n") == 1
 
 

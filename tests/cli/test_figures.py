@@ -138,7 +138,7 @@ def test_a_file_is_not_a_folder_for_figures(folder: Path, tmp_path: Path) -> Non
         ("--venue", "acm", "choose one of acl, acl-text"),
         ("--width", "acm", "choose one of acl, acl-text"),  # the old spelling
         ("--only", "per-wieghts", "choose from per-weights,"),
-        ("--component", "adapter", "choose from weight, update"),
+        ("--component", "adapter", "choose from update, weight"),
         ("--run", "ful", "choose from full, relora"),
         ("--role", "q", "choose from v"),
         ("--group", "seed", "matches no run: there are full, relora"),
